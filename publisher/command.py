@@ -1,0 +1,190 @@
+"""The one door to other programs.
+
+Every child gets its own session (so that its whole process group can be killed), a deadline, a standard input that is
+closed unless given, and an environment made from an allow-list: registry credentials, proxies' passwords, signing keys and
+Apptainer's own variables of the caller do not reach it. What a child prints is kept to its last 64 KiB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from publisher.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # all else stays here: APPTAINER_*, DOCKER_*, tokens, PYTHONPATH
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KEPT = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that has ended with status 0, or with a status the caller wanted to see."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """The user a child runs as: numeric ids; supplementary groups are dropped."""
+
+    uid: int
+    gid: int
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment a child gets: the allow-list of this process, a PATH that has the sbin directories, and ``extra``."""
+    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    env.setdefault("PATH", _DEFAULT_PATH)
+    if "/usr/sbin" not in env["PATH"].split(":"):
+        env["PATH"] += ":/usr/sbin:/sbin"
+    env.update(extra or {})
+    return env
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    deadline: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    account: Account | None = None,
+    accept: Sequence[int] = (0,),
+) -> Completed:
+    """Run a program to its end.
+
+    Args:
+        argv: program and arguments; never a shell line.
+        deadline: seconds after which the whole process group is killed.
+        env: added to the allow-listed environment.
+        cwd: working directory, this process's when None.
+        account: the user it runs as (needs root), this process's when None.
+        accept: exit statuses that are not failures.
+
+    Raises:
+        CommandError: missing program, deadline, signal, or a status that is not accepted.
+    """
+    with _start(argv, env=env, cwd=cwd, account=account, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
+        try:
+            out, _ = child.process.communicate(timeout=deadline)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise CommandError(f"{argv[0]} did not end within {deadline:g} s and was killed") from None
+        return child.completed(out, accept)
+
+
+@contextlib.contextmanager
+def feed(
+    argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[IO[bytes]]:
+    """Run a program that reads a stream: yields its standard input, unbuffered, and waits for it on the way out.
+
+    The program is killed when the body raises or the deadline (seconds, from start to end) passes. A body that fails with
+    ``BrokenPipeError`` because the program gave up is reported as the program's failure, with what it said.
+
+    Raises:
+        CommandError: as :func:`run`.
+    """
+    with _start(argv, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+        timer = threading.Timer(deadline, child.kill)
+        timer.daemon = True
+        timer.start()
+        stdin = child.process.stdin
+        if stdin is None:  # asked for above
+            raise AssertionError
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                yield stdin
+            with contextlib.suppress(BrokenPipeError):
+                stdin.close()
+            child.process.wait()
+        finally:
+            timer.cancel()
+        if child.killed:
+            raise CommandError(f"{argv[0]} did not end within {deadline:g} s and was killed")
+        child.completed(b"", (0,))
+
+
+class _Child:
+    """A started program, the file that takes its standard error, and whether we killed it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
+        self.process = process
+        self.stderr = stderr
+        self.killed = False
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group: mksquashfs and apptainer leave children behind when only they are killed."""
+        self.killed = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def completed(self, stdout: bytes, accept: Sequence[int]) -> Completed:
+        status = self.process.returncode
+        self.stderr.seek(max(0, self.stderr.seek(0, os.SEEK_END) - _KEPT))
+        stderr = self.stderr.read().decode("utf-8", "replace")
+        if status not in accept:
+            program = Path(str(self.process.args[0] if isinstance(self.process.args, list) else self.process.args)).name
+            how = f"was ended by signal {-status}" if status < 0 else f"failed with status {status}"
+            raise CommandError(f"{program} {how}: {_last_words(stderr)}", status=status, stderr=stderr)
+        return Completed(status, stdout, stderr)
+
+
+@contextlib.contextmanager
+def _start(
+    argv: Sequence[str],
+    *,
+    stdin: int,
+    stdout: int,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    account: Account | None = None,
+) -> Iterator[_Child]:
+    with tempfile.TemporaryFile() as stderr:
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                bufsize=0,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=environment(env),
+                cwd=cwd,
+                start_new_session=True,
+                user=None if account is None else account.uid,
+                group=None if account is None else account.gid,
+                extra_groups=None if account is None else [],
+            )
+        except OSError as error:
+            raise CommandError(
+                f"{argv[0]} cannot be started: {error.strerror}", hint="ci/install-system installs what is needed"
+            ) from error
+        child = _Child(process, stderr)
+        try:
+            yield child
+        finally:
+            if process.poll() is None:
+                child.kill()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+
+
+def _last_words(stderr: str) -> str:
+    """The last line of a program's standard error that says something."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "it said nothing"
