@@ -1,0 +1,76 @@
+"""The bytes of a layer's tar stream, whatever it was compressed with.
+
+The first bytes decide, not the media type: registries hold gzip layers that call themselves zstd and the reverse. gzip may
+have several members (eStargz), zstd several frames and skippable ones (zstd:chunked).
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import IO, TYPE_CHECKING
+
+import zstandard
+from isal import igzip_threaded, isal_zlib
+
+from publisher.errors import LayerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Read = Callable[[int], bytes]
+
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE = bytes([0x2A, 0x4D, 0x18])  # after a first byte 0x50 to 0x5f: RFC 8878, section 3.1.2
+_REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_ZSTD_WINDOW = 128 << 20  # bytes; what `zstd --long` needs, and a bound on what a frame can make us allocate
+
+
+class _Source(io.RawIOBase):
+    """A file object over a ``read`` function, with the first bytes put back."""
+
+    def __init__(self, head: bytes, read: Read) -> None:
+        self._head = head
+        self._read = read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # typeshed's buffer is private
+        data = self._head[: len(buffer)] or self._read(len(buffer))
+        self._head = self._head[len(data) :] if self._head else b""
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def decompressed(read: Read) -> Read:
+    """A ``read(n)`` over the tar stream of the blob that ``read`` gives: up to n bytes, ``b""`` at the end.
+
+    Raises:
+        LayerError: (also from the returned function) damaged or cut compressed data, or a compression no registry should hold.
+    """
+    head = b""
+    while len(head) < 6 and (more := read(6 - len(head))):  # noqa: PLR2004 - the longest magic number below
+        head += more
+    for magic, name in _REFUSED.items():
+        if head.startswith(magic):
+            raise LayerError(f"the layer is compressed with {name}, which the OCI image specification does not have")
+    source = io.BufferedReader(_Source(head, read), 1 << 20)
+    if head.startswith(_GZIP):
+        inflated: IO[bytes] = igzip_threaded.open(source, "rb", threads=1)  # type: ignore[no-untyped-call]  # isal has no types
+        return _guarded(inflated.read, "gzip")
+    if head.startswith(_ZSTD) or head[1:4] == _ZSTD_SKIPPABLE:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        return _guarded(decompressor.stream_reader(source, read_size=1 << 18, read_across_frames=True).read, "zstd")
+    return source.read1
+
+
+def _guarded(read: Read, name: str) -> Read:
+    def guarded(size: int) -> bytes:
+        try:
+            return read(size)
+        except (EOFError, zlib.error, isal_zlib.error, zstandard.ZstdError, OSError) as error:
+            raise LayerError(f"the layer's {name} data is damaged or cut: {error}") from error
+
+    return guarded

@@ -1,0 +1,148 @@
+"""Tar headers as bytes: reading numbers and PAX records, and making headers that mksquashfs takes.
+
+Formats: POSIX.1-2001 (pax, ustar), GNU tar's manual (base-256 numbers, long names) as Go's ``archive/tar`` reads them,
+since that is what made the layers and what Apptainer and umoci read them with.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from publisher.errors import LayerError
+
+BLOCK = 512
+_SUM_MODULUS = 65521  # adler32's
+_OCTAL_LIMIT = 1 << 33  # what eleven octal digits hold
+_ID_LIMIT = 1 << 21  # what seven octal digits hold
+
+Pax = dict[bytes, bytes]
+
+
+def padded(size: int) -> int:
+    """``size`` rounded up to whole blocks."""
+    return (size + BLOCK - 1) & ~(BLOCK - 1)
+
+
+def number(field: bytes) -> int:
+    """A numeric field: octal digits, or base 256 when the first bit is set (GNU).
+
+    Raises:
+        LayerError: neither.
+    """
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big")
+        return value - (1 << 8 * len(field)) if field[0] & 0x40 else value & ~(0x80 << 8 * (len(field) - 1))
+    digits = field.strip(b" \0")
+    try:
+        return int(digits.partition(b"\0")[0], 8) if digits else 0
+    except ValueError:
+        raise LayerError(f"a tar header has {field!r} where a number belongs") from None
+
+
+def checksum_is_right(block: bytes) -> bool:
+    """Whether the header's checksum field says the sum of its bytes (that field counted as blanks).
+
+    adler32's lower half is one more than that sum modulo 65521, and it comes at C's speed.
+    """
+    field = block[148:156]
+    total = (zlib.adler32(block) & 0xFFFF) - 1 - sum(field) + 8 * 32
+    try:
+        return (total - number(field)) % _SUM_MODULUS == 0
+    except LayerError:
+        return False
+
+
+def parse_pax(body: bytes) -> Pax:
+    """The records of an extended header, the last of a key wins.
+
+    Raises:
+        LayerError: a record whose length does not fit, or that lacks its ``=`` or newline.
+    """
+    records: Pax = {}
+    position = 0
+    while position < len(body):
+        blank = body.find(b" ", position, position + 20)
+        digits = body[position:blank] if blank > 0 else b""
+        end = position + int(digits) if digits.isdigit() else 0
+        if end <= blank or end > len(body) or body[end - 1] != 0x0A:  # noqa: PLR2004 - a newline
+            if not body[position:].strip(b"\0"):
+                break  # padding
+            raise LayerError("a PAX header in the layer is malformed")
+        key, equals, value = body[blank + 1 : end - 1].partition(b"=")
+        if not equals or not key:
+            raise LayerError("a PAX record in the layer has no key or no value")
+        records[key] = value
+        position = end
+    return records
+
+
+def make_header(
+    name: bytes,
+    kind: bytes,
+    *,
+    mode: int,
+    uid: int = 0,
+    gid: int = 0,
+    size: int = 0,
+    mtime: int = 0,
+    link: bytes = b"",
+    xattrs: Pax | None = None,
+) -> bytes:
+    """A member's header blocks: ustar, with a PAX header in front where ustar has no room.
+
+    Args:
+        name: path without a leading slash.
+        kind: the type flag: ``0`` file, ``1`` hard link, ``2`` symbolic link, ``5`` directory, ``6`` fifo.
+        mode: permission bits.
+        uid: numeric owner.
+        gid: numeric group.
+        size: bytes of data that follow.
+        mtime: seconds since the epoch, not negative.
+        link: target of a link.
+        xattrs: PAX records to keep (``SCHILY.xattr.…``).
+    """
+    records: Pax = dict(xattrs or {})
+    if len(name) > 100:  # noqa: PLR2004 - the field's width in ustar
+        records[b"path"] = name
+    if len(link) > 100:  # noqa: PLR2004 - likewise
+        records[b"linkpath"] = link
+    for key, value, limit in (
+        (b"size", size, _OCTAL_LIMIT),
+        (b"mtime", mtime, _OCTAL_LIMIT),
+        (b"uid", uid, _ID_LIMIT),
+        (b"gid", gid, _ID_LIMIT),
+    ):
+        if value >= limit:
+            records[key] = b"%d" % value
+    extended = b""
+    if records:
+        body = b"".join(_record(key, value) for key, value in sorted(records.items()))
+        extended = _block(b"pax", b"x", 0o644, 0, 0, len(body), 0, b"") + body + bytes(-len(body) % BLOCK)
+    return extended + _block(name, kind, mode, uid % _ID_LIMIT, gid % _ID_LIMIT, size % _OCTAL_LIMIT, mtime % _OCTAL_LIMIT, link)
+
+
+def with_mode(block: bytes, mode: int) -> bytes:
+    """The same header block with other permission bits."""
+    return _summed(bytearray(block[:100] + b"%07o\0" % mode + block[108:]))
+
+
+def _block(  # noqa: PLR0917 - the fields of a header, in its order
+    name: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, link: bytes
+) -> bytes:
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
+    head = name[:100].ljust(100, b"\0") + numbers + b" " * 8 + kind + link[:100].ljust(100, b"\0") + b"ustar\x0000"
+    return _summed(bytearray(head.ljust(BLOCK, b"\0")))
+
+
+def _summed(block: bytearray) -> bytes:
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """One PAX record; its length counts its own digits."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    length = rest + len(str(length))
+    return b"%d %s=%s\n" % (length, key, value)
