@@ -11,7 +11,7 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 import zstandard
-from isal import igzip_threaded, isal_zlib
+from isal import igzip_lib, igzip_threaded
 
 from publisher.errors import LayerError
 
@@ -24,6 +24,8 @@ _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = bytes([0x2A, 0x4D, 0x18])  # after a first byte 0x50 to 0x5f: RFC 8878, section 3.1.2
 _REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_ISAL_ERROR: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub calls the class an instance
+_DAMAGED = (EOFError, OSError, zlib.error, _ISAL_ERROR, zstandard.ZstdError)
 _ZSTD_WINDOW = 128 << 20  # bytes; what `zstd --long` needs, and a bound on what a frame can make us allocate
 
 
@@ -70,7 +72,7 @@ def _guarded(read: Read, name: str) -> Read:
     def guarded(size: int) -> bytes:
         try:
             return read(size)
-        except (EOFError, zlib.error, isal_zlib.error, zstandard.ZstdError, OSError) as error:
+        except _DAMAGED as error:
             raise LayerError(f"the layer's {name} data is damaged or cut: {error}") from error
 
     return guarded

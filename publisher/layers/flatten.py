@@ -73,7 +73,7 @@ class Tree:
         """Replay one layer: ``(kind, name, link)`` of each entry, in the archive's order.
 
         Raises:
-            LayerError: a hard link without a target, a symbolic-link loop, a nameless whiteout.
+            LayerError: a hard link without a target, a symbolic-link loop, a nameless whiteout, a file where a parent belongs.
         """
         self._layer += 1
         self._touched_links.clear()
@@ -123,9 +123,7 @@ class Tree:
         plan = Plan([bytearray(count) for count in self._counts])
         own = self._root.get(_SELF)
         plan.root = own if isinstance(own, int) else None
-        kept = 0
-        for path, entry in self._walk(plan.dropped):
-            kept += 1
+        for kept, (path, entry) in enumerate(self._walk(plan.dropped), 1):
             if kept > self._limits.entries:
                 raise LayerError(f"the image has more than {self._limits.entries} entries")
             if entry is None:
@@ -221,7 +219,9 @@ class Tree:
         directory = self._root
         for name, _ in steps[1:]:
             child = directory.get(name)
-            if not isinstance(child, dict):  # nothing, or a file where a directory is needed: umoci replaces it
+            if isinstance(child, int):  # umoci refuses it as well
+                raise LayerError(f"layer {self._layer + 1}: {path!r} is needed as a directory, and {name!r} on the way is none")
+            if child is None:
                 child = directory[name] = {}
             child[_TOUCHED] = self._layer
             directory = child

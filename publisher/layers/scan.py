@@ -14,78 +14,17 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
 from publisher.layers.header import BLOCK, Pax, checksum_is_right, number, padded, parse_pax
-from publisher.layers.sparse import Segments, gnu_map, pax_map
+from publisher.layers.member import Headers, Member, interpret
+from publisher.layers.sparse import gnu_map, pax_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Read = Callable[[int], bytes]
-    Write = Callable[[memoryview | bytes], None]
+    Write = Callable[[memoryview | bytes], object]
 
 _CHUNK = 1 << 20
 _EXTENDED_LIMIT = 1 << 20  # bytes of a PAX header or a long name; Go's reader has the same bound
-_MAX_MODE = 0o7777
-_MAX_OCTAL = 0o777_7777  # what a plain header may hold as uid and gid
-_NO_DATA = frozenset(b"123456")
-_KINDS = frozenset(b"\x0001234567S")
-_HARMLESS = frozenset(
-    (b"path", b"linkpath", b"size", b"uid", b"gid", b"uname", b"gname", b"mtime", b"atime", b"ctime", b"comment")
-)
-_XATTR = b"SCHILY.xattr."
-_KEPT_XATTRS = (_XATTR + b"user.", _XATTR + b"security.", _XATTR + b"trusted.")
-_DROPPED_XATTRS = (
-    _XATTR + b"security.selinux",  # of the host that built the layer; umoci refuses it too
-    _XATTR + b"security.nfs4_acl",
-    _XATTR + b"trusted.overlay.",
-    _XATTR + b"user.overlay.",
-    _XATTR + b"user.rootlesscontainers",
-)
-
-
-class Member:
-    """One entry of a layer.
-
-    Attributes:
-        kind: type flag: ``0`` file, ``1`` hard link, ``2`` symbolic link, ``3`` ``4`` device, ``5`` directory, ``6`` fifo.
-        name: path from the root, without ``.`` parts and slashes at its ends; ``b""`` is the root itself.
-        link: target of a link; a hard link's as a path from the root.
-        size: bytes of content (of a sparse file: with its holes).
-        mode: permission bits. uid, gid: numeric owner. mtime: seconds since the epoch, may be negative.
-        xattrs: the PAX records to keep.
-        plain: the header blocks can stand in the output as they are.
-        sparse: where a sparse file's data belongs, None for all others.
-    """
-
-    __slots__ = ("gid", "kind", "link", "mode", "mtime", "name", "plain", "size", "sparse", "uid", "xattrs")
-
-    def __init__(self, kind: bytes, name: bytes, link: bytes) -> None:
-        self.kind = kind
-        self.name = name
-        self.link = link
-        self.size = self.mode = self.uid = self.gid = self.mtime = 0
-        self.xattrs: Pax = {}
-        self.plain = True
-        self.sparse: Segments | None = None
-
-
-def normalised(name: bytes) -> bytes:
-    """A member's name as a path from the root: absolute names lose their slash, ``.`` and empty parts go.
-
-    Raises:
-        LayerError: a ``..`` part, or a NUL byte.
-    """
-    if name[:2] == b"./":
-        name = name[2:]
-    if name[-1:] == b"/":
-        name = name.rstrip(b"/")
-    if name[:1] != b"/" and b"//" not in name and b"/." not in name and name[:1] != b".":
-        if b"\0" in name:
-            raise LayerError(f"a layer has a name with a NUL byte: {name!r}")
-        return name
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    if b".." in parts or b"\0" in name:
-        raise LayerError(f"a layer has an entry outside of its root: {name!r}")
-    return b"/".join(parts)
 
 
 class Scanner:
@@ -119,30 +58,12 @@ class Scanner:
             LayerError: not a tar archive, cut, hostile, or a kind of entry that container layers do not have.
         """
         self._start = self._position
-        pax: Pax | None = None
-        long_name = long_link = None
-        foreign = False
-        while True:
-            block = self._header_block()
-            if block is None:
-                if pax is not None or long_name is not None or long_link is not None:
-                    raise LayerError("the layer ends after an extended header")
-                return None
-            kind = block[156:157]
-            if kind not in (b"x", b"g", b"L", b"K"):
-                break
-            body = self._extended(block)
-            if kind == b"x":
-                pax = parse_pax(body)
-            elif kind == b"L":
-                long_name = body.partition(b"\0")[0]
-            elif kind == b"K":
-                long_link = body.partition(b"\0")[0]
-            else:
-                foreign = True  # Go's reader, and so Apptainer, applies no global records
-        member = self._member(block, kind, pax, long_name, long_link)
-        if foreign:
-            member.plain = False
+        headers = self._headers()
+        if headers is None:
+            return None
+        member = interpret(headers)
+        self._stored = member.stored
+        self._sparse(member, headers.block, headers.pax)
         self.count += 1
         return member
 
@@ -171,13 +92,41 @@ class Scanner:
             return b""
         return self._pass_data(digest)
 
-    def finish(self) -> None:
-        """Write what was kept and is still in the window, and read the stream to its end (its digest is of all bytes)."""
+    def flush(self) -> None:
+        """Write what was kept and is still in the window."""
         self._cut(self._position)
+
+    def finish(self) -> None:
+        """As :meth:`flush`, and read the stream to its end (its digest is of all bytes)."""
+        self.flush()
         while self._read(_CHUNK):
             pass
 
     # --- headers
+
+    def _headers(self) -> Headers | None:
+        """All header blocks of the next entry, None at the end of the archive. The position is at the last of them."""
+        pax: Pax | None = None
+        longs: dict[bytes, bytes] = {}
+        foreign = False
+        while True:
+            block = self._header_block()
+            if block is None:
+                if pax is not None or longs:
+                    raise LayerError("the layer ends after an extended header")
+                return None
+            kind = block[156:157]
+            if kind not in (b"x", b"g", b"L", b"K"):
+                return Headers(block, pax, longs.get(b"L"), longs.get(b"K"), foreign)
+            body = self._extended(block)
+            if self._position - self._start > 4 * _EXTENDED_LIMIT:
+                raise LayerError(f"the layer's entry {self.count + 1} has extended headers without end")
+            if kind == b"x":
+                pax = parse_pax(body)
+            elif kind == b"g":
+                foreign = True  # Go's reader, and so Apptainer, applies no global records
+            else:
+                longs[kind] = body.partition(b"\0")[0]
 
     def _header_block(self) -> bytes | None:
         """The header block at the position, None at the end of the archive."""
@@ -210,75 +159,12 @@ class Scanner:
         self._position += whole
         return body
 
-    def _member(self, block: bytes, kind: bytes, pax: Pax | None, long_name: bytes | None, long_link: bytes | None) -> Member:
-        if kind[0] not in _KINDS:
-            raise LayerError(f"the layer has an entry of a kind that no container layer has: type {kind!r}")
-        raw = block[:100].partition(b"\0")[0]
-        if block[345] and block[257:263] == b"ustar\0":
-            raw = block[345:500].partition(b"\0")[0] + b"/" + raw
-        raw_link = block[157:257].partition(b"\0")[0]
-        raw = raw if long_name is None else long_name
-        raw_link = raw_link if long_link is None else long_link
-        if pax:
-            raw = pax.get(b"path", raw)
-            raw_link = pax.get(b"linkpath", raw_link)
-        if kind == b"\0" and raw.endswith(b"/"):
-            kind = b"5"  # as Go: version 7's tar had no type for directories
-        name = normalised(raw)
-        link = normalised(raw_link) if kind == b"1" else raw_link if kind == b"2" else b""
-        if b"\0" in link:
-            raise LayerError(f"the layer has a link with a NUL byte: {name!r}")
-        member = Member(b"0" if kind in b"\x007S" else kind, name, link)
-        self._numbers(member, block, pax)
-        if kind in b"7S" or (kind == b"5" and block[156] == 0) or not _spelled(raw, name) or (kind == b"1" and raw_link != link):
-            member.plain = False
-        if pax:
-            self._records(member, pax)
-        if kind == b"S":
+    def _sparse(self, member: Member, block: bytes, pax: Pax | None) -> None:
+        """Find out where a sparse file's data belongs; the position is moved over its map."""
+        if block[156:157] == b"S":
             member.sparse, member.size, more = gnu_map(block, self._extension_block)
-            member.plain = False
             self._position += more
-        if kind[0] in _NO_DATA:
-            member.plain = member.plain and not member.size  # old archives give hard links the size of their target
-            self._stored = member.size = 0
-        if not name and kind != b"5":
-            raise LayerError("the layer wants to make the root something else than a directory")
-        return member
-
-    def _numbers(self, member: Member, block: bytes, pax: Pax | None) -> None:
-        member.mode = number(block[100:108])
-        member.uid = number(block[108:116])
-        member.gid = number(block[116:124])
-        member.size = number(block[124:136])
-        member.mtime = number(block[136:148])
-        if member.mode > _MAX_MODE or (block[100] | block[108] | block[116] | block[124] | block[136]) & 0x80:
-            member.plain = False
-            member.mode &= _MAX_MODE
-        if pax:
-            for field in ("uid", "gid", "size", "mtime"):
-                text = pax.get(field.encode())
-                if text:  # Go ignores empty ones
-                    setattr(member, field, _decimal(text))
-        if member.size < 0 or member.uid < 0 or member.gid < 0:
-            raise LayerError(f"the layer's entry {member.name!r} has a negative size or owner")
-        if member.mtime < 0:
-            member.plain = False
-        self._stored = member.size
-
-    def _records(self, member: Member, pax: Pax) -> None:
-        for key, value in pax.items():
-            if key in _HARMLESS:
-                continue
-            if key.startswith(_KEPT_XATTRS) and not key.startswith(_DROPPED_XATTRS):
-                member.xattrs[key] = value
-            elif key.startswith(b"GNU.sparse."):
-                member.plain = False
-            else:
-                member.plain = False  # mksquashfs reads LIBARCHIVE.xattr records, Go does not
-        if any(key.startswith(b"GNU.sparse.") for key in pax) and member.kind == b"0":
-            name = pax.get(b"GNU.sparse.name")
-            if name is not None:
-                member.name = normalised(name)
+        elif member.kind == b"0" and pax and any(key.startswith(b"GNU.sparse.") for key in pax):
             sparse = pax_map(pax, self._data_blocks)
             if sparse is not None:
                 member.sparse, member.size = sparse
@@ -404,21 +290,3 @@ def _zeros(out: Write, count: int) -> None:
     while count > 0:
         out(block[:count] if count < len(block) else block)
         count -= len(block)
-
-
-def _spelled(raw: bytes, name: bytes) -> bool:
-    """Whether mksquashfs reads ``raw`` as ``name``: it strips leading ``./`` and a trailing slash by itself, no more."""
-    return raw in (name, b"./" + name, name + b"/", b"./" + name + b"/") if name else False
-
-
-def _decimal(text: bytes) -> int:
-    """A PAX number: seconds may have a fraction, which rounds down."""
-    whole, _, fraction = text.partition(b".")
-    sign = whole.startswith(b"-")
-    digits = whole[1:] if sign else whole
-    if not digits.isdigit() or (fraction and not fraction.isdigit()) or len(digits) > 20:  # noqa: PLR2004 - 64 bits
-        raise LayerError(f"a PAX record in the layer has {text!r} where a number belongs")
-    value = int(digits)
-    if sign:
-        return -value - (1 if fraction.strip(b"0") else 0)
-    return value

@@ -1,0 +1,222 @@
+"""One entry of a layer: what its header blocks say, read as Go's ``archive/tar`` reads them.
+
+Whatever mksquashfs would read otherwise, or not at all, makes the entry not ``plain``: its header is then written anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from publisher.errors import LayerError
+from publisher.layers.header import Pax, make_header, number, with_mode
+
+if TYPE_CHECKING:
+    from publisher.layers.sparse import Segments
+
+_MAX_MODE = 0o7777
+_NO_DATA = frozenset(b"123456")
+_KINDS = frozenset(b"\x0001234567S")
+_HARMLESS = frozenset(
+    (b"path", b"linkpath", b"size", b"uid", b"gid", b"uname", b"gname", b"mtime", b"atime", b"ctime", b"comment")
+)
+_SPARSE = b"GNU.sparse."
+_XATTR = b"SCHILY.xattr."
+_KEPT_XATTRS = (_XATTR + b"user.", _XATTR + b"security.", _XATTR + b"trusted.")  # all that squashfs can hold
+_DROPPED_XATTRS = (
+    _XATTR + b"security.selinux",  # of the host that built the layer; umoci refuses it too
+    _XATTR + b"security.nfs4_acl",
+    _XATTR + b"trusted.overlay.",
+    _XATTR + b"user.overlay.",
+    _XATTR + b"user.rootlesscontainers",
+)
+
+
+class Headers(NamedTuple):
+    """The header blocks of one entry: the last one, and what stood in front of it.
+
+    Attributes:
+        block: the header block itself, 512 bytes.
+        pax: records of the extended header, None without one.
+        long_name: GNU's long name, None without one.
+        long_link: GNU's long link target, None without one.
+        foreign: a global extended header came before it; it applies to nothing here, as in Go.
+    """
+
+    block: bytes
+    pax: Pax | None = None
+    long_name: bytes | None = None
+    long_link: bytes | None = None
+    foreign: bool = False
+
+
+class Member:
+    """One entry of a layer.
+
+    Attributes:
+        kind: type flag: ``0`` file, ``1`` hard link, ``2`` symbolic link, ``3`` ``4`` device, ``5`` directory, ``6`` fifo.
+        name: path from the root, without ``.`` parts and slashes at its ends; ``b""`` is the root itself.
+        link: target of a link; a hard link's as a path from the root.
+        size: bytes of content (of a sparse file: with its holes).
+        stored: bytes of content in the archive.
+        mode: permission bits. uid, gid: numeric owner. mtime: seconds since the epoch, may be negative.
+        xattrs: the PAX records to keep.
+        plain: the header blocks can stand in the output as they are.
+        sparse: where a sparse file's data belongs, None for all others.
+    """
+
+    __slots__ = (
+        "block", "gid", "kind", "link", "mode", "mtime", "name", "plain", "size", "sparse", "stored", "uid", "xattrs"
+    )  # fmt: skip
+
+    def __init__(self, kind: bytes, name: bytes, link: bytes) -> None:
+        self.kind = kind
+        self.name = name
+        self.link = link
+        self.size = self.stored = self.mode = self.uid = self.gid = self.mtime = 0
+        self.xattrs: Pax = {}
+        self.plain = True
+        self.sparse: Segments | None = None
+        self.block = b""  # the header block where it stands alone, without extended headers
+
+    def header(self, mode: int, mtime: int) -> bytes | None:
+        """The header to write in place of the member's own under its own name, None where its own will do."""
+        if self.plain and mtime == self.mtime:
+            if mode == self.mode:
+                return None
+            if self.block:
+                return with_mode(self.block, mode)
+        return self.renamed(self.name, mode, mtime)
+
+    def renamed(self, name: bytes, mode: int, mtime: int) -> bytes:
+        """A header for the member's content under another name."""
+        return make_header(
+            name,
+            self.kind,
+            mode=mode,
+            uid=self.uid,
+            gid=self.gid,
+            size=self.size,
+            mtime=mtime,
+            link=self.link,
+            xattrs=self.xattrs,
+        )
+
+
+def interpret(headers: Headers) -> Member:
+    """What the header blocks of one entry say (a sparse file's map aside).
+
+    Raises:
+        LayerError: hostile, malformed, or a kind of entry that container layers do not have.
+    """
+    block, pax = headers.block, headers.pax
+    kind = block[156:157]
+    if kind[0] not in _KINDS:
+        raise LayerError(f"the layer has an entry of a kind that no container layer has: type {kind!r}")
+    raw, raw_link = _names(headers)
+    if kind == b"\0" and raw.endswith(b"/"):
+        kind = b"5"  # as Go: version 7's tar had no type for directories
+    name = normalised(raw)
+    link = normalised(raw_link) if kind == b"1" else raw_link if kind == b"2" else b""
+    if b"\0" in link:
+        raise LayerError(f"the layer has a link with a NUL byte: {name!r}")
+    if not name and kind != b"5":
+        raise LayerError("the layer wants to make the root something else than a directory")
+    member = Member(b"0" if kind in b"\x007S" else kind, name, link)
+    if pax is None and headers.long_name is None and headers.long_link is None:
+        member.block = block
+    _numbers(member, block, pax)
+    if kind != block[156:157] or kind in b"7S" or not _spelled(raw, name) or (kind == b"1" and raw_link != link):
+        member.plain = False
+    if headers.foreign:
+        member.plain = False
+    if pax:
+        _records(member, pax)
+    if kind[0] in _NO_DATA:
+        member.plain = member.plain and not member.size  # old archives give hard links the size of their target
+        member.stored = member.size = 0
+    return member
+
+
+def normalised(name: bytes) -> bytes:
+    """A member's name as a path from the root: absolute names lose their slash, ``.`` and empty parts go.
+
+    Raises:
+        LayerError: a ``..`` part, or a NUL byte.
+    """
+    if name[:2] == b"./":
+        name = name[2:]
+    if name[-1:] == b"/":
+        name = name.rstrip(b"/")
+    if name[:1] != b"/" and b"//" not in name and b"/." not in name and name[:1] != b".":
+        if b"\0" in name:
+            raise LayerError(f"a layer has a name with a NUL byte: {name!r}")
+        return name
+    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    if b".." in parts or b"\0" in name:
+        raise LayerError(f"a layer has an entry outside of its root: {name!r}")
+    return b"/".join(parts)
+
+
+def _names(headers: Headers) -> tuple[bytes, bytes]:
+    """Name and link target as they are spelled, by the strongest of the headers that have one."""
+    block, pax = headers.block, headers.pax
+    name = block[:100].partition(b"\0")[0]
+    if block[345] and block[257:263] == b"ustar\0":
+        name = block[345:500].partition(b"\0")[0] + b"/" + name
+    link = block[157:257].partition(b"\0")[0]
+    name = name if headers.long_name is None else headers.long_name
+    link = link if headers.long_link is None else headers.long_link
+    if pax:
+        name = pax.get(b"GNU.sparse.name") or pax.get(b"path") or name
+        link = pax.get(b"linkpath") or link
+    return name, link
+
+
+def _numbers(member: Member, block: bytes, pax: Pax | None) -> None:
+    member.mode = number(block[100:108])
+    member.uid = number(block[108:116])
+    member.gid = number(block[116:124])
+    member.size = number(block[124:136])
+    member.mtime = number(block[136:148])
+    if member.mode > _MAX_MODE or (block[100] | block[108] | block[116] | block[124] | block[136]) & 0x80:
+        member.plain = False
+        member.mode &= _MAX_MODE
+    if pax:
+        for field in ("uid", "gid", "size", "mtime"):
+            text = pax.get(field.encode())
+            if text:  # Go ignores empty ones
+                setattr(member, field, _decimal(text))
+    if member.size < 0 or member.uid < 0 or member.gid < 0:
+        raise LayerError(f"the layer's entry {member.name!r} has a negative size or owner")
+    if member.mtime < 0:
+        member.plain = False
+    member.stored = member.size
+
+
+def _records(member: Member, pax: Pax) -> None:
+    for key, value in pax.items():
+        if key in _HARMLESS:
+            if not value:
+                member.plain = False  # Go ignores an empty record; mksquashfs may not
+        elif key.startswith(_KEPT_XATTRS) and not key.startswith(_DROPPED_XATTRS):
+            member.xattrs[key] = value
+        else:
+            member.plain = False  # sparse maps; and mksquashfs reads LIBARCHIVE.xattr records, which Go does not
+
+
+def _spelled(raw: bytes, name: bytes) -> bool:
+    """Whether mksquashfs reads ``raw`` as ``name``: it strips leading ``./`` and a trailing slash by itself, no more."""
+    return raw in (name, b"./" + name, name + b"/", b"./" + name + b"/") if name else False
+
+
+def _decimal(text: bytes) -> int:
+    """A PAX number: seconds may have a fraction, which rounds down."""
+    whole, _, fraction = text.partition(b".")
+    sign = whole.startswith(b"-")
+    digits = whole[1:] if sign else whole
+    if not digits.isdigit() or (fraction and not fraction.isdigit()) or len(digits) > 20:  # noqa: PLR2004 - 64 bits
+        raise LayerError(f"a PAX record in the layer has {text!r} where a number belongs")
+    value = int(digits)
+    if sign:
+        return -value - (1 if fraction.strip(b"0") else 0)
+    return value

@@ -1,0 +1,71 @@
+"""What a plan will put into the stream, known before a byte of it is written: times, sizes, counts, the root directory.
+
+mksquashfs has to be told all of this before it sees the first entry (docs/design.md, "Squash").
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from itertools import compress
+from typing import TYPE_CHECKING
+
+from publisher.errors import LayerError
+from publisher.layers import DEFAULT_LIMITS, Limits
+from publisher.layers.index import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from publisher.layers.flatten import Plan
+
+_BUCKETS = 1 << 20
+_DEFAULT_ROOT = (0o755, 0, 0)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Totals of a plan.
+
+    Attributes:
+        newest: the highest modification time that is not in the future, seconds since the epoch; 0 where there is none.
+        unpacked_size: bytes of all surviving files.
+        alike: the largest number of non-empty files of one size (an upper bound: sizes are counted in buckets).
+        root: mode, uid and gid of the root directory.
+    """
+
+    newest: int
+    unpacked_size: int
+    alike: int
+    root: tuple[int, int, int]
+
+
+def survey(plan: Plan, indexes: Sequence[Path], now: int, limits: Limits = DEFAULT_LIMITS) -> Survey:
+    """Total a plan over the indexes of its layers; ``now`` is in seconds since the epoch.
+
+    Raises:
+        LayerError: the flattened image is larger than the limit.
+    """
+    newest = total = 0
+    buckets = array("I", bytes(4 * _BUCKETS))
+    for actions, index in zip(plan.actions, indexes, strict=True):
+        for size, mtime, _, _, _, _ in compress(numbers(index), actions):
+            if newest < mtime <= now:
+                newest = mtime
+            if size:
+                total += size
+                buckets[size % _BUCKETS] += 1
+    if total > limits.unpacked_size:
+        raise LayerError(f"the image unpacks to {total} bytes, more than {limits.unpacked_size} are allowed")
+    return Survey(newest, total, max(buckets), _root(plan, indexes))
+
+
+def _root(plan: Plan, indexes: Sequence[Path]) -> tuple[int, int, int]:
+    if plan.root is None:
+        return _DEFAULT_ROOT
+    layer, ordinal = plan.root >> 32, plan.root & 0xFFFFFFFF
+    for position, (_, _, _, mode, uid, gid) in enumerate(numbers(indexes[layer])):
+        if position == ordinal:
+            return mode, uid, gid
+    raise AssertionError("the plan names an entry that its index does not have")

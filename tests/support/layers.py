@@ -1,0 +1,177 @@
+"""Layers made entry by entry, OCI layouts of them, and what umoci makes of such a layout."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+import subprocess
+import tarfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from publisher.layers.index import write_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+TYPES = {
+    "file": tarfile.REGTYPE,
+    "dir": tarfile.DIRTYPE,
+    "symlink": tarfile.SYMTYPE,
+    "hardlink": tarfile.LNKTYPE,
+    "fifo": tarfile.FIFOTYPE,
+    "char": tarfile.CHRTYPE,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tar entry; ``kind`` is a key of TYPES."""
+
+    kind: str
+    name: str
+    content: bytes = b""
+    link: str = ""
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 1_600_000_000
+    pax: dict[str, str] = field(default_factory=dict)
+
+
+def file(name: str, content: bytes = b"x", **more: object) -> Entry:
+    return Entry("file", name, content, **more)  # type: ignore[arg-type]  # the fields of Entry
+
+
+def directory(name: str, mode: int = 0o755, **more: object) -> Entry:
+    return Entry("dir", name, mode=mode, **more)  # type: ignore[arg-type]
+
+
+def symlink(name: str, target: str, **more: object) -> Entry:
+    return Entry("symlink", name, link=target, mode=0o777, **more)  # type: ignore[arg-type]
+
+
+def hardlink(name: str, target: str, **more: object) -> Entry:
+    return Entry("hardlink", name, link=target, **more)  # type: ignore[arg-type]
+
+
+def tar(entries: Iterable[Entry], tar_format: int = tarfile.PAX_FORMAT) -> bytes:
+    """The entries as an uncompressed archive."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tar_format, errors="surrogateescape") as archive:
+        for entry in entries:
+            info = tarfile.TarInfo(entry.name)
+            info.type = TYPES[entry.kind]
+            info.linkname = entry.link
+            info.mode, info.uid, info.gid, info.mtime = entry.mode, entry.uid, entry.gid, entry.mtime
+            info.size = len(entry.content)
+            info.pax_headers = entry.pax
+            archive.addfile(info, io.BytesIO(entry.content))
+    return out.getvalue()
+
+
+def indexed(layers: Sequence[bytes], where: Path) -> tuple[list[Path], list[Path]]:
+    """Layers (archives, compressed or not) written to ``where`` with their header indexes: blobs, indexes."""
+    blobs, indexes = [], []
+    for number, layer in enumerate(layers):
+        blob = where / f"layer-{number}"
+        blob.write_bytes(layer)
+        index = where / f"layer-{number}.index"
+        write_index(io.BytesIO(layer).read, index)
+        blobs.append(blob)
+        indexes.append(index)
+    return blobs, indexes
+
+
+def layout(layers: Sequence[bytes], where: Path) -> Path:
+    """An OCI layout with the tag ``it`` of one image of uncompressed layers."""
+    blobs = where / "layout" / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def put(content: bytes, media_type: str) -> dict[str, object]:
+        digest = hashlib.sha256(content).hexdigest()
+        (blobs / digest).write_bytes(content)
+        return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{digest}", "size": len(content)}
+
+    diff_ids = ["sha256:" + hashlib.sha256(layer).hexdigest() for layer in layers]
+    rootfs = {"type": "layers", "diff_ids": diff_ids}
+    config = put(json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).encode(), "config.v1+json")
+    listed = [put(layer, "layer.v1.tar") for layer in layers]
+    manifest = put(json.dumps({"schemaVersion": 2, "config": config, "layers": listed}).encode(), "manifest.v1+json")
+    manifest["annotations"] = {"org.opencontainers.image.ref.name": "it"}
+    (where / "layout" / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (where / "layout" / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
+    return where / "layout"
+
+
+def umoci_unpack(layers: Sequence[bytes], where: Path) -> Path | None:
+    """The root file system that umoci makes of the layers, None when it refuses them."""
+    image = layout(layers, where)
+    bundle = where / "bundle"
+    done = subprocess.run(
+        ["umoci", "unpack", "--image", f"{image}:it", str(bundle)], capture_output=True, check=False, timeout=120
+    )
+    return bundle / "rootfs" if done.returncode == 0 else None
+
+
+Node = tuple[object, ...]
+
+
+def tree_on_disk(root: Path) -> dict[bytes, Node]:
+    """Path -> (kind, mode, uid, gid, mtime, content or target, names of its inode)."""
+    found: dict[bytes, Node] = {}
+    inodes: dict[tuple[int, int], list[bytes]] = {}
+    base = os.fsencode(root)
+    for parent, directories, files in os.walk(base):
+        for name in directories + files:
+            path = os.path.join(parent, name)
+            relative = os.path.relpath(path, base)
+            status = os.lstat(path)
+            inodes.setdefault((status.st_dev, status.st_ino), []).append(relative)
+            found[relative] = _node(path, status)
+    for names in inodes.values():
+        for name in names:
+            found[name] += (tuple(sorted(names)),)
+    return found
+
+
+def _node(path: bytes, status: os.stat_result) -> Node:
+    content: object = b""
+    if stat.S_ISREG(status.st_mode):
+        with open(path, "rb") as opened:
+            content = opened.read()
+    elif stat.S_ISLNK(status.st_mode):
+        content = os.readlink(path)
+    common = (stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+    return (*common, int(status.st_mtime), content)
+
+
+def tree_of_stream(stream: bytes) -> dict[bytes, Node]:
+    """As :func:`tree_on_disk`, of an archive that has every path once and every parent."""
+    kinds = {b"0": stat.S_IFREG, b"2": stat.S_IFLNK, b"5": stat.S_IFDIR, b"6": stat.S_IFIFO}
+    found: dict[bytes, Node] = {}
+    names: dict[bytes, list[bytes]] = {}
+    with tarfile.open(fileobj=io.BytesIO(stream), errors="surrogateescape") as archive:
+        for info in archive:
+            path = os.fsencode(info.name).removeprefix(b"./")
+            assert path not in found, path
+            if info.type == tarfile.LNKTYPE:
+                target = os.fsencode(info.linkname).removeprefix(b"./")
+                found[path] = found[target]
+                names[target].append(path)
+                names[path] = names[target]
+                continue
+            names[path] = [path]
+            content: object = b""
+            if info.isreg():
+                opened = archive.extractfile(info)
+                assert opened is not None
+                content = opened.read()
+            elif info.issym():
+                content = os.fsencode(info.linkname)
+            found[path] = (kinds[info.type], info.mode, info.uid, info.gid, int(info.mtime), content)
+    return {path: (*node, tuple(sorted(names[path]))) for path, node in found.items()}
