@@ -1,0 +1,113 @@
+"""Names inside a repository or an origin: relative, with ``/``, and unable to point anywhere else.
+
+Names come from the image list and from manifests, that is from other people. One check serves both sides, so that a name is
+either sound everywhere or refused everywhere, before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from publisher.errors import PublisherError
+
+_PART_BYTES = 255
+"""NAME_MAX of the file systems in use (limits.h)."""
+_FIRST_PRINTABLE, _DELETE = 0x20, 0x7F
+
+
+def split(name: str, error: type[PublisherError]) -> tuple[str, ...]:
+    """The parts of a name.
+
+    Raises:
+        PublisherError: of the class ``error``: the name is empty, absolute, not UTF-8, has an empty part, ``.`` or ``..``,
+            a part of more than 255 bytes, or control characters (NUL among them).
+    """
+    parts = tuple(name.split("/"))
+    for part in parts:
+        problem = _problem(part)
+        if problem:
+            raise error(f"unsafe name {name!r}: {problem}")
+    return parts
+
+
+def _problem(part: str) -> str | None:
+    if part == "":
+        return "absolute, or with an empty part"
+    if part in (".", ".."):
+        return f"{part!r} as a part"
+    if any(ord(character) < _FIRST_PRINTABLE or ord(character) == _DELETE for character in part):
+        return "control characters"
+    try:
+        size = len(part.encode())
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    return f"a part of more than {_PART_BYTES} bytes" if size > _PART_BYTES else None
+
+
+def locate(root: Path, parts: tuple[str, ...], error: type[PublisherError]) -> Path:
+    """The path of a name below ``root``; what stands at the path itself is not looked at.
+
+    Raises:
+        PublisherError: of the class ``error``: a parent is a symbolic link or not a directory.
+        OSError: a parent cannot be looked at.
+    """
+    path = root
+    for part in parts[:-1]:
+        path = path / part
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            break
+        if not stat.S_ISDIR(mode):
+            kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a directory"
+            raise error(f"unsafe name {'/'.join(parts)!r}: {path.relative_to(root)} is {kind}")
+    return root.joinpath(*parts)
+
+
+def check_target(parts: tuple[str, ...], target: str, error: type[PublisherError]) -> tuple[str, ...]:
+    """The parts of the name that the relative ``target`` of a link at ``parts`` stands for.
+
+    ``..`` may only lead: behind another part it would depend on what that part is. ``$(`` is refused because CVMFS clients
+    expand ``$(NAME)`` in links from their own environment ("Variant Symlinks" in the CernVM-FS documentation).
+
+    Raises:
+        PublisherError: of the class ``error``: the target is absolute, unsafe, or leaves the root or is the root itself.
+    """
+    steps = target.split("/")
+    ups = next((count for count, step in enumerate(steps) if step != ".."), len(steps))
+    if ups >= len(parts) or not steps[ups:]:
+        raise error(f"the target {target!r} of the link {'/'.join(parts)!r} leaves the tree, or names a directory above the link")
+    if "$(" in target:
+        raise error(f"the target {target!r} of the link {'/'.join(parts)!r} contains '$(', which CVMFS clients expand")
+    return parts[: len(parts) - 1 - ups] + split("/".join(steps[ups:]), error)
+
+
+def make_parents(root: Path, parts: tuple[str, ...]) -> list[Path]:
+    """Make the directories above a name that :func:`locate` found sound; returns those that were new, from the top.
+
+    They are mode 0755 whatever the umask; one that a killed run left with less gets the rest. Raises OSError.
+    """
+    made: list[Path] = []
+    path = root
+    for part in parts[:-1]:
+        path = path / part
+        try:
+            path.mkdir()
+            made.append(path)
+        except FileExistsError:
+            pass
+        open_to_readers(path)
+    return made
+
+
+def open_to_readers(directory: Path) -> None:
+    """Give a directory of ours at least mode 0755; one that somebody else owns is left as it is. Raises OSError."""
+    status = directory.lstat()
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o755 != 0o755 and status.st_uid == os.geteuid():  # noqa: PLR2004 - a mode says itself what it is
+        directory.chmod(mode | 0o755)

@@ -1,0 +1,226 @@
+"""The embedded default: a repository that is a plain directory, on this host or on a shared file system.
+
+A transaction is staged in ``.transaction/`` of the repository itself, so that everything becomes visible by renames; its redo
+journal makes a kill at any point cost no more than the next :meth:`~DirectoryRepository.recover`.
+
+``.transaction/`` holds ``lock`` (flock(2), with the holder's pid), ``journal``, the open transaction's ``stage.*`` and what was
+taken away and waits to be deleted (``removed.*``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from publisher import names, storage
+from publisher.errors import RepositoryError
+from publisher.repositories import Repository
+from publisher.repositories.journal import Journal
+from publisher.repositories.staging import AREA, StagedTransaction, parts_of
+from publisher.resolver import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from publisher.repositories import Transaction
+
+_NOT_LISTED = (AREA, ".images", ".publisher")
+
+
+class _BusyError(RepositoryError):
+    """Another transaction is open: nothing for recover() to do."""
+
+
+class DirectoryRepository(Repository):
+    """A repository at ``root``, made by the first transaction; ``name`` is the base name of ``root`` unless given.
+
+    ``durable`` opens a file system for being synchronised, see :func:`publisher.storage.durable`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str | None = None,
+        *,
+        durable: Callable[[Path], AbstractContextManager[Callable[[], None]]] = storage.durable,
+    ) -> None:
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - Path.resolve would follow links, Path.absolute keeps ".."
+        self.name = name or self.root.name
+        self._durable = durable
+        self._area = self.root / AREA
+        self._journal = self._area / "journal"
+
+    def recover(self) -> list[str]:
+        """See :meth:`Repository.recover`. A transaction that is open in a living process is left alone.
+
+        Raises:
+            RepositoryError: the journal cannot be read or carried out.
+            SpaceError: no room to carry it out.
+        """
+        if not self._area.is_dir():
+            return []
+        try:
+            with self._lock():
+                return self._settle()
+        except _BusyError:
+            return []
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """See :meth:`Repository.transaction`. What a killed run left is finished or discarded first.
+
+        Raises:
+            RepositoryError: another transaction is open, or a file operation failed.
+            SpaceError: no room.
+        """
+        with self._lock(), contextlib.ExitStack() as stack:
+            self._settle()
+            stage = self._area / f"stage.{storage.token()}"
+            with self._failures("open a transaction"):
+                sync = stack.enter_context(self._durable(self._area))
+                stage.mkdir(mode=0o700)
+            staged = StagedTransaction(self.root, stage)
+            try:
+                yield staged
+                journal = self._commit(staged, sync)
+            except BaseException:
+                self._discard(stage)
+                raise
+            if journal:
+                self._carry_out(journal, sync)
+            self._sweep()
+
+    def read(self, path: str) -> bytes | None:
+        """See :meth:`Repository.read`. Links are followed as long as they stay in the repository."""
+        with self._failures(f"read {path!r}"):
+            published = self._resolved(path)
+            if published is None or not published.is_file():
+                return None
+            return published.read_bytes()
+
+    def exists(self, path: str) -> bool:
+        """See :meth:`Repository.exists`. A link that leaves the repository counts as dangling."""
+        with self._failures(f"look at {path!r}"):
+            return self._resolved(path) is not None
+
+    def links(self) -> dict[str, str]:
+        """See :meth:`Repository.links`; sorted by path."""
+        found: dict[str, str] = {}
+        waiting = [""]
+        with self._failures("list the links"):
+            while waiting:
+                below = waiting.pop()
+                for entry in self._entries(below):
+                    path = f"{below}{entry.name}"
+                    if entry.is_symlink():
+                        found[path] = os.readlink(entry.path)  # noqa: PTH115 - the text, not a Path made of it
+                    elif entry.is_dir() and path not in _NOT_LISTED:
+                        waiting.append(f"{path}/")
+        return dict(sorted(found.items()))
+
+    def _entries(self, below: str) -> list[os.DirEntry[str]]:
+        """Entries of a directory, none where it was just removed or was never made."""
+        try:
+            with os.scandir(self.root / below) as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []
+
+    def _resolved(self, path: str) -> Path | None:
+        """The path with all links followed, None where it dangles or leaves the repository."""
+        parts = parts_of(path)
+        try:
+            root = self.root.resolve(strict=True)
+            published = root.joinpath(*parts).resolve(strict=True)
+        except RuntimeError:  # a loop of links, before Python 3.13
+            return None
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+        inside = published.is_relative_to(root) and not published.is_relative_to(root / AREA)
+        return published if inside else None
+
+    def _failures(self, doing: str, hint: str | None = None) -> AbstractContextManager[None]:
+        return storage.failures(RepositoryError, f"repository {self.root}: cannot {doing}", hint)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Hold the repository's lock, making what it stands in."""
+        with contextlib.ExitStack() as stack:
+            with self._failures("take the lock"):
+                self._make_area()
+                lock = self._area / "lock"
+                try:
+                    descriptor = stack.enter_context(files.locked(str(lock), deadline=0))
+                except TimeoutError:
+                    holder = lock.read_text(encoding="ascii", errors="replace").strip() or "just starting"
+                    raise _BusyError(
+                        f"another transaction is open in {self.root}, by process {holder}",
+                        hint="run again when it has ended; it was not touched",
+                    ) from None
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+            yield
+
+    def _make_area(self) -> None:
+        if not self.root.is_dir():
+            self.root.mkdir(parents=True)
+            names.open_to_readers(self.root)
+        self._area.mkdir(mode=0o700, exist_ok=True)
+
+    def _commit(self, staged: StagedTransaction, sync: Callable[[], None]) -> Journal:
+        """The commit point: whatever happens after it, the transaction will be carried out."""
+        with self._failures("publish"):
+            journal = staged.journal()
+            if journal:
+                sync()
+                journal.save(self._journal)
+            return journal
+
+    def _discard(self, stage: Path) -> None:
+        """Give up before the commit point; what cannot be deleted now is left to the next :meth:`recover`."""
+        with contextlib.suppress(OSError):
+            self._journal.unlink(missing_ok=True)
+            storage.delete(stage)
+
+    def _carry_out(self, journal: Journal, sync: Callable[[], None]) -> None:
+        """Redo the journal; it goes when its work is on disk, and durably so, before anything else is staged."""
+        with self._failures("finish a transaction", hint="what is missing is made up for by the next run"):
+            journal.redo(self.root, self._area)
+            sync()
+            self._journal.unlink()
+            files.sync_directory(str(self._area))
+
+    def _settle(self) -> list[str]:
+        """Finish what was committed, discard what was not. The lock is held."""
+        done = []
+        with self._failures("recover"):
+            journal = Journal.load(self._journal)
+        if journal is not None:
+            with contextlib.ExitStack() as stack:
+                with self._failures("recover"):
+                    sync = stack.enter_context(self._durable(self._area))
+                self._carry_out(journal, sync)
+            done.append(f"finished an interrupted transaction: {journal}")
+            self._sweep()
+            return done
+        return self._sweep()
+
+    def _sweep(self) -> list[str]:
+        """Delete what no transaction needs. What cannot be deleted is reported and stays: it is in nobody's way."""
+        done = []
+        with self._failures("sweep the staging area"):
+            leftovers = sorted(path for path in self._area.iterdir() if path.name != "lock")
+        for path in leftovers:
+            try:
+                kind = "a removed tree" if path.name.startswith("removed.") else "an interrupted transaction"
+                storage.delete(path)
+                done.append(f"discarded what was left of {kind}: {AREA}/{path.name}")
+            except OSError as failure:
+                done.append(f"cannot delete {AREA}/{path.name}: {failure}")
+        return done
