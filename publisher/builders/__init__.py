@@ -63,3 +63,7 @@ class Builder(ABC):
             TestRunError: the SIF does not start.
             SpaceError: no room left.
         """
+
+    @abstractmethod
+    def discard(self, request: BuildRequest) -> None:
+        """Let go of what is kept of a finished build: it has been published."""

@@ -1,0 +1,100 @@
+"""The image that builds are measured on: made on the spot from Debian's packages, as somebody who runs simulations would make it.
+
+A small base, compilers, libraries of headers, a scientific Python with its documentation, and a last layer that removes and
+replaces things. It is kept in the storage of the benchmark's registry, so that only the first run makes it.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ci.demo.layer import Layer
+from tests.support.registry import OCI, ask, push_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ci.demo.debian import Packages
+
+_FOUND = 200
+_BASE = ("bash", "coreutils", "dash", "findutils", "grep", "sed")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large an image is wanted: the packages of each layer, and the least that the image must have.
+
+    Attributes:
+        repository: its name in the registry; the tag is 1.
+        layers: packages of each layer, from the bottom up; each adds what the layers below lack.
+        bytes: of all files together, at least.
+        entries: files, directories and links, at least.
+    """
+
+    repository: str
+    layers: tuple[tuple[str, ...], ...]
+    bytes: int
+    entries: int
+
+
+SIZES = {
+    "large": Size(
+        "bench/large",
+        (
+            _BASE,
+            ("g++", "gcc", "gfortran", "git", "make", "perl"),
+            ("libboost-dev", "libeigen3-dev"),
+            ("python3-matplotlib", "python3-pandas", "python3-scipy"),
+        ),
+        500_000_000,
+        30_000,
+    ),
+    "small": Size("bench/small", (_BASE, ("python3-minimal",)), 10_000_000, 500),
+}
+
+
+def ensure(size: Size, packages: Packages, architecture: str, address: str) -> None:
+    """Have the image in the registry at ``address``; makes it where it is not there yet.
+
+    Raises:
+        UsageError: packages cannot be had.
+    """
+    there = ask(address, "HEAD", f"/v2/{size.repository}/manifests/1", headers={"Accept": OCI["manifest"]})
+    if there.status != _FOUND:
+        layers = _layers(size, packages, architecture)
+        push_image(address, size.repository, "1", layers, {"Cmd": ["sh"]}, platform=f"linux/{architecture}")
+
+
+def _layers(size: Size, packages: Packages, architecture: str) -> list[bytes]:
+    present: set[str] = set()
+    layers = []
+    for names in size.layers:
+        new = [path for path in packages.fetch(names, architecture) if path.name not in present]
+        present.update(path.name for path in new)
+        layers.append(_unpacked(new, first=not layers))
+    return [*layers, _changes()]
+
+
+def _unpacked(packages: list[Path], *, first: bool) -> bytes:
+    layer = io.BytesIO()
+    with Layer(layer) as out:
+        out.packages(packages, documentation=True)
+        if first:
+            out.symlink("usr/bin/sh", "dash")
+        out.directory("var")
+        out.file(f"var/layer-of-{packages[-1].stem}", "here\n")
+    return layer.getvalue()
+
+
+def _changes() -> bytes:
+    layer = io.BytesIO()
+    with Layer(layer) as out:
+        for name in ("etc", "usr", "usr/share", "usr/share/doc"):
+            out.directory(name)
+        out.whiteout("usr/share/doc/sed")
+        out.opaque("usr/share/doc/bash")
+        out.file("usr/share/doc/bash/README", "left out\n")
+        out.file("etc/motd", "An image to measure with.\n")
+    return layer.getvalue()

@@ -1,0 +1,45 @@
+"""An event loop in a thread of its own, for a program whose main thread does the work.
+
+The main thread builds and publishes; the network runs beside it. An interrupt reaches the main thread, which then ends the
+programs it runs and cancels what the loop does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from concurrent.futures import Future
+    from types import TracebackType
+
+T = TypeVar("T")
+
+
+class Background:
+    """A context manager: the loop runs within its block; what is unfinished at the end is cancelled."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.submit(_cancel_all()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine in the loop; its result is waited for with ``.result()``."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,157 @@
+"""All that is published, as the publisher knows it: the manifest's records in memory, and how they become files again.
+
+Reading and writing of files is the caller's (a repository's or an origin's); here are values only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from publisher import layout, signing
+from publisher.errors import CatalogError
+from publisher.resolver import manifest
+from publisher.resolver.errors import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from publisher.resolver.manifest import Record, Version
+    from publisher.signing import PublicKey, Signer
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The records of one repository at one serial; serial 0 is the empty beginning.
+
+    Attributes:
+        repository: the name that the manifest carries.
+        serial: of the published index.
+        generated, expires: of the published index, seconds since the epoch.
+        records: CVMFS name -> record.
+    """
+
+    repository: str
+    serial: int = 0
+    generated: int = 0
+    expires: int = 0
+    records: Mapping[str, Record] = field(default_factory=dict)
+
+    def with_records(self, changed: Mapping[str, Record]) -> Catalog:
+        """The same with some records replaced or added."""
+        return replace(self, records={**self.records, **changed})
+
+    def version_of(self, digest: str) -> Version | None:
+        """A published version of a platform manifest, under whatever name; None where there is none, or it is blocked."""
+        return self._by_manifest.get(digest)
+
+    @cached_property
+    def _by_manifest(self) -> dict[str, Version]:
+        versions = (version for record in self.records.values() for _, version in record.versions())
+        return {version.manifest: version for version in versions if version.state != manifest.BLOCKED}
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A catalog as files below the manifest's directory: shards first, the index last.
+
+    Attributes:
+        catalog: the catalog as it is once these files are published.
+        shards: ``shards/<sha256>.json`` -> content, all of them.
+        index: content of ``index.json``.
+    """
+
+    catalog: Catalog
+    shards: Mapping[str, bytes]
+    index: bytes
+
+
+def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable[PublicKey] | None) -> Catalog | None:
+    """Read a published manifest back.
+
+    Args:
+        read: content of a file below the manifest's directory, None where there is none.
+        repository: the name it must carry.
+        trusted: keys of which one must have signed it; None to look without trusting.
+
+    Returns:
+        the catalog, None where no index is published.
+
+    Raises:
+        CatalogError: signed by no trusted key, of another repository, damaged, or with a shard missing.
+    """
+    content = read(manifest.INDEX_NAME)
+    if content is None:
+        return None
+    try:
+        index = _checked_index(content, repository, trusted)
+        records: dict[str, Record] = {}
+        for sha256 in sorted({sha256 for sha256 in index.shards if sha256 is not None}):
+            shard = read(manifest.shard_name(sha256))
+            if shard is None:
+                raise CatalogError(f"the published manifest names a shard that is not there: {sha256}")
+            parsed = manifest.Shard.parse(shard, sha256)
+            for name in parsed.records:
+                record = parsed.record(name)
+                if record is not None:
+                    records[name] = record
+    except ManifestError as error:
+        raise CatalogError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
+    return Catalog(repository, index.serial, index.generated, index.expires, dict(sorted(records.items())))
+
+
+def serial_of(content: bytes | None, repository: str, trusted: Iterable[PublicKey]) -> int:
+    """The serial of an index's content, 0 where there is none or it is not ours.
+
+    Raises:
+        CatalogError: it is ours by name, and signed by somebody else.
+    """
+    if content is None:
+        return 0
+    try:
+        return _checked_index(content, repository, trusted).serial
+    except ManifestError as error:
+        raise CatalogError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
+
+
+def edition(catalog: Catalog, signer: Signer, *, serial: int, now: int) -> Edition:
+    """The files of a catalog, signed; ``serial`` must be above all that was ever published, ``now`` is the clock's seconds."""
+    contents = _shards(catalog.records.values())
+    digests = [None if content is None else hashlib.sha256(content).hexdigest() for content in contents]
+    new = replace(catalog, serial=serial, generated=now, expires=now + manifest.LIFETIME)
+    payload = manifest.Index(
+        new.repository,
+        serial=new.serial,
+        generated=new.generated,
+        expires=new.expires,
+        sif_prefix=layout.SIF_PREFIX,
+        shards=digests,
+    ).payload()
+    shards = {manifest.shard_name(sha): content for sha, content in zip(digests, contents, strict=True) if sha and content}
+    return Edition(new, shards, manifest.seal(payload, signer.sign(payload)))
+
+
+def half_spent(catalog: Catalog, now: int) -> bool:
+    """Whether the published index is past half of its life, and is to be signed anew."""
+    return catalog.serial > 0 and now >= catalog.generated + (catalog.expires - catalog.generated) // 2
+
+
+def _checked_index(content: bytes, repository: str, trusted: Iterable[PublicKey] | None) -> manifest.Index:
+    payload, signatures = manifest.unseal(content)
+    if trusted is not None:
+        signing.check(payload, signatures, trusted)
+    return manifest.Index.parse(payload, repository)
+
+
+def _shards(records: Iterable[Record]) -> list[bytes | None]:
+    """The content of every shard, None for the empty ones. Of several names that an alias fits, the first in order has it."""
+    named: list[dict[str, Any]] = [{} for _ in range(manifest.SHARDS)]
+    aliases: list[dict[str, str]] = [{} for _ in range(manifest.SHARDS)]
+    for record in sorted(records, key=lambda record: record.name):
+        named[manifest.shard_number(record.name, manifest.SHARDS)][record.name] = record.to_json()
+        for alias in record.aliases():
+            aliases[manifest.shard_number(alias, manifest.SHARDS)].setdefault(alias, record.name)
+    pairs = zip(named, aliases, strict=True)
+    return [manifest.make_shard(found, others) if found or others else None for found, others in pairs]

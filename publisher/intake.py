@@ -1,0 +1,154 @@
+"""From registries to builds: what each reference means now, and the layers of what has to be built.
+
+The network runs in the background; both calls return to a program that works in plain order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Self
+
+from publisher import oci, pull
+from publisher.background import Background
+from publisher.builders import BuildRequest
+from publisher.errors import PublisherError, UnsupportedError
+from publisher.layout import platform_key
+from publisher.plan import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import Future
+    from types import TracebackType
+
+    from publisher.blobs import BlobStore
+    from publisher.images import Entry
+    from publisher.oci import Platform
+    from publisher.plan import Item
+    from publisher.registry import RegistryClient
+    from publisher.reports.progress import Display
+    from publisher.resolver.manifest import Record
+
+_AT_ONCE = 256  # references under way; each registry's own share is the client's business
+
+
+class Intake:
+    """A context manager around the connections to all registries.
+
+    Args:
+        client: makes the registry client; called in the background's loop.
+        store: makes the store for blobs, likewise.
+        display: where progress goes.
+    """
+
+    def __init__(self, client: Callable[[], RegistryClient], store: Callable[[], BlobStore], display: Display) -> None:
+        self._make_client = client
+        self._make_store = store
+        self._display = display
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._background = stack.enter_context(Background())
+            self._client, self.store = self._background.submit(self._connect()).result()
+            stack.callback(lambda: self._background.submit(self._client.__aexit__(None, None, None)).result())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+    async def _connect(self) -> tuple[RegistryClient, BlobStore]:
+        return await self._make_client().__aenter__(), self._make_store()
+
+    # --- what references mean
+
+    def ask(self, entries: Iterable[Entry], records: Mapping[str, Record]) -> dict[str, Answer | PublisherError]:
+        """What each entry's reference means now: one HEAD each, and a GET for an index or image not seen before.
+
+        Args:
+            entries: the entries.
+            records: what is published, so that what is known is not asked for.
+
+        Returns:
+            CVMFS name -> answer, or why there is none.
+        """
+        wanted = list(entries)
+        self._display.begin("asking registries", len(wanted))
+        return self._background.submit(self._ask_all(wanted, records)).result()
+
+    async def _ask_all(self, entries: list[Entry], records: Mapping[str, Record]) -> dict[str, Answer | PublisherError]:
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(entry: Entry) -> Answer | PublisherError:
+            async with places:
+                try:
+                    return await self._answer(entry, records.get(entry.name))
+                except PublisherError as error:
+                    return error
+                finally:
+                    self._display.advance()
+
+        return dict(zip([entry.name for entry in entries], await asyncio.gather(*map(one, entries)), strict=True))
+
+    async def _answer(self, entry: Entry, record: Record | None) -> Answer:
+        reference = entry.reference
+        digest = reference.digest or (await self._client.head(reference)).digest
+        known = _known(record, entry.platforms)
+        if set(known.values()) == {digest} and len(known) == len(entry.platforms):
+            return Answer(digest, known)  # no index: the very manifest that is published
+        media_type, body = await pull.manifest(self._client, self.store, reference, digest)
+        if oci.kind_of(media_type, body) is oci.Kind.INDEX:
+            return _of_index(digest, oci.parse_index(body), entry.platforms)
+        return await self._of_one(entry, digest)
+
+    async def _of_one(self, entry: Entry, digest: str) -> Answer:
+        """A tag that means one manifest: which platform that is for, its config says."""
+        reasons = []
+        for platform in entry.platforms:
+            try:
+                image = await pull.resolve(self._client, self.store, entry.reference, digest, platform)
+            except UnsupportedError as error:
+                reasons.append(error)
+            else:
+                return Answer(digest, {platform: digest}, (str(image.platform),))
+        raise reasons[0]
+
+    # --- what has to be built
+
+    def fetch(self, item: Item) -> Future[list[BuildRequest]]:
+        """Start to fetch all that has to be built for an item; one request for each platform.
+
+        The result raises LayerError, BlobError, SpaceError and what registries answer, see :func:`publisher.pull.layers`.
+        """
+        return self._background.submit(self._fetch(item))
+
+    async def _fetch(self, item: Item) -> list[BuildRequest]:
+        name, reference = item.entry.name, item.entry.reference
+        requests = []
+        for target in item.targets:
+            if target.published is not None:
+                continue
+            label = name if len(item.targets) == 1 else f"{name} {platform_key(target.platform)}"
+            image = await pull.resolve(self._client, self.store, reference, target.manifest, target.platform)
+            layers, indexes = await pull.layers(
+                self._client, self.store, image, reference, lambda done, total: self._display.step(name, "fetch", done, total)
+            )
+            requests.append(BuildRequest(label, image, layers, indexes))
+        return requests
+
+
+def _known(record: Record | None, platforms: Iterable[Platform]) -> dict[Platform, str]:
+    """Platform -> digest of the manifest that is current under a name."""
+    if record is None:
+        return {}
+    current = {platform: record.current(platform_key(platform)) for platform in platforms}
+    return {platform: version.manifest for platform, version in current.items() if version is not None}
+
+
+def _of_index(digest: str, descriptors: tuple[oci.Descriptor, ...], platforms: Iterable[Platform]) -> Answer:
+    manifests = {}
+    for platform in platforms:
+        with contextlib.suppress(UnsupportedError):
+            manifests[platform] = oci.choose_platform(descriptors, platform).digest
+    offered = sorted({str(descriptor.platform) for descriptor in descriptors if descriptor.platform is not None})
+    return Answer(digest, manifests, tuple(offered))

@@ -1,0 +1,48 @@
+"""Where things stand in the repository and in the origin: names in, paths out (docs/design.md, "Names and layout").
+
+Paths are relative to the root of the repository, or to the prefix of the origin, with ``/``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from publisher.oci import Platform
+
+DEFAULT_ARCHITECTURE = "amd64"
+"""The architecture whose sandboxes have the plain names; others stand below ``.arch/``."""
+IMAGES = ".images"
+REPOSITORY_MANIFEST = ".publisher"
+ORIGIN_MANIFEST = "manifest"
+SIF_PREFIX = "sif"
+CATALOG_MARK = ".cvmfscatalog"
+"""An empty file of this name makes CVMFS keep a directory's entries in a catalog of its own."""
+
+
+def platform_key(platform: Platform) -> str:
+    """How the manifest names a Linux platform: ``amd64``, ``arm64`` (v8 is its only variant), ``arm/v7``."""
+    if not platform.variant or (platform.architecture, platform.variant) == ("arm64", "v8"):
+        return platform.architecture
+    return f"{platform.architecture}/{platform.variant}"
+
+
+def sandbox_path(manifest: str) -> str:
+    """Path of the sandbox of a platform manifest's digest (``sha256:…``)."""
+    content = manifest.removeprefix("sha256:")
+    return f"{IMAGES}/{content[:2]}/{content[2:]}"
+
+
+def link_path(name: str, platform: str) -> str:
+    """Path of the link that users name; ``platform`` is a manifest's key."""
+    return name if platform == DEFAULT_ARCHITECTURE else f".arch/{platform}/{name}"
+
+
+def link_target(path: str, sandbox: str) -> str:
+    """The relative target that leads from the link at ``path`` to ``sandbox``."""
+    return "../" * path.count("/") + sandbox
+
+
+def sif_path(sha256: str) -> str:
+    """Path of a SIF in the origin."""
+    return f"{SIF_PREFIX}/{sha256[:2]}/{sha256}.sif"

@@ -1,0 +1,208 @@
+"""What a run will do, as a value: the list, the registries' answers and the last manifest in, a plan out.
+
+Printing a plan and carrying it out start from the same value, so a dry run cannot drift from the real one. Pure: no network,
+no files, no clock. Applying a plan and planning again gives a plan without work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from publisher.errors import NotFoundError, PublisherError, UnsupportedError
+from publisher.layout import platform_key
+from publisher.resolver import manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from publisher.catalog import Catalog
+    from publisher.images import Entry
+    from publisher.oci import Platform
+    from publisher.resolver.manifest import Record, Version
+
+
+class Action(Enum):
+    """What becomes of an entry."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a registry said of a reference.
+
+    Attributes:
+        digest: of what the tag means: an index, or the manifest of one platform.
+        manifests: wanted platform -> digest of its manifest; without those that the image does not have.
+        offered: the platforms that it has, for people.
+    """
+
+    digest: str
+    manifests: Mapping[Platform, str]
+    offered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A platform of an entry that has to be made current.
+
+    Attributes:
+        platform: which one.
+        manifest: digest that it shall have.
+        before: digest that the name has now, None where it has none.
+        published: the version that stands under another name already: it is only linked; None where it has to be built.
+    """
+
+    platform: Platform
+    manifest: str
+    before: str | None
+    published: Version | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """The verdict on one entry.
+
+    Attributes:
+        entry: the entry.
+        action: what becomes of it.
+        reason: why, for people.
+        digest: what its tag means; empty where the registry did not say.
+        targets: the platforms to make current; empty unless NEW or CHANGED, and where only the source changed.
+        error: why nothing can be done, None unless FAILED.
+    """
+
+    entry: Entry
+    action: Action
+    reason: str
+    digest: str = ""
+    targets: tuple[Target, ...] = ()
+    error: PublisherError | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All verdicts in the list's order, and the published names that the list has no more (they stay: retention decides)."""
+
+    items: tuple[Item, ...]
+    delisted: tuple[str, ...] = ()
+
+    def count(self, action: Action) -> int:
+        """How many entries got this verdict."""
+        return sum(item.action is action for item in self.items)
+
+    @property
+    def work(self) -> tuple[Item, ...]:
+        """The items that have something to do."""
+        return tuple(item for item in self.items if item.action in {Action.NEW, Action.CHANGED})
+
+
+def make_plan(
+    entries: Iterable[Entry],
+    answers: Mapping[str, Answer | PublisherError],
+    catalog: Catalog,
+    *,
+    whole: bool = True,
+    rebind: Collection[str] = (),
+) -> Plan:
+    """Compare the list with what is published.
+
+    Args:
+        entries: what is wanted.
+        answers: CVMFS name -> what its registry said, or why it said nothing.
+        catalog: what is published.
+        whole: ``entries`` is the whole list, so that names missing in it are delisted.
+        rebind: names that may come from another repository than before.
+    """
+    wanted = tuple(entries)
+    items = tuple(_item(entry, answers[entry.name], catalog, rebind) for entry in wanted)
+    delisted = sorted(set(catalog.records) - {entry.name for entry in wanted}) if whole else ()
+    return Plan(items, tuple(delisted))
+
+
+def source_of(entry: Entry) -> str:
+    """The source as the manifest has it: the reference without a pinned digest."""
+    return f"{entry.reference.registry}/{entry.reference.repository}:{entry.reference.tag}"
+
+
+def _item(entry: Entry, answer: Answer | PublisherError, catalog: Catalog, rebind: Collection[str]) -> Item:
+    record = catalog.records.get(entry.name)
+    if isinstance(answer, PublisherError):
+        return _failed(entry, answer, record)
+    bound = _bound_elsewhere(entry, record, rebind)
+    if bound is not None:
+        return _failed(entry, bound, record)
+    missing = [str(platform) for platform in entry.platforms if platform not in answer.manifests]
+    if missing:
+        there = ", ".join(answer.offered) or "none that can be published"
+        reason = f"the image has no {' and no '.join(missing)}; it has {there}"
+        return _failed(entry, UnsupportedError(reason, hint="name platforms that it has under platforms:"), record)
+    if record is not None and any(version.state == manifest.BLOCKED for _, version in record.versions()):
+        return Item(entry, Action.UNCHANGED, "blocked by the operator", answer.digest)
+    targets = tuple(
+        target for platform in entry.platforms if (target := _target(entry, platform, answer, record, catalog)) is not None
+    )
+    return _verdict(entry, answer, record, targets)
+
+
+def _target(entry: Entry, platform: Platform, answer: Answer, record: Record | None, catalog: Catalog) -> Target | None:
+    """What has to be done for one platform, None where it is current in all its forms and under this source."""
+    digest = answer.manifests[platform]
+    current = record.current(platform_key(platform)) if record is not None else None
+    if current is not None and current.manifest == digest and _has_forms(current, entry.formats):
+        return None
+    published = catalog.version_of(digest)
+    if published is not None and not _has_forms(published, entry.formats):
+        published = None
+    return Target(platform, digest, current.manifest if current is not None else None, published)
+
+
+def _verdict(entry: Entry, answer: Answer, record: Record | None, targets: tuple[Target, ...]) -> Item:
+    if not targets and record is not None and record.source == source_of(entry):
+        return Item(entry, Action.UNCHANGED, "current", answer.digest)
+    reasons = "; ".join(_why(target, named=len(entry.platforms) > 1) for target in targets) or "comes from another source now"
+    return Item(entry, Action.NEW if record is None else Action.CHANGED, reasons, answer.digest, targets)
+
+
+def _why(target: Target, *, named: bool) -> str:
+    prefix = f"{target.platform}: " if named else ""
+    if target.before is None:
+        text = f"new, {short(target.manifest)}"
+    elif target.before == target.manifest:
+        text = f"another form of {short(target.manifest)} is wanted"
+    else:
+        text = f"changed from {short(target.before)} to {short(target.manifest)}"
+    return prefix + text + (", published already under another name" if target.published is not None else "")
+
+
+def short(digest: str) -> str:
+    """A digest's first twelve digits, for people."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def _has_forms(version: Version, formats: Collection[str]) -> bool:
+    return ("sandbox" not in formats or version.sandbox is not None) and ("sif" not in formats or version.sif is not None)
+
+
+def _bound_elsewhere(entry: Entry, record: Record | None, rebind: Collection[str]) -> PublisherError | None:
+    """A published name stays with the repository that it came from, until the operator says otherwise."""
+    if record is None or entry.name in rebind:
+        return None
+    there, here = record.source.rpartition(":")[0], source_of(entry).rpartition(":")[0]
+    if there == here:
+        return None
+    return PublisherError(
+        f"the name is bound to {there}, and the list gives it to {here}", hint=f"if that is meant: --rebind {entry.name}"
+    )
+
+
+def _failed(entry: Entry, error: PublisherError, record: Record | None) -> Item:
+    error.image = entry.name
+    what = "gone from its registry" if isinstance(error, NotFoundError) else error.reason
+    kept = "; what is published stays" if record is not None else ""
+    return Item(entry, Action.FAILED, f"{what}{kept}", error=error)

@@ -1,0 +1,60 @@
+"""What a manifest's record becomes when its image is published. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from publisher import layout
+from publisher.resolver.manifest import CURRENT, SUPERSEDED, Record, Sif, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from publisher.builders import BuiltImage
+
+
+def built_version(manifest: str, built: BuiltImage, formats: Collection[str], now: int) -> Version:
+    """The version of a platform manifest's digest that was just built, in the wanted forms (``sandbox``, ``sif``)."""
+    return Version(
+        manifest,
+        sandbox=layout.sandbox_path(manifest) if "sandbox" in formats else None,
+        sif=Sif(layout.sif_path(built.sha256), built.sha256, built.size) if "sif" in formats else None,
+        published=now,
+        unpacked_size=built.unpacked_size,
+        files=built.files,
+        test=built.test,
+        tools=built.tools,
+        notes=built.notes,
+    )
+
+
+def renewed_version(version: Version, formats: Collection[str], now: int) -> Version:
+    """A published version, current from now on and in the wanted forms."""
+    value = version.to_json() | {"state": CURRENT, "since": now}
+    left_out = {"until", "reason"} | ({"sandbox", "sif"} - set(formats))
+    return Version.from_json({name: content for name, content in value.items() if name not in left_out})
+
+
+def succeeded(before: Record | None, source: str, digest: str, current: Mapping[str, Version], record_name: str) -> Record:
+    """A name's record with new current versions; what was current is superseded, and other platforms stay.
+
+    Args:
+        before: the record so far, None for a new name.
+        source: where the image comes from.
+        digest: what the source's tag means.
+        current: platform's key -> its new version; the time its ``since`` says is when the older ones were superseded.
+        record_name: the CVMFS name.
+    """
+    platforms = dict(before.platforms) if before is not None else {}
+    for platform, version in current.items():
+        platforms[platform] = (version, *_older(platforms.get(platform, ()), version))
+    return Record(record_name, source, digest, platforms)
+
+
+def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ...]:
+    older = (version for version in versions if version.manifest != current.manifest)
+    return tuple(_superseded(version, current.since) if version.state == CURRENT else version for version in older)
+
+
+def _superseded(version: Version, now: int) -> Version:
+    return Version.from_json(version.to_json() | {"state": SUPERSEDED, "since": now})

@@ -1,0 +1,126 @@
+"""The report of a run: what became of every image, as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from publisher.plan import Action
+
+if TYPE_CHECKING:
+    from publisher.errors import PublisherError
+    from publisher.plan import Item, Plan
+
+
+class Result(Enum):
+    """How it ended for an image."""
+
+    PUBLISHED = "published"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    SKIPPED = "not tried"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image; ``reason`` is one line."""
+
+    name: str
+    result: Result
+    reason: str
+
+
+@dataclass
+class Report:
+    """What a run did.
+
+    Attributes:
+        outcomes: CVMFS name -> outcome, in the list's order once the run has ended.
+        serial: of the manifest when the run ended.
+        notes: lines about the run as a whole.
+        stopped: why the run ended before its time, None where it did not.
+        delisted: published names that the list has no more.
+    """
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    serial: int = 0
+    notes: list[str] = field(default_factory=list)
+    stopped: PublisherError | None = None
+    delisted: tuple[str, ...] = ()
+
+    def add(self, name: str, result: Result, reason: str) -> None:
+        """Record an outcome."""
+        self.outcomes[name] = Outcome(name, result, reason)
+
+    def count(self, result: Result) -> int:
+        """How many images ended so."""
+        return sum(outcome.result is result for outcome in self.outcomes.values())
+
+    @property
+    def exit_code(self) -> int:
+        """0 all well, 1 some image failed or the run was cut short."""
+        well = self.stopped is None and not self.count(Result.FAILED) and not self.count(Result.SKIPPED)
+        return 0 if well else 1
+
+    def to_json(self) -> dict[str, object]:
+        """For programs."""
+        images = [{"name": one.name, "result": one.result.value, "reason": one.reason} for one in self.outcomes.values()]
+        stopped = None if self.stopped is None else str(self.stopped)
+        return {
+            "serial": self.serial, "images": images, "notes": self.notes, "stopped": stopped, "delisted": list(self.delisted)
+        }  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """For people: what is not as it should be, then the totals."""
+        bad = [one for one in self.outcomes.values() if one.result in {Result.FAILED, Result.SKIPPED}]
+        found = [f"{one.result.value}: {one.name}: {one.reason}" for one in bad]
+        if self.stopped is not None:
+            found.append(f"stopped: {self.stopped}")
+        if self.delisted:
+            found.append(f"no more in the list, still published: {', '.join(self.delisted)}")
+        totals = ", ".join(f"{count} {result.value}" for result in Result if (count := self.count(result)))
+        nothing = not self.count(Result.PUBLISHED) and self.exit_code == 0
+        return [*found, f"{'nothing to do: ' if nothing else ''}{totals or 'no images'}; manifest serial {self.serial}"]
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """A plan for people: a line for every image that something happens to, then the totals."""
+    found = [
+        f"{item.action.value}: {item.entry.name}: {_text(item)}" for item in plan.items if item.action is not Action.UNCHANGED
+    ]
+    if plan.delisted:
+        found.append(f"no more in the list, still published: {', '.join(plan.delisted)}")
+    totals = ", ".join(f"{count} {action.value}" for action in Action if (count := plan.count(action)))
+    return [*found, f"{'' if plan.work else 'nothing to do: '}{totals or 'no images'}"]
+
+
+def plan_json(plan: Plan) -> dict[str, object]:
+    """A plan for programs."""
+    return {
+        "images": [
+            {
+                "name": item.entry.name,
+                "source": str(item.entry.reference),
+                "action": item.action.value,
+                "reason": _text(item),
+                "digest": item.digest or None,
+                "platforms": [
+                    {
+                        "platform": str(target.platform),
+                        "manifest": target.manifest,
+                        "before": target.before,
+                        "build": target.published is None,
+                    }
+                    for target in item.targets
+                ],
+            }
+            for item in plan.items
+        ],
+        "delisted": list(plan.delisted),
+    }
+
+
+def _text(item: Item) -> str:
+    hint = item.error.hint if item.error is not None else None
+    return item.reason if hint is None else f"{item.reason} ({hint})"

@@ -1,0 +1,239 @@
+"""Carries out a plan: fetch the next image while this one is built, store its SIF, publish in batches.
+
+One image's failure is a value in the report and stops nobody else. What stops the run is a wall that the next image would meet
+as well: a full disk, a repository that cannot be published to. A killed run loses nothing that was finished: fetched layers
+and built SIFs are found again by the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from publisher.errors import OriginError, PublisherError, RepositoryError, SpaceError
+from publisher.plan import Action
+from publisher.publication import Made, Ready
+from publisher.reports.run import Report, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from publisher.builders import Builder, BuildRequest, BuiltImage
+    from publisher.catalog import Catalog
+    from publisher.intake import Intake
+    from publisher.plan import Item, Plan
+    from publisher.publication import Publication
+    from publisher.reports.progress import Display
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How much one transaction may hold: bytes of all its sandboxes, and seconds that a finished image waits for others."""
+
+    size: int = 20 << 30
+    seconds: float = 600.0
+
+
+@dataclass
+class _Batch:
+    """Images that wait for their transaction."""
+
+    limits: BatchLimits
+    clock: Callable[[], float]
+    ready: list[Ready] = field(default_factory=list)
+    requests: list[BuildRequest] = field(default_factory=list)
+    since: float = 0.0
+
+    def add(self, ready: Ready, requests: list[BuildRequest]) -> None:
+        if not self.ready:
+            self.since = self.clock()
+        self.ready.append(ready)
+        self.requests += requests
+
+    @property
+    def full(self) -> bool:
+        if not self.ready:
+            return False
+        waited = self.clock() - self.since
+        return waited >= self.limits.seconds or sum(one.unpacked_size for one in self.ready) >= self.limits.size
+
+
+class Sync:
+    """One run.
+
+    Args:
+        intake: gives fetched images.
+        builder: makes SIFs of them.
+        publication: makes them public.
+        display: where progress goes.
+        limits: of one transaction.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        builder: Builder,
+        publication: Publication,
+        display: Display,
+        *,
+        limits: BatchLimits = BatchLimits(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._intake = intake
+        self._builder = builder
+        self._publication = publication
+        self._display = display
+        self._limits = limits
+        self._clock = clock
+
+    def run(self, plan: Plan, catalog: Catalog) -> Report:
+        """Carry out a plan against what is published; never raises for an image's sake."""
+        report = Report(serial=catalog.serial, delisted=plan.delisted)
+        self._report_rest(plan, report)
+        run = _Run(catalog, report, _Batch(self._limits, self._clock))
+        try:
+            self._work(plan, run)
+        except _Stopped as stop:
+            report.stopped = stop.error
+        for item in plan.work:
+            if item.entry.name not in report.outcomes:
+                report.add(item.entry.name, Result.SKIPPED, "the run was stopped before it")
+        report.outcomes = {item.entry.name: report.outcomes[item.entry.name] for item in plan.items}
+        report.serial = run.catalog.serial
+        return report
+
+    def _report_rest(self, plan: Plan, report: Report) -> None:
+        for item in plan.items:
+            if item.action is Action.UNCHANGED:
+                report.add(item.entry.name, Result.UNCHANGED, item.reason)
+            elif item.action is Action.FAILED:
+                report.add(item.entry.name, Result.FAILED, _with_hint(item.reason, item.error))
+                self._display.say(f"{item.entry.name}: failed: {item.reason}")
+
+    def _work(self, plan: Plan, run: _Run) -> None:
+        try:
+            if plan.work:
+                self._display.begin("publishing", len(plan.work))
+            for item, fetched in self._fetched(plan.work):
+                self._one(item, fetched, run)
+                if run.batch.full:
+                    self._flush(run)
+        except SpaceError as error:
+            run.batch_or_nothing(self._flush)
+            raise _Stopped(error) from error
+        self._flush(run)
+        self._renew(run)
+
+    def _fetched(self, work: tuple[Item, ...]) -> Iterator[tuple[Item, Future[list[BuildRequest]]]]:
+        """Every item with its fetch, the next one's under way already."""
+        futures = [self._intake.fetch(item) for item in work[:1]]
+        for position, item in enumerate(work):
+            future = futures.pop()
+            futures += [self._intake.fetch(following) for following in work[position + 1 : position + 2]]
+            try:
+                yield item, future
+            except BaseException:
+                for waiting in futures:
+                    waiting.cancel()
+                raise
+
+    def _one(self, item: Item, fetched: Future[list[BuildRequest]], run: _Run) -> None:
+        """Build one entry's platforms and store their SIFs; a failure becomes its outcome."""
+        name = item.entry.name
+        try:
+            requests = fetched.result()
+            built = {request.image.manifest.digest: self._build(request, item) for request in requests}
+        except SpaceError:
+            raise
+        except PublisherError as error:
+            error.image = name
+            self._failed(name, error, run)
+            return
+        made = tuple(Made(target, built.get(target.manifest)) for target in item.targets)
+        run.batch.add(Ready(item, made), requests)
+
+    def _build(self, request: BuildRequest, item: Item) -> BuiltImage:
+        name = request.name
+        built = self._builder.build(request, lambda step, done, total: self._display.step(name, step, done, total))
+        if "sif" in item.entry.formats:
+            self._display.step(name, "store", 0, 1)
+            self._publication.store(built)
+        return built
+
+    def _flush(self, run: _Run) -> None:
+        """Publish what is ready."""
+        batch = run.batch
+        if not batch.ready:
+            return
+        for one in batch.ready:
+            self._display.step(one.item.entry.name, "publish", 0, 1)
+        try:
+            published = self._publication.publish(run.catalog, batch.ready)
+        except (RepositoryError, OriginError, SpaceError) as error:
+            raise _Stopped(error) from error
+        run.catalog = published.catalog
+        for one in batch.ready:
+            name = one.item.entry.name
+            if name in published.failed:
+                self._failed(name, published.failed[name], run)
+            else:
+                run.report.add(name, Result.PUBLISHED, one.item.reason)
+                self._display.finish(name, f"published: {one.item.reason}")
+        for request in batch.requests:
+            self._builder.discard(request)
+        run.batch = _Batch(self._limits, self._clock)
+        self._behind(published.behind, run)
+
+    def _renew(self, run: _Run) -> None:
+        """Publish the manifest anew where it is due and nothing else published it."""
+        why = self._publication.due(run.catalog)
+        if why is None:
+            return
+        try:
+            published = self._publication.publish(run.catalog, [])
+        except (RepositoryError, OriginError, SpaceError) as error:
+            raise _Stopped(error) from error
+        run.catalog = published.catalog
+        run.report.notes.append(f"manifest published anew: {why}")
+        self._behind(published.behind, run)
+
+    def _behind(self, error: PublisherError | None, run: _Run) -> None:
+        """An origin that does not take the manifest would not take the next one either."""
+        if error is not None:
+            run.report.notes.append("the origin's manifest is behind; the next run brings it up to date")
+            raise _Stopped(error)
+
+    def _failed(self, name: str, error: PublisherError, run: _Run) -> None:
+        run.report.add(name, Result.FAILED, _with_hint(error.reason, error))
+        self._display.finish(name, f"failed: {_with_hint(error.reason, error)}")
+
+
+@dataclass
+class _Run:
+    """What changes while a run lasts."""
+
+    catalog: Catalog
+    report: Report
+    batch: _Batch
+
+    def batch_or_nothing(self, flush: Callable[[_Run], None]) -> None:
+        """Publish what is finished before a wall ends the run; the wall is what is reported, not what follows from it."""
+        try:
+            flush(self)
+        except _Stopped:
+            return
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error of its own: it carries one
+    """The run ends here."""
+
+    def __init__(self, error: PublisherError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _with_hint(reason: str, error: PublisherError | None) -> str:
+    return reason if error is None or error.hint is None else f"{reason} ({error.hint})"

@@ -1,0 +1,71 @@
+"""Entries, answers and built images as values, for tests of what happens between registry and manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from publisher import layout, records
+from publisher.builders import BuiltImage
+from publisher.images import Entry
+from publisher.oci import Platform
+from publisher.plan import Answer, source_of
+from publisher.resolver.reference import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from publisher.catalog import Catalog
+    from publisher.plan import Plan
+
+AMD64 = Platform("linux", "amd64")
+ARM64 = Platform("linux", "arm64")
+
+
+def digest(text: str) -> str:
+    """A digest that nothing else has."""
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def entry(
+    reference: str, platforms: Iterable[Platform] = (AMD64,), formats: Iterable[str] = ("sandbox", "sif"), **more: object
+) -> Entry:
+    """An entry of the list, named as by default."""
+    parsed = parse(reference)
+    name = f"{parsed.repository}:{parsed.tag}"
+    return Entry(name, parsed, tuple(platforms), frozenset(formats), **more)  # type: ignore[arg-type]  # fields of Entry
+
+
+def answer(text: str, platforms: Iterable[Platform] = (AMD64,)) -> Answer:
+    """What a registry says of an image whose content is ``text``."""
+    manifests = {platform: digest(f"{text} {platform}") for platform in platforms}
+    return Answer(digest(text), manifests, tuple(map(str, manifests)))
+
+
+def built(text: str, where: Path | None = None) -> BuiltImage:
+    """A SIF whose content is ``text``; a file of that content in ``where``, if given."""
+    content = text.encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    paths = [] if where is None else [where / f"{sha256}.sif", where / f"{sha256}.files"]
+    for path in paths:
+        path.write_bytes(content)
+    sif, files = paths or (None, None)
+    return BuiltImage(sif, sha256, len(content), 10 * len(content), 3, files, "ran", {"mksquashfs": "4.5.1"})  # type: ignore[arg-type]  # no file: values only
+
+
+def carried_out(plan: Plan, catalog: Catalog, now: int) -> Catalog:
+    """The catalog after a plan, without doing any of it."""
+    changed = {}
+    for item in plan.work:
+        current = {
+            layout.platform_key(target.platform): (
+                records.built_version(target.manifest, built(target.manifest), item.entry.formats, now)
+                if target.published is None
+                else records.renewed_version(target.published, item.entry.formats, now)
+            )
+            for target in item.targets
+        }
+        name = item.entry.name
+        changed[name] = records.succeeded(catalog.records.get(name), source_of(item.entry), item.digest, current, name)
+    return catalog.with_records(changed)
