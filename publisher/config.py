@@ -1,0 +1,275 @@
+"""Settings of the publisher: flags over environment over publisher.yaml over defaults.
+
+One model says all of it: every key of the file is also a flag (``--squash-memory``) and an environment variable
+(``PUBLISHER_SQUASH_MEMORY``); :func:`table` lists them. Each source is checked by itself, and all problems of all sources
+come at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
+
+from publisher import quantity, yamlfile
+from publisher.errors import ListError, UsageError
+from publisher.layers import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_PREFIX = "PUBLISHER_"
+_CONFIG = "config"
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](?::[0-9]{1,5})?", re.ASCII)
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
+_FQRN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
+_STATE_OF_ROOT = "/var/lib/ospool-image-publisher"
+
+
+class Places(NamedTuple):
+    """Where to publish: the repository's and the origin's directory."""
+
+    repository: Path
+    origin: Path
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError(f"{value!r} is no path")
+    context: dict[str, Any] = info.context or {}
+    text, home = str(value), context.get("home")
+    if home and (text == "~" or text.startswith("~/")):
+        text = f"{home}/{text[2:]}"
+    return Path(os.path.normpath(context.get("base", Path.cwd()) / text))
+
+
+def _repository(value: object, info: ValidationInfo) -> Path:
+    if str(value).startswith("cvmfs:"):
+        raise ValueError(f"{value} is a CVMFS repository, and those are not supported by this version yet; give a directory")
+    return _path(value, info)
+
+
+def _origin(value: object, info: ValidationInfo) -> Path:
+    if "://" in str(value):
+        raise ValueError(f"{value} is a URL, and those are not supported by this version yet; give a directory")
+    return _path(value, info)
+
+
+def _registries(value: object) -> frozenset[str]:
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple | set | frozenset) or not all(isinstance(host, str) for host in listed):
+        raise ValueError("a list of HOST:PORT is expected here")
+    hosts = frozenset(host.strip() for host in listed)
+    for host in sorted(hosts):
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is no registry; write HOST:PORT, such as localhost:5000")
+    return hosts
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"{value!r} is no {what}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        raise ValueError("a list of files is expected here")  # noqa: TRY004 - pydantic collects ValueErrors
+    return tuple(_path(one, info) for one in listed)
+
+
+_Directory = Annotated[Path, PlainValidator(_path)]
+_Bytes = Annotated[int, PlainValidator(quantity.size)]
+_Seconds = Annotated[float, PlainValidator(quantity.seconds)]
+_Whole = Annotated[int, PlainValidator(quantity.whole)]
+
+
+class Settings(BaseModel):
+    """All settings. Sizes are bytes, times are seconds, paths are absolute; :func:`table` shows what each is for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: _Directory = Field(default=Path("images.yaml"), description="the image list")
+    repository: Annotated[Path, PlainValidator(_repository)] | None = Field(
+        default=None, description="directory that sandboxes go to"
+    )
+    origin: Annotated[Path, PlainValidator(_origin)] | None = Field(default=None, description="directory that SIFs go to")
+    state: _Directory = Field(
+        default=Path(_STATE_OF_ROOT), description="blobs, unfinished builds and the lock; of other users: below XDG_STATE_HOME"
+    )
+    key: _Directory | None = Field(default=None, description="private key that signs the manifest")
+    trusted_keys: Annotated[tuple[Path, ...], PlainValidator(_paths)] = Field(
+        default=(), description="further public keys that may have signed the published manifest: of a key that is being replaced"
+    )
+    insecure_registries: Annotated[frozenset[str], PlainValidator(_registries)] = Field(
+        default=frozenset(),
+        alias="insecure_registry",
+        description="HOST:PORT of registries without TLS: a list, or with commas between",
+    )
+    repository_name: Annotated[str, _matching(_FQRN, "repository name")] | None = Field(
+        default=None, description="the repository's name in the manifest; without it, the repository's own"
+    )
+    name_template: Literal["{repository}:{tag}", "{registry}/{repository}:{tag}"] = Field(
+        default="{repository}:{tag}", description="CVMFS name of an image, in quotes; {registry}/{repository}:{tag} is the other"
+    )
+    compression: Literal["zstd", "gzip"] = Field(
+        default="zstd", description="of SIFs; gzip where execution points have old kernels"
+    )
+    test_account: Annotated[str, _matching(_ACCOUNT, "account name")] = Field(
+        default="image-test", description="unprivileged account that finished SIFs are tried as, when this program runs as root"
+    )
+    squash_memory: _Whole = Field(default=128, description="MiB that mksquashfs may use for its caches")
+    blob_cache: _Bytes = Field(default=100 * 10**9, description="size of the layers that are kept for later images")
+    batch_size: _Bytes = Field(default=50 * 10**9, description="size of the sandboxes that one transaction publishes")
+    batch_time: _Seconds = Field(default=1800, description="time after which a transaction is published, however little is in it")
+    max_unpacked_size: _Bytes = Field(default=DEFAULT_LIMITS.unpacked_size, description="size of one image's files")
+    max_entries: _Whole = Field(default=DEFAULT_LIMITS.entries, description="number of one image's files, directories and links")
+    request_deadline: _Seconds = Field(default=60, description="time for one answer of a registry")
+    slowest_fetch: _Bytes = Field(default=100_000, description="what must arrive per second, or a layer's transfer is given up")
+    squash_deadline: _Seconds = Field(default=4 * 3600, description="time for squashing one image")
+    test_deadline: _Seconds = Field(default=120, description="time for the test run of one image")
+
+    @property
+    def limits(self) -> Limits:
+        """What one image may ask for."""
+        return Limits(unpacked_size=self.max_unpacked_size, entries=self.max_entries)
+
+    def signing_key(self) -> Path:
+        """The private key's file.
+
+        Raises:
+            UsageError: it is not given.
+        """
+        if self.key is None:
+            raise UsageError("no key is given to sign the manifest with", hint="give --key FILE; publisher keys new makes one")
+        return self.key
+
+    def places(self) -> Places:
+        """Where to publish.
+
+        Raises:
+            UsageError: repository or origin are not given; both have no default.
+        """
+        if self.repository is None or self.origin is None:
+            given = {"--repository DIR": self.repository, "--origin DIR": self.origin}
+            missing = " and ".join(flag for flag, path in given.items() if path is None)
+            raise UsageError("it is not said where to publish", hint=f"give {missing}, or their keys in publisher.yaml")
+        return Places(self.repository, self.origin)
+
+
+def settings(
+    flags: Mapping[str, object], environ: Mapping[str, str], *, cwd: Path | None = None, euid: int | None = None
+) -> Settings:
+    """The settings that hold.
+
+    Args:
+        flags: keys of :class:`Settings` (``insecure_registry`` among them), and ``config``; None and () are not given.
+        environ: ``PUBLISHER_*``, of which empty ones are not given; HOME and XDG_STATE_HOME.
+        cwd: what relative paths in flags and environment start from; this process's when None. Those in the file start
+            from the file's directory.
+        euid: user id whose default state directory it is; this process's when None.
+
+    Raises:
+        UsageError: the file cannot be read, or there is no place for a state directory.
+        ListError: anything else is wrong; the problems of all sources.
+    """
+    cwd = Path.cwd() if cwd is None else cwd
+    context = {"base": cwd, "home": environ.get("HOME")}
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    variables = {name: value for name, value in environ.items() if name.startswith(_PREFIX) and value}
+    named = variables.pop(_variable(_CONFIG), None)
+    path = given.pop(_CONFIG, named)
+    variables = {name.removeprefix(_PREFIX).lower(): value for name, value in variables.items()}
+
+    values, problems = ({}, []) if path is None else _from_file(cwd / str(path), context)
+    for source, label in ((variables, _variable), (given, _flag)):
+        found, wrong = _from_words(source, label, context)
+        values |= found
+        problems += wrong
+    values = {"images": cwd / "images.yaml"} | values
+    if "state" not in values and not problems:
+        values["state"] = _default_state(environ, os.geteuid() if euid is None else euid)
+    problems += _published_by_mistake(values)
+    if problems:
+        raise ListError(problems, "the configuration")
+    return Settings().model_copy(update=values)
+
+
+def table() -> str:
+    """All keys as a Markdown table, for the documentation."""
+    rows = ["| Key | Default | What it is |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = ", ".join(field.default) if isinstance(field.default, frozenset) else field.default
+        shown = "" if default in (None, "") else f"`{default}`"
+        rows.append(f"| `{field.alias or name}` | {shown} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _from_file(path: Path, context: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    try:
+        content = yamlfile.read(path)
+    except OSError as error:
+        raise UsageError(f"the configuration {path} cannot be read: {error.strerror}") from None
+    root, problems = yamlfile.parse(content)
+    part = None
+    if root is not None:
+        part, wrong = yamlfile.validate(Settings, root, context | {"base": path.parent})
+        problems += wrong
+    return ({} if part is None else _given(part)), yamlfile.lines(str(path), problems)
+
+
+def _from_words(
+    source: Mapping[str, object], label: Callable[[str], str], context: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Values and problems of flags or variables; ``label`` is how a key is spelt there."""
+    try:
+        return _given(Settings.model_validate(source, context=context)), []
+    except ValidationError as error:
+        problems = []
+        for detail in error.errors(include_url=False):
+            name = label(str(detail["loc"][0]))
+            if detail["type"] == "extra_forbidden":
+                meant = yamlfile.close(name, [label(field.alias or key) for key, field in Settings.model_fields.items()])
+                problems.append(f"{name}: there is no such setting" + ("" if meant is None else f"; write {meant}"))
+            else:
+                problems.append(f"{name}: {yamlfile.why(detail)}")
+        return {}, problems
+
+
+def _given(part: Settings) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in part.model_fields_set}
+
+
+def _variable(key: str) -> str:
+    return _PREFIX + key.upper()
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _default_state(environ: Mapping[str, str], euid: int) -> Path:
+    """Root's is the system's; others have theirs where the XDG base directory specification says."""
+    if euid == 0:
+        return Path(_STATE_OF_ROOT)
+    own = environ.get("XDG_STATE_HOME") or (f"{environ['HOME']}/.local/state" if environ.get("HOME") else "")
+    if not Path(own).is_absolute():
+        raise UsageError("there is no home directory for the state", hint="give --state DIR")
+    return Path(own) / Path(_STATE_OF_ROOT).name
+
+
+def _published_by_mistake(values: Mapping[str, Any]) -> list[str]:
+    """What lies inside the repository or the origin is published: nothing else of ours may be there."""
+    pairs = [(inner, outer) for outer in ("repository", "origin") for inner in ("repository", "origin", "state", "key")]
+    return [
+        f"{inner}: {values[inner]} lies inside the {outer} {values[outer]}, which everybody can read; put it elsewhere"
+        for inner, outer in pairs
+        if inner != outer and values.get(inner) and values.get(outer) and values[inner].is_relative_to(values[outer])
+    ]
