@@ -38,10 +38,10 @@ class UsageError(PublisherError):
 
 
 class ListError(UsageError):
-    """images.yaml has problems: all of them, each with its line."""
+    """A file of ours has problems: all of them, each with the file and line, variable or flag where it stands."""
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(f"{len(problems)} problem(s) in the image list")
+    def __init__(self, problems: list[str], where: str = "the image list") -> None:
+        super().__init__(f"{len(problems)} problem(s) in {where}")
         self.problems = problems
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from publisher.oci import Platform
 
 DEFAULT_ARCHITECTURE = "amd64"
@@ -33,9 +35,19 @@ def sandbox_path(manifest: str) -> str:
     return f"{IMAGES}/{content[:2]}/{content[2:]}"
 
 
-def link_path(name: str, platform: str) -> str:
-    """Path of the link that users name; ``platform`` is a manifest's key."""
-    return name if platform == DEFAULT_ARCHITECTURE else f".arch/{platform}/{name}"
+def link_paths(name: str, platforms: Sequence[str]) -> dict[str, str]:
+    """Paths of the links that users name -> platform that each shows.
+
+    The plain name shows :data:`DEFAULT_ARCHITECTURE`, or an image's first other platform (in alphabetical order) where it has
+    none for that; all others stand below ``.arch/``.
+
+    Args:
+        name: the CVMFS name.
+        platforms: manifest keys of the platforms that have a sandbox.
+    """
+    found = {f".arch/{platform}/{name}": platform for platform in platforms if platform != DEFAULT_ARCHITECTURE}
+    plain = DEFAULT_ARCHITECTURE if DEFAULT_ARCHITECTURE in platforms else min(platforms, default=None)
+    return found if plain is None else {name: plain, **found}
 
 
 def link_target(path: str, sandbox: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from publisher import catalog as catalogs
 from publisher import layout, records, sandbox
@@ -21,6 +21,7 @@ from publisher.resolver.manifest import Sif
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
 
     from publisher.builders import BuiltImage
     from publisher.catalog import Edition
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from publisher.repositories import Repository, Transaction
     from publisher.resolver.manifest import Record, Version
     from publisher.signing import PublicKey, Signer
+
+    class Unpack(Protocol):
+        """What makes a sandbox of a SIF."""
+
+        def __call__(self, sif: Path, target: Path, *, deadline: float) -> None:
+            """Make the directory ``target``, within ``deadline`` seconds."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Publication:
         trusted: further keys that may have signed the published manifest (one that is being rotated out).
         clock: seconds since the epoch.
         deadline: seconds that unpacking one sandbox may take.
+        unpack: makes a sandbox of a SIF: as :func:`publisher.sandbox.unpack`.
     """
 
     def __init__(
@@ -96,6 +104,7 @@ class Publication:
         clock: Callable[[], float],
         trusted: tuple[PublicKey, ...] = (),
         deadline: float = 3600.0,
+        unpack: Unpack = sandbox.unpack,
     ) -> None:
         self._repository = repository
         self._origin = origin
@@ -103,6 +112,7 @@ class Publication:
         self._trusted = (signer.public, *trusted)
         self._clock = clock
         self._deadline = deadline
+        self._unpack = unpack
         self._highest = 0  # serial published anywhere
 
     def open(self) -> tuple[Catalog, list[str]]:
@@ -181,7 +191,7 @@ class Publication:
             try:
                 self._unpack_all(transaction, one, made)
                 record = self._record(one, catalog.records.get(name))
-                self._link_all(transaction, one, record)
+                self._link_all(transaction, record)
                 changed[name] = record
             except SpaceError:
                 raise
@@ -202,19 +212,22 @@ class Publication:
                 path = layout.sandbox_path(part.target.manifest)
                 if part.built is not None and path not in made and not self._repository.exists(path):
                     own.append(path)
-                    sandbox.unpack(part.built.sif, transaction.tree(path), deadline=self._deadline)
+                    self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline)
         except PublisherError:
             for path in own:
                 transaction.remove(path)
             raise
         made.update(own)
 
-    def _link_all(self, transaction: Transaction, one: Ready, record: Record) -> None:
-        for platform, versions in record.platforms.items():
-            path, found = layout.link_path(record.name, platform), versions[0].sandbox
-            if found is not None and versions[0].state == manifest.CURRENT:
-                transaction.link(path, layout.link_target(path, found))
-            elif "sandbox" not in one.item.entry.formats and self._repository.exists(path):
+    def _link_all(self, transaction: Transaction, record: Record) -> None:
+        """The links of a name; one that would go on to show an image that the name means no more goes away."""
+        current = {platform: versions[0] for platform, versions in record.platforms.items()}
+        shown = {platform: version.sandbox for platform, version in current.items() if version.sandbox is not None}
+        links = layout.link_paths(record.name, list(shown))
+        for path, platform in links.items():
+            transaction.link(path, layout.link_target(path, shown[platform]))
+        for path in layout.link_paths(record.name, list(record.platforms)):
+            if path not in links and self._repository.exists(path):
                 transaction.remove(path)
 
     def _record(self, one: Ready, before: Record | None) -> Record:

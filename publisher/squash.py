@@ -70,7 +70,7 @@ class Mksquashfs(Squasher):
     @contextlib.contextmanager
     def squash(self, out: Path, totals: Survey, *, offset: int, deadline: float) -> Iterator[Write]:
         """See :meth:`Squasher.squash`."""
-        argv = ["mksquashfs", "-", str(out), "-tar", "-offset", str(offset), "-mem", f"{self._memory}M"]
+        argv = [*_seen_as_root(), "mksquashfs", "-", str(out), "-tar", "-offset", str(offset), "-mem", f"{self._memory}M"]
         argv += ["-comp", self._compression, *_LEVELS[self._compression], "-no-progress", "-quiet", "-no-recovery"]
         mode, uid, gid = totals.root
         argv += ["-root-mode", f"{mode:o}", "-root-uid", str(uid), "-root-gid", str(gid)]
@@ -87,6 +87,11 @@ class Mksquashfs(Squasher):
             if os.strerror(errno.ENOSPC) in error.stderr:
                 raise SpaceError("no room left for the SIF", hint="free space in --state, or give another one") from error
             raise BuildError(error.reason, hint=error.hint) from error
+
+
+def _seen_as_root() -> list[str]:
+    """Mksquashfs puts the ids of who runs it into the file's table of ids, needed or not: let everybody be 0 to it."""
+    return [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
 
 
 def _writer(descriptor: int) -> Write:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from publisher.errors import OriginError, PublisherError, RepositoryError, SpaceError
+from publisher.errors import BuildError, OriginError, PublisherError, RepositoryError, SpaceError
 from publisher.plan import Action
 from publisher.publication import Made, Ready
 from publisher.reports.run import Report, Result
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from publisher.builders import Builder, BuildRequest, BuiltImage
     from publisher.catalog import Catalog
+    from publisher.images import Entry
     from publisher.intake import Intake
     from publisher.plan import Item, Plan
     from publisher.publication import Publication
@@ -145,7 +146,7 @@ class Sync:
         name = item.entry.name
         try:
             requests = fetched.result()
-            built = {request.image.manifest.digest: self._build(request, item) for request in requests}
+            built = {request.image.manifest.digest: self._build(request, item.entry) for request in requests}
         except SpaceError:
             raise
         except PublisherError as error:
@@ -155,10 +156,15 @@ class Sync:
         made = tuple(Made(target, built.get(target.manifest)) for target in item.targets)
         run.batch.add(Ready(item, made), requests)
 
-    def _build(self, request: BuildRequest, item: Item) -> BuiltImage:
+    def _build(self, request: BuildRequest, entry: Entry) -> BuiltImage:
         name = request.name
         built = self._builder.build(request, lambda step, done, total: self._display.step(name, step, done, total))
-        if "sif" in item.entry.formats:
+        if entry.max_size is not None and built.unpacked_size > entry.max_size:
+            self._builder.discard(request)
+            raise BuildError(
+                f"its files have {built.unpacked_size} bytes, the list allows {entry.max_size}", hint="raise its max_size"
+            )
+        if "sif" in entry.formats:
             self._display.step(name, "store", 0, 1)
             self._publication.store(built)
         return built

@@ -63,7 +63,7 @@ def plan(settings: Settings, names: Sequence[str], rebind: Sequence[str], intake
 def intake(settings: Settings, display: Display) -> Intake:
     """The way in from the registries."""
     blobs = settings.state / "blobs"
-    deadlines = Deadlines(small=settings.request_deadline)
+    deadlines = Deadlines(small=settings.request_deadline, slowest=settings.slowest_fetch)
 
     def client() -> RegistryClient:
         return RegistryClient(insecure=settings.insecure_registries, credentials=docker_credentials(), deadlines=deadlines)

@@ -74,7 +74,7 @@ class Report:
     def lines(self) -> list[str]:
         """For people: what is not as it should be, then the totals."""
         bad = [one for one in self.outcomes.values() if one.result in {Result.FAILED, Result.SKIPPED}]
-        found = [f"{one.result.value}: {one.name}: {one.reason}" for one in bad]
+        found = self.notes + [f"{one.result.value}: {one.name}: {one.reason}" for one in bad]
         if self.stopped is not None:
             found.append(f"stopped: {self.stopped}")
         if self.delisted:

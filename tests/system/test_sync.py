@@ -1,0 +1,331 @@
+"""The main job on real parts: docker-registry, Apptainer, mksquashfs; the command line in its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher import layout
+from publisher.resolver import files
+from tests.support.host import ORDINARY, Host, run_as
+from tests.support.layers import directory, file, hardlink, tar
+from tests.support.registry import OCI, RegistryServer, describe, push_blob, push_image, push_index, push_manifest, sha256
+from tests.support.runnable import runnable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.system
+
+ENTRYPOINT = {
+    "Env": ["PATH=/bin", "GREETING=good day"],
+    "Entrypoint": ["/bin/sh", "-c", 'echo "$GREETING, $0 $*"; cat /etc/motd'],
+    "Cmd": ["everybody"],
+    "Labels": {"org.example.purpose": "test"},
+}
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def host(shared_path: Path, registry: RegistryServer) -> Host:
+    return Host(shared_path, registry)
+
+
+def push(registry: RegistryServer, name: str, text: str = "content", platform: str = "linux/amd64") -> str:
+    """A small image that runs, and says ``text``."""
+    repository, _, tag = name.partition(":")
+    top = tar([directory("etc"), file("etc/motd", f"{text}\n".encode()), hardlink("etc/again", "etc/motd")])
+    return push_image(registry.address, repository, tag, [tar(runnable()), top], ENTRYPOINT, platform=platform)
+
+
+def said_by(image: Path, host: Host, *arguments: str) -> str:
+    done = run_as(["apptainer", "--silent", "run", "--containall", str(image), *arguments], ORDINARY, host.where)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_both_forms_run_the_images_own_entrypoint_as_an_ordinary_user(host: Host, registry: RegistryServer) -> None:
+    push(registry, "sync/both:1", "in both")
+    host.images("sync/both:1")
+    report = host.sync()
+    assert report.results == {"sync/both:1": "published"}
+    for image in (host.repository / "sync/both:1", host.sif("sync/both:1")):
+        assert said_by(image, host) == "good day, everybody \nin both\n"
+        assert said_by(image, host, "you", "there") == "good day, you there\nin both\n"
+    assert host.index() is not None
+    assert host.leftovers() == []
+
+
+def test_a_second_run_does_nothing_says_so_and_costs_one_head_a_reference(host: Host, registry: RegistryServer) -> None:
+    push(registry, "sync/again:1", "one")
+    amd64, arm64 = (push(registry, "sync/again-multi:", "two", platform) for platform in ("linux/amd64", "linux/arm64"))
+    push_index(registry.address, "sync/again-multi", "2", {"linux/amd64": amd64, "linux/arm64": arm64}, attested=True)
+    host.images("sync/again:1", {"image": "sync/again-multi:2", "platforms": ["linux/amd64", "linux/arm64"]})
+    host.sync()
+    before = (host.repository / ".publisher/index.json").read_bytes()
+    registry.requests()
+    second = host.run("sync", check=True)
+    assert second.stdout.startswith("nothing to do: 2 unchanged")
+    asked = [(request.method, request.path) for request in registry.requests()]
+    assert sorted(request for request in asked if request != ("GET", "/v2/")) == [
+        ("HEAD", "/v2/sync/again-multi/manifests/2"),
+        ("HEAD", "/v2/sync/again/manifests/1"),
+    ]
+    assert asked.count(("GET", "/v2/")) <= 1, "a registry is asked once how it wants to be asked"
+    assert (host.repository / ".publisher/index.json").read_bytes() == before
+
+
+def test_a_changed_tag_is_rebuilt_and_the_old_data_stays(host: Host, registry: RegistryServer) -> None:
+    old = push(registry, "sync/moving:1", "old")
+    host.images("sync/moving:1")
+    host.sync()
+    old_sif = host.sif("sync/moving:1")
+    new = push(registry, "sync/moving:1", "new")
+    report = host.sync()
+    assert old[7:19] in report.reasons["sync/moving:1"]
+    assert new[7:19] in report.reasons["sync/moving:1"]
+    assert said_by(host.repository / "sync/moving:1", host).endswith("new\n")
+    assert said_by(host.repository / layout.sandbox_path(old), host).endswith("old\n")
+    assert said_by(old_sif, host).endswith("old\n")
+    states = [(version.manifest, version.state) for version in host.record("sync/moving:1").platforms["amd64"]]
+    assert states == [(new, "current"), (old, "superseded")]
+
+
+def test_an_index_gives_every_platform_that_is_asked_for(host: Host, registry: RegistryServer) -> None:
+    digests = {platform: push(registry, "sync/multi:", platform, platform) for platform in ("linux/amd64", "linux/arm64")}
+    push_index(registry.address, "sync/multi", "1", digests, attested=True)
+    host.images({"image": "sync/multi:1", "platforms": ["linux/amd64", "linux/arm64"]})
+    host.sync()
+    assert os.path.realpath(host.repository / "sync/multi:1").endswith(layout.sandbox_path(digests["linux/amd64"]))
+    assert os.path.realpath(host.repository / ".arch/arm64/sync/multi:1").endswith(layout.sandbox_path(digests["linux/arm64"]))
+    tests = {platform: versions[0].test for platform, versions in host.record("sync/multi:1").platforms.items()}
+    assert tests == {"amd64": "ran", "arm64": "structure"}
+    header = subprocess.run(
+        ["apptainer", "sif", "header", host.sif("sync/multi:1", "arm64")], capture_output=True, check=True, text=True
+    )
+    assert "arm64" in header.stdout
+
+
+def test_plan_says_what_sync_then_does(host: Host, registry: RegistryServer) -> None:
+    push(registry, "sync/planned:1")
+    host.images("sync/planned:1", "sync/missing:1")
+    planned = json.loads(host.run("plan", "--json", check=True).stdout)
+    assert {image["name"]: image["action"] for image in planned["images"]} == {
+        "sync/planned:1": "new",
+        "sync/missing:1": "failed",
+    }
+    assert not host.repository.exists(), "a plan changes nothing"
+    assert host.sync(check=False).results == {"sync/planned:1": "published", "sync/missing:1": "failed"}
+    assert "unchanged" in host.run("plan", check=True).stdout
+
+
+def test_sync_of_names_does_just_these(host: Host, registry: RegistryServer) -> None:
+    for name in ("sync/wanted:1", "sync/other:1"):
+        push(registry, name)
+    host.images("sync/wanted:1", "sync/other:1")
+    assert host.sync("sync/wanted:1").results == {"sync/wanted:1": "published"}
+    assert not (host.repository / "sync/other:1").exists()
+    refused = host.run("sync", "sync/nobody:1")
+    assert refused.returncode == 2
+    assert "sync/nobody:1" in refused.stderr
+
+
+def broken_blob(registry: RegistryServer, root: Path) -> None:
+    """An image with a layer whose bytes changed on the registry's disk."""
+    push(registry, "sync/damaged:1", "some bytes that nobody else has")
+    top = json.loads(next(iter(_manifests(root, "sync/damaged"))))["layers"][-1]["digest"].removeprefix("sha256:")
+    path = root / "storage/docker/registry/v2/blobs/sha256" / top[:2] / top / "data"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def _manifests(root: Path, repository: str) -> list[bytes]:
+    blobs = root / "storage/docker/registry/v2/blobs/sha256"
+    revisions = root / f"storage/docker/registry/v2/repositories/{repository}/_manifests/revisions/sha256"
+    return [(blobs / path.name[:2] / path.name / "data").read_bytes() for path in revisions.iterdir()]
+
+
+def not_a_tar(registry: RegistryServer) -> None:
+    layer = b"this is no archive " * 1000
+    config = json.dumps(
+        {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [sha256(layer)]}}
+    ).encode()
+    for blob in (layer, config):
+        push_blob(registry.address, "sync/no-tar", blob)
+    layers = [describe(layer, OCI["none"])]
+    document = {"schemaVersion": 2, "config": describe(config, OCI["config"]), "layers": layers}
+    push_manifest(registry.address, "sync/no-tar", "1", document)
+
+
+def test_each_broken_image_fails_with_its_reason_and_the_others_are_published(shared_path: Path) -> None:
+    with RegistryServer(shared_path / "registry") as registry:
+        push(registry, "sync/good:1")
+        broken_blob(registry, shared_path / "registry")
+        not_a_tar(registry)
+        push(registry, "sync/wrong-platform:1", platform="linux/arm64")
+        host = Host(shared_path, registry)
+        host.images("sync/damaged:1", "sync/no-tar:1", "sync/missing:1", "sync/wrong-platform:1", "sync/good:1")
+        report = host.sync(check=False)
+    assert report.status == 1
+    assert report.results == {
+        "sync/damaged:1": "failed",
+        "sync/no-tar:1": "failed",
+        "sync/missing:1": "failed",
+        "sync/wrong-platform:1": "failed",
+        "sync/good:1": "published",
+    }
+    for name, reason in {
+        "sync/damaged:1": r"sha256|digest",
+        "sync/no-tar:1": r"not a tar archive",
+        "sync/missing:1": r"gone|no such|not",
+        "sync/wrong-platform:1": r"linux/arm64",
+    }.items():
+        assert re.search(reason, report.reasons[name]), report.reasons[name]
+        assert "\n" not in report.reasons[name]
+    assert sorted(path.name for path in (host.repository / "sync").iterdir()) == ["good:1"]
+    assert host.leftovers() == []
+
+
+def test_a_registry_that_is_down_changes_nothing(host: Host, shared_path: Path) -> None:
+    with RegistryServer(shared_path / "registry") as registry:
+        host.registry = registry
+        push(registry, "sync/kept:1", "kept")
+        host.images("sync/kept:1")
+        host.sync()
+    before = (host.repository / ".publisher/index.json").read_bytes()
+    report = host.sync(check=False)
+    assert report.status == 1
+    assert report.results == {"sync/kept:1": "failed"}
+    assert "what is published stays" in report.reasons["sync/kept:1"]
+    assert (host.repository / ".publisher/index.json").read_bytes() == before
+    assert said_by(host.repository / "sync/kept:1", host).endswith("kept\n")
+
+
+def test_a_malformed_list_is_refused_as_a_whole_with_every_line(host: Host) -> None:
+    host.list.write_text(
+        "version: 1\n"
+        "groups:\n"
+        "  - title: Bad ones\n"
+        "    images:\n"
+        "      - UPPER/case:1\n"
+        "      - debian:12\n"
+        "      - image: debian:13\n"
+        "        platfroms: [linux/amd64]\n"
+        "      - docker.io/library/debian:12\n"
+    )
+    done = host.run("sync")
+    assert done.returncode == 2
+    for line in (5, 8, 9):
+        assert f"images.yaml:{line}:" in done.stderr
+    assert not host.repository.exists()
+    assert not host.origin.exists()
+    assert not host.state.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "word"),
+    [("--key=missing.pem", "keys new"), ("--repository=", "--repository"), ("--images=missing.yaml", "missing.yaml")],
+)
+def test_wrong_settings_are_told_in_a_line_before_anything_is_done(host: Host, flag: str, word: str) -> None:
+    host.images("sync/any:1")
+    flags = [*(given for given in host.flags() if not given.startswith(flag.partition("=")[0])), flag]
+    done = host.run("sync", flags=flags)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert not host.repository.exists()
+
+
+def test_two_runs_at_once_the_second_leaves(host: Host, registry: RegistryServer) -> None:
+    push(registry, "sync/once:1")
+    host.images("sync/once:1")
+    host.state.mkdir()
+    with files.locked(str(host.state / "lock"), 0):
+        done = host.run("sync")
+    assert done.returncode == 1
+    assert "another run is using" in done.stderr
+    assert not host.repository.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system; nothing is tried of a full disk here")
+@pytest.mark.parametrize("full", ["state", "origin", "images.example.org"])
+def test_a_full_disk_leaves_nothing_half_done_and_room_mends_it(host: Host, registry: RegistryServer, full: str) -> None:
+    repository, tag = f"sync/big-{full}", "1"
+    noise = tar([file("noise", os.urandom(24 << 20))])
+    push_image(registry.address, repository, tag, [tar(runnable()), noise], ENTRYPOINT, compression="none")
+    host.images(f"{repository}:{tag}")
+    place = host.where / full
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "small", place], check=True)
+    try:
+        report = host.sync(check=False)
+        assert report.status == 1
+        assert "room" in report.stderr + json.dumps(report.said)
+        assert host.index() is None
+        assert not (host.repository / repository).exists()
+        subprocess.run(["mount", "-o", "remount,size=200m", place], check=True)
+        assert host.sync().results == {f"{repository}:{tag}": "published"}
+        assert host.leftovers() == []
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_the_same_image_synced_twice_from_scratch_is_the_same_file(registry: RegistryServer, shared_path: Path) -> None:
+    push(registry, "sync/same:1")
+    sifs = []
+    for number in (1, 2):
+        where = shared_path / f"host-{number}"
+        where.mkdir()
+        host = Host(where, registry)
+        host.images("sync/same:1")
+        host.sync()
+        sifs.append(host.sif("sync/same:1").read_bytes())
+    assert sifs[0] == sifs[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user; this run is an ordinary user's already")
+def test_an_ordinary_user_publishes_the_same_bytes_as_root(registry: RegistryServer, shared_path: Path) -> None:
+    push(registry, "sync/user:1")
+    hosts = {}
+    for name, user in (("root", None), ("user", ORDINARY)):
+        where = shared_path / name
+        where.mkdir()
+        hosts[name] = host = Host(where, registry)
+        if user is not None:
+            subprocess.run(["chown", "-R", f"{user}:", where], check=True)
+        host.images("sync/user:1")
+        done = host.run("sync", user=user)
+        assert done.returncode == 0, done.stderr
+    assert hosts["root"].sif("sync/user:1").read_bytes() == hosts["user"].sif("sync/user:1").read_bytes()
+    assert said_by(hosts["user"].repository / "sync/user:1", hosts["user"]).startswith("good day")
+
+
+def test_a_terminated_run_says_so_and_the_next_one_finishes(host: Host, registry: RegistryServer) -> None:
+    push_image(registry.address, "sync/killed", "1", [tar(runnable()), tar([file("noise", os.urandom(64 << 20))])], ENTRYPOINT)
+    host.images("sync/killed:1")
+    argv = [sys.executable, "-m", "publisher", "sync", *host.flags()]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=host.where) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "squash" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "interrupted" in rest
+    assert host.index() is None
+    assert host.sync().results == {"sync/killed:1": "published"}
+    assert host.leftovers() == []

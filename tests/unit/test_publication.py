@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher import layout
+from publisher.catalog import Catalog, edition
+from publisher.errors import CatalogError, OriginError, RepositoryError, SpaceError
+from publisher.origins.directory import DirectoryOrigin
+from publisher.plan import Answer, make_plan
+from publisher.publication import Made, Publication, Published, Ready
+from publisher.repositories.directory import DirectoryRepository
+from publisher.resolver import manifest
+from publisher.signing import Signer, new_key
+from tests.support.published import AMD64, ARM64, answer, built, digest, entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from publisher.images import Entry
+
+NOW = 1_800_000_000
+NAME = "images.example.org"
+INDEX = f"{layout.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}"
+
+
+class Place:
+    """A repository, an origin, a key and a clock, in one directory."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        new_key(where / "key")
+        self.signer = Signer(where / "key")
+        self.now = NOW
+        self.repository = DirectoryRepository(where / "cvmfs", NAME)
+        self.origin = DirectoryOrigin(where / "osdf")
+        self.broken: set[str] = set()
+        self.watch: Callable[[Path], None] = lambda _: None
+
+    def publication(self, origin: DirectoryOrigin | None = None) -> Publication:
+        return Publication(self.repository, origin or self.origin, self.signer, clock=lambda: self.now, unpack=self.unpack)
+
+    def unpack(self, sif: Path, target: Path, *, deadline: float) -> None:
+        assert deadline > 0
+        self.watch(target)
+        target.mkdir()
+        (target / "content").write_bytes(sif.read_bytes())
+        if sif.read_text() in self.broken:
+            raise RepositoryError("the sandbox cannot be unpacked")
+
+    def ready(self, one: Entry, said: Answer, catalog: Catalog) -> Ready:
+        (item,) = make_plan([one], {one.name: said}, catalog).items
+        made = [Made(target, built(target.manifest, self.where) if target.published is None else None) for target in item.targets]
+        return Ready(item, tuple(made))
+
+    def publish(self, publication: Publication, *wanted: tuple[Entry, Answer]) -> Published:
+        catalog, _ = publication.open()
+        ready = [self.ready(one, said, catalog) for one, said in wanted]
+        for one in ready:
+            for made in one.made:
+                if made.built is not None and "sif" in one.item.entry.formats:
+                    publication.store(made.built)
+        return publication.publish(catalog, ready)
+
+    def index(self) -> manifest.Index:
+        content = self.repository.read(INDEX)
+        assert content is not None
+        return manifest.Index.parse(manifest.unseal(content)[0], NAME)
+
+    def in_both(self) -> bytes:
+        """The index, the same in both places, and all that it names there."""
+        content = self.repository.read(INDEX)
+        assert content is not None
+        assert content == self.origin.read(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
+        for sha256 in filter(None, self.index().shards):
+            name = manifest.shard_name(sha256)
+            shard = self.repository.read(f"{layout.REPOSITORY_MANIFEST}/{name}")
+            assert shard is not None
+            assert shard == self.origin.read(f"{layout.ORIGIN_MANIFEST}/{name}")
+        return content
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_what_is_published_is_all_there(place: Place) -> None:
+    published = place.publish(place.publication(), (entry("htc/rocky:9", [AMD64, ARM64]), answer("one", [AMD64, ARM64])))
+    assert not published.failed
+    root = place.repository.root
+    for link, platform in (("htc/rocky:9", "linux/amd64"), (".arch/arm64/htc/rocky:9", "linux/arm64")):
+        content = digest(f"one {platform}")
+        assert os.readlink(root / link).startswith("../")  # noqa: PTH115 - the text of the link
+        assert (root / link / "content").read_text() == content
+        version = published.catalog.records["htc/rocky:9"].current(platform[6:])
+        assert version is not None
+        assert version.sandbox is not None
+        assert version.sif is not None
+        assert (root / version.sandbox).samefile(root / link)
+        assert place.origin.size(version.sif.path) == version.sif.size
+    assert (root / ".images" / ".cvmfscatalog").read_bytes() == b""
+    assert place.index().serial == 1
+    place.in_both()
+
+
+def test_the_manifest_is_written_after_what_it_names(place: Place) -> None:
+    seen: list[bool] = []
+    place.watch = lambda _: seen.append(place.repository.exists(INDEX))
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+    assert seen == [False]
+
+
+def test_a_moved_tag_leaves_the_old_data_and_moves_the_link(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    place.now += 100
+    place.publish(publication, (entry("htc/rocky:9"), answer("two")))
+    root = place.repository.root
+    assert (root / "htc/rocky:9" / "content").read_text() == digest("two linux/amd64")
+    assert (root / layout.sandbox_path(digest("one linux/amd64")) / "content").is_file()
+    assert place.index().serial == 2
+    assert len([name for name in place.origin.names("sif")]) == 2  # noqa: C416 - it is an iterator
+
+
+def test_an_entry_that_fails_takes_nobody_with_it(place: Place) -> None:
+    place.broken = {digest("bad linux/amd64")}
+    published = place.publish(place.publication(), (entry("htc/bad:1"), answer("bad")), (entry("htc/good:1"), answer("good")))
+    assert list(published.failed) == ["htc/bad:1"]
+    assert sorted(published.catalog.records) == ["htc/good:1"]
+    assert not place.repository.exists("htc/bad:1")
+    assert not place.repository.exists(layout.sandbox_path(digest("bad linux/amd64")))
+    place.in_both()
+
+
+def test_an_entry_with_one_broken_platform_leaves_nothing_of_the_others(place: Place) -> None:
+    place.broken = {digest("one linux/arm64")}
+    other = (entry("htc/good:1"), answer("good"))
+    place.publish(place.publication(), (entry("htc/rocky:9", [AMD64, ARM64]), answer("one", [AMD64, ARM64])), other)
+    assert not place.repository.exists(layout.sandbox_path(digest("one linux/amd64")))
+
+
+def test_where_all_entries_fail_nothing_is_published(place: Place) -> None:
+    place.broken = {digest("bad linux/amd64")}
+    published = place.publish(place.publication(), (entry("htc/bad:1"), answer("bad")))
+    assert list(published.failed) == ["htc/bad:1"]
+    assert published.catalog.serial == 0
+    assert place.repository.read(INDEX) is None
+
+
+def test_a_full_disk_discards_the_whole_transaction(place: Place) -> None:
+    def full(_: Path) -> None:
+        raise SpaceError("no room left")
+
+    place.watch = full
+    with pytest.raises(SpaceError):
+        place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+    assert place.repository.read(INDEX) is None
+    assert place.repository.links() == {}
+
+
+def test_one_content_under_two_names_is_one_sandbox(place: Place) -> None:
+    unpacked: list[Path] = []
+    place.watch = unpacked.append
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")), (entry("htc/rocky:latest"), answer("one")))
+    assert len(unpacked) == 1
+    links = place.repository.links()
+    assert links["htc/rocky:9"] == links["htc/rocky:latest"]
+
+
+def test_a_published_content_gets_another_name_without_a_build(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    unpacked: list[Path] = []
+    place.watch = unpacked.append
+    published = place.publish(publication, (entry("htc/rocky:latest"), answer("one")))
+    assert not unpacked
+    assert published.catalog.records["htc/rocky:latest"].current("amd64") is not None
+    assert place.repository.exists("htc/rocky:latest")
+
+
+def test_only_the_forms_that_are_wanted_are_made(place: Place) -> None:
+    publication = place.publication()
+    published = place.publish(
+        publication,
+        (entry("a/sif:1", formats=["sif"]), answer("one")),
+        (entry("a/sandbox:1", formats=["sandbox"]), answer("two")),
+    )
+    assert list(place.repository.links()) == ["a/sandbox:1"]
+    assert len(list(place.origin.names("sif"))) == 1
+    sif, sandbox = (published.catalog.records[name].current("amd64") for name in ("a/sif:1", "a/sandbox:1"))
+    assert sif is not None
+    assert sandbox is not None
+    assert (sif.sandbox, sandbox.sif) == (None, None)
+
+
+def test_a_name_that_is_a_sandbox_no_more_loses_its_link(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    place.publish(publication, (entry("htc/rocky:9", formats=["sif"]), answer("two")))
+    assert place.repository.links() == {}, "or it would go on to show the old image"
+
+
+def test_an_image_for_another_architecture_alone_has_its_plain_name_too(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("cms/cms:rhel9-aarch64", [ARM64]), answer("arm", [ARM64])))
+    root = place.repository.root
+    assert (root / "cms/cms:rhel9-aarch64").samefile(root / ".arch/arm64/cms/cms:rhel9-aarch64")
+    both = (entry("cms/cms:rhel9-aarch64", [ARM64, AMD64]), answer("arm", [ARM64, AMD64]))
+    place.publish(publication, both)
+    assert (root / "cms/cms:rhel9-aarch64" / "content").read_text() == digest("arm linux/amd64")
+
+
+def test_an_origin_that_a_killed_run_left_behind_is_brought_up_to_date(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    for name in list(place.origin.names(layout.ORIGIN_MANIFEST)):
+        place.origin.remove(name)
+    again = place.publication()
+    catalog, done = again.open()
+    assert any("manifest from serial 0 to 1" in line for line in done)
+    assert catalog.serial == 1
+    place.in_both()
+    assert place.publication().open()[1] == []
+
+
+def test_an_origin_that_refuses_the_manifest_does_not_unpublish(place: Place) -> None:
+    class Refusing(DirectoryOrigin):
+        def replace(self, name: str, content: bytes) -> None:
+            raise OriginError(f"{name} ({len(content)} bytes) is refused")
+
+    published = place.publish(place.publication(Refusing(place.where / "osdf")), (entry("htc/rocky:9"), answer("one")))
+    assert isinstance(published.behind, OriginError)
+    assert published.catalog.serial == 1
+    assert place.repository.exists("htc/rocky:9")
+    place.publication().open()
+    place.in_both()
+
+
+def test_after_a_restore_the_serial_still_grows(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    old = place.repository.read(INDEX)
+    assert old is not None
+    for text in ("two", "three"):
+        place.publish(publication, (entry("htc/rocky:9"), answer(text)))
+    (place.repository.root / INDEX).write_bytes(old)  # the repository as a backup had it; the origin is ahead
+    again = place.publication()
+    catalog, _ = again.open()
+    assert catalog.serial == 1
+    assert "serial 3" in str(again.due(catalog))
+    renewed = again.publish(catalog, [])
+    assert renewed.catalog.serial == 4
+    assert again.due(renewed.catalog) is None
+    place.in_both()
+
+
+def test_an_index_past_half_its_life_is_due(place: Place) -> None:
+    publication = place.publication()
+    catalog = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
+    assert publication.due(catalog) is None
+    place.now += 8 * 86400
+    assert publication.due(catalog) is not None
+    renewed = publication.publish(catalog, []).catalog
+    assert (renewed.serial, renewed.generated) == (2, place.now)
+    assert renewed.records == catalog.records
+
+
+def test_a_manifest_signed_by_somebody_else_stops_everything(place: Place, tmp_path: Path) -> None:
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+    new_key(tmp_path / "thief")
+    forged = edition(Catalog(NAME), Signer(tmp_path / "thief"), serial=9, now=NOW)
+    place.origin.replace(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forged.index)
+    with pytest.raises(CatalogError, match="not signed"):
+        place.publication().open()
+
+
+def test_a_key_that_is_rotated_out_may_have_signed_what_is_published(place: Place, tmp_path: Path) -> None:
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+    new_key(tmp_path / "new")
+    signer = Signer(tmp_path / "new")
+    with pytest.raises(CatalogError):
+        Publication(place.repository, place.origin, signer, clock=lambda: NOW).open()
+    rotated = Publication(
+        place.repository, place.origin, signer, clock=lambda: NOW, trusted=(place.signer.public,), unpack=place.unpack
+    )
+    published = rotated.publish(rotated.open()[0], [])
+    assert published.catalog.serial == 2
+    assert Publication(place.repository, place.origin, signer, clock=lambda: NOW).open()[0].serial == 2

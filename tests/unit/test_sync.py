@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.builders import Builder, BuildRequest, BuiltImage
+from publisher.catalog import Catalog
+from publisher.errors import LayerError, NotFoundError, OriginError, PublisherError, RepositoryError, SpaceError
+from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
+from publisher.plan import make_plan
+from publisher.publication import Published, Ready
+from publisher.reports.progress import Display
+from publisher.reports.run import Report
+from publisher.sync import BatchLimits, Sync
+from tests.support.published import AMD64, answer, built, carried_out, digest, entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from publisher.images import Entry
+    from publisher.plan import Item
+    from publisher.resolver.manifest import Sif
+
+EMPTY = Catalog("images.example.org")
+
+
+class Quiet(Display):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def begin(self, what: str, total: int) -> None: ...
+
+    def advance(self) -> None: ...
+
+    def step(self, image: str, step: str, done: int, total: int) -> None: ...
+
+    def finish(self, image: str, outcome: str) -> None:
+        self.lines.append(f"{image}: {outcome}")
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def request_of(item: Item) -> list[BuildRequest]:
+    config = Descriptor("", digest("config"), 1)
+    return [
+        BuildRequest(
+            item.entry.name,
+            Image(ImageManifest(target.manifest, "", config, ()), ImageConfig(target.platform, (), b"{}")),
+            (),
+            (),
+        )
+        for target in item.targets
+        if target.published is None
+    ]
+
+
+class Intake:
+    """Gives fetched images; counts how far ahead it was asked."""
+
+    def __init__(self, failures: dict[str, PublisherError]) -> None:
+        self.failures = failures
+        self.asked: list[str] = []
+
+    def fetch(self, item: Item) -> Future[list[BuildRequest]]:
+        self.asked.append(item.entry.name)
+        future: Future[list[BuildRequest]] = Future()
+        error = self.failures.get(item.entry.name)
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(request_of(item))
+        return future
+
+
+class Building(Builder):
+    def __init__(self, failures: dict[str, PublisherError], before: Callable[[str], None]) -> None:
+        self.failures = failures
+        self.before = before
+        self.kept: list[str] = []
+
+    def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
+        progress("squash", 1, 1)
+        self.before(request.name)
+        if request.name in self.failures:
+            raise self.failures[request.name]
+        self.kept.append(request.name)
+        return built(request.image.manifest.digest)
+
+    def discard(self, request: BuildRequest) -> None:
+        self.kept.remove(request.name)
+
+
+class Publication:
+    """Publishes into a list of transactions."""
+
+    def __init__(self) -> None:
+        self.transactions: list[list[str]] = []
+        self.stored: list[str] = []
+        self.refuse: PublisherError | None = None
+        self.refuse_sif: PublisherError | None = None
+        self.left_out: dict[str, PublisherError] = {}
+        self.behind: PublisherError | None = None
+        self.why: str | None = None
+
+    def store(self, image: BuiltImage) -> Sif | None:
+        if self.refuse_sif is not None:
+            raise self.refuse_sif
+        self.stored.append(image.sha256)
+        return None
+
+    def due(self, catalog: Catalog) -> str | None:
+        return self.why if catalog.serial == 0 else None
+
+    def publish(self, catalog: Catalog, ready: Sequence[Ready]) -> Published:
+        if self.refuse is not None:
+            raise self.refuse
+        names = [one.item.entry.name for one in ready]
+        self.transactions.append(names)
+        failed = {name: error for name, error in self.left_out.items() if name in names}
+        return Published(Catalog(catalog.repository, catalog.serial + 1), failed, self.behind)
+
+
+class World:
+    def __init__(self) -> None:
+        self.fetching: dict[str, PublisherError] = {}
+        self.building: dict[str, PublisherError] = {}
+        self.answers: dict[str, PublisherError] = {}
+        self.now = 0.0
+        self.before: Callable[[str], None] = lambda _: None
+        self.publication = Publication()
+        self.limits = BatchLimits()
+
+    def run(self, *entries: Entry, catalog: Catalog = EMPTY) -> Report:
+        answers = {one.name: self.answers.get(one.name, answer(one.name)) for one in entries}
+        plan = make_plan(entries, answers, catalog)
+        self.intake = Intake(self.fetching)
+        self.builder = Building(self.building, self.before)
+        self.display = Quiet()
+        sync = Sync(
+            self.intake,  # type: ignore[arg-type]  # the part of it that is used
+            self.builder,
+            self.publication,  # type: ignore[arg-type]
+            self.display,
+            limits=self.limits,
+            clock=lambda: self.now,
+        )
+        return sync.run(plan, catalog)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def results(report: Report) -> dict[str, str]:
+    return {name: outcome.result.value for name, outcome in report.outcomes.items()}
+
+
+def test_what_is_ready_is_published_in_one_transaction_and_let_go(world: World) -> None:
+    report = world.run(entry("a/a:1"), entry("a/b:1"))
+    assert world.publication.transactions == [["a/a:1", "a/b:1"]]
+    assert world.builder.kept == []
+    assert (report.exit_code, report.serial) == (0, 1)
+    assert results(report) == {"a/a:1": "published", "a/b:1": "published"}
+
+
+def test_nothing_to_do_publishes_nothing_and_says_so(world: World) -> None:
+    wanted = entry("a/a:1")
+    catalog = carried_out(make_plan([wanted], {"a/a:1": answer("a/a:1")}, EMPTY), EMPTY, 1)
+    report = world.run(wanted, catalog=catalog)
+    assert world.publication.transactions == []
+    assert world.intake.asked == []
+    assert report.lines()[-1].startswith("nothing to do: 1 unchanged")
+    assert report.exit_code == 0
+
+
+@pytest.mark.parametrize("where", ["answers", "fetching", "building"])
+def test_one_failure_stops_nobody_else(world: World, where: str) -> None:
+    error = NotFoundError("no such tag") if where == "answers" else LayerError("not a tar archive", hint="push it again")
+    getattr(world, where)["a/bad:1"] = error
+    report = world.run(entry("a/a:1"), entry("a/bad:1"), entry("a/c:1"))
+    assert results(report) == {"a/a:1": "published", "a/bad:1": "failed", "a/c:1": "published"}
+    assert report.exit_code == 1
+    assert any(line.startswith("failed: a/bad:1: ") for line in report.lines())
+    if where != "answers":
+        assert "push it again" in "\n".join(report.lines())
+
+
+def test_an_image_that_fails_in_the_transaction_is_reported(world: World) -> None:
+    world.publication.left_out["a/bad:1"] = RepositoryError("cannot be unpacked")
+    report = world.run(entry("a/a:1"), entry("a/bad:1"))
+    assert results(report) == {"a/a:1": "published", "a/bad:1": "failed"}
+
+
+def test_the_next_image_is_fetched_while_one_is_built_and_no_further(world: World) -> None:
+    ahead: list[int] = []
+    world.before = lambda _: ahead.append(len(world.intake.asked))
+    world.run(*(entry(f"a/a:{number}") for number in range(4)))
+    assert ahead == [2, 3, 4, 4]
+
+
+def test_a_transaction_is_bounded_by_bytes(world: World) -> None:
+    world.limits = BatchLimits(size=2 * built(digest("x linux/amd64")).unpacked_size)
+    world.run(*(entry(f"a/a:{number}") for number in range(5)))
+    assert [len(names) for names in world.publication.transactions] == [2, 2, 1]
+
+
+def test_a_finished_image_waits_no_longer_than_it_may(world: World) -> None:
+    world.limits = BatchLimits(seconds=100)
+
+    def later(_: str) -> None:
+        world.now += 60
+
+    world.before = later
+    world.run(*(entry(f"a/a:{number}") for number in range(4)))
+    assert [len(names) for names in world.publication.transactions] == [3, 1]
+
+
+@pytest.mark.parametrize("where", ["fetching", "building"])
+def test_a_full_disk_stops_the_run_and_publishes_what_is_finished(world: World, where: str) -> None:
+    getattr(world, where)["a/b:1"] = SpaceError("no room left", hint="free space")
+    report = world.run(entry("a/a:1"), entry("a/b:1"), entry("a/c:1"))
+    assert world.publication.transactions == [["a/a:1"]]
+    assert results(report) == {"a/a:1": "published", "a/b:1": "not tried", "a/c:1": "not tried"}
+    assert isinstance(report.stopped, SpaceError)
+    assert report.exit_code == 1
+
+
+def test_a_repository_that_refuses_stops_the_run_and_keeps_what_was_built(world: World) -> None:
+    world.publication.refuse = RepositoryError("another transaction is open")
+    report = world.run(entry("a/a:1"), entry("a/b:1"))
+    assert results(report) == {"a/a:1": "not tried", "a/b:1": "not tried"}
+    assert world.builder.kept == ["a/a:1", "a/b:1"]
+    assert "another transaction is open" in "\n".join(report.lines())
+
+
+def test_a_full_disk_is_what_is_reported_even_if_publishing_fails_too(world: World) -> None:
+    world.building["a/b:1"] = SpaceError("no room left")
+    world.publication.refuse = RepositoryError("cannot publish")
+    assert isinstance(world.run(entry("a/a:1"), entry("a/b:1")).stopped, SpaceError)
+
+
+def test_an_origin_that_is_behind_is_told(world: World) -> None:
+    world.publication.behind = OriginError("no answer")
+    report = world.run(entry("a/a:1"))
+    assert results(report) == {"a/a:1": "published"}
+    assert report.exit_code == 1
+    assert any("behind" in note for note in report.notes)
+
+
+def test_a_sif_that_the_origin_does_not_take_fails_its_image(world: World) -> None:
+    world.publication.refuse_sif = OriginError("other bytes stand there")
+    report = world.run(entry("a/a:1"), entry("a/b:1", formats=["sandbox"]))
+    assert results(report) == {"a/a:1": "failed", "a/b:1": "published"}
+
+
+def test_only_wanted_sifs_are_stored(world: World) -> None:
+    world.run(entry("a/a:1", formats=["sandbox"]), entry("a/b:1", formats=["sif"]))
+    assert len(world.publication.stored) == 1
+
+
+def test_a_manifest_that_grows_old_is_published_anew(world: World) -> None:
+    world.publication.why = "half of its life is over"
+    report = world.run()
+    assert world.publication.transactions == [[]]
+    assert report.serial == 1
+    assert "half of its life is over" in report.notes[0]
+
+
+def test_an_image_larger_than_the_list_allows_is_not_published(world: World) -> None:
+    report = world.run(entry("a/big:1", max_size=10), entry("a/a:1"))
+    assert results(report) == {"a/big:1": "failed", "a/a:1": "published"}
+    assert "max_size" in report.outcomes["a/big:1"].reason
+    assert world.builder.kept == []
+
+
+def test_the_report_keeps_the_lists_order(world: World) -> None:
+    world.answers["a/b:1"] = NotFoundError("gone")
+    report = world.run(entry("a/c:1"), entry("a/b:1"), entry("a/a:1"))
+    assert list(report.outcomes) == ["a/c:1", "a/b:1", "a/a:1"]
+    assert [image["name"] for image in report.to_json()["images"]] == ["a/c:1", "a/b:1", "a/a:1"]  # type: ignore[attr-defined]
+
+
+def test_an_interrupt_is_nobodys_failure(world: World) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    world.before = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        world.run(entry("a/a:1", [AMD64]), entry("a/b:1"))
+    assert world.publication.transactions == []
