@@ -207,7 +207,7 @@ def table() -> str:
     rows = ["| Key | Default | What it is |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = ", ".join(field.default) if isinstance(field.default, frozenset) else field.default
-        shown = "" if default in (None, "") else f"`{default}`"
+        shown = "" if default in (None, "", ()) else f"`{default}`"
         rows.append(f"| `{field.alias or name}` | {shown} | {field.description} |")
     return "\n".join(rows) + "\n"
 

@@ -94,6 +94,7 @@ class Sync:
         """Carry out a plan against what is published; never raises for an image's sake."""
         report = Report(serial=catalog.serial, delisted=plan.delisted)
         self._report_rest(plan, report)
+        self._builder.sweep({target.manifest for item in plan.work for target in item.targets})
         run = _Run(catalog, report, _Batch(self._limits, self._clock))
         try:
             self._work(plan, run)

@@ -22,7 +22,7 @@ from publisher.registry.transport import Deadlines
 from publisher.repositories.directory import DirectoryRepository
 from publisher.resolver import files
 from publisher.squash import Mksquashfs
-from publisher.storage import failures
+from publisher.storage import delete, failures
 from publisher.sync import BatchLimits, Sync
 from publisher.testrun import TestRunner
 
@@ -101,11 +101,7 @@ def sync(
     settings: Settings, plan: Plan, catalog: Catalog, *, intake: Intake, publication: Publication, display: Display
 ) -> Report:
     """Carry out a plan, and keep the store of blobs within its bounds."""
-    scratch = settings.state / "tmp"
-    with failures(StateError, f"{scratch} cannot be made"):
-        scratch.mkdir(parents=True, exist_ok=True)
-        scratch.chmod(0o711)  # the test account passes through
-    tester = TestRunner(settings.test_account, scratch, settings.test_deadline)
+    tester = TestRunner(settings.test_account, _emptied(settings.state / "tmp"), settings.test_deadline)
     builder = LocalBuilder(
         settings.state / "builds",
         Mksquashfs(settings.compression, settings.squash_memory),
@@ -117,6 +113,20 @@ def sync(
     report = Sync(intake, builder, publication, display, limits=limits).run(plan, catalog)
     intake.store.trim(settings.blob_cache, keep=())
     return report
+
+
+def _emptied(scratch: Path) -> Path:
+    """The directory for temporary files, without what killed runs left in it; the lock is held, so nobody else uses it.
+
+    Raises:
+        StateError: it cannot be made or emptied.
+    """
+    with failures(StateError, f"{scratch} cannot be made or emptied"):
+        scratch.mkdir(parents=True, exist_ok=True)
+        scratch.chmod(0o711)  # the test account passes through
+        for left in scratch.iterdir():
+            delete(left)
+    return scratch
 
 
 @contextlib.contextmanager

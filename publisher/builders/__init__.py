@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from publisher.oci import Image
@@ -67,3 +67,7 @@ class Builder(ABC):
     @abstractmethod
     def discard(self, request: BuildRequest) -> None:
         """Let go of what is kept of a finished build: it has been published."""
+
+    @abstractmethod
+    def sweep(self, wanted: Collection[str]) -> None:
+        """Let go of finished and broken builds of all manifests but those ``wanted`` (digests): killed runs leave them."""

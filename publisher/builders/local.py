@@ -28,7 +28,7 @@ from publisher.metadata import make_skeleton, place
 from publisher.sif import DATA_OFFSET, write_sif_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from publisher.layers.emit import Extra
@@ -96,6 +96,13 @@ class LocalBuilder(Builder):
     def discard(self, request: BuildRequest) -> None:
         """Let go of a finished build: it has been published."""
         shutil.rmtree(self._directory(request), ignore_errors=True)
+
+    def sweep(self, wanted: Collection[str]) -> None:
+        """See :meth:`Builder.sweep`."""
+        kept = {digest.removeprefix("sha256:") for digest in wanted}
+        for left in self._work.iterdir() if self._work.is_dir() else ():
+            if left.name not in kept:
+                shutil.rmtree(left, ignore_errors=True)
 
     def _directory(self, request: BuildRequest) -> Path:
         return self._work / request.image.manifest.digest.removeprefix("sha256:")
@@ -172,6 +179,8 @@ class _Prepared:
 def _check_diff_ids(request: BuildRequest) -> None:
     """The layers must unpack to what the config says (OCI image specification, config.md: ``rootfs.diff_ids``)."""
     wanted = request.image.config.diff_ids
+    if len(wanted) != len(request.indexes):
+        raise LayerError(f"the image has {len(request.indexes)} layers, its config describes {len(wanted)}")
     for number, (path, diff_id) in enumerate(zip(request.indexes, wanted, strict=True), 1):
         summary = read_summary(path)
         if summary is None:

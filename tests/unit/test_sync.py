@@ -12,15 +12,15 @@ from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
 from publisher.plan import make_plan
 from publisher.publication import Published, Ready
 from publisher.reports.progress import Display
-from publisher.reports.run import Report
 from publisher.sync import BatchLimits, Sync
 from tests.support.published import AMD64, answer, built, carried_out, digest, entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from publisher.images import Entry
     from publisher.plan import Item
+    from publisher.reports.run import Report
     from publisher.resolver.manifest import Sif
 
 EMPTY = Catalog("images.example.org")
@@ -91,6 +91,9 @@ class Building(Builder):
 
     def discard(self, request: BuildRequest) -> None:
         self.kept.remove(request.name)
+
+    def sweep(self, wanted: Collection[str]) -> None:
+        self.swept = set(wanted)
 
 
 class Publication:
@@ -282,6 +285,12 @@ def test_the_report_keeps_the_lists_order(world: World) -> None:
     report = world.run(entry("a/c:1"), entry("a/b:1"), entry("a/a:1"))
     assert list(report.outcomes) == ["a/c:1", "a/b:1", "a/a:1"]
     assert [image["name"] for image in report.to_json()["images"]] == ["a/c:1", "a/b:1", "a/a:1"]  # type: ignore[attr-defined]
+
+
+def test_builds_that_nobody_wants_any_more_are_swept(world: World) -> None:
+    world.answers["a/gone:1"] = NotFoundError("gone")
+    world.run(entry("a/a:1"), entry("a/gone:1"))
+    assert world.builder.swept == {digest("a/a:1 linux/amd64")}
 
 
 def test_an_interrupt_is_nobodys_failure(world: World) -> None:

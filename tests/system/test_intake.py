@@ -1,0 +1,119 @@
+"""What references mean, asked of a real registry."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.blobs import BlobStore
+from publisher.catalog import Catalog
+from publisher.errors import NotFoundError, UnavailableError, UnsupportedError
+from publisher.intake import Intake
+from publisher.oci import Platform
+from publisher.plan import Answer, make_plan
+from publisher.registry import RegistryClient
+from publisher.reports.progress import Lines
+from tests.support.layers import file, tar
+from tests.support.published import AMD64, ARM64, carried_out, entry
+from tests.support.registry import RegistryServer, free_port, push_image, push_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from publisher.images import Entry
+
+pytestmark = pytest.mark.system
+EMPTY = Catalog("images.example.org")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def intake(registry: RegistryServer, tmp_path: Path) -> Iterator[Intake]:
+    insecure = frozenset({registry.address})
+    client = lambda: RegistryClient(insecure=insecure)  # noqa: E731 - one line
+    with Intake(client, lambda: BlobStore(tmp_path / "blobs"), Lines(io.StringIO())) as opened:
+        yield opened
+
+
+def push(registry: RegistryServer, repository: str, tag: str, text: str, platform: str = "linux/amd64") -> str:
+    return push_image(registry.address, repository, tag, [tar([file("content", text.encode())])], platform=platform)
+
+
+def wanted(registry: RegistryServer, name: str, *platforms: Platform) -> Entry:
+    return entry(f"{registry.address}/{name}", platforms or (AMD64,))
+
+
+def test_one_manifest_is_of_the_platform_that_its_config_says(intake: Intake, registry: RegistryServer) -> None:
+    amd64, arm64 = push(registry, "ask/one", "1", "amd"), push(registry, "ask/one", "arm", "arm", "linux/arm64")
+    here, there = wanted(registry, "ask/one:1"), wanted(registry, "ask/one:arm", ARM64)
+    assert intake.ask([here, there], {}) == {
+        here.name: Answer(amd64, {AMD64: amd64}, ("linux/amd64",)),
+        there.name: Answer(arm64, {ARM64: arm64}, ("linux/arm64",)),
+    }
+    answers = intake.ask([wanted(registry, "ask/one:arm")], {})
+    assert isinstance(answers["ask/one:arm"], UnsupportedError)
+
+
+def test_an_index_gives_each_platform_its_own_manifest(intake: Intake, registry: RegistryServer) -> None:
+    digests = {str(one): push(registry, "ask/multi", "", str(one), str(one)) for one in (AMD64, ARM64)}
+    index = push_index(registry.address, "ask/multi", "1", digests, attested=True)
+    one = wanted(registry, "ask/multi:1", AMD64, ARM64, Platform("linux", "s390x"))
+    manifests = {AMD64: digests["linux/amd64"], ARM64: digests["linux/arm64"]}
+    assert intake.ask([one], {}) == {one.name: Answer(index, manifests, ("linux/amd64", "linux/arm64"))}
+
+
+def test_what_is_published_costs_one_head(intake: Intake, registry: RegistryServer) -> None:
+    push(registry, "ask/known", "1", "known")
+    known = wanted(registry, "ask/known:1")
+    plan = make_plan([known], intake.ask([known], {}), EMPTY)
+    catalog = carried_out(plan, EMPTY, 1)
+    registry.requests()
+    assert not make_plan([known], intake.ask([known], catalog.records), catalog).work
+    assert [(request.method, request.path) for request in registry.requests()] == [("HEAD", "/v2/ask/known/manifests/1")]
+
+
+def test_a_pinned_digest_is_not_asked_for_at_all(intake: Intake, registry: RegistryServer) -> None:
+    digest = push(registry, "ask/pinned", "1", "pinned")
+    pinned = wanted(registry, f"ask/pinned:1@{digest}")
+    catalog = carried_out(make_plan([pinned], intake.ask([pinned], {}), EMPTY), EMPTY, 1)
+    push(registry, "ask/pinned", "1", "the tag moves on")
+    registry.requests()
+    assert not make_plan([pinned], intake.ask([pinned], catalog.records), catalog).work
+    assert registry.requests() == []
+
+
+def test_what_was_planned_is_what_is_fetched_whatever_the_tag_does_meanwhile(intake: Intake, registry: RegistryServer) -> None:
+    before = push(registry, "ask/moving", "1", "before")
+    moving = wanted(registry, "ask/moving:1")
+    (item,) = make_plan([moving], intake.ask([moving], {}), EMPTY).items
+    push(registry, "ask/moving", "1", "after")
+    (request,) = intake.fetch(item).result(60)
+    assert request.image.manifest.digest == before
+    assert all(path.is_file() for path in (*request.layers, *request.indexes))
+
+
+def test_only_what_must_be_built_is_fetched(intake: Intake, registry: RegistryServer) -> None:
+    digests = {str(one): push(registry, "ask/some", "", str(one), str(one)) for one in (AMD64, ARM64)}
+    push_index(registry.address, "ask/some", "1", digests)
+    amd64 = wanted(registry, "ask/some:1")
+    catalog = carried_out(make_plan([amd64], intake.ask([amd64], {}), EMPTY), EMPTY, 1)
+    both = wanted(registry, "ask/some:1", AMD64, ARM64)
+    (item,) = make_plan([both], intake.ask([both], catalog.records), catalog).items
+    assert [request.image.manifest.digest for request in intake.fetch(item).result(60)] == [digests["linux/arm64"]]
+
+
+def test_gone_and_down_are_told_apart_and_stop_nobody(intake: Intake, registry: RegistryServer) -> None:
+    push(registry, "ask/there", "1", "there")
+    down = entry(f"127.0.0.1:{free_port()}/ask/down:1")
+    answers = intake.ask([wanted(registry, "ask/gone:1"), down, wanted(registry, "ask/there:1")], {})
+    assert isinstance(answers["ask/gone:1"], NotFoundError)
+    assert isinstance(answers["ask/down:1"], UnavailableError)
+    assert isinstance(answers["ask/there:1"], Answer)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.blobs.arrival import Arrival, _Tee
+from publisher.errors import BlobError
+from publisher.layers import DEFAULT_LIMITS
+from tests.support.layers import file, tar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def names(place: Path) -> list[str]:
+    return [path.name for path in place.iterdir()]
+
+
+async def test_chunks_wait_for_a_slow_disk_sixteen_at_most(tmp_path: Path) -> None:
+    """The thread stands still while nobody reads the pipe that it has to write the index to."""
+    pipe = tmp_path / f".index.{os.getpid()}"
+    os.mkfifo(pipe)
+    async with Arrival(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
+        for _ in range(16):
+            await arrival.put(b"x")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(arrival.put(b"x"), 0.05)
+        reader = os.open(pipe, os.O_RDONLY)
+        assert (await arrival.finish()).size == 16
+        os.close(reader)
+
+
+async def test_a_file_that_cannot_be_written_is_an_error_for_whoever_hands_over_or_finishes(tmp_path: Path) -> None:
+    async with Arrival(tmp_path / "absent" / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
+        with pytest.raises(BlobError, match=r"cannot be written: .*No such file"):
+            await arrival.finish()
+
+
+def test_a_failure_to_write_is_told_to_whoever_reads_next(tmp_path: Path) -> None:
+    """Inflating takes it for damaged data; the bytes that were lost must not go unnoticed after it."""
+    (tmp_path / "blob").touch()
+    with (tmp_path / "blob").open("rb") as read_only:
+        tee = _Tee(read_only, iter([b"lost", b"kept", b""]).__next__)
+        for _ in range(2):
+            with pytest.raises(OSError, match="write"):
+                tee.read(10)
+
+
+async def test_an_arrival_that_is_left_without_its_end_leaves_what_came_and_no_index(tmp_path: Path) -> None:
+    content = tar([file("a")])
+    async with Arrival(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
+        await arrival.put(content)
+    assert (tmp_path / "blob").read_bytes() == content
+    assert names(tmp_path) == ["blob"]

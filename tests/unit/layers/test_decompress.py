@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import zstandard
+
+from publisher.errors import BlobError, LayerError
+from publisher.layers.decompress import decompressed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTENT = b"".join(b"%d\n" % number for number in range(400_000))
+HALF = len(CONTENT) // 2
+SKIPPABLE = bytes([0x5A, 0x2A, 0x4D, 0x18]) + (5).to_bytes(4, "little") + b"table"
+
+
+def zstd(content: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(content)
+
+
+def inflate(blob: bytes, portion: int = 1 << 20) -> bytes:
+    source = io.BytesIO(blob)
+    with decompressed(lambda size: source.read(min(size, portion))) as read:
+        out = b""
+        while data := read(1 << 20):
+            out += data
+        assert read(1) == b""
+    return out
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        CONTENT,
+        gzip.compress(CONTENT),
+        gzip.compress(CONTENT[:HALF]) + gzip.compress(b"") + gzip.compress(CONTENT[HALF:]),
+        zstd(CONTENT),
+        zstd(CONTENT[:HALF]) + SKIPPABLE + zstd(CONTENT[HALF:]),
+        SKIPPABLE + zstd(CONTENT),
+    ],
+    ids=["plain", "gzip", "gzip of several members", "zstd", "zstd of several frames", "zstd that begins with a skippable frame"],
+)
+@pytest.mark.parametrize("portion", [1 << 20, 1000])
+def test_layers_are_told_by_their_first_bytes(blob: bytes, portion: int) -> None:
+    assert inflate(blob, portion) == CONTENT
+
+
+@pytest.mark.parametrize("blob", [b"", b"\x1f", b"abc"])
+def test_what_is_shorter_than_a_magic_number_is_passed_on(blob: bytes) -> None:
+    assert inflate(blob) == blob
+
+
+@pytest.mark.parametrize(("blob", "name"), [(bz2.compress(CONTENT), "bzip2"), (lzma.compress(b"x"), "xz")])
+def test_compressions_that_the_specification_does_not_have_are_refused(blob: bytes, name: str) -> None:
+    with pytest.raises(LayerError, match=name):
+        inflate(blob)
+
+
+def flipped(blob: bytes, at: int) -> bytes:
+    spoilt = bytearray(blob)
+    spoilt[at] ^= 0xFF
+    return bytes(spoilt)
+
+
+CHECKED = zstandard.ZstdCompressor(write_checksum=True).compress(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        gzip.compress(CONTENT)[:-4],
+        gzip.compress(CONTENT)[:100_000],
+        flipped(gzip.compress(CONTENT), 100_000),
+        flipped(gzip.compress(CONTENT), -2),
+        flipped(CHECKED, 100_000),
+        flipped(CHECKED, -2),
+    ],
+)
+def test_damaged_data_is_refused(blob: bytes) -> None:
+    with pytest.raises(LayerError, match="damaged or cut"):
+        inflate(blob)
+
+
+def test_a_zstd_frame_that_is_cut_ends_early() -> None:
+    assert len(inflate(CHECKED[:-1000])) < len(CONTENT)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd])
+def test_failures_of_the_source_stay_what_they_are(compress: Callable[[bytes], bytes]) -> None:
+    portions = iter([compress(CONTENT)[:1000]])
+
+    def read(_: int) -> bytes:
+        try:
+            return next(portions)
+        except StopIteration:
+            raise BlobError("the registry stopped") from None
+
+    with decompressed(read) as inflated, pytest.raises(BlobError, match="the registry stopped"):
+        list(iter(lambda: inflated(1 << 20), b""))
+
+
+def test_nothing_reads_on_once_the_block_has_ended() -> None:
+    source = io.BytesIO(gzip.compress(bytes(1 << 28)))
+    with decompressed(source.read) as read:
+        assert read(10) == bytes(10)
+    assert threading.active_count() == 1
+
+
+def test_a_window_of_gigabytes_is_refused() -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=30, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    blob = compressor.compress(CONTENT) + compressor.flush()
+    with pytest.raises(LayerError, match="damaged or cut"):
+        inflate(blob)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.errors import LayerError
+from publisher.layers.emit import Emitter, Extra, published_mode
+from publisher.layers.files import FileIndexWriter, read_file_index
+from publisher.layers.flatten import Plan, flatten
+from tests.support import raw
+from tests.support.engine import stream
+from tests.support.layers import Entry, directory, file, hardlink, indexed, symlink, tar, tree_of_stream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "published"),
+    [
+        (b"0", 0o600, 0o644),
+        (b"0", 0, 0o444),
+        (b"0", 0o4711, 0o4755),
+        (b"0", 0o640, 0o644),
+        (b"5", 0o700, 0o755),
+        (b"5", 0o1000, 0o1555),
+        (b"6", 0o200, 0o644),
+        (b"2", 0o644, 0o777),
+    ],
+)
+def test_everybody_may_read_what_is_published(kind: bytes, mode: int, published: int) -> None:
+    assert published_mode(kind, mode) == published
+
+
+def test_entries_that_need_no_change_leave_as_the_bytes_they_came_as(tmp_path: Path) -> None:
+    kept = [raw.file(b"a"), raw.pax((b"path", b"b"), (b"mtime", b"1500000000.5")) + raw.file(b"x"), raw.header(b"d/", b"5")]
+    kept[2] = raw.header(b"./d/", b"5", mode=b"0000755\0", tail=b"")
+    assert stream([b"".join(kept) + raw.END], tmp_path) == b"".join(kept) + raw.END
+
+
+def test_times_end_at_the_newest_that_is_not_in_the_future(tmp_path: Path) -> None:
+    layer = tar(
+        [file("future", mtime=3_000_000_000), file("newest", mtime=1_700_000_000), file("past", mtime=-7), file("d/x", mtime=5)]
+    )
+    times = {path: node[4] for path, node in tree_of_stream(stream([layer], tmp_path)).items()}
+    assert times == {b"future": 1_700_000_000, b"newest": 1_700_000_000, b"past": 0, b"d/x": 5, b"d": 1_700_000_000}
+
+
+def emitted(plan: Plan, blobs: list[Path], index: Path) -> bytes:
+    out = io.BytesIO()
+    with index.open("wb") as opened:
+        files = FileIndexWriter(opened)
+        emitter = Emitter(out.write, files, 1_650_000_000)
+        emitter.layers(plan, blobs, lambda _: None)
+        emitter.implied(plan.implied)
+        emitter.add(Extra(b"etc/hosts", b"0", 0o600, b"content"))
+        emitter.add(Extra(b".run", b"2", 0o777, link=b".singularity.d/run"))
+        emitter.end()
+        files.close()
+    assert (files.files, files.unpacked_size) == (9, 19)
+    return out.getvalue()
+
+
+def test_the_file_index_has_every_path_of_the_stream(tmp_path: Path) -> None:
+    entries = [
+        *(directory("d", 0o700, uid=7), file("d/a", b"12", mode=0o600, gid=8), hardlink("b", "d/a"), symlink("l", "/x y")),
+        *(Entry("fifo", "p", mode=0o600), file("etc/caf\udce9\n", b"1234567890")),
+    ]
+    blobs, indexes = indexed([tar(entries)], tmp_path)
+    plan = flatten(indexes).finish()
+    tree = tree_of_stream(emitted(plan, blobs, tmp_path / "files"))
+    lines = {line.path: line for line in read_file_index(tmp_path / "files")}
+    assert lines.keys() == tree.keys()
+    for path, line in lines.items():
+        _, mode, uid, gid, mtime, content, names = tree[path]
+        assert (line.mode, line.uid, line.gid, line.mtime) == (mode, uid, gid, mtime), path
+        if line.kind == "f":
+            assert isinstance(content, bytes)
+            assert (line.content, line.size) == (hashlib.sha256(content).hexdigest().encode(), len(content))
+        if line.kind == "h":
+            assert isinstance(names, tuple)
+            assert {line.content, path} == set(names)
+        if line.kind == "l":
+            assert line.content == content
+    kinds = {path: line.kind for path, line in lines.items()}
+    assert kinds.pop(b"d/a") != kinds.pop(b"b")
+    assert kinds == {b"d": "d", b"l": "l", b"p": "p", b"etc": "d", b"etc/caf\xe9\n": "f", b"etc/hosts": "f", b".run": "l"}
+
+
+def test_progress_counts_every_compressed_byte_in_the_callers_thread(tmp_path: Path) -> None:
+    import gzip  # noqa: PLC0415 - only here
+
+    layers = [gzip.compress(tar([file(f"a{number}", bytes(3 << 20))])) for number in range(2)]
+    layers.append(gzip.compress(tar([file(".wh.a0", b"")])))
+    blobs, indexes = indexed(layers, tmp_path)
+    told: list[tuple[int, threading.Thread]] = []
+    plan = flatten(indexes).finish()
+    emitter = Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0)
+    emitter.layers(plan, blobs, lambda count: told.append((count, threading.current_thread())))
+    assert sum(count for count, _ in told) == sum(map(len, layers))
+    assert {thread for _, thread in told} == {threading.current_thread()}
+
+
+def test_a_layer_with_fewer_entries_than_its_index_is_refused(tmp_path: Path) -> None:
+    blobs, indexes = indexed([tar([file("a"), file("b")])], tmp_path)
+    blobs[0].write_bytes(tar([file("a")]))
+    emitter = Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0)
+    with pytest.raises(LayerError, match="fewer entries"):
+        emitter.layers(flatten(indexes).finish(), blobs, lambda _: None)
+
+
+def test_a_layer_of_which_nothing_survives_is_not_read(tmp_path: Path) -> None:
+    blobs, indexes = indexed([tar([file("a", b"old")]), tar([file("a", b"new")])], tmp_path)
+    blobs[0].write_bytes(b"not read")
+    out = io.BytesIO()
+    Emitter(out.write, FileIndexWriter(io.BytesIO()), 1 << 32).layers(flatten(indexes).finish(), blobs, lambda _: None)
+    assert {path: node[5] for path, node in tree_of_stream(out.getvalue()).items()} == {b"a": b"new"}

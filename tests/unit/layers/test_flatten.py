@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.errors import LayerError
+from publisher.layers import Limits
+from publisher.layers.flatten import DROP, MOVE, PASS, Plan, Tree, flatten
+from tests.support.layers import Entry, directory, file, hardlink, indexed, symlink, tar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What a tree looks like is compared with umoci and Apptainer in tests/system/test_fidelity.py; here is the rest.
+
+
+def tree_of(stack: list[list[Entry]], where: Path, limits: Limits | None = None) -> Tree:
+    _, indexes = indexed([tar(layer) for layer in stack], where)
+    return flatten(indexes, limits or Limits())
+
+
+def plan_of(stack: list[list[Entry]], where: Path, limits: Limits | None = None) -> Plan:
+    return tree_of(stack, where, limits).finish()
+
+
+def test_a_plan_says_what_becomes_of_every_entry(tmp_path: Path) -> None:
+    lower = [directory("usr"), symlink("bin", "usr"), file("old"), file("same")]
+    upper = [file("bin/new"), file(".wh.old"), hardlink("other", "same"), file("deep/down")]
+    plan = plan_of([lower, upper], tmp_path)
+    assert [list(actions) for actions in plan.actions] == [[PASS, PASS, DROP, MOVE], [MOVE, DROP, DROP, PASS]]
+    assert plan.names == {3: [b"same", b"other"], 1 << 32: [b"usr/new"]}
+    assert plan.implied == [b"deep"]
+
+
+def test_what_the_tree_policy_drops_is_counted(tmp_path: Path) -> None:
+    stack = [
+        [Entry("char", "dev/null"), Entry("char", "dev/zero"), file(".cvmfscatalog"), directory("a/.cvmfs"), file("a/.cvmfs/x")],
+        [directory(".wh.d"), file(".wh.d/x")],
+    ]
+    plan = plan_of(stack, tmp_path)
+    assert plan.dropped == {"device nodes": 2, "names that CVMFS reserves": 2, "names of whiteouts": 1}
+    assert plan.implied == [b"dev", b"a"]
+    assert not any(map(any, plan.actions))
+
+
+def test_a_link_to_a_device_goes_with_it(tmp_path: Path) -> None:
+    plan = plan_of([[Entry("char", "null"), hardlink("also", "null")]], tmp_path)
+    assert plan.dropped == {"device nodes": 2}
+    assert plan.names == {}
+
+
+@pytest.mark.parametrize(
+    ("stack", "problem"),
+    [
+        ([[file("a"), hardlink("b", "c")]], "layer 1: b'b' is a hard link to b'c', which is nothing"),
+        ([[directory("d")], [hardlink("b", "d")]], "layer 2: b'b' is a hard link to b'd', which is a directory"),
+        ([[file("a"), hardlink("a", "a")]], "hard link to b'a', which is nothing"),
+        ([[file("a")], [file(".wh.a"), hardlink("b", "a")]], "hard link to b'a', which is nothing"),
+        ([[file("a"), file("a/b")]], "b'a' is needed as a directory"),
+        ([[symlink("l", "l"), file("l/x")]], "too many symbolic links"),
+        ([[symlink("a", "b"), symlink("b", "/a"), file("b/x")]], "too many symbolic links"),
+        ([[directory("d"), file("d/.wh.")]], "whiteout without a name"),
+    ],
+)
+def test_what_cannot_be_unpacked_is_refused_with_its_layer(stack: list[list[Entry]], problem: str, tmp_path: Path) -> None:
+    with pytest.raises(LayerError, match=problem):
+        plan_of(stack, tmp_path)
+
+
+def test_limits_of_layers_and_entries(tmp_path: Path) -> None:
+    stack = [[file("a"), file("b")], [file("a"), file("c")]]
+    plan_of(stack, tmp_path, Limits(layers=2, entries=3))
+    with pytest.raises(LayerError, match="2 layers, more than 1"):
+        plan_of(stack, tmp_path, Limits(layers=1))
+    with pytest.raises(LayerError, match="more than 2 entries"):
+        plan_of(stack, tmp_path, Limits(entries=2))
+
+
+def test_nothing_of_an_image_leads_out_of_its_root(tmp_path: Path) -> None:
+    plan = plan_of([[symlink("up", "../../../.."), symlink("l", "/../../etc")], [file("up/a"), file("l/b")]], tmp_path)
+    assert plan.names == {1 << 32: [b"a"], 1 << 32 | 1: [b"etc/b"]}
+    assert plan.implied == [b"etc"]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    entries = [
+        *(directory("usr/bin"), file("usr/bin/dash"), symlink("usr/bin/sh", "dash"), symlink("bin", "/usr/bin")),
+        *(symlink("dangling", "no/where"), symlink("loop", "loop"), symlink("reserved", ".cvmfs/x"), file("file")),
+    ]
+    return tree_of([entries], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        (b"bin/sh", "file"),
+        (b"bin", "directory"),
+        (b"", "directory"),
+        (b"bin/no", None),
+        (b"dangling", None),
+        (b"loop", None),
+        (b"loop/x", None),
+        (b"file/x", None),
+    ],
+)
+def test_looking_up_follows_links(tree: Tree, path: bytes, kind: str | None) -> None:
+    assert tree.lookup(path) == kind
+
+
+@pytest.mark.parametrize(
+    ("path", "spot"),
+    [
+        (b"bin/new", b"usr/bin/new"),
+        (b"dangling/new", b"no/where/new"),
+        (b"bin", b"usr/bin"),
+        (b"new/dir", b"new/dir"),
+        (b"file", None),
+        (b"file/x", None),
+        (b"loop/x", None),
+        (b"reserved", None),
+    ],
+)
+def test_where_an_entry_would_come_to_stand(tree: Tree, path: bytes, spot: bytes | None) -> None:
+    assert tree.resting_place(path) == spot
+
+
+def test_what_is_removed_is_gone_with_all_below_it(tree: Tree) -> None:
+    for path in (b"usr", b"file", b"no/such/thing"):
+        tree.remove(path)
+    plan = tree.finish()
+    assert list(plan.actions[0]) == [DROP, DROP, DROP, PASS, PASS, PASS, PASS, DROP]
+    assert plan.implied == []

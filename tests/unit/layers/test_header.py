@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from publisher.errors import LayerError
+from publisher.layers.header import checksum_is_right, make_header, number, padded, parse_pax, with_mode
+from tests.support import raw
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"0000644\0", 0o644),
+        (b"    644 ", 0o644),
+        (b"\x00000644\0", 0o644),
+        (b"00000644", 0o644),
+        (b"644\0junk", 0o644),
+        (b"\0" * 8, 0),
+        (b" " * 8, 0),
+        (b"\x80\0\0\0\0\0\x01\0", 256),
+        (b"\xff" * 8, -1),
+        (b"\xff\xff\xff\xff\xff\xff\xff\xfb", -5),
+    ],
+)
+def test_numbers(field: bytes, value: int) -> None:
+    assert number(field) == value
+
+
+@pytest.mark.parametrize("field", [b"0000888\0", b"1_0\0", b"0o17\0", b"-7\0", b"+7\0", b"12 34\0", b"0x1f\0"])
+def test_what_is_no_octal_number_is_refused(field: bytes) -> None:
+    with pytest.raises(LayerError, match="where a number belongs"):
+        number(field)
+
+
+def test_sizes_are_rounded_up_to_blocks() -> None:
+    assert [padded(size) for size in (0, 1, 512, 513)] == [0, 512, 512, 1024]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_checksum_of_unsigned_or_signed_bytes_is_right(signed: bool) -> None:
+    block = raw.header(b"caf\xe9\xff", signed=signed)
+    assert checksum_is_right(block)
+    assert not checksum_is_right(b"d" + block[1:])
+    assert not checksum_is_right(block[:148] + b"nothing\0" + block[156:])
+
+
+def test_pax_records() -> None:
+    body = raw.record(b"path", b"a=b\nc") + raw.record(b"path", b"last") + raw.record(b"SCHILY.xattr.user.x", b"\0=\n") + bytes(3)
+    assert parse_pax(body) == {b"path": b"last", b"SCHILY.xattr.user.x": b"\0=\n"}
+
+
+def test_pairs_of_the_oldest_sparse_format_become_a_map() -> None:
+    pairs = [(b"offset", b"1"), (b"numbytes", b"2"), (b"offset", b"30"), (b"numbytes", b"4")]
+    body = b"".join(raw.record(b"GNU.sparse." + key, value) for key, value in pairs)
+    assert parse_pax(body) == {b"GNU.sparse.map": b"1,2,30,4"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"99 path=a\n",
+        b"10 path=ab",
+        b"8 patha\n",
+        b"5 =a\n",
+        b"-9 path=a\n",
+        b"path=a\n",
+        b"a path=a\n",
+        b"4 \n\n",
+        raw.record(b"GNU.sparse.numbytes", b"1"),
+        raw.record(b"GNU.sparse.offset", b"1") * 2,
+        raw.record(b"GNU.sparse.offset", b"1,2"),
+    ],
+)
+def test_malformed_pax_records_are_refused(body: bytes) -> None:
+    with pytest.raises(LayerError):
+        parse_pax(body)
+
+
+@pytest.mark.parametrize(
+    ("name", "link"),
+    [
+        (b"a", b""),
+        (b"n" * 100, b""),
+        (b"n" * 101, b""),
+        (b"caf\xe9/" + b"n" * 200, b""),
+        (b"a", b"/" + b"t" * 99),
+        (b"a", b"../" + b"t" * 98),
+        (b"n" * 101, b"/" + b"t" * 200),
+    ],
+)
+def test_a_made_header_says_what_it_was_told(name: bytes, link: bytes) -> None:
+    kind = b"2" if link else b"0"
+    made = make_header(name, kind, mode=0o4755, uid=3_000_000_000, gid=7, size=0, mtime=1_600_000_000, link=link)
+    with tarfile.open(fileobj=io.BytesIO(made + raw.END), errors="surrogateescape") as archive:
+        (member,) = archive.getmembers()
+    assert (member.name.encode(errors="surrogateescape"), member.linkname.encode()) == (name, link)
+    assert (member.mode, member.uid, member.gid, member.mtime) == (0o4755, 3_000_000_000, 7, 1_600_000_000)
+
+
+def test_a_made_header_takes_sizes_beyond_octal() -> None:
+    made = make_header(b"a", b"0", mode=0, size=1 << 40)
+    assert parse_pax(made[512 : 512 + number(made[124:136])]) == {b"size": b"%d" % (1 << 40)}
+
+
+def test_a_long_target_stands_in_front_of_pax_records_and_in_none_of_them() -> None:
+    made = make_header(b"n" * 120, b"2", mode=0o777, link=b"/" + b"t" * 120)
+    assert [made[at + 156 : at + 157] for at in (0, 1024, 2048)] == [b"K", b"x", b"2"]
+    assert b"linkpath" not in made
+
+
+def test_other_permission_bits_keep_the_rest_of_a_header() -> None:
+    block = raw.header(b"a", mode=b"0000600\0", uid=b"0000017\0")
+    changed = with_mode(block, 0o644)
+    assert checksum_is_right(changed)
+    assert (changed[:100], changed[108:148], changed[156:]) == (block[:100], block[108:148], block[156:])
+    assert number(changed[100:108]) == 0o644

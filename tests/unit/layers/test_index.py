@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.errors import LayerError
+from publisher.layers import Limits
+from publisher.layers.index import IndexSummary, entries, numbers, read_summary, write_index
+from tests.support import raw
+from tests.support.layers import directory, file, hardlink, symlink, tar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def index(archive: bytes, path: Path, limits: Limits | None = None) -> IndexSummary:
+    return write_index(io.BytesIO(archive).read, path, limits or Limits())
+
+
+def test_an_index_says_what_the_headers_say(tmp_path: Path) -> None:
+    archive = tar(
+        [directory("d", 0o750), file("d/caf\udce9", b"123", uid=5, gid=70000), symlink("l", "d"), hardlink("h", "/d/x")]
+    )
+    summary = index(gzip.compress(archive), tmp_path / "a" / "index")
+    assert summary == IndexSummary("sha256:" + hashlib.sha256(archive).hexdigest(), 4, len(archive))
+    assert read_summary(tmp_path / "a" / "index") == summary
+    assert list(entries(tmp_path / "a" / "index")) == [
+        (b"5", b"d", b""),
+        (b"0", b"d/caf\xe9", b""),
+        (b"2", b"l", b"d"),
+        (b"1", b"h", b"d/x"),
+    ]
+    time = 1_600_000_000
+    assert list(numbers(tmp_path / "a" / "index")) == [
+        (0, time, 0, 0o750, 0, 0),
+        (3, time, 512, 0o644, 5, 70000),
+        (0, time, 512 + 512 * 4, 0o777, 0, 0),
+        (0, time, 512 + 512 * 5, 0o644, 0, 0),
+    ]
+
+
+def test_thousands_of_entries_come_back_in_order(tmp_path: Path) -> None:
+    names = [b"%d" % number for number in range(9000)]
+    archive = b"".join(raw.header(name, mtime=raw.number(int(name) - 5)) for name in names)
+    index(archive, tmp_path / "index")
+    assert [name for _, name, _ in entries(tmp_path / "index")] == names
+    assert [mtime for _, mtime, *_ in numbers(tmp_path / "index")] == [number - 5 for number in range(9000)]
+
+
+def test_times_beyond_all_measure_are_held_within_it(tmp_path: Path) -> None:
+    index(raw.header(b"a", mtime=b"\x80" + b"\x7f" * 11) + raw.header(b"b", mtime=b"\xff\x80" + bytes(10)), tmp_path / "index")
+    assert [mtime for _, mtime, *_ in numbers(tmp_path / "index")] == [1 << 62, -(1 << 62)]
+
+
+@pytest.mark.parametrize("content", [b"", b"OSPIDX00" + bytes(48), b"OSPIDX03"])
+def test_what_is_no_index_of_this_version_is_none(content: bytes, tmp_path: Path) -> None:
+    assert read_summary(tmp_path / "index") is None
+    (tmp_path / "index").write_bytes(content)
+    assert read_summary(tmp_path / "index") is None
+
+
+def test_the_digest_is_of_all_bytes_also_behind_the_archives_end(tmp_path: Path) -> None:
+    archive = tar([file("a")]) + b"more" * 100_000
+    assert index(archive, tmp_path / "index").diff_id == "sha256:" + hashlib.sha256(archive).hexdigest()
+
+
+LIMITS = Limits(unpacked_size=1 << 20, entries=3, path_length=20)
+
+
+@pytest.mark.parametrize(
+    ("archive", "problem"),
+    [
+        (gzip.compress(bytes(1 << 24)), "unpacks to more than 1048576 bytes"),
+        (gzip.compress(tar([file("a", bytes(1 << 24))])), "unpacks to more than 1048576 bytes"),
+        (raw.header(b"a", b"S", magic=raw.GNU, tail=raw.sparse_map((1 << 30, 0), real=1 << 30)), "has 1073741824 bytes"),
+        (b"".join(raw.header(b"%d" % number) for number in range(4)), "more than 3 entries"),
+        (raw.header(b"a/" * 10 + b"b"), "path of 21 bytes"),
+        (b"no archive".ljust(1024), "not a tar archive"),
+    ],
+)
+def test_a_layer_beyond_a_limit_is_refused_and_leaves_nothing(archive: bytes, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(LayerError, match=problem):
+        index(archive, tmp_path / "index", LIMITS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
+    assert index(tar([file("d/" + "n" * 255)]), tmp_path / "index").entries == 1
+    with pytest.raises(LayerError, match="256 bytes"):
+        index(tar([file("d/" + "n" * 256 + "/x")]), tmp_path / "index")

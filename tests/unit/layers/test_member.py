@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+from publisher.errors import LayerError
+from publisher.layers.member import Headers, Member, interpret, normalised
+from tests.support import raw
+
+
+def member(name: bytes = b"a", kind: bytes = b"0", pax: dict[bytes, bytes] | None = None, **fields: object) -> Member:
+    return interpret(Headers(raw.header(name, kind, **fields), pax))  # type: ignore[arg-type]  # header's own
+
+
+@pytest.mark.parametrize(
+    ("spelled", "name"),
+    [
+        (b"a/b", b"a/b"),
+        (b"./a/b", b"a/b"),
+        (b"/a/b/", b"a/b"),
+        (b"a//b/./c", b"a/b/c"),
+        (b"./", b""),
+        (b"/", b""),
+        (b".hidden/..a", b".hidden/..a"),
+        (b"caf\xe9", b"caf\xe9"),
+    ],
+)
+def test_names_become_paths_from_the_root(spelled: bytes, name: bytes) -> None:
+    assert normalised(spelled) == name
+
+
+@pytest.mark.parametrize("spelled", [b"../a", b"a/../b", b"a/..", b"/..", b"./../a", b"a\0b", b"a//b\0"])
+def test_names_that_lead_out_of_the_root_or_have_a_nul_are_refused(spelled: bytes) -> None:
+    with pytest.raises(LayerError):
+        normalised(spelled)
+
+
+def test_hard_links_are_paths_from_the_root_too() -> None:
+    assert member(b"a", b"1", link=b"/b//c").link == b"b/c"
+    with pytest.raises(LayerError, match="outside"):
+        member(b"a", b"1", link=b"../../etc/shadow")
+
+
+def test_symbolic_links_point_wherever_they_like() -> None:
+    assert member(b"a", b"2", link=b"../../etc/shadow").link == b"../../etc/shadow"
+
+
+@pytest.mark.parametrize("target", [b"", b"x" * 4096, b"a\0b"])
+def test_a_target_that_no_file_system_takes_is_refused(target: bytes) -> None:
+    with pytest.raises(LayerError, match="target"):
+        interpret(Headers(raw.header(b"a", b"2"), {b"linkpath": target}))
+
+
+def test_the_root_is_a_directory() -> None:
+    assert member(b"./", b"5").name == b""
+    with pytest.raises(LayerError, match="root"):
+        member(b"./", b"2", link=b"/etc")
+
+
+@pytest.mark.parametrize("kind", [b"D", b"V", b"M", b"A", b"8"])
+def test_kinds_that_layers_do_not_have_are_refused(kind: bytes) -> None:
+    with pytest.raises(LayerError, match="kind"):
+        member(kind=kind)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": raw.number(-1)},
+        {"uid": raw.number(-1, 8)},
+        {"gid": raw.number(1 << 32, 8)},
+        {"uid": raw.number(0xFFFFFFFF, 8)},
+        {"pax": {b"uid": b"4294967295"}},
+    ],
+)
+def test_sizes_and_owners_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(LayerError, match="cannot be"):
+        member(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [b"1e9", b"0x10", b"1.x", b".5", b"--1", b"9" * 21, b"1 "])
+def test_pax_numbers_that_are_none_are_refused(text: bytes) -> None:
+    with pytest.raises(LayerError, match="where a number belongs"):
+        member(pax={b"mtime": text})
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(b"15", 15), (b"15.99", 15), (b"-1.5", -2), (b"-2.0", -2), (b"-0.5", -1)])
+def test_pax_times_are_rounded_down(text: bytes, seconds: int) -> None:
+    assert member(pax={b"mtime": text}).mtime == seconds
+
+
+def test_privileged_and_users_attributes_are_kept_and_this_hosts_are_not() -> None:
+    kept = {b"SCHILY.xattr.user.a": b"1", b"SCHILY.xattr.security.capability": b"2", b"SCHILY.xattr.trusted.b": b"3"}
+    others = (b"security.selinux", b"trusted.overlay.opaque", b"user.rootlesscontainers", b"system.posix_acl_access")
+    assert member(pax=kept | {b"SCHILY.xattr." + key: b"x" for key in others}).xattrs == kept
+
+
+def test_an_ordinary_entry_is_passed_on_as_it_is() -> None:
+    assert member().header(0o644, 1_600_000_000) is None
+    assert member(pax={b"mtime": b"1600000000.5", b"path": b"./b"}).header(0o644, 1_600_000_000) is None
+
+
+def test_a_change_of_mode_alone_keeps_the_block() -> None:
+    changed = member(mode=b"0000600\0", tail=b"prefix").header(0o644, 1_600_000_000)
+    assert changed is not None
+    assert changed[345:351] == b"prefix"

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.errors import LayerError
+from publisher.layers.sparse import gnu_map, pax_map
+from tests.support import raw
+from tests.support.engine import stream
+from tests.support.layers import tree_of_stream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def old(*segments: tuple[int, int], real: int) -> bytes:
+    return raw.header(b"a", b"S", magic=raw.GNU, tail=raw.sparse_map(*segments, real=real))
+
+
+def never(_: int) -> bytes:
+    raise AssertionError
+
+
+def test_the_old_format_goes_on_in_extension_blocks() -> None:
+    block = raw.header(b"a", b"S", magic=raw.GNU, tail=raw.sparse_map((0, 1), (2, 1), (4, 1), (6, 1), real=99, more=True))
+    extensions = [raw.extension((8, 1), more=True), raw.extension((10, 1), (99, 0))]
+    found = gnu_map(block, extensions.__getitem__)
+    assert found == ([(0, 1), (2, 1), (4, 1), (6, 1), (8, 1), (10, 1), (99, 0)], 99, 1024)
+
+
+@pytest.mark.parametrize("block", [old((5, 5), (6, 5), real=99), old((90, 10), real=99), old(real=99)[:483] + b"\xff" * 29])
+def test_maps_that_overlap_or_leave_the_file_are_refused(block: bytes) -> None:
+    with pytest.raises(LayerError, match="no map"):
+        gnu_map(block, never)
+
+
+def test_a_map_without_end_is_refused() -> None:
+    block = raw.header(b"a", b"S", magic=raw.GNU, tail=raw.sparse_map(real=99, more=True))
+    endless = raw.extension(*[(0, 0)] * 20, (0, 1), more=True)
+    with pytest.raises(LayerError, match="no map"):
+        gnu_map(block, lambda _: endless.replace(b"00000000000\x0000000000000\0", b"00000000001\x0000000000000\0"))
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"1,2,3", b"1,x", b"-1,2", b"1,99", "\N{ARABIC-INDIC DIGIT ONE},2".encode(), b",".join([b"1,0"] * 100_001)]
+)
+def test_pax_maps_that_are_none_are_refused(text: bytes) -> None:
+    records = {b"GNU.sparse.major": b"0", b"GNU.sparse.minor": b"1", b"GNU.sparse.size": b"9", b"GNU.sparse.map": text}
+    if text:
+        with pytest.raises(LayerError, match="no map"):
+            pax_map(records, never)
+    else:
+        assert pax_map(records, never) == ([], 9)
+
+
+@pytest.mark.parametrize("front", [b"x\n", b"2\n1\n2\n3\nx\n", b"200001\n", b"1" * 512])
+def test_maps_in_front_of_the_data_that_are_none_are_refused(front: bytes) -> None:
+    records = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"99"}
+    with pytest.raises(LayerError, match="no map"):
+        pax_map(records, lambda size: front.ljust(size, b"\0"))
+
+
+def test_an_unknown_version_is_no_sparse_file() -> None:
+    assert pax_map({b"GNU.sparse.major": b"2", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"9"}, never) is None
+
+
+@pytest.mark.parametrize("name", [name for name in [*raw.ODD, *raw.GNU_SPARSE] if "parse" in name and "not sparse" not in name])
+def test_holes_are_filled(name: str, tmp_path: Path) -> None:
+    archive = (raw.ODD | raw.GNU_SPARSE)[name] + raw.END
+    (ours,) = tree_of_stream(stream([archive], tmp_path)).values()
+    (theirs,) = tree_of_stream(archive).values()
+    assert ours[5] == theirs[5]
+    assert isinstance(ours[5], bytes)
+    assert len(ours[5]) >= 5000

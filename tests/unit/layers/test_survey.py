@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.errors import LayerError
+from publisher.layers import Limits
+from publisher.layers.flatten import flatten
+from publisher.layers.survey import Survey, survey
+from tests.support.layers import Entry, directory, file, hardlink, indexed, symlink, tar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def survey_of(stack: list[list[Entry]], where: Path, now: int = 2_000_000_000, limits: Limits | None = None) -> Survey:
+    _, indexes = indexed([tar(layer) for layer in stack], where)
+    return survey(flatten(indexes).finish(), indexes, now, limits or Limits())
+
+
+def test_totals_are_of_what_survives(tmp_path: Path) -> None:
+    lower = [file("gone", bytes(5000), mtime=1_900_000_000), file("a", b"12"), file("b", b"34"), file("empty", b"")]
+    upper = [file(".wh.gone", b""), hardlink("c", "a"), file("d", b"1", mtime=1_800_000_000), symlink("l", "x")]
+    assert survey_of([lower, upper], tmp_path) == Survey(newest=1_800_000_000, unpacked_size=5, alike=2, root=(0o755, 0, 0))
+
+
+def test_times_in_the_future_do_not_count(tmp_path: Path) -> None:
+    stack = [[file("a", mtime=2_000_000_001), file("b", mtime=1_000_000_000), file("c", mtime=-5)]]
+    assert survey_of(stack, tmp_path).newest == 1_000_000_000
+    assert survey_of(stack, tmp_path, now=2_000_000_001).newest == 2_000_000_001
+
+
+def test_an_image_without_a_past_is_from_the_epoch(tmp_path: Path) -> None:
+    assert survey_of([[file("a", mtime=-5)]], tmp_path).newest == 0
+
+
+def test_the_root_is_what_the_last_layer_says_and_roots_and_open_to_all(tmp_path: Path) -> None:
+    stack = [[directory("./", 0o700, uid=1), file("a")], [file("b"), directory("./", 0o1750, uid=2, gid=3)], [file("c")]]
+    assert survey_of(stack, tmp_path).root == (0o1755, 0, 0)
+
+
+def test_an_image_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+    stack = [[file("a", bytes(600))], [file("b", bytes(600))]]
+    assert survey_of(stack, tmp_path, limits=Limits(unpacked_size=1200)).unpacked_size == 1200
+    with pytest.raises(LayerError, match="unpacks to 1200 bytes, more than 1199"):
+        survey_of(stack, tmp_path, limits=Limits(unpacked_size=1199))

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.errors import DeniedError, UnavailableError
+from publisher.registry import Credentials, RegistryClient
+from publisher.resolver.reference import DOCKER_HUB, Reference
+from tests.support.asking import BODY, DIGEST, HERE, MANIFEST, asking
+from tests.support.web import Web, says
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from tests.support.asking import Asking
+    from tests.support.web import Reply
+
+ME = Credentials("me", "s3cret-pass")
+SERVICE = "registry, the quoted one"
+
+
+def wants(header: str, then: Reply = says(200, BODY, **HERE), scope: str = "") -> Reply:  # noqa: B008 - it is never changed
+    """Answers 401 unless it is shown ``header``."""
+
+    async def reply(request: web.BaseRequest) -> web.StreamResponse:
+        if request.headers.get("Authorization") == header:
+            return await then(request)
+        realm = f"http://{request.host}/token"
+        return await says(401, WWW_Authenticate=f'Bearer realm="{realm}",service="{SERVICE}"{scope}')(request)
+
+    return reply
+
+
+def guarded(token: str, **more: list[Reply]) -> dict[str, list[Reply]]:
+    """A registry that shows ``a/b:1`` to whoever has the token ``right``."""
+    issued = says(200, token)
+    return {
+        "GET /v2/": [wants("")],
+        f"HEAD {MANIFEST}": [wants("Bearer right")],
+        "GET /token": [issued],
+        "POST /token": [issued],
+        **more,
+    }
+
+
+def query(it: Asking, at: int = -1) -> dict[str, list[str]]:
+    """Fields of the token request number ``at``."""
+    asked = [asked for asked in it.registry.asked if asked.path == "/token"]
+    return urllib.parse.parse_qs(asked[at].query or asked[at].body.decode())
+
+
+RIGHT = '{"token": "right", "expires_in": 300}'
+
+
+@pytest.mark.parametrize(
+    "answer", [RIGHT, '{"access_token": "right"}', '{"token": "", "access_token": "right", "expires_in": null}']
+)
+async def test_a_token_is_fetched_as_the_registry_says_and_each_tag_still_costs_one_head(answer: str) -> None:
+    async with asking(guarded(answer)) as it:
+        for _ in range(3):
+            assert (await it.head()).digest == DIGEST
+        assert it.registry.lines == ["GET /v2/", "GET /token", *[f"HEAD {MANIFEST}"] * 3]
+        assert query(it) == {"service": [SERVICE], "scope": ["repository:a/b:pull"]}
+        assert "authorization" not in it.registry.asked[1].headers
+
+
+async def test_tasks_that_need_the_same_token_fetch_it_once() -> None:
+    async with asking(guarded(RIGHT)) as it:
+        await asyncio.gather(*(it.head() for _ in range(8)))
+        assert it.registry.lines.count("GET /token") == 1
+
+
+async def test_each_repository_gets_its_own_token() -> None:
+    async with asking(guarded(RIGHT, **{"HEAD /v2/c/d/manifests/2": [wants("Bearer right")]})) as it:
+        await it.head()
+        await it.client.head(Reference(it.registry.address, "c/d", "2"))
+        assert [query(it, at)["scope"] for at in (0, 1)] == [["repository:a/b:pull"], ["repository:c/d:pull"]]
+
+
+async def test_a_token_is_used_until_shortly_before_its_end() -> None:
+    now = 0.0
+    async with asking(guarded(RIGHT), clock=lambda: now) as it:
+        await it.head()
+        now = 289.0
+        await it.head()
+        assert it.registry.lines.count("GET /token") == 1
+        now = 291.0
+        await it.head()
+        assert it.registry.lines.count("GET /token") == 2
+
+
+async def test_a_token_that_does_no_longer_is_replaced_in_mid_run() -> None:
+    async with asking(guarded('{"token": "right"}')) as it:
+        await it.head()
+        it.registry.routes[f"HEAD {MANIFEST}"] = [wants("Bearer newer")]
+        it.registry.routes["GET /token"] = [says(200, '{"token": "newer"}')]
+        assert (await it.head()).digest == DIGEST
+        assert it.registry.lines.count("GET /token") == 2
+
+
+async def test_the_scope_that_a_refusal_names_is_asked_for_each_part_by_itself() -> None:
+    scope = ',scope="repository:a/b:pull repository:base/c:pull,push"'
+    async with asking(guarded('{"token": "wrong"}', **{f"HEAD {MANIFEST}": [wants("Bearer right", scope=scope)]})) as it:
+        it.registry.routes["GET /token"] = [says(200, '{"token": "wrong"}'), says(200, RIGHT)]
+        assert (await it.head()).digest == DIGEST
+        assert query(it)["scope"] == ["repository:a/b:pull", "repository:base/c:pull,push"]
+
+
+async def test_a_registry_that_goes_on_refusing_is_believed_the_second_time() -> None:
+    async with asking(guarded('{"token": "wrong"}')) as it:
+        with pytest.raises(DeniedError, match=r"shows a/b to nobody without credentials.*\(docker login 127"):
+            await it.head()
+        assert it.registry.lines.count(f"HEAD {MANIFEST}") <= 2
+
+
+async def test_ever_new_tokens_that_do_not_help_are_no_reason_to_go_on() -> None:
+    async with asking(guarded("")) as it:
+        it.registry.routes["GET /token"] = [says(200, f'{{"token": "wrong-{number}"}}') for number in range(9)]
+        with pytest.raises(DeniedError):
+            await it.head()
+        assert it.registry.lines.count(f"HEAD {MANIFEST}") == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_token_service_that_refuses_is_a_denial_each_tag_with_its_own_name(status: int) -> None:
+    async with asking(guarded("", **{"GET /token": [says(status)]})) as it:
+        two = Reference(it.registry.address, "a/b", "2")
+        errors = await asyncio.gather(it.head(), it.client.head(two), return_exceptions=True)
+        assert [type(error) for error in errors] == [DeniedError] * 2
+        assert [str(error).split(": ")[0][-2:] for error in errors] == [":1", ":2"]
+
+
+async def test_credentials_are_shown_to_the_token_service_and_only_there() -> None:
+    async with asking(guarded(RIGHT), credentials=ME) as it:
+        await it.head()
+        shown = [(asked.path, asked.headers.get("authorization")) for asked in it.registry.asked]
+        assert shown == [("/v2/", None), ("/token", ME.basic), (MANIFEST, "Bearer right")]
+
+
+async def test_an_identity_token_is_exchanged_by_post() -> None:
+    async with asking(guarded(RIGHT), credentials=Credentials(identity_token="refresh-me")) as it:
+        assert (await it.head()).digest == DIGEST
+        fields = query(it)
+        assert (fields["grant_type"], fields["refresh_token"]) == (["refresh_token"], ["refresh-me"])
+        assert (fields["scope"], fields["service"]) == (["repository:a/b:pull"], [SERVICE])
+        assert all("refresh-me" not in asked.query for asked in it.registry.asked)
+
+
+async def test_an_identity_token_is_not_carried_to_where_the_token_service_redirects() -> None:
+    async with Web({"POST /token": [says(200, RIGHT)]}) as elsewhere:
+        routes = guarded("", **{"POST /token": [says(307, Location=f"http://{elsewhere.address}/token")]})
+        async with asking(routes, credentials=Credentials(identity_token="refresh-me")) as it:
+            with pytest.raises(UnavailableError, match="answers 307 without a token"):
+                await it.head()
+        assert elsewhere.asked == []
+
+
+async def test_refused_credentials_are_denied_without_being_printed() -> None:
+    for routes in (guarded('{"token": "wrong"}'), guarded("", **{"GET /token": [says(401)]})):
+        async with asking(routes, credentials=ME) as it:
+            with pytest.raises(DeniedError, match="does not show a/b to the user whose credentials are configured") as failure:
+                await it.head()
+            assert ME.password not in str(failure.value)
+            assert ME.basic not in str(failure.value)
+
+
+async def test_basic_credentials_go_with_every_request_from_the_first_on() -> None:
+    basic = says(401, WWW_Authenticate='Basic realm="r"')
+
+    async def reply(request: web.BaseRequest) -> web.StreamResponse:
+        return await (says(200, BODY, **HERE) if request.headers.get("Authorization") == ME.basic else basic)(request)
+
+    async with asking({"GET /v2/": [basic], f"HEAD {MANIFEST}": [reply]}, credentials=ME) as it:
+        assert (await it.head()).digest == DIGEST
+        assert it.registry.lines == ["GET /v2/", f"HEAD {MANIFEST}"]
+
+
+@pytest.mark.parametrize("credentials", [None, ME, Credentials(identity_token="t")])
+async def test_wrong_or_no_basic_credentials_are_tried_once(credentials: Credentials | None) -> None:
+    basic = says(401, WWW_Authenticate='Basic realm="r"')
+    async with asking({"GET /v2/": [basic], f"HEAD {MANIFEST}": [basic]}, credentials=credentials) as it:
+        with pytest.raises(DeniedError):
+            await it.head()
+        assert it.registry.lines == ["GET /v2/", f"HEAD {MANIFEST}"]
+
+
+async def test_a_registry_that_wants_a_token_only_for_some_repositories_gets_one_there() -> None:
+    async with asking(guarded(RIGHT, **{"GET /v2/": [says()]})) as it:
+        assert (await it.head()).digest == DIGEST
+
+
+async def test_a_refusal_without_a_way_to_authenticate_is_a_denial() -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(401, WWW_Authenticate="Negotiate")]}) as it:
+        with pytest.raises(DeniedError, match="asks for no credentials that this program could show"):
+            await it.head()
+
+
+async def test_a_busy_token_service_is_asked_again() -> None:
+    async with asking(guarded("", **{"GET /token": [says(429, Retry_After="9"), says(502), says(200, RIGHT)]})) as it:
+        assert (await it.head()).digest == DIGEST
+        assert it.pauses[0] == 9
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "[]", "{}", '{"token": 7}', '{"token": "a\\nb"}', '{"token": "é"}', '{"token": "x", "expires_in": "soon"}', "[" * 5000],
+)
+async def test_a_token_service_that_talks_nonsense_is_could_not_tell(answer: str) -> None:
+    async with asking(guarded(answer)) as it:
+        with pytest.raises(UnavailableError, match="answers 200 without a token"):
+            await it.head()
+
+
+@pytest.mark.parametrize("realm", ["ftp://127.0.0.1/token", "/token", "https://[::1/", "file:///etc/passwd"])
+async def test_passwords_go_to_no_strange_token_service(realm: str) -> None:
+    bearer = says(401, WWW_Authenticate=f'Bearer realm="{realm}"')
+    async with asking({"GET /v2/": [bearer]}, credentials=ME) as it:
+        with pytest.raises(UnavailableError, match="names a token service that is not asked"):
+            await it.head()
+
+
+def test_docker_hub_is_asked_where_its_api_is_and_only_listed_registries_in_plain_http() -> None:
+    client = RegistryClient(insecure=frozenset({"127.0.0.1:5000"}))
+    assert str(client._base(DOCKER_HUB)).rstrip("/") == "https://registry-1.docker.io"
+    assert client._base("127.0.0.1:5000").scheme == "http"
+    assert {client._base(registry).scheme for registry in ("127.0.0.1:5001", "127.0.0.1", "localhost:5000")} == {"https"}
+
+
+async def test_a_plain_registry_that_is_not_listed_gets_no_plain_request() -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}) as it, RegistryClient() as client:
+        with pytest.raises(UnavailableError, match=r"no TLS there \(.*--insecure-registry\)"):
+            await client.head(it.reference)
+        assert it.registry.asked == []

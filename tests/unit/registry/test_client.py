@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+import asyncio
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from publisher import oci
+from publisher.errors import BlobError, DeniedError, NotFoundError, UnavailableError
+from publisher.registry.transport import Deadlines
+from publisher.registry.verdict import _seconds
+from publisher.resolver.reference import Reference
+from tests.support.asking import BLOB, BLOBS, BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
+from tests.support.web import breaks_off, hangs, says
+
+if TYPE_CHECKING:
+    from tests.support.web import Reply
+
+UNKNOWN = '{"errors": [{"code": "MANIFEST_UNKNOWN"}]}'
+
+
+# --- what a tag points at
+
+
+async def test_a_tag_costs_one_head_and_the_registry_is_asked_once_what_it_wants_to_see() -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}) as it:
+        assert await it.head() == oci.Descriptor(oci.OCI_MANIFEST, DIGEST, len(BODY))
+        await asyncio.gather(*(it.head() for _ in range(5)))
+        assert it.registry.lines == ["GET /v2/", *[f"HEAD {MANIFEST}"] * 6]
+        accepted = it.registry.asked[1].headers["accept"]
+        for media_type in (oci.OCI_INDEX, oci.OCI_MANIFEST, oci.DOCKER_LIST, oci.DOCKER_MANIFEST):
+            assert media_type in accepted
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(200, BODY),
+        says(200, BODY, Docker_Content_Digest="sha512:0a"),
+        says(405),
+    ],
+)
+async def test_a_registry_whose_head_tells_no_digest_is_asked_for_the_body(answer: Reply) -> None:
+    async with asking({f"HEAD {MANIFEST}": [answer], f"GET {MANIFEST}": [says(200, BODY, Content_Type=oci.OCI_MANIFEST)]}) as it:
+        assert await it.head() == oci.Descriptor(oci.OCI_MANIFEST, DIGEST, len(BODY))
+
+
+async def test_a_reference_with_a_digest_is_asked_for_by_it_and_another_answer_is_refused() -> None:
+    other = "sha256:" + "0a" * 32
+    routes = {f"HEAD {BY_DIGEST}": [says(200, BODY, **HERE), says(200, BODY, Docker_Content_Digest=other)]}
+    async with asking(routes) as it:
+        it.reference = Reference(it.registry.address, "a/b", "1", DIGEST)
+        assert (await it.head()).digest == DIGEST
+        with pytest.raises(UnavailableError, match="answers with sha256:0a0a"):
+            await it.head()
+
+
+# --- not there, or could not tell
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {f"HEAD {MANIFEST}": [says(404, Docker_Distribution_Api_Version="registry/2.0")]},
+        {f"HEAD {MANIFEST}": [says(404)], f"GET {MANIFEST}": [says(404, UNKNOWN, Content_Type="application/json")]},
+        {f"HEAD {MANIFEST}": [says(404)], f"GET {MANIFEST}": [says(404, '{"errors": [{"code": "NAME_UNKNOWN"}, {"code": 1}]}')]},
+    ],
+)
+async def test_an_image_is_not_there_only_when_a_registry_says_so(routes: dict[str, list[Reply]]) -> None:
+    async with asking(routes) as it:
+        with pytest.raises(NotFoundError, match=r"/a/b:1: 127\.0\.0\.1:\d+ has no a/b:1$"):
+            await it.head()
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["<html>not found</html>", "", '{"errors": []}', '{"errors": [{"code": "UNAUTHORIZED"}]}', '{"errors": 1}', "[" * 5000],
+)
+async def test_a_404_of_something_else_than_a_registry_says_nothing_about_the_image(body: str) -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(404)], f"GET {MANIFEST}": [says(404, body)]}) as it:
+        with pytest.raises(UnavailableError, match="not as a registry does"):
+            await it.head()
+
+
+async def test_a_forbidden_image_is_denied_and_not_asked_for_again() -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(403)]}) as it:
+        with pytest.raises(DeniedError, match="does not show us a/b:1"):
+            await it.head()
+        assert it.registry.lines.count(f"HEAD {MANIFEST}") == 1
+
+
+async def test_an_answer_that_means_nothing_is_could_not_tell() -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(400)]}) as it:
+        with pytest.raises(UnavailableError, match="answers 400 when asked for a/b:1"):
+            await it.head()
+        assert it.pauses == []
+
+
+# --- patience
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+async def test_a_busy_registry_is_asked_again_after_growing_pauses(status: int) -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(status), says(status), says(status), says(200, BODY, **HERE)]}) as it:
+        assert (await it.head()).digest == DIGEST
+        assert all(least <= pause <= least + 0.5 for least, pause in zip([0.5, 1, 2], it.pauses, strict=True))
+
+
+async def test_patience_ends_after_four_tries_and_the_reason_names_host_and_answer() -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(503)]}) as it:
+        with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:\d+ answers 503, after 4 tries"):
+            await it.head()
+        assert it.registry.lines.count(f"HEAD {MANIFEST}") == 4
+
+
+async def test_retry_after_is_honoured_up_to_a_minute() -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(429, Retry_After="42"), says(200, BODY, **HERE)]}) as it:
+        await it.head()
+        assert it.pauses == [42]
+
+
+async def test_a_registry_that_wants_more_than_a_minute_of_peace_gets_it() -> None:
+    async with asking({f"HEAD {MANIFEST}": [says(429, Retry_After="3600"), says(200, BODY, **HERE)]}) as it:
+        with pytest.raises(UnavailableError, match="answers 429 and wants 3600 s of peace"):
+            await it.head()
+        assert (it.pauses, it.registry.lines.count(f"HEAD {MANIFEST}")) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("7", 7.0),
+        (formatdate(1_000_030, usegmt=True), 30.0),
+        (formatdate(999_000, usegmt=True), 0.0),
+        ("soon", None),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float | None) -> None:
+    assert _seconds(value, lambda: 1_000_000) == seconds
+
+
+async def test_a_registry_that_never_answers_is_given_up_at_its_deadline() -> None:
+    async with asking({f"HEAD {MANIFEST}": [hangs]}, deadlines=Deadlines(small=0.1)) as it:
+        with pytest.raises(UnavailableError, match="did not answer in time, after 4 tries"):
+            await it.head()
+
+
+async def test_a_registry_that_hangs_at_once_is_waited_for_once_by_all() -> None:
+    async with asking({"GET /v2/": [hangs]}, deadlines=Deadlines(small=0.1)) as it:
+        outcomes = await asyncio.gather(*(it.head() for _ in range(16)), return_exceptions=True)
+        assert {type(outcome).__name__ for outcome in outcomes} == {"WornOutError"}
+        assert it.registry.lines == ["GET /v2/"] * 4
+
+
+async def test_a_refused_connection_is_could_not_tell() -> None:
+    async with asking({}) as it:
+        await it.registry.__aexit__(None, None, None)
+        with pytest.raises(UnavailableError, match="cannot be reached: Connection refused, after 4 tries"):
+            await it.head()
+
+
+@pytest.mark.parametrize(
+    ("registry", "why"),
+    [
+        (f"{'a' * 64}.example", "that is no host name"),
+        ("a.example:70000", "no registry that could be asked"),
+        (".".join(["a" * 60] * 5), "its name has no address, after 4 tries"),
+        ("[::1]:1", r"\[::1\]:1 cannot be reached"),
+    ],
+)
+async def test_a_host_that_cannot_be_is_could_not_tell(registry: str, why: str) -> None:
+    async with asking({}) as it:
+        with pytest.raises(UnavailableError, match=why):
+            await it.client.head(Reference(registry, "a/b", "1"))
+
+
+async def test_what_does_not_speak_http_is_could_not_tell() -> None:
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.close()
+
+    async with asking({}) as it, await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        it.client._insecure = frozenset({f"{host}:{port}"})
+        with pytest.raises(UnavailableError, match="does not speak sound HTTP, after 4 tries"):
+            await it.client.head(Reference(f"{host}:{port}", "a/b", "1"))
+
+
+async def test_a_registry_that_fails_five_times_in_a_row_is_left_alone_for_a_minute() -> None:
+    now = 0.0
+    async with asking({f"HEAD {MANIFEST}": [says(500)]}, clock=lambda: now) as it:
+        for _ in range(5):
+            with pytest.raises(UnavailableError, match="answers 500, after 4 tries"):
+                await it.head()
+        with pytest.raises(UnavailableError, match="failed 5 times in a row and is left alone"):
+            await it.head()
+        assert it.registry.lines.count(f"HEAD {MANIFEST}") == 20
+        now = 61.0
+        it.registry.routes[f"HEAD {MANIFEST}"] = [says(200, BODY, **HERE)]
+        assert [(await it.head()).digest for _ in range(2)] == [DIGEST] * 2
+
+
+async def test_one_registry_gets_no_more_requests_at_a_time_than_it_may() -> None:
+    under_way, most, go = 0, 0, asyncio.Event()
+
+    async def reply(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == 2:
+            asyncio.get_running_loop().call_later(0.05, go.set)  # time for a third to come, if it may
+        await go.wait()
+        under_way -= 1
+        return await says(200, BODY, **HERE)(request)
+
+    async with asking({f"HEAD {MANIFEST}": [reply]}, concurrency=2) as it:
+        await asyncio.gather(*(it.head() for _ in range(6)))
+        assert most == 2
+
+
+# --- manifests
+
+
+async def test_a_manifest_is_handed_out_when_its_digest_is_right() -> None:
+    async with asking({f"GET {BY_DIGEST}": [says(200, BODY, Content_Type=f"{oci.OCI_MANIFEST}; charset=utf-8")]}) as it:
+        assert await it.manifest() == (oci.OCI_MANIFEST, BODY)
+
+
+async def test_a_manifest_of_another_digest_is_refused_after_a_second_look() -> None:
+    async with asking({f"GET {BY_DIGEST}": [says(200, BODY + b" ")]}) as it:
+        with pytest.raises(BlobError, match=f"gives a manifest that is not {DIGEST}"):
+            await it.manifest()
+        assert it.registry.lines.count(f"GET {BY_DIGEST}") == 2
+        it.registry.routes[f"GET {BY_DIGEST}"] = [says(200, b"oops"), says(200, BODY)]
+        assert (await it.manifest())[1] == BODY
+
+
+async def test_a_manifest_without_end_is_given_up() -> None:
+    async with asking({f"GET {BY_DIGEST}": [says(200, bytes(oci.MANIFEST_LIMIT + 1))]}) as it:
+        with pytest.raises(UnavailableError, match="more than the 4194304 bytes"):
+            await it.manifest()
+
+
+async def test_a_manifest_that_breaks_off_is_asked_for_again() -> None:
+    async with asking({f"GET {BY_DIGEST}": [breaks_off(BODY, 7), says(200, BODY)]}) as it:
+        assert (await it.manifest())[1] == BODY
+
+
+# --- blobs
+
+
+async def ranged(request: web.BaseRequest) -> web.StreamResponse:
+    """The blob from where the client wants it."""
+    start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+    if not start:
+        return await says(200, BLOB)(request)
+    return await says(206, BLOB[start:], Content_Range=f"bytes {start}-{len(BLOB) - 1}/{len(BLOB)}")(request)
+
+
+async def test_a_blob_comes_from_the_offset_wanted() -> None:
+    async with asking({f"GET {BLOBS}": [ranged]}) as it:
+        assert await it.blob() == BLOB
+        assert await it.blob(100) == BLOB[100:]
+        assert [asked.headers.get("range") for asked in it.registry.asked[1:]] == [None, "bytes=100-"]
+        assert await it.blob(len(BLOB)) == b""
+        assert len(it.registry.asked) == 3
+
+
+async def test_a_transfer_that_breaks_goes_on_where_it_broke() -> None:
+    async with asking({f"GET {BLOBS}": [breaks_off(BLOB, 300), ranged]}) as it:
+        assert await it.blob() == BLOB
+        assert it.registry.asked[-1].headers["range"] == "bytes=300-"
+
+
+async def test_a_transfer_may_break_often_as_long_as_it_gets_on() -> None:
+    def part(start: int) -> Reply:
+        content_range = f"bytes {start}-{len(BLOB) - 1}/{len(BLOB)}"
+        return breaks_off(BLOB[start:], 100, 206 if start else 200, **({"Content_Range": content_range} if start else {}))
+
+    async with asking({f"GET {BLOBS}": [part(start) for start in range(0, 1000, 100)] + [ranged]}) as it:
+        assert await it.blob() == BLOB
+    async with asking({f"GET {BLOBS}": [breaks_off(BLOB, 0)]}) as it:
+        with pytest.raises(UnavailableError, match="broke off its answer, after 4 tries"):
+            await it.blob()
+
+
+async def test_a_registry_without_ranges_sends_the_whole_blob_again_and_the_known_part_is_passed_over() -> None:
+    async with asking({f"GET {BLOBS}": [breaks_off(BLOB, 300), says(200, BLOB)]}) as it:
+        assert await it.blob() == BLOB
+
+
+async def test_another_part_than_the_one_asked_for_is_refused() -> None:
+    async with asking({f"GET {BLOBS}": [says(206, BLOB[:924], Content_Range="bytes 0-923/1024")]}) as it:
+        with pytest.raises(UnavailableError, match="another part of a blob"):
+            await it.blob(100)
+
+
+async def test_a_blob_that_is_announced_too_short_is_not_whole() -> None:
+    async with asking({f"GET {BLOBS}": [says(200, BLOB[:1000])]}) as it:
+        with pytest.raises(UnavailableError, match="gives only 1000 of the 1024 bytes of a blob, after"):
+            await it.blob()
+
+
+async def test_a_blob_with_more_bytes_than_it_should_have_is_refused_before_they_are_handed_on() -> None:
+    async with asking({f"GET {BLOBS}": [says(200, BLOB + b"!")]}) as it:
+        with pytest.raises(BlobError, match="more than the 1024 bytes"):
+            await it.blob()
+
+
+async def test_a_transfer_that_stands_still_is_taken_up_again() -> None:
+    async def stands_still(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = len(BLOB)
+        await response.prepare(request)
+        await response.write(BLOB[:300])
+        return await hangs(request)
+
+    async with asking({f"GET {BLOBS}": [stands_still, ranged]}, deadlines=Deadlines(idle=0.1)) as it, asyncio.timeout(30):
+        assert await it.blob() == BLOB
+
+
+async def test_a_transfer_that_drips_is_given_up() -> None:
+    async def drips(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = len(BLOB)
+        await response.prepare(request)
+        await response.write(BLOB[:1])
+        return await hangs(request)
+
+    async with asking({f"GET {BLOBS}": [drips]}, deadlines=Deadlines(small=0.1, slowest=1 << 20)) as it:
+        with pytest.raises(UnavailableError, match="gave only 1 of 1024 bytes of a blob in 0 s"):
+            await it.blob()

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.execution_point import ExecutionPoint
+from tests.support.file_server import FileServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def ep(tmp_path: Path) -> ExecutionPoint:
+    return ExecutionPoint(tmp_path)
+
+
+@pytest.fixture
+def web(ep: ExecutionPoint) -> Iterator[FileServer]:
+    """The origin of ``ep``, served over http."""
+    with FileServer(ep.origin) as server:
+        yield server

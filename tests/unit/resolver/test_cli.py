@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from publisher.resolver import config
+from publisher.resolver.cli import main
+from publisher.resolver.lookup import go_name
+from publisher.resolver.manifest import CLOCK_ERROR, LIFETIME
+from tests.support.execution_point import ExecutionPoint, record, version
+
+NAME = "htc/rocky:9"
+ARCH = go_name(os.uname().machine)
+
+
+class Shell:
+    """The command as it is run: arguments in; status, standard output and standard error out."""
+
+    def __init__(self, ep: ExecutionPoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        self.flags = ["--repository", str(ep.repository), "--public-key", str(ep.keys)]
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["image-resolver", *arguments])
+        status = main()
+        return (status, *self._capsys.readouterr())
+
+
+@pytest.fixture
+def shell(ep: ExecutionPoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    for name in config.SETTINGS:
+        monkeypatch.delenv(f"IMAGE_RESOLVER_{name.upper().replace('-', '_')}", raising=False)
+    monkeypatch.delenv("IMAGE_RESOLVER_CONFIG", raising=False)
+    return Shell(ep, monkeypatch, capsys)
+
+
+def test_standard_output_has_the_answer_alone(ep: ExecutionPoint, shell: Shell) -> None:
+    ep.publish(record(NAME, **{ARCH: [version("x")]}), now=int(time.time()) - LIFETIME - CLOCK_ERROR - 86400)
+    status, out, err = shell.run("resolve", NAME, *shell.flags)
+    assert (status, out) == (0, f"{ep.repository}/{version('x').sandbox}\n")
+    assert re.fullmatch(r"image-resolver: the manifest .* expired on .*\n", err)
+
+
+def test_json_is_one_object_with_the_notes(ep: ExecutionPoint, shell: Shell) -> None:
+    ep.publish(record(NAME, **{ARCH: [version("x")]}), now=int(time.time()))
+    status, out, err = shell.run("--json", "resolve", *shell.flags, f"--origin={ep.root}/absent", "--", NAME)
+    assert (status, err) == (0, "")
+    value = json.loads(out)
+    assert value["path"] == f"{ep.repository}/{version('x').sandbox}"
+    assert value["notes"][0].startswith(f"{ep.root}/absent/manifest: ")
+
+
+def test_variables_and_a_file_say_the_same_as_flags(ep: ExecutionPoint, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    ep.publish(record(NAME, riscv64=[version("x")]), now=int(time.time()))
+    (ep.root / "resolver.ini").write_text(f"[resolver]\nrepository = {ep.repository.name}\narch = s390x\n")
+    monkeypatch.setenv("IMAGE_RESOLVER_PUBLIC_KEY", str(ep.keys))
+    answers = [
+        shell.run("resolve", NAME, "--config", f"{ep.root}/resolver.ini", "--arch", "riscv64"),
+        shell.run("resolve", NAME, "--repository", str(ep.repository), "--arch=riscv64"),
+    ]
+    assert [status for status, _, _ in answers] == [0, 0]
+    status, out, err = shell.run("resolve", NAME, f"--config={ep.root}/resolver.ini")
+    assert (status, out) == (1, "")
+    assert err == "image-resolver: htc/rocky:9 is not published for s390x (it is for: riscv64)\n"
+
+
+def test_the_status_says_whose_fault_it_is(ep: ExecutionPoint, shell: Shell) -> None:
+    ep.publish(record(NAME), now=int(time.time()))
+    assert shell.run("resolve", "unknown:1", *shell.flags)[0] == 1
+    assert shell.run("resolve", "No Reference!", *shell.flags)[0] == 1
+    assert shell.run("resolve", NAME, "--repository", str(ep.repository))[0] == 2
+    assert shell.run("resolve", NAME, *shell.flags, "--manifest", str(ep.root / "absent"))[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "usage: image-resolver resolve NAME"),
+        (["resolve"], "usage: image-resolver resolve NAME"),
+        (["resolve", "a", "b"], "usage: image-resolver resolve NAME"),
+        (["find", "a"], "usage: image-resolver resolve NAME"),
+        (["resolve", "a", "--froom", "sif"], "unknown flag --froom"),
+        (["resolve", "a", "-form", "sif"], "unknown flag -form"),
+        (["resolve", "a", "--form"], "--form needs a value"),
+        (["resolve", "a", "--form", "sif", "--form", "auto", "--repository", "/x"], "form has 2 values"),
+        (["resolve", "a"], "which repository's manifest is to be trusted"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_status_2(shell: Shell, arguments: list[str], why: str) -> None:
+    status, out, err = shell.run(*arguments)
+    assert (status, out) == (2, "")
+    assert why in err
+    assert err.count("\n") == 1
+
+
+def test_the_package_is_a_program_too() -> None:
+    run = subprocess.run([sys.executable, "-m", "publisher.resolver", "resolve"], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("image-resolver: usage: ")
+
+
+def test_help_names_every_setting(shell: Shell) -> None:
+    for arguments in (["--help"], ["resolve", "-h"]):
+        status, out, err = shell.run(*arguments)
+        assert (status, err) == (0, "")
+        assert [name for name in (*config.SETTINGS, "config", "json") if f"  --{name} " not in out] == []
+
+
+def test_a_bug_has_its_traceback_and_status_3(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "uname")  # as on no system that there is
+    status, out, err = shell.run("resolve", NAME, *shell.flags)
+    assert (status, out) == (3, "")
+    assert err.startswith("Traceback")
+    assert "uname" in err
+
+
+def test_warnings_are_said_with_a_failure_too(ep: ExecutionPoint, shell: Shell) -> None:
+    ep.publish(now=1)
+    status, _, err = shell.run("resolve", NAME, *shell.flags)
+    assert status == 4
+    first, second = err.splitlines()
+    assert "expired on 1970-01-15" in first
+    assert "too old" in second
