@@ -29,12 +29,6 @@ pytestmark = pytest.mark.system
 EMPTY = Catalog("images.example.org")
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
-        yield server
-
-
 @pytest.fixture
 def intake(registry: RegistryServer, tmp_path: Path) -> Iterator[Intake]:
     insecure = frozenset({registry.address})

@@ -20,7 +20,6 @@ from tests.support.registry import OCI, RegistryServer, describe, push_blob, pus
 from tests.support.runnable import runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.system
@@ -31,12 +30,6 @@ ENTRYPOINT = {
     "Cmd": ["everybody"],
     "Labels": {"org.example.purpose": "test"},
 }
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 @pytest.fixture

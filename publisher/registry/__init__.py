@@ -1,0 +1,12 @@
+"""Any OCI distribution registry, asked politely: digests, manifests and blobs, verified or refused.
+
+``client`` is what others use; below it ``transport`` sends one request (redirects, deadlines, bounds), ``authority`` knows
+what each registry wants to see (``challenge``, ``credentials``), and ``patience`` decides what is tried again and when.
+"""
+
+from __future__ import annotations
+
+from publisher.registry.client import RegistryClient
+from publisher.registry.credentials import Credentials, anonymous, docker_credentials
+
+__all__ = ["Credentials", "RegistryClient", "anonymous", "docker_credentials"]

@@ -1,0 +1,181 @@
+"""One HTTP request: with deadlines, bounds, and redirects that carry no credentials to another host.
+
+Reasons name hosts, never URLs: those of blob stores are signed, and whoever reads one may use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from publisher.errors import UnavailableError
+from publisher.registry.patience import TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from multidict import CIMultiDictProxy
+
+_REDIRECTS = 5
+_MOVED = (301, 302, 303, 307, 308)
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds: to connect, between two pieces of an answer, for a whole small request; and the slowest transfer, bytes/s.
+
+    A transfer of a blob may take ``small`` seconds and what its size takes at ``slowest``, all tries together.
+    """
+
+    connect: float = 15
+    idle: float = 60
+    small: float = 90
+    slowest: int = 100_000
+
+
+class Answer:
+    """An answer whose body is still to be read.
+
+    Attributes:
+        host: who answered, ``host:port``.
+        away: it is not the host that was asked, but one that it sent us to.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, *, away: bool) -> None:
+        self._response = response
+        self.away = away
+        self.host = _host(response.url)
+        self.status = response.status
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """All headers."""
+        return self._response.headers
+
+    async def read(self, size: int = _CHUNK) -> bytes:
+        """The next bytes of the body, up to ``size``; ``b""`` at its end. Raises TransientError."""
+        with _translated(self.host):
+            return await self._response.content.read(size)
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            TransientError: it broke off.
+            UnavailableError: it has more than ``limit`` bytes.
+        """
+        whole = bytearray()
+        while chunk := await self.read():
+            whole += chunk
+            if len(whole) > limit:
+                raise UnavailableError(f"{self.host} answers with more than the {limit} bytes that such an answer may have")
+        return bytes(whole)
+
+
+class Transport:
+    """Sends requests through one session; certificates are checked by the host's own authorities."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # the client counts, per registry
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "ospool-image-publisher", "Accept-Encoding": "identity"},
+            auto_decompress=False,  # digests are of the bytes as they come
+            read_bufsize=_CHUNK,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        form: Mapping[str, str] | None = None,
+        small: bool = True,
+    ) -> AsyncIterator[Answer]:
+        """Send a request and follow redirects; a request with a ``form`` (it holds secrets) is never redirected.
+
+        Args:
+            method: GET, HEAD, or POST with ``form``.
+            url: where; plain http only if the caller wants it, and then redirects may be plain too.
+            headers: ``Authorization`` is dropped for good by the first redirect to another scheme, host or port.
+            form: fields of a POST.
+            small: the deadline for small requests covers the whole answer.
+
+        Raises:
+            TransientError: no connection, or no answer in time.
+            UnavailableError: certificates, or redirects without end or to places that are not followed.
+        """
+        timeout = aiohttp.ClientTimeout(
+            total=self._deadlines.small if small else None, connect=self._deadlines.connect, sock_read=self._deadlines.idle
+        )
+        sent, here, away = dict(headers), url, False
+        for _ in range(_REDIRECTS + 1):
+            with _translated(_host(here)):
+                response = await self._session.request(
+                    method, here, headers=sent, data=form, allow_redirects=False, timeout=timeout
+                )
+            try:
+                if response.status not in _MOVED or form is not None:
+                    yield Answer(response, away=away)
+                    return
+                target = _target(here, response.headers.get("Location", ""), plain=url.scheme == "http")
+            finally:
+                response.release()  # closes the connection where the body was not read to its end
+            if target.origin() != here.origin():
+                sent.pop("Authorization", None)
+                away = True
+            here = target
+        raise UnavailableError(f"{_host(url)} redirects more than {_REDIRECTS} times")
+
+
+def _target(here: URL, location: str, *, plain: bool) -> URL:
+    """Where a redirect leads. ``encoded``: quoting a signed URL anew would break its signature."""
+    try:
+        target = here.join(URL(location, encoded=True))
+        if not location or not target.host or target.scheme not in (("https", "http") if plain else ("https",)):
+            raise ValueError  # noqa: TRY301 - one message for all that is not followed
+        return target.with_user(None).with_fragment(None)
+    except ValueError:
+        raise UnavailableError(f"{_host(here)} redirects to a place that is not followed (only https is)") from None
+
+
+def _host(url: URL) -> str:
+    host = f"[{url.host}]" if ":" in (url.host or "") else str(url.host)
+    return host if url.is_default_port() else f"{host}:{url.port}"
+
+
+@contextlib.contextmanager
+def _translated(host: str) -> Iterator[None]:
+    """Failures of aiohttp in our words. ``from None``: its texts may hold a URL."""
+    try:
+        yield
+    except aiohttp.ClientSSLError as error:
+        why = "its certificate is not trusted" if isinstance(error, aiohttp.ClientConnectorCertificateError) else "no TLS there"
+        hint = "a registry that speaks plain http has to be named with --insecure-registry"
+        raise UnavailableError(f"{host} cannot be spoken to: {why}", hint=hint) from None
+    except UnicodeError:  # of the codec "idna": a part of the name is too long
+        raise UnavailableError(f"{host} cannot be found: that is no host name") from None
+    except TimeoutError:
+        raise TransientError(f"{host} did not answer in time") from None
+    except aiohttp.ClientConnectorDNSError:
+        raise TransientError(f"{host} cannot be found: its name has no address") from None
+    except (aiohttp.ClientOSError, ConnectionError) as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else "no connection"
+        raise TransientError(f"{host} cannot be reached: {why}") from None
+    except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError):
+        raise TransientError(f"{host} broke off its answer") from None
+    except aiohttp.ClientError:
+        raise TransientError(f"{host} does not speak sound HTTP") from None

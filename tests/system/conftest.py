@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.registry import RegistryServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """A real docker-registry for all tests: each pushes into repositories of its own. What it was asked starts anew."""
+    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
+        yield server
