@@ -87,22 +87,16 @@ def check_target(parts: tuple[str, ...], target: str, error: type[PublisherError
     return parts[: len(parts) - 1 - ups] + split("/".join(steps[ups:]), error)
 
 
-def make_parents(root: Path, parts: tuple[str, ...]) -> list[Path]:
-    """Make the directories above a name that :func:`locate` found sound; returns those that were new, from the top.
+def make_parents(root: Path, parts: tuple[str, ...]) -> None:
+    """Make the directories above a name that :func:`locate` found sound.
 
     They are mode 0755 whatever the umask; one that a killed run left with less gets the rest. Raises OSError.
     """
-    made: list[Path] = []
     path = root
     for part in parts[:-1]:
         path = path / part
-        try:
-            path.mkdir()
-            made.append(path)
-        except FileExistsError:
-            pass
+        path.mkdir(exist_ok=True)
         open_to_readers(path)
-    return made
 
 
 def open_to_readers(directory: Path) -> None:

@@ -26,10 +26,12 @@ class Origin(ABC):
     def put(self, name: str, source: Path, *, sha256: str, size: int) -> bool:
         """Store a file under a name that says its content; False when the right bytes were there already.
 
-        Uploaded under a temporary name, read back and checked (size and sha256), then moved; never overwrites.
+        Uploaded under a temporary name, read back and checked (size and sha256), then moved; never overwrites. Memory does not
+        grow with the size; the source stays.
 
         Raises:
-            OriginError: unsafe name, the source is not what ``sha256`` and ``size`` say, other bytes under that name, no room.
+            OriginError: unsafe name, the source is not what ``sha256`` and ``size`` say, or other bytes under that name.
+            SpaceError: no room.
         """
 
     @abstractmethod
@@ -50,7 +52,7 @@ class Origin(ABC):
 
     @abstractmethod
     def names(self, prefix: str = "") -> Iterator[str]:
-        """All names below ``prefix``, sorted."""
+        """All names below the directory ``prefix`` (with or without ``/`` at its end), in the order of ``str``."""
 
     @abstractmethod
     def remove(self, name: str) -> None:

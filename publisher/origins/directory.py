@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from publisher import names, storage
 from publisher.errors import OriginError
@@ -24,6 +24,7 @@ from publisher.resolver import files
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from io import BufferedRandom, BufferedReader
 
 _INCOMING = ".incoming"
 _CHUNK = 1 << 20  # bytes copied at a time where the kernel does not copy by itself
@@ -105,7 +106,7 @@ class DirectoryOrigin(Origin):
             return None if found is None else found.stat().st_size
 
     def names(self, prefix: str = "") -> Iterator[str]:
-        """See :meth:`Origin.names`. ``prefix`` is a directory, with or without ``/`` at its end; the order is that of ``str``."""
+        """See :meth:`Origin.names`."""
         below = "/".join(self._parts(prefix.removesuffix("/"))) + "/" if prefix else ""
         return self._walk(below)
 
@@ -129,14 +130,10 @@ class DirectoryOrigin(Origin):
 
     def _object(self, name: str) -> Path | None:
         """The file of an object, None where there is none: what is reached through a link is no object."""
-        path = self.root.joinpath(*self._parts(name))
-        try:
-            found = path.resolve(strict=True) == self.root.resolve().joinpath(*self._parts(name)) and path.is_file()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return path if found else None
+        path = Path(os.path.realpath(self.root)).joinpath(*self._parts(name))
+        return path if os.path.realpath(path) == str(path) and path.is_file() else None
 
-    def _store(self, name: str, fill: Callable[[IO[bytes]], None], sha256: str, size: int) -> bool:
+    def _store(self, name: str, fill: Callable[[BufferedRandom], None], sha256: str, size: int) -> bool:
         parts = self._parts(name)
         destination = names.locate(self.root, parts, OriginError)
         new = not os.path.lexists(destination)
@@ -156,7 +153,7 @@ class DirectoryOrigin(Origin):
             files.sync_directory(str(self.root.joinpath(*parts[:depth])))
 
     @contextlib.contextmanager
-    def _upload(self) -> Iterator[tuple[Path, IO[bytes]]]:
+    def _upload(self) -> Iterator[tuple[Path, BufferedRandom]]:
         """A new temporary file, locked as long as it is in use, and gone afterwards unless it was renamed."""
         if not self.root.is_dir():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -218,7 +215,7 @@ def _swept(path: Path) -> int | None:
         os.close(descriptor)
 
 
-def _copy(source: IO[bytes], upload: IO[bytes], size: int) -> None:
+def _copy(source: BufferedReader, upload: BufferedRandom, size: int) -> None:
     left = size
     try:
         while left and (copied := os.copy_file_range(source.fileno(), upload.fileno(), min(left, _KERNEL_CHUNK))):
@@ -229,11 +226,11 @@ def _copy(source: IO[bytes], upload: IO[bytes], size: int) -> None:
         shutil.copyfileobj(source, upload, _CHUNK)
 
 
-def _write(content: bytes, upload: IO[bytes]) -> None:
+def _write(content: bytes, upload: BufferedRandom) -> None:
     upload.write(content)
 
 
-def _check(upload: IO[bytes], what: str, sha256: str, size: int) -> None:
+def _check(upload: BufferedRandom, what: str, sha256: str, size: int) -> None:
     """Put an upload on disk, open it to readers, and compare what is read back from there with what it should be."""
     upload.flush()
     os.fchmod(upload.fileno(), 0o644)
@@ -255,12 +252,12 @@ def _check_stored(path: Path, name: str, sha256: str, size: int) -> None:
         )
 
 
-def _difference(file: IO[bytes], sha256: str, size: int) -> str | None:
+def _difference(file: BufferedReader | BufferedRandom, sha256: str, size: int) -> str | None:
     found = os.fstat(file.fileno()).st_size
     if found != size:
         return f"{found} bytes, not {size}"
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] - any file opened for reading bytes will do
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
     return None if digest == sha256 else f"sha256 {digest}, not {sha256}"
 
 

@@ -17,16 +17,22 @@ if TYPE_CHECKING:
 class Transaction(ABC):
     """Changes that become visible together when the ``with`` block of :meth:`Repository.transaction` ends well.
 
-    Readers may see the parts appear one after another, but only in the order: trees, links, files, ``index.json`` last;
-    so that nothing visible ever names what is not there. Nothing is visible of a transaction whose body raised.
+    Readers may see the parts appear one after another, but only in the order: trees, links, files, ``index.json``, removals
+    (of links first); so that nothing visible ever names what is not there. Nothing is visible of a transaction whose body raised.
+
+    Of two links or two files at one path the last counts. Every method raises RepositoryError for an unsafe path (see
+    :func:`publisher.names.split`), one that goes through a symbolic link, one above or below another of the same transaction
+    and one that this transaction puts something else at; and SpaceError where there is no room.
     """
 
     @abstractmethod
     def tree(self, path: str) -> Path:
         """A directory *not yet made*, on the repository's file system, for the caller to make and fill; it appears at ``path``.
 
+        A caller who cannot fill it calls :meth:`remove` with the same path: the rest of the transaction is published without it.
+
         Raises:
-            RepositoryError: ``path`` is unsafe, already there, or already in this transaction.
+            RepositoryError: ``path`` is already there, or already in this transaction. When the block ends: nothing was made.
         """
 
     @abstractmethod
@@ -34,16 +40,23 @@ class Transaction(ABC):
         """A symbolic link at ``path`` with the relative ``target``, whatever link stood there before.
 
         Raises:
-            RepositoryError: unsafe path, absolute target or one that leaves the repository, or something other than a link there.
+            RepositoryError: absolute target or one that leaves the repository, or something other than a link there.
         """
 
     @abstractmethod
     def write(self, path: str, content: bytes) -> None:
-        """A file at ``path`` with ``content``, replacing a file that stood there."""
+        """A file at ``path`` with ``content``, replacing a file that stood there.
+
+        Raises:
+            RepositoryError: something other than a file there.
+        """
 
     @abstractmethod
     def remove(self, path: str) -> None:
-        """Take away the tree, link or file at ``path``; nothing happens where there is none."""
+        """Take away the tree, link or file at ``path``; nothing happens where there is none.
+
+        What this transaction was to put there is cancelled, whatever state it is in; directories above that become empty go too.
+        """
 
 
 class Repository(ABC):
@@ -62,16 +75,17 @@ class Repository(ABC):
 
         Raises:
             RepositoryError: another transaction is open (somebody else's is never touched), or publishing failed.
+            SpaceError: no room.
         """
 
     @abstractmethod
     def read(self, path: str) -> bytes | None:
-        """The published bytes of a file, None where there is none."""
+        """The published bytes of a file, None where there is none. Links are followed as long as they stay in the repository."""
 
     @abstractmethod
     def exists(self, path: str) -> bool:
-        """Whether a tree, link or file is published at ``path`` (a dangling link does not count)."""
+        """Whether a tree, link or file is published at ``path`` (a link that dangles or leaves the repository does not count)."""
 
     @abstractmethod
     def links(self) -> dict[str, str]:
-        """All published links outside ``.images`` and ``.publisher``: path -> target."""
+        """All published links outside ``.images`` and ``.publisher``, dangling ones too: path -> target, sorted by path."""

@@ -10,7 +10,6 @@ taken away and waits to be deleted (``removed.*``).
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +94,7 @@ class DirectoryRepository(Repository):
             self._sweep()
 
     def read(self, path: str) -> bytes | None:
-        """See :meth:`Repository.read`. Links are followed as long as they stay in the repository."""
+        """See :meth:`Repository.read`."""
         with self._failures(f"read {path!r}"):
             published = self._resolved(path)
             if published is None or not published.is_file():
@@ -103,12 +102,12 @@ class DirectoryRepository(Repository):
             return published.read_bytes()
 
     def exists(self, path: str) -> bool:
-        """See :meth:`Repository.exists`. A link that leaves the repository counts as dangling."""
+        """See :meth:`Repository.exists`."""
         with self._failures(f"look at {path!r}"):
             return self._resolved(path) is not None
 
     def links(self) -> dict[str, str]:
-        """See :meth:`Repository.links`; sorted by path."""
+        """See :meth:`Repository.links`."""
         found: dict[str, str] = {}
         waiting = [""]
         with self._failures("list the links"):
@@ -132,18 +131,10 @@ class DirectoryRepository(Repository):
 
     def _resolved(self, path: str) -> Path | None:
         """The path with all links followed, None where it dangles or leaves the repository."""
-        parts = parts_of(path)
-        try:
-            root = self.root.resolve(strict=True)
-            published = root.joinpath(*parts).resolve(strict=True)
-        except RuntimeError:  # a loop of links, before Python 3.13
-            return None
-        except OSError as failure:
-            if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return None
-            raise
+        root = Path(os.path.realpath(self.root))  # Path.resolve raises RuntimeError for a loop of links before Python 3.13
+        published = Path(os.path.realpath(root.joinpath(*parts_of(path))))
         inside = published.is_relative_to(root) and not published.is_relative_to(root / AREA)
-        return published if inside else None
+        return published if inside and published.exists() else None
 
     def _failures(self, doing: str, hint: str | None = None) -> AbstractContextManager[None]:
         return storage.failures(RepositoryError, f"repository {self.root}: cannot {doing}", hint)
@@ -169,7 +160,7 @@ class DirectoryRepository(Repository):
 
     def _make_area(self) -> None:
         if not self.root.is_dir():
-            self.root.mkdir(parents=True)
+            self.root.mkdir(parents=True, exist_ok=True)
             names.open_to_readers(self.root)
         self._area.mkdir(mode=0o700, exist_ok=True)
 

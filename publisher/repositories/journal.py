@@ -7,7 +7,6 @@ staging directory, so that an old journal never picks up what a later transactio
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import stat
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
 INDEX = ".publisher/index.json"
 """The file that names all others: it appears last."""
 _SCHEMA = 1
-_STAYS = (
-    errno.ENOTEMPTY,
-    errno.EEXIST,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EBUSY,
-)  # a parent that is not empty, or not ours to remove
 
 
 @dataclass(frozen=True)
@@ -151,7 +143,6 @@ def _place_tree(tree: StagedTree, staged: Path, destination: Path) -> None:
 def _place_link(target: str, staged: Path, destination: Path) -> None:
     if destination.is_symlink() and os.readlink(destination) == target:  # noqa: PTH115 - the text, not a Path made of it
         return
-    staged.parent.mkdir(mode=0o700, exist_ok=True)
     staged.unlink(missing_ok=True)
     staged.symlink_to(target)
     staged.replace(destination)
@@ -191,9 +182,7 @@ def _remove_emptied(root: Path, parents: tuple[str, ...]) -> None:
     for depth in range(len(parents), 0, -1):
         try:
             root.joinpath(*parents[:depth]).rmdir()
-        except FileNotFoundError:
+        except FileNotFoundError:  # a run that was killed has been here
             continue
-        except OSError as failure:
-            if failure.errno in _STAYS:
-                return
-            raise
+        except OSError:  # not empty, or not ours to remove
+            return

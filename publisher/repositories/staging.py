@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from publisher import names, storage
 from publisher.errors import RepositoryError
 from publisher.repositories import Transaction
-from publisher.repositories.journal import Journal, StagedFile, StagedLink, StagedTree
+from publisher.repositories.journal import INDEX, Journal, StagedFile, StagedLink, StagedTree
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -76,12 +76,7 @@ class StagedTransaction(Transaction):
                 self._add(StagedLink(path, target))
 
     def write(self, path: str, content: bytes) -> None:
-        """See :meth:`Transaction.write`. A file that is published with these bytes is not written again.
-
-        Raises:
-            RepositoryError: unsafe path, or something other than a file there.
-            SpaceError: no room.
-        """
+        """See :meth:`Transaction.write`. A file that is published with these bytes is not written again."""
         with _failures("stage the file", path):
             published = self._addable(path, StagedFile)
             there = os.path.lexists(published)
@@ -96,11 +91,7 @@ class StagedTransaction(Transaction):
                 self._add(file)
 
     def remove(self, path: str) -> None:
-        """See :meth:`Transaction.remove`. Directories above it that become empty go as well.
-
-        Raises:
-            RepositoryError: unsafe path, or this transaction puts something below it.
-        """
+        """See :meth:`Transaction.remove`. What was staged goes with the staging directory."""
         with _failures("remove", path):
             published = self._sound(path)
             self._forget(path)
@@ -122,7 +113,7 @@ class StagedTransaction(Transaction):
             trees=tuple(self._finished(tree) for tree in put if isinstance(tree, StagedTree)),
             links=tuple(link for link in put if isinstance(link, StagedLink)),
             files=tuple(file for file in put if isinstance(file, StagedFile)),
-            removals=tuple(self._removals),
+            removals=tuple(sorted(self._removals, key=self._rank)),
         )
 
     def _finished(self, tree: StagedTree) -> StagedTree:
@@ -133,6 +124,12 @@ class StagedTransaction(Transaction):
         if not stat.S_ISDIR(mode):
             raise RepositoryError(f"{tree.path}: no directory was made for the tree")
         return replace(tree, mode=stat.S_IMODE(mode) | 0o555)
+
+    def _rank(self, path: str) -> int:
+        """What names others is taken away before what it names: the index, then links, then all else."""
+        if path == INDEX:
+            return 0
+        return 1 if (self._root / path).is_symlink() else 2
 
     def _sound(self, path: str) -> Path:
         """The published path, for a change that fits with those above and below it."""
@@ -166,10 +163,9 @@ class StagedTransaction(Transaction):
     def _add(self, staged: Staged) -> None:
         self._put[staged.path] = staged
         self._above.update(_ancestors(staged.path))
-        self._removals.pop(staged.path, None)
 
     def _forget(self, path: str) -> None:
-        """Take back what this transaction does at ``path``; what was staged for it goes with the staging directory."""
+        """Take back what this transaction does at ``path``."""
         self._removals.pop(path, None)
         if self._put.pop(path, None) is not None:
             self._above.subtract(_ancestors(path))

@@ -1,0 +1,48 @@
+"""The implementations that the contracts are checked on: one line each, a place to work in -> what works there.
+
+What a factory returns at the second call is to the first as another process's: the same place, nothing shared in memory.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.origins.directory import DirectoryOrigin
+from publisher.repositories.directory import DirectoryRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from publisher.origins import Origin
+    from publisher.repositories import Repository
+
+REPOSITORIES: dict[str, Callable[[Path], Repository]] = {
+    "directory": lambda place: DirectoryRepository(place / "repository"),
+}
+ORIGINS: dict[str, Callable[[Path], Origin]] = {
+    "directory": lambda place: DirectoryOrigin(place / "origin"),
+}
+
+
+@pytest.fixture(params=REPOSITORIES)
+def repositories(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Repository]:
+    return partial(REPOSITORIES[request.param], tmp_path)
+
+
+@pytest.fixture(params=ORIGINS)
+def origins(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Origin]:
+    return partial(ORIGINS[request.param], tmp_path)
+
+
+@pytest.fixture
+def repository(repositories: Callable[[], Repository]) -> Repository:
+    return repositories()
+
+
+@pytest.fixture
+def origin(origins: Callable[[], Origin]) -> Origin:
+    return origins()

@@ -1,0 +1,79 @@
+"""Functions run in a child process: killed at any of their file operations, or without root's privileges."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHANGES = ("fcntl.flock", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate")
+_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
+
+
+def start(function: Callable[[], object]) -> int:
+    """Run a function in a child, at the same time; the child's process id."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        function()
+        status = 0
+    except BaseException:  # noqa: BLE001 - a child that returned would run the rest of the tests
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def running(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def end(child: int) -> int:
+    """Wait for a child; its exit status, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed(at: int, function: Callable[[], object]) -> bool:
+    """Run a function in a child that is killed before its change number ``at`` to the file system; False if it ended before."""
+    steps = itertools.count()
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if (event in _CHANGES or (event == "open" and _writing(arguments))) and next(steps) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched() -> None:
+        sys.addaudithook(watch)
+        function()
+
+    status = end(start(watched))
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
+def _writing(arguments: tuple[object, ...]) -> bool:
+    flags = arguments[2]
+    return isinstance(flags, int) and flags & os.O_ACCMODE != os.O_RDONLY
+
+
+def unprivileged(function: Callable[[], object]) -> None:
+    """Run a function in a child that may do to our files what an ordinary user may, also when we are root."""
+
+    def child() -> None:
+        drop_privileges()
+        function()
+
+    assert end(start(child)) == 0
+
+
+def drop_privileges() -> None:
+    """Give up all capabilities of this process, which should be a child: without them root is its files' owner and no more."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
