@@ -14,8 +14,8 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
-import re
 
+from publisher.resolver import shapes
 from publisher.resolver.errors import ManifestError
 
 TYPE_CHECKING = False
@@ -33,9 +33,8 @@ CLOCK_ERROR = 3600
 """Seconds that this host's clock may be wrong without an index being held against it."""
 SHARDS = 256
 INDEX_NAME = "index.json"
-_MOST_BYTES = 4 << 20  # of an index; of a shard 16 times that
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+MOST_INDEX_BYTES = 4 << 20
+MOST_SHARD_BYTES = 64 << 20
 CURRENT, SUPERSEDED, EXPIRING, BLOCKED = "current", "superseded", "expiring", "blocked"
 """States of a version: what the name means; what it meant before; what leaves at ``until``; what nobody may run."""
 _STATES = (CURRENT, SUPERSEDED, EXPIRING, BLOCKED)
@@ -117,20 +116,22 @@ class Version:
             ManifestError: not one; unsafe paths and digests that are none among it.
         """
         sif = value.get("sif")
-        state = _one_of(value["state"], _STATES)
+        state = shapes.one_of(value["state"], _STATES)
         return cls(
-            _matching(value["manifest"], _DIGEST),
-            sandbox=None if value.get("sandbox") is None else safe_path(value["sandbox"]),
-            sif=sif and Sif(safe_path(sif["path"]), _matching(sif["sha256"], _SHA256), _count(sif["size"])),
-            published=_count(value["published"]),
-            unpacked_size=_count(value.get("unpacked_size", 0)),
-            files=_count(value.get("files", 0)),
+            shapes.digest(value["manifest"]),
+            sandbox=None if value.get("sandbox") is None else shapes.safe_path(value["sandbox"]),
+            sif=None
+            if sif is None
+            else Sif(shapes.safe_path(sif["path"]), shapes.sha256(sif["sha256"]), shapes.count(sif["size"])),
+            published=shapes.count(value["published"]),
+            unpacked_size=shapes.count(value.get("unpacked_size", 0)),
+            files=shapes.count(value.get("files", 0)),
             test=str(value.get("test", "")),
             tools=value.get("tools"),
             notes=value.get("notes"),
             state=state,
-            since=_count(value.get("since", value["published"])),
-            until=None if value.get("until") is None else _count(value["until"]),
+            since=shapes.count(value.get("since", value["published"])),
+            until=None if value.get("until") is None else shapes.count(value["until"]),
             reason=None if value.get("reason") is None else str(value["reason"]),
         )
 
@@ -189,8 +190,8 @@ class Record:
         """
         try:
             platforms = {str(key): tuple(map(Version.from_json, found)) for key, found in value["platforms"].items()}
-            return cls(safe_path(name), str(value["source"]), _matching(value["digest"], _DIGEST), platforms)
-        except _WRONG as error:
+            return cls(shapes.safe_path(name), str(value["source"]), shapes.digest(value["digest"]), platforms)
+        except shapes.WRONG as error:
             raise ManifestError(f"the manifest's record of {name!r} is not one: {error!r}") from None
 
 
@@ -232,15 +233,15 @@ class Index:
         Raises:
             ManifestError: another type, schema or repository, or not an index.
         """
-        value = _loaded(payload, "index")
+        value = shapes.loaded(payload, "index")
         if not isinstance(value, dict) or value.get("type") != TYPE:
             raise ManifestError("that is no manifest index, though it is signed")
         _check_schema(value)
         try:
-            shards = [None if sha256 is None else _matching(sha256, _SHA256) for sha256 in value["shards"]]
-            numbers = {name: _count(value[name]) for name in ("serial", "generated", "expires")}
-            index = cls(str(value["repository"]), **numbers, sif_prefix=safe_path(value["sif_prefix"]), shards=shards)
-        except _WRONG as error:
+            shards = [None if sha256 is None else shapes.sha256(sha256) for sha256 in value["shards"]]
+            numbers = {name: shapes.count(value[name]) for name in ("serial", "generated", "expires")}
+            index = cls(str(value["repository"]), **numbers, sif_prefix=shapes.safe_path(value["sif_prefix"]), shards=shards)
+        except shapes.WRONG as error:
             raise ManifestError(f"the manifest's index is not one: {error!r}") from None
         if not shards:
             raise ManifestError("the manifest's index has no shards")
@@ -289,13 +290,13 @@ def unseal(content: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
     Raises:
         ManifestError: not an envelope, or an unreasonably large one.
     """
-    if len(content) > _MOST_BYTES:
+    if len(content) > MOST_INDEX_BYTES:
         raise ManifestError(f"the manifest's index has {len(content)} bytes, more than any index")
-    value = _loaded(content, "index")
+    value = shapes.loaded(content, "index")
     try:
         signatures = [(str(one["keyid"]), binascii.a2b_base64(one["signature"])) for one in value["signatures"]]
         return value["payload"].encode("ascii"), signatures
-    except _WRONG as error:
+    except shapes.WRONG as error:
         raise ManifestError(f"the manifest's index is no signed envelope: {error!r}") from None
 
 
@@ -320,11 +321,11 @@ class Shard:
         Raises:
             ManifestError: other bytes, another schema, or not a shard.
         """
-        if len(content) > 16 * _MOST_BYTES:
+        if len(content) > MOST_SHARD_BYTES:
             raise ManifestError(f"a manifest's shard has {len(content)} bytes, more than any shard")
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ManifestError(f"the manifest's shard {sha256} has other bytes than the index says")
-        value = _loaded(content, "shard")
+        value = shapes.loaded(content, "shard")
         if isinstance(value, dict):
             _check_schema(value)
             records, aliases = value.get("records"), value.get("aliases")
@@ -342,47 +343,8 @@ class Shard:
         return None if value is None else Record.from_json(name, value)
 
 
-_WRONG = (KeyError, TypeError, ValueError, AttributeError)  # what wrong shapes raise while they are taken apart
-
-
-def _loaded(content: bytes, what: str) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"the manifest's {what} is not JSON: {error}") from None
-
-
 def _check_schema(value: dict[str, Any]) -> None:
     if value.get("schema") != SCHEMA:
         raise ManifestError(
             f"the manifest has schema {value.get('schema')!r}, this program knows {SCHEMA}", hint="install a newer resolver"
         )
-
-
-def _matching(value: Any, pattern: re.Pattern[str]) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError(f"{value!r} where a sha256 belongs")
-    return value
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} where a number belongs")
-    return value
-
-
-def _one_of(value: Any, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ValueError(f"{value!r}, not one of {', '.join(known)}")
-    return str(value)
-
-
-def safe_path(value: Any) -> str:
-    """A relative path without ``.``, ``..``, empty parts and control characters, as it was given.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if not isinstance(value, str) or any(part in ("", ".", "..") for part in value.split("/")) or not value.isprintable():
-        raise ValueError(f"{value!r} where a path below the root belongs")
-    return value

@@ -15,7 +15,7 @@ PACKAGE = Path(publisher.resolver.__file__).parent
 ROOT = PACKAGE.parent.parent
 WARM = {
     *("attempt", "cache", "cli", "config", "errors", "kept", "lookup", "manifest", "notes", "reference", "resolve", "sources"),
-    *("trusted", "verify"),
+    *("shapes", "trusted", "verify"),
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
 LIBRARY = {"__future__", "binascii", "hashlib", "json", "os", "re", "select", "signal", "stat", "sys", "time"}

@@ -1,0 +1,106 @@
+"""A web server on loopback that serves a directory, knows ranges, counts, and misbehaves when it is told to."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+
+class FileServer:
+    """Serves ``root`` until the ``with`` block ends.
+
+    Attributes:
+        requests: path and range (or empty) of each GET, in order.
+        faults: what goes wrong with the next GETs of files below ``sif/``, one each: ``cut`` (half the body, then the end),
+            ``stall`` (half the body, then silence until ``released``; ``stalled`` tells), ``wrong`` (other bytes), ``long`` (a
+            byte too many), ``error`` (status 500), ``whole`` (ranges ignored), ``shifted`` (another range than asked for),
+            ``to-file`` (a redirect to a file), ``moved`` (a redirect to where it is).
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.requests: list[tuple[str, str]] = []
+        self.faults: list[str] = []
+        self.stalled = threading.Event()
+        self.released = threading.Event()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                server.answer(self)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def downloads(self) -> int:
+        """GETs of SIFs so far."""
+        return sum(path.startswith("/sif/") for path, _ in self.requests)
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        asked = request.headers.get("Range", "")
+        self.requests.append((request.path, asked))
+        path = self.root / request.path.partition("?")[0].lstrip("/")
+        fault = self.faults.pop(0) if self.faults and request.path.startswith("/sif/") else ""
+        if not path.is_file():
+            _send(request, 404, b"")
+        elif fault == "error":
+            _send(request, 500, b"<html>something is wrong</html>")
+        elif fault == "to-file":
+            _send(request, 302, b"", Location=path.as_uri())
+        elif fault == "stall":
+            content = path.read_bytes()
+            _send(request, 200, content, sent=len(content) // 2)
+            self.stalled.set()
+            self.released.wait()
+        elif fault == "moved":
+            _send(request, 302, b"", Location=f"{self.url}{request.path}")
+        else:
+            _send_file(request, path.read_bytes(), "" if fault == "whole" else asked, fault)
+
+
+def _send_file(request: BaseHTTPRequestHandler, content: bytes, asked: str, fault: str) -> None:
+    if fault == "wrong":
+        content = bytes(byte ^ 1 for byte in content)
+    if fault == "long":
+        content += b"!"
+    status, headers = 200, {}
+    if asked:
+        first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))  # both ends, or this server fails
+        first += fault == "shifted"
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        status, content = 206, content[first : last + 1]
+    _send(request, status, content, sent=len(content) // 2 if fault == "cut" else None, **headers)
+
+
+def _send(request: BaseHTTPRequestHandler, status: int, body: bytes, *, sent: int | None = None, **headers: str) -> None:
+    """An answer, of whose body only ``sent`` bytes are sent; then the connection is closed."""
+    request.send_response(status)
+    for name, value in headers.items():
+        request.send_header(name, value)
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body[:sent])
+    request.close_connection = sent is not None
