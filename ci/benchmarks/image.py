@@ -6,6 +6,7 @@ replaces things. It is kept in the storage of the benchmark's registry, so that 
 
 from __future__ import annotations
 
+import http.client
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from ci.demo.debian import Packages
 
-_FOUND = 200
 _BASE = ("bash", "coreutils", "dash", "findutils", "grep", "sed")
 
 
@@ -62,14 +62,14 @@ def ensure(size: Size, packages: Packages, architecture: str, address: str) -> N
         UsageError: packages cannot be had.
     """
     there = ask(address, "HEAD", f"/v2/{size.repository}/manifests/1", headers={"Accept": OCI["manifest"]})
-    if there.status != _FOUND:
+    if there.status != http.client.OK:
         layers = _layers(size, packages, architecture)
         push_image(address, size.repository, "1", layers, {"Cmd": ["sh"]}, platform=f"linux/{architecture}")
 
 
 def _layers(size: Size, packages: Packages, architecture: str) -> list[bytes]:
     present: set[str] = set()
-    layers = []
+    layers: list[bytes] = []
     for names in size.layers:
         new = [path for path in packages.fetch(names, architecture) if path.name not in present]
         present.update(path.name for path in new)

@@ -25,11 +25,6 @@ _UPDATE_DEADLINE, _DOWNLOAD_DEADLINE = 300, 1800  # seconds
 _COMPLETE = "complete"  # a directory that has it needs no network
 
 
-def native() -> str:
-    """This machine's architecture in Debian's words, which are also those of image platforms."""
-    return command.run(["dpkg", "--print-architecture"], deadline=20).stdout.decode().strip()
-
-
 def cache_directories(environment: Mapping[str, str]) -> list[Path]:
     """Where downloads are kept: beside those of ci/install-system, and in the user's own cache where that one is closed to us."""
     shared = Path(environment.get("OSPOOL_PACKAGE_CACHE", "/var/cache/ospool-image-publisher"))
@@ -78,6 +73,8 @@ class Packages:
                 hint="the images are made from Debian's packages: the first run needs this machine's apt sources, with deb lines "
                 "that serve amd64 and arm64",
             ) from error
+        if not all(any(directory.glob(f"{name}_*.deb")) for name in names):
+            raise UsageError(f"apt left no copy of {' '.join(wanted)}", hint="in its sources write copy: instead of file:")
         (directory / _COMPLETE).touch()
 
     def _update(self) -> None:

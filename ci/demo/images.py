@@ -5,17 +5,19 @@ Made again they are the same bytes as long as the packages are the same.
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import io
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci.demo.debian import ARCHITECTURES
 from ci.demo.layer import Layer
-from tests.support.registry import push_image, push_index
+from tests.support.registry import OCI, ask, push_image, push_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from typing import Protocol
 
     class Source(Protocol):
@@ -74,6 +76,12 @@ def demo_images(architecture: str) -> list[DemoImage]:
     return [busybox(architecture), debian_tools(architecture), multi(architecture), python(architecture)]
 
 
+def fingerprint() -> str:
+    """Of all that decides what the images are made of: the modules that make them."""
+    modules = [Path(__file__), *(Path(__file__).with_name(name) for name in ("debian.py", "layer.py"))]
+    return hashlib.sha256(b"".join(module.read_bytes() for module in modules)).hexdigest()
+
+
 def busybox(architecture: str) -> DemoImage:
     """One layer, one program with many names, CMD alone."""
     config = {"Env": [_PATH, "FROM_ENV=set"], "Cmd": ["sh", "-c", "echo busybox, FROM_ENV is $FROM_ENV"]}
@@ -87,7 +95,7 @@ def busybox(architecture: str) -> DemoImage:
 def debian_tools(architecture: str) -> DemoImage:
     """Several layers: a base, hardlinks, whiteouts, additions; ENV, ENTRYPOINT, CMD, labels, USER and WORKDIR."""
     config = {
-        "Env": [_PATH, 'GREETING=good morning, "OSPool"', "LC_ALL=C.UTF-8"],
+        "Env": [_PATH, "GREETING=good morning, OSPool", "LC_ALL=C.UTF-8"],
         "Entrypoint": ["/usr/local/bin/entrypoint"],
         "Cmd": ["no", "arguments"],
         "Labels": {"org.opencontainers.image.title": "debian-tools", "org.opencontainers.image.version": "1"},
@@ -95,7 +103,7 @@ def debian_tools(architecture: str) -> DemoImage:
         "WorkingDir": "/data",
     }
     expected = (
-        'greeting: good morning, "OSPool"',
+        "greeting: good morning, OSPool",
         "arguments: two words and more",
         "names of one file: 3",
         "removed below: 0",
@@ -131,6 +139,13 @@ def python(architecture: str) -> DemoImage:
         return (Image(architecture, (layer.getvalue(),), config),)
 
     return DemoImage("demo/python:1", make, ("-c", "print('the sum is', 6 * 7)"), ("the sum is 42",))
+
+
+def pushed(image: DemoImage, address: str) -> bool:
+    """Whether the registry at ``address`` has something under the image's name."""
+    repository, _, tag = image.name.partition(":")
+    accept = {"Accept": f"{OCI['manifest']}, {OCI['index']}"}
+    return ask(address, "HEAD", f"/v2/{repository}/manifests/{tag}", headers=accept).status == http.client.OK
 
 
 def push(image: DemoImage, packages: Source, address: str) -> None:

@@ -1,0 +1,83 @@
+"""One program run to its end: how long it took, and the most memory it and its children held."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from publisher import command
+from publisher.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_DEADLINE = 1800.0  # seconds
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished program: seconds from start to end, bytes of memory of its largest process, and what it printed."""
+
+    seconds: float
+    memory: int
+    output: bytes
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The JSON object that was printed."""
+        found: dict[str, Any] = json.loads(self.output)
+        return found
+
+
+def run(argv: Sequence[str], env: Mapping[str, str], log: Path) -> Run:
+    """Run a program; what is still to be written to disks is written first, so that it is not paid by the wrong run.
+
+    Args:
+        argv: program and arguments.
+        env: added to the environment that all programs of the publisher get.
+        log: file for what it says on standard error.
+
+    Raises:
+        CommandError: it failed, or ran into the deadline; the log says why.
+    """
+    os.sync()
+    with log.open("wb") as errors:
+        start = time.perf_counter()
+        child = subprocess.Popen(
+            argv,
+            env=command.environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+        timer = threading.Timer(_DEADLINE, os.killpg, (child.pid, signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+        try:
+            output = b"" if child.stdout is None else child.stdout.read()
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+        finally:
+            timer.cancel()
+        seconds = time.perf_counter() - start
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        said = log.read_text("utf-8", "replace").strip().splitlines()[-3:]
+        raise CommandError(f"{argv[0]} failed with status {child.returncode}: {' / '.join(said)}", status=child.returncode)
+    return Run(seconds, usage.ru_maxrss * 1024, output)
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one."""
+    return statistics.median(values)

@@ -1,0 +1,106 @@
+"""The publisher's own route, as one program that can be timed: ``python -m ci.benchmarks.ours REFERENCE STATE``.
+
+Tag -> digest -> manifest -> layers into the store (verified and indexed) -> SIF -> test run -> origin, by the classes that
+``publisher sync`` uses. With layers in the store already nothing is fetched. Prints a JSON object; times are seconds, memory
+is bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from publisher import oci, pull
+from publisher.blobs import BlobStore
+from publisher.builders import BuildRequest
+from publisher.builders.local import LocalBuilder
+from publisher.layers.flatten import flatten
+from publisher.layers.survey import survey
+from publisher.layout import sif_path
+from publisher.origins.directory import DirectoryOrigin
+from publisher.registry import RegistryClient
+from publisher.resolver import reference as references
+from publisher.resolver.lookup import go_name
+from publisher.squash import Mksquashfs
+from publisher.testrun import TestRunner
+
+if TYPE_CHECKING:
+    from publisher.testrun import Outcome
+
+_ACCOUNT = "image-test"  # made by ci/install-system
+
+
+class _Timed(TestRunner):
+    """The real test run, with its time taken: apptainer build has none, so it is reported by itself."""
+
+    seconds = 0.0
+
+    def test(self, sif: Path, *, architecture: str, has_shell: bool) -> Outcome:
+        start = time.perf_counter()
+        try:
+            return super().test(sif, architecture=architecture, has_shell=has_shell)
+        finally:
+            self.seconds = time.perf_counter() - start
+
+
+def main() -> None:
+    """Build one image and tell about it."""
+    reference, state = references.parse(sys.argv[1]), Path(sys.argv[2])
+    start = time.perf_counter()
+    request = asyncio.run(_fetched(reference, state))
+    fetched = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        Path(scratch).chmod(0o711)
+        tester = _Timed(_ACCOUNT, Path(scratch))
+        built = LocalBuilder(state / "builds", Mksquashfs(), tester).build(request, lambda *_: None)
+    finished = time.perf_counter()
+    DirectoryOrigin(state / "origin").put(sif_path(built.sha256), built.sif, sha256=built.sha256, size=built.size)
+    figures = {
+        "fetch": fetched - start,
+        "build": finished - fetched - tester.seconds,
+        "test": tester.seconds,
+        "store": time.perf_counter() - finished,
+        "memory": _own_memory(),
+        "children": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+        "sif": str(built.sif),
+        "size": built.size,
+        "unpacked": built.unpacked_size,
+        "entries": built.files,
+        "layers": [str(layer) for layer in request.layers],
+        "indexes": [str(index) for index in request.indexes],
+    }
+    sys.stdout.write(json.dumps(figures))
+
+
+def totals(indexes: list[Path]) -> dict[str, object]:
+    """What the squasher is told of an image: so that the bare pipe is given the same flags."""
+    found = survey(flatten(indexes).finish(), indexes, int(time.time()))
+    return {"newest": found.newest, "unpacked_size": found.unpacked_size, "alike": found.alike, "root": list(found.root)}
+
+
+async def _fetched(reference: references.Reference, state: Path) -> BuildRequest:
+    store = BlobStore(state / "blobs")
+    async with RegistryClient(insecure=frozenset({reference.registry})) as client:
+        digest = (await client.head(reference)).digest
+        image = await pull.resolve(client, store, reference, digest, oci.Platform("linux", go_name(os.uname().machine)))
+        layers, indexes = await pull.layers(client, store, image, reference, lambda *_: None)
+    return BuildRequest(str(reference), image, layers, indexes)
+
+
+def _own_memory() -> int:
+    """The most that this process held. ``ru_maxrss`` would count what its parent held when it was started (getrusage(2))."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmHWM in /proc/self/status")
+
+
+if __name__ == "__main__":
+    main()
