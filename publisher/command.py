@@ -61,6 +61,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     account: Account | None = None,
+    umask: int | None = None,
     accept: Sequence[int] = (0,),
 ) -> Completed:
     """Run a program to its end.
@@ -71,12 +72,14 @@ def run(
         env: added to the allow-listed environment.
         cwd: working directory, this process's when None.
         account: the user it runs as (needs root), this process's when None.
+        umask: permission bits its new files do not get, this process's when None.
         accept: exit statuses that are not failures.
 
     Raises:
         CommandError: missing program, deadline, signal, or a status that is not accepted.
     """
-    with _start(argv, env=env, cwd=cwd, account=account, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    with _start(argv, env=env, cwd=cwd, account=account, umask=umask, **pipes) as child:
         try:
             out, _ = child.process.communicate(timeout=deadline)
         except subprocess.TimeoutExpired:
@@ -87,41 +90,54 @@ def run(
 
 @contextlib.contextmanager
 def feed(
-    argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    argv: Sequence[str],
+    *,
+    deadline: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    name: str | None = None,
 ) -> Iterator[IO[bytes]]:
     """Run a program that reads a stream: yields its standard input, unbuffered, and waits for it on the way out.
 
     The program is killed when the body raises or the deadline (seconds, from start to end) passes. A body that fails with
-    ``BrokenPipeError`` because the program gave up is reported as the program's failure, with what it said.
+    ``BrokenPipeError`` because the program gave up is reported as the program's failure, with what it said; also where the
+    program thinks it has read all there is and ends with status 0. ``name`` is what failures call it, where it is started by
+    another program; otherwise its own.
 
     Raises:
         CommandError: as :func:`run`.
     """
-    with _start(argv, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+    name = name or _name(argv)
+    with _start(argv, env=env, cwd=cwd, name=name, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
         timer = threading.Timer(deadline, child.kill)
         timer.daemon = True
         timer.start()
         stdin = child.process.stdin
         if stdin is None:  # asked for above
             raise AssertionError
+        unread = False
         try:
-            with contextlib.suppress(BrokenPipeError):
+            try:
                 yield stdin
-            with contextlib.suppress(BrokenPipeError):
-                stdin.close()
+            except BrokenPipeError:
+                unread = True
+            stdin.close()
             child.process.wait()
         finally:
             timer.cancel()
         if child.killed:
-            raise CommandError(f"{argv[0]} did not end within {deadline:g} s and was killed")
+            raise CommandError(f"{name} did not end within {deadline:g} s and was killed")
         child.completed(b"", (0,))
+        if unread:
+            raise CommandError(f"{name} ended before it had read everything", status=0)
 
 
 class _Child:
     """A started program, the file that takes its standard error, and whether we killed it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], name: str, stderr: IO[bytes]) -> None:
         self.process = process
+        self.name = name
         self.stderr = stderr
         self.killed = False
 
@@ -137,9 +153,8 @@ class _Child:
         self.stderr.seek(max(0, self.stderr.seek(0, os.SEEK_END) - _KEPT))
         stderr = self.stderr.read().decode("utf-8", "replace")
         if status not in accept:
-            program = Path(str(self.process.args[0] if isinstance(self.process.args, list) else self.process.args)).name
             how = f"was ended by signal {-status}" if status < 0 else f"failed with status {status}"
-            raise CommandError(f"{program} {how}: {_last_words(stderr)}", status=status, stderr=stderr)
+            raise CommandError(f"{self.name} {how}: {_last_words(stderr)}", status=status, stderr=stderr)
         return Completed(status, stdout, stderr)
 
 
@@ -149,9 +164,11 @@ def _start(
     *,
     stdin: int,
     stdout: int,
+    name: str | None = None,
     env: Mapping[str, str] | None,
     cwd: Path | None,
     account: Account | None = None,
+    umask: int | None = None,
 ) -> Iterator[_Child]:
     with tempfile.TemporaryFile() as stderr:
         try:
@@ -167,12 +184,13 @@ def _start(
                 user=None if account is None else account.uid,
                 group=None if account is None else account.gid,
                 extra_groups=None if account is None else [],
+                umask=-1 if umask is None else umask,
             )
         except OSError as error:
             raise CommandError(
                 f"{argv[0]} cannot be started: {error.strerror}", hint="ci/install-system installs what is needed"
             ) from error
-        child = _Child(process, stderr)
+        child = _Child(process, name or _name(argv), stderr)
         try:
             yield child
         finally:
@@ -182,6 +200,10 @@ def _start(
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
+
+
+def _name(argv: Sequence[str]) -> str:
+    return argv[0].rpartition("/")[2]
 
 
 def _last_words(stderr: str) -> str:

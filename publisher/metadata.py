@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from publisher.oci import Image
 
 _EMPTY_LAYER = bytes(1024)  # an archive without entries
-_OWN = (b".singularity.d", b".exec", b".run", b".shell", b".test", b"singularity", b"environment")
+_DIRECTORY = b".singularity.d"
+_OWN = (_DIRECTORY, b".exec", b".run", b".shell", b".test", b"singularity", b"environment")
 _ALSO = (Extra(b"srv", b"5", 0o755), Extra(b"cvmfs", b"5", 0o755))  # mount points that sites bind
 _LABELS = b".singularity.d/labels.json"
 _RECIPE = b".singularity.d/Singularity"
@@ -39,7 +40,11 @@ _PREFIX = "org.label-schema."
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What Apptainer adds: ``own`` replaces whatever the image has there, ``mount_points`` (parents first) fill gaps."""
+    """What Apptainer adds, parents first.
+
+    ``own`` is ``.singularity.d``, which replaces the image's, and the links that lead there; those and the ``mount_points`` fill
+    gaps, for a file or directory of such a name (``/environment``) is the image's.
+    """
 
     own: tuple[Extra, ...]
     mount_points: tuple[Extra, ...]
@@ -65,9 +70,8 @@ def make_skeleton(image: Image, scratch: Path) -> Skeleton:
 
 def place(tree: Tree, skeleton: Skeleton) -> list[Extra]:
     """The entries to add to a flattened tree, parents first; makes room for them in the tree."""
-    for name in _OWN:
-        tree.remove(name)
-    placed = {extra.name: extra for extra in skeleton.own}
+    tree.remove(_DIRECTORY)
+    placed = {extra.name: extra for extra in skeleton.own if _below(extra.name) or not tree.occupied(extra.name)}
     for extra in (*skeleton.mount_points, *_ALSO):
         spot = tree.resting_place(extra.name)
         if spot is None or spot in placed or tree.lookup(spot) is not None:
@@ -77,6 +81,10 @@ def place(tree: Tree, skeleton: Skeleton) -> list[Extra]:
                 placed[parent] = Extra(parent, b"5", 0o755)
         placed[spot] = Extra(spot, extra.kind, extra.mode, extra.content, extra.link)
     return list(placed.values())
+
+
+def _below(name: bytes) -> bool:
+    return name.split(b"/")[0] == _DIRECTORY
 
 
 def _parents(path: bytes) -> Iterator[bytes]:

@@ -79,7 +79,7 @@ class Mksquashfs(Squasher):
         # The root directory's time and the file system's follow from this; -root-time is ignored with -tar.
         env = {"SOURCE_DATE_EPOCH": str(totals.newest)}
         try:
-            with command.feed(argv, deadline=deadline, env=env, cwd=out.parent) as stdin:
+            with command.feed(argv, deadline=deadline, env=env, cwd=out.parent, name=self.name) as stdin:
                 with contextlib.suppress(OSError):  # more than an ordinary user may have: then the default
                     fcntl.fcntl(stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
                 yield _writer(stdin.fileno())

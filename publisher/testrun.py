@@ -6,7 +6,6 @@ an image without a shell, or for another architecture than this host's, is the s
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import pwd
@@ -14,16 +13,13 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from publisher import command
 from publisher.errors import CommandError, TestRunError, UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64"}
 _INSPECT_DEADLINE = 60  # seconds
+_OPEN_TO_ALL = Path("/var/tmp")  # noqa: S108 - a directory of a random name is made in it
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,8 @@ class TestRunner:
 
     Args:
         account: name of the account they run as; used where this process may change to it (root), else its own is.
-        scratch: an existing directory for the run's home and temporary files, that the account can reach.
+        scratch: an existing directory for the run's home and temporary files; where the account cannot enter it (a state
+            directory below a closed home), /var/tmp serves.
         deadline: seconds one image may take.
 
     Raises:
@@ -65,32 +62,18 @@ class TestRunner:
         if not has_shell:
             return self._structure(sif, "the image has no /bin/sh")
         argv = ["apptainer", "--silent", "exec", "--containall", "--no-home", "--net", "--network", "none", "--pwd", "/"]
-        with self._reachable(sif) as path:
-            self._run([*argv, str(path), "/bin/sh", "-c", ":"], self._deadline)
+        self._run([*argv, "image.sif", "/bin/sh", "-c", ":"], sif, self._deadline)
         return Outcome("ran")
 
-    @contextlib.contextmanager
-    def _reachable(self, sif: Path) -> Iterator[Path]:
-        """The SIF where the account can read it: a copy, where it lies in a directory closed to others."""
-        try:
-            command.run(["test", "-r", str(sif)], deadline=_INSPECT_DEADLINE, account=self._account)
-        except CommandError:
-            with tempfile.TemporaryDirectory(prefix="test-sif-", dir=self._scratch) as closed:
-                Path(closed).chmod(0o711)
-                copy = Path(closed) / "image.sif"
-                shutil.copyfile(sif, copy)
-                copy.chmod(0o644)
-                yield copy
-        else:
-            yield sif
-
     def _structure(self, sif: Path, reason: str) -> Outcome:
-        self._run(["apptainer", "--silent", "sif", "list", str(sif)], _INSPECT_DEADLINE)
+        self._run(["apptainer", "--silent", "sif", "list", "image.sif"], sif, _INSPECT_DEADLINE)
         return Outcome("structure", reason)
 
-    def _run(self, argv: list[str], deadline: float) -> None:
-        home = Path(tempfile.mkdtemp(prefix="test-run-", dir=self._scratch))
+    def _run(self, argv: list[str], sif: Path, deadline: float) -> None:
+        """Run a command as the account, in a home of its own that has the SIF as ``image.sif``."""
+        home = Path(tempfile.mkdtemp(prefix="test-run-", dir=self._place()))
         try:
+            _lend(sif, home / "image.sif")
             env = {"HOME": str(home), "TMPDIR": str(home), "APPTAINER_CONFIGDIR": f"{home}/config"}
             env |= {"APPTAINER_CACHEDIR": f"{home}/cache", "APPTAINER_TMPDIR": str(home)}
             if self._account is not None:
@@ -100,6 +83,27 @@ class TestRunner:
             raise TestRunError(f"the test run of the finished SIF failed: {error.reason}", hint=error.hint) from error
         finally:
             shutil.rmtree(home, ignore_errors=True)
+
+    def _place(self) -> Path:
+        """Where the account can have a home: the first directory that it may enter."""
+        if self._account is None:
+            return self._scratch
+        for place in (self._scratch, _OPEN_TO_ALL):
+            if (
+                command.run(["test", "-x", str(place)], deadline=_INSPECT_DEADLINE, account=self._account, accept=(0, 1)).status
+                == 0
+            ):
+                return place
+        raise UsageError("the account that images are tested as can enter neither --state nor /var/tmp")
+
+
+def _lend(sif: Path, name: Path) -> None:
+    """Give a SIF another name, readable to all: a link, or a copy where that is on another device."""
+    try:
+        name.hardlink_to(sif)
+    except OSError:
+        shutil.copyfile(sif, name)
+    name.chmod(0o644)
 
 
 def _account(name: str) -> command.Account:

@@ -6,6 +6,7 @@ have several members (eStargz), zstd several frames and skippable ones (zstd:chu
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zlib
 from typing import IO, TYPE_CHECKING
@@ -16,7 +17,7 @@ from isal import igzip_lib, igzip_threaded
 from publisher.errors import LayerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Read = Callable[[int], bytes]
 
@@ -46,11 +47,15 @@ class _Source(io.RawIOBase):
         return len(data)
 
 
-def decompressed(read: Read) -> Read:
-    """A ``read(n)`` over the tar stream of the blob that ``read`` gives: up to n bytes, ``b""`` at the end.
+@contextlib.contextmanager
+def decompressed(read: Read) -> Iterator[Read]:
+    """Yields a ``read(n)`` over the tar stream of the blob that ``read`` gives: up to n bytes, ``b""`` at the end.
+
+    gzip is inflated in a thread of its own, which calls ``read``; it has ended when the block ends, so that a ``read`` that waits
+    for bytes must not wait for the block's end. A zstd frame that is cut just ends early, and the digest of the stream is wrong.
 
     Raises:
-        LayerError: (also from the returned function) damaged or cut compressed data, or a compression no registry should hold.
+        LayerError: (also from the yielded function) damaged compressed data, or a compression no registry should hold.
     """
     head = b""
     while len(head) < 6 and (more := read(6 - len(head))):  # noqa: PLR2004 - the longest magic number below
@@ -61,11 +66,13 @@ def decompressed(read: Read) -> Read:
     source = io.BufferedReader(_Source(head, read), 1 << 20)
     if head.startswith(_GZIP):
         inflated: IO[bytes] = igzip_threaded.open(source, "rb", threads=1)  # type: ignore[no-untyped-call]  # isal has no types
-        return _guarded(inflated.read, "gzip")
-    if head.startswith(_ZSTD) or head[1:4] == _ZSTD_SKIPPABLE:
+        with inflated:
+            yield _guarded(inflated.read, "gzip")
+    elif head.startswith(_ZSTD) or head[1:4] == _ZSTD_SKIPPABLE:
         decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-        return _guarded(decompressor.stream_reader(source, read_size=1 << 18, read_across_frames=True).read, "zstd")
-    return source.read1
+        yield _guarded(decompressor.stream_reader(source, read_size=1 << 18, read_across_frames=True).read, "zstd")
+    else:
+        yield source.read1
 
 
 def _guarded(read: Read, name: str) -> Read:

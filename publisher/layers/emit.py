@@ -75,8 +75,11 @@ class Emitter:
                 if not any(actions):
                     progress(path.stat().st_size)
                     continue
-                read = _counted(file.read, progress)
-                self._layer(Scanner(decompressed(read), self._write), actions, plan.names, number << 32)
+                compressed = _Counted(file.read)
+                with decompressed(compressed.read) as read:
+                    scanner = Scanner(_reporting(read, compressed, progress), self._write)
+                    self._layer(scanner, actions, plan.names, number << 32)
+                progress(path.stat().st_size - compressed.reported)
 
     def implied(self, names: Iterable[bytes]) -> None:
         """Directories that no entry describes."""
@@ -150,10 +153,29 @@ class Emitter:
                 self._files.add(member.kind, name, mode, member.uid, member.gid, 0, mtime, member.link)
 
 
-def _counted(read: Callable[[int], bytes], progress: Callable[[int], None]) -> Callable[[int], bytes]:
-    def counted(size: int) -> bytes:
-        data = read(size)
-        progress(len(data))
+class _Counted:
+    """Counts what is read of a blob, in whichever thread inflates it."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self.total = 0
+        self.reported = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._read(size)
+        self.total += len(data)
         return data
 
-    return counted
+
+def _reporting(read: Callable[[int], bytes], compressed: _Counted, progress: Callable[[int], None]) -> Callable[[int], bytes]:
+    """``read``, and progress in the thread that calls it."""
+
+    def reporting(size: int) -> bytes:
+        data = read(size)
+        new = compressed.total - compressed.reported
+        if new:
+            compressed.reported += new
+            progress(new)
+        return data
+
+    return reporting

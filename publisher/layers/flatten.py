@@ -94,8 +94,15 @@ class Tree:
 
     def lookup(self, path: bytes) -> str | None:
         """What stands at a path, symbolic links followed within the root: ``directory``, ``file``, or None."""
-        node = self._resolve(path, follow_last=True)[-1][1]
+        steps = self._steps(path)
+        node = steps[-1][1] if steps else None
         return None if node is None else "directory" if isinstance(node, dict) else "file"
+
+    def occupied(self, path: bytes) -> bool:
+        """Whether anything stands at a path itself, be it a symbolic link that leads nowhere."""
+        slash = path.rfind(b"/")
+        parent = self._resolve(path[:slash] if slash >= 0 else b"")[-1][1]
+        return isinstance(parent, dict) and path[slash + 1 :] in parent
 
     def remove(self, path: bytes) -> None:
         """Take away whatever stands at a path (its parents followed through symbolic links)."""
@@ -106,13 +113,14 @@ class Tree:
             self._last = None
 
     def resting_place(self, path: bytes) -> bytes | None:
-        """Where an entry for ``path`` would come to stand: symbolic links followed, None where a file is in the way."""
-        names = []
-        for name, node in self._resolve(path, follow_last=True)[1:]:
-            names.append(name)
-            if node is not None and not isinstance(node, dict):
-                return None
-        return b"/".join(names)
+        """Where an entry for ``path`` would come to stand: symbolic links followed.
+
+        None where that is nowhere: a file is in the way, the links lead in a circle, or the tree policy drops such names.
+        """
+        steps = self._steps(path)
+        if not steps or any(isinstance(node, int) or _reserved(name) for name, node in steps):
+            return None
+        return b"/".join(name for name, _ in steps[1:])
 
     def finish(self) -> Plan:
         """The plan. The tree is used up by it: its memory is needed for the emission.
@@ -229,7 +237,7 @@ class Tree:
         self._last = (path, directory, moved)
         return directory, moved
 
-    def _resolve(self, path: bytes, *, follow_last: bool = True) -> list[tuple[bytes, Node | int | None]]:
+    def _resolve(self, path: bytes) -> list[tuple[bytes, Node | int | None]]:
         """The steps from the root to what a path means, symbolic links followed within the root (as securejoin does).
 
         ``(name, node)`` per step, the root first; node is None where nothing stands. ``..`` cannot leave the root.
@@ -247,7 +255,7 @@ class Tree:
                 continue
             here = steps[-1][1]
             child = here.get(part) if isinstance(here, dict) else None
-            if isinstance(child, int) and child in self._links and (todo or follow_last):
+            if isinstance(child, int) and child in self._links:
                 hops += 1
                 if hops > _MOST_LINKS:
                     raise LayerError(f"layer {self._layer + 1}: too many symbolic links on the way to {path!r}")
@@ -258,6 +266,13 @@ class Tree:
             else:
                 steps.append((part, child))
         return steps
+
+    def _steps(self, path: bytes) -> list[tuple[bytes, Node | int | None]]:
+        """As :meth:`_resolve`, nothing where the links lead in a circle."""
+        try:
+            return self._resolve(path)
+        except LayerError:
+            return []
 
     # --- the end
 
@@ -281,13 +296,9 @@ class Tree:
 
     def _policy(self, name: bytes, child: Node | int) -> str | None:
         """Why a name is not published, None where it is (docs/design.md, "Tree policy")."""
-        if name.startswith(b".cvmfs"):
-            return "names that CVMFS reserves"
-        if name.startswith(_WHITEOUT):
-            return "names of whiteouts"
         if isinstance(child, int) and child in self._devices:
             return "device nodes"
-        return None
+        return _reserved(name)
 
 
 def flatten(indexes: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> Tree:
@@ -302,6 +313,14 @@ def flatten(indexes: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> Tree:
     for index in indexes:
         tree.apply(entries(index))
     return tree
+
+
+def _reserved(name: bytes) -> str | None:
+    if name.startswith(b".cvmfs"):
+        return "names that CVMFS reserves"
+    if name.startswith(_WHITEOUT):
+        return "names of whiteouts"
+    return None
 
 
 def _join(parent: bytes, last: bytes) -> bytes:

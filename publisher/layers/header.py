@@ -6,6 +6,7 @@ since that is what made the layers and what Apptainer and umoci read them with.
 
 from __future__ import annotations
 
+import re
 import zlib
 
 from publisher.errors import LayerError
@@ -14,6 +15,9 @@ BLOCK = 512
 _SUM_MODULUS = 65521  # adler32's
 _OCTAL_LIMIT = 1 << 33  # what eleven octal digits hold
 _ID_LIMIT = 1 << 21  # what seven octal digits hold
+_NAME_WIDTH = 100  # of a name or link target in ustar
+_OCTAL = re.compile(rb"[0-7]+")
+_SPARSE_PAIR = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 
 Pax = dict[bytes, bytes]
 
@@ -32,47 +36,63 @@ def number(field: bytes) -> int:
     if field[0] & 0x80:
         value = int.from_bytes(field, "big")
         return value - (1 << 8 * len(field)) if field[0] & 0x40 else value & ~(0x80 << 8 * (len(field) - 1))
-    digits = field.strip(b" \0")
-    try:
-        return int(digits.partition(b"\0")[0], 8) if digits else 0
-    except ValueError:
-        raise LayerError(f"a tar header has {field!r} where a number belongs") from None
+    digits = field.strip(b" \0").partition(b"\0")[0]
+    if not digits:
+        return 0
+    if not _OCTAL.fullmatch(digits):
+        raise LayerError(f"a tar header has {field!r} where a number belongs")
+    return int(digits, 8)
 
 
 def checksum_is_right(block: bytes) -> bool:
     """Whether the header's checksum field says the sum of its bytes (that field counted as blanks).
 
-    adler32's lower half is one more than that sum modulo 65521, and it comes at C's speed.
+    adler32's lower half is one more than that sum modulo 65521, and it comes at C's speed. Old tars took the bytes for signed
+    ones, which Go's reader accepts as well.
     """
     field = block[148:156]
     total = (zlib.adler32(block) & 0xFFFF) - 1 - sum(field) + 8 * 32
     try:
-        return (total - number(field)) % _SUM_MODULUS == 0
+        said = number(field)
     except LayerError:
         return False
+    if (total - said) % _SUM_MODULUS == 0:
+        return True
+    negative = sum(byte >= 0x80 for byte in block[:148] + block[156:])  # noqa: PLR2004 - the sign bit
+    return (total - 256 * negative - said) % _SUM_MODULUS == 0
 
 
 def parse_pax(body: bytes) -> Pax:
     """The records of an extended header, the last of a key wins.
 
+    The pairs of sparse format 0.0, which repeats its two keys, become the one record of format 0.1, as in Go.
+
     Raises:
-        LayerError: a record whose length does not fit, or that lacks its ``=`` or newline.
+        LayerError: a record whose length does not fit, or that lacks its ``=`` or newline; sparse pairs out of order.
     """
     records: Pax = {}
+    pairs: list[bytes] = []
     position = 0
     while position < len(body):
         blank = body.find(b" ", position, position + 20)
-        digits = body[position:blank] if blank > 0 else b""
-        end = position + int(digits) if digits.isdigit() else 0
-        if end <= blank or end > len(body) or body[end - 1] != 0x0A:  # noqa: PLR2004 - a newline
+        digits = body[position:blank] if blank > position else b""
+        end = position + int(digits) if digits.isdigit() else position
+        if end <= max(blank, position) or end > len(body) or body[end - 1] != 0x0A:  # noqa: PLR2004 - a newline
             if not body[position:].strip(b"\0"):
                 break  # padding
             raise LayerError("a PAX header in the layer is malformed")
         key, equals, value = body[blank + 1 : end - 1].partition(b"=")
         if not equals or not key:
             raise LayerError("a PAX record in the layer has no key or no value")
-        records[key] = value
         position = end
+        if key in _SPARSE_PAIR:
+            if key != _SPARSE_PAIR[len(pairs) % 2] or b"," in value:
+                raise LayerError("a sparse file in the layer has a map that is no map")
+            pairs.append(value)
+        else:
+            records[key] = value
+    if pairs:
+        records[b"GNU.sparse.map"] = b",".join(pairs)
     return records
 
 
@@ -88,7 +108,10 @@ def make_header(
     link: bytes = b"",
     xattrs: Pax | None = None,
 ) -> bytes:
-    """A member's header blocks: ustar, with a PAX header in front where ustar has no room.
+    """A member's header blocks: ustar, with extended headers in front where ustar has no room.
+
+    A long target goes into GNU's long link and not into PAX's ``linkpath``, of which mksquashfs 4.5.1 strips leading ``/`` and
+    ``../``. That header comes first, since mksquashfs takes the size of a PAX header for the size of all that follow.
 
     Args:
         name: path without a leading slash.
@@ -97,28 +120,28 @@ def make_header(
         uid: numeric owner.
         gid: numeric group.
         size: bytes of data that follow.
-        mtime: seconds since the epoch, not negative.
+        mtime: seconds since the epoch, from 0 to 2**33 - 1 (squashfs itself holds 2**32 - 1).
         link: target of a link.
         xattrs: PAX records to keep (``SCHILY.xattr.…``).
     """
     records: Pax = dict(xattrs or {})
-    if len(name) > 100:  # noqa: PLR2004 - the field's width in ustar
+    extended = b""
+    if len(link) > _NAME_WIDTH:
+        text = link + b"\0"
+        extended = _block(b"././@LongLink", b"K", 0o644, 0, 0, len(text), 0, b"") + text + bytes(-len(text) % BLOCK)
+    if len(name) > _NAME_WIDTH:
         records[b"path"] = name
-    if len(link) > 100:  # noqa: PLR2004 - likewise
-        records[b"linkpath"] = link
     for key, value, limit in (
         (b"size", size, _OCTAL_LIMIT),
-        (b"mtime", mtime, _OCTAL_LIMIT),
         (b"uid", uid, _ID_LIMIT),
         (b"gid", gid, _ID_LIMIT),
     ):
         if value >= limit:
             records[key] = b"%d" % value
-    extended = b""
     if records:
         body = b"".join(_record(key, value) for key, value in sorted(records.items()))
-        extended = _block(b"pax", b"x", 0o644, 0, 0, len(body), 0, b"") + body + bytes(-len(body) % BLOCK)
-    return extended + _block(name, kind, mode, uid % _ID_LIMIT, gid % _ID_LIMIT, size % _OCTAL_LIMIT, mtime % _OCTAL_LIMIT, link)
+        extended += _block(b"pax", b"x", 0o644, 0, 0, len(body), 0, b"") + body + bytes(-len(body) % BLOCK)
+    return extended + _block(name, kind, mode, uid % _ID_LIMIT, gid % _ID_LIMIT, size % _OCTAL_LIMIT, mtime, link)
 
 
 def with_mode(block: bytes, mode: int) -> bytes:
@@ -130,7 +153,8 @@ def _block(  # noqa: PLR0917 - the fields of a header, in its order
     name: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, link: bytes
 ) -> bytes:
     numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
-    head = name[:100].ljust(100, b"\0") + numbers + b" " * 8 + kind + link[:100].ljust(100, b"\0") + b"ustar\x0000"
+    names = [text[:_NAME_WIDTH].ljust(_NAME_WIDTH, b"\0") for text in (name, link)]
+    head = names[0] + numbers + b" " * 8 + kind + names[1] + b"ustar\x0000"
     return _summed(bytearray(head.ljust(BLOCK, b"\0")))
 
 

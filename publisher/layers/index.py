@@ -28,6 +28,7 @@ _MAGIC = b"OSPIDX03"
 _HEADER = struct.Struct("<8s32sQQ")
 _BLOCK_HEADER = struct.Struct("<II")
 _ENTRIES = 4096
+_NAME_MAX = 255  # bytes of a part of a path: limits.h
 NUMBERS = struct.Struct("<QqQIII")
 """size (bytes), mtime (seconds), offset in the stream (bytes), mode, uid, gid."""
 
@@ -47,11 +48,11 @@ def write_index(read: Read, path: Path, limits: Limits = DEFAULT_LIMITS) -> Inde
     Raises:
         LayerError: not a sound tar archive, or beyond a limit.
     """
-    stream = _Hashed(decompressed(read), limits.unpacked_size)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with temporary.open("wb") as out:
+        with temporary.open("wb") as out, decompressed(read) as inflated:
+            stream = _Hashed(inflated, limits.unpacked_size)
             out.write(bytes(_HEADER.size))
             scanner = Scanner(stream.read)
             _write_entries(scanner, out, limits)
@@ -105,8 +106,7 @@ def _write_entries(scanner: Scanner, out: IO[bytes], limits: Limits) -> None:
     while (member := scanner.next()) is not None:
         offset = scanner.offset
         scanner.drop()
-        if len(member.name) > limits.path_length:
-            raise LayerError(f"the layer has a path of {len(member.name)} bytes, more than {limits.path_length} are allowed")
+        _check_length(member.name, limits)
         if member.size > limits.unpacked_size:
             raise LayerError(f"the layer's file {member.name!r} has {member.size} bytes, more than the limit for an image")
         if scanner.count > limits.entries:
@@ -119,6 +119,13 @@ def _write_entries(scanner: Scanner, out: IO[bytes], limits: Limits) -> None:
             _write_block(out, names, packed)
     if packed:
         _write_block(out, names, packed)
+
+
+def _check_length(name: bytes, limits: Limits) -> None:
+    if len(name) > limits.path_length:
+        raise LayerError(f"the layer has a path of {len(name)} bytes, more than {limits.path_length} are allowed")
+    if len(name) > _NAME_MAX and (longest := max(map(len, name.split(b"/")))) > _NAME_MAX:
+        raise LayerError(f"the layer has a name of {longest} bytes, more than any file system takes")
 
 
 def _write_block(out: IO[bytes], names: list[bytes], packed: list[bytes]) -> None:

@@ -1,14 +1,18 @@
 """One entry of a layer: what its header blocks say, read as Go's ``archive/tar`` reads them.
 
-Whatever mksquashfs would read otherwise, or not at all, makes the entry not ``plain``: its header is then written anew.
+Whatever mksquashfs would read otherwise, or not at all, makes the entry not ``plain``: its header is then written anew. That
+matters beyond comfort: two readers that disagree about one size would see two different archives. What mksquashfs does is
+from ``tar.c`` of squashfs-tools 4.5.1.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.errors import LayerError
 from publisher.layers.header import Pax, make_header, number, with_mode
+from publisher.layers.sparse import pax_version
 
 if TYPE_CHECKING:
     from publisher.layers.sparse import Segments
@@ -16,10 +20,11 @@ if TYPE_CHECKING:
 _MAX_MODE = 0o7777
 _NO_DATA = frozenset(b"123456")
 _KINDS = frozenset(b"\x0001234567S")
-_HARMLESS = frozenset(
-    (b"path", b"linkpath", b"size", b"uid", b"gid", b"uname", b"gname", b"mtime", b"atime", b"ctime", b"comment")
-)
-_SPARSE = b"GNU.sparse."
+_MAX_ID = 0xFFFFFFFE  # the highest number is no owner: chown(2) takes it for "as it is"
+_MAX_LINK = 4095  # bytes of a symbolic link's target: PATH_MAX less its NUL
+_COMMON_NUMBERS = re.compile(rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}")  # mode, uid, gid, size, mtime
+_ROOT_NAMES = b"root".ljust(32, b"\0") * 2
+_HARMLESS = frozenset((b"path", b"size", b"uid", b"gid", b"atime", b"ctime", b"comment"))
 _XATTR = b"SCHILY.xattr."
 _KEPT_XATTRS = (_XATTR + b"user.", _XATTR + b"security.", _XATTR + b"trusted.")  # all that squashfs can hold
 _DROPPED_XATTRS = (
@@ -39,7 +44,8 @@ class Headers(NamedTuple):
         pax: records of the extended header, None without one.
         long_name: GNU's long name, None without one.
         long_link: GNU's long link target, None without one.
-        foreign: a global extended header came before it; it applies to nothing here, as in Go.
+        foreign: a global extended header came before it (it applies to nothing, as in Go), or so many or mixed ones that
+            mksquashfs would read them otherwise.
     """
 
     block: bytes
@@ -117,17 +123,15 @@ def interpret(headers: Headers) -> Member:
         kind = b"5"  # as Go: version 7's tar had no type for directories
     name = normalised(raw)
     link = normalised(raw_link) if kind == b"1" else raw_link if kind == b"2" else b""
-    if b"\0" in link:
-        raise LayerError(f"the layer has a link with a NUL byte: {name!r}")
+    if b"\0" in link or (kind == b"2" and not 0 < len(link) <= _MAX_LINK):
+        raise LayerError(f"the layer has a link whose target no file system takes: {name!r}")
     if not name and kind != b"5":
         raise LayerError("the layer wants to make the root something else than a directory")
     member = Member(b"0" if kind in b"\x007S" else kind, name, link)
     if pax is None and headers.long_name is None and headers.long_link is None:
         member.block = block
     _numbers(member, block, pax)
-    if kind != block[156:157] or kind in b"7S" or not _spelled(raw, name) or (kind == b"1" and raw_link != link):
-        member.plain = False
-    if headers.foreign:
+    if headers.foreign or kind in b"\x007S" or not _spelled(raw, name, kind) or not _common(member, block):
         member.plain = False
     if pax:
         _records(member, pax)
@@ -162,13 +166,16 @@ def _names(headers: Headers) -> tuple[bytes, bytes]:
     block, pax = headers.block, headers.pax
     name = block[:100].partition(b"\0")[0]
     if block[345] and block[257:263] == b"ustar\0":
-        name = block[345:500].partition(b"\0")[0] + b"/" + name
+        end = 476 if block[508:512] == b"tar\0" else 500  # Schily's star has times behind a shorter prefix
+        name = block[345:end].partition(b"\0")[0] + b"/" + name
     link = block[157:257].partition(b"\0")[0]
-    name = name if headers.long_name is None else headers.long_name
-    link = link if headers.long_link is None else headers.long_link
     if pax:
-        name = pax.get(b"GNU.sparse.name") or pax.get(b"path") or name
+        name = pax.get(b"path") or name
         link = pax.get(b"linkpath") or link
+    name = headers.long_name or name
+    link = headers.long_link or link
+    if pax and pax_version(pax) is not None:
+        name = pax.get(b"GNU.sparse.name") or name
     return name, link
 
 
@@ -178,7 +185,7 @@ def _numbers(member: Member, block: bytes, pax: Pax | None) -> None:
     member.gid = number(block[116:124])
     member.size = number(block[124:136])
     member.mtime = number(block[136:148])
-    if member.mode > _MAX_MODE or (block[100] | block[108] | block[116] | block[124] | block[136]) & 0x80:
+    if not 0 <= member.mode <= _MAX_MODE:
         member.plain = False
         member.mode &= _MAX_MODE
     if pax:
@@ -186,27 +193,47 @@ def _numbers(member: Member, block: bytes, pax: Pax | None) -> None:
             text = pax.get(field.encode())
             if text:  # Go ignores empty ones
                 setattr(member, field, _decimal(text))
-    if member.size < 0 or member.uid < 0 or member.gid < 0:
-        raise LayerError(f"the layer's entry {member.name!r} has a negative size or owner")
+    if member.size < 0 or not 0 <= member.uid <= _MAX_ID or not 0 <= member.gid <= _MAX_ID:
+        raise LayerError(f"the layer's entry {member.name!r} has a size or an owner that cannot be")
     if member.mtime < 0:
         member.plain = False
     member.stored = member.size
 
 
 def _records(member: Member, pax: Pax) -> None:
+    """The records that are kept; ``plain`` only where mksquashfs reads all of them as Go does.
+
+    It needs a fraction in ``mtime``, looks up ``uname`` and ``gname`` on this host, strips leading ``/`` and ``../`` of a
+    ``linkpath``, takes the first of two equal attributes, reads LIBARCHIVE's, and knows not all of the sparse formats.
+    """
     for key, value in pax.items():
-        if key in _HARMLESS:
-            if not value:
-                member.plain = False  # Go ignores an empty record; mksquashfs may not
-        elif key.startswith(_KEPT_XATTRS) and not key.startswith(_DROPPED_XATTRS):
+        if not value or not (key in _HARMLESS or (key == b"mtime" and b"." in value)):
+            member.plain = False  # Go ignores an empty record
+        if key.startswith(_KEPT_XATTRS) and not key.startswith(_DROPPED_XATTRS):
             member.xattrs[key] = value
-        else:
-            member.plain = False  # sparse maps; and mksquashfs reads LIBARCHIVE.xattr records, which Go does not
 
 
-def _spelled(raw: bytes, name: bytes) -> bool:
-    """Whether mksquashfs reads ``raw`` as ``name``: it strips leading ``./`` and a trailing slash by itself, no more."""
-    return raw in (name, b"./" + name, name + b"/", b"./" + name + b"/") if name else False
+def _common(member: Member, block: bytes) -> bool:
+    """Whether mksquashfs reads the rest of the header block as it was read here.
+
+    Its numbers end at a leading NUL, it takes 345 to 500 for a prefix whatever the format, and it looks owners' names up on
+    this host before it takes their numbers.
+    """
+    if not _COMMON_NUMBERS.fullmatch(block, 100, 148) or block[257:262] != b"ustar":
+        return False
+    if block[345] and (block[262] or block[508:512] == b"tar\0" or block[345] == 0x2E):  # noqa: PLR2004 - a dot
+        return False
+    names = block[265:329]
+    return not names.strip(b"\0") or (names == _ROOT_NAMES and not member.uid and not member.gid)
+
+
+def _spelled(raw: bytes, name: bytes, kind: bytes) -> bool:
+    """Whether mksquashfs reads ``raw`` as ``name``: it strips leading ``./``, and a trailing slash makes a directory of it."""
+    if not name:
+        return False
+    if raw in (name, b"./" + name):
+        return True
+    return kind == b"5" and raw in (name + b"/", b"./" + name + b"/")
 
 
 def _decimal(text: bytes) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _EXTENDED_LIMIT = 1 << 20  # bytes of a PAX header or a long name; Go's reader has the same bound
+_PASSED_ON = (b"", b"x", b"L", b"K", b"LK", b"KL")  # the sequences of extended headers that mksquashfs reads as Go does
 
 
 class Scanner:
@@ -108,7 +109,7 @@ class Scanner:
         """All header blocks of the next entry, None at the end of the archive. The position is at the last of them."""
         pax: Pax | None = None
         longs: dict[bytes, bytes] = {}
-        foreign = False
+        seen = b""
         while True:
             block = self._header_block()
             if block is None:
@@ -117,15 +118,14 @@ class Scanner:
                 return None
             kind = block[156:157]
             if kind not in (b"x", b"g", b"L", b"K"):
-                return Headers(block, pax, longs.get(b"L"), longs.get(b"K"), foreign)
+                return Headers(block, pax, longs.get(b"L"), longs.get(b"K"), seen not in _PASSED_ON)
+            seen += kind
             body = self._extended(block)
             if self._position - self._start > 4 * _EXTENDED_LIMIT:
                 raise LayerError(f"the layer's entry {self.count + 1} has extended headers without end")
             if kind == b"x":
                 pax = parse_pax(body)
-            elif kind == b"g":
-                foreign = True  # Go's reader, and so Apptainer, applies no global records
-            else:
+            elif kind != b"g":  # Go's reader, and so Apptainer, applies no global records
                 longs[kind] = body.partition(b"\0")[0]
 
     def _header_block(self) -> bytes | None:
@@ -168,6 +168,8 @@ class Scanner:
             sparse = pax_map(pax, self._data_blocks)
             if sparse is not None:
                 member.sparse, member.size = sparse
+        if member.sparse is not None and sum(length for _, length in member.sparse) != self._stored:
+            raise LayerError(f"the layer's sparse file {member.name!r} has more or less data than its map says")
 
     def _extension_block(self, index: int) -> bytes:
         """GNU sparse headers: the n-th block after the header, without moving."""
@@ -218,9 +220,11 @@ class Scanner:
         self._write(data)
 
     def _skip(self, size: int) -> None:
+        """Move over bytes that are not kept; what was kept before them is written."""
         left = size
         while (have := len(self._buffer) - self._position) < left:
             left -= have
+            self._mark = len(self._buffer)
             self._advance()
         self._position += left
 
@@ -279,8 +283,7 @@ class Scanner:
         _zeros(out, member.size - written)
         self._out(bytes(padded(member.size) - member.size))
         self._mark = self._position
-        used = sum(length for _, length in member.sparse or ())
-        self._skip(padded(self._stored) - used)
+        self._skip(padded(self._stored) - self._stored)
         self._mark = self._position
         return sha256.digest()
 

@@ -6,7 +6,7 @@ and with it Apptainer, fills the holes, so that is what comes out of a sparse fi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from publisher.errors import LayerError
 from publisher.layers.header import BLOCK, Pax, number
@@ -44,19 +44,29 @@ def pax_map(pax: Pax, data: Callable[[int], bytes]) -> tuple[Segments, int] | No
     """Formats 0.0, 0.1 and 1.0, None where the records name no sparse file that Go knows.
 
     Args:
-        pax: the member's records (0.0 repeats its keys, so only its totals survive: such a file is refused).
+        pax: the member's records (the pairs of 0.0 have become the map of 0.1).
         data: takes that many bytes off the front of the member's data (format 1.0 keeps its map there).
     """
-    major, minor = pax.get(b"GNU.sparse.major"), pax.get(b"GNU.sparse.minor")
-    if (major, minor) == (b"1", b"0"):
-        return _version_one(_int(pax.get(b"GNU.sparse.realsize", b"")), data)
+    version = pax_version(pax)
+    if version is None:
+        return None
+    size = _int(pax.get(b"GNU.sparse.size") or pax.get(b"GNU.sparse.realsize") or b"")
+    if version == 1:
+        return _version_one(size, data)
     listed = pax.get(b"GNU.sparse.map")
-    if listed is not None:
-        values = [_int(text) for text in listed.split(b",")] if listed else []
-        size = _int(pax.get(b"GNU.sparse.size", pax.get(b"GNU.sparse.realsize", b"")))
-        return _checked(list(zip(values[::2], values[1::2], strict=True)) if len(values) % 2 == 0 else _bad(), size), size
-    if b"GNU.sparse.offset" in pax:
-        raise LayerError("the layer has a sparse file in PAX format 0.0, which is not supported")
+    values = [_int(text) for text in listed.split(b",")] if listed else []
+    if len(values) % 2:
+        _bad()
+    return _checked(list(zip(values[::2], values[1::2], strict=True)), size), size
+
+
+def pax_version(pax: Pax) -> int | None:
+    """0 for formats 0.0 and 0.1, 1 for 1.0, None for a file that is not sparse or in no format that Go knows."""
+    version = (pax.get(b"GNU.sparse.major", b""), pax.get(b"GNU.sparse.minor", b""))
+    if version == (b"1", b"0"):
+        return 1
+    if version in ((b"0", b"0"), (b"0", b"1")) or (version == (b"", b"") and pax.get(b"GNU.sparse.map")):
+        return 0
     return None
 
 
@@ -84,6 +94,8 @@ def _entries(area: bytes) -> Segments:
 
 
 def _checked(segments: Segments, size: int) -> Segments:
+    if size < 0:
+        _bad()
     end = 0
     for offset, length in segments:
         if offset < end or length < 0 or offset + length > size:
@@ -104,5 +116,5 @@ def _int(text: bytes) -> int:
     return int(text)
 
 
-def _bad() -> Segments:
+def _bad() -> NoReturn:
     raise LayerError("a sparse file in the layer has a map that is no map")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
 from publisher.layers import DEFAULT_LIMITS, Limits
+from publisher.layers.emit import published_mode
 from publisher.layers.index import numbers
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class Survey:
         newest: the highest modification time that is not in the future, seconds since the epoch; 0 where there is none.
         unpacked_size: bytes of all surviving files.
         alike: the largest number of non-empty files of one size (an upper bound: sizes are counted in buckets).
-        root: mode, uid and gid of the root directory.
+        root: mode (as published), uid and gid of the root directory. It is always root's: with -tar, mksquashfs 4.5.1 gives it to
+            whoever runs it, and that is made to be 0.
     """
 
     newest: int
@@ -65,7 +67,7 @@ def _root(plan: Plan, indexes: Sequence[Path]) -> tuple[int, int, int]:
     if plan.root is None:
         return _DEFAULT_ROOT
     layer, ordinal = plan.root >> 32, plan.root & 0xFFFFFFFF
-    for position, (_, _, _, mode, uid, gid) in enumerate(numbers(indexes[layer])):
+    for position, (_, _, _, mode, _, _) in enumerate(numbers(indexes[layer])):
         if position == ordinal:
-            return mode, uid, gid
+            return published_mode(b"5", mode), 0, 0
     raise AssertionError("the plan names an entry that its index does not have")

@@ -1,4 +1,4 @@
-"""The engine from layers to the stream, without mksquashfs."""
+"""The engine from layers to the stream, and to the squashfs, without what Apptainer adds."""
 
 from __future__ import annotations
 
@@ -9,25 +9,45 @@ from publisher.layers.emit import Emitter
 from publisher.layers.files import FileIndexWriter
 from publisher.layers.flatten import flatten
 from publisher.layers.survey import survey
+from publisher.sif import DATA_OFFSET
+from publisher.squash import Mksquashfs
 from tests.support.layers import indexed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-NOW = 1_900_000_000
+    from publisher.layers.emit import Write
+    from publisher.layers.flatten import Plan
+
+NOW = 1_795_000_000
+"""When the tests' builds happen: the layers' times are before it, and this host's clock is after it."""
 
 
 def stream(layers: Sequence[bytes], where: Path) -> bytes:
     """The flattened archive of layers."""
     blobs, indexes = indexed(layers, where)
     plan = flatten(indexes).finish()
-    totals = survey(plan, indexes, NOW)
     out = io.BytesIO()
+    _emit(plan, blobs, survey(plan, indexes, NOW).newest, out.write)
+    return out.getvalue()
+
+
+def squashed(layers: Sequence[bytes], where: Path) -> Path:
+    """The flattened layers as a file that has its squashfs where a SIF has it."""
+    blobs, indexes = indexed(layers, where)
+    plan = flatten(indexes).finish()
+    totals = survey(plan, indexes, NOW)
+    out = where / "squashed"
+    with Mksquashfs().squash(out, totals, offset=DATA_OFFSET, deadline=60) as write:
+        _emit(plan, blobs, totals.newest, write)
+    return out
+
+
+def _emit(plan: Plan, blobs: Sequence[Path], newest: int, write: Write) -> None:
     files = FileIndexWriter(io.BytesIO())
-    emitter = Emitter(out.write, files, totals.newest)
+    emitter = Emitter(write, files, newest)
     emitter.layers(plan, blobs, lambda _: None)
     emitter.implied(plan.implied)
     emitter.end()
     files.close()
-    return out.getvalue()

@@ -40,6 +40,8 @@ class Entry:
     uid: int = 0
     gid: int = 0
     mtime: int = 1_600_000_000
+    uname: str = ""
+    gname: str = ""
     pax: dict[str, str] = field(default_factory=dict)
 
 
@@ -68,6 +70,7 @@ def tar(entries: Iterable[Entry], tar_format: int = tarfile.PAX_FORMAT) -> bytes
             info.type = TYPES[entry.kind]
             info.linkname = entry.link
             info.mode, info.uid, info.gid, info.mtime = entry.mode, entry.uid, entry.gid, entry.mtime
+            info.uname, info.gname = entry.uname, entry.gname
             info.size = len(entry.content)
             info.pax_headers = entry.pax
             archive.addfile(info, io.BytesIO(entry.content))
@@ -112,9 +115,9 @@ def umoci_unpack(layers: Sequence[bytes], where: Path) -> Path | None:
     """The root file system that umoci makes of the layers, None when it refuses them."""
     image = layout(layers, where)
     bundle = where / "bundle"
-    done = subprocess.run(
-        ["umoci", "unpack", "--image", f"{image}:it", str(bundle)], capture_output=True, check=False, timeout=120
-    )
+    rootless = [] if os.geteuid() == 0 else ["--rootless"]
+    argv = ["umoci", "unpack", *rootless, "--image", f"{image}:it", str(bundle)]
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=120)
     return bundle / "rootfs" if done.returncode == 0 else None
 
 
@@ -128,7 +131,7 @@ def tree_on_disk(root: Path) -> dict[bytes, Node]:
     base = os.fsencode(root)
     for parent, directories, files in os.walk(base):
         for name in directories + files:
-            path = os.path.join(parent, name)
+            path = os.path.join(parent, name)  # noqa: PTH118 - paths that are bytes
             relative = os.path.relpath(path, base)
             status = os.lstat(path)
             inodes.setdefault((status.st_dev, status.st_ino), []).append(relative)
@@ -142,17 +145,17 @@ def tree_on_disk(root: Path) -> dict[bytes, Node]:
 def _node(path: bytes, status: os.stat_result) -> Node:
     content: object = b""
     if stat.S_ISREG(status.st_mode):
-        with open(path, "rb") as opened:
+        with open(path, "rb") as opened:  # noqa: PTH123 - likewise
             content = opened.read()
     elif stat.S_ISLNK(status.st_mode):
-        content = os.readlink(path)
+        content = os.readlink(path)  # noqa: PTH115 - likewise
     common = (stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
     return (*common, int(status.st_mtime), content)
 
 
 def tree_of_stream(stream: bytes) -> dict[bytes, Node]:
     """As :func:`tree_on_disk`, of an archive that has every path once and every parent."""
-    kinds = {b"0": stat.S_IFREG, b"2": stat.S_IFLNK, b"5": stat.S_IFDIR, b"6": stat.S_IFIFO}
+    kinds = {b"0": stat.S_IFREG, b"S": stat.S_IFREG, b"2": stat.S_IFLNK, b"5": stat.S_IFDIR, b"6": stat.S_IFIFO}
     found: dict[bytes, Node] = {}
     names: dict[bytes, list[bytes]] = {}
     with tarfile.open(fileobj=io.BytesIO(stream), errors="surrogateescape") as archive:
