@@ -6,18 +6,20 @@ Standard output is for data (the plan, the report), standard error for talk.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from publisher import __version__, signing, wiring
 from publisher.config import Settings, settings
 from publisher.errors import ListError, PublisherError, UsageError
+from publisher.plan import MOST_REMOVED
 from publisher.reports.progress import display
 from publisher.reports.run import plan_json, plan_lines
 
@@ -44,6 +46,20 @@ def _common(function: F) -> F:
     return click.option("--config", metavar="FILE", help=text)(function)
 
 
+def _wishes(function: F) -> F:
+    """What plan and sync are told alike; the command gets it as ``wishes``."""
+
+    @functools.wraps(function)
+    def wishing(names: tuple[str, ...], rebind: tuple[str, ...], allow_mass_removal: bool, **others: object) -> object:
+        return function(wishes=wiring.Wishes(names, rebind, allow_mass_removal), **others)
+
+    removal = f"more than {MOST_REMOVED:.0%} of the published names may leave in this run"
+    binding = "this published name may come from another repository from now on"
+    wrapped = click.option("--allow-mass-removal", is_flag=True, help=removal)(wishing)
+    wrapped = click.option("--rebind", multiple=True, metavar="NAME", help=binding)(wrapped)
+    return cast("F", click.argument("names", nargs=-1, metavar="[NAME]...")(wrapped))
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="publisher")
 def publisher() -> None:
@@ -51,34 +67,32 @@ def publisher() -> None:
 
 
 @publisher.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="for programs")
-@click.option("--rebind", multiple=True, metavar="NAME", help="this published name may come from another repository from now on")
+@_wishes
 @_common
-def plan(names: tuple[str, ...], as_json: bool, rebind: tuple[str, ...], **flags: object) -> None:
+def plan(as_json: bool, wishes: wiring.Wishes, **flags: object) -> None:
     """Print what sync would do, for all images or those NAMEd."""
     chosen = settings(flags, os.environ)
-    catalog = wiring.published(chosen)
+    listed, catalog = wiring.listed(chosen), wiring.published(chosen)
     with display() as shown, wiring.intake(chosen, shown) as intake:
-        made = wiring.plan(chosen, names, rebind, intake, catalog)
+        made = wiring.plan(chosen, listed, catalog, intake, wishes)
     _print(plan_json(made), plan_lines(made), as_json)
 
 
 @publisher.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="for programs")
-@click.option("--rebind", multiple=True, metavar="NAME", help="this published name may come from another repository from now on")
+@_wishes
 @_common
-def sync(names: tuple[str, ...], as_json: bool, rebind: tuple[str, ...], **flags: object) -> None:
+def sync(as_json: bool, wishes: wiring.Wishes, **flags: object) -> None:
     """Publish what is new or changed: all images of the list, or those NAMEd."""
     chosen = settings(flags, os.environ)
     publication = wiring.publication(chosen)
-    wiring.wanted(chosen, names)  # a bad list is told before anything is begun
+    listed = wiring.listed(chosen)  # a bad list is told before anything is begun
     with wiring.locked(chosen.state), display() as shown, wiring.intake(chosen, shown) as intake:
         catalog, done = publication.open()
         for line in done:
             shown.say(line)
-        made = wiring.plan(chosen, names, rebind, intake, catalog)
+        made = wiring.plan(chosen, listed, catalog, intake, wishes)
         report = wiring.sync(chosen, made, catalog, intake=intake, publication=publication, display=shown)
     _print(report.to_json(), report.lines(), as_json)
     sys.exit(report.exit_code)

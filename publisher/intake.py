@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from publisher import oci, pull
 from publisher.background import Background
@@ -17,17 +17,20 @@ from publisher.layout import platform_key
 from publisher.plan import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from concurrent.futures import Future
     from types import TracebackType
 
     from publisher.blobs import BlobStore
-    from publisher.images import Entry
+    from publisher.images import Entry, Pattern
     from publisher.oci import Platform
     from publisher.plan import Item
     from publisher.registry import RegistryClient
     from publisher.reports.progress import Display
     from publisher.resolver.manifest import Record
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 _AT_ONCE = 256  # references under way; each registry's own share is the client's business
 
@@ -60,6 +63,34 @@ class Intake:
     async def _connect(self) -> tuple[RegistryClient, BlobStore]:
         return await self._make_client().__aenter__(), self._make_store()
 
+    # --- which tags there are
+
+    def tags(self, patterns: Iterable[Pattern]) -> list[list[str] | PublisherError]:
+        """The tags that each pattern's repository has, or why nobody knows them; each repository is asked once."""
+        return self._background.submit(self._tags_of_all(list(patterns))).result()
+
+    async def _tags_of_all(self, patterns: list[Pattern]) -> list[list[str] | PublisherError]:
+        repositories = list(dict.fromkeys(pattern.reference for pattern in patterns))
+        if repositories:
+            self._display.begin("listing tags", len(repositories))
+        found = dict(zip(repositories, await self._at_once(repositories, self._client.tags), strict=True))
+        return [found[pattern.reference] for pattern in patterns]
+
+    async def _at_once(self, things: list[T], ask: Callable[[T], Coroutine[Any, Any, U]]) -> list[U | PublisherError]:
+        """What was asked of each, or the error in its place; a bounded number of them at a time."""
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(thing: T) -> U | PublisherError:
+            async with places:
+                try:
+                    return await ask(thing)
+                except PublisherError as error:
+                    return error
+                finally:
+                    self._display.advance()
+
+        return await asyncio.gather(*map(one, things))
+
     # --- what references mean
 
     def ask(self, entries: Iterable[Entry], records: Mapping[str, Record]) -> dict[str, Answer | PublisherError]:
@@ -77,18 +108,8 @@ class Intake:
         return self._background.submit(self._ask_all(wanted, records)).result()
 
     async def _ask_all(self, entries: list[Entry], records: Mapping[str, Record]) -> dict[str, Answer | PublisherError]:
-        places = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(entry: Entry) -> Answer | PublisherError:
-            async with places:
-                try:
-                    return await self._answer(entry, records.get(entry.name))
-                except PublisherError as error:
-                    return error
-                finally:
-                    self._display.advance()
-
-        return dict(zip([entry.name for entry in entries], await asyncio.gather(*map(one, entries)), strict=True))
+        answers = await self._at_once(entries, lambda entry: self._answer(entry, records.get(entry.name)))
+        return dict(zip([entry.name for entry in entries], answers, strict=True))
 
     async def _answer(self, entry: Entry, record: Record | None) -> Answer:
         reference = entry.reference

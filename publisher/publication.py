@@ -20,7 +20,7 @@ from publisher.resolver import manifest
 from publisher.resolver.manifest import Sif
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from publisher.builders import BuiltImage
@@ -92,6 +92,7 @@ class Publication:
         trusted: further keys that may have signed the published manifest (one that is being rotated out).
         clock: seconds since the epoch.
         deadline: seconds that unpacking one sandbox may take.
+        grace: seconds that a name which leaves is still used.
         unpack: makes a sandbox of a SIF: as :func:`publisher.sandbox.unpack`.
     """
 
@@ -104,6 +105,7 @@ class Publication:
         clock: Callable[[], float],
         trusted: tuple[PublicKey, ...] = (),
         deadline: float = 3600.0,
+        grace: float = 14 * 86400.0,
         unpack: Unpack = sandbox.unpack,
     ) -> None:
         self._repository = repository
@@ -112,6 +114,7 @@ class Publication:
         self._trusted = (signer.public, *trusted)
         self._clock = clock
         self._deadline = deadline
+        self._grace = grace
         self._unpack = unpack
         self._highest = 0  # serial published anywhere
 
@@ -151,8 +154,10 @@ class Publication:
         self._origin.put(path, built.sif, sha256=built.sha256, size=built.size)
         return Sif(path, built.sha256, built.size)
 
-    def publish(self, catalog: Catalog, ready: list[Ready]) -> Published:
+    def publish(self, catalog: Catalog, ready: list[Ready], leaving: Iterable[str] = ()) -> Published:
         """One transaction for all of ``ready``, and the manifest that names them; with none, the manifest alone.
+
+        Names that are ``leaving`` are marked in the manifest; their data stays.
 
         An entry whose sandbox cannot be made is left out and reported; the others are published.
 
@@ -164,6 +169,8 @@ class Publication:
         published: Edition | None = None
         with contextlib.suppress(_NothingLeftError), self._repository.transaction() as transaction:
             changed = self._make_all(transaction, catalog, ready, result.failed)
+            now = int(self._clock())
+            changed |= {name: records.leaving(catalog.records[name], now, now + int(self._grace)) for name in leaving}
             if ready and not changed:
                 raise _NothingLeftError
             edition = self._edition(catalog.with_records(changed))

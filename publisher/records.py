@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from publisher import layout
-from publisher.resolver.manifest import CURRENT, SUPERSEDED, Record, Sif, Version
+from publisher.resolver.manifest import CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -51,10 +51,23 @@ def succeeded(before: Record | None, source: str, digest: str, current: Mapping[
     return Record(record_name, source, digest, platforms)
 
 
+def leaving(record: Record, now: int, until: int) -> Record:
+    """A record whose name leaves: its current versions are used until ``until`` (seconds since the epoch), and then no more."""
+    platforms = {
+        platform: tuple(_in_state(version, EXPIRING, now, until) if version.state == CURRENT else version for version in found)
+        for platform, found in record.platforms.items()
+    }
+    return Record(record.name, record.source, record.digest, platforms)
+
+
 def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ...]:
     older = (version for version in versions if version.manifest != current.manifest)
-    return tuple(_superseded(version, current.since) if version.state == CURRENT else version for version in older)
+    return tuple(
+        _in_state(version, SUPERSEDED, current.since) if version.state in {CURRENT, EXPIRING} else version for version in older
+    )
 
 
-def _superseded(version: Version, now: int) -> Version:
-    return Version.from_json(version.to_json() | {"state": SUPERSEDED, "since": now})
+def _in_state(version: Version, state: str, since: int, until: int | None = None) -> Version:
+    value = {**version.to_json(), "state": state, "since": since}
+    value.pop("until", None)
+    return Version.from_json(value if until is None else {**value, "until": until})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,12 @@ from publisher import images, signing
 from publisher.blobs import BlobStore
 from publisher.builders.local import LocalBuilder
 from publisher.catalog import Catalog, load
-from publisher.errors import PublisherError
+from publisher.errors import PublisherError, UsageError
+from publisher.images import ImageList
 from publisher.intake import Intake
 from publisher.layout import REPOSITORY_MANIFEST
 from publisher.origins.directory import DirectoryOrigin
-from publisher.plan import Plan, make_plan
+from publisher.plan import Plan, Unlisted, make_plan
 from publisher.publication import Publication
 from publisher.registry import RegistryClient, docker_credentials
 from publisher.registry.transport import Deadlines
@@ -36,28 +38,73 @@ if TYPE_CHECKING:
     from publisher.reports.run import Report
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What the operator says for one run.
+
+    Attributes:
+        names: the images that are meant, all where none is named.
+        rebind: published names that may come from another repository from now on.
+        allow_mass_removal: more names than usual may leave.
+    """
+
+    names: tuple[str, ...] = ()
+    rebind: tuple[str, ...] = ()
+    allow_mass_removal: bool = False
+
+
 class StateError(PublisherError):
     """The state directory cannot be used, or another run is using it."""
 
 
-def wanted(settings: Settings, names: Sequence[str]) -> tuple[Entry, ...]:
-    """The entries of the list that are meant: all that have not expired, or those named.
+def listed(settings: Settings) -> ImageList:
+    """The image list, without what has expired.
 
     Raises:
-        UsageError: the list cannot be read, or does not have a name.
-        ListError: the list has problems.
+        UsageError: it cannot be read.
+        ListError: it has problems.
     """
-    entries = images.load(settings.images, settings.name_template)
+    whole = images.load(settings.images, settings.name_template)
     today = datetime.now(UTC).date()
-    live = [entry for entry in entries if entry.expires is None or entry.expires >= today]
-    return images.select(live, names)
+    return ImageList(
+        tuple(entry for entry in whole.entries if entry.expires is None or entry.expires >= today),
+        tuple(pattern for pattern in whole.patterns if pattern.expires is None or pattern.expires >= today),
+    )
 
 
-def plan(settings: Settings, names: Sequence[str], rebind: Sequence[str], intake: Intake, catalog: Catalog) -> Plan:
-    """What a run would do, whether it is carried out or only shown."""
-    entries = wanted(settings, names)
+def plan(settings: Settings, listed: ImageList, catalog: Catalog, intake: Intake, wishes: Wishes) -> Plan:
+    """What a run would do, whether it is carried out or only shown.
+
+    Raises:
+        UsageError: a name that the list does not have.
+    """
+    entries, unlisted = _entries(listed, wishes.names, intake)
     answers = intake.ask(entries, catalog.records)
-    return make_plan(entries, answers, catalog, whole=not names, rebind=rebind)
+    answers |= quota.refused(entries, catalog, settings.quotas)
+    return make_plan(
+        entries,
+        answers,
+        catalog,
+        whole=not wishes.names,
+        rebind=wishes.rebind,
+        unlisted=unlisted,
+        allow_mass_removal=wishes.allow_mass_removal,
+    )
+
+
+def _entries(listed: ImageList, names: Sequence[str], intake: Intake) -> tuple[tuple[Entry, ...], list[Unlisted]]:
+    """The entries that are meant, those of wildcards among them; registries are asked for tags only where it takes them."""
+    if names:
+        with contextlib.suppress(UsageError):
+            return images.select(listed.entries, names), []
+    expanded: list[Entry] = []
+    unlisted: list[Unlisted] = []
+    for pattern, tags in zip(listed.patterns, intake.tags(listed.patterns), strict=True):
+        if isinstance(tags, PublisherError):
+            unlisted.append(Unlisted(str(pattern), pattern.covers, tags))
+        else:
+            expanded += images.expand(pattern, tags)
+    return images.select(listed.merged(expanded), names), unlisted
 
 
 def intake(settings: Settings, display: Display) -> Intake:
