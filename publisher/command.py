@@ -1,6 +1,6 @@
 """The one door to other programs.
 
-Every child gets its own session (so that its whole process group can be killed), a deadline, a standard input that is
+Every child gets its own session (so that all it starts can be killed), a deadline, a standard input that is
 closed unless given, and an environment made from an allow-list: registry credentials, proxies' passwords, signing keys and
 Apptainer's own variables of the caller do not reach it. What a child prints is kept to its last 64 KiB.
 """
@@ -69,7 +69,7 @@ def run(
 
     Args:
         argv: program and arguments; never a shell line.
-        deadline: seconds after which the whole process group is killed.
+        deadline: seconds after which it is killed with all it started.
         env: added to the allow-listed environment.
         cwd: working directory, this process's when None.
         account: the user it runs as (needs root), this process's when None.
@@ -144,10 +144,17 @@ class _Child:
         self.killed = False
 
     def kill(self) -> None:
-        """SIGKILL to the whole process group: mksquashfs and apptainer leave children behind when only they are killed."""
+        """SIGKILL to all that the program started: mksquashfs and apptainer leave children behind when only they are killed.
+
+        Its process group first, at one blow; then what is left of its session, since apptainer gives squashfuse a group of its
+        own, and that would hold the SIF open for ever.
+        """
         self.killed = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        for process in _session(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.process.wait()
 
     def completed(self, stdout: bytes, accept: Sequence[int]) -> Completed:
@@ -202,6 +209,16 @@ def _start(
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
+
+
+def _session(leader: int) -> Iterator[int]:
+    """The processes of a session (proc(5), ``/proc/PID/stat``, field 6)."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):  # it has just ended
+                status = (process / "stat").read_bytes()
+                if int(status.rpartition(b")")[2].split()[3]) == leader:
+                    yield int(process.name)
 
 
 def _name(argv: Sequence[str]) -> str:

@@ -89,10 +89,8 @@ class TestRunner:
         if self._account is None:
             return self._scratch
         for place in (self._scratch, _OPEN_TO_ALL):
-            if (
-                command.run(["test", "-x", str(place)], deadline=_INSPECT_DEADLINE, account=self._account, accept=(0, 1)).status
-                == 0
-            ):
+            asked = command.run(["test", "-x", str(place)], deadline=_INSPECT_DEADLINE, account=self._account, accept=(0, 1))
+            if asked.status == 0:
                 return place
         raise UsageError("the account that images are tested as can enter neither --state nor /var/tmp")
 

@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+settings.register_profile("here", database=None, deadline=None)  # nothing written into the checkout; speed is for ci/bench
+settings.load_profile("here")
 
 
 @pytest.fixture

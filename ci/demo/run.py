@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -88,7 +89,7 @@ class Tour:
     # --- steps
 
     def _registry(self, running: contextlib.ExitStack) -> RegistryServer:
-        registry = RegistryServer(self._places.registry)
+        registry = RegistryServer(self._places.registry, port=_earlier_port(self._places.registry))
         try:
             running.enter_context(registry)
         except (OSError, RuntimeError) as error:
@@ -121,7 +122,7 @@ class Tour:
 
     def _sync(self, names: Sequence[str]) -> None:
         with _step("publisher sync"):
-            rebind = [word for name in names for word in ("--rebind", name)]  # the registry's port is another one every time
+            rebind = [word for name in names for word in ("--rebind", name)]  # the registry may have another port than before
             self._publisher("sync", flags=rebind)
 
     def _sync_again(self, count: int, registry: RegistryServer | None) -> None:
@@ -183,6 +184,16 @@ def _step(title: str) -> Iterator[None]:
 
 def _say(line: str | Path) -> None:
     print(f"    {line}", flush=True)
+
+
+def _earlier_port(registry: Path) -> int | None:
+    """The port of the last tour's registry, so that published names stay bound to it; None where it is taken or never was."""
+    with contextlib.suppress(OSError, ValueError, KeyError), socket.socket() as probe:
+        port = int(json.loads((registry / "registry.yml").read_text())["http"]["addr"].rpartition(":")[2])
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return port
+    return None
 
 
 def _registry_of(text: str) -> str:

@@ -27,7 +27,6 @@ _ZSTD_SKIPPABLE = bytes([0x2A, 0x4D, 0x18])  # after a first byte 0x50 to 0x5f: 
 _REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _ISAL_ERROR: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub calls the class an instance
 _DAMAGED = (EOFError, OSError, zlib.error, _ISAL_ERROR, zstandard.ZstdError)
-_ZSTD_WINDOW = 128 << 20  # bytes; what `zstd --long` needs, and a bound on what a frame can make us allocate
 
 
 class _Source(io.RawIOBase):
@@ -69,7 +68,7 @@ def decompressed(read: Read) -> Iterator[Read]:
         with inflated:
             yield _guarded(inflated.read, "gzip")
     elif head.startswith(_ZSTD) or head[1:4] == _ZSTD_SKIPPABLE:
-        decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        decompressor = zstandard.ZstdDecompressor()  # refuses windows of more than 128 MiB, which `zstd --long` needs
         yield _guarded(decompressor.stream_reader(source, read_size=1 << 18, read_across_frames=True).read, "zstd")
     else:
         yield source.read1

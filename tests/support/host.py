@@ -122,7 +122,9 @@ def run_as(argv: Sequence[str], user: str | None, where: Path) -> subprocess.Com
     account = pwd.getpwnam(user) if user is not None and os.geteuid() == 0 else None
     if account is not None:
         os.chown(home, account.pw_uid, account.pw_gid)
-    env = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"} or name.startswith("COV")}
+    env = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    if account is None:  # another user cannot write where coverage is measured
+        env |= {name: value for name, value in os.environ.items() if name.startswith("COV")}
     return subprocess.run(
         list(argv),
         capture_output=True,

@@ -89,7 +89,7 @@ ODD: dict[str, bytes] = {
     "GNU's times where ustar has the prefix": file(b"a", magic=GNU, tail=b"13727410000\0" * 2),
     "a prefix": file(b"a", tail=b"some/where") + file(b"b", tail=b"./some") + file(b"c", tail=b"."),
     "star's prefix": file(b"a", tail=(b"p" * 131 + b"13727410000\0" * 2).ljust(163, b"\0") + b"tar\0"),
-    "a file with a slash at its end": header(b"a", size=0) + file(b"d//b"),
+    "a file with a slash at its end": file(b"a/") + file(b"d//b"),
     "a directory with a size": header(b"d", b"5", size=4096, mode=b"0000755\0") + file(b"d/a"),
     "a symlink with a size": header(b"l", b"2", link=b"/x", size=2) + file(b"d/a"),
     "a hard link with a size": file(b"a") + header(b"b", b"1", link=b"a", size=7) + file(b"c"),

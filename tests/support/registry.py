@@ -62,16 +62,18 @@ class RegistryServer:
     Args:
         root: directory for storage, configuration and log.
         user: name and password that are asked for (basic authentication), nobody's when None.
+        port: a free one when None.
     """
 
-    def __init__(self, root: Path, user: tuple[str, str] | None = None) -> None:
+    def __init__(self, root: Path, user: tuple[str, str] | None = None, port: int | None = None) -> None:
         self._root = root
         self._user = user
+        self._port = port
         self._seen = 0
 
     def __enter__(self) -> Self:
         self._root.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = self._port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         configuration = self._root / "registry.yml"
         configuration.write_text(json.dumps(self._configuration()))  # JSON is YAML

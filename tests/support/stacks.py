@@ -42,6 +42,8 @@ STACKS: dict[str, Stack] = {
     "target of a hard link replaced later": [[file("a", b"12"), hardlink("b", "a")], [file("a", b"3")]],
     "hard link replaced by a file in one layer": [[file("a", b"12"), hardlink("b", "a"), file("b", b"own")]],
     "hard link to a symlink": [[symlink("s", "x"), hardlink("t", "s")]],
+    "hard link before an opaque marker": [_TREE, [hardlink("d/h", "d/f"), file("d/.wh..wh..opq", b"")]],
+    "hard link before a whiteout of its own name": [_TREE, [hardlink("d/h", "d/f"), file("d/.wh.h", b"")]],
     "hard link through a symlinked directory": [[directory("t"), file("t/x", b"1"), symlink("l", "t")], [hardlink("h", "l/x")]],
     "hard link in a replaced directory": [[directory("d"), file("d/a", b"1")], [hardlink("b", "d/a"), file(".wh.d", b"")]],
     "parents without entries": [[file("a/b/c/d")], [file("a/x")]],

@@ -203,6 +203,15 @@ def test_a_finished_build_is_not_made_again_unless_its_sif_has_changed(tmp_path:
     assert list((tmp_path / "builds").iterdir()) == []
 
 
+def test_builds_that_nobody_wants_any_more_are_swept_away(tmp_path: Path) -> None:
+    kept = "sha256:" + "a" * 64
+    for name in ("a" * 64, "b" * 64):
+        (tmp_path / "builds" / name).mkdir(parents=True)
+    builder(tmp_path).sweep([kept])
+    assert [path.name for path in (tmp_path / "builds").iterdir()] == ["a" * 64]
+    builder(tmp_path / "new").sweep([])
+
+
 def refused(asked: BuildRequest, where: Path, kind: type[PublisherError], problem: str, **more: object) -> None:
     """The build fails with the reason and the image's name, and leaves nothing."""
     with pytest.raises(kind, match=problem) as caught:
@@ -326,10 +335,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("left", [0, 1 << 16, 1 << 20])
+@pytest.mark.parametrize("left", [0, 1 << 16, 1 << 17, 1 << 20])
 def test_a_full_disk_is_said_to_be_full(left: int, small_disk: Path, tmp_path: Path) -> None:
     asked = request([*layers(), tar([file("big", os.urandom(4 << 20))])], tmp_path / "blobs")
     (small_disk / "scratch").mkdir()
     with (small_disk / "filler").open("wb") as filler:
-        filler.write(bytes((3 << 20) - left - (64 << 10)))
+        filler.write(bytes((3 << 20) - left))
     refused(asked, small_disk, SpaceError, "no room left")

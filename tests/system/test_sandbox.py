@@ -13,6 +13,7 @@ import pytest
 from publisher import command
 from publisher.builders.local import LocalBuilder
 from publisher.errors import RepositoryError, SpaceError
+from publisher.layers.survey import Survey
 from publisher.sandbox import CATALOG, unpack
 from publisher.sif import DATA_OFFSET
 from publisher.squash import Mksquashfs
@@ -224,6 +225,21 @@ def test_a_sif_that_cannot_be_read_leaves_nothing(spoil: str, sif: Path, tmp_pat
     with pytest.raises(RepositoryError, match="cannot be unpacked from its SIF"):
         unpack(image, tmp_path / "sandbox", deadline=60)
     assert not (tmp_path / "sandbox").exists()
+
+
+def test_a_tree_that_comes_out_incomplete_is_refused(shared_path: Path) -> None:
+    """A device node, which no SIF of ours has: an ordinary user's unsquashfs warns and goes on."""
+    shared_path.chmod(0o777)
+    image = shared_path / "image"
+    with Mksquashfs().squash(image, Survey(1, 0, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as write:
+        write(tar([Entry("char", "null"), file("a")]))
+
+    def refused() -> None:
+        with pytest.raises(RepositoryError, match="could not create character device"):
+            unpack(image, shared_path / "sandbox", deadline=60)
+
+    as_user(refused)
+    assert not (shared_path / "sandbox").exists()
 
 
 def test_the_deadline_holds(sif: Path, tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ def test_the_deadline_kills_all_that_the_program_started(tmp_path: Path) -> None
     assert ended(int((tmp_path / "started").read_text()))
 
 
+def test_the_deadline_kills_what_has_a_process_group_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="was killed"):
+        shell("set -m; sleep 1000 & echo $! > started; wait", deadline=0.5, cwd=tmp_path)
+    assert ended(int((tmp_path / "started").read_text()))
+
+
 def test_of_much_said_the_end_is_kept() -> None:
     done = run([sys.executable, "-c", "import sys; sys.stderr.write('x' * (1 << 20) + 'end')"], deadline=60)
     assert len(done.stderr) == 64 * 1024

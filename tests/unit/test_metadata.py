@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -111,6 +112,15 @@ def test_what_apptainer_adds_has_no_trace_of_when_and_where(tmp_path: Path) -> N
     assert str(tmp_path).encode() not in b"".join(extra.content for extra in skeletons[0].own)
     assert {extra.mode for extra in (*skeletons[0].own, *skeletons[0].mount_points)} == {0o755, 0o644, 0o777}
     assert {b"etc/hosts", b"tmp", b"var/tmp", b"proc"} <= {extra.name for extra in skeletons[0].mount_points}
+
+
+@pytest.mark.system
+def test_an_image_of_unknown_age_has_no_date(tmp_path: Path) -> None:
+    asked = image([])
+    undated = json.dumps(json.loads(asked.config.raw) | {"created": None}).encode()
+    skeleton = make_skeleton(replace(asked, config=replace(asked.config, raw=undated)), tmp_path)
+    (labels,) = (extra.content for extra in skeleton.own if extra.name == b".singularity.d/labels.json")
+    assert b"build-date" not in labels
 
 
 @pytest.mark.system

@@ -95,7 +95,8 @@ def test_progress_counts_every_compressed_byte_in_the_callers_thread(tmp_path: P
     import gzip  # noqa: PLC0415 - only here
 
     layers = [gzip.compress(tar([file(f"a{number}", bytes(3 << 20))])) for number in range(2)]
-    layers.append(gzip.compress(tar([file(".wh.a0", b"")])))
+    layers.append(tar([file("kept"), file("tail", bytes(5 << 20))]))
+    layers.append(gzip.compress(tar([file(".wh.a0", b""), file(".wh.tail", b"")])))
     blobs, indexes = indexed(layers, tmp_path)
     told: list[tuple[int, threading.Thread]] = []
     plan = flatten(indexes).finish()
@@ -115,7 +116,7 @@ def test_a_layer_with_fewer_entries_than_its_index_is_refused(tmp_path: Path) ->
 
 def test_a_layer_of_which_nothing_survives_is_not_read(tmp_path: Path) -> None:
     blobs, indexes = indexed([tar([file("a", b"old")]), tar([file("a", b"new")])], tmp_path)
-    blobs[0].write_bytes(b"not read")
+    blobs[0].write_bytes(b"BZh: refused if it were looked at")
     out = io.BytesIO()
     Emitter(out.write, FileIndexWriter(io.BytesIO()), 1 << 32).layers(flatten(indexes).finish(), blobs, lambda _: None)
     assert {path: node[5] for path, node in tree_of_stream(out.getvalue()).items()} == {b"a": b"new"}

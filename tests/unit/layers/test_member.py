@@ -99,6 +99,13 @@ def test_an_ordinary_entry_is_passed_on_as_it_is() -> None:
     assert member(pax={b"mtime": b"1600000000.5", b"path": b"./b"}).header(0o644, 1_600_000_000) is None
 
 
+@pytest.mark.parametrize("kind", [b"2", b"5", b"6"])
+def test_a_size_without_data_is_written_as_none(kind: bytes) -> None:
+    found = member(kind=kind, link=b"x", size=4096, mode=b"0000777\0")
+    assert (found.size, found.stored) == (0, 0)
+    assert found.header(0o777, 1_600_000_000) is not None
+
+
 def test_a_change_of_mode_alone_keeps_the_block() -> None:
     changed = member(mode=b"0000600\0", tail=b"prefix").header(0o644, 1_600_000_000)
     assert changed is not None
