@@ -12,14 +12,17 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from publisher import __version__, signing, wiring
+from publisher import __version__, images, importing, signing, wiring
+from publisher.checking import Verdict
 from publisher.config import Settings, settings
 from publisher.errors import ListError, PublisherError, UsageError
 from publisher.plan import MOST_REMOVED
+from publisher.reports import check as checks
 from publisher.reports.progress import display
 from publisher.reports.run import plan_json, plan_lines
 
@@ -67,6 +70,44 @@ def publisher() -> None:
 
 
 @publisher.command()
+@click.option("--base", metavar="REVISION", help="check what the list changes against this revision of its git repository")
+@click.option("--all", "whole", is_flag=True, help="check the whole list")
+@click.option("--format", "form", type=click.Choice(["text", "github", "markdown", "json"]), default="text", show_default=True)
+@click.option("--summary", type=click.Path(dir_okay=False, path_type=Path), help="write a Markdown summary to this file as well")
+@_common
+def check(base: str | None, whole: bool, form: str, summary: Path | None, **flags: object) -> None:
+    """Check entries of the list before they are merged: names, existence, platforms, sizes, and whether everybody can pull them.
+
+    Exit codes: 0 nothing is wrong (a registry that is down is no fault of the entry), 1 something is, 2 the list cannot be read.
+    """
+    if (base is None) != whole:
+        raise UsageError("give either --base REVISION or --all")
+    chosen = settings(flags, os.environ)
+    try:
+        changes = wiring.changes(chosen, base)
+    except ListError as error:
+        if summary is not None:
+            summary.write_text(checks.markdown_problems(error.problems))
+        if form == "github":
+            click.echo("\n".join(checks.github_problems(error.problems)))
+        raise
+    with display() as shown, wiring.intake(chosen, shown) as intake:
+        checked = wiring.check(chosen, changes, intake)
+        for line in intake.warnings():
+            shown.say(line)
+    texts = {
+        "text": lambda: "\n".join(checks.lines(checked, changes.dropped, str(chosen.images))),
+        "github": lambda: "\n".join(checks.github(checked, _relative(chosen.images))),
+        "markdown": lambda: checks.markdown(checked, changes.dropped),
+        "json": lambda: json.dumps(checks.to_json(checked, changes.dropped), indent=2),
+    }
+    click.echo(texts[form]().rstrip("\n"))
+    if summary is not None:
+        summary.write_text(checks.markdown(checked, changes.dropped))
+    sys.exit(1 if any(one.verdict is Verdict.WRONG for one in checked) else 0)
+
+
+@publisher.command()
 @click.option("--json", "as_json", is_flag=True, help="for programs")
 @_wishes
 @_common
@@ -76,6 +117,8 @@ def plan(as_json: bool, wishes: wiring.Wishes, **flags: object) -> None:
     listed, catalog = wiring.listed(chosen), wiring.published(chosen)
     with display() as shown, wiring.intake(chosen, shown) as intake:
         made = wiring.plan(chosen, listed, catalog, intake, wishes)
+        for line in intake.warnings():
+            shown.say(line)
     _print(plan_json(made), plan_lines(made), as_json)
 
 
@@ -112,6 +155,37 @@ def new(**flags: object) -> None:
     click.echo(f"private key: {path} (for this publisher alone)")
     click.echo(f"public key:  {signing.public_path_of(path)} (for the execution points)")
     click.echo(f"key id:      {made.keyid}")
+
+
+@publisher.command(name="import")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(importing.FORMS), default="auto", help="of FILE; auto looks at it")
+@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="where to write it, instead of standard output")
+def import_(file: Path, form: importing.Form, output: Path | None) -> None:
+    """Turn another tool's list into images.yaml.
+
+    The list of cvmfs-singularity-sync (docker-images), or a recipe of ducc. What cannot be taken over as it was, or is not
+    quite what it looks like, is told with its line; the exit code is 1 then.
+    """
+    imported = importing.load(file, form)
+    if output is None:
+        click.echo(imported.text, nl=False)
+    else:
+        importing.save(imported.text, output)
+    for line in imported.told:
+        _tell(line)
+    sys.exit(1 if imported.told else 0)
+
+
+@publisher.command()
+def schema() -> None:
+    """Print the JSON Schema of images.yaml, for editors."""
+    click.echo(images.schema(), nl=False)
+
+
+def _relative(path: Path) -> str:
+    """A path as annotations want it: from the top of the checkout that the command runs in."""
+    return os.path.relpath(path)
 
 
 def _print(value: object, lines: list[str], as_json: bool) -> None:

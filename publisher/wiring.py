@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from publisher import images, signing
+from publisher import checking, images, quota, signing
 from publisher.blobs import BlobStore
 from publisher.builders.local import LocalBuilder
 from publisher.catalog import Catalog, load
+from publisher.changes import Changes, since
 from publisher.errors import PublisherError, UsageError
 from publisher.images import ImageList
 from publisher.intake import Intake
@@ -19,7 +20,8 @@ from publisher.layout import REPOSITORY_MANIFEST
 from publisher.origins.directory import DirectoryOrigin
 from publisher.plan import Plan, Unlisted, make_plan
 from publisher.publication import Publication
-from publisher.registry import RegistryClient, docker_credentials
+from publisher.registry import RegistryClient, anonymous, docker_credentials
+from publisher.registry.patience import Patience
 from publisher.registry.transport import Deadlines
 from publisher.repositories.directory import DirectoryRepository
 from publisher.resolver import files
@@ -29,13 +31,20 @@ from publisher.sync import BatchLimits, Sync
 from publisher.testrun import TestRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from publisher.checking import Checked
     from publisher.config import Settings
     from publisher.images import Entry
+    from publisher.registry import Credentials
     from publisher.reports.progress import Display
     from publisher.reports.run import Report
+
+    LookUp = Callable[[str], Credentials | None]
+
+
+_SAMPLE = 3  # images of a wildcard that are looked at
 
 
 @dataclass(frozen=True)
@@ -58,18 +67,13 @@ class StateError(PublisherError):
 
 
 def listed(settings: Settings) -> ImageList:
-    """The image list, without what has expired.
+    """The image list.
 
     Raises:
         UsageError: it cannot be read.
         ListError: it has problems.
     """
-    whole = images.load(settings.images, settings.name_template)
-    today = datetime.now(UTC).date()
-    return ImageList(
-        tuple(entry for entry in whole.entries if entry.expires is None or entry.expires >= today),
-        tuple(pattern for pattern in whole.patterns if pattern.expires is None or pattern.expires >= today),
-    )
+    return images.load(settings.images, settings.name_template)
 
 
 def plan(settings: Settings, listed: ImageList, catalog: Catalog, intake: Intake, wishes: Wishes) -> Plan:
@@ -96,7 +100,7 @@ def _entries(listed: ImageList, names: Sequence[str], intake: Intake) -> tuple[t
     """The entries that are meant, those of wildcards among them; registries are asked for tags only where it takes them."""
     if names:
         with contextlib.suppress(UsageError):
-            return images.select(listed.entries, names), []
+            return images.select(_live(listed.entries), names), []
     expanded: list[Entry] = []
     unlisted: list[Unlisted] = []
     for pattern, tags in zip(listed.patterns, intake.tags(listed.patterns), strict=True):
@@ -104,18 +108,66 @@ def _entries(listed: ImageList, names: Sequence[str], intake: Intake) -> tuple[t
             unlisted.append(Unlisted(str(pattern), pattern.covers, tags))
         else:
             expanded += images.expand(pattern, tags)
-    return images.select(listed.merged(expanded), names), unlisted
+    return images.select(_live(listed.merged(expanded)), names), unlisted
+
+
+def _live(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Those that have not expired. An entry that has keeps its name from a wildcard that covers it too."""
+    today = datetime.now(UTC).date()
+    return tuple(entry for entry in entries if entry.expires is None or entry.expires >= today)
+
+
+def changes(settings: Settings, base: str | None) -> Changes:
+    """What of the list is to be checked: all of it, or what it changes against the git revision ``base``.
+
+    Raises:
+        UsageError, ListError: as :func:`publisher.changes.since`.
+    """
+    if base is None:
+        return Changes(images.load(settings.images, settings.name_template), ())
+    return since(base, settings.images, settings.name_template)
+
+
+def check(settings: Settings, changes: Changes, intake: Intake) -> list[Checked]:
+    """Ask registries about entries, as everybody would; wildcards by the newest few images that they come to."""
+    listed = changes.changed
+    entries, checked = list(listed.entries), []
+    for pattern, tags in zip(listed.patterns, intake.tags(listed.patterns), strict=True):
+        if isinstance(tags, PublisherError):
+            checked.append(checking.judge_unlisted(Unlisted(str(pattern), pattern.covers, tags), pattern.line))
+        else:
+            expanded = images.expand(pattern, tags)
+            checked.append(checking.judge_wildcard(str(pattern), pattern.line, [entry.name for entry in expanded]))
+            entries += expanded[:_SAMPLE]
+    found = intake.inspect(entries)
+    checked += [checking.judge(entry, found[entry.name], settings.max_unpacked_size) for entry in entries]
+    return sorted(checked, key=lambda one: (one.line, one.name))
 
 
 def intake(settings: Settings, display: Display) -> Intake:
     """The way in from the registries."""
-    blobs = settings.state / "blobs"
     deadlines = Deadlines(small=settings.request_deadline, slowest=settings.slowest_fetch)
+    look_up = docker_credentials()
 
-    def client() -> RegistryClient:
-        return RegistryClient(insecure=settings.insecure_registries, credentials=docker_credentials(), deadlines=deadlines)
+    def client(credentials: LookUp, mirrors: Mapping[str, Sequence[str]]) -> RegistryClient:
+        return RegistryClient(
+            insecure=settings.insecure_registries,
+            credentials=credentials,
+            mirrors=mirrors,
+            mirror_tags=settings.mirror_tags,
+            deadlines=deadlines,
+            patience=Patience(obeyed=settings.longest_pause),
+            concurrency=settings.registry_concurrency,
+            rates=settings.rates,
+        )
 
-    return Intake(client, lambda: BlobStore(blobs, limits=settings.limits), display)
+    return Intake(
+        lambda: client(look_up, settings.mirrors),
+        lambda: BlobStore(settings.state / "blobs", limits=settings.limits),
+        display,
+        public=lambda: client(anonymous, {}),
+        private_images=settings.private_images == "allowed",
+    )
 
 
 def publication(settings: Settings) -> Publication:
@@ -128,7 +180,9 @@ def publication(settings: Settings) -> Publication:
     repository = DirectoryRepository(places.repository, settings.repository_name)
     signer = signing.Signer(settings.signing_key())
     trusted = tuple(map(signing.read_public_key, settings.trusted_keys))
-    return Publication(repository, DirectoryOrigin(places.origin), signer, clock=time.time, trusted=trusted)
+    return Publication(
+        repository, DirectoryOrigin(places.origin), signer, clock=time.time, trusted=trusted, grace=settings.removal_grace
+    )
 
 
 def published(settings: Settings) -> Catalog:
@@ -158,6 +212,7 @@ def sync(
     )
     limits = BatchLimits(settings.batch_size, settings.batch_time)
     report = Sync(intake, builder, publication, display, limits=limits).run(plan, catalog)
+    report.notes += intake.warnings()
     intake.store.trim(settings.blob_cache, keep=())
     return report
 

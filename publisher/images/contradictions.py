@@ -40,11 +40,10 @@ def find(root: Node, name_template: str) -> Iterator[Problem]:
         choice, _ = yamlfile.validate(Choice, node)
         if choice is None:
             continue  # told by the models
-        wrong = list(_within(choice, node))
-        yield from wrong
+        yield from _within(choice, node)
         line = node.find(["image"]).line
         yield from _names(choice, line, name_template, names_taken)
-        if choice.wildcards and not wrong:
+        if choice.wildcards:
             tags = TagSet(choice.wildcards, tuple(choice.exclude or ()))
             yield from _pattern(_Wild(line, _untagged(choice.image.reference), tags), name_template, patterns)
     yield from _entries_against_patterns(names_taken, patterns)

@@ -83,6 +83,10 @@ class Pattern:
     name_template: str = NAME_TEMPLATES[0]
     line: int = field(default=0, compare=False)
 
+    def __str__(self) -> str:
+        """For people: ``docker.io/gromacs/gromacs:*``."""
+        return f"{self.reference}:{'|'.join(self.tags)}"
+
     @property
     def taken(self) -> TagSet:
         """The tags that it takes, before ``keep``."""

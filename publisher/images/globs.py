@@ -7,6 +7,7 @@ finite automata over the characters that tags are made of, for the shortest tag 
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import string
 from collections import deque
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ _FIRST = string.ascii_lowercase + string.digits + string.ascii_uppercase + "_"
 _CHARACTERS = _FIRST + ".-"
 LONGEST_TAG = 128
 """Characters; this and what a tag may be made of are from the OCI distribution specification ("Pulling manifests")."""
-_MOST_STATES = 5000
+_MOST_STATES = 20_000
 
 
 def is_wildcard(text: str) -> bool:
@@ -72,28 +73,26 @@ def example(*sets: TagSet) -> str | None:
         ValueError: a ``[`` is not closed, or the wildcards are too many and too long to be told apart.
     """
     walks = [_Walk(one) for one in sets]
-    start: _States = tuple(walk.start for walk in walks)
-    waiting, seen = deque([("", start)]), set[_States]()  # without the start: nothing is no tag, a star's first character is
-    steps = _distinct_characters(walks)
+    waiting = deque(("", states) for states in itertools.product(*(walk.start for walk in walks)))
+    seen: set[_States] = set()  # without the starts: nothing is no tag, though a star may stand where it stood
+    characters = _distinct_characters(walks)
     while waiting:
         tag, states = waiting.popleft()
         if tag and all(walk.accepts(state) for walk, state in zip(walks, states, strict=True)):
             return tag
-        if len(tag) == LONGEST_TAG:
-            continue
-        for character in steps:
-            if not tag and character not in _FIRST:
-                continue
-            reached = tuple(walk.step(state, character) for walk, state in zip(walks, states, strict=True))
-            if reached not in seen and all(walk.alive(state) for walk, state in zip(walks, reached, strict=True)):
-                seen.add(reached)
-                waiting.append((tag + character, reached))
+        for character in characters if len(tag) < LONGEST_TAG else ():
+            if tag or character in _FIRST:
+                steps = (walk.step(state, character) for walk, state in zip(walks, states, strict=True))
+                reached = set(itertools.product(*steps)) - seen
+                seen |= reached
+                waiting.extend((tag + character, states) for states in sorted(reached))
         if len(seen) > _MOST_STATES:
             raise ValueError("these wildcards cannot be told apart with reasonable effort; write simpler ones")
     return None
 
 
-_State = tuple[int, ...]
+_State = tuple[int, int, tuple[int, ...]]
+"""Which of ``take`` is followed, the one place in it, and all places of each of ``leave``: none of these may match."""
 _States = tuple[_State, ...]
 
 
@@ -107,22 +106,33 @@ def _distinct_characters(walks: list[_Walk]) -> list[str]:
 
 
 class _Walk:
-    """Where the wildcards of a set stand, after the same characters."""
+    """Where the wildcards of a set may stand, after the same characters."""
 
     def __init__(self, tags: TagSet) -> None:
-        self.globs = [_Glob(glob) for glob in (*tags.take, *tags.leave)]
-        self._taking = len(tags.take)
-        self.start: _State = tuple(glob.start for glob in self.globs)
+        self._take = [_Glob(glob) for glob in tags.take]
+        self._leave = [_Glob(glob) for glob in tags.leave]
+        self.globs = [*self._take, *self._leave]
+        left = tuple(glob.start for glob in self._leave)
+        self.start: list[_State] = [
+            (which, place, left) for which, glob in enumerate(self._take) for place in _single(glob.start)
+        ]
 
-    def step(self, state: _State, character: str) -> _State:
-        return tuple(glob.step(places, character) for glob, places in zip(self.globs, state, strict=True))
+    def step(self, state: _State, character: str) -> list[_State]:
+        which, place, left = state
+        left = tuple(glob.step(places, character) for glob, places in zip(self._leave, left, strict=True))
+        return [(which, reached, left) for reached in _single(self._take[which].step(place, character))]
 
     def accepts(self, state: _State) -> bool:
-        ends = [bool(places & glob.end) for glob, places in zip(self.globs, state, strict=True)]
-        return any(ends[: self._taking]) and not any(ends[self._taking :])
+        which, place, left = state
+        excluded = any(places & glob.end for glob, places in zip(self._leave, left, strict=True))
+        return place == self._take[which].end and not excluded
 
-    def alive(self, state: _State) -> bool:
-        return any(state[: self._taking])
+
+def _single(places: int) -> Iterator[int]:
+    while places:
+        lowest = places & -places
+        yield lowest
+        places ^= lowest
 
 
 class _Glob:

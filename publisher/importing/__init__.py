@@ -55,6 +55,21 @@ def convert(content: bytes, file: str, form: Form = "auto") -> Imported:
     return Imported(_written(draft), told)
 
 
+def save(text: str, path: Path) -> None:
+    """Write a new list.
+
+    Raises:
+        UsageError: the file is there already, or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{path} is there already", hint="it is not overwritten; give another --output") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
 def _text(content: bytes, file: str) -> str:
     try:
         return content.decode("utf-8-sig")

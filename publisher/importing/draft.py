@@ -82,7 +82,7 @@ class Draft:
     def begin(self, title: str, remarks: Sequence[str] = ()) -> None:
         """Begin a group; ``remarks`` are comments before it."""
         line = _clean(title)
-        self._groups.append(_Group(line[:_LONGEST_TITLE], [*remarks, *([line] if len(line) > _LONGEST_TITLE else [])]))
+        self._groups.append(_Group(line[:_LONGEST_TITLE].rstrip(), [*remarks, *([line] if len(line) > _LONGEST_TITLE else [])]))
 
     def end(self, comments: Sequence[str]) -> None:
         """Comments for the end of the file."""

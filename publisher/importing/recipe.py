@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from publisher import yamlfile
 from publisher.errors import ListError
-from publisher.images import globs, rules
+from publisher.images import rules
 from publisher.images.entry import NAME_TEMPLATES
 from publisher.importing.draft import Draft
 from publisher.resolver.reference import DOCKER_HUB
@@ -43,12 +43,16 @@ def read(content: bytes, file: str) -> Draft:
     draft.head(_notes(root))
     draft.begin(f"Images of {root.value['cvmfs_repo'].value}" if "cvmfs_repo" in root.value else "Images")
     renamed = False
+    lines = set[int]()
     for node in root.value["input"].value:
-        url = node.value
-        if not isinstance(url, str):
-            draft.problems.append(Problem(node.line, f"not imported: {quoted(str(url))} is no URL"))
-            continue
-        renamed |= _add(draft, node.line, url, told=renamed)
+        if not isinstance(node.value, str):
+            draft.problems.append(Problem(node.line, "not imported: a text is expected here, https://REGISTRY/REPOSITORY:TAG"))
+        elif node.line in lines:
+            text = f"not imported: {quoted(node.value)} shares its line with another; write each in a line of its own"
+            draft.problems.append(Problem(node.line, text))
+        else:
+            renamed |= _add(draft, node.line, node.value, told=renamed)
+        lines.add(node.line)
     return draft
 
 
@@ -100,8 +104,8 @@ def _differences(text: str, scheme: str, written: rules.Written) -> list[str]:
     if written.bare:
         found.append(f"{text} has no tag, and ducc has no default for it; it is imported with the tag latest")
     if written.glob is not None and not _PLAIN_IN_EXPRESSIONS.fullmatch(written.glob):
-        others = "?, [ and ] had other meanings" if globs.WILDCARDS - {"*"} & set(written.glob) else "'.' was any character"
-        found.append(f"{text}: ducc read {written.glob!r} as a regular expression, where {others}; it is imported as a wildcard")
+        meant = "a regular expression, where '.' and brackets mean something else"
+        found.append(f"{text}: ducc read {written.glob!r} as {meant}; it is imported as a wildcard")
     if scheme == "http":
         host = written.reference.registry
         found.append(f"{text} was fetched without encryption; that needs insecure_registries: [{host!r}] in publisher.yaml")

@@ -71,7 +71,7 @@ def docker_credentials(config: Path | None = None, *, deadline: float = 30) -> C
     def look_up(registry: str) -> Credentials | None:
         name, server = loaded.get_credential_store(registry), registry
         if registry == docker.auth.INDEX_NAME:
-            name, server = loaded.cred_helpers.get(docker.auth.INDEX_URL, name), docker.auth.INDEX_URL
+            name, server = loaded.cred_helpers.get(registry) or name, docker.auth.INDEX_URL
         found = helper.ask(name, server, deadline) if name else None
         if found is not None:
             return _from_helper(found)

@@ -93,7 +93,7 @@ def mirror(text: str) -> Endpoint:
         url = URL(text if _MIRROR.fullmatch(text) else "")
     except ValueError:
         url = URL()
-    if url.host is None or "//" in url.path or ".." in url.path:
+    if url.host is None or "//" in url.path or ".." in text:
         raise ValueError(f"{text!r} is no mirror; write a URL such as https://mirror.example or https://harbor.example/proxy")
     host = f"[{url.host}]" if ":" in url.host else url.host
     path = url.path.strip("/")
