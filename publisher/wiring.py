@@ -14,7 +14,6 @@ from publisher.builders.local import LocalBuilder
 from publisher.catalog import Catalog, load
 from publisher.changes import Changes, since
 from publisher.errors import PublisherError, UsageError
-from publisher.images import ImageList
 from publisher.intake import Intake
 from publisher.layout import REPOSITORY_MANIFEST
 from publisher.origins.directory import DirectoryOrigin
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from publisher.checking import Checked
     from publisher.config import Settings
-    from publisher.images import Entry
+    from publisher.images import Entry, ImageList
     from publisher.registry import Credentials
     from publisher.reports.progress import Display
     from publisher.reports.run import Report

@@ -37,7 +37,7 @@ class Entry:
         max_size: bytes that its files may have, unpacked.
         private: it may be published though it cannot be pulled anonymously, if the operator agrees.
         group: title of its group.
-        line: where it stands in the file; entries that differ in nothing else are equal.
+        line: where it stands in the file. Entries that differ in nothing but line and group are equal.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Entry:
     expires: date | None = None
     max_size: int | None = None
     private: bool = False
-    group: str = ""
+    group: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 
 
@@ -79,7 +79,7 @@ class Pattern:
     expires: date | None = None
     max_size: int | None = None
     private: bool = False
-    group: str = ""
+    group: str = field(default="", compare=False)
     name_template: str = NAME_TEMPLATES[0]
     line: int = field(default=0, compare=False)
 
