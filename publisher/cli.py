@@ -21,6 +21,7 @@ from publisher import __version__, images, importing, signing, wiring
 from publisher.checking import Verdict
 from publisher.config import Settings, settings
 from publisher.errors import ListError, PublisherError, UsageError
+from publisher.layout import DEFAULT_ARCHITECTURE
 from publisher.plan import MOST_REMOVED
 from publisher.reports import check as checks
 from publisher.reports.progress import display
@@ -139,6 +140,24 @@ def sync(as_json: bool, wishes: wiring.Wishes, **flags: object) -> None:
         report = wiring.sync(chosen, made, catalog, intake=intake, publication=publication, display=shown)
     _print(report.to_json(), report.lines(), as_json)
     sys.exit(report.exit_code)
+
+
+@publisher.command()
+@click.argument("one", metavar="NAME|DIGEST")
+@click.argument("other", metavar="[NAME|DIGEST]", required=False)
+@click.option("--arch", default=DEFAULT_ARCHITECTURE, show_default=True, help="which platform of a name")
+@click.option("--times", is_flag=True, help="modification times count as well")
+@click.option("--json", "as_json", is_flag=True, help="for programs: an object for each path")
+@_common
+def diff(one: str, other: str | None, arch: str, times: bool, as_json: bool, **flags: object) -> None:
+    """Show which paths differ between two published builds; of a NAME alone, between the build before and the one now.
+
+    Compared by content, from the builds' file indexes. + new, - gone, ~ different.
+    """
+    count = 0
+    for count, change in enumerate(wiring.diff(settings(flags, os.environ), one, other, arch, times=times), 1):  # noqa: B007
+        click.echo(json.dumps(change.to_json()) if as_json else str(change))
+    click.echo(f"{count} path(s) differ", err=True)
 
 
 @publisher.group()

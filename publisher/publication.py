@@ -8,6 +8,7 @@ rerun: :meth:`Publication.open` finishes what was begun.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,7 +49,9 @@ class Made:
     def version(self, formats: Collection[str], now: int) -> Version:
         """What the manifest will say of it."""
         if self.built is not None:
-            return records.built_version(self.target.manifest, self.built, formats, now)
+            with self.built.file_index.open("rb") as file:
+                file_index = hashlib.file_digest(file, "sha256").hexdigest()
+            return records.built_version(self.target.manifest, self.built, formats, now, file_index)
         if self.target.published is None:
             raise AssertionError("a target without a published version has been built")
         return records.renewed_version(self.target.published, formats, now)
@@ -196,7 +199,7 @@ class Publication:
         for one in ready:
             name = one.item.entry.name
             try:
-                self._unpack_all(transaction, one, made)
+                self._put_all(transaction, one, made)
                 record = self._record(one, catalog.records.get(name))
                 self._link_all(transaction, record)
                 changed[name] = record
@@ -205,19 +208,23 @@ class Publication:
             except PublisherError as error:
                 error.image = name
                 failed[name] = error
-        if made and not self._repository.exists(f"{layout.IMAGES}/{layout.CATALOG_MARK}"):
+        sandboxes = any(path.startswith(f"{layout.IMAGES}/") for path in made)
+        if sandboxes and not self._repository.exists(f"{layout.IMAGES}/{layout.CATALOG_MARK}"):
             transaction.write(f"{layout.IMAGES}/{layout.CATALOG_MARK}", b"")
         return changed
 
-    def _unpack_all(self, transaction: Transaction, one: Ready, made: set[str]) -> None:
-        """The sandboxes of an entry, straight from their SIFs into the open transaction."""
-        if "sandbox" not in one.item.entry.formats:
-            return
+    def _put_all(self, transaction: Transaction, one: Ready, made: set[str]) -> None:
+        """The sandboxes of an entry, straight from their SIFs into the open transaction, and the file indexes."""
         own: list[str] = []
         try:
             for part in one.made:
-                path = layout.sandbox_path(part.target.manifest)
-                if part.built is not None and path not in made and not self._repository.exists(path):
+                if part.built is None:
+                    continue
+                index, path = layout.file_index_path(part.target.manifest), layout.sandbox_path(part.target.manifest)
+                if index not in made and not self._repository.exists(index):
+                    own.append(index)
+                    transaction.write(index, part.built.file_index.read_bytes())
+                if "sandbox" in one.item.entry.formats and path not in made and not self._repository.exists(path):
                     own.append(path)
                     self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline)
         except PublisherError:

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from publisher.builders import BuiltImage
 
 
-def built_version(manifest: str, built: BuiltImage, formats: Collection[str], now: int) -> Version:
-    """The version of a platform manifest's digest that was just built, in the wanted forms (``sandbox``, ``sif``)."""
+def built_version(manifest: str, built: BuiltImage, formats: Collection[str], now: int, file_index: str | None = None) -> Version:
+    """The version of a platform manifest's digest that was just built, in the wanted forms (``sandbox``, ``sif``).
+
+    ``file_index`` is the sha256 of its file index (64 hex), None where it is not published.
+    """
     return Version(
         manifest,
         sandbox=layout.sandbox_path(manifest) if "sandbox" in formats else None,
@@ -22,6 +25,7 @@ def built_version(manifest: str, built: BuiltImage, formats: Collection[str], no
         published=now,
         unpacked_size=built.unpacked_size,
         files=built.files,
+        file_index=file_index,
         test=built.test,
         tools=built.tools,
         notes=built.notes,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from publisher import checking, images, quota, signing
@@ -13,9 +16,11 @@ from publisher.blobs import BlobStore
 from publisher.builders.local import LocalBuilder
 from publisher.catalog import Catalog, load
 from publisher.changes import Changes, since
-from publisher.errors import PublisherError, UsageError
+from publisher.difference import difference
+from publisher.errors import CatalogError, PublisherError, UsageError
 from publisher.intake import Intake
-from publisher.layout import REPOSITORY_MANIFEST
+from publisher.layers.files import read_file_index
+from publisher.layout import REPOSITORY_MANIFEST, file_index_path
 from publisher.origins.directory import DirectoryOrigin
 from publisher.plan import Plan, Unlisted, make_plan
 from publisher.publication import Publication
@@ -35,10 +40,14 @@ if TYPE_CHECKING:
 
     from publisher.checking import Checked
     from publisher.config import Settings
+    from publisher.difference import Change
     from publisher.images import Entry, ImageList
+    from publisher.layers.files import IndexedFile
     from publisher.registry import Credentials
     from publisher.reports.progress import Display
     from publisher.reports.run import Report
+    from publisher.repositories import Repository
+    from publisher.resolver.manifest import Version
 
     LookUp = Callable[[str], Credentials | None]
 
@@ -114,6 +123,53 @@ def _live(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """Those that have not expired. An entry that has keeps its name from a wildcard that covers it too."""
     today = datetime.now(UTC).date()
     return tuple(entry for entry in entries if entry.expires is None or entry.expires >= today)
+
+
+def diff(settings: Settings, one: str, other: str | None, platform: str, *, times: bool) -> Iterator[Change]:
+    """What changed between two builds; of a name alone, between the build before and the one that it means now.
+
+    Args:
+        settings: say where the repository is.
+        one: a CVMFS name, or the digest of a platform's manifest.
+        other: likewise, None for the second of a name's builds.
+        platform: which of a name's platforms.
+        times: times count as well.
+
+    Raises:
+        UsageError: there is no such build, or its file index is not published.
+        CatalogError: a file index is not what the manifest says.
+    """
+    places = settings.places()
+    repository = DirectoryRepository(places.repository, settings.repository_name)
+    catalog = published(settings)
+    if other is None:
+        versions = catalog.versions(one, platform)
+        if len(versions) == 1:
+            raise UsageError(f"{one} has one build only", hint="name another image or digest to compare it with")
+        before, after = versions[1], versions[0]
+    else:
+        before, after = (_version(catalog, text, platform) for text in (one, other))
+    return difference(*(partial(_file_index, repository, version) for version in (before, after)), times=times)
+
+
+def _version(catalog: Catalog, text: str, platform: str) -> Version:
+    if not text.startswith("sha256:"):
+        return catalog.versions(text, platform)[0]
+    found = next(
+        (version for record in catalog.records.values() for _, version in record.versions() if version.manifest == text), None
+    )
+    if found is None:
+        raise UsageError(f"no build of {text} is published", hint="it is the digest of a platform's manifest that is meant")
+    return found
+
+
+def _file_index(repository: Repository, version: Version) -> Iterator[IndexedFile]:
+    content = repository.read(file_index_path(version.manifest))
+    if content is None or version.file_index is None:
+        raise UsageError(f"the file index of {version.manifest} is not published")
+    if hashlib.sha256(content).hexdigest() != version.file_index:
+        raise CatalogError(f"the file index of {version.manifest} is not what the manifest says")
+    return read_file_index(io.BytesIO(content))
 
 
 def changes(settings: Settings, base: str | None) -> Changes:

@@ -383,3 +383,22 @@ def test_an_owner_over_his_quota_gets_no_more(host: Host, registry: RegistryServ
     report = host.sync("--config=publisher.yaml", check=False)
     assert report.results == {"sync/quota-a:1": "published", "sync/quota-b:1": "failed"}
     assert "quota" in report.reasons["sync/quota-b:1"]
+
+
+def test_diff_shows_what_a_new_build_of_a_name_changed(host: Host, registry: RegistryServer) -> None:
+    old = push(registry, "sync/diff:1", "old")
+    host.images("sync/diff:1")
+    host.sync()
+    new = push(registry, "sync/diff:1", "new!")
+    host.sync()
+    for arguments in (["sync/diff:1"], [old, new], [old, "sync/diff:1"]):
+        done = host.run("diff", *arguments, check=True)
+        assert "~ etc/motd (file, 5 bytes): size, content" in done.stdout.splitlines()
+        assert not [line for line in done.stdout.splitlines() if "bin/" in line]
+    assert host.run("diff", old, old, check=True).stdout == ""
+    shown = [json.loads(line) for line in host.run("diff", "--json", "sync/diff:1", check=True).stdout.splitlines()]
+    assert ("etc/motd", "~", ["size", "content"]) in [(one["path"], one["change"], one["what"]) for one in shown]
+    for wrong in (["sync/nobody:1"], ["sha256:" + "0" * 64, new], ["sync/diff:1", "--arch=arm64"]):
+        refused = host.run("diff", *wrong)
+        assert refused.returncode == 2
+        assert refused.stdout == ""
