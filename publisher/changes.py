@@ -21,10 +21,12 @@ class Changes:
     """The difference of two lists.
 
     Attributes:
+        whole: the list as it is now.
         changed: entries and patterns that are new, or say something else than before.
         dropped: names that the list had and has no more (of entries; a pattern's names only a registry knows).
     """
 
+    whole: ImageList
     changed: ImageList
     dropped: tuple[str, ...]
 
@@ -54,6 +56,7 @@ def difference(before: ImageList, now: ImageList) -> Changes:
     entries, patterns = set(before.entries), set(before.patterns)
     names = {entry.name for entry in now.entries}
     return Changes(
+        now,
         ImageList(
             tuple(entry for entry in now.entries if entry not in entries),
             tuple(pattern for pattern in now.patterns if pattern not in patterns),

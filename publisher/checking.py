@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from publisher.images import Entry
     from publisher.oci import Image
     from publisher.plan import Unlisted
+    from publisher.yamlfile import Problem
 
 
 class Verdict(Enum):
@@ -84,6 +85,11 @@ def judge_unlisted(unlisted: Unlisted, line: int) -> Checked:
     """The verdict on a wildcard whose tags could not be listed."""
     verdict = Verdict.UNKNOWN if isinstance(unlisted.error, UnavailableError) else Verdict.WRONG
     return Checked(unlisted.wildcard, line, verdict, _reason(unlisted.error))
+
+
+def judge_quota(problem: Problem) -> Checked:
+    """An owner's list of images that is longer than his quota."""
+    return Checked("quota", problem.line, Verdict.WRONG, problem.text)
 
 
 def counts(checked: Sequence[Checked]) -> Mapping[Verdict, int]:

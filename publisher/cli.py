@@ -74,6 +74,7 @@ def publisher() -> None:
 @click.option("--base", metavar="REVISION", help="check what the list changes against this revision of its git repository")
 @click.option("--all", "whole", is_flag=True, help="check the whole list")
 @click.option("--format", "form", type=click.Choice(["text", "github", "markdown", "json"]), default="text", show_default=True)
+@click.option("--json", "form", flag_value="json", help="the same as --format json")
 @click.option("--summary", type=click.Path(dir_okay=False, path_type=Path), help="write a Markdown summary to this file as well")
 @_common
 def check(base: str | None, whole: bool, form: str, summary: Path | None, **flags: object) -> None:

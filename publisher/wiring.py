@@ -179,7 +179,8 @@ def changes(settings: Settings, base: str | None) -> Changes:
         UsageError, ListError: as :func:`publisher.changes.since`.
     """
     if base is None:
-        return Changes(images.load(settings.images, settings.name_template), ())
+        whole = images.load(settings.images, settings.name_template)
+        return Changes(whole, whole, ())
     return since(base, settings.images, settings.name_template)
 
 
@@ -196,6 +197,7 @@ def check(settings: Settings, changes: Changes, intake: Intake) -> list[Checked]
             entries += expanded[:_SAMPLE]
     found = intake.inspect(entries)
     checked += [checking.judge(entry, found[entry.name], settings.max_unpacked_size) for entry in entries]
+    checked += [checking.judge_quota(problem) for problem in quota.over_quota(changes.whole.entries, {}, settings.quotas)]
     return sorted(checked, key=lambda one: (one.line, one.name))
 
 

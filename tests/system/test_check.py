@@ -113,13 +113,24 @@ def test_wildcards_are_judged_by_the_tags_that_there_are(change: Change, registr
     for tag in ("1.0", "1.1"):
         push(registry, f"check/wild:{tag}")
     change.host.images("check/old:1", "check/wild:1.*", "check/wild:7.*")
-    done = change.check("--base=HEAD", "--format=json")
+    done = change.check("--base=HEAD", "--json")
     assert done.returncode == 1
     found = {entry["name"].partition("/")[2]: entry["verdict"] for entry in json.loads(done.stdout)["entries"]}
     assert found["check/wild:1.*"] == "fine"
     assert found["check/wild:7.*"] == "wrong"
     names = {entry["name"] for entry in json.loads(done.stdout)["entries"]}
     assert {"check/wild:1.0", "check/wild:1.1"} <= names
+
+
+def test_an_owner_with_more_entries_than_his_quota_is_told_at_the_line(change: Change, registry: RegistryServer) -> None:
+    change.base("check/old:1")
+    for name in ("check/one:1", "check/two:1"):
+        push(registry, name)
+    (change.host.where / "publisher.yaml").write_text("quotas: {me: {images: 1}}\n")
+    change.host.images(*({"image": f"check/{name}:1", "owner": "me"} for name in ("one", "two")))
+    done = change.check("--base=HEAD", "--config=publisher.yaml")
+    assert done.returncode == 1
+    assert "wrong: quota: the images of 'me' are 2, and their quota is 1" in done.stdout
 
 
 def test_which_revision_must_be_said(change: Change) -> None:

@@ -179,6 +179,19 @@ async def test_a_wrong_manifest_of_a_mirror_is_replaced_by_the_registrys() -> No
         assert it.client.warnings() != []
 
 
+async def test_a_manifest_that_is_wrong_everywhere_is_asked_of_the_registry_a_second_time_and_not_of_the_mirror() -> None:
+    async with mirrored({GET: [says(200, b"wrong"), says(200, BODY)]}, {GET: [says(200, b"wrong")]}) as it:
+        assert (await it.client.manifest(it.reference, DIGEST))[1] == BODY
+        assert it.asked == (2, 1)
+
+
+@pytest.mark.parametrize("reply", [UNKNOWN, says(403)])
+async def test_a_mirror_that_does_not_have_everything_is_nothing_to_warn_of(reply: Reply) -> None:
+    async with mirrored({HEAD: [says(200, BODY, **HERE)]}, {HEAD: [reply]}) as it:
+        await it.head()
+        assert it.client.warnings() == []
+
+
 async def test_a_digest_that_a_mirror_answers_for_another_is_not_believed() -> None:
     head = f"HEAD {BY_DIGEST}"
     async with mirrored({head: [says(200, BODY, **HERE)]}, {head: [says(200, BODY, Docker_Content_Digest=OTHER)]}) as it:

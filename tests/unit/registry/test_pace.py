@@ -12,8 +12,8 @@ from publisher.errors import UnavailableError
 from publisher.registry import RegistryClient
 from publisher.registry.pace import Pace
 from publisher.registry.patience import Patience
-from tests.support.asking import BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
-from tests.support.web import says
+from tests.support.asking import BLOBS, BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
+from tests.support.web import Web, says
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -69,6 +69,15 @@ async def test_more_peace_than_is_waited_for_is_told_at_once_to_all() -> None:
             with pytest.raises(UnavailableError, match=r"wants 3600 s more of peace \(nothing was changed"):
                 await it.head()
         assert (it.registry.lines.count(HEAD), it.pauses) == (1, [])
+
+
+async def test_peace_that_a_blob_store_wants_is_not_the_registrys() -> None:
+    async with Web({"GET /blob": [says(503, Retry_After="3600")]}) as store:
+        moved = says(307, Location=f"http://{store.address}/blob")
+        async with asking({f"GET {BLOBS}": [moved], HEAD: [OK]}) as it:
+            with pytest.raises(UnavailableError, match="wants 3600 s of peace"):
+                await it.blob()
+            assert (await it.head()).digest == DIGEST
 
 
 async def test_a_host_that_does_not_say_how_much_peace_it_wants_gets_ever_more_of_it() -> None:

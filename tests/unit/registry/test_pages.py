@@ -145,6 +145,12 @@ async def test_a_list_that_is_cut_between_pages_is_an_error_and_never_a_shorter_
             await tags(it)
 
 
+async def test_a_refusal_in_the_middle_is_not_taken_for_one_of_the_pages_size() -> None:
+    async with asking({ROUTE: [page("1", link=f"{LIST}?n=1&last=1"), says(400), page("1")]}) as it:
+        with pytest.raises(UnavailableError, match="answers 400"):
+            await tags(it)
+
+
 async def test_a_page_that_breaks_off_is_asked_for_again() -> None:
     body = json.dumps({"tags": ["1", "2"]}).encode()
     async with asking({ROUTE: [breaks_off(body, 9), says(200, body[:9]), says(200, body)]}) as it:
