@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from publisher import layout, signing
-from publisher.errors import CatalogError
+from publisher.errors import CatalogError, UsageError
 from publisher.resolver import manifest
 from publisher.resolver.errors import ManifestError
 
@@ -46,6 +46,19 @@ class Catalog:
     def version_of(self, digest: str) -> Version | None:
         """A published version of a platform manifest, under whatever name; None where there is none, or it is blocked."""
         return self._by_manifest.get(digest)
+
+    def versions(self, name: str, platform: str) -> tuple[Version, ...]:
+        """The versions of a name on a platform, what it means now first.
+
+        Raises:
+            UsageError: nothing is published under that name, or not for that platform.
+        """
+        record = self.records.get(name)
+        if record is None:
+            raise UsageError(f"nothing is published under the name {name}")
+        if platform not in record.platforms:
+            raise UsageError(f"{name} is not published for {platform}; it is for {', '.join(sorted(record.platforms))}")
+        return record.platforms[platform]
 
     @cached_property
     def _by_manifest(self) -> dict[str, Version]:

@@ -6,18 +6,24 @@ Standard output is for data (the plan, the report), standard error for talk.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from publisher import __version__, signing, wiring
+from publisher import __version__, images, importing, signing, wiring
+from publisher.checking import Verdict
 from publisher.config import Settings, settings
 from publisher.errors import ListError, PublisherError, UsageError
+from publisher.layout import DEFAULT_ARCHITECTURE
+from publisher.plan import MOST_REMOVED
+from publisher.reports import check as checks
 from publisher.reports.progress import display
 from publisher.reports.run import plan_json, plan_lines
 
@@ -44,6 +50,20 @@ def _common(function: F) -> F:
     return click.option("--config", metavar="FILE", help=text)(function)
 
 
+def _wishes(function: F) -> F:
+    """What plan and sync are told alike; the command gets it as ``wishes``."""
+
+    @functools.wraps(function)
+    def wishing(names: tuple[str, ...], rebind: tuple[str, ...], allow_mass_removal: bool, **others: object) -> object:
+        return function(wishes=wiring.Wishes(names, rebind, allow_mass_removal), **others)
+
+    removal = f"more than {MOST_REMOVED:.0%} of the published names may leave in this run"
+    binding = "this published name may come from another repository from now on"
+    wrapped = click.option("--allow-mass-removal", is_flag=True, help=removal)(wishing)
+    wrapped = click.option("--rebind", multiple=True, metavar="NAME", help=binding)(wrapped)
+    return cast("F", click.argument("names", nargs=-1, metavar="[NAME]...")(wrapped))
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="publisher")
 def publisher() -> None:
@@ -51,37 +71,94 @@ def publisher() -> None:
 
 
 @publisher.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--json", "as_json", is_flag=True, help="for programs")
-@click.option("--rebind", multiple=True, metavar="NAME", help="this published name may come from another repository from now on")
+@click.option("--base", metavar="REVISION", help="check what the list changes against this revision of its git repository")
+@click.option("--all", "whole", is_flag=True, help="check the whole list")
+@click.option("--format", "form", type=click.Choice(["text", "github", "markdown", "json"]), default="text", show_default=True)
+@click.option("--json", "form", flag_value="json", help="the same as --format json")
+@click.option("--summary", type=click.Path(dir_okay=False, path_type=Path), help="write a Markdown summary to this file as well")
 @_common
-def plan(names: tuple[str, ...], as_json: bool, rebind: tuple[str, ...], **flags: object) -> None:
+def check(base: str | None, whole: bool, form: str, summary: Path | None, **flags: object) -> None:
+    """Check entries of the list before they are merged: names, existence, platforms, sizes, and whether everybody can pull them.
+
+    Exit codes: 0 nothing is wrong (a registry that is down is no fault of the entry), 1 something is, 2 the list cannot be read.
+    """
+    if (base is None) != whole:
+        raise UsageError("give either --base REVISION or --all")
+    chosen = settings(flags, os.environ)
+    try:
+        changes = wiring.changes(chosen, base)
+    except ListError as error:
+        if summary is not None:
+            summary.write_text(checks.markdown_problems(error.problems))
+        if form == "github":
+            click.echo("\n".join(checks.github_problems(error.problems)))
+        raise
+    with display() as shown, wiring.intake(chosen, shown) as intake:
+        checked = wiring.check(chosen, changes, intake)
+        for line in intake.warnings():
+            shown.say(line)
+    texts = {
+        "text": lambda: "\n".join(checks.lines(checked, changes.dropped, str(chosen.images))),
+        "github": lambda: "\n".join(checks.github(checked, _relative(chosen.images))),
+        "markdown": lambda: checks.markdown(checked, changes.dropped),
+        "json": lambda: json.dumps(checks.to_json(checked, changes.dropped), indent=2),
+    }
+    click.echo(texts[form]().rstrip("\n"))
+    if summary is not None:
+        summary.write_text(checks.markdown(checked, changes.dropped))
+    sys.exit(1 if any(one.verdict is Verdict.WRONG for one in checked) else 0)
+
+
+@publisher.command()
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+@_wishes
+@_common
+def plan(as_json: bool, wishes: wiring.Wishes, **flags: object) -> None:
     """Print what sync would do, for all images or those NAMEd."""
     chosen = settings(flags, os.environ)
-    catalog = wiring.published(chosen)
+    listed, catalog = wiring.listed(chosen), wiring.published(chosen)
     with display() as shown, wiring.intake(chosen, shown) as intake:
-        made = wiring.plan(chosen, names, rebind, intake, catalog)
+        made = wiring.plan(chosen, listed, catalog, intake, wishes)
+        for line in intake.warnings():
+            shown.say(line)
     _print(plan_json(made), plan_lines(made), as_json)
 
 
 @publisher.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="for programs")
-@click.option("--rebind", multiple=True, metavar="NAME", help="this published name may come from another repository from now on")
+@_wishes
 @_common
-def sync(names: tuple[str, ...], as_json: bool, rebind: tuple[str, ...], **flags: object) -> None:
+def sync(as_json: bool, wishes: wiring.Wishes, **flags: object) -> None:
     """Publish what is new or changed: all images of the list, or those NAMEd."""
     chosen = settings(flags, os.environ)
     publication = wiring.publication(chosen)
-    wiring.wanted(chosen, names)  # a bad list is told before anything is begun
+    listed = wiring.listed(chosen)  # a bad list is told before anything is begun
     with wiring.locked(chosen.state), display() as shown, wiring.intake(chosen, shown) as intake:
         catalog, done = publication.open()
         for line in done:
             shown.say(line)
-        made = wiring.plan(chosen, names, rebind, intake, catalog)
+        made = wiring.plan(chosen, listed, catalog, intake, wishes)
         report = wiring.sync(chosen, made, catalog, intake=intake, publication=publication, display=shown)
     _print(report.to_json(), report.lines(), as_json)
     sys.exit(report.exit_code)
+
+
+@publisher.command()
+@click.argument("one", metavar="NAME|DIGEST")
+@click.argument("other", metavar="[NAME|DIGEST]", required=False)
+@click.option("--arch", default=DEFAULT_ARCHITECTURE, show_default=True, help="which platform of a name")
+@click.option("--times", is_flag=True, help="modification times count as well")
+@click.option("--json", "as_json", is_flag=True, help="for programs: an object for each path")
+@_common
+def diff(one: str, other: str | None, arch: str, times: bool, as_json: bool, **flags: object) -> None:
+    """Show which paths differ between two published builds; of a NAME alone, between the build before and the one now.
+
+    Compared by content, from the builds' file indexes. + new, - gone, ~ different.
+    """
+    count = 0
+    for count, change in enumerate(wiring.diff(settings(flags, os.environ), one, other, arch, times=times), 1):  # noqa: B007
+        click.echo(json.dumps(change.to_json()) if as_json else str(change))
+    click.echo(f"{count} path(s) differ", err=True)
 
 
 @publisher.group()
@@ -98,6 +175,37 @@ def new(**flags: object) -> None:
     click.echo(f"private key: {path} (for this publisher alone)")
     click.echo(f"public key:  {signing.public_path_of(path)} (for the execution points)")
     click.echo(f"key id:      {made.keyid}")
+
+
+@publisher.command(name="import")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(importing.FORMS), default="auto", help="of FILE; auto looks at it")
+@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="where to write it, instead of standard output")
+def import_(file: Path, form: importing.Form, output: Path | None) -> None:
+    """Turn another tool's list into images.yaml.
+
+    The list of cvmfs-singularity-sync (docker-images), or a recipe of ducc. What cannot be taken over as it was, or is not
+    quite what it looks like, is told with its line; the exit code is 1 then.
+    """
+    imported = importing.load(file, form)
+    if output is None:
+        click.echo(imported.text, nl=False)
+    else:
+        importing.save(imported.text, output)
+    for line in imported.told:
+        _tell(line)
+    sys.exit(1 if imported.told else 0)
+
+
+@publisher.command()
+def schema() -> None:
+    """Print the JSON Schema of images.yaml, for editors."""
+    click.echo(images.schema(), nl=False)
+
+
+def _relative(path: Path) -> str:
+    """A path as annotations want it: from the top of the checkout that the command runs in."""
+    return os.path.relpath(path)
 
 
 def _print(value: object, lines: list[str], as_json: bool) -> None:

@@ -62,6 +62,7 @@ def run(
     cwd: Path | None = None,
     account: Account | None = None,
     umask: int | None = None,
+    given: bytes | None = None,
     accept: Sequence[int] = (0,),
 ) -> Completed:
     """Run a program to its end.
@@ -73,15 +74,16 @@ def run(
         cwd: working directory, this process's when None.
         account: the user it runs as (needs root), this process's when None.
         umask: permission bits its new files do not get, this process's when None.
+        given: what it reads from its standard input, nothing when None.
         accept: exit statuses that are not failures.
 
     Raises:
         CommandError: missing program, deadline, signal, or a status that is not accepted.
     """
-    closed, pipe = subprocess.DEVNULL, subprocess.PIPE
-    with _start(argv, env=env, cwd=cwd, account=account, umask=umask, stdin=closed, stdout=pipe) as child:
+    stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
+    with _start(argv, env=env, cwd=cwd, account=account, umask=umask, stdin=stdin, stdout=subprocess.PIPE) as child:
         try:
-            out, _ = child.process.communicate(timeout=deadline)
+            out, _ = child.process.communicate(given, timeout=deadline)
         except subprocess.TimeoutExpired:
             child.kill()
             raise CommandError(f"{argv[0]} did not end within {deadline:g} s and was killed") from None

@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
 
-from publisher import quantity, yamlfile
+from publisher import quantity, quota, yamlfile
 from publisher.errors import ListError, UsageError
 from publisher.layers import DEFAULT_LIMITS, Limits
+from publisher.quota import Quota  # noqa: TC001 - pydantic reads it
+from publisher.registry import preferences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _PREFIX = "PUBLISHER_"
 _CONFIG = "config"
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](?::[0-9]{1,5})?", re.ASCII)
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
 _FQRN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
+_SHORTEST_GRACE = 2 * 86400  # seconds
 _STATE_OF_ROOT = "/var/lib/ospool-image-publisher"
 
 
@@ -78,6 +82,13 @@ def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _grace(value: object) -> float:
+    seconds = quantity.seconds(value)
+    if seconds < _SHORTEST_GRACE:
+        raise ValueError("jobs go on using what leaves: give them at least 2 d, and more than the longest job takes")
+    return seconds
+
+
 def _paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
     listed = value.split(",") if isinstance(value, str) else value
     if not isinstance(listed, list | tuple):
@@ -112,6 +123,31 @@ class Settings(BaseModel):
         default=frozenset(),
         alias="insecure_registry",
         description="HOST:PORT of registries without TLS: a list, or with commas between",
+    )
+    private_images: Literal["refused", "allowed"] = Field(
+        default="refused", description="images that not everybody can pull, where their entries say `private: allowed`"
+    )
+    removal_grace: Annotated[float, PlainValidator(_grace)] = Field(
+        default=14 * 86400, description="time that a name which left the list or its registry is still used; at least 2 d"
+    )
+    mirrors: Annotated[Mapping[str, tuple[str, ...]], PlainValidator(preferences.mirrors)] = Field(
+        default={},
+        description="registry: [URL, ...] of the mirrors that are asked before it; in flags REGISTRY=URL with commas between",
+    )
+    mirror_tags: bool = Field(
+        default=True, description="whether mirrors also say what tags point at, and not only what is behind digests"
+    )
+    registry_concurrency: _Whole = Field(default=64, description="requests that one registry gets at a time")
+    rates: Annotated[Mapping[str, float], PlainValidator(preferences.rates)] = Field(
+        default={},
+        description="registry: requests per second that it gets at most; in flags REGISTRY=NUMBER with commas between",
+    )
+    longest_pause: _Seconds = Field(
+        default=60, description="time of peace that a registry is granted (Retry-After, pull limits); with more, images wait"
+    )
+    quotas: Annotated[Mapping[str, Quota], PlainValidator(quota.quotas)] = Field(
+        default={},
+        description="owner: {images: NUMBER, size: SIZE}, for owners of entries; `default` and `nobody` are owners too",
     )
     repository_name: Annotated[str, _matching(_FQRN, "repository name")] | None = Field(
         default=None, description="the repository's name in the manifest; without it, the repository's own"
@@ -206,8 +242,10 @@ def table() -> str:
     """All keys as a Markdown table, for the documentation."""
     rows = ["| Key | Default | What it is |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = ", ".join(field.default) if isinstance(field.default, frozenset) else field.default
-        shown = "" if default in (None, "", ()) else f"`{default}`"
+        default = field.default
+        if isinstance(default, bool):
+            default = str(default).lower()
+        shown = f"`{default}`" if default else ""
         rows.append(f"| `{field.alias or name}` | {shown} | {field.description} |")
     return "\n".join(rows) + "\n"
 

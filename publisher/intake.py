@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from publisher import oci, pull
 from publisher.background import Background
 from publisher.builders import BuildRequest
-from publisher.errors import PublisherError, UnsupportedError
+from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnsupportedError
 from publisher.layout import platform_key
 from publisher.plan import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from concurrent.futures import Future
     from types import TracebackType
 
     from publisher.blobs import BlobStore
-    from publisher.images import Entry
+    from publisher.images import Entry, Pattern
     from publisher.oci import Platform
     from publisher.plan import Item
     from publisher.registry import RegistryClient
     from publisher.reports.progress import Display
     from publisher.resolver.manifest import Record
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 _AT_ONCE = 256  # references under way; each registry's own share is the client's business
 
@@ -39,26 +42,74 @@ class Intake:
         client: makes the registry client; called in the background's loop.
         store: makes the store for blobs, likewise.
         display: where progress goes.
+        public: makes a client without credentials and mirrors: what it sees, everybody sees.
+        private_images: what cannot be pulled by everybody may be published, where its entry says so too.
     """
 
-    def __init__(self, client: Callable[[], RegistryClient], store: Callable[[], BlobStore], display: Display) -> None:
+    def __init__(
+        self,
+        client: Callable[[], RegistryClient],
+        store: Callable[[], BlobStore],
+        display: Display,
+        *,
+        public: Callable[[], RegistryClient],
+        private_images: bool = False,
+    ) -> None:
         self._make_client = client
         self._make_store = store
+        self._make_public = public
         self._display = display
+        self._private_images = private_images
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self._background = stack.enter_context(Background())
-            self._client, self.store = self._background.submit(self._connect()).result()
-            stack.callback(lambda: self._background.submit(self._client.__aexit__(None, None, None)).result())
+            self._client, self._public, self.store = self._background.submit(self._connect()).result()
+            stack.callback(lambda: self._background.submit(self._disconnect()).result())
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
 
-    async def _connect(self) -> tuple[RegistryClient, BlobStore]:
-        return await self._make_client().__aenter__(), self._make_store()
+    async def _connect(self) -> tuple[RegistryClient, RegistryClient, BlobStore]:
+        return await self._make_client().__aenter__(), await self._make_public().__aenter__(), self._make_store()
+
+    async def _disconnect(self) -> None:
+        for client in (self._client, self._public):
+            await client.__aexit__(None, None, None)
+
+    def warnings(self) -> list[str]:
+        """What the operator should know of registries, credentials and mirrors, a line each."""
+        return self._client.warnings()
+
+    # --- which tags there are
+
+    def tags(self, patterns: Iterable[Pattern]) -> list[list[str] | PublisherError]:
+        """The tags that each pattern's repository has, or why nobody knows them; each repository is asked once."""
+        return self._background.submit(self._tags_of_all(list(patterns))).result()
+
+    async def _tags_of_all(self, patterns: list[Pattern]) -> list[list[str] | PublisherError]:
+        repositories = list(dict.fromkeys(pattern.reference for pattern in patterns))
+        if repositories:
+            self._display.begin("listing tags", len(repositories))
+        found = dict(zip(repositories, await self._at_once(repositories, self._client.tags), strict=True))
+        return [found[pattern.reference] for pattern in patterns]
+
+    async def _at_once(self, things: list[T], ask: Callable[[T], Coroutine[Any, Any, U]]) -> list[U | PublisherError]:
+        """What was asked of each, or the error in its place; a bounded number of them at a time."""
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(thing: T) -> U | PublisherError:
+            async with places:
+                try:
+                    return await ask(thing)
+                except PublisherError as error:
+                    return error
+                finally:
+                    self._display.advance()
+
+        return await asyncio.gather(*map(one, things))
 
     # --- what references mean
 
@@ -77,18 +128,8 @@ class Intake:
         return self._background.submit(self._ask_all(wanted, records)).result()
 
     async def _ask_all(self, entries: list[Entry], records: Mapping[str, Record]) -> dict[str, Answer | PublisherError]:
-        places = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(entry: Entry) -> Answer | PublisherError:
-            async with places:
-                try:
-                    return await self._answer(entry, records.get(entry.name))
-                except PublisherError as error:
-                    return error
-                finally:
-                    self._display.advance()
-
-        return dict(zip([entry.name for entry in entries], await asyncio.gather(*map(one, entries)), strict=True))
+        answers = await self._at_once(entries, lambda entry: self._answer(entry, records.get(entry.name)))
+        return dict(zip([entry.name for entry in entries], answers, strict=True))
 
     async def _answer(self, entry: Entry, record: Record | None) -> Answer:
         reference = entry.reference
@@ -96,10 +137,17 @@ class Intake:
         known = _known(record, entry.platforms)
         if set(known.values()) == {digest} and len(known) == len(entry.platforms):
             return Answer(digest, known)  # no index: the very manifest that is published
-        media_type, body = await pull.manifest(self._client, self.store, reference, digest)
-        if oci.kind_of(media_type, body) is oci.Kind.INDEX:
-            return _of_index(digest, oci.parse_index(body), entry.platforms)
-        return await self._of_one(entry, digest)
+        if record is None or record.digest != digest:
+            await self._check_public(entry)
+        try:
+            media_type, body = await pull.manifest(self._client, self.store, reference, digest)
+            if oci.kind_of(media_type, body) is oci.Kind.INDEX:
+                return _of_index(digest, oci.parse_index(body), entry.platforms)
+            return await self._of_one(entry, digest)
+        except NotFoundError as error:
+            if reference.digest is not None:
+                raise
+            raise UnavailableError(f"{reference.registry} has the tag, but not what it means: {error.reason}") from error
 
     async def _of_one(self, entry: Entry, digest: str) -> Answer:
         """A tag that means one manifest: which platform that is for, its config says."""
@@ -112,6 +160,38 @@ class Intake:
             else:
                 return Answer(digest, {platform: digest}, (str(image.platform),))
         raise reasons[0]
+
+    async def _check_public(self, entry: Entry) -> None:
+        """Refuse what credentials of ours, or a mirror, let us see and others not.
+
+        Raises:
+            DeniedError: it is private, and not said to be allowed by both the list and the operator.
+            UnavailableError: nobody can tell.
+        """
+        if (entry.private and self._private_images) or not await self._client.privileged(entry.reference):
+            return
+        try:
+            await self._public.head(entry.reference)
+        except (DeniedError, NotFoundError) as error:
+            hint = "the operator's private_images and the entry's private: allowed" if entry.private else "make it public"
+            raise DeniedError(f"not everybody can pull it: {error.reason}", hint=hint) from None
+
+    # --- looking at images without building them
+
+    def inspect(self, entries: Iterable[Entry]) -> dict[str, list[oci.Image] | PublisherError]:
+        """An image for each platform of each entry, or why there is none: manifests and configs, no layers.
+
+        Asked without credentials, as everybody would, but for entries that may be private.
+        """
+        wanted = list(entries)
+        self._display.begin("asking registries", len(wanted))
+        found = self._background.submit(self._at_once(wanted, self._inspect)).result()
+        return dict(zip([entry.name for entry in wanted], found, strict=True))
+
+    async def _inspect(self, entry: Entry) -> list[oci.Image]:
+        client = self._client if entry.private and self._private_images else self._public
+        digest = entry.reference.digest or (await client.head(entry.reference)).digest
+        return [await pull.resolve(client, self.store, entry.reference, digest, platform) for platform in entry.platforms]
 
     # --- what has to be built
 

@@ -35,6 +35,12 @@ def sandbox_path(manifest: str) -> str:
     return f"{IMAGES}/{content[:2]}/{content[2:]}"
 
 
+def file_index_path(manifest: str) -> str:
+    """Path in the repository of the file index (``layers/files.py``) of a platform manifest's digest."""
+    content = manifest.removeprefix("sha256:")
+    return f"{REPOSITORY_MANIFEST}/files/{content[:2]}/{content[2:]}.zst"
+
+
 def link_paths(name: str, platforms: Sequence[str]) -> dict[str, str]:
     """Paths of the links that users name -> platform that each shows.
 

@@ -15,12 +15,16 @@ from publisher.layout import platform_key
 from publisher.resolver import manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from publisher.catalog import Catalog
     from publisher.images import Entry
     from publisher.oci import Platform
     from publisher.resolver.manifest import Record, Version
+
+
+MOST_REMOVED = 0.05
+"""Share of the published names that may leave in one run without the operator's word."""
 
 
 class Action(Enum):
@@ -29,6 +33,7 @@ class Action(Enum):
     NEW = "new"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
+    GONE = "gone"
     FAILED = "failed"
 
 
@@ -74,7 +79,7 @@ class Item:
         reason: why, for people.
         digest: what its tag means; empty where the registry did not say.
         targets: the platforms to make current; empty unless NEW or CHANGED, and where only the source changed.
-        error: why nothing can be done, None unless FAILED.
+        error: why nothing can be done, None unless GONE or FAILED.
     """
 
     entry: Entry
@@ -86,11 +91,45 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Removal:
+    """A published name that leaves: delisted, or gone from its registry. Its data goes later; see :mod:`publisher.records`."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unlisted:
+    """A wildcard whose tags could not be listed: the names that it covers are not to be taken for delisted.
+
+    Attributes:
+        wildcard: as the list has it, for people.
+        covers: whether a name could come from it.
+        error: why nobody knows.
+    """
+
+    wildcard: str
+    covers: Callable[[str], bool]
+    error: PublisherError
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All verdicts in the list's order, and the published names that the list has no more (they stay: retention decides)."""
+    """All verdicts in the list's order, and what leaves.
+
+    Attributes:
+        items: a verdict on every entry.
+        removals: names that leave in this run.
+        withheld: why the removals are not carried out, None where they are.
+        kept: published names that nobody can say anything about now, with the reason: they stay as they are.
+        unlisted: wildcards whose tags could not be listed.
+    """
 
     items: tuple[Item, ...]
-    delisted: tuple[str, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    withheld: str | None = None
+    kept: tuple[tuple[str, str], ...] = ()
+    unlisted: tuple[Unlisted, ...] = ()
 
     def count(self, action: Action) -> int:
         """How many entries got this verdict."""
@@ -101,6 +140,11 @@ class Plan:
         """The items that have something to do."""
         return tuple(item for item in self.items if item.action in {Action.NEW, Action.CHANGED})
 
+    @property
+    def leaving(self) -> tuple[Removal, ...]:
+        """The removals that are carried out."""
+        return () if self.withheld is not None else self.removals
+
 
 def make_plan(
     entries: Iterable[Entry],
@@ -109,6 +153,8 @@ def make_plan(
     *,
     whole: bool = True,
     rebind: Collection[str] = (),
+    unlisted: Sequence[Unlisted] = (),
+    allow_mass_removal: bool = False,
 ) -> Plan:
     """Compare the list with what is published.
 
@@ -118,11 +164,40 @@ def make_plan(
         catalog: what is published.
         whole: ``entries`` is the whole list, so that names missing in it are delisted.
         rebind: names that may come from another repository than before.
+        unlisted: wildcards of which nobody knows the tags now.
+        allow_mass_removal: more than :data:`MOST_REMOVED` of the published names may leave in one run.
     """
     wanted = tuple(entries)
     items = tuple(_item(entry, answers[entry.name], catalog, rebind) for entry in wanted)
-    delisted = sorted(set(catalog.records) - {entry.name for entry in wanted}) if whole else ()
-    return Plan(items, tuple(delisted))
+    alive = [name for name, record in catalog.records.items() if _is_alive(record)]
+    absent = sorted(set(alive) - {entry.name for entry in wanted}) if whole else []
+    kept = tuple((name, reason) for name in absent if (reason := _kept(name, unlisted)) is not None)
+    stay = dict(kept)
+    removals = [Removal(name, "no more in the list") for name in absent if name not in stay]
+    removals += [
+        Removal(item.entry.name, item.reason)
+        for item in items
+        if item.action is Action.GONE and item.entry.name in catalog.records and _is_alive(catalog.records[item.entry.name])
+    ]
+    withheld = None if allow_mass_removal else _too_many(len(removals), len(alive))
+    return Plan(items, tuple(removals), withheld, kept, tuple(unlisted))
+
+
+def _is_alive(record: Record) -> bool:
+    """Whether the name still means something that is not on its way out."""
+    return any(version.state == manifest.CURRENT for _, version in record.versions())
+
+
+def _kept(name: str, unlisted: Sequence[Unlisted]) -> str | None:
+    """Why a name that no entry has may still be wanted, None where it is not."""
+    return next((one.error.reason for one in unlisted if one.covers(name)), None)
+
+
+def _too_many(leaving: int, published: int) -> str | None:
+    if leaving <= MOST_REMOVED * published:
+        return None
+    share = f"more than {MOST_REMOVED:.0%}"
+    return f"{leaving} of {published} published names would leave, {share}; if that is meant: --allow-mass-removal"
 
 
 def source_of(entry: Entry) -> str:
@@ -154,7 +229,8 @@ def _target(entry: Entry, platform: Platform, answer: Answer, record: Record | N
     """What has to be done for one platform, None where it is current in all its forms and under this source."""
     digest = answer.manifests[platform]
     current = record.current(platform_key(platform)) if record is not None else None
-    if current is not None and current.manifest == digest and _has_forms(current, entry.formats):
+    stays = current is not None and current.state == manifest.CURRENT
+    if stays and current is not None and current.manifest == digest and _has_forms(current, entry.formats):
         return None
     published = catalog.version_of(digest)
     if published is not None and not _has_forms(published, entry.formats):
@@ -174,7 +250,7 @@ def _why(target: Target, *, named: bool) -> str:
     if target.before is None:
         text = f"new, {short(target.manifest)}"
     elif target.before == target.manifest:
-        text = f"another form of {short(target.manifest)} is wanted"
+        text = f"{short(target.manifest)} is wanted again, or in another form"
     else:
         text = f"changed from {short(target.before)} to {short(target.manifest)}"
     return prefix + text + (", published already under another name" if target.published is not None else "")
@@ -203,6 +279,7 @@ def _bound_elsewhere(entry: Entry, record: Record | None, rebind: Collection[str
 
 def _failed(entry: Entry, error: PublisherError, record: Record | None) -> Item:
     error.image = entry.name
-    what = "gone from its registry" if isinstance(error, NotFoundError) else error.reason
+    if isinstance(error, NotFoundError) and record is not None:
+        return Item(entry, Action.GONE, f"gone from its registry: {error.reason}", error=error)
     kept = "; what is published stays" if record is not None else ""
-    return Item(entry, Action.FAILED, f"{what}{kept}", error=error)
+    return Item(entry, Action.FAILED, f"{error.reason}{kept}", error=error)

@@ -8,6 +8,7 @@ rerun: :meth:`Publication.open` finishes what was begun.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +21,7 @@ from publisher.resolver import manifest
 from publisher.resolver.manifest import Sif
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from publisher.builders import BuiltImage
@@ -48,7 +49,9 @@ class Made:
     def version(self, formats: Collection[str], now: int) -> Version:
         """What the manifest will say of it."""
         if self.built is not None:
-            return records.built_version(self.target.manifest, self.built, formats, now)
+            with self.built.file_index.open("rb") as file:
+                file_index = hashlib.file_digest(file, "sha256").hexdigest()
+            return records.built_version(self.target.manifest, self.built, formats, now, file_index)
         if self.target.published is None:
             raise AssertionError("a target without a published version has been built")
         return records.renewed_version(self.target.published, formats, now)
@@ -92,6 +95,7 @@ class Publication:
         trusted: further keys that may have signed the published manifest (one that is being rotated out).
         clock: seconds since the epoch.
         deadline: seconds that unpacking one sandbox may take.
+        grace: seconds that a name which leaves is still used.
         unpack: makes a sandbox of a SIF: as :func:`publisher.sandbox.unpack`.
     """
 
@@ -104,6 +108,7 @@ class Publication:
         clock: Callable[[], float],
         trusted: tuple[PublicKey, ...] = (),
         deadline: float = 3600.0,
+        grace: float = 14 * 86400.0,
         unpack: Unpack = sandbox.unpack,
     ) -> None:
         self._repository = repository
@@ -112,6 +117,7 @@ class Publication:
         self._trusted = (signer.public, *trusted)
         self._clock = clock
         self._deadline = deadline
+        self._grace = grace
         self._unpack = unpack
         self._highest = 0  # serial published anywhere
 
@@ -151,8 +157,10 @@ class Publication:
         self._origin.put(path, built.sif, sha256=built.sha256, size=built.size)
         return Sif(path, built.sha256, built.size)
 
-    def publish(self, catalog: Catalog, ready: list[Ready]) -> Published:
+    def publish(self, catalog: Catalog, ready: list[Ready], leaving: Iterable[str] = ()) -> Published:
         """One transaction for all of ``ready``, and the manifest that names them; with none, the manifest alone.
+
+        Names that are ``leaving`` are marked in the manifest; their data stays.
 
         An entry whose sandbox cannot be made is left out and reported; the others are published.
 
@@ -164,6 +172,8 @@ class Publication:
         published: Edition | None = None
         with contextlib.suppress(_NothingLeftError), self._repository.transaction() as transaction:
             changed = self._make_all(transaction, catalog, ready, result.failed)
+            now = int(self._clock())
+            changed |= {name: records.leaving(catalog.records[name], now, now + int(self._grace)) for name in leaving}
             if ready and not changed:
                 raise _NothingLeftError
             edition = self._edition(catalog.with_records(changed))
@@ -189,7 +199,7 @@ class Publication:
         for one in ready:
             name = one.item.entry.name
             try:
-                self._unpack_all(transaction, one, made)
+                self._put_all(transaction, one, made)
                 record = self._record(one, catalog.records.get(name))
                 self._link_all(transaction, record)
                 changed[name] = record
@@ -198,19 +208,23 @@ class Publication:
             except PublisherError as error:
                 error.image = name
                 failed[name] = error
-        if made and not self._repository.exists(f"{layout.IMAGES}/{layout.CATALOG_MARK}"):
+        sandboxes = any(path.startswith(f"{layout.IMAGES}/") for path in made)
+        if sandboxes and not self._repository.exists(f"{layout.IMAGES}/{layout.CATALOG_MARK}"):
             transaction.write(f"{layout.IMAGES}/{layout.CATALOG_MARK}", b"")
         return changed
 
-    def _unpack_all(self, transaction: Transaction, one: Ready, made: set[str]) -> None:
-        """The sandboxes of an entry, straight from their SIFs into the open transaction."""
-        if "sandbox" not in one.item.entry.formats:
-            return
+    def _put_all(self, transaction: Transaction, one: Ready, made: set[str]) -> None:
+        """The sandboxes of an entry, straight from their SIFs into the open transaction, and the file indexes."""
         own: list[str] = []
         try:
             for part in one.made:
-                path = layout.sandbox_path(part.target.manifest)
-                if part.built is not None and path not in made and not self._repository.exists(path):
+                if part.built is None:
+                    continue
+                index, path = layout.file_index_path(part.target.manifest), layout.sandbox_path(part.target.manifest)
+                if index not in made and not self._repository.exists(index):
+                    own.append(index)
+                    transaction.write(index, part.built.file_index.read_bytes())
+                if "sandbox" in one.item.entry.formats and path not in made and not self._repository.exists(path):
                     own.append(path)
                     self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline)
         except PublisherError:

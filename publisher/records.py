@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from publisher import layout
-from publisher.resolver.manifest import CURRENT, SUPERSEDED, Record, Sif, Version
+from publisher.resolver.manifest import CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from publisher.builders import BuiltImage
 
 
-def built_version(manifest: str, built: BuiltImage, formats: Collection[str], now: int) -> Version:
-    """The version of a platform manifest's digest that was just built, in the wanted forms (``sandbox``, ``sif``)."""
+def built_version(manifest: str, built: BuiltImage, formats: Collection[str], now: int, file_index: str | None = None) -> Version:
+    """The version of a platform manifest's digest that was just built, in the wanted forms (``sandbox``, ``sif``).
+
+    ``file_index`` is the sha256 of its file index (64 hex), None where it is not published.
+    """
     return Version(
         manifest,
         sandbox=layout.sandbox_path(manifest) if "sandbox" in formats else None,
@@ -22,6 +25,7 @@ def built_version(manifest: str, built: BuiltImage, formats: Collection[str], no
         published=now,
         unpacked_size=built.unpacked_size,
         files=built.files,
+        file_index=file_index,
         test=built.test,
         tools=built.tools,
         notes=built.notes,
@@ -51,10 +55,23 @@ def succeeded(before: Record | None, source: str, digest: str, current: Mapping[
     return Record(record_name, source, digest, platforms)
 
 
+def leaving(record: Record, now: int, until: int) -> Record:
+    """A record whose name leaves: its current versions are used until ``until`` (seconds since the epoch), and then no more."""
+    platforms = {
+        platform: tuple(_in_state(version, EXPIRING, now, until) if version.state == CURRENT else version for version in found)
+        for platform, found in record.platforms.items()
+    }
+    return Record(record.name, record.source, record.digest, platforms)
+
+
 def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ...]:
     older = (version for version in versions if version.manifest != current.manifest)
-    return tuple(_superseded(version, current.since) if version.state == CURRENT else version for version in older)
+    return tuple(
+        _in_state(version, SUPERSEDED, current.since) if version.state in {CURRENT, EXPIRING} else version for version in older
+    )
 
 
-def _superseded(version: Version, now: int) -> Version:
-    return Version.from_json(version.to_json() | {"state": SUPERSEDED, "since": now})
+def _in_state(version: Version, state: str, since: int, until: int | None = None) -> Version:
+    value = {**version.to_json(), "state": state, "since": since}
+    value.pop("until", None)
+    return Version.from_json(value if until is None else {**value, "until": until})

@@ -17,14 +17,14 @@ from publisher.publication import Made, Ready
 from publisher.reports.run import Report, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
     from publisher.builders import Builder, BuildRequest, BuiltImage
     from publisher.catalog import Catalog
     from publisher.images import Entry
     from publisher.intake import Intake
-    from publisher.plan import Item, Plan
+    from publisher.plan import Item, Plan, Removal
     from publisher.publication import Publication
     from publisher.reports.progress import Display
 
@@ -92,7 +92,7 @@ class Sync:
 
     def run(self, plan: Plan, catalog: Catalog) -> Report:
         """Carry out a plan against what is published; never raises for an image's sake."""
-        report = Report(serial=catalog.serial, delisted=plan.delisted)
+        report = Report(serial=catalog.serial, removals=plan.removals, withheld=plan.withheld, unlisted=plan.unlisted)
         self._report_rest(plan, report)
         self._builder.sweep({target.manifest for item in plan.work for target in item.targets})
         run = _Run(catalog, report, _Batch(self._limits, self._clock))
@@ -111,6 +111,8 @@ class Sync:
         for item in plan.items:
             if item.action is Action.UNCHANGED:
                 report.add(item.entry.name, Result.UNCHANGED, item.reason)
+            elif item.action is Action.GONE:
+                report.add(item.entry.name, Result.GONE, item.reason)
             elif item.action is Action.FAILED:
                 report.add(item.entry.name, Result.FAILED, _with_hint(item.reason, item.error))
                 self._display.say(f"{item.entry.name}: failed: {item.reason}")
@@ -126,8 +128,7 @@ class Sync:
         except SpaceError as error:
             run.batch_or_nothing(self._flush)
             raise _Stopped(error) from error
-        self._flush(run)
-        self._renew(run)
+        self._flush(run, plan.leaving, self._publication.due(run.catalog))
 
     def _fetched(self, work: tuple[Item, ...]) -> Iterator[tuple[Item, Future[list[BuildRequest]]]]:
         """Every item with its fetch, the next one's under way already."""
@@ -170,18 +171,20 @@ class Sync:
             self._publication.store(built)
         return built
 
-    def _flush(self, run: _Run) -> None:
-        """Publish what is ready."""
+    def _flush(self, run: _Run, leaving: Sequence[Removal] = (), due: str | None = None) -> None:
+        """Publish what is ready, and what else there is to say in the manifest."""
         batch = run.batch
-        if not batch.ready:
+        if not batch.ready and not leaving and due is None:
             return
         for one in batch.ready:
             self._display.step(one.item.entry.name, "publish", 0, 1)
         try:
-            published = self._publication.publish(run.catalog, batch.ready)
+            published = self._publication.publish(run.catalog, batch.ready, [removal.name for removal in leaving])
         except (RepositoryError, OriginError, SpaceError) as error:
             raise _Stopped(error) from error
         run.catalog = published.catalog
+        if due is not None:
+            run.report.notes.append(f"manifest published anew: {due}")
         for one in batch.ready:
             name = one.item.entry.name
             if name in published.failed:
@@ -192,19 +195,6 @@ class Sync:
         for request in batch.requests:
             self._builder.discard(request)
         run.batch = _Batch(self._limits, self._clock)
-        self._behind(published.behind, run)
-
-    def _renew(self, run: _Run) -> None:
-        """Publish the manifest anew where it is due and nothing else published it."""
-        why = self._publication.due(run.catalog)
-        if why is None:
-            return
-        try:
-            published = self._publication.publish(run.catalog, [])
-        except (RepositoryError, OriginError, SpaceError) as error:
-            raise _Stopped(error) from error
-        run.catalog = published.catalog
-        run.report.notes.append(f"manifest published anew: {why}")
         self._behind(published.behind, run)
 
     def _behind(self, error: PublisherError | None, run: _Run) -> None:

@@ -2,8 +2,7 @@
 
 The file is read by the parser's events, not by its loader: so each value keeps its line, a key that stands twice is seen
 (YAML takes the last one silently), and nothing a stranger sends can grow or recurse (aliases, tags and deep nesting are
-refused). What the values must be is said by pydantic models; :func:`validate` turns its findings into sentences. A model may
-have ``unsupported``: keys that will mean something in later versions, and what to do until then.
+refused). What the values must be is said by pydantic models; :func:`validate` turns its findings into sentences.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -180,9 +179,6 @@ def _kind(value: object) -> str:
 
 
 def _unknown_key(key: str, model: type[BaseModel]) -> str:
-    unsupported: Mapping[str, str] = getattr(model, "unsupported", {})
-    if key in unsupported:
-        return f"{key}: {unsupported[key]}"
     known = list(_fields(model))
     meant = close(key, known)
     instead = f"write {meant}" if meant is not None else f"the keys here are {', '.join(known)}"
@@ -207,6 +203,9 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 def _syntax(error: yaml.MarkedYAMLError) -> Problem:
     """What the parser says, in one line and with its place."""
     mark: Any = error.problem_mark
+    if error.context == "while scanning an alias":
+        text = f"this is no YAML (column {mark.column + 1}); a text that begins with * goes into quotes: '*'"
+        return Problem(mark.line + 1, text)
     return Problem(mark.line + 1, f"this is no YAML: {error.problem} (column {mark.column + 1})")
 
 
@@ -243,7 +242,8 @@ class _Reader:
             what = f"nested more than {_DEEPEST} deep" if depth > _DEEPEST else f"more than {_MOST_VALUES} values"
             raise _HopelessError(event.start_mark.line + 1, f"the file is {what}: no such file is read further")
         if isinstance(event, yaml.AliasEvent):
-            return self._refuse(line, f"aliases (*{event.anchor}) are not followed; write out what it stands for")
+            text = f"write out what it stands for, or '*{event.anchor}' in quotes if it is a wildcard"
+            return self._refuse(line, f"aliases (*{event.anchor}) are not followed; {text}")
         if isinstance(event, yaml.ScalarEvent):
             value: Any = _scalar(event.value) if event.implicit[0] and event.tag is None else event.value
         elif isinstance(event, yaml.SequenceStartEvent):

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ci.benchmarks import build, image
+from ci.benchmarks import build, image, references
 from publisher.errors import PublisherError
 
 _WORK = Path(__file__).parents[2] / "build" / "bench"
@@ -27,18 +27,28 @@ def main() -> int:
     )
     building.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures, demand nothing of them")
     building.add_argument("--work", type=Path, default=_WORK, help="directory for the image and everything else (build/bench)")
+    building.set_defaults(run=_build)
+    asking = commands.add_parser("references", help="a run without changes over thousands of references, far from the registry")
+    asking.add_argument("--counts", type=int, nargs="+", default=[5_000, 50_000], help="how many (default 5000 and 50000)")
+    asking.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures, demand nothing of them")
+    asking.add_argument("--work", type=Path, default=_WORK, help="directory for the registry's storage (build/bench)")
+    asking.set_defaults(run=lambda given: references.benchmark(sorted(given.counts), given.work.resolve(), bars=given.bars))
     given = parser.parse_args()
-    if given.rounds < 1:
+    if given.run is _build and given.rounds < 1:
         building.error("-n: at least one round")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the registry and what is being measured end as well
     try:
-        bars = given.bars and given.size == "large"
-        return 1 if build.benchmark(image.SIZES[given.size], given.work.resolve(), given.rounds, bars=bars) else 0
+        return 0 if given.run(given) else 1
     except PublisherError as error:
         print(f"ci/bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _build(given: argparse.Namespace) -> bool:
+    bars = given.bars and given.size == "large"
+    return not build.benchmark(image.SIZES[given.size], given.work.resolve(), given.rounds, bars=bars)
 
 
 if __name__ == "__main__":

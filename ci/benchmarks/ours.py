@@ -67,7 +67,7 @@ def main() -> None:
         "build": finished - fetched - tester.seconds,
         "test": tester.seconds,
         "store": time.perf_counter() - finished,
-        "memory": _own_memory(),
+        "memory": own_memory(),
         "children": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
         "sif": str(built.sif),
         "size": built.size,
@@ -94,7 +94,7 @@ async def _fetched(reference: references.Reference, state: Path) -> BuildRequest
     return BuildRequest(str(reference), image, layers, indexes)
 
 
-def _own_memory() -> int:
+def own_memory() -> int:
     """The most that this process held. ``ru_maxrss`` would count what its parent held when it was started (getrusage(2))."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

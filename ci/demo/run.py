@@ -78,7 +78,7 @@ class Tour:
     def of(self, named: Sequence[str]) -> None:
         """Images from anywhere: published and found, not run (``publisher sync`` has tried each)."""
         self._list([(text, [f"linux/{_machine()}"]) for text in named])
-        entries = load(self._places.images)
+        entries = load(self._places.images).entries
         names = [entry.name for entry in entries]
         self._sync(names)
         self._sync_again(len(names), None)

@@ -1,4 +1,4 @@
-"""The image list: images.yaml, version 1, into entries. Pure but for :func:`load`.
+"""The image list: images.yaml, version 1, into entries and patterns. Pure but for :func:`load`.
 
 The list is changed by people who have other work, so it is refused as a whole or taken as a whole: all problems come at
 once, each with its line and what to write instead. ``model.py`` says what may stand in the file.
@@ -7,13 +7,15 @@ once, each with its line and what to write instead. ``model.py`` says what may s
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from publisher import names, yamlfile
+from publisher import yamlfile
 from publisher.errors import ListError, UsageError
-from publisher.images.model import VERSION, ImageList, parse_reference
+from publisher.images import contradictions, shapes
+from publisher.images.entry import NAME_TEMPLATES, Entry, ImageList, Pattern, cvmfs_name, expand
+from publisher.images.model import VERSION, File
 from publisher.resolver import reference as references
 from publisher.resolver.errors import ReferenceError  # noqa: A004 - the field's term
 from publisher.resolver.reference import Reference
@@ -21,47 +23,18 @@ from publisher.yamlfile import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import date
     from pathlib import Path
 
-    from publisher.oci import Platform
+    from publisher.images.model import Image
     from publisher.yamlfile import Node
 
-NAME_TEMPLATES = ("{repository}:{tag}", "{registry}/{repository}:{tag}")
-"""How a CVMFS name can be made of a reference."""
+__all__ = ["NAME_TEMPLATES", "Entry", "ImageList", "Pattern", "cvmfs_name", "expand", "load", "parse", "schema", "select"]
+
 _CVMFS_PATH = re.compile(r"^/cvmfs/[^/]+/")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One image of the list.
-
-    Attributes:
-        name: CVMFS name, ``htc/rocky:9``.
-        reference: where it comes from; its tag is never None, its digest is where the entry pins one.
-        platforms: which of its platforms are published, in the list's order.
-        formats: ``sandbox``, ``sif`` or both.
-        owner, project: who answers for it, where the list says so.
-        expires: the last day it is published.
-        max_size: bytes that its files may have, unpacked.
-        group: title of its group.
-        line: where it stands in the file; entries that differ in nothing else are equal.
-    """
-
-    name: str
-    reference: Reference
-    platforms: tuple[Platform, ...]
-    formats: frozenset[str]
-    owner: str | None = None
-    project: str | None = None
-    expires: date | None = None
-    max_size: int | None = None
-    group: str = ""
-    line: int = field(default=0, compare=False)
-
-
-def load(path: Path, name_template: str = NAME_TEMPLATES[0]) -> tuple[Entry, ...]:
-    """The entries of the list at ``path``, in its order.
+def load(path: Path, name_template: str = NAME_TEMPLATES[0]) -> ImageList:
+    """The list at ``path``.
 
     Raises:
         UsageError: the file cannot be read.
@@ -76,8 +49,8 @@ def load(path: Path, name_template: str = NAME_TEMPLATES[0]) -> tuple[Entry, ...
     return parse(content, str(path), name_template)
 
 
-def parse(content: bytes, file: str, name_template: str = NAME_TEMPLATES[0]) -> tuple[Entry, ...]:
-    """The entries of a list, in its order.
+def parse(content: bytes, file: str, name_template: str = NAME_TEMPLATES[0]) -> ImageList:
+    """A list from its text.
 
     Args:
         content: the file's bytes.
@@ -92,14 +65,19 @@ def parse(content: bytes, file: str, name_template: str = NAME_TEMPLATES[0]) -> 
         newer = _newer_version(root)
         if newer is not None:
             raise ListError(yamlfile.lines(file, [newer]))
-        model, wrong = yamlfile.validate(ImageList, root)
-        problems += [*wrong, *_collisions(root, name_template)]
+        model, wrong = yamlfile.validate(File, root)
+        problems += [*wrong, *contradictions.find(root, name_template)]
         if model is not None and not problems:
-            entries = tuple(_entries(model, root, name_template))
-            if entries:
-                return entries
+            listed = _listed(model, root, name_template)
+            if listed.entries or listed.patterns:
+                return listed
             problems.append(Problem(root.line, "the list is empty; nothing is ever removed by emptying it"))
     raise ListError(yamlfile.lines(file, problems))
+
+
+def schema() -> str:
+    """The JSON Schema of images.yaml, as the text of its file."""
+    return json.dumps(shapes.schema(File, "images.yaml"), indent=2) + "\n"
 
 
 def select(entries: Sequence[Entry], wanted: Sequence[str]) -> tuple[Entry, ...]:
@@ -129,17 +107,6 @@ def select(entries: Sequence[Entry], wanted: Sequence[str]) -> tuple[Entry, ...]
     return tuple(entry for entry in entries if entry.name in chosen)
 
 
-def cvmfs_name(reference: Reference, name_template: str) -> str:
-    """The name that a reference with a tag is published under.
-
-    Raises:
-        UsageError: a part of it is longer than file systems have.
-    """
-    name = name_template.format(registry=reference.registry, repository=reference.repository, tag=reference.tag)
-    names.split(name, UsageError)
-    return name
-
-
 def _newer_version(root: Node) -> Problem | None:
     """A version of the file format that this program does not know: its other findings would mean nothing."""
     node = root.find(["version"])
@@ -148,55 +115,52 @@ def _newer_version(root: Node) -> Problem | None:
     return Problem(node.line, f"version {node.value} is newer than this program, which knows {VERSION}; use a newer publisher")
 
 
-def _collisions(root: Node, name_template: str) -> Iterator[Problem]:
-    """Entries that share a name, or whose name is too long; whatever else is wrong in the file does not matter for it."""
-    first: dict[str, tuple[int, Reference]] = {}
-    for node in _images(root):
-        try:
-            reference = parse_reference(node.value)
-            name = cvmfs_name(reference, name_template)
-        except ValueError:
-            continue  # told by the models
-        except UsageError as error:
-            yield Problem(node.line, f"{error.reason}; choose a shorter tag")
-            continue
-        line, other = first.setdefault(name, (node.line, reference))
-        if other is reference:
-            continue
-        if _unpinned(other) == _unpinned(reference):
-            yield Problem(node.line, f"{_unpinned(reference)} is in the list already, in line {line}; leave one out")
-        else:
-            text = f"{reference} would be published as {name}, and so would {other} in line {line}; leave one out"
-            yield Problem(node.line, text)
-
-
-def _images(root: Node) -> Iterator[Node]:
-    """The nodes of all references, in a file that may be wrong in any way."""
-    for group in _items(root, "groups"):
-        for node in _items(group, "images"):
-            yield node.find(["image"])
-
-
-def _items(node: Node, key: str) -> list[Node]:
-    found = node.find([key])
-    return found.value if found is not node and isinstance(found.value, list) else []
-
-
-def _entries(model: ImageList, root: Node, name_template: str) -> Iterator[Entry]:
+def _listed(model: File, root: Node, name_template: str) -> ImageList:
+    entries: list[Entry] = []
+    patterns: list[Pattern] = []
     for number, group in enumerate(model.groups):
         for position, image in enumerate(group.images):
-            yield Entry(
-                name=cvmfs_name(image.image, name_template),
-                reference=image.image,
-                platforms=tuple(image.platforms or model.defaults.platforms),
-                formats=frozenset(image.formats or model.defaults.formats),
-                owner=image.owner,
-                project=image.project,
-                expires=image.expires,
-                max_size=image.max_size or model.defaults.max_size,
-                group=group.title,
-                line=root.find(["groups", number, "images", position]).line,
-            )
+            line = root.find(["groups", number, "images", position]).line
+            common = _common(image, model, group.title, line)
+            entries += _entries(image, name_template, common)
+            if image.wildcards:
+                patterns.append(_pattern(image, name_template, common))
+    return ImageList(tuple(entries), tuple(patterns))
+
+
+def _common(image: Image, model: File, group: str, line: int) -> dict[str, Any]:
+    """What entries and patterns have alike."""
+    return {
+        "platforms": tuple(image.platforms or model.defaults.platforms),
+        "formats": frozenset(image.formats or model.defaults.formats),
+        "owner": image.owner,
+        "project": image.project,
+        "expires": image.expires,
+        "max_size": image.max_size or model.defaults.max_size,
+        "private": image.private is not None,
+        "group": group,
+        "line": line,
+    }
+
+
+def _entries(image: Image, name_template: str, common: dict[str, Any]) -> Iterator[Entry]:
+    said = image.image.reference
+    for tag in image.named:
+        reference = said if said.tag == tag else Reference(said.registry, said.repository, tag)
+        yield Entry(cvmfs_name(reference, name_template), reference, **common)
+
+
+def _pattern(image: Image, name_template: str, common: dict[str, Any]) -> Pattern:
+    said = image.image.reference
+    return Pattern(
+        reference=Reference(said.registry, said.repository),
+        tags=image.wildcards,
+        exclude=tuple(image.exclude or ()),
+        keep=image.keep,
+        order=image.order or "version",
+        name_template=name_template,
+        **common,
+    )
 
 
 def _unpinned(reference: Reference) -> str:

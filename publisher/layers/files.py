@@ -20,7 +20,6 @@ import zstandard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _ESCAPED = re.compile(rb"[\x00-\x20\\\x7f-\xff]")
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
@@ -77,9 +76,9 @@ class FileIndexWriter:
         self._lines.clear()
 
 
-def read_file_index(path: Path) -> Iterator[IndexedFile]:
+def read_file_index(file: IO[bytes]) -> Iterator[IndexedFile]:
     """The lines of a file index, in its order."""
-    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+    with zstandard.ZstdDecompressor().stream_reader(file) as stream:
         rest = b""
         while chunk := stream.read(1 << 20):
             *lines, rest = (rest + chunk).split(b"\n")

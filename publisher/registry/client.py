@@ -1,49 +1,55 @@
-"""The registry client: what a tag points at, manifests and blobs, from any OCI distribution registry.
+"""The registry client: what a tag points at, manifests, blobs and lists of tags, from any OCI distribution registry.
 
 A body whose digest is not the one asked for is never handed out. Nothing an unreachable, overloaded or confused registry says
 is mistaken for "there is no such image": that is a :class:`NotFoundError`, everything else an :class:`UnavailableError`.
+
+A registry's mirrors are asked before it, in order, once each: whatever a mirror has no good answer to is asked of the next one
+and at last of the registry itself, which alone can say that there is no such thing. As with containerd, a mirror may answer for
+tags too, unless ``mirror_tags`` is off; lists of tags come from the registry alone, because a mirror may know but some.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import re
 import time
-from collections import defaultdict
+import urllib.request
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from yarl import URL
-
 from publisher import oci
-from publisher.errors import BlobError, DeniedError, NotFoundError, PublisherError, UnavailableError
-from publisher.registry import verdict
+from publisher.errors import DeniedError, NotFoundError, PublisherError, RegistryError, UnavailableError
+from publisher.registry import pages, verdict
+from publisher.registry.access import Access
 from publisher.registry.authority import Authority
 from publisher.registry.credentials import anonymous
-from publisher.registry.patience import Patience, TransientError, WornOutError
+from publisher.registry.endpoints import Endpoints
+from publisher.registry.notices import Notices
+from publisher.registry.patience import Patience
+from publisher.registry.proxies import Proxies
+from publisher.registry.transfer import MisfitError, Transfer
 from publisher.registry.transport import Deadlines, Transport
-from publisher.resolver.reference import DOCKER_HUB
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from yarl import URL
+
     from publisher.registry.credentials import Credentials
+    from publisher.registry.endpoints import Endpoint
+    from publisher.registry.transfer import Sink
     from publisher.registry.transport import Answer
     from publisher.resolver.reference import Reference
 
-    Sink = Callable[[bytes], Awaitable[None]]
-
 T = TypeVar("T")
 
-_HUB_API = "registry-1.docker.io"
 _ACCEPT = f"{oci.OCI_INDEX}, {oci.DOCKER_LIST}, {oci.OCI_MANIFEST}, {oci.DOCKER_MANIFEST}, */*"
 """As containerd asks; ``*/*`` so that what is not supported is refused by its name instead of being "not found"."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_FAILURES = 5  # requests in a row, all their tries used up, after which a registry is left alone
-_PAUSE = 60.0  # seconds of that
-_OK, _PARTIAL, _UNAUTHORIZED, _ABSENT, _NO_SUCH_METHOD = 200, 206, 401, 404, 405
+_BAD, _ABSENT, _NO_SUCH_METHOD = 400, 404, 405
 
 
 class RegistryClient:
@@ -51,38 +57,75 @@ class RegistryClient:
 
     Args:
         insecure: registries (exact ``host:port``) that speak plain http.
-        credentials: from a registry to its credentials, None for nobody's.
+        mirrors: registry -> URLs of its mirrors; a path in one stands in front of the repositories' names (Harbor's projects).
+        mirror_tags: mirrors say what tags point at, and not only what is behind digests.
+        credentials: from a registry's or mirror's name to its credentials, None for nobody's.
         deadlines: how long connecting, waiting and whole requests may take.
-        patience: what is tried again, and how often.
+        patience: what is tried again, and how often; and how much peace a registry may ask for before it is left alone.
         concurrency: requests in flight per registry, transfers of blobs included.
-        clock: seconds, monotonic (for tokens' ends).
+        rates: registry or mirror -> requests per second at most.
+        clock: seconds, monotonic (for tokens' ends, rates and pauses).
     """
 
     def __init__(
         self,
         *,
         insecure: frozenset[str] = frozenset(),
+        mirrors: Mapping[str, Sequence[str]] | None = None,
+        mirror_tags: bool = True,
         credentials: Callable[[str], Credentials | None] = anonymous,
         deadlines: Deadlines | None = None,
         patience: Patience | None = None,
-        concurrency: int = 32,
+        concurrency: int = 64,
+        rates: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._insecure = insecure
+        self._endpoints = Endpoints(insecure, mirrors or {})
+        self._mirror_tags = mirror_tags
         self._look_up = credentials
         self._deadlines = deadlines or Deadlines()
         self._patience = patience or Patience()
+        self._concurrency = concurrency
+        self._rates = rates or {}
         self._clock = clock
-        self._failed: defaultdict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
-        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(concurrency))
+        self._notices = Notices()
+        self._mirrored: set[str] = set()
 
     async def __aenter__(self) -> Self:
-        self._transport = Transport(self._deadlines)
-        self._authority = Authority(self._transport, self._base, self._look_up, self._clock)
+        self._transport = Transport(self._deadlines, Proxies(urllib.request.getproxies_environment()))
+        self._authority = Authority(self._transport, self._look_up, self._clock, self._notices)
+        self._access = Access(
+            self._transport,
+            self._authority,
+            self._patience,
+            concurrency=self._concurrency,
+            rates=self._rates,
+            clock=self._clock,
+        )
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         await self._transport.close()
+
+    def warnings(self) -> list[str]:
+        """What the operator should know of what was seen so far, one line each, nothing secret in them.
+
+        Credentials that are refused, have expired or do so within a week; mirrors that fail.
+        """
+        return self._notices.all()
+
+    async def privileged(self, reference: Reference) -> bool:
+        """Whether more may have been seen of a reference than everybody may see.
+
+        So it is where credentials are configured for its registry, or it has mirrors, whose own rights nobody knows: then a
+        second client says whether the image is public, see :func:`publisher.registry.anonymous`. Elsewhere this client's answer
+        says it already. Asks no registry.
+
+        Raises:
+            UsageError: a credential helper is missing or fails.
+        """
+        origin = self._endpoints.origin(reference.registry)
+        return bool(self._endpoints.mirrors(reference.registry)) or await self._authority.credentials(origin) is not None
 
     async def head(self, reference: Reference) -> oci.Descriptor:
         """What a reference points at now: one HEAD, or a GET where the registry's HEAD does not tell the digest.
@@ -94,14 +137,48 @@ class RegistryClient:
             NotFoundError, DeniedError, UnavailableError: as their names say.
         """
         target = reference.digest or reference.tag or "latest"
-        with about(reference):
-            found = await self._patiently(reference.registry, lambda: self._head(reference, target))
+
+        async def attempt(endpoint: Endpoint) -> oci.Descriptor:
+            found = await self._head(endpoint, reference, target)
             if found is None:
-                media_type, body = await self._patiently(reference.registry, lambda: self._manifest(reference, target))
+                media_type, body = await self._manifest(endpoint, reference, target)
                 found = oci.Descriptor(media_type, _digest(body), len(body))
             if reference.digest not in (None, found.digest):
-                raise UnavailableError(f"{reference.registry} answers with {found.digest} for another digest")
+                raise UnavailableError(f"{endpoint.name} answers with {found.digest} for another digest")
             return found
+
+        with about(reference):
+            return await self._ask(reference, attempt, mirrored=self._mirror_tags or reference.digest is not None)
+
+    async def tags(self, reference: Reference) -> list[str]:
+        """All tags of a reference's repository, in the registry's order; its own tag and digest are not looked at.
+
+        Raises:
+            NotFoundError: the registry says in so many words that there is no such repository.
+            DeniedError: it does not show it to us.
+            UnavailableError: anything else, and never a part of the list.
+        """
+        origin, repository = self._endpoints.origin(reference.registry), reference.repository
+        bare = origin.resource(repository, "tags/list")
+
+        async def fetch(url: URL) -> pages.Page:
+            try:
+                return await self._access.patiently(origin, lambda: self._page(origin, repository, url))
+            except (NotFoundError, DeniedError) as error:
+                if url.query.keys() - {"n"}:
+                    raise UnavailableError(f"{error.reason}, after it had listed some tags of {repository}") from None
+                raise
+
+        with about(reference):
+            try:
+                async with asyncio.timeout(self._deadlines.listing):
+                    try:
+                        return await pages.collect(bare.with_query(n=pages.SIZE), fetch)
+                    except _SizeError:
+                        return await pages.collect(bare, fetch)
+            except TimeoutError:
+                reason = f"{reference.registry} did not list the tags of {repository} within {self._deadlines.listing:.0f} s"
+                raise UnavailableError(reason) from None
 
     async def manifest(self, reference: Reference, digest: str) -> tuple[str, bytes]:
         """Content-Type and body of the index or manifest with this digest, whatever tag or digest the reference has.
@@ -111,131 +188,91 @@ class RegistryClient:
             NotFoundError, DeniedError, UnavailableError: as their names say.
         """
 
-        async def attempt() -> tuple[str, bytes]:
-            media_type, body = await self._manifest(reference, digest)
+        async def attempt(endpoint: Endpoint) -> tuple[str, bytes]:
+            media_type, body = await self._manifest(endpoint, reference, digest)
             if _digest(body) != digest:
-                raise BlobError(f"{reference.registry} gives a manifest that is not {digest}")
+                raise MisfitError(f"{endpoint.name} gives a manifest that is not {digest}")
             return media_type, body
 
         with about(reference):
             try:
-                return await self._patiently(reference.registry, attempt)
-            except BlobError:
-                return await self._patiently(reference.registry, attempt)
+                return await self._ask(reference, attempt)
+            except MisfitError:
+                return await self._ask(reference, attempt, mirrored=False)
 
     async def blob(self, reference: Reference, descriptor: oci.Descriptor, sink: Sink, offset: int = 0) -> None:
         """Hand a blob's bytes from ``offset`` on to ``sink``, in order and each once, whatever breaks on the way.
 
-        The bytes are counted here; their digest is the receiver's business, who alone sees all of them.
+        The bytes are counted here; their digest is the receiver's business, who alone sees all of them. A blob that is asked for
+        again does not come from a mirror again: what that gave was of no use.
 
         Raises:
             BlobError: there are more bytes than the descriptor says.
             NotFoundError, DeniedError: as their names say.
             UnavailableError: no progress any more, or slower than the slowest transfer allowed.
         """
-        position = offset
-
-        async def counted(chunk: bytes) -> None:
-            nonlocal position
-            position += len(chunk)
-            if position > descriptor.size:
-                raise BlobError(f"{reference.registry} gives more than the {descriptor.size} bytes of {descriptor.digest}")
-            await sink(chunk)
-
-        async def attempt() -> None:
-            if position < descriptor.size:
-                await self._transfer(reference, descriptor, position, counted)
-            if position < descriptor.size:
-                raise TransientError(f"{reference.registry} gives only {position} of the {descriptor.size} bytes of a blob")
-
+        transfer = Transfer(self._access, reference.repository, descriptor, sink, offset)
+        mirrored = descriptor.digest not in self._mirrored
+        if self._endpoints.mirrors(reference.registry):
+            self._mirrored.add(descriptor.digest)
         allowed = self._deadlines.small + descriptor.size / self._deadlines.slowest
         with about(reference):
             try:
                 async with asyncio.timeout(allowed):
-                    await self._patiently(reference.registry, attempt, lambda: position)
+                    await self._ask(reference, transfer.attempt, lambda: transfer.position, mirrored=mirrored)
             except TimeoutError:
-                reason = f"{reference.registry} gave only {position} of {descriptor.size} bytes of a blob in {allowed:.0f} s"
-                raise UnavailableError(reason) from None
+                part = f"only {transfer.position} of {descriptor.size} bytes of a blob"
+                raise UnavailableError(f"{reference.registry} gave {part} in {allowed:.0f} s") from None
 
-    async def _head(self, reference: Reference, target: str) -> oci.Descriptor | None:
-        async with self._open("HEAD", reference, f"manifests/{target}", {"Accept": _ACCEPT}) as answer:
+    async def _ask(
+        self,
+        reference: Reference,
+        attempt: Callable[[Endpoint], Awaitable[T]],
+        gained: Callable[[], int] = lambda: 0,
+        *,
+        mirrored: bool = True,
+    ) -> T:
+        """The first good answer: of the mirrors, one try each, or of the registry itself."""
+        for mirror in self._endpoints.mirrors(reference.registry) if mirrored else ():
+            try:
+                return await self._access.patiently(mirror, functools.partial(attempt, mirror), gained, hasty=True)
+            except (NotFoundError, DeniedError):
+                continue
+            except (RegistryError, MisfitError) as error:
+                text = f"the mirror {mirror.name} fails, and {reference.registry} is asked itself: {error.reason}"
+                self._notices.add(f"{mirror.name} mirror", text)
+        origin = self._endpoints.origin(reference.registry)
+        return await self._access.patiently(origin, lambda: attempt(origin), gained)
+
+    async def _head(self, endpoint: Endpoint, reference: Reference, target: str) -> oci.Descriptor | None:
+        headers, path = {"Accept": _ACCEPT}, f"manifests/{target}"
+        async with self._access.open("HEAD", endpoint, reference.repository, path, headers) as answer:
             if answer.status == _NO_SUCH_METHOD or (answer.status == _ABSENT and not verdict.says_registry(answer)):
                 return None
-            await verdict.check(answer, reference.registry, _named(reference, target))
+            await verdict.check(answer, endpoint.name, _named(reference, target))
             digest = answer.headers.get("Docker-Content-Digest", "")
             if not _DIGEST.fullmatch(digest):
                 return None
             length = answer.headers.get("Content-Length", "0")
             return oci.Descriptor(_media_type(answer), digest, int(length) if length.isdecimal() else 0)
 
-    async def _manifest(self, reference: Reference, target: str) -> tuple[str, bytes]:
-        async with self._open("GET", reference, f"manifests/{target}", {"Accept": _ACCEPT}) as answer:
-            await verdict.check(answer, reference.registry, _named(reference, target))
+    async def _manifest(self, endpoint: Endpoint, reference: Reference, target: str) -> tuple[str, bytes]:
+        headers, path = {"Accept": _ACCEPT}, f"manifests/{target}"
+        async with self._access.open("GET", endpoint, reference.repository, path, headers, pull=True) as answer:
+            await verdict.check(answer, endpoint.name, _named(reference, target))
             return _media_type(answer), await answer.body(oci.MANIFEST_LIMIT)
 
-    async def _transfer(self, reference: Reference, descriptor: oci.Descriptor, position: int, sink: Sink) -> None:
-        headers = {"Range": f"bytes={position}-"} if position else {}
-        async with self._open("GET", reference, f"blobs/{descriptor.digest}", headers, small=False) as answer:
-            await verdict.check(answer, reference.registry, f"blob {descriptor.digest}", (_OK, _PARTIAL))
-            passed_over = position if answer.status == _OK else _check_start(answer, position)
-            while chunk := await answer.read():
-                if passed_over < len(chunk):
-                    await sink(chunk[passed_over:] if passed_over else chunk)
-                passed_over = max(0, passed_over - len(chunk))
-
-    @contextlib.asynccontextmanager
-    async def _open(
-        self, method: str, reference: Reference, path: str, headers: Mapping[str, str], *, small: bool = True
-    ) -> AsyncIterator[Answer]:
-        """A request with what the registry wants to see; a 401 is answered once with something better."""
-        registry, repository = reference.registry, reference.repository
-        url = self._base(registry).joinpath("v2", *repository.split("/"), *path.split("/"))
-        sent: list[str | None] = []
-        async with self._slots[registry]:
-            self._check_health(registry)
-            while (shown := await self._authority.header(registry, repository)) not in sent:
-                sent.append(shown)
-                full = {**headers, **({} if shown is None else {"Authorization": shown})}
-                async with self._transport.open(method, url, full, small=small) as answer:
-                    if answer.status != _UNAUTHORIZED or answer.away:
-                        yield answer
-                        return
-                    if len(sent) > 1:
-                        break
-                    self._authority.learn(registry, repository, answer.headers.getall("WWW-Authenticate", []), shown)
-            raise await self._authority.denied(registry, repository)
-
-    async def _patiently(self, registry: str, attempt: Callable[[], Awaitable[T]], gained: Callable[[], int] = lambda: 0) -> T:
-        try:
-            result = await self._patience.run(attempt, gained)
-        except WornOutError:
-            self._failed[registry] = (self._failed[registry][0] + 1, self._clock())
-            raise
-        except (NotFoundError, DeniedError):
-            self._failed.pop(registry, None)
-            raise
-        self._failed.pop(registry, None)
-        return result
-
-    def _check_health(self, registry: str) -> None:
-        """Thousands of references to a registry that is down shall not wait for it one after the other."""
-        failed, last = self._failed[registry]
-        if failed >= _FAILURES and self._clock() - last < _PAUSE:
-            raise UnavailableError(f"{registry} failed {failed} times in a row and is left alone for now")
-
-    def _base(self, registry: str) -> URL:
-        scheme = "http" if registry in self._insecure else "https"
-        try:
-            return URL(f"{scheme}://{_HUB_API if registry == DOCKER_HUB else registry}")
-        except ValueError:
-            raise UnavailableError(f"{registry} is no registry that could be asked: not a host, or no such port") from None
+    async def _page(self, origin: Endpoint, repository: str, url: URL) -> pages.Page:
+        async with self._access.open("GET", origin, repository, url, {"Accept": "application/json"}) as answer:
+            if answer.status == _BAD and set(url.query) == {"n"}:
+                raise _SizeError(f"{origin.name} does not list {pages.SIZE} tags at a time")
+            await verdict.check(answer, origin.name, f"tags of {repository}", in_words=True)
+            body = await answer.body(pages.PAGE_LIMIT)
+            return pages.parse(body, origin.name, pages.following(url, answer.headers.getall("Link", [])))
 
 
-def _check_start(answer: Answer, position: int) -> int:
-    """Refuse the wrong part of a blob (RFC 9110, section 14.4); returns the bytes to pass over, none."""
-    if not re.match(rf"bytes {position}-", answer.headers.get("Content-Range", "")):
-        raise UnavailableError(f"{answer.host} gives another part of a blob than it was asked for")
-    return 0
+class _SizeError(UnavailableError):
+    """A registry that has an upper limit on pages, and refuses instead of giving less (distribution 3)."""
 
 
 def _media_type(answer: Answer) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import docker.auth
 import docker.errors
 
 from publisher.errors import UsageError
+from publisher.registry import helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Credentials:
-    """A user's name and password, or an identity token (an OAuth 2 refresh token) in place of both. Never printed."""
+    """A user's name and password, or an identity token (an OAuth 2 refresh token) in place of both. Never printed.
+
+    ``from_helper`` says that a credential helper gave them, which may make new ones each time.
+    """
 
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+    from_helper: bool = False
 
     @property
     def basic(self) -> str:
@@ -37,18 +41,23 @@ class Credentials:
 
 
 def anonymous(_registry: str) -> None:
-    """No credentials for anybody."""
+    """No credentials for anybody.
+
+    ``RegistryClient(credentials=anonymous)``, without mirrors, sees what everybody may pull. Whether an image is public is asked
+    with it, and only where :meth:`RegistryClient.privileged` says that the usual client may have seen more.
+    """
 
 
-def docker_credentials(config: Path | None = None) -> Callable[[str], Credentials | None]:
+def docker_credentials(config: Path | None = None, *, deadline: float = 30) -> Callable[[str], Credentials | None]:
     """A function from a registry (``docker.io``, ``host:port``) to the credentials in Docker's configuration.
 
     Args:
         config: the file; where the SDK finds it (``$DOCKER_CONFIG/config.json``, ``~/.docker/config.json``) when None.
+        deadline: seconds that a credential helper may take.
 
     Raises:
         UsageError: the file is there but unreadable or no JSON (the SDK would go on without credentials); also from the
-            returned function, when a credential helper is missing or fails.
+            returned function, when a credential helper is missing, fails or hangs.
     """
     path = config or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     _check(path, wanted=config is not None)
@@ -57,14 +66,16 @@ def docker_credentials(config: Path | None = None) -> Callable[[str], Credential
     except docker.errors.DockerException as error:
         raise UsageError(f"{path}: {error}") from None
 
+    in_file = docker.auth.AuthConfig({"auths": loaded.auths})  # without helpers: the SDK would wait for one for ever
+
     def look_up(registry: str) -> Credentials | None:
-        helper = loaded.get_credential_store(registry)
-        if helper and shutil.which(f"docker-credential-{helper}") is None:
-            raise UsageError(f"the credential helper docker-credential-{helper} that {path} names is not installed")
-        try:
-            return _credentials(loaded.resolve_authconfig(registry))
-        except docker.errors.DockerException:  # its text holds what the helper said
-            raise UsageError(f"the credential helper that {path} names for {registry} failed") from None
+        name, server = loaded.get_credential_store(registry), registry
+        if registry == docker.auth.INDEX_NAME:
+            name, server = loaded.cred_helpers.get(registry) or name, docker.auth.INDEX_URL
+        found = helper.ask(name, server, deadline) if name else None
+        if found is not None:
+            return _from_helper(found)
+        return _credentials(in_file.resolve_authconfig(registry))
 
     return look_up
 
@@ -84,8 +95,13 @@ def _check(path: Path, *, wanted: bool) -> None:
         raise UsageError(f"{path} is not a Docker configuration: no JSON object")
 
 
+def _from_helper(found: Mapping[str, str]) -> Credentials:
+    if found["Username"] == docker.auth.TOKEN_USERNAME:
+        return Credentials(identity_token=found["Secret"], from_helper=True)
+    return Credentials(found["Username"], found["Secret"], from_helper=True)
+
+
 def _credentials(found: Mapping[str, str | None] | None) -> Credentials | None:
-    """The SDK's keys are ``username`` and so on from the file, ``Username`` and so on from a helper."""
     values = {key.lower(): value or "" for key, value in (found or {}).items()}
     if values.get("identitytoken"):
         return Credentials(identity_token=values["identitytoken"])

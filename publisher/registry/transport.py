@@ -6,7 +6,9 @@ Reasons name hosts, never URLs: those of blob stores are signed, and whoever rea
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,21 +23,31 @@ if TYPE_CHECKING:
 
     from multidict import CIMultiDictProxy
 
+    from publisher.registry.proxies import Proxies
+
 _REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
 _CHUNK = 1 << 18
+_SERVER_ERRORS = 500
+_NAMES_KEPT = 300  # seconds that a host's address is remembered
 
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds: to connect, between two pieces of an answer, for a whole small request; and the slowest transfer, bytes/s.
+    """How long things may take.
 
-    A transfer of a blob may take ``small`` seconds and what its size takes at ``slowest``, all tries together.
+    Attributes:
+        connect: seconds to connect.
+        idle: seconds between two pieces of an answer.
+        small: seconds for a whole small request.
+        listing: seconds for all pages of a list of tags, all tries together.
+        slowest: bytes per second; a blob may take ``small`` and what its size takes at this speed, all tries together.
     """
 
     connect: float = 15
     idle: float = 60
     small: float = 90
+    listing: float = 900
     slowest: int = 100_000
 
 
@@ -79,12 +91,18 @@ class Answer:
 
 
 class Transport:
-    """Sends requests through one session; certificates are checked by the host's own authorities."""
+    """Sends requests through one session; certificates are checked by the host's own authorities.
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    Args:
+        deadlines: how long everything may take.
+        proxies: which requests go through which proxy.
+    """
+
+    def __init__(self, deadlines: Deadlines, proxies: Proxies) -> None:
         self._deadlines = deadlines
+        self._proxies = proxies
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the client counts, per registry
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=_NAMES_KEPT),  # the client counts, per registry
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "ospool-image-publisher", "Accept-Encoding": "identity"},
             auto_decompress=False,  # digests are of the bytes as they come
@@ -118,15 +136,12 @@ class Transport:
             TransientError: no connection, or no answer in time.
             UnavailableError: certificates, or redirects without end or to places that are not followed.
         """
-        timeout = aiohttp.ClientTimeout(
+        limits = aiohttp.ClientTimeout(
             total=self._deadlines.small if small else None, connect=self._deadlines.connect, sock_read=self._deadlines.idle
         )
         sent, here, away = dict(headers), url, False
         for _ in range(_REDIRECTS + 1):
-            with _translated(_host(here)):
-                response = await self._session.request(
-                    method, here, headers=sent, data=form, allow_redirects=False, timeout=timeout
-                )
+            response = await self._send(method, here, sent, form, limits)
             try:
                 if response.status not in _MOVED or form is not None:
                     yield Answer(response, away=away)
@@ -139,6 +154,31 @@ class Transport:
                 away = True
             here = target
         raise UnavailableError(f"{_host(url)} redirects more than {_REDIRECTS} times")
+
+    async def _send(
+        self, method: str, url: URL, headers: Mapping[str, str], form: Mapping[str, str] | None, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        proxy, shown = self._proxies.through(url), {}
+        if proxy is not None and proxy.authorization is not None:
+            shown = {"Proxy-Authorization": proxy.authorization}
+        encrypted = url.scheme == "https"
+        with _translated(_host(url), via="" if proxy is None else _host(proxy.url)):
+            return await self._session.request(
+                method,
+                url,
+                headers=headers if encrypted else {**headers, **shown},  # a plain request is the proxy's to read
+                data=form,
+                allow_redirects=False,
+                timeout=limits,
+                ssl=self._authorities if encrypted or (proxy is not None and proxy.url.scheme == "https") else True,
+                proxy=None if proxy is None else proxy.url,
+                proxy_headers=shown if encrypted else None,
+            )
+
+    @functools.cached_property
+    def _authorities(self) -> ssl.SSLContext:
+        """The system's, or those that SSL_CERT_FILE and SSL_CERT_DIR name now; aiohttp's own are those of its import."""
+        return ssl.create_default_context()
 
 
 def _target(here: URL, location: str, *, plain: bool) -> URL:
@@ -158,24 +198,47 @@ def _host(url: URL) -> str:
 
 
 @contextlib.contextmanager
-def _translated(host: str) -> Iterator[None]:
-    """Failures of aiohttp in our words. ``from None``: its texts may hold a URL."""
+def _translated(host: str, via: str = "") -> Iterator[None]:
+    """Failures of aiohttp in our words. ``from None``: its texts may hold a URL.
+
+    Args:
+        host: who is asked.
+        via: the proxy between, ``""`` for none.
+    """
     try:
         yield
     except aiohttp.ClientSSLError as error:
-        why = "its certificate is not trusted" if isinstance(error, aiohttp.ClientConnectorCertificateError) else "no TLS there"
-        hint = "a registry that speaks plain http has to be named with --insecure-registry"
-        raise UnavailableError(f"{host} cannot be spoken to: {why}", hint=hint) from None
+        raise _no_tls(host, error) from None
+    except aiohttp.ClientHttpProxyError as error:
+        reason = f"the proxy {via} does not let us through to {host}: it answers {error.status}"
+        raise (TransientError if error.status >= _SERVER_ERRORS else UnavailableError)(reason) from None
+    except aiohttp.ClientProxyConnectionError as error:
+        raise TransientError(f"the proxy {via} cannot be reached: {_why(error)}") from None
     except UnicodeError:  # of the codec "idna": a part of the name is too long
         raise UnavailableError(f"{host} cannot be found: that is no host name") from None
-    except TimeoutError:
-        raise TransientError(f"{host} did not answer in time") from None
-    except aiohttp.ClientConnectorDNSError:
-        raise TransientError(f"{host} cannot be found: its name has no address") from None
-    except (aiohttp.ClientOSError, ConnectionError) as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else "no connection"
-        raise TransientError(f"{host} cannot be reached: {why}") from None
-    except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError):
-        raise TransientError(f"{host} broke off its answer") from None
-    except aiohttp.ClientError:
-        raise TransientError(f"{host} does not speak sound HTTP") from None
+    except (TimeoutError, ConnectionError, aiohttp.ClientError) as error:
+        raise _transient(host, error) from None
+
+
+def _no_tls(host: str, error: aiohttp.ClientSSLError) -> UnavailableError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        hint = "if a private authority has signed it: SSL_CERT_FILE=FILE names the authorities that are trusted"
+        return UnavailableError(f"{host} cannot be spoken to: its certificate is not trusted", hint=hint)
+    hint = "a registry that speaks plain http has to be named with --insecure-registry"
+    return UnavailableError(f"{host} cannot be spoken to: no TLS there", hint=hint)
+
+
+def _transient(host: str, error: Exception) -> TransientError:
+    if isinstance(error, TimeoutError):
+        return TransientError(f"{host} did not answer in time")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return TransientError(f"{host} cannot be found: its name has no address")
+    if isinstance(error, aiohttp.ClientOSError | ConnectionError):
+        return TransientError(f"{host} cannot be reached: {_why(error)}")
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        return TransientError(f"{host} broke off its answer")
+    return TransientError(f"{host} does not speak sound HTTP")
+
+
+def _why(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else "no connection"

@@ -27,11 +27,23 @@ _ERROR_LIMIT = 64 * 1024  # bytes of an error's body
 def busy(answer: Answer, now: Callable[[], float] = time.time) -> None:
     """Raise TransientError for an answer that says "later": 429, 5xx and their like, with its ``Retry-After``."""
     if answer.status in _LATER or answer.status >= _SERVER_ERRORS:
-        raise TransientError(f"{answer.host} answers {answer.status}", _seconds(answer.headers.get("Retry-After"), now))
+        raise TransientError(f"{answer.host} answers {answer.status}", retry_after(answer, now))
 
 
-async def check(answer: Answer, registry: str, what: str, accept: tuple[int, ...] = (_OK,)) -> None:
+def retry_after(answer: Answer, now: Callable[[], float] = time.time) -> float | None:
+    """Seconds that an answer asks us to stay away, None where it does not say."""
+    return _seconds(answer.headers.get("Retry-After"), now)
+
+
+async def check(answer: Answer, registry: str, what: str, accept: tuple[int, ...] = (_OK,), *, in_words: bool = False) -> None:
     """Let an answer pass that has an accepted status.
+
+    Args:
+        answer: the answer.
+        registry: who was asked.
+        what: what for.
+        accept: statuses that pass.
+        in_words: a 404 counts only with an error code in its body.
 
     Raises:
         TransientError: later, or a blob store that does not like the way the registry sent us there.
@@ -49,7 +61,7 @@ async def check(answer: Answer, registry: str, what: str, accept: tuple[int, ...
         raise DeniedError(f"{registry} does not show us {what}")
     if answer.status != _ABSENT:
         raise UnavailableError(f"{registry} answers {answer.status} when asked for {what}")
-    if says_registry(answer) or _codes(await answer.body(_ERROR_LIMIT)) & set(_ABSENT_CODES):
+    if (says_registry(answer) and not in_words) or _codes(await answer.body(_ERROR_LIMIT)) & set(_ABSENT_CODES):
         raise NotFoundError(f"{registry} has no {what}")
     raise UnavailableError(f"{registry} answers 404 for {what}, but not as a registry does")
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from publisher.plan import Action
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from publisher.errors import PublisherError
-    from publisher.plan import Item, Plan
+    from publisher.plan import Item, Plan, Removal, Unlisted
 
 
 class Result(Enum):
@@ -18,6 +20,7 @@ class Result(Enum):
 
     PUBLISHED = "published"
     UNCHANGED = "unchanged"
+    GONE = "gone"
     FAILED = "failed"
     SKIPPED = "not tried"
 
@@ -40,14 +43,18 @@ class Report:
         serial: of the manifest when the run ended.
         notes: lines about the run as a whole.
         stopped: why the run ended before its time, None where it did not.
-        delisted: published names that the list has no more.
+        removals: published names that leave, each with the reason.
+        withheld: why they do not leave in this run, None where they do.
+        unlisted: wildcards whose tags could not be listed.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     serial: int = 0
     notes: list[str] = field(default_factory=list)
     stopped: PublisherError | None = None
-    delisted: tuple[str, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    withheld: str | None = None
+    unlisted: tuple[Unlisted, ...] = ()
 
     def add(self, name: str, result: Result, reason: str) -> None:
         """Record an outcome."""
@@ -59,28 +66,32 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 some image failed or the run was cut short."""
-        well = self.stopped is None and not self.count(Result.FAILED) and not self.count(Result.SKIPPED)
-        return 0 if well else 1
+        """0 all well, 1 some image failed, the run was cut short, or removals were withheld, or tags not listed."""
+        short = self.stopped is not None or self.withheld is not None or self.unlisted
+        return 1 if short or self.count(Result.FAILED) or self.count(Result.SKIPPED) else 0
 
     def to_json(self) -> dict[str, object]:
         """For programs."""
         images = [{"name": one.name, "result": one.result.value, "reason": one.reason} for one in self.outcomes.values()]
         stopped = None if self.stopped is None else str(self.stopped)
         return {
-            "serial": self.serial, "images": images, "notes": self.notes, "stopped": stopped, "delisted": list(self.delisted)
-        }  # fmt: skip
+            "serial": self.serial,
+            "images": images,
+            "notes": self.notes,
+            "stopped": stopped,
+            **_removals_json(self.removals, self.withheld),
+            "unlisted": [{"wildcard": one.wildcard, "reason": str(one.error)} for one in self.unlisted],
+        }
 
     def lines(self) -> list[str]:
         """For people: what is not as it should be, then the totals."""
         bad = [one for one in self.outcomes.values() if one.result in {Result.FAILED, Result.SKIPPED}]
-        found = self.notes + [f"{one.result.value}: {one.name}: {one.reason}" for one in bad]
+        found = self.notes + _unlisted_lines(self.unlisted) + [f"{one.result.value}: {one.name}: {one.reason}" for one in bad]
         if self.stopped is not None:
             found.append(f"stopped: {self.stopped}")
-        if self.delisted:
-            found.append(f"no more in the list, still published: {', '.join(self.delisted)}")
+        found += _removal_lines(self.removals, self.withheld)
         totals = ", ".join(f"{count} {result.value}" for result in Result if (count := self.count(result)))
-        nothing = not self.count(Result.PUBLISHED) and self.exit_code == 0
+        nothing = not self.count(Result.PUBLISHED) and not self.removals and self.exit_code == 0
         return [*found, f"{'nothing to do: ' if nothing else ''}{totals or 'no images'}; manifest serial {self.serial}"]
 
 
@@ -89,10 +100,26 @@ def plan_lines(plan: Plan) -> list[str]:
     found = [
         f"{item.action.value}: {item.entry.name}: {_text(item)}" for item in plan.items if item.action is not Action.UNCHANGED
     ]
-    if plan.delisted:
-        found.append(f"no more in the list, still published: {', '.join(plan.delisted)}")
+    found += _unlisted_lines(plan.unlisted)
+    found += [f"kept: {name}: {reason}" for name, reason in plan.kept]
+    found += _removal_lines(plan.removals, plan.withheld)
     totals = ", ".join(f"{count} {action.value}" for action in Action if (count := plan.count(action)))
-    return [*found, f"{'' if plan.work else 'nothing to do: '}{totals or 'no images'}"]
+    idle = not plan.work and not plan.removals
+    return [*found, f"{'nothing to do: ' if idle else ''}{totals or 'no images'}"]
+
+
+def _unlisted_lines(unlisted: Sequence[Unlisted]) -> list[str]:
+    return [f"failed: {one.wildcard}: its tags cannot be listed: {one.error}" for one in unlisted]
+
+
+def _removal_lines(removals: Sequence[Removal], withheld: str | None) -> list[str]:
+    if withheld is not None:
+        return [f"withheld: {withheld}", *(f"would leave: {one.name}: {one.reason}" for one in removals)]
+    return [f"leaves: {one.name}: {one.reason}" for one in removals]
+
+
+def _removals_json(removals: Sequence[Removal], withheld: str | None) -> dict[str, object]:
+    return {"removals": [{"name": one.name, "reason": one.reason} for one in removals], "withheld": withheld}
 
 
 def plan_json(plan: Plan) -> dict[str, object]:
@@ -117,7 +144,9 @@ def plan_json(plan: Plan) -> dict[str, object]:
             }
             for item in plan.items
         ],
-        "delisted": list(plan.delisted),
+        "kept": [{"name": name, "reason": reason} for name, reason in plan.kept],
+        **_removals_json(plan.removals, plan.withheld),
+        "unlisted": [{"wildcard": one.wildcard, "reason": str(one.error)} for one in plan.unlisted],
     }
 
 

@@ -63,12 +63,13 @@ class Version:
         state: one of :data:`CURRENT`, :data:`SUPERSEDED`, :data:`EXPIRING`, :data:`BLOCKED`.
         since: when ``state`` began. until: when an expiring version leaves, else None. reason: why it is blocked, else None.
         published: when it was first published. unpacked_size: bytes of all files. files: number of entries.
+        file_index: sha256 (64 hex) of the list of all its paths, None where there is none; the publisher alone reads it.
         test: ``ran`` or ``structure``. tools: name -> version of what made it. notes: what the tree policy changed.
     """
 
     __slots__ = (
-        "files", "manifest", "notes", "published", "reason", "sandbox", "sif", "since", "state", "test", "tools", "unpacked_size",
-        "until",
+        "file_index", "files", "manifest", "notes", "published", "reason", "sandbox", "sif", "since", "state", "test", "tools",
+        "unpacked_size", "until",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,7 @@ class Version:
         published: int,
         unpacked_size: int = 0,
         files: int = 0,
+        file_index: str | None = None,
         test: str = "",
         tools: Mapping[str, str] | None = None,
         notes: Mapping[str, int | str] | None = None,
@@ -94,6 +96,7 @@ class Version:
         self.published = published
         self.unpacked_size = unpacked_size
         self.files = files
+        self.file_index = file_index
         self.test = test
         self.tools = dict(tools or {})
         self.notes = dict(notes or {})
@@ -126,6 +129,7 @@ class Version:
             published=shapes.count(value["published"]),
             unpacked_size=shapes.count(value.get("unpacked_size", 0)),
             files=shapes.count(value.get("files", 0)),
+            file_index=None if value.get("file_index") is None else shapes.sha256(value["file_index"]),
             test=str(value.get("test", "")),
             tools=value.get("tools"),
             notes=value.get("notes"),

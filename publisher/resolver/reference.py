@@ -14,11 +14,12 @@ from publisher.resolver.errors import ReferenceError  # noqa: A004 - the field's
 DOCKER_HUB = "docker.io"
 _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"  # 63 characters at most: RFC 1035, section 2.3.4
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?", re.ASCII)
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_LAST_PORT = 65535
 _LONGEST = 255  # characters of registry and repository together
 
 
@@ -69,7 +70,7 @@ def parse(text: str) -> Reference:
     repository, colon, tag = path.partition(":")
     if colon and not _TAG.fullmatch(tag):
         raise _refused(text, f"{tag!r} is no tag: up to 128 of letters, digits, '_', '.', '-', the first no '.' or '-'")
-    if not _REGISTRY.fullmatch(registry):
+    if not _REGISTRY.fullmatch(registry) or _port(registry) > _LAST_PORT:
         raise _refused(text, f"{registry!r} is no registry host")
     if not _REPOSITORY.fullmatch(repository):
         raise _refused(text, _why_no_repository(repository))
@@ -87,6 +88,11 @@ def _split_registry(text: str) -> tuple[str, str]:
     if not slash or not ("." in first or ":" in first or first == "localhost"):
         return DOCKER_HUB, text
     return (DOCKER_HUB if first in _HUB_NAMES else first), rest
+
+
+def _port(registry: str) -> int:
+    port = registry.rpartition(":")[2]
+    return int(port) if port.isdigit() and registry != port else 0
 
 
 def _why_no_repository(repository: str) -> str:

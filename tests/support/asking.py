@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from publisher.resolver.reference import Reference
 from tests.support.web import Web, says
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from publisher.registry import Credentials
     from publisher.registry.transport import Deadlines
@@ -59,12 +60,20 @@ async def asking(
     credentials: Credentials | None = None,
     deadlines: Deadlines | None = None,
     concurrency: int = 16,
-    clock: Callable[[], float] = lambda: 0.0,
+    rate: float | None = None,
+    mirrors: Sequence[str] = (),
+    mirror_tags: bool = True,
+    clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Asking]:
+    """``clock`` is one that moves only by what is slept, if none is given."""
     pauses: list[float] = []
+    slept = 0.0
 
     async def sleep(seconds: float) -> None:
+        nonlocal slept
         pauses.append(seconds)
+        slept += seconds
+        await asyncio.sleep(0)
 
     async with (
         Web({"GET /v2/": [says()], **routes}) as registry,
@@ -74,7 +83,10 @@ async def asking(
             deadlines=deadlines,
             patience=Patience(sleep=sleep),
             concurrency=concurrency,
-            clock=clock,
+            rates={} if rate is None else {registry.address: rate},
+            mirrors={registry.address: mirrors},
+            mirror_tags=mirror_tags,
+            clock=clock or (lambda: slept),
         ) as client,
     ):
         yield Asking(registry, client, pauses)

@@ -54,6 +54,10 @@ def built(text: str, where: Path | None = None) -> BuiltImage:
     return BuiltImage(sif, sha256, len(content), 10 * len(content), 3, files, "ran", {"mksquashfs": "4.5.1"})  # type: ignore[arg-type]  # no file: values only
 
 
+GRACE = 1000
+"""Seconds that names which leave are still used."""
+
+
 def carried_out(plan: Plan, catalog: Catalog, now: int) -> Catalog:
     """The catalog after a plan, without doing any of it."""
     changed = {}
@@ -68,4 +72,5 @@ def carried_out(plan: Plan, catalog: Catalog, now: int) -> Catalog:
         }
         name = item.entry.name
         changed[name] = records.succeeded(catalog.records.get(name), source_of(item.entry), item.digest, current, name)
+    changed |= {one.name: records.leaving(catalog.records[one.name], now, now + GRACE) for one in plan.leaving}
     return catalog.with_records(changed)

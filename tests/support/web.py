@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime as dt
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
     from types import TracebackType
 
     Reply = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -31,20 +39,22 @@ class Web:
 
     Args:
         routes: ``"METHOD path"`` -> replies, one after the other, the last of them again and again. Others get a bare 404.
+        tls: speak TLS, with this context's certificate.
 
     Attributes:
         address: ``host:port``.
         asked: all requests so far.
     """
 
-    def __init__(self, routes: Mapping[str, list[Reply]]) -> None:
+    def __init__(self, routes: Mapping[str, list[Reply]], tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.routes = {route: list(replies) for route, replies in routes.items()}
         self.asked: list[Asked] = []
 
     async def __aenter__(self) -> Self:
         self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
         host, port = self._runner.addresses[0][:2]
         self.address = f"{host}:{port}"
         return self
@@ -60,8 +70,11 @@ class Web:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.asked.append(Asked(request.method, request.path, request.rel_url.raw_query_string, headers, await request.read()))
+        return await self._reply(request)(request)
+
+    def _reply(self, request: web.BaseRequest) -> Reply:
         replies = self.routes.get(f"{request.method} {request.path}", [says(404)])
-        return await (replies.pop(0) if len(replies) > 1 else replies[0])(request)
+        return replies.pop(0) if len(replies) > 1 else replies[0]
 
 
 def says(status: int = 200, body: bytes | str = b"", **headers: str) -> Reply:
@@ -95,3 +108,82 @@ async def hangs(_: web.BaseRequest) -> web.StreamResponse:
     """Takes the request and never answers."""
     await asyncio.Event().wait()
     raise AssertionError
+
+
+class Tunnel:
+    """An asynchronous context manager around an HTTP proxy that only does CONNECT, and leads every name to one place.
+
+    Args:
+        to: ``host:port``.
+        status: what it answers, 200 for coming through.
+
+    Attributes:
+        address: ``host:port``.
+        asked: heads of the requests so far, as they came.
+    """
+
+    def __init__(self, to: str, status: int = 200) -> None:
+        self._host, _, port = to.rpartition(":")
+        self._port = int(port)
+        self._status = status
+        self.asked: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            writer.write(f"HTTP/1.1 {self._status} whatever\r\n\r\n".encode())
+            if self._status == 200:
+                there, back = await asyncio.open_connection(self._host, self._port)
+                with contextlib.closing(back):
+                    await asyncio.gather(_pump(reader, back), _pump(there, writer))
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(1 << 16):
+        sink.write(data)
+        await sink.drain()
+    sink.close()
+
+
+def certificate(where: Path, host: str) -> tuple[Path, ssl.SSLContext]:
+    """A private authority's certificate, and the context of a server that it has signed ``host`` for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    authority, private = where / "authority.pem", where / "key.pem"
+    authority.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority, private)
+    return authority, context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import io
 import json
 import os
 import pwd
@@ -123,7 +124,7 @@ def test_a_build_says_what_it_made(built: BuiltImage) -> None:
     assert built.size == built.sif.stat().st_size
     assert built.test == "ran"
     assert built.tools.keys() == {"apptainer", "mksquashfs"}
-    listed = list(read_file_index(built.file_index))
+    listed = list(read_file_index(io.BytesIO(built.file_index.read_bytes())))
     assert len(listed) == built.files
     assert sum(line.size for line in listed if line.kind == "f") == built.unpacked_size
     assert {b"etc/kept", b"etc/also", b".singularity.d/runscript", b"cvmfs", b"srv"} <= {line.path for line in listed}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 from typing import TYPE_CHECKING
 
@@ -9,18 +11,19 @@ import pytest
 
 from publisher.blobs import BlobStore
 from publisher.catalog import Catalog
-from publisher.errors import NotFoundError, UnavailableError, UnsupportedError
+from publisher.errors import DeniedError, NotFoundError, UnavailableError, UnsupportedError
+from publisher.images import expand, parse
 from publisher.intake import Intake
 from publisher.oci import Platform
 from publisher.plan import Answer, make_plan
-from publisher.registry import RegistryClient
+from publisher.registry import Credentials, RegistryClient, anonymous
 from publisher.reports.progress import Lines
 from tests.support.layers import file, tar
 from tests.support.published import AMD64, ARM64, carried_out, entry
 from tests.support.registry import RegistryServer, free_port, push_image, push_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from publisher.images import Entry
@@ -29,12 +32,25 @@ pytestmark = pytest.mark.system
 EMPTY = Catalog("images.example.org")
 
 
+@contextlib.contextmanager
+def opened(
+    address: str, where: Path, credentials: Callable[[str], Credentials | None] = anonymous, *, private_images: bool = False
+) -> Iterator[Intake]:
+    insecure = frozenset({address})
+    with Intake(
+        lambda: RegistryClient(insecure=insecure, credentials=credentials),
+        lambda: BlobStore(where / "blobs"),
+        Lines(io.StringIO()),
+        public=lambda: RegistryClient(insecure=insecure),
+        private_images=private_images,
+    ) as intake:
+        yield intake
+
+
 @pytest.fixture
 def intake(registry: RegistryServer, tmp_path: Path) -> Iterator[Intake]:
-    insecure = frozenset({registry.address})
-    client = lambda: RegistryClient(insecure=insecure)  # noqa: E731 - one line
-    with Intake(client, lambda: BlobStore(tmp_path / "blobs"), Lines(io.StringIO())) as opened:
-        yield opened
+    with opened(registry.address, tmp_path) as intake:
+        yield intake
 
 
 def push(registry: RegistryServer, repository: str, tag: str, text: str, platform: str = "linux/amd64") -> str:
@@ -111,3 +127,63 @@ def test_gone_and_down_are_told_apart_and_stop_nobody(intake: Intake, registry: 
     assert isinstance(answers["ask/gone:1"], NotFoundError)
     assert isinstance(answers["ask/down:1"], UnavailableError)
     assert isinstance(answers["ask/there:1"], Answer)
+
+
+USER = ("publisher", "open sesame")
+
+
+@pytest.mark.parametrize("entry_says", [False, True])
+@pytest.mark.parametrize("operator_says", [False, True])
+def test_a_private_image_is_published_only_if_list_and_operator_agree(
+    tmp_path: Path, entry_says: bool, operator_says: bool
+) -> None:
+    with RegistryServer(tmp_path / "registry", USER) as closed:
+        layer = tar([file("content", b"secret")])
+        digest = push_image(closed.address, "ask/private", "1", [layer], user=USER)
+        one = dataclasses.replace(wanted(closed, "ask/private:1"), private=entry_says)
+        with opened(closed.address, tmp_path, lambda _: Credentials(*USER), private_images=operator_says) as intake:
+            answer = intake.ask([one], {})[one.name]
+            if entry_says and operator_says:
+                assert answer == Answer(digest, {AMD64: digest}, ("linux/amd64",))
+            else:
+                assert isinstance(answer, DeniedError)
+                assert "not everybody can pull it" in answer.reason
+                assert USER[1] not in str(answer)
+
+
+def test_looking_at_images_asks_as_everybody_would(tmp_path: Path) -> None:
+    with RegistryServer(tmp_path / "registry", USER) as closed:
+        push_image(closed.address, "ask/private", "1", [tar([file("content", b"secret")])], user=USER)
+        one = wanted(closed, "ask/private:1")
+        with opened(closed.address, tmp_path, lambda _: Credentials(*USER)) as intake:
+            assert isinstance(intake.inspect([one])[one.name], DeniedError)
+
+
+def test_looking_at_an_image_fetches_no_layer(intake: Intake, registry: RegistryServer) -> None:
+    push(registry, "ask/looked-at", "1", "some content")
+    one = wanted(registry, "ask/looked-at:1")
+    registry.requests()
+    (image,) = intake.inspect([one])[one.name]  # type: ignore[misc]  # it is there
+    assert str(image.platform) == "linux/amd64"
+    assert image.manifest.layers[0].digest not in " ".join(request.path for request in registry.requests())
+
+
+def test_wildcards_get_the_tags_that_there_are_and_each_repository_is_asked_once(
+    intake: Intake, registry: RegistryServer
+) -> None:
+    for tag in ("1.0", "1.1", "2.0"):
+        push(registry, "ask/wild", tag, tag)
+    listed = parse(
+        f"version: 1\ngroups: [{{title: Wild, images: ['{registry.address}/ask/wild:1.*', "
+        f"'{registry.address}/ask/wild:2.*', '{registry.address}/ask/none:*']}}]\n".encode(),
+        "images.yaml",
+    )
+    registry.requests()
+    ones, twos, none = intake.tags(listed.patterns)
+    assert isinstance(ones, list)
+    assert isinstance(twos, list)
+    assert [entry.name for entry in expand(listed.patterns[0], ones)] == ["ask/wild:1.1", "ask/wild:1.0"]
+    assert [entry.name for entry in expand(listed.patterns[1], twos)] == ["ask/wild:2.0"]
+    assert isinstance(none, NotFoundError)
+    asked = [request.path.partition("?")[0] for request in registry.requests() if "tags/list" in request.path]
+    assert sorted(asked).count("/v2/ask/wild/tags/list") == 1

@@ -16,7 +16,7 @@ from publisher import layout
 from publisher.resolver import files
 from tests.support.host import ORDINARY, Host, run_as
 from tests.support.layers import directory, file, hardlink, tar
-from tests.support.registry import OCI, RegistryServer, describe, push_blob, push_image, push_index, push_manifest, sha256
+from tests.support.registry import OCI, RegistryServer, ask, describe, push_blob, push_image, push_index, push_manifest, sha256
 from tests.support.runnable import runnable
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def test_each_broken_image_fails_with_its_reason_and_the_others_are_published(sh
     for name, reason in {
         "sync/damaged:1": r"sha256|digest",
         "sync/no-tar:1": r"not a tar archive",
-        "sync/missing:1": r"gone|no such|not",
+        "sync/missing:1": r"has no sync/missing:1",
         "sync/wrong-platform:1": r"linux/arm64",
     }.items():
         assert re.search(reason, report.reasons[name]), report.reasons[name]
@@ -322,3 +322,83 @@ def test_a_terminated_run_says_so_and_the_next_one_finishes(host: Host, registry
     assert host.index() is None
     assert host.sync().results == {"sync/killed:1": "published"}
     assert host.leftovers() == []
+
+
+def test_wildcards_publish_what_matches_and_follow_the_registry(host: Host, registry: RegistryServer) -> None:
+    for tag in ("1.9", "1.10", "1.11-rc1", "2.0"):
+        push(registry, f"sync/wild:{tag}", tag)
+    host.images({"image": "sync/wild", "tags": ["1.*"], "exclude": ["*-rc*"], "keep": 1})
+    assert host.sync().results == {"sync/wild:1.10": "published"}
+    push(registry, "sync/wild:1.12", "1.12")
+    refused = host.sync(check=False)
+    assert refused.results == {"sync/wild:1.12": "published"}
+    assert refused.status == 1
+    assert refused.said["removals"] == [{"name": "sync/wild:1.10", "reason": "no more in the list"}]
+    assert "--allow-mass-removal" in refused.said["withheld"]
+    assert host.record("sync/wild:1.10").platforms["amd64"][0].state == "current"
+    allowed = host.sync("--allow-mass-removal")
+    assert allowed.said["withheld"] is None
+    (leaving,) = host.record("sync/wild:1.10").platforms["amd64"]
+    assert leaving.state == "expiring"
+    assert said_by(host.repository / "sync/wild:1.10", host).endswith("1.10\n"), "jobs go on using it for now"
+    assert host.sync().results == {"sync/wild:1.12": "unchanged"}
+
+
+def test_what_is_gone_from_its_registry_leaves_and_comes_back(host: Host, registry: RegistryServer) -> None:
+    digest = push(registry, "sync/gone:1", "here today")
+    host.images("sync/gone:1")
+    host.sync()
+    assert ask(registry.address, "DELETE", f"/v2/sync/gone/manifests/{digest}").status == 202
+    report = host.sync("--allow-mass-removal")
+    assert report.results == {"sync/gone:1": "gone"}
+    assert host.record("sync/gone:1").platforms["amd64"][0].state == "expiring"
+    push(registry, "sync/gone:1", "here today")
+    back = host.sync()
+    assert back.results == {"sync/gone:1": "published"}
+    assert host.record("sync/gone:1").platforms["amd64"][0].state == "current"
+
+
+def test_a_name_does_not_go_over_to_another_registry_unasked(host: Host, registry: RegistryServer, shared_path: Path) -> None:
+    push(registry, "sync/bound:1", "the first")
+    host.images("sync/bound:1")
+    host.sync()
+    with RegistryServer(shared_path / "other") as other:
+        push(other, "sync/bound:1", "the other")
+        flags = [*host.flags(), f"--insecure-registry={other.address}"]
+        host.registry = other
+        host.images("sync/bound:1")
+        refused = host.run("sync", flags=flags)
+        assert refused.returncode == 1
+        assert "--rebind sync/bound:1" in refused.stdout
+        assert said_by(host.repository / "sync/bound:1", host).endswith("the first\n")
+        assert host.run("sync", "--rebind=sync/bound:1", flags=flags).returncode == 0
+        assert said_by(host.repository / "sync/bound:1", host).endswith("the other\n")
+
+
+def test_an_owner_over_his_quota_gets_no_more(host: Host, registry: RegistryServer) -> None:
+    for name in ("sync/quota-a:1", "sync/quota-b:1"):
+        push(registry, name)
+    (host.where / "publisher.yaml").write_text("quotas: {default: {images: 1}}\n")
+    host.images(*({"image": f"sync/quota-{one}:1", "owner": "me"} for one in "ab"))
+    report = host.sync("--config=publisher.yaml", check=False)
+    assert report.results == {"sync/quota-a:1": "published", "sync/quota-b:1": "failed"}
+    assert "quota" in report.reasons["sync/quota-b:1"]
+
+
+def test_diff_shows_what_a_new_build_of_a_name_changed(host: Host, registry: RegistryServer) -> None:
+    old = push(registry, "sync/diff:1", "old")
+    host.images("sync/diff:1")
+    host.sync()
+    new = push(registry, "sync/diff:1", "new!")
+    host.sync()
+    for arguments in (["sync/diff:1"], [old, new], [old, "sync/diff:1"]):
+        done = host.run("diff", *arguments, check=True)
+        assert "~ etc/motd (file, 5 bytes): size, content" in done.stdout.splitlines()
+        assert not [line for line in done.stdout.splitlines() if "bin/" in line]
+    assert host.run("diff", old, old, check=True).stdout == ""
+    shown = [json.loads(line) for line in host.run("diff", "--json", "sync/diff:1", check=True).stdout.splitlines()]
+    assert ("etc/motd", "~", ["size", "content"]) in [(one["path"], one["change"], one["what"]) for one in shown]
+    for wrong in (["sync/nobody:1"], ["sha256:" + "0" * 64, new], ["sync/diff:1", "--arch=arm64"]):
+        refused = host.run("diff", *wrong)
+        assert refused.returncode == 2
+        assert refused.stdout == ""

@@ -55,6 +55,12 @@ def test_a_silent_failure_says_so() -> None:
         shell("exit 1")
 
 
+def test_a_program_reads_what_it_is_given_and_otherwise_nothing() -> None:
+    assert shell("cat", given=b"some words") == "some words"
+    assert shell("cat") == ""
+    assert shell("true", given=bytes(1 << 20)) == ""
+
+
 def test_other_statuses_can_be_accepted() -> None:
     assert run(["sh", "-c", "exit 2"], deadline=60, accept=(0, 2)).status == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from publisher import images, yamlfile
 from publisher.errors import ListError, UsageError
-from publisher.images import Entry
+from publisher.images import Entry, ImageList
 from publisher.oci import Platform
 from publisher.resolver.reference import Reference
 
@@ -23,7 +24,9 @@ AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
 
 def parse(text: str, template: str = images.NAME_TEMPLATES[0]) -> tuple[Entry, ...]:
-    return images.parse(text.encode(), "images.yaml", template)
+    listed = images.parse(text.encode(), "images.yaml", template)
+    assert listed.patterns == ()
+    return listed.entries
 
 
 def problems(text: str | bytes, template: str = images.NAME_TEMPLATES[0]) -> list[str]:
@@ -60,6 +63,7 @@ groups:
         project: Something
         expires: 2027-01-31
         max_size: 20 GB
+        private: allowed
 """
     both = frozenset({"sandbox", "sif"})
     assert parse(text) == (
@@ -74,6 +78,7 @@ groups:
             project="Something",
             expires=date(2027, 1, 31),
             max_size=20 * 10**9,
+            private=True,
             group="Special",
         ),
     )
@@ -162,9 +167,6 @@ groups:
         ("''", "there is no repository in it"),
         ("https://ghcr.io/x/y:1", "is a web address; write 'ghcr.io/x/y:1'"),
         (f"a/b@{DIGEST}", f"makes no name; write 'a/b:TAG@{DIGEST}'"),
-        ("gromacs/gromacs:*", "those are not supported yet; name each tag"),
-        ("a/b:v?", "those are not supported yet; name each tag"),
-        ("a/b:[12]", "those are not supported yet; name each tag"),
         ("reg.io/../../x:1", "has the part '..', which no published name may have"),
         (".images/aa:1", "has the part '.images', which no published name may have"),
         ("a/.arch:1", "has the part '.arch:1', which no published name may have"),
@@ -180,11 +182,8 @@ groups:
         ("{}", "the key 'image' is missing here"),
         ("{image: 'a:1', image: 'b:1'}", "the key 'image' stands here a second time, the first is in line 5; leave one out"),
         ("{image: 'a:1', platfrom: [linux/amd64]}", "the key 'platfrom' is unknown; write platforms"),
-        ("{image: 'a:1', zzz: 1}", "the key 'zzz' is unknown; the keys here are image, platforms"),
+        ("{image: 'a:1', zzz: 1}", "the key 'zzz' is unknown; the keys here are image, tags"),
         ("{image: 'a:1', <<: {owner: b}}", "the key '<<' is unknown"),
-        ("{image: 'a:1', tags: ['1.*']}", "tags: wildcards are not supported yet; name each tag"),
-        ("{image: 'a:1', exclude: [b]}", "exclude: wildcards are not supported yet; name each tag"),
-        ("{image: 'a:1', keep: 3}", "keep: wildcards are not supported yet; name each tag"),
         ("{image: 'a:1', [b]: 3}", "a key must be a plain word"),
         ("{image: 'a:1', platforms: [linux/x86_64]}", "no platform of execution points; write linux/amd64"),
         ("{image: 'a:1', platforms: [linux/amd46]}", "no platform of execution points; write linux/amd64"),
@@ -207,6 +206,9 @@ groups:
         ("{image: 'a:1', expires: 20270131}", "is no date; write it as 2027-01-31"),
         ("{image: 'a:1', max_size: 20 XB}", "'20 XB' is no size; write a number of bytes, or a text such as '20 GB'"),
         ("{image: 'a:1', max_size: -1}", "-1 is no size"),
+        ("{image: 'a:1', private: yes}", "private: 'True' stands here; write 'allowed'"),
+        ("{image: 'a:1', owner: }", "owner: nothing stands here; write a value, or leave the key out"),
+        ("{image: 'a', tags: }", "tags: nothing stands here; write a value, or leave the key out"),
     ],
 )
 def test_an_entry_that_is_wrong_is_refused_with_what_to_write(entry: str, says: str) -> None:
@@ -252,7 +254,7 @@ def test_a_file_of_endless_values_is_not_read_to_its_end() -> None:
 
 
 def test_a_byte_order_mark_is_nothing_to_complain_of() -> None:
-    assert len(images.parse(b"\xef\xbb\xbf" + listed("a:1").encode(), "images.yaml")) == 1
+    assert len(images.parse(b"\xef\xbb\xbf" + listed("a:1").encode(), "images.yaml").entries) == 1
 
 
 def test_an_image_listed_twice_is_refused_with_both_lines() -> None:
@@ -289,7 +291,7 @@ def test_a_list_that_is_not_there_says_which_flag_to_use(tmp_path: Path) -> None
 def test_a_list_is_loaded_from_its_file_and_problems_name_it(tmp_path: Path) -> None:
     path = tmp_path / "images.yaml"
     path.write_text(listed("a:1"))
-    assert [entry.name for entry in images.load(path)] == ["library/a:1"]
+    assert [entry.name for entry in images.load(path).entries] == ["library/a:1"]
     path.write_text("version: 3")
     with pytest.raises(ListError) as refused:
         images.load(path)
@@ -297,9 +299,22 @@ def test_a_list_is_loaded_from_its_file_and_problems_name_it(tmp_path: Path) -> 
 
 
 def test_the_repositorys_own_list_is_valid() -> None:
-    entries = {entry.name: entry for entry in images.load(ROOT / "images.yaml")}
+    own = images.load(ROOT / "images.yaml")
+    entries = {entry.name: entry for entry in own.entries}
     assert str(entries["htc/rocky:9"].reference) == "hub.opensciencegrid.org/htc/rocky:9"
     assert str(entries["library/debian:latest"].reference) == "docker.io/library/debian:latest"
+    assert (len(own.entries), len(own.patterns)) == (449, 113)
+    assert {str(pattern) for pattern in own.patterns} >= {"docker.io/gromacs/gromacs:*", "docker.io/eicweb/eic_xl:*-stable"}
+    registries = Counter(
+        reference.registry for reference in [one.reference for one in own.entries] + [one.reference for one in own.patterns]
+    )
+    assert registries == {
+        "docker.io": 432,
+        "containers.ligo.org": 58,
+        "ghcr.io": 51,
+        "hub.opensciencegrid.org": 20,
+        "docker.opencarp.org": 1,
+    }
 
 
 # select
@@ -364,23 +379,53 @@ def test_the_order_of_entries_does_not_matter(both: tuple[list[str], list[str]])
 
 def _tried(content: bytes) -> None:
     try:
-        entries = images.parse(content, "images.yaml")
+        found = images.parse(content, "images.yaml")
     except ListError as refused:
         said = refused.problems
     else:
-        assert entries
+        assert found != ImageList(())
         return
     assert said
     assert all(re.match(r"images\.yaml:[1-9][0-9]*: .", line) for line in said)
 
 
-_TELLING = ["debian:12", "linux/amd64", "sif", "20 GB", "2027-01-31", "a:*", "..", "1e999", "0001-01-01 00:00:00+23:59"]
+_TELLING = [
+    "debian:12",
+    "linux/amd64",
+    "sif",
+    "20 GB",
+    "2027-01-31",
+    "a:*",
+    "..",
+    "1.*",
+    "[",
+    "version",
+    "1e999",
+    "0001-01-01 00:00:00+23:59",
+]
 _SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.dates(), st.datetimes(),
     st.sampled_from(_TELLING),
 )  # fmt: skip
 _WORDS = st.sampled_from(
-    ["version", "groups", "title", "images", "image", "platforms", "formats", "expires", "max_size", "owner", "defaults"]
+    [
+        "version",
+        "groups",
+        "title",
+        "images",
+        "image",
+        "platforms",
+        "formats",
+        "expires",
+        "max_size",
+        "owner",
+        "defaults",
+        "tags",
+        "exclude",
+        "keep",
+        "order",
+        "private",
+    ]
 )
 _TREES = st.recursive(
     _SCALARS, lambda below: st.lists(below, max_size=4) | st.dictionaries(_WORDS, below, max_size=5), max_leaves=20

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from publisher.catalog import Catalog
-from publisher.errors import NotFoundError, UnavailableError
-from publisher.plan import Action, Answer, Item, make_plan
-from publisher.resolver.manifest import BLOCKED, SUPERSEDED, Record, Version
-from tests.support.published import AMD64, ARM64, answer, carried_out, digest, entry
+from publisher.errors import DeniedError, NotFoundError, UnavailableError
+from publisher.plan import Action, Answer, Item, Unlisted, make_plan
+from publisher.resolver.manifest import BLOCKED, EXPIRING, SUPERSEDED, Record, Version
+from tests.support.published import AMD64, ARM64, GRACE, answer, carried_out, digest, entry
 
 if TYPE_CHECKING:
     from random import Random
@@ -125,13 +125,15 @@ def test_a_platform_that_the_image_lacks_fails_it_by_name() -> None:
     assert "linux/amd64" in item.reason
 
 
-@pytest.mark.parametrize("error", [UnavailableError("no answer from hub.example.org"), NotFoundError("no such tag")])
+@pytest.mark.parametrize("error", [UnavailableError("no answer from hub.example.org"), DeniedError("it is private")])
 def test_what_a_registry_does_not_say_changes_nothing_that_is_published(error: Exception) -> None:
     rocky = entry("htc/rocky:9")
     item = only(rocky, error, published(rocky, answer("one")))
     assert item.action is Action.FAILED
     assert item.reason.endswith("what is published stays")
     assert not item.targets
+    plan = make_plan([rocky], {rocky.name: error}, published(rocky, answer("one")))  # type: ignore[dict-item]
+    assert plan.removals == ()
 
 
 def test_a_blocked_image_is_not_built_again() -> None:
@@ -144,12 +146,89 @@ def test_a_blocked_image_is_not_built_again() -> None:
     assert other.targets[0].published is None, "content that was taken down does not come back under another name"
 
 
-def test_names_that_left_the_list_are_told_and_kept() -> None:
-    before = published(entry("htc/rocky:9"), answer("one"))
-    plan = make_plan([entry("htc/rocky:8")], {"htc/rocky:8": answer("eight")}, before)
-    assert plan.delisted == ("htc/rocky:9",)
-    some = make_plan([entry("htc/rocky:8")], {"htc/rocky:8": answer("eight")}, before, whole=False)
-    assert some.delisted == ()
+def many(count: int) -> tuple[list[Entry], dict[str, Answer | PublisherError], Catalog]:
+    entries = [entry(f"a/image:{number}") for number in range(count)]
+    answers: dict[str, Answer | PublisherError] = {one.name: answer(one.name) for one in entries}
+    return entries, answers, carried_out(make_plan(entries, answers, EMPTY), EMPTY, 1)
+
+
+def test_names_that_left_the_list_leave_and_their_data_stays() -> None:
+    entries, answers, catalog = many(20)
+    plan = make_plan(entries[1:], answers, catalog)
+    assert [(removal.name, removal.reason) for removal in plan.leaving] == [("a/image:0", "no more in the list")]
+    after = carried_out(plan, catalog, 5)
+    (version,) = after.records["a/image:0"].platforms["amd64"]
+    assert (version.state, version.since, version.until) == (EXPIRING, 5, 5 + GRACE)
+    again = make_plan(entries[1:], answers, after)
+    assert (again.work, again.removals) == ((), ())
+
+
+def test_only_the_whole_list_says_that_a_name_is_missing_in_it() -> None:
+    entries, answers, catalog = many(20)
+    assert make_plan(entries[1:], answers, catalog, whole=False).removals == ()
+
+
+def test_what_a_registry_says_is_gone_leaves_like_the_delisted() -> None:
+    entries, answers, catalog = many(20)
+    answers["a/image:3"] = NotFoundError("hub.example.org has no a/image:3")
+    plan = make_plan(entries, answers, catalog)
+    assert plan.items[3].action is Action.GONE
+    assert [removal.name for removal in plan.leaving] == ["a/image:3"]
+    assert "hub.example.org has no a/image:3" in plan.leaving[0].reason
+    again = make_plan(entries, answers, carried_out(plan, catalog, 5))
+    assert again.removals == ()
+    assert again.items[3].action is Action.GONE
+
+
+def test_an_image_that_was_never_there_is_the_lists_mistake() -> None:
+    assert only(entry("a/typo:1"), NotFoundError("no such image"), EMPTY).action is Action.FAILED
+
+
+@pytest.mark.parametrize("back", ["listed", "there"])
+def test_what_comes_back_in_time_is_current_again_without_a_build(back: str) -> None:
+    entries, answers, catalog = many(20)
+    left = carried_out(
+        make_plan(entries[1:], answers, catalog)
+        if back == "listed"
+        else make_plan(entries, {**answers, "a/image:0": NotFoundError("gone")}, catalog),
+        catalog,
+        5,
+    )
+    plan = make_plan(entries, answers, left)
+    (item,) = plan.work
+    assert [target.published is not None for target in item.targets] == [True]
+    after = carried_out(plan, left, 9)
+    (version,) = after.records["a/image:0"].platforms["amd64"]
+    assert (version.state, version.until) == ("current", None)
+    assert not make_plan(entries, answers, after).work
+
+
+@pytest.mark.parametrize(("leaving", "refused"), [(1, False), (2, True), (20, True)])
+def test_more_than_a_twentieth_leaves_only_with_the_operators_word(leaving: int, refused: bool) -> None:
+    entries, answers, catalog = many(20)
+    rest = [*entries[leaving:], entry("a/other:1")]
+    answers["a/other:1"] = answer("other")
+    plan = make_plan(rest, answers, catalog)
+    assert len(plan.removals) == leaving
+    assert (plan.withheld is not None, plan.leaving == ()) == (refused, refused)
+    assert [item.entry.name for item in plan.work] == ["a/other:1"], "the rest of the list is not held up"
+    assert "--allow-mass-removal" in (plan.withheld or "--allow-mass-removal")
+    assert len(make_plan(rest, answers, catalog, allow_mass_removal=True).leaving) == leaving
+
+
+def test_gone_and_delisted_count_together() -> None:
+    entries, answers, catalog = many(20)
+    answers["a/image:3"] = NotFoundError("gone")
+    assert make_plan(entries[1:], answers, catalog).withheld is not None
+
+
+def test_a_wildcard_whose_tags_nobody_knows_keeps_what_it_covers() -> None:
+    entries, answers, catalog = many(20)
+    down = Unlisted("a/image:*", lambda name: name.startswith("a/"), UnavailableError("hub.example.org does not answer"))
+    plan = make_plan(entries[10:], answers, catalog, unlisted=[down])
+    assert plan.removals == ()
+    assert plan.kept[0] == ("a/image:0", "hub.example.org does not answer")
+    assert len(plan.kept) == 10
 
 
 contents = st.sampled_from(["one", "two", "three"])
@@ -169,7 +248,8 @@ def answers_for(listed: Listed) -> dict[str, Answer | PublisherError]:
 
 
 def planned(listed: Listed, catalog: Catalog, order: list[str] | None = None) -> Catalog:
-    plan = make_plan(listed_entries(listed, order or sorted(listed)), answers_for(listed), catalog)
+    entries = listed_entries(listed, order or sorted(listed))
+    plan = make_plan(entries, answers_for(listed), catalog, allow_mass_removal=True)
     return carried_out(plan, catalog, 7)
 
 
@@ -178,7 +258,8 @@ def test_a_plan_that_was_carried_out_leaves_nothing_to_do(first: Listed, second:
     catalog = EMPTY
     for listed in (first, second):
         catalog = planned(listed, catalog)
-        assert not make_plan(listed_entries(listed, sorted(listed)), answers_for(listed), catalog).work
+        again = make_plan(listed_entries(listed, sorted(listed)), answers_for(listed), catalog)
+        assert (again.work, again.removals) == ((), ())
         for name, (content, wanted, _) in listed.items():
             for platform in wanted:
                 current = catalog.records[name].current(platform.architecture)

@@ -214,6 +214,18 @@ def test_an_image_for_another_architecture_alone_has_its_plain_name_too(place: P
     assert (root / "cms/cms:rhel9-aarch64" / "content").read_text() == digest("arm linux/amd64")
 
 
+def test_a_name_that_leaves_is_marked_and_keeps_its_data(place: Place) -> None:
+    publication = place.publication()
+    catalog = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
+    place.now += 100
+    after = publication.publish(catalog, [], ["htc/rocky:9"]).catalog
+    version = after.records["htc/rocky:9"].current("amd64")
+    assert version is not None
+    assert (version.state, version.since, version.until) == (manifest.EXPIRING, place.now, place.now + 14 * 86400)
+    assert place.repository.exists("htc/rocky:9")
+    place.in_both()
+
+
 def test_an_origin_that_a_killed_run_left_behind_is_brought_up_to_date(place: Place) -> None:
     publication = place.publication()
     place.publish(publication, (entry("htc/rocky:9"), answer("one")))

@@ -102,6 +102,7 @@ class Publication:
     def __init__(self) -> None:
         self.transactions: list[list[str]] = []
         self.stored: list[str] = []
+        self.left: list[str] = []
         self.refuse: PublisherError | None = None
         self.refuse_sif: PublisherError | None = None
         self.left_out: dict[str, PublisherError] = {}
@@ -117,9 +118,10 @@ class Publication:
     def due(self, catalog: Catalog) -> str | None:
         return self.why if catalog.serial == 0 else None
 
-    def publish(self, catalog: Catalog, ready: Sequence[Ready]) -> Published:
+    def publish(self, catalog: Catalog, ready: Sequence[Ready], leaving: Sequence[str] = ()) -> Published:
         if self.refuse is not None:
             raise self.refuse
+        self.left += leaving
         names = [one.item.entry.name for one in ready]
         self.transactions.append(names)
         failed = {name: error for name, error in self.left_out.items() if name in names}
@@ -136,9 +138,9 @@ class World:
         self.publication = Publication()
         self.limits = BatchLimits()
 
-    def run(self, *entries: Entry, catalog: Catalog = EMPTY) -> Report:
+    def run(self, *entries: Entry, catalog: Catalog = EMPTY, allow_mass_removal: bool = False) -> Report:
         answers = {one.name: self.answers.get(one.name, answer(one.name)) for one in entries}
-        plan = make_plan(entries, answers, catalog)
+        plan = make_plan(entries, answers, catalog, allow_mass_removal=allow_mass_removal)
         self.intake = Intake(self.fetching)
         self.builder = Building(self.building, self.before)
         self.display = Quiet()
@@ -156,6 +158,11 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+def published(*names: str) -> Catalog:
+    entries = [entry(name) for name in names]
+    return carried_out(make_plan(entries, {name: answer(name) for name in names}, EMPTY), EMPTY, 1)
 
 
 def results(report: Report) -> dict[str, str]:
@@ -271,6 +278,31 @@ def test_a_manifest_that_grows_old_is_published_anew(world: World) -> None:
     assert world.publication.transactions == [[]]
     assert report.serial == 1
     assert "half of its life is over" in report.notes[0]
+
+
+def test_what_leaves_is_marked_in_the_last_transaction(world: World) -> None:
+    catalog = published("a/old:1", "a/gone:1")
+    world.answers["a/gone:1"] = NotFoundError("no such tag")
+    report = world.run(entry("a/new:1"), entry("a/gone:1"), catalog=catalog, allow_mass_removal=True)
+    assert world.publication.transactions == [["a/new:1"]]
+    assert sorted(world.publication.left) == ["a/gone:1", "a/old:1"]
+    assert results(report) == {"a/new:1": "published", "a/gone:1": "gone"}
+    assert report.exit_code == 0
+
+
+def test_what_leaves_alone_is_a_transaction_too(world: World) -> None:
+    report = world.run(entry("a/a:1"), catalog=published("a/a:1", "a/old:1"), allow_mass_removal=True)
+    assert world.publication.left == ["a/old:1"]
+    assert not report.lines()[-1].startswith("nothing to do")
+
+
+def test_withheld_removals_take_nothing_and_are_told(world: World) -> None:
+    report = world.run(entry("a/new:1"), catalog=published("a/old:1"))
+    assert world.publication.left == []
+    assert results(report) == {"a/new:1": "published"}
+    assert report.exit_code == 1
+    assert any("--allow-mass-removal" in line for line in report.lines())
+    assert any("would leave: a/old:1" in line for line in report.lines())
 
 
 def test_an_image_larger_than_the_list_allows_is_not_published(world: World) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +33,35 @@ async def test_chunks_wait_for_a_slow_disk_sixteen_at_most(tmp_path: Path) -> No
         reader = os.open(pipe, os.O_RDONLY)
         assert (await arrival.finish()).size == 16
         os.close(reader)
+
+
+class _Gate:
+    """In the place of an arrival's queue: lets so many chunks through to the thread, then no more until it is opened."""
+
+    def __init__(self, open_for: int) -> None:
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._passes = threading.Semaphore(open_for)
+        self.put = self._queue.put
+
+    def get(self) -> bytes | None:
+        self._passes.acquire()
+        return self._queue.get()
+
+    def open(self) -> None:
+        self._passes.release(1000)
+
+
+async def test_chunks_that_were_taken_make_room_for_as_many_and_no_more(tmp_path: Path) -> None:
+    gate = _Gate(open_for=20)
+    arrival = Arrival(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS)
+    arrival._chunks = gate  # type: ignore[assignment]  # stands in for it
+    async with arrival:
+        for _ in range(20 + 16):
+            await asyncio.wait_for(arrival.put(b"x"), 60)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(arrival.put(b"x"), 0.05)
+        gate.open()
+        assert (await arrival.finish()).size == 36
 
 
 async def test_a_file_that_cannot_be_written_is_an_error_for_whoever_hands_over_or_finishes(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import TYPE_CHECKING
 
 import zstandard
@@ -50,4 +51,4 @@ def test_whatever_the_names_the_lines_come_back(
             writer.add(b"2", name, 0o777, 1, 2, 0, 3, target)
         writer.close()
     expected = [IndexedFile("l", name, 0o777, 1, 2, 0, 3, target) for name, target in names * times]
-    assert list(read_file_index(path)) == expected
+    assert list(read_file_index(io.BytesIO(path.read_bytes()))) == expected

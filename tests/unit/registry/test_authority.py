@@ -8,6 +8,7 @@ import pytest
 
 from publisher.errors import DeniedError, UnavailableError
 from publisher.registry import Credentials, RegistryClient
+from publisher.registry.endpoints import Endpoints
 from publisher.resolver.reference import DOCKER_HUB, Reference
 from tests.support.asking import BODY, DIGEST, HERE, MANIFEST, asking
 from tests.support.web import Web, says
@@ -161,7 +162,7 @@ async def test_an_identity_token_is_not_carried_to_where_the_token_service_redir
 async def test_refused_credentials_are_denied_without_being_printed() -> None:
     for routes in (guarded('{"token": "wrong"}'), guarded("", **{"GET /token": [says(401)]})):
         async with asking(routes, credentials=ME) as it:
-            with pytest.raises(DeniedError, match="does not show a/b to the user whose credentials are configured") as failure:
+            with pytest.raises(DeniedError, match=r"configured") as failure:
                 await it.head()
             assert ME.password not in str(failure.value)
             assert ME.basic not in str(failure.value)
@@ -184,7 +185,80 @@ async def test_wrong_or_no_basic_credentials_are_tried_once(credentials: Credent
     async with asking({"GET /v2/": [basic], f"HEAD {MANIFEST}": [basic]}, credentials=credentials) as it:
         with pytest.raises(DeniedError):
             await it.head()
-        assert it.registry.lines == ["GET /v2/", f"HEAD {MANIFEST}"]
+        assert it.registry.lines[:2] == ["GET /v2/", f"HEAD {MANIFEST}"]
+        assert it.registry.lines[2:] == (["GET /v2/"] if credentials is ME else [])
+
+
+async def test_a_password_that_is_refused_for_good_is_shown_no_more() -> None:
+    """Tried again for each of thousands of images, it would lock the account."""
+    basic = says(401, WWW_Authenticate='Basic realm="r"')
+    async with asking({"GET /v2/": [basic], f"HEAD {MANIFEST}": [basic]}, credentials=ME) as it:
+        for _ in range(5):
+            with pytest.raises(DeniedError, match=r"refuses the configured credentials \(renew them with docker login 127"):
+                await it.head()
+        assert it.registry.lines == ["GET /v2/", f"HEAD {MANIFEST}", "GET /v2/"]
+        assert it.client.warnings() == [
+            f"the credentials for {it.registry.address} are refused (401): they are wrong, have expired or were revoked"
+        ]
+
+
+async def test_a_password_that_does_not_do_for_one_repository_is_shown_for_others() -> None:
+    basic, other = says(401, WWW_Authenticate='Basic realm="r"'), "/v2/c/d/manifests/2"
+    routes = {"GET /v2/": [basic, says()], f"HEAD {MANIFEST}": [basic], f"HEAD {other}": [says(200, BODY, **HERE)]}
+    async with asking(routes, credentials=ME) as it:
+        for _ in range(2):
+            with pytest.raises(DeniedError, match="does not show a/b to the user whose credentials are configured"):
+                await it.head()
+        assert (await it.client.head(Reference(it.registry.address, "c/d", "2"))).digest == DIGEST
+        assert it.registry.lines.count("GET /v2/") == 2
+        assert it.client.warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("credentials", "status", "asked"),
+    [
+        (ME, 401, 1),
+        (ME, 403, 3),
+        (Credentials(identity_token="expired"), 400, 1),
+        (Credentials(identity_token="expired"), 401, 1),
+    ],
+)
+async def test_credentials_that_a_token_service_refuses_are_a_warning_and_not_shown_again(
+    credentials: Credentials, status: int, asked: int
+) -> None:
+    """403 may be meant for one repository (GitLab, ghcr), the others are said of the credentials."""
+    routes = guarded("", **{"GET /token": [says(status)], "POST /token": [says(status)]})
+    async with asking(routes, credentials=credentials) as it:
+        for _ in range(3):
+            with pytest.raises(DeniedError):
+                await it.head()
+        assert len([line for line in it.registry.lines if line.endswith("/token")]) == asked
+        (warning,) = it.client.warnings()
+        assert f"are refused ({status})" in warning
+
+
+async def test_a_token_service_that_does_not_understand_says_nothing_of_a_password() -> None:
+    async with asking(guarded("", **{"GET /token": [says(400)]}), credentials=ME) as it:
+        with pytest.raises(UnavailableError, match="answers 400 without a token"):
+            await it.head()
+        assert it.client.warnings() == []
+
+
+async def test_nothing_is_warned_of_where_no_credentials_are_configured() -> None:
+    async with asking(guarded("", **{"GET /token": [says(401)]})) as it:
+        with pytest.raises(DeniedError):
+            await it.head()
+        assert it.client.warnings() == []
+
+
+async def test_old_tokens_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("publisher.registry.authority._KEPT", 2)
+    repositories = ("a/b", "c/d", "e/f")
+    heads = {f"HEAD /v2/{name}/manifests/1": [wants("Bearer right")] for name in repositories}
+    async with asking(guarded(RIGHT, **heads)) as it:
+        for name in (*repositories, "e/f", "a/b"):
+            await it.client.head(Reference(it.registry.address, name, "1"))
+        assert [query(it, at)["scope"][0].split(":")[1] for at in range(4)] == [*repositories, "a/b"]
 
 
 async def test_a_registry_that_wants_a_token_only_for_some_repositories_gets_one_there() -> None:
@@ -223,10 +297,11 @@ async def test_passwords_go_to_no_strange_token_service(realm: str) -> None:
 
 
 def test_docker_hub_is_asked_where_its_api_is_and_only_listed_registries_in_plain_http() -> None:
-    client = RegistryClient(insecure=frozenset({"127.0.0.1:5000"}))
-    assert str(client._base(DOCKER_HUB)).rstrip("/") == "https://registry-1.docker.io"
-    assert client._base("127.0.0.1:5000").scheme == "http"
-    assert {client._base(registry).scheme for registry in ("127.0.0.1:5001", "127.0.0.1", "localhost:5000")} == {"https"}
+    endpoints = Endpoints(frozenset({"127.0.0.1:5000"}), {})
+    assert str(endpoints.origin(DOCKER_HUB).url).rstrip("/") == "https://registry-1.docker.io"
+    assert endpoints.origin("127.0.0.1:5000").url.scheme == "http"
+    others = ("127.0.0.1:5001", "127.0.0.1", "localhost:5000")
+    assert {endpoints.origin(registry).url.scheme for registry in others} == {"https"}
 
 
 async def test_a_plain_registry_that_is_not_listed_gets_no_plain_request() -> None:

@@ -16,6 +16,11 @@ HELPER = """#!/bin/sh
 read -r registry
 case "$registry" in
   helped.example) echo '{"Username": "helper", "Secret": "s3cret"}' ;;
+  https://index.docker.io/v1/) echo '{"Username": "hub", "Secret": "s3cret"}' ;;
+  empty.example) echo '{"Username": "", "Secret": ""}' ;;
+  nonsense.example) echo '{"Username": "s3cret"}' ;;
+  hangs.example) exec sleep 1000 ;;
+  killed.example) echo s3cret >&2; kill -9 $$ ;;
   token.example) echo '{"Username": "<token>", "Secret": "r3fresh"}' ;;
   broken.example) echo 'leaked s3cret'; exit 3 ;;
   *) echo 'credentials not found in native keychain'; exit 1 ;;
@@ -62,19 +67,45 @@ def test_an_identity_token_comes_from_the_file(tmp_path: Path) -> None:
 
 def test_a_credential_helper_is_asked(tmp_path: Path, helper: str) -> None:
     look_up = docker_credentials(configured(tmp_path, {"credsStore": helper, "auths": {"file.example": auth("me:p")}}))
-    assert look_up("helped.example") == Credentials("helper", "s3cret")
-    assert look_up("token.example") == Credentials(identity_token="r3fresh")
+    assert look_up("helped.example") == Credentials("helper", "s3cret", from_helper=True)
+    assert look_up("token.example") == Credentials(identity_token="r3fresh", from_helper=True)
+    assert look_up("docker.io") == Credentials("hub", "s3cret", from_helper=True)
     assert look_up("file.example") == Credentials("me", "p")
     assert look_up("none.example") is None
+    assert look_up("empty.example") is None
+
+
+@pytest.mark.parametrize("key", ["docker.io", "https://index.docker.io/v1/"])
+def test_docker_hubs_helper_is_found_by_both_its_names(tmp_path: Path, helper: str, key: str) -> None:
+    look_up = docker_credentials(configured(tmp_path, {"credHelpers": {key: helper}}))
+    assert look_up("docker.io") == Credentials("hub", "s3cret", from_helper=True)
+    assert look_up("helped.example") is None
+
+
+def test_a_helper_gets_the_environment_that_it_may_need(tmp_path: Path, helper: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / f"docker-credential-{helper}"
+    program.write_text('#!/bin/sh\necho "{\\"Username\\": \\"$1\\", \\"Secret\\": \\"$AWS_PROFILE\\"}"\n')
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    look_up = docker_credentials(configured(tmp_path, {"credsStore": helper}))
+    assert look_up("helped.example") == Credentials("get", "mine", from_helper=True)
+
+
+def test_a_helper_that_hangs_is_killed_at_its_deadline(tmp_path: Path, helper: str) -> None:
+    look_up = docker_credentials(configured(tmp_path, {"credsStore": helper}), deadline=0.2)
+    with pytest.raises(UsageError, match=r"helper docker-credential-test did not end within 0\.2 s and was killed"):
+        look_up("hangs.example")
 
 
 def test_a_helper_that_fails_or_is_missing_is_an_error_that_tells_nothing_secret(tmp_path: Path, helper: str) -> None:
     names = {"broken.example": helper, "missing.example": "is-not-there"}
+    for name in ("broken", "nonsense", "killed"):
+        names[f"{name}.example"] = helper
+        look_up = docker_credentials(configured(tmp_path, {"credHelpers": names}))
+        with pytest.raises(UsageError, match=r"credential helper docker-credential-test failed") as failure:
+            look_up(f"{name}.example")
+        assert "s3cret" not in str(failure.value)
     look_up = docker_credentials(configured(tmp_path, {"credHelpers": names}))
-    with pytest.raises(UsageError, match=r"credential helper that .*config\.json names for broken\.example failed") as failure:
-        look_up("broken.example")
-    assert "s3cret" not in str(failure.value)
-    with pytest.raises(UsageError, match=r"docker-credential-is-not-there that .* names is not installed"):
+    with pytest.raises(UsageError, match=r"docker-credential-is-not-there is not installed"):
         look_up("missing.example")
     assert look_up("another.example") is None
 

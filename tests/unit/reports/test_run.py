@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from publisher.catalog import Catalog
 from publisher.errors import NotFoundError, SpaceError
-from publisher.plan import make_plan
+from publisher.plan import Removal, make_plan
 from publisher.reports.run import Report, Result, plan_json, plan_lines
 from tests.support.published import AMD64, ARM64, answer, carried_out, digest, entry
 
@@ -16,14 +16,14 @@ EMPTY = Catalog("images.example.org")
 
 
 def test_a_report_shows_what_is_not_as_it_should_be_and_the_totals() -> None:
-    report = Report(serial=7, notes=["manifest published anew"], delisted=("a/old:1",))
+    report = Report(serial=7, notes=["manifest published anew"], removals=(Removal("a/old:1", "no more in the list"),))
     report.add("a/a:1", Result.PUBLISHED, "new")
     report.add("a/b:1", Result.UNCHANGED, "current")
     report.add("a/c:1", Result.FAILED, "not a tar archive")
     assert report.lines() == [
         "manifest published anew",
         "failed: a/c:1: not a tar archive",
-        "no more in the list, still published: a/old:1",
+        "leaves: a/old:1: no more in the list",
         "1 published, 1 unchanged, 1 failed; manifest serial 7",
     ]
     assert report.exit_code == 1

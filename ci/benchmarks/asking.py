@@ -1,0 +1,93 @@
+"""A run in which nothing changed, as one program that can be timed: ``python -m ci.benchmarks.asking ADDRESS COUNT STATE``.
+
+The references are asked for twice, by the classes that ``publisher sync`` uses: once to have something published, and then the
+run that is measured. Prints a JSON object; times are seconds, memory is bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ci.benchmarks.ours import own_memory
+from publisher import layout, records
+from publisher.blobs import BlobStore
+from publisher.builders import BuiltImage
+from publisher.catalog import Catalog
+from publisher.images import Entry
+from publisher.intake import Intake
+from publisher.oci import Platform
+from publisher.plan import Plan, make_plan, source_of
+from publisher.registry import RegistryClient
+from publisher.reports.progress import Lines
+from publisher.resolver.reference import Reference
+
+if TYPE_CHECKING:
+    from publisher.resolver.manifest import Record
+
+REPOSITORIES = 50
+"""Over how many the references are spread."""
+_PLATFORM = Platform("linux", "amd64")
+
+
+def reference_of(number: int, address: str) -> Reference:
+    """The reference with a number; every second one is an index."""
+    return Reference(address, f"bench/image-{number % REPOSITORIES}", f"{number}")
+
+
+def main() -> None:
+    """Ask, publish in memory, and ask again."""
+    address, count, state = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    entries = [_entry(reference_of(number, address)) for number in range(count)]
+    insecure = frozenset({address})
+    with Intake(
+        lambda: RegistryClient(insecure=insecure),
+        lambda: BlobStore(state / "blobs"),
+        Lines(io.StringIO()),
+        public=lambda: RegistryClient(insecure=insecure),
+    ) as intake:
+        first = make_plan(entries, intake.ask(entries, {}), Catalog("bench.example.org"))
+        catalog = _published(first)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.readline()  # whoever measures takes note of what the registry was asked so far
+        start = time.perf_counter()
+        again = make_plan(entries, intake.ask(entries, catalog.records), catalog)
+        seconds = time.perf_counter() - start
+    unchanged = not again.work and not again.removals and all(item.error is None for item in again.items)
+    figures = {"seconds": seconds, "memory": own_memory(), "published": len(catalog.records), "unchanged": unchanged}
+    sys.stdout.write(json.dumps(figures))
+
+
+def _entry(reference: Reference) -> Entry:
+    name = f"{reference.repository}:{reference.tag}"
+    return Entry(name, reference, (_PLATFORM,), frozenset(("sandbox", "sif")))
+
+
+def _published(plan: Plan) -> Catalog:
+    """The catalog after a plan, as if all of it had been built."""
+    found: dict[str, Record] = {}
+    for item in plan.work:
+        current = {
+            layout.platform_key(target.platform): records.built_version(
+                target.manifest, _built(target.manifest), item.entry.formats, 1_800_000_000
+            )
+            for target in item.targets
+        }
+        name = item.entry.name
+        found[name] = records.succeeded(None, source_of(item.entry), item.digest, current, name)
+    return Catalog("bench.example.org").with_records(found)
+
+
+def _built(manifest: str) -> BuiltImage:
+    nowhere = Path("/nonexistent")
+    tools = {"apptainer": "1.4.5", "mksquashfs": "4.5.1"}
+    return BuiltImage(nowhere, manifest.removeprefix("sha256:"), 1 << 28, 1 << 30, 50_000, nowhere, "ran", tools)
+
+
+if __name__ == "__main__":
+    main()

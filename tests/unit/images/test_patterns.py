@@ -1,0 +1,307 @@
+"""Entries with wildcards: what they become, what is refused, what they expand to."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from publisher import images
+from publisher.errors import ListError
+from publisher.images import Entry, Pattern
+from publisher.oci import Platform
+from publisher.resolver.reference import Reference
+
+BOTH = frozenset({"sandbox", "sif"})
+AMD64 = (Platform("linux", "amd64"),)
+DIGEST = "sha256:" + "a" * 64
+GROMACS = Reference("docker.io", "gromacs/gromacs")
+
+
+def listed(*entries: str) -> str:
+    """A list of one group; the first entry stands in line 5."""
+    return "version: 1\ngroups:\n  - title: Some\n    images:\n" + "".join(f"      - {entry}\n" for entry in entries)
+
+
+def parse(*entries: str, template: str = images.NAME_TEMPLATES[0]) -> images.ImageList:
+    return images.parse(listed(*entries).encode(), "images.yaml", template)
+
+
+def pattern(entry: str) -> Pattern:
+    found = parse(entry)
+    assert found.entries == ()
+    (only,) = found.patterns
+    return only
+
+
+def problems(*entries: str, template: str = images.NAME_TEMPLATES[0]) -> list[str]:
+    with pytest.raises(ListError) as refused:
+        parse(*entries, template=template)
+    return refused.value.problems
+
+
+@pytest.mark.parametrize(
+    "entry", ["gromacs/gromacs:2024.*", "{image: gromacs/gromacs, tags: ['2024.*']}", "image: gromacs/gromacs:2024.*"]
+)
+def test_a_wildcard_is_one_in_a_reference_or_under_tags(entry: str) -> None:
+    assert pattern(entry) == Pattern(GROMACS, ("2024.*",), AMD64, BOTH, group="Some")
+
+
+def test_a_pattern_has_all_that_an_entry_says() -> None:
+    text = """\
+image: ghcr.io/x/y
+        tags: ["1.*", "2.?"]
+        exclude: ["*-rc*", "1.0"]
+        keep: 3
+        order: name
+        platforms: [linux/arm64]
+        formats: [sif]
+        owner: Someone
+        project: Something
+        expires: 2027-01-31
+        max_size: 1 GB
+        private: allowed"""
+    assert pattern(text) == Pattern(
+        Reference("ghcr.io", "x/y"),
+        ("1.*", "2.?"),
+        (Platform("linux", "arm64"),),
+        frozenset({"sif"}),
+        exclude=("*-rc*", "1.0"),
+        keep=3,
+        order="name",
+        owner="Someone",
+        project="Something",
+        expires=date(2027, 1, 31),
+        max_size=10**9,
+        private=True,
+        group="Some",
+    )
+    assert (pattern(text).line, str(pattern(text))) == (5, "ghcr.io/x/y:1.*|2.?")
+
+
+def test_tags_by_name_are_entries_beside_the_wildcards() -> None:
+    found = parse("{image: a/b, tags: ['1.*', latest, '2.0'], keep: 2, formats: [sif]}")
+    assert [entry.name for entry in found.entries] == ["a/b:latest", "a/b:2.0"]
+    assert {entry.formats for entry in found.entries} == {frozenset({"sif"})}
+    assert [one.tags for one in found.patterns] == [("1.*",)]
+    assert [entry.name for entry in parse("{image: a/b, tags: ['1', '2']}").entries] == ["a/b:1", "a/b:2"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("a*/b:1", "has a wildcard in its registry or repository; wildcards are for tags, write an entry for each repository"),
+        ("'*.io/a/b:1'", "has a wildcard in its registry or repository"),
+        ("a/[bc]:1.*", "has a wildcard in its registry or repository"),
+        ("a/b:[12", "the '[' of '[12' is not closed; write '[...]'"),
+        ("a/b:v]", "no tag can match 'v]'"),
+        ("a/b:.*", "no tag can match '.*'"),
+        ("'a/b:1 *'", "no tag can match '1 *'"),
+        (f"a/b:1.*@{DIGEST}", "has a wildcard and a digest; write 'a/b:1.*', or the one tag that is meant"),
+        ("A/b:*", "the repository 'A/b' has capital letters"),
+        ("../x:*", "has the part '..', which no published name may have"),
+        (".images/x:*", "has the part '.images', which no published name may have"),
+        ("a/.arch:*", "has the part '.arch:*', which no published name may have"),
+        (f"{'a' * 200}:*", "the tags of docker.io/library/aaa"),
+        ("{image: 'a/b:1', tags: ['1.*']}", "tags: the image names its tag already; write the repository alone, docker.io/a/b"),
+        ("{image: 'a/b:1.*', tags: ['2.*']}", "tags: the image names its tag already"),
+        (f"{{image: 'a/b:1@{DIGEST}', tags: ['2.*']}}", "tags: the image names its tag already"),
+        ("{image: a/b, tags: []}", "something in the list is expected here, not an empty list"),
+        ("{image: a/b, tags: '1.*'}", "a list ('- ' before each) is expected here, not a text"),
+        ("{image: a/b, tags: ['1.*', '1.*']}", "1.* is named twice; leave one out"),
+        ("{image: a/b, tags: [1.10]}", "YAML reads 1.10 as a number; write it in quotes: '1.10'"),
+        ("{image: a/b, tags: ['']}", "'' is no tag and no wildcard"),
+        ("{image: a/b, tags: ['-x']}", "'-x' is no tag; write letters, digits"),
+        (f"{{image: a/b, tags: ['{'x' * 129}']}}", "is no tag and no wildcard for tags; write 1 to 128 characters"),
+        ("{image: a/b, tags: [*-py3]}", "aliases (*-py3) are not followed; write out what it stands for, or '*-py3' in quotes"),
+        ("{image: a/b, tags: [*]}", "a text that begins with * goes into quotes: '*'"),
+        (
+            "{image: 'a/b:1', keep: 3}",
+            "keep: there is no wildcard that it could apply to; leave it out, or write a tag such as '1.*'",
+        ),
+        ("{image: 'a/b:1', exclude: ['2']}", "exclude: there is no wildcard that it could apply to"),
+        ("{image: a/b, tags: ['1', '2'], keep: 1}", "keep: there is no wildcard that it could apply to"),
+        ("{image: 'a/b:*', keep: 0}", "keep: '0' is no number of tags to keep; write 1 or more, or leave the key out for all"),
+        ("{image: 'a/b:*', keep: -1}", "keep: '-1' is no number of tags to keep"),
+        ("{image: 'a/b:*', keep: 1.5}", "keep: '1.5' is no number of tags to keep"),
+        ("{image: 'a/b:*', keep: true}", "keep: 'True' is no number of tags to keep"),
+        ("{image: 'a/b:*', order: name}", "order: it says which tags keep keeps; write keep: and a number too"),
+        ("{image: 'a/b:*', keep: 1, order: age}", "order: 'age' stands here; write 'version' or 'name'"),
+        ("{image: 'a/b:1.*', exclude: ['1*']}", "exclude: it leaves out all tags that the wildcards match"),
+        ("{image: 'a/b:1.*', exclude: ['/']}", "exclude: '/' is no tag"),
+        ("{image: a/b, tags: [latest, '1.*'], exclude: ['la*']}", "exclude: it leaves out 'latest', which is wanted by name"),
+    ],
+)
+def test_a_wildcard_that_cannot_be_meant_is_refused_with_what_to_write(entry: str, says: str) -> None:
+    (said,) = problems(entry)
+    assert said.startswith("images.yaml:5: ")
+    assert says in said
+
+
+def test_each_key_that_is_wrong_has_its_line() -> None:
+    said = problems("image: a/b:*\n        order: name", "image: a/b:1\n        exclude: ['2']\n        keep: 1")
+    assert [line.split(": ")[:2] for line in said] == [
+        ["images.yaml:6", "order"],
+        ["images.yaml:8", "exclude"],
+        ["images.yaml:9", "keep"],
+    ]
+
+
+# names that two could have
+
+
+def test_two_wildcards_of_a_repository_with_a_tag_in_common_are_refused() -> None:
+    (said,) = problems("a/b:1.*", "docker.io/a/b:*-py3")
+    assert said == (
+        "images.yaml:6: docker.io/a/b has a wildcard in line 5 already, and both take a tag such as '1.-py3';"
+        " put them together under tags: in one entry, or exclude: what the other takes"
+    )
+
+
+def test_two_wildcards_of_a_repository_without_a_tag_in_common_are_fine() -> None:
+    assert len(parse("a/b:1.*", "a/b:2.*").patterns) == 2
+    assert len(parse("a/b:1.*", "{image: 'a/b:*', exclude: ['1.*']}").patterns) == 2
+
+
+def test_wildcards_of_two_registries_with_one_name_are_refused() -> None:
+    (said,) = problems("x/y:*", "ghcr.io/x/y:1.*")
+    assert said == (
+        "images.yaml:6: ghcr.io/x/y has tags that would be published as x/y:TAG, and so has docker.io/x/y in line 5,"
+        " such as '1.'; leave one out"
+    )
+    assert len(parse("x/y:2.*", "ghcr.io/x/y:1.*").patterns) == 2
+    assert len(parse("x/y:*", "ghcr.io/x/y:*", template=images.NAME_TEMPLATES[1]).patterns) == 2
+
+
+@pytest.mark.parametrize("entries", [("x/y:1.*", "ghcr.io/x/y:1.0"), ("ghcr.io/x/y:1.0", "x/y:1.*")])
+def test_an_entry_and_the_wildcard_of_another_registry_are_refused(entries: tuple[str, str]) -> None:
+    (said,) = problems(*entries)
+    line, other = entries.index("ghcr.io/x/y:1.0") + 5, entries.index("x/y:1.*") + 5
+    assert said == (
+        f"images.yaml:{line}: ghcr.io/x/y:1.0 would be published as x/y:1.0, and so could a tag of docker.io/x/y,"
+        f" by the wildcard in line {other}; leave one out, or exclude: it there"
+    )
+
+
+def test_an_entry_that_the_wildcard_of_another_registry_leaves_out_is_fine() -> None:
+    assert parse("{image: 'x/y:1.*', exclude: ['1.0']}", "ghcr.io/x/y:1.0", "ghcr.io/x/y:2").entries
+
+
+def test_an_entry_beside_a_wildcard_of_its_own_repository_is_fine() -> None:
+    found = parse("x/y:*", "{image: 'x/y:1', formats: [sif]}")
+    assert (len(found.entries), len(found.patterns)) == (1, 1)
+
+
+def test_a_wrong_entry_does_not_hide_what_is_wrong_between_others() -> None:
+    said = problems("x/y:*", "{image: 'ghcr.io/x/y:1', ownr: me}", "{image: 'x/y:1.*', formats: [tar]}")
+    assert [line[:15] for line in said] == ["images.yaml:6: ", "images.yaml:6: ", "images.yaml:7: ", "images.yaml:7: "]
+
+
+def test_more_wildcards_for_a_name_than_are_compared_are_refused() -> None:
+    (said,) = problems(*(f"a/b:{number:03}*" for number in range(101)))
+    assert said.startswith("images.yaml:105: more than 100 entries with wildcards for one name; put them together under tags:")
+
+
+def test_wildcards_that_cannot_be_told_apart_are_refused() -> None:
+    left = ", ".join(f"'*{first}{'?' * 40}'" for first in "abcdef")
+    (said,) = problems(f"{{image: 'a/b:{'?' * 100}', exclude: [{left}]}}")
+    assert said.startswith("images.yaml:5: exclude: these wildcards cannot be told apart with reasonable effort")
+    said = problems(f"{{image: 'a/b:*', exclude: [{left}]}}", f"a/b:{'?' * 100}")[0]
+    assert said.startswith("images.yaml:6: these wildcards cannot be told apart")
+    assert said.endswith("(the other is in line 5)")
+
+
+# expand
+
+
+TAGS = ["latest", "2024.1", "2024.10", "2024.2", "2023.4", "2024.3-rc1", "2024.2"]
+
+
+def names(entries: tuple[Entry, ...]) -> list[str]:
+    return [entry.name.removeprefix("gromacs/gromacs:") for entry in entries]
+
+
+def test_a_pattern_expands_to_the_tags_that_it_takes_newest_first() -> None:
+    found = images.expand(pattern("{image: 'gromacs/gromacs:2024.*', exclude: ['*-rc*']}"), TAGS)
+    assert names(found) == ["2024.10", "2024.2", "2024.1"]
+
+
+def test_only_the_newest_are_kept_by_the_order_that_is_stated() -> None:
+    assert names(images.expand(pattern("{image: 'gromacs/gromacs:2024.*', keep: 2}"), TAGS)) == ["2024.10", "2024.3-rc1"]
+    assert names(images.expand(pattern("{image: 'gromacs/gromacs:2024.*', keep: 2, order: name}"), TAGS)) == [
+        "2024.3-rc1",
+        "2024.2",
+    ]
+
+
+def test_no_tags_expand_to_nothing() -> None:
+    assert images.expand(pattern("gromacs/gromacs:*"), []) == ()
+
+
+def test_expanded_entries_have_all_that_the_pattern_says() -> None:
+    text = (
+        "{image: 'x/y:1.*', platforms: [linux/arm64], formats: [sif], owner: A, project: B, expires: 2027-01-31,"
+        " max_size: 1 GB, private: allowed}"
+    )
+    (entry,) = images.expand(pattern(text), ["1.0", "2.0"])
+    assert entry == Entry(
+        "x/y:1.0",
+        Reference("docker.io", "x/y", "1.0"),
+        (Platform("linux", "arm64"),),
+        frozenset({"sif"}),
+        owner="A",
+        project="B",
+        expires=date(2027, 1, 31),
+        max_size=10**9,
+        private=True,
+        group="Some",
+    )
+    assert entry.line == 5
+
+
+def test_expanded_names_follow_the_template() -> None:
+    found = parse("ghcr.io/x/y:*", template=images.NAME_TEMPLATES[1]).patterns[0]
+    assert [entry.name for entry in images.expand(found, ["1"])] == ["ghcr.io/x/y:1"]
+    assert found.covers("ghcr.io/x/y:1")
+    assert not found.covers("x/y:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "covered"),
+    [
+        ("x/y:1.0", True),
+        ("x/y:1.0-rc1", False),
+        ("x/y:2.0", False),
+        ("x/z:1.0", False),
+        ("y:1.0", False),
+        ("x/y", False),
+        ("", False),
+    ],
+)
+def test_a_pattern_covers_the_names_that_could_come_from_it(name: str, covered: bool) -> None:
+    assert pattern("{image: 'x/y:1.*', exclude: ['*-rc*'], keep: 1}").covers(name) == covered
+
+
+def test_an_entry_wins_over_a_wildcards_of_the_same_name() -> None:
+    found = parse("x/y:*", "{image: 'x/y:1', formats: [sif]}", "a/b:1")
+    whole = found.merged(images.expand(found.patterns[0], ["1", "2"]))
+    assert [(entry.name, entry.line) for entry in whole] == [("x/y:2", 5), ("x/y:1", 6), ("a/b:1", 7)]
+    assert whole[1].formats == {"sif"}
+
+
+_TAGS = st.lists(st.from_regex(r"[a-z0-9][a-z0-9.-]{0,6}", fullmatch=True), max_size=10)
+
+
+@given(
+    _TAGS,
+    st.data(),
+    st.sampled_from(["{image: 'x/y:*', keep: 3}", "{image: 'x/y:*', exclude: ['1*'], keep: 2, order: name}", "x/y:?*"]),
+)
+def test_what_a_pattern_expands_to_does_not_depend_on_how_the_tags_come(tags: list[str], data: st.DataObject, entry: str) -> None:
+    one = pattern(entry)
+    found = images.expand(one, tags)
+    assert found == images.expand(one, data.draw(st.permutations(tags)))
+    assert all(one.covers(made.name) for made in found)
+    assert len(found) == len({made.name for made in found})

@@ -1,0 +1,132 @@
+"""HTTP proxies and private authorities, as the environment names them."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import TYPE_CHECKING
+
+import pytest
+from yarl import URL
+
+from publisher.errors import UnavailableError, UsageError
+from publisher.registry import RegistryClient
+from publisher.registry.patience import Patience
+from publisher.registry.proxies import Proxies
+from publisher.resolver.reference import Reference
+from tests.support.asking import BODY, DIGEST, HERE, MANIFEST
+from tests.support.web import Tunnel, Web, certificate, says
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "registry.test"
+ROUTES = {"GET /v2/": [says()], f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}
+SHOWN = "Basic " + b64encode(b"me:pr0xy-pass").decode()
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+async def no_sleep(_: float) -> None:
+    pass
+
+
+async def head(*, insecure: bool = False) -> str:
+    client = RegistryClient(insecure=frozenset({NAME} if insecure else ()), patience=Patience(sleep=no_sleep))
+    async with client:
+        return (await client.head(Reference(NAME, "a/b", "1"))).digest
+
+
+async def test_a_plain_registry_is_asked_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Web(ROUTES) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:pr0xy-pass@{proxy.address}")
+        assert await head(insecure=True) == DIGEST
+        assert {asked.headers["host"] for asked in proxy.asked} == {NAME}
+        assert {asked.headers["proxy-authorization"] for asked in proxy.asked} == {SHOWN}
+
+
+async def test_tls_goes_through_the_proxy_to_the_end_and_a_private_authority_is_trusted_where_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, context = certificate(tmp_path, NAME)
+    async with Web(ROUTES, tls=context) as registry, Tunnel(registry.address) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:pr0xy-pass@{proxy.address}")
+        with pytest.raises(
+            UnavailableError, match=r"registry\.test cannot be spoken to: its certificate is not trusted \(.*SSL_CERT_FILE"
+        ):
+            await head()
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        assert await head() == DIGEST
+        assert proxy.asked[-1].startswith(f"CONNECT {NAME}:443 ")
+        assert f"Proxy-Authorization: {SHOWN}" in proxy.asked[-1]
+        assert all("proxy-authorization" not in asked.headers for asked in registry.asked)
+
+
+async def test_netrc_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / ".netrc"
+    async with Web(ROUTES) as proxy:
+        netrc.write_text(f"machine {NAME} login me password s3cret\nmachine 127.0.0.1 login me password s3cret\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
+        assert await head(insecure=True) == DIGEST
+        assert not {"authorization", "proxy-authorization"} & {name for asked in proxy.asked for name in asked.headers}
+
+
+@pytest.mark.parametrize(("status", "tries"), [(407, 1), (403, 1), (502, 4)])
+async def test_a_proxy_that_lets_nobody_through_is_could_not_tell(
+    status: int, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Tunnel("127.0.0.1:1", status) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:pr0xy-pass@{proxy.address}")
+        reason = rf"the proxy {proxy.address} does not let us through to registry\.test: it answers {status}"
+        with pytest.raises(UnavailableError, match=reason) as failure:
+            await head()
+        assert len(proxy.asked) == tries
+        assert "pr0xy" not in str(failure.value)
+
+
+async def test_a_proxy_that_is_down_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Tunnel("127.0.0.1:1") as proxy:
+        address = proxy.address
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:pr0xy-pass@{address}")
+    with pytest.raises(UnavailableError, match=f"the proxy {address} cannot be reached: Connection refused") as failure:
+        await head()
+    assert "pr0xy" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "through"),
+    [
+        ("https://a.example/v2/", "http://p:3128"),
+        ("http://a.example/v2/", "http://q"),
+        ("https://inner.example/v2/", None),
+        ("https://deep.inner.example:5000/v2/", None),
+        ("https://outer-inner.example.org/v2/", "http://p:3128"),
+        ("https://only.port:5000/", None),
+        ("https://only.port/", "http://p:3128"),
+        ("http://localhost:5000/", None),
+        ("http://127.0.0.1:5000/", None),
+        ("http://[::1]:5000/", None),
+    ],
+)
+def test_hosts_that_are_named_in_no_proxy_and_this_one_are_asked_directly(url: str, through: str | None) -> None:
+    proxies = Proxies({"https": "p:3128", "http": "http://q", "no": "inner.example, only.port:5000"})
+    found = proxies.through(URL(url))
+    assert (None if found is None else found.url) == (None if through is None else URL(through))
+
+
+@pytest.mark.parametrize("named", ["socks5://s3cret@p:1", "http://", "http://me:s3cret@[::1", "http://p:s3cret"])
+def test_what_is_no_proxy_is_refused_without_being_printed(named: str) -> None:
+    with pytest.raises(UsageError, match="HTTPS_PROXY in the environment is no URL of a proxy") as failure:
+        Proxies({"https": named})
+    assert "s3cret" not in str(failure.value)
+
+
+def test_a_proxys_password_is_not_printed() -> None:
+    assert "s3cret" not in repr(Proxies({"https": "http://me:s3cret@p:1"}).through(URL("https://a")))

@@ -1,0 +1,159 @@
+"""Nothing secret in anything that the client can say: errors with all that hangs on them, logs, warnings, its own texts."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import traceback
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.errors import DeniedError, PublisherError, UsageError
+from publisher.registry import Credentials, RegistryClient, docker_credentials
+from publisher.registry.transport import Deadlines
+from publisher.resolver.reference import Reference
+from tests.support.asking import BLOBS, BODY, BY_DIGEST, HERE, LAYER, MANIFEST, asking
+from tests.support.web import Web, breaks_off, hangs, says
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from aiohttp import web
+
+    from tests.support.asking import Asking
+    from tests.support.web import Reply
+
+PASSWORD, IDENTITY, TOKEN, SIGNATURE = "s3cret-password", "s3cret-identity", "s3cret-token", "s3cret-signature"
+BASIC = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+SECRETS = ("s3cret", BASIC, base64.b64encode(PASSWORD.encode()).decode())
+LIST = "/v2/a/b/tags/list"
+ISSUED = says(200, f'{{"token": "{TOKEN}"}}')
+
+
+async def echoes(request: web.BaseRequest) -> web.StreamResponse:
+    """Tells all that it was told, in every place where an answer has room."""
+    told = f"{request.headers.get('Authorization')} {(await request.read()).decode()} {SIGNATURE}"
+    location = f"ftp://me:{PASSWORD}@somewhere/{told.replace(' ', '_')}"
+    headers = {"Location": location, "WWW_Authenticate": f'Odd realm="{told}"', "Docker_Content_Digest": told, "Link": told}
+    return await says(302, f'{{"errors": [{{"code": "{told}", "message": "{told}"}}]}}', **headers)(request)
+
+
+async def echoes_401(request: web.BaseRequest) -> web.StreamResponse:
+    told = f"{request.headers.get('Authorization')} {(await request.read()).decode()}"
+    return await says(401, told, WWW_Authenticate=f'Bearer realm="ftp://me:{PASSWORD}@x/{SIGNATURE}",scope="{told}"')(request)
+
+
+FAULTS: dict[str, Reply] = {
+    "echo": echoes,
+    "echo 401": echoes_401,
+    "refused": says(401, f"{PASSWORD}", WWW_Authenticate=f'Basic realm="{SIGNATURE}"'),
+    "forbidden": says(403, f'{{"errors": [{{"code": "DENIED", "message": "{PASSWORD}"}}]}}'),
+    "absent": says(404, f'{{"errors": [{{"code": "MANIFEST_UNKNOWN", "message": "{TOKEN}"}}]}}'),
+    "busy": says(503, SIGNATURE),
+    "peace": says(429, SIGNATURE, Retry_After="3600"),
+    "nonsense": says(200, f'{{"tags": ["{SIGNATURE}!"], "{TOKEN}": "{PASSWORD}"'),
+    "elsewhere": says(307, Location=f"http://me:{PASSWORD}@127.0.0.1:1/blob?sig={SIGNATURE}"),
+    "strange place": says(307, Location=f"gopher://me:{PASSWORD}@x/?sig={SIGNATURE}"),
+    "round and round": says(307, Location=f"?sig={SIGNATURE}"),
+    "broken off": breaks_off(SIGNATURE.encode(), 5),
+    "hanging": hangs,
+}
+
+
+def everything(errors: Iterable[BaseException], it: Asking, log: str) -> str:
+    """What could be printed of what happened."""
+    parts = [log, *it.client.warnings()]
+    for error in errors:
+        seen: BaseException | None = error
+        while seen is not None:
+            parts += [str(seen), repr(seen), repr(vars(seen)), *traceback.format_exception(seen)]
+            seen = seen.__cause__
+    authority = it.client._authority
+    parts += [repr(authority._tokens), repr(authority._credentials), repr(it.client), repr(vars(it.client))]
+    return "\n".join(parts)
+
+
+async def discard(_: bytes) -> None:
+    pass
+
+
+async def ask_all(it: Asking) -> list[BaseException]:
+    """Everything that a client can be asked, and every way in which it failed."""
+    errors: list[BaseException] = []
+    for question in (
+        it.client.head(it.reference),
+        it.client.tags(it.reference),
+        it.client.blob(it.reference, LAYER, discard),
+        it.manifest(),
+    ):
+        try:
+            await question
+        except PublisherError as error:
+            errors.append(error)
+    return errors
+
+
+@pytest.mark.parametrize(
+    "credentials", [Credentials("me", PASSWORD), Credentials(identity_token=IDENTITY)], ids=["password", "identity"]
+)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("where", ["registry", "token service", "ping"])
+async def test_nothing_that_the_client_says_holds_a_secret(
+    credentials: Credentials, fault: Reply, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    routes = {f"HEAD {MANIFEST}", f"GET {MANIFEST}", f"GET {BY_DIGEST}", f"GET {BLOBS}", f"GET {LIST}"}
+    deadlines = Deadlines(small=0.05, idle=0.05, listing=0.3)
+    async with asking({}, credentials=credentials, deadlines=deadlines) as it:
+        wants = says(401, WWW_Authenticate=f'Bearer realm="http://{it.registry.address}/token"')
+        it.registry.routes = {"GET /v2/": [wants], "GET /token": [ISSUED], "POST /token": [ISSUED]}
+        if where == "registry":
+            it.registry.routes |= {route: [fault] for route in routes}
+        elif where == "token service":
+            it.registry.routes |= {"GET /token": [fault], "POST /token": [fault]}
+        else:
+            it.registry.routes["GET /v2/"] = [fault]
+        errors = await ask_all(it)
+        log = "\n".join(record.getMessage() for record in caplog.records if record.name != "aiohttp.access")  # the test's server
+        said = everything(errors, it, log)
+        assert errors
+        assert it.registry.asked
+    for secret in SECRETS:
+        assert secret not in said
+
+
+async def test_no_secret_is_in_a_command_line_or_in_what_a_helper_makes_the_client_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the second helper runs, the first one's secret is known; it writes down all command lines of the machine."""
+    secret, program, seen = uuid.uuid4().hex, tmp_path / "docker-credential-spy", tmp_path / "seen"
+    program.write_text(
+        f"#!/bin/sh\nfor line in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$line; echo; done >>{seen} 2>/dev/null\n"
+        f"echo {secret} >&2; read -r server\n"
+        f'case $server in *broken*) echo {secret}; exit 1;; *) echo \'{{"Username": "me", "Secret": "{secret}"}}\';; esac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "config.json").write_text('{"credsStore": "spy"}')
+    look_up = docker_credentials(tmp_path / "config.json")
+    basic, shown = says(401, WWW_Authenticate='Basic realm="r"'), Credentials("me", secret).basic
+    async with (
+        Web({"GET /v2/": [basic], f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}) as one,
+        Web({"GET /v2/": [basic], f"HEAD {MANIFEST}": [basic]}) as two,
+        RegistryClient(insecure=frozenset({one.address, two.address}), credentials=look_up) as client,
+    ):
+        await client.head(Reference(one.address, "a/b", "1"))
+        with pytest.raises(DeniedError) as denied:
+            await client.head(Reference(two.address, "a/b", "1"))
+        with pytest.raises(UsageError) as failed:
+            await client.privileged(Reference("broken.example", "a/b", "1"))
+        assert {one.asked[-1].headers["authorization"], two.asked[-1].headers["authorization"]} == {shown}
+        said = [*client.warnings(), *traceback.format_exception(denied.value), *traceback.format_exception(failed.value)]
+    lines = seen.read_text(errors="replace")
+    assert "docker-credential-spy get" in lines
+    assert secret not in lines
+    assert secret not in "".join(said)
+    assert shown.removeprefix("Basic ") not in "".join(said)
