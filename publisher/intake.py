@@ -92,7 +92,7 @@ class Intake:
     async def _tags_of_all(self, patterns: list[Pattern]) -> list[list[str] | PublisherError]:
         repositories = list(dict.fromkeys(pattern.reference for pattern in patterns))
         if repositories:
-            self._display.begin("listing tags", len(repositories))
+            self._display.begin("listing tags of repositories", len(repositories))
         found = dict(zip(repositories, await self._at_once(repositories, self._client.tags), strict=True))
         return [found[pattern.reference] for pattern in patterns]
 
@@ -124,7 +124,7 @@ class Intake:
             CVMFS name -> answer, or why there is none.
         """
         wanted = list(entries)
-        self._display.begin("asking registries", len(wanted))
+        self._display.begin("asking registries about images", len(wanted))
         return self._background.submit(self._ask_all(wanted, records)).result()
 
     async def _ask_all(self, entries: list[Entry], records: Mapping[str, Record]) -> dict[str, Answer | PublisherError]:
@@ -184,7 +184,7 @@ class Intake:
         Asked without credentials, as everybody would, but for entries that may be private.
         """
         wanted = list(entries)
-        self._display.begin("asking registries", len(wanted))
+        self._display.begin("asking registries about images", len(wanted))
         found = self._background.submit(self._at_once(wanted, self._inspect)).result()
         return dict(zip([entry.name for entry in wanted], found, strict=True))
 

@@ -120,7 +120,7 @@ class Sync:
     def _work(self, plan: Plan, run: _Run) -> None:
         try:
             if plan.work:
-                self._display.begin("publishing", len(plan.work))
+                self._display.begin("publishing images", len(plan.work))
             for item, fetched in self._fetched(plan.work):
                 self._one(item, fetched, run)
                 if run.batch.full:

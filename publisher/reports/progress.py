@@ -67,7 +67,7 @@ class Lines(Display):
     def begin(self, what: str, total: int) -> None:
         """See :meth:`Display.begin`."""
         self._total, self._done = total, 0
-        self.say(f"{what}: {total} image(s)")
+        self.say(f"{what}: {total}")
 
     def advance(self) -> None:
         """See :meth:`Display.advance`."""

@@ -104,7 +104,7 @@ def plan_lines(plan: Plan) -> list[str]:
     found += [f"kept: {name}: {reason}" for name, reason in plan.kept]
     found += _removal_lines(plan.removals, plan.withheld)
     totals = ", ".join(f"{count} {action.value}" for action in Action if (count := plan.count(action)))
-    idle = not plan.work and not plan.removals
+    idle = not (plan.work or plan.removals or plan.unlisted or plan.count(Action.FAILED))
     return [*found, f"{'nothing to do: ' if idle else ''}{totals or 'no images'}"]
 
 

@@ -23,7 +23,7 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines() -> None:
         shown.finish("a/b:1", "failed: no tar")
         shown.say("one line more")
     assert out.getvalue().splitlines() == [
-        "publishing: 3 image(s)",
+        "publishing: 3",
         "a/a:1: fetch 25 %",
         "[1/3] a/a:1: published: new",
         "[3/3] a/b:1: failed: no tar",

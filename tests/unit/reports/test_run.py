@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from publisher.catalog import Catalog
-from publisher.errors import NotFoundError, SpaceError
+from publisher.errors import NotFoundError, SpaceError, UnavailableError
 from publisher.plan import Removal, make_plan
 from publisher.reports.run import Report, Result, plan_json, plan_lines
 from tests.support.published import AMD64, ARM64, answer, carried_out, digest, entry
@@ -42,6 +42,11 @@ def test_a_run_cut_short_says_why_and_is_no_success() -> None:
     assert "stopped: no room left (free space)" in report.lines()
     assert report.exit_code == 1
     assert report.to_json()["stopped"] == "no room left (free space)"
+
+
+def test_a_plan_that_failed_is_not_nothing_to_do() -> None:
+    plan = make_plan([entry("a/down:1")], {"a/down:1": UnavailableError("no answer")}, EMPTY)
+    assert plan_lines(plan)[-1] == "1 failed"
 
 
 def test_a_plan_for_people_leaves_out_what_does_not_change() -> None:
