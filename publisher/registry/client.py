@@ -117,7 +117,7 @@ class RegistryClient:
     async def privileged(self, reference: Reference) -> bool:
         """Whether more may have been seen of a reference than everybody may see.
 
-        So it is where credentials are configured for its registry, or it has mirrors, whose own rights nobody knows: then a
+        So it is where credentials are configured for its registry, or mirrors were asked, whose own rights nobody knows: then a
         second client says whether the image is public, see :func:`publisher.registry.anonymous`. Elsewhere this client's answer
         says it already. Asks no registry.
 
@@ -125,7 +125,8 @@ class RegistryClient:
             UsageError: a credential helper is missing or fails.
         """
         origin = self._endpoints.origin(reference.registry)
-        return bool(self._endpoints.mirrors(reference.registry)) or await self._authority.credentials(origin) is not None
+        mirrored = bool(self._endpoints.mirrors(reference.registry)) and self._from_mirrors(reference)
+        return mirrored or await self._authority.credentials(origin) is not None
 
     async def head(self, reference: Reference) -> oci.Descriptor:
         """What a reference points at now: one HEAD, or a GET where the registry's HEAD does not tell the digest.
@@ -148,7 +149,7 @@ class RegistryClient:
             return found
 
         with about(reference):
-            return await self._ask(reference, attempt, mirrored=self._mirror_tags or reference.digest is not None)
+            return await self._ask(reference, attempt, mirrored=self._from_mirrors(reference))
 
     async def tags(self, reference: Reference) -> list[str]:
         """All tags of a reference's repository, in the registry's order; its own tag and digest are not looked at.
@@ -243,6 +244,10 @@ class RegistryClient:
                 self._notices.add(f"{mirror.name} mirror", text)
         origin = self._endpoints.origin(reference.registry)
         return await self._access.patiently(origin, lambda: attempt(origin), gained)
+
+    def _from_mirrors(self, reference: Reference) -> bool:
+        """Whether mirrors may say what a reference points at."""
+        return self._mirror_tags or reference.digest is not None
 
     async def _head(self, endpoint: Endpoint, reference: Reference, target: str) -> oci.Descriptor | None:
         headers, path = {"Accept": _ACCEPT}, f"manifests/{target}"

@@ -35,7 +35,7 @@ def ask(name: str, server: str, deadline: float) -> dict[str, str] | None:
     except CommandError as error:
         why = error.reason if error.status is None else f"{program} failed"  # what it said stays here
         raise UsageError(f"the credential helper {why}") from None
-    if done.status and _ABSENT in done.stdout:
+    if _ABSENT in done.stdout:
         return None
     try:
         answer = json.loads(done.stdout)

@@ -58,9 +58,11 @@ async def test_chunks_that_were_taken_make_room_for_as_many_and_no_more(tmp_path
     async with arrival:
         for _ in range(20 + 16):
             await asyncio.wait_for(arrival.put(b"x"), 60)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(arrival.put(b"x"), 0.05)
-        gate.open()
+        try:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(arrival.put(b"x"), 0.05)
+        finally:
+            gate.open()
         assert (await arrival.finish()).size == 36
 
 

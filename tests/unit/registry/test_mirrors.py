@@ -234,12 +234,18 @@ async def test_a_failure_of_the_receiver_is_no_reason_to_ask_somebody_else() -> 
 
 
 @pytest.mark.parametrize(
-    ("credentials", "mirrors", "expected"), [(None, [], False), (SECRET, [], True), (None, ["https://mirror.example"], True)]
+    ("credentials", "mirrors", "mirror_tags", "expected"),
+    [
+        (None, [], True, False),
+        (SECRET, [], True, True),
+        (None, ["https://mirror.example"], True, True),
+        (None, ["https://mirror.example"], False, False),
+    ],
 )
 async def test_an_answer_may_be_privileged_where_there_are_credentials_or_mirrors(
-    credentials: Credentials | None, mirrors: list[str], expected: bool
+    credentials: Credentials | None, mirrors: list[str], mirror_tags: bool, expected: bool
 ) -> None:
-    client = RegistryClient(mirrors={"registry.example": mirrors}, credentials=lambda _: credentials)
+    client = RegistryClient(mirrors={"registry.example": mirrors}, mirror_tags=mirror_tags, credentials=lambda _: credentials)
     async with client:
         assert await client.privileged(Reference("registry.example", "a/b", "1")) is expected
 
