@@ -8,6 +8,7 @@ Apptainer's own variables of the caller do not reach it. What a child prints is 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # all else stays here: APPTAINER_*, DOCKER_*, tokens, PYTHONPATH
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = 64 * 1024
+_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,46 @@ def feed(
             child.process.wait()
         finally:
             timer.cancel()
-        if child.killed:
-            raise CommandError(f"{name} did not end within {deadline:g} s and was killed")
-        child.completed(b"", (0,))
+        child.checked(deadline)
         if unread:
             raise CommandError(f"{name} ended before it had read everything", status=0)
+
+
+@contextlib.contextmanager
+def tap(argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None) -> Iterator[IO[bytes]]:
+    """Run a program that writes a stream: yields its standard output, buffered, and waits for it on the way out.
+
+    What the body leaves unread is read and thrown away. The program is killed when the body raises or the deadline (seconds,
+    from start to end) passes.
+
+    Raises:
+        CommandError: as :func:`run`; before what the body made of a stream that broke off.
+    """
+    with _start(argv, env=env, cwd=None, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
+        timer = threading.Timer(deadline, child.kill)
+        timer.daemon = True
+        timer.start()
+        if child.process.stdout is None:  # asked for above
+            raise AssertionError
+        try:
+            with io.BufferedReader(child.process.stdout, _BUFFER) as stream:  # type: ignore[type-var]  # a raw file, as bufsize=0 says
+                try:
+                    yield stream
+                except Exception:
+                    _drain(stream)
+                    child.process.wait()
+                    child.checked(deadline)
+                    raise
+                _drain(stream)
+            child.process.wait()
+        finally:
+            timer.cancel()
+        child.checked(deadline)
+
+
+def _drain(stream: IO[bytes]) -> None:
+    while stream.read(_BUFFER):
+        pass
 
 
 class _Child:
@@ -156,6 +193,12 @@ class _Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         self.process.wait()
+
+    def checked(self, deadline: float) -> None:
+        """Raises CommandError where it was killed at its deadline, or failed."""
+        if self.killed:
+            raise CommandError(f"{self.name} did not end within {deadline:g} s and was killed")
+        self.completed(b"", (0,))
 
     def completed(self, stdout: bytes, accept: Sequence[int]) -> Completed:
         status = self.process.returncode

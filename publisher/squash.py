@@ -74,8 +74,7 @@ class Mksquashfs(Squasher):
         argv += ["-comp", self._compression, *_LEVELS[self._compression], "-no-progress", "-quiet", "-no-recovery"]
         mode, uid, gid = totals.root
         argv += ["-root-mode", f"{mode:o}", "-root-uid", str(uid), "-root-gid", str(gid)]
-        if totals.alike > _MOST_ALIKE:
-            argv.append("-no-duplicates")
+        argv.append("-no-duplicates")  # its search for duplicates races with its writers: other bytes, or a block lost
         # The root directory's time and the file system's follow from this; -root-time is ignored with -tar.
         env = {"SOURCE_DATE_EPOCH": str(totals.newest)}
         try:

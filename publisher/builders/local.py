@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from publisher import command
+from publisher import command, readback
 from publisher.builders import Builder, BuildRequest, BuiltImage
 from publisher.errors import BuildError, LayerError, PublisherError, SpaceError
 from publisher.layers import DEFAULT_LIMITS, Limits
@@ -25,6 +25,7 @@ from publisher.layers.flatten import flatten
 from publisher.layers.index import read_summary
 from publisher.layers.survey import survey
 from publisher.metadata import make_skeleton, place
+from publisher.readback import ReadbackError
 from publisher.sif import DATA_OFFSET, write_sif_header
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 _RECORD = "built.json"
+_TRIES = 3  # for a SIF that gives back what was put in
 _FORMAT = 1  # of _RECORD; a build recorded by another version is made anew
 
 
@@ -112,10 +114,8 @@ class LocalBuilder(Builder):
         progress("plan", 0, 1)
         prepared = self._prepare(request, where)
         sif, file_index = where / "image.sif", where / "files.zst"
-        files = self._squash(request, prepared, sif, file_index, progress)
+        files = self._squash_well(request, prepared, sif, file_index, progress)
         architecture = request.image.platform.architecture
-        identity = bytes.fromhex(request.image.manifest.digest.removeprefix("sha256:"))
-        write_sif_header(sif, architecture=architecture, identity=identity, epoch=prepared.totals.newest)
         progress("test", 0, 1)
         outcome = self._tester.test(sif, architecture=architecture, has_shell=prepared.has_shell)
         built = BuiltImage(
@@ -138,6 +138,28 @@ class LocalBuilder(Builder):
         extras = place(tree, make_skeleton(request.image, scratch))
         plan = tree.finish()
         return _Prepared(plan, survey(plan, request.indexes, int(self._now()), self._limits), extras, has_shell)
+
+    def _squash_well(
+        self, request: BuildRequest, prepared: _Prepared, sif: Path, file_index: Path, progress: Progress
+    ) -> FileIndexWriter:
+        """The SIF, read back; made again where it is not what was put in, since that is a race within the squasher."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._squash_and_check(request, prepared, sif, file_index, progress)
+            except ReadbackError:
+                sif.unlink()
+        return self._squash_and_check(request, prepared, sif, file_index, progress)
+
+    def _squash_and_check(
+        self, request: BuildRequest, prepared: _Prepared, sif: Path, file_index: Path, progress: Progress
+    ) -> FileIndexWriter:
+        files = self._squash(request, prepared, sif, file_index, progress)
+        architecture = request.image.platform.architecture
+        identity = bytes.fromhex(request.image.manifest.digest.removeprefix("sha256:"))
+        write_sif_header(sif, architecture=architecture, identity=identity, epoch=prepared.totals.newest)
+        progress("read back", 0, 1)
+        readback.check(sif, file_index, deadline=self._deadline)
+        return files
 
     def _squash(
         self, request: BuildRequest, prepared: _Prepared, sif: Path, file_index: Path, progress: Progress

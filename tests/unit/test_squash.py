@@ -71,16 +71,12 @@ def test_it_is_told_what_would_depend_on_the_day_and_on_the_machine(tmp_path: Pa
         *(("-root-mode", "1755"), ("-root-uid", "0"), ("-root-gid", "0")),
     ]:
         assert arguments[arguments.index(option) + 1] == value
-    assert "-no-duplicates" not in arguments
+    assert "-no-duplicates" in arguments, "its search for duplicates is a race, and quadratic in files of one size"
 
 
 def test_compression_can_be_one_that_old_kernels_read(tmp_path: Path, stand_in: Path) -> None:
     arguments = called(tmp_path, stand_in, compression="gzip")
     assert arguments[arguments.index("-comp") + 1] == "gzip"
-
-
-def test_thousands_of_files_of_one_size_are_not_compared(tmp_path: Path, stand_in: Path) -> None:
-    assert "-no-duplicates" in called(tmp_path, stand_in, Survey(1, 1, alike=5001, root=(0o755, 0, 0)))
 
 
 @pytest.mark.parametrize(
