@@ -27,6 +27,7 @@ _FILE = re.compile(rb"(?<!\\) R ([0-9]+) ([0-7]+) ([0-9]+) ([0-9]+) ([0-9]+) ([0
 _DATA = b"# START OF DATA - DO NOT MODIFY\n"
 _ATTRIBUTES = struct.Struct("<QIIIQ")  # time, mode, uid, gid, size
 _CHUNK = 1 << 20
+_QUEUE = 32  # MiB, each of its two queues of blocks; 256 by default
 _SUM = 1 << 256
 
 
@@ -42,7 +43,8 @@ def check(sif: Path, file_index: Path, *, deadline: float) -> None:
     Raises:
         ReadbackError: it has not, or cannot be read within the deadline.
     """
-    argv = ["unsquashfs", "-no-progress", "-offset", str(DATA_OFFSET), "-pf", "/dev/stdout", str(sif)]
+    argv = ["unsquashfs", "-no-progress", "-data-queue", str(_QUEUE), "-frag-queue", str(_QUEUE)]
+    argv += ["-offset", str(DATA_OFFSET), "-pf", "/dev/stdout", str(sif)]
     try:
         with command.tap(argv, deadline=deadline) as stream:
             found = _total(_files_of(stream))
