@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from publisher.layers.flatten import Plan
+    from publisher.layers.plan import Plan
 
 _BUCKETS = 1 << 20
 _DEFAULT_ROOT = (0o755, 0, 0)
