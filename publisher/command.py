@@ -1,8 +1,9 @@
 """The one door to other programs.
 
-Every child gets its own session (so that all it starts can be killed), a deadline, a standard input that is
-closed unless given, and an environment made from an allow-list: registry credentials, proxies' passwords, signing keys and
-Apptainer's own variables of the caller do not reach it. What a child prints is kept to its last 64 KiB.
+Every child gets its own session (so that all it starts can be killed, by :mod:`publisher.guard` where this process was killed
+itself), a deadline, a standard input that is closed unless given, and an environment made from an allow-list: registry
+credentials, proxies' passwords, signing keys and Apptainer's own variables of the caller do not reach it. What a child prints
+is kept to its last 64 KiB.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import subprocess
 import tempfile
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from publisher.errors import CommandError
+from publisher.guard import GUARD, kill_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # all else stays here: APPTAINER_*, DOCKER_*, tokens, PYTHONPATH
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -181,17 +182,9 @@ class _Child:
         self.killed = False
 
     def kill(self) -> None:
-        """SIGKILL to all that the program started: mksquashfs and apptainer leave children behind when only they are killed.
-
-        Its process group first, at one blow; then what is left of its session, since apptainer gives squashfuse a group of its
-        own, and that would hold the SIF open for ever.
-        """
+        """SIGKILL to all that the program started."""
         self.killed = True
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        for process in _session(self.process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        kill_session(self.process.pid)
         self.process.wait()
 
     def checked(self, deadline: float) -> None:
@@ -223,6 +216,7 @@ def _start(
     umask: int | None = None,
 ) -> Iterator[_Child]:
     with tempfile.TemporaryFile() as stderr:
+        GUARD.start()
         try:
             process = subprocess.Popen(
                 list(argv),
@@ -244,24 +238,17 @@ def _start(
             ) from error
         child = _Child(process, name or _name(argv), stderr)
         try:
-            yield child
+            with GUARD.over(process.pid):
+                try:
+                    yield child
+                finally:
+                    if process.poll() is None:
+                        child.kill()
         finally:
-            if process.poll() is None:
-                child.kill()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
-
-
-def _session(leader: int) -> Iterator[int]:
-    """The processes of a session (proc(5), ``/proc/PID/stat``, field 6)."""
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            with contextlib.suppress(OSError):  # it has just ended
-                status = (process / "stat").read_bytes()
-                if int(status.rpartition(b")")[2].split()[3]) == leader:
-                    yield int(process.name)
 
 
 def _name(argv: Sequence[str]) -> str:

@@ -167,15 +167,16 @@ class Settings(BaseModel):
     batch_time: _Seconds = Field(default=1800, description="time after which a transaction is published, however little is in it")
     max_unpacked_size: _Bytes = Field(default=DEFAULT_LIMITS.unpacked_size, description="size of one image's files")
     max_entries: _Whole = Field(default=DEFAULT_LIMITS.entries, description="number of one image's files, directories and links")
+    max_path_length: _Whole = Field(default=DEFAULT_LIMITS.path_length, description="bytes of a path within an image")
     request_deadline: _Seconds = Field(default=60, description="time for one answer of a registry")
     slowest_fetch: _Bytes = Field(default=100_000, description="what must arrive per second, or a layer's transfer is given up")
-    squash_deadline: _Seconds = Field(default=4 * 3600, description="time for squashing one image")
+    build_deadline: _Seconds = Field(default=4 * 3600, description="time for planning and squashing one image")
     test_deadline: _Seconds = Field(default=120, description="time for the test run of one image")
 
     @property
     def limits(self) -> Limits:
         """What one image may ask for."""
-        return Limits(unpacked_size=self.max_unpacked_size, entries=self.max_entries)
+        return Limits(unpacked_size=self.max_unpacked_size, entries=self.max_entries, path_length=self.max_path_length)
 
     def signing_key(self) -> Path:
         """The private key's file.

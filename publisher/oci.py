@@ -11,9 +11,12 @@ import json
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from publisher.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -34,6 +37,7 @@ _LAYER = re.compile(
 )
 _MISNAMED_CONFIGS = ("application/octet-stream", "application/json", "text/html", "")
 """What Docker manifests call an image's config where an old registry or tool lost its type; Docker pulls those too."""
+_DEEPEST = 100  # lists and objects in each other; real configs have six
 _LONGEST_WORD = 64  # characters of the parts of a platform
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
 
@@ -333,4 +337,18 @@ def _parse(body: bytes, limit: int, what: str) -> dict[str, object]:
         raise UnsupportedError(f"the {what} is not JSON: {error}") from None
     if not _is_object(document):
         raise UnsupportedError(f"the {what} is not a JSON object")
+    _check_depth(document, what)
     return document
+
+
+def _check_depth(document: object, what: str) -> None:
+    """Whoever reads or writes it later may be deeper in Python's stack than this: what passes here must pass everywhere."""
+    level = [document]
+    for _ in range(_DEEPEST):
+        level = [child for value in level if isinstance(value, dict | list) for child in _children(value)]
+    if level:
+        raise UnsupportedError(f"the {what} is JSON nested without end")
+
+
+def _children(value: dict[str, object] | list[object]) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value

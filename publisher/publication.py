@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     class Unpack(Protocol):
         """What makes a sandbox of a SIF."""
 
-        def __call__(self, sif: Path, target: Path, *, deadline: float) -> None:
-            """Make the directory ``target``, within ``deadline`` seconds."""
+        def __call__(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
+            """Make the directory ``target``, of files of ``size`` bytes, within ``deadline`` seconds."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,8 @@ class Publication:
                     transaction.write(index, part.built.file_index.read_bytes())
                 if "sandbox" in one.item.entry.formats and path not in made and not self._repository.exists(path):
                     own.append(path)
-                    self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline)
+                    size = part.built.unpacked_size
+                    self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline, size=size)
         except PublisherError:
             for path in own:
                 transaction.remove(path)

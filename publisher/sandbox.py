@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from typing import TYPE_CHECKING
 
 from publisher import command
-from publisher.errors import CommandError, RepositoryError
+from publisher.errors import CommandError, RepositoryError, SpaceError
 from publisher.sif import DATA_OFFSET
 from publisher.storage import delete, failures
 
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 CATALOG = ".cvmfscatalog"
 _QUEUE = 64  # MiB, each of the two queues of blocks; 256 by default
+_FREE = 16 << 20  # bytes that must stay free on the device
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WARNINGS = 2  # unsquashfs(1), EXIT STATUS: it went on after errors that it takes for harmless
 _ABOUT_ATTRIBUTES = ("write_xattr:", "Ignoring xattrs", "To avoid this error message")
 
 
-def unpack(sif: Path, target: Path, *, deadline: float) -> None:
+def unpack(sif: Path, target: Path, *, deadline: float, size: int = 0) -> None:
     """Unpack a SIF of this program's making.
 
     Attributes are lost where the file system has none; nothing else may be.
@@ -36,6 +38,7 @@ def unpack(sif: Path, target: Path, *, deadline: float) -> None:
         sif: the SIF.
         target: a directory not yet there, whose parent is; nothing is left of it on failure.
         deadline: seconds.
+        size: bytes of all its files; nothing is begun where there is no room for them. 0 where that is not known.
 
     Raises:
         RepositoryError: the SIF cannot be read, or the target not be written, within the deadline.
@@ -44,12 +47,20 @@ def unpack(sif: Path, target: Path, *, deadline: float) -> None:
     with failures(RepositoryError, f"the sandbox {target.name} cannot be written"):
         if target.is_symlink() or target.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        _check_room(target, size)
         try:
             _unsquash(sif, target, deadline)
             _add_catalog(target)
         except BaseException:
             delete(target)
             raise
+
+
+def _check_room(target: Path, size: int) -> None:
+    """Raises OSError."""
+    free = shutil.disk_usage(target.parent).free
+    if size and free < size + _FREE:
+        raise SpaceError(f"no room for a sandbox of {size} bytes: {free} bytes are free", hint="make room there and run again")
 
 
 def _unsquash(sif: Path, target: Path, deadline: float) -> None:
@@ -62,11 +73,10 @@ def _unsquash(sif: Path, target: Path, deadline: float) -> None:
     except CommandError as error:
         _raise_if_full(error.stderr)
         raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {error.reason}", hint=error.hint) from error
-    if done.status == _WARNINGS:
-        _raise_if_full(done.stderr)
-        wrong = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(_ABOUT_ATTRIBUTES)]
-        if wrong:
-            raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {wrong[0]}")
+    _raise_if_full(done.stderr)  # whatever the status: unsquashfs 4.4 has 0 after errors too
+    wrong = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(_ABOUT_ATTRIBUTES)]
+    if wrong:
+        raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {wrong[0]}")
 
 
 def _raise_if_full(stderr: str) -> None:

@@ -63,7 +63,7 @@ def write_sif_header(path: Path, *, architecture: str, identity: bytes, epoch: i
         size = file.seek(0, os.SEEK_END)
         file.seek(DATA_OFFSET)
         if file.read(4) != b"hsqs":
-            raise BuildError("mksquashfs left no squashfs where it was told to")
+            raise BuildError("there is no squashfs where it was meant to be made")
         file.seek(0)
         file.write(_header(arch, identity, epoch, size))
         file.seek(_TABLE_OFFSET)

@@ -29,7 +29,7 @@ from publisher.registry.patience import Patience
 from publisher.registry.transport import Deadlines
 from publisher.repositories.directory import DirectoryRepository
 from publisher.resolver import files
-from publisher.squash import Mksquashfs
+from publisher.squash import squasher
 from publisher.storage import delete, failures
 from publisher.sync import BatchLimits, Sync
 from publisher.testrun import TestRunner
@@ -262,10 +262,10 @@ def sync(
     tester = TestRunner(settings.test_account, _emptied(settings.state / "tmp"), settings.test_deadline)
     builder = LocalBuilder(
         settings.state / "builds",
-        Mksquashfs(settings.compression, settings.squash_memory),
+        squasher(settings.compression, settings.squash_memory),
         tester,
         limits=settings.limits,
-        deadline=settings.squash_deadline,
+        deadline=settings.build_deadline,
     )
     limits = BatchLimits(settings.batch_size, settings.batch_time)
     report = Sync(intake, builder, publication, display, limits=limits).run(plan, catalog)

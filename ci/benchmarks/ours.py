@@ -92,7 +92,7 @@ def main() -> None:
 def totals(indexes: list[Path]) -> dict[str, object]:
     """What the squasher is told of an image: so that the bare pipe is given the same flags."""
     found = survey(flatten(indexes).finish(), indexes, int(time.time()))
-    return {"newest": found.newest, "unpacked_size": found.unpacked_size, "alike": found.alike, "root": list(found.root)}
+    return {"newest": found.newest, "unpacked_size": found.unpacked_size, "root": list(found.root)}
 
 
 async def _fetched(reference: references.Reference, state: Path) -> BuildRequest:

@@ -28,7 +28,7 @@ def main() -> None:
     """Squash layers one after the other."""
     out, told, *layers = sys.argv[1:]
     totals = json.loads(told)
-    survey = Survey(totals["newest"], totals["unpacked_size"], totals["alike"], tuple(totals["root"]))
+    survey = Survey(totals["newest"], totals["unpacked_size"], tuple(totals["root"]))
     with Mksquashfs().squash(Path(out), survey, offset=DATA_OFFSET, deadline=1800) as write:
         for layer in layers:
             _inflate(Path(layer), write)

@@ -35,7 +35,7 @@ class BuiltImage:
         files: number of entries.
         file_index: path of the compressed file index (``layers/files.py`` names its format).
         test: ``ran``, or ``structure`` with the reason in ``notes`` (no shell; another architecture).
-        tools: name -> version of what made it.
+        tools: name -> version of what made it, and the compression: with the same ones, the same manifest gives the same bytes.
         notes: what the tree policy dropped or changed, counted.
     """
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from publisher import command, readback
+from publisher import __version__, command, readback
 from publisher.builders import Builder, BuildRequest, BuiltImage
 from publisher.errors import BuildError, LayerError, PublisherError, SpaceError
 from publisher.layers import DEFAULT_LIMITS, Limits
@@ -33,16 +34,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.layers.emit import Extra
-    from publisher.layers.flatten import Plan
+    from publisher.layers.plan import Plan
     from publisher.layers.survey import Survey
     from publisher.squash import Squasher
     from publisher.testrun import TestRunner
 
     Progress = Callable[[str, int, int], None]
 
-_RECORD = "built.json"
+_SIF, _FILES, _RECORD = "image.sif", "files.zst", "built.json"
 _TRIES = 3  # for a SIF that gives back what was put in
 _FORMAT = 1  # of _RECORD; a build recorded by another version is made anew
+_FREE = 64 << 20  # bytes that must stay free on the device
+_GROWTH = 1.5  # of the layers' compressed bytes, as a squashfs: it compresses each block of 128 KiB for itself
+_PER_ENTRY = 128  # bytes in the squashfs' tables and in the file index
 
 
 class LocalBuilder(Builder):
@@ -53,8 +57,10 @@ class LocalBuilder(Builder):
         squasher: makes the squashfs.
         tester: runs the finished SIF.
         limits: what one image may ask for.
-        deadline: seconds that squashing one image may take.
+        deadline: seconds that planning and squashing one image may take.
         now: seconds since the epoch; later times in layers are taken for mistakes.
+        clock: seconds, monotonic.
+        free: bytes that are free on a directory's device.
     """
 
     def __init__(
@@ -66,6 +72,8 @@ class LocalBuilder(Builder):
         limits: Limits = DEFAULT_LIMITS,
         deadline: float = 4 * 3600,
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        free: Callable[[Path], int] = lambda place: shutil.disk_usage(place).free,
     ) -> None:
         self._work = work
         self._squasher = squasher
@@ -73,7 +81,10 @@ class LocalBuilder(Builder):
         self._limits = limits
         self._deadline = deadline
         self._now = now
-        self._tools = {"apptainer": _apptainer_version(), squasher.name: squasher.version}
+        self._clock = clock
+        self._free = free
+        self._tools = {"publisher": __version__, "apptainer": _apptainer_version(), squasher.name: squasher.version}
+        self._tools["compression"] = squasher.compression
 
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """See :meth:`Builder.build`."""
@@ -112,9 +123,11 @@ class LocalBuilder(Builder):
     def _build(self, request: BuildRequest, where: Path, progress: Progress) -> BuiltImage:
         _check_diff_ids(request)
         progress("plan", 0, 1)
-        prepared = self._prepare(request, where)
-        sif, file_index = where / "image.sif", where / "files.zst"
-        files = self._squash_well(request, prepared, sif, file_index, progress)
+        ends = self._clock() + self._deadline
+        prepared = self._prepare(request, where, ends)
+        self._check_room(request, prepared, where)
+        sif, file_index = where / _SIF, where / _FILES
+        files = self._squash_well(request, prepared, where, ends, progress)
         architecture = request.image.platform.architecture
         progress("test", 0, 1)
         outcome = self._tester.test(sif, architecture=architecture, has_shell=prepared.has_shell)
@@ -132,38 +145,53 @@ class LocalBuilder(Builder):
         _save(built, where)
         return built
 
-    def _prepare(self, request: BuildRequest, scratch: Path) -> _Prepared:
-        tree = flatten(request.indexes, self._limits)
+    def _prepare(self, request: BuildRequest, scratch: Path, ends: float) -> _Prepared:
+        def in_time() -> None:
+            if self._clock() >= ends:
+                raise BuildError(f"planning the image did not end within {self._deadline:g} s")
+
+        tree = flatten(request.indexes, self._limits, in_time)
         has_shell = tree.lookup(b"bin/sh") == "file"
         extras = place(tree, make_skeleton(request.image, scratch))
         plan = tree.finish()
         return _Prepared(plan, survey(plan, request.indexes, int(self._now()), self._limits), extras, has_shell)
 
+    def _check_room(self, request: BuildRequest, prepared: _Prepared, where: Path) -> None:
+        """Before anything is written: what the SIF will take at most, as far as sizes tell."""
+        compressed = sum(layer.stat().st_size for layer in set(request.layers))
+        content = min(prepared.totals.unpacked_size, int(_GROWTH * compressed))
+        needed = self._squasher.copies * (content + _PER_ENTRY * prepared.plan.kept) + _FREE
+        free = self._free(where)
+        if free < needed:
+            reason = f"no room for the SIF: it may take {needed - _FREE} bytes, and {free} bytes are free in {self._work}"
+            raise SpaceError(reason, hint="make room there and run again")
+
     def _squash_well(
-        self, request: BuildRequest, prepared: _Prepared, sif: Path, file_index: Path, progress: Progress
+        self, request: BuildRequest, prepared: _Prepared, where: Path, ends: float, progress: Progress
     ) -> FileIndexWriter:
         """The SIF, read back; made again where it is not what was put in, since that is a race within the squasher."""
         for _ in range(_TRIES - 1):
             try:
-                return self._squash_and_check(request, prepared, sif, file_index, progress)
+                return self._squash_and_check(request, prepared, where, ends, progress)
             except ReadbackError:
-                sif.unlink()
-        return self._squash_and_check(request, prepared, sif, file_index, progress)
+                (where / _SIF).unlink()
+        return self._squash_and_check(request, prepared, where, ends, progress)
 
     def _squash_and_check(
-        self, request: BuildRequest, prepared: _Prepared, sif: Path, file_index: Path, progress: Progress
+        self, request: BuildRequest, prepared: _Prepared, where: Path, ends: float, progress: Progress
     ) -> FileIndexWriter:
-        files = self._squash(request, prepared, sif, file_index, progress)
+        files = self._squash(request, prepared, where, ends, progress)
         architecture = request.image.platform.architecture
         identity = bytes.fromhex(request.image.manifest.digest.removeprefix("sha256:"))
-        write_sif_header(sif, architecture=architecture, identity=identity, epoch=prepared.totals.newest)
+        write_sif_header(where / _SIF, architecture=architecture, identity=identity, epoch=prepared.totals.newest)
         progress("read back", 0, 1)
-        readback.check(sif, file_index, deadline=self._deadline)
+        readback.check(where / _SIF, where / _FILES, deadline=max(1.0, ends - self._clock()))
         return files
 
     def _squash(
-        self, request: BuildRequest, prepared: _Prepared, sif: Path, file_index: Path, progress: Progress
+        self, request: BuildRequest, prepared: _Prepared, where: Path, ends: float, progress: Progress
     ) -> FileIndexWriter:
+        deadline = math.ceil(max(0.0, ends - self._clock()))
         total = sum(layer.stat().st_size for layer in request.layers)
         done = 0
 
@@ -174,8 +202,8 @@ class LocalBuilder(Builder):
 
         totals = prepared.totals
         with (
-            file_index.open("wb") as out,
-            self._squasher.squash(sif, totals, offset=DATA_OFFSET, deadline=self._deadline) as write,
+            (where / _FILES).open("wb") as out,
+            self._squasher.squash(where / _SIF, totals, offset=DATA_OFFSET, deadline=deadline) as write,
         ):
             files = FileIndexWriter(out)
             emitter = Emitter(write, files, totals.newest)

@@ -11,15 +11,15 @@ else is one integer, ``layer << 32 | ordinal``. A million entries take about 170
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
 from publisher.layers import DEFAULT_LIMITS, Limits
 from publisher.layers.index import entries
+from publisher.layers.plan import MOVE, PASS, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     Node = dict[bytes, "Node | int"]
@@ -29,36 +29,24 @@ _TOUCHED = b"/"  # key of the last layer that brought something into a directory
 _OWN = (_SELF, _TOUCHED)
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
+_NOBODYS = (b".wh.", b".wh..", b".wh...")  # of nothing, of the directory itself, of the one above it
 _MOST_LINKS = 255  # symbolic links followed for one path, as umoci's securejoin
-
-DROP, PASS, MOVE = 0, 1, 2
-"""What becomes of an entry: nothing, passed on under its own name, or passed on under the names of :attr:`Plan.names`."""
-
-
-@dataclass
-class Plan:
-    """What survives.
-
-    Attributes:
-        actions: per layer a byte per entry: :data:`DROP`, :data:`PASS` or :data:`MOVE`.
-        names: ``layer << 32 | ordinal`` -> all names of an entry that moved or has hard links, in the tree's order.
-        implied: directories that no entry describes, parents first.
-        dropped: what the tree policy dropped, counted by kind.
-        root: the entry of the root directory itself, None where no layer has one.
-    """
-
-    actions: list[bytearray]
-    names: dict[int, list[bytes]] = field(default_factory=dict)
-    implied: list[bytes] = field(default_factory=list)
-    dropped: dict[str, int] = field(default_factory=dict)
-    root: int | None = None
+_MOST_PARTS = 10_000  # parts of one path and of the links on its way; umoci has no such bound, and no image comes near it
+_OFTEN = 0xFFFF  # entries between two looks at the clock
 
 
 class Tree:
-    """The flattened tree while layers are replayed."""
+    """The flattened tree while layers are replayed.
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+    Args:
+        limits: what the image may ask for.
+        tick: called now and then; may raise to end the replaying.
+    """
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, tick: Callable[[], None] = lambda: None) -> None:
         self._limits = limits
+        self._tick = tick
+        self._grown = 0  # names that came into the tree, those that left it only now and then taken off
         self._root: Node = {}
         self._links: dict[int, bytes] = {}  # entry -> target, for symbolic links
         self._devices: set[int] = set()
@@ -73,7 +61,8 @@ class Tree:
         """Replay one layer: ``(kind, name, link)`` of each entry, in the archive's order.
 
         Raises:
-            LayerError: a hard link without a target, a symbolic-link loop, a nameless whiteout, a file where a parent belongs.
+            LayerError: a hard link without a target, a symbolic-link loop, a whiteout of no name; more entries, or a longer path,
+                than the limit.
         """
         self._layer += 1
         self._touched_links.clear()
@@ -81,6 +70,8 @@ class Tree:
         base = self._layer << 32
         ordinal = -1
         for ordinal, (kind, name, link) in enumerate(entries_of_layer):
+            if not ordinal & _OFTEN:
+                self._tick()
             if not name:
                 self._root[_SELF] = base | ordinal
                 continue
@@ -126,7 +117,7 @@ class Tree:
         """The plan. The tree is used up by it: its memory is needed for the emission.
 
         Raises:
-            LayerError: more entries than the limit.
+            LayerError: more entries, or a longer path, than the limit.
         """
         plan = Plan([bytearray(count) for count in self._counts])
         own = self._root.get(_SELF)
@@ -134,6 +125,7 @@ class Tree:
         for kept, (path, entry) in enumerate(self._walk(plan.dropped), 1):
             if kept > self._limits.entries:
                 raise LayerError(f"the image has more than {self._limits.entries} entries")
+            self._check_length(path)
             if entry is None:
                 plan.implied.append(path)
             elif entry in self._linked or entry in self._moved:
@@ -150,6 +142,8 @@ class Tree:
     def _entry(self, kind: bytes, parent: bytes, last: bytes, link: bytes, entry: int) -> None:
         directory, moved = self._directory(parent)
         standing = directory.get(last)
+        if standing is None:
+            self._grow(1)
         if kind == b"5":
             if not isinstance(standing, dict):
                 standing = directory[last] = {}
@@ -183,8 +177,8 @@ class Tree:
         return entry
 
     def _whiteout(self, parent: bytes, last: bytes, name: bytes) -> None:
-        if last == _WHITEOUT:
-            raise LayerError(f"layer {self._layer + 1}: whiteout without a name: {name!r}")
+        if last in _NOBODYS:
+            raise LayerError(f"layer {self._layer + 1}: whiteout of no name in its directory: {name!r}")
         directory = self._resolve(parent)[-1][1]
         if not isinstance(directory, dict):
             return
@@ -224,16 +218,17 @@ class Tree:
         if self._last is not None and self._last[0] == path:
             return self._last[1], self._last[2]
         steps = self._resolve(path)
+        resolved = b"/".join(name for name, _ in steps[1:])
+        self._check_length(resolved)
+        self._grow(sum(node is None for _, node in steps))
         directory = self._root
         for name, _ in steps[1:]:
             child = directory.get(name)
-            if isinstance(child, int):  # umoci refuses it as well
-                raise LayerError(f"layer {self._layer + 1}: {path!r} is needed as a directory, and {name!r} on the way is none")
-            if child is None:
+            if not isinstance(child, dict):  # a file in the way makes room, as in Apptainer; umoci 0.4.7 refuses the layer
                 child = directory[name] = {}
             child[_TOUCHED] = self._layer
             directory = child
-        moved = b"/".join(name for name, _ in steps[1:]) != path
+        moved = resolved != path
         self._last = (path, directory, moved)
         return directory, moved
 
@@ -244,9 +239,10 @@ class Tree:
         """
         steps: list[tuple[bytes, Node | int | None]] = [(b"", self._root)]
         todo = path.split(b"/")[::-1]
-        hops = 0
+        hops = parts = 0
         while todo:
             part = todo.pop()
+            parts += 1
             if part in (b"", b"."):
                 continue
             if part == b"..":
@@ -257,7 +253,7 @@ class Tree:
             child = here.get(part) if isinstance(here, dict) else None
             if isinstance(child, int) and child in self._links:
                 hops += 1
-                if hops > _MOST_LINKS:
+                if hops > _MOST_LINKS or parts > _MOST_PARTS:
                     raise LayerError(f"layer {self._layer + 1}: too many symbolic links on the way to {path!r}")
                 target = self._links[child]
                 if target.startswith(b"/"):
@@ -273,6 +269,19 @@ class Tree:
             return self._resolve(path)
         except LayerError:
             return []
+
+    def _check_length(self, path: bytes) -> None:
+        """Links lead to paths that no entry spells."""
+        if len(path) > self._limits.path_length:
+            raise LayerError(f"the image has a path of {len(path)} bytes, more than {self._limits.path_length} are allowed")
+
+    def _grow(self, names: int) -> None:
+        """Names come into the tree: directories that no entry describes, and what is removed later, must not fill the memory."""
+        self._grown += names
+        if self._grown > 2 * self._limits.entries:
+            self._grown = names + _names_below(self._root)
+            if self._grown > self._limits.entries:
+                raise LayerError(f"the image has more than {self._limits.entries} entries")
 
     # --- the end
 
@@ -301,18 +310,27 @@ class Tree:
         return _reserved(name)
 
 
-def flatten(indexes: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> Tree:
-    """Replay layers from the bottom up.
+def flatten(indexes: Sequence[Path], limits: Limits = DEFAULT_LIMITS, tick: Callable[[], None] = lambda: None) -> Tree:
+    """Replay layers from the bottom up; ``tick`` is called now and then and may raise.
 
     Raises:
         LayerError: as :meth:`Tree.apply`; more layers than the limit.
     """
     if len(indexes) > limits.layers:
         raise LayerError(f"the image has {len(indexes)} layers, more than {limits.layers} are allowed")
-    tree = Tree(limits)
+    tree = Tree(limits, tick)
     for index in indexes:
         tree.apply(entries(index))
     return tree
+
+
+def _names_below(top: Node) -> int:
+    count, todo = 0, [top]
+    while todo:
+        children = [child for name, child in todo.pop().items() if name not in _OWN]
+        count += len(children)
+        todo += [child for child in children if isinstance(child, dict)]
+    return count
 
 
 def _reserved(name: bytes) -> str | None:

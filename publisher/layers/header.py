@@ -44,11 +44,11 @@ def number(field: bytes) -> int:
     return int(digits, 8)
 
 
-def checksum_is_right(block: bytes) -> bool:
+def checksum_is_right(block: bytes, *, signed: bool = True) -> bool:
     """Whether the header's checksum field says the sum of its bytes (that field counted as blanks).
 
     adler32's lower half is one more than that sum modulo 65521, and it comes at C's speed. Old tars took the bytes for signed
-    ones, which Go's reader accepts as well.
+    ones, which Go's reader accepts as well; ``signed`` says whether that is right here too.
     """
     field = block[148:156]
     total = (zlib.adler32(block) & 0xFFFF) - 1 - sum(field) + 8 * 32
@@ -59,7 +59,7 @@ def checksum_is_right(block: bytes) -> bool:
     if (total - said) % _SUM_MODULUS == 0:
         return True
     negative = sum(byte >= 0x80 for byte in block[:148] + block[156:])  # noqa: PLR2004 - the sign bit
-    return (total - 256 * negative - said) % _SUM_MODULUS == 0
+    return signed and (total - 256 * negative - said) % _SUM_MODULUS == 0
 
 
 def parse_pax(body: bytes) -> Pax:
@@ -111,7 +111,8 @@ def make_header(
     """A member's header blocks: ustar, with extended headers in front where ustar has no room.
 
     A long target goes into GNU's long link and not into PAX's ``linkpath``, of which mksquashfs 4.5.1 strips leading ``/`` and
-    ``../``. That header comes first, since mksquashfs takes the size of a PAX header for the size of all that follow.
+    ``../``. That header comes last, since tar2sqfs forgets at a PAX header what stood before it; and never with a record of a
+    size, which mksquashfs takes for the size of all headers that follow (links have none).
 
     Args:
         name: path without a leading slash.
@@ -126,9 +127,6 @@ def make_header(
     """
     records: Pax = dict(xattrs or {})
     extended = b""
-    if len(link) > _NAME_WIDTH:
-        text = link + b"\0"
-        extended = _block(b"././@LongLink", b"K", 0o644, 0, 0, len(text), 0, b"") + text + bytes(-len(text) % BLOCK)
     if len(name) > _NAME_WIDTH:
         records[b"path"] = name
     for key, value, limit in (
@@ -140,7 +138,10 @@ def make_header(
             records[key] = b"%d" % value
     if records:
         body = b"".join(_record(key, value) for key, value in sorted(records.items()))
-        extended += _block(b"pax", b"x", 0o644, 0, 0, len(body), 0, b"") + body + bytes(-len(body) % BLOCK)
+        extended = _block(b"pax", b"x", 0o644, 0, 0, len(body), 0, b"") + body + bytes(-len(body) % BLOCK)
+    if len(link) > _NAME_WIDTH:
+        text = link + b"\0"
+        extended += _block(b"././@LongLink", b"K", 0o644, 0, 0, len(text), 0, b"") + text + bytes(-len(text) % BLOCK)
     return extended + _block(name, kind, mode, uid % _ID_LIMIT, gid % _ID_LIMIT, size % _OCTAL_LIMIT, mtime, link)
 
 

@@ -2,7 +2,7 @@
 
 Whatever mksquashfs would read otherwise, or not at all, makes the entry not ``plain``: its header is then written anew. That
 matters beyond comfort: two readers that disagree about one size would see two different archives. What mksquashfs does is
-from ``tar.c`` of squashfs-tools 4.5.1.
+from ``tar.c`` of squashfs-tools 4.5.1; the little that tar2sqfs 1.2 reads otherwise still is in here too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.errors import LayerError
-from publisher.layers.header import Pax, make_header, number, with_mode
+from publisher.layers.header import Pax, checksum_is_right, make_header, number, with_mode
 from publisher.layers.sparse import pax_version
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ _NO_DATA = frozenset(b"123456")
 _KINDS = frozenset(b"\x0001234567S")
 _MAX_ID = 0xFFFFFFFE  # the highest number is no owner: chown(2) takes it for "as it is"
 _MAX_LINK = 4095  # bytes of a symbolic link's target: PATH_MAX less its NUL
+_MAGICS = (b"ustar\x0000", b"ustar  \0")  # of POSIX and of GNU
 _COMMON_NUMBERS = re.compile(rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}")  # mode, uid, gid, size, mtime
+_DEVICE_NUMBERS = re.compile(rb"[0-7 \0]{16}")
 _ROOT_NAMES = b"root".ljust(32, b"\0") * 2
 _HARMLESS = frozenset((b"path", b"size", b"uid", b"gid", b"atime", b"ctime", b"comment"))
 _XATTR = b"SCHILY.xattr."
@@ -44,7 +46,7 @@ class Headers(NamedTuple):
         pax: records of the extended header, None without one.
         long_name: GNU's long name, None without one.
         long_link: GNU's long link target, None without one.
-        foreign: a global extended header came before it (it applies to nothing, as in Go), or so many or mixed ones that
+        foreign: a global extended header came before it (it applies to nothing, as in Go), or so many, mixed or odd ones that
             mksquashfs would read them otherwise.
     """
 
@@ -217,14 +219,21 @@ def _common(member: Member, block: bytes) -> bool:
     """Whether mksquashfs reads the rest of the header block as it was read here.
 
     Its numbers end at a leading NUL, it takes 345 to 500 for a prefix whatever the format, and it looks owners' names up on
-    this host before it takes their numbers.
+    this host before it takes their numbers. tar2sqfs takes no checksums of signed bytes, and looks at every entry's device.
     """
-    if not _COMMON_NUMBERS.fullmatch(block, 100, 148) or block[257:262] != b"ustar":
+    if not is_common(block):
         return False
     if block[345] and (block[262] or block[508:512] == b"tar\0" or block[345] == 0x2E):  # noqa: PLR2004 - a dot
         return False
     names = block[265:329]
     return not names.strip(b"\0") or (names == _ROOT_NAMES and not member.uid and not member.gid)
+
+
+def is_common(block: bytes) -> bool:
+    """Whether all readers take the same numbers from a header block, be it that of an entry or an extended one."""
+    if not _COMMON_NUMBERS.fullmatch(block, 100, 148) or block[257:265] not in _MAGICS:
+        return False
+    return bool(_DEVICE_NUMBERS.fullmatch(block, 329, 345)) and (block.isascii() or checksum_is_right(block, signed=False))
 
 
 def _spelled(raw: bytes, name: bytes, kind: bytes) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
 from publisher.layers.header import BLOCK, Pax, checksum_is_right, number, padded, parse_pax
-from publisher.layers.member import Headers, Member, interpret
+from publisher.layers.member import Headers, Member, interpret, is_common
 from publisher.layers.sparse import gnu_map, pax_map
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Scanner:
         """All header blocks of the next entry, None at the end of the archive. The position is at the last of them."""
         pax: Pax | None = None
         longs: dict[bytes, bytes] = {}
-        seen = b""
+        seen, common = b"", True
         while True:
             block = self._header_block()
             if block is None:
@@ -118,8 +118,9 @@ class Scanner:
                 return None
             kind = block[156:157]
             if kind not in (b"x", b"g", b"L", b"K"):
-                return Headers(block, pax, longs.get(b"L"), longs.get(b"K"), seen not in _PASSED_ON)
+                return Headers(block, pax, longs.get(b"L"), longs.get(b"K"), not common or seen not in _PASSED_ON)
             seen += kind
+            common = common and is_common(block)
             body = self._extended(block)
             if self._position - self._start > 4 * _EXTENDED_LIMIT:
                 raise LayerError(f"the layer's entry {self.count + 1} has extended headers without end")

@@ -5,7 +5,6 @@ mksquashfs has to be told all of this before it sees the first entry (docs/desig
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from publisher.layers.flatten import Plan
+    from publisher.layers.plan import Plan
 
-_BUCKETS = 1 << 20
 _DEFAULT_ROOT = (0o755, 0, 0)
 
 
@@ -32,14 +30,12 @@ class Survey:
     Attributes:
         newest: the highest modification time that is not in the future, seconds since the epoch; 0 where there is none.
         unpacked_size: bytes of all surviving files.
-        alike: the largest number of non-empty files of one size (an upper bound: sizes are counted in buckets).
         root: mode (as published), uid and gid of the root directory. It is always root's: with -tar, mksquashfs 4.5.1 gives it to
             whoever runs it, and that is made to be 0.
     """
 
     newest: int
     unpacked_size: int
-    alike: int
     root: tuple[int, int, int]
 
 
@@ -50,17 +46,14 @@ def survey(plan: Plan, indexes: Sequence[Path], now: int, limits: Limits = DEFAU
         LayerError: the flattened image is larger than the limit.
     """
     newest = total = 0
-    buckets = array("I", bytes(4 * _BUCKETS))
     for actions, index in zip(plan.actions, indexes, strict=True):
         for size, mtime, _, _, _, _ in compress(numbers(index), actions):
             if newest < mtime <= now:
                 newest = mtime
-            if size:
-                total += size
-                buckets[size % _BUCKETS] += 1
+            total += size
     if total > limits.unpacked_size:
         raise LayerError(f"the image unpacks to {total} bytes, more than {limits.unpacked_size} are allowed")
-    return Survey(newest, total, max(buckets), _root(plan, indexes))
+    return Survey(newest, total, _root(plan, indexes))
 
 
 def _root(plan: Plan, indexes: Sequence[Path]) -> tuple[int, int, int]:

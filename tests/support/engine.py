@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.layers.emit import Write
-    from publisher.layers.flatten import Plan
+    from publisher.layers.plan import Plan
+    from publisher.squash import Squasher
 
 NOW = 1_795_000_000
 """When the tests' builds happen: the layers' times are before it, and this host's clock is after it."""
@@ -33,13 +34,13 @@ def stream(layers: Sequence[bytes], where: Path) -> bytes:
     return out.getvalue()
 
 
-def squashed(layers: Sequence[bytes], where: Path) -> Path:
-    """The flattened layers as a file that has its squashfs where a SIF has it."""
+def squashed(layers: Sequence[bytes], where: Path, made_by: Squasher | None = None) -> Path:
+    """The flattened layers as a file that has its squashfs where a SIF has it; by mksquashfs, if nothing else is said."""
     blobs, indexes = indexed(layers, where)
     plan = flatten(indexes).finish()
     totals = survey(plan, indexes, NOW)
     out = where / "squashed"
-    with Mksquashfs().squash(out, totals, offset=DATA_OFFSET, deadline=60) as write:
+    with (made_by or Mksquashfs()).squash(out, totals, offset=DATA_OFFSET, deadline=60) as write:
         _emit(plan, blobs, totals.newest, write)
     return out
 

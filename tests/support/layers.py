@@ -10,7 +10,7 @@ import stat
 import subprocess
 import tarfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.layers.index import write_index
 
@@ -25,6 +25,7 @@ TYPES = {
     "hardlink": tarfile.LNKTYPE,
     "fifo": tarfile.FIFOTYPE,
     "char": tarfile.CHRTYPE,
+    "block": tarfile.BLKTYPE,
 }
 
 
@@ -121,14 +122,32 @@ def umoci_unpack(layers: Sequence[bytes], where: Path) -> Path | None:
     return bundle / "rootfs" if done.returncode == 0 else None
 
 
-Node = tuple[object, ...]
+class Node(NamedTuple):
+    """What stands at a path.
+
+    Attributes:
+        kind: as ``stat.S_IFMT`` gives it.
+        content: bytes of a file, target of a symbolic link.
+        attributes: extended ones, by name.
+        names: all names of its inode.
+    """
+
+    kind: int
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    content: bytes
+    attributes: tuple[tuple[str, bytes], ...] = ()
+    names: tuple[bytes, ...] = ()
 
 
 def tree_on_disk(root: Path) -> dict[bytes, Node]:
-    """Path -> (kind, mode, uid, gid, mtime, content or target, names of its inode)."""
+    """All below ``root``, and itself as ``.``."""
     found: dict[bytes, Node] = {}
     inodes: dict[tuple[int, int], list[bytes]] = {}
     base = os.fsencode(root)
+    found[b"."] = _node(base, os.lstat(base))._replace(names=(b".",))
     for parent, directories, files in os.walk(base):
         for name in directories + files:
             path = os.path.join(parent, name)  # noqa: PTH118 - paths that are bytes
@@ -138,23 +157,29 @@ def tree_on_disk(root: Path) -> dict[bytes, Node]:
             found[relative] = _node(path, status)
     for names in inodes.values():
         for name in names:
-            found[name] += (tuple(sorted(names)),)
+            found[name] = found[name]._replace(names=tuple(sorted(names)))
     return found
 
 
 def _node(path: bytes, status: os.stat_result) -> Node:
-    content: object = b""
+    content = b""
     if stat.S_ISREG(status.st_mode):
         with open(path, "rb") as opened:  # noqa: PTH123 - likewise
             content = opened.read()
     elif stat.S_ISLNK(status.st_mode):
         content = os.readlink(path)  # noqa: PTH115 - likewise
-    common = (stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
-    return (*common, int(status.st_mtime), content)
+    kind, mode = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)
+    return Node(kind, mode, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9, content, attributes(path))
+
+
+def attributes(path: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Extended attributes, but SELinux' labels of the host that we are on."""
+    names = sorted(name for name in os.listxattr(path, follow_symlinks=False) if name != "security.selinux")
+    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
 
 
 def tree_of_stream(stream: bytes) -> dict[bytes, Node]:
-    """As :func:`tree_on_disk`, of an archive that has every path once and every parent."""
+    """As :func:`tree_on_disk`, of an archive that has every path once and every parent, without attributes."""
     kinds = {b"0": stat.S_IFREG, b"S": stat.S_IFREG, b"2": stat.S_IFLNK, b"5": stat.S_IFDIR, b"6": stat.S_IFIFO}
     found: dict[bytes, Node] = {}
     names: dict[bytes, list[bytes]] = {}
@@ -169,12 +194,12 @@ def tree_of_stream(stream: bytes) -> dict[bytes, Node]:
                 names[path] = names[target]
                 continue
             names[path] = [path]
-            content: object = b""
+            content = b""
             if info.isreg():
                 opened = archive.extractfile(info)
                 assert opened is not None
                 content = opened.read()
             elif info.issym():
                 content = os.fsencode(info.linkname)
-            found[path] = (kinds[info.type], info.mode, info.uid, info.gid, int(info.mtime), content)
-    return {path: (*node, tuple(sorted(names[path]))) for path, node in found.items()}
+            found[path] = Node(kinds[info.type], info.mode, info.uid, info.gid, int(info.mtime), content)
+    return {path: node._replace(names=tuple(sorted(names[path]))) for path, node in found.items()}

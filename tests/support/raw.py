@@ -104,6 +104,19 @@ ODD: dict[str, bytes] = {
     "a PAX key twice": pax((b"path", b"a"), (b"path", b"b")) + file(b"c"),
     "two PAX headers": pax((b"path", b"a"), (b"uid", b"7")) + pax((b"gid", b"8")) + file(b"c"),
     "a PAX path and a long name": pax((b"path", b"a")) + long_name(b"b") + file(b"c"),
+    "a PAX value that looks like records": pax(
+        (b"comment", b"x\n13 path=evil\n16 size=0000005\n"), (b"path", b"good\n11 uid=77\n")
+    )
+    + file(b"c"),
+    "an extended header whose size has a leading NUL": header(b"pax", b"x", size=b"\0" + b"0000001000\0")
+    + data(record(b"path", b"b") + record(b"comment", b"c" * 490))
+    + file(b"a"),
+    "an extended header whose size is in base 256": header(b"pax", b"x", size=number(len(record(b"path", b"b"))))
+    + data(record(b"path", b"b"))
+    + file(b"a"),
+    "a long name in a header with odd numbers": header(b"././@LongLink", b"L", size=b"        145 ", mode=b"        ", magic=GNU)
+    + data(b"n" * 100 + b"\0")
+    + file(b"c"),
     "a long name and a PAX size": pax((b"size", b"7")) + long_name(b"b" * 120) + file(b"c", size=0),
     "long name and long target": long_name(b"n" * 150) + long_name(b"/t" * 80, b"K") + header(b"n", b"2", link=b"t"),
     "a name of GNU's sparse format on a file that is not sparse": pax((b"GNU.sparse.name", b"b")) + file(b"a"),

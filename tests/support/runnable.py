@@ -14,14 +14,19 @@ _LIBRARY = re.compile(r"(/\S+) \(0x")
 
 
 @cache
-def runnable() -> tuple[Entry, ...]:
-    """Entries of a layer: ``/bin/sh``, ``env``, ``cat``, ``find`` and ``sleep`` under ``/bin``, with their libraries."""
-    said = subprocess.run(["ldd", *_PROGRAMS], capture_output=True, check=True, text=True, timeout=60).stdout
+def runnable(*more: str) -> tuple[Entry, ...]:
+    """Entries of a layer: ``/bin/sh``, ``env``, ``cat``, ``find`` and ``sleep`` under ``/bin``, with their libraries.
+
+    Args:
+        more: paths of further programs of this host.
+    """
+    programs = (*_PROGRAMS, *more)
+    said = subprocess.run(["ldd", *programs], capture_output=True, check=True, text=True, timeout=60).stdout
     libraries = sorted(set(_LIBRARY.findall(said)))
     parents = {str(parent) for library in libraries for parent in Path(library).parents} - {"/"}
     entries = [directory(parent.lstrip("/")) for parent in sorted(parents | {"/bin"})]
     entries += [_copied(path, path.lstrip("/")) for path in libraries]
-    entries += [_copied(path, f"bin/{Path(path).name}") for path in _PROGRAMS]
+    entries += [_copied(path, f"bin/{Path(path).name}") for path in programs]
     return (*entries, symlink("bin/sh", "dash"))
 
 

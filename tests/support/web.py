@@ -104,6 +104,22 @@ def breaks_off(body: bytes, after: int, status: int = 200, **headers: str) -> Re
     return reply
 
 
+def endless(sent: list[int], length: int | None = None) -> Reply:
+    """Sends zeros for as long as they are taken, and notes how many; announces ``length``, or nothing."""
+
+    async def reply(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = length
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(bytes(1 << 16))
+                sent.append(1 << 16)
+        return response
+
+    return reply
+
+
 async def hangs(_: web.BaseRequest) -> web.StreamResponse:
     """Takes the request and never answers."""
     await asyncio.Event().wait()

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import gzip
 import io
 import json
 import os
 import pwd
+import re
+import select
+import shutil
+import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from spython.main import Client
 
-from publisher import command
+from publisher import __version__, command
 from publisher.builders.local import LocalBuilder
-from publisher.errors import BuildError, LayerError, PublisherError, SpaceError, TestRunError
+from publisher.errors import BuildError, CommandError, LayerError, PublisherError, SpaceError, TestRunError
 from publisher.layers import Limits
 from publisher.layers.files import read_file_index
-from publisher.squash import Mksquashfs
+from publisher.sif import DATA_OFFSET
+from publisher.squash import Mksquashfs, Tar2sqfs
 from publisher.testrun import TestRunner
-from tests.support import children
+from tests.support import children, raw
 from tests.support.engine import NOW
 from tests.support.images import request
 from tests.support.layers import Entry, directory, file, hardlink, symlink, tar
 from tests.support.runnable import runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from publisher.builders import BuildRequest, BuiltImage
+    from publisher.squash import Squasher
 
 pytestmark = pytest.mark.system
 
@@ -123,7 +132,10 @@ def sif(built: BuiltImage, shared_path: Path) -> Path:
 def test_a_build_says_what_it_made(built: BuiltImage) -> None:
     assert built.size == built.sif.stat().st_size
     assert built.test == "ran"
-    assert built.tools.keys() == {"apptainer", "mksquashfs"}
+    assert built.tools.keys() == {"apptainer", "mksquashfs", "publisher", "compression"}
+    assert built.tools["publisher"] == __version__
+    for program, option in (("apptainer", "--version"), ("mksquashfs", "-version")):
+        assert built.tools[program] in command.run([program, option], deadline=60, accept=(0, 1)).stdout.decode().split()
     listed = list(read_file_index(io.BytesIO(built.file_index.read_bytes())))
     assert len(listed) == built.files
     assert sum(line.size for line in listed if line.kind == "f") == built.unpacked_size
@@ -162,6 +174,28 @@ def test_spython_reads_the_labels_back(sif: Path, home: Path) -> None:
 def test_apptainer_lists_the_squashfs_as_the_systems_partition(sif: Path, home: Path) -> None:
     assert "FS (Squashfs/*System/amd64)" in apptainer("sif", "list", str(sif), home=home)
     assert "Created At:" in apptainer("sif", "header", str(sif), home=home)
+    info = apptainer("sif", "info", "1", str(sif), home=home)
+    assert re.search(r"Filesystem type:\s+Squashfs", info, re.IGNORECASE), info
+    assert re.search(r"Partition type:\s+\*System", info, re.IGNORECASE), info
+    assert apptainer("exec", str(sif), "/bin/cat", "/etc/kept", home=home) == "1"
+
+
+def test_a_sif_can_be_signed_and_verified(sif: Path, home: Path) -> None:
+    """Apptainer adds a signature to the tables that are there, and checks the hashes of all objects."""
+    place = home / "signed.sif"
+    place.write_bytes(sif.read_bytes())
+    os.chown(place, home.stat().st_uid, home.stat().st_gid)
+    key = command.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"], deadline=60).stdout
+    (home / "key.pem").write_bytes(key)
+    (home / "key.pem").chmod(0o644)
+    command.run(["openssl", "ec", "-in", f"{home}/key.pem", "-pubout", "-out", f"{home}/public.pem"], deadline=60)
+    apptainer("sign", "--key", str(home / "key.pem"), str(place), home=home)
+    apptainer("verify", "--key", str(home / "public.pem"), str(place), home=home)
+    with place.open("r+b") as file_:
+        file_.seek(DATA_OFFSET + 200)
+        file_.write(b"spoilt")
+    with pytest.raises(CommandError):
+        apptainer("verify", "--key", str(home / "public.pem"), str(place), home=home)
 
 
 def test_any_two_builds_of_an_image_are_the_same_bytes(built: BuiltImage, shared_path: Path) -> None:
@@ -246,9 +280,12 @@ def test_a_config_that_apptainer_does_not_take_is_refused(tmp_path: Path) -> Non
     refused(request(layers(), tmp_path / "blobs", {"Env": "PATH=/bin"}), tmp_path, BuildError, "does not take the image's config")
 
 
-def test_squashing_has_a_deadline(tmp_path: Path) -> None:
+def test_planning_and_squashing_have_one_deadline(tmp_path: Path) -> None:
     asked = request([*layers(), tar([file("big", os.urandom(8 << 20))])], tmp_path / "blobs")
-    refused(asked, tmp_path, BuildError, "did not end within 0 s", deadline=0)
+    late = iter([0.0, 0.0, 7.0])
+    refused(asked, tmp_path, BuildError, "planning the image did not end within 7 s", deadline=7, clock=lambda: next(late))
+    squashing = iter([0.0] * 4 + [7.0])  # begun, a look for each of three layers
+    refused(asked, tmp_path, BuildError, "mksquashfs did not end within 0 s", deadline=7, clock=lambda: next(squashing))
 
 
 def test_an_image_without_a_shell_passes_by_its_structure(tmp_path: Path) -> None:
@@ -268,6 +305,32 @@ def test_an_architecture_that_the_format_does_not_know_is_refused(tmp_path: Path
     refused(request(layers(), tmp_path / "blobs", architecture="loong64"), tmp_path, BuildError, "no code for the architecture")
 
 
+def test_tens_of_thousands_of_files_of_one_size_are_squashed_without_comparing_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("mksquashfs", path=os.environ["PATH"] + ":/usr/sbin")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/mksquashfs").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\nexec {real} "$@"\n')
+    (tmp_path / "bin/mksquashfs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    files = b"".join(raw.file(b"d/%d" % number, b"%099d\n" % number) for number in range(40_000))
+    result = build(request([files + raw.END], tmp_path / "blobs"), tmp_path)
+    assert result.files > 40_000
+    assert "-no-duplicates" in (tmp_path / "called").read_text().split()
+
+
+def test_an_image_that_was_squashed_by_the_other_program_runs_and_its_record_says_so(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    tester = TestRunner(ACCOUNT, tmp_path / "scratch")
+    result = LocalBuilder(tmp_path / "builds", Tar2sqfs(), tester, now=lambda: NOW).build(
+        request(layers(), tmp_path / "blobs", CONFIG), lambda *_: None
+    )
+    assert (result.test, set(result.tools)) == ("ran", {"apptainer", "tar2sqfs", "publisher", "compression"})
+    image = home.with_name("image.sif")
+    image.write_bytes(result.sif.read_bytes())
+    assert apptainer("run", str(image), home=home).startswith("two  words, a 'quote' and more|")
+
+
 def test_what_the_policy_dropped_is_in_the_notes(tmp_path: Path) -> None:
     result = build(request([tar([*runnable(), Entry("char", "dev/null"), file(".cvmfscatalog")])], tmp_path / "blobs"), tmp_path)
     assert result.notes == {"device nodes": 1, "names that CVMFS reserves": 1}
@@ -284,12 +347,13 @@ def script(text: str) -> list[bytes]:
     return [tar([*runnable(), symlink("bin/true-sh", "dash"), file("bin/sh", b"#!/bin/dash\n" + text.encode(), mode=0o755)])]
 
 
-def command_lines() -> list[bytes]:
-    """What runs on this machine now (proc(5))."""
+def running(marker: bytes) -> list[int]:
+    """Processes that have the marker in their command lines (proc(5))."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has just ended
-            found.append(path.read_bytes())
+            if marker in path.read_bytes():
+                found.append(int(path.parent.name))
     return found
 
 
@@ -301,7 +365,25 @@ def test_an_image_that_does_not_end_is_killed_with_all_it_started(tmp_path: Path
     with pytest.raises(TestRunError, match="did not end within 3 s"):
         LocalBuilder(tmp_path / "builds", Mksquashfs(), tester, now=lambda: NOW).build(asked, lambda *_: None)
     assert list((tmp_path / "builds").iterdir()) == []
-    assert not [line for line in command_lines() if marker.encode() in line]
+    assert running(marker.encode()) == []
+
+
+def test_what_a_killed_publisher_was_testing_dies_with_it(tmp_path: Path) -> None:
+    marker = f"4{os.getpid()}".encode()
+    asked = request(script(f"sleep {marker.decode()} & sleep {marker.decode()}"), tmp_path / "blobs")
+    child = children.start(lambda: build(asked, tmp_path))
+    with contextlib.ExitStack() as stack:
+        stack.callback(children.end, child)
+        stack.callback(os.kill, child, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while len(found := running(marker)) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        watched = [os.pidfd_open(process) for process in found]
+    for descriptor in watched:
+        assert select.select([descriptor], [], [], 60)[0]
+        os.close(descriptor)
+    assert running(marker) == []
 
 
 @pytest.mark.parametrize(
@@ -334,6 +416,23 @@ def test_an_image_reaches_nothing_of_ours_when_it_is_tested(
     assert not (shared_path / "planted").exists()
 
 
+def test_an_image_calls_nobody_when_it_is_tested(shared_path: Path) -> None:
+    """A listener on this host's loopback: reached without Apptainer around the program, or the test would show nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        call = f"exec 3<>/dev/tcp/127.0.0.1/{listener.getsockname()[1]}"
+        subprocess.run(["bash", "-c", call], check=True)
+        listener.accept()[0].close()
+        listener.settimeout(0)
+        silent, calling = (
+            [tar([*runnable("/bin/bash"), file("bin/sh", f"#!/bin/bash\n{does}\n".encode(), mode=0o755)])] for does in (":", call)
+        )
+        assert build(request(silent, shared_path / "silent"), shared_path).test == "ran"
+        with pytest.raises(TestRunError, match=r"Network is unreachable|Connection refused"):
+            build(request(calling, shared_path / "calling"), shared_path)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Three megabytes."""
@@ -347,9 +446,29 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("left", [0, 1 << 16, 1 << 17, 1 << 20])
-def test_a_full_disk_is_said_to_be_full(left: int, small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_runs_full_is_said_to_be_full(left: int, small_disk: Path, tmp_path: Path) -> None:
     asked = request([*layers(), tar([file("big", os.urandom(4 << 20))])], tmp_path / "blobs")
     (small_disk / "scratch").mkdir()
     with (small_disk / "filler").open("wb") as filler:
         filler.write(bytes((3 << 20) - left))
-    refused(asked, small_disk, SpaceError, "no room left")
+    refused(asked, small_disk, SpaceError, "no room left", free=lambda _: 1 << 40)
+
+
+@pytest.mark.parametrize(("squasher", "copies"), [(Mksquashfs, 1), (Tar2sqfs, 2)])
+def test_nothing_is_squashed_where_there_is_no_room_for_it(squasher: Callable[[], Squasher], copies: int, tmp_path: Path) -> None:
+    """At most the files' own size; of layers that compress well, one and a half times theirs."""
+    plain, packed = tar([file("a", os.urandom(1 << 20))]), gzip.compress(tar([file("b", bytes(1 << 24))]))
+    for number, (content, most) in enumerate([([plain], 1 << 20), ([packed], len(packed) * 3 // 2)]):
+        where = tmp_path / str(number)
+        asked = request(content, where / "blobs")
+        needed = copies * (most + 128) + (64 << 20)
+        (where / "scratch").mkdir()
+        tester = TestRunner(ACCOUNT, where / "scratch")
+        free = iter([needed - 1, needed])
+        made_by = LocalBuilder(where / "builds", squasher(), tester, now=lambda: NOW, free=lambda _, free=free: next(free))  # type: ignore[misc]  # bound per round
+        with pytest.raises(
+            SpaceError, match=f"it may take {copies * (most + 128)} bytes, and {needed - 1} bytes are free"
+        ) as caught:
+            made_by.build(asked, lambda *_: None)
+        assert (caught.value.image, list((where / "builds").iterdir())) == (asked.name, [])
+        made_by.build(asked, lambda *_: None)

@@ -49,7 +49,7 @@ class Damaging(Squasher):
 
     def __init__(self, times: int) -> None:
         self._real = Mksquashfs()
-        self.name, self.version = self._real.name, self._real.version
+        self.name, self.version, self.compression = self._real.name, self._real.version, self._real.compression
         self.times = times
         self.made = 0
 

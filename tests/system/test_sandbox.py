@@ -120,7 +120,7 @@ def test_an_ordinary_user_gets_the_same_tree_as_his_own_whatever_his_umask(open_
     as_user(theirs)
     special = 0o6000  # an ordinary user's unsquashfs gives no setuid bits
     trees = [
-        {path: (kind, mode & ~special, *rest) for path, (kind, mode, _, _, *rest) in tree_on_disk(sandbox).items()}  # type: ignore[operator]
+        {path: (kind, mode & ~special, *rest) for path, (kind, mode, _, _, *rest) in tree_on_disk(sandbox).items()}
         for sandbox in sandboxes
     ]
     assert trees[0] == trees[1]
@@ -199,6 +199,28 @@ def test_a_full_disk_is_said_to_be_full_and_nothing_is_left(entries: list[Entry]
     assert list(small_disk.iterdir()) == []
 
 
+def test_nothing_is_begun_where_there_is_no_room_for_all_of_it(small_disk: Path, sif: Path) -> None:
+    """Two megabytes, of which sixteen are to stay free."""
+    with pytest.raises(SpaceError, match=r"no room for a sandbox of 1 bytes: \d+ bytes are free \(make room there"):
+        unpack(sif, small_disk / "sandbox", deadline=60, size=1)
+    assert list(small_disk.iterdir()) == []
+
+
+def test_an_older_unsquashfs_that_ends_well_after_errors_is_not_believed(
+    sif: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4.4 has status 0 whatever it could not write."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/unsquashfs"
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    for said, kind in (("create_inode: failed to create x", RepositoryError), ("write: No space left on device", SpaceError)):
+        program.write_text(f"#!/bin/sh\nmkdir {tmp_path}/sandbox\necho '{said}' >&2\n")
+        program.chmod(0o755)
+        with pytest.raises(kind):
+            unpack(sif, tmp_path / "sandbox", deadline=60)
+        assert not (tmp_path / "sandbox").exists()
+
+
 @pytest.fixture
 def plain_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system without attributes."""
@@ -231,7 +253,7 @@ def test_a_tree_that_comes_out_incomplete_is_refused(shared_path: Path) -> None:
     """A device node, which no SIF of ours has: an ordinary user's unsquashfs warns and goes on."""
     shared_path.chmod(0o777)
     image = shared_path / "image"
-    with Mksquashfs().squash(image, Survey(1, 0, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as write:
+    with Mksquashfs().squash(image, Survey(1, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as write:
         write(tar([Entry("char", "null"), file("a")]))
 
     def refused() -> None:

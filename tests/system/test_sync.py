@@ -306,6 +306,36 @@ def test_an_ordinary_user_publishes_the_same_bytes_as_root(registry: RegistrySer
     assert said_by(hosts["user"].repository / "sync/user:1", hosts["user"]).startswith("good day")
 
 
+def test_a_rebuild_on_another_host_can_be_compared_by_its_record(registry: RegistryServer, shared_path: Path) -> None:
+    """Another state directory, user, umask, time zone and locale give what the record says; it says another compression."""
+    push(registry, "sync/again:1")
+    versions = []
+    for name, flags in (("first", ["--compression=zstd"]), ("second", []), ("third", ["--compression=gzip"])):
+        where = shared_path / name
+        where.mkdir()
+        host = Host(where, registry)
+        host.images("sync/again:1")
+        argv = [sys.executable, "-m", "publisher", "sync", *host.flags(), *flags]
+        user = None
+        if name == "second":
+            user = ORDINARY
+            argv = ["sh", "-c", 'umask 077; exec "$@"', "sh", "env", "TZ=Asia/Tokyo", "LC_ALL=C", *argv]
+            if os.geteuid() == 0:
+                subprocess.run(["chown", "-R", f"{user}:", where], check=True)
+        done = run_as(argv, user, where)
+        assert done.returncode == 0, done.stderr
+        version = host.record("sync/again:1").current("amd64")
+        assert version is not None
+        assert version.sif is not None
+        assert sha256(host.sif("sync/again:1").read_bytes()) == f"sha256:{version.sif.sha256}"
+        versions.append((version.manifest, version.tools, version.sif.sha256))
+    assert versions[0] == versions[1]
+    assert set(versions[0][1]) == {"publisher", "apptainer", "mksquashfs", "compression"}
+    assert versions[0][0] == versions[2][0]
+    assert versions[0][2] != versions[2][2]
+    assert {name for name, said in versions[2][1].items() if said != versions[0][1][name]} == {"compression"}
+
+
 def test_a_terminated_run_says_so_and_the_next_one_finishes(host: Host, registry: RegistryServer) -> None:
     push_image(registry.address, "sync/killed", "1", [tar(runnable()), tar([file("noise", os.urandom(64 << 20))])], ENTRYPOINT)
     host.images("sync/killed:1")

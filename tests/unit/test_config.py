@@ -114,15 +114,16 @@ insecure_registry: ['[::1]:5000', localhost]
 blob_cache: 20 GB
 max_unpacked_size: 1 GiB
 max_entries: 10
+max_path_length: 99
 batch_time: 10 min
-squash_deadline: 2 h
+build_deadline: 2 h
 name_template: '{registry}/{repository}:{tag}'
 repository_name: singularity.opensciencegrid.org
 """
     found = settings({"config": written(tmp_path, text)})
     assert found.insecure_registries == {"[::1]:5000", "localhost"}
-    assert (found.blob_cache, found.batch_time, found.squash_deadline) == (20 * 10**9, 600, 7200)
-    assert found.limits == Limits(unpacked_size=1 << 30, entries=10)
+    assert (found.blob_cache, found.batch_time, found.build_deadline) == (20 * 10**9, 600, 7200)
+    assert found.limits == Limits(unpacked_size=1 << 30, entries=10, path_length=99)
     assert found.name_template == "{registry}/{repository}:{tag}"
     assert found.repository_name == "singularity.opensciencegrid.org"
 

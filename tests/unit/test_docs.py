@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from publisher import config
+from tests.support.allowed import DIFFERENCES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -15,6 +16,11 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 def test_the_table_of_settings_is_current() -> None:
     assert config.table() in (ROOT / "docs/configuration.md").read_text()
+
+
+def test_the_list_of_allowed_differences_is_the_one_that_is_tested() -> None:
+    listed = re.findall(r"^\| (?!Difference)([^|]+?) \|", (ROOT / "docs/fidelity.md").read_text(), re.MULTILINE)
+    assert listed == list(DIFFERENCES)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -99,6 +99,7 @@ def test_an_artifact_without_config_and_layers_is_refused_with_its_type() -> Non
     [
         (b"[" * 1_000_000, "nested without end"),
         (b'{"a":' * 300_000, "nested without end"),
+        (b'{"a":' * 101 + b"1" + b"}" * 101, "nested without end"),
         (b"{", "not JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
         ('{"schemaVersion": 2}'.encode("utf-16"), "not JSON"),

@@ -43,8 +43,9 @@ class Place:
     def publication(self, origin: DirectoryOrigin | None = None) -> Publication:
         return Publication(self.repository, origin or self.origin, self.signer, clock=lambda: self.now, unpack=self.unpack)
 
-    def unpack(self, sif: Path, target: Path, *, deadline: float) -> None:
+    def unpack(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
         assert deadline > 0
+        assert size > 0
         self.watch(target)
         target.mkdir()
         (target / "content").write_bytes(sif.read_bytes())

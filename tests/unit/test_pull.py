@@ -9,11 +9,11 @@ import pytest
 
 from publisher import oci, pull
 from publisher.blobs import BlobStore
-from publisher.errors import BlobError, NotFoundError, UnsupportedError
+from publisher.errors import BlobError, NotFoundError, UnavailableError, UnsupportedError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest, Platform
 from tests.support.asking import asking
 from tests.support.layers import file, tar
-from tests.support.web import hangs, says
+from tests.support.web import endless, hangs, says
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +79,29 @@ async def test_a_config_of_another_digest_is_refused_and_not_kept(tmp_path: Path
         with pytest.raises(BlobError, match=r"/a/b:1: \d+ bytes that should be sha256:"):
             await pull.resolve(it.client, store, it.reference, sha256(MANIFEST), AMD64)
         assert store.document(sha256(CONFIG)) is None
+
+
+@pytest.mark.parametrize("asked", ["manifest", "config"])
+async def test_a_document_of_gigabytes_is_cut_off_at_its_limit(asked: str, tmp_path: Path) -> None:
+    """Announced with its length and without; none of it is kept, and little of it is taken."""
+    for length in (None, 5 << 30):
+        sent: list[int] = []
+        async with asking(holding(MANIFEST)) as it:
+            route = f"manifests/{sha256(MANIFEST)}" if asked == "manifest" else f"blobs/{sha256(CONFIG)}"
+            it.registry.routes[f"GET /v2/a/b/{route}"] = [endless(sent, length)]
+            with pytest.raises((UnavailableError, BlobError), match=r"more than the \d+ bytes"):
+                await pull.resolve(it.client, BlobStore(tmp_path), it.reference, sha256(MANIFEST), AMD64)
+        assert sum(sent) < 64 << 20
+        assert [path for path in (tmp_path / "sha256").rglob("*") if path.is_file() and path.stat().st_size > len(MANIFEST)] == []
+
+
+async def test_a_config_that_is_announced_with_gigabytes_is_not_asked_for(tmp_path: Path) -> None:
+    config = described(CONFIG, oci.OCI_CONFIG) | {"size": 5 << 30}
+    large = json.dumps({"config": config, "layers": []}).encode()
+    async with asking(holding(large)) as it:
+        with pytest.raises(UnsupportedError, match="config has 5368709120 bytes, more than"):
+            await pull.resolve(it.client, BlobStore(tmp_path), it.reference, sha256(large), AMD64)
+        assert [line for line in it.registry.lines if "blobs" in line] == []
 
 
 async def test_a_refusal_names_the_image(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -11,19 +13,20 @@ import pytest
 
 from publisher.errors import BuildError, SpaceError
 from publisher.layers.survey import Survey
-from publisher.squash import Mksquashfs
+from publisher.squash import Mksquashfs, Squasher, Tar2sqfs, squasher
 from tests.support import raw
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-TOTALS = Survey(newest=1_600_000_000, unpacked_size=7, alike=1, root=(0o1755, 0, 0))
+TOTALS = Survey(newest=1_600_000_000, unpacked_size=7, root=(0o1755, 0, 0))
 OFFSET = 4096
 
 
-def squash(where: Path, stream: bytes, totals: Survey = TOTALS, squasher: Mksquashfs | None = None) -> Path:
+def squash(where: Path, stream: bytes, totals: Survey = TOTALS, made_by: Squasher | None = None) -> Path:
     out = where / "out"
-    with (squasher or Mksquashfs()).squash(out, totals, offset=OFFSET, deadline=60) as write:
+    with (made_by or Mksquashfs()).squash(out, totals, offset=OFFSET, deadline=60) as write:
         write(stream)
     return out
 
@@ -55,6 +58,19 @@ def test_a_mksquashfs_that_reads_no_tar_is_refused(version: str, stand_in: Path)
 def test_its_version_is_known(version: str, stand_in: Path) -> None:
     says(stand_in, "", version)
     assert Mksquashfs().version == version
+
+
+def test_a_host_squashes_with_what_it_has(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mksquashfs; where that one is too old, tar2sqfs; where neither is here, the reason is that of mksquashfs."""
+    says(stand_in, "", "4.5")
+    assert (squasher("gzip", 99).name, squasher().version) == ("mksquashfs", "4.5")
+    says(stand_in, "", "4.4")
+    assert squasher("gzip").name == "tar2sqfs"
+    monkeypatch.setattr("publisher.command._DEFAULT_PATH", str(stand_in.parent))
+    monkeypatch.setenv("PATH", f"{stand_in.parent}:/usr/sbin")  # which has no tar2sqfs
+    with pytest.raises(BuildError, match=r"4\.4.*came with 4\.5.*") as caught:
+        squasher()
+    assert "tar2sqfs" in str(caught.value.hint)
 
 
 def called(where: Path, stand_in: Path, totals: Survey = TOTALS, **more: object) -> list[str]:
@@ -94,13 +110,22 @@ def test_its_failure_is_told_by_its_reason(
         squash(tmp_path, bytes(1 << 22))
 
 
+PROGRAMS: dict[str, Callable[[str, int], Squasher]] = {
+    "mksquashfs": Mksquashfs,
+    "tar2sqfs": lambda compression, _: Tar2sqfs(compression),
+}
+
+
 @pytest.mark.system
+@pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
-def test_the_same_stream_gives_the_same_bytes_with_room_in_front(compression: str, tmp_path: Path) -> None:
+def test_the_same_stream_gives_the_same_bytes_with_room_in_front(program: str, compression: str, tmp_path: Path) -> None:
     digests = set()
     for name, memory in (("one", 128), ("two", 64)):
         (tmp_path / name).mkdir()
-        content = squash(tmp_path / name, raw.file(b"a") + raw.END, squasher=Mksquashfs(compression, memory)).read_bytes()
+        made_by = PROGRAMS[program](compression, memory)
+        content = squash(tmp_path / name, raw.file(b"a") + raw.END, made_by=made_by).read_bytes()
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["out"]
         assert content[:OFFSET] == bytes(OFFSET)
         digests.add(hashlib.sha256(content).hexdigest())
     assert len(digests) == 1
@@ -113,6 +138,29 @@ def test_the_same_stream_gives_the_same_bytes_with_room_in_front(compression: st
 
 
 @pytest.mark.system
-def test_a_stream_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="mksquashfs failed with status 1"):
-        squash(tmp_path, b"no tar archive".ljust(1 << 20, b"."))
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_stream_that_is_none_is_refused(program: str, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=f"{program} failed with status 1"):
+        squash(tmp_path, b"no tar archive".ljust(1 << 20, b"."), made_by=PROGRAMS[program]("zstd", 128))
+    assert [path.name for path in tmp_path.iterdir() if path.name != "out"] == []
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_root_directory_is_as_it_was_told_and_of_the_newest_time(program: str, tmp_path: Path) -> None:
+    out = squash(tmp_path, raw.file(b"a", mtime=raw.number(5)) + raw.END, made_by=PROGRAMS[program]("zstd", 128))
+    subprocess.run(["unsquashfs", "-d", tmp_path / "tree", "-offset", str(OFFSET), out], check=True, capture_output=True)
+    status = (tmp_path / "tree").stat()
+    assert (stat.S_IMODE(status.st_mode), int(status.st_mtime)) == (0o1755, TOTALS.newest)
+    assert int((tmp_path / "tree/a").stat().st_mtime) == 5
+
+
+@pytest.mark.system
+def test_a_copy_that_has_no_room_is_told_by_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with pytest.raises(SpaceError, match="copied to its place: No space left"):
+        squash(tmp_path, raw.file(b"a") + raw.END, made_by=Tar2sqfs())
+    assert [path.name for path in tmp_path.iterdir() if path.name != "out"] == []

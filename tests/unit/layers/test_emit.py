@@ -10,13 +10,15 @@ import pytest
 from publisher.errors import LayerError
 from publisher.layers.emit import Emitter, Extra, published_mode
 from publisher.layers.files import FileIndexWriter, read_file_index
-from publisher.layers.flatten import Plan, flatten
+from publisher.layers.flatten import flatten
 from tests.support import raw
 from tests.support.engine import stream
 from tests.support.layers import Entry, directory, file, hardlink, indexed, symlink, tar, tree_of_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from publisher.layers.plan import Plan
 
 
 @pytest.mark.parametrize(
@@ -76,16 +78,14 @@ def test_the_file_index_has_every_path_of_the_stream(tmp_path: Path) -> None:
     lines = {line.path: line for line in read_file_index(io.BytesIO((tmp_path / "files").read_bytes()))}
     assert lines.keys() == tree.keys()
     for path, line in lines.items():
-        _, mode, uid, gid, mtime, content, names = tree[path]
-        assert (line.mode, line.uid, line.gid, line.mtime) == (mode, uid, gid, mtime), path
+        node = tree[path]
+        assert (line.mode, line.uid, line.gid, line.mtime) == (node.mode, node.uid, node.gid, node.mtime), path
         if line.kind == "f":
-            assert isinstance(content, bytes)
-            assert (line.content, line.size) == (hashlib.sha256(content).hexdigest().encode(), len(content))
+            assert (line.content, line.size) == (hashlib.sha256(node.content).hexdigest().encode(), len(node.content))
         if line.kind == "h":
-            assert isinstance(names, tuple)
-            assert {line.content, path} == set(names)
+            assert {line.content, path} == set(node.names)
         if line.kind == "l":
-            assert line.content == content
+            assert line.content == node.content
     kinds = {path: line.kind for path, line in lines.items()}
     assert kinds.pop(b"d/a") != kinds.pop(b"b")
     assert kinds == {b"d": "d", b"l": "l", b"p": "p", b"etc": "d", b"etc/caf\xe9\n": "f", b"etc/hosts": "f", b".run": "l"}

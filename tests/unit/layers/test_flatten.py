@@ -6,7 +6,8 @@ import pytest
 
 from publisher.errors import LayerError
 from publisher.layers import Limits
-from publisher.layers.flatten import DROP, MOVE, PASS, Plan, Tree, flatten
+from publisher.layers.flatten import Tree, flatten
+from publisher.layers.plan import DROP, MOVE, PASS, Plan
 from tests.support.layers import Entry, directory, file, hardlink, indexed, symlink, tar
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ def test_a_link_to_a_device_goes_with_it(tmp_path: Path) -> None:
         ([[directory("d")], [hardlink("b", "d")]], "layer 2: b'b' is a hard link to b'd', which is a directory"),
         ([[file("a"), hardlink("a", "a")]], "hard link to b'a', which is nothing"),
         ([[file("a")], [file(".wh.a"), hardlink("b", "a")]], "hard link to b'a', which is nothing"),
-        ([[file("a"), file("a/b")]], "b'a' is needed as a directory"),
         ([[symlink("l", "l"), file("l/x")]], "too many symbolic links"),
         ([[symlink("a", "b"), symlink("b", "/a"), file("b/x")]], "too many symbolic links"),
-        ([[directory("d"), file("d/.wh.")]], "whiteout without a name"),
+        ([[directory("d"), file("d/.wh.")]], "whiteout of no name"),
+        ([[directory("d"), file("d/x")], [file("d/.wh..")]], r"layer 2: whiteout of no name in its directory: b'd/\.wh\.\.'"),
+        ([[directory("d"), file("x")], [file("d/.wh...")]], "layer 2: whiteout of no name"),
     ],
 )
 def test_what_cannot_be_unpacked_is_refused_with_its_layer(stack: list[list[Entry]], problem: str, tmp_path: Path) -> None:
@@ -75,6 +77,46 @@ def test_limits_of_layers_and_entries(tmp_path: Path) -> None:
         plan_of(stack, tmp_path, Limits(layers=1))
     with pytest.raises(LayerError, match="more than 2 entries"):
         plan_of(stack, tmp_path, Limits(entries=2))
+
+
+def test_links_lead_to_no_path_longer_than_the_limit(tmp_path: Path) -> None:
+    """A link to ``d/d``, which has a link to ``d/d`` ...: paths that no entry spells."""
+    links = [symlink("/".join(["l"] * depth), "d/" * 20) for depth in range(1, 20)]
+    for last in (file("/".join(["l"] * 19)), directory("/".join(["l"] * 19 + ["d"])), file("/".join(["l"] * 19 + ["x"]))):
+        plan_of([[*links[:2], file("l/l/x")]], tmp_path, Limits(path_length=81))
+        with pytest.raises(LayerError, match=r"a path of \d\d\d bytes, more than 100 are allowed"):
+            plan_of([[*links, last]], tmp_path, Limits(path_length=100))
+    with pytest.raises(LayerError, match="a path of 81 bytes, more than 80"):
+        plan_of([[*links[:2], file("l/l/x")]], tmp_path, Limits(path_length=80))
+
+
+def test_what_is_replaced_and_what_is_implied_counts_while_it_is_there(tmp_path: Path) -> None:
+    layers = [[file(f"{number}-{name}") for name in range(10)] for number in range(5)]
+    with pytest.raises(LayerError, match="more than 10 entries"):
+        tree_of([*layers], tmp_path, Limits(entries=10))
+    removing = [[*layer, *(file(f".wh.{number - 1}-{name}", b"") for name in range(10))] for number, layer in enumerate(layers)]
+    assert sum(map(any, plan_of(removing, tmp_path, Limits(entries=20)).actions)) == 1
+    with pytest.raises(LayerError, match="more than 10 entries"):
+        tree_of([[file("d/" * 30 + "x")]], tmp_path, Limits(entries=10))
+
+
+def test_long_ways_through_links_have_an_end(tmp_path: Path) -> None:
+    there_and_back = "/".join(["d", ".."] * 600)
+    stack = [[directory("d"), *(symlink(f"l{number}", f"{there_and_back}/l{number + 1}") for number in range(20)), file("l0/x")]]
+    with pytest.raises(LayerError, match="too many symbolic links"):
+        plan_of(stack, tmp_path)
+
+
+def test_replaying_can_be_ended_between_entries(tmp_path: Path) -> None:
+    class Overdue(Exception):  # noqa: N818 - a test's own
+        pass
+
+    def tick() -> None:
+        raise Overdue
+
+    _, indexes = indexed([tar([file("a")])], tmp_path)
+    with pytest.raises(Overdue):
+        flatten(indexes, tick=tick)
 
 
 def test_nothing_of_an_image_leads_out_of_its_root(tmp_path: Path) -> None:

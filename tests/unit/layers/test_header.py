@@ -105,9 +105,9 @@ def test_a_made_header_takes_sizes_beyond_octal() -> None:
     assert parse_pax(made[512 : 512 + number(made[124:136])]) == {b"size": b"%d" % (1 << 40)}
 
 
-def test_a_long_target_stands_in_front_of_pax_records_and_in_none_of_them() -> None:
+def test_a_long_target_stands_behind_pax_records_and_in_none_of_them() -> None:
     made = make_header(b"n" * 120, b"2", mode=0o777, link=b"/" + b"t" * 120)
-    assert [made[at + 156 : at + 157] for at in (0, 1024, 2048)] == [b"K", b"x", b"2"]
+    assert [made[at + 156 : at + 157] for at in (0, 1024, 2048)] == [b"x", b"K", b"2"]
     assert b"linkpath" not in made
 
 
