@@ -40,12 +40,17 @@ class Catalog:
     records: Mapping[str, Record] = field(default_factory=dict)
 
     def with_records(self, changed: Mapping[str, Record]) -> Catalog:
-        """The same with some records replaced or added."""
-        return replace(self, records={**self.records, **changed})
+        """The same with some records replaced or added; one without any version goes."""
+        records = {**self.records, **changed}
+        return replace(self, records={name: record for name, record in records.items() if any(record.platforms.values())})
 
     def version_of(self, digest: str) -> Version | None:
         """A published version of a platform manifest, under whatever name; None where there is none, or it is blocked."""
         return self._by_manifest.get(digest)
+
+    def blocked(self, digest: str) -> Version | None:
+        """The version of a platform manifest that was taken down, None where it was not."""
+        return self._blocked.get(digest)
 
     def versions(self, name: str, platform: str) -> tuple[Version, ...]:
         """The versions of a name on a platform, what it means now first.
@@ -62,8 +67,16 @@ class Catalog:
 
     @cached_property
     def _by_manifest(self) -> dict[str, Version]:
+        """Of several versions of one manifest, one that has all forms."""
         versions = (version for record in self.records.values() for _, version in record.versions())
-        return {version.manifest: version for version in versions if version.state != manifest.BLOCKED}
+        there = [version for version in versions if version.state != manifest.BLOCKED]
+        there.sort(key=lambda version: (version.sandbox is not None) + (version.sif is not None))
+        return {version.manifest: version for version in there}
+
+    @cached_property
+    def _blocked(self) -> dict[str, Version]:
+        versions = (version for record in self.records.values() for _, version in record.versions())
+        return {version.manifest: version for version in versions if version.state == manifest.BLOCKED}
 
 
 @dataclass(frozen=True)
@@ -129,8 +142,17 @@ def serial_of(content: bytes | None, repository: str, trusted: Iterable[PublicKe
         raise CatalogError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
 
 
+def signed_by(content: bytes, key: PublicKey) -> bool:
+    """Whether the content of an index that was loaded has a good signature of just this key."""
+    payload, signatures = manifest.unseal(content)
+    return any(keyid == key.keyid and key.verifies(payload, signature) for keyid, signature in signatures)
+
+
 def edition(catalog: Catalog, signer: Signer, *, serial: int, now: int) -> Edition:
-    """The files of a catalog, signed; ``serial`` must be above all that was ever published, ``now`` is the clock's seconds."""
+    """The files of a catalog, signed; ``serial`` must be above all that was ever published, ``now`` is the clock's seconds.
+
+    The new index names the serial of the catalog as the one before it.
+    """
     contents = _shards(catalog.records.values())
     digests = [None if content is None else hashlib.sha256(content).hexdigest() for content in contents]
     new = replace(catalog, serial=serial, generated=now, expires=now + manifest.LIFETIME)
@@ -141,6 +163,7 @@ def edition(catalog: Catalog, signer: Signer, *, serial: int, now: int) -> Editi
         expires=new.expires,
         sif_prefix=layout.SIF_PREFIX,
         shards=digests,
+        previous=catalog.serial,
     ).payload()
     shards = {manifest.shard_name(sha): content for sha, content in zip(digests, contents, strict=True) if sha and content}
     return Edition(new, shards, manifest.seal(payload, signer.sign(payload)))
@@ -159,12 +182,19 @@ def _checked_index(content: bytes, repository: str, trusted: Iterable[PublicKey]
 
 
 def _shards(records: Iterable[Record]) -> list[bytes | None]:
-    """The content of every shard, None for the empty ones. Of several names that an alias fits, the first in order has it."""
+    """The content of every shard, None for the empty ones.
+
+    Of several names that an alias fits, the first in order has it; one that means nothing any more comes after all others.
+    """
     named: list[dict[str, Any]] = [{} for _ in range(manifest.SHARDS)]
     aliases: list[dict[str, str]] = [{} for _ in range(manifest.SHARDS)]
-    for record in sorted(records, key=lambda record: record.name):
+    for record in sorted(records, key=lambda record: (not _means_something(record), record.name)):
         named[manifest.shard_number(record.name, manifest.SHARDS)][record.name] = record.to_json()
         for alias in record.aliases():
             aliases[manifest.shard_number(alias, manifest.SHARDS)].setdefault(alias, record.name)
     pairs = zip(named, aliases, strict=True)
     return [manifest.make_shard(found, others) if found or others else None for found, others in pairs]
+
+
+def _means_something(record: Record) -> bool:
+    return any(version.state != manifest.SUPERSEDED for _, version in record.versions())

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from publisher import layout
 from publisher.errors import DeniedError, PublisherError, UnavailableError
+from publisher.retention import is_near
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
     from publisher.images import Entry
     from publisher.oci import Image
@@ -41,6 +43,7 @@ class Checked:
         paths: where it would be published, below ``/cvmfs/<repository>``.
         size: bytes of its layers, compressed, all platforms together.
         platforms: for which it would be.
+        expires: its last day, where that is near; else None.
     """
 
     name: str
@@ -50,15 +53,17 @@ class Checked:
     paths: tuple[str, ...] = ()
     size: int = 0
     platforms: tuple[str, ...] = ()
+    expires: date | None = None
 
 
-def judge(entry: Entry, found: Sequence[Image] | PublisherError, largest: int) -> Checked:
+def judge(entry: Entry, found: Sequence[Image] | PublisherError, largest: int, today: date | None = None) -> Checked:
     """The verdict on an entry.
 
     Args:
         entry: the entry.
         found: an image for each of its platforms, as the registry gives them to everybody; or the reason why not.
         largest: bytes that an image may have, if its entry does not say less.
+        today: a last day that is near is told; none is when None.
     """
     if isinstance(found, PublisherError):
         verdict = Verdict.UNKNOWN if isinstance(found, UnavailableError) else Verdict.WRONG
@@ -71,7 +76,8 @@ def judge(entry: Entry, found: Sequence[Image] | PublisherError, largest: int) -
         return Checked(entry.name, entry.line, Verdict.WRONG, reason, size=size)
     platforms = tuple(layout.platform_key(platform) for platform in entry.platforms)
     paths = tuple(layout.link_paths(entry.name, platforms)) if "sandbox" in entry.formats else ()
-    return Checked(entry.name, entry.line, Verdict.FINE, "", paths, size, platforms)
+    near = entry.expires is not None and today is not None and is_near(entry.expires, today)
+    return Checked(entry.name, entry.line, Verdict.FINE, "", paths, size, platforms, entry.expires if near else None)
 
 
 def judge_wildcard(wildcard: str, line: int, names: Sequence[str]) -> Checked:

@@ -33,10 +33,25 @@ _SHORTEST_GRACE = 2 * 86400  # seconds
 _STATE_OF_ROOT = "/var/lib/ospool-image-publisher"
 
 
-class Places(NamedTuple):
-    """Where to publish: the repository's and the origin's directory."""
+class Cvmfs(NamedTuple):
+    """A CVMFS repository of this host."""
 
-    repository: Path
+    fqrn: str
+
+    @property
+    def mount(self) -> Path:
+        """Where everybody reads it."""
+        return Path("/cvmfs", self.fqrn)
+
+    def __str__(self) -> str:
+        """As it is written in settings."""
+        return f"cvmfs:{self.fqrn}"
+
+
+class Places(NamedTuple):
+    """Where to publish: the repository's directory or its name in CVMFS, and the origin's directory."""
+
+    repository: Path | Cvmfs
     origin: Path
 
 
@@ -50,10 +65,13 @@ def _path(value: object, info: ValidationInfo) -> Path:
     return Path(os.path.normpath(context.get("base", Path.cwd()) / text))
 
 
-def _repository(value: object, info: ValidationInfo) -> Path:
-    if str(value).startswith("cvmfs:"):
-        raise ValueError(f"{value} is a CVMFS repository, and those are not supported by this version yet; give a directory")
-    return _path(value, info)
+def _repository(value: object, info: ValidationInfo) -> Path | Cvmfs:
+    scheme, colon, fqrn = str(value).partition(":")
+    if scheme != "cvmfs" or not colon:
+        return _path(value, info)
+    if not _FQRN.fullmatch(fqrn):
+        raise ValueError(f"{fqrn!r} is no name of a CVMFS repository; write cvmfs:FQRN, such as cvmfs:images.example.org")
+    return Cvmfs(fqrn)
 
 
 def _origin(value: object, info: ValidationInfo) -> Path:
@@ -108,8 +126,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: _Directory = Field(default=Path("images.yaml"), description="the image list")
-    repository: Annotated[Path, PlainValidator(_repository)] | None = Field(
-        default=None, description="directory that sandboxes go to"
+    repository: Annotated[Path | Cvmfs, PlainValidator(_repository)] | None = Field(
+        default=None, description="where sandboxes go: cvmfs:FQRN, a repository that this host publishes, or a directory"
     )
     origin: Annotated[Path, PlainValidator(_origin)] | None = Field(default=None, description="directory that SIFs go to")
     state: _Directory = Field(
@@ -130,6 +148,13 @@ class Settings(BaseModel):
     removal_grace: Annotated[float, PlainValidator(_grace)] = Field(
         default=14 * 86400, description="time that a name which left the list or its registry is still used; at least 2 d"
     )
+    superseded_grace: Annotated[float, PlainValidator(_grace)] = Field(
+        default=14 * 86400,
+        description="time that data stays after it was superseded or its name was gone; longer than any job, at least 2 d",
+    )
+    removals_per_run: _Whole = Field(default=50, description="builds whose data one run removes, and objects of the origin")
+    removed_size_per_run: _Bytes = Field(default=500 * 10**9, description="size of what one run removes")
+    adopt_sifs_per_run: _Whole = Field(default=20, description="SIFs that one run makes of adopted images; see `publisher adopt`")
     mirrors: Annotated[Mapping[str, tuple[str, ...]], PlainValidator(preferences.mirrors)] = Field(
         default={},
         description="registry: [URL, ...] of the mirrors that are asked before it; in flags REGISTRY=URL with commas between",
@@ -306,9 +331,11 @@ def _default_state(environ: Mapping[str, str], euid: int) -> Path:
 
 def _published_by_mistake(values: Mapping[str, Any]) -> list[str]:
     """What lies inside the repository or the origin is published: nothing else of ours may be there."""
-    pairs = [(inner, outer) for outer in ("repository", "origin") for inner in ("repository", "origin", "state", "key")]
+    places = {name: values[name] for name in ("repository", "origin", "state", "key") if values.get(name)}
+    paths = {name: place.mount if isinstance(place, Cvmfs) else place for name, place in places.items()}
+    pairs = [(inner, outer) for outer in ("repository", "origin") for inner in paths if outer in paths and inner != outer]
     return [
-        f"{inner}: {values[inner]} lies inside the {outer} {values[outer]}, which everybody can read; put it elsewhere"
+        f"{inner}: {places[inner]} lies inside the {outer} {places[outer]}, which everybody can read; put it elsewhere"
         for inner, outer in pairs
-        if inner != outer and values.get(inner) and values.get(outer) and values[inner].is_relative_to(values[outer])
+        if paths[inner].is_relative_to(paths[outer])
     ]

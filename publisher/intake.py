@@ -176,6 +176,24 @@ class Intake:
             hint = "the operator's private_images and the entry's private: allowed" if entry.private else "make it public"
             raise DeniedError(f"not everybody can pull it: {error.reason}", hint=hint) from None
 
+    def manifests(
+        self, entries: Iterable[Entry], answers: Mapping[str, Answer | PublisherError]
+    ) -> dict[str, dict[Platform, oci.ImageManifest] | PublisherError]:
+        """The manifest of each platform of each entry that has an answer; those that the store has are not asked for again."""
+        pairs = ((entry, answers[entry.name]) for entry in entries)
+        wanted = [(entry, answer) for entry, answer in pairs if isinstance(answer, Answer)]
+        self._display.begin("reading manifests", len(wanted))
+        found = self._background.submit(self._at_once(wanted, self._manifests)).result()
+        return dict(zip([entry.name for entry, _ in wanted], found, strict=True))
+
+    async def _manifests(self, wanted: tuple[Entry, Answer]) -> dict[Platform, oci.ImageManifest]:
+        entry, answer = wanted
+        found = {}
+        for platform, digest in answer.manifests.items():
+            _, body = await pull.manifest(self._client, self.store, entry.reference, digest)
+            found[platform] = oci.parse_manifest(body, digest)
+        return found
+
     # --- looking at images without building them
 
     def inspect(self, entries: Iterable[Entry]) -> dict[str, list[oci.Image] | PublisherError]:

@@ -35,10 +35,20 @@ def sandbox_path(manifest: str) -> str:
     return f"{IMAGES}/{content[:2]}/{content[2:]}"
 
 
+def image_directories() -> list[str]:
+    """The 256 directories that sandboxes stand in. Where they are published before, a sandbox can be cloned from another one."""
+    return [f"{IMAGES}/{number:02x}" for number in range(256)]
+
+
 def file_index_path(manifest: str) -> str:
     """Path in the repository of the file index (``layers/files.py``) of a platform manifest's digest."""
     content = manifest.removeprefix("sha256:")
     return f"{REPOSITORY_MANIFEST}/files/{content[:2]}/{content[2:]}.zst"
+
+
+def edition_path(serial: int) -> str:
+    """Path in the repository of an index that another one took the place of (:mod:`publisher.editions`)."""
+    return f"{REPOSITORY_MANIFEST}/editions/{serial}.json"
 
 
 def link_paths(name: str, platforms: Sequence[str]) -> dict[str, str]:

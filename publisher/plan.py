@@ -6,16 +6,18 @@ no files, no clock. Applying a plan and planning again gives a plan without work
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from publisher import retention
 from publisher.errors import NotFoundError, PublisherError, UnsupportedError
-from publisher.layout import platform_key
+from publisher.layout import platform_key, sandbox_path
 from publisher.resolver import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from datetime import date
 
     from publisher.catalog import Catalog
     from publisher.images import Entry
@@ -61,12 +63,14 @@ class Target:
         manifest: digest that it shall have.
         before: digest that the name has now, None where it has none.
         published: the version that stands under another name already: it is only linked; None where it has to be built.
+        kept: a version taken over from another tool, whose sandbox stays as it is: only a SIF is made beside it. Else None.
     """
 
     platform: Platform
     manifest: str
     before: str | None
     published: Version | None
+    kept: Version | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,19 @@ class Unlisted:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How many adopted images get their SIF in one run, and whose turn it is.
+
+    Attributes:
+        limit: images.
+        turn: grows from day to day: where the run begins among those that wait, so that failing ones hold up nobody for long.
+    """
+
+    limit: int
+    turn: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """All verdicts in the list's order, and what leaves.
 
@@ -123,6 +140,7 @@ class Plan:
         withheld: why the removals are not carried out, None where they are.
         kept: published names that nobody can say anything about now, with the reason: they stay as they are.
         unlisted: wildcards whose tags could not be listed.
+        notes: lines for the operator: what leaves soon, what he holds back.
     """
 
     items: tuple[Item, ...]
@@ -130,6 +148,7 @@ class Plan:
     withheld: str | None = None
     kept: tuple[tuple[str, str], ...] = ()
     unlisted: tuple[Unlisted, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def count(self, action: Action) -> int:
         """How many entries got this verdict."""
@@ -155,6 +174,8 @@ def make_plan(
     rebind: Collection[str] = (),
     unlisted: Sequence[Unlisted] = (),
     allow_mass_removal: bool = False,
+    sifs: Pace | None = None,
+    today: date | None = None,
 ) -> Plan:
     """Compare the list with what is published.
 
@@ -166,9 +187,12 @@ def make_plan(
         rebind: names that may come from another repository than before.
         unlisted: wildcards of which nobody knows the tags now.
         allow_mass_removal: more than :data:`MOST_REMOVED` of the published names may leave in one run.
+        sifs: how many adopted images get their SIF; all when None.
+        today: entries that expire soon are announced; none are when None.
     """
     wanted = tuple(entries)
     items = tuple(_item(entry, answers[entry.name], catalog, rebind) for entry in wanted)
+    items = items if sifs is None else _paced(items, sifs)
     alive = [name for name, record in catalog.records.items() if _is_alive(record)]
     absent = sorted(set(alive) - {entry.name for entry in wanted}) if whole else []
     kept = tuple((name, reason) for name in absent if (reason := _kept(name, unlisted)) is not None)
@@ -180,7 +204,28 @@ def make_plan(
         if item.action is Action.GONE and item.entry.name in catalog.records and _is_alive(catalog.records[item.entry.name])
     ]
     withheld = None if allow_mass_removal else _too_many(len(removals), len(alive))
-    return Plan(items, tuple(removals), withheld, kept, tuple(unlisted))
+    return Plan(items, tuple(removals), withheld, kept, tuple(unlisted), tuple(_notes(wanted, catalog, today)))
+
+
+def _paced(items: tuple[Item, ...], sifs: Pace) -> tuple[Item, ...]:
+    """The items, with those adopted images left alone that get their SIF in a later run."""
+    waiting = [item.entry.name for item in items if item.targets and all(_wants_a_sif_alone(target) for target in item.targets)]
+    first = sifs.turn * sifs.limit % max(1, len(waiting))
+    later = set((waiting[first:] + waiting[:first])[sifs.limit :])
+    reason = "adopted; its SIF is made in a later run"
+    return tuple(
+        replace(item, action=Action.UNCHANGED, reason=reason, targets=()) if item.entry.name in later else item for item in items
+    )
+
+
+def _wants_a_sif_alone(target: Target) -> bool:
+    return target.kept is not None and target.before == target.manifest
+
+
+def _notes(entries: Sequence[Entry], catalog: Catalog, today: date | None) -> list[str]:
+    found = [] if today is None else retention.announced(entries, today)
+    held = [entry.name for entry in entries if (record := catalog.records.get(entry.name)) is not None and record.held]
+    return found + [f"{name} is rolled back and stays so until: publisher rollback --undo {name}" for name in held]
 
 
 def _is_alive(record: Record) -> bool:
@@ -217,12 +262,29 @@ def _item(entry: Entry, answer: Answer | PublisherError, catalog: Catalog, rebin
         there = ", ".join(answer.offered) or "none that can be published"
         reason = f"the image has no {' and no '.join(missing)}; it has {there}"
         return _failed(entry, UnsupportedError(reason, hint="name platforms that it has under platforms:"), record)
-    if record is not None and any(version.state == manifest.BLOCKED for _, version in record.versions()):
-        return Item(entry, Action.UNCHANGED, "blocked by the operator", answer.digest)
+    operators = _operators_word(answer, record, catalog)
+    if isinstance(operators, PublisherError):
+        return _failed(entry, operators, record)
+    if operators is not None:
+        return Item(entry, Action.UNCHANGED, operators, answer.digest)
     targets = tuple(
         target for platform in entry.platforms if (target := _target(entry, platform, answer, record, catalog)) is not None
     )
     return _verdict(entry, answer, record, targets)
+
+
+def _operators_word(answer: Answer, record: Record | None, catalog: Catalog) -> str | PublisherError | None:
+    """Why the operator wants a name left as it is, or an image not published under any; None where he said nothing."""
+    if record is not None and any(versions and versions[0].state == manifest.BLOCKED for versions in record.platforms.values()):
+        return "blocked by the operator"
+    if record is not None and record.held is not None:
+        return "rolled back by the operator"
+    for digest in answer.manifests.values():
+        blocked = catalog.blocked(digest)
+        if blocked is not None:
+            reason = f"its image {short(digest)} is blocked: {blocked.reason or 'no reason is given'}"
+            return PublisherError(reason, hint=f"if it is not to be any more: publisher unblock {digest}")
+    return None
 
 
 def _target(entry: Entry, platform: Platform, answer: Answer, record: Record | None, catalog: Catalog) -> Target | None:
@@ -232,10 +294,11 @@ def _target(entry: Entry, platform: Platform, answer: Answer, record: Record | N
     stays = current is not None and current.state == manifest.CURRENT
     if stays and current is not None and current.manifest == digest and _has_forms(current, entry.formats):
         return None
-    published = catalog.version_of(digest)
+    published, kept = catalog.version_of(digest), None
     if published is not None and not _has_forms(published, entry.formats):
+        kept = published if published.sandbox not in {None, sandbox_path(digest)} else None
         published = None
-    return Target(platform, digest, current.manifest if current is not None else None, published)
+    return Target(platform, digest, current.manifest if current is not None else None, published, kept)
 
 
 def _verdict(entry: Entry, answer: Answer, record: Record | None, targets: tuple[Target, ...]) -> Item:

@@ -8,28 +8,29 @@ rerun: :meth:`Publication.open` finishes what was begun.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from publisher import catalog as catalogs
-from publisher import layout, records, sandbox
+from publisher import cloning, editions, layout, records, sandbox
 from publisher.catalog import Catalog
-from publisher.errors import PublisherError, SpaceError
+from publisher.errors import PublisherError, RepositoryError, SpaceError
 from publisher.plan import source_of
+from publisher.ready import ready
 from publisher.resolver import manifest
 from publisher.resolver.manifest import Sif
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from publisher.builders import BuiltImage
     from publisher.catalog import Edition
     from publisher.origins import Origin
-    from publisher.plan import Item, Target
+    from publisher.plan import Item
+    from publisher.ready import Clone, Made, Ready
     from publisher.repositories import Repository, Transaction
-    from publisher.resolver.manifest import Record, Version
+    from publisher.resolver.manifest import Record
     from publisher.signing import PublicKey, Signer
 
     class Unpack(Protocol):
@@ -37,37 +38,6 @@ if TYPE_CHECKING:
 
         def __call__(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
             """Make the directory ``target``, of files of ``size`` bytes, within ``deadline`` seconds."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A target with what was built for it; ``built`` is None where it is published already and only gets a name."""
-
-    target: Target
-    built: BuiltImage | None
-
-    def version(self, formats: Collection[str], now: int) -> Version:
-        """What the manifest will say of it."""
-        if self.built is not None:
-            with self.built.file_index.open("rb") as file:
-                file_index = hashlib.file_digest(file, "sha256").hexdigest()
-            return records.built_version(self.target.manifest, self.built, formats, now, file_index)
-        if self.target.published is None:
-            raise AssertionError("a target without a published version has been built")
-        return records.renewed_version(self.target.published, formats, now)
-
-
-@dataclass(frozen=True)
-class Ready:
-    """An entry whose SIFs are all in the origin: it waits for its transaction."""
-
-    item: Item
-    made: tuple[Made, ...]
-
-    @property
-    def unpacked_size(self) -> int:
-        """Bytes that its sandboxes will take."""
-        return sum(made.built.unpacked_size for made in self.made if made.built is not None)
 
 
 @dataclass
@@ -96,6 +66,7 @@ class Publication:
         clock: seconds since the epoch.
         deadline: seconds that unpacking one sandbox may take.
         grace: seconds that a name which leaves is still used.
+        edition_grace: seconds that earlier editions of the manifest stay, for who still reads them.
         unpack: makes a sandbox of a SIF: as :func:`publisher.sandbox.unpack`.
     """
 
@@ -109,6 +80,7 @@ class Publication:
         trusted: tuple[PublicKey, ...] = (),
         deadline: float = 3600.0,
         grace: float = 14 * 86400.0,
+        edition_grace: float = 14 * 86400.0,
         unpack: Unpack = sandbox.unpack,
     ) -> None:
         self._repository = repository
@@ -118,8 +90,20 @@ class Publication:
         self._clock = clock
         self._deadline = deadline
         self._grace = grace
+        self._edition_grace = edition_grace
         self._unpack = unpack
         self._highest = 0  # serial published anywhere
+        self._by_other_key = False
+
+    @property
+    def repository(self) -> Repository:
+        """Where sandboxes, links and the manifest are."""
+        return self._repository
+
+    @property
+    def origin(self) -> Origin:
+        """Where SIFs and the manifest are."""
+        return self._origin
 
     def open(self) -> tuple[Catalog, list[str]]:
         """Finish or discard what killed runs left behind; what is published, and a line for each thing done.
@@ -134,6 +118,8 @@ class Publication:
         there = self._read_origin(manifest.INDEX_NAME)
         elsewhere = catalogs.serial_of(there, name, self._trusted)
         self._highest = max(catalog.serial, elsewhere)
+        index = self._read_repository(manifest.INDEX_NAME)
+        self._by_other_key = index is not None and not catalogs.signed_by(index, self._signer.public)
         if catalog.serial > elsewhere:
             self._to_origin(self._published_files(catalog))
             done.append(f"brought the origin's manifest from serial {elsewhere} to {catalog.serial}")
@@ -143,6 +129,8 @@ class Publication:
         """Why the manifest must be published anew even though nothing changed; None where it need not."""
         if self._highest > catalog.serial:
             return f"the origin has serial {self._highest}, the repository {catalog.serial}"
+        if self._by_other_key:
+            return "another key than this publisher's signed it"
         if catalogs.half_spent(catalog, int(self._clock())):
             return "half of its life is over"
         return None
@@ -156,6 +144,10 @@ class Publication:
         path = layout.sif_path(built.sha256)
         self._origin.put(path, built.sif, sha256=built.sha256, size=built.size)
         return Sif(path, built.sha256, built.size)
+
+    def ready(self, catalog: Catalog, item: Item, made: tuple[Made, ...]) -> Ready:
+        """An entry that is built and stored, as :meth:`publish` takes it: see :func:`publisher.ready.ready`."""
+        return ready(self._repository, catalog, item, made)
 
     def publish(self, catalog: Catalog, ready: list[Ready], leaving: Iterable[str] = ()) -> Published:
         """One transaction for all of ``ready``, and the manifest that names them; with none, the manifest alone.
@@ -176,15 +168,43 @@ class Publication:
             changed |= {name: records.leaving(catalog.records[name], now, now + int(self._grace)) for name in leaving}
             if ready and not changed:
                 raise _NothingLeftError
-            edition = self._edition(catalog.with_records(changed))
-            self._write_manifest(transaction, edition)
-            published = edition
-        if published is None:
-            return result
-        result.catalog = published.catalog
-        self._highest = published.catalog.serial
+            published = self._write_manifest(transaction, catalog.with_records(changed))
+        return result if published is None else self._announced(published, result)
+
+    def change(
+        self, catalog: Catalog, changed: Mapping[str, Record], removals: Iterable[str] = (), *, relink: bool = True
+    ) -> Published:
+        """One transaction that replaces records, makes their links show what they mean now, and takes paths away.
+
+        Args:
+            catalog: what is published.
+            changed: name -> its record from now on; one without versions goes.
+            removals: paths in the repository.
+            relink: links change too.
+
+        Raises:
+            RepositoryError, SpaceError: nothing of it is published.
+        """
+        with self._repository.transaction() as transaction:
+            for record in changed.values() if relink else ():
+                self._link_all(transaction, record, catalog.records.get(record.name))
+            edition = self._write_manifest(transaction, catalog.with_records(changed))
+            for path in removals:
+                transaction.remove(path)
+        return self._announced(edition, Published(catalog))
+
+    def in_step(self, catalog: Catalog) -> bool:
+        """Whether the origin's manifest is just the one that ``catalog`` was read from, or made by :meth:`publish`."""
+        there = self._read_origin(manifest.INDEX_NAME)
+        return there is not None and there == self._read_repository(manifest.INDEX_NAME) and self._highest == catalog.serial
+
+    def _announced(self, edition: Edition, result: Published) -> Published:
+        """Tell the origin what the repository shows already."""
+        result.catalog = edition.catalog
+        self._highest = edition.catalog.serial
+        self._by_other_key = False
         try:
-            self._to_origin({**published.shards, manifest.INDEX_NAME: published.index})
+            self._to_origin({**edition.shards, manifest.INDEX_NAME: edition.index})
         except PublisherError as error:
             result.behind = error
         return result
@@ -196,12 +216,12 @@ class Publication:
     ) -> dict[str, Record]:
         changed: dict[str, Record] = {}
         made: set[str] = set()
-        for one in ready:
+        for one in sorted(ready, key=lambda one: one.clone is None):
             name = one.item.entry.name
             try:
                 self._put_all(transaction, one, made)
                 record = self._record(one, catalog.records.get(name))
-                self._link_all(transaction, record)
+                self._link_all(transaction, record, catalog.records.get(name))
                 changed[name] = record
             except SpaceError:
                 raise
@@ -217,32 +237,44 @@ class Publication:
         """The sandboxes of an entry, straight from their SIFs into the open transaction, and the file indexes."""
         own: list[str] = []
         try:
-            for part in one.made:
-                if part.built is None:
+            for part in sorted(one.made, key=one.is_unpacked):
+                if part.built is None or part.target.kept is not None:
                     continue
                 index, path = layout.file_index_path(part.target.manifest), layout.sandbox_path(part.target.manifest)
+                if "sandbox" in one.item.entry.formats and path not in made and not self._repository.exists(path):
+                    own.append(path)
+                    if one.is_unpacked(part) or not self._cloned(transaction, part.built, one.clone):
+                        size = part.built.unpacked_size
+                        self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline, size=size)
                 if index not in made and not self._repository.exists(index):
                     own.append(index)
                     transaction.write(index, part.built.file_index.read_bytes())
-                if "sandbox" in one.item.entry.formats and path not in made and not self._repository.exists(path):
-                    own.append(path)
-                    size = part.built.unpacked_size
-                    self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline, size=size)
         except PublisherError:
             for path in own:
                 transaction.remove(path)
             raise
         made.update(own)
 
-    def _link_all(self, transaction: Transaction, record: Record) -> None:
+    def _cloned(self, transaction: Transaction, built: BuiltImage, clone: Clone | None) -> bool:
+        """Whether the sandbox could be made of another one; where not, nothing is left of the attempt."""
+        tree = None if clone is None else transaction.clone(clone.source, clone.sandbox)
+        if tree is None or clone is None:
+            return False
+        try:
+            cloning.change(built.sif, tree, clone.made_of, deadline=self._deadline)
+        except RepositoryError:
+            transaction.remove(clone.sandbox)
+            return False
+        return True
+
+    def _link_all(self, transaction: Transaction, record: Record, before: Record | None) -> None:
         """The links of a name; one that would go on to show an image that the name means no more goes away."""
-        current = {platform: versions[0] for platform, versions in record.platforms.items()}
-        shown = {platform: version.sandbox for platform, version in current.items() if version.sandbox is not None}
-        links = layout.link_paths(record.name, list(shown))
-        for path, platform in links.items():
-            transaction.link(path, layout.link_target(path, shown[platform]))
-        for path in layout.link_paths(record.name, list(record.platforms)):
-            if path not in links and self._repository.exists(path):
+        shown = records.links(record)
+        for path, target in shown.items():
+            transaction.link(path, target)
+        platforms = [*record.platforms, *(before.platforms if before is not None else ())]
+        for path in {record.name, *layout.link_paths(record.name, platforms)}:
+            if path not in shown:
                 transaction.remove(path)
 
     def _record(self, one: Ready, before: Record | None) -> Record:
@@ -252,16 +284,23 @@ class Publication:
 
     # --- the manifest
 
-    def _edition(self, catalog: Catalog) -> Edition:
+    def _write_manifest(self, transaction: Transaction, catalog: Catalog) -> Edition:
+        """A catalog as the next edition; the index that it takes the place of is kept, see :mod:`publisher.editions`."""
         serial = max(self._highest, catalog.serial) + 1  # above all that was ever published, also after a restore
-        return catalogs.edition(catalog, self._signer, serial=serial, now=int(self._clock()))
-
-    def _write_manifest(self, transaction: Transaction, edition: Edition) -> None:
+        edition = catalogs.edition(catalog, self._signer, serial=serial, now=int(self._clock()))
         for name, content in edition.shards.items():
             path = f"{layout.REPOSITORY_MANIFEST}/{name}"
             if not self._repository.exists(path):
                 transaction.write(path, content)
+        before = self._read_repository(manifest.INDEX_NAME)
+        if before is not None:
+            transaction.write(layout.edition_path(catalog.serial), before)
+        needed = {f"{layout.REPOSITORY_MANIFEST}/{name}" for name in edition.shards}
+        for path in editions.removable(self._repository.read, edition.catalog.generated - int(self._edition_grace)):
+            if path not in needed:
+                transaction.remove(path)
         transaction.write(f"{layout.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}", edition.index)
+        return edition
 
     def _to_origin(self, files: Mapping[str, bytes]) -> None:
         """Shards first, the index last."""

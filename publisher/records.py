@@ -1,14 +1,19 @@
-"""What a manifest's record becomes when its image is published. Pure: values in, values out."""
+"""What a manifest's record becomes when its image is published, leaves, is blocked or rolled back. Pure: values in, values out.
+
+A name whose versions are all superseded means nothing any more; it stays listed as long as data of it is there, so that paths
+and digests that were handed out go on resolving.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from publisher import layout
-from publisher.resolver.manifest import CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
+from publisher.errors import UsageError
+from publisher.resolver.manifest import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from publisher.builders import BuiltImage
 
@@ -39,6 +44,14 @@ def renewed_version(version: Version, formats: Collection[str], now: int) -> Ver
     return Version.from_json({name: content for name, content in value.items() if name not in left_out})
 
 
+def with_sif(version: Version, built: BuiltImage, now: int) -> Version:
+    """A version taken over from another tool, current and with a SIF beside its old sandbox, which has no file index."""
+    value = {**renewed_version(version, ("sandbox", "sif"), now).to_json(), "test": built.test, "tools": built.tools}
+    sif = {"path": layout.sif_path(built.sha256), "sha256": built.sha256, "size": built.size}
+    sizes = {"unpacked_size": built.unpacked_size, "files": built.files}
+    return Version.from_json({**value, **sizes, "sif": sif, "notes": {**version.notes, **built.notes}})
+
+
 def succeeded(before: Record | None, source: str, digest: str, current: Mapping[str, Version], record_name: str) -> Record:
     """A name's record with new current versions; what was current is superseded, and other platforms stay.
 
@@ -57,11 +70,113 @@ def succeeded(before: Record | None, source: str, digest: str, current: Mapping[
 
 def leaving(record: Record, now: int, until: int) -> Record:
     """A record whose name leaves: its current versions are used until ``until`` (seconds since the epoch), and then no more."""
+    return _each(record, lambda version: _in_state(version, EXPIRING, now, until) if version.state == CURRENT else version)
+
+
+def ended(record: Record, now: int) -> Record:
+    """A record whose expiring versions are superseded where their time is over: its name means nothing any more there."""
+    return _each(record, lambda version: _in_state(version, SUPERSEDED, now) if _is_over(version, now) else version)
+
+
+def is_over(record: Record, now: int) -> bool:
+    """Whether :func:`ended` would change the record."""
+    return any(_is_over(version, now) for _, version in record.versions())
+
+
+def without(record: Record, dropped: Collection[tuple[str, str]]) -> Record:
+    """A record without some versions, each given as its platform and its manifest's digest."""
     platforms = {
-        platform: tuple(_in_state(version, EXPIRING, now, until) if version.state == CURRENT else version for version in found)
-        for platform, found in record.platforms.items()
+        platform: kept
+        for platform, versions in record.platforms.items()
+        if (kept := tuple(version for version in versions if (platform, version.manifest) not in dropped))
     }
-    return Record(record.name, record.source, record.digest, platforms)
+    return Record(record.name, record.source, record.digest, platforms, record.held)
+
+
+def blocked(record: Record, digests: Collection[str], now: int, reason: str) -> Record:
+    """A record in which nobody may run the versions with these manifests; their paths and digests stay known, to be refused."""
+    return _each(
+        record,
+        lambda version: (
+            Version.from_json({**_in_state(version, BLOCKED, now).to_json(), "reason": reason})
+            if version.manifest in digests
+            else version
+        ),
+    )
+
+
+def unblocked(record: Record, digests: Collection[str]) -> Record:
+    """A record without the blocked versions that have these manifests: their data is gone, and a sync makes it anew."""
+    found = [(platform, version) for platform, version in record.versions() if version.state == BLOCKED]
+    return without(record, {(platform, version.manifest) for platform, version in found if version.manifest in digests})
+
+
+def rolled_back(record: Record, now: int) -> Record:
+    """A record whose name means the version before on every platform that has one; it is held there until :func:`restored`.
+
+    Raises:
+        UsageError: it means nothing now, or there is no version before on any platform.
+    """
+    held = record.held or {"digest": record.digest, "from": {}}
+    passed: dict[str, list[str]] = {platform: list(digests) for platform, digests in held["from"].items()}
+    platforms = dict(record.platforms)
+    for platform, versions in record.platforms.items():
+        if versions[0].state != CURRENT:
+            continue
+        left = passed.get(platform, [])
+        before = next((one for one in versions[1:] if one.state == SUPERSEDED and one.manifest not in left), None)
+        if before is not None:
+            passed[platform] = [*left, versions[0].manifest]
+            platforms[platform] = _to_front(versions, before.manifest, now)
+    if platforms == record.platforms:
+        raise UsageError(f"{record.name} has no version before this one whose data is still there")
+    digest = min(platforms.items())[1][0].manifest  # what the tag meant then is not known; what the tag means now, it is not
+    return Record(record.name, record.source, digest, platforms, {"digest": held["digest"], "from": passed, "since": now})
+
+
+def restored(record: Record, now: int) -> Record:
+    """A record that was rolled back, back at the version it was rolled back from, where that one's data is still there.
+
+    Raises:
+        UsageError: it was not rolled back.
+    """
+    if record.held is None:
+        raise UsageError(f"{record.name} is not rolled back")
+    platforms = dict(record.platforms)
+    for platform, (first, *_) in record.held["from"].items():
+        versions = platforms.get(platform, ())
+        if any(version.manifest == first and version.state == SUPERSEDED for version in versions):
+            platforms[platform] = _to_front(versions, first, now)
+    return Record(record.name, record.source, record.held["digest"], platforms)
+
+
+def links(record: Record) -> dict[str, str]:
+    """The links that show what a name means: path -> relative target. What is blocked has none, and no other stands in for it."""
+    meant = {
+        platform: versions[0]
+        for platform, versions in record.platforms.items()
+        if versions and versions[0].state != SUPERSEDED and versions[0].sandbox is not None
+    }
+    return {
+        path: layout.link_target(path, str(meant[platform].sandbox))
+        for path, platform in layout.link_paths(record.name, list(meant)).items()
+        if meant[platform].state != BLOCKED
+    }
+
+
+def _each(record: Record, change: Callable[[Version], Version]) -> Record:
+    platforms = {platform: tuple(map(change, versions)) for platform, versions in record.platforms.items()}
+    return Record(record.name, record.source, record.digest, platforms, record.held)
+
+
+def _is_over(version: Version, now: int) -> bool:
+    return version.state == EXPIRING and version.until is not None and version.until <= now
+
+
+def _to_front(versions: tuple[Version, ...], manifest: str, now: int) -> tuple[Version, ...]:
+    """The version of a manifest becomes the current one, and what was current is superseded."""
+    chosen = next(version for version in versions if version.manifest == manifest)
+    return (_in_state(chosen, CURRENT, now), *_older(versions, _in_state(chosen, CURRENT, now)))
 
 
 def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ...]:
@@ -73,5 +188,6 @@ def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ..
 
 def _in_state(version: Version, state: str, since: int, until: int | None = None) -> Version:
     value = {**version.to_json(), "state": state, "since": since}
-    value.pop("until", None)
+    for name in ("until", "reason"):
+        value.pop(name, None)
     return Version.from_json(value if until is None else {**value, "until": until})

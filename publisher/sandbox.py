@@ -19,6 +19,7 @@ from publisher.sif import DATA_OFFSET
 from publisher.storage import delete, failures
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 CATALOG = ".cvmfscatalog"
@@ -63,10 +64,41 @@ def _check_room(target: Path, size: int) -> None:
         raise SpaceError(f"no room for a sandbox of {size} bytes: {free} bytes are free", hint="make room there and run again")
 
 
-def _unsquash(sif: Path, target: Path, deadline: float) -> None:
+def extract(sif: Path, target: Path, paths: Iterable[bytes], *, deadline: float) -> None:
+    """Unpack some paths of a SIF, with the directories above them, whose times are not set; without any paths, the bare root.
+
+    Args:
+        sif: the SIF.
+        target: a directory not yet there; the list of paths is kept beside it meanwhile.
+        paths: from the root, of directories with all that is in them; none that does not fit in a line, or looks like a comment.
+        deadline: seconds.
+
+    Raises:
+        RepositoryError, OSError: as :func:`unpack`, except that a path which is not there is passed over.
+    """
+    wanted = target.with_name(f"{target.name}.list")
+    try:
+        # A name that no image has goes in front: without any, unsquashfs takes all there are.
+        wanted.write_bytes(b"\n".join([CATALOG.encode(), *paths, b""]))
+        _unsquash(sif, target, deadline, ("-no-wildcards", "-ef", str(wanted)))
+    finally:
+        wanted.unlink(missing_ok=True)
+
+
+def finish_root(target: Path, root: os.stat_result) -> None:
+    """Give the root of a sandbox, and its catalog's marker, what the root of another has. Raises OSError."""
+    times = (root.st_mtime_ns, root.st_mtime_ns)
+    if os.geteuid() == 0:
+        os.chown(target, root.st_uid, root.st_gid)
+    target.chmod(stat.S_IMODE(root.st_mode))
+    os.utime(target / CATALOG, ns=times)
+    os.utime(target, ns=times)
+
+
+def _unsquash(sif: Path, target: Path, deadline: float, chosen: Sequence[str] = ()) -> None:
     argv = ["unsquashfs", "-dest", str(target), "-offset", str(DATA_OFFSET), "-no-progress", "-quiet"]
     argv += ["-data-queue", str(_QUEUE), "-frag-queue", str(_QUEUE)]
-    argv += ["-xattrs" if os.geteuid() == 0 else "-user-xattrs", str(sif)]
+    argv += ["-xattrs" if os.geteuid() == 0 else "-user-xattrs", *chosen, str(sif)]
     try:
         # umask: as an ordinary user it sets no modes, but leaves them to open(2)
         done = command.run(argv, deadline=deadline, umask=0, accept=(0, _WARNINGS))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import BuildError, OriginError, PublisherError, RepositoryError, SpaceError
 from publisher.plan import Action
-from publisher.publication import Made, Ready
+from publisher.ready import Made
 from publisher.reports.run import Report, Result
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from publisher.intake import Intake
     from publisher.plan import Item, Plan, Removal
     from publisher.publication import Publication
+    from publisher.ready import Ready
     from publisher.reports.progress import Display
 
 
@@ -54,6 +55,11 @@ class _Batch:
         self.requests += requests
 
     @property
+    def clones(self) -> bool:
+        """Whether its transaction begins with a clone already: there is no place for a second one."""
+        return any(one.clone is not None for one in self.ready)
+
+    @property
     def full(self) -> bool:
         if not self.ready:
             return False
@@ -71,7 +77,12 @@ class Sync:
         display: where progress goes.
         limits: of one transaction.
         clock: seconds, monotonic.
+
+    Attributes:
+        catalog: what is published once :meth:`run` has returned.
     """
+
+    catalog: Catalog
 
     def __init__(
         self,
@@ -93,6 +104,7 @@ class Sync:
     def run(self, plan: Plan, catalog: Catalog) -> Report:
         """Carry out a plan against what is published; never raises for an image's sake."""
         report = Report(serial=catalog.serial, removals=plan.removals, withheld=plan.withheld, unlisted=plan.unlisted)
+        report.notes += plan.notes
         self._report_rest(plan, report)
         self._builder.sweep({target.manifest for item in plan.work for target in item.targets})
         run = _Run(catalog, report, _Batch(self._limits, self._clock))
@@ -105,6 +117,7 @@ class Sync:
                 report.add(item.entry.name, Result.SKIPPED, "the run was stopped before it")
         report.outcomes = {item.entry.name: report.outcomes[item.entry.name] for item in plan.items}
         report.serial = run.catalog.serial
+        self.catalog = run.catalog
         return report
 
     def _report_rest(self, plan: Plan, report: Report) -> None:
@@ -156,7 +169,10 @@ class Sync:
             self._failed(name, error, run)
             return
         made = tuple(Made(target, built.get(target.manifest)) for target in item.targets)
-        run.batch.add(Ready(item, made), requests)
+        one = self._publication.ready(run.catalog, item, made)
+        if one.clone is not None and run.batch.clones:
+            self._flush(run)
+        run.batch.add(one, requests)
 
     def _build(self, request: BuildRequest, entry: Entry) -> BuiltImage:
         name = request.name

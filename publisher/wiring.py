@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
-from publisher import checking, images, quota, signing
+from publisher import checking, clearing, images, quota, signing
 from publisher.blobs import BlobStore
 from publisher.builders.local import LocalBuilder
 from publisher.catalog import Catalog, load
 from publisher.changes import Changes, since
-from publisher.difference import difference
-from publisher.errors import CatalogError, PublisherError, UsageError
+from publisher.config import Cvmfs
+from publisher.errors import PublisherError, UsageError
 from publisher.intake import Intake
-from publisher.layers.files import read_file_index
-from publisher.layout import REPOSITORY_MANIFEST, file_index_path
+from publisher.layout import REPOSITORY_MANIFEST, image_directories
 from publisher.origins.directory import DirectoryOrigin
-from publisher.plan import Plan, Unlisted, make_plan
+from publisher.plan import Pace, Plan, Unlisted, make_plan
 from publisher.publication import Publication
 from publisher.registry import RegistryClient, anonymous, docker_credentials
 from publisher.registry.patience import Patience
 from publisher.registry.transport import Deadlines
+from publisher.repositories.cvmfs import CvmfsRepository
 from publisher.repositories.directory import DirectoryRepository
 from publisher.resolver import files
+from publisher.retention import Bounds
 from publisher.squash import squasher
 from publisher.storage import delete, failures
 from publisher.sync import BatchLimits, Sync
@@ -39,15 +37,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.checking import Checked
+    from publisher.clearing import Cleared
     from publisher.config import Settings
-    from publisher.difference import Change
     from publisher.images import Entry, ImageList
-    from publisher.layers.files import IndexedFile
     from publisher.registry import Credentials
     from publisher.reports.progress import Display
     from publisher.reports.run import Report
     from publisher.repositories import Repository
-    from publisher.resolver.manifest import Version
+    from publisher.resolver.manifest import Record
 
     LookUp = Callable[[str], Credentials | None]
 
@@ -90,9 +87,10 @@ def plan(settings: Settings, listed: ImageList, catalog: Catalog, intake: Intake
     Raises:
         UsageError: a name that the list does not have.
     """
-    entries, unlisted = _entries(listed, wishes.names, intake)
+    entries, unlisted = entries_of(listed, wishes.names, intake)
     answers = intake.ask(entries, catalog.records)
     answers |= quota.refused(entries, catalog, settings.quotas)
+    now = datetime.now(UTC)
     return make_plan(
         entries,
         answers,
@@ -101,10 +99,12 @@ def plan(settings: Settings, listed: ImageList, catalog: Catalog, intake: Intake
         rebind=wishes.rebind,
         unlisted=unlisted,
         allow_mass_removal=wishes.allow_mass_removal,
+        sifs=Pace(settings.adopt_sifs_per_run, now.toordinal()),
+        today=now.date(),
     )
 
 
-def _entries(listed: ImageList, names: Sequence[str], intake: Intake) -> tuple[tuple[Entry, ...], list[Unlisted]]:
+def entries_of(listed: ImageList, names: Sequence[str], intake: Intake) -> tuple[tuple[Entry, ...], list[Unlisted]]:
     """The entries that are meant, those of wildcards among them; registries are asked for tags only where it takes them."""
     if names:
         with contextlib.suppress(UsageError):
@@ -123,53 +123,6 @@ def _live(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """Those that have not expired. An entry that has keeps its name from a wildcard that covers it too."""
     today = datetime.now(UTC).date()
     return tuple(entry for entry in entries if entry.expires is None or entry.expires >= today)
-
-
-def diff(settings: Settings, one: str, other: str | None, platform: str, *, times: bool) -> Iterator[Change]:
-    """What changed between two builds; of a name alone, between the build before and the one that it means now.
-
-    Args:
-        settings: say where the repository is.
-        one: a CVMFS name, or the digest of a platform's manifest.
-        other: likewise, None for the second of a name's builds.
-        platform: which of a name's platforms.
-        times: times count as well.
-
-    Raises:
-        UsageError: there is no such build, or its file index is not published.
-        CatalogError: a file index is not what the manifest says.
-    """
-    places = settings.places()
-    repository = DirectoryRepository(places.repository, settings.repository_name)
-    catalog = published(settings)
-    if other is None:
-        versions = catalog.versions(one, platform)
-        if len(versions) == 1:
-            raise UsageError(f"{one} has one build only", hint="name another image or digest to compare it with")
-        before, after = versions[1], versions[0]
-    else:
-        before, after = (_version(catalog, text, platform) for text in (one, other))
-    return difference(*(partial(_file_index, repository, version) for version in (before, after)), times=times)
-
-
-def _version(catalog: Catalog, text: str, platform: str) -> Version:
-    if not text.startswith("sha256:"):
-        return catalog.versions(text, platform)[0]
-    found = next(
-        (version for record in catalog.records.values() for _, version in record.versions() if version.manifest == text), None
-    )
-    if found is None:
-        raise UsageError(f"no build of {text} is published", hint="it is the digest of a platform's manifest that is meant")
-    return found
-
-
-def _file_index(repository: Repository, version: Version) -> Iterator[IndexedFile]:
-    content = repository.read(file_index_path(version.manifest))
-    if content is None or version.file_index is None:
-        raise UsageError(f"the file index of {version.manifest} is not published")
-    if hashlib.sha256(content).hexdigest() != version.file_index:
-        raise CatalogError(f"the file index of {version.manifest} is not what the manifest says")
-    return read_file_index(io.BytesIO(content))
 
 
 def changes(settings: Settings, base: str | None) -> Changes:
@@ -195,8 +148,8 @@ def check(settings: Settings, changes: Changes, intake: Intake) -> list[Checked]
             expanded = images.expand(pattern, tags)
             checked.append(checking.judge_wildcard(str(pattern), pattern.line, [entry.name for entry in expanded]))
             entries += expanded[:_SAMPLE]
-    found = intake.inspect(entries)
-    checked += [checking.judge(entry, found[entry.name], settings.max_unpacked_size) for entry in entries]
+    found, today = intake.inspect(entries), datetime.now(UTC).date()
+    checked += [checking.judge(entry, found[entry.name], settings.max_unpacked_size, today) for entry in entries]
     checked += [checking.judge_quota(problem) for problem in quota.over_quota(changes.whole.entries, {}, settings.quotas)]
     return sorted(checked, key=lambda one: (one.line, one.name))
 
@@ -227,18 +180,34 @@ def intake(settings: Settings, display: Display) -> Intake:
     )
 
 
+def repository(settings: Settings) -> Repository:
+    """The repository that sandboxes go to.
+
+    Raises:
+        UsageError: it is not given.
+    """
+    place = settings.places().repository
+    if isinstance(place, Cvmfs):
+        return CvmfsRepository(place.fqrn, settings.repository_name, parents=image_directories())
+    return DirectoryRepository(place, settings.repository_name)
+
+
 def publication(settings: Settings) -> Publication:
     """The way out to repository and origin.
 
     Raises:
         UsageError: places or key are not given, or cannot be used.
     """
-    places = settings.places()
-    repository = DirectoryRepository(places.repository, settings.repository_name)
+    there = repository(settings)
     signer = signing.Signer(settings.signing_key())
-    trusted = tuple(map(signing.read_public_key, settings.trusted_keys))
     return Publication(
-        repository, DirectoryOrigin(places.origin), signer, clock=time.time, trusted=trusted, grace=settings.removal_grace
+        there,
+        DirectoryOrigin(settings.places().origin),
+        signer,
+        clock=time.time,
+        trusted=tuple(map(signing.read_public_key, settings.trusted_keys)),
+        grace=settings.removal_grace,
+        edition_grace=settings.superseded_grace,
     )
 
 
@@ -249,16 +218,15 @@ def published(settings: Settings) -> Catalog:
         UsageError: the repository is not given.
         CatalogError: the manifest is damaged.
     """
-    places = settings.places()
-    repository = DirectoryRepository(places.repository, settings.repository_name)
-    read = lambda name: repository.read(f"{REPOSITORY_MANIFEST}/{name}")  # noqa: E731 - a function of one line
-    return load(read, repository.name, None) or Catalog(repository.name)
+    there = repository(settings)
+    read = lambda name: there.read(f"{REPOSITORY_MANIFEST}/{name}")  # noqa: E731 - a function of one line
+    return load(read, there.name, None) or Catalog(there.name)
 
 
 def sync(
-    settings: Settings, plan: Plan, catalog: Catalog, *, intake: Intake, publication: Publication, display: Display
+    settings: Settings, plan: Plan, catalog: Catalog, *, intake: Intake, publication: Publication, display: Display, tidy: bool
 ) -> Report:
-    """Carry out a plan, and keep the store of blobs within its bounds."""
+    """Carry out a plan, clear away what may go (``tidy``), and keep the store of blobs within its bounds."""
     tester = TestRunner(settings.test_account, _emptied(settings.state / "tmp"), settings.test_deadline)
     builder = LocalBuilder(
         settings.state / "builds",
@@ -268,10 +236,32 @@ def sync(
         deadline=settings.build_deadline,
     )
     limits = BatchLimits(settings.batch_size, settings.batch_time)
-    report = Sync(intake, builder, publication, display, limits=limits).run(plan, catalog)
+    run = Sync(intake, builder, publication, display, limits=limits)
+    report = run.run(plan, catalog)
+    if report.stopped is None and tidy:
+        cleared = clear(settings, publication, run.catalog)
+        report.cleared, report.stopped, report.serial = cleared.lines, cleared.error, cleared.catalog.serial
     report.notes += intake.warnings()
     intake.store.trim(settings.blob_cache, keep=())
     return report
+
+
+def clear(settings: Settings, publication: Publication, catalog: Catalog, *, dry: bool = False) -> Cleared:
+    """Clear away what has been superseded, or gone, for long enough."""
+    bounds = Bounds(settings.superseded_grace, settings.removals_per_run, settings.removed_size_per_run)
+    return clearing.clear(publication, catalog, int(time.time()), bounds, dry=dry)
+
+
+def record_of(catalog: Catalog, name: str) -> Record:
+    """What is published under a name.
+
+    Raises:
+        UsageError: nothing.
+    """
+    record = catalog.records.get(name)
+    if record is None:
+        raise UsageError(f"nothing is published under the name {name}")
+    return record
 
 
 def _emptied(scratch: Path) -> Path:

@@ -51,6 +51,14 @@ class Origin(ABC):
         """Size in bytes, None where there is no such object."""
 
     @abstractmethod
+    def modified(self, name: str) -> float | None:
+        """When an object was stored, seconds since the epoch by the origin's clock; None where there is no such object."""
+
+    @abstractmethod
+    def sha256(self, name: str) -> str | None:
+        """sha256 (64 hex) of an object's bytes as they are read back now, in constant memory; None where there is none."""
+
+    @abstractmethod
     def names(self, prefix: str = "") -> Iterator[str]:
         """All names below the directory ``prefix`` (with or without ``/`` at its end), in the order of ``str``."""
 

@@ -105,6 +105,21 @@ class DirectoryOrigin(Origin):
             found = self._object(name)
             return None if found is None else found.stat().st_size
 
+    def modified(self, name: str) -> float | None:
+        """See :meth:`Origin.modified`."""
+        with self._failures(f"look at {name!r}"):
+            found = self._object(name)
+            return None if found is None else found.stat().st_mtime
+
+    def sha256(self, name: str) -> str | None:
+        """See :meth:`Origin.sha256`."""
+        with self._failures(f"read {name!r}"):
+            found = self._object(name)
+            if found is None:
+                return None
+            with found.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+
     def names(self, prefix: str = "") -> Iterator[str]:
         """See :meth:`Origin.names`."""
         below = "/".join(self._parts(prefix.removesuffix("/"))) + "/" if prefix else ""

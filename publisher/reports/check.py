@@ -48,6 +48,7 @@ def markdown(checked: Sequence[Checked], dropped: Sequence[str]) -> str:
     rows = ["| image | found | platforms | compressed | published as |", "|---|---|---|---|---|"]
     for one in checked:
         found = _MARKS[one.verdict] + (f": {_cell(one.reason)}" if one.reason else "")
+        found += f", published until {one.expires}" if one.expires is not None else ""
         paths = "<br>".join(f"`{_cell(path)}`" for path in one.paths[:5]) + (" …" if len(one.paths) > 5 else "")  # noqa: PLR2004
         rows.append(f"| `{_cell(one.name)}` | {found} | {', '.join(one.platforms)} | {size(one.size)} | {paths} |")
     parts = [f"**{_totals(checked)}**", "\n".join(rows) if checked else "Nothing to check."]
@@ -72,6 +73,7 @@ def to_json(checked: Sequence[Checked], dropped: Sequence[str]) -> dict[str, obj
             "paths": list(one.paths),
             "platforms": list(one.platforms),
             "compressed_size": one.size,
+            "expires": None if one.expires is None else str(one.expires),
         }
         for one in checked
     ]
@@ -94,7 +96,8 @@ def _rest(one: Checked) -> str:
     if one.reason:
         return f": {one.reason}"
     where = ", ".join(one.paths) or "as a SIF alone"
-    return f": {where} ({', '.join(one.platforms)}; {size(one.size)} compressed)"
+    last = "" if one.expires is None else f"; published until {one.expires}"
+    return f": {where} ({', '.join(one.platforms)}; {size(one.size)} compressed{last})"
 
 
 def _totals(checked: Sequence[Checked]) -> str:

@@ -46,6 +46,7 @@ class Report:
         removals: published names that leave, each with the reason.
         withheld: why they do not leave in this run, None where they do.
         unlisted: wildcards whose tags could not be listed.
+        cleared: lines about what was cleared away at the end.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Report:
     removals: tuple[Removal, ...] = ()
     withheld: str | None = None
     unlisted: tuple[Unlisted, ...] = ()
+    cleared: list[str] = field(default_factory=list)
 
     def add(self, name: str, result: Result, reason: str) -> None:
         """Record an outcome."""
@@ -81,6 +83,7 @@ class Report:
             "stopped": stopped,
             **_removals_json(self.removals, self.withheld),
             "unlisted": [{"wildcard": one.wildcard, "reason": str(one.error)} for one in self.unlisted],
+            "cleared": self.cleared,
         }
 
     def lines(self) -> list[str]:
@@ -89,9 +92,9 @@ class Report:
         found = self.notes + _unlisted_lines(self.unlisted) + [f"{one.result.value}: {one.name}: {one.reason}" for one in bad]
         if self.stopped is not None:
             found.append(f"stopped: {self.stopped}")
-        found += _removal_lines(self.removals, self.withheld)
+        found += [*_removal_lines(self.removals, self.withheld), *self.cleared]
         totals = ", ".join(f"{count} {result.value}" for result in Result if (count := self.count(result)))
-        nothing = not self.count(Result.PUBLISHED) and not self.removals and self.exit_code == 0
+        nothing = not self.count(Result.PUBLISHED) and not self.removals and not self.cleared and self.exit_code == 0
         return [*found, f"{'nothing to do: ' if nothing else ''}{totals or 'no images'}; manifest serial {self.serial}"]
 
 
@@ -100,7 +103,7 @@ def plan_lines(plan: Plan) -> list[str]:
     found = [
         f"{item.action.value}: {item.entry.name}: {_text(item)}" for item in plan.items if item.action is not Action.UNCHANGED
     ]
-    found += _unlisted_lines(plan.unlisted)
+    found = [*plan.notes, *found, *_unlisted_lines(plan.unlisted)]
     found += [f"kept: {name}: {reason}" for name, reason in plan.kept]
     found += _removal_lines(plan.removals, plan.withheld)
     totals = ", ".join(f"{count} {action.value}" for action in Action if (count := plan.count(action)))
@@ -147,6 +150,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "kept": [{"name": name, "reason": reason} for name, reason in plan.kept],
         **_removals_json(plan.removals, plan.withheld),
         "unlisted": [{"wildcard": one.wildcard, "reason": str(one.error)} for one in plan.unlisted],
+        "notes": list(plan.notes),
     }
 
 

@@ -1,6 +1,6 @@
 """The CVMFS side behind one interface: a tree of sandboxes, links and the manifest, changed by transactions.
 
-``directory.py`` is the embedded default, ``cvmfs.py`` (later) the production form. ``tests/contract/test_repositories.py``
+``directory.py`` is the embedded default, ``cvmfs/`` the production form. ``tests/contract/test_repositories.py``
 is the contract that every implementation passes unchanged. Paths are relative to the repository's root, with ``/``.
 """
 
@@ -58,12 +58,29 @@ class Transaction(ABC):
         What this transaction was to put there is cancelled, whatever state it is in; directories above that become empty go too.
         """
 
+    def clone(self, source: str, path: str) -> Path | None:
+        """A copy of the published tree ``source``, for the caller to change; it appears at ``path``.
+
+        What it costs does not depend on what is in the tree. None where the repository cannot do it (:attr:`Repository.clones`),
+        or not now: not before all other changes of a transaction, without the directory that ``path`` is in being published, or
+        a second time. Nothing is changed then, and :meth:`tree` is the way. :meth:`remove` takes it back.
+
+        Raises:
+            RepositoryError: ``path`` is already there.
+        """
+        del source, path
+        return None
+
 
 class Repository(ABC):
     """A repository that sandboxes are published in."""
 
     name: str
     """The repository's name in the manifest: the FQRN in production."""
+    root: Path
+    """Where what is published can be read on this host; looked at, never written to."""
+    clones: bool = False
+    """Whether a transaction may begin with a clone: where not, nobody need look for something similar."""
 
     @abstractmethod
     def recover(self) -> list[str]:

@@ -18,7 +18,8 @@ from publisher import names, storage
 from publisher.errors import RepositoryError
 from publisher.repositories import Repository
 from publisher.repositories.journal import Journal
-from publisher.repositories.staging import AREA, StagedTransaction, parts_of
+from publisher.repositories.published import PublishedTree
+from publisher.repositories.staging import AREA, StagedTransaction
 from publisher.resolver import files
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from publisher.repositories import Transaction
-
-_NOT_LISTED = (AREA, ".images", ".publisher")
 
 
 class _BusyError(RepositoryError):
@@ -50,6 +49,7 @@ class DirectoryRepository(Repository):
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - Path.resolve would follow links, Path.absolute keeps ".."
         self.name = name or self.root.name
         self._durable = durable
+        self._published = PublishedTree(self.root)
         self._area = self.root / AREA
         self._journal = self._area / "journal"
 
@@ -95,46 +95,15 @@ class DirectoryRepository(Repository):
 
     def read(self, path: str) -> bytes | None:
         """See :meth:`Repository.read`."""
-        with self._failures(f"read {path!r}"):
-            published = self._resolved(path)
-            if published is None or not published.is_file():
-                return None
-            return published.read_bytes()
+        return self._published.read(path)
 
     def exists(self, path: str) -> bool:
         """See :meth:`Repository.exists`."""
-        with self._failures(f"look at {path!r}"):
-            return self._resolved(path) is not None
+        return self._published.exists(path)
 
     def links(self) -> dict[str, str]:
         """See :meth:`Repository.links`."""
-        found: dict[str, str] = {}
-        waiting = [""]
-        with self._failures("list the links"):
-            while waiting:
-                below = waiting.pop()
-                for entry in self._entries(below):
-                    path = f"{below}{entry.name}"
-                    if entry.is_symlink():
-                        found[path] = os.readlink(entry.path)  # noqa: PTH115 - the text, not a Path made of it
-                    elif entry.is_dir() and path not in _NOT_LISTED:
-                        waiting.append(f"{path}/")
-        return dict(sorted(found.items()))
-
-    def _entries(self, below: str) -> list[os.DirEntry[str]]:
-        """Entries of a directory, none where it was just removed or was never made."""
-        try:
-            with os.scandir(self.root / below) as entries:
-                return list(entries)
-        except FileNotFoundError:
-            return []
-
-    def _resolved(self, path: str) -> Path | None:
-        """The path with all links followed, None where it dangles or leaves the repository."""
-        root = Path(os.path.realpath(self.root))  # Path.resolve raises RuntimeError for a loop of links before Python 3.13
-        published = Path(os.path.realpath(root.joinpath(*parts_of(path))))
-        inside = published.is_relative_to(root) and not published.is_relative_to(root / AREA)
-        return published if inside and published.exists() else None
+        return self._published.links()
 
     def _failures(self, doing: str, hint: str | None = None) -> AbstractContextManager[None]:
         return storage.failures(RepositoryError, f"repository {self.root}: cannot {doing}", hint)

@@ -148,15 +148,24 @@ class Record:
         source: where it comes from, complete: ``hub.opensciencegrid.org/htc/rocky:9``.
         digest: what the source's tag meant when it was last published (of an index, or of the one manifest).
         platforms: ``amd64``, ``arm64``, ``arm/v7`` … -> versions, the current one first, superseded ones newest first.
+        held: what the publisher needs to know of a name that its operator rolled back, else None; readers let it be.
     """
 
-    __slots__ = ("digest", "name", "platforms", "source")
+    __slots__ = ("digest", "held", "name", "platforms", "source")
 
-    def __init__(self, name: str, source: str, digest: str, platforms: Mapping[str, Iterable[Version]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        digest: str,
+        platforms: Mapping[str, Iterable[Version]],
+        held: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = name
         self.source = source
         self.digest = digest
         self.platforms = {platform: tuple(versions) for platform, versions in platforms.items()}
+        self.held = held
 
     def versions(self) -> Iterator[tuple[str, Version]]:
         """Every version with its platform."""
@@ -183,7 +192,8 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """The JSON object; the name is its key in the shard."""
         platforms = {platform: [version.to_json() for version in found] for platform, found in self.platforms.items()}
-        return {"source": self.source, "digest": self.digest, "platforms": platforms}
+        value = {"source": self.source, "digest": self.digest, "platforms": platforms}
+        return value if self.held is None else {**value, "held": dict(self.held)}
 
     @classmethod
     def from_json(cls, name: str, value: Any) -> Record:
@@ -194,7 +204,8 @@ class Record:
         """
         try:
             platforms = {str(key): tuple(map(Version.from_json, found)) for key, found in value["platforms"].items()}
-            return cls(shapes.safe_path(name), str(value["source"]), shapes.digest(value["digest"]), platforms)
+            held = value.get("held")
+            return cls(shapes.safe_path(name), str(value["source"]), shapes.digest(value["digest"]), platforms, held)
         except shapes.WRONG as error:
             raise ManifestError(f"the manifest's record of {name!r} is not one: {error!r}") from None
 
@@ -208,12 +219,21 @@ class Index:
         generated, expires: seconds since the epoch.
         sif_prefix: where SIFs are in the origin; what records say of a SIF's path begins with it.
         shards: sha256 (64 hex) of each shard, None for an empty one.
+        previous: serial of the index that this one took the place of, 0 where there was none; the publisher alone reads it.
     """
 
-    __slots__ = ("expires", "generated", "repository", "serial", "shards", "sif_prefix")
+    __slots__ = ("expires", "generated", "previous", "repository", "serial", "shards", "sif_prefix")
 
     def __init__(
-        self, repository: str, *, serial: int, generated: int, expires: int, sif_prefix: str, shards: Iterable[str | None]
+        self,
+        repository: str,
+        *,
+        serial: int,
+        generated: int,
+        expires: int,
+        sif_prefix: str,
+        shards: Iterable[str | None],
+        previous: int = 0,
     ) -> None:
         self.repository = repository
         self.serial = serial
@@ -221,10 +241,12 @@ class Index:
         self.expires = expires
         self.sif_prefix = sif_prefix
         self.shards = tuple(shards)
+        self.previous = previous
 
     def payload(self) -> bytes:
         """The bytes that are signed."""
-        return canonical({"type": TYPE, "schema": SCHEMA, **{name: getattr(self, name) for name in self.__slots__}})
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "previous" or self.previous}
+        return canonical({"type": TYPE, "schema": SCHEMA, **values})
 
     @classmethod
     def parse(cls, payload: bytes, repository: str | None = None) -> Index:
@@ -244,6 +266,7 @@ class Index:
         try:
             shards = [None if sha256 is None else shapes.sha256(sha256) for sha256 in value["shards"]]
             numbers = {name: shapes.count(value[name]) for name in ("serial", "generated", "expires")}
+            numbers["previous"] = shapes.count(value.get("previous", 0))
             index = cls(str(value["repository"]), **numbers, sif_prefix=shapes.safe_path(value["sif_prefix"]), shards=shards)
         except shapes.WRONG as error:
             raise ManifestError(f"the manifest's index is not one: {error!r}") from None

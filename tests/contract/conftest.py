@@ -12,6 +12,7 @@ import pytest
 
 from publisher.origins.directory import DirectoryOrigin
 from publisher.repositories.directory import DirectoryRepository
+from tests.support.cvmfs import fake_repository, real_repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 REPOSITORIES: dict[str, Callable[[Path], Repository]] = {
     "directory": lambda place: DirectoryRepository(place / "repository"),
+    "cvmfs": fake_repository,
+    "real cvmfs": real_repository,
 }
 ORIGINS: dict[str, Callable[[Path], Origin]] = {
     "directory": lambda place: DirectoryOrigin(place / "origin"),

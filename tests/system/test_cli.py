@@ -33,7 +33,7 @@ def run(where: Path, *arguments: str, program: list[str] | None = None, **env: s
         (["plan", "--repository=a", "--origin=b", "--images=nowhere.yaml"], "nowhere.yaml"),
         (["keys", "new"], "--key"),
         (["sync", "--config=nowhere.yaml"], "nowhere.yaml"),
-        (["sync", "--repository=cvmfs:images.example.org"], "not supported by this version"),
+        (["sync", "--repository=cvmfs:images;reboot"], "no name of a CVMFS repository"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_one_line_that_helps(tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -43,6 +43,16 @@ def test_wrong_usage_ends_with_2_and_one_line_that_helps(tmp_path: Path, argumen
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["plan", "sync"])
+def test_a_cvmfs_repository_that_this_host_does_not_have_is_told(tmp_path: Path, command: str) -> None:
+    (tmp_path / "images.yaml").write_text("version: 1\ngroups: [{title: One, images: ['localhost:1/one/image:1']}]\n")
+    flags = ["--repository=cvmfs:nowhere.example.org", "--origin=osdf", "--state=state", "--key=key.pem"]
+    assert run(tmp_path, "keys", "new", *flags).returncode == 0
+    done = run(tmp_path, command, *flags)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no such repository on this host (`cvmfs_server mkfs nowhere.example.org`" in done.stderr
 
 
 def test_settings_come_from_flags_environment_and_file(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from publisher import catalog as catalogs
+from publisher import records
 from publisher.catalog import Catalog
 from publisher.errors import CatalogError
 from publisher.plan import make_plan
 from publisher.resolver import manifest
+from publisher.resolver.manifest import Record
 from publisher.signing import PublicKey, Signer, new_key
 from tests.support.published import AMD64, ARM64, answer, carried_out, digest, entry
 
@@ -143,3 +145,18 @@ def test_canonical_json_is_one_spelling(value: dict[str, object]) -> None:
     spelled = manifest.canonical(value)
     assert spelled == manifest.canonical(dict(reversed(value.items())))
     assert spelled.isascii()
+
+
+def test_an_alias_leads_to_a_name_that_means_something_before_one_that_does_not(signer: Signer) -> None:
+    there = filled("a/gone:1", "b/alive:1")
+    gone = records.ended(records.leaving(there.records["a/gone:1"], NOW, NOW), NOW)
+    alive = there.records["b/alive:1"]
+    shared = Record(
+        "b/alive:1", alive.source, alive.digest, gone.platforms | {"amd64": there.records["a/gone:1"].platforms["amd64"]}
+    )
+    edition = catalogs.edition(there.with_records({"a/gone:1": gone, "b/alive:1": shared}), signer, serial=1, now=NOW)
+    index = manifest.Index.parse(manifest.unseal(edition.index)[0], REPOSITORY)
+    alias = gone.platforms["amd64"][0].manifest
+    sha256 = index.shard_for(alias)
+    assert sha256 is not None
+    assert manifest.Shard.parse(edition.shards[manifest.shard_name(sha256)], sha256).aliases[alias] == "b/alive:1"

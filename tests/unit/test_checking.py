@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import date
 
 import pytest
 
@@ -62,3 +63,10 @@ def test_wildcards_are_judged_by_what_they_come_to() -> None:
     down = Unlisted("a/b:9*", lambda _: True, UnavailableError("no answer"))
     gone = Unlisted("a/b:9*", lambda _: True, NotFoundError("no such repository"))
     assert [judge_unlisted(one, 3).verdict for one in (down, gone)] == [Verdict.UNKNOWN, Verdict.WRONG]
+
+
+def test_a_last_day_that_is_near_is_told() -> None:
+    near = entry("htc/rocky:9", expires=date(2027, 1, 20))
+    assert judge(near, [image(AMD64, 1)], GB, date(2027, 1, 1)).expires == date(2027, 1, 20)
+    assert judge(near, [image(AMD64, 1)], GB, date(2026, 11, 1)).expires is None
+    assert judge(near, [image(AMD64, 1)], GB).expires is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from publisher import config
-from publisher.config import Settings
+from publisher.config import Cvmfs, Settings
 from publisher.errors import ListError, UsageError
 from publisher.layers import Limits
 
@@ -162,7 +162,9 @@ def test_a_wrong_configuration_says_how_many_problems_and_is_a_usage_error() -> 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("repository", "cvmfs:singularity.opensciencegrid.org", "not supported by this version yet; give a directory"),
+        ("repository", "cvmfs:", "'' is no name of a CVMFS repository; write cvmfs:FQRN"),
+        ("repository", "cvmfs:../etc", "'../etc' is no name of a CVMFS repository"),
+        ("repository", "cvmfs:x;reboot", "'x;reboot' is no name of a CVMFS repository"),
         ("origin", "https://origin.example/osg", "not supported by this version yet; give a directory"),
         ("origin", "osdf:///osg", "not supported by this version yet; give a directory"),
         ("key", "a\0b", "is no path"),
@@ -188,12 +190,22 @@ def test_a_value_that_is_wrong_is_refused_with_what_to_write(key: str, value: ob
         ({"repository": "demo", "origin": "demo/osdf"}, "origin: /here/demo/osdf lies inside the repository /here/demo"),
         ({"repository": "demo/cvmfs", "origin": "demo"}, "repository: /here/demo/cvmfs lies inside the origin /here/demo"),
         ({"repository": "demo", "state": "demo"}, "state: /here/demo lies inside the repository /here/demo"),
+        (
+            {"repository": "cvmfs:x.example", "state": "/cvmfs/x.example/y"},
+            "state: /cvmfs/x.example/y lies inside the repository cvmfs:x.example,",
+        ),
         ({"origin": "demo", "key": "demo/../demo/key.pem"}, "key: /here/demo/key.pem lies inside the origin /here/demo"),
     ],
 )
 def test_nothing_else_of_ours_may_lie_where_everybody_can_read(flags: dict[str, object], inner: str) -> None:
     (said,) = problems(flags)
     assert said.startswith(inner)
+
+
+def test_a_repository_may_be_one_of_cvmfs() -> None:
+    found = settings({"repository": "cvmfs:images.example.org", "origin": "osdf"})
+    assert found.places() == (Cvmfs("images.example.org"), Path("/here/osdf"))
+    assert Cvmfs("images.example.org").mount == Path("/cvmfs/images.example.org")
 
 
 def test_repository_and_origin_may_lie_beside_the_state() -> None:

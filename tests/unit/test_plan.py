@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import date
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
@@ -143,7 +144,8 @@ def test_a_blocked_image_is_not_built_again() -> None:
     item = only(rocky, answer("two"), EMPTY.with_records({"htc/rocky:9": record}))
     assert (item.action, item.targets) == (Action.UNCHANGED, ())
     other = only(entry("htc/other:9"), answer("one"), EMPTY.with_records({"htc/rocky:9": record}))
-    assert other.targets[0].published is None, "content that was taken down does not come back under another name"
+    assert (other.action, other.targets) == (Action.FAILED, ()), "what was taken down does not come back under another name"
+    assert "stolen data" in other.reason
 
 
 def many(count: int) -> tuple[list[Entry], dict[str, Answer | PublisherError], Catalog]:
@@ -281,3 +283,13 @@ def test_plans_are_values() -> None:
     plan = make_plan([entry("htc/rocky:9")], {"htc/rocky:9": answer("one")}, EMPTY)
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.items = ()  # type: ignore[misc]
+
+
+def test_what_expires_soon_is_announced() -> None:
+    today = date(2027, 1, 1)
+    soon, far = entry("a/soon:1", expires=date(2027, 1, 20)), entry("a/far:1", expires=date(2027, 6, 1))
+    answers = {one.name: answer(one.name) for one in (soon, far)}
+    assert make_plan([soon, far], answers, EMPTY, today=today).notes == (
+        "a/soon:1 is published until 2027-01-20, as its entry says",
+    )
+    assert make_plan([soon, far], answers, EMPTY).notes == ()

@@ -7,81 +7,16 @@ import pytest
 
 from publisher import layout
 from publisher.catalog import Catalog, edition
-from publisher.errors import CatalogError, OriginError, RepositoryError, SpaceError
+from publisher.errors import CatalogError, OriginError, SpaceError
 from publisher.origins.directory import DirectoryOrigin
-from publisher.plan import Answer, make_plan
-from publisher.publication import Made, Publication, Published, Ready
-from publisher.repositories.directory import DirectoryRepository
+from publisher.publication import Publication
 from publisher.resolver import manifest
 from publisher.signing import Signer, new_key
-from tests.support.published import AMD64, ARM64, answer, built, digest, entry
+from tests.support.place import INDEX, NAME, NOW, Place
+from tests.support.published import AMD64, ARM64, answer, digest, entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    from publisher.images import Entry
-
-NOW = 1_800_000_000
-NAME = "images.example.org"
-INDEX = f"{layout.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}"
-
-
-class Place:
-    """A repository, an origin, a key and a clock, in one directory."""
-
-    def __init__(self, where: Path) -> None:
-        self.where = where
-        new_key(where / "key")
-        self.signer = Signer(where / "key")
-        self.now = NOW
-        self.repository = DirectoryRepository(where / "cvmfs", NAME)
-        self.origin = DirectoryOrigin(where / "osdf")
-        self.broken: set[str] = set()
-        self.watch: Callable[[Path], None] = lambda _: None
-
-    def publication(self, origin: DirectoryOrigin | None = None) -> Publication:
-        return Publication(self.repository, origin or self.origin, self.signer, clock=lambda: self.now, unpack=self.unpack)
-
-    def unpack(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
-        assert deadline > 0
-        assert size > 0
-        self.watch(target)
-        target.mkdir()
-        (target / "content").write_bytes(sif.read_bytes())
-        if sif.read_text() in self.broken:
-            raise RepositoryError("the sandbox cannot be unpacked")
-
-    def ready(self, one: Entry, said: Answer, catalog: Catalog) -> Ready:
-        (item,) = make_plan([one], {one.name: said}, catalog).items
-        made = [Made(target, built(target.manifest, self.where) if target.published is None else None) for target in item.targets]
-        return Ready(item, tuple(made))
-
-    def publish(self, publication: Publication, *wanted: tuple[Entry, Answer]) -> Published:
-        catalog, _ = publication.open()
-        ready = [self.ready(one, said, catalog) for one, said in wanted]
-        for one in ready:
-            for made in one.made:
-                if made.built is not None and "sif" in one.item.entry.formats:
-                    publication.store(made.built)
-        return publication.publish(catalog, ready)
-
-    def index(self) -> manifest.Index:
-        content = self.repository.read(INDEX)
-        assert content is not None
-        return manifest.Index.parse(manifest.unseal(content)[0], NAME)
-
-    def in_both(self) -> bytes:
-        """The index, the same in both places, and all that it names there."""
-        content = self.repository.read(INDEX)
-        assert content is not None
-        assert content == self.origin.read(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
-        for sha256 in filter(None, self.index().shards):
-            name = manifest.shard_name(sha256)
-            shard = self.repository.read(f"{layout.REPOSITORY_MANIFEST}/{name}")
-            assert shard is not None
-            assert shard == self.origin.read(f"{layout.ORIGIN_MANIFEST}/{name}")
-        return content
 
 
 @pytest.fixture
@@ -300,6 +235,21 @@ def test_a_key_that_is_rotated_out_may_have_signed_what_is_published(place: Plac
     rotated = Publication(
         place.repository, place.origin, signer, clock=lambda: NOW, trusted=(place.signer.public,), unpack=place.unpack
     )
-    published = rotated.publish(rotated.open()[0], [])
+    catalog, _ = rotated.open()
+    assert "another key" in str(rotated.due(catalog)), "execution points that trust the new one alone wait for it"
+    published = rotated.publish(catalog, [])
     assert published.catalog.serial == 2
+    assert rotated.due(published.catalog) is None
     assert Publication(place.repository, place.origin, signer, clock=lambda: NOW).open()[0].serial == 2
+
+
+def test_a_shard_of_an_old_edition_that_is_wanted_again_stays(place: Place) -> None:
+    publication = place.publication()
+    first = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
+    place.now += 1
+    second = place.publish(publication, (entry("htc/rocky:9"), answer("two"))).catalog
+    place.now += 30 * 86400
+    published = publication.change(second, first.records)
+    assert published.catalog.records == first.records
+    assert place.repository.read(layout.edition_path(1)) is None
+    place.in_both()

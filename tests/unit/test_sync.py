@@ -7,10 +7,12 @@ import pytest
 
 from publisher.builders import Builder, BuildRequest, BuiltImage
 from publisher.catalog import Catalog
+from publisher.cloning import Difference
 from publisher.errors import LayerError, NotFoundError, OriginError, PublisherError, RepositoryError, SpaceError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
 from publisher.plan import make_plan
-from publisher.publication import Published, Ready
+from publisher.publication import Published
+from publisher.ready import Clone, Ready
 from publisher.reports.progress import Display
 from publisher.sync import BatchLimits, Sync
 from tests.support.published import AMD64, answer, built, carried_out, digest, entry
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from publisher.images import Entry
     from publisher.plan import Item
+    from publisher.ready import Made
     from publisher.reports.run import Report
     from publisher.resolver.manifest import Sif
 
@@ -103,6 +106,7 @@ class Publication:
         self.transactions: list[list[str]] = []
         self.stored: list[str] = []
         self.left: list[str] = []
+        self.cloned: set[str] = set()
         self.refuse: PublisherError | None = None
         self.refuse_sif: PublisherError | None = None
         self.left_out: dict[str, PublisherError] = {}
@@ -114,6 +118,11 @@ class Publication:
             raise self.refuse_sif
         self.stored.append(image.sha256)
         return None
+
+    def ready(self, catalog: Catalog, item: Item, made: tuple[Made, ...]) -> Ready:
+        assert isinstance(catalog, Catalog)
+        clone = Clone("before", item.entry.name, Difference((), (), (), 1)) if item.entry.name in self.cloned else None
+        return Ready(item, made, clone)
 
     def due(self, catalog: Catalog) -> str | None:
         return self.why if catalog.serial == 0 else None
@@ -216,6 +225,13 @@ def test_a_transaction_is_bounded_by_bytes(world: World) -> None:
     world.limits = BatchLimits(size=2 * built(digest("x linux/amd64")).unpacked_size)
     world.run(*(entry(f"a/a:{number}") for number in range(5)))
     assert [len(names) for names in world.publication.transactions] == [2, 2, 1]
+
+
+def test_every_clone_has_a_transaction_of_its_own_that_others_may_share(world: World) -> None:
+    """A repository clones one tree in a transaction."""
+    world.publication.cloned = {"a/a:1", "a/a:2", "a/a:4"}
+    world.run(*(entry(f"a/a:{number}") for number in range(6)))
+    assert world.publication.transactions == [["a/a:0", "a/a:1"], ["a/a:2", "a/a:3"], ["a/a:4", "a/a:5"]]
 
 
 def test_a_finished_image_waits_no_longer_than_it_may(world: World) -> None:

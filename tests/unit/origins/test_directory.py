@@ -150,3 +150,23 @@ def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OriginError, match="cannot store"):
         DirectoryOrigin(tmp_path / "file/origin").put_bytes(SIF, b"")
+
+
+def test_an_object_is_as_old_as_its_storing_and_not_as_its_source(origin: DirectoryOrigin, tmp_path: Path) -> None:
+    """What no manifest names goes when it is old: a build that was waiting for its upload is not."""
+    source = tmp_path / "source"
+    source.write_bytes(CONTENT)
+    os.utime(source, (1, 1))
+    put(origin, source)
+    modified = origin.modified(SIF)
+    assert modified is not None
+    assert modified > 10**9
+    assert origin.modified(INDEX) is None
+
+
+def test_the_sha256_is_that_of_the_bytes_that_are_there_now(origin: DirectoryOrigin) -> None:
+    assert origin.sha256(SIF) is None
+    origin.put_bytes(SIF, CONTENT)
+    assert origin.sha256(SIF) == hashlib.sha256(CONTENT).hexdigest()
+    (origin.root / SIF).write_bytes(b"damaged")
+    assert origin.sha256(SIF) == hashlib.sha256(b"damaged").hexdigest()

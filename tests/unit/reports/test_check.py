@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
+
 from publisher.checking import Checked, Verdict
 from publisher.reports import check
 
@@ -16,6 +19,13 @@ def test_for_people_there_is_a_line_for_each_entry_and_the_totals() -> None:
     assert lines[2] == "images.yaml:12: could not tell: a/down:1: no answer"
     assert lines[3] == "no more in the list: a/old:1"
     assert lines[4] == "1 fine, 1 wrong, 1 could not tell"
+
+
+def test_a_last_day_that_is_near_is_told_in_every_form() -> None:
+    one = replace(FINE, expires=date(2027, 1, 20))
+    assert check.lines([one], [], "images.yaml")[0].endswith("compressed; published until 2027-01-20)")
+    assert "published until 2027-01-20" in check.markdown([one], [])
+    assert check.to_json([one], [])["entries"][0]["expires"] == "2027-01-20"  # type: ignore[index]
 
 
 def test_annotations_stand_at_their_lines_and_cannot_be_forged() -> None:
@@ -56,6 +66,7 @@ def test_for_programs_nothing_is_lost() -> None:
         "paths": ["a/fine:1", ".arch/arm64/a/fine:1"],
         "platforms": ["amd64", "arm64"],
         "compressed_size": 1_234_567,
+        "expires": None,
     }
 
 

@@ -36,6 +36,14 @@ def test_nothing_to_do_is_said() -> None:
     assert report.exit_code == 0
 
 
+def test_what_was_cleared_away_is_said_and_is_not_nothing() -> None:
+    report = Report(serial=8, cleared=["a/old:1 is gone: the time that it was to be used is over"])
+    report.add("a/b:1", Result.UNCHANGED, "current")
+    assert report.lines() == [*report.cleared, "1 unchanged; manifest serial 8"]
+    assert report.to_json()["cleared"] == report.cleared
+    assert report.exit_code == 0
+
+
 def test_a_run_cut_short_says_why_and_is_no_success() -> None:
     report = Report(stopped=SpaceError("no room left", hint="free space"))
     report.add("a/a:1", Result.SKIPPED, "the run was stopped before it")

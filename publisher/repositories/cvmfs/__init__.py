@@ -1,0 +1,337 @@
+"""The production form: a CVMFS repository on its publisher host, changed by ``cvmfs_server``.
+
+What was measured of the tool shapes it. Its own locks have holes, so that a lock of ours lies around everything. It ends with 0
+for what it did not do, so that a publish counts by the revision at the stratum 0. Its state after a failure is an open
+transaction, which is aborted where a claim proves it ours, and never otherwise. Readers look at the mount of what is published
+(``/var/spool/cvmfs/FQRN/rdonly``): the one at ``/cvmfs/FQRN`` shows an open transaction half done.
+
+In the spool directory, beside the tool's own files, ``image-publisher/`` has ``lock`` (flock(2), with the holder's pid), and
+while a transaction of ours is open ``claim`` and ``opened`` (``claim.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING
+
+from publisher import storage
+from publisher.errors import PublisherError, RepositoryError
+from publisher.repositories import Repository
+from publisher.repositories.cvmfs.claim import Claim, recorded
+from publisher.repositories.cvmfs.host import Host, Roots
+from publisher.repositories.cvmfs.server import Deadlines, Server, sound
+from publisher.repositories.cvmfs.stratum import Stratum
+from publisher.repositories.cvmfs.transaction import CvmfsTransaction
+from publisher.repositories.published import PublishedTree
+from publisher.resolver import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from publisher.repositories import Transaction
+
+__all__ = ["CvmfsRepository", "Deadlines", "Roots"]
+
+_ROOTS, _DEADLINES = Roots(), Deadlines()
+_AHEAD = 3 * 86400  # seconds before its end that an expiring whitelist is told of
+_FLAGS = (
+    ("whitelist unreachable", "its whitelist cannot be read", "start the web server of the stratum 0 and run again"),
+    ("whitelist expired", "its whitelist has expired", "sign it anew with `cvmfs_server resign {fqrn}` and run again"),
+    ("INCOMPATIBLE", "its layout is of another version of cvmfs_server", "`cvmfs_server migrate {fqrn}` and run again"),
+    ("checked out tag", "an old tag is checked out", "go back with `cvmfs_server checkout {fqrn}` and run again"),
+    ("stratum1", "this is a stratum 1", "run where the stratum 0 is published"),
+)
+_MISSING = ("there is no such repository on this host", "`cvmfs_server mkfs {fqrn}`, or correct --repository")
+_UNHEALTHY = "mount it with `cvmfs_server mount {fqrn}` (after a reboot: `cvmfs_server mount -a`) and run again"
+
+
+class _BusyError(RepositoryError):
+    """Another run of ours has the repository: nothing for recover() to do."""
+
+
+class CvmfsRepository(Repository):
+    """The repository ``fqrn`` of this host.
+
+    Args:
+        fqrn: the fully qualified repository name.
+        name: its name in the manifest, ``fqrn`` unless given.
+        program: the tool, by name or path.
+        roots: where the host has its repositories.
+        deadlines: how long the tool's commands may take.
+        patience: seconds that are waited for what a killed run left at work.
+        parents: directories that are made with the first tree, so that clones have where to go.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        fqrn: str,
+        name: str | None = None,
+        *,
+        program: str = "cvmfs_server",
+        roots: Roots = _ROOTS,
+        deadlines: Deadlines = _DEADLINES,
+        patience: float = 60.0,
+        parents: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not sound(fqrn) or "/" in fqrn:
+            raise RepositoryError(f"{fqrn!r} is no name of a CVMFS repository")
+        self.fqrn = fqrn
+        self.name = name or fqrn
+        self._server = Server(fqrn, program, deadlines)
+        self._host = Host(fqrn, roots)
+        self.root = self._host.published
+        self._tree = PublishedTree(self.root)
+        self._patience = patience
+        self._parents = parents
+        self._clock = clock
+        self._area = self._host.spool / "image-publisher"
+        self._claim = self._area / "claim"
+        self._record = self._area / "opened"
+
+    @property
+    def clones(self) -> bool:  # type: ignore[override]  # it depends on the repository's settings
+        """See :attr:`Repository.clones`. No file index knows extended attributes: where they are published, all is unpacked."""
+        with self._failures("read server.conf"):
+            return self._host.settings().get("CVMFS_INCLUDE_XATTRS") != "true"
+
+    def recover(self) -> list[str]:
+        """See :meth:`Repository.recover`. A transaction that a claim does not prove ours is left alone.
+
+        Raises:
+            RepositoryError: the repository is in a state that somebody has to mend first; the hint says how.
+        """
+        try:
+            with self._lock():
+                done = self._settle()
+                return done + self._require_healthy()
+        except _BusyError:
+            return []
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """See :meth:`Repository.transaction`. It is opened at the server by the first change.
+
+        Raises:
+            RepositoryError: the repository is in a state that somebody has to mend first, or publishing failed.
+            SpaceError: no room.
+        """
+        with self._lock():
+            self._settle()
+            self._require_healthy()
+            self._require_closed()
+            claims: list[Claim] = []
+
+            def begin(template: tuple[str, str] | None) -> bool:
+                claim = self._open(template)
+                claims.extend([] if claim is None else [claim])
+                return claim is not None
+
+            transaction = CvmfsTransaction(self._host.mount, begin, self._parents)
+            try:
+                yield transaction
+                changed = transaction.put_in_place()
+                if claims and changed:
+                    self._publish(claims[0])
+            finally:
+                with contextlib.suppress(PublisherError):  # then the next run does it: the claim is still there
+                    self._give_up()
+
+    def read(self, path: str) -> bytes | None:
+        """See :meth:`Repository.read`."""
+        self._require_mounted()
+        return None if self._unpublished(path) else self._tree.read(path)
+
+    def exists(self, path: str) -> bool:
+        """See :meth:`Repository.exists`."""
+        self._require_mounted()
+        return not self._unpublished(path) and self._tree.exists(path)
+
+    def links(self) -> dict[str, str]:
+        """See :meth:`Repository.links`."""
+        self._require_mounted()
+        return self._tree.links()
+
+    # --- a transaction of ours
+
+    def _open(self, template: tuple[str, str] | None) -> Claim | None:
+        """Open a transaction at the server, claimed; None where the template was refused."""
+        claim = Claim(
+            self.fqrn,
+            storage.token(),
+            os.getpid(),
+            int(self._clock()),
+            self._stratum().revision(),
+            None if template is None else template[1],
+        )
+        self._require_closed()
+        with self._failures("note down a transaction"):
+            self._record.unlink(missing_ok=True)
+            claim.save(self._claim)
+        try:
+            opened = self._server.open(claim.token, self._record, self._host.flag, template)
+        except PublisherError:
+            self._forget_unless_open()
+            raise
+        if not opened:
+            self._forget_unless_open()
+            return None
+        return claim
+
+    def _publish(self, claim: Claim) -> None:
+        """Publish, and believe it when the stratum 0 shows a newer revision: whatever the tool's exit status says."""
+        said: PublisherError | None = None
+        try:
+            self._server.publish(claim.token)
+        except PublisherError as error:
+            said = error
+        try:
+            shown = self._stratum().revision()
+        except RepositoryError as error:
+            raise said or error from None
+        if shown > claim.revision:
+            return
+        raise said or RepositoryError(
+            f"repository {self.fqrn}: cvmfs_server says that it has published, but the stratum 0 still shows revision {shown}",
+            hint="see `cvmfs_server list` and whether CVMFS_STRATUM0 is where CVMFS_UPSTREAM_STORAGE writes to; then run again",
+        )
+
+    def _give_up(self) -> None:
+        """End what may be left of a transaction of ours: after a publish nothing is."""
+        with self._failures("end a transaction"):
+            claim = Claim.load(self._claim)
+            if claim is None:
+                return
+            if self._is_ours():
+                self._server.abort(claim.token)
+            self._forget_unless_open()
+
+    def _settle(self) -> list[str]:
+        """End what a killed run left open, where it is proven ours. The lock is held."""
+        with self._failures("recover"):
+            claim = Claim.load(self._claim)
+            if claim is None:
+                self._sweep()
+                return []
+            self._host.wait_for_stragglers(claim.token, self._patience)
+            status, _ = recorded(self._record)
+            if self._is_ours():
+                published = self._stratum().revision() > claim.revision
+                self._server.abort(claim.token)
+                self._forget_unless_open()
+                how = "closed an interrupted transaction, which was published" if published else "discarded an interrupted one"
+                return [f"{how} (opened by process {claim.pid})"]
+            if status is None and self._host.identity() is not None:
+                raise RepositoryError(
+                    f"repository {self.fqrn}: process {claim.pid} was ended while it opened a transaction, and one is open: "
+                    "whose it is cannot be told",
+                    hint=f"if nobody else is at work, `cvmfs_server abort -f {self.fqrn}`; remove {self._claim}; then run again",
+                )
+            self._forget_unless_open()
+            return []
+
+    def _is_ours(self) -> bool:
+        status, identity = recorded(self._record)
+        return status == 0 and identity is not None and identity == self._host.identity()
+
+    def _forget_unless_open(self) -> None:
+        """Remove the claim, unless what it claims is open, or may be."""
+        with self._failures("end a transaction"):
+            status, _ = recorded(self._record)
+            if self._host.identity() is not None and (status is None or self._is_ours()):
+                return
+            self._claim.unlink(missing_ok=True)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what nothing claims, half written files of killed runs among it."""
+        for path in self._area.iterdir():
+            if path.name != "lock":
+                path.unlink()
+
+    # --- states
+
+    def _require_healthy(self) -> list[str]:
+        """What is to be told of the repository's state.
+
+        Raises:
+            RepositoryError: it cannot be published in this state.
+        """
+        said = self._server.listed()
+        if said is None:
+            raise self._unfit(*_MISSING)
+        for flag, reason, hint in _FLAGS:
+            if flag in said:
+                raise self._unfit(reason, hint)
+        closed = self._host.identity() is None and not self._host.publishing()
+        if "unhealthy" in said and closed:
+            raise self._unfit("its mounts are not as they should be", _UNHEALTHY)
+        self._require_mounted()
+        left = self._stratum().whitelist_expiry() - self._clock()
+        if left <= 0:
+            raise self._unfit(*_FLAGS[1][1:])
+        if left > _AHEAD:
+            return []
+        return [f"the whitelist of {self.fqrn} expires in {left / 3600:.0f} h: `cvmfs_server resign {self.fqrn}`"]
+
+    def _require_closed(self) -> None:
+        if self._host.identity() is not None or self._host.publishing():
+            raise RepositoryError(
+                f"repository {self.fqrn}: somebody else's transaction is open",
+                hint=f"run again when it has ended; it was not touched (if nobody is at work: `cvmfs_server abort {self.fqrn}`)",
+            )
+
+    def _require_there(self) -> None:
+        if not self._host.spool.is_dir():
+            raise self._unfit(*_MISSING)
+
+    def _require_mounted(self) -> None:
+        """Without its mount, a repository looks empty."""
+        self._require_there()
+        if not self._host.published.is_mount():
+            raise self._unfit(f"{self._host.published} is not mounted", _UNHEALTHY)
+
+    def _unpublished(self, path: str) -> bool:
+        """Whether a path is in a clone of an open transaction: the tool shows it from the start."""
+        with self._failures(f"look at {path!r}"):
+            claim = Claim.load(self._claim)
+        return claim is not None and claim.clone is not None and f"{path}/".startswith(f"{claim.clone}/")
+
+    def _stratum(self) -> Stratum:
+        with self._failures("read server.conf"):
+            url = self._host.settings().get("CVMFS_STRATUM0")
+        if url is None:
+            raise self._unfit("its server.conf has no CVMFS_STRATUM0", "run where the stratum 0 is published")
+        return Stratum(url)
+
+    def _unfit(self, reason: str, hint: str) -> RepositoryError:
+        return RepositoryError(f"repository {self.fqrn}: {reason}", hint=hint.format(fqrn=self.fqrn))
+
+    def _failures(self, doing: str) -> AbstractContextManager[None]:
+        return storage.failures(
+            RepositoryError, f"repository {self.fqrn}: cannot {doing}", "run as the repository's owner, or as root"
+        )
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Hold our lock around everything: the tool's own is not atomic, and lets two transactions open at once."""
+        lock = self._area / "lock"
+        self._require_there()
+        with contextlib.ExitStack() as stack:
+            with self._failures("take the lock"):
+                self._area.mkdir(exist_ok=True)
+                try:
+                    descriptor = stack.enter_context(files.locked(str(lock), deadline=0))
+                except TimeoutError:
+                    holder = lock.read_text(encoding="ascii", errors="replace").strip() or "just starting"
+                    raise _BusyError(
+                        f"another transaction is open in {self.fqrn}, by process {holder}",
+                        hint="run again when it has ended; it was not touched",
+                    ) from None
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+            yield

@@ -1,0 +1,84 @@
+"""What says that an open transaction is ours: written before it is opened, gone when it is over.
+
+Only a transaction that a claim proves to be ours is ever aborted. The claim says that we were about to open one when none was
+open; the tool's record (``Server.open``) says that it was opened, and by the flag file's inode and time which one that is. So
+a transaction that somebody else opened meanwhile, or after an operator ended ours, is told apart.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from publisher.errors import RepositoryError
+from publisher.resolver import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SCHEMA = 1
+_KILLED = 128  # and above: how a shell says that a signal ended a program
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A transaction of ours.
+
+    Attributes:
+        repository: the FQRN.
+        token: nothing else has it.
+        pid: process that opened it.
+        time: when, seconds since the epoch.
+        revision: what was published before.
+        clone: path of a tree that the transaction begins with, which is not published yet; None without one.
+    """
+
+    repository: str
+    token: str
+    pid: int
+    time: int
+    revision: int
+    clone: str | None = None
+
+    def save(self, path: Path) -> None:
+        """Write the claim. Raises OSError."""
+        files.replace(str(path), json.dumps({"schema": _SCHEMA, **asdict(self)}).encode(), mode=0o644)
+
+    @classmethod
+    def load(cls, path: Path) -> Claim | None:
+        """The claim at ``path``, None where there is none.
+
+        Raises:
+            RepositoryError: what stands there is no claim of this program.
+            OSError: it cannot be read.
+        """
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return cls._parsed(json.loads(content))
+        except (ValueError, KeyError, TypeError, AttributeError) as failure:
+            raise RepositoryError(
+                f"{path} is damaged, or of another version: {failure}",
+                hint="if `cvmfs_server list` shows a transaction that nobody else has opened, abort it; then remove the file",
+            ) from failure
+
+    @classmethod
+    def _parsed(cls, value: dict[str, Any]) -> Claim:
+        if value.pop("schema") != _SCHEMA:
+            raise ValueError("another schema")
+        return cls(**value)
+
+
+def recorded(record: Path) -> tuple[int | None, str | None]:
+    """What a tool left behind that opened a transaction: its status, and the flag file's identity; None where it is not said.
+
+    Of a tool that was killed it is not said: it may have opened one or not. Raises OSError.
+    """
+    try:
+        status, _, identity = record.read_text(encoding="ascii").partition("\n")
+    except FileNotFoundError:
+        return None, None
+    return (int(status) if int(status) < _KILLED else None), identity.strip() or None

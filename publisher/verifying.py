@@ -1,0 +1,140 @@
+"""Whether what is published is still what the manifest says: trees, SIFs, links, the manifest itself. Looks, mends nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from publisher import layout, records
+from publisher.errors import PublisherError
+from publisher.layers.files import read_file_index
+from publisher.resolver import manifest
+from publisher.tree import differences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from publisher.catalog import Catalog
+    from publisher.origins import Origin
+    from publisher.repositories import Repository
+    from publisher.resolver.manifest import Version
+
+_SHOWN = 5
+"""Paths of one tree that are named; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A version whose data is looked at, and a name that it has."""
+
+    name: str
+    platform: str
+    version: Version
+
+
+def builds(catalog: Catalog, names: Collection[str]) -> list[Build]:
+    """All that has data, each once: of ``names``, or of all where none is given."""
+    found: dict[tuple[str, str | None], Build] = {}
+    for name, record in catalog.records.items():
+        for platform, version in record.versions() if not names or name in names else ():
+            if version.state != manifest.BLOCKED:
+                found.setdefault((version.manifest, version.sandbox), Build(name, platform, version))
+    return list(found.values())
+
+
+def verify_manifest(repository: Repository, origin: Origin, now: float) -> Iterator[str]:
+    """The manifest in both places: the same index, not expired, and every shard that it names."""
+    index = repository.read(f"{layout.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}")
+    if index is None:
+        yield "the repository has no manifest"
+        return
+    if origin.read(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}") != index:
+        yield "the origin's manifest is not the repository's; a sync brings it up to date"
+    parsed = manifest.Index.parse(manifest.unseal(index)[0])
+    if parsed.age(now) != manifest.FRESH:
+        yield "the manifest has expired; a sync makes a new one"
+    for sha256 in sorted({sha256 for sha256 in parsed.shards if sha256 is not None}):
+        name = manifest.shard_name(sha256)
+        for place, content in (
+            ("repository", repository.read(f"{layout.REPOSITORY_MANIFEST}/{name}")),
+            ("origin", origin.read(f"{layout.ORIGIN_MANIFEST}/{name}")),
+        ):
+            if content is None:
+                yield f"the {place} has no {name}, which the manifest names"
+            elif hashlib.sha256(content).hexdigest() != sha256:
+                yield f"the {place}'s {name} is damaged"
+
+
+def verify_links(repository: Repository, catalog: Catalog) -> Iterator[str]:
+    """Every link that a record wants, and none besides. The older tool's absolute links to the same sandbox are as good."""
+    found = repository.links()
+    wanted = {path: target for record in catalog.records.values() for path, target in records.links(record).items()}
+    for path, target in wanted.items():
+        absolute = f"/cvmfs/{repository.name}/{target.rpartition('../')[2]}"
+        if path not in found:
+            yield f"{path}: the link is missing"
+        elif found[path] not in {target, absolute}:
+            yield f"{path}: the link leads to {found[path]}, not to {target}"
+    for path in sorted(found.keys() - wanted.keys()):
+        yield f"{path}: no record wants this link"
+
+
+def verify_catalogs(repository: Repository, catalog: Catalog) -> Iterator[str]:
+    """The mark that keeps all images out of the repository's root catalog: made with the first one that is not taken over."""
+    own = any(build.version.sandbox is not None and build.version.file_index is not None for build in builds(catalog, ()))
+    if own and not repository.exists(f"{layout.IMAGES}/{layout.CATALOG_MARK}"):
+        yield f"{layout.IMAGES} has no {layout.CATALOG_MARK}"
+
+
+def verify_build(repository: Repository, origin: Origin, build: Build) -> Iterator[str]:
+    """A build's sandbox against its file index, and its SIF against sha256 and size."""
+    label = f"{build.name} {build.platform} {build.version.manifest[7:19]}"
+    for check in (lambda: _sandbox(repository, build.version), lambda: _sif(origin, build.version)):
+        try:
+            for problem in _few(check):
+                yield f"{label}: {problem}"
+        except (OSError, PublisherError) as error:
+            yield f"{label}: cannot be read: {error}"
+
+
+def _few(check: Callable[[], Iterator[str]]) -> Iterator[str]:
+    count = 0
+    for count, problem in enumerate(check(), 1):
+        if count <= _SHOWN:
+            yield problem
+    if count > _SHOWN:
+        yield f"and {count - _SHOWN} more"
+
+
+def _sandbox(repository: Repository, version: Version) -> Iterator[str]:
+    if version.sandbox is None:
+        return
+    if not repository.exists(version.sandbox):
+        yield f"the sandbox {version.sandbox} is missing"
+        return
+    if version.file_index is None:
+        return  # taken over from another tool
+    if not repository.exists(f"{version.sandbox}/{layout.CATALOG_MARK}"):
+        yield f"the sandbox has no {layout.CATALOG_MARK}"
+    path = layout.file_index_path(version.manifest)
+    content = repository.read(path)
+    if content is None:
+        yield f"the file index {path} is missing"
+    elif hashlib.sha256(content).hexdigest() != version.file_index:
+        yield f"the file index {path} is damaged"
+    else:
+        yield from differences(read_file_index(io.BytesIO(content)), str(repository.root / version.sandbox))
+
+
+def _sif(origin: Origin, version: Version) -> Iterator[str]:
+    if version.sif is None:
+        return
+    size = origin.size(version.sif.path)
+    if size is None:
+        yield f"the SIF {version.sif.path} is missing"
+    elif size != version.sif.size:
+        yield f"the SIF {version.sif.path} has {size} bytes, not {version.sif.size}"
+    elif origin.sha256(version.sif.path) != version.sif.sha256:
+        yield f"the SIF {version.sif.path} is damaged"

@@ -1,0 +1,139 @@
+"""A stand-in for ``cvmfs_server``: what was measured of the real one, on a real overlay mount, without its storage.
+
+``CVMFS_FAKE_ROOT`` is a directory that has what the real one keeps in ``/cvmfs``, ``/var/spool/cvmfs``,
+``/etc/cvmfs/repositories.d`` and ``/srv/cvmfs``, as ``cvmfs``, ``spool``, ``etc`` and ``srv``. It wants root, and mounts in the
+namespace it is started in. Exit codes, messages and the states after a failure are the real one's; a file ``faults/COMMAND``
+makes the next COMMAND fail (``repository.py`` names the ways). Every command is written to ``log``, one JSON object per line.
+
+It is started for every command, so that it imports as little as it can.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+sys.path.insert(0, os.path.abspath(f"{__file__}/../../../.."))
+
+from tests.fakes.cvmfs_server import publishing
+from tests.fakes.cvmfs_server.repository import Failure, Repository, repositories, root
+
+
+def transaction(arguments: list[str]) -> None:
+    template: list[str] = []
+    name = None
+    while arguments:
+        word = arguments.pop(0)
+        if word == "-T":
+            template = arguments.pop(0).split("=")
+        elif word.startswith("-"):
+            raise Failure(3, f"Command transaction: Unrecognized option: {word}")
+        else:
+            name = word
+    repository = Repository.named(name)
+    if repository.is_publishing():
+        raise Failure(1, f"{name} is in a transaction but /cvmfs/{name} is not mounted read/write")
+    if repository.in_transaction():
+        raise Failure(errno.EEXIST, "CernVM-FS transaction error: another transaction is already open")
+    if not repository.stratum_reachable():
+        raise Failure(errno.EIO, "cannot load whitelist")
+    if repository.whitelist_expired():
+        raise Failure(errno.EINVAL, "Repository whitelist for $name is expired")
+    if not repository.healthy():
+        raise Failure(1, "cannot establish writable mountpoint")
+    repository.fault("transaction", "before")
+    repository.open_transaction()
+    if template:
+        publishing.clone(repository, *template)
+    repository.remount(writable=True)
+    repository.fault("transaction", "after")
+    repository.log("transaction", clones=int(bool(template)))
+
+
+def publish(arguments: list[str]) -> None:
+    force = "-f" in arguments
+    repository = Repository.named(next((word for word in arguments if not word.startswith("-")), None))
+    if repository.is_publishing():
+        raise Failure(1, f"Another publish process is active for {repository.name}")
+    if not repository.stratum_reachable():
+        raise Failure(1, f"Repository unavailable under {repository.stratum()}", stdout=True)
+    if repository.whitelist_expired():
+        raise Failure(1, f"Repository whitelist for {repository.name} is expired!", stdout=True)
+    if not repository.in_transaction():
+        raise Failure(1, f"Repository {repository.name} is not in a transaction", stdout=True)
+    if not repository.healthy():
+        raise Failure(1, f"{repository.name} is not mounted properly")
+    reading, writing = repository.users()
+    if writing:
+        raise Failure(1, f"Open writable file descriptors on {repository.name}", stdout=True)
+    if reading and not force:
+        print("Do you want to proceed anyway? (y/N)", end=" ")
+        if sys.stdin.readline().strip().lower() != "y":
+            raise Failure(1, "aborted.", stdout=True)
+    with repository.publishing_lock():
+        repository.fault("publish", "before")
+        costs = publishing.publish(repository)
+        repository.fault("publish", "after")
+        repository.close_transaction()
+    repository.log("publish", **costs)
+
+
+def abort(arguments: list[str]) -> None:
+    force = "-f" in arguments
+    repository = Repository.named(next((word for word in arguments if not word.startswith("-")), None))
+    if not force:
+        print(f"You are about to DISCARD ALL CHANGES OF THE CURRENT TRANSACTION for {repository.name}!", end=" ")
+        answer = sys.stdin.readline().strip()  # nothing to read counts as yes
+        if answer and answer not in ("y", "Y"):
+            raise Failure(errno.EINTR, "")
+    if repository.is_publishing():
+        raise Failure(errno.EINVAL, f"Could not acquire lock {repository.spool}/is_publishing.lock")
+    if not repository.in_transaction():
+        raise Failure(errno.EINVAL, f"Repository {repository.name} is not in a transaction")
+    if not repository.stratum_reachable():
+        raise Failure(1, f"cannot load {repository.stratum()}: the web server is down")
+    repository.fault("abort", "before")
+    publishing.discard(repository)
+    repository.close_transaction()
+    repository.log("abort")
+
+
+def listing(_arguments: list[str]) -> None:
+    for repository in repositories():
+        flags = ""
+        if repository.in_transaction():
+            flags += " - in transaction"
+        if not repository.stratum_reachable():
+            flags += " - whitelist unreachable"
+        elif repository.whitelist_expired():
+            flags += " - whitelist expired"
+        if not repository.healthy():
+            flags += " - unhealthy"
+        print(f"{repository.name} (stratum0 / local{flags}{repository.checked_out()})  ")
+
+
+def mkfs(arguments: list[str]) -> None:
+    Repository(arguments[-1]).make()
+
+
+def mount(arguments: list[str]) -> None:
+    for repository in repositories() if "-a" in arguments else [Repository.named(arguments[-1])]:
+        repository.remount(writable=repository.in_transaction())
+
+
+COMMANDS = {"transaction": transaction, "publish": publish, "abort": abort, "list": listing, "mkfs": mkfs, "mount": mount}
+
+
+def main() -> None:
+    if not root() or len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        print("usage: CVMFS_FAKE_ROOT=DIR cvmfs_server " + "|".join(COMMANDS), file=sys.stderr)
+        sys.exit(3)
+    try:
+        COMMANDS[sys.argv[1]](sys.argv[2:])
+    except Failure as failure:
+        print(failure.message, file=sys.stdout if failure.stdout else sys.stderr)
+        sys.exit(failure.status)
+
+
+main()

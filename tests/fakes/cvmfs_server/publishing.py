@@ -1,0 +1,166 @@
+"""From the overlay's upper directory to what is published, and what that costs.
+
+The real one makes a revision of it, which appears at one blow. Here the published tree is changed in place, in the order in
+which nothing that names others comes before them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+
+from tests.fakes.cvmfs_server.repository import Failure, Repository, mounts, must
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INDEX = ".publisher/index.json"
+
+
+def publish(repository: Repository) -> dict[str, int]:
+    """Publish; what it costs by the measured model: entries and bytes of the upper directory, entries of touched catalogs."""
+    must("umount", "-l", repository.mount)
+    additions, removals = [], []
+    size = 0
+    for path in walk(repository.upper):
+        status = os.lstat(f"{repository.upper}/{path}")
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            removals.append(path)
+        else:
+            additions.append((path, status))
+            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+            if stat.S_ISDIR(status.st_mode) and opaque(f"{repository.upper}/{path}"):
+                remove(f"{repository.lower}/{path}")
+    directories = [item for item in additions if stat.S_ISDIR(item[1].st_mode)]
+    for path, status in directories:
+        target = f"{repository.lower}/{path}"
+        if not os.path.isdir(target) or os.path.islink(target):
+            remove(target)
+            os.mkdir(target)
+            repeat(target, status)
+    for path, _ in sorted((item for item in additions if item not in directories), key=rank):
+        target = f"{repository.lower}/{path}"
+        if os.path.isdir(target) and not os.path.islink(target):
+            remove(target)
+        os.rename(f"{repository.upper}/{path}", target)
+    for path in sorted(removals, key=lambda path: not os.path.islink(f"{repository.lower}/{path}")):
+        remove(f"{repository.lower}/{path}")
+    for path, status in reversed(directories):
+        repeat(f"{repository.lower}/{path}", status)
+    costs = {
+        "entries": len(additions) + len(removals),
+        "bytes": size,
+        "catalog_entries": catalog_entries(repository.lower, [path for path, _ in additions] + removals),
+    }
+    empty(repository)
+    forget_clone(repository)
+    repository.set_revision(repository.revision() + 1)
+    return costs
+
+
+def clone(repository: Repository, source: str, destination: str) -> None:
+    """``transaction -T``: the copy is in the published mount at once, and in the published revision never before the publish."""
+    source, destination = source.strip("/"), destination.strip("/")
+    lower = repository.lower
+    possible = (
+        os.path.isdir(f"{lower}/{source}")
+        and os.path.isdir(os.path.dirname(f"{lower}/{destination}"))
+        and not os.path.lexists(f"{lower}/{destination}")
+    )
+    if not possible:
+        os.unlink(repository.flag)
+        raise Failure(errno.EINVAL, f"CernVM-FS transaction error: cannot clone directory tree. '{source}' --> '{destination}'")
+    with open(f"{repository.spool}/template", "w", encoding="utf-8") as file:
+        file.write(destination)
+    must("cp", "-al", f"{lower}/{source}", f"{lower}/{destination}")
+
+
+def discard(repository: Repository) -> None:
+    """What an abort does to the overlay and to a clone."""
+    cloned = forget_clone(repository)
+    if cloned:
+        remove(f"{repository.lower}/{cloned}")
+    if repository.mount in mounts():
+        must("umount", "-l", repository.mount)
+    empty(repository)
+
+
+def forget_clone(repository: Repository) -> str:
+    """The path that the transaction began with, an empty text without one."""
+    try:
+        with open(f"{repository.spool}/template", encoding="utf-8") as file:
+            path = file.read()
+    except FileNotFoundError:
+        return ""
+    os.unlink(f"{repository.spool}/template")
+    return path
+
+
+def empty(repository: Repository) -> None:
+    """A new upper directory; the old one's mount may still be in use."""
+    for directory in (repository.upper, repository.work):
+        shutil.rmtree(directory)
+        os.mkdir(directory)
+
+
+def walk(top: str, below: str = "") -> Iterator[str]:
+    """Every path below, directories before what is in them."""
+    with os.scandir(f"{top}/{below}") as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        yield f"{below}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(top, f"{below}{entry.name}/")
+
+
+def rank(item: tuple[str, os.stat_result]) -> tuple[bool, bool, bool]:
+    path, status = item
+    return (path == INDEX, path.startswith(".publisher/"), stat.S_ISLNK(status.st_mode))
+
+
+def opaque(directory: str) -> bool:
+    try:
+        return os.getxattr(directory, "trusted.overlay.opaque") == b"y"
+    except OSError:
+        return False
+
+
+def remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def repeat(target: str, status: os.stat_result) -> None:
+    os.chown(target, status.st_uid, status.st_gid)
+    os.chmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def catalog_entries(lower: str, touched: list[str]) -> int:
+    """Entries of all catalogs from the root to what was touched: they are read, edited and written as wholes."""
+    catalogs = {""}
+    for path in touched:
+        parts = path.split("/")
+        for depth in range(1, len(parts) + 1):
+            above = "/".join(parts[:depth])
+            if os.path.exists(f"{lower}/{above}/.cvmfscatalog"):
+                catalogs.add(above)
+    return sum(count(f"{lower}/{catalog}") for catalog in catalogs)
+
+
+def count(directory: str, *, top: bool = True) -> int:
+    """Entries of a catalog: nested ones count by their roots."""
+    if not top and os.path.exists(f"{directory}/.cvmfscatalog"):
+        return 0
+    found = 0
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            found += 1
+            if entry.is_dir(follow_symlinks=False):
+                found += count(entry.path, top=False)
+    return found

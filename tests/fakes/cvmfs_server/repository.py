@@ -1,0 +1,220 @@
+"""A repository of the stand-in: its places, mounts, locks, states and the faults that it is told to have.
+
+Faults, as the text of ``faults/COMMAND``, which is removed when it comes into effect::
+
+    fail STATUS MESSAGE   ends with that status, having done nothing
+    lie                   ends with status 0, having done nothing
+    hang                  does nothing and does not end
+    kill                  is killed before it has done anything that counts
+    killed-late           is killed when what counts is done, before the transaction is closed
+    fail-late             ends with status 1 there (as a failing garbage collection does)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Failure(Exception):  # noqa: N818 - what the tool ends with
+    def __init__(self, status: int, message: str, stdout: bool = False) -> None:
+        super().__init__(message)
+        self.status, self.message, self.stdout = status, message, stdout
+
+
+def root() -> str:
+    return os.environ.get("CVMFS_FAKE_ROOT", "")
+
+
+def repositories() -> list[Repository]:
+    return [Repository(name) for name in sorted(os.listdir(f"{root()}/etc"))]
+
+
+def must(*argv: str) -> None:
+    """Run a program that has to succeed."""
+    pid = os.posix_spawnp(argv[0], argv, os.environ)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status != 0:
+        raise Failure(1, f"{' '.join(argv)}: status {status}")
+
+
+def mounts() -> dict[str, list[str]]:
+    """Mount point -> its options."""
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as lines:
+        return {fields[1]: fields[3].split(",") for fields in (line.split() for line in lines)}
+
+
+class Repository:
+    """One repository below :func:`root`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.mount = f"{root()}/cvmfs/{name}"
+        self.spool = f"{root()}/spool/{name}"
+        self.published = f"{self.spool}/rdonly"
+        self.etc = f"{root()}/etc/{name}"
+        self.srv = f"{root()}/srv/{name}"
+        self.store = f"{self.srv}/store"  # a file system of its own: lower, upper, work
+        self.lower, self.upper, self.work = (f"{self.store}/{part}" for part in ("lower", "upper", "work"))
+        self.flag = f"{self.spool}/in_transaction.lock"
+        self.lock = f"{self.spool}/is_publishing.lock"
+
+    @classmethod
+    def named(cls, name: str | None) -> Repository:
+        repository = cls(name or "")
+        if not name or not os.path.isdir(repository.etc):
+            raise Failure(1, f"CernVM-FS error: {name} does not exist")
+        return repository
+
+    def make(self) -> None:
+        for directory in (self.mount, self.published, self.etc, self.store, f"{root()}/faults"):
+            os.makedirs(directory, exist_ok=True)
+        must("mount", "-t", "tmpfs", "-o", "mode=0755", "store", self.store)
+        for directory in (self.lower, self.upper, self.work):
+            os.mkdir(directory)
+        must("mount", "--bind", self.lower, self.published)
+        with open(f"{self.etc}/server.conf", "w", encoding="ascii") as conf:
+            conf.write(f"CVMFS_REPOSITORY_TYPE=stratum0\nCVMFS_STRATUM0=file://{self.srv}\n")
+            conf.write(f"CVMFS_SPOOL_DIR={self.spool}\nCVMFS_INCLUDE_XATTRS='false'\n")
+        expiry = time.strftime("%Y%m%d%H%M%S", time.gmtime(time.time() + 30 * 86400))
+        with open(f"{self.srv}/.cvmfswhitelist", "wb") as whitelist:
+            whitelist.write(f"20200101000000\nE{expiry}\nN{self.name}\n--\n".encode() + b"\x00\xff signature\n")
+        self.set_revision(1)
+        self.remount(writable=False)
+
+    # --- the stratum 0
+
+    def settings(self) -> dict[str, str]:
+        with open(f"{self.etc}/server.conf", encoding="ascii") as conf:
+            pairs = (line.strip().partition("=") for line in conf)
+            return {name: value for name, _, value in pairs}
+
+    def stratum(self) -> str:
+        return self.settings().get("CVMFS_STRATUM0", "")
+
+    def stratum_reachable(self) -> bool:
+        return self.stratum() == f"file://{self.srv}" and os.path.exists(f"{self.srv}/.cvmfswhitelist")
+
+    def whitelist_expired(self) -> bool:
+        with open(f"{self.srv}/.cvmfswhitelist", "rb") as whitelist:
+            expiry = whitelist.read().split(b"\n")[1][1:].decode()
+        return expiry < time.strftime("%Y%m%d%H%M%S", time.gmtime())
+
+    def revision(self) -> int:
+        with open(f"{self.srv}/.cvmfspublished", "rb") as manifest:
+            return int(next(line for line in manifest.read().split(b"\n") if line.startswith(b"S"))[1:])
+
+    def set_revision(self, number: int) -> None:
+        with open(f"{self.srv}/.cvmfspublished.new", "wb") as manifest:
+            manifest.write(f"C{number:040x}\nB1024\nS{number}\nN{self.name}\n--\n".encode() + b"\x00\xff signature\n")
+        os.replace(f"{self.srv}/.cvmfspublished.new", f"{self.srv}/.cvmfspublished")
+
+    # --- mounts
+
+    def remount(self, *, writable: bool) -> None:
+        """Mount the overlay anew. What still uses the old one keeps it, as with the real one's lazy unmounting."""
+        if self.published not in mounts():
+            must("mount", "--bind", self.lower, self.published)
+        if self.mount in mounts():
+            must("umount", "-l", self.mount)
+        layers = f"lowerdir={self.lower},upperdir={self.upper},workdir={self.work},redirect_dir=off,index=off,metacopy=off"
+        must("mount", "-t", "overlay", f"overlay_{self.name}", "-o", f"{layers},nodev,{'rw' if writable else 'ro'}", self.mount)
+
+    def healthy(self) -> bool:
+        """A transaction that a dead publish left behind is not, until it is aborted."""
+        found = mounts()
+        options = found.get(self.mount, ["none"])
+        wanted = "rw" if self.in_transaction() else "ro"
+        return self.published in found and wanted in options and not (os.path.exists(self.lock) and not self.is_publishing())
+
+    def users(self) -> tuple[bool, bool]:
+        """Whether anybody has something open, or stands, below the mount: (to read, to write)."""
+        reading = writing = False
+        for process in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                places = [f"/proc/{process}/cwd", *(f"/proc/{process}/fd/{fd}" for fd in os.listdir(f"/proc/{process}/fd"))]
+                for place in places:
+                    where = os.readlink(place)
+                    if where == self.mount or where.startswith(f"{self.mount}/"):
+                        write = place.rpartition("/")[0].endswith("fd") and os.lstat(place).st_mode & 0o200
+                        writing, reading = writing or bool(write), reading or not write
+        return reading, writing
+
+    # --- states
+
+    def in_transaction(self) -> bool:
+        return os.path.exists(self.flag)
+
+    def open_transaction(self) -> None:
+        os.close(os.open(self.flag, os.O_WRONLY | os.O_CREAT, 0o600))
+
+    def close_transaction(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.lock)  # of a dead publish
+        self.remount(writable=False)
+        os.unlink(self.flag)
+
+    def is_publishing(self) -> bool:
+        try:
+            descriptor = os.open(self.lock, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    @contextlib.contextmanager
+    def publishing_lock(self) -> Iterator[None]:
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.lock)
+            os.close(descriptor)
+
+    def checked_out(self) -> str:
+        return " [checked out tag 'old' on branch 'fix']" if os.path.exists(f"{self.spool}/checkout") else ""
+
+    # --- faults and the log
+
+    def fault(self, command: str, moment: str) -> None:
+        path = f"{root()}/faults/{command}"
+        try:
+            with open(path, encoding="utf-8") as file:
+                kind, _, rest = file.read().strip().partition(" ")
+        except FileNotFoundError:
+            return
+        if (moment == "after") != kind.endswith("-late"):
+            return
+        os.unlink(path)
+        if kind.startswith("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "lie":
+            sys.exit(0)
+        if kind == "fail":
+            status, _, message = rest.partition(" ")
+            raise Failure(int(status), message)
+        if kind == "fail-late":
+            raise Failure(1, "Garbage collection failed (1)")
+        while kind == "hang":
+            time.sleep(3600)
+
+    def log(self, command: str, **numbers: int) -> None:
+        values = {"time": time.time_ns(), **numbers}
+        said = ", ".join([f'"command": "{command}"', *(f'"{name}": {number}' for name, number in values.items())])
+        with open(f"{root()}/log", "a", encoding="ascii") as log:
+            log.write(f"{{{said}}}\n")

@@ -1,0 +1,219 @@
+"""Cleaning up on real parts: what ``publisher gc`` and a sync remove, and when; and a clearing that is killed anywhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher import clearing, layout, records, takedown, verifying
+from publisher.origins.directory import DirectoryOrigin
+from publisher.publication import Publication
+from publisher.repositories.directory import DirectoryRepository
+from publisher.resolver import manifest
+from publisher.resolver.manifest import Record, Version
+from publisher.retention import Bounds
+from publisher.signing import Signer
+from tests.support import children
+from tests.support.cvmfs import FakeCvmfs
+from tests.support.host import Host
+from tests.support.layers import directory, file, tar
+from tests.support.place import Place
+from tests.support.published import AMD64, ARM64, answer, digest, entry
+from tests.support.registry import RegistryServer, ask, push_image
+from tests.support.runnable import runnable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.system
+
+DAY = 86400
+
+
+@pytest.fixture
+def host(shared_path: Path, registry: RegistryServer) -> Host:
+    return Host(shared_path, registry)
+
+
+def push(registry: RegistryServer, name: str, text: str) -> str:
+    repository, _, tag = name.partition(":")
+    top = tar([directory("etc"), file("etc/motd", f"{text}\n".encode())])
+    return push_image(registry.address, repository, tag, [tar(runnable()), top])
+
+
+def days_pass(host: Host, days: int) -> None:
+    """All that the manifest and the origin say of times is so many days longer ago."""
+    publication = Publication(
+        DirectoryRepository(host.repository), DirectoryOrigin(host.origin), Signer(host.key), clock=time.time
+    )
+    catalog, _ = publication.open()
+
+    def older(version: Version) -> Version:
+        value = version.to_json()
+        times = {name: value[name] - days * DAY for name in ("since", "published", "until") if name in value}
+        return Version.from_json({**value, **times})
+
+    changed = {
+        name: Record(name, record.source, record.digest, {key: [*map(older, found)] for key, found in record.platforms.items()})
+        for name, record in catalog.records.items()
+    }
+    publication.change(catalog, changed, relink=False)
+    for path in (host.origin / "sif").rglob("*.sif"):
+        stored = path.stat().st_mtime - days * DAY
+        os.utime(path, (stored, stored))
+
+
+def sifs(host: Host) -> list[str]:
+    return sorted(path.name for path in (host.origin / "sif").rglob("*.sif"))
+
+
+def test_what_was_superseded_goes_with_its_data_and_a_dead_registry_takes_nothing(host: Host, shared_path: Path) -> None:
+    with RegistryServer(shared_path / "registry") as registry:
+        host.registry = registry
+        old = push(registry, "gc/moving:1", "old")
+        push(registry, "gc/leaving:1", "left")
+        host.images("gc/moving:1", "gc/leaving:1")
+        host.sync()
+        push(registry, "gc/moving:1", "new")
+        host.images("gc/moving:1")
+        host.sync("--allow-mass-removal")
+        assert host.run("gc", check=True).stdout == "nothing to do\n"
+        left = sifs(host)
+        days_pass(host, 13)
+        assert host.sync().said["cleared"] == []
+        days_pass(host, 1)
+        planned = host.run("gc", "--dry-run", check=True).stdout
+        assert sifs(host) == left
+        report = host.sync()
+        assert report.said["cleared"] == planned.splitlines()
+        assert not (host.repository / layout.sandbox_path(old)).exists()
+        assert not (host.repository / "gc/leaving:1").exists(), "its last day is over"
+        assert len(sifs(host)) == 2, "of the new one, and of the one that left just now"
+        assert (host.repository / "gc/moving:1/etc/motd").read_text() == "new\n"
+        assert host.run("verify").stdout == ""
+    days_pass(host, 40)
+    dead = host.sync(check=False)
+    assert dead.results == {"gc/moving:1": "failed"}
+    assert len(sifs(host)) == 1, "what left is gone"
+    assert (host.repository / "gc/moving:1/etc/motd").read_text() == "new\n", "and the last good build stays for ever"
+    assert host.record("gc/moving:1").platforms["amd64"][0].state == "current"
+    assert host.run("verify").stdout == ""
+
+
+def test_what_comes_back_from_its_registry_before_its_data_is_gone_is_not_built_again(
+    host: Host, registry: RegistryServer
+) -> None:
+    gone = push(registry, "gc/back:1", "here")
+    host.images("gc/back:1")
+    host.sync()
+    assert ask(registry.address, "DELETE", f"/v2/gc/back/manifests/{gone}").status == 202
+    host.sync("--allow-mass-removal")
+    days_pass(host, 14)
+    host.sync()
+    assert not (host.repository / "gc/back:1").exists()
+    before = (host.repository / layout.sandbox_path(gone)).stat().st_ino
+    push(registry, "gc/back:1", "here")
+    assert host.sync().results == {"gc/back:1": "published"}
+    assert (host.repository / "gc/back:1").stat().st_ino == before
+
+
+def test_sync_of_names_clears_nothing_away(host: Host, registry: RegistryServer) -> None:
+    push(registry, "gc/only:1", "one")
+    host.images("gc/only:1")
+    host.sync()
+    push(registry, "gc/only:1", "two")
+    host.sync()
+    days_pass(host, 20)
+    assert host.sync("gc/only:1").said["cleared"] == []
+    assert host.sync().said["cleared"] != []
+
+
+def everything_named_is_there(place: Place) -> None:
+    """No manifest, in either place, names what is not there."""
+    for read, prefix in ((place.repository.read, layout.REPOSITORY_MANIFEST), (place.origin.read, layout.ORIGIN_MANIFEST)):
+        content = read(f"{prefix}/{manifest.INDEX_NAME}")
+        assert content is not None
+        for sha256 in filter(None, manifest.Index.parse(manifest.unseal(content)[0]).shards):
+            shard = read(f"{prefix}/{manifest.shard_name(sha256)}")
+            assert shard is not None
+            parsed = manifest.Shard.parse(shard, sha256)
+            for name in parsed.records:
+                record = parsed.record(name)
+                assert record is not None
+                for _, version in record.versions():
+                    assert version.sif is not None
+                    assert place.origin.size(version.sif.path) is not None
+                    if prefix == layout.REPOSITORY_MANIFEST:
+                        assert version.sandbox is not None
+                        assert place.repository.exists(version.sandbox)
+    for link in place.repository.links():
+        assert place.repository.exists(link)
+
+
+def test_a_clearing_that_is_killed_anywhere_costs_only_a_rerun(shared_path: Path) -> None:
+    bounds = Bounds(14 * DAY, 100, 10**12)
+    at = 0
+    while True:
+        where = shared_path / f"place-{at}"
+        where.mkdir()
+        place = Place(where)
+        publication = place.publication()
+        place.publish(publication, (entry("a/a:1"), answer("one")), (entry("a/b:1"), answer("left")))
+        catalog = place.publish(publication, (entry("a/a:1"), answer("two"))).catalog
+        publication.publish(catalog, [], ["a/b:1"])
+        place.now += 14 * DAY
+
+        def clear(place: Place = place) -> None:
+            opened = place.publication()
+            catalog, _ = opened.open()
+            assert clearing.clear(opened, catalog, place.now, bounds).error is None
+
+        killed = children.killed(at, clear)
+        if killed:
+            everything_named_is_there(place)
+            place.publication().open()
+            everything_named_is_there(place)
+            clear()
+        assert place.repository.links().keys() == {"a/a:1"}
+        assert not place.repository.exists(layout.sandbox_path(digest("one linux/amd64")))
+        assert len(list(place.origin.names("sif"))) == 2
+        everything_named_is_there(place)
+        place.in_both()
+        if not killed:
+            break
+        at += 3
+    assert at > 30, "or the clearing was not watched"
+
+
+def test_a_cvmfs_repository_is_cleared_blocked_rolled_back_and_verified_like_any_other(tmp_path: Path) -> None:
+    fake = FakeCvmfs(tmp_path)
+    try:
+        place = Place(tmp_path)
+        place.repository = fake.repository()  # type: ignore[assignment]  # which of them is the point
+        publication = place.publication()
+        for text in ("one", "two", "three"):
+            place.publish(publication, (entry("a/a:1", [AMD64, ARM64]), answer(text, [AMD64, ARM64])))
+        catalog = place.publish(publication, (entry("a/b:1"), answer("left"))).catalog
+        catalog = publication.publish(catalog, [], ["a/b:1"]).catalog
+        catalog = publication.change(catalog, {"a/a:1": records.rolled_back(catalog.records["a/a:1"], int(place.now))}).catalog
+        assert (place.repository.root / "a/a:1/content").read_text() == digest("two linux/amd64")
+        place.now += 14 * DAY
+        cleared = clearing.clear(publication, catalog, place.now, Bounds(14 * DAY, 100, 10**12))
+        assert cleared.error is None
+        assert sorted(place.repository.links()) == [".arch/arm64/a/a:1", "a/a:1"]
+        for text in ("one", "three"):
+            assert not place.repository.exists(layout.sandbox_path(digest(f"{text} linux/amd64")))
+        place.in_both()
+        taken = takedown.take_down(cleared.catalog, digest("two linux/amd64"), place.now, "stolen data")
+        blocked = takedown.carry_out(publication, cleared.catalog, taken).catalog
+        assert list(place.repository.links()) == [".arch/arm64/a/a:1"]
+        assert list(verifying.verify_links(place.repository, blocked)) == []
+        assert list(verifying.verify_manifest(place.repository, place.origin, place.now)) == []
+        assert fake.commands().count("transaction") == fake.commands().count("publish") == 8, (
+            "and nothing was published for nothing"
+        )
+    finally:
+        fake.close()

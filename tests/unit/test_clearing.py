@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher import clearing, layout, takedown
+from publisher.errors import OriginError
+from publisher.origins.directory import DirectoryOrigin
+from publisher.resolver import manifest
+from publisher.retention import Bounds
+from tests.support.place import INDEX, NOW, Place
+from tests.support.published import answer, digest, entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from publisher.catalog import Catalog
+    from publisher.clearing import Cleared
+    from publisher.publication import Publication
+
+DAY = 86400
+BOUNDS = Bounds(grace=14 * DAY, count=100, size=10**12)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def publish(place: Place, publication: Publication, name: str, text: str) -> Catalog:
+    return place.publish(publication, (entry(name), answer(text))).catalog
+
+
+def clear(place: Place, publication: Publication, bounds: Bounds = BOUNDS) -> Cleared:
+    catalog, _ = publication.open()
+    return clearing.clear(publication, catalog, place.now, bounds)
+
+
+def sandbox(text: str) -> str:
+    return layout.sandbox_path(digest(f"{text} linux/amd64"))
+
+
+def test_a_superseded_build_leaves_the_manifest_the_repository_and_the_origin_together(place: Place) -> None:
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    publish(place, publication, "htc/rocky:9", "two")
+    sifs = set(place.origin.names("sif"))
+    assert clear(place, publication).lines == []
+    place.now += 14 * DAY
+    cleared = clear(place, publication)
+    assert cleared.error is None
+    assert not place.repository.exists(sandbox("one"))
+    assert not place.repository.exists(layout.file_index_path(digest("one linux/amd64")))
+    assert place.repository.exists(sandbox("two"))
+    (left,) = place.origin.names("sif")
+    assert left in sifs
+    assert digest("one linux/amd64") in cleared.lines[0]
+    place.in_both()
+    before = place.repository.read(INDEX)
+    assert clear(place, publication).lines == []
+    assert place.repository.read(INDEX) == before, "nothing to clear is nothing to publish"
+
+
+def test_a_name_that_left_is_gone_after_its_grace_and_its_data_after_another(place: Place) -> None:
+    publication = place.publication()
+    catalog = publish(place, publication, "htc/rocky:9", "one")
+    publication.publish(catalog, [], ["htc/rocky:9"])
+    place.now += 14 * DAY
+    assert "htc/rocky:9 is gone" in clear(place, publication).lines[0]
+    assert place.repository.links() == {}
+    assert not (place.repository.root / "htc").exists()
+    assert place.repository.exists(sandbox("one")), "jobs that run were given this path"
+    assert "htc/rocky:9" in publication.open()[0].records, "and look it up"
+    place.now += 14 * DAY
+    clear(place, publication)
+    assert not place.repository.exists(sandbox("one"))
+    assert list(place.origin.names("sif")) == []
+    assert publication.open()[0].records == {}
+
+
+def test_what_a_kill_left_between_the_manifest_and_the_origin_goes_in_the_next_run(place: Place) -> None:
+    class Refusing(DirectoryOrigin):
+        def remove(self, name: str) -> None:
+            raise OriginError(f"{name} stays")
+
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    publish(place, publication, "htc/rocky:9", "two")
+    place.now += 14 * DAY
+    refusing = place.publication(Refusing(place.origin.root))
+    cut_short = clear(place, refusing)
+    assert cut_short.error is not None
+    assert len(list(place.origin.names("sif"))) == 2
+    clear(place, publication)
+    assert len(list(place.origin.names("sif"))) == 1
+
+
+def test_an_origin_that_lags_behind_loses_nothing(place: Place) -> None:
+    """Its own manifest still names what the repository's does not."""
+
+    class Stuck(DirectoryOrigin):
+        def replace(self, name: str, content: bytes) -> None:
+            raise OriginError(f"{name} ({len(content)} bytes) is refused")
+
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    publish(place, publication, "htc/rocky:9", "two")
+    place.now += 14 * DAY
+    stuck = clear(place, place.publication(Stuck(place.origin.root)))
+    assert isinstance(stuck.error, OriginError)
+    assert not place.repository.exists(sandbox("one"))
+    assert len(list(place.origin.names("sif"))) == 2
+    clear(place, publication)
+    assert len(list(place.origin.names("sif"))) == 1
+
+
+def test_a_sif_that_no_manifest_names_goes_when_it_is_old_and_no_sooner(place: Place) -> None:
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    for age in (13, 15):
+        name = layout.sif_path(f"{age}" * 32)
+        place.origin.put_bytes(name, f"left {age}".encode())
+        os.utime(place.origin.root / name, (NOW - age * DAY, NOW - age * DAY))
+    clear(place, publication)
+    assert layout.sif_path("13" * 32) in place.origin.names("sif")
+    assert layout.sif_path("15" * 32) not in place.origin.names("sif")
+
+
+def test_an_origin_of_another_manifest_is_not_swept(place: Place) -> None:
+    """As with a wrong --repository, or one that was restored from a backup: what the origin's manifest names would go."""
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    old = place.repository.read(INDEX)
+    assert old is not None
+    publish(place, publication, "htc/rocky:9", "two")
+    (place.repository.root / INDEX).write_bytes(old)
+    place.now += 100 * DAY
+    again = place.publication()
+    assert clear(place, again).lines == []
+    assert len(list(place.origin.names("sif"))) == 2
+
+
+def test_a_dry_run_says_what_would_go_and_removes_nothing(place: Place) -> None:
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    publish(place, publication, "htc/rocky:9", "two")
+    place.now += 14 * DAY
+    catalog, _ = publication.open()
+    before = place.repository.read(INDEX)
+    said = clearing.clear(publication, catalog, place.now, BOUNDS, dry=True).lines
+    assert len(said) == 2
+    assert place.repository.read(INDEX) == before
+    assert place.repository.exists(sandbox("one"))
+    assert len(list(place.origin.names("sif"))) == 2
+    assert clear(place, publication).lines == said, "it says just what is then done"
+
+
+def test_shards_of_old_editions_go_after_the_grace_and_never_one_that_is_named(place: Place) -> None:
+    publication = place.publication()
+    for number, text in enumerate(("one", "two", "three")):
+        place.now += number
+        publish(place, publication, "htc/rocky:9", text)
+    editions = place.repository.root / ".publisher/editions"
+    shards = place.repository.root / ".publisher/shards"
+    assert sorted(path.name for path in editions.iterdir()) == ["1.json", "2.json"]
+    before = {path.name for path in shards.iterdir()}
+    place.now += 14 * DAY
+    publish(place, publication, "htc/debian:12", "other")
+    assert [path.name for path in editions.iterdir()] == ["3.json"], "superseded just now"
+    named = {manifest.shard_name(sha256).rpartition("/")[2] for sha256 in place.index().shards if sha256 is not None}
+    left = {path.name for path in shards.iterdir()}
+    assert named <= left
+    assert before - left, "those of the first two editions"
+    place.now += DAY
+    clear(place, publication)
+    there = {name.rpartition("/")[2] for name in place.origin.names("manifest/shards")}
+    assert there == {path.name for path in shards.iterdir()}, "the same in the origin"
+    assert not (before - left) & there
+    place.in_both()
+
+
+def test_what_a_broken_off_take_down_left_goes_whatever_its_age(place: Place) -> None:
+    class Refusing(DirectoryOrigin):
+        def remove(self, name: str) -> None:
+            raise OriginError(f"{name} stays")
+
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    refusing = place.publication(Refusing(place.origin.root))
+    catalog, _ = refusing.open()
+    with pytest.raises(OriginError):
+        takedown.carry_out(refusing, catalog, takedown.take_down(catalog, "htc/rocky:9", place.now, "stolen data"))
+    (place.repository.root / sandbox("one")).mkdir(parents=True)
+    assert len(list(place.origin.names("sif"))) == 1
+    clear(place, publication)
+    assert list(place.origin.names("sif")) == []
+    assert not place.repository.exists(sandbox("one"))
+    assert "htc/rocky:9" in publication.open()[0].records
+    before = place.repository.read(INDEX)
+    clear(place, publication)
+    assert place.repository.read(INDEX) == before
+
+
+def test_the_origin_is_cleared_within_the_bounds_of_a_run_too_the_oldest_first(place: Place) -> None:
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    names = [layout.sif_path(digit * 64) for digit in "abc"]
+    for age, name in zip((20, 40, 30), names, strict=True):
+        place.origin.put_bytes(name, b"left")
+        os.utime(place.origin.root / name, (NOW - age * DAY, NOW - age * DAY))
+    for left in ([names[0], names[2]], [names[0]], []):
+        clear(place, publication, Bounds(14 * DAY, 1, 10**12))
+        assert [name for name in names if name in place.origin.names("sif")] == left

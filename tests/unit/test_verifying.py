@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher import layout, verifying
+from publisher.layers.files import FileIndexWriter, IndexedFile, read_file_index
+from publisher.resolver import manifest
+from publisher.tree import differences
+from tests.support.place import INDEX, Place
+from tests.support.published import answer, digest, entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MTIME = 1_600_000_000
+ROCKY = "htc/rocky:9"
+
+
+def indexed(root: Path) -> list[IndexedFile]:
+    """The index of a tree as it stands."""
+    out = io.BytesIO()
+    writer = FileIndexWriter(out)
+    for path in sorted(root.rglob("*")):
+        status, name = path.lstat(), os.fsencode(path.relative_to(root))
+        more = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+        if path.is_symlink():
+            writer.add(b"2", name, *more, 0, MTIME, os.fsencode(os.readlink(path)))  # noqa: PTH115 - bytes
+        elif path.is_dir():
+            writer.add(b"5", name, *more, 0, MTIME, b"")
+        elif path.is_file():
+            writer.add(b"0", name, *more, status.st_size, MTIME, hashlib.sha256(path.read_bytes()).digest())
+        else:
+            writer.add(b"6", name, *more, 0, MTIME, b"")
+    writer.close()
+    return list(read_file_index(io.BytesIO(out.getvalue())))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    (root / "etc" / "deep").mkdir(parents=True)
+    (root / "etc/motd").write_text("hello\n")
+    (root / "etc/deep" / "blank name\n").write_text("odd")
+    (root / "etc/link").symlink_to("motd")
+    os.mkfifo(root / "etc/fifo")
+    for path in (root / "etc/motd", root / "etc/deep" / "blank name\n"):
+        path.chmod(0o644)
+        os.utime(path, (MTIME, MTIME))
+    return root
+
+
+def replaced(path: Path, content: str) -> None:
+    before = path.stat()
+    path.write_text(content)
+    os.utime(path, (before.st_mtime, before.st_mtime))
+
+
+def as_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+def test_a_tree_that_is_as_its_index_says_has_no_differences(root: Path) -> None:
+    lines = indexed(root)
+    (root / ".cvmfscatalog").touch()
+    assert list(differences(lines, str(root))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda root: replaced(root / "etc/motd", "jello\n"), "'etc/motd' has other content"),
+        (lambda root: replaced(root / "etc/motd", "hello there\n"), "'etc/motd' has 12 bytes, not 6"),
+        (lambda root: os.utime(root / "etc/motd", (1, 1)), f"'etc/motd' has the time 1, not {MTIME}"),
+        (lambda root: (root / "etc/motd").chmod(0o600), "'etc/motd' has mode 600, not 644"),
+        (lambda root: (root / "etc/motd").unlink(), "'etc/motd' is missing"),
+        (lambda root: as_link(root / "etc/motd"), "'etc/motd' is a symbolic link, not a file"),
+        (lambda root: as_link(root / "etc/link"), "'etc/link' leads to '/etc/passwd', not to 'motd'"),
+        (lambda root: (root / "etc/more").touch(), "'etc/more' is not in the file index"),
+    ],
+)
+def test_whatever_became_of_a_path_is_told(root: Path, change: Callable[[Path], None], said: str) -> None:
+    lines = indexed(root)
+    change(root)
+    assert list(differences(lines, str(root))) == [said]
+
+
+def test_a_directory_that_became_a_link_is_not_followed(root: Path, tmp_path: Path) -> None:
+    lines = indexed(root)
+    (root / "etc/deep").rename(tmp_path / "away")
+    (root / "etc/deep").symlink_to(tmp_path / "away")
+    assert list(differences(lines, str(root))) == [
+        "'etc/deep' is a symbolic link, not a directory",
+        "'etc/deep/blank name\\n' is missing",
+    ]
+
+
+def test_another_name_of_a_file_may_be_a_file_of_its_own_with_its_content(root: Path) -> None:
+    """CVMFS keeps no hard links."""
+    lines = [*indexed(root), IndexedFile("h", b"etc/again", 0o644, 0, 0, 0, MTIME, b"etc/motd")]
+    replaced(root / "etc/motd", "hello\n")
+    (root / "etc/again").write_text("hello\n")
+    (root / "etc/again").chmod(0o644)
+    os.utime(root / "etc/again", (MTIME, MTIME))
+    assert list(differences(lines, str(root))) == []
+    replaced(root / "etc/again", "jello\n")
+    assert list(differences(lines, str(root))) == ["'etc/again' has other content"]
+
+
+# --- links, manifest, SIFs
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "place").mkdir()
+    place = Place(tmp_path / "place")
+    place.publish(place.publication(), (entry(ROCKY), answer("one")), (entry("a/b:1", formats=["sif"]), answer("two")))
+    return place
+
+
+def problems(place: Place, now: float | None = None) -> list[str]:
+    catalog, _ = place.publication().open()
+    found = [*verifying.verify_manifest(place.repository, place.origin, place.now if now is None else now)]
+    found += [*verifying.verify_links(place.repository, catalog), *verifying.verify_catalogs(place.repository, catalog)]
+    return found
+
+
+def test_links_and_manifest_that_are_well_are_not_told(place: Place) -> None:
+    assert problems(place) == []
+
+
+def test_a_link_that_is_missing_wrong_or_nobodys_is_told(place: Place) -> None:
+    link = place.repository.root / ROCKY
+    before = os.readlink(link)  # noqa: PTH115 - its text
+    link.unlink()
+    assert problems(place) == [f"{ROCKY}: the link is missing"]
+    link.symlink_to("../.images/ab/cd")
+    assert problems(place) == [f"{ROCKY}: the link leads to ../.images/ab/cd, not to {before}"]
+    link.unlink()
+    link.symlink_to(f"/cvmfs/{place.repository.name}/{layout.sandbox_path(digest('one linux/amd64'))}")
+    assert problems(place) == [], "the older tool's links are absolute"
+    (link.parent / "stray:1").symlink_to("../.images/ab/cd")
+    assert problems(place) == ["htc/stray:1: no record wants this link"]
+
+
+def test_a_manifest_that_differs_is_damaged_or_expired_is_told(place: Place) -> None:
+    (shard, *_) = place.origin.names("manifest/shards")
+    (place.origin.root / shard).write_bytes(b"{}")
+    name = shard.removeprefix("manifest/")
+    assert problems(place) == [f"the origin's {name} is damaged"]
+    (place.origin.root / shard).unlink()
+    assert problems(place) == [f"the origin has no {name}, which the manifest names"]
+    assert any("expired" in line for line in problems(place, place.now + manifest.LIFETIME + 7200))
+    place.origin.remove(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
+    found = list(verifying.verify_manifest(place.repository, place.origin, place.now))
+    assert found[0].startswith("the origin's manifest is not the repository's")
+    (place.repository.root / INDEX).unlink()
+    assert list(verifying.verify_manifest(place.repository, place.origin, place.now)) == ["the repository has no manifest"]
+
+
+def test_the_mark_that_keeps_images_out_of_the_root_catalog_is_missed(place: Place) -> None:
+    (place.repository.root / ".images/.cvmfscatalog").unlink()
+    assert problems(place) == [".images has no .cvmfscatalog"]
+
+
+def test_a_build_that_names_share_is_looked_at_once_and_a_blocked_one_never(place: Place) -> None:
+    publication = place.publication()
+    catalog = place.publish(publication, (entry("htc/rocky:latest"), answer("one"))).catalog
+    assert [build.name for build in verifying.builds(catalog, ())] == ["a/b:1", ROCKY]
+    assert [build.name for build in verifying.builds(catalog, ("htc/rocky:latest",))] == ["htc/rocky:latest"]
