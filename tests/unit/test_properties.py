@@ -19,7 +19,7 @@ def patched(archive: bytes, at: int, content: bytes) -> bytes:
 
 EXTENDED = raw.pax((b"path", b"b")) + raw.file(b"a") + raw.END
 FOUND = {
-    "junk where devices have their numbers": patched(raw.file(b"a") + raw.END, 330, b"z"),
+    "junk where devices have their numbers": patched(raw.file(b"a") + raw.END, 329, b"z"),
     "junk in the mode of an extended header": patched(EXTENDED, 101, b"z"),
     "junk in the size of an extended header": patched(EXTENDED, 124, b"\0"),
     "junk for a magic number of an extended header": patched(EXTENDED, 257, b"USTAR"),
