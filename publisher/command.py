@@ -67,6 +67,7 @@ def run(
     umask: int | None = None,
     given: bytes | None = None,
     accept: Sequence[int] = (0,),
+    guarded: bool = True,
 ) -> Completed:
     """Run a program to its end.
 
@@ -79,12 +80,15 @@ def run(
         umask: permission bits its new files do not get, this process's when None.
         given: what it reads from its standard input, nothing when None.
         accept: exit statuses that are not failures.
+        guarded: it is ended where this process is killed; otherwise it goes on to its end.
 
     Raises:
         CommandError: missing program, deadline, signal, or a status that is not accepted.
     """
     stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
-    with _start(argv, env=env, cwd=cwd, account=account, umask=umask, stdin=stdin, stdout=subprocess.PIPE) as child:
+    with _start(
+        argv, env=env, cwd=cwd, account=account, umask=umask, stdin=stdin, stdout=subprocess.PIPE, guarded=guarded
+    ) as child:
         try:
             out, _ = child.process.communicate(given, timeout=deadline)
         except subprocess.TimeoutExpired:
@@ -214,6 +218,7 @@ def _start(
     cwd: Path | None,
     account: Account | None = None,
     umask: int | None = None,
+    guarded: bool = True,
 ) -> Iterator[_Child]:
     with tempfile.TemporaryFile() as stderr:
         GUARD.start()
@@ -238,7 +243,7 @@ def _start(
             ) from error
         child = _Child(process, name or _name(argv), stderr)
         try:
-            with GUARD.over(process.pid):
+            with GUARD.over(process.pid) if guarded else contextlib.nullcontext():
                 try:
                     yield child
                 finally:

@@ -167,7 +167,8 @@ class Server:
 
     def _command(self, name: str, argv: Sequence[str], deadline: float, token: str) -> Completed:
         try:
-            return command.run(argv, deadline=deadline, env={MARK: token}, cwd=Path("/"), accept=_ANY)
+            # Not ended with us: a publish that is cut off leaves a repository that only an abort mends.
+            return command.run(argv, deadline=deadline, env={MARK: token}, cwd=Path("/"), accept=_ANY, guarded=False)
         except CommandError as error:
             how = error.reason.partition(" ")[2]  # without the name of the shell that it may run in
             hint = "see `cvmfs_server list` and the log of the system, then run again"
