@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import subprocess
 import time
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pytest
@@ -18,7 +20,6 @@ from tests.support.cvmfs import FQRN, FakeCvmfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from publisher.repositories import Repository, Transaction
 
@@ -437,10 +438,15 @@ def _publishing(fake: FakeCvmfs) -> int | None:
     """The process of the stand-in that hangs in a publish: it has taken its lock and the fault."""
     if (fake.root / "faults/publish").exists() or not (fake.spool / "is_publishing.lock").exists():
         return None
-    said = subprocess.run(
-        ["pgrep", "-f", f"^{fake.python} .*fakes/cvmfs_server publish"], capture_output=True, text=True, check=False
-    )
-    return int(said.stdout.split()[0]) if said.stdout else None
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if words[0] == str(fake.python).encode() and any(
+                word.endswith(b"fakes/cvmfs_server") and words[place + 1 : place + 2] == [b"publish"]
+                for place, word in enumerate(words)
+            ):
+                return int(process.name)
+    return None
 
 
 # what it costs
