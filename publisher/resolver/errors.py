@@ -58,4 +58,12 @@ class FetchError(ResolverError):
 
 
 class CacheError(ResolverError):
-    """The cache directory cannot be used: no room, no permission, unsafe ownership, or locked too long."""
+    """The cache directory cannot be used: no permission, unsafe ownership, a failing disk."""
+
+
+class RoomError(CacheError):
+    """There is no room for a file in the cache."""
+
+
+class BusyError(CacheError):
+    """Another process has been at it for too long."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver import lookup, trusted
+from publisher.resolver import cache, lookup, pins, trusted
 from publisher.resolver.attempt import Attempt
-from publisher.resolver.cache import Cache
 from publisher.resolver.config import AUTO, SANDBOX, SIF
 from publisher.resolver.errors import CacheError, FetchError, ManifestError, ResolverError, UnknownImageError
 from publisher.resolver.kept import Kept
@@ -98,7 +97,7 @@ def _kept(settings: Settings, notes: Notes) -> Kept | None:
     if settings.cache is None:
         return None
     try:
-        Cache(settings.cache).prepare()
+        cache.of(settings).prepare()
     except CacheError as error:
         notes.warn(str(error))
         return None
@@ -142,9 +141,8 @@ def _sif(found: Found, settings: Settings, manifest: Trusted) -> Answer:
     sif = found.version.sif
     if sif is None:
         raise UnknownImageError(f"{found.name} is not published as a SIF", hint="--form sandbox, or auto")
-    if settings.cache is None:
-        raise CacheError("there is no cache to fetch a SIF into", hint="--cache DIR")
-    path, fetched = Cache(settings.cache).sif(sif, [source(place) for place in settings.origins])
+    places = [source(place) for place in settings.origins]
+    path, fetched = cache.of(settings).sif(sif, places, pin=pins.starter(os.environ), name=found.name)
     return Answer(SIF, path, found, manifest, fetched)
 
 
