@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Cache:
-    """The cache in the directory ``root``, which is made (mode 0700) when it is needed; ``user`` or root must own it.
+    """The cache in the directory ``root``, which is made (with ``mode``) when it is needed; ``user`` or root must own it.
 
     Attributes:
         shelf: where its SIFs are.
@@ -44,10 +44,11 @@ class Cache:
         free: Limit = (0, 0.0),
         store: Shelf | None = None,
         turns: Sequence[str] = (),
+        mode: int = 0o700,
     ) -> None:
         """``most``, ``free``: as of :class:`publisher.resolver.room.Room`; ``turns``: files, one for each fetch at once."""
         self.root = root
-        self.shelf = Shelf(root, (os.geteuid() if user is None else user, 0))
+        self.shelf = Shelf(root, (os.geteuid() if user is None else user, 0), mode)
         self.store = store
         self._most = most
         self._free = free
@@ -63,7 +64,7 @@ class Cache:
             try:
                 self.shelf.check()
             except FileNotFoundError:
-                os.makedirs(self.root, mode=0o700, exist_ok=True)
+                self.shelf.make()
                 self.shelf.check()
         except OSError as error:
             raise CacheError(f"cannot make the cache {self.root}: {error.strerror}") from None

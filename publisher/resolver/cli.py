@@ -61,9 +61,24 @@ def _resolve(line: Line, notes: Notes) -> str:
     return json.dumps(answer.to_json(notes), indent=2)
 
 
+def _cache(line: Line, notes: Notes) -> str:
+    from publisher.resolver import upkeep  # noqa: PLC0415 - not every command's
+
+    return upkeep.run(line, notes)
+
+
+def _job_exit(arguments: Sequence[str]) -> int:
+    from publisher.resolver import upkeep  # noqa: PLC0415 - not every command's
+
+    return upkeep.job_exit(arguments)
+
+
 COMMANDS: Mapping[str, Callable[[Line, Notes], str]] = {
+    "cache": _cache,
     "resolve": _resolve,
 }
 """Command -> what runs it and gives the text to print; a failure is raised. ``usage.py`` has their descriptions."""
-HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {}
+HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "job-exit": _job_exit,
+}
 """HTCondor's hooks -> what runs one with all arguments and gives the exit status; it writes the answer and handles failures."""

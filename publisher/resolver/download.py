@@ -42,9 +42,11 @@ class Download:
         sha256 = self._sif.sha256
         end = time.monotonic() + (fetch.allowance(self._sif.size) if patience is None else patience)
         end = end if until is None else min(end, until)
-        for path in (lock := os.path.join(self._shelf.root, "locks", sha256), self._shelf.path(sha256), *self._turns[:1]):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with slots.turn([lock], end, lambda: self._shelf.has(sha256)) as mine:
+        self._shelf.directory("locks")
+        self._shelf.directory("sif", sha256[:2])
+        for path in self._turns[:1]:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        with slots.turn([os.path.join(self._shelf.root, "locks", sha256)], end, lambda: self._shelf.has(sha256)) as mine:
             if not mine or self._shelf.has(sha256) or self._shelf.has_after_all(sha256, self._name):
                 tally.hit(self._shelf.root)
                 return ""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _REMEMBERED = 60  # seconds
 _PATIENCE = 30.0  # seconds for others that count and remove
 _NUMBER_BYTES = 30
+_FULL = "full"
 
 
 class Room:
@@ -38,7 +39,7 @@ class Room:
         self._shelf = shelf
         self._most = most
         self._free = free
-        self._full = os.path.join(shelf.root, "full")
+        self._full = os.path.join(shelf.root, _FULL)
 
     def reserve(self, sha256: str, size: int, until: float) -> None:
         """Make room for a SIF, and keep it for this process until :meth:`release`. The caller holds the SIF's lock.
@@ -119,7 +120,7 @@ class Room:
             if remove(self._shelf, one.sha256):
                 gone.append(one)
         if gone:
-            _forget(self._full)
+            forget(self._shelf)
         return gone
 
     def _removable(self, but: str) -> list[Shelved]:
@@ -169,6 +170,12 @@ def drop_part(shelf: Shelf, sha256: str) -> bool:
     return True
 
 
+def forget(shelf: Shelf) -> None:
+    """There may be room again."""
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(shelf.root, _FULL))
+
+
 @contextlib.contextmanager
 def _counting(root: str, until: float) -> Iterator[None]:
     try:
@@ -196,8 +203,3 @@ def _number(path: str) -> int:
             return int(file.read(_NUMBER_BYTES))
     except (OSError, ValueError):
         return 0
-
-
-def _forget(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)

@@ -40,11 +40,28 @@ class Shelved:
 
 
 class Shelf:
-    """The SIFs below the directory ``root``, which one of the users ``owners`` must own."""
+    """The SIFs below the directory ``root``, which one of the users ``owners`` must own; directories get ``mode``."""
 
-    def __init__(self, root: str, owners: tuple[int, ...]) -> None:
+    def __init__(self, root: str, owners: tuple[int, ...], mode: int = 0o700) -> None:
         self.root = root
         self._owners = owners
+        self._mode = mode
+
+    def make(self) -> None:
+        """Make the root where it is missing. Raises OSError."""
+        os.makedirs(os.path.dirname(self.root), mode=0o755, exist_ok=True)
+        self.directory()
+
+    def directory(self, *names: str, mode: int | None = None) -> None:
+        """Make a directory below the root, and those above it, where they are missing; the umask counts not. Raises OSError."""
+        path = self.root
+        for name in ("", *names):
+            path = os.path.join(path, name) if name else path
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                continue
+            os.chmod(path, mode or self._mode)
 
     def check(self) -> None:
         """See that nobody else can put anything here.
@@ -86,7 +103,7 @@ class Shelf:
         except OSError:
             return False
         if right and abs(time.time() - used) > _STAMP:
-            self._stamp(sha256, time.time())
+            self.stamp(sha256, time.time())
         return right
 
     def trusts(self, sha256: str) -> bool:
@@ -123,6 +140,7 @@ class Shelf:
                 return True
         finally:
             os.close(descriptor)
+        self.hide(sha256)
         os.unlink(path)
         return False
 
@@ -151,7 +169,7 @@ class Shelf:
         """Undo :meth:`hide`."""
         if note is not None:
             self._write_note(sha256, note[0])
-            self._stamp(sha256, note[1])
+            self.stamp(sha256, note[1])
 
     def sifs(self) -> Iterator[Shelved]:
         """All SIFs, in no order."""
@@ -173,7 +191,7 @@ class Shelf:
         """A SIF was used at a time that is told only now."""
         try:
             if os.stat(self.path(sha256, ".seen")).st_mtime < when:
-                self._stamp(sha256, when)
+                self.stamp(sha256, when)
         except OSError:
             pass
 
@@ -197,10 +215,12 @@ class Shelf:
         try:
             with open(self.path(sha256, ".seen"), "wb") as note:
                 note.write(content)
+                os.fchmod(note.fileno(), 0o644)
         except OSError:
             pass
 
-    def _stamp(self, sha256: str, when: float) -> None:
+    def stamp(self, sha256: str, when: float) -> None:
+        """Note when a SIF was last used: seconds since the epoch."""
         try:  # noqa: SIM105 - contextlib would be one module more in every job
             os.utime(self.path(sha256, ".seen"), (when, when), follow_symlinks=False)
         except OSError:

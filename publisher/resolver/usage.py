@@ -10,14 +10,20 @@ COMMANDS = (
     (
         "resolve NAME",
         (
-            "prints the path of a published container image, ready to be started: a sandbox, or a SIF in the cache; "
-            "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of a manifest or SIF"
+            "prints the path of a published container image, ready to be started: a sandbox, or a SIF in the cache; NAME: "
+            "/cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of a manifest or SIF"
         ),
     ),
+    ("cache list", "what the cache holds; also as JSON, or as machine attributes for a startd cron job"),
+    ("cache gc|verify|clear", "removes what is beyond the limits, what has other bytes than it should, or all that no job uses"),
+    ("cache fill NAME…", "fetches SIFs into the store, or the cache where there is none"),
+    ("job-exit", "HTCondor's hook for a job's end: its image need not stay in the cache any longer"),
 )
 """Every command with its arguments, and what it does."""
 _FURTHER = (
     ("--config FILE", "all of these from a file: [resolver], key = value, several values one to an indented line"),
+    ("--classad", "cache list as machine attributes"),
+    ("--force", "cache clear removes what jobs use as well"),
     ("--json", "the answer as a JSON object, with digests and where they are from"),
 )
 _END = """\

@@ -18,7 +18,7 @@ WARM = {
     *("quantity", "reference", "resolve", "shapes", "shelf", "sources", "tally", "trusted", "verify"),
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
-LIBRARY = {"__future__", "binascii", "hashlib", "json", "os", "re", "select", "signal", "stat", "sys", "time"}
+LIBRARY = {"__future__", "binascii", "errno", "hashlib", "json", "os", "re", "select", "signal", "stat", "sys", "time"}
 """What those import at once. Each has its price in every job: ``python3 -X importtime`` shows it."""
 DEAR = {
     *("argparse", "configparser", "contextlib", "dataclasses", "fcntl", "http", "inspect", "logging", "pathlib", "random"),
