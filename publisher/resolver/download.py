@@ -60,6 +60,7 @@ class Download:
     @contextlib.contextmanager
     def _turn(self, end: float) -> Iterator[None]:
         """One of the fetches that may run at once, and room for it."""
+        self._room.refuse_again(self._sif.size)
         with slots.turn(self._turns, end) if self._turns else contextlib.nullcontext():
             try:
                 self._room.reserve(self._sif.sha256, self._sif.size, end)

@@ -135,7 +135,7 @@ def _lives(kind: str, root: str, name: str) -> bool:
     if parts is None:
         return False
     pid, start, place, _ = parts
-    if place == _place() and _started(pid) not in (start, _HIDDEN) and not (start == _HIDDEN and _started(pid)):
+    if place == _place() and not _is_same(start, _started(pid)):
         return False
     try:
         status = os.lstat(os.path.join(root, kind, name))
@@ -145,8 +145,15 @@ def _lives(kind: str, root: str, name: str) -> bool:
     return looked_at or status.st_ctime > time.time() - _UNSEEN
 
 
+def _is_same(start: str, now: str) -> bool:
+    """Whether a process that began at ``start`` is the one that has its number now."""
+    return bool(now) and (start == now or _HIDDEN in (start, now))
+
+
 def _started(pid: int) -> str:
-    """When a process began, in clock ticks since the boot; empty for one that is dead."""
+    """When a process began, in clock ticks since the boot; empty for one that is dead, or init, whom orphans are given to."""
+    if pid <= 1:
+        return ""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read(_STAT_BYTES).rpartition(b")")[2].split()

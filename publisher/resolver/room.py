@@ -41,6 +41,20 @@ class Room:
         self._free = free
         self._full = os.path.join(shelf.root, _FULL)
 
+    def refuse_again(self, size: int) -> None:
+        """Refuse at once what was refused shortly before, and what is no smaller.
+
+        Raises:
+            RoomError: it was.
+        """
+        try:
+            age = time.time() - os.stat(self._full).st_mtime
+            refused = _number(self._full)
+        except OSError:
+            return
+        if 0 <= age < _REMEMBERED and size >= refused:
+            raise RoomError(f"there was no room for {refused} bytes in {self._shelf.root} {age:.0f} s ago")
+
     def reserve(self, sha256: str, size: int, until: float) -> None:
         """Make room for a SIF, and keep it for this process until :meth:`release`. The caller holds the SIF's lock.
 
@@ -49,7 +63,6 @@ class Room:
             BusyError: others have been counting until ``until``, a reading of the monotonic clock.
             OSError: the shelf cannot be used.
         """
-        self._refuse_again(size)
         with _counting(self._shelf.root, until):
             part = _size(self._shelf.path(sha256, ".part"))
             short = self._short() + max(0, size - part)
@@ -128,15 +141,6 @@ class Room:
         held = pins.holders(self._shelf.root)
         found = [one for one in self._shelf.sifs() if one.sha256 not in held and one.sha256 != but]
         return sorted(found, key=lambda one: one.used)
-
-    def _refuse_again(self, size: int) -> None:
-        try:
-            age = time.time() - os.stat(self._full).st_mtime
-            refused = _number(self._full)
-        except OSError:
-            return
-        if 0 <= age < _REMEMBERED and size >= refused:
-            raise RoomError(f"there was no room for {refused} bytes in {self._shelf.root} {age:.0f} s ago")
 
     def remember(self, size: int) -> None:
         """There was no room for so many bytes. Where these few have none either, the next process searches again."""

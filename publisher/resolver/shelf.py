@@ -74,7 +74,7 @@ class Shelf:
         status = os.stat(self.root) if stat.S_ISLNK(entry.st_mode) else entry
         for uid in (entry.st_uid, status.st_uid):
             if uid not in self._owners:
-                raise CacheError(f"the cache {self.root} belongs to user {uid}", hint="set --cache to one of your own")
+                raise CacheError(f"the cache {self.root} belongs to user {uid}", hint="chown it, or name another directory")
         if status.st_mode & _OTHERS:
             raise CacheError(
                 f"others may write in the cache {self.root}", hint=f"chmod go-w {self.root}, once you trust what it holds"

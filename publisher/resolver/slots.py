@@ -66,10 +66,7 @@ def _first(paths: Sequence[str]) -> int | None:
 
 def _locked(path: str) -> int | None:
     """None where another process holds it, or has just removed it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)  # somebody else's file can be locked as well
-    except FileNotFoundError:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = _opened(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
@@ -81,6 +78,20 @@ def _locked(path: str) -> int | None:
         raise
     os.close(descriptor)
     return None
+
+
+def _opened(path: str) -> int:
+    """For writing, as NFS wants it; what another user made can be locked by who may read it."""
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            return os.open(path, os.O_RDWR | flags)
+        except FileNotFoundError:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o644)
+            os.fchmod(descriptor, 0o644)
+            return descriptor
+    except (PermissionError, FileExistsError):
+        return os.open(path, os.O_RDONLY | flags)
 
 
 def _chance() -> float:
