@@ -11,7 +11,7 @@ COMMANDS = (
         "resolve NAME",
         (
             "prints the path of a published container image, ready to be started: a sandbox, or a SIF in the cache; "
-            "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of a manifest or SIF"
+            "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of either form"
         ),
     ),
 )
