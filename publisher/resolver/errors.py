@@ -59,3 +59,7 @@ class FetchError(ResolverError):
 
 class CacheError(ResolverError):
     """The cache directory cannot be used: no room, no permission, unsafe ownership, or locked too long."""
+
+
+class NoRoomError(CacheError):
+    """A disk, or the cache's share of it, is full of what is in use."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver import lookup, trusted
+from publisher.resolver import cache, lookup, trusted
 from publisher.resolver.attempt import Attempt
 from publisher.resolver.cache import Cache
 from publisher.resolver.config import AUTO, SANDBOX, SIF
@@ -142,9 +142,7 @@ def _sif(found: Found, settings: Settings, manifest: Trusted) -> Answer:
     sif = found.version.sif
     if sif is None:
         raise UnknownImageError(f"{found.name} is not published as a SIF", hint="--form sandbox, or auto")
-    if settings.cache is None:
-        raise CacheError("there is no cache to fetch a SIF into", hint="--cache DIR")
-    path, fetched = Cache(settings.cache).sif(sif, [source(place) for place in settings.origins])
+    path, fetched = cache.of(settings).sif(sif, [source(place) for place in settings.origins])
     return Answer(SIF, path, found, manifest, fetched)
 
 
