@@ -16,7 +16,7 @@ import stat
 import time
 
 from publisher.resolver import pins
-from publisher.resolver.errors import CacheError, FetchError, NoRoomError
+from publisher.resolver.errors import BusyError, CacheError, FetchError, RoomError
 from publisher.resolver.shelf import Shelf
 
 TYPE_CHECKING = False
@@ -98,8 +98,9 @@ class Cache:
             starter: of the job that gets it, which keeps it from being removed; None for nobody.
 
         Raises:
-            NoRoomError: the disk, or the cache's share of it, is full of what is in use.
-            CacheError: an unusable cache, or another process fetches this SIF and does not come to an end.
+            RoomError: the disk, or the cache's share of it, is full of what is in use.
+            BusyError: another process fetches it, or others fetch other SIFs, and they do not come to an end.
+            CacheError: an unusable cache.
             FetchError: no place has the right bytes, now or a moment ago.
         """
         self.prepare()
@@ -157,11 +158,11 @@ class Cache:
                     return ""
                 return self._fetched(sif, places, end, held)
         except TimeoutError as error:
-            raise CacheError(f"{self.shelf.path(sif.sha256)}: {error}") from None
+            raise BusyError(f"{self.shelf.path(sif.sha256)}: {error}") from None
 
     def _fetched(self, sif: Sif, places: Sequence[Source], end: float, held: int) -> str:
         """Fetch it, as the one process that does; the place it came from. Raises OSError."""
-        from publisher.resolver import failures, leftovers, tally, turn  # noqa: PLC0415 - as above
+        from publisher.resolver import failures, leftovers, room, tally, turn  # noqa: PLC0415 - as above
 
         leftovers.sweep(self.shelf)
         busy = f"no turn came to fetch it: {self._slots} downloads at a time run on this host"
@@ -173,6 +174,8 @@ class Cache:
                 if time.monotonic() < end:  # else only this job's time was over, and the next one goes on
                     failures.note(self.root, sif.sha256, str(error), time.time())
                 raise
+            finally:
+                room.done(held)
             self.shelf.put(sif.sha256)
         failures.forget(self.root, sif.sha256)
         failures.forget(self.root, _FULL)
@@ -187,18 +190,17 @@ class Cache:
         part = self.shelf.part(sif.sha256)
         limits = self.limits()
         for last in (False, True):
-            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
             room.reserve(self.shelf, sif.sha256, sif.size, limits, held)
             try:
                 return fetch.fetch(places, sif, part, until=end)
-            except NoRoomError as error:
+            except RoomError as error:
                 if last:
                     failures.note(self.root, _FULL, f"{sif.size} {error}", time.time())
                     raise
         raise AssertionError  # the loop ends otherwise
 
     def _check_failures(self, sif: Sif) -> None:
-        """Raises FetchError, NoRoomError: a moment ago it could not be fetched, and now it is no better."""
+        """Raises FetchError, RoomError: a moment ago it could not be fetched, and now it is no better."""
         from publisher.resolver import failures  # noqa: PLC0415 - as above
 
         now = time.time()
@@ -209,7 +211,7 @@ class Cache:
         if full is not None:
             size, _, rest = full.partition(" ")
             if size.isdigit() and int(size) <= sif.size:
-                raise NoRoomError(f"not tried again yet: {rest}")
+                raise RoomError(f"not tried again yet: {rest}")
 
     def _slot_paths(self, sha256: str) -> list[str]:
         """The locks of the downloads at a time, each image's in an order of its own."""

@@ -12,6 +12,7 @@ import os
 _DIRECTORY = "failures"
 _FIRST, _LONGEST = 20.0, 900.0  # seconds until the next try
 _MOST_DOUBLINGS = 6
+_KEPT = 3600.0  # seconds
 _MOST_BYTES = 2000  # of a file; longer reasons are cut
 
 
@@ -52,8 +53,17 @@ def sweep(root: str, now: float) -> None:
         return
     for key in keys:
         failure = _read(root, key)
-        if failure is None or not now - 2 * _LONGEST < failure[1] <= now + 2 * _LONGEST:
+        until = _changed(root, key) if failure is None else failure[1]
+        if not now - _KEPT < until < now + _KEPT:
             forget(root, key)
+
+
+def _changed(root: str, key: str) -> float:
+    """When a file was written that is no failure: others remember things there as well."""
+    try:
+        return os.stat(_path(root, key)).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _path(root: str, key: str) -> str:

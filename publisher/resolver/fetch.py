@@ -8,7 +8,7 @@ import os
 import time
 from contextlib import closing, suppress
 
-from publisher.resolver.errors import CacheError, FetchError, NoRoomError
+from publisher.resolver.errors import CacheError, FetchError, RoomError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def fetch(
 
     Raises:
         FetchError: no place gave the right bytes in time. Of a download that broke off, ``part`` stays.
-        NoRoomError: no room. ``part`` is gone.
+        RoomError: no room. ``part`` is gone.
         CacheError: the file cannot be written. ``part`` is gone.
     """
     end = clock() + allowance(sif.size)
@@ -68,7 +68,7 @@ def fetch(
     except OSError as error:
         _remove(part)
         if error.errno in FULL:
-            raise NoRoomError(f"no room for the {sif.size} bytes of {part}", hint="make room, or set another --cache") from None
+            raise RoomError(f"no room for the {sif.size} bytes of {part}", hint="make room, or set another --cache") from None
         raise CacheError(f"cannot write {part}: {error.strerror}") from None
     if os.path.getsize(part) == 0:
         _remove(part)

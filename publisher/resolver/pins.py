@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+STARTER = "CONDOR_STARTER_PID"
+"""The environment variable in which HTCondor tells a hook who started it."""
 _DIRECTORY = "pins"
 _FOREIGN = 7 * 86400  # seconds that a pin from another PID namespace holds, where nobody can tell whether its process lives
 _START = 19  # of the fields after the name in /proc/PID/stat: proc(5) counts it as the 22nd
@@ -31,12 +33,12 @@ class Starter:
 
 
 def starter(environ: Mapping[str, str]) -> Starter:
-    """The starter of the hook that runs in this process: CONDOR_STARTER_PID of its environment, else its parent.
+    """The starter of the hook that runs in this process: as its environment says, else its parent.
 
     Raises:
         OSError: as :class:`Starter`.
     """
-    given = environ.get("CONDOR_STARTER_PID", "")
+    given = environ.get(STARTER, "")
     return Starter(int(given) if given.isascii() and given.isdigit() else os.getppid())
 
 

@@ -11,7 +11,7 @@ import os
 import time
 
 from publisher.resolver import pins, turn
-from publisher.resolver.errors import NoRoomError
+from publisher.resolver.errors import RoomError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,14 +59,19 @@ def reserve(shelf: Shelf, sha256: str, size: int, limits: Limits, held: int) -> 
         held: descriptor of its lock, which is written to: other processes reckon with the size in it.
 
     Raises:
-        NoRoomError: there is none, and nothing that may go makes enough; nothing was removed then.
+        RoomError: there is none, and nothing that may go makes enough; nothing was removed then.
         OSError: the cache cannot be read or written.
     """
     with turn.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
         missing = _missing(shelf, limits, sha256, size)
         if missing > 0:
             _remove_for(shelf, missing, sha256, size)
-        os.pwrite(held, f"{size:<20}\n".encode(), 0)
+        os.pwrite(held, b"%d" % size, 0)
+
+
+def done(held: int) -> None:
+    """What was reserved under this lock is there, or never will be. Raises OSError."""
+    os.ftruncate(held, 0)
 
 
 def trim(shelf: Shelf, limits: Limits) -> Removed:
@@ -110,7 +115,7 @@ def _remove_for(shelf: Shelf, missing: int, sha256: str, size: int) -> None:
     needed = pins.held(shelf.root)
     items = [item for item in shelf.items() if item.sha256 not in needed and item.sha256 != sha256]
     if sum(item.size for item in items) < missing:
-        raise NoRoomError(
+        raise RoomError(
             f"no room for the {size} bytes of a SIF in {shelf.root}: {missing} too few, and the rest is in use",
             hint="raise cache-size, lower cache-free, or make room",
         )
@@ -120,7 +125,7 @@ def _remove_for(shelf: Shelf, missing: int, sha256: str, size: int) -> None:
             return
         remove(shelf, item, needed, removed)
     if removed.bytes < missing:
-        raise NoRoomError(f"no room for the {size} bytes of a SIF in {shelf.root}: all of it has come into use")
+        raise RoomError(f"no room for the {size} bytes of a SIF in {shelf.root}: all of it has come into use")
 
 
 def _missing(shelf: Shelf, limits: Limits, sha256: str, size: int) -> int:
@@ -136,12 +141,10 @@ def _missing(shelf: Shelf, limits: Limits, sha256: str, size: int) -> int:
 
 
 def _running(shelf: Shelf, but: str) -> Sequence[tuple[str, int]]:
-    """sha256 and final size of the downloads that other processes hold."""
-    found = []
-    for sha256, _ in shelf.parts():
-        if sha256 != but and turn.is_taken(shelf.lock(sha256)):
-            found.append((sha256, _reserved(shelf.lock(sha256))))
-    return found
+    """sha256 and final size of the downloads that run now: whose lock is held and has a size in it."""
+    names = os.listdir(os.path.dirname(shelf.lock(_LOCK)))
+    sizes = [(name, _reserved(shelf.lock(name))) for name in names if name not in (but, _LOCK)]
+    return [(name, size) for name, size in sizes if size and turn.is_taken(shelf.lock(name))]
 
 
 def _reserved(lock: str) -> int:
