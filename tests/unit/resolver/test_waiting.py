@@ -122,9 +122,15 @@ def test_a_disk_that_is_full_is_not_filled_again_by_each_job(ep: ExecutionPoint,
     cache.sif(SIF, [source(str(ep.origin))])
 
 
-def test_a_sif_is_pinned_before_it_is_looked_at(ep: ExecutionPoint, cache: Cache) -> None:
+def test_a_sif_is_pinned_before_it_is_looked_at(ep: ExecutionPoint, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     ep.store(CONTENT)
-    starter = pins.Starter(os.getpid())
+    starter, look = pins.Starter(os.getpid()), cache.shelf.is_seen
+
+    def pinned_first(sha256: str) -> bool:
+        assert pins.held(cache.root) == {sha256: 1}
+        return look(sha256)
+
+    monkeypatch.setattr(cache.shelf, "is_seen", pinned_first)
     cache.sif(SIF, [source(str(ep.origin))], starter=starter)
     assert pins.held(cache.root) == {SIF.sha256: 1}
     pins.release(cache.root, starter)
