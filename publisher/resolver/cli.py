@@ -61,6 +61,17 @@ def _resolve(line: Line, notes: Notes) -> str:
     return json.dumps(answer.to_json(notes), indent=2)
 
 
+def _cache(line: Line, notes: Notes) -> str:
+    from publisher.resolver import upkeep  # noqa: PLC0415 - not every command's
+
+    value = upkeep.run(line.words[1:], line.settings(os.environ), notes)
+    if not line.json:
+        return upkeep.shown(value)
+    import json  # noqa: PLC0415 - as above
+
+    return json.dumps(value, indent=2)
+
+
 def _prepare_job(arguments: Sequence[str]) -> int:
     from publisher.resolver import hook  # noqa: PLC0415 - not every command's
 
@@ -69,6 +80,7 @@ def _prepare_job(arguments: Sequence[str]) -> int:
 
 COMMANDS: Mapping[str, Callable[[Line, Notes], str]] = {
     "resolve": _resolve,
+    "cache": _cache,
 }
 """Command -> what runs it and gives the text to print; a failure is raised. ``usage.py`` has their descriptions."""
 HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {

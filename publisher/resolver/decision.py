@@ -113,7 +113,8 @@ def _decided(wanted: Job, settings: Settings, *, scratch: str | None, now: float
             return _untouched(wanted, "the manifest is not about it")
         if wanted.form and wanted.form not in FORMS:
             raise FormError(f"WantImageForm is {wanted.form!r}, and can be {', '.join(FORMS)}")
-        return _found(text, resolve.resolve(name, settings, now, notes, asked=wanted.form or None, until=until))
+        asked = wanted.form or None
+        return _found(text, resolve.resolve(name, settings, now, notes, asked=asked, until=until, starter=wanted.starter))
     except ResolverError as error:
         return _without(wanted, error, settings)
 
@@ -178,7 +179,7 @@ def _refuse_blocked(text: str, settings: Settings, now: float, notes: Notes) -> 
     if name == text:
         return
     try:
-        resolve.find(name, settings, now, notes, cache=resolve.usable_cache(settings, notes))
+        resolve.find(name, settings, now, notes, directory=resolve.usable_cache(settings, notes))
     except BlockedError:
         raise
     except ResolverError as error:

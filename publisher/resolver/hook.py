@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-from publisher.resolver import codes, quantity
+from publisher.resolver import codes, pins, quantity
 from publisher.resolver.ad import MOST_BYTES
 from publisher.resolver.attempt import Attempt
 from publisher.resolver.commandline import Line
@@ -55,6 +55,7 @@ def _reply(settings: Settings, started: float, until: float) -> Reply:
     content = _read(until)
     if not content.strip():
         return Reply(failure(codes.NO_AD, "there is no job's ad on standard input"), wait=settings.backoff * _chance())
+    os.environ.setdefault(pins.STARTER, str(os.getppid()))  # the child's parent is another
     attempt = Attempt(lambda: _worked_out(content, settings, started, until).to_bytes())
     signal.signal(signal.SIGTERM, lambda *_: _die(attempt))
     try:

@@ -7,7 +7,7 @@ import sys
 import time
 
 from publisher.resolver import ad as ads
-from publisher.resolver import codes, decision, delay, reply, resolve
+from publisher.resolver import codes, decision, delay, pins, reply, resolve
 from publisher.resolver.job import Job
 from publisher.resolver.notes import Notes
 from publisher.resolver.reply import Reply
@@ -15,6 +15,7 @@ from publisher.resolver.reply import Reply
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from publisher.resolver.config import Settings
+    from publisher.resolver.pins import Starter
 
 
 def prepared(content: bytes, settings: Settings, started: float, until: float, chance: float) -> Reply:
@@ -27,7 +28,7 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
         until: reading at which it gives up.
         chance: from 0 to 1, by chance.
     """
-    notes, job = Notes(), Job(ads.read(content))
+    notes, job = Notes(), Job(ads.read(content), _starter())
     found = decision.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
     seconds = round(time.monotonic() - started, 4)
     trace_line(settings, {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}, notes)
@@ -40,6 +41,14 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
         cache = resolve.usable_cache(settings, Notes())
         wait = delay.seconds(cache, f"{found.code} {found.image}", settings.backoff, chance)
     return Reply(reply.failure(found.code, found.message), wait=wait)
+
+
+def _starter() -> Starter | None:
+    """The job's starter; where nobody can say which it is, what the job uses is not kept from being removed."""
+    try:
+        return pins.starter(os.environ)
+    except OSError:
+        return None
 
 
 def trace_line(settings: Settings, line: dict[str, object], notes: Notes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver import choice, facts, lookup, trusted
+from publisher.resolver import cache, choice, facts, lookup, trusted
 from publisher.resolver.attempt import Attempt
 from publisher.resolver.cache import Cache
 from publisher.resolver.choice import Policy
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from publisher.resolver.config import Settings
     from publisher.resolver.lookup import Found, Wanted
     from publisher.resolver.notes import Notes
+    from publisher.resolver.pins import Starter
     from publisher.resolver.trusted import Trusted
 
 _PROBE = 5.0  # seconds in which a sandbox must open; CVMFS may have to fetch a catalog for it
@@ -84,7 +85,14 @@ class Answer:
 
 
 def resolve(
-    text: str, settings: Settings, now: float, notes: Notes, *, asked: str | None = None, until: float | None = None
+    text: str,
+    settings: Settings,
+    now: float,
+    notes: Notes,
+    *,
+    asked: str | None = None,
+    until: float | None = None,
+    starter: Starter | None = None,
 ) -> Answer:
     """Find an image and make it ready.
 
@@ -95,26 +103,27 @@ def resolve(
         notes: gets what is worth saying beside the answer.
         asked: the form that is asked for, else the settings' counts.
         until: reading of the monotonic clock at which the caller gives up; None for when a download may take what it takes.
+        starter: of the job that gets the image, None for nobody.
 
     Raises:
         ReferenceError, UnknownImageError, BlockedError: for the user to mend.
         UsageError: for who configured this.
         ManifestError, FetchError, CacheError, HostError, ResolverError: the host's or the network's doing.
     """
-    cache = usable_cache(settings, notes)
-    outage = Outage(cache and os.path.join(cache, "failures", "repository-hangs"))
+    directory = usable_cache(settings, notes)
+    outage = Outage(directory and os.path.join(directory, "failures", "repository-hangs"))
     hung = outage.lasts()
-    want, manifest, found = find(text, settings, now, notes, cache=cache, hung=hung)
+    want, manifest, found = find(text, settings, now, notes, directory=directory, hung=hung)
     policy = Policy(asked or settings.form, settings.prefer, settings.never)
     if found is None:
         return _passed_through(want, settings, manifest, policy)
     measured = facts.read(settings.facts, now)
-    choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None)
-    return _Making(found, settings, manifest, outage).first(choices, notes, until)
+    choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None or settings.store is not None)
+    return _Making(found, settings, manifest, outage, starter).first(choices, notes, until)
 
 
 def find(
-    text: str, settings: Settings, now: float, notes: Notes, *, cache: str | None, hung: bool = False
+    text: str, settings: Settings, now: float, notes: Notes, *, directory: str | None, hung: bool = False
 ) -> tuple[Wanted, Trusted, Found | None]:
     """What a text stands for, the manifest that says so, and the version that is meant: None where it is too old to say.
 
@@ -123,7 +132,7 @@ def find(
         settings: where things are.
         now: this host's clock, seconds since the epoch.
         notes: gets what is worth saying beside the answer.
-        cache: the directory of :func:`usable_cache`.
+        directory: of :func:`usable_cache`.
         hung: whether the repository hung a short while ago: it is not asked for the manifest if another place is.
 
     Raises:
@@ -136,7 +145,7 @@ def find(
     others = [place for place in settings.manifests if place not in local]
     places = [source(place) for place in ((others if hung else None) or settings.manifests)]
     keys = load_keys(settings.keys)
-    kept = None if cache is None else Kept(os.path.join(cache, "manifest", settings.name))
+    kept = None if directory is None else Kept(os.path.join(directory, "manifest", settings.name))
     manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes)
     if manifest.age == DEAD:
         return want, manifest, None
@@ -178,8 +187,9 @@ def usable_cache(settings: Settings, notes: Notes) -> str | None:
 class _Making:
     """Having a version ready in one form or another."""
 
-    def __init__(self, found: Found, settings: Settings, manifest: Trusted, outage: Outage) -> None:
+    def __init__(self, found: Found, settings: Settings, manifest: Trusted, outage: Outage, starter: Starter | None) -> None:
         self._found = found
+        self._starter = starter
         self._settings = settings
         self._manifest = manifest
         self._outage = outage
@@ -193,7 +203,7 @@ class _Making:
         problems: list[ResolverError] = []
         for one in choices:
             try:
-                answer = self._sandbox() if one.form == SANDBOX else self._sif(until)
+                answer = self._sandbox() if one.form == SANDBOX else self._sif(until, notes)
             except ResolverError as error:  # noqa: PERF203 - the next form is there for that
                 notes.add(str(error))
                 problems.append(error)
@@ -215,14 +225,28 @@ class _Making:
         self._outage.end()
         return Answer(SANDBOX, path, self._found, self._manifest)
 
-    def _sif(self, until: float | None) -> Answer:
-        sif, cache = self._found.version.sif, self._settings.cache
-        if sif is None or cache is None:
-            raise ValueError("choice.forms() offers no SIF without both")
-        patience = None if until is None else max(0.0, until - time.monotonic())
+    def _sif(self, until: float | None, notes: Notes) -> Answer:
+        sif = self._found.version.sif
+        if sif is None:
+            raise ValueError("choice.forms() offers no SIF where there is none")
+        path = self._in_store(sif.sha256, notes)
+        if path is not None:
+            return Answer(SIF, path, self._found, self._manifest)
         places = [source(place) for place in self._settings.origins]
-        path, fetched = Cache(cache).sif(sif, places, patience)
+        path, fetched = cache.of(self._settings).sif(sif, places, until=until, starter=self._starter)
         return Answer(SIF, path, self._found, self._manifest, fetched)
+
+    def _in_store(self, sha256: str, notes: Notes) -> str | None:
+        """The path in the host's store, None where it is not there or not to be trusted."""
+        if self._settings.store is None:
+            return None
+        from publisher.resolver import store  # noqa: PLC0415 - few sites have one
+
+        try:
+            return store.found(self._settings.store, self._settings.store_owner, sha256, self._starter)
+        except (OSError, CacheError) as error:
+            notes.warn(str(error))
+            return None
 
 
 def _passed_through(want: Wanted, settings: Settings, manifest: Trusted, policy: Policy) -> Answer:

@@ -14,6 +14,13 @@ COMMANDS = (
             "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of either form"
         ),
     ),
+    (
+        "cache SUBCOMMAND",
+        (
+            "list; gc: bring it within its limits; verify: read every SIF, remove what is damaged; clear: all that no job needs; "
+            "fill NAME…: have images in the store, else in the cache; statistics: as attributes of a machine"
+        ),
+    ),
     ("prepare-job", "HTCondor's hook of this name: the job's ad on standard input, the answer on standard output"),
 )
 """Every command with its arguments, and what it does."""
