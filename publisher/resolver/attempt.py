@@ -51,8 +51,7 @@ class Attempt:
                     break
                 answer += chunk
             else:
-                os.kill(self._child, signal.SIGKILL)
-                os.waitpid(self._child, os.WNOHANG)  # one that hangs in the kernel is left to it
+                self.give_up()
                 raise FetchError("no answer in time")
         finally:
             os.close(self._answer)
@@ -62,6 +61,11 @@ class Attempt:
         if kind == _FAILED:
             raise FetchError(rest.decode("utf-8", "replace"))
         raise RuntimeError(f"the child that should have answered broke down: {rest.decode('utf-8', 'replace')}")
+
+    def give_up(self) -> None:
+        """Kill the child; one that hangs in the kernel is left to it."""
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, os.WNOHANG)
 
 
 def _run(work: Callable[[], bytes], write: int) -> None:

@@ -61,9 +61,17 @@ def _resolve(line: Line, notes: Notes) -> str:
     return json.dumps(answer.to_json(notes), indent=2)
 
 
+def _prepare_job(arguments: Sequence[str]) -> int:
+    from publisher.resolver import hook  # noqa: PLC0415 - not every command's
+
+    return hook.main(arguments)
+
+
 COMMANDS: Mapping[str, Callable[[Line, Notes], str]] = {
     "resolve": _resolve,
 }
 """Command -> what runs it and gives the text to print; a failure is raised. ``usage.py`` has their descriptions."""
-HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {}
+HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "prepare-job": _prepare_job,
+}
 """HTCondor's hooks -> what runs one with all arguments and gives the exit status; it writes the answer and handles failures."""

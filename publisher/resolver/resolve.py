@@ -9,7 +9,7 @@ from publisher.resolver import lookup, trusted
 from publisher.resolver.attempt import Attempt
 from publisher.resolver.cache import Cache
 from publisher.resolver.config import AUTO, SANDBOX, SIF
-from publisher.resolver.errors import CacheError, FetchError, ManifestError, ResolverError, UnknownImageError
+from publisher.resolver.errors import CacheError, FetchError, FormError, ManifestError, ResolverError, SandboxError
 from publisher.resolver.kept import Kept
 from publisher.resolver.manifest import DEAD, EXPIRING
 from publisher.resolver.sources import source
@@ -81,16 +81,37 @@ def resolve(text: str, settings: Settings, now: float, notes: Notes) -> Answer:
         UsageError: for who configured this.
         ManifestError, FetchError, CacheError, ResolverError: the host's or the network's doing.
     """
+    want, manifest, found = find(text, settings, now, notes)
+    return _passed_through(want, settings, manifest) if found is None else _ready(found, settings, manifest, notes)
+
+
+def find(text: str, settings: Settings, now: float, notes: Notes) -> tuple[Wanted, Trusted, Found | None]:
+    """What a text stands for, the manifest that says so, and the version that is meant: None where it is too old to say.
+
+    Raises:
+        ReferenceError, UnknownImageError, BlockedError: for the user to mend.
+        UsageError: for who configured this.
+        ManifestError, ResolverError: the host's or the network's doing.
+    """
     want = lookup.wanted(text, settings.roots)
     places = [source(place) for place in settings.manifests]
     keys = load_keys(settings.keys)
     manifest = trusted.load(places, _kept(settings, notes), keys=keys, repository=settings.name, now=now, notes=notes)
     if manifest.age == DEAD:
-        return _passed_through(want, settings, manifest)
+        return want, manifest, None
     found = lookup.find(want, settings.arch, manifest.record)
     if found.version.state == EXPIRING and found.version.until is not None:
         notes.warn(f"{found.name} will be gone on {time.strftime('%Y-%m-%d', time.gmtime(found.version.until))}")
-    return _ready(found, settings, manifest, notes)
+    return want, manifest, found
+
+
+def unlisted(text: str, settings: Settings) -> str | None:
+    """The directory that a path of the repository leads to, though no manifest has it; None where it is no path, or not open."""
+    try:
+        path = lookup.wanted(text, settings.roots).path
+        return None if path is None else _opened(os.path.join(settings.repository, path))
+    except ResolverError:
+        return None
 
 
 def _kept(settings: Settings, notes: Notes) -> Kept | None:
@@ -109,7 +130,7 @@ def _ready(found: Found, settings: Settings, manifest: Trusted, notes: Notes) ->
     """The version in the form that is wanted; with ``auto`` as a sandbox if that opens now, else as a SIF.
 
     Raises:
-        UnknownImageError: it is not published in the one form that is wanted.
+        FormError: it is not published in the one form that is wanted.
         ResolverError: it cannot be had; with ``auto`` the reason names both forms'.
     """
     if settings.form == SANDBOX:
@@ -129,19 +150,19 @@ def _ready(found: Found, settings: Settings, manifest: Trusted, notes: Notes) ->
 
 def _sandbox(found: Found, settings: Settings) -> str:
     if found.version.sandbox is None:
-        raise UnknownImageError(f"{found.name} is not published as a sandbox", hint="--form sif, or auto")
+        raise FormError(f"{found.name} is not published as a sandbox", hint="--form sif, or auto")
     path = os.path.join(settings.repository, found.version.sandbox)
     try:
         _opened(path)
     except FetchError as error:
-        raise FetchError(f"the sandbox {path} cannot be opened: {error}") from None
+        raise SandboxError(f"the sandbox {path} cannot be opened: {error}") from None
     return path
 
 
 def _sif(found: Found, settings: Settings, manifest: Trusted) -> Answer:
     sif = found.version.sif
     if sif is None:
-        raise UnknownImageError(f"{found.name} is not published as a SIF", hint="--form sandbox, or auto")
+        raise FormError(f"{found.name} is not published as a SIF", hint="--form sandbox, or auto")
     if settings.cache is None:
         raise CacheError("there is no cache to fetch a SIF into", hint="--cache DIR")
     path, fetched = Cache(settings.cache).sif(sif, [source(place) for place in settings.origins])

@@ -11,9 +11,10 @@ COMMANDS = (
         "resolve NAME",
         (
             "prints the path of a published container image, ready to be started: a sandbox, or a SIF in the cache; "
-            "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of a manifest or SIF"
+            "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of either form"
         ),
     ),
+    ("prepare-job", "HTCondor's hook of this name: the job's ad on standard input, the answer on standard output"),
 )
 """Every command with its arguments, and what it does."""
 _FURTHER = (
