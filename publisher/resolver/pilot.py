@@ -50,25 +50,41 @@ class Measured:
         found = [("user namespaces", self.userns), ("SIFs", self.sif), ("bind mounts", self.overlay), ("CVMFS", self.cvmfs)]
         return [f"{what}: {probe.why}" for what, probe in found if probe.why]
 
+    def attributes(self) -> dict[str, str | int | bool]:
+        """For the machine's ad. What is not known is left out: undefined there."""
+        named = {"HasSIF": self.sif, "ImageResolverSIF": self.sif, "ImageResolverUserNamespaces": self.userns}
+        named |= {"ImageResolverBinds": self.overlay, "ImageResolverCVMFS": self.cvmfs}
+        found: dict[str, str | int | bool] = {name: probe.yes for name, probe in named.items() if probe.yes is not None}
+        usable = self._is_usable()
+        if usable is not None:
+            found["ImageResolverUsable"] = usable
+        return {**found, "ImageResolverMeasured": self.when}
+
+    def _is_usable(self) -> bool | None:
+        """Whether any image can be run here: one was, in one of the forms, or none could be in either."""
+        if self.sif.yes or self.overlay.yes:
+            return True
+        return False if self.sif.yes is False and (self.overlay.yes is False or self.cvmfs.yes is False) else None
+
 
 def measure(settings: Settings, now: float, notes: Notes) -> Measured:
     """Try out what jobs will need. What the probe's image needed is noted."""
     seconds = settings.probe_time
-    apptainer = settings.apptainer or _found(_APPTAINER)
+    program = apptainer(settings)
     userns = probes.user_namespaces(seconds)
     cvmfs = probes.opens(settings.repository, seconds)
     nothing = Probe(yes=None, why="not tried: no image to try it with")
-    if not apptainer:
+    if program is None:
         missing = Probe(yes=False, why=f"no {' or '.join(_APPTAINER)} on this host")
         return Measured(int(now), userns=userns, sif=missing, overlay=missing, cvmfs=cvmfs)
     sif, overlay = nothing, nothing
     image = _image(settings, SIF, now, notes)
     if image:
-        sif = probes.runs(apptainer, image, seconds)
+        sif = probes.runs(program, image, seconds)
     if not sif.yes:
         image = _image(settings, SANDBOX, now, notes)
     if image:
-        overlay = probes.binds_anywhere(apptainer, image, seconds)
+        overlay = probes.binds_anywhere(program, image, seconds)
     return Measured(int(now), userns=userns, sif=sif, overlay=overlay, cvmfs=cvmfs)
 
 
@@ -90,13 +106,29 @@ def default_image(settings: Settings, environ: Mapping[str, str], draw: float) -
     return defaults.choose(map(Offer, settings.default_images), host, draw)
 
 
-def binds(settings: Settings) -> list[str]:
-    """What jobs see in their containers beside the image, as Apptainer's --bind takes it: of what is configured, what exists.
+def apptainer(settings: Settings) -> str | None:
+    """The path of Apptainer on this host, None where it has none."""
+    if settings.apptainer:
+        return settings.apptainer
+    for directory in os.environ.get("PATH", _SEARCHED).split(":"):
+        for name in _APPTAINER:
+            if os.access(os.path.join(directory, name), os.X_OK):
+                return os.path.join(directory, name)
+    return None
+
+
+def wanted_binds(settings: Settings) -> list[str]:
+    """What jobs are to see in their containers beside the image, as Apptainer's --bind takes it.
 
     The repository's parent directory is one of them, as ``/cvmfs``.
     """
     parent = os.path.dirname(settings.repository)
-    wanted = [*settings.binds, _CVMFS if parent == _CVMFS else f"{parent}:{_CVMFS}:ro"]
+    return [*settings.binds, _CVMFS if parent == _CVMFS else f"{parent}:{_CVMFS}:ro"]
+
+
+def binds(settings: Settings) -> list[str]:
+    """Of :func:`wanted_binds`, those that exist here now."""
+    wanted = wanted_binds(settings)
     there = probes.existing([bind.partition(":")[0] for bind in wanted], settings.probe_time)
     return [bind for bind in wanted if bind.partition(":")[0] in there]
 
@@ -119,14 +151,6 @@ def _image(settings: Settings, form: str, now: float, notes: Notes) -> str | Non
     except ResolverError as error:
         notes.add(f"{probe} as a {form}: {error}")
         return None
-
-
-def _found(names: tuple[str, ...]) -> str | None:
-    for directory in os.environ.get("PATH", _SEARCHED).split(":"):
-        for name in names:
-            if os.access(os.path.join(directory, name), os.X_OK):
-                return os.path.join(directory, name)
-    return None
 
 
 def _level() -> int:

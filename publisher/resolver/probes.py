@@ -76,14 +76,14 @@ def existing(paths: Sequence[str], seconds: float) -> list[str]:
 
     tries = [(path, look(path)) for path in paths]
     until = time.monotonic() + seconds
-    found = []
-    for path, attempt in tries:
-        try:
-            if attempt.result(until):
-                found.append(path)
-        except FetchError:
-            continue
-    return found
+    return [path for path, attempt in tries if _says_yes(attempt, until)]
+
+
+def _says_yes(attempt: Attempt, until: float) -> bool:
+    try:
+        return bool(attempt.result(until))
+    except FetchError:
+        return False
 
 
 def _probe(status: int | None, said: str) -> Probe:

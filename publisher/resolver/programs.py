@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -38,9 +39,7 @@ def run(argv: Sequence[str], seconds: float) -> tuple[int | None, str]:
         said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=_AFTER_KILL)
-        except subprocess.TimeoutExpired:
-            pass
         return None, f"{argv[0]} did not end within {seconds:g} s"
     return process.returncode, said.decode("utf-8", "replace").strip()

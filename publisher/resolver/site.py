@@ -4,7 +4,8 @@ The rules that it rests on are HTCondor's (its manual, "Singularity and Apptaine
 
 - The starter runs a job in a container when the job is of the container universe, or when SINGULARITY_JOB is true of the job
   *after* the hook. The image is what SINGULARITY_IMAGE_EXPR gives; where that is no text, the job does not start.
-- Arguments of a hook: PREPARE_JOB has a setting for them (since HTCondor 23.2), JOB_EXIT is given the reason alone.
+- The starter ends as soon as a JOB_EXIT hook has, whatever its status, in the middle of the transfer of output: HTCondor 25.14
+  then loses every job that transfers files (tried; StarterHookMgr.cpp). So there is none: a pin ends with its starter.
 - START decides whether the machine takes a job: MY is the machine, with the startd cron's attributes, TARGET the job.
 """
 
@@ -12,20 +13,19 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Sequence
 
     from publisher.resolver.config import Settings
 
 _EXECUTION_POINT = """\
-# The execution point's side of the image publishing pipeline: written by 'image-resolver condor-config', for HTCondor 10.1 or
+# The execution point's side of the image publishing pipeline: written by 'image-resolver condor-config', for HTCondor 23.2 or
 # later. Put what differs at your site into a file that is read after this one.
 
 # --- the hook: has the image that a job names, in any spelling, here before the job starts
 # The keyword is forced: with STARTER_DEFAULT_JOB_HOOK_KEYWORD a job could name another hook, and do without.
 STARTER_JOB_HOOK_KEYWORD = {keyword}
-{keyword}_HOOK_PREPARE_JOB = {prepare_job}
-{keyword}_HOOK_PREPARE_JOB_ARGS = {arguments}
-{job_exit}
+{keyword}_HOOK_PREPARE_JOB = {program}
+{keyword}_HOOK_PREPARE_JOB_ARGS = prepare-job --config {config} $(IMAGE_RESOLVER_FLAGS)
 # Further flags for the hook; 'image-resolver pilot-start' puts the default image here.
 IMAGE_RESOLVER_FLAGS =
 
@@ -62,15 +62,9 @@ STARTD_CRON_IMAGE_RESOLVER_JOB_LOAD = 0.01
 STARTD_CRON_IMAGE_RESOLVER_KILL = true
 """
 _RETRY, _PERIOD = 10, 5  # minutes
-_SCRIPT = """\
-#!/bin/sh
-# HTCondor gives a hook no arguments of ours. Written by 'image-resolver condor-config'.
-exec {program} {command} --config {config} "$@"
-"""
-PREPARE_JOB, JOB_EXIT = "prepare-job", "job-exit"
 
 
-def execution_point(settings: Settings, apptainer: str, binds: Iterable[str], program: str, config: str, hooks: str | None) -> str:
+def execution_point(settings: Settings, *, apptainer: str, binds: Iterable[str], program: str, config: str) -> str:
     """The configuration of an execution point, with comments.
 
     Args:
@@ -79,16 +73,11 @@ def execution_point(settings: Settings, apptainer: str, binds: Iterable[str], pr
         binds: for ``--bind``, absolute paths with or without ``:destination:options``.
         program: this program's absolute path.
         config: the resolver's configuration file, absolute.
-        hooks: the directory that has what :func:`scripts` gives, None to do without: there is no job-exit hook then.
     """
-    keyword = settings.hook_keyword
-    arguments = "$(IMAGE_RESOLVER_FLAGS)" if hooks else f"{PREPARE_JOB} --config {config} $(IMAGE_RESOLVER_FLAGS)"
-    job_exit = f"{keyword}_HOOK_JOB_EXIT = {hooks}/{JOB_EXIT}" if hooks else "# No job-exit hook: needs a directory for its script."
     return _EXECUTION_POINT.format(
-        keyword=keyword,
-        prepare_job=f"{hooks}/{PREPARE_JOB}" if hooks else program,
-        arguments=arguments,
-        job_exit=job_exit,
+        keyword=settings.hook_keyword,
+        program=program,
+        config=config,
         apptainer=apptainer,
         every_job=_word(bool(settings.default_image or settings.default_images)),
         binds=",".join(binds),
@@ -96,25 +85,30 @@ def execution_point(settings: Settings, apptainer: str, binds: Iterable[str], pr
         retry=_RETRY,
         seconds=_RETRY * 60,
         period=_PERIOD,
-        program=program,
-        config=config,
     )
 
 
-def scripts(program: str, config: str) -> dict[str, str]:
-    """The hooks' scripts: name -> text."""
-    return {name: _SCRIPT.format(program=program, command=name, config=config) for name in (PREPARE_JOB, JOB_EXIT)}
+def pilot(default_image: str, binds: Iterable[str], attributes: Sequence[str]) -> str:
+    """What one pilot adds to :func:`execution_point`: read after it.
 
-
-def pilot(default_image: str, binds: Iterable[str], attributes: Mapping[str, str]) -> str:
-    """What one pilot adds to :func:`execution_point`: read after it."""
-    lines = [f"IMAGE_RESOLVER_BINDS = {','.join(binds)}", *(f"{name} = {value}" for name, value in attributes.items())]
+    Args:
+        default_image: of jobs that name none, empty for none.
+        binds: what exists of the binds.
+        attributes: of the machine, ``Name = value`` each.
+    """
+    lines = [f"IMAGE_RESOLVER_BINDS = {','.join(binds)}", *attributes]
     if default_image:
         lines.append(f"IMAGE_RESOLVER_FLAGS = --default-image {default_image}")
     lines.append(f"IMAGE_RESOLVER_EVERY_JOB = {_word(bool(default_image))}")
-    lines.append(f"STARTD_ATTRS = $(STARTD_ATTRS) {' '.join(attributes)}")
+    names = " ".join(line.partition(" = ")[0] for line in attributes)
+    lines.append(f"STARTD_ATTRS = $(STARTD_ATTRS) {names}")
     return "\n".join(lines)
 
 
 def _word(yes: bool) -> str:
     return "true" if yes else "false"
+
+
+def access_point(settings: Settings) -> str:
+    """The configuration of an access point whose jobs name images of this repository."""
+    return settings.name

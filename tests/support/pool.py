@@ -149,8 +149,7 @@ class Pool:
         cvmfs: what jobs see as ``/cvmfs``.
     """
 
-    def __init__(self, configuration: str, slots: int = 16) -> None:
-        """Start one; ``configuration`` is the execution point's, HTCondor's language."""
+    def __init__(self, slots: int = 16) -> None:
         rooted = os.geteuid() == 0
         self.account = ACCOUNT if rooted else None
         # not below /tmp or /var/tmp, which jobs have of their own (MOUNT_UNDER_SCRATCH): daemons and jobs would miss their files
@@ -165,15 +164,16 @@ class Pool:
         administrators = "root@*, condor@*" if rooted else f"{pwd.getpwuid(os.geteuid()).pw_name}@*"
         base = _CONFIGURATION.format(root=self.root, port=_free_port(), administrators=administrators, slots=slots)
         (self.root / "condor_config").write_text(base)
-        self.configuration("50-execution-point", configuration)
         self._submissions = 0
-        self._daemons = self._started(rooted)
-        try:
-            self.until(lambda: self.run("condor_status", "-af", "Name", check=False).strip() != "", self._what_daemons_say)
-            self.until(lambda: "schedd" in self.run("condor_who", "-daemons", check=False).lower(), self._what_daemons_say)
-        except BaseException:
-            self.close()
-            raise
+        self._daemons: subprocess.Popen[bytes] | None = None
+
+    def start(self, cvmfs: Mapping[str, Path]) -> None:
+        """Start the daemons and wait for them; ``cvmfs`` has the directories that CVMFS shows at first, by name."""
+        self._daemons = self._started(cvmfs)
+        for kind in ("-startd", "-schedd"):
+            self.until(
+                lambda kind=kind: self.run("condor_status", kind, "-af", "Name", check=False) != "", self._what_daemons_say
+            )  # type: ignore[misc]  # the loop's variable
 
     def __enter__(self) -> Self:
         return self
@@ -183,8 +183,9 @@ class Pool:
 
     def close(self) -> None:
         """End all daemons and jobs."""
-        self._daemons.send_signal(signal.SIGKILL if self.account else signal.SIGQUIT)  # QUIT: HTCondor's fast shutdown
-        self._daemons.wait(_DEADLINE)
+        if self._daemons is not None:
+            self._daemons.send_signal(signal.SIGKILL if self.account else signal.SIGQUIT)  # QUIT: HTCondor's fast shutdown
+            self._daemons.wait(_DEADLINE)
         shutil.rmtree(self.root, ignore_errors=self.account is None)
 
     def configuration(self, name: str, text: str) -> None:
@@ -251,16 +252,21 @@ class Pool:
 
     def processes(self, program: str) -> list[int]:
         """Process ids, as we see them, of the pool's processes that run ``program``."""
-        return [pid for pid in _descendants(self._daemons.pid) if _name(pid) == program]
+        return [pid for pid in _descendants(self._pid) if _name(pid) == program]
 
-    def _started(self, rooted: bool) -> subprocess.Popen[bytes]:
+    def _started(self, cvmfs: Mapping[str, Path]) -> subprocess.Popen[bytes]:
         """The daemons, which end when we do, however we do."""
         argv = ["condor_master", "-f"]
-        if rooted:
-            Path("/cvmfs").mkdir(exist_ok=True)
-            mount = "mount -t tmpfs -o mode=0755 cvmfs /cvmfs && exec condor_master -f"
-            argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "sh", "-ec", mount]
-        signal_at_our_death = signal.SIGKILL if rooted else signal.SIGQUIT
+        if self.account:
+            self.cvmfs.mkdir(exist_ok=True)
+            lines = [f"mount -t tmpfs -o mode=0755 cvmfs {self.cvmfs}"]
+            lines += [f"mkdir {self.cvmfs}/{name}; mount --bind {path} {self.cvmfs}/{name}" for name, path in cvmfs.items()]
+            script = "\n".join([*lines, "exec condor_master -f"])
+            argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "sh", "-ec", script]
+        else:
+            for name, path in cvmfs.items():
+                (self.cvmfs / name).symlink_to(path)
+        signal_at_our_death = signal.SIGKILL if self.account else signal.SIGQUIT
         with (self.root / "log" / "output").open("wb") as output:
             return subprocess.Popen(
                 argv,
@@ -272,8 +278,13 @@ class Pool:
                 preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal_at_our_death),  # noqa: PLW1509 - a system call, no lock
             )
 
+    @property
+    def _pid(self) -> int:
+        assert self._daemons is not None
+        return self._daemons.pid
+
     def _first_process(self) -> int:
-        return _children(self._daemons.pid)[0]
+        return _children(self._pid)[0]
 
     def _what_daemons_say(self) -> str:
         found = [f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in sorted((self.root / "log").iterdir())]
