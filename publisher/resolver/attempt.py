@@ -12,7 +12,7 @@ import select
 import signal
 import time
 
-from publisher.resolver.errors import FetchError, ResolverError
+from publisher.resolver.errors import FetchError, LateError, ResolverError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Attempt:
             until: reading of the monotonic clock at which the child is given up.
 
         Raises:
-            FetchError: the work failed, or did not end in time.
+            FetchError: the work failed.
+            LateError: it did not end in time.
         """
         answer = b""
         try:
@@ -52,7 +53,7 @@ class Attempt:
                 answer += chunk
             else:
                 self.give_up()
-                raise FetchError("no answer in time")
+                raise LateError("no answer in time")
         finally:
             os.close(self._answer)
         kind, rest = answer[:1], answer[1:]

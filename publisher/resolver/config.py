@@ -53,6 +53,7 @@ TABLE = (
     ),
     ("default-image", "NAME", ONE, "", "image of jobs that name none; default: they are left alone"),
     ("deadline", "SECONDS", ONE, "20 min", "time in which a hook answers whatever happens; HTCondor itself has no limit"),
+    ("backoff", "SECONDS", ONE, "30 s", "wait before a failure of the host is answered again, growing; 0 for none"),
     ("facts", "FILE", ONE, "", "what was measured of this host; default: facts.json in the cache"),
     ("trace", "FILE", ONE, "", "file that gets a JSON line for each decision"),
     (
@@ -96,7 +97,7 @@ class Settings:
         prefer: :data:`SANDBOX` or :data:`SIF`. never: one of these, or ``none``.
         unknown: :data:`PASS` or :data:`FETCH`.
         default_image: name of an image, empty for none.
-        deadline: seconds.
+        deadline, backoff: seconds.
         facts, trace: paths of files, absolute; None for none.
         trace_size: bytes.
         default_images: texts as :class:`publisher.resolver.defaults.Offer` reads them.
@@ -130,6 +131,7 @@ class Settings:
         self.unknown = _word(given, "unknown")
         self.default_image = _text(given, "default-image")
         self.deadline = _quantity(given, "deadline", quantity.seconds)
+        self.backoff = _quantity(given, "backoff", quantity.seconds)
         self.facts = _path(given, "facts") or (self.cache and os.path.join(self.cache, "facts.json"))
         self.trace = _path(given, "trace")
         self.trace_size = _quantity(given, "trace-size", quantity.size)

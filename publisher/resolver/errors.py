@@ -65,6 +65,10 @@ class FetchError(ResolverError):
     """A file could not be had from any place: absent, cut, changed, refused or too slow."""
 
 
+class LateError(FetchError):
+    """There was no answer in time; whoever was asked may still hang."""
+
+
 class SandboxError(FetchError):
     """A sandbox that is published does not open on this host, or not in time."""
 

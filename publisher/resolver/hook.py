@@ -14,65 +14,64 @@ import signal
 import sys
 import time
 
-from publisher.resolver import ad as ads
-from publisher.resolver import codes
+from publisher.resolver import codes, quantity
+from publisher.resolver.ad import MOST_BYTES
 from publisher.resolver.attempt import Attempt
-from publisher.resolver.commandline import Line, say
-from publisher.resolver.errors import FetchError, ResolverError
+from publisher.resolver.commandline import Line
+from publisher.resolver.errors import FetchError, LateError, ResolverError
+from publisher.resolver.reply import Reply, failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from publisher.resolver.config import Settings
 
 _CHUNK = 1 << 16
-_LONGEST_MESSAGE = 1000  # characters; it ends up in the job's ad and in its log
+_STEP = 30.0  # seconds: setting "backoff" where the settings cannot be had
+_TRACE = 1.0  # seconds for the line about a deadline that has passed
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the hook with the process's arguments, ``prepare-job`` among them; always 0, if it can be written at all."""
     started = time.monotonic()
+    step, until = _STEP, started + _STEP
     try:
-        settings = Line(arguments).settings(os.environ)
-        until = started + settings.deadline
-        answer, talk = _answer(settings, until)
+        line = Line(arguments)
+        step = _step(line)
+        settings = line.settings(os.environ)
+        step, until = settings.backoff, started + settings.deadline
+        reply = _reply(settings, started, until)
     except ResolverError as error:
-        answer, talk = failure(codes.of(error), str(error)), ""
+        reply = Reply(failure(codes.of(error), str(error)), wait=step * _chance())
     except Exception:  # noqa: BLE001 - the outermost frame: a bug must not become a job outside its container
         sys.excepthook(*sys.exc_info())
-        answer, talk = failure(codes.BUG, "a bug in the hook"), ""
-    sys.stderr.write(talk)
-    sys.stderr.flush()
-    _write(answer)
+        reply = _broken(step)
+    time.sleep(max(0.0, min(reply.wait, until - time.monotonic())))
+    _say(reply.talk)
+    _write(reply.answer)
     return 0
 
 
-def failure(code: int, message: str) -> bytes:
-    """The answer that says why there is no image."""
-    shown = " ".join(message.split())[:_LONGEST_MESSAGE]
-    return ads.written({"HookStatusCode": code, "HookStatusMessage": f"{shown} [{codes.name(code)}]"})
-
-
-def _answer(settings: Settings, until: float) -> tuple[bytes, str]:
-    """The answer, and what is to be said on standard error."""
+def _reply(settings: Settings, started: float, until: float) -> Reply:
     content = _read(until)
     if not content.strip():
-        return failure(codes.NO_AD, "there is no job's ad on standard input"), ""
-    attempt = Attempt(lambda: _worked_out(content, settings, until))
+        return Reply(failure(codes.NO_AD, "there is no job's ad on standard input"), wait=settings.backoff * _chance())
+    attempt = Attempt(lambda: _worked_out(content, settings, started, until).to_bytes())
     signal.signal(signal.SIGTERM, lambda *_: _die(attempt))
     try:
-        reply = attempt.result(until)
-    except FetchError:
-        return failure(codes.DEADLINE, f"the image was not ready within {settings.deadline:g} s"), ""
-    size, _, rest = reply.partition(b"\n")
-    return rest[: int(size)], rest[int(size) :].decode("utf-8", "replace")
+        return Reply.from_bytes(attempt.result(until))
+    except LateError:
+        _trace_deadline(settings)
+        return Reply(failure(codes.DEADLINE, f"the image was not ready within {settings.deadline:g} s"))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the child's number may be another process's by now
 
 
 def _read(until: float) -> bytes:
     """Standard input to its end, as much of it as an ad may have; nothing where it does not end in time."""
     content = b""
-    while len(content) <= ads.MOST_BYTES:
+    while len(content) <= MOST_BYTES:
         if not select.select([0], [], [], max(0.0, until - time.monotonic()))[0]:
             return b""
         chunk = os.read(0, _CHUNK)
@@ -82,32 +81,54 @@ def _read(until: float) -> bytes:
     return b""
 
 
-def _worked_out(content: bytes, settings: Settings, until: float) -> bytes:
-    """In the child: the answer's size, the answer, and the talk."""
-    import io  # noqa: PLC0415 - built in; only the child needs it
+def _worked_out(content: bytes, settings: Settings, started: float, until: float) -> Reply:
+    """In the child, whose standard streams lead nowhere: what it says is collected."""
+    import io  # noqa: PLC0415 - built in, and only the child needs it
 
-    sys.stderr = io.StringIO()
+    from publisher.resolver import prepare  # noqa: PLC0415 - the parent needs none of it
+
+    sys.stderr = talk = io.StringIO()
     try:
-        answer = _prepared(content, settings, until)
+        reply = prepare.prepared(content, settings, started, until, _chance())
     except Exception:  # noqa: BLE001 - the traceback goes to the parent's standard error
         sys.excepthook(*sys.exc_info())
-        answer = failure(codes.BUG, "a bug in the hook")
-    return f"{len(answer)}\n".encode() + answer + sys.stderr.getvalue().encode("utf-8", "replace")
+        reply = _broken(settings.backoff)
+    reply.talk = talk.getvalue()
+    return reply
 
 
-def _prepared(content: bytes, settings: Settings, until: float) -> bytes:  # noqa: ARG001
-    from publisher.resolver import prepare  # noqa: PLC0415 - the parent needs none of it
-    from publisher.resolver.job import Job  # noqa: PLC0415 - the same
-    from publisher.resolver.notes import Notes  # noqa: PLC0415 - the same
+def _broken(step: float) -> Reply:
+    return Reply(failure(codes.BUG, "a bug in the hook"), wait=step * _chance())
 
-    notes = Notes()
-    decision = prepare.decide(Job(ads.read(content)), settings, scratch=os.getcwd(), now=time.time(), notes=notes)
-    say(notes.all)
-    if decision.code:
-        return failure(decision.code, decision.message)
-    message = {"HookStatusMessage": decision.message} if decision.message else {}
-    status: Mapping[str, ads.Value] = {"HookStatusCode": codes.OK, **message}
-    return ads.written({**status, **decision.updates})
+
+def _trace_deadline(settings: Settings) -> None:
+    """By another child: what hung may be what the trace stands on."""
+    from publisher.resolver import prepare  # noqa: PLC0415 - this happens rarely
+    from publisher.resolver.notes import Notes  # noqa: PLC0415 - as above
+
+    line: dict[str, object] = {"code": codes.DEADLINE, "why": "the deadline has passed", "seconds": settings.deadline}
+
+    def write() -> bytes:
+        prepare.trace_line(settings, line, Notes())
+        return b""
+
+    try:
+        Attempt(write).result(time.monotonic() + _TRACE)
+    except FetchError as error:
+        _say(f"image-resolver: the trace was not written: {error}\n")
+
+
+def _step(line: Line) -> float:
+    """Setting "backoff" while the settings as a whole are not known to be right."""
+    try:
+        return quantity.seconds((line.flags.get("backoff") or [os.environ["IMAGE_RESOLVER_BACKOFF"]])[-1])
+    except (KeyError, ValueError):
+        return _STEP
+
+
+def _chance() -> float:
+    """From 0 to 1, by chance."""
+    return os.urandom(1)[0] / 255
 
 
 def _die(attempt: Attempt) -> None:
@@ -115,6 +136,14 @@ def _die(attempt: Attempt) -> None:
     attempt.give_up()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _say(talk: str) -> None:
+    """For the StarterLog; that it cannot be said is no reason to withhold an answer."""
+    try:  # noqa: SIM105 - contextlib would be one module more in every job
+        os.write(2, talk.encode("utf-8", "replace"))
+    except OSError:
+        pass
 
 
 def _write(answer: bytes) -> None:

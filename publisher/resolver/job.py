@@ -30,9 +30,10 @@ class Job:
         is_containerised: whether HTCondor starts it in a container as it is, if the site is set up for that.
         id: ``cluster.proc``, empty where it is not known.
         owner: whose it is.
+        form: the form that it asks for with ``WantImageForm``, in small letters; empty where it does not.
     """
 
-    __slots__ = ("attribute", "id", "image", "is_containerised", "owner", "written")
+    __slots__ = ("attribute", "form", "id", "image", "is_containerised", "owner", "written")
 
     def __init__(self, ad: Mapping[str, Value]) -> None:
         container, singularity = ads.text(ad, "ContainerImage"), ads.text(ad, "SingularityImage")
@@ -44,6 +45,7 @@ class Job:
         cluster, proc = ads.number(ad, "ClusterId"), ads.number(ad, "ProcId")
         self.id = "" if cluster is None or proc is None else f"{cluster}.{proc}"
         self.owner = ads.text(ad, "Owner")
+        self.form = ads.text(ad, "WantImageForm").strip().lower()
 
 
 def named(text: str) -> str:

@@ -1,148 +1,53 @@
-"""What a job gets: its image in the form that serves it here, its own name of it untouched, or a failure.
-
-A name that the manifest knows becomes the path of a sandbox or of a SIF in the cache. What it does not know, and HTCondor may
-start all the same (another registry's image, a path or URL elsewhere, a file that came with the job), is passed on.
-
-Never outside its container: a vanilla job runs in ``SingularityImage``, and only ``WantSIF`` or ``WantSandboxImage`` make
-HTCondor start it in one whatever the site's SINGULARITY_JOB says; a container-universe job runs in ``ContainerImage``, and by
-Docker while ``WantDockerImage`` holds. So an answer with a path sets all five.
-"""
+"""From the job's ad to the reply: the decision, its line in the trace, and how long a failure is kept back."""
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 
-from publisher.resolver import codes, job, resolve
-from publisher.resolver.config import SANDBOX, SIF
-from publisher.resolver.errors import BlockedError, ManifestError, ResolverError, UnknownImageError
+from publisher.resolver import ad as ads
+from publisher.resolver import codes, decision, delay, reply, resolve
+from publisher.resolver.job import Job
+from publisher.resolver.notes import Notes
+from publisher.resolver.reply import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from publisher.resolver.ad import Value
     from publisher.resolver.config import Settings
-    from publisher.resolver.job import Job
-    from publisher.resolver.notes import Notes
-    from publisher.resolver.resolve import Answer
-
-_DOCKER, _SCHEME = "docker://", "://"
 
 
-class Decision:
-    """What is answered.
-
-    Attributes:
-        code: one of :mod:`publisher.resolver.codes`.
-        message: one line for the user; empty for none.
-        updates: attributes for the job's ad.
-        image: the image that was meant, as it was named.
-        answer: the image that was found, None where none was.
-        why: why it became this one.
-    """
-
-    __slots__ = ("answer", "code", "image", "message", "updates", "why")
-
-    def __init__(
-        self,
-        image: str,
-        why: str,
-        *,
-        code: int = codes.OK,
-        message: str = "",
-        updates: Mapping[str, Value] | None = None,
-        answer: Answer | None = None,
-    ) -> None:
-        self.image = image
-        self.why = why
-        self.code = code
-        self.message = message
-        self.updates = dict(updates or {})
-        self.answer = answer
-
-
-def decide(wanted: Job, settings: Settings, *, scratch: str, now: float, notes: Notes) -> Decision:
-    """What a job gets.
+def prepared(content: bytes, settings: Settings, started: float, until: float, chance: float) -> Reply:
+    """The reply to a job.
 
     Args:
-        wanted: the job.
+        content: its ad.
         settings: where things are, and the site's policy.
-        scratch: the job's directory, where files that came with it are.
-        now: this host's clock, seconds since the epoch.
-        notes: gets what is worth saying beside the answer.
+        started: reading of the monotonic clock when the hook began.
+        until: reading at which it gives up.
+        chance: from 0 to 1, by chance.
     """
-    text = wanted.image or settings.default_image
-    if not text:
-        return Decision("", "the job names no image")
-    try:
-        if wanted.image and _SCHEME not in text and os.path.exists(os.path.join(scratch, text)) and not text.startswith("/"):
-            _refuse_blocked(wanted.written, settings, now, notes)
-            return _untouched(wanted, "it came with the job")
-        name = job.named(wanted.written if wanted.image else text)
-        if _is_elsewhere(name, settings):
-            return _untouched(wanted, "the manifest is not about it")
-        return _found(text, resolve.resolve(name, settings, now, notes))
-    except ResolverError as error:
-        return _without(wanted, text, error, settings)
+    notes, job = Notes(), Job(ads.read(content))
+    found = decision.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
+    seconds = round(time.monotonic() - started, 4)
+    trace_line(settings, {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}, notes)
+    for note in notes.all:
+        sys.stderr.write(f"image-resolver: {note}\n")
+    if found.code == codes.OK:
+        return Reply(reply.success(found.message, found.updates))
+    wait = 0.0
+    if found.code >= codes.FIRST_OF_HOST:
+        cache = resolve.usable_cache(settings, Notes())
+        wait = delay.seconds(cache, f"{found.code} {found.image}", settings.backoff, chance)
+    return Reply(reply.failure(found.code, found.message), wait=wait)
 
 
-def _found(text: str, answer: Answer) -> Decision:
-    return Decision(text, answer.form, message=_message(answer), updates=_started(answer.path, answer.form), answer=answer)
+def trace_line(settings: Settings, line: dict[str, object], notes: Notes) -> None:
+    """Add to the trace, if there is one; that it cannot be written is no reason to withhold an image."""
+    if settings.trace is not None:
+        from publisher.resolver import trace  # noqa: PLC0415 - not every site has one
 
-
-def _started(path: str, form: str) -> dict[str, Value]:
-    """The attributes that make a job start in the image at ``path``, in every universe."""
-    return {
-        "SingularityImage": path,
-        "ContainerImage": path,
-        "WantSIF": form == SIF,
-        "WantSandboxImage": form == SANDBOX,
-        "WantDockerImage": False,
-    }
-
-
-def _message(answer: Answer) -> str:
-    """What the user finds in the job's log: enough to cite the image."""
-    if answer.found is None:
-        return f"image {answer.path}"
-    return f"image {answer.found.name} for {answer.found.arch} is {answer.found.version.manifest}, started as a {answer.form}"
-
-
-def _untouched(wanted: Job, why: str) -> Decision:
-    """The job's own name stays. A vanilla job that has it in ``ContainerImage`` alone would start in no container at all."""
-    updates: dict[str, Value] = {}
-    if wanted.image and not wanted.is_containerised:
-        is_sif = wanted.image.endswith(".sif")
-        updates = {"SingularityImage": wanted.image, "WantSIF": is_sif, "WantSandboxImage": not is_sif}
-    return Decision(wanted.image, why, updates=updates)
-
-
-def _without(wanted: Job, text: str, error: ResolverError, settings: Settings) -> Decision:
-    """An image that the manifest does not give: passed on where HTCondor may know it, else the failure."""
-    if text.startswith(_DOCKER) and wanted.image and (type(error) is UnknownImageError or isinstance(error, ManifestError)):
-        return _untouched(wanted, str(error))
-    if type(error) is UnknownImageError and wanted.image:
-        path = resolve.unlisted(text, settings)
-        if path is not None:
-            return Decision(text, f"{error}, but it is there", message=f"image {path}", updates=_started(path, SANDBOX))
-    return Decision(text, str(error), code=codes.of(error), message=str(error))
-
-
-def _is_elsewhere(name: str, settings: Settings) -> bool:
-    """Whether a name cannot be one of the manifest's: a URL that is no SIF of ours, a path outside the repository."""
-    if name.startswith("/"):
-        return not any(f"{name}/".startswith(f"{root}/") for root in settings.roots)
-    return _SCHEME in name and not name.startswith(_DOCKER)
-
-
-def _refuse_blocked(text: str, settings: Settings, now: float, notes: Notes) -> None:
-    """A file that came with the job is its own affair, unless it is a SIF of ours that was taken down since."""
-    name = job.named(text)
-    if name == text:
-        return
-    try:
-        resolve.find(name, settings, now, notes)
-    except BlockedError:
-        raise
-    except ResolverError as error:
-        notes.add(str(error))
+        try:
+            trace.append(settings.trace, {"time": round(time.time(), 3), **line}, settings.trace_size)
+        except OSError as error:
+            notes.add(f"the trace cannot be written: {error}")

@@ -35,7 +35,7 @@ def ep(tmp_path: Path) -> ExecutionPoint:
 
 @pytest.fixture
 def hook(program: Path, ep: ExecutionPoint) -> Hook:
-    return Hook([program], ep)
+    return Hook([program], ep, "--backoff=0", f"--trace={ep.root}/trace")
 
 
 def test_a_job_gets_the_sandbox_itself_and_the_digest_for_its_log(hook: Hook, ep: ExecutionPoint) -> None:
