@@ -78,9 +78,21 @@ def _prepare_job(arguments: Sequence[str]) -> int:
     return hook.main(arguments)
 
 
+def _pilot(name: str) -> Callable[[Line, Notes], str]:
+    def run(line: Line, notes: Notes) -> str:
+        from publisher.resolver import setup  # noqa: PLC0415 - no job waits for it
+
+        return str(getattr(setup, name)(line, notes))
+
+    return run
+
+
 COMMANDS: Mapping[str, Callable[[Line, Notes], str]] = {
     "resolve": _resolve,
     "cache": _cache,
+    "pilot-start": _pilot("start"),
+    "startd-cron": _pilot("cron"),
+    "condor-config": _pilot("configuration"),
 }
 """Command -> what runs it and gives the text to print; a failure is raised. ``usage.py`` has their descriptions."""
 HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {

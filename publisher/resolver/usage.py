@@ -22,6 +22,10 @@ COMMANDS = (
         ),
     ),
     ("prepare-job", "HTCondor's hook of this name: the job's ad on standard input, the answer on standard output"),
+    ("pilot-start", "measures what this host can do for containers, and draws the default image: HTCondor's configuration"),
+    ("startd-cron", "measures it again: attributes of the machine, for HTCondor's startd cron"),
+    ("condor-config", "HTCondor's configuration for an execution point, with comments; needs --config"),
+    ("condor-config access-point", "the same for an access point, whose jobs name our images"),
 )
 """Every command with its arguments, and what it does."""
 _FURTHER = (
