@@ -31,6 +31,7 @@ class Catalog:
         serial: of the published index.
         generated, expires: of the published index, seconds since the epoch.
         records: CVMFS name -> record.
+        lost: what adopted build was the first to be removed, for people: from then on an adoption is not taken back.
     """
 
     repository: str
@@ -38,6 +39,7 @@ class Catalog:
     generated: int = 0
     expires: int = 0
     records: Mapping[str, Record] = field(default_factory=dict)
+    lost: str = ""
 
     def with_records(self, changed: Mapping[str, Record]) -> Catalog:
         """The same with some records replaced or added; one without any version goes."""
@@ -125,7 +127,7 @@ def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable
                     records[name] = record
     except ManifestError as error:
         raise CatalogError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
-    return Catalog(repository, index.serial, index.generated, index.expires, dict(sorted(records.items())))
+    return Catalog(repository, index.serial, index.generated, index.expires, dict(sorted(records.items())), index.lost)
 
 
 def serial_of(content: bytes | None, repository: str, trusted: Iterable[PublicKey]) -> int:
@@ -164,6 +166,7 @@ def edition(catalog: Catalog, signer: Signer, *, serial: int, now: int) -> Editi
         sif_prefix=layout.SIF_PREFIX,
         shards=digests,
         previous=catalog.serial,
+        lost=catalog.lost,
     ).payload()
     shards = {manifest.shard_name(sha): content for sha, content in zip(digests, contents, strict=True) if sha and content}
     return Edition(new, shards, manifest.seal(payload, signer.sign(payload)))

@@ -8,11 +8,11 @@ rerun: :meth:`Publication.open` finishes what was begun.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from publisher import catalog as catalogs
-from publisher import cloning, editions, layout, records, sandbox
+from publisher import cloning, editions, layout, records, sandbox, withdrawal
 from publisher.catalog import Catalog
 from publisher.errors import PublisherError, RepositoryError, SpaceError
 from publisher.plan import source_of
@@ -172,7 +172,13 @@ class Publication:
         return result if published is None else self._announced(published, result)
 
     def change(
-        self, catalog: Catalog, changed: Mapping[str, Record], removals: Iterable[str] = (), *, relink: bool = True
+        self,
+        catalog: Catalog,
+        changed: Mapping[str, Record],
+        removals: Iterable[str] = (),
+        *,
+        relink: bool = True,
+        links: Mapping[str, str] | None = None,
     ) -> Published:
         """One transaction that replaces records, makes their links show what they mean now, and takes paths away.
 
@@ -181,14 +187,18 @@ class Publication:
             changed: name -> its record from now on; one without versions goes.
             removals: paths in the repository.
             relink: links change too.
+            links: path -> target of further links, which no record wants.
 
         Raises:
             RepositoryError, SpaceError: nothing of it is published.
         """
+        after = replace(catalog.with_records(changed), lost=withdrawal.loss(catalog, changed, int(self._clock())))
         with self._repository.transaction() as transaction:
             for record in changed.values() if relink else ():
                 self._link_all(transaction, record, catalog.records.get(record.name))
-            edition = self._write_manifest(transaction, catalog.with_records(changed))
+            for path, target in (links or {}).items():
+                transaction.link(path, target)
+            edition = self._write_manifest(transaction, after)
             for path in removals:
                 transaction.remove(path)
         return self._announced(edition, Published(catalog))
@@ -280,7 +290,8 @@ class Publication:
     def _record(self, one: Ready, before: Record | None) -> Record:
         entry, now = one.item.entry, int(self._clock())
         current = {layout.platform_key(made.target.platform): made.version(entry.formats, now) for made in one.made}
-        return records.succeeded(before, source_of(entry), one.item.digest, current, entry.name)
+        record = records.succeeded(before, source_of(entry), one.item.digest, current, entry.name)
+        return records.leaving(record, now, now + int(self._grace), one.item.leaving)
 
     # --- the manifest
 

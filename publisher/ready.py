@@ -39,7 +39,7 @@ class Made:
     def version(self, formats: Collection[str], now: int) -> Version:
         """What the manifest will say of it."""
         if self.built is not None and self.target.kept is not None:
-            return records.with_sif(self.target.kept, self.built, now)
+            return records.with_sif(self.target.kept, self.built, formats, now)
         if self.built is not None:
             with self.built.file_index.open("rb") as file:
                 file_index = hashlib.file_digest(file, "sha256").hexdigest()

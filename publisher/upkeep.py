@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from publisher import records, takedown, verifying, wiring
+from publisher import records, takedown, verifying, wiring, withdrawal
 from publisher.adoption import Verdict
 from publisher.config import settings
 from publisher.difference import difference
@@ -142,12 +142,16 @@ def unblock(what: str, **flags: object) -> None:
 @click.command()
 @click.option("--apply", "apply", is_flag=True, help="write the manifest; without it, only say what would be taken in")
 @click.option("--anyway", is_flag=True, help="take in, as not current, what no registry can be asked about now")
+@click.option("--undo", is_flag=True, help="take it back: names leave the manifest, links show the older tool's sandboxes again")
 @common
-def adopt(apply: bool, anyway: bool, **flags: object) -> None:
+def adopt(apply: bool, anyway: bool, undo: bool, **flags: object) -> None:
     """Take over a repository that cvmfs-singularity-sync has laid out. Only the manifest is written, nothing built or removed.
 
     Exit codes: 0 all links are taken in, 1 registries could not be asked about some; run it again.
     """
+    if undo:
+        _give_back(flags, apply=apply)
+        return
     chosen = settings(flags, os.environ)
     listed = wiring.listed(chosen)
     with contextlib.ExitStack() as stack:
@@ -161,6 +165,23 @@ def adopt(apply: bool, anyway: bool, **flags: object) -> None:
         found = takeover.run(catalog, publication)
     click.echo("\n".join([*found.lines, f"{'taken in' if apply else 'would be taken in (--apply does it)'}: {found.total}"]))
     sys.exit(1 if found.counts[Verdict.UNKNOWN] and not anyway else 0)
+
+
+def _give_back(flags: dict[str, object], *, apply: bool) -> None:
+    """Take an adoption back, or say what that would do."""
+    with contextlib.ExitStack() as stack:
+        if apply:
+            _, publication, catalog = stack.enter_context(_opened(flags))
+            there = publication.repository
+        else:
+            chosen = settings(flags, os.environ)
+            publication, catalog, there = None, wiring.published(chosen), wiring.repository(chosen)
+        found = withdrawal.withdrawal(catalog, there.links())
+        published = None if publication is None else withdrawal.carry_out(publication, found)
+    *lines, total = found.lines
+    click.echo("\n".join([*lines, f"{'taken back' if apply else 'would be taken back (--apply does it)'}: {total}"]))
+    if published is not None:
+        _raise_if_behind(published)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from publisher.origins.directory import DirectoryOrigin
 from publisher.resolver import manifest
 from publisher.retention import Bounds
 from tests.support.place import INDEX, NOW, Place
-from tests.support.published import answer, digest, entry
+from tests.support.published import AMD64, ARM64, answer, digest, entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +78,25 @@ def test_a_name_that_left_is_gone_after_its_grace_and_its_data_after_another(pla
     assert not place.repository.exists(sandbox("one"))
     assert list(place.origin.names("sif")) == []
     assert publication.open()[0].records == {}
+
+
+def test_a_form_and_a_platform_that_the_list_wants_no_more_go_with_all_their_data(place: Place) -> None:
+    publication = place.publication()
+    said = answer("one", [AMD64, ARM64])
+    place.publish(publication, (entry("htc/rocky:9", [AMD64, ARM64]), said))
+    place.publish(publication, (entry("htc/rocky:9", [AMD64], ["sif"]), said))
+    place.now += 14 * DAY
+    clear(place, publication)
+    assert place.repository.links() == {}
+    assert not place.repository.exists(sandbox("one"))
+    assert place.repository.exists(layout.sandbox_path(digest("one linux/arm64"))), "of the platform, from now on superseded"
+    assert place.repository.exists(layout.file_index_path(digest("one linux/amd64"))), "of the SIF that stays"
+    place.now += 14 * DAY
+    clear(place, publication)
+    assert list((place.repository.root / layout.IMAGES).iterdir()) == [place.repository.root / ".images/.cvmfscatalog"]
+    assert len(list(place.origin.names("sif"))) == 1
+    record = publication.open()[0].records["htc/rocky:9"]
+    assert [(platform, version.sandbox) for platform, version in record.versions()] == [("amd64", None)]
 
 
 def test_what_a_kill_left_between_the_manifest_and_the_origin_goes_in_the_next_run(place: Place) -> None:

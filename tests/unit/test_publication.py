@@ -140,6 +140,28 @@ def test_a_name_that_is_a_sandbox_no_more_loses_its_link(place: Place) -> None:
     assert place.repository.links() == {}, "or it would go on to show the old image"
 
 
+def test_a_form_that_is_wanted_no_more_keeps_its_data_until_retention_takes_it(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    published = place.publish(publication, (entry("htc/rocky:9", formats=["sif"]), answer("one")))
+    assert place.repository.links() == {}
+    sandbox = layout.sandbox_path(digest("one linux/amd64"))
+    assert place.repository.exists(sandbox)
+    assert [version.sandbox for _, version in published.catalog.records["htc/rocky:9"].versions()] == [None, sandbox]
+    place.in_both()
+
+
+def test_a_platform_that_is_wanted_no_more_is_announced_and_keeps_its_link_until_then(place: Place) -> None:
+    publication = place.publication()
+    said = answer("one", [AMD64, ARM64])
+    place.publish(publication, (entry("htc/rocky:9", [AMD64, ARM64]), said))
+    published = place.publish(publication, (entry("htc/rocky:9"), said))
+    version = published.catalog.records["htc/rocky:9"].current("arm64")
+    assert version is not None
+    assert (version.state, version.until) == (manifest.EXPIRING, place.now + 14 * 86400)
+    assert sorted(place.repository.links()) == [".arch/arm64/htc/rocky:9", "htc/rocky:9"]
+
+
 def test_an_image_for_another_architecture_alone_has_its_plain_name_too(place: Place) -> None:
     publication = place.publication()
     place.publish(publication, (entry("cms/cms:rhel9-aarch64", [ARM64]), answer("arm", [ARM64])))
