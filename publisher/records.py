@@ -166,16 +166,17 @@ def restored(record: Record, now: int) -> Record:
 
 
 def links(record: Record) -> dict[str, str]:
-    """The links that show what a name means: path -> relative target. What is blocked has none, and no other stands in for it."""
+    """The links that show what a name means: path -> relative target.
+
+    What is blocked, or is no sandbox, has none, and no other platform stands in for it.
+    """
     meant = {
-        platform: versions[0]
-        for platform, versions in record.platforms.items()
-        if versions and versions[0].state != SUPERSEDED and versions[0].sandbox is not None
+        platform: versions[0] for platform, versions in record.platforms.items() if versions and versions[0].state != SUPERSEDED
     }
     return {
-        path: layout.link_target(path, str(meant[platform].sandbox))
+        path: layout.link_target(path, sandbox)
         for path, platform in layout.link_paths(record.name, list(meant)).items()
-        if meant[platform].state != BLOCKED
+        if meant[platform].state != BLOCKED and (sandbox := meant[platform].sandbox) is not None
     }
 
 

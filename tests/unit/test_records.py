@@ -110,6 +110,10 @@ def test_a_platform_leaves_like_a_name_and_the_others_stay() -> None:
     assert gone.platforms["arm64"][0].state == SUPERSEDED
 
 
+def test_no_other_platform_stands_in_for_one_that_is_no_sandbox() -> None:
+    assert records.links(record(version("one", ("sif",)), arm64=(version("arm"),))).keys() == {".arch/arm64/a/a:1"}
+
+
 def test_the_plain_name_moves_to_the_platform_that_is_left() -> None:
     there = records.leaving(record(version("one"), arm64=(version("arm"),)), NOW, NOW + 9, ["amd64"])
     assert "a/a:1" in records.links(there)
