@@ -48,11 +48,13 @@ class Published:
         catalog: what is published now.
         failed: entries that did not get into it, each with its reason.
         behind: why the origin's manifest could not be brought up to date; the next run does it. None where it could.
+        stuck: paths that were to be taken away and could not be, each with its reason.
     """
 
     catalog: Catalog
     failed: dict[str, PublisherError] = field(default_factory=dict)
     behind: PublisherError | None = None
+    stuck: dict[str, PublisherError] = field(default_factory=dict)
 
 
 class Publication:
@@ -185,13 +187,14 @@ class Publication:
         Args:
             catalog: what is published.
             changed: name -> its record from now on; one without versions goes.
-            removals: paths in the repository.
+            removals: paths in the repository. One that cannot be taken away holds up none of the others, nor the records.
             relink: links change too.
             links: path -> target of further links, which no record wants.
 
         Raises:
             RepositoryError, SpaceError: nothing of it is published.
         """
+        result = Published(catalog)
         after = replace(catalog.with_records(changed), lost=withdrawal.loss(catalog, changed, int(self._clock())))
         with self._repository.transaction() as transaction:
             for record in changed.values() if relink else ():
@@ -200,8 +203,11 @@ class Publication:
                 transaction.link(path, target)
             edition = self._write_manifest(transaction, after)
             for path in removals:
-                transaction.remove(path)
-        return self._announced(edition, Published(catalog))
+                try:
+                    transaction.remove(path)
+                except RepositoryError as error:
+                    result.stuck[path] = error
+        return self._announced(edition, result)
 
     def in_step(self, catalog: Catalog) -> bool:
         """Whether the origin's manifest is just the one that ``catalog`` was read from, or made by :meth:`publish`."""
