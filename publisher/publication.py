@@ -264,7 +264,7 @@ class Publication:
                         self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline, size=size)
                 if index not in made and not self._repository.exists(index):
                     own.append(index)
-                    transaction.write(index, part.built.file_index.read_bytes())
+                    transaction.write(index, part.built.file_index)
         except PublisherError:
             for path in own:
                 transaction.remove(path)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import random
 import sys
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from publisher import records, takedown, verifying, wiring, withdrawal
+from publisher import inventory, records, takedown, verifying, wiring, withdrawal
 from publisher.adoption import Verdict
 from publisher.config import settings
 from publisher.difference import difference
-from publisher.errors import CatalogError, UsageError
-from publisher.layers.files import read_file_index
-from publisher.layout import DEFAULT_ARCHITECTURE, file_index_path
+from publisher.errors import UsageError
+from publisher.layout import DEFAULT_ARCHITECTURE
 from publisher.options import common, show, tell
 from publisher.origins.directory import DirectoryOrigin
 from publisher.reports import status as statuses
@@ -239,7 +235,7 @@ def _diff(settings: Settings, one: str, other: str | None, platform: str, *, tim
 
     Raises:
         UsageError: there is no such build, or its file index is not published.
-        CatalogError: a file index is not what the manifest says.
+        CatalogError: a file index is missing or damaged.
     """
     there = wiring.repository(settings)
     catalog = wiring.published(settings)
@@ -250,7 +246,7 @@ def _diff(settings: Settings, one: str, other: str | None, platform: str, *, tim
         before, after = versions[1], versions[0]
     else:
         before, after = (_version(catalog, text, platform) for text in (one, other))
-    return difference(*(partial(_file_index, there, version) for version in (before, after)), times=times)
+    return difference(*(_file_index(there, version) for version in (before, after)), times=times)
 
 
 def _version(catalog: Catalog, text: str, platform: str) -> Version:
@@ -265,12 +261,10 @@ def _version(catalog: Catalog, text: str, platform: str) -> Version:
 
 
 def _file_index(repository: Repository, version: Version) -> Iterator[IndexedFile]:
-    content = repository.read(file_index_path(version.manifest))
-    if content is None or version.file_index is None:
+    if version.file_index is None:
         raise UsageError(f"the file index of {version.manifest} is not published")
-    if hashlib.sha256(content).hexdigest() != version.file_index:
-        raise CatalogError(f"the file index of {version.manifest} is not what the manifest says")
-    return read_file_index(io.BytesIO(content))
+    inventory.check(repository, version)
+    return inventory.lines(repository, version)
 
 
 COMMANDS = (diff, gc, verify, status, rollback, block, unblock, adopt)
