@@ -6,6 +6,8 @@ an image without a shell, or for another architecture than this host's, is the s
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import platform
 import pwd
@@ -13,13 +15,18 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from publisher import command
 from publisher.errors import CommandError, TestRunError, UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64"}
 _INSPECT_DEADLINE = 60  # seconds
 _OPEN_TO_ALL = Path("/var/tmp")  # noqa: S108 - a directory of a random name is made in it
+_HOME = "ospool-test-run-"  # how a home's name begins
 
 
 @dataclass(frozen=True)
@@ -71,18 +78,18 @@ class TestRunner:
 
     def _run(self, argv: list[str], sif: Path, deadline: float) -> None:
         """Run a command as the account, in a home of its own that has the SIF as ``image.sif``."""
-        home = Path(tempfile.mkdtemp(prefix="test-run-", dir=self._place()))
-        try:
+        place = self._place()
+        _sweep(place)
+        with _home(place) as home:
             _lend(sif, home / "image.sif")
             env = {"HOME": str(home), "TMPDIR": str(home), "APPTAINER_CONFIGDIR": f"{home}/config"}
             env |= {"APPTAINER_CACHEDIR": f"{home}/cache", "APPTAINER_TMPDIR": str(home)}
             if self._account is not None:
                 os.chown(home, self._account.uid, self._account.gid)
-            command.run(argv, deadline=deadline, env=env, cwd=home, account=self._account)
-        except CommandError as error:
-            raise TestRunError(f"the test run of the finished SIF failed: {error.reason}", hint=error.hint) from error
-        finally:
-            shutil.rmtree(home, ignore_errors=True)
+            try:
+                command.run(argv, deadline=deadline, env=env, cwd=home, account=self._account)
+            except CommandError as error:
+                raise TestRunError(f"the test run of the finished SIF failed: {error.reason}", hint=error.hint) from error
 
     def _place(self) -> Path:
         """Where the account can have a home: the first directory that it may enter."""
@@ -93,6 +100,45 @@ class TestRunner:
             if asked.status == 0:
                 return place
         raise UsageError("the account that images are tested as can enter neither --state nor /var/tmp")
+
+
+@contextlib.contextmanager
+def _home(place: Path) -> Iterator[Path]:
+    """A new directory, locked by flock(2) as long as it is in use."""
+    while True:
+        home = Path(tempfile.mkdtemp(prefix=_HOME, dir=place))
+        with _locked(home) as held:
+            if held:
+                yield home
+                return
+
+
+def _sweep(place: Path) -> None:
+    """Remove the homes of killed runs: the SIF in each is a whole copy, or keeps the room of one that was removed."""
+    for home in place.glob(f"{_HOME}*"):
+        with _locked(home):
+            pass  # nobody's: gone afterwards
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Iterator[bool]:
+    """Whether a directory is there and nobody else has it; afterwards it is gone, if it was ours."""
+    try:
+        descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # gone, no directory, or somebody else's
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = os.fstat(descriptor).st_nlink > 0
+    except BlockingIOError:
+        held = False
+    try:
+        yield held
+    finally:
+        if held:
+            shutil.rmtree(home, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _lend(sif: Path, name: Path) -> None:

@@ -1,30 +1,70 @@
 """What the resolver is told: flags, environment variables and a file, in this order of precedence.
 
-All three have the same settings. The file is an INI file with one section, ``[resolver]``: ``key = value``, several values one
-to a line, each indented; whole-line comments begin with ``#`` or ``;``. It is read by hand because configparser would take a
-quarter of the time that a warm answer takes. Relative paths in the file are relative to the file.
+All three have the same settings, and :data:`TABLE` has them all: a new one is a line there and an attribute of
+:class:`Settings`. Relative paths in the file are relative to the file.
 """
 
 from __future__ import annotations
 
 import os
 
+from publisher.resolver import quantity
 from publisher.resolver.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeVar
 
     Given = Mapping[str, Sequence[str]]
+    T = TypeVar("T")
 
-LISTS = ("manifest", "origin", "public-key")
-SINGLES = ("repository", "repository-name", "cache", "form", "arch")
-SETTINGS = (*LISTS, *SINGLES)
 AUTO, SANDBOX, SIF = "auto", "sandbox", "sif"
 FORMS = (AUTO, SANDBOX, SIF)
-_PATHS = ("manifest", "origin", "public-key", "repository", "cache")
+PASS, FETCH = "pass", "fetch"
+PLACE = "DIR-or-URL"
+PATHS = ("DIR", "FILE", PLACE)
+"""Kinds of value that are relative to the file which says them."""
+ONE, MANY = False, True
+
+TABLE = (
+    ("repository", "DIR", ONE, "", "the repository; default /cvmfs/<repository name>"),
+    ("repository-name", "NAME", ONE, "", "the name that the manifest must carry; default: the last part of --repository"),
+    (
+        "manifest",
+        PLACE,
+        MANY,
+        "",
+        "place of it; the highest serial counts; default: .publisher in the repository, manifest in each origin",
+    ),
+    ("origin", PLACE, MANY, "", "place of the SIFs, tried in order"),
+    ("cache", "DIR", ONE, "", "where SIFs are kept, and the last good copy of the manifest; one for each user"),
+    ("public-key", "FILE", MANY, "", "trusted key, or a directory of them (*.pem, *.pub)"),
+    ("form", "|".join(FORMS), ONE, AUTO, "auto: the sandbox if it opens now, else the SIF"),
+    ("arch", "ARCH", ONE, "", "amd64, arm64, …; default: this machine's"),
+    ("prefer", f"{SANDBOX}|{SIF}", ONE, SANDBOX, "the form that jobs get where both can be had"),
+    ("never", f"none|{SANDBOX}|{SIF}", ONE, "none", "the form that no job gets here"),
+    (
+        "unknown",
+        f"{PASS}|{FETCH}",
+        ONE,
+        PASS,
+        "images that the manifest does not know: pass them on untouched, or fetch SIFs first",
+    ),
+    ("default-image", "NAME", ONE, "", "image of jobs that name none; default: they are left alone"),
+    ("deadline", "SECONDS", ONE, "20 min", "time in which a hook answers whatever happens; HTCondor itself has no limit"),
+    ("facts", "FILE", ONE, "", "what was measured of this host; default: facts.json in the cache"),
+    ("trace", "FILE", ONE, "", "file that gets a JSON line for each decision"),
+    ("trace-size", "SIZE", ONE, "10 MB", "size at which the trace is started anew; the one before stays as FILE.1"),
+)
+"""Every setting: name, kind of its value, one or many of them, default, meaning. The kinds are ``DIR``, ``FILE``, ``PLACE``,
+``SECONDS``, ``SIZE``, ``NUMBER``, words with ``|`` between them, and any other word for any text."""
+SETTINGS = tuple(row[0] for row in TABLE)
+LISTS = tuple(row[0] for row in TABLE if row[2])
+_PATHS = tuple(row[0] for row in TABLE if row[1] in PATHS)
+_KINDS = {row[0]: row[1] for row in TABLE}
+_DEFAULTS = {row[0]: row[3] for row in TABLE}
 _VARIABLE = "IMAGE_RESOLVER_"
-_SECTION = "[resolver]"
 
 
 class Settings:
@@ -40,9 +80,13 @@ class Settings:
         keys: files and directories of trusted keys.
         form: one of :data:`FORMS`.
         arch: architecture in Go's words.
+        prefer: :data:`SANDBOX` or :data:`SIF`. never: one of these, or ``none``.
+        unknown: :data:`PASS` or :data:`FETCH`.
+        default_image: name of an image, empty for none.
+        deadline: seconds.
+        facts, trace: paths of files, absolute; None for none.
+        trace_size: bytes.
     """
-
-    __slots__ = ("arch", "cache", "form", "keys", "manifests", "name", "origins", "repository", "roots")
 
     def __init__(self, given: Given, arch: str) -> None:
         """Check and complete what was given; ``arch`` is this machine's.
@@ -50,8 +94,8 @@ class Settings:
         Raises:
             UsageError: something is missing or has no such value.
         """
-        directory = _single(given, "repository")
-        self.name = _single(given, "repository-name") or os.path.basename((directory or "").rstrip("/"))
+        directory = _text(given, "repository")
+        self.name = _text(given, "repository-name") or os.path.basename((directory or "").rstrip("/"))
         if not self.name or "/" in self.name or self.name in (".", "..") or not self.name.isprintable():
             raise UsageError("which repository's manifest is to be trusted?", hint="--repository DIR, or --repository-name NAME")
         cvmfs = f"/cvmfs/{self.name}"
@@ -60,13 +104,18 @@ class Settings:
         self.origins = tuple(given.get("origin", ()))
         standard = (f"{self.repository}/.publisher", *map(_manifest_of, self.origins))
         self.manifests = tuple(given.get("manifest", ())) or standard
-        cache = _single(given, "cache")
-        self.cache = None if cache is None else os.path.abspath(cache)
+        self.cache = _path(given, "cache")
         self.keys = tuple(given.get("public-key", ()))
-        self.form = _single(given, "form") or AUTO
-        if self.form not in FORMS:
-            raise UsageError(f"--form {self.form!r} is none of {', '.join(FORMS)}")
-        self.arch = _single(given, "arch") or arch
+        self.form = _word(given, "form")
+        self.arch = _text(given, "arch") or arch
+        self.prefer = _word(given, "prefer")
+        self.never = _word(given, "never")
+        self.unknown = _word(given, "unknown")
+        self.default_image = _text(given, "default-image")
+        self.deadline = _quantity(given, "deadline", quantity.seconds)
+        self.facts = _path(given, "facts") or (self.cache and os.path.join(self.cache, "facts.json"))
+        self.trace = _path(given, "trace")
+        self.trace_size = _quantity(given, "trace-size", quantity.size)
 
 
 def gather(flags: Given, environ: Mapping[str, str], file: str | None) -> dict[str, list[str]]:
@@ -83,7 +132,10 @@ def gather(flags: Given, environ: Mapping[str, str], file: str | None) -> dict[s
     gathered: dict[str, list[str]] = {}
     file = file or environ.get(f"{_VARIABLE}CONFIG")
     if file:
-        gathered.update(_from_file(file))
+        from publisher.resolver import inifile  # noqa: PLC0415 - not every host has one
+
+        for name, values in inifile.read(file, SETTINGS).items():
+            gathered[name] = [_beside(file, name, value) for value in values]
     for name in SETTINGS:
         value = environ.get(_VARIABLE + name.upper().replace("-", "_"))
         if value:
@@ -92,54 +144,39 @@ def gather(flags: Given, environ: Mapping[str, str], file: str | None) -> dict[s
     return gathered
 
 
-def _single(given: Given, name: str) -> str | None:
-    values = given.get(name) or (None,)
+def _text(given: Given, name: str) -> str:
+    """The one value of a setting, or its default."""
+    values = given.get(name) or (_DEFAULTS[name],)
     if len(values) > 1:
         raise UsageError(f"{name} has {len(values)} values, and can have one")
     return values[0]
+
+
+def _word(given: Given, name: str) -> str:
+    value, known = _text(given, name), _KINDS[name].split("|")
+    if value not in known:
+        raise UsageError(f"--{name} {value!r} is none of {', '.join(known)}")
+    return value
+
+
+def _path(given: Given, name: str) -> str | None:
+    """An absolute path, None where there is none."""
+    value = _text(given, name)
+    return os.path.abspath(value) if value else None
+
+
+def _quantity(given: Given, name: str, read: Callable[[str], T]) -> T:
+    """A size, a time or a number, by the function of :mod:`publisher.resolver.quantity` that reads it."""
+    try:
+        return read(_text(given, name))
+    except ValueError as error:
+        raise UsageError(f"--{name}: {error}") from None
 
 
 def _manifest_of(origin: str) -> str:
     """The manifest's place in an origin; a URL's query stays at the end."""
     base, mark, query = origin.partition("?") if "://" in origin else (origin, "", "")
     return f"{base.rstrip('/')}/manifest{mark}{query}"
-
-
-def _from_file(path: str) -> dict[str, list[str]]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the configuration {path}: {error}") from None
-    found: dict[str, list[str]] = {}
-    values: list[str] | None = None
-    in_section = False
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text.startswith(("#", ";")):
-            continue
-        if text.startswith("["):
-            if text != _SECTION:
-                raise UsageError(f"{path}, line {number}: {text} is no section of it", hint=f"there is {_SECTION}")
-            in_section = True
-        elif line[0].isspace() and values is not None:
-            values.append(text)
-        else:
-            name, values = _setting(text, in_section, f"{path}, line {number}", found)
-            found[name] = values
-    return {name: [_beside(path, name, value) for value in values] for name, values in found.items()}
-
-
-def _setting(text: str, in_section: bool, where: str, found: Mapping[str, object]) -> tuple[str, list[str]]:
-    name, equals, value = text.partition("=")
-    name, value = name.strip(), value.strip()
-    if not equals or not in_section:
-        raise UsageError(f"{where}: neither a setting nor in {_SECTION}: {text}")
-    if name not in SETTINGS:
-        raise UsageError(f"{where}: unknown setting {name!r}", hint=f"there are: {', '.join(SETTINGS)}")
-    if name in found:
-        raise UsageError(f"{where}: {name} is there twice")
-    return name, [value] if value else []
 
 
 def _beside(file: str, name: str, value: str) -> str:

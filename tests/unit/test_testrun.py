@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 from pathlib import Path
@@ -63,6 +64,22 @@ def test_a_sif_is_run_shut_away_in_a_home_of_its_own(shared_path: Path, sif: Pat
     assert Path(home).parent == scratch
     assert list(scratch.iterdir()) == []
     assert sif.read_bytes() == b"content"
+
+
+@pytest.mark.usefixtures("apptainer")
+def test_the_homes_of_killed_runs_are_swept_and_those_of_running_ones_are_not(shared_path: Path, sif: Path) -> None:
+    dead, living = shared_path / "ospool-test-run-dead", shared_path / "ospool-test-run-living"
+    for home in (dead, living):
+        home.mkdir()
+        (home / "image.sif").write_bytes(b"another")
+    descriptor = os.open(living, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        seen(shared_path, sif)
+    finally:
+        os.close(descriptor)
+    assert not dead.exists()
+    assert (living / "image.sif").read_bytes() == b"another"
 
 
 @pytest.mark.usefixtures("apptainer")

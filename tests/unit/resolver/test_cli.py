@@ -10,7 +10,7 @@ import time
 import pytest
 
 from publisher.resolver import config
-from publisher.resolver.cli import main
+from publisher.resolver.cli import COMMANDS, HOOKS, main
 from publisher.resolver.lookup import go_name
 from publisher.resolver.manifest import CLOCK_ERROR, LIFETIME
 from tests.support.execution_point import ExecutionPoint, record, version
@@ -82,10 +82,10 @@ def test_the_status_says_whose_fault_it_is(ep: ExecutionPoint, shell: Shell) -> 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "usage: image-resolver resolve NAME"),
+        ([], " [flags] (image-resolver --help)"),
         (["resolve"], "usage: image-resolver resolve NAME"),
         (["resolve", "a", "b"], "usage: image-resolver resolve NAME"),
-        (["find", "a"], "usage: image-resolver resolve NAME"),
+        (["find", "a"], " [flags] (image-resolver --help)"),
         (["resolve", "a", "--froom", "sif"], "unknown flag --froom"),
         (["resolve", "a", "-form", "sif"], "unknown flag -form"),
         (["resolve", "a", "--form"], "--form needs a value"),
@@ -111,6 +111,12 @@ def test_help_names_every_setting(shell: Shell) -> None:
         status, out, err = shell.run(*arguments)
         assert (status, err) == (0, "")
         assert [name for name in (*config.SETTINGS, "config", "json") if f"  --{name} " not in out] == []
+
+
+def test_help_names_every_command(shell: Shell) -> None:
+    _, out, _ = shell.run("--help")
+    described = {line.split()[0] for line in out.partition("--")[0].splitlines()[2:] if line[2:3].strip()}
+    assert described == {*COMMANDS, *HOOKS}
 
 
 def test_a_bug_has_its_traceback_and_status_3(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver.config import SETTINGS, Settings, gather
+from publisher.resolver.config import LISTS, PATHS, SETTINGS, TABLE, Settings, gather
 from publisher.resolver.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def test_flags_win_over_variables_and_variables_over_the_file(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[resolver]\n\nforn = sif\n", "line 3: unknown setting 'forn'.*repository-name"),
+        ("[resolver]\n\nforn = sif\n", "line 3: unknown setting 'forn' .*--help"),
         ("[resolver]\nform\n", "line 2: neither a setting nor"),
         ("form = sif\n", "line 1: neither a setting nor"),
         ("[publisher]\n", r"line 1: \[publisher\] is no section"),
@@ -130,8 +130,45 @@ def test_an_unknown_form_is_refused() -> None:
         settings(repository="/mnt/x", form="squash")
 
 
-@pytest.mark.parametrize("name", [name for name in SETTINGS if name not in ("manifest", "origin", "public-key")])
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name not in LISTS])
 def test_what_is_one_cannot_be_two(name: str) -> None:
     given = {"repository": ["/mnt/x"], name: ["/a", "/b"]}
     with pytest.raises(UsageError, match=f"{name} has 2 values"):
         Settings(given, "amd64")
+
+
+def test_a_hosts_policy_has_defaults_and_its_files_stand_in_the_cache(tmp_path: Path) -> None:
+    found = settings(repository="/mnt/x", cache=f"{tmp_path}/cache")
+    assert (found.prefer, found.never, found.unknown, found.default_image) == ("sandbox", "none", "pass", "")
+    assert (found.deadline, found.trace, found.trace_size) == (1200.0, None, 10_000_000)
+    assert found.facts == f"{tmp_path}/cache/facts.json"
+    assert settings(repository="/mnt/x").facts is None
+
+
+def test_times_and_sizes_may_have_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = settings(repository="/mnt/x", deadline="5 min", trace="trace", trace_size="1 MiB", facts="f")
+    assert (found.deadline, found.trace, found.trace_size) == (300.0, f"{tmp_path}/trace", 1 << 20)
+    assert found.facts == f"{tmp_path}/f"
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"deadline": "soon"}, "--deadline: 'soon' is no time"),
+        ({"trace_size": "large"}, "--trace-size: 'large' is no size"),
+        ({"prefer": "auto"}, "--prefer 'auto' is none of sandbox, sif"),
+        ({"never": "both"}, "--never 'both' is none of none, sandbox, sif"),
+        ({"unknown": "run"}, "--unknown 'run' is none of pass, fetch"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_by_name(given: dict[str, str], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        settings(repository="/mnt/x", **given)
+
+
+def test_every_setting_has_a_kind_and_a_meaning() -> None:
+    for name, kind, _, default, meaning in TABLE:
+        assert kind, name
+        assert meaning, name
+        assert not default or kind not in PATHS, name

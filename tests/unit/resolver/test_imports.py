@@ -14,8 +14,8 @@ from tests.support.execution_point import ExecutionPoint, record, sif_content
 PACKAGE = Path(publisher.resolver.__file__).parent
 ROOT = PACKAGE.parent.parent
 WARM = {
-    *("attempt", "cache", "cli", "config", "errors", "kept", "lookup", "manifest", "notes", "reference", "resolve", "sources"),
-    *("shapes", "trusted", "verify"),
+    *("attempt", "cache", "cli", "commandline", "config", "errors", "kept", "lookup", "manifest", "notes", "quantity"),
+    *("reference", "resolve", "sources", "shapes", "trusted", "verify"),
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
 LIBRARY = {"__future__", "binascii", "hashlib", "json", "os", "re", "select", "signal", "stat", "sys", "time"}

@@ -1,0 +1,53 @@
+"""What ``image-resolver --help`` says."""
+
+from __future__ import annotations
+
+import textwrap
+
+from publisher.resolver import config
+
+COMMANDS = (
+    (
+        "resolve NAME",
+        (
+            "prints the path of a published container image, ready to be started: a sandbox, or a SIF in the cache; "
+            "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of a manifest or SIF"
+        ),
+    ),
+)
+"""Every command with its arguments, and what it does."""
+_FURTHER = (
+    ("--config FILE", "all of these from a file: [resolver], key = value, several values one to an indented line"),
+    ("--json", "the answer as a JSON object, with digests and where they are from"),
+)
+_END = """\
+Each setting also has an environment variable, IMAGE_RESOLVER_PUBLIC_KEY and so on (values of a list separated by blanks).
+Flags win over variables, variables over the file. Times may have a unit (10 min, 4 h), sizes too (50 GB).
+
+Exit status: 0 all well; 1 for the user to mend (no such image, blocked, other architecture); 2 usage or configuration;
+3 a bug; 4 the host or the network. The hooks have statuses of their own.
+"""
+_WIDTH, _COLUMN = 130, 30
+
+
+def text() -> str:
+    """The whole help."""
+    lines = ["usage: image-resolver COMMAND [flags]", ""]
+    for words, meaning in COMMANDS:
+        lines += _entry(words, meaning)
+    lines.append("")
+    for name, kind, many, default, meaning in config.TABLE:
+        also = "; can be repeated" * many + (f"; default {default}" if default else "")
+        lines += _entry(f"--{name} {kind}", meaning + also)
+    for flag, meaning in _FURTHER:
+        lines += _entry(flag, meaning)
+    return "\n".join([*lines, "", _END.rstrip()])
+
+
+def _entry(words: str, meaning: str) -> list[str]:
+    """Lines with the words in the left column, and their meaning in the right one."""
+    left = f"  {words}".ljust(_COLUMN)
+    gap = [] if len(left) == _COLUMN else [left.rstrip()]
+    indent = " " * _COLUMN
+    wrapped = textwrap.wrap(meaning, _WIDTH, initial_indent=indent if gap else left, subsequent_indent=indent)
+    return gap + wrapped
