@@ -9,7 +9,7 @@ until the first adopted build is removed: what is gone nobody brings back. Pure,
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from publisher import layout, retention
@@ -86,7 +86,7 @@ def withdrawal(catalog: Catalog, links: Mapping[str, str]) -> Withdrawal:
     going = {name: record for name, record in adopted.items() if name not in blocked}
     if not adopted:
         raise UsageError("nothing that is published was adopted")
-    rest = replace(catalog, records={name: record for name, record in catalog.records.items() if name not in going})
+    rest = catalog.without(going)
     named = retention.data_of(rest.records.values())
     again = {name: _adopted(record)[0] for name, record in going.items()}
     ours = {path for record in going.values() for path in layout.link_paths(record.name, list(record.platforms))} - going.keys()
