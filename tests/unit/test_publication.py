@@ -228,6 +228,50 @@ def test_after_a_restore_the_serial_still_grows(place: Place) -> None:
     place.in_both()
 
 
+def test_after_a_restore_the_origin_gets_all_that_the_next_manifest_names(place: Place) -> None:
+    """Also where that one changes little: the origin has other shards than the repository, and swept what it had before."""
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    old = place.repository.read(INDEX)
+    assert old is not None
+    place.publish(publication, (entry("htc/rocky:9"), answer("two")))
+    shards = {f"{layout.ORIGIN_MANIFEST}/{manifest.shard_name(one)}" for one in place.index().shards if one is not None}
+    (place.repository.root / INDEX).write_bytes(old)
+    for name in list(place.origin.names(f"{layout.ORIGIN_MANIFEST}/shards")):
+        if name not in shards:
+            place.origin.remove(name)
+    place.publish(place.publication(), (entry("htc/debian:12"), answer("other")))
+    place.in_both()
+
+
+def test_only_what_changed_is_told_the_origin_and_all_where_it_lagged_behind(place: Place) -> None:
+    class Watched(DirectoryOrigin):
+        def size(self, name: str) -> int | None:
+            asked.append(name)
+            return super().size(name)
+
+        def replace(self, name: str, content: bytes) -> None:
+            if refusing:
+                raise OriginError(f"{name} is refused")
+            super().replace(name, content)
+
+    asked: list[str] = []
+    refusing = False
+    publication = place.publication(Watched(place.origin.root))
+    place.publish(publication, *((entry(f"htc/image-{number}:1"), answer(f"image {number}")) for number in range(60)))
+    asked.clear()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    assert len(asked) < 10
+    refusing = True
+    behind = place.publish(publication, (entry("htc/rocky:9"), answer("two"))).behind
+    assert isinstance(behind, OriginError)
+    refusing = False
+    asked.clear()
+    publication.open()
+    assert len(asked) == sum(one is not None for one in place.index().shards)
+    place.in_both()
+
+
 def test_an_index_past_half_its_life_is_due(place: Place) -> None:
     publication = place.publication()
     catalog = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
