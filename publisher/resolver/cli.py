@@ -78,6 +78,12 @@ def _prepare_job(arguments: Sequence[str]) -> int:
     return hook.main(arguments)
 
 
+def _job_exit(arguments: Sequence[str]) -> int:
+    from publisher.resolver import jobexit  # noqa: PLC0415 - not every command's
+
+    return jobexit.main(arguments)
+
+
 def _pilot(name: str) -> Callable[[Line, Notes], str]:
     def run(line: Line, notes: Notes) -> str:
         from publisher.resolver import setup  # noqa: PLC0415 - no job waits for it
@@ -97,5 +103,6 @@ COMMANDS: Mapping[str, Callable[[Line, Notes], str]] = {
 """Command -> what runs it and gives the text to print; a failure is raised. ``usage.py`` has their descriptions."""
 HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "prepare-job": _prepare_job,
+    "job-exit": _job_exit,
 }
 """HTCondor's hooks -> what runs one with all arguments and gives the exit status; it writes the answer and handles failures."""

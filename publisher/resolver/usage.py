@@ -22,6 +22,7 @@ COMMANDS = (
         ),
     ),
     ("prepare-job", "HTCondor's hook of this name: the job's ad on standard input, the answer on standard output"),
+    ("job-exit", "HTCondor's hook of this name: what the job was given may be removed from the cache again"),
     ("pilot-start", "measures what this host can do for containers, and draws the default image: HTCondor's configuration"),
     ("startd-cron", "measures it again: attributes of the machine, for HTCondor's startd cron"),
     ("condor-config", "HTCondor's configuration for an execution point, with comments; needs --config"),
