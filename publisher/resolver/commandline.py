@@ -20,7 +20,7 @@ class Line:
         words: what is no flag, the command first.
         flags: setting -> values.
         config: the configuration file, None for none.
-        json, classad, force, help: whether these flags were given.
+        json, help: whether these flags were given.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -33,8 +33,6 @@ class Line:
         self.flags: dict[str, list[str]] = {}
         self.config: str | None = None
         self.json = False
-        self.classad = False
-        self.force = False
         self.help = False
         rest = list(arguments)
         while rest:
@@ -44,8 +42,8 @@ class Line:
                 break
             if word in ("--help", "-h"):
                 self.help = True
-            elif word in ("--json", "--classad", "--force"):
-                setattr(self, word[2:], True)
+            elif word == "--json":
+                self.json = True
             elif word.startswith("-") and word != "-":
                 self._take_value(word, rest)
             else:

@@ -38,9 +38,17 @@ class ReferenceError(ResolverError):  # noqa: A001 - the field's term; the built
 
 
 class UnknownImageError(ResolverError):
-    """No manifest names this image, or not for this architecture."""
+    """No manifest names this image."""
 
     exit_code = 1
+
+
+class ArchitectureError(UnknownImageError):
+    """The image is published, but not for this architecture."""
+
+
+class FormError(UnknownImageError):
+    """The image is published, but not in the one form that was asked for."""
 
 
 class BlockedError(ResolverError):
@@ -55,6 +63,18 @@ class ManifestError(ResolverError):
 
 class FetchError(ResolverError):
     """A file could not be had from any place: absent, cut, changed, refused or too slow."""
+
+
+class LateError(FetchError):
+    """There was no answer in time; whoever was asked may still hang."""
+
+
+class SandboxError(FetchError):
+    """A sandbox that is published does not open on this host, or not in time."""
+
+
+class HostError(ResolverError):
+    """This host's facts or its policy leave no form of the image."""
 
 
 class CacheError(ResolverError):

@@ -1,232 +1,202 @@
-"""Commands about the cache as a whole, and HTCondor's hook for a job's end.
-
-They work on the directory that ``--cache`` names; a store is looked after by its owner with ``--cache STORE``. ``fill`` alone
-goes to the store where there is one.
-"""
+"""Looking after the cache by hand or by cron: ``image-resolver cache list|gc|verify|clear|fill|statistics``."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 
-from publisher.resolver import cache, config, leftovers, pins, room, slots, tally
-from publisher.resolver.commandline import Line, say
-from publisher.resolver.errors import BusyError, CacheError, ManifestError, ResolverError, UnknownImageError, UsageError
+from publisher.resolver import cache, leftovers, pins, resolve, room, store, tally, turn
+from publisher.resolver.errors import CacheError, ResolverError, UsageError
+from publisher.resolver.kept import Kept
+from publisher.resolver.sources import source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
+    from publisher.resolver.cache import Cache
     from publisher.resolver.config import Settings
     from publisher.resolver.notes import Notes
-    from publisher.resolver.shelf import Shelf, Shelved
-    from publisher.resolver.trusted import Trusted
 
-_PATIENCE = 60.0  # seconds for another process that is at the same
-_READ = 1 << 16
-_STEP = 1000
-_SHORT = 12  # digits of a digest, where no name is known
-_FOR_ALL = 0o1777  # who may pin in a store: everybody, and nobody may remove another's
+    Subcommand = Callable[[Sequence[str], Settings, Notes], Any]
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_THOUSAND = 1000
 
 
-def run(line: Line, notes: Notes) -> str:
-    """``cache list|gc|verify|clear|fill``; what it says.
+def run(words: Sequence[str], settings: Settings, notes: Notes) -> Any:
+    """Carry out a subcommand.
+
+    Args:
+        words: the subcommand and its arguments.
+        settings: where the cache is.
+        notes: gets what went wrong without being in the way.
+
+    Returns:
+        a value for JSON; :func:`shown` makes text of it.
 
     Raises:
-        UsageError: no such command.
-        CacheError: the cache cannot be used, or held something that was wrong.
-        ResolverError: ``fill`` could not fetch an image.
+        UsageError: no such subcommand, or arguments that it does not take.
+        CacheError: the cache cannot be used, or something in it was damaged.
+        ResolverError: of ``fill``, an image is not to be had.
     """
-    action, names = line.words[1:2], line.words[2:]
-    if action == ["fill"] and names:
-        return _fill(names, line.settings(os.environ), notes)
-    if not action or action[0] not in _ACTIONS or names:
-        raise UsageError(
-            "usage: image-resolver cache list|gc|verify|clear [flags], or cache fill NAME…", hint="image-resolver --help"
-        )
-    settings = _settings(line)
-    found = cache.of(settings)
-    found.prepare()
+    subcommand = _SUBCOMMANDS.get(words[0] if words else "")
+    if subcommand is None or (len(words) > 1) != (subcommand is _fill):
+        raise UsageError(f"usage: image-resolver cache {'|'.join(_SUBCOMMANDS)}", hint="fill takes names, the others nothing")
     try:
-        for name in ("locks", "sif"):
-            found.shelf.directory(name)
-        return _ACTIONS[action[0]](found.shelf, settings, line)
+        return subcommand(words[1:], settings, notes)
     except OSError as error:
-        raise CacheError(f"the cache {found.root} cannot be used: {error}") from None
+        raise CacheError(f"the cache {settings.cache} cannot be used: {error}") from None
 
 
-def job_exit(arguments: Sequence[str]) -> int:
-    """The hook: what this job's starter holds is let go. Always 0: a job that has ended is not to fail for our sake."""
-    while os.read(0, _READ):
-        pass  # the job's ad, of which nothing is needed; who closes the pipe early would make the starter's write fail
+def shown(value: Any) -> str:
+    """A result for a person: lines of ``name = value``, or a line for each thing."""
+    if isinstance(value, dict):
+        return "\n".join(f"{name} = {_as_expression(found)}" for name, found in value.items())
+    return "\n".join("  ".join(_cell(name, found) for name, found in row.items()) for row in value) or "nothing"
+
+
+def statistics(settings: Settings) -> dict[str, Any]:
+    """The cache in numbers, as attributes of a machine's ad: what it holds, and counts since it was made. Raises CacheError."""
+    ours = _safe(settings)
     try:
-        settings = _settings(Line(arguments))
-        for root in (settings.cache, settings.store):
-            if root is not None:
-                pins.release(root, pins.starter(os.environ))
-    except ResolverError as error:
-        say([str(error)])
-    except Exception:  # noqa: BLE001 - the outermost frame
-        sys.excepthook(*sys.exc_info())
-    return 0
-
-
-def _settings(line: Line) -> Settings:
-    """Settings of which the cache's alone matter: no repository need be named."""
-    given = config.gather(line.flags, os.environ, line.config)
-    if not (given.get("repository") or given.get("repository-name")):
-        given["repository-name"] = ["-"]
-    return config.Settings(given, "")
-
-
-def _list(shelf: Shelf, settings: Settings, line: Line) -> str:  # noqa: ARG001 - as all actions
-    sifs = sorted(shelf.sifs(), key=lambda one: one.used, reverse=True)
-    holders = pins.holders(shelf.root)
-    if line.classad:
-        return "\n".join(f"ImageCache{name} = {value}" for name, value in _figures(shelf, sifs, holders).items())
-    if line.json:
-        import json  # noqa: PLC0415 - for this alone
-
-        images = [
-            {
-                "name": one.name or None,
-                "sha256": one.sha256,
-                "size": one.size,
-                "used": int(one.used),
-                "pins": holders.get(one.sha256, []),
-            }
-            for one in sifs
-        ]
-        return json.dumps({"cache": shelf.root, "figures": _figures(shelf, sifs, holders), "images": images}, indent=2)
-    rows = [f"{'size':>9}  {'last used':19}  {'jobs':>4}  image"]
-    for one in sifs:
-        used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.used))
-        rows.append(f"{_text(one.size):>9}  {used}  {len(holders.get(one.sha256, [])):4}  {_named(one)}")
-    return "\n".join([*rows, f"{len(sifs)} images, {_text(sum(one.size for one in sifs))} in {shelf.root}"])
-
-
-def _figures(shelf: Shelf, sifs: Sequence[Shelved], holders: Mapping[str, object]) -> dict[str, int]:
-    """Numbers about the cache: bytes, seconds, counts since it was made."""
-    misses, fetched = tally.counted(shelf.root, tally.MISSES)
-    evictions, evicted = tally.counted(shelf.root, tally.EVICTIONS)
-    disk = os.statvfs(shelf.root)
+        items, used = ours.shelf.items(), pins.held(ours.root)
+        free = room.free(ours.root)
+    except OSError as error:
+        raise CacheError(f"the cache {ours.root} cannot be used: {error}") from None
+    counts = tally.counts(ours.root)
     return {
-        "Images": len(sifs),
-        "Bytes": sum(one.size for one in sifs),
-        "InUse": sum(one.sha256 in holders for one in sifs),
-        "OldestAge": max(0, int(time.time() - min((one.used for one in sifs), default=time.time()))),
-        "Hits": tally.hits(shelf.root),
-        "Misses": misses,
-        "FetchedBytes": fetched,
-        "Evictions": evictions,
-        "EvictedBytes": evicted,
-        "FreeBytes": disk.f_bavail * disk.f_frsize,
+        "ImageCacheImages": len(items),
+        "ImageCacheBytes": sum(item.size for item in items),
+        "ImageCacheInUse": sum(item.sha256 in used for item in items),
+        "ImageCacheFreeBytes": free,
+        "ImageCacheOldestUse": int(items[0].used) if items else 0,
+        "ImageCacheHits": counts.hits,
+        "ImageCacheFetches": counts.fetched,
+        "ImageCacheFetchedBytes": counts.bytes,
+        "ImageCacheFetchSeconds": round(counts.seconds, 1),
     }
 
 
-def _gc(shelf: Shelf, settings: Settings, line: Line) -> str:  # noqa: ARG001 - as all actions
-    left = leftovers.sweep(shelf)
-    gone = room.Room(shelf, settings.cache_size, settings.cache_free).keep_limits(time.monotonic() + _PATIENCE)
-    lines = [f"removed {_named(one)} ({_text(one.size)})" for one in gone]
-    return "\n".join([*lines, f"removed {len(gone)} images, {_text(sum(one.size for one in gone))}; {left} leftovers"])
+def _list(_: Sequence[str], settings: Settings, __: Notes) -> list[dict[str, Any]]:
+    ours = _safe(settings)
+    names, used = _names(settings), pins.held(ours.root)
+    return [
+        {
+            "sha256": item.sha256,
+            "size": item.size,
+            "used": int(item.used),
+            "jobs": used.get(item.sha256, 0),
+            "name": names.get(item.sha256),
+        }
+        for item in reversed(ours.shelf.items())
+    ]
 
 
-def _verify(shelf: Shelf, settings: Settings, line: Line) -> str:  # noqa: ARG001 - as all actions
-    bad, good = [], 0
-    for one in shelf.sifs():
+def _gc(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
+    ours = _safe(settings)
+    swept = leftovers.sweep(ours.shelf)
+    os.makedirs(os.path.join(ours.root, "locks"), mode=0o700, exist_ok=True)
+    removed = room.trim(ours.shelf, ours.limits())
+    return {"leftovers": len(swept), "removed": len(removed.names), "bytes": removed.bytes}
+
+
+def _verify(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
+    """Every SIF's bytes; what is damaged is removed. One that is being fetched or removed is left alone."""
+    ours, bad, busy = _safe(settings), [], 0
+    items = ours.shelf.items()
+    for item in items:
         try:
-            with slots.turn([os.path.join(shelf.root, "locks", one.sha256)], time.monotonic() + _PATIENCE):
-                if not os.path.lexists(shelf.path(one.sha256)):
-                    continue  # removed in the meantime
-                if shelf.has_after_all(one.sha256, one.name):
-                    shelf.stamp(one.sha256, one.used)
-                    good += 1
-                else:
-                    bad.append(one)
-        except TimeoutError:
-            raise BusyError(f"another process has been at {_named(one)} for too long") from None
+            with turn.taken([ours.shelf.lock(item.sha256)], 0):
+                if not ours.shelf.is_right(item.sha256):
+                    bad.append(item.sha256)
+        except TimeoutError:  # noqa: PERF203 - each has a lock of its own
+            busy += 1
     if bad:
-        raise CacheError(f"{len(bad)} of {len(bad) + good} images had other bytes and are gone: {', '.join(map(_named, bad))}")
-    return f"{good} images are right"
+        raise CacheError(
+            f"{len(bad)} of {len(items)} SIFs were damaged, and are gone: {', '.join(bad)}", hint="is the disk all right?"
+        )
+    return {"verified": len(items) - busy, "busy": busy}
 
 
-def _clear(shelf: Shelf, settings: Settings, line: Line) -> str:  # noqa: ARG001 - as all actions
-    sifs = list(shelf.sifs())
-    gone = [one for one in sifs if room.remove(shelf, one.sha256, even_held=line.force)]
-    for sha256, _, _ in shelf.parts():
-        room.drop_part(shelf, sha256)
-    leftovers.sweep(shelf)
-    room.forget(shelf)
-    kept = f"; {len(sifs) - len(gone)} stay, which are in use (--force)" if len(gone) < len(sifs) else ""
-    return f"removed {len(gone)} images, {_text(sum(one.size for one in gone))}{kept}"
+def _clear(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
+    ours, removed = _safe(settings), room.Removed()
+    used = pins.held(ours.root)
+    stays = sum(not room.remove(ours.shelf, item, used, removed) for item in ours.shelf.items())
+    return {"removed": len(removed.names), "bytes": removed.bytes, "in use": stays}
 
 
-_ACTIONS: Mapping[str, Callable[[Shelf, Settings, Line], str]] = {"list": _list, "gc": _gc, "verify": _verify, "clear": _clear}
+def _fill(names: Sequence[str], settings: Settings, notes: Notes) -> list[dict[str, Any]]:
+    """Have images in the store, if there is one and it is ours, else in the cache."""
+    ours = cache.of(settings) if settings.store is None else _store(settings, settings.store)
+    ours.prepare()
+    places = [source(place) for place in settings.origins]
+    rows = []
+    for name in names:
+        _, manifest, found = resolve.find(name, settings, time.time(), notes, directory=resolve.usable_cache(settings, notes))
+        if found is None or found.version.sif is None:
+            why = "it is published as a sandbox only" if found else f"the manifest (serial {manifest.index.serial}) is too old"
+            raise ResolverError(f"cannot fill {name!r} in: {why}")
+        path, fetched = ours.sif(found.version.sif, places)
+        rows.append({"name": found.name, "path": path, "fetched": fetched or None})
+    return rows
 
 
-def _fill(names: Sequence[str], settings: Settings, notes: Notes) -> str:
-    """Have images in the store, or in the cache where there is no store; all names are tried before a failure is raised."""
-    from publisher.resolver import trusted  # noqa: PLC0415 - for this alone
-    from publisher.resolver.kept import Kept  # noqa: PLC0415 - as above
-    from publisher.resolver.manifest import DEAD  # noqa: PLC0415 - as above
-    from publisher.resolver.sources import source  # noqa: PLC0415 - as above
-    from publisher.resolver.verify import load_keys  # noqa: PLC0415 - as above
-
-    target = _target(settings)
-    kept = Kept(os.path.join(target.root, "manifest", settings.name))
-    places, keys = [source(place) for place in settings.manifests], load_keys(settings.keys)
-    manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=time.time(), notes=notes)
-    if manifest.age == DEAD:
-        raise ManifestError(f"the manifest (serial {manifest.index.serial}) is too old to be believed")
-    done = [_filled(name, settings, manifest, target) for name in names]
-    failures = [one for one in done if isinstance(one, ResolverError)]
-    lines = [one for one in done if isinstance(one, str)]
-    if failures:
-        notes.warnings += [*lines, *map(str, failures[:-1])]
-        raise failures[-1]
-    return "\n".join(lines)
+def _store(settings: Settings, root: str) -> Cache:
+    store.prepare(root)
+    return cache.Cache(root, most=settings.cache_size, least_free=settings.cache_free, slots=settings.fetches, shared=True)
 
 
-def _target(settings: Settings) -> cache.Cache:
-    """What is filled; a store is made readable, and jobs may pin there."""
-    if settings.store is None:
-        target = cache.of(settings)
-        target.prepare()
-        return target
-    turns = [os.path.join(settings.store, "turns", str(number)) for number in range(settings.fetches)]
-    target = cache.Cache(settings.store, most=settings.cache_size, free=settings.cache_free, turns=turns, mode=0o755)
-    target.prepare()
-    try:
-        target.shelf.directory("pins", mode=_FOR_ALL)
-    except OSError as error:
-        raise CacheError(f"the store {settings.store} cannot be used: {error}") from None
-    return target
+def _statistics(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
+    return statistics(settings)
 
 
-def _filled(name: str, settings: Settings, manifest: Trusted, target: cache.Cache) -> str | ResolverError:
-    """What was done for one name, or why not."""
-    from publisher.resolver import lookup  # noqa: PLC0415 - as in _fill()
-    from publisher.resolver.sources import source  # noqa: PLC0415 - as in _fill()
-
-    try:
-        found = lookup.find(lookup.wanted(name, settings.roots), settings.arch, manifest.record)
-        if found.version.sif is None:
-            return UnknownImageError(f"{found.name} is not published as a SIF")
-        path, fetched = target.sif(found.version.sif, [source(place) for place in settings.origins], name=found.name)
-    except ResolverError as error:
-        return error
-    return f"{found.name}: {path}{f', from {fetched}' if fetched else ''}"
+_SUBCOMMANDS: dict[str, Subcommand] = {
+    "list": _list,
+    "gc": _gc,
+    "verify": _verify,
+    "clear": _clear,
+    "statistics": _statistics,
+    "fill": _fill,
+}
 
 
-def _named(one: Shelved) -> str:
-    return one.name or f"sha256:{one.sha256[:_SHORT]}…"
+def _safe(settings: Settings) -> Cache:
+    ours = cache.of(settings)
+    ours.prepare()
+    return ours
 
 
-def _text(size: float) -> str:
-    """A size for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < _STEP:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= _STEP
-    return f"{size:.1f} TB"
+def _names(settings: Settings) -> dict[str, str]:
+    """sha256 of a SIF -> name, as far as the manifest that is kept here knows. Shards that cannot be read know none."""
+    kept = Kept(os.path.join(str(settings.cache), "manifest", settings.name))
+    return {
+        version.sif.sha256: record.name
+        for shard in kept.shards()
+        for record in map(shard.record, shard.records)
+        if record is not None
+        for _, version in record.versions()
+        if version.sif is not None
+    }
+
+
+def _as_expression(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "sha256":
+        return str(value)[:16]
+    if name == "size":
+        return _size(value).rjust(9)
+    if name == "used":
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
+    return f"{name} {value}" if name == "jobs" else str(value or "-")
+
+
+def _size(count: float) -> str:
+    unit = 0
+    while count >= _THOUSAND and unit < len(_UNITS) - 1:
+        count, unit = count / _THOUSAND, unit + 1
+    return f"{count:.4g} {_UNITS[unit]}"

@@ -1,228 +1,144 @@
+"""Room in the cache, with a cap and a floor, and what goes for it."""
+
 from __future__ import annotations
 
 import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import pins, room, slots, tally
-from publisher.resolver.errors import BusyError, RoomError
-from publisher.resolver.room import Room
-from publisher.resolver.shelf import Shelf
-from tests.support import children
+from publisher.resolver import pins, room, turn
+from publisher.resolver.cache import Cache
+from publisher.resolver.errors import RoomError
+from publisher.resolver.room import Limits
+from publisher.resolver.sources import source
+from tests.support.execution_point import sif_content, sif_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OLD, MIDDLE, NEW, WANTED = "a" * 64, "b" * 64, "c" * 64, "d" * 64
-SIZE = 1000
-NOW, LONG = 0.0, 1e9
-ENDLESS = (1 << 60, 0.0)
+    from publisher.resolver.manifest import Sif
+    from tests.support.execution_point import ExecutionPoint
+
+SIZE = 10_000
+ALL = 1 << 60
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    """Three SIFs of which the first was not used for longest."""
-    made = Shelf(str(tmp_path / "cache"), (os.geteuid(), 0))
-    made.make()
-    made.directory("locks")
-    for age, sha256 in ((300, OLD), (200, MIDDLE), (100, NEW)):
-        put(made, sha256)
-        made.stamp(sha256, time.time() - age)
-    made.directory("sif", WANTED[:2])
-    return made
+def cache(ep: ExecutionPoint) -> Cache:
+    return Cache(str(ep.cache))
 
 
-def put(shelf: Shelf, sha256: str) -> None:
-    shelf.directory("sif", sha256[:2])
-    with open(shelf.path(sha256, ".part"), "wb") as part:  # noqa: PTH123 - the shelf has paths as texts
-        part.write(bytes(SIZE))
-    shelf.put(sha256, "")
+def fill(ep: ExecutionPoint, cache: Cache, *names: str) -> list[Sif]:
+    """SIFs of :data:`SIZE` bytes in the cache, the first one used longest ago."""
+    sifs: list[Sif] = []
+    for age, name in enumerate(reversed(names)):
+        content = sif_content(name, SIZE)
+        sif = ep.store(content)
+        cache.sif(sif, [source(str(ep.origin))])
+        when = time.time() - 1000 * (age + 1)
+        os.utime(ep.cache / f"sif/{sif.sha256[:2]}/{sif.sha256}.seen", (when, when))
+        sifs.insert(0, sif)
+    return sifs
 
 
-def there(shelf: Shelf) -> set[str]:
-    return {one.sha256 for one in shelf.sifs() if shelf.has(one.sha256)}
+def there(cache: Cache) -> list[str]:
+    return [item.sha256 for item in cache.shelf.items()]
 
 
-def capped(shelf: Shelf, sifs: float) -> Room:
-    return Room(shelf, (int(sifs * SIZE), 0.0), (0, 0.0))
+def reserve(cache: Cache, sif: Sif, limits: Limits) -> None:
+    cache.shelf.make(sif.sha256)
+    with turn.taken([cache.shelf.lock(sif.sha256)], 0) as held:
+        assert held is not None
+        room.reserve(cache.shelf, sif.sha256, sif.size, limits, held)
 
 
-def test_nothing_goes_while_there_is_room(shelf: Shelf) -> None:
-    capped(shelf, 4).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {OLD, MIDDLE, NEW}
+def test_what_was_used_longest_ago_goes_and_no_more_than_must(ep: ExecutionPoint, cache: Cache) -> None:
+    old, middle, young = fill(ep, cache, "old", "middle", "young")
+    new = sif_of(sif_content("new", SIZE))
+    reserve(cache, new, Limits(3 * SIZE, 0))
+    assert there(cache) == [middle.sha256, young.sha256]
+    cache.sif(middle, [])
+    reserve(cache, new, Limits(2 * SIZE, 0))
+    assert there(cache) == [middle.sha256]
+    assert not list((ep.cache / "sif").rglob(f"{old.sha256}*"))
 
 
-def test_the_least_recently_used_go_and_no_more_than_must(shelf: Shelf) -> None:
-    capped(shelf, 3.5).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {MIDDLE, NEW}
-    assert tally.counted(shelf.root, tally.EVICTIONS) == (1, SIZE)
+def test_what_a_job_needs_never_goes(ep: ExecutionPoint, cache: Cache) -> None:
+    old, young = fill(ep, cache, "old", "young")
+    pins.pin(cache.root, old.sha256, pins.Starter(os.getpid()))
+    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(2 * SIZE, 0))
+    assert there(cache) == [old.sha256]
+    assert young.sha256 not in there(cache)
 
 
-def test_a_use_is_what_counts_not_the_arrival(shelf: Shelf) -> None:
-    shelf.has(OLD)
-    capped(shelf, 3).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {OLD, NEW}
+def test_nothing_goes_in_vain(ep: ExecutionPoint, cache: Cache) -> None:
+    old, young = fill(ep, cache, "old", "young")
+    pins.pin(cache.root, old.sha256, pins.Starter(os.getpid()))
+    with pytest.raises(RoomError, match=f"no room for the {2 * SIZE} bytes.*{2 * SIZE} too few, and only {SIZE} can go"):
+        reserve(cache, sif_of(sif_content("new", 2 * SIZE)), Limits(2 * SIZE, 0))
+    assert there(cache) == [old.sha256, young.sha256]
 
 
-def test_what_a_job_holds_stays(shelf: Shelf) -> None:
-    pins.pin(shelf.root, OLD, os.getpid())
-    capped(shelf, 3).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {OLD, NEW}
-
-
-def test_where_room_cannot_be_made_nothing_goes(shelf: Shelf) -> None:
-    pins.pin(shelf.root, OLD, os.getpid())
-    with pytest.raises(RoomError, match=f"no room for the {3 * SIZE} bytes"):
-        capped(shelf, 3).reserve(WANTED, 3 * SIZE, NOW)
-    assert there(shelf) == {OLD, MIDDLE, NEW}
+def test_a_floor_of_free_space_is_kept(ep: ExecutionPoint, cache: Cache) -> None:
+    fill(ep, cache, "old", "young")
     with pytest.raises(RoomError):
-        Room(shelf, None, ENDLESS).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {OLD, MIDDLE, NEW}
+        reserve(cache, sif_of(sif_content("new", SIZE)), Limits(ALL, ALL))
+    assert len(there(cache)) == 2
+    floor = room.free(cache.root) - SIZE // 2  # what other tests write meanwhile is little against this
+    assert room.limits(cache.root, (5, 0.0), (floor, 0.0)).free == floor
 
 
-def test_a_cap_may_be_a_part_of_the_file_system(shelf: Shelf) -> None:
-    with pytest.raises(RoomError):
-        Room(shelf, (0, 0.0), (0, 0.0)).reserve(WANTED, 4 * SIZE, NOW)
-    with pytest.raises(RoomError):
-        Room(shelf, None, (0, 1.0)).reserve(WANTED, 4 * SIZE, NOW)
-    Room(shelf, (0, 1.0), (0, 0.0)).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {OLD, MIDDLE, NEW}
+def test_a_percentage_is_of_the_file_system(tmp_path: Path) -> None:
+    whole = os.statvfs(tmp_path)
+    found = room.limits(str(tmp_path), (0, 0.5), (0, 0.25))
+    assert found.most == int(whole.f_blocks * whole.f_frsize * 0.5)
+    assert found.free == int(whole.f_blocks * whole.f_frsize * 0.25)
 
 
-def test_downloads_that_go_on_take_the_room_that_they_will_need(shelf: Shelf) -> None:
-    other = "e" * 64
-    capped(shelf, 5).reserve(other, SIZE, NOW)
-    capped(shelf, 5).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {OLD, MIDDLE, NEW}
-    with pytest.raises(RoomError):
-        capped(shelf, 4.5).reserve("f" * 64, 4 * SIZE, NOW)
-    capped(shelf, 5).release(other)
-    capped(shelf, 5).reserve("f" * 64, SIZE, NOW)
-    assert there(shelf) == {OLD, MIDDLE, NEW}
+def test_downloads_that_run_are_reckoned_with_as_if_finished(ep: ExecutionPoint, cache: Cache) -> None:
+    fill(ep, cache, "old")
+    running, new = (sif_of(sif_content(name, SIZE)) for name in ("running", "new"))
+    cache.shelf.make(running.sha256)
+    limits = Limits(2 * SIZE, 0)
+    with turn.taken([cache.shelf.lock(running.sha256)], 0) as held:
+        assert held is not None
+        room.reserve(cache.shelf, running.sha256, SIZE, limits, held)
+        assert len(there(cache)) == 1
+        reserve(cache, new, limits)
+        assert there(cache) == []
+        with pytest.raises(RoomError):
+            reserve(cache, sif_of(sif_content("third", 2 * SIZE)), limits)
+    reserve(cache, sif_of(sif_content("third", 2 * SIZE)), limits)
 
 
-def test_a_killed_downloads_room_is_free_again(shelf: Shelf) -> None:
-    def reserve_and_die() -> None:
-        capped(shelf, 4).reserve("e" * 64, SIZE, NOW)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert children.end(children.start(reserve_and_die)) == -signal.SIGKILL
-    capped(shelf, 4).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {OLD, MIDDLE, NEW}
-
-
-def test_what_has_come_of_a_download_needs_no_more_room(shelf: Shelf) -> None:
-    with open(shelf.path(WANTED, ".part"), "wb") as part:  # noqa: PTH123 - as above
-        part.write(bytes(SIZE // 2))
-    capped(shelf, 4).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {OLD, MIDDLE, NEW}
-    assert [size for _, size, _ in shelf.parts()] == [SIZE // 2]
+def test_a_cache_is_trimmed_to_its_limits_except_for_what_is_in_use(ep: ExecutionPoint, cache: Cache) -> None:
+    first, second, third = fill(ep, cache, "first", "second", "third")
+    pins.pin(cache.root, first.sha256, pins.Starter(os.getpid()))
+    removed = room.trim(cache.shelf, Limits(2 * SIZE, 0))
+    assert (removed.names, removed.bytes) == ([second.sha256], SIZE)
+    room.trim(cache.shelf, Limits(0, 0))
+    assert there(cache) == [first.sha256]
+    assert third.sha256 not in there(cache)
 
 
-def test_broken_off_downloads_go_before_any_sif(shelf: Shelf) -> None:
-    for sha256 in ("e" * 64, "f" * 64):
-        shelf.directory("sif", sha256[:2])
-        with open(shelf.path(sha256, ".part"), "wb") as part:  # noqa: PTH123 - as above
-            part.write(bytes(SIZE // 2))
-    with slots.turn([f"{shelf.root}/locks/{'f' * 64}"], NOW):
-        capped(shelf, 4.5).reserve(WANTED, SIZE, NOW)
-    assert there(shelf) == {OLD, MIDDLE, NEW}
-    assert [sha256 for sha256, _, _ in shelf.parts()] == ["f" * 64], "somebody goes on with it"
+def test_what_is_being_fetched_or_checked_is_left_alone(ep: ExecutionPoint, cache: Cache) -> None:
+    (only,) = fill(ep, cache, "only")
+    with turn.taken([cache.shelf.lock(only.sha256)], 0):
+        assert room.trim(cache.shelf, Limits(0, 0)).names == []
+    assert there(cache) == [only.sha256]
 
 
-def test_that_there_was_no_room_is_remembered_for_a_minute(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = capped(shelf, 1)
-    small.refuse_again(2 * SIZE)
-    with pytest.raises(RoomError):
-        small.reserve(WANTED, 2 * SIZE, NOW)
-    with pytest.raises(RoomError, match=f"there was no room for {2 * SIZE} bytes"):
-        small.refuse_again(2 * SIZE)
-    small.refuse_again(2 * SIZE - 1)
-    later = time.time() + 61
-    monkeypatch.setattr(time, "time", lambda: later)
-    small.refuse_again(2 * SIZE)
+def test_a_job_that_comes_between_keeps_its_sif(ep: ExecutionPoint, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pin is made after the removal looked at the pins first, and before it looks again."""
+    (only,) = fill(ep, cache, "only")
+    unsee = cache.shelf.unsee
 
+    def job_comes_first(sha256: str) -> None:
+        assert cache.sif(only, [], starter=pins.Starter(os.getpid()))[1] == ""
+        unsee(sha256)
 
-def test_it_is_forgotten_when_something_goes(shelf: Shelf) -> None:
-    with pytest.raises(RoomError):
-        capped(shelf, 1).reserve(WANTED, 2 * SIZE, NOW)
-    assert [one.sha256 for one in capped(shelf, 2).keep_limits(NOW)] == [OLD]
-    capped(shelf, 1).refuse_again(2 * SIZE)
-
-
-def test_a_disk_that_is_full_all_the_same_is_relieved_once(shelf: Shelf) -> None:
-    pins.pin(shelf.root, OLD, os.getpid())
-    assert capped(shelf, 9).make(WANTED, 5 * SIZE, NOW)
-    assert there(shelf) == {OLD}
-    assert not capped(shelf, 9).make(WANTED, 5 * SIZE, NOW)
-    with pytest.raises(RoomError):
-        capped(shelf, 9).refuse_again(5 * SIZE)
-
-
-def test_limits_are_kept_by_removing_the_oldest(shelf: Shelf) -> None:
-    assert capped(shelf, 3).keep_limits(NOW) == []
-    assert [one.sha256 for one in capped(shelf, 1).keep_limits(NOW)] == [OLD, MIDDLE]
-    assert there(shelf) == {NEW}
-
-
-def test_who_counts_does_so_alone_and_others_wait_for_so_long(shelf: Shelf) -> None:
-    with slots.turn([f"{shelf.root}/locks/room"], NOW), pytest.raises(BusyError, match="making room"):
-        capped(shelf, 9).reserve(WANTED, SIZE, NOW)
-
-
-def test_a_sif_that_is_being_checked_stays(shelf: Shelf) -> None:
-    with slots.turn([f"{shelf.root}/locks/{OLD}"], NOW):
-        assert not room.remove(shelf, OLD)
-        capped(shelf, 2).keep_limits(NOW)
-    assert OLD in there(shelf)
-
-
-@pytest.mark.parametrize("event", ["os.listdir", "os.remove"])
-def test_a_pin_that_comes_while_a_sif_is_removed_is_seen(shelf: Shelf, event: str) -> None:
-    """A job that pins, and then finds it, has it; whatever instant of the removal it comes at."""
-    found: list[bool] = []
-    used = next(one.used for one in shelf.sifs() if one.sha256 == OLD)
-
-    def hand_out_once(now: str, _: tuple[object, ...]) -> None:
-        if now == event and not found:
-            found.append(False)
-            pins.pin(shelf.root, OLD, os.getpid())
-            found[0] = shelf.has(OLD)
-
-    def remove() -> None:
-        import sys  # noqa: PLC0415 - an audit hook stays for ever, so this is a child's
-
-        sys.addaudithook(hand_out_once)
-        removed = room.remove(shelf, OLD)
-        assert len(found) == 1
-        assert not (found[0] and removed), "it was handed out and removed"
-        assert removed or shelf.has(OLD)
-        assert removed or next(one.used for one in shelf.sifs() if one.sha256 == OLD) == pytest.approx(used)
-
-    assert children.end(children.start(remove)) == 0
-
-
-def test_force_removes_what_jobs_hold(shelf: Shelf) -> None:
-    pins.pin(shelf.root, OLD, os.getpid())
-    assert not room.remove(shelf, OLD)
-    assert OLD in there(shelf)
-    assert room.remove(shelf, OLD, even_held=True)
-    assert there(shelf) == {MIDDLE, NEW}
-    assert not room.remove(shelf, OLD, even_held=True)
-
-
-def test_a_removal_that_was_killed_is_completed_by_the_next_one(shelf: Shelf) -> None:
-    point = 0
-    while children.killed(point, lambda: room.remove(shelf, OLD)):
-        if shelf.has(OLD):
-            assert os.path.getsize(shelf.path(OLD)) == SIZE  # noqa: PTH202 - as above
-        room.remove(shelf, OLD)
-        assert there(shelf) == {MIDDLE, NEW}
-        assert not os.path.lexists(shelf.path(OLD))
-        assert not os.path.lexists(shelf.path(OLD, ".seen"))
-        put(shelf, OLD)
-        point += 1
-    assert point >= 3, "a lock, the note, the SIF"
+    monkeypatch.setattr(cache.shelf, "unsee", job_comes_first)
+    assert room.trim(cache.shelf, Limits(0, 0)).names == []
+    assert cache.sif(only, []) == (cache.shelf.path(only.sha256), "")
