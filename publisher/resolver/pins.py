@@ -12,7 +12,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 STARTER = "CONDOR_STARTER_PID"
 """The environment variable in which HTCondor tells a hook who started it."""
@@ -73,14 +73,24 @@ def release(root: str, by: Starter) -> list[str]:
     return released
 
 
-def held(root: str) -> dict[str, int]:
-    """sha256 -> how many living starters need it. Pins of dead ones are removed on the way. Raises OSError."""
+def held(root: str, ended: Callable[[str, float], None] = lambda _, __: None) -> dict[str, int]:
+    """sha256 -> how many living starters need it. Pins of dead ones are removed on the way.
+
+    Args:
+        root: the cache.
+        ended: told of each of those, with the time at which it was made: a job has used that SIF.
+
+    Raises:
+        OSError: the cache cannot be read.
+    """
     counts: dict[str, int] = {}
     for sha256, name in _all(root):
         if _lives(root, sha256, name):
             counts[sha256] = counts.get(sha256, 0) + 1
         else:
-            _removed(root, sha256, name)
+            made = _made(root, sha256, name)
+            if _removed(root, sha256, name):
+                ended(sha256, made)
     return counts
 
 
@@ -91,6 +101,13 @@ def _all(root: str) -> list[tuple[str, str]]:
         return []
     parted = [name.partition(".") for name in names]
     return [(sha256, name) for sha256, dot, name in parted if dot]
+
+
+def _made(root: str, sha256: str, name: str) -> float:
+    try:
+        return os.lstat(os.path.join(root, _DIRECTORY, f"{sha256}.{name}")).st_ctime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _removed(root: str, sha256: str, name: str) -> bool:

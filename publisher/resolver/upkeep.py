@@ -61,7 +61,7 @@ def statistics(settings: Settings) -> dict[str, Any]:
     """The cache in numbers, as attributes of a machine's ad: what it holds, and counts since it was made. Raises CacheError."""
     ours = _safe(settings)
     try:
-        items, used = ours.shelf.items(), pins.held(ours.root)
+        items, used = ours.shelf.items(), pins.held(ours.root, ours.shelf.was_used)
         free = room.free(ours.root)
     except OSError as error:
         raise CacheError(f"the cache {ours.root} cannot be used: {error}") from None
@@ -81,7 +81,7 @@ def statistics(settings: Settings) -> dict[str, Any]:
 
 def _list(_: Sequence[str], settings: Settings, __: Notes) -> list[dict[str, Any]]:
     ours = _safe(settings)
-    names, used = _names(settings), pins.held(ours.root)
+    names, used = _names(settings), pins.held(ours.root, ours.shelf.was_used)
     return [
         {
             "sha256": item.sha256,
@@ -104,12 +104,16 @@ def _gc(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
 
 def _verify(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
     """Every SIF's bytes; what is damaged is removed. One that is being fetched or removed is left alone."""
-    ours, bad, busy = _safe(settings), [], 0
+    ours, bad, busy, gone = _safe(settings), [], 0, 0
     items = ours.shelf.items()
     for item in items:
         try:
             with turn.taken([ours.shelf.lock(item.sha256)], 0):
-                if not ours.shelf.is_right(item.sha256):
+                if not os.path.lexists(ours.shelf.path(item.sha256)):
+                    gone += 1  # removed by another process meanwhile
+                elif ours.shelf.is_right(item.sha256):
+                    ours.shelf.use(item.sha256, item.used)
+                else:
                     bad.append(item.sha256)
         except TimeoutError:  # noqa: PERF203 - each has a lock of its own
             busy += 1
@@ -117,12 +121,12 @@ def _verify(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
         raise CacheError(
             f"{len(bad)} of {len(items)} SIFs were damaged, and are gone: {', '.join(bad)}", hint="is the disk all right?"
         )
-    return {"verified": len(items) - busy, "busy": busy}
+    return {"verified": len(items) - busy - gone, "busy": busy}
 
 
 def _clear(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
     ours, removed = _safe(settings), room.Removed()
-    used = pins.held(ours.root)
+    used = pins.held(ours.root, ours.shelf.was_used)
     stays = sum(not room.remove(ours.shelf, item, used, removed) for item in ours.shelf.items())
     return {"removed": len(removed.names), "bytes": removed.bytes, "in use": stays}
 

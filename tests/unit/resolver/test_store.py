@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from publisher.resolver import pins, store, upkeep
 from publisher.resolver.errors import CacheError
 from publisher.resolver.notes import Notes
+from publisher.resolver.shelf import Shelf
 from tests.support import children
 from tests.support.execution_point import NOW, ExecutionPoint, record, sif_content, version
 
@@ -99,3 +101,18 @@ def test_what_was_touched_in_the_store_is_not_handed_out(ep: ExecutionPoint, fil
     sif.write_bytes(b"?" * len(CONTENT))
     assert store.found(str(filled), os.geteuid(), sha256(ep), None) is None
     assert store.found(str(filled), os.geteuid(), "0" * 64, None) is None
+
+
+def test_a_job_that_has_ended_has_used_what_it_had(ep: ExecutionPoint, filled: Path) -> None:
+    """What goes first is what was used longest ago, and jobs cannot write that down in a store."""
+    shelf = Shelf(str(filled))
+    starter = children.start(signal.pause)
+    shelf.use(sha256(ep), 1000)
+    pins.pin(str(filled), sha256(ep), pins.Starter(starter))
+    assert pins.held(str(filled), shelf.was_used) == {sha256(ep): 1}
+    assert [item.used for item in shelf.items()] == [1000]
+    os.kill(starter, signal.SIGKILL)
+    children.end(starter)
+    run = upkeep.run(["gc"], ep.settings(cache=str(filled), cache_free="0"), Notes())
+    assert run["removed"] == 0
+    assert [item.used > 1000 for item in shelf.items()] == [True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 from publisher.resolver import pins, tally, upkeep
 from publisher.resolver.errors import CacheError, ResolverError, UnknownImageError, UsageError
 from publisher.resolver.notes import Notes
+from tests.support import children
 from tests.support.execution_point import ExecutionPoint, record, sif_content, version
 
 if TYPE_CHECKING:
@@ -71,6 +73,28 @@ def test_verify_removes_what_is_damaged_and_says_so(filled: ExecutionPoint) -> N
         run(filled, "verify")
     assert failure.value.exit_code == 4
     assert sifs(filled) == [whole]
+
+
+def test_verify_does_not_count_as_a_use(filled: ExecutionPoint) -> None:
+    before = run(filled, "list")
+    run(filled, "verify")
+    assert run(filled, "list") == before
+
+
+def test_what_is_removed_while_verify_runs_was_not_damaged(filled: ExecutionPoint) -> None:
+    first, _ = sifs(filled)
+
+    def verify() -> None:
+        once = iter([first.unlink])
+
+        def remove(event: str, _: tuple[object, ...]) -> None:
+            if event == "fcntl.flock":
+                next(once, lambda: None)()
+
+        sys.addaudithook(remove)
+        assert run(filled, "verify") == {"verified": 1, "busy": 0}
+
+    assert children.end(children.start(verify)) == 0
 
 
 def test_clear_leaves_what_jobs_need(filled: ExecutionPoint) -> None:
