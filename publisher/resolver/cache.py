@@ -248,8 +248,9 @@ def check(path: str, owners: Sequence[int], what: str) -> None:
     """
     try:
         status = os.stat(path)
-        if status.st_uid not in owners:
-            raise CacheError(f"the {what} {path} belongs to user {status.st_uid}", hint=f"set --{what} to one of your own")
+        for uid in (status.st_uid, os.lstat(path).st_uid):  # of a link both: whose it is can lead it elsewhere
+            if uid not in owners:
+                raise CacheError(f"the {what} {path} belongs to user {uid}", hint=f"set --{what} to one of your own")
         if status.st_mode & _WRITABLE:
             raise CacheError(f"others may write in the {what} {path}", hint=f"chmod go-w {path}, once you trust what it holds")
         above = os.path.dirname(os.path.realpath(path))

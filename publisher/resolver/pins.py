@@ -73,6 +73,12 @@ def release(root: str, by: Starter) -> list[str]:
     return released
 
 
+def forget(root: str) -> None:
+    """Remove all pins, whoever lives. Raises OSError."""
+    for sha256, name in _all(root):
+        _removed(root, sha256, name)
+
+
 def held(root: str, ended: Callable[[str, float], None] = lambda _, __: None) -> dict[str, int]:
     """sha256 -> how many living starters need it. Pins of dead ones are removed on the way.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from publisher.resolver import pins, store, upkeep
+from publisher.resolver import pins, store, tally, upkeep
 from publisher.resolver.errors import CacheError
 from publisher.resolver.notes import Notes
 from publisher.resolver.shelf import Shelf
@@ -51,6 +51,7 @@ def test_jobs_get_what_is_in_the_store_and_pin_it(ep: ExecutionPoint, filled: Pa
         os.umask(before)
     assert answer.path.startswith(f"{filled}/sif/")
     assert not (ep.cache / "sif").exists()
+    assert tally.counts(str(ep.cache)).hits == 1
     starter = pins.Starter(os.getpid())
     assert store.found(str(filled), os.geteuid(), sha256(ep), starter) == answer.path
     assert pins.held(str(filled)) == {sha256(ep): 1}
