@@ -80,7 +80,7 @@ def relieve(shelf: Shelf, sha256: str, size: int) -> int:
         OSError: the cache cannot be read or written.
     """
     with turn.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
-        return _drop_parts(shelf, sha256) + _remove(shelf, size, sha256)
+        return _drop_parts(shelf, sha256) + _remove(shelf, size)
 
 
 def done(held: int) -> None:
@@ -138,20 +138,19 @@ def _remove_for(shelf: Shelf, missing: int, sha256: str, size: int) -> int:
             hint="raise cache-size, lower cache-free, or make room",
         )
     dropped = _drop_parts(shelf, sha256)
-    dropped += _remove(shelf, missing - dropped, sha256)
+    dropped += _remove(shelf, missing - dropped)
     if dropped < missing:
         raise RoomError(f"no room for the {size} bytes of a SIF in {shelf.root}: all of it has come into use")
     return dropped
 
 
-def _remove(shelf: Shelf, wanted: int, but: str) -> int:
+def _remove(shelf: Shelf, wanted: int) -> int:
     """Remove SIFs until so many bytes went, if there are so many; how many went."""
     removed, needed = Removed(), pins.held(shelf.root, shelf.was_used)
     for item in shelf.items():
         if removed.bytes >= wanted:
             break
-        if item.sha256 != but:
-            remove(shelf, item, needed, removed)
+        remove(shelf, item, needed, removed)
     return removed.bytes
 
 

@@ -163,6 +163,15 @@ def test_downloads_that_broke_off_take_room_and_go_before_any_sif(ep: ExecutionP
     assert cache.shelf.parts() == []
 
 
+def test_downloads_that_broke_off_may_be_all_that_can_go(ep: ExecutionPoint, cache: Cache) -> None:
+    (only,) = fill(ep, cache, "only")
+    pins.pin(cache.root, only.sha256, pins.Starter(os.getpid()))
+    part_of(ep, cache, "broken off", SIZE)
+    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(2 * SIZE, 0))
+    assert there(cache) == [only.sha256]
+    assert cache.shelf.parts() == []
+
+
 def test_what_has_come_of_a_download_stays_for_it(ep: ExecutionPoint, cache: Cache) -> None:
     fill(ep, cache, "old")
     mine = part_of(ep, cache, "new", SIZE // 2)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from publisher.resolver import pins, store, tally, upkeep
+from publisher.resolver.cache import Cache
 from publisher.resolver.errors import CacheError
 from publisher.resolver.notes import Notes
 from publisher.resolver.shelf import Shelf
@@ -116,4 +117,18 @@ def test_a_job_that_has_ended_has_used_what_it_had(ep: ExecutionPoint, filled: P
     children.end(starter)
     run = upkeep.run(["gc"], ep.settings(cache=str(filled), cache_free="0"), Notes())
     assert run["removed"] == 0
-    assert [item.used > 1000 for item in shelf.items()] == [True]
+    (item,) = shelf.items()
+    assert item.used > 1000
+    shelf.was_used(item.sha256, item.used - 1)
+    assert [later.used for later in shelf.items()] == [item.used], "there was a later use"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user's link")
+def test_a_strangers_link_to_a_safe_directory_is_refused(tmp_path: Path) -> None:
+    """He could lead it elsewhere at any time."""
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    Cache(str(tmp_path / "link")).prepare()
+    os.chown(tmp_path / "link", 12345, 12345, follow_symlinks=False)
+    with pytest.raises(CacheError, match="belongs to user 12345"):
+        Cache(str(tmp_path / "link")).prepare()
