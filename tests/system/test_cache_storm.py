@@ -157,7 +157,7 @@ def test_hooks_that_are_killed_leave_the_cache_right_and_the_others_go_on(
     one = hook(program, ep, web)
     web.faults = ["stall"]
     started = [start(one, NAMES[0]) for _ in range(KILLED_JOBS)]
-    web.stalled.wait()
+    assert web.stalled.wait(WATCHDOG)
     chance.shuffle(started)
     left = chance.randrange(1, 4)
     kill(started[left:])
@@ -181,7 +181,7 @@ def test_a_killed_downloads_bytes_are_not_fetched_again(program: Path, ep: Execu
     one = hook(program, ep, web)
     web.faults = ["stall"]
     first = start(one, NAMES[0])
-    web.stalled.wait()
+    assert web.stalled.wait(WATCHDOG)
     part = Path(Cache(str(ep.cache)).shelf.part(hashlib.sha256(sif_content(NAMES[0], SIZE)).hexdigest()))
     deadline = time.monotonic() + WATCHDOG
     while not part.stat().st_size:
@@ -227,7 +227,7 @@ def test_a_disk_that_fills_while_jobs_wait_ends_in_their_sandboxes(
     one = hook(program, ep, web, form="auto", prefer="sif")
     web.faults = ["stall"]
     jobs = [start(one, NAMES[0]) for _ in range(10)]
-    web.stalled.wait()
+    assert web.stalled.wait(WATCHDOG)
     fill(disk)
     web.released.set()
     answers = [end(job) for job in jobs]
@@ -247,7 +247,7 @@ def test_a_disk_that_fills_while_a_download_runs_loses_what_nobody_needs(
     children.end(starters[0])
     web.faults = ["stall"]
     job = start(one, NAMES[0])
-    web.stalled.wait()
+    assert web.stalled.wait(WATCHDOG)
     fill(disk)
     web.released.set()
     assert_right(end(job), NAMES[0])
