@@ -24,6 +24,7 @@ from publisher.resolver.outage import Outage
 from publisher.resolver.sources import source
 from publisher.resolver.trusted import KEPT
 from publisher.resolver.verify import load_keys
+from publisher.resolver.vouched import Vouched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,8 +145,10 @@ def find(
     others = [place for place in settings.manifests if place not in local]
     places = [source(place) for place in ((others if hung else None) or settings.manifests)]
     keys = load_keys(settings.keys)
-    kept = None if usable is None else Kept(os.path.join(usable, "manifest", settings.name))
-    manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes)
+    directory = usable and os.path.join(usable, "manifest", settings.name)
+    kept = None if directory is None else Kept(directory)
+    check = Vouched(directory and os.path.join(directory, "verified")).payload
+    manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, check=check)
     if manifest.age == DEAD:
         return want, manifest, None
     try:

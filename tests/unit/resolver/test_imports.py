@@ -20,6 +20,7 @@ ROOT = PACKAGE.parent.parent
 WARM = {
     *("attempt", "cache", "choice", "cli", "commandline", "config", "errors", "facts", "kept", "lookup", "manifest", "notes"),
     *("outage", "pins", "quantity", "reference", "resolve", "shapes", "shelf", "sources", "tally", "trusted", "verify"),
+    "vouched",
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
 HOOK = WARM | {"ad", "codes", "decision", "delay", "hook", "job", "prepare", "reply"}
