@@ -32,6 +32,11 @@ DEAR = {
     *("shutil", "socket", "ssl", "subprocess", "tempfile", "threading", "traceback", "typing", "urllib", "zlib"),
 }
 """What must not come in by a back door."""
+NEW_IN_3_10 = {
+    *("aiter", "anext", "bit_count", "pairwise", "EncodingWarning", "orig_argv", "stdlib_module_names", "splice", "eventfd"),
+    *("get_annotations", "ParamSpec", "TypeAlias", "Concatenate", "TypeGuard", "kw_only", "root_dir"),
+}
+"""Names of the library that Python 3.9 does not have."""
 LIMIT = 45
 """Modules beyond an empty program's that all of that may come to; parts of re and json count (38 on Python 3.11)."""
 PROGRAM = """
@@ -81,6 +86,28 @@ def statements(tree: ast.AST) -> list[ast.stmt]:
 def test_every_module_is_python_3_9() -> None:
     for path in PACKAGE.glob("*.py"):
         ast.parse(path.read_text(), str(path), feature_version=(3, 9))
+
+
+def newer_than_3_9(tree: ast.AST) -> set[str]:
+    """What Python 3.10 brought and no grammar shows; what is newer still, mypy finds in ci/test."""
+    found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in NEW_IN_3_10}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            found |= {word.arg for word in node.keywords if node.func.id == "zip" and word.arg}
+            found |= {"|" for part in node.args if node.func.id.startswith("is") and isinstance(part, ast.BinOp)}
+        if isinstance(node, ast.Name) and node.id in NEW_IN_3_10:
+            found.add(node.id)
+    return found
+
+
+def test_nothing_that_python_3_10_brought_is_used() -> None:
+    assert newer_than_3_9(ast.parse("zip(a, b, strict=True); isinstance(a, int | str); b.bit_count()")) == {
+        "strict",
+        "|",
+        "bit_count",
+    }
+    for path in PACKAGE.glob("*.py"):
+        assert not newer_than_3_9(ast.parse(path.read_text())), path.name
 
 
 def test_nothing_but_the_standard_library_and_itself_is_imported() -> None:
