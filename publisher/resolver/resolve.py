@@ -25,6 +25,7 @@ from publisher.resolver.outage import Outage
 from publisher.resolver.sources import source
 from publisher.resolver.trusted import KEPT
 from publisher.resolver.verify import load_keys
+from publisher.resolver.vouched import Vouched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,8 +146,10 @@ def find(
     others = [place for place in settings.manifests if place not in local]
     places = [source(place) for place in ((others if hung else None) or settings.manifests)]
     keys = load_keys(settings.keys)
-    kept = None if directory is None else Kept(os.path.join(directory, "manifest", settings.name))
-    manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes)
+    copies = directory and os.path.join(directory, "manifest", settings.name)
+    kept = None if copies is None else Kept(copies)
+    check = Vouched(copies and os.path.join(copies, "verified")).payload
+    manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, check=check)
     if manifest.age == DEAD:
         return want, manifest, None
     try:
