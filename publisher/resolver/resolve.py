@@ -22,7 +22,7 @@ from publisher.resolver.errors import (
 from publisher.resolver.kept import Kept
 from publisher.resolver.manifest import DEAD, EXPIRING, FRESH
 from publisher.resolver.outage import Outage
-from publisher.resolver.sources import source
+from publisher.resolver.sources import network_of, sif_sources, source
 from publisher.resolver.trusted import KEPT
 from publisher.resolver.verify import load_keys
 
@@ -143,7 +143,8 @@ def find(
     want = lookup.wanted(text, settings.roots)
     local = [place for place in settings.manifests if f"{place}/".startswith(f"{settings.repository}/")]
     others = [place for place in settings.manifests if place not in local]
-    places = [source(place) for place in ((others if hung else None) or settings.manifests)]
+    network = network_of(settings)
+    places = [source(place, network) for place in ((others if hung else None) or settings.manifests)]
     keys = load_keys(settings.keys)
     kept = None if directory is None else Kept(os.path.join(directory, "manifest", settings.name))
     manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes)
@@ -230,7 +231,7 @@ class _Making:
         path = self._in_store(sif.sha256, notes)
         if path is not None:
             return Answer(SIF, path, self._found, self._manifest)
-        places = [source(place) for place in self._settings.origins]
+        places = sif_sources(self._settings)
         path, fetched = cache.of(self._settings).sif(sif, places, until=until, starter=self._starter)
         return Answer(SIF, path, self._found, self._manifest, fetched)
 
