@@ -1,8 +1,8 @@
 """One GET over HTTP: the one door to the network.
 
 Proxies are those of the environment (``http_proxy``, ``https_proxy``, ``no_proxy``), authorities those of the system or
-``SSL_CERT_FILE``, and the setting ``ca`` besides. A redirect leads to http and https and nowhere else, and takes no token along to
-another host. Nothing that is said names a query: there may be a token in it.
+``SSL_CERT_FILE``, and the setting ``ca`` besides. A redirect leads to http and https and nowhere else, and takes no token along
+to another host. Nothing that is said names a query: there may be a token in it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def got(
         FetchError: it cannot be had, broke off (also while it is read), or leads in a circle or elsewhere.
     """
     with contextlib.ExitStack() as stack:
-        response = _asked(stack, address, network, headers or {}, token, pace)
+        response = _asked(stack, address, network, headers=headers or {}, token=token, pace=pace)
         for _ in range(_MOST_REDIRECTS if follow else 0):
             to = response.headers.get("Location")
             if response.status not in _REDIRECTS or to is None:
@@ -68,7 +68,7 @@ def got(
                 token = None
             address = following
             stack.close()
-            response = _asked(stack, address, network, headers or {}, token, pace)
+            response = _asked(stack, address, network, headers=headers or {}, token=token, pace=pace)
         if follow and response.status in _REDIRECTS:
             raise FetchError(f"redirected without end (status {response.status})")
         yield response
@@ -83,6 +83,7 @@ def _asked(
     stack: contextlib.ExitStack,
     address: str,
     network: Network,
+    *,
     headers: Mapping[str, str],
     token: str | None,
     pace: Pace | None,

@@ -1,8 +1,8 @@
 """What a Pelican federation says of where an object is: discovery, then its director, whose answer is not followed but read.
 
 A director answers ``GET <path>`` with 307, the servers in the header ``Link`` in its order (``pri``), and the namespace in
-``X-Pelican-Namespace``. Its answer holds for the namespace and is remembered a while, in ``<root>/federation/<host>.json``, so that
-a host's jobs do not all ask. While it does not answer, what it said last is used.
+``X-Pelican-Namespace``. Its answer holds for the namespace and is remembered a while, in ``<root>/federation/<host>.json``, so
+that a host's jobs do not all ask. While it does not answer, what it said last is used.
 https://docs.pelicanplatform.org, director/ of PelicanPlatform/pelican.
 """
 

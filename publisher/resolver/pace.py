@@ -1,7 +1,7 @@
 """Whether a download comes along: an end by the clock, a least speed, and a thread that sees to both while others wait for bytes.
 
-A server that sends a byte now and then is silent by no time-out of a socket, not even while it sends its headers. So the socket is
-watched from outside and shut down.
+A server that sends a byte now and then is silent by no time-out of a socket, not even while it sends its headers. So the socket
+is watched from outside and shut down.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Watch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Watch:  # noqa: PYI034 - Self is in no library of Python 3.9
         self._thread.start()
         return self
 

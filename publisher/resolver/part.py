@@ -56,7 +56,7 @@ class Part:
         self._begin()
 
     def adopt(self, path: str) -> None:
-        """Take another file of the same file system instead; whoever wrote it may still have it open, so it is read to its end."""
+        """Take another file of the same file system instead."""
         os.replace(path, self._path)
         self._file.close()
         self._open(_FLAGS)

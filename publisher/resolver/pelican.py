@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _NAME = "pelican"
 _DIRECTORY = "pelican"
+_LOOK_IN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _POLL = 0.05  # seconds
 _SPARE = 1 << 20  # bytes that any of its files may have: settings, statistics
 _LAST_LINES = 300  # characters of what it said that are repeated
@@ -119,11 +120,16 @@ def _directory(root: str | None) -> Iterator[str]:
     """A directory of its own, locked; those of killed processes go on the way. Raises OSError."""
     above = os.path.join(root or tempfile.gettempdir(), _DIRECTORY)
     os.makedirs(above, mode=0o700, exist_ok=True)
-    _sweep(above)
-    path = tempfile.mkdtemp(dir=above)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    everybodys = os.open(above, _LOOK_IN)
     try:
+        fcntl.flock(everybodys, fcntl.LOCK_EX)  # or another one sweeps ours before it is locked
+        _sweep(above)
+        path = tempfile.mkdtemp(dir=above)
+        descriptor = os.open(path, _LOOK_IN)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(everybodys)
+    try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -134,7 +140,7 @@ def _sweep(above: str) -> None:
     for name in os.listdir(above):
         path = os.path.join(above, name)
         with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, _LOOK_IN)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path, ignore_errors=True)

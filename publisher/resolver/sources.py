@@ -200,9 +200,7 @@ class Remote(Source):
 
 
 def source(text: str, network: Network | None = None) -> Source:
-    """The place that a text names: one in the network by ``http://``, ``https://``, ``pelican://`` or ``osdf://``, else a
-    directory.
-    """
+    """The place that a text names: one in the network by its ``http(s)://``, ``pelican://`` or ``osdf://``, else a directory."""
     return Remote(text, network or Source.network) if text.startswith(_REMOTE) else Directory(text)
 
 
