@@ -127,7 +127,7 @@ class Cache:
         if starter is not None:
             try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
                 pins.pin(self.root, sha256, starter)
-            except OSError:  # somebody else's, to be read only: who fills it sees which files are open
+            except OSError:  # somebody else's: what is open stays usable when it is removed
                 pass
         if not self.shelf.is_seen(sha256):
             return False

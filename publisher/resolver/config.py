@@ -73,6 +73,19 @@ TABLE = (
     ("backoff", "SECONDS", ONE, "30 s", "wait before a failure of the host is answered again, growing; 0 for none"),
     ("facts", "FILE", ONE, "", "what was measured of this host; default: facts.json in the cache"),
     ("trace", "FILE", ONE, "", "file that gets a JSON line for each decision"),
+    (
+        "default-images",
+        "OFFER",
+        MANY,
+        "",
+        "WEIGHT%NAME[,CONDITION…]: pilot-start draws one; conditions: amd64, x86-64-v3, gpu, …",
+    ),
+    ("probe", "NAME", ONE, "", "image, or path of a SIF, that containers are tried with; default: the default image"),
+    ("probe-time", "SECONDS", ONE, "60", "time that each try of what the host can do may take"),
+    ("apptainer", "FILE", ONE, "", "the program; default: apptainer or singularity, on the PATH"),
+    ("bind", "DIR[:DIR[:OPTIONS]]", MANY, "", "what containers of jobs show of the host, where it exists; /cvmfs they always do"),
+    ("extra-arguments", "TEXT", ONE, "", "for Apptainer, in each job"),
+    ("hook-keyword", "WORD", ONE, "IMAGE_RESOLVER", "HTCondor's keyword for our hooks"),
     ("trace-size", "SIZE", ONE, "10 MB", "size at which the trace is started anew; the one before stays as FILE.1"),
 )
 """Every setting: name, kind of its value, one or many of them, default, meaning. The kinds are ``DIR``, ``FILE``, ``PLACE``,
@@ -113,6 +126,10 @@ class Settings:
         deadline, backoff: seconds.
         facts, trace: paths of files, absolute; None for none.
         trace_size: bytes.
+        default_images: texts as :class:`publisher.resolver.defaults.Offer` reads them.
+        probe: name of an image or path of a SIF, empty for the default image; probe_time: seconds for each try.
+        apptainer: the program's path, None for the PATH's.
+        binds: for Apptainer's --bind. extra_arguments: more of its arguments. hook_keyword: HTCondor's.
     """
 
     def __init__(self, given: Given, arch: str) -> None:
@@ -157,6 +174,13 @@ class Settings:
         self.facts = _path(given, "facts") or (self.cache and os.path.join(self.cache, "facts.json"))
         self.trace = _path(given, "trace")
         self.trace_size = _quantity(given, "trace-size", quantity.size)
+        self.default_images = tuple(given.get("default-images", ()))
+        self.probe = _text(given, "probe")
+        self.probe_time = _quantity(given, "probe-time", quantity.seconds)
+        self.apptainer = _path(given, "apptainer")
+        self.binds = tuple(given.get("bind", ()))
+        self.extra_arguments = _text(given, "extra-arguments")
+        self.hook_keyword = _text(given, "hook-keyword")
 
 
 def gather(flags: Given, environ: Mapping[str, str], file: str | None) -> dict[str, list[str]]:

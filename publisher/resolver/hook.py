@@ -35,11 +35,9 @@ _TRACE = 1.0  # seconds for the line about a deadline that has passed
 def main(arguments: Sequence[str]) -> int:
     """Run the hook with the process's arguments, ``prepare-job`` among them; always 0, if it can be written at all."""
     started = time.monotonic()
-    step, until = _STEP, started + _STEP
+    step, until = _step(), started + _STEP
     try:
-        line = Line(arguments)
-        step = _step(line)
-        settings = line.settings(os.environ)
+        settings = Line(arguments).settings(os.environ)
         step, until = settings.backoff, started + settings.deadline
         reply = _reply(settings, started, until)
     except ResolverError as error:
@@ -119,10 +117,10 @@ def _trace_deadline(settings: Settings) -> None:
         _say(f"image-resolver: the trace was not written: {error}\n")
 
 
-def _step(line: Line) -> float:
+def _step() -> float:
     """Setting "backoff" while the settings as a whole are not known to be right."""
     try:
-        return quantity.seconds((line.flags.get("backoff") or [os.environ["IMAGE_RESOLVER_BACKOFF"]])[-1])
+        return quantity.seconds(os.environ["IMAGE_RESOLVER_BACKOFF"])
     except (KeyError, ValueError):
         return _STEP
 

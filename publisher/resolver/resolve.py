@@ -164,10 +164,12 @@ def find(
 
 
 def unlisted(text: str, settings: Settings) -> str | None:
-    """The directory that a path of the repository leads to, though no manifest has it; None where it is no path, or not open."""
+    """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens."""
     try:
         path = lookup.wanted(text, settings.roots).path
-        return None if path is None else _opened(os.path.join(settings.repository, path))
+        if path is None or settings.never == SANDBOX:
+            return None
+        return _opened(os.path.join(settings.repository, path))
     except ResolverError:
         return None
 

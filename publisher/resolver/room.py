@@ -114,9 +114,10 @@ def free(root: str) -> int:
 def _remove_for(shelf: Shelf, missing: int, sha256: str, size: int) -> None:
     needed = pins.held(shelf.root)
     items = [item for item in shelf.items() if item.sha256 not in needed and item.sha256 != sha256]
-    if sum(item.size for item in items) < missing:
+    can_go = sum(item.size for item in items)
+    if can_go < missing:
         raise RoomError(
-            f"no room for the {size} bytes of a SIF in {shelf.root}: {missing} too few, and the rest is in use",
+            f"no room for the {size} bytes of a SIF in {shelf.root}: {missing} too few, and only {can_go} can go",
             hint="raise cache-size, lower cache-free, or make room",
         )
     removed = Removed()

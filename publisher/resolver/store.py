@@ -44,7 +44,7 @@ def found(root: str, owner: int, sha256: str, starter: Starter | None) -> str | 
     if starter is not None:
         try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
             pins.pin(root, sha256, starter)
-        except OSError:  # a store without pins/: who fills it looks which files are open
+        except OSError:  # a store without pins/: what is open stays usable when it is removed
             pass
     return path if shelf.is_seen(sha256) else None
 
