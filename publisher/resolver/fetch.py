@@ -154,7 +154,8 @@ class _Download:
             pace.add(len(chunk))
             problem = pace.problem()
             if problem is not None:
-                raise FetchError(f"{self._sif.path}: {problem}")
+                late = f"only {self._part.size} of {self._sif.size} bytes came in time"
+                raise FetchError(f"{self._sif.path}: {late if pace.left() < 0 else problem}")
 
     def _bring(self, way: Source, pace: Pace) -> None:
         self._part.empty()

@@ -1,15 +1,13 @@
 """When places in the network are asked for the manifest: once in a while for a whole host, not for every job.
 
-``asked`` beside the kept copies has when they were last asked (seconds since the epoch), how often in a row that was in vain, and a
-factor for the pause until the next time. The factor is another one each time, so that hosts which started together spread out and
-fifty thousand of them do not lean on one origin at once. ``asking`` is the lock of who asks.
+``asked`` beside the kept copies has when they were last asked (seconds since the epoch), how often in a row that was in vain, and
+a factor for the pause until the next time. The factor is another one each time, so that hosts which started together spread out
+and fifty thousand of them do not lean on one origin at once. ``asking-index`` is the lock of who asks.
 """
 
 from __future__ import annotations
 
 import os
-
-TYPE_CHECKING = False
 
 _FIRST = 20.0  # seconds until the next try where one was in vain; doubled with each, up to the usual pause
 _MOST_DOUBLINGS = 10
@@ -29,7 +27,7 @@ class Refresh:
     """
 
     def __init__(self, directory: str, every: float, now: float) -> None:
-        self.lock = os.path.join(directory, "asking")
+        self.lock = os.path.join(directory, "asking-index")
         self._path = os.path.join(directory, "asked")
         self._every = every
         self._now = now
@@ -42,6 +40,11 @@ class Refresh:
         asked, failures, factor = state
         pause = min(self._every, _FIRST * 2 ** min(failures - 1, _MOST_DOUBLINGS)) if failures else self._every
         return self._now >= asked + factor * (pause if usable else min(pause, _FIRST))
+
+    def answered(self) -> bool:
+        """Whether they answered when they were asked last."""
+        state = self._read()
+        return state is not None and state[1] == 0
 
     def done(self, *, answered: bool) -> None:
         """They were asked just now; ``answered`` whether there was an index to be used among the answers. Raises OSError."""
