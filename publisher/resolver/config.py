@@ -38,7 +38,7 @@ TABLE = (
         "place of it; the highest serial counts; default: .publisher in the repository, manifest in each origin",
     ),
     ("origin", PLACE, MANY, "", "place of the SIFs, tried in order"),
-    ("cache", "DIR", ONE, "", "where SIFs are kept, and the last good copy of the manifest; one for each user"),
+    ("cache", "DIR", ONE, "", "where SIFs are kept, and the last good copy of the manifest; %u is the user's id: one for each"),
     ("public-key", "FILE", MANY, "", "trusted key, or a directory of them (*.pem, *.pub)"),
     ("form", "|".join(FORMS), ONE, AUTO, "auto: the sandbox if it opens now, else the SIF"),
     ("arch", "ARCH", ONE, "", "amd64, arm64, …; default: this machine's"),
@@ -122,7 +122,8 @@ class Settings:
         self.origins = tuple(given.get("origin", ()))
         standard = (f"{self.repository}/.publisher", *map(_manifest_of, self.origins))
         self.manifests = tuple(given.get("manifest", ())) or standard
-        self.cache = _path(given, "cache")
+        cache = _path(given, "cache")
+        self.cache = cache and cache.replace("%u", str(os.geteuid()))
         self.keys = tuple(given.get("public-key", ()))
         self.form = _word(given, "form")
         self.arch = _text(given, "arch") or arch

@@ -170,10 +170,10 @@ class Pool:
     def start(self, cvmfs: Mapping[str, Path]) -> None:
         """Start the daemons and wait for them; ``cvmfs`` has the directories that CVMFS shows at first, by name."""
         self._daemons = self._started(cvmfs)
-        for kind in ("-startd", "-schedd"):
-            self.until(
-                lambda kind=kind: self.run("condor_status", kind, "-af", "Name", check=False) != "", self._what_daemons_say
-            )  # type: ignore[misc]  # the loop's variable
+        self.until(lambda: self._knows("-startd") and self._knows("-schedd"), self._what_daemons_say)
+
+    def _knows(self, kind: str) -> bool:
+        return self.run("condor_status", kind, "-af", "Name", check=False) != ""
 
     def __enter__(self) -> Self:
         return self
@@ -216,8 +216,24 @@ class Pool:
 
     def inside(self, *argv: str | Path) -> None:
         """Run a program among the pool's mounts."""
-        enter = ["nsenter", "--mount", "--target", str(self._first_process())] if self.account else []
-        subprocess.run([*enter, *argv], check=True, timeout=_DEADLINE)
+        subprocess.run([*self._enter(), *argv], check=True, timeout=_DEADLINE)
+
+    @contextlib.contextmanager
+    def stopped(self, *argv: str | Path, when: Callable[[], bool]) -> Iterator[None]:
+        """A program among the pool's mounts, which does nothing any more from the moment when something is true."""
+        with subprocess.Popen([*self._enter(), *argv], stdin=subprocess.DEVNULL) as started:
+            try:
+                self.until(when, lambda: f"{argv[0]} does not come to that")
+                itself = _children(started.pid)[0] if self.account else started.pid  # else it is nsenter's
+                os.kill(itself, signal.SIGSTOP)
+                yield
+            finally:
+                os.kill(itself, signal.SIGKILL)
+
+    def is_mounted(self, path: Path) -> bool:
+        """Whether something is mounted there, in the pool's eyes."""
+        mounts = Path(f"/proc/{self._first_process() if self.account else 'self'}/mounts").read_text()
+        return any(line.split()[1] == str(path) for line in mounts.splitlines())
 
     def submit(self, description: Mapping[str, object], count: int = 1) -> Jobs:
         """Submit jobs: submit commands by name; what they do not say has small and silent values."""
@@ -282,6 +298,9 @@ class Pool:
     def _pid(self) -> int:
         assert self._daemons is not None
         return self._daemons.pid
+
+    def _enter(self) -> list[str]:
+        return ["nsenter", "--mount", "--pid", "--target", str(self._first_process())] if self.account else []
 
     def _first_process(self) -> int:
         return _children(self._pid)[0]
