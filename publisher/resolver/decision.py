@@ -79,7 +79,7 @@ class Decision:
         }
 
 
-def decide(wanted: Job, settings: Settings, *, scratch: str, now: float, until: float, notes: Notes) -> Decision:
+def decide(wanted: Job, settings: Settings, *, scratch: str, now: float, until: float, pin: int, notes: Notes) -> Decision:
     """What a job gets.
 
     Args:
@@ -88,23 +88,37 @@ def decide(wanted: Job, settings: Settings, *, scratch: str, now: float, until: 
         scratch: the job's directory, where files that came with it are.
         now: this host's clock, seconds since the epoch.
         until: reading of the monotonic clock at which the hook gives up.
+        pin: process id of the job's starter.
         notes: gets what is worth saying beside the answer.
     """
-    text = wanted.image or settings.default_image
-    if not text:
+    if wanted.image:
+        return _decided(wanted, settings, scratch=scratch, now=now, until=until, pin=pin, notes=notes)
+    if not settings.default_image:
         return Decision("", "the job names no image")
+    wanted.image = wanted.written = settings.default_image
+    found = _decided(wanted, settings, scratch=None, now=now, until=until, pin=pin, notes=notes)
+    if codes.OK < found.code < codes.FIRST_OF_HOST:
+        found.code, found.message = codes.CONFIGURATION, f"the site's default image: {found.message}"
+    return found
+
+
+def _decided(
+    wanted: Job, settings: Settings, *, scratch: str | None, now: float, until: float, pin: int, notes: Notes
+) -> Decision:
+    """What a job with an image gets; see :func:`decide`."""
+    text = wanted.image
     try:
-        if wanted.image and _SCHEME not in text and os.path.exists(os.path.join(scratch, text)) and not text.startswith("/"):
+        if scratch and _SCHEME not in text and not text.startswith("/") and os.path.exists(os.path.join(scratch, text)):
             _refuse_blocked(wanted.written, settings, now, notes)
             return _untouched(wanted, "it came with the job")
-        name = job.named(wanted.written if wanted.image else text)
+        name = job.named(wanted.written)
         if _is_elsewhere(name, settings):
             return _untouched(wanted, "the manifest is not about it")
         if wanted.form and wanted.form not in FORMS:
             raise FormError(f"WantImageForm is {wanted.form!r}, and can be {', '.join(FORMS)}")
-        return _found(text, resolve.resolve(name, settings, now, notes, asked=wanted.form or None, until=until))
+        return _found(text, resolve.resolve(name, settings, now, notes, asked=wanted.form or None, until=until, pin=pin))
     except ResolverError as error:
-        return _without(wanted, text, error, settings)
+        return _without(wanted, error, settings)
 
 
 def _found(text: str, answer: Answer) -> Decision:
@@ -135,23 +149,23 @@ def _message(answer: Answer) -> str:
 
 
 def _untouched(wanted: Job, why: str) -> Decision:
-    """The job's own name stays. A vanilla job that has it in ``ContainerImage`` alone would start in no container at all."""
+    """The name stays. A vanilla job that has it in ``ContainerImage`` alone would start in no container at all."""
     updates: dict[str, Value] = {}
-    if wanted.image and not wanted.is_containerised:
+    if not wanted.is_containerised:
         is_sif = wanted.image.endswith(".sif")
         updates = {"SingularityImage": wanted.image, "WantSIF": is_sif, "WantSandboxImage": not is_sif}
     return Decision(wanted.image, why, updates=updates)
 
 
-def _without(wanted: Job, text: str, error: ResolverError, settings: Settings) -> Decision:
+def _without(wanted: Job, error: ResolverError, settings: Settings) -> Decision:
     """An image that the manifest does not give: passed on where HTCondor may know it, else the failure."""
-    if text.startswith(_DOCKER) and wanted.image and (type(error) is UnknownImageError or isinstance(error, ManifestError)):
+    is_unknown = type(error) is UnknownImageError
+    if (is_unknown and _SCHEME in wanted.written) or (isinstance(error, ManifestError) and wanted.image.startswith(_DOCKER)):
         return _untouched(wanted, str(error))
-    if type(error) is UnknownImageError and wanted.image:
-        path = resolve.unlisted(text, settings)
-        if path is not None:
-            return Decision(text, f"{error}, but it is there", message=f"image {path}", updates=_started(path, SANDBOX))
-    return Decision(text, str(error), code=codes.of(error), message=str(error))
+    path = resolve.unlisted(wanted.image, settings) if is_unknown else None
+    if path is not None:
+        return Decision(wanted.image, f"{error}, but it is there", message=f"image {path}", updates=_started(path, SANDBOX))
+    return Decision(wanted.image, str(error), code=codes.of(error), message=str(error))
 
 
 def _is_elsewhere(name: str, settings: Settings) -> bool:
@@ -167,7 +181,7 @@ def _refuse_blocked(text: str, settings: Settings, now: float, notes: Notes) -> 
     if name == text:
         return
     try:
-        resolve.find(name, settings, now, notes, cache=resolve.usable_cache(settings, notes))
+        resolve.find(name, settings, now, notes, usable=resolve.usable_cache(settings, notes))
     except BlockedError:
         raise
     except ResolverError as error:

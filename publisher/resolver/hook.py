@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-from publisher.resolver import codes, quantity
+from publisher.resolver import codes, pins, quantity
 from publisher.resolver.ad import MOST_BYTES
 from publisher.resolver.attempt import Attempt
 from publisher.resolver.commandline import Line
@@ -35,11 +35,9 @@ _TRACE = 1.0  # seconds for the line about a deadline that has passed
 def main(arguments: Sequence[str]) -> int:
     """Run the hook with the process's arguments, ``prepare-job`` among them; always 0, if it can be written at all."""
     started = time.monotonic()
-    step, until = _STEP, started + _STEP
+    step, until = _step(), started + _STEP
     try:
-        line = Line(arguments)
-        step = _step(line)
-        settings = line.settings(os.environ)
+        settings = Line(arguments).settings(os.environ)
         step, until = settings.backoff, started + settings.deadline
         reply = _reply(settings, started, until)
     except ResolverError as error:
@@ -57,7 +55,8 @@ def _reply(settings: Settings, started: float, until: float) -> Reply:
     content = _read(until)
     if not content.strip():
         return Reply(failure(codes.NO_AD, "there is no job's ad on standard input"), wait=settings.backoff * _chance())
-    attempt = Attempt(lambda: _worked_out(content, settings, started, until).to_bytes())
+    pin = pins.starter(os.environ)  # here, not in the child: the starter may be known only as this process's parent
+    attempt = Attempt(lambda: _worked_out(content, settings, started, until, pin=pin).to_bytes())
     signal.signal(signal.SIGTERM, lambda *_: _die(attempt))
     try:
         return Reply.from_bytes(attempt.result(until))
@@ -81,7 +80,7 @@ def _read(until: float) -> bytes:
     return b""
 
 
-def _worked_out(content: bytes, settings: Settings, started: float, until: float) -> Reply:
+def _worked_out(content: bytes, settings: Settings, started: float, until: float, *, pin: int) -> Reply:
     """In the child, whose standard streams lead nowhere: what it says is collected."""
     import io  # noqa: PLC0415 - built in, and only the child needs it
 
@@ -89,7 +88,7 @@ def _worked_out(content: bytes, settings: Settings, started: float, until: float
 
     sys.stderr = talk = io.StringIO()
     try:
-        reply = prepare.prepared(content, settings, started, until, _chance())
+        reply = prepare.prepared(content, settings, started, until, pin=pin, chance=_chance())
     except Exception:  # noqa: BLE001 - the traceback goes to the parent's standard error
         sys.excepthook(*sys.exc_info())
         reply = _broken(settings.backoff)
@@ -118,10 +117,10 @@ def _trace_deadline(settings: Settings) -> None:
         _say(f"image-resolver: the trace was not written: {error}\n")
 
 
-def _step(line: Line) -> float:
+def _step() -> float:
     """Setting "backoff" while the settings as a whole are not known to be right."""
     try:
-        return quantity.seconds((line.flags.get("backoff") or [os.environ["IMAGE_RESOLVER_BACKOFF"]])[-1])
+        return quantity.seconds(os.environ["IMAGE_RESOLVER_BACKOFF"])
     except (KeyError, ValueError):
         return _STEP
 

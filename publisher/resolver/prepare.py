@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from publisher.resolver.config import Settings
 
 
-def prepared(content: bytes, settings: Settings, started: float, until: float, chance: float) -> Reply:
+def prepared(content: bytes, settings: Settings, started: float, until: float, *, pin: int, chance: float) -> Reply:
     """The reply to a job.
 
     Args:
@@ -25,10 +25,11 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
         settings: where things are, and the site's policy.
         started: reading of the monotonic clock when the hook began.
         until: reading at which it gives up.
+        pin: process id of the job's starter.
         chance: from 0 to 1, by chance.
     """
     notes, job = Notes(), Job(ads.read(content))
-    found = decision.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
+    found = decision.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, pin=pin, notes=notes)
     seconds = round(time.monotonic() - started, 4)
     trace_line(settings, {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}, notes)
     for note in notes.all:

@@ -23,6 +23,24 @@ def size(text: str) -> int:
         raise ValueError(f"{text!r} is no size; write a number of bytes, or '20 GB', '512 MiB'") from None
 
 
+def share(text: str) -> tuple[int, float]:
+    """Bytes, or a part of a whole: (bytes, 0), or (0, from 0 to 1) for ``25 %``.
+
+    Raises:
+        ValueError: neither.
+    """
+    number, percent, rest = text.strip().partition("%")
+    if not percent:
+        return size(text), 0.0
+    try:
+        part = _amount(number, {"": 1}) / 100
+    except ValueError:
+        part = 2.0
+    if rest or part > 1:
+        raise ValueError(f"{text!r} is no share; write '25 %', from 0 to 100")
+    return 0, part
+
+
 def seconds(text: str) -> float:
     """Seconds: a number with a unit (s, min, h, d, or none). 0 is one.
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver import choice, facts, lookup, trusted
+from publisher.resolver import cache, choice, facts, lookup, pins, trusted
 from publisher.resolver.attempt import Attempt
-from publisher.resolver.cache import Cache
 from publisher.resolver.choice import Policy
 from publisher.resolver.config import AUTO, SANDBOX, SIF
 from publisher.resolver.errors import (
@@ -25,6 +24,7 @@ from publisher.resolver.outage import Outage
 from publisher.resolver.sources import source
 from publisher.resolver.trusted import KEPT
 from publisher.resolver.verify import load_keys
+from publisher.resolver.vouched import Vouched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,14 @@ class Answer:
 
 
 def resolve(
-    text: str, settings: Settings, now: float, notes: Notes, *, asked: str | None = None, until: float | None = None
+    text: str,
+    settings: Settings,
+    now: float,
+    notes: Notes,
+    *,
+    asked: str | None = None,
+    until: float | None = None,
+    pin: int | None = None,
 ) -> Answer:
     """Find an image and make it ready.
 
@@ -94,27 +101,29 @@ def resolve(
         now: this host's clock, seconds since the epoch.
         notes: gets what is worth saying beside the answer.
         asked: the form that is asked for, else the settings' counts.
-        until: reading of the monotonic clock at which the caller gives up; None for when a download may take what it takes.
+        until: reading of the monotonic clock at which the caller gives up; None where a download may take what it takes.
+        pin: process id of who uses a SIF from now on; None for HTCondor's starter, or who started this process.
 
     Raises:
         ReferenceError, UnknownImageError, BlockedError: for the user to mend.
         UsageError: for who configured this.
         ManifestError, FetchError, CacheError, HostError, ResolverError: the host's or the network's doing.
     """
-    cache = usable_cache(settings, notes)
-    outage = Outage(cache and os.path.join(cache, "failures", "repository-hangs"))
+    usable = usable_cache(settings, notes)
+    outage = Outage(usable and os.path.join(usable, "failures", "repository-hangs"))
     hung = outage.lasts()
-    want, manifest, found = find(text, settings, now, notes, cache=cache, hung=hung)
+    want, manifest, found = find(text, settings, now, notes, usable=usable, hung=hung)
     policy = Policy(asked or settings.form, settings.prefer, settings.never)
     if found is None:
         return _passed_through(want, settings, manifest, policy)
     measured = facts.read(settings.facts, now)
     choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None)
-    return _Making(found, settings, manifest, outage).first(choices, notes, until)
+    user = pins.starter(os.environ) if pin is None else pin
+    return _Making(found, settings, manifest, outage=outage, until=until, user=user).first(choices, notes)
 
 
 def find(
-    text: str, settings: Settings, now: float, notes: Notes, *, cache: str | None, hung: bool = False
+    text: str, settings: Settings, now: float, notes: Notes, *, usable: str | None, hung: bool = False
 ) -> tuple[Wanted, Trusted, Found | None]:
     """What a text stands for, the manifest that says so, and the version that is meant: None where it is too old to say.
 
@@ -123,7 +132,7 @@ def find(
         settings: where things are.
         now: this host's clock, seconds since the epoch.
         notes: gets what is worth saying beside the answer.
-        cache: the directory of :func:`usable_cache`.
+        usable: the directory of :func:`usable_cache`.
         hung: whether the repository hung a short while ago: it is not asked for the manifest if another place is.
 
     Raises:
@@ -136,8 +145,10 @@ def find(
     others = [place for place in settings.manifests if place not in local]
     places = [source(place) for place in ((others if hung else None) or settings.manifests)]
     keys = load_keys(settings.keys)
-    kept = None if cache is None else Kept(os.path.join(cache, "manifest", settings.name))
-    manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes)
+    directory = usable and os.path.join(usable, "manifest", settings.name)
+    kept = None if directory is None else Kept(directory)
+    check = Vouched(directory and os.path.join(directory, "verified")).payload
+    manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, check=check)
     if manifest.age == DEAD:
         return want, manifest, None
     try:
@@ -154,10 +165,12 @@ def find(
 
 
 def unlisted(text: str, settings: Settings) -> str | None:
-    """The directory that a path of the repository leads to, though no manifest has it; None where it is no path, or not open."""
+    """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens."""
     try:
         path = lookup.wanted(text, settings.roots).path
-        return None if path is None else _opened(os.path.join(settings.repository, path))
+        if path is None or settings.never == SANDBOX:
+            return None
+        return _opened(os.path.join(settings.repository, path))
     except ResolverError:
         return None
 
@@ -166,7 +179,7 @@ def usable_cache(settings: Settings, notes: Notes) -> str | None:
     """The cache's directory, None where there is none or it is not safe: no reason to withhold a sandbox."""
     if settings.cache is not None:
         try:
-            Cache(settings.cache).prepare()
+            cache.of(settings).prepare()
         except CacheError as error:
             notes.warn(str(error))
             return None
@@ -176,13 +189,17 @@ def usable_cache(settings: Settings, notes: Notes) -> str | None:
 class _Making:
     """Having a version ready in one form or another."""
 
-    def __init__(self, found: Found, settings: Settings, manifest: Trusted, outage: Outage) -> None:
+    def __init__(
+        self, found: Found, settings: Settings, manifest: Trusted, *, outage: Outage, until: float | None, user: int
+    ) -> None:
         self._found = found
         self._settings = settings
         self._manifest = manifest
         self._outage = outage
+        self._until = until
+        self._user = user
 
-    def first(self, choices: Sequence[Choice], notes: Notes, until: float | None) -> Answer:
+    def first(self, choices: Sequence[Choice], notes: Notes) -> Answer:
         """The first form that is to be had.
 
         Raises:
@@ -191,7 +208,7 @@ class _Making:
         problems: list[ResolverError] = []
         for one in choices:
             try:
-                answer = self._sandbox() if one.form == SANDBOX else self._sif(until)
+                answer = self._sandbox() if one.form == SANDBOX else self._sif()
             except ResolverError as error:  # noqa: PERF203 - the next form is there for that
                 notes.add(str(error))
                 problems.append(error)
@@ -213,13 +230,13 @@ class _Making:
         self._outage.end()
         return Answer(SANDBOX, path, self._found, self._manifest)
 
-    def _sif(self, until: float | None) -> Answer:
-        sif, cache = self._found.version.sif, self._settings.cache
-        if sif is None or cache is None:
-            raise ValueError("choice.forms() offers no SIF without both")
-        patience = None if until is None else max(0.0, until - time.monotonic())
+    def _sif(self) -> Answer:
+        sif = self._found.version.sif
+        if sif is None:
+            raise ValueError("choice.forms() offers no SIF where there is none")
         places = [source(place) for place in self._settings.origins]
-        path, fetched = Cache(cache).sif(sif, places, patience)
+        shelf = cache.of(self._settings)
+        path, fetched = shelf.sif(sif, places, until=self._until, pin=self._user, name=self._found.name)
         return Answer(SIF, path, self._found, self._manifest, fetched)
 
 

@@ -38,8 +38,8 @@ def append(path: str, line: Line, most: int) -> None:
     descriptor = os.open(path, flags, 0o644)
     try:
         if os.fstat(descriptor).st_size + len(content) > most:
+            _put_aside(path, descriptor)
             os.close(descriptor)
-            _put_aside(path, most - len(content))
             descriptor = os.open(path, flags, 0o644)
         os.write(descriptor, content)
     finally:
@@ -54,10 +54,13 @@ def _encoded(line: Line) -> bytes:
     return json.dumps(short).encode() + b"\n"
 
 
-def _put_aside(path: str, most: int) -> None:
-    """Rename the file, unless another process just has."""
+def _put_aside(path: str, descriptor: int) -> None:
+    """Rename the file that is open as ``descriptor``, unless another process has: each holds its lock while it looks."""
+    import fcntl  # noqa: PLC0415 - this happens once in tens of thousands of jobs
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        if os.stat(path).st_size > most:
+        if os.path.samestat(os.stat(path), os.fstat(descriptor)):
             os.rename(path, f"{path}.1")
     except FileNotFoundError:
-        pass
+        pass  # renamed, and nobody has written since

@@ -25,7 +25,7 @@ from publisher.resolver.verify import verified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from publisher.resolver.kept import Kept
     from publisher.resolver.manifest import Record
@@ -106,7 +106,14 @@ class Trusted:
 
 
 def load(
-    places: Sequence[Source], kept: Kept | None, *, keys: Mapping[str, bytes], repository: str, now: float, notes: Notes
+    places: Sequence[Source],
+    kept: Kept | None,
+    *,
+    keys: Mapping[str, bytes],
+    repository: str,
+    now: float,
+    notes: Notes,
+    check: Callable[[bytes, Mapping[str, bytes]], bytes] = verified,
 ) -> Trusted:
     """Find the index that holds.
 
@@ -117,6 +124,7 @@ def load(
         repository: the name that the manifest must carry.
         now: this host's clock, seconds since the epoch.
         notes: gets what went wrong without being in the way.
+        check: gives the payload of an envelope that one of the keys has signed.
 
     Raises:
         ManifestError: there is none that may be trusted; the reason names every place.
@@ -130,7 +138,7 @@ def load(
     checked: dict[bytes, Index | ManifestError] = {}
     for text, content in found:
         if content not in checked:
-            checked[content] = _checked(content, keys, repository)
+            checked[content] = _checked(content, keys, repository, check)
         index = checked[content]
         if isinstance(index, ManifestError):
             problems.append(f"{text}: {index}")
@@ -162,10 +170,15 @@ def _ask(place: Source, name: str, most: int) -> Attempt:
     return Attempt(lambda: place.read(name, most))
 
 
-def _checked(content: bytes, keys: Mapping[str, bytes], repository: str) -> Index | ManifestError:
+def _checked(
+    content: bytes,
+    keys: Mapping[str, bytes],
+    repository: str,
+    check: Callable[[bytes, Mapping[str, bytes]], bytes],
+) -> Index | ManifestError:
     """The index in an envelope, or why it is not to be used."""
     try:
-        return Index.parse(verified(content, keys), repository)
+        return Index.parse(check(content, keys), repository)
     except ManifestError as error:
         return error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from publisher.resolver import ad as ads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from publisher.resolver.ad import Value
@@ -65,21 +66,26 @@ def reply(output: bytes, talk: str = "") -> Reply:
 
 
 class Hook:
-    """``prepare-job`` of one execution point. ``flags`` are added to every call, ``cwd`` is the job's scratch directory."""
+    """``prepare-job`` of one execution point, set up by variables, so that flags change single settings.
 
-    def __init__(self, program: Sequence[str | Path], ep: ExecutionPoint, *flags: str) -> None:
+    ``environment`` is what HTCondor gives it, ``scratch`` the job's directory.
+    """
+
+    def __init__(self, program: Sequence[str | Path], ep: ExecutionPoint, **more: str) -> None:
         self.scratch = ep.root / "scratch"
         self.scratch.mkdir(exist_ok=True)
-        places = ["--repository", str(ep.repository), "--repository-name", ep.repository.name, "--public-key", str(ep.keys)]
-        usual = [*places, "--origin", str(ep.origin), "--cache", str(ep.cache), "--arch", "amd64"]
-        self.command = [*map(str, program), "prepare-job", *usual, *flags]
+        self.command = [*map(str, program), "prepare-job"]
+        places = {"repository": ep.repository, "repository_name": ep.repository.name, "public_key": ep.keys, "origin": ep.origin}
+        settings = {**places, "cache": ep.cache, "arch": "amd64", **more}
+        variables = {f"IMAGE_RESOLVER_{name.upper()}": str(value) for name, value in settings.items()}
+        self.environment = {"PATH": os.environ["PATH"], **variables}
 
-    def start(self, *flags: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        pipe = subprocess.PIPE
-        return subprocess.Popen([*self.command, *flags], cwd=self.scratch, env=env, stdin=pipe, stdout=pipe, stderr=pipe)
+    def start(self, *flags: str) -> subprocess.Popen[bytes]:
+        pipe, command = subprocess.PIPE, [*self.command, *flags]
+        return subprocess.Popen(command, cwd=self.scratch, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe)
 
-    def run(self, content: bytes, *flags: str, env: Mapping[str, str] | None = None) -> Reply:
-        with self.start(*flags, env=env) as process:
+    def run(self, content: bytes, *flags: str) -> Reply:
+        with self.start(*flags) as process:
             out, err = process.communicate(content, timeout=WATCHDOG)
         assert process.returncode == 0, err
         return reply(out, err.decode())

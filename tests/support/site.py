@@ -32,7 +32,7 @@ _CONFIGURATION = """\
 [resolver]
 repository = {repository}
 origin = {origin}
-cache = {caches}/%u
+cache = {caches}/{{uid}}
 facts = {facts}
 public-key = {keys}
 probe = htc/small:1

@@ -8,17 +8,24 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import publisher.resolver
 from tests.support.execution_point import ExecutionPoint, record, sif_content
+from tests.support.hook import job_ad
 
+NAME = "htc/rocky:9"
 PACKAGE = Path(publisher.resolver.__file__).parent
 ROOT = PACKAGE.parent.parent
 WARM = {
     *("attempt", "cache", "choice", "cli", "commandline", "config", "errors", "facts", "kept", "lookup", "manifest", "notes"),
-    *("outage", "quantity", "reference", "resolve", "shapes", "sources", "trusted", "verify"),
+    *("outage", "pins", "quantity", "reference", "resolve", "shapes", "shelf", "sources", "tally", "trusted", "verify"),
+    "vouched",
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
-LIBRARY = {"__future__", "binascii", "hashlib", "json", "os", "re", "select", "signal", "stat", "sys", "time"}
+HOOK = WARM | {"ad", "codes", "decision", "delay", "hook", "job", "prepare", "reply"}
+"""Those that the hook needs, its child's among them."""
+LIBRARY = {"__future__", "binascii", "errno", "hashlib", "json", "os", "re", "select", "signal", "stat", "sys", "time"}
 """What those import at once. Each has its price in every job: ``python3 -X importtime`` shows it."""
 DEAR = {
     *("argparse", "configparser", "contextlib", "dataclasses", "fcntl", "http", "inspect", "logging", "pathlib", "random"),
@@ -36,6 +43,20 @@ status = main()
 print(*sorted(set(sys.modules) - bare), file=sys.stderr)
 sys.exit(status)
 """
+HOOK_PROGRAM = """
+import sys
+bare = set(sys.modules)
+sys.path.insert(0, sys.argv.pop(1))
+from publisher.resolver import cli, hook
+import os, time
+content = sys.stdin.buffer.read()
+settings = hook.Line(sys.argv[1:]).settings(os.environ)
+now = time.monotonic()
+reply = hook._worked_out(content, settings, now, now + 60, pin=os.getpid())
+sys.stdout.buffer.write(reply.answer)
+print(*sorted(set(sys.modules) - bare), file=sys.__stderr__)
+"""
+"""What the hook's two processes do, in one."""
 
 
 def imported_by(node: ast.stmt) -> set[str]:
@@ -75,39 +96,39 @@ def test_nothing_but_the_standard_library_and_itself_is_imported() -> None:
         assert not foreign, path.name
 
 
-def warm_modules(ep: ExecutionPoint, *flags: str) -> set[str]:
-    name = "htc/rocky:9"
-    ep.store(sif_content(name))
-    ep.publish(record(name), now=int(time.time()))
-    places = [
-        "--repository",
-        str(ep.repository),
-        "--origin",
-        str(ep.origin),
-        "--cache",
-        str(ep.cache),
-        "--public-key",
-        str(ep.keys),
-    ]
-    command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(ROOT), "resolve", name, *places, "--arch", "amd64", *flags]
-    subprocess.run(command, check=True, capture_output=True)
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert str(ep.root) in run.stdout
-    return set(run.stderr.split())
+def warm_modules(ep: ExecutionPoint, program: str, *words: str) -> set[str]:
+    """The modules that a second answer imports beyond those of an empty program."""
+    ep.store(sif_content(NAME))
+    ep.publish(record(NAME), now=int(time.time()))
+    places = {"repository": ep.repository, "origin": ep.origin, "cache": ep.cache, "public-key": ep.keys, "arch": "amd64"}
+    flags = [word for name, place in places.items() for word in (f"--{name}", str(place))]
+    command = [sys.executable, "-I", "-S", "-c", program, str(ROOT), *words, *flags]
+    subprocess.run(command, check=True, capture_output=True, input=job_ad(ContainerImage=NAME))
+    run = subprocess.run(command, capture_output=True, check=True, input=job_ad(ContainerImage=NAME))
+    assert str(ep.root).encode() in run.stdout
+    return set(run.stderr.decode().split())
 
 
-def test_a_warm_answer_imports_little(ep: ExecutionPoint) -> None:
-    for form in ("sandbox", "sif"):
-        modules = warm_modules(ep, "--form", form)
-        ours = {module for module in modules if module.startswith("publisher")}
-        assert ours == {"publisher", "publisher.resolver"} | {f"publisher.resolver.{name}" for name in WARM}
-        assert not modules & DEAR
-        assert len(modules - ours) <= LIMIT
+def assert_little(modules: set[str], ours: set[str]) -> None:
+    found = {module for module in modules if module.startswith("publisher")}
+    assert found == {"publisher", "publisher.resolver"} | {f"publisher.resolver.{name}" for name in ours}
+    assert not modules & DEAR
+    assert len(modules - found) <= LIMIT
+
+
+@pytest.mark.parametrize("form", ["sandbox", "sif"])
+def test_a_warm_answer_imports_little(ep: ExecutionPoint, form: str) -> None:
+    assert_little(warm_modules(ep, PROGRAM, "resolve", NAME, "--form", form), WARM)
+
+
+@pytest.mark.parametrize("form", ["sandbox", "sif"])
+def test_a_warm_hook_imports_little_more(ep: ExecutionPoint, form: str) -> None:
+    assert_little(warm_modules(ep, HOOK_PROGRAM, "prepare-job", "--form", form), HOOK)
 
 
 def test_the_modules_of_a_warm_answer_import_a_fixed_part_of_the_library() -> None:
     found: set[str] = set()
-    for name in WARM:
+    for name in HOOK:
         tree = ast.parse((PACKAGE / f"{name}.py").read_text())
         found |= {module for node in tree.body if not is_for_type_checkers(node) for module in imported_by(node)}
     assert {module for module in found if not module.startswith("publisher")} == LIBRARY
