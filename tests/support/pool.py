@@ -98,7 +98,7 @@ class Jobs:
     def events(self, process: int | None = None) -> list[tuple[int, str]]:
         """Number and text of each event so far: what the user is told."""
         who = r"\d+" if process is None else f"{process:03}"
-        found = re.findall(rf"^(\d\d\d) \(\d+\.{who}\.\d+\) (.*?)^\.\.\.$", self._log(), re.MULTILINE | re.DOTALL)
+        found = re.findall(rf"^(\d\d\d) \(\d+\.{who}\.\d+\) (.*?)^\.\.\.$", self.log, re.MULTILINE | re.DOTALL)
         return [(int(number), text) for number, text in found]
 
     def count(self, *numbers: int) -> int:
@@ -125,6 +125,12 @@ class Jobs:
                 return ad
         raise AssertionError(f"no job {self.cluster}.{process}")
 
+    @property
+    def log(self) -> str:
+        """The event log as it is, which the user reads."""
+        path = self.directory / "log"
+        return path.read_text() if path.exists() else ""
+
     def remove(self) -> None:
         self.pool.run("condor_rm", str(self.cluster), user=self.pool.account)
         self.wait(ABORTED)
@@ -134,11 +140,7 @@ class Jobs:
         errors = [path.read_text(errors="replace") for path in sorted(self.directory.glob("*.err"))]
         logs = sorted((self.pool.root / "log").glob("StarterLog.slot*"), key=lambda path: path.stat().st_mtime)
         last = logs[-1].read_text(errors="replace")[-6000:] if logs else ""
-        return f"{self._log()}\n--- standard error: {errors}\n--- the starter's log:\n{last}"
-
-    def _log(self) -> str:
-        path = self.directory / "log"
-        return path.read_text() if path.exists() else ""
+        return f"{self.log}\n--- standard error: {errors}\n--- the starter's log:\n{last}"
 
 
 class Pool:
@@ -147,6 +149,7 @@ class Pool:
     Attributes:
         account: who submits and whose jobs run; None where that is us.
         cvmfs: what jobs see as ``/cvmfs``.
+        environment: for HTCondor's programs.
     """
 
     def __init__(self, slots: int = 16) -> None:
@@ -160,7 +163,7 @@ class Pool:
             (self.root / name).mkdir()
             if rooted and name not in ("config.d", "cvmfs"):
                 shutil.chown(self.root / name, ACCOUNT if name == "jobs" else "condor")
-        self._environment = {**os.environ, "CONDOR_CONFIG": str(self.root / "condor_config"), "HOME": str(self.root)}
+        self.environment = {**os.environ, "CONDOR_CONFIG": str(self.root / "condor_config"), "HOME": str(self.root)}
         administrators = "root@*, condor@*" if rooted else f"{pwd.getpwuid(os.geteuid()).pw_name}@*"
         base = _CONFIGURATION.format(root=self.root, port=_free_port(), administrators=administrators, slots=slots)
         (self.root / "condor_config").write_text(base)
@@ -184,7 +187,10 @@ class Pool:
     def close(self) -> None:
         """End all daemons and jobs."""
         if self._daemons is not None:
-            self._daemons.send_signal(signal.SIGKILL if self.account else signal.SIGQUIT)  # QUIT: HTCondor's fast shutdown
+            if self.account:
+                os.kill(self._first_process(), signal.SIGKILL)
+            else:
+                self._daemons.send_signal(signal.SIGQUIT)  # HTCondor's fast shutdown
             self._daemons.wait(_DEADLINE)
         shutil.rmtree(self.root, ignore_errors=self.account is None)
 
@@ -204,7 +210,7 @@ class Pool:
             text=True,
             timeout=_DEADLINE,
             check=False,
-            env=self._environment,
+            env=self.environment,
             cwd=self.root / "jobs",
             stdin=subprocess.DEVNULL,
             user=account and account.pw_uid,
@@ -222,6 +228,7 @@ class Pool:
     def stopped(self, *argv: str | Path, when: Callable[[], bool]) -> Iterator[None]:
         """A program among the pool's mounts, which does nothing any more from the moment when something is true."""
         with subprocess.Popen([*self._enter(), *argv], stdin=subprocess.DEVNULL) as started:
+            itself = started.pid
             try:
                 self.until(when, lambda: f"{argv[0]} does not come to that")
                 itself = _children(started.pid)[0] if self.account else started.pid  # else it is nsenter's
@@ -229,6 +236,7 @@ class Pool:
                 yield
             finally:
                 os.kill(itself, signal.SIGKILL)
+                started.kill()  # nsenter stops when its child does
 
     def is_mounted(self, path: Path) -> bool:
         """Whether something is mounted there, in the pool's eyes."""
@@ -277,7 +285,7 @@ class Pool:
             self.cvmfs.mkdir(exist_ok=True)
             lines = [f"mount -t tmpfs -o mode=0755 cvmfs {self.cvmfs}"]
             lines += [f"mkdir {self.cvmfs}/{name}; mount --bind {path} {self.cvmfs}/{name}" for name, path in cvmfs.items()]
-            script = "\n".join([*lines, "exec condor_master -f"])
+            script = "\n".join([*lines, "condor_master -f", "exit"])  # the shell stays: its death is that of all in its namespace
             argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "sh", "-ec", script]
         else:
             for name, path in cvmfs.items():
@@ -286,7 +294,7 @@ class Pool:
         with (self.root / "log" / "output").open("wb") as output:
             return subprocess.Popen(
                 argv,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

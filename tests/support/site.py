@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "images.example.org"
-IMAGES = ("htc/small:1", "htc/other:1")
-"""What is published: each has ``/etc/motd`` with its own name, and GREETING in its environment."""
+SMALL, LARGE, ELSEWHERE = "htc/small:1", "htc/large:1", "htc/elsewhere:1"
+"""What is published: each has ``/etc/motd`` with its own name, and GREETING in its environment. LARGE has PADDING bytes more than
+SMALL, and ELSEWHERE is for another architecture."""
+PADDING = 20_000_000
 LOOK = "cat /etc/motd; echo $GREETING $APPTAINER_CONTAINER; ls /cvmfs"
 """A job's script: the image it is in, what only that image's environment has and which form it is, and what CVMFS shows."""
 _CONFIGURATION = """\
@@ -67,17 +70,15 @@ class Site:
         self.program = root / "image-resolver.pyz"
         subprocess.run([ROOT / "ci/release", "--output", self.program], check=True, capture_output=True)
         self.host = Host(root, registry)
-        for name in IMAGES:
+        for name in (SMALL, LARGE, ELSEWHERE):
             repository, _, tag = name.partition(":")
-            own = tar([directory("etc"), file("etc/motd", f"{name}\n".encode())])
-            push_image(
-                registry.address,
-                repository,
-                tag,
-                [tar(runnable("/usr/bin/ls", "/usr/bin/id")), own],
-                {"Env": ["GREETING=hello", "PATH=/bin"]},
-            )
-        self.host.images(*IMAGES)
+            padding = [file("padding", random.Random(1).randbytes(PADDING))] if name == LARGE else []
+            own = tar([directory("etc"), file("etc/motd", f"{name}\n".encode()), *padding])
+            layers = [tar(runnable("/usr/bin/ls", "/usr/bin/id")), own]
+            platform = "linux/arm64" if name == ELSEWHERE else "linux/amd64"
+            config = {"Env": ["GREETING=hello", "PATH=/bin"]}
+            push_image(registry.address, repository, tag, layers, config, platform=platform)
+        self.host.images(SMALL, LARGE, {"image": ELSEWHERE, "platforms": ["linux/arm64"]})
         self.host.sync()
         self.web = stack.enter_context(FileServer(self.host.origin))
         self.caches = root / "caches"
@@ -116,6 +117,14 @@ class Site:
         """Submit jobs that run a shell script; by default one that says where it is."""
         return self.pool.submit({"executable": "/bin/sh", "arguments": f"\"-c '{script}'\"", **description}, count)
 
+    def sif(self, name: str) -> Path:
+        """Where a SIF stands in the jobs' cache, once it is there."""
+        published = self.host.sif(name)
+        return self.cache / "sif" / published.name[:2] / published.name
+
+    def empty_cache(self) -> None:
+        shutil.rmtree(self.cache, ignore_errors=True)
+
     def unmount(self) -> None:
         """CVMFS is gone."""
         if self.pool.account:
@@ -123,7 +132,8 @@ class Site:
         self.repository.unlink() if self.repository.is_symlink() else self.pool.inside("rmdir", self.repository)
 
     def mount(self) -> None:
-        """CVMFS is there again."""
+        """CVMFS is there again, and what was wrong with it forgotten."""
+        shutil.rmtree(self.cache / "failures", ignore_errors=True)
         if self.pool.account:
             self.pool.inside("mkdir", self.repository)
             self.pool.inside("mount", "--bind", self.host.repository, self.repository)
@@ -149,7 +159,7 @@ class Site:
         self.pool.inside("mkdir", self.repository)
         # nothing is kept by the kernel: every look asks the process
         options = "attr_timeout=0,entry_timeout=0" + (",allow_other" if self.pool.account else "")
-        mount = ["squashfuse", "-f", "-o", options, image, self.repository]
+        mount: list[str | Path] = ["squashfuse", "-f", "-o", options, image, self.repository]
         with self.pool.stopped(*mount, when=lambda: self.pool.is_mounted(self.repository)):
             yield
         self.pool.inside("umount", self.repository)
