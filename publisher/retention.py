@@ -78,8 +78,7 @@ def clearance(catalog: Catalog, now: int, bounds: Bounds) -> Clearance:
     dropped, removals = _within(over, after.values(), bounds)
     changed = dict(ended)
     for name in {one.name for one in dropped}:
-        gone = {(one.platform, one.version.manifest) for one in dropped if one.name == name}
-        changed[name] = records.without(after[name], gone)
+        changed[name] = records.without(after[name], [one.version for one in dropped if one.name == name])
     return Clearance(changed, tuple(ended), tuple(dropped), tuple(removals), len(over) - len(dropped))
 
 

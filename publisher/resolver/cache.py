@@ -1,20 +1,22 @@
 """SIFs on this host's disk, fetched once however many jobs want them.
 
-Who fetches a SIF holds the flock(2) of ``locks/<sha256>``, writes ``sif/<2>/<sha256>.part`` and renames it; who waits takes over
-where it was killed, and goes on with what had come. :mod:`shelf` has how a SIF stands there and how a hit is checked,
-:mod:`pins` what keeps it there while a job runs, :mod:`room` what goes when there is no room, :mod:`slots` who may fetch.
+A hit takes no lock and imports next to nothing. Of the jobs that miss, one fetches and holds the SIF's lock; the others wait
+for it, each until its own deadline, and one of them goes on where it broke off if it dies. What failed a moment ago is not tried
+again by each of them in turn (``failures.py``). Downloads at a time are bounded (``slots/``), and room is made first.
 
-Trust: this finds what disks, crashes and accidents do. Who runs as the same user can rewrite a SIF and its note; so there is
-one cache for each user, and a directory that others may write, or that somebody other than this user or root owns, is refused.
-The safer form is a store: a second such directory that root or an account of the site fills, and jobs only read.
+Trust: this finds what disks, crashes and accidents do. Who runs as the same user can rewrite the SIF and the note beside it; so
+there is one cache for each user. The safer form is a *store*: a cache that root or a daemon fills (``image-resolver cache
+fill``), and that jobs can only read. A directory that others may write, or that a stranger owns, is refused.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+import time
 
-from publisher.resolver import pins, tally
-from publisher.resolver.errors import BusyError, CacheError
+from publisher.resolver import pins
+from publisher.resolver.errors import BusyError, CacheError, FetchError, RoomError
 from publisher.resolver.shelf import Shelf
 
 TYPE_CHECKING = False
@@ -23,16 +25,28 @@ if TYPE_CHECKING:
 
     from publisher.resolver.config import Settings
     from publisher.resolver.manifest import Sif
-    from publisher.resolver.room import Limit
+    from publisher.resolver.pins import Starter
+    from publisher.resolver.room import Limits
     from publisher.resolver.sources import Source
+
+    Share = tuple[int, float]
+
+_WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+_ALL, _NONE = (0, 1.0), (0, 0.0)
+_TOO_LONG = "another process has been fetching it for too long"
+_FULL = "room"  # the key of failures.py for a disk that was full
 
 
 class Cache:
-    """The cache in the directory ``root``, which is made (mode 0700) when it is needed; ``user`` or root must own it.
+    """A cache in a directory, which is made (mode 0700) when it is needed; ``user`` or root must own it.
 
-    Attributes:
-        shelf: where its SIFs are.
-        store: a shelf that others fill and this only reads; None for none.
+    Args:
+        root: the directory.
+        user: number of the user; this process's when None.
+        most: what its SIFs may take: bytes and a fraction of the file system, one of them 0.
+        least_free: what must stay free there, likewise.
+        slots: downloads at a time, of all processes that use this cache.
+        shared: a store's own side: everybody may read it, and pin what is in it.
     """
 
     def __init__(
@@ -40,33 +54,30 @@ class Cache:
         root: str,
         user: int | None = None,
         *,
-        most: Limit | None = None,
-        free: Limit = (0, 0.0),
-        store: Shelf | None = None,
-        turns: Sequence[str] = (),
+        most: Share = _ALL,
+        least_free: Share = _NONE,
+        slots: int = 2,
+        shared: bool = False,
     ) -> None:
-        """``most``, ``free``: as of :class:`publisher.resolver.room.Room`; ``turns``: files, one for each fetch at once."""
         self.root = root
-        self.shelf = Shelf(root, (os.geteuid() if user is None else user, 0))
-        self.store = store
+        self.shelf = Shelf(root, shared=shared)
+        self._user = os.geteuid() if user is None else user
         self._most = most
-        self._free = free
-        self._turns = turns
+        self._least_free = least_free
+        self._slots = slots
+        self._shared = shared
 
     def prepare(self) -> None:
         """Make the directory, or see that it is safe.
 
         Raises:
-            CacheError: somebody else's, open to others' writing, or not to be made.
+            CacheError: somebody else's, open to others' writing, where others may replace it, or not to be made.
         """
         try:
-            try:
-                self.shelf.check()
-            except FileNotFoundError:
-                os.makedirs(self.root, mode=0o700, exist_ok=True)
-                self.shelf.check()
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
         except OSError as error:
             raise CacheError(f"cannot make the cache {self.root}: {error.strerror}") from None
+        check(self.root, (self._user, 0), "cache")
 
     def sif(
         self,
@@ -75,95 +86,173 @@ class Cache:
         patience: float | None = None,
         *,
         until: float | None = None,
-        pin: int | None = None,
-        name: str = "",
+        starter: Starter | None = None,
     ) -> tuple[str, str]:
         """The path of a SIF in the cache, and the place it was fetched from just now: empty where it was there.
 
         Args:
             sif: which one.
             places: where it is fetched from.
-            patience: seconds to wait for other processes that fetch it, or anything; as long as a download may take when None.
-            until: reading of the monotonic clock at which waiting and fetching end; None for no other end than their own.
-            pin: process id of who holds it from now on, so that it stays; None for nobody.
-            name: the image's, for lists.
+            patience: seconds that all may take; as long as its download may take when None.
+            until: reading of the monotonic clock at which it must be there; shortens ``patience``.
+            starter: of the job that gets it, which keeps it from being removed; None for nobody.
 
         Raises:
-            CacheError: an unusable cache; RoomError, a kind of it: no room; BusyError: other processes do not come to an end.
-            FetchError: no place has the right bytes.
+            RoomError: the disk, or the cache's share of it, is full of what is in use.
+            BusyError: another process fetches it, or others fetch other SIFs, and they do not come to an end.
+            CacheError: an unusable cache.
+            FetchError: no place has the right bytes, now or a moment ago.
         """
         self.prepare()
-        if self.store is not None and self._stored(sif.sha256, pin):
-            tally.hit(self.root)
-            return self.store.path(sif.sha256), ""
-        pinned = pin is not None and pins.pin(self.root, sif.sha256, pin)
-        came_from = None
-        try:
-            came_from = self._had(sif, name, places, patience, until)
-        finally:
-            if came_from is None and pinned and pin is not None:
-                pins.release(self.root, pin, sif.sha256)
-        return self.shelf.path(sif.sha256), came_from
+        if self._has(sif.sha256, starter):
+            return self.shelf.path(sif.sha256), ""
+        from publisher.resolver import fetch  # noqa: PLC0415 - a warm answer fetches nothing
 
-    def _had(self, sif: Sif, name: str, places: Sequence[Source], patience: float | None, until: float | None) -> str:
-        """Have a SIF on the shelf; where it was fetched from, if it was."""
-        if self.shelf.has(sif.sha256):
-            tally.hit(self.root)
-            return ""
-        from publisher.resolver.download import Download  # noqa: PLC0415 - a warm answer has none
-
-        download = Download(self.shelf, sif, name, most=self._most, free=self._free, turns=self._turns)
+        end = time.monotonic() + (fetch.allowance(sif.size) if patience is None else patience)
+        if until is not None:
+            end = min(end, until)
         try:
-            return download.run(places, patience, until)
-        except TimeoutError:
-            raise BusyError(f"another process has been fetching {self.shelf.path(sif.sha256)} for too long") from None
+            return self.shelf.path(sif.sha256), self._fetched_once(sif, places, end)
         except OSError as error:
             raise CacheError(f"the cache {self.root} cannot be used: {error}") from None
 
-    def _stored(self, sha256: str, pin: int | None) -> bool:
-        """Whether the store has a SIF; pinned there then, if the store lets jobs.
+    def limits(self) -> Limits:
+        """What it may take now, in bytes. Raises OSError."""
+        from publisher.resolver import room  # noqa: PLC0415 - see sif()
 
-        Raises:
-            CacheError: the store is not safe.
-        """
-        store = self.store
-        if store is None:
+        return room.limits(self.root, self._most, self._least_free)
+
+    def _has(self, sha256: str, starter: Starter | None) -> bool:
+        """Whether the SIF can be handed out; pinned first, so that nobody removes it between the look and the job."""
+        if starter is not None:
+            try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
+                pins.pin(self.root, sha256, starter)
+            except OSError:  # somebody else's: what is open stays usable when it is removed
+                pass
+        if not self.shelf.is_seen(sha256):
             return False
+        from publisher.resolver import tally  # noqa: PLC0415 - small
+
+        self.shelf.use(sha256)
+        tally.hit(self.root)
+        return True
+
+    def _fetched_once(self, sif: Sif, places: Sequence[Source], end: float) -> str:
+        """Have it on the shelf, by this process or another; the place it came from. Raises OSError."""
+        from publisher.resolver import failures, turn  # noqa: PLC0415 - as above
+
+        self._check_failures(sif)
+        self.shelf.make(sif.sha256)
+
+        def settled() -> bool:
+            return self.shelf.is_seen(sif.sha256) or failures.recent(self.root, sif.sha256, time.time()) is not None
+
         try:
-            store.check()
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise CacheError(f"the store {store.root} cannot be used: {error.strerror}") from None
-        pinned = pin is not None and pins.pin(store.root, sha256, pin)
-        if store.has(sha256) and store.trusts(sha256):
-            return True
-        if pinned and pin is not None:
-            pins.release(store.root, pin, sha256)
-        return False
+            with turn.taken(
+                [self.shelf.lock(sif.sha256)], end, settled, "another process has been fetching it for too long"
+            ) as held:
+                if held is None:
+                    self._check_failures(sif)
+                    return ""
+                if self.shelf.is_seen(sif.sha256) or self.shelf.is_right(sif.sha256):
+                    return ""
+                return self._fetched(sif, places, end, held)
+        except TimeoutError as error:
+            raise BusyError(f"{self.shelf.path(sif.sha256)}: {error}") from None
+
+    def _fetched(self, sif: Sif, places: Sequence[Source], end: float, held: int) -> str:
+        """Fetch it, as the one process that does; the place it came from. Raises OSError."""
+        from publisher.resolver import failures, leftovers, room, tally, turn  # noqa: PLC0415 - as above
+
+        leftovers.sweep(self.shelf)
+        busy = f"no turn came to fetch it: {self._slots} downloads at a time run on this host"
+        with turn.taken(self._slot_paths(sif.sha256), end, None, busy):
+            begun = time.monotonic()
+            try:
+                came_from = self._fetched_into_room(sif, places, end, held)
+            except FetchError as error:
+                if time.monotonic() < end:  # else only this job's time was over, and the next one goes on
+                    failures.note(self.root, sif.sha256, str(error), time.time())
+                raise
+            finally:
+                room.done(held)
+            self.shelf.put(sif.sha256)
+        failures.forget(self.root, sif.sha256)
+        failures.forget(self.root, _FULL)
+        if came_from:
+            tally.fetched(self.root, sif.size, time.monotonic() - begun)
+        return came_from
+
+    def _fetched_into_room(self, sif: Sif, places: Sequence[Source], end: float, held: int) -> str:
+        """Fetch into the room that is made for it; once more where somebody else filled the disk meanwhile."""
+        from publisher.resolver import failures, fetch, room  # noqa: PLC0415 - as above
+
+        part = self.shelf.part(sif.sha256)
+        limits = self.limits()
+        for last in (False, True):
+            room.reserve(self.shelf, sif.sha256, sif.size, limits, held)
+            try:
+                return fetch.fetch(places, sif, part, until=end)
+            except RoomError as error:
+                if last:
+                    failures.note(self.root, _FULL, f"{sif.size} {error}", time.time())
+                    raise
+        raise AssertionError  # the loop ends otherwise
+
+    def _check_failures(self, sif: Sif) -> None:
+        """Raises FetchError, RoomError: a moment ago it could not be fetched, and now it is no better."""
+        from publisher.resolver import failures  # noqa: PLC0415 - as above
+
+        now = time.time()
+        reason = failures.recent(self.root, sif.sha256, now)
+        if reason is not None:
+            raise FetchError(f"not tried again yet: {reason}")
+        full = failures.recent(self.root, _FULL, now)
+        if full is not None:
+            size, _, rest = full.partition(" ")
+            if size.isdigit() and int(size) <= sif.size:
+                raise RoomError(f"not tried again yet: {rest}")
+
+    def _slot_paths(self, sha256: str) -> list[str]:
+        """The locks of the downloads at a time, each image's in an order of its own."""
+        directory = os.path.join(self.root, "slots")
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        first = int(sha256[:8], 16) % self._slots
+        numbers = [*range(first, self._slots), *range(first)]
+        return [os.path.join(directory, str(number)) for number in numbers]
 
 
 def of(settings: Settings) -> Cache:
-    """The cache that the settings describe.
+    """The cache that the settings name.
 
     Raises:
-        CacheError: they name none.
+        CacheError: none is named.
     """
     if settings.cache is None:
         raise CacheError("there is no cache to fetch a SIF into", hint="--cache DIR")
-    store = None if settings.store is None else Shelf(settings.store, (0, os.geteuid(), _uid(settings.store_owner)))
-    turns = [os.path.join(settings.turns, str(number)) for number in range(settings.fetches)]
-    return Cache(settings.cache, most=settings.cache_size, free=settings.cache_free, store=store, turns=turns)
+    return Cache(settings.cache, most=settings.cache_size, least_free=settings.cache_free, slots=settings.fetches)
 
 
-def _uid(account: str) -> int:
-    if account.isascii() and account.isdigit():
-        return int(account)
-    if account == "root":
-        return 0
-    import pwd  # noqa: PLC0415 - most stores are root's
+def check(path: str, owners: Sequence[int], what: str) -> None:
+    """See that nobody but ``owners`` (and who owns what is above) can change or replace a directory.
 
+    Raises:
+        CacheError: somebody can, or it is not there.
+    """
     try:
-        return pwd.getpwnam(account).pw_uid
-    except KeyError:
-        raise CacheError(f"there is no user {account!r}, who should own the store", hint="--store-owner") from None
+        status = os.stat(path)
+        if status.st_uid not in owners:
+            raise CacheError(f"the {what} {path} belongs to user {status.st_uid}", hint=f"set --{what} to one of your own")
+        if status.st_mode & _WRITABLE:
+            raise CacheError(f"others may write in the {what} {path}", hint=f"chmod go-w {path}, once you trust what it holds")
+        above = os.path.dirname(os.path.realpath(path))
+        while above != os.path.dirname(above):
+            mode = os.stat(above).st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise CacheError(
+                    f"others may replace the {what} {path}: {above} is open to all",
+                    hint=f"chmod o-w {above}, or chmod +t {above}",
+                )
+            above = os.path.dirname(above)
+    except OSError as error:
+        raise CacheError(f"the {what} {path} cannot be used: {error.strerror}") from None

@@ -38,25 +38,12 @@ TABLE = (
         "place of it; the highest serial counts; default: .publisher in the repository, manifest in each origin",
     ),
     ("origin", PLACE, MANY, "", "place of the SIFs, tried in order"),
-    (
-        "cache",
-        "DIR",
-        ONE,
-        "",
-        "where SIFs are kept, and the last good copy of the manifest; one for each user: {uid} in it is the user's number",
-    ),
-    ("cache-size", "SIZE", ONE, "50 %", "most that its SIFs may take; % of its file system"),
-    ("cache-free", "SIZE", ONE, "5 %", "room that stays free on its file system; % of that"),
-    ("fetches", "NUMBER", ONE, "2", "SIFs that are fetched at once"),
-    (
-        "turns",
-        "DIR",
-        ONE,
-        "",
-        "the same one for several users' caches makes --fetches a bound for all of them; default: in the cache",
-    ),
-    ("store", "DIR", ONE, "", "SIFs that jobs only read, and its owner fetches (image-resolver cache fill)"),
-    ("store-owner", "USER", ONE, "root", "who else than root and this user may own the store; name or number"),
+    ("cache", "DIR", ONE, "", "where SIFs are kept, and the last good copy of the manifest; {uid} in it is the user's number"),
+    ("cache-size", "SIZE", ONE, "100 %", "what the SIFs in it may take, in bytes or % of the file system"),
+    ("cache-free", "SIZE", ONE, "5 %", "what must stay free on that file system"),
+    ("fetches", "NUMBER", ONE, "2", "downloads at a time of all jobs that use this cache"),
+    ("store", "DIR", ONE, "", "SIFs that root or a daemon keeps for all jobs to read: 'cache fill'"),
+    ("store-owner", "NUMBER", ONE, "0", "number of the user whose store is trusted"),
     ("public-key", "FILE", MANY, "", "trusted key, or a directory of them (*.pem, *.pub)"),
     ("form", "|".join(FORMS), ONE, AUTO, "auto: the sandbox if it opens now, else the SIF"),
     ("arch", "ARCH", ONE, "", "amd64, arm64, …; default: this machine's"),
@@ -109,10 +96,9 @@ class Settings:
         manifests: places of the manifest, directories or URLs, in order.
         origins: places of SIFs, directories or URLs, in order.
         cache: directory for SIFs and copies of the manifest, absolute; None for no cache.
-        cache_size, cache_free: (bytes, 0), or (0, part of the file system).
-        fetches: at least 1.
-        turns: directory of the locks that bound them.
-        store: directory, absolute; None for none. store_owner: a user's name or number.
+        cache_size, cache_free: bytes and fraction of the file system, one of them 0.
+        fetches: downloads at a time.
+        store: directory that jobs only read, absolute; None for none. store_owner: number of its user.
         keys: files and directories of trusted keys.
         form: one of :data:`FORMS`.
         arch: architecture in Go's words.
@@ -144,14 +130,14 @@ class Settings:
         self.origins = tuple(given.get("origin", ()))
         standard = (f"{self.repository}/.publisher", *map(_manifest_of, self.origins))
         self.manifests = tuple(given.get("manifest", ())) or standard
-        cache = _path(given, "cache")
-        self.cache = cache and cache.replace("{uid}", str(os.geteuid()))
+        self.cache = _path(given, "cache")
+        if self.cache:
+            self.cache = self.cache.replace("{uid}", str(os.geteuid()))
         self.cache_size = _quantity(given, "cache-size", quantity.share)
         self.cache_free = _quantity(given, "cache-free", quantity.share)
         self.fetches = max(1, _quantity(given, "fetches", quantity.whole))
-        self.turns = _path(given, "turns") or os.path.join(self.cache or "", "turns")
         self.store = _path(given, "store")
-        self.store_owner = _text(given, "store-owner")
+        self.store_owner = _quantity(given, "store-owner", quantity.whole)
         self.keys = tuple(given.get("public-key", ()))
         self.form = _word(given, "form")
         self.arch = _text(given, "arch") or arch

@@ -79,7 +79,7 @@ class Decision:
         }
 
 
-def decide(wanted: Job, settings: Settings, *, scratch: str, now: float, until: float, pin: int, notes: Notes) -> Decision:
+def decide(wanted: Job, settings: Settings, *, scratch: str, now: float, until: float, notes: Notes) -> Decision:
     """What a job gets.
 
     Args:
@@ -88,23 +88,20 @@ def decide(wanted: Job, settings: Settings, *, scratch: str, now: float, until: 
         scratch: the job's directory, where files that came with it are.
         now: this host's clock, seconds since the epoch.
         until: reading of the monotonic clock at which the hook gives up.
-        pin: process id of the job's starter.
         notes: gets what is worth saying beside the answer.
     """
     if wanted.image:
-        return _decided(wanted, settings, scratch=scratch, now=now, until=until, pin=pin, notes=notes)
+        return _decided(wanted, settings, scratch=scratch, now=now, until=until, notes=notes)
     if not settings.default_image:
         return Decision("", "the job names no image")
     wanted.image = wanted.written = settings.default_image
-    found = _decided(wanted, settings, scratch=None, now=now, until=until, pin=pin, notes=notes)
+    found = _decided(wanted, settings, scratch=None, now=now, until=until, notes=notes)
     if codes.OK < found.code < codes.FIRST_OF_HOST:
         found.code, found.message = codes.CONFIGURATION, f"the site's default image: {found.message}"
     return found
 
 
-def _decided(
-    wanted: Job, settings: Settings, *, scratch: str | None, now: float, until: float, pin: int, notes: Notes
-) -> Decision:
+def _decided(wanted: Job, settings: Settings, *, scratch: str | None, now: float, until: float, notes: Notes) -> Decision:
     """What a job with an image gets; see :func:`decide`."""
     text = wanted.image
     try:
@@ -116,7 +113,8 @@ def _decided(
             return _untouched(wanted, "the manifest is not about it")
         if wanted.form and wanted.form not in FORMS:
             raise FormError(f"WantImageForm is {wanted.form!r}, and can be {', '.join(FORMS)}")
-        return _found(text, resolve.resolve(name, settings, now, notes, asked=wanted.form or None, until=until, pin=pin))
+        asked = wanted.form or None
+        return _found(text, resolve.resolve(name, settings, now, notes, asked=asked, until=until, starter=wanted.starter))
     except ResolverError as error:
         return _without(wanted, error, settings)
 
@@ -181,7 +179,7 @@ def _refuse_blocked(text: str, settings: Settings, now: float, notes: Notes) -> 
     if name == text:
         return
     try:
-        resolve.find(name, settings, now, notes, usable=resolve.usable_cache(settings, notes))
+        resolve.find(name, settings, now, notes, directory=resolve.usable_cache(settings, notes))
     except BlockedError:
         raise
     except ResolverError as error:

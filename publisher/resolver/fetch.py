@@ -32,11 +32,7 @@ def allowance(size: int) -> float:
 
 
 def fetch(
-    places: Sequence[Source],
-    sif: Sif,
-    part: str,
-    clock: Callable[[], float] = time.monotonic,
-    until: float | None = None,
+    places: Sequence[Source], sif: Sif, part: str, clock: Callable[[], float] = time.monotonic, until: float | None = None
 ) -> str:
     """Make the file ``part`` the SIF's bytes, on disk; what is there of an earlier try is continued. The caller holds its lock.
 
@@ -45,28 +41,29 @@ def fetch(
         sif: what it must be.
         part: the file's path.
         clock: gives seconds that only grow.
-        until: reading of the clock at which it ends, if its own time is not over before.
+        until: reading of the clock that ends it sooner than :func:`allowance` does.
 
     Returns:
         the place that the last of it came from, as given; empty where nothing was missing.
 
     Raises:
         FetchError: no place gave the right bytes in time. Of a download that broke off, ``part`` stays.
-        RoomError, CacheError: no room, or the file cannot be written. ``part`` is gone.
+        RoomError: no room. ``part`` is gone.
+        CacheError: the file cannot be written. ``part`` is gone.
     """
-    own = clock() + allowance(sif.size)
-    until = own if until is None else min(own, until)
+    end = clock() + allowance(sif.size)
+    end = end if until is None else min(end, until)
     problems: list[str] = []
     try:
         with closing(_Part(part, sif, clock)) as download:
             if download.complete():
                 return ""
             for place in [*places] * _ROUNDS:
-                problem = download.problem_with(place, until)
+                problem = download.problem_with(place, end)
                 if problem is None:
                     return place.text
                 problems.append(f"{place.text}: {problem}")
-                if clock() > until:
+                if clock() > end:
                     break
     except OSError as error:
         _remove(part)

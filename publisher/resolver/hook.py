@@ -55,8 +55,8 @@ def _reply(settings: Settings, started: float, until: float) -> Reply:
     content = _read(until)
     if not content.strip():
         return Reply(failure(codes.NO_AD, "there is no job's ad on standard input"), wait=settings.backoff * _chance())
-    pin = pins.starter(os.environ)  # here, not in the child: the starter may be known only as this process's parent
-    attempt = Attempt(lambda: _worked_out(content, settings, started, until, pin=pin).to_bytes())
+    os.environ.setdefault(pins.STARTER, str(os.getppid()))  # the child's parent is another
+    attempt = Attempt(lambda: _worked_out(content, settings, started, until).to_bytes())
     signal.signal(signal.SIGTERM, lambda *_: _die(attempt))
     try:
         return Reply.from_bytes(attempt.result(until))
@@ -80,7 +80,7 @@ def _read(until: float) -> bytes:
     return b""
 
 
-def _worked_out(content: bytes, settings: Settings, started: float, until: float, *, pin: int) -> Reply:
+def _worked_out(content: bytes, settings: Settings, started: float, until: float) -> Reply:
     """In the child, whose standard streams lead nowhere: what it says is collected."""
     import io  # noqa: PLC0415 - built in, and only the child needs it
 
@@ -88,7 +88,7 @@ def _worked_out(content: bytes, settings: Settings, started: float, until: float
 
     sys.stderr = talk = io.StringIO()
     try:
-        reply = prepare.prepared(content, settings, started, until, pin=pin, chance=_chance())
+        reply = prepare.prepared(content, settings, started, until, _chance())
     except Exception:  # noqa: BLE001 - the traceback goes to the parent's standard error
         sys.excepthook(*sys.exc_info())
         reply = _broken(settings.backoff)

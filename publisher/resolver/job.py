@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from publisher.resolver.ad import Value
+    from publisher.resolver.pins import Starter
 
 _CONTAINERISED = ("WantContainer", "WantSIF", "WantSandboxImage")
 _SIF_ENDING = ".sif"
@@ -30,12 +31,14 @@ class Job:
         is_containerised: whether HTCondor starts it in a container as it is, if the site is set up for that.
         id: ``cluster.proc``, empty where it is not known.
         owner: whose it is.
+        starter: the process that it lives and dies with, None where that is not known.
         form: the form that it asks for with ``WantImageForm``, in small letters; empty where it does not.
     """
 
-    __slots__ = ("attribute", "form", "id", "image", "is_containerised", "owner", "written")
+    __slots__ = ("attribute", "form", "id", "image", "is_containerised", "owner", "starter", "written")
 
-    def __init__(self, ad: Mapping[str, Value]) -> None:
+    def __init__(self, ad: Mapping[str, Value], starter: Starter | None = None) -> None:
+        self.starter = starter
         container, singularity = ads.text(ad, "ContainerImage"), ads.text(ad, "SingularityImage")
         self.image = (container or singularity).strip()
         self.attribute = "ContainerImage" if container else "SingularityImage" if singularity else ""

@@ -7,7 +7,7 @@ import sys
 import time
 
 from publisher.resolver import ad as ads
-from publisher.resolver import codes, decision, delay, reply, resolve
+from publisher.resolver import codes, decision, delay, pins, reply, resolve
 from publisher.resolver.job import Job
 from publisher.resolver.notes import Notes
 from publisher.resolver.reply import Reply
@@ -15,9 +15,10 @@ from publisher.resolver.reply import Reply
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from publisher.resolver.config import Settings
+    from publisher.resolver.pins import Starter
 
 
-def prepared(content: bytes, settings: Settings, started: float, until: float, *, pin: int, chance: float) -> Reply:
+def prepared(content: bytes, settings: Settings, started: float, until: float, chance: float) -> Reply:
     """The reply to a job.
 
     Args:
@@ -25,11 +26,10 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, *
         settings: where things are, and the site's policy.
         started: reading of the monotonic clock when the hook began.
         until: reading at which it gives up.
-        pin: process id of the job's starter.
         chance: from 0 to 1, by chance.
     """
-    notes, job = Notes(), Job(ads.read(content))
-    found = decision.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, pin=pin, notes=notes)
+    notes, job = Notes(), Job(ads.read(content), _starter())
+    found = decision.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
     seconds = round(time.monotonic() - started, 4)
     trace_line(settings, {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}, notes)
     for note in notes.all:
@@ -41,6 +41,14 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, *
         cache = resolve.usable_cache(settings, Notes())
         wait = delay.seconds(cache, f"{found.code} {found.image}", settings.backoff, chance)
     return Reply(reply.failure(found.code, found.message), wait=wait)
+
+
+def _starter() -> Starter | None:
+    """The job's starter; where nobody can say which it is, what the job uses is not kept from being removed."""
+    try:
+        return pins.starter(os.environ)
+    except OSError:
+        return None
 
 
 def trace_line(settings: Settings, line: dict[str, object], notes: Notes) -> None:

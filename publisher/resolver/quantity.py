@@ -24,21 +24,17 @@ def size(text: str) -> int:
 
 
 def share(text: str) -> tuple[int, float]:
-    """Bytes, or a part of a whole: (bytes, 0), or (0, from 0 to 1) for ``25 %``.
+    """Bytes and a fraction of a file system, one of them 0: a size, or a percentage such as ``5 %``.
 
     Raises:
         ValueError: neither.
     """
-    number, percent, rest = text.strip().partition("%")
-    if not percent:
+    if not text.endswith("%"):
         return size(text), 0.0
-    try:
-        part = _amount(number, {"": 1}) / 100
-    except ValueError:
-        part = 2.0
-    if rest or part > 1:
-        raise ValueError(f"{text!r} is no share; write '25 %', from 0 to 100")
-    return 0, part
+    number = text[:-1].strip()
+    if not (number.isascii() and number.isdigit() and int(number) <= 100):  # noqa: PLR2004 - all there is
+        raise ValueError(f"{text!r} is no percentage")
+    return 0, int(number) / 100
 
 
 def seconds(text: str) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver import cache, choice, facts, lookup, pins, trusted
+from publisher.resolver import cache, choice, facts, lookup, trusted
 from publisher.resolver.attempt import Attempt
+from publisher.resolver.cache import Cache
 from publisher.resolver.choice import Policy
 from publisher.resolver.config import AUTO, SANDBOX, SIF
 from publisher.resolver.errors import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from publisher.resolver.config import Settings
     from publisher.resolver.lookup import Found, Wanted
     from publisher.resolver.notes import Notes
+    from publisher.resolver.pins import Starter
     from publisher.resolver.trusted import Trusted
 
 _PROBE = 5.0  # seconds in which a sandbox must open; CVMFS may have to fetch a catalog for it
@@ -91,7 +93,7 @@ def resolve(
     *,
     asked: str | None = None,
     until: float | None = None,
-    pin: int | None = None,
+    starter: Starter | None = None,
 ) -> Answer:
     """Find an image and make it ready.
 
@@ -101,29 +103,28 @@ def resolve(
         now: this host's clock, seconds since the epoch.
         notes: gets what is worth saying beside the answer.
         asked: the form that is asked for, else the settings' counts.
-        until: reading of the monotonic clock at which the caller gives up; None where a download may take what it takes.
-        pin: process id of who uses a SIF from now on; None for HTCondor's starter, or who started this process.
+        until: reading of the monotonic clock at which the caller gives up; None for when a download may take what it takes.
+        starter: of the job that gets the image, None for nobody.
 
     Raises:
         ReferenceError, UnknownImageError, BlockedError: for the user to mend.
         UsageError: for who configured this.
         ManifestError, FetchError, CacheError, HostError, ResolverError: the host's or the network's doing.
     """
-    usable = usable_cache(settings, notes)
-    outage = Outage(usable and os.path.join(usable, "failures", "repository-hangs"))
+    directory = usable_cache(settings, notes)
+    outage = Outage(directory and os.path.join(directory, "failures", "repository-hangs"))
     hung = outage.lasts()
-    want, manifest, found = find(text, settings, now, notes, usable=usable, hung=hung)
+    want, manifest, found = find(text, settings, now, notes, directory=directory, hung=hung)
     policy = Policy(asked or settings.form, settings.prefer, settings.never)
     if found is None:
         return _passed_through(want, settings, manifest, policy)
     measured = facts.read(settings.facts, now)
-    choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None)
-    user = pins.starter(os.environ) if pin is None else pin
-    return _Making(found, settings, manifest, outage=outage, until=until, user=user).first(choices, notes)
+    choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None or settings.store is not None)
+    return _Making(found, settings, manifest, outage, starter).first(choices, notes, until)
 
 
 def find(
-    text: str, settings: Settings, now: float, notes: Notes, *, usable: str | None, hung: bool = False
+    text: str, settings: Settings, now: float, notes: Notes, *, directory: str | None, hung: bool = False
 ) -> tuple[Wanted, Trusted, Found | None]:
     """What a text stands for, the manifest that says so, and the version that is meant: None where it is too old to say.
 
@@ -132,7 +133,7 @@ def find(
         settings: where things are.
         now: this host's clock, seconds since the epoch.
         notes: gets what is worth saying beside the answer.
-        usable: the directory of :func:`usable_cache`.
+        directory: of :func:`usable_cache`.
         hung: whether the repository hung a short while ago: it is not asked for the manifest if another place is.
 
     Raises:
@@ -145,9 +146,9 @@ def find(
     others = [place for place in settings.manifests if place not in local]
     places = [source(place) for place in ((others if hung else None) or settings.manifests)]
     keys = load_keys(settings.keys)
-    directory = usable and os.path.join(usable, "manifest", settings.name)
-    kept = None if directory is None else Kept(directory)
-    check = Vouched(directory and os.path.join(directory, "verified")).payload
+    copies = directory and os.path.join(directory, "manifest", settings.name)
+    kept = None if copies is None else Kept(copies)
+    check = Vouched(copies and os.path.join(copies, "verified")).payload
     manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, check=check)
     if manifest.age == DEAD:
         return want, manifest, None
@@ -179,7 +180,7 @@ def usable_cache(settings: Settings, notes: Notes) -> str | None:
     """The cache's directory, None where there is none or it is not safe: no reason to withhold a sandbox."""
     if settings.cache is not None:
         try:
-            cache.of(settings).prepare()
+            Cache(settings.cache).prepare()
         except CacheError as error:
             notes.warn(str(error))
             return None
@@ -189,17 +190,14 @@ def usable_cache(settings: Settings, notes: Notes) -> str | None:
 class _Making:
     """Having a version ready in one form or another."""
 
-    def __init__(
-        self, found: Found, settings: Settings, manifest: Trusted, *, outage: Outage, until: float | None, user: int
-    ) -> None:
+    def __init__(self, found: Found, settings: Settings, manifest: Trusted, outage: Outage, starter: Starter | None) -> None:
         self._found = found
+        self._starter = starter
         self._settings = settings
         self._manifest = manifest
         self._outage = outage
-        self._until = until
-        self._user = user
 
-    def first(self, choices: Sequence[Choice], notes: Notes) -> Answer:
+    def first(self, choices: Sequence[Choice], notes: Notes, until: float | None) -> Answer:
         """The first form that is to be had.
 
         Raises:
@@ -208,7 +206,7 @@ class _Making:
         problems: list[ResolverError] = []
         for one in choices:
             try:
-                answer = self._sandbox() if one.form == SANDBOX else self._sif()
+                answer = self._sandbox() if one.form == SANDBOX else self._sif(until, notes)
             except ResolverError as error:  # noqa: PERF203 - the next form is there for that
                 notes.add(str(error))
                 problems.append(error)
@@ -230,14 +228,28 @@ class _Making:
         self._outage.end()
         return Answer(SANDBOX, path, self._found, self._manifest)
 
-    def _sif(self) -> Answer:
+    def _sif(self, until: float | None, notes: Notes) -> Answer:
         sif = self._found.version.sif
         if sif is None:
             raise ValueError("choice.forms() offers no SIF where there is none")
+        path = self._in_store(sif.sha256, notes)
+        if path is not None:
+            return Answer(SIF, path, self._found, self._manifest)
         places = [source(place) for place in self._settings.origins]
-        shelf = cache.of(self._settings)
-        path, fetched = shelf.sif(sif, places, until=self._until, pin=self._user, name=self._found.name)
+        path, fetched = cache.of(self._settings).sif(sif, places, until=until, starter=self._starter)
         return Answer(SIF, path, self._found, self._manifest, fetched)
+
+    def _in_store(self, sha256: str, notes: Notes) -> str | None:
+        """The path in the host's store, None where it is not there or not to be trusted."""
+        if self._settings.store is None:
+            return None
+        from publisher.resolver import store  # noqa: PLC0415 - few sites have one
+
+        try:
+            return store.found(self._settings.store, self._settings.store_owner, sha256, self._starter)
+        except (OSError, CacheError) as error:
+            notes.warn(str(error))
+            return None
 
 
 def _passed_through(want: Wanted, settings: Settings, manifest: Trusted, policy: Policy) -> Answer:

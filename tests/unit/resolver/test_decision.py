@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +36,8 @@ class Site:
     def decide(self, **attributes: Value) -> Decision:
         job, notes = Job(ad.read(job_ad(**attributes))), Notes()
         settings = self.ep.settings(**self.changed)
-        scratch, until, pin = str(self.scratch), time.monotonic() + 60, os.getpid()
-        return decision.decide(job, settings, scratch=scratch, now=self.now, until=until, pin=pin, notes=notes)
+        until = time.monotonic() + 60
+        return decision.decide(job, settings, scratch=str(self.scratch), now=self.now, until=until, notes=notes)
 
     def image(self, **attributes: Value) -> str:
         """What a job starts in, in every universe; of another kind the test fails here."""
