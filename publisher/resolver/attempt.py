@@ -12,7 +12,7 @@ import select
 import signal
 import time
 
-from publisher.resolver.errors import FetchError, ResolverError
+from publisher.resolver.errors import FetchError, LateError, ResolverError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Attempt:
             until: reading of the monotonic clock at which the child is given up.
 
         Raises:
-            FetchError: the work failed, or did not end in time.
+            FetchError: the work failed.
+            LateError: it did not end in time.
         """
         answer = b""
         try:
@@ -51,9 +52,8 @@ class Attempt:
                     break
                 answer += chunk
             else:
-                os.kill(self._child, signal.SIGKILL)
-                os.waitpid(self._child, os.WNOHANG)  # one that hangs in the kernel is left to it
-                raise FetchError("no answer in time")
+                self.give_up()
+                raise LateError("no answer in time")
         finally:
             os.close(self._answer)
         kind, rest = answer[:1], answer[1:]
@@ -62,6 +62,11 @@ class Attempt:
         if kind == _FAILED:
             raise FetchError(rest.decode("utf-8", "replace"))
         raise RuntimeError(f"the child that should have answered broke down: {rest.decode('utf-8', 'replace')}")
+
+    def give_up(self) -> None:
+        """Kill the child; one that hangs in the kernel is left to it."""
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, os.WNOHANG)
 
 
 def _run(work: Callable[[], bytes], write: int) -> None:

@@ -8,7 +8,7 @@ import os
 import time
 from contextlib import closing, suppress
 
-from publisher.resolver.errors import CacheError, FetchError
+from publisher.resolver.errors import CacheError, FetchError, RoomError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def allowance(size: int) -> float:
     return 2 * _try_allowance(size)
 
 
-def fetch(places: Sequence[Source], sif: Sif, part: str, clock: Callable[[], float] = time.monotonic) -> str:
+def fetch(
+    places: Sequence[Source], sif: Sif, part: str, clock: Callable[[], float] = time.monotonic, until: float | None = None
+) -> str:
     """Make the file ``part`` the SIF's bytes, on disk; what is there of an earlier try is continued. The caller holds its lock.
 
     Args:
@@ -39,31 +41,34 @@ def fetch(places: Sequence[Source], sif: Sif, part: str, clock: Callable[[], flo
         sif: what it must be.
         part: the file's path.
         clock: gives seconds that only grow.
+        until: reading of the clock that ends it sooner than :func:`allowance` does.
 
     Returns:
         the place that the last of it came from, as given; empty where nothing was missing.
 
     Raises:
         FetchError: no place gave the right bytes in time. Of a download that broke off, ``part`` stays.
-        CacheError: no room, or the file cannot be written. ``part`` is gone.
+        RoomError: no room. ``part`` is gone.
+        CacheError: the file cannot be written. ``part`` is gone.
     """
-    until = clock() + allowance(sif.size)
+    end = clock() + allowance(sif.size)
+    end = end if until is None else min(end, until)
     problems: list[str] = []
     try:
         with closing(_Part(part, sif, clock)) as download:
             if download.complete():
                 return ""
             for place in [*places] * _ROUNDS:
-                problem = download.problem_with(place, until)
+                problem = download.problem_with(place, end)
                 if problem is None:
                     return place.text
                 problems.append(f"{place.text}: {problem}")
-                if clock() > until:
+                if clock() > end:
                     break
     except OSError as error:
         _remove(part)
         if error.errno in FULL:
-            raise CacheError(f"no room for the {sif.size} bytes of {part}", hint="make room, or set another --cache") from None
+            raise RoomError(f"no room for the {sif.size} bytes of {part}", hint="make room, or set another --cache") from None
         raise CacheError(f"cannot write {part}: {error.strerror}") from None
     if os.path.getsize(part) == 0:
         _remove(part)
