@@ -10,6 +10,8 @@ from publisher.errors import RepositoryError
 from tests.support.changes import DEBIAN, INDEX, ROCKY, make, publish, publish_rocky, refused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from publisher.repositories import Repository, Transaction
 
 
