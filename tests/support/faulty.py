@@ -20,8 +20,8 @@ FAULTS = (
 """What can go wrong:
 
 ``truncated``: half of the body and the end. ``short``, ``longer``: another object, which is said consistently. ``endless``: a
-body without an announced length. ``corrupted``: one byte. ``mixed``: the first half is an older object's. ``stalled``: half of the
-body and silence. ``trickling``: some bytes of the body, then one at a time. ``slow-head``: a header line that does not end.
+body without an announced length. ``corrupted``: one byte. ``mixed``: the first half is an older object's. ``stalled``: half of
+the body and silence. ``trickling``: some bytes of the body, then one at a time. ``slow-head``: a header line that does not end.
 ``silent``: no answer. ``looping``, ``elsewhere``: redirects to itself, to a file. ``whole``: ranges are ignored. ``shifted``:
 another range. ``empty``: success, and no bytes. ``reset``: the connection is closed at once. ``garbage``: no HTTP. And statuses.
 """
@@ -47,13 +47,14 @@ class FaultyServer:
         asked: all GETs so far.
         faults: what goes wrong with the next GETs, one each; empty for nothing.
         always: what goes wrong with all others.
+        elsewhere: URL of the server that ``moved``, which is no fault, redirects to.
     """
 
     def __init__(self, objects: Mapping[str, bytes], tls: ssl.SSLContext | None = None) -> None:
         self.objects = dict(objects)
         self.asked: list[Asked] = []
         self.faults: list[str] = []
-        self.always = ""
+        self.always = self.elsewhere = ""
         self._over = threading.Event()
         self._scheme = "http" if tls is None else "https"
         server = self
@@ -110,8 +111,8 @@ class FaultyServer:
         elif fault in STATUSES:
             _head(request, STATUSES[fault], {"Content-Length": "5"})
             request.wfile.write(b"sorry")
-        elif fault in ("looping", "elsewhere"):
-            to = request.path if fault == "looping" else "file:///etc/hostname"
+        elif fault in ("looping", "elsewhere", "moved"):
+            to = {"looping": "", "elsewhere": "file://", "moved": self.elsewhere}[fault] + request.path
             _head(request, 302, {"Location": to, "Content-Length": "0"})
         elif fault in ("silent", "slow-head", "reset", "garbage"):
             self._without_head(request, fault)
