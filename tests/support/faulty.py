@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
+    from email.message import Message
     from types import TracebackType
 
 STATUSES = {"401": 401, "403": 403, "404": 404, "416": 416, "429": 429, "500": 500, "504": 504}
@@ -28,12 +29,13 @@ another range. ``empty``: success, and no bytes. ``reset``: the connection is cl
 
 
 class Asked:
-    """A GET: path with query, ``Range`` or empty, ``Authorization`` or empty."""
+    """A GET: path with query, and the headers ``Range``, ``Authorization`` and ``Proxy-Authorization``, or empty."""
 
-    def __init__(self, path: str, ranged: str, authorization: str) -> None:
+    def __init__(self, path: str, headers: Message) -> None:
         self.path = path
-        self.range = ranged
-        self.authorization = authorization
+        self.range, self.authorization, self.proxy_authorization = (
+            headers.get(name, "") for name in ("Range", "Authorization", "Proxy-Authorization")
+        )
 
 
 class FaultyServer:
@@ -103,7 +105,7 @@ class FaultyServer:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         ranged = request.headers.get("Range", "")
-        self.asked.append(Asked(request.path, ranged, request.headers.get("Authorization", "")))
+        self.asked.append(Asked(request.path, request.headers))
         fault = self.faults.pop(0) if self.faults else self.always
         content = self.objects.get(request.path.partition("?")[0])
         if content is None:
