@@ -24,6 +24,7 @@ from publisher.resolver.manifest import DEAD, EXPIRING, FRESH
 from publisher.resolver.outage import Outage
 from publisher.resolver.sources import network_of, sif_sources, source
 from publisher.resolver.verify import load_keys
+from publisher.resolver.vouched import Vouched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,10 +147,12 @@ def find(
     network = network_of(settings)
     places = [source(place, network) for place in ((others if hung else None) or settings.manifests)]
     keys = load_keys(settings.keys)
-    kept = None if directory is None else Kept(os.path.join(directory, "manifest", settings.name))
+    copies = directory and os.path.join(directory, "manifest", settings.name)
+    kept = None if copies is None else Kept(copies)
+    check = Vouched(copies and os.path.join(copies, "verified")).payload
 
     def loaded(refresh: float) -> Trusted:
-        return trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, refresh=refresh)
+        return trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, refresh=refresh, check=check)
 
     manifest = loaded(settings.refresh)
     found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)

@@ -26,13 +26,15 @@ from publisher.resolver.verify import verified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from publisher.resolver.kept import Kept
     from publisher.resolver.manifest import Record
     from publisher.resolver.notes import Notes
     from publisher.resolver.refresh import Refresh
     from publisher.resolver.sources import Source
+
+    Check = Callable[[bytes, Mapping[str, bytes]], bytes]
 
 KEPT = "the last good copy"
 """What the cache's copy is called where a source is named."""
@@ -144,6 +146,7 @@ def load(
     repository: str,
     now: float,
     notes: Notes,
+    check: Check = verified,
     refresh: float = 0.0,
 ) -> Trusted:
     """Find the index that holds.
@@ -155,13 +158,14 @@ def load(
         repository: the name that the manifest must carry.
         now: this host's clock, seconds since the epoch.
         notes: gets what went wrong without being in the way.
+        check: gives the payload of an envelope that one of the keys has signed.
         refresh: seconds in which places in the network are asked once; only where copies are kept.
 
     Raises:
         ManifestError: there is none that may be trusted; the reason names every place.
         ResolverError: openssl cannot be used.
     """
-    search = _Search(places, kept, _Judge(keys, repository, now), notes)
+    search = _Search(places, kept, _Judge(keys, repository, now, check), notes)
     if kept is None or all(place.local for place in places):
         return search.everywhere(None)
     from publisher.resolver.refresh import Refresh  # noqa: PLC0415 - not on a host that has all in CVMFS
@@ -172,8 +176,9 @@ def load(
 class _Judge:
     """Which envelopes are good, each looked at once."""
 
-    def __init__(self, keys: Mapping[str, bytes], repository: str, now: float) -> None:
+    def __init__(self, keys: Mapping[str, bytes], repository: str, now: float, check: Check) -> None:
         self.now = now
+        self._check = check
         self._keys = keys
         self._repository = repository
         self._known: dict[bytes, Index | ManifestError] = {}
@@ -182,7 +187,7 @@ class _Judge:
         """The index in an envelope, or why it is not to be used."""
         if content not in self._known:
             try:
-                self._known[content] = Index.parse(verified(content, self._keys), self._repository)
+                self._known[content] = Index.parse(self._check(content, self._keys), self._repository)
             except ManifestError as error:
                 self._known[content] = error
         return self._known[content]
