@@ -148,7 +148,7 @@ def test_what_passes_is_waited_for(federation: Federation, said: Said) -> None:
     federation.servers(federation.asking())
     federation.director.instead = [said, said]
     pauses: list[float] = []
-    assert federation.servers(federation.asking(pauses), again=True)
+    assert federation.servers(federation.asking(pauses, now=time.time() + 1000))
     assert len(federation.director.asked) == 5
     first, second = pauses
     if "Retry-After" in said.headers:
@@ -178,8 +178,10 @@ def test_answers_are_kept_for_a_while_and_longer_when_there_are_no_others(federa
     federation.director.caches.pop(0)
     pauses: list[float] = []
     federation.director.instead = [Said(503)] * 4
-    assert federation.servers(federation.asking(pauses, now=now + 1000)) == found
-    assert federation.servers(federation.asking(now=now + 1000)) == found[1:]
+    for seconds in (1000, 1009):
+        assert federation.servers(federation.asking(pauses, now=now + seconds)) == found
+    assert len(federation.director.asked) == 6, "a failure is not tried again at once"
+    assert federation.servers(federation.asking(now=now + 1031)) == found[1:]
 
 
 def test_a_clock_that_was_set_back_and_a_broken_memory_do_no_harm(federation: Federation) -> None:
