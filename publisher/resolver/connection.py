@@ -64,6 +64,8 @@ def got(
             if response.status not in _REDIRECTS or to is None:
                 break
             following = urllib.parse.urljoin(address, to)
+            if following == address:
+                break
             if _host(following) != _host(address):
                 token = None
             address = following

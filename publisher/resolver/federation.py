@@ -6,7 +6,7 @@ import os
 import urllib.parse
 
 from publisher.resolver.director import Director
-from publisher.resolver.errors import FetchError
+from publisher.resolver.errors import AbsentError, DeniedError, FetchError
 from publisher.resolver.sources import AUTO, PELICAN, Source
 from publisher.resolver.web import Web
 
@@ -73,9 +73,12 @@ def _served(
     for direct in (True,) if fresh else (False, True):
         try:
             answer = director.find(f"{prefix}/{name}", direct=direct, again=again, until=until)
-        except FetchError as error:
+        except (AbsentError, DeniedError) as error:
             yield Closed(place.text, place.network, error)
             continue
+        except FetchError as error:
+            yield Closed(place.text, place.network, error)
+            return  # a director that does not answer knows no origin either
         for server in answer.servers:
             if server not in before:
                 before.add(server)
