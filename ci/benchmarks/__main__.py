@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ci.benchmarks import build, hook, image, references
+from ci.benchmarks import build, hook, image, publishing, references
 from publisher.errors import PublisherError
 
 _ROOT = Path(__file__).parents[2]
@@ -40,8 +40,14 @@ def main() -> int:
     hooking.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures, demand nothing of them")
     hooking.add_argument("--work", type=Path, default=_WORK, help="directory for the manifest and the cache (build/bench)")
     hooking.set_defaults(run=_hook)
+    one = commands.add_parser("publish", help="one image into a repository of thousands against one of a few")
+    one.add_argument("-n", dest="rounds", type=int, default=15, help="rounds; medians are shown (default 15)")
+    one.add_argument("--images", type=int, default=2000, help="in the large repository (default 2000)")
+    one.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures, demand nothing of them")
+    one.add_argument("--work", type=Path, default=_WORK, help="directory for both repositories (build/bench)")
+    one.set_defaults(run=lambda given: publishing.benchmark(given.images, given.work.resolve(), given.rounds, bars=given.bars))
     given = parser.parse_args()
-    if given.run in (_build, _hook) and given.rounds < 1:
+    if getattr(given, "rounds", 1) < 1:
         parser.error("-n: at least one round")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the registry and what is being measured end as well
     try:
