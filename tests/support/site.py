@@ -40,7 +40,7 @@ cache = {caches}/{{uid}}
 facts = {facts}
 public-key = {keys}
 probe = htc/small:1
-deadline = 60
+deadline = 5 min
 """
 
 
@@ -52,7 +52,7 @@ class Site:
         program: image-resolver.pyz. configuration: its file. cache: its cache. keys: its trusted keys.
     """
 
-    def __init__(self, registry: RegistryServer, slots: int = 16) -> None:
+    def __init__(self, registry: RegistryServer, slots: int = 200) -> None:
         self.pool = Pool(slots)
         with contextlib.ExitStack() as stack:
             stack.callback(self.pool.close)

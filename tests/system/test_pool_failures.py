@@ -14,7 +14,7 @@ from tests.support.pool import EVICTED, EXECUTE, HELD, IDLE
 from tests.support.site import ELSEWHERE, REPOSITORY, SMALL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.support.pool import Jobs
     from tests.support.site import Site
