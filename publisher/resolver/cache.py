@@ -108,7 +108,7 @@ class Cache:
             return self.shelf.path(sif.sha256), ""
         from publisher.resolver import fetch  # noqa: PLC0415 - a warm answer fetches nothing
 
-        end = time.monotonic() + (fetch.allowance(sif.size) if patience is None else patience)
+        end = time.monotonic() + (fetch.allowance(sif.size, places) if patience is None else patience)
         if until is not None:
             end = min(end, until)
         try:

@@ -98,7 +98,7 @@ class Jobs:
     def events(self, process: int | None = None) -> list[tuple[int, str]]:
         """Number and text of each event so far: what the user is told."""
         who = r"\d+" if process is None else f"{process:03}"
-        found = re.findall(rf"^(\d\d\d) \(\d+\.{who}\.\d+\) (.*?)^\.\.\.$", self._log(), re.MULTILINE | re.DOTALL)
+        found = re.findall(rf"^(\d\d\d) \(\d+\.{who}\.\d+\) (.*?)^\.\.\.$", self.log, re.MULTILINE | re.DOTALL)
         return [(int(number), text) for number, text in found]
 
     def count(self, *numbers: int) -> int:
@@ -125,6 +125,12 @@ class Jobs:
                 return ad
         raise AssertionError(f"no job {self.cluster}.{process}")
 
+    @property
+    def log(self) -> str:
+        """The event log as it is, which the user reads."""
+        path = self.directory / "log"
+        return path.read_text() if path.exists() else ""
+
     def remove(self) -> None:
         self.pool.run("condor_rm", str(self.cluster), user=self.pool.account)
         self.wait(ABORTED)
@@ -134,11 +140,7 @@ class Jobs:
         errors = [path.read_text(errors="replace") for path in sorted(self.directory.glob("*.err"))]
         logs = sorted((self.pool.root / "log").glob("StarterLog.slot*"), key=lambda path: path.stat().st_mtime)
         last = logs[-1].read_text(errors="replace")[-6000:] if logs else ""
-        return f"{self._log()}\n--- standard error: {errors}\n--- the starter's log:\n{last}"
-
-    def _log(self) -> str:
-        path = self.directory / "log"
-        return path.read_text() if path.exists() else ""
+        return f"{self.log}\n--- standard error: {errors}\n--- the starter's log:\n{last}"
 
 
 class Pool:
@@ -147,6 +149,7 @@ class Pool:
     Attributes:
         account: who submits and whose jobs run; None where that is us.
         cvmfs: what jobs see as ``/cvmfs``.
+        environment: for HTCondor's programs.
     """
 
     def __init__(self, slots: int = 16) -> None:
@@ -160,7 +163,7 @@ class Pool:
             (self.root / name).mkdir()
             if rooted and name not in ("config.d", "cvmfs"):
                 shutil.chown(self.root / name, ACCOUNT if name == "jobs" else "condor")
-        self._environment = {**os.environ, "CONDOR_CONFIG": str(self.root / "condor_config"), "HOME": str(self.root)}
+        self.environment = {**os.environ, "CONDOR_CONFIG": str(self.root / "condor_config"), "HOME": str(self.root)}
         administrators = "root@*, condor@*" if rooted else f"{pwd.getpwuid(os.geteuid()).pw_name}@*"
         base = _CONFIGURATION.format(root=self.root, port=_free_port(), administrators=administrators, slots=slots)
         (self.root / "condor_config").write_text(base)
@@ -170,10 +173,10 @@ class Pool:
     def start(self, cvmfs: Mapping[str, Path]) -> None:
         """Start the daemons and wait for them; ``cvmfs`` has the directories that CVMFS shows at first, by name."""
         self._daemons = self._started(cvmfs)
-        for kind in ("-startd", "-schedd"):
-            self.until(
-                lambda kind=kind: self.run("condor_status", kind, "-af", "Name", check=False) != "", self._what_daemons_say
-            )  # type: ignore[misc]  # the loop's variable
+        self.until(lambda: self._knows("-startd") and self._knows("-schedd"), self._what_daemons_say)
+
+    def _knows(self, kind: str) -> bool:
+        return self.run("condor_status", kind, "-af", "Name", check=False) != ""
 
     def __enter__(self) -> Self:
         return self
@@ -184,7 +187,10 @@ class Pool:
     def close(self) -> None:
         """End all daemons and jobs."""
         if self._daemons is not None:
-            self._daemons.send_signal(signal.SIGKILL if self.account else signal.SIGQUIT)  # QUIT: HTCondor's fast shutdown
+            if self.account:
+                os.kill(self._first_process(), signal.SIGKILL)
+            else:
+                self._daemons.send_signal(signal.SIGQUIT)  # HTCondor's fast shutdown
             self._daemons.wait(_DEADLINE)
         shutil.rmtree(self.root, ignore_errors=self.account is None)
 
@@ -204,7 +210,7 @@ class Pool:
             text=True,
             timeout=_DEADLINE,
             check=False,
-            env=self._environment,
+            env=self.environment,
             cwd=self.root / "jobs",
             stdin=subprocess.DEVNULL,
             user=account and account.pw_uid,
@@ -216,8 +222,26 @@ class Pool:
 
     def inside(self, *argv: str | Path) -> None:
         """Run a program among the pool's mounts."""
-        enter = ["nsenter", "--mount", "--target", str(self._first_process())] if self.account else []
-        subprocess.run([*enter, *argv], check=True, timeout=_DEADLINE)
+        subprocess.run([*self._enter(), *argv], check=True, timeout=_DEADLINE)
+
+    @contextlib.contextmanager
+    def stopped(self, *argv: str | Path, when: Callable[[], bool]) -> Iterator[None]:
+        """A program among the pool's mounts, which does nothing any more from the moment when something is true."""
+        with subprocess.Popen([*self._enter(), *argv], stdin=subprocess.DEVNULL) as started:
+            itself = started.pid
+            try:
+                self.until(when, lambda: f"{argv[0]} does not come to that")
+                itself = _children(started.pid)[0] if self.account else started.pid  # else it is nsenter's
+                os.kill(itself, signal.SIGSTOP)
+                yield
+            finally:
+                os.kill(itself, signal.SIGKILL)
+                started.kill()  # nsenter stops when its child does
+
+    def is_mounted(self, path: Path) -> bool:
+        """Whether something is mounted there, in the pool's eyes."""
+        mounts = Path(f"/proc/{self._first_process() if self.account else 'self'}/mounts").read_text()
+        return any(line.split()[1] == str(path) for line in mounts.splitlines())
 
     def submit(self, description: Mapping[str, object], count: int = 1) -> Jobs:
         """Submit jobs: submit commands by name; what they do not say has small and silent values."""
@@ -261,7 +285,7 @@ class Pool:
             self.cvmfs.mkdir(exist_ok=True)
             lines = [f"mount -t tmpfs -o mode=0755 cvmfs {self.cvmfs}"]
             lines += [f"mkdir {self.cvmfs}/{name}; mount --bind {path} {self.cvmfs}/{name}" for name, path in cvmfs.items()]
-            script = "\n".join([*lines, "exec condor_master -f"])
+            script = "\n".join([*lines, "condor_master -f", "exit"])  # the shell stays: its death is that of all in its namespace
             argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "sh", "-ec", script]
         else:
             for name, path in cvmfs.items():
@@ -270,7 +294,7 @@ class Pool:
         with (self.root / "log" / "output").open("wb") as output:
             return subprocess.Popen(
                 argv,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -282,6 +306,9 @@ class Pool:
     def _pid(self) -> int:
         assert self._daemons is not None
         return self._daemons.pid
+
+    def _enter(self) -> list[str]:
+        return ["nsenter", "--mount", "--pid", "--target", str(self._first_process())] if self.account else []
 
     def _first_process(self) -> int:
         return _children(self._pid)[0]
