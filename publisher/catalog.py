@@ -58,8 +58,7 @@ class Catalog:
         records = {**self.records, **changed}
         for name in gone:
             records.pop(name, None)
-        others = [*changed.values(), *(self.records[name] for name in (*changed, *gone) if name in self.records)]
-        touched = {number for record in others for number in _numbers(record)}
+        touched = {number for name in (*changed, *gone) for number in _touched(self.records.get(name), records.get(name))}
         return replace(self, records=records, touched=self.touched | touched)
 
     def version_of(self, digest: str) -> Version | None:
@@ -214,29 +213,39 @@ def _shards(records: Iterable[Record], numbers: Collection[int]) -> dict[int, by
     """
     named: dict[int, dict[str, Any]] = {number: {} for number in numbers}
     aliases: dict[int, dict[str, str]] = {number: {} for number in numbers}
-    for record in sorted(records, key=lambda record: (not _means_something(record), record.name)):
-        number = _number(record.name)
-        if number in named:
-            named[number][record.name] = record.to_json()
-        for alias in record.aliases():
-            number = _number(alias)
-            if number in aliases:
-                aliases[number].setdefault(alias, record.name)
+    concerned = (record for record in records if not named.keys().isdisjoint(_numbers(record)))
+    for record in sorted(concerned, key=lambda record: (not _means_something(record), record.name)):
+        for number, key in zip(_numbers(record), _keys(record), strict=True):
+            if number in named and key == record.name:
+                named[number][key] = record.to_json()
+            elif number in named:
+                aliases[number].setdefault(key, record.name)
     return {
         number: manifest.make_shard(named[number], aliases[number]) if named[number] or aliases[number] else None
         for number in named
     }
 
 
-def _numbers(record: Record) -> Iterable[int]:
-    """Of the shards that a record is in, or an alias of it."""
-    return map(_number, (record.name, *record.aliases()))
+def _touched(before: Record | None, after: Record | None) -> set[int]:
+    """Numbers of the shards that have other bytes once a name's record is another: the name's, and those of aliases that change.
+
+    An alias says a name, and whose it is depends on whether the names mean something.
+    """
+    old, new = ({} if one is None else dict(zip(_keys(one), _numbers(one), strict=True)) for one in (before, after))
+    keys = old.keys() | new.keys()
+    if before is not None and after is not None and _means_something(before) == _means_something(after):
+        keys = (old.keys() ^ new.keys()) | {after.name}
+    return {number for key, number in (old | new).items() if key in keys}
 
 
-@lru_cache(maxsize=1 << 17)
-def _number(key: str) -> int:
-    """Asked for every key of the manifest in each publication."""
-    return manifest.shard_number(key, manifest.SHARDS)
+def _keys(record: Record) -> tuple[str, ...]:
+    return (record.name, *record.aliases())
+
+
+@lru_cache(maxsize=1 << 16)
+def _numbers(record: Record) -> tuple[int, ...]:
+    """Of the shards of each of a record's keys: asked of all records in each publication, of which few are new."""
+    return tuple(manifest.shard_number(key, manifest.SHARDS) for key in _keys(record))
 
 
 def _means_something(record: Record) -> bool:

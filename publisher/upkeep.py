@@ -189,7 +189,11 @@ def _opened(flags: dict[str, object]) -> Iterator[tuple[Settings, Publication, C
         catalog, done = publication.open()
         for line in done:
             tell(line)
-        yield chosen, publication, catalog
+        try:
+            yield chosen, publication, catalog
+        finally:
+            for line in publication.repository.noticed():
+                tell(line)
 
 
 def _raise_if_behind(published: Published) -> None:

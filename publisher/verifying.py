@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from publisher import inventory, layout, records
@@ -91,19 +92,18 @@ def verify_build(repository: Repository, origin: Origin, build: Build) -> Iterat
     label = f"{build.name} {build.platform} {build.version.manifest[7:19]}"
     for check in (lambda: _sandbox(repository, build.version), lambda: _sif(origin, build.version)):
         try:
-            for problem in _few(check):
+            for problem in repository.look(partial(_few, check)):
                 yield f"{label}: {problem}"
         except (OSError, PublisherError) as error:
             yield f"{label}: cannot be read: {error}"
 
 
-def _few(check: Callable[[], Iterator[str]]) -> Iterator[str]:
-    count = 0
+def _few(check: Callable[[], Iterator[str]]) -> list[str]:
+    found, count = [], 0
     for count, problem in enumerate(check(), 1):
         if count <= _SHOWN:
-            yield problem
-    if count > _SHOWN:
-        yield f"and {count - _SHOWN} more"
+            found.append(problem)
+    return found if count <= _SHOWN else [*found, f"and {count - _SHOWN} more"]
 
 
 def _sandbox(repository: Repository, version: Version) -> Iterator[str]:

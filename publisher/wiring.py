@@ -242,7 +242,7 @@ def sync(
     if report.stopped is None and tidy:
         cleared = clear(settings, publication, run.catalog)
         report.cleared, report.stopped, report.serial = cleared.lines, cleared.error, cleared.catalog.serial
-    report.notes += intake.warnings()
+    report.notes += [*intake.warnings(), *publication.repository.noticed()]
     intake.store.trim(settings.blob_cache, keep=())
     return report
 

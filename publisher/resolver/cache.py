@@ -112,7 +112,7 @@ class Cache:
         if patience is None and until is not None:
             end = until  # a download has its own time in any case, and large ones may be before it
         else:
-            end = time.monotonic() + (fetch.allowance(sif.size) if patience is None else patience)
+            end = time.monotonic() + (fetch.allowance(sif.size, places) if patience is None else patience)
             end = end if until is None else min(end, until)
         try:
             return self.shelf.path(sif.sha256), self._fetched_once(sif, places, end)

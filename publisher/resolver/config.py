@@ -38,6 +38,18 @@ TABLE = (
         "place of it; the highest serial counts; default: .publisher in the repository, manifest in each origin",
     ),
     ("origin", PLACE, MANY, "", "place of the SIFs, tried in order"),
+    ("mirror", PLACE, MANY, "", "another place of the SIFs and the manifest, tried after the origins"),
+    ("federation", "HOST", ONE, "osg-htc.org", "the federation that osdf:///… means; pelican://HOST/… names its own"),
+    (
+        "refresh",
+        "SECONDS",
+        ONE,
+        "15 min",
+        "how old the cache's copy of the manifest may be before places in the network are asked",
+    ),
+    ("slowest", "SIZE", ONE, "1 MB", "bytes a second; a slower server is left for the next one, and the time for a SIF follows"),
+    ("ca", "FILE", ONE, "", "certificates of further authorities to trust, or a directory of them"),
+    ("fetch-with", "builtin|pelican|auto", ONE, "builtin", "pelican: that command for SIFs; auto: where nothing else helped"),
     ("cache", "DIR", ONE, "", "where SIFs are kept, and the last good copy of the manifest; {uid} in it is the user's number"),
     ("cache-size", "SIZE", ONE, "100 %", "what the SIFs in it may take, in bytes or % of the file system"),
     ("cache-free", "SIZE", ONE, "5 %", "what must stay free on that file system"),
@@ -95,6 +107,12 @@ class Settings:
         roots: what paths of images in it may begin with.
         manifests: places of the manifest, directories or URLs, in order.
         origins: places of SIFs, directories or URLs, in order.
+        mirrors: further places, after the origins, in order.
+        federation: host of the federation that ``osdf://`` means.
+        refresh: seconds.
+        slowest: bytes a second.
+        ca: file or directory of certificates, empty for none.
+        fetch_with: one of ``builtin``, ``pelican``, ``auto``.
         cache: directory for SIFs and copies of the manifest, absolute; None for no cache.
         cache_size, cache_free: bytes and fraction of the file system, one of them 0.
         fetches: downloads at a time.
@@ -128,8 +146,14 @@ class Settings:
         self.repository = os.path.abspath(directory or cvmfs)
         self.roots = tuple(dict.fromkeys((cvmfs, self.repository, (directory or cvmfs).rstrip("/"))))
         self.origins = tuple(given.get("origin", ()))
-        standard = (f"{self.repository}/.publisher", *map(_manifest_of, self.origins))
+        self.mirrors = tuple(given.get("mirror", ()))
+        standard = (f"{self.repository}/.publisher", *map(_manifest_of, (*self.origins, *self.mirrors)))
         self.manifests = tuple(given.get("manifest", ())) or standard
+        self.federation = _text(given, "federation")
+        self.refresh = _quantity(given, "refresh", quantity.seconds)
+        self.slowest = max(1, _quantity(given, "slowest", quantity.size))
+        self.ca = _path(given, "ca") or ""
+        self.fetch_with = _word(given, "fetch-with")
         self.cache = _path(given, "cache")
         if self.cache:
             self.cache = self.cache.replace("{uid}", str(os.geteuid()))

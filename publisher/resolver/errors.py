@@ -69,6 +69,18 @@ class LateError(FetchError):
     """There was no answer in time; whoever was asked may still hang."""
 
 
+class AbsentError(FetchError):
+    """The file is not there."""
+
+
+class DeniedError(FetchError):
+    """It is there, or may be, and we may not read it."""
+
+
+class CorruptError(FetchError):
+    """It has other bytes than the manifest says."""
+
+
 class SandboxError(FetchError):
     """A sandbox that is published does not open on this host, or not in time."""
 

@@ -30,13 +30,18 @@ def note(root: str, key: str, reason: str, now: float) -> None:
 
     before = _read(root, key)
     times = 1 + (before[0] if before else 0)
-    pause = min(_LONGEST, _FIRST * 2 ** min(times - 1, _MOST_DOUBLINGS)) * (0.5 + os.urandom(1)[0] / 256)
+    pause = min(_LONGEST, _FIRST * 2 ** min(times - 1, _MOST_DOUBLINGS)) * jitter()
     text = f"{times} {now + pause:.0f} {' '.join(reason.split())}"
     try:
         os.makedirs(os.path.join(root, _DIRECTORY), mode=0o700, exist_ok=True)
         files.replace(_path(root, key), text.encode()[:_MOST_BYTES])
     except OSError:
         pass
+
+
+def jitter() -> float:
+    """From 0.5 to just below 1.5, another one each time."""
+    return 0.5 + os.urandom(1)[0] / 256
 
 
 def forget(root: str, key: str) -> None:

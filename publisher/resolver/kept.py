@@ -22,6 +22,14 @@ class Kept:
     def __init__(self, directory: str) -> None:
         self.directory = directory
 
+    def make(self) -> None:
+        """Make the directory. Raises OSError."""
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+
+    def lock(self, what: str) -> str:
+        """Path of the lock of who asks for something."""
+        return os.path.join(self.directory, f"asking-{what}")
+
     def index(self) -> bytes | None:
         """The index that was the best when it was kept, None where there is none to read."""
         return self._read(INDEX_NAME, MOST_INDEX_BYTES)

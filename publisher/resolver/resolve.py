@@ -22,9 +22,9 @@ from publisher.resolver.errors import (
 from publisher.resolver.kept import Kept
 from publisher.resolver.manifest import DEAD, EXPIRING, FRESH
 from publisher.resolver.outage import Outage
-from publisher.resolver.sources import source
-from publisher.resolver.trusted import KEPT
+from publisher.resolver.sources import network_of, sif_sources, source
 from publisher.resolver.verify import load_keys
+from publisher.resolver.vouched import Vouched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from publisher.resolver.pins import Starter
     from publisher.resolver.trusted import Trusted
 
+_SOON = 60.0  # seconds: so old may a copy be that does not know an image, before those who may know it are asked
 _PROBE = 5.0  # seconds in which a sandbox must open; CVMFS may have to fetch a catalog for it
 
 
@@ -143,23 +144,37 @@ def find(
     want = lookup.wanted(text, settings.roots)
     local = [place for place in settings.manifests if f"{place}/".startswith(f"{settings.repository}/")]
     others = [place for place in settings.manifests if place not in local]
-    places = [source(place) for place in ((others if hung else None) or settings.manifests)]
+    network = network_of(settings)
+    places = [source(place, network) for place in ((others if hung else None) or settings.manifests)]
     keys = load_keys(settings.keys)
-    kept = None if directory is None else Kept(os.path.join(directory, "manifest", settings.name))
-    manifest = trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes)
-    if manifest.age == DEAD:
+    copies = directory and os.path.join(directory, "manifest", settings.name)
+    kept = None if copies is None else Kept(copies)
+    check = Vouched(copies and os.path.join(copies, "verified")).payload
+
+    def loaded(refresh: float) -> Trusted:
+        return trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, refresh=refresh, check=check)
+
+    manifest = loaded(settings.refresh)
+    found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
+    if isinstance(found, UnknownImageError) and not manifest.asked:
+        manifest = loaded(min(settings.refresh, _SOON))
+        found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
+    if isinstance(found, UnknownImageError):
+        if type(found) is not UnknownImageError or (manifest.age == FRESH and manifest.current):
+            raise found
+        raise ManifestError(f"{found.reason}, as far as {manifest.source} of the manifest knows, and there is no newer one")
+    if found is None:
         return want, manifest, None
-    try:
-        found = lookup.find(want, settings.arch, manifest.record)
-    except UnknownImageError as error:
-        if type(error) is not UnknownImageError or (manifest.age == FRESH and manifest.source != KEPT):
-            raise
-        raise ManifestError(
-            f"{error.reason}, as far as {manifest.source} of the manifest knows, and there is no newer one"
-        ) from None
     if found.version.state == EXPIRING and found.version.until is not None:
         notes.warn(f"{found.name} will be gone on {time.strftime('%Y-%m-%d', time.gmtime(found.version.until))}")
     return want, manifest, found
+
+
+def _looked_up(want: Wanted, settings: Settings, manifest: Trusted) -> Found | UnknownImageError:
+    try:
+        return lookup.find(want, settings.arch, manifest.record)
+    except UnknownImageError as error:
+        return error
 
 
 def unlisted(text: str, settings: Settings) -> str | None:
@@ -236,7 +251,7 @@ class _Making:
 
                 tally.hit(self._settings.cache)
             return Answer(SIF, path, self._found, self._manifest)
-        places = [source(place) for place in self._settings.origins]
+        places = sif_sources(self._settings)
         path, fetched = cache.of(self._settings).sif(sif, places, until=until, starter=self._starter)
         return Answer(SIF, path, self._found, self._manifest, fetched)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import sys
 import time
 
 from publisher.resolver import ad as ads
-from publisher.resolver import files, pilot, site
+from publisher.resolver import facts, pilot, site
 from publisher.resolver.errors import HostError, UsageError
 
 TYPE_CHECKING = False
@@ -68,10 +67,8 @@ def configuration(line: Line, notes: Notes) -> str:  # noqa: ARG001 - every comm
 def _measured(settings: Settings, notes: Notes) -> Measured:
     found = pilot.measure(settings, time.time(), notes)
     if settings.facts:
-        content = json.dumps({"schema": 1, "measured": found.when, **found.facts()}).encode()
         try:
-            os.makedirs(os.path.dirname(settings.facts), mode=0o755, exist_ok=True)
-            files.replace(settings.facts, content)
+            facts.write(settings.facts, found.facts(), found.when)
         except OSError as error:
             notes.add(f"cannot write {settings.facts}: {error.strerror}")
     return found

@@ -36,7 +36,7 @@ SINGULARITY = {apptainer}
 IMAGE_RESOLVER_NAMED = (TARGET.SingularityImage =!= undefined || TARGET.ContainerImage =!= undefined)
 IMAGE_RESOLVER_EVERY_JOB = {every_job}
 SINGULARITY_JOB = $(IMAGE_RESOLVER_EVERY_JOB) || $(IMAGE_RESOLVER_NAMED)
-SINGULARITY_IMAGE_EXPR = TARGET.SingularityImage ?: TARGET.ContainerImage
+SINGULARITY_IMAGE_EXPR = string(TARGET.SingularityImage ?: TARGET.ContainerImage)
 
 # --- what is in the container beside the image; HTCondor itself leaves out what does not exist
 IMAGE_RESOLVER_BINDS = {binds}
@@ -44,11 +44,14 @@ SINGULARITY_BIND_EXPR = "$(IMAGE_RESOLVER_BINDS)"
 SINGULARITY_EXTRA_ARGUMENTS = {extra}
 
 # --- which jobs this machine takes
-# None that names an image while containers were measured not to work here. And none that came back from here within
-# {retry} minutes: elsewhere it may run, here it would only fail again, at once and for ever.
-IMAGE_RESOLVER_BACK = (splitSlotName(TARGET.LastRemoteHost)[1] =?= MY.Machine && time() - TARGET.LastVacateTime < {seconds})
-START = ($(START)) && ($(IMAGE_RESOLVER_BACK)) =!= true && \\
-    (ImageResolverUsable =!= false || !($(SINGULARITY_JOB)))
+# None that names an image while containers were measured not to work here. And for {retry} minutes none that came back from here
+# because of its image (45: Apptainer's test of it failed; 1007 with this text: our hook did): elsewhere it may run, here it
+# would fail again, at once and for ever.
+IMAGE_RESOLVER_IMAGE_FAILED = (TARGET.VacateReasonCode == 45 || \\
+    (TARGET.VacateReasonCode == 1007 && regexp("PREPARE_JOB", TARGET.VacateReason)))
+IMAGE_RESOLVER_BACK = (splitSlotName(TARGET.LastRemoteHost)[1] == MY.Machine && \\
+    time() - TARGET.LastVacateTime < {seconds} && $(IMAGE_RESOLVER_IMAGE_FAILED))
+START = ($(START)) && $(IMAGE_RESOLVER_BACK) =!= true && (MY.ImageResolverUsable =!= false || !($(SINGULARITY_JOB)))
 
 # --- what the machine says of itself: measured at its start and every {period} minutes, with the cache's statistics
 HasImageResolver = true

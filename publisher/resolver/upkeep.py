@@ -8,7 +8,7 @@ import time
 from publisher.resolver import cache, failures, leftovers, pins, resolve, room, store, tally, turn
 from publisher.resolver.errors import CacheError, ResolverError, UsageError
 from publisher.resolver.kept import Kept
-from publisher.resolver.sources import source
+from publisher.resolver.sources import sif_sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _fill(names: Sequence[str], settings: Settings, notes: Notes) -> list[dict[s
     """Have images in the store, if there is one and it is ours, else in the cache."""
     ours = cache.of(settings) if settings.store is None else _store(settings, settings.store)
     ours.prepare()
-    places = [source(place) for place in settings.origins]
+    places = sif_sources(settings)
     rows = []
     for name in names:
         _, manifest, found = resolve.find(name, settings, time.time(), notes, directory=resolve.usable_cache(settings, notes))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ACCOUNT = "image-user"
 EXECUTE, EVICTED, TERMINATED, SHADOW_EXCEPTION, ABORTED, HELD, RELEASED = 1, 4, 5, 7, 9, 12, 13
 """Events of a job's log: HTCondor's manual, "Job Event Log Codes"."""
+IDLE = 1
+"""JobStatus."""
 _PR_SET_PDEATHSIG = 1
 _DEADLINE = 120
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -92,13 +94,17 @@ class Jobs:
     def output(self, process: int = 0) -> str:
         return (self.directory / f"{process}.out").read_text()
 
+    def output_so_far(self) -> str:
+        """Of all processes, whether or not they ended."""
+        return "".join(path.read_text() for path in self.directory.glob("*.out"))
+
     def error(self, process: int = 0) -> str:
         return (self.directory / f"{process}.err").read_text()
 
     def events(self, process: int | None = None) -> list[tuple[int, str]]:
         """Number and text of each event so far: what the user is told."""
         who = r"\d+" if process is None else f"{process:03}"
-        found = re.findall(rf"^(\d\d\d) \(\d+\.{who}\.\d+\) (.*?)^\.\.\.$", self._log(), re.MULTILINE | re.DOTALL)
+        found = re.findall(rf"^(\d\d\d) \(\d+\.{who}\.\d+\) (.*?)^\.\.\.$", self.log, re.MULTILINE | re.DOTALL)
         return [(int(number), text) for number, text in found]
 
     def count(self, *numbers: int) -> int:
@@ -125,6 +131,12 @@ class Jobs:
                 return ad
         raise AssertionError(f"no job {self.cluster}.{process}")
 
+    @property
+    def log(self) -> str:
+        """The event log as it is, which the user reads."""
+        path = self.directory / "log"
+        return path.read_text() if path.exists() else ""
+
     def remove(self) -> None:
         self.pool.run("condor_rm", str(self.cluster), user=self.pool.account)
         self.wait(ABORTED)
@@ -134,11 +146,7 @@ class Jobs:
         errors = [path.read_text(errors="replace") for path in sorted(self.directory.glob("*.err"))]
         logs = sorted((self.pool.root / "log").glob("StarterLog.slot*"), key=lambda path: path.stat().st_mtime)
         last = logs[-1].read_text(errors="replace")[-6000:] if logs else ""
-        return f"{self._log()}\n--- standard error: {errors}\n--- the starter's log:\n{last}"
-
-    def _log(self) -> str:
-        path = self.directory / "log"
-        return path.read_text() if path.exists() else ""
+        return f"{self.log}\n--- standard error: {errors}\n--- the starter's log:\n{last}"
 
 
 class Pool:
@@ -147,6 +155,7 @@ class Pool:
     Attributes:
         account: who submits and whose jobs run; None where that is us.
         cvmfs: what jobs see as ``/cvmfs``.
+        environment: for HTCondor's programs.
     """
 
     def __init__(self, slots: int = 16) -> None:
@@ -160,7 +169,7 @@ class Pool:
             (self.root / name).mkdir()
             if rooted and name not in ("config.d", "cvmfs"):
                 shutil.chown(self.root / name, ACCOUNT if name == "jobs" else "condor")
-        self._environment = {**os.environ, "CONDOR_CONFIG": str(self.root / "condor_config"), "HOME": str(self.root)}
+        self.environment = {**os.environ, "CONDOR_CONFIG": str(self.root / "condor_config"), "HOME": str(self.root)}
         administrators = "root@*, condor@*" if rooted else f"{pwd.getpwuid(os.geteuid()).pw_name}@*"
         base = _CONFIGURATION.format(root=self.root, port=_free_port(), administrators=administrators, slots=slots)
         (self.root / "condor_config").write_text(base)
@@ -170,10 +179,10 @@ class Pool:
     def start(self, cvmfs: Mapping[str, Path]) -> None:
         """Start the daemons and wait for them; ``cvmfs`` has the directories that CVMFS shows at first, by name."""
         self._daemons = self._started(cvmfs)
-        for kind in ("-startd", "-schedd"):
-            self.until(
-                lambda kind=kind: self.run("condor_status", kind, "-af", "Name", check=False) != "", self._what_daemons_say
-            )  # type: ignore[misc]  # the loop's variable
+        self.until(lambda: self._knows("-startd") and self._knows("-schedd"), self._what_daemons_say)
+
+    def _knows(self, kind: str) -> bool:
+        return self.run("condor_status", kind, "-af", "Name", check=False) != ""
 
     def __enter__(self) -> Self:
         return self
@@ -184,7 +193,10 @@ class Pool:
     def close(self) -> None:
         """End all daemons and jobs."""
         if self._daemons is not None:
-            self._daemons.send_signal(signal.SIGKILL if self.account else signal.SIGQUIT)  # QUIT: HTCondor's fast shutdown
+            if self.account:
+                os.kill(self._first_process(), signal.SIGKILL)
+            else:
+                self._daemons.send_signal(signal.SIGQUIT)  # HTCondor's fast shutdown
             self._daemons.wait(_DEADLINE)
         shutil.rmtree(self.root, ignore_errors=self.account is None)
 
@@ -192,8 +204,14 @@ class Pool:
         """Write a file of the configuration; :meth:`reconfigure` makes daemons read it."""
         (self.root / "config.d" / name).write_text(text)
 
-    def reconfigure(self) -> None:
+    def reconfigure(self, attribute: str, value: str) -> None:
+        """Have the daemons read the configuration anew, until the machine says this of itself."""
         self.run("condor_reconfig", "-all")
+
+        def said() -> str:
+            return self.run("condor_status", "-af", attribute, "-constraint", "PartitionableSlot").strip()
+
+        self.until(lambda: said() == value, said)
 
     def run(self, *argv: str, user: str | None = None, check: bool = True) -> str:
         """What a program of HTCondor says; as root may not submit, ``user`` does."""
@@ -204,7 +222,7 @@ class Pool:
             text=True,
             timeout=_DEADLINE,
             check=False,
-            env=self._environment,
+            env=self.environment,
             cwd=self.root / "jobs",
             stdin=subprocess.DEVNULL,
             user=account and account.pw_uid,
@@ -216,8 +234,26 @@ class Pool:
 
     def inside(self, *argv: str | Path) -> None:
         """Run a program among the pool's mounts."""
-        enter = ["nsenter", "--mount", "--target", str(self._first_process())] if self.account else []
-        subprocess.run([*enter, *argv], check=True, timeout=_DEADLINE)
+        subprocess.run([*self._enter(), *argv], check=True, timeout=_DEADLINE)
+
+    @contextlib.contextmanager
+    def stopped(self, *argv: str | Path, when: Callable[[], bool]) -> Iterator[None]:
+        """A program among the pool's mounts, which does nothing any more from the moment when something is true."""
+        with subprocess.Popen([*self._enter(), *argv], stdin=subprocess.DEVNULL) as started:
+            itself = started.pid
+            try:
+                self.until(when, lambda: f"{argv[0]} does not come to that")
+                itself = _children(started.pid)[0] if self.account else started.pid  # else it is nsenter's
+                os.kill(itself, signal.SIGSTOP)
+                yield
+            finally:
+                os.kill(itself, signal.SIGKILL)
+                started.kill()  # nsenter stops when its child does
+
+    def is_mounted(self, path: Path) -> bool:
+        """Whether something is mounted there, in the pool's eyes."""
+        mounts = Path(f"/proc/{self._first_process() if self.account else 'self'}/mounts").read_text()
+        return any(line.split()[1] == str(path) for line in mounts.splitlines())
 
     def submit(self, description: Mapping[str, object], count: int = 1) -> Jobs:
         """Submit jobs: submit commands by name; what they do not say has small and silent values."""
@@ -250,9 +286,9 @@ class Pool:
             assert time.monotonic() < end, why()
             time.sleep(0.05)
 
-    def processes(self, program: str) -> list[int]:
-        """Process ids, as we see them, of the pool's processes that run ``program``."""
-        return [pid for pid in _descendants(self._pid) if _name(pid) == program]
+    def processes(self) -> list[int]:
+        """Process ids, as we see them, of all that runs in the pool."""
+        return list(_descendants(self._pid))
 
     def _started(self, cvmfs: Mapping[str, Path]) -> subprocess.Popen[bytes]:
         """The daemons, which end when we do, however we do."""
@@ -261,7 +297,7 @@ class Pool:
             self.cvmfs.mkdir(exist_ok=True)
             lines = [f"mount -t tmpfs -o mode=0755 cvmfs {self.cvmfs}"]
             lines += [f"mkdir {self.cvmfs}/{name}; mount --bind {path} {self.cvmfs}/{name}" for name, path in cvmfs.items()]
-            script = "\n".join([*lines, "exec condor_master -f"])
+            script = "\n".join([*lines, "condor_master -f", "exit"])  # the shell stays: its death is that of all in its namespace
             argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "sh", "-ec", script]
         else:
             for name, path in cvmfs.items():
@@ -270,7 +306,7 @@ class Pool:
         with (self.root / "log" / "output").open("wb") as output:
             return subprocess.Popen(
                 argv,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -282,6 +318,9 @@ class Pool:
     def _pid(self) -> int:
         assert self._daemons is not None
         return self._daemons.pid
+
+    def _enter(self) -> list[str]:
+        return ["nsenter", "--mount", "--pid", "--target", str(self._first_process())] if self.account else []
 
     def _first_process(self) -> int:
         return _children(self._pid)[0]
@@ -310,8 +349,8 @@ def _descendants(pid: int) -> Iterator[int]:
         yield from _descendants(child)
 
 
-def _name(pid: int) -> str:
-    """The program's name as its command line has it; empty for one that is gone."""
+def command_line(pid: int) -> bytes:
+    """As in /proc; empty for a process that is gone."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0])).name
-    return ""
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

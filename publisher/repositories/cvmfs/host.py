@@ -47,12 +47,20 @@ class Host:
         self.flag = self.spool / "in_transaction.lock"
         self._publishing = self.spool / "is_publishing.lock"
         self._configuration = roots.configuration / fqrn / "server.conf"
+        self._common = roots.configuration.parent / "server.local"
 
     def settings(self) -> dict[str, str]:
-        """``server.conf``: what cvmfs_server knows of the repository. Raises OSError."""
-        lines = self._configuration.read_text(encoding="utf-8", errors="replace").splitlines()
-        found = (_SETTING.fullmatch(line) for line in lines)
-        return {match[1]: match[3] for match in found if match is not None}
+        """What cvmfs_server knows of the repository: ``server.conf``, and what ``server.local`` says for all. Raises OSError."""
+        common = _settings(self._common) if self._common.exists() else {}
+        return common | _settings(self._configuration)
+
+    def mounted(self) -> int | None:
+        """The device number of the mount that shows what is published; None while there is none, or none that answers."""
+        try:
+            here, above = self.published.stat().st_dev, self.spool.stat().st_dev
+        except OSError:
+            return None
+        return here if here != above else None
 
     def identity(self) -> str | None:
         """Which transaction is open, as the flag file's inode and time; None where none is."""
@@ -98,6 +106,12 @@ class Host:
                 if _marked(process, token) or _writes_below(process, self.mount):
                     return int(process.name)
         return None
+
+
+def _settings(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = (_SETTING.fullmatch(line) for line in lines)
+    return {match[1]: match[3] for match in found if match is not None}
 
 
 def _processes() -> Iterator[Path]:

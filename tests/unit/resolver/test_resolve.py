@@ -58,7 +58,7 @@ def test_without_the_repository_all_comes_over_the_network(ep: ExecutionPoint, r
     assert (answer.form, answer.manifest.source, answer.fetched) == ("sif", f"{web.url}/manifest", web.url)
     assert len(web.requests) == 3, "the index, one shard, the SIF"
     assert ep.resolve(NAME, repository=None, repository_name=REPOSITORY, origin=[web.url]).path == answer.path
-    assert len(web.requests) == 4, "the index"
+    assert len(web.requests) == 3, "nothing is due"
     assert ep.notes.warnings == []
 
 
