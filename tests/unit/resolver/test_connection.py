@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
+import socket
 import subprocess
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -113,3 +116,29 @@ def test_a_directory_of_authorities_is_one_too(tmp_path: Path) -> None:
     (tmp_path / "authorities" / f"{name}.0").write_bytes(authority.read_bytes())
     with FaultyServer({"/a": b"here"}, tls) as server:
         assert read(server.url, Network(ca=str(tmp_path / "authorities"))) == b"here"
+
+
+@pytest.mark.parametrize("head", [b"\x16\x03\x03\x40\x00", b""])
+def test_a_handshake_does_not_outlast_the_patience(head: bytes) -> None:
+    """A record that is announced and comes byte by byte, for as long as somebody takes it; or nothing at all."""
+    gone = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(head)
+                while head and not gone.wait(0.02):
+                    connection.sendall(b"\0")
+                gone.wait()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        place = source(f"https://127.0.0.1:{listener.getsockname()[1]}", Network(silence=60))
+        place.patience = 0.9
+        try:
+            with pytest.raises(FetchError, match="handshake operation timed out|only 0 bytes came in time"):
+                place.read("a", 100)
+        finally:
+            gone.set()
+            thread.join()

@@ -161,3 +161,10 @@ def test_as_a_last_resort_it_comes_after_the_servers(site: Site, tmp_path: Path)
         site.part.unlink()
         server.always = "404"
         assert fetch([place], SIF, str(site.part)) == f"pelican://{director.host}/images"
+
+
+def test_shards_come_from_servers_all_the_same(site: Site, tmp_path: Path) -> None:
+    authority, tls = certificate(tmp_path, "localhost")
+    network = Network(str(site.root), fetch_with=PELICAN, ca=str(authority))
+    with FaultyServer({"/images/a": b"here"}) as server, Director(tls, "/images", server.url) as director:
+        assert source(f"pelican://{director.host}/images", network).read("a", 100) == b"here"
