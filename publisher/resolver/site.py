@@ -64,6 +64,27 @@ STARTD_CRON_IMAGE_RESOLVER_MODE = Periodic
 STARTD_CRON_IMAGE_RESOLVER_JOB_LOAD = 0.01
 STARTD_CRON_IMAGE_RESOLVER_KILL = true
 """
+_ACCESS_POINT = """\
+# For an access point whose jobs name images of {name}: written by 'image-resolver condor-config access-point'.
+JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverPlace ImageResolverSIF
+
+# A job that names an image of the repository goes where there is a resolver, or the repository itself.
+JOB_TRANSFORM_ImageResolverPlace @=end
+    REQUIREMENTS regexp("^/cvmfs/{pattern}/", string(SingularityImage ?: ContainerImage))
+    SET Requirements ($(MY.Requirements)) && (TARGET.HasImageResolver =?= true || TARGET.{attribute} =?= true)
+@end
+
+# A job of the container universe that names one of our SIFs by its URL would have it transferred into its own scratch directory,
+# and counted against its disk. So the URL leaves the list of files: the execution point has the SIF in its cache, or fetches it.
+JOB_TRANSFORM_ImageResolverSIF @=end
+    REQUIREMENTS regexp("^[a-z]+://.*/[0-9a-f]{{64}}[.]sif", string(ContainerImageFullPath))
+    EVALSET TransferInput replace("(^|,) *[^,]*/$(MY.ContainerImage)[^,]*", TransferInput, "")
+    EVALSET TransferInput replace("^,", TransferInput, "")
+    COPY ContainerImageFullPath ContainerImage
+    SET ContainerImageSource "local"
+    SET Requirements ($(MY.Requirements)) && TARGET.HasImageResolver =?= true
+@end
+"""
 _RETRY, _PERIOD = 10, 5  # minutes
 
 
@@ -113,5 +134,6 @@ def _word(yes: bool) -> str:
 
 
 def access_point(settings: Settings) -> str:
-    """The configuration of an access point whose jobs name images of this repository."""
-    return settings.name
+    """The configuration of an access point whose jobs name images of this repository, for a file of its configuration."""
+    attribute = "HAS_CVMFS_" + "".join(character if character.isalnum() else "_" for character in settings.name)
+    return _ACCESS_POINT.format(name=settings.name, pattern=settings.name.replace(".", "[.]"), attribute=attribute)

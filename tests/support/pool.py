@@ -131,6 +131,10 @@ class Jobs:
                 return ad
         raise AssertionError(f"no job {self.cluster}.{process}")
 
+    def text(self, attribute: str) -> str:
+        """An attribute in the queue as it is written there, not evaluated."""
+        return self.pool.run("condor_q", f"{self.cluster}.0", "-af:r", attribute).strip()
+
     @property
     def log(self) -> str:
         """The event log as it is, which the user reads."""

@@ -98,6 +98,7 @@ class Site:
         self.configuration = root / "resolver.conf"
         self.configure()
         self.pool.configuration("50-image-resolver", self.run("condor-config"))
+        self.pool.configuration("51-access-point", self.run("condor-config", "access-point"))
         self.pool.start({REPOSITORY: self.host.repository})
 
     def configure(self, **more: str) -> None:
