@@ -97,9 +97,7 @@ class Manifests:
         serial = max(self._highest, catalog.serial) + 1  # above all that was ever published, also after a restore
         edition = catalogs.edition(catalog, self._signer, serial=serial, now=int(self._clock()))
         for name, content in edition.shards.items():
-            path = f"{layout.REPOSITORY_MANIFEST}/{name}"
-            if not self._repository.exists(path):
-                transaction.write(path, content)
+            transaction.write(f"{layout.REPOSITORY_MANIFEST}/{name}", content)
         before = self._read_repository(manifest.INDEX_NAME)
         if before is not None:
             transaction.write(layout.edition_path(catalog.serial), before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,13 @@ from publisher.signing import Signer, new_key
 from tests.support.published import built
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from io import BufferedRandom
     from pathlib import Path
 
     from publisher.catalog import Catalog
     from publisher.images import Entry
+    from publisher.repositories import Transaction
 
 NOW = 1_800_000_000
 NAME = "images.example.org"
@@ -41,6 +43,27 @@ class _Clocked(DirectoryOrigin):
         if new:
             os.utime(self.root / name, (self._clock(), self._clock()))
         return new
+
+
+class Refusing(DirectoryRepository):
+    """A repository in which somebody else owns what is at ``path``."""
+
+    def __init__(self, root: Path, path: str) -> None:
+        super().__init__(root, NAME)
+        self._path = path
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        with super().transaction() as transaction:
+            remove = transaction.remove
+
+            def refuse(path: str) -> None:
+                if path == self._path:
+                    raise RepositoryError(f"{path} belongs to another user")
+                remove(path)
+
+            transaction.remove = refuse  # type: ignore[method-assign]  # as a file system would
+            yield transaction
 
 
 class Place:
