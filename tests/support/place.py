@@ -77,10 +77,18 @@ class Place:
         self.repository = DirectoryRepository(where / "cvmfs", NAME)
         self.origin: DirectoryOrigin = _Clocked(where / "osdf", lambda: self.now)
         self.broken: set[str] = set()
+        self.turn = 1
         self.watch: Callable[[Path], None] = lambda _: None
 
     def publication(self, origin: DirectoryOrigin | None = None) -> Publication:
-        return Publication(self.repository, origin or self.origin, self.signer, clock=lambda: self.now, unpack=self.unpack)
+        return Publication(
+            self.repository,
+            origin or self.origin,
+            self.signer,
+            clock=lambda: self.now,
+            unpack=self.unpack,
+            edition_turn=self.turn,
+        )
 
     def unpack(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
         assert deadline > 0

@@ -236,6 +236,18 @@ def test_shards_of_old_editions_go_after_the_grace_and_never_one_that_is_named(p
     place.in_both()
 
 
+def test_old_editions_go_in_their_turn_so_that_not_every_publish_reads_all_there_are(place: Place) -> None:
+    place.turn = 4
+    publication = place.publication()
+    editions = place.repository.root / ".publisher/editions"
+    for number in range(1, 9):
+        publish(place, publication, "htc/rocky:9", str(number))
+        place.now += 14 * DAY
+        kept = sorted(int(path.stem) for path in editions.iterdir()) if editions.exists() else []
+        assert kept == list(range(max(1, (number // 4) * 4 - 1), number))
+    place.in_both()
+
+
 def test_what_a_broken_off_take_down_left_goes_whatever_its_age(place: Place) -> None:
     class Refusing(DirectoryOrigin):
         def remove(self, name: str) -> None:
