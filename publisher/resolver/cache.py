@@ -46,7 +46,8 @@ class Cache:
         user: number of the user; this process's when None.
         most: what its SIFs may take: bytes and a fraction of the file system, one of them 0.
         least_free: what must stay free there, likewise.
-        slots: downloads at a time, of all processes that use this cache.
+        slots: downloads at a time, of all processes that use this cache,
+        slot_directory: or that use this directory as well, which other users may share (mode 1777); None for the cache's own.
         shared: a store's own side: everybody may read it, and pin what is in it.
     """
 
@@ -58,6 +59,7 @@ class Cache:
         most: Share = _ALL,
         least_free: Share = _NONE,
         slots: int = 2,
+        slot_directory: str | None = None,
         shared: bool = False,
     ) -> None:
         self.root = root
@@ -66,6 +68,7 @@ class Cache:
         self._most = most
         self._least_free = least_free
         self._slots = slots
+        self._slot_directory = slot_directory
         self._shared = shared
 
     def prepare(self) -> None:
@@ -222,7 +225,7 @@ class Cache:
 
     def _slot_paths(self, sha256: str) -> list[str]:
         """The locks of the downloads at a time, each image's in an order of its own."""
-        directory = os.path.join(self.root, "slots")
+        directory = self._slot_directory or os.path.join(self.root, "slots")
         os.makedirs(directory, mode=0o700, exist_ok=True)
         first = int(sha256[:8], 16) % self._slots
         numbers = [*range(first, self._slots), *range(first)]
@@ -237,7 +240,13 @@ def of(settings: Settings) -> Cache:
     """
     if settings.cache is None:
         raise CacheError("there is no cache to fetch a SIF into", hint="--cache DIR")
-    return Cache(settings.cache, most=settings.cache_size, least_free=settings.cache_free, slots=settings.fetches)
+    return Cache(
+        settings.cache,
+        most=settings.cache_size,
+        least_free=settings.cache_free,
+        slots=settings.fetches,
+        slot_directory=settings.slots,
+    )
 
 
 def check(path: str, owners: Sequence[int], what: str) -> None:

@@ -100,6 +100,28 @@ def test_no_more_downloads_than_the_host_may_have_run_at_a_time(ep: ExecutionPoi
         cache.sif(SIF, [source(str(ep.origin))])
 
 
+def test_users_with_caches_of_their_own_can_share_the_bound(shared_path: Path) -> None:
+    ep = ExecutionPoint(shared_path)
+    ep.store(CONTENT)
+    slots = shared_path / "slots"
+    slots.mkdir()
+    slots.chmod(0o1777)
+    ours, theirs = (Cache(str(shared_path / name), slots=1, slot_directory=str(slots)) for name in ("ours", "theirs"))
+
+    def another_user() -> None:
+        if os.geteuid() == 0:
+            os.setresuid(65534, 65534, 65534)
+        with pytest.raises(BusyError, match="1 downloads at a time"):
+            Cache(str(shared_path / "theirs"), slots=1, slot_directory=str(slots)).sif(SIF, [source(str(ep.origin))], until=0)
+
+    theirs.prepare()
+    if os.geteuid() == 0:
+        os.chown(shared_path / "theirs", 65534, 65534)
+    with turn.taken([str(slots / "0")], 0):
+        assert children.end(children.start(another_user)) == 0
+    ours.sif(SIF, [source(str(ep.origin))])
+
+
 @pytest.mark.parametrize("can_go", [True, False])
 def test_a_disk_that_is_full_is_not_filled_again_by_each_job(ep: ExecutionPoint, cache: Cache, can_go: bool) -> None:
     """No limit says so before: a quota, or somebody else who fills it meanwhile."""
