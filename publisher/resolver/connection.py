@@ -11,6 +11,7 @@ import base64
 import contextlib
 import http.client
 import os
+import socket
 import ssl
 import urllib.parse
 import urllib.request
@@ -20,8 +21,9 @@ from publisher.resolver.pace import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from http.client import HTTPConnection, HTTPResponse
+    from typing import Any
     from urllib.parse import SplitResult
 
     from publisher.resolver.pace import Pace
@@ -64,6 +66,8 @@ def got(
             if response.status not in _REDIRECTS or to is None:
                 break
             following = urllib.parse.urljoin(address, to)
+            if following == address:
+                break
             if _host(following) != _host(address):
                 token = None
             address = following
@@ -94,9 +98,7 @@ def _asked(
         raise FetchError("leads to something that is not http")
     connection, target, more = _connection(parts, network, _timeout(network, pace))
     stack.callback(connection.close)
-    connection.connect()
-    if pace is not None:
-        stack.enter_context(_watched(pace, connection))
+    connection._create_connection = _connecting(stack, pace)  # type: ignore[attr-defined]  # noqa: SLF001 - the only way to see the socket before a proxy or TLS has a say
     if token is not None and parts.scheme == "https":
         more["Authorization"] = f"Bearer {token}"
     connection.request("GET", target, headers={"User-Agent": _AGENT, "Connection": "close", **headers, **more})
@@ -113,10 +115,21 @@ def _explained() -> Iterator[None]:
         raise FetchError(str(getattr(error, "strerror", "") or error) or type(error).__name__) from None
 
 
+def _connecting(stack: contextlib.ExitStack, pace: Pace | None) -> Callable[..., socket.socket]:
+    """``socket.create_connection``, whose connections are watched from their first byte on."""
+
+    def connect(*arguments: Any) -> socket.socket:
+        connected = socket.create_connection(*arguments)
+        if pace is not None:
+            stack.enter_context(_watched(Watch(pace, connected.dup())))
+        return connected
+
+    return connect
+
+
 @contextlib.contextmanager
-def _watched(pace: Pace, connection: HTTPConnection) -> Iterator[None]:
+def _watched(watch: Watch) -> Iterator[None]:
     """What fails because the watch ended it fails for the watch's reason, also if it looks like an early end."""
-    watch = Watch(pace, connection.sock)
     with watch:
         try:
             yield

@@ -68,6 +68,7 @@ class Director:
         self, host: str, network: Network, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.time
     ) -> None:
         self._host = host
+        self._key = f"director-{_digest(host)}"  # of failures.py
         self._network = network
         self._sleep = sleep
         self._clock = clock
@@ -91,7 +92,7 @@ class Director:
         if known is not None and not again:
             return known
         try:
-            found = self._ask(memory, path, direct=direct, until=until)
+            found = self._ask(memory, path, direct=direct, again=again, until=until)
         except (AbsentError, DeniedError):
             raise
         except FetchError:
@@ -102,12 +103,29 @@ class Director:
         memory.add(found, direct=direct)
         return found
 
-    def _ask(self, memory: _Memory, path: str, *, direct: bool, until: float | None) -> Directed:
-        url = memory.director() or self._discovered(memory, until)
+    def _ask(self, memory: _Memory, path: str, *, direct: bool, again: bool, until: float | None) -> Directed:
+        """As :meth:`find`, but for what is remembered of answers; what is remembered of failures counts unless ``again``."""
+        root, now = self._network.root, self._clock()
+        failed = None if root is None or again else failures.recent(root, self._key, now)
+        if failed is not None:
+            raise FetchError(f"not asked again yet: {failed}")
+        tries = 1 if again else _TRIES
         query = "?directread" if direct else ""
-        return self._patiently(f"{url}{urllib.parse.quote(path)}{query}", until, lambda response: _directed(response, path))
+        try:
+            url = memory.director() or self._discovered(memory, tries, until)
+            address = f"{url}{urllib.parse.quote(path)}{query}"
+            found = self._patiently(address, tries, until, lambda response: _directed(response, path))
+        except (AbsentError, DeniedError):
+            raise
+        except FetchError as error:
+            if root is not None:
+                failures.note(root, self._key, str(error), now)
+            raise
+        if root is not None:
+            failures.forget(root, self._key)
+        return found
 
-    def _discovered(self, memory: _Memory, until: float | None) -> str:
+    def _discovered(self, memory: _Memory, tries: int, until: float | None) -> str:
         def read(response: HTTPResponse) -> str:
             if response.status != 200:  # noqa: PLR2004 - success
                 raise connection.status_error(response.status, response.reason)
@@ -119,18 +137,18 @@ class Director:
                 raise FetchError("is no federation's configuration")
             return url.rstrip("/")
 
-        url = self._patiently(f"https://{self._host}{_DISCOVERY}", until, read)
+        url = self._patiently(f"https://{self._host}{_DISCOVERY}", tries, until, read)
         memory.set_director(url)
         return url
 
-    def _patiently(self, address: str, until: float | None, read: Callable[[HTTPResponse], T]) -> T:
+    def _patiently(self, address: str, tries: int, until: float | None, read: Callable[[HTTPResponse], T]) -> T:
         """What ``read`` makes of the answer. What may pass is asked for again, a few times and with growing pauses.
 
         Raises:
             FetchError: see :meth:`find`.
         """
         pause = _FIRST_PAUSE
-        for number in range(1, _TRIES + 1):
+        for number in range(1, tries + 1):
             left = _ONE if until is None else min(_ONE, until - time.monotonic())
             try:
                 pace = Pace(time.monotonic, time.monotonic() + left)
@@ -138,14 +156,13 @@ class Director:
                     wait = _wait(response)
                     if wait is None:
                         return read(response)
-                    error: FetchError = connection.status_error(response.status, response.reason)
-                    error = FetchError(str(error))
+                    error = FetchError(f"status {response.status} {response.reason}")
             except (AbsentError, DeniedError):
                 raise
             except FetchError as problem:
                 error, wait = problem, 0.0
             wait = max(wait, pause * failures.jitter())
-            if number == _TRIES or (until is not None and time.monotonic() + wait > until):
+            if number == tries or (until is not None and time.monotonic() + wait > until):
                 raise FetchError(f"{urllib.parse.urlsplit(address).netloc}: {error}")
             self._sleep(wait)
             pause = min(_LONGEST_PAUSE, 2 * pause)
@@ -208,8 +225,7 @@ class _Memory:
     """What a federation said, for all processes of the host. What cannot be read or written is not remembered."""
 
     def __init__(self, root: str | None, host: str, now: float) -> None:
-        name = hashlib.sha256(host.encode()).hexdigest()[:32]
-        self._path = None if root is None else os.path.join(root, "federation", f"{name}.json")
+        self._path = None if root is None else os.path.join(root, "federation", f"{_digest(host)}.json")
         self._now = now
         self._content = self._read()
 
@@ -261,6 +277,10 @@ class _Memory:
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _is_entry(entry: object) -> bool:

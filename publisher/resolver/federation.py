@@ -6,8 +6,8 @@ import os
 import urllib.parse
 
 from publisher.resolver.director import Director
-from publisher.resolver.errors import FetchError
-from publisher.resolver.sources import AUTO, PELICAN, Source
+from publisher.resolver.errors import AbsentError, DeniedError, FetchError
+from publisher.resolver.sources import AUTO, BUILTIN, PELICAN, Source
 from publisher.resolver.web import Web
 
 TYPE_CHECKING = False
@@ -34,16 +34,16 @@ class Closed(Source):
         raise self._error
 
 
-def ways(place: Source, name: str, *, fresh: bool, again: bool, until: float | None) -> Iterator[Source]:
+def ways(place: Source, name: str, *, small: bool, fresh: bool, again: bool, until: float | None) -> Iterator[Source]:
     """See :meth:`Source.ways`. With ``fresh`` only the origin's: what a cache has once, it has for ever."""
     network = place.network
     host, prefix = parsed(place.text, network)
     if not host:
         yield Closed(place.text, network, FetchError("which federation does osdf:// mean? (--federation HOST)"))
         return
-    if network.fetch_with != PELICAN or fresh:
+    if network.fetch_with != PELICAN or small:
         yield from _served(host, prefix, place, name, fresh=fresh, again=again, until=until)
-    if network.fetch_with != "builtin" and not fresh:
+    if network.fetch_with != BUILTIN and not small:
         from publisher.resolver import pelican  # noqa: PLC0415 - few sites want it
 
         command = pelican.command()
@@ -73,9 +73,12 @@ def _served(
     for direct in (True,) if fresh else (False, True):
         try:
             answer = director.find(f"{prefix}/{name}", direct=direct, again=again, until=until)
-        except FetchError as error:
+        except (AbsentError, DeniedError) as error:
             yield Closed(place.text, place.network, error)
             continue
+        except FetchError as error:
+            yield Closed(place.text, place.network, error)
+            return  # a director that does not answer knows no origin either
         for server in answer.servers:
             if server not in before:
                 before.add(server)

@@ -56,7 +56,11 @@ class Pace:
 
 
 class Watch:
-    """A context manager that shuts a socket down when its pace is lost.
+    """A context manager that shuts a connection down when its pace is lost.
+
+    Args:
+        pace: of the try.
+        connection: a socket of the connection, to be closed here: not the one that is read, since TLS takes that one over.
 
     Attributes:
         problem: why it did, None where it did not.
@@ -76,13 +80,14 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+        self._connection.close()
 
     def _look(self) -> None:
         while not self._over.wait(_LOOK):
             self.problem = self._pace.problem()
             if self.problem is not None:
                 try:  # noqa: SIM105 - one import less
-                    socket.socket.shutdown(self._connection, socket.SHUT_RDWR)  # not TLS's own, which takes the connection apart
+                    self._connection.shutdown(socket.SHUT_RDWR)
                 except OSError:  # closed by the other side at the same time
                     pass
                 return

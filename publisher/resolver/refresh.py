@@ -11,6 +11,7 @@ import os
 
 _FIRST = 20.0  # seconds until the next try where one was in vain; doubled with each, up to the usual pause
 _MOST_DOUBLINGS = 10
+_WAIT = 60.0  # seconds by which it may lie in the future of who has been waiting for who asked
 _MOST_BYTES = 100
 
 
@@ -35,11 +36,11 @@ class Refresh:
     def due(self, *, usable: bool) -> bool:
         """Whether it is time. ``usable``: whether there is a copy to do with meanwhile; else a few seconds are enough."""
         state = self._read()
-        if state is None or state[0] > self._now:  # a clock that was set back
+        if state is None or not state[0] <= self._now + _WAIT:  # a clock that was set back
             return True
         asked, failures, factor = state
         pause = min(self._every, _FIRST * 2 ** min(failures - 1, _MOST_DOUBLINGS)) if failures else self._every
-        return self._now >= asked + factor * (pause if usable else min(pause, _FIRST))
+        return not self._now < asked + factor * (pause if usable else min(pause, _FIRST))
 
     def answered(self) -> bool:
         """Whether they answered when they were asked last."""

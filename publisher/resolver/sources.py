@@ -64,7 +64,7 @@ class Source:
         text: what it was given as, a directory's path or a URL.
         patience: seconds that one small file may take.
         local: whether asking costs nobody but this host.
-        brings: whether it writes whole files by itself: ``bring``, not ``pieces``.
+        brings: whether it writes whole files by itself: ``bring``, not ``pieces``. Small ones are never brought.
         network: how the network is used.
     """
 
@@ -76,15 +76,19 @@ class Source:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def ways(self, name: str, *, fresh: bool = False, again: bool = False, until: float | None = None) -> Iterator[Source]:  # noqa: ARG002 - others look
+    def ways(
+        self, name: str, *, small: bool = False, fresh: bool = False, again: bool = False, until: float | None = None
+    ) -> Iterator[Source]:
         """The ways to a file in this place, the best first: found out while they are tried, and at least one.
 
         Args:
             name: relative, with ``/``.
+            small: only those that are quick to begin.
             fresh: only those that lead to the file as it is now, for one that changes.
             again: what is remembered of the ways did not help.
             until: reading of the monotonic clock at which nobody needs them any more.
         """
+        del name, small, fresh, again, until  # there is but this one
         yield self
 
     def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes | memoryview]:
@@ -129,7 +133,7 @@ class Source:
             FetchError: absent, refused, broken off, too large or wrong, by every way.
         """
         problems: list[tuple[str, FetchError]] = []
-        for way in self.ways(name, fresh=fresh, until=time.monotonic() + self.patience):
+        for way in self.ways(name, small=True, fresh=fresh, until=time.monotonic() + self.patience):
             try:
                 return self._content(way, name, most, sha256)
             except FetchError as error:  # noqa: PERF203 - the next way is there for that
@@ -182,12 +186,14 @@ class Remote(Source):
         super().__init__(text)
         self.network = network
 
-    def ways(self, name: str, *, fresh: bool = False, again: bool = False, until: float | None = None) -> Iterator[Source]:
+    def ways(
+        self, name: str, *, small: bool = False, fresh: bool = False, again: bool = False, until: float | None = None
+    ) -> Iterator[Source]:
         """See :meth:`Source.ways`."""
         if self.text.startswith(_FEDERATED):
             from publisher.resolver import federation  # noqa: PLC0415 - most answers need no network
 
-            return federation.ways(self, name, fresh=fresh, again=again, until=until)
+            return federation.ways(self, name, small=small, fresh=fresh, again=again, until=until)
         from publisher.resolver.web import Web  # noqa: PLC0415 - as above
 
         return iter((Web(self.text, self.network),))

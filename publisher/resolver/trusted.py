@@ -213,7 +213,7 @@ class _Search:
         if refresh.due(usable=usable):
             from publisher.resolver import turn  # noqa: PLC0415 - a warm answer asks nobody
 
-            patience = 0.0 if usable else 1 + max(place.patience for place in self._places)
+            patience = 0.0 if usable else 5 + max(place.patience for place in self._places)
             try:
                 kept.make()
                 until = time.monotonic() + patience

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from publisher.resolver.pace import Pace
     from publisher.resolver.sources import Network
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18  # bytes: what a stall costs, and no slower than more
 _OK, _PARTIAL = 200, 206
 
 
