@@ -137,8 +137,14 @@ def test_a_handshake_does_not_outlast_the_patience(head: bytes) -> None:
         place = source(f"https://127.0.0.1:{listener.getsockname()[1]}", Network(silence=60))
         place.patience = 0.9
         try:
-            with pytest.raises(FetchError, match="handshake operation timed out|only 0 bytes came in time"):
+            with pytest.raises(FetchError, match=r"handshake operation timed out|only 0 bytes came in time"):
                 place.read("a", 100)
         finally:
             gone.set()
             thread.join()
+
+
+def test_a_proxy_that_is_none_is_said(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://")
+    with pytest.raises(FetchError, match="the environment names no usable proxy"):
+        read(server.url)
