@@ -30,6 +30,7 @@ class Manifests:
         trusted: keys that may have signed what is published.
         clock: seconds since the epoch.
         grace: seconds that earlier editions stay, for who still reads them.
+        turn: every so many editions those go whose time is over: it takes reading all that are kept.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Manifests:
         trusted: tuple[PublicKey, ...],
         clock: Callable[[], float],
         grace: float,
+        turn: int,
     ) -> None:
         self._repository = repository
         self._origin = origin
@@ -48,6 +50,7 @@ class Manifests:
         self._trusted = trusted
         self._clock = clock
         self._grace = grace
+        self._turn = turn
         self._highest = 0  # serial published anywhere
         self._alike = False  # the origin is known to have all that the repository's index names
         self._by_other_key = False
@@ -97,18 +100,21 @@ class Manifests:
         serial = max(self._highest, catalog.serial) + 1  # above all that was ever published, also after a restore
         edition = catalogs.edition(catalog, self._signer, serial=serial, now=int(self._clock()))
         for name, content in edition.shards.items():
-            path = f"{layout.REPOSITORY_MANIFEST}/{name}"
-            if not self._repository.exists(path):
-                transaction.write(path, content)
+            transaction.write(f"{layout.REPOSITORY_MANIFEST}/{name}", content)
         before = self._read_repository(manifest.INDEX_NAME)
         if before is not None:
             transaction.write(layout.edition_path(catalog.serial), before)
-        needed = {f"{layout.REPOSITORY_MANIFEST}/{manifest.shard_name(one)}" for one in edition.catalog.shards if one is not None}
-        for path in editions.removable(self._repository.read, edition.catalog.generated - int(self._grace)):
-            if path not in needed:
-                transaction.remove(path)
+        if serial % self._turn == 0:
+            self._sweep(transaction, edition.catalog)
         transaction.write(f"{layout.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}", edition.index)
         return edition
+
+    def _sweep(self, transaction: Transaction, catalog: Catalog) -> None:
+        """Remove earlier editions whose time is over, and the shards that only they name."""
+        needed = {f"{layout.REPOSITORY_MANIFEST}/{manifest.shard_name(one)}" for one in catalog.shards if one is not None}
+        for path in editions.removable(self._repository.read, catalog.generated - int(self._grace)):
+            if path not in needed:
+                transaction.remove(path)
 
     def announce(self, edition: Edition) -> None:
         """Tell the origin what the repository shows already: what changed, or all where it may lack more than that.

@@ -67,6 +67,7 @@ class Publication:
         deadline: seconds that unpacking one sandbox may take.
         grace: seconds that a name which leaves is still used.
         edition_grace: seconds that earlier editions of the manifest stay, for who still reads them.
+        edition_turn: every so many editions it is looked for those whose time is over.
         unpack: makes a sandbox of a SIF: as :func:`publisher.sandbox.unpack`.
     """
 
@@ -81,6 +82,7 @@ class Publication:
         deadline: float = 3600.0,
         grace: float = 14 * 86400.0,
         edition_grace: float = 14 * 86400.0,
+        edition_turn: int = 16,
         unpack: Unpack = sandbox.unpack,
     ) -> None:
         self._repository = repository
@@ -90,7 +92,7 @@ class Publication:
         self._grace = grace
         self._unpack = unpack
         self._manifests = Manifests(
-            repository, origin, signer, trusted=(signer.public, *trusted), clock=clock, grace=edition_grace
+            repository, origin, signer, trusted=(signer.public, *trusted), clock=clock, grace=edition_grace, turn=edition_turn
         )
 
     @property

@@ -145,6 +145,8 @@ def adopt(apply: bool, anyway: bool, undo: bool, **flags: object) -> None:
 
     Exit codes: 0 all links are taken in, 1 registries could not be asked about some; run it again.
     """
+    if undo and anyway:
+        raise UsageError("--undo asks no registry, and takes nothing in: leave out --anyway")
     if undo:
         _give_back(flags, apply=apply)
         return

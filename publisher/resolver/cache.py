@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 _ALL, _NONE = (0, 1.0), (0, 0.0)
 _TOO_LONG = "another process has been fetching it for too long"
-_FULL = "room"  # the key of failures.py for a disk that was full
+FULL = "room"
+"""The key of failures.py for a disk that was full."""
 
 
 class Cache:
@@ -45,7 +46,8 @@ class Cache:
         user: number of the user; this process's when None.
         most: what its SIFs may take: bytes and a fraction of the file system, one of them 0.
         least_free: what must stay free there, likewise.
-        slots: downloads at a time, of all processes that use this cache.
+        slots: downloads at a time, of all processes that use this cache,
+        slot_directory: or that use this directory as well, which other users may share (mode 1777); None for the cache's own.
         shared: a store's own side: everybody may read it, and pin what is in it.
     """
 
@@ -57,6 +59,7 @@ class Cache:
         most: Share = _ALL,
         least_free: Share = _NONE,
         slots: int = 2,
+        slot_directory: str | None = None,
         shared: bool = False,
     ) -> None:
         self.root = root
@@ -65,6 +68,7 @@ class Cache:
         self._most = most
         self._least_free = least_free
         self._slots = slots
+        self._slot_directory = slot_directory
         self._shared = shared
 
     def prepare(self) -> None:
@@ -93,7 +97,7 @@ class Cache:
         Args:
             sif: which one.
             places: where it is fetched from.
-            patience: seconds that all may take; as long as its download may take when None.
+            patience: seconds that all may take; None: until ``until``, or else as long as its download may take.
             until: reading of the monotonic clock at which it must be there; shortens ``patience``.
             starter: of the job that gets it, which keeps it from being removed; None for nobody.
 
@@ -108,9 +112,11 @@ class Cache:
             return self.shelf.path(sif.sha256), ""
         from publisher.resolver import fetch  # noqa: PLC0415 - a warm answer fetches nothing
 
-        end = time.monotonic() + (fetch.allowance(sif.size, places) if patience is None else patience)
-        if until is not None:
-            end = min(end, until)
+        if patience is None and until is not None:
+            end = until  # a download has its own time in any case, and large ones may be before it
+        else:
+            end = time.monotonic() + (fetch.allowance(sif.size, places) if patience is None else patience)
+            end = end if until is None else min(end, until)
         try:
             return self.shelf.path(sif.sha256), self._fetched_once(sif, places, end)
         except OSError as error:
@@ -139,7 +145,7 @@ class Cache:
 
     def _fetched_once(self, sif: Sif, places: Sequence[Source], end: float) -> str:
         """Have it on the shelf, by this process or another; the place it came from. Raises OSError."""
-        from publisher.resolver import failures, turn  # noqa: PLC0415 - as above
+        from publisher.resolver import failures, tally, turn  # noqa: PLC0415 - as above
 
         self._check_failures(sif)
         self.shelf.make(sif.sha256)
@@ -153,8 +159,8 @@ class Cache:
             ) as held:
                 if held is None:
                     self._check_failures(sif)
-                    return ""
-                if self.shelf.is_seen(sif.sha256) or self.shelf.is_right(sif.sha256):
+                if held is None or self.shelf.is_seen(sif.sha256) or self.shelf.is_right(sif.sha256):
+                    tally.hit(self.root)
                     return ""
                 return self._fetched(sif, places, end, held)
         except TimeoutError as error:
@@ -178,7 +184,7 @@ class Cache:
                 room.done(held)
             self.shelf.put(sif.sha256)
         failures.forget(self.root, sif.sha256)
-        failures.forget(self.root, _FULL)
+        failures.forget(self.root, FULL)
         if came_from:
             tally.fetched(self.root, sif.size, time.monotonic() - begun)
         return came_from
@@ -189,15 +195,19 @@ class Cache:
 
         part = self.shelf.part(sif.sha256)
         limits = self.limits()
-        for last in (False, True):
+        try:
             room.reserve(self.shelf, sif.sha256, sif.size, limits, held)
             try:
                 return fetch.fetch(places, sif, part, until=end)
-            except RoomError as error:
-                if last:
-                    failures.note(self.root, _FULL, f"{sif.size} {error}", time.time())
+            except RoomError:
+                removed = room.reserve(self.shelf, sif.sha256, sif.size, limits, held)
+                if not removed and not room.relieve(self.shelf, sif.sha256, sif.size):
                     raise
-        raise AssertionError  # the loop ends otherwise
+            return fetch.fetch(places, sif, part, until=end)
+        except RoomError as error:
+            failures.forget(self.root, FULL)  # a job's end makes room: this pause does not grow
+            failures.note(self.root, FULL, f"{sif.size} {error}", time.time())
+            raise
 
     def _check_failures(self, sif: Sif) -> None:
         """Raises FetchError, RoomError: a moment ago it could not be fetched, and now it is no better."""
@@ -207,7 +217,7 @@ class Cache:
         reason = failures.recent(self.root, sif.sha256, now)
         if reason is not None:
             raise FetchError(f"not tried again yet: {reason}")
-        full = failures.recent(self.root, _FULL, now)
+        full = failures.recent(self.root, FULL, now)
         if full is not None:
             size, _, rest = full.partition(" ")
             if size.isdigit() and int(size) <= sif.size:
@@ -215,7 +225,7 @@ class Cache:
 
     def _slot_paths(self, sha256: str) -> list[str]:
         """The locks of the downloads at a time, each image's in an order of its own."""
-        directory = os.path.join(self.root, "slots")
+        directory = self._slot_directory or os.path.join(self.root, "slots")
         os.makedirs(directory, mode=0o700, exist_ok=True)
         first = int(sha256[:8], 16) % self._slots
         numbers = [*range(first, self._slots), *range(first)]
@@ -230,7 +240,13 @@ def of(settings: Settings) -> Cache:
     """
     if settings.cache is None:
         raise CacheError("there is no cache to fetch a SIF into", hint="--cache DIR")
-    return Cache(settings.cache, most=settings.cache_size, least_free=settings.cache_free, slots=settings.fetches)
+    return Cache(
+        settings.cache,
+        most=settings.cache_size,
+        least_free=settings.cache_free,
+        slots=settings.fetches,
+        slot_directory=settings.slots,
+    )
 
 
 def check(path: str, owners: Sequence[int], what: str) -> None:
@@ -241,8 +257,9 @@ def check(path: str, owners: Sequence[int], what: str) -> None:
     """
     try:
         status = os.stat(path)
-        if status.st_uid not in owners:
-            raise CacheError(f"the {what} {path} belongs to user {status.st_uid}", hint=f"set --{what} to one of your own")
+        for uid in (status.st_uid, os.lstat(path).st_uid):  # of a link both: whose it is can lead it elsewhere
+            if uid not in owners:
+                raise CacheError(f"the {what} {path} belongs to user {uid}", hint=f"set --{what} to one of your own")
         if status.st_mode & _WRITABLE:
             raise CacheError(f"others may write in the {what} {path}", hint=f"chmod go-w {path}, once you trust what it holds")
         above = os.path.dirname(os.path.realpath(path))

@@ -64,7 +64,7 @@ def _resolve(line: Line, notes: Notes) -> str:
 def _cache(line: Line, notes: Notes) -> str:
     from publisher.resolver import upkeep  # noqa: PLC0415 - not every command's
 
-    value = upkeep.run(line.words[1:], line.settings(os.environ), notes)
+    value = upkeep.run([*line.words[1:], *[upkeep.FORCE] * line.force], line.settings(os.environ), notes)
     if not line.json:
         return upkeep.shown(value)
     import json  # noqa: PLC0415 - as above

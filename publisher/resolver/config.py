@@ -54,6 +54,7 @@ TABLE = (
     ("cache-size", "SIZE", ONE, "100 %", "what the SIFs in it may take, in bytes or % of the file system"),
     ("cache-free", "SIZE", ONE, "5 %", "what must stay free on that file system"),
     ("fetches", "NUMBER", ONE, "2", "downloads at a time of all jobs that use this cache"),
+    ("slots", "DIR", ONE, "", "directory of mode 1777 in which users with caches of their own count their downloads together"),
     ("store", "DIR", ONE, "", "SIFs that root or a daemon keeps for all jobs to read: 'cache fill'"),
     ("store-owner", "NUMBER", ONE, "0", "number of the user whose store is trusted"),
     ("public-key", "FILE", MANY, "", "trusted key, or a directory of them (*.pem, *.pub)"),
@@ -115,7 +116,7 @@ class Settings:
         fetch_with: one of ``builtin``, ``pelican``, ``auto``.
         cache: directory for SIFs and copies of the manifest, absolute; None for no cache.
         cache_size, cache_free: bytes and fraction of the file system, one of them 0.
-        fetches: downloads at a time.
+        fetches: downloads at a time. slots: directory that bounds them for several caches, absolute; None for none.
         store: directory that jobs only read, absolute; None for none. store_owner: number of its user.
         keys: files and directories of trusted keys.
         form: one of :data:`FORMS`.
@@ -160,6 +161,7 @@ class Settings:
         self.cache_size = _quantity(given, "cache-size", quantity.share)
         self.cache_free = _quantity(given, "cache-free", quantity.share)
         self.fetches = max(1, _quantity(given, "fetches", quantity.whole))
+        self.slots = _path(given, "slots")
         self.store = _path(given, "store")
         self.store_owner = _quantity(given, "store-owner", quantity.whole)
         self.keys = tuple(given.get("public-key", ()))

@@ -60,6 +60,13 @@ class Decision:
         self.updates = dict(updates or {})
         self.answer = answer
 
+    def to_cite(self) -> dict[str, str]:
+        """Attributes for the job's ad, by which a user can say later what ran; empty where the image is none of ours."""
+        found = self.answer and self.answer.found
+        if not self.answer or not found:
+            return {}
+        return {"ImageName": found.name, "ImageDigest": found.version.manifest, "ImageForm": self.answer.form}
+
     def to_json(self) -> dict[str, object]:
         """For the trace: what was decided, and from where it came."""
         answer = self.answer
@@ -121,10 +128,6 @@ def _decided(wanted: Job, settings: Settings, *, scratch: str | None, now: float
 
 def _found(text: str, answer: Answer) -> Decision:
     updates = _started(answer.path, answer.form)
-    if answer.found is not None:
-        updates["ResolvedImageName"] = answer.found.name
-        updates["ResolvedImageDigest"] = answer.found.version.manifest
-        updates["ResolvedImageForm"] = answer.form
     return Decision(text, answer.why, message=_message(answer), updates=updates, answer=answer)
 
 

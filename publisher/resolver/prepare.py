@@ -32,6 +32,7 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
     found = decision.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
     seconds = round(time.monotonic() - started, 4)
     trace_line(settings, {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}, notes)
+    _cite(found.to_cite(), notes)
     for note in notes.all:
         sys.stderr.write(f"image-resolver: {note}\n")
     if found.code == codes.OK:
@@ -49,6 +50,18 @@ def _starter() -> Starter | None:
         return pins.starter(os.environ)
     except OSError:
         return None
+
+
+def _cite(attributes: dict[str, str], notes: Notes) -> None:
+    """Tell the starter what the job's ad should keep; that it cannot be told is no reason to withhold an image."""
+    config = os.environ.get("_CONDOR_CHIRP_CONFIG")
+    if config and attributes:
+        from publisher.resolver import chirp  # noqa: PLC0415 - only where HTCondor offers it
+
+        try:
+            chirp.tell(config, attributes)
+        except (OSError, ValueError) as error:
+            notes.add(f"the job's ad does not get the image's digest: {error}")
 
 
 def trace_line(settings: Settings, line: dict[str, object], notes: Notes) -> None:

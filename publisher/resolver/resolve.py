@@ -246,6 +246,10 @@ class _Making:
             raise ValueError("choice.forms() offers no SIF where there is none")
         path = self._in_store(sif.sha256, notes)
         if path is not None:
+            if self._settings.cache is not None:
+                from publisher.resolver import tally  # noqa: PLC0415 - small, and no sandbox needs it
+
+                tally.hit(self._settings.cache)
             return Answer(SIF, path, self._found, self._manifest)
         places = sif_sources(self._settings)
         path, fetched = cache.of(self._settings).sif(sif, places, until=until, starter=self._starter)

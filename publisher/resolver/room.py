@@ -7,6 +7,7 @@ at the pins. Whichever comes second sees the other.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -48,7 +49,7 @@ class Removed:
         self.bytes = 0
 
 
-def reserve(shelf: Shelf, sha256: str, size: int, limits: Limits, held: int) -> None:
+def reserve(shelf: Shelf, sha256: str, size: int, limits: Limits, held: int) -> int:
     """Have room for a SIF, and keep it from others as long as its lock is held.
 
     Args:
@@ -58,15 +59,28 @@ def reserve(shelf: Shelf, sha256: str, size: int, limits: Limits, held: int) -> 
         limits: of the cache.
         held: descriptor of its lock, which is written to: other processes reckon with the size in it.
 
+    Returns:
+        the bytes that were removed for it.
+
     Raises:
         RoomError: there is none, and nothing that may go makes enough; nothing was removed then.
         OSError: the cache cannot be read or written.
     """
     with turn.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
         missing = _missing(shelf, limits, sha256, size)
-        if missing > 0:
-            _remove_for(shelf, missing, sha256, size)
+        removed = _remove_for(shelf, missing, sha256, size) if missing > 0 else 0
         os.pwrite(held, b"%d" % size, 0)
+    return removed
+
+
+def relieve(shelf: Shelf, sha256: str, size: int) -> int:
+    """Remove as many bytes as a SIF has, or what can go, where reckoning did not help (a quota); the bytes that went.
+
+    Raises:
+        OSError: the cache cannot be read or written.
+    """
+    with turn.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
+        return _drop_parts(shelf, sha256) + _remove(shelf, size)
 
 
 def done(held: int) -> None:
@@ -79,7 +93,9 @@ def trim(shelf: Shelf, limits: Limits) -> Removed:
     removed = Removed()
     with turn.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
         missing = _missing(shelf, limits, "", 0)
-        needed = pins.held(shelf.root)
+        if missing > 0:
+            missing -= _drop_parts(shelf, "")
+        needed = pins.held(shelf.root, shelf.was_used)
         for item in shelf.items():
             if removed.bytes >= missing:
                 break
@@ -93,9 +109,9 @@ def remove(shelf: Shelf, item: Item, needed: Mapping[str, int], removed: Removed
         return False
     try:
         with turn.taken([shelf.lock(item.sha256)], 0):
-            shelf.unsee(item.sha256)
-            if item.sha256 in pins.held(shelf.root):  # a job came between: its hook may have seen the note
-                shelf.is_right(item.sha256)
+            note = shelf.unsee(item.sha256)
+            if item.sha256 in pins.held(shelf.root, shelf.was_used):  # a job came between: its hook may have seen the note
+                shelf.see(item.sha256, note)
                 return False
             shelf.remove(item.sha256)
     except TimeoutError:
@@ -111,27 +127,52 @@ def free(root: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _remove_for(shelf: Shelf, missing: int, sha256: str, size: int) -> None:
-    needed = pins.held(shelf.root)
-    items = [item for item in shelf.items() if item.sha256 not in needed and item.sha256 != sha256]
-    can_go = sum(item.size for item in items)
+def _remove_for(shelf: Shelf, missing: int, sha256: str, size: int) -> int:
+    """Remove what is missing, or nothing where there is not so much; the bytes that went."""
+    needed = pins.held(shelf.root, shelf.was_used)
+    can_go = sum(item.size for item in shelf.items() if item.sha256 not in needed and item.sha256 != sha256)
+    can_go += sum(part for _, part in _broken_off(shelf, sha256))
     if can_go < missing:
         raise RoomError(
             f"no room for the {size} bytes of a SIF in {shelf.root}: {missing} too few, and only {can_go} can go",
             hint="raise cache-size, lower cache-free, or make room",
         )
-    removed = Removed()
-    for item in items:
-        if removed.bytes >= missing:
-            return
-        remove(shelf, item, needed, removed)
-    if removed.bytes < missing:
+    dropped = _drop_parts(shelf, sha256)
+    dropped += _remove(shelf, missing - dropped)
+    if dropped < missing:
         raise RoomError(f"no room for the {size} bytes of a SIF in {shelf.root}: all of it has come into use")
+    return dropped
+
+
+def _remove(shelf: Shelf, wanted: int) -> int:
+    """Remove SIFs until so many bytes went, if there are so many; how many went."""
+    removed, needed = Removed(), pins.held(shelf.root, shelf.was_used)
+    for item in shelf.items():
+        if removed.bytes >= wanted:
+            break
+        remove(shelf, item, needed, removed)
+    return removed.bytes
+
+
+def _drop_parts(shelf: Shelf, but: str) -> int:
+    """Remove the downloads that broke off; the bytes that went."""
+    dropped = 0
+    for sha256, size in _broken_off(shelf, but):
+        with contextlib.suppress(TimeoutError, FileNotFoundError), turn.taken([shelf.lock(sha256)], 0):
+            os.unlink(shelf.part(sha256))
+            dropped += size
+    return dropped
+
+
+def _broken_off(shelf: Shelf, but: str) -> list[tuple[str, int]]:
+    """sha256 and bytes of the downloads that nobody goes on with now."""
+    going_on = {but, *(sha256 for sha256, _ in _running(shelf, but))}
+    return [(sha256, _size(path)) for sha256, path in shelf.parts() if sha256 not in going_on]
 
 
 def _missing(shelf: Shelf, limits: Limits, sha256: str, size: int) -> int:
     """Bytes that must go before ``size`` more fit in; downloads that run are taken for finished."""
-    total = sum(item.size for item in shelf.items())
+    total = sum(item.size for item in shelf.items()) + sum(part for _, part in _broken_off(shelf, sha256))
     promised = 0
     for other, expected in _running(shelf, sha256):
         there = _size(shelf.part(other))

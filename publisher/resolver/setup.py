@@ -8,8 +8,8 @@ import sys
 import time
 
 from publisher.resolver import ad as ads
-from publisher.resolver import facts, pilot, site
-from publisher.resolver.errors import HostError, UsageError
+from publisher.resolver import facts, pilot, site, upkeep
+from publisher.resolver.errors import CacheError, HostError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,10 +38,17 @@ def start(line: Line, notes: Notes) -> str:
 
 
 def cron(line: Line, notes: Notes) -> str:
-    """``startd-cron``: measure, write the facts; the attributes of the machine."""
-    found = _measured(line.settings(os.environ), notes)
+    """``startd-cron``: measure, write the facts; the attributes of the machine, with the cache in numbers."""
+    settings = line.settings(os.environ)
+    found = _measured(settings, notes)
+    cache: Attributes = {}
+    if settings.cache:
+        try:
+            cache = {name: round(value) for name, value in upkeep.statistics(settings).items()}
+        except CacheError as error:
+            notes.add(str(error))
     problems = [*found.problems(), *notes.all]
-    return "\n".join(_lines({**found.attributes(), "ImageResolverProblems": "; ".join(problems)}))
+    return "\n".join(_lines({**found.attributes(), **cache, "ImageResolverProblems": "; ".join(problems)}))
 
 
 def configuration(line: Line, notes: Notes) -> str:  # noqa: ARG001 - every command has these arguments

@@ -110,19 +110,33 @@ class Shelf:
         finally:
             os.close(descriptor)
 
-    def use(self, sha256: str) -> None:
-        """Remember that it was asked for now, where we may write."""
+    def use(self, sha256: str, when: float | None = None) -> None:
+        """Remember, where we may write, that it was last asked for now, or at another time: seconds since the epoch."""
         try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
-            os.utime(self._named(sha256, _SEEN))
+            os.utime(self._named(sha256, _SEEN), None if when is None else (when, when))
         except OSError:
             pass
 
-    def unsee(self, sha256: str) -> None:
-        """Take the note away: from now on nobody is handed the SIF without its lock. Raises OSError."""
-        try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
-            os.unlink(self._named(sha256, _SEEN))
+    def was_used(self, sha256: str, when: float) -> None:
+        """It was asked for at a time that we are told only now: jobs cannot write it down in a store."""
+        if (self._used(sha256) or when) < when:
+            self.use(sha256, when)
+
+    def unsee(self, sha256: str) -> bytes | None:
+        """Take the note away: from now on nobody is handed the SIF without its lock. What :meth:`see` needs. Raises OSError."""
+        path = self._named(sha256, _SEEN)
+        try:
+            with open(path, "rb") as file:
+                note = file.read(_NOTE_BYTES)
+            os.unlink(path)
         except FileNotFoundError:
-            pass
+            return None
+        return note
+
+    def see(self, sha256: str, note: bytes | None) -> None:
+        """Put the note back: the SIF has not been touched."""
+        if note is not None:
+            self._note(sha256, note)
 
     def remove(self, sha256: str) -> None:
         """Remove the SIF and its note. The caller holds its lock. Raises OSError."""

@@ -36,7 +36,7 @@ SINGULARITY = {apptainer}
 IMAGE_RESOLVER_NAMED = (TARGET.SingularityImage =!= undefined || TARGET.ContainerImage =!= undefined)
 IMAGE_RESOLVER_EVERY_JOB = {every_job}
 SINGULARITY_JOB = $(IMAGE_RESOLVER_EVERY_JOB) || $(IMAGE_RESOLVER_NAMED)
-SINGULARITY_IMAGE_EXPR = TARGET.SingularityImage ?: TARGET.ContainerImage
+SINGULARITY_IMAGE_EXPR = string(TARGET.SingularityImage ?: TARGET.ContainerImage)
 
 # --- what is in the container beside the image; HTCondor itself leaves out what does not exist
 IMAGE_RESOLVER_BINDS = {binds}
@@ -44,11 +44,14 @@ SINGULARITY_BIND_EXPR = "$(IMAGE_RESOLVER_BINDS)"
 SINGULARITY_EXTRA_ARGUMENTS = {extra}
 
 # --- which jobs this machine takes
-# None that names an image while containers were measured not to work here. And none that came back from here within
-# {retry} minutes: elsewhere it may run, here it would only fail again, at once and for ever.
-IMAGE_RESOLVER_BACK = (splitSlotName(TARGET.LastRemoteHost)[1] =?= MY.Machine && time() - TARGET.LastVacateTime < {seconds})
-START = ($(START)) && ($(IMAGE_RESOLVER_BACK)) =!= true && \\
-    (ImageResolverUsable =!= false || !($(SINGULARITY_JOB)))
+# None that names an image while containers were measured not to work here. And for {retry} minutes none that came back from here
+# because of its image (45: Apptainer's test of it failed; 1007 with this text: our hook did): elsewhere it may run, here it
+# would fail again, at once and for ever.
+IMAGE_RESOLVER_IMAGE_FAILED = (TARGET.VacateReasonCode == 45 || \\
+    (TARGET.VacateReasonCode == 1007 && regexp("PREPARE_JOB", TARGET.VacateReason)))
+IMAGE_RESOLVER_BACK = (splitSlotName(TARGET.LastRemoteHost)[1] == MY.Machine && \\
+    time() - TARGET.LastVacateTime < {seconds} && $(IMAGE_RESOLVER_IMAGE_FAILED))
+START = ($(START)) && $(IMAGE_RESOLVER_BACK) =!= true && (MY.ImageResolverUsable =!= false || !($(SINGULARITY_JOB)))
 
 # --- what the machine says of itself: measured at its start and every {period} minutes, with the cache's statistics
 HasImageResolver = true
@@ -60,6 +63,27 @@ STARTD_CRON_IMAGE_RESOLVER_PERIOD = {period}m
 STARTD_CRON_IMAGE_RESOLVER_MODE = Periodic
 STARTD_CRON_IMAGE_RESOLVER_JOB_LOAD = 0.01
 STARTD_CRON_IMAGE_RESOLVER_KILL = true
+"""
+_ACCESS_POINT = """\
+# For an access point whose jobs name images of {name}: written by 'image-resolver condor-config access-point'.
+JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverPlace ImageResolverSIF
+
+# A job that names an image of the repository goes where there is a resolver, or the repository itself.
+JOB_TRANSFORM_ImageResolverPlace @=end
+    REQUIREMENTS regexp("^/cvmfs/{pattern}/", string(SingularityImage ?: ContainerImage))
+    SET Requirements ($(MY.Requirements)) && (TARGET.HasImageResolver =?= true || TARGET.{attribute} =?= true)
+@end
+
+# A job of the container universe that names one of our SIFs by its URL would have it transferred into its own scratch directory,
+# and counted against its disk. So the URL leaves the list of files: the execution point has the SIF in its cache, or fetches it.
+JOB_TRANSFORM_ImageResolverSIF @=end
+    REQUIREMENTS regexp("^[a-z]+://.*/[0-9a-f]{{64}}[.]sif", string(ContainerImageFullPath))
+    EVALSET TransferInput replace("(^|,) *[^,]*/$(MY.ContainerImage)[^,]*", TransferInput, "")
+    EVALSET TransferInput replace("^,", TransferInput, "")
+    COPY ContainerImageFullPath ContainerImage
+    SET ContainerImageSource "local"
+    SET Requirements ($(MY.Requirements)) && TARGET.HasImageResolver =?= true
+@end
 """
 _RETRY, _PERIOD = 10, 5  # minutes
 
@@ -110,5 +134,6 @@ def _word(yes: bool) -> str:
 
 
 def access_point(settings: Settings) -> str:
-    """The configuration of an access point whose jobs name images of this repository."""
-    return settings.name
+    """The configuration of an access point whose jobs name images of this repository, for a file of its configuration."""
+    attribute = "HAS_CVMFS_" + "".join(character if character.isalnum() else "_" for character in settings.name)
+    return _ACCESS_POINT.format(name=settings.name, pattern=settings.name.replace(".", "[.]"), attribute=attribute)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver import cache, leftovers, pins, resolve, room, store, tally, turn
+from publisher.resolver import cache, failures, leftovers, pins, resolve, room, store, tally, turn
 from publisher.resolver.errors import CacheError, ResolverError, UsageError
 from publisher.resolver.kept import Kept
 from publisher.resolver.sources import sif_sources
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Subcommand = Callable[[Sequence[str], Settings, Notes], Any]
 
+FORCE = "--force"
+"""Argument of ``clear``: what jobs need goes as well."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 
@@ -42,10 +44,16 @@ def run(words: Sequence[str], settings: Settings, notes: Notes) -> Any:
         ResolverError: of ``fill``, an image is not to be had.
     """
     subcommand = _SUBCOMMANDS.get(words[0] if words else "")
-    if subcommand is None or (len(words) > 1) != (subcommand is _fill):
-        raise UsageError(f"usage: image-resolver cache {'|'.join(_SUBCOMMANDS)}", hint="fill takes names, the others nothing")
+    arguments = words[1:]
+    if subcommand is _fill:
+        fits = bool(arguments) and FORCE not in arguments
+    else:
+        fits = not arguments or (subcommand is _clear and list(arguments) == [FORCE])
+    if subcommand is None or not fits:
+        hint = f"fill takes names, clear {FORCE}, the others nothing"
+        raise UsageError(f"usage: image-resolver cache {'|'.join(_SUBCOMMANDS)}", hint=hint)
     try:
-        return subcommand(words[1:], settings, notes)
+        return subcommand(arguments, settings, notes)
     except OSError as error:
         raise CacheError(f"the cache {settings.cache} cannot be used: {error}") from None
 
@@ -61,7 +69,7 @@ def statistics(settings: Settings) -> dict[str, Any]:
     """The cache in numbers, as attributes of a machine's ad: what it holds, and counts since it was made. Raises CacheError."""
     ours = _safe(settings)
     try:
-        items, used = ours.shelf.items(), pins.held(ours.root)
+        items, used = ours.shelf.items(), pins.held(ours.root, ours.shelf.was_used)
         free = room.free(ours.root)
     except OSError as error:
         raise CacheError(f"the cache {ours.root} cannot be used: {error}") from None
@@ -81,7 +89,7 @@ def statistics(settings: Settings) -> dict[str, Any]:
 
 def _list(_: Sequence[str], settings: Settings, __: Notes) -> list[dict[str, Any]]:
     ours = _safe(settings)
-    names, used = _names(settings), pins.held(ours.root)
+    names, used = _names(settings), pins.held(ours.root, ours.shelf.was_used)
     return [
         {
             "sha256": item.sha256,
@@ -99,17 +107,22 @@ def _gc(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
     swept = leftovers.sweep(ours.shelf)
     os.makedirs(os.path.join(ours.root, "locks"), mode=0o700, exist_ok=True)
     removed = room.trim(ours.shelf, ours.limits())
-    return {"leftovers": len(swept), "removed": len(removed.names), "bytes": removed.bytes}
+    failures.forget(ours.root, cache.FULL)
+    return {"leftovers": len(swept), "bytes": removed.bytes, **_went(removed, settings)}
 
 
 def _verify(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
     """Every SIF's bytes; what is damaged is removed. One that is being fetched or removed is left alone."""
-    ours, bad, busy = _safe(settings), [], 0
+    ours, bad, busy, gone = _safe(settings), [], 0, 0
     items = ours.shelf.items()
     for item in items:
         try:
             with turn.taken([ours.shelf.lock(item.sha256)], 0):
-                if not ours.shelf.is_right(item.sha256):
+                if not os.path.lexists(ours.shelf.path(item.sha256)):
+                    gone += 1  # removed by another process meanwhile
+                elif ours.shelf.is_right(item.sha256):
+                    ours.shelf.use(item.sha256, item.used)
+                else:
                     bad.append(item.sha256)
         except TimeoutError:  # noqa: PERF203 - each has a lock of its own
             busy += 1
@@ -117,14 +130,23 @@ def _verify(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
         raise CacheError(
             f"{len(bad)} of {len(items)} SIFs were damaged, and are gone: {', '.join(bad)}", hint="is the disk all right?"
         )
-    return {"verified": len(items) - busy, "busy": busy}
+    return {"verified": len(items) - busy - gone, "busy": busy}
 
 
-def _clear(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
+def _clear(arguments: Sequence[str], settings: Settings, _: Notes) -> dict[str, Any]:
     ours, removed = _safe(settings), room.Removed()
-    used = pins.held(ours.root)
+    if FORCE in arguments:
+        pins.forget(ours.root)
+    used = pins.held(ours.root, ours.shelf.was_used)
     stays = sum(not room.remove(ours.shelf, item, used, removed) for item in ours.shelf.items())
-    return {"removed": len(removed.names), "bytes": removed.bytes, "in use": stays}
+    failures.forget(ours.root, cache.FULL)
+    return {"bytes": removed.bytes, "in use": stays, **_went(removed, settings)}
+
+
+def _went(removed: room.Removed, settings: Settings) -> dict[str, Any]:
+    """How many went and which, by name where it is known."""
+    names = _names(settings)
+    return {"removed": len(removed.names), "images": ", ".join(names.get(sha256) or sha256 for sha256 in removed.names)}
 
 
 def _fill(names: Sequence[str], settings: Settings, notes: Notes) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ COMMANDS = (
 """Every command with its arguments, and what it does."""
 _FURTHER = (
     ("--config FILE", "all of these from a file: [resolver], key = value, several values one to an indented line"),
+    ("--force", "cache clear: what jobs need as well; they keep what they have open"),
     ("--json", "the answer as a JSON object, with digests and where they are from"),
 )
 _END = """\

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ACCOUNT = "image-user"
 EXECUTE, EVICTED, TERMINATED, SHADOW_EXCEPTION, ABORTED, HELD, RELEASED = 1, 4, 5, 7, 9, 12, 13
 """Events of a job's log: HTCondor's manual, "Job Event Log Codes"."""
+IDLE = 1
+"""JobStatus."""
 _PR_SET_PDEATHSIG = 1
 _DEADLINE = 120
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -92,6 +94,10 @@ class Jobs:
     def output(self, process: int = 0) -> str:
         return (self.directory / f"{process}.out").read_text()
 
+    def output_so_far(self) -> str:
+        """Of all processes, whether or not they ended."""
+        return "".join(path.read_text() for path in self.directory.glob("*.out"))
+
     def error(self, process: int = 0) -> str:
         return (self.directory / f"{process}.err").read_text()
 
@@ -124,6 +130,10 @@ class Jobs:
                 ad: dict[str, Any] = json.loads(said)[0]
                 return ad
         raise AssertionError(f"no job {self.cluster}.{process}")
+
+    def text(self, attribute: str) -> str:
+        """An attribute in the queue as it is written there, not evaluated."""
+        return self.pool.run("condor_q", f"{self.cluster}.0", "-af:r", attribute).strip()
 
     @property
     def log(self) -> str:
@@ -198,8 +208,14 @@ class Pool:
         """Write a file of the configuration; :meth:`reconfigure` makes daemons read it."""
         (self.root / "config.d" / name).write_text(text)
 
-    def reconfigure(self) -> None:
+    def reconfigure(self, attribute: str, value: str) -> None:
+        """Have the daemons read the configuration anew, until the machine says this of itself."""
         self.run("condor_reconfig", "-all")
+
+        def said() -> str:
+            return self.run("condor_status", "-af", attribute, "-constraint", "PartitionableSlot").strip()
+
+        self.until(lambda: said() == value, said)
 
     def run(self, *argv: str, user: str | None = None, check: bool = True) -> str:
         """What a program of HTCondor says; as root may not submit, ``user`` does."""
@@ -274,9 +290,9 @@ class Pool:
             assert time.monotonic() < end, why()
             time.sleep(0.05)
 
-    def processes(self, program: str) -> list[int]:
-        """Process ids, as we see them, of the pool's processes that run ``program``."""
-        return [pid for pid in _descendants(self._pid) if _name(pid) == program]
+    def processes(self) -> list[int]:
+        """Process ids, as we see them, of all that runs in the pool."""
+        return list(_descendants(self._pid))
 
     def _started(self, cvmfs: Mapping[str, Path]) -> subprocess.Popen[bytes]:
         """The daemons, which end when we do, however we do."""
@@ -337,8 +353,8 @@ def _descendants(pid: int) -> Iterator[int]:
         yield from _descendants(child)
 
 
-def _name(pid: int) -> str:
-    """The program's name as its command line has it; empty for one that is gone."""
+def command_line(pid: int) -> bytes:
+    """As in /proc; empty for a process that is gone."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0])).name
-    return ""
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

@@ -8,13 +8,14 @@ import pwd
 import random
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.support.file_server import FileServer
 from tests.support.host import Host
 from tests.support.layers import directory, file, tar
-from tests.support.pool import ACCOUNT, Jobs, Pool
+from tests.support.pool import ACCOUNT, Jobs, Pool, command_line
 from tests.support.registry import push_image
 from tests.support.runnable import runnable
 
@@ -39,7 +40,7 @@ cache = {caches}/{{uid}}
 facts = {facts}
 public-key = {keys}
 probe = htc/small:1
-deadline = 60
+deadline = 5 min
 """
 
 
@@ -51,7 +52,7 @@ class Site:
         program: image-resolver.pyz. configuration: its file. cache: its cache. keys: its trusted keys.
     """
 
-    def __init__(self, registry: RegistryServer, slots: int = 16) -> None:
+    def __init__(self, registry: RegistryServer, slots: int = 200) -> None:
         self.pool = Pool(slots)
         with contextlib.ExitStack() as stack:
             stack.callback(self.pool.close)
@@ -97,6 +98,7 @@ class Site:
         self.configuration = root / "resolver.conf"
         self.configure()
         self.pool.configuration("50-image-resolver", self.run("condor-config"))
+        self.pool.configuration("51-access-point", self.run("condor-config", "access-point"))
         self.pool.start({REPOSITORY: self.host.repository})
 
     def configure(self, **more: str) -> None:
@@ -121,6 +123,22 @@ class Site:
         """Where a SIF stands in the jobs' cache, once it is there."""
         published = self.host.sif(name)
         return self.cache / "sif" / published.name[:2] / published.name
+
+    def hooks(self) -> list[int]:
+        """Processes of hooks that run now."""
+        return [pid for pid in self.pool.processes() if b"prepare-job" in command_line(pid)]
+
+    @contextlib.contextmanager
+    def stalled_origin(self) -> Iterator[None]:
+        """The next SIF that is fetched comes half, and then nothing more comes."""
+        self.web.faults.append("stall")
+        try:
+            yield
+        finally:
+            self.web.faults.clear()
+            self.web.released.set()
+            self.web.stalled.clear()
+            self.web.released = threading.Event()
 
     def empty_cache(self) -> None:
         shutil.rmtree(self.cache, ignore_errors=True)

@@ -106,9 +106,9 @@ def test_the_machine_says_what_was_measured(site: Site) -> None:
     names = ("HasImageResolver", "HasSIF", "ImageResolverSIF", "ImageResolverUserNamespaces", "ImageResolverUsable")
 
     def said() -> str:
-        return site.pool.run("condor_status", "-af", *names)
+        return site.pool.run("condor_status", "-af", *names, "ImageCacheImages", "ImageResolverProblems")
 
-    site.pool.until(lambda: said().split() == ["true"] * len(names), said)
+    site.pool.until(lambda: said().split() == ["true"] * len(names) + ["1"], said)
 
 
 def test_htcondor_takes_the_configuration_without_a_complaint(site: Site) -> None:

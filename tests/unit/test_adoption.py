@@ -157,6 +157,15 @@ def test_a_run_makes_so_many_sifs_of_adopted_images_and_no_more() -> None:
     assert paced(5, Pace(9, 0)) == [f"a/{number}:1" for number in range(5)]
 
 
+def test_what_has_something_else_to_do_does_not_wait_for_its_turn() -> None:
+    one = entry("a/0:1")
+    both = adopted(0).platforms["amd64"]
+    record = Record("a/0:1", "docker.io/a/0:1", digest("image 0"), {"amd64": both, "arm64": both})
+    answers = {"a/0:1": Answer(digest("image 0"), {AMD64: digest("image 0")})}
+    plan = make_plan([one], answers, Catalog(FQRN, 1, records={"a/0:1": record}))
+    assert [item.leaving for item in pacing.paced(plan, Pace(0, 0)).work] == [("arm64",)]
+
+
 def test_images_that_fail_day_after_day_do_not_hold_up_the_others() -> None:
     tried = {name for day in range(5) for name in paced(5, Pace(2, day))}
     assert tried == {f"a/{number}:1" for number in range(5)}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -9,20 +8,17 @@ import pytest
 from publisher import clearing, layout, takedown
 from publisher.errors import OriginError, RepositoryError
 from publisher.origins.directory import DirectoryOrigin
-from publisher.repositories.directory import DirectoryRepository
 from publisher.resolver import manifest
 from publisher.retention import Bounds
-from tests.support.place import INDEX, NOW, Place
+from tests.support.place import INDEX, NOW, Place, Refusing
 from tests.support.published import AMD64, ARM64, answer, digest, entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from publisher.catalog import Catalog
     from publisher.clearing import Cleared
     from publisher.publication import Publication
-    from publisher.repositories import Transaction
 
 DAY = 86400
 BOUNDS = Bounds(grace=14 * DAY, count=100, size=10**12)
@@ -121,26 +117,12 @@ def test_what_a_kill_left_between_the_manifest_and_the_origin_goes_in_the_next_r
 
 
 def test_a_sandbox_that_cannot_be_removed_holds_up_no_other_however_old_it_is(place: Place) -> None:
-    class Refusing(DirectoryRepository):
-        @contextlib.contextmanager
-        def transaction(self) -> Iterator[Transaction]:
-            with super().transaction() as transaction:
-                remove = transaction.remove
-
-                def refuse(path: str) -> None:
-                    if path == sandbox("one"):
-                        raise RepositoryError(f"{path} belongs to another user")
-                    remove(path)
-
-                transaction.remove = refuse  # type: ignore[method-assign]  # as a file system would
-                yield transaction
-
     publication = place.publication()
     for text in ("one", "two", "three"):
         publish(place, publication, "htc/rocky:9", text)
         place.now += DAY
     place.now += 14 * DAY
-    place.repository = Refusing(place.repository.root, place.repository.name)
+    place.repository = Refusing(place.repository.root, sandbox("one"))
     for left, stuck in ((2, True), (1, False)):
         cleared = clear(place, place.publication(), Bounds(14 * DAY, 1, 10**12))
         assert len(cleared.catalog.records["htc/rocky:9"].platforms["amd64"]) == left
@@ -251,6 +233,18 @@ def test_shards_of_old_editions_go_after_the_grace_and_never_one_that_is_named(p
     there = {name.rpartition("/")[2] for name in place.origin.names("manifest/shards")}
     assert there == {path.name for path in shards.iterdir()}, "the same in the origin"
     assert not (before - left) & there
+    place.in_both()
+
+
+def test_old_editions_go_in_their_turn_so_that_not_every_publish_reads_all_there_are(place: Place) -> None:
+    place.turn = 4
+    publication = place.publication()
+    editions = place.repository.root / ".publisher/editions"
+    for number in range(1, 9):
+        publish(place, publication, "htc/rocky:9", str(number))
+        place.now += 14 * DAY
+        kept = sorted(int(path.stem) for path in editions.iterdir()) if editions.exists() else []
+        assert kept == list(range(max(1, (number // 4) * 4 - 1), number))
     place.in_both()
 
 

@@ -266,9 +266,29 @@ def test_only_what_changed_is_told_the_origin_and_all_where_it_lagged_behind(pla
     behind = place.publish(publication, (entry("htc/rocky:9"), answer("two"))).behind
     assert isinstance(behind, OriginError)
     refusing = False
-    asked.clear()
-    publication.open()
-    assert len(asked) == sum(one is not None for one in place.index().shards)
+    for mended in (publication.open, lambda: publication.change(publication.open()[0], {})):
+        asked.clear()
+        mended()
+        assert len(asked) == sum(one is not None for one in place.index().shards)
+        place.in_both()
+
+
+def test_an_origin_that_did_not_take_an_edition_gets_all_of_the_next(place: Place) -> None:
+    class Refusing(DirectoryOrigin):
+        def put_bytes(self, name: str, content: bytes) -> bool:
+            if refusing:
+                raise OriginError(f"{name} is refused")
+            return super().put_bytes(name, content)
+
+    refusing = False
+    publication = place.publication(Refusing(place.origin.root))
+    first = place.publish(publication, *((entry(f"htc/image-{number}:1"), answer(f"image {number}")) for number in range(9)))
+    refusing = True
+    ready = place.ready(entry("htc/rocky:9"), answer("one"), first.catalog)
+    second = publication.publish(first.catalog, [ready])
+    assert isinstance(second.behind, OriginError)
+    refusing = False
+    publication.publish(second.catalog, [], ["htc/image-1:1"])
     place.in_both()
 
 

@@ -135,6 +135,7 @@ def test_after_the_first_removal_it_is_refused_with_the_reason_for_ever(place: P
         with pytest.raises(UsageError, match=r"a build of htc/rocky:9 was removed on 2027-01-29"):
             planned(place, publication)
         place.publish(place.publication(), (entry("htc/another:1"), answer("another")))
+        publication.change(opened(publication), {})
         place.now += DAY
 
 

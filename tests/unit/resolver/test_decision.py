@@ -92,9 +92,8 @@ def test_any_spelling_of_a_published_image_is_its_sandbox(site: Site, sandbox: s
 def test_it_says_what_a_user_needs_to_cite_the_image(site: Site) -> None:
     found = site.decide(ContainerImage=CVMFS)
     assert found.message == f"image {NAME} for amd64 is {version(NAME).manifest}, started as a sandbox"
-    assert found.updates["ResolvedImageName"] == NAME
-    assert found.updates["ResolvedImageDigest"] == version(NAME).manifest
-    assert found.updates["ResolvedImageForm"] == "sandbox"
+    assert found.to_cite() == {"ImageName": NAME, "ImageDigest": version(NAME).manifest, "ImageForm": "sandbox"}
+    assert site.decide(ContainerImage="docker://ubuntu:22.04").to_cite() == {}
 
 
 def test_the_site_and_the_job_say_which_form(site: Site, sandbox: str) -> None:

@@ -135,10 +135,56 @@ def test_a_job_that_comes_between_keeps_its_sif(ep: ExecutionPoint, cache: Cache
     (only,) = fill(ep, cache, "only")
     unsee = cache.shelf.unsee
 
-    def job_comes_first(sha256: str) -> None:
+    def job_comes_first(sha256: str) -> bytes | None:
         assert cache.sif(only, [], starter=pins.Starter(os.getpid()))[1] == ""
-        unsee(sha256)
+        return unsee(sha256)
 
     monkeypatch.setattr(cache.shelf, "unsee", job_comes_first)
     assert room.trim(cache.shelf, Limits(0, 0)).names == []
-    assert cache.sif(only, []) == (cache.shelf.path(only.sha256), "")
+    assert cache.shelf.is_seen(only.sha256), "nothing is hashed for it while others wait for room"
+
+
+def part_of(ep: ExecutionPoint, cache: Cache, name: str, size: int) -> str:
+    sha256 = sif_of(sif_content(name, SIZE)).sha256
+    cache.shelf.make(sha256)
+    (ep.cache / f"sif/{sha256[:2]}/{sha256}.part").write_bytes(bytes(size))
+    return sha256
+
+
+def test_downloads_that_broke_off_take_room_and_go_before_any_sif(ep: ExecutionPoint, cache: Cache) -> None:
+    old, young = fill(ep, cache, "old", "young")
+    broken_off, held = (part_of(ep, cache, name, SIZE // 2) for name in ("broken off", "held"))
+    with turn.taken([cache.shelf.lock(held)], 0):
+        reserve(cache, sif_of(sif_content("new", SIZE)), Limits(3 * SIZE + SIZE // 2, 0))
+    assert there(cache) == [old.sha256, young.sha256]
+    assert [sha256 for sha256, _ in cache.shelf.parts()] == [held], "somebody goes on with it"
+    assert broken_off != held
+    assert room.trim(cache.shelf, Limits(2 * SIZE, 0)).names == []
+    assert cache.shelf.parts() == []
+
+
+def test_downloads_that_broke_off_may_be_all_that_can_go(ep: ExecutionPoint, cache: Cache) -> None:
+    (only,) = fill(ep, cache, "only")
+    pins.pin(cache.root, only.sha256, pins.Starter(os.getpid()))
+    part_of(ep, cache, "broken off", SIZE)
+    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(2 * SIZE, 0))
+    assert there(cache) == [only.sha256]
+    assert cache.shelf.parts() == []
+
+
+def test_what_has_come_of_a_download_stays_for_it(ep: ExecutionPoint, cache: Cache) -> None:
+    fill(ep, cache, "old")
+    mine = part_of(ep, cache, "new", SIZE // 2)
+    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(SIZE, 0))
+    assert there(cache) == []
+    assert [sha256 for sha256, _ in cache.shelf.parts()] == [mine]
+
+
+def test_where_reckoning_does_not_help_as_much_goes_as_is_wanted(ep: ExecutionPoint, cache: Cache) -> None:
+    first, _, third = fill(ep, cache, "first", "second", "third")
+    pins.pin(cache.root, first.sha256, pins.Starter(os.getpid()))
+    assert room.relieve(cache.shelf, "f" * 64, SIZE // 2) == SIZE
+    assert there(cache) == [first.sha256, third.sha256]
+    assert room.relieve(cache.shelf, "f" * 64, 9 * SIZE) == SIZE
+    assert room.relieve(cache.shelf, "f" * 64, 9 * SIZE) == 0
+    assert there(cache) == [first.sha256]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
-from publisher.resolver import pins, store, upkeep
+from publisher.resolver import pins, store, tally, upkeep
+from publisher.resolver.cache import Cache
 from publisher.resolver.errors import CacheError
 from publisher.resolver.notes import Notes
+from publisher.resolver.shelf import Shelf
 from tests.support import children
 from tests.support.execution_point import NOW, ExecutionPoint, record, sif_content, version
 
@@ -49,6 +52,7 @@ def test_jobs_get_what_is_in_the_store_and_pin_it(ep: ExecutionPoint, filled: Pa
         os.umask(before)
     assert answer.path.startswith(f"{filled}/sif/")
     assert not (ep.cache / "sif").exists()
+    assert tally.counts(str(ep.cache)).hits == 1
     starter = pins.Starter(os.getpid())
     assert store.found(str(filled), os.geteuid(), sha256(ep), starter) == answer.path
     assert pins.held(str(filled)) == {sha256(ep): 1}
@@ -99,3 +103,32 @@ def test_what_was_touched_in_the_store_is_not_handed_out(ep: ExecutionPoint, fil
     sif.write_bytes(b"?" * len(CONTENT))
     assert store.found(str(filled), os.geteuid(), sha256(ep), None) is None
     assert store.found(str(filled), os.geteuid(), "0" * 64, None) is None
+
+
+def test_a_job_that_has_ended_has_used_what_it_had(ep: ExecutionPoint, filled: Path) -> None:
+    """What goes first is what was used longest ago, and jobs cannot write that down in a store."""
+    shelf = Shelf(str(filled))
+    starter = children.start(signal.pause)
+    shelf.use(sha256(ep), 1000)
+    pins.pin(str(filled), sha256(ep), pins.Starter(starter))
+    assert pins.held(str(filled), shelf.was_used) == {sha256(ep): 1}
+    assert [item.used for item in shelf.items()] == [1000]
+    os.kill(starter, signal.SIGKILL)
+    children.end(starter)
+    run = upkeep.run(["gc"], ep.settings(cache=str(filled), cache_free="0"), Notes())
+    assert run["removed"] == 0
+    (item,) = shelf.items()
+    assert item.used > 1000
+    shelf.was_used(item.sha256, item.used - 1)
+    assert [later.used for later in shelf.items()] == [item.used], "there was a later use"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user's link")
+def test_a_strangers_link_to_a_safe_directory_is_refused(tmp_path: Path) -> None:
+    """He could lead it elsewhere at any time."""
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    Cache(str(tmp_path / "link")).prepare()
+    os.chown(tmp_path / "link", 12345, 12345, follow_symlinks=False)
+    with pytest.raises(CacheError, match="belongs to user 12345"):
+        Cache(str(tmp_path / "link")).prepare()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from publisher.resolver import pins, tally, upkeep
+from publisher.resolver import cache, failures, pins, tally, upkeep
 from publisher.resolver.errors import CacheError, ResolverError, UnknownImageError, UsageError
 from publisher.resolver.notes import Notes
+from tests.support import children
 from tests.support.execution_point import ExecutionPoint, record, sif_content, version
 
 if TYPE_CHECKING:
@@ -57,8 +59,9 @@ def test_gc_brings_the_cache_within_its_limits(filled: ExecutionPoint) -> None:
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(b"left")
     os.utime(left, (1, 1))
-    assert run(filled, "gc", cache_free="0") == {"leftovers": 1, "removed": 0, "bytes": 0}
-    assert run(filled, "gc", cache_size=str(SIZE), cache_free="0") == {"leftovers": 0, "removed": 1, "bytes": SIZE}
+    assert run(filled, "gc", cache_free="0") == {"leftovers": 1, "bytes": 0, "removed": 0, "images": ""}
+    went = {"leftovers": 0, "bytes": SIZE, "removed": 1, "images": NAMES[1]}
+    assert run(filled, "gc", cache_size=str(SIZE), cache_free="0") == went
     assert [row["name"] for row in run(filled, "list")] == [NAMES[0]]
 
 
@@ -73,11 +76,44 @@ def test_verify_removes_what_is_damaged_and_says_so(filled: ExecutionPoint) -> N
     assert sifs(filled) == [whole]
 
 
+def test_verify_does_not_count_as_a_use(filled: ExecutionPoint) -> None:
+    before = run(filled, "list")
+    run(filled, "verify")
+    assert run(filled, "list") == before
+
+
+def test_what_is_removed_while_verify_runs_was_not_damaged(filled: ExecutionPoint) -> None:
+    first, _ = sifs(filled)
+
+    def verify() -> None:
+        once = iter([first.unlink])
+
+        def remove(event: str, _: tuple[object, ...]) -> None:
+            if event == "fcntl.flock":
+                next(once, lambda: None)()
+
+        sys.addaudithook(remove)
+        assert run(filled, "verify") == {"verified": 1, "busy": 0}
+
+    assert children.end(children.start(verify)) == 0
+
+
 def test_clear_leaves_what_jobs_need(filled: ExecutionPoint) -> None:
     needed, _ = sifs(filled)
     pins.pin(str(filled.cache), needed.stem, pins.Starter(os.getpid()))
-    assert run(filled, "clear") == {"removed": 1, "bytes": SIZE, "in use": 1}
+    cleared = run(filled, "clear")
+    assert (cleared["removed"], cleared["bytes"], cleared["in use"]) == (1, SIZE, 1)
+    assert cleared["images"] in NAMES
     assert sifs(filled) == [needed]
+    assert run(filled, "clear", "--force")["removed"] == 1
+    assert sifs(filled) == []
+
+
+def test_who_makes_room_by_hand_need_not_wait(filled: ExecutionPoint) -> None:
+    for subcommand in ("gc", "clear"):
+        failures.note(str(filled.cache), cache.FULL, "1 no room", time.time())
+        run(filled, subcommand)
+        assert failures.recent(str(filled.cache), cache.FULL, time.time()) is None
 
 
 def test_statistics_are_attributes_of_a_machine(filled: ExecutionPoint) -> None:
@@ -113,7 +149,9 @@ def test_fill_says_what_it_cannot_have(ep: ExecutionPoint) -> None:
         run(ep, "fill", "a/sandbox:1")
 
 
-@pytest.mark.parametrize("words", [[], ["tidy"], ["list", "x"], ["fill"]])
+@pytest.mark.parametrize(
+    "words", [[], ["tidy"], ["list", "x"], ["list", "--force"], ["fill"], ["fill", "x", "--force"], ["clear", "x"]]
+)
 def test_what_is_no_subcommand_is_refused(ep: ExecutionPoint, words: list[str]) -> None:
     with pytest.raises(UsageError, match="usage: image-resolver cache list"):
         run(ep, *words)
