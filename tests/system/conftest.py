@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.cvmfs import FakeCvmfs
 from tests.support.registry import RegistryServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServe
     """A real docker-registry for all tests: each pushes into repositories of its own. What it was asked starts anew."""
     with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
         yield server
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeCvmfs]:
+    """A CVMFS repository of the stand-in."""
+    made = FakeCvmfs(tmp_path)
+    yield made
+    made.close()
