@@ -1,17 +1,20 @@
 """The CVMFS side behind one interface: a tree of sandboxes, links and the manifest, changed by transactions.
 
-``directory.py`` is the embedded default, ``cvmfs/`` the production form. ``tests/contract/test_repositories.py``
+``directory.py`` is the embedded default, ``cvmfs/`` the production form. ``tests/contract/test_repositor*.py``
 is the contract that every implementation passes unchanged. Paths are relative to the repository's root, with ``/``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+T = TypeVar("T")
 
 
 class Transaction(ABC):
@@ -44,8 +47,8 @@ class Transaction(ABC):
         """
 
     @abstractmethod
-    def write(self, path: str, content: bytes) -> None:
-        """A file at ``path`` with ``content``, replacing a file that stood there.
+    def write(self, path: str, content: bytes | Path) -> None:
+        """A file at ``path`` with ``content`` (or that of the file given), replacing a file that stood there.
 
         Raises:
             RepositoryError: something other than a file there.
@@ -106,3 +109,11 @@ class Repository(ABC):
     @abstractmethod
     def links(self) -> dict[str, str]:
         """All published links outside ``.images`` and ``.publisher``, dangling ones too: path -> target, sorted by path."""
+
+    def look(self, read: Callable[[], T]) -> T:
+        """What ``read`` finds below :attr:`root`, all at one time: again from its start where a publish came in between."""
+        return read()
+
+    def noticed(self) -> list[str]:
+        """A line for each thing that went wrong while transactions were published that are published all the same; told once."""
+        return []

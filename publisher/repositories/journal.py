@@ -7,7 +7,6 @@ staging directory, so that an old journal never picks up what a later transactio
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from dataclasses import asdict, dataclass
@@ -15,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from publisher import names, storage
 from publisher.errors import RepositoryError
-from publisher.resolver import files
+from publisher.repositories import note
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 INDEX = ".publisher/index.json"
 """The file that names all others: it appears last."""
-_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Journal:
 
     def save(self, path: Path) -> None:
         """Write the journal: from here on the transaction will be carried out, whatever happens. Raises OSError."""
-        files.replace(str(path), json.dumps({"schema": _SCHEMA, **asdict(self)}).encode(), mode=0o600)
+        note.save(path, asdict(self), mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> Journal | None:
@@ -80,28 +78,16 @@ class Journal:
             RepositoryError: what stands there is no journal of this program.
             OSError: it cannot be read.
         """
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            return cls._parsed(json.loads(content))
-        except (ValueError, KeyError, TypeError) as failure:
-            raise RepositoryError(
-                f"{path} is damaged, or of another version: {failure}",
-                hint="finish it with the version that wrote it, or remove it to give that transaction up",
-            ) from failure
+        return note.load(path, cls._parsed, "finish it with the version that wrote it, or remove it to give that transaction up")
 
     @classmethod
-    def _parsed(cls, value: dict[str, Any]) -> Journal:
-        if value["schema"] != _SCHEMA:
-            raise ValueError(f"schema {value['schema']}")
+    def _parsed(cls, values: dict[str, Any]) -> Journal:
         return cls(
-            stage=value["stage"],
-            trees=tuple(StagedTree(**tree) for tree in value["trees"]),
-            links=tuple(StagedLink(**link) for link in value["links"]),
-            files=tuple(StagedFile(**file) for file in value["files"]),
-            removals=tuple(value["removals"]),
+            stage=values["stage"],
+            trees=tuple(StagedTree(**tree) for tree in values["trees"]),
+            links=tuple(StagedLink(**link) for link in values["links"]),
+            files=tuple(StagedFile(**file) for file in values["files"]),
+            removals=tuple(values["removals"]),
         )
 
     def redo(self, root: Path, area: Path) -> None:

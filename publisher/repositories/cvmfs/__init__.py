@@ -6,7 +6,7 @@ transaction, which is aborted where a claim proves it ours, and never otherwise.
 (``/var/spool/cvmfs/FQRN/rdonly``): the one at ``/cvmfs/FQRN`` shows an open transaction half done.
 
 In the spool directory, beside the tool's own files, ``image-publisher/`` has ``lock`` (flock(2), with the holder's pid), and
-while a transaction of ours is open ``claim`` and ``opened`` (``claim.py``).
+while a transaction of ours is open ``claim`` and ``opened`` (``claim.py``); ``gate.py`` tells of ``gate`` and ``readers``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from publisher import storage
 from publisher.errors import PublisherError, RepositoryError
 from publisher.repositories import Repository
 from publisher.repositories.cvmfs.claim import Claim, recorded
+from publisher.repositories.cvmfs.condition import Condition
+from publisher.repositories.cvmfs.gate import Gate
 from publisher.repositories.cvmfs.host import Host, Roots
 from publisher.repositories.cvmfs.server import Deadlines, Server, sound
-from publisher.repositories.cvmfs.stratum import Stratum
 from publisher.repositories.cvmfs.transaction import CvmfsTransaction
 from publisher.repositories.published import PublishedTree
 from publisher.resolver import files
@@ -35,17 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CvmfsRepository", "Deadlines", "Roots"]
 
+T = TypeVar("T")
+_POLL = 0.5  # seconds between two tries to discard a transaction
+_SHORT = 2.0  # seconds that a read of one file waits while a publish is under way; it is over before the mount is missed
 _ROOTS, _DEADLINES = Roots(), Deadlines()
-_AHEAD = 3 * 86400  # seconds before its end that an expiring whitelist is told of
-_FLAGS = (
-    ("whitelist unreachable", "its whitelist cannot be read", "start the web server of the stratum 0 and run again"),
-    ("whitelist expired", "its whitelist has expired", "sign it anew with `cvmfs_server resign {fqrn}` and run again"),
-    ("INCOMPATIBLE", "its layout is of another version of cvmfs_server", "`cvmfs_server migrate {fqrn}` and run again"),
-    ("checked out tag", "an old tag is checked out", "go back with `cvmfs_server checkout {fqrn}` and run again"),
-    ("stratum1", "this is a stratum 1", "run where the stratum 0 is published"),
-)
-_MISSING = ("there is no such repository on this host", "`cvmfs_server mkfs {fqrn}`, or correct --repository")
-_UNHEALTHY = "mount it with `cvmfs_server mount {fqrn}` (after a reboot: `cvmfs_server mount -a`) and run again"
 
 
 class _BusyError(RepositoryError):
@@ -61,7 +55,7 @@ class CvmfsRepository(Repository):
         program: the tool, by name or path.
         roots: where the host has its repositories.
         deadlines: how long the tool's commands may take.
-        patience: seconds that are waited for what a killed run left at work.
+        patience: seconds that are waited for what a killed run left at work, and for a mount while a transaction ends.
         parents: directories that are made with the first tree, so that clones have where to go.
         clock: seconds since the epoch.
     """
@@ -86,18 +80,26 @@ class CvmfsRepository(Repository):
         self._host = Host(fqrn, roots)
         self.root = self._host.published
         self._tree = PublishedTree(self.root)
+        self._deadlines = deadlines
         self._patience = patience
         self._parents = parents
         self._clock = clock
+        self._condition = Condition(fqrn, self._server, self._host, patience, clock)
+        self._noticed: list[str] = []
         self._area = self._host.spool / "image-publisher"
+        self._gate = Gate(self._area)
         self._claim = self._area / "claim"
         self._record = self._area / "opened"
 
     @property
     def clones(self) -> bool:  # type: ignore[override]  # it depends on the repository's settings
         """See :attr:`Repository.clones`. No file index knows extended attributes: where they are published, all is unpacked."""
-        with self._failures("read server.conf"):
-            return self._host.settings().get("CVMFS_INCLUDE_XATTRS") != "true"
+        return self._condition.settings().get("CVMFS_INCLUDE_XATTRS") != "true"
+
+    def noticed(self) -> list[str]:
+        """See :meth:`Repository.noticed`."""
+        noticed, self._noticed = self._noticed, []
+        return noticed
 
     def recover(self) -> list[str]:
         """See :meth:`Repository.recover`. A transaction that a claim does not prove ours is left alone.
@@ -108,7 +110,7 @@ class CvmfsRepository(Repository):
         try:
             with self._lock():
                 done = self._settle()
-                return done + self._require_healthy()
+                return done + self._condition.require_fit()
         except _BusyError:
             return []
 
@@ -122,8 +124,8 @@ class CvmfsRepository(Repository):
         """
         with self._lock():
             self._settle()
-            self._require_healthy()
-            self._require_closed()
+            self._condition.require_fit()
+            self._condition.require_closed()
             claims: list[Claim] = []
 
             def begin(template: tuple[str, str] | None) -> bool:
@@ -143,18 +145,23 @@ class CvmfsRepository(Repository):
 
     def read(self, path: str) -> bytes | None:
         """See :meth:`Repository.read`."""
-        self._require_mounted()
-        return None if self._unpublished(path) else self._tree.read(path)
+        return self._look(lambda: None if self._unpublished(path) else self._tree.read(path))
 
     def exists(self, path: str) -> bool:
         """See :meth:`Repository.exists`."""
-        self._require_mounted()
-        return not self._unpublished(path) and self._tree.exists(path)
+        return self._look(lambda: not self._unpublished(path) and self._tree.exists(path))
 
     def links(self) -> dict[str, str]:
         """See :meth:`Repository.links`."""
-        self._require_mounted()
-        return self._tree.links()
+        return self._look(self._tree.links)
+
+    def look(self, read: Callable[[], T]) -> T:
+        """See :meth:`Repository.look`. A publish waits for it, and it for a publish."""
+        return self._look(read, self._deadlines.publish)
+
+    def _look(self, read: Callable[[], T], patience: float = _SHORT) -> T:
+        with self._gate.passed(patience):
+            return self._condition.look(read)
 
     # --- a transaction of ours
 
@@ -165,10 +172,10 @@ class CvmfsRepository(Repository):
             storage.token(),
             os.getpid(),
             int(self._clock()),
-            self._stratum().revision(),
+            self._condition.stratum().revision(),
             None if template is None else template[1],
         )
-        self._require_closed()
+        self._condition.require_closed()
         with self._failures("note down a transaction"):
             self._record.unlink(missing_ok=True)
             claim.save(self._claim)
@@ -186,14 +193,17 @@ class CvmfsRepository(Repository):
         """Publish, and believe it when the stratum 0 shows a newer revision: whatever the tool's exit status says."""
         said: PublisherError | None = None
         try:
-            self._server.publish(claim.token)
+            with self._closed():
+                self._server.publish(claim.token)
         except PublisherError as error:
             said = error
         try:
-            shown = self._stratum().revision()
+            shown = self._condition.stratum().revision()
         except RepositoryError as error:
             raise said or error from None
         if shown > claim.revision:
+            if said is not None:
+                self._noticed.append(f"revision {shown} is published all the same: {said}")
             return
         raise said or RepositoryError(
             f"repository {self.fqrn}: cvmfs_server says that it has published, but the stratum 0 still shows revision {shown}",
@@ -207,8 +217,18 @@ class CvmfsRepository(Repository):
             if claim is None:
                 return
             if self._is_ours():
-                self._server.abort(claim.token)
+                self._abort(claim)
             self._forget_unless_open()
+
+    def _abort(self, claim: Claim) -> None:
+        """Discard it; where somebody reads in the mount, again, until the patience is over."""
+        deadline = time.monotonic() + self._patience
+        with self._closed():
+            while not self._server.abort(claim.token, last=time.monotonic() >= deadline):
+                time.sleep(_POLL)
+
+    def _closed(self) -> AbstractContextManager[None]:
+        return self._gate.closed(self._deadlines.transaction)
 
     def _settle(self) -> list[str]:
         """End what a killed run left open, where it is proven ours. The lock is held."""
@@ -220,8 +240,8 @@ class CvmfsRepository(Repository):
             self._host.wait_for_stragglers(claim.token, self._patience)
             status, _ = recorded(self._record)
             if self._is_ours():
-                published = self._stratum().revision() > claim.revision
-                self._server.abort(claim.token)
+                published = self._condition.stratum().revision() > claim.revision
+                self._abort(claim)
                 self._forget_unless_open()
                 how = "closed an interrupted transaction, which was published" if published else "discarded an interrupted one"
                 return [f"{how} (opened by process {claim.pid})"]
@@ -250,66 +270,14 @@ class CvmfsRepository(Repository):
     def _sweep(self) -> None:
         """Remove what nothing claims, half written files of killed runs among it."""
         for path in self._area.iterdir():
-            if path.name != "lock":
+            if path.name not in ("lock", *Gate.NAMES):
                 path.unlink()
-
-    # --- states
-
-    def _require_healthy(self) -> list[str]:
-        """What is to be told of the repository's state.
-
-        Raises:
-            RepositoryError: it cannot be published in this state.
-        """
-        said = self._server.listed()
-        if said is None:
-            raise self._unfit(*_MISSING)
-        for flag, reason, hint in _FLAGS:
-            if flag in said:
-                raise self._unfit(reason, hint)
-        closed = self._host.identity() is None and not self._host.publishing()
-        if "unhealthy" in said and closed:
-            raise self._unfit("its mounts are not as they should be", _UNHEALTHY)
-        self._require_mounted()
-        left = self._stratum().whitelist_expiry() - self._clock()
-        if left <= 0:
-            raise self._unfit(*_FLAGS[1][1:])
-        if left > _AHEAD:
-            return []
-        return [f"the whitelist of {self.fqrn} expires in {left / 3600:.0f} h: `cvmfs_server resign {self.fqrn}`"]
-
-    def _require_closed(self) -> None:
-        if self._host.identity() is not None or self._host.publishing():
-            raise RepositoryError(
-                f"repository {self.fqrn}: somebody else's transaction is open",
-                hint=f"run again when it has ended; it was not touched (if nobody is at work: `cvmfs_server abort {self.fqrn}`)",
-            )
-
-    def _require_there(self) -> None:
-        if not self._host.spool.is_dir():
-            raise self._unfit(*_MISSING)
-
-    def _require_mounted(self) -> None:
-        """Without its mount, a repository looks empty."""
-        self._require_there()
-        if not self._host.published.is_mount():
-            raise self._unfit(f"{self._host.published} is not mounted", _UNHEALTHY)
 
     def _unpublished(self, path: str) -> bool:
         """Whether a path is in a clone of an open transaction: the tool shows it from the start."""
         with self._failures(f"look at {path!r}"):
             claim = Claim.load(self._claim)
         return claim is not None and claim.clone is not None and f"{path}/".startswith(f"{claim.clone}/")
-
-    def _stratum(self) -> Stratum:
-        with self._failures("read server.conf"):
-            url = self._host.settings().get("CVMFS_STRATUM0")
-        if url is None:
-            raise self._unfit("its server.conf has no CVMFS_STRATUM0", "run where the stratum 0 is published")
-        return Stratum(url)
-
-    def _unfit(self, reason: str, hint: str) -> RepositoryError:
-        return RepositoryError(f"repository {self.fqrn}: {reason}", hint=hint.format(fqrn=self.fqrn))
 
     def _failures(self, doing: str) -> AbstractContextManager[None]:
         return storage.failures(
@@ -320,10 +288,11 @@ class CvmfsRepository(Repository):
     def _lock(self) -> Iterator[None]:
         """Hold our lock around everything: the tool's own is not atomic, and lets two transactions open at once."""
         lock = self._area / "lock"
-        self._require_there()
+        self._condition.require_there()
         with contextlib.ExitStack() as stack:
             with self._failures("take the lock"):
                 self._area.mkdir(exist_ok=True)
+                self._gate.make()
                 try:
                     descriptor = stack.enter_context(files.locked(str(lock), deadline=0))
                 except TimeoutError:

@@ -7,17 +7,14 @@ a transaction that somebody else opened meanwhile, or after an operator ended ou
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from publisher.errors import RepositoryError
-from publisher.resolver import files
+from publisher.repositories import note
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SCHEMA = 1
 _KILLED = 128  # and above: how a shell says that a signal ended a program
 
 
@@ -43,7 +40,7 @@ class Claim:
 
     def save(self, path: Path) -> None:
         """Write the claim. Raises OSError."""
-        files.replace(str(path), json.dumps({"schema": _SCHEMA, **asdict(self)}).encode(), mode=0o644)
+        note.save(path, asdict(self), mode=0o644)
 
     @classmethod
     def load(cls, path: Path) -> Claim | None:
@@ -53,23 +50,11 @@ class Claim:
             RepositoryError: what stands there is no claim of this program.
             OSError: it cannot be read.
         """
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            return cls._parsed(json.loads(content))
-        except (ValueError, KeyError, TypeError, AttributeError) as failure:
-            raise RepositoryError(
-                f"{path} is damaged, or of another version: {failure}",
-                hint="if `cvmfs_server list` shows a transaction that nobody else has opened, abort it; then remove the file",
-            ) from failure
-
-    @classmethod
-    def _parsed(cls, value: dict[str, Any]) -> Claim:
-        if value.pop("schema") != _SCHEMA:
-            raise ValueError("another schema")
-        return cls(**value)
+        return note.load(
+            path,
+            lambda values: cls(**values),
+            "if `cvmfs_server list` shows a transaction that nobody else has opened, abort it; then remove the file",
+        )
 
 
 def recorded(record: Path) -> tuple[int | None, str | None]:

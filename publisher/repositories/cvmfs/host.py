@@ -45,14 +45,26 @@ class Host:
         self.spool = roots.spool / fqrn
         self.published = self.spool / "rdonly"
         self.flag = self.spool / "in_transaction.lock"
+        self._socket = self.spool / "cvmfs_io"
         self._publishing = self.spool / "is_publishing.lock"
         self._configuration = roots.configuration / fqrn / "server.conf"
+        self._common = roots.configuration.parent / "server.local"
 
     def settings(self) -> dict[str, str]:
-        """``server.conf``: what cvmfs_server knows of the repository. Raises OSError."""
-        lines = self._configuration.read_text(encoding="utf-8", errors="replace").splitlines()
-        found = (_SETTING.fullmatch(line) for line in lines)
-        return {match[1]: match[3] for match in found if match is not None}
+        """What cvmfs_server knows of the repository: ``server.conf``, and what ``server.local`` says for all. Raises OSError."""
+        common = _settings(self._common) if self._common.exists() else {}
+        return common | _settings(self._configuration)
+
+    def mounted(self) -> tuple[int, int] | None:
+        """Which mount shows what is published; None while there is none, or none that answers.
+
+        Numbers of devices are used again at once, so that the time of the client's socket counts as well.
+        """
+        try:
+            here, above = self.published.stat().st_dev, self.spool.stat().st_dev
+            return None if here == above else (here, self._socket.stat().st_ctime_ns)
+        except OSError:
+            return None
 
     def identity(self) -> str | None:
         """Which transaction is open, as the flag file's inode and time; None where none is."""
@@ -98,6 +110,12 @@ class Host:
                 if _marked(process, token) or _writes_below(process, self.mount):
                     return int(process.name)
         return None
+
+
+def _settings(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = (_SETTING.fullmatch(line) for line in lines)
+    return {match[1]: match[3] for match in found if match is not None}
 
 
 def _processes() -> Iterator[Path]:

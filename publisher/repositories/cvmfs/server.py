@@ -57,12 +57,15 @@ _UNSAID = (
     "see `cvmfs_server list`: unhealthy mounts are mended by `cvmfs_server mount {fqrn}`, and another publish is to be waited for"
 )
 
+_BUSY = "target is busy"
 _SAID = (
+    (_BUSY, "end what reads below /var/spool/cvmfs/{fqrn}/rdonly (`lsof /var/spool/cvmfs/{fqrn}/rdonly` shows it) and run again"),
     ("Open writable file descriptors", "end what writes there (`lsof +f -- /cvmfs/{fqrn}` shows it) and run again"),
     ("Current working directory", "leave /cvmfs/{fqrn} and run again"),
     ("Another publish process", "run again when it has ended"),
     ("is_publishing.lock", "another publish of this repository is under way: run again when it has ended"),
     ("Repository unavailable", "start the web server of the stratum 0 and run again"),
+    ("failed to download", "start the web server of the stratum 0 and run again"),
     ("whitelist", "sign the whitelist anew with `cvmfs_server resign {fqrn}` and run again"),
     (
         "Garbage collection failed",
@@ -152,15 +155,21 @@ class Server:
         if done.status != 0:
             raise self._failed("publish", done)
 
-    def abort(self, token: str) -> None:
+    def abort(self, token: str, *, last: bool = True) -> bool:
         """Discard the open transaction.
+
+        Returns:
+            False where it could not because somebody reads in the mount, and this is not the ``last`` try.
 
         Raises:
             RepositoryError: it could not be discarded.
         """
         done = self._run(["abort", "-f", self.fqrn], self._deadlines.abort, token)
-        if done.status != 0:
+        if done.status == 0:
+            return True
+        if last or not any(_BUSY in said for said in _streams(done)):
             raise self._failed("abort", done)
+        return False
 
     def _run(self, arguments: Sequence[str], deadline: float, token: str = "") -> Completed:
         return self._command(arguments[0], [self._program, *map(_word, arguments)], deadline, token)
@@ -178,7 +187,7 @@ class Server:
 
     def _failed(self, name: str, done: Completed) -> PublisherError:
         """The error for a command that said why it failed, if it did."""
-        said = _all(done)
+        said = "\n".join(_streams(done))
         if _NO_ROOM in said:
             return SpaceError(f"cvmfs_server {name}: {_NO_ROOM.lower()}", hint="make room in /srv/cvmfs and /var/spool/cvmfs")
         hint = next((hint for words, hint in _SAID if words in said), _UNSAID)
@@ -199,13 +208,12 @@ def _word(text: str) -> str:
     return text
 
 
-def _all(done: Completed) -> str:
-    """All that the tool said; the command line that it shows after a failure says nothing."""
-    streams = (done.stderr, done.stdout.decode("utf-8", "replace"))
-    return "\n".join(stream.partition("Executed Command")[0] for stream in streams)
+def _streams(done: Completed) -> list[str]:
+    """What the tool said, without what says nothing: the command line, or the stack, that it shows after a failure."""
+    streams = (done.stdout.decode("utf-8", "replace"), done.stderr)
+    return [stream.partition("Executed Command")[0].partition("Stacktrace:")[0] for stream in streams]
 
 
 def _last_words(done: Completed) -> str:
-    streams = (done.stdout.decode("utf-8", "replace"), done.stderr)
-    lines = [line.strip() for stream in streams for line in stream.partition("Executed Command")[0].splitlines() if line.strip()]
+    lines = [line.strip() for stream in _streams(done) for line in stream.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "it said nothing"
