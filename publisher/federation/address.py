@@ -14,7 +14,7 @@ class Address:
     """An origin that is reached over the network.
 
     Attributes:
-        host: ``host`` or ``host:port``: of the federation, or of the server itself.
+        host: ``host`` or ``host:port``: of the federation, or of the server itself; empty for the federation of ``osdf:///``.
         prefix: the path below which everything is stored, ``/`` in front and none at its end; empty for the whole server.
         direct: the server is spoken to without asking a federation for it.
     """
@@ -25,11 +25,13 @@ class Address:
 
     def __str__(self) -> str:
         """As it can be written in settings."""
+        if not self.host:
+            return f"osdf://{self.prefix}"
         return f"{'https' if self.direct else 'pelican'}://{self.host}{self.prefix}"
 
 
-def parse(text: str, osdf: str) -> Address:
-    """An address from its text; ``osdf`` is the federation that ``osdf:///PREFIX`` means.
+def parse(text: str) -> Address:
+    """An address from its text.
 
     Raises:
         ValueError: it is none; says what is wrong.
@@ -40,12 +42,12 @@ def parse(text: str, osdf: str) -> Address:
             f"{text} is no place in a federation; write pelican://FEDERATION/PREFIX, osdf:///PREFIX or https://HOST/PREFIX"
         )
     scheme, host, prefix = found["scheme"], found["host"], found["prefix"]
+    if scheme != "https" and not prefix:
+        raise ValueError(f"{text} names no prefix: a federation is shared with others")
     if scheme == "osdf":
         if host is not None:
             raise ValueError(f"{text} names a host; write osdf:///PREFIX with three slashes, or pelican://{host}{prefix}")
-        return Address(osdf, prefix, direct=False)
+        return Address("", prefix, direct=False)
     if host is None:
         raise ValueError(f"{text} names no host")
-    if scheme == "pelican" and not prefix:
-        raise ValueError(f"{text} names no prefix: a federation is shared with others")
     return Address(host, prefix, direct=scheme == "https")

@@ -58,7 +58,7 @@ class Sending:
         return f"{self._adler:08x}"
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The content from its beginning, the next piece of which is read and hashed while one is sent; never more than was announced.
+        """The content from its beginning, never more than was announced; the next piece is read and hashed while one is sent.
 
         Raises:
             OriginError: it cannot be read, or ends too early; also kept as :attr:`problem`.

@@ -115,7 +115,7 @@ class Transport:
                 open_socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GOOD_BYE):
-                while any(one.fileno() != -1 for one in self._sockets):
+                while any(one.fileno() != -1 for one in self._sockets):  # noqa: ASYNC110 - nobody tells when they are
                     await asyncio.sleep(0.001)
 
     @contextlib.asynccontextmanager
