@@ -19,7 +19,7 @@ from publisher import quantity, quota, yamlfile
 from publisher.errors import ListError, UsageError
 from publisher.federation.address import Address
 from publisher.layers import DEFAULT_LIMITS, Limits
-from publisher.places import FQRN, Cvmfs, Places, origin, path, repository
+from publisher.places import FQRN, Cvmfs, Places, to_origin, to_path, to_repository
 from publisher.quota import Quota  # noqa: TC001 - pydantic reads it
 from publisher.registry import preferences
 
@@ -66,10 +66,10 @@ def _paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
     listed = value.split(",") if isinstance(value, str) else value
     if not isinstance(listed, list | tuple):
         raise ValueError("a list of files is expected here")  # noqa: TRY004 - pydantic collects ValueErrors
-    return tuple(path(one, info) for one in listed)
+    return tuple(to_path(one, info) for one in listed)
 
 
-_Directory = Annotated[Path, PlainValidator(path)]
+_Directory = Annotated[Path, PlainValidator(to_path)]
 _Bytes = Annotated[int, PlainValidator(quantity.size)]
 _Seconds = Annotated[float, PlainValidator(quantity.seconds)]
 _Whole = Annotated[int, PlainValidator(quantity.whole)]
@@ -81,10 +81,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: _Directory = Field(default=Path("images.yaml"), description="the image list")
-    repository: Annotated[Path | Cvmfs, PlainValidator(repository)] | None = Field(
+    repository: Annotated[Path | Cvmfs, PlainValidator(to_repository)] | None = Field(
         default=None, description="where sandboxes go: cvmfs:FQRN, a repository that this host publishes, or a directory"
     )
-    origin: Annotated[Path | Address, PlainValidator(origin)] | None = Field(
+    origin: Annotated[Path | Address, PlainValidator(to_origin)] | None = Field(
         default=None,
         description="where SIFs go: pelican://FEDERATION/PREFIX, osdf:///PREFIX, https://HOST/PREFIX, or a directory",
     )

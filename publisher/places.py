@@ -40,7 +40,7 @@ class Places(NamedTuple):
     origin: Path | Address
 
 
-def path(value: object, info: ValidationInfo) -> Path:
+def to_path(value: object, info: ValidationInfo) -> Path:
     """A path: relative ones start from the context's ``base``, and ``~`` is its ``home``.
 
     Raises:
@@ -55,7 +55,7 @@ def path(value: object, info: ValidationInfo) -> Path:
     return Path(os.path.normpath(context.get("base", Path.cwd()) / text))
 
 
-def repository(value: object, info: ValidationInfo) -> Path | Cvmfs:
+def to_repository(value: object, info: ValidationInfo) -> Path | Cvmfs:
     """A repository: ``cvmfs:FQRN``, or a directory.
 
     Raises:
@@ -63,16 +63,16 @@ def repository(value: object, info: ValidationInfo) -> Path | Cvmfs:
     """
     scheme, colon, fqrn = str(value).partition(":")
     if scheme != "cvmfs" or not colon:
-        return path(value, info)
+        return to_path(value, info)
     if not FQRN.fullmatch(fqrn):
         raise ValueError(f"{fqrn!r} is no name of a CVMFS repository; write cvmfs:FQRN, such as cvmfs:images.example.org")
     return Cvmfs(fqrn)
 
 
-def origin(value: object, info: ValidationInfo) -> Path | Address:
+def to_origin(value: object, info: ValidationInfo) -> Path | Address:
     """An origin: a directory, or a place in a federation or on a server.
 
     Raises:
         ValueError: it is neither.
     """
-    return address.parse(str(value)) if "://" in str(value) else path(value, info)
+    return address.parse(str(value)) if "://" in str(value) else to_path(value, info)
