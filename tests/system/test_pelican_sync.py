@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +19,6 @@ from tests.support.xrootd import NAMESPACE, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.system
 SCOPES = (
@@ -82,6 +83,9 @@ def test_what_a_sync_stores_is_what_an_independent_client_reads(
         assert version.sif is not None
         assert stored[version.sif.path] == version.sif.sha256
     assert host.run("verify").returncode == 0
+    held = host.run("origin", check=True).stdout
+    assert held.startswith("2 SIF(s), ")
+    assert "missing" not in held
     assert host.sync().results == {"pelican/one:1": "unchanged"}
 
 
@@ -95,6 +99,10 @@ def test_a_damaged_object_is_found_and_never_overwritten(host: Publisher, regist
     found = host.run("verify")
     assert found.returncode == 1
     assert sif.name in found.stdout
+    sif.unlink()
+    held = host.run("origin", "--json")
+    assert held.returncode == 1
+    assert [Path(name).name for name in json.loads(held.stdout)["missing"]] == [sif.name]
 
 
 def test_a_token_that_is_over_fails_the_image_and_a_new_one_is_taken_at_the_next_run(

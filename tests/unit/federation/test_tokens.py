@@ -66,7 +66,7 @@ def test_what_the_issuer_cannot_speak_for_is_an_error(issuer: Issuer, tmp_path: 
 
 def test_a_key_without_a_name_has_its_thumbprint() -> None:
     issuer = Issuer()
-    (jwk,) = issuer.jwks()["keys"]  # type: ignore[misc]  # a list
+    jwk = issuer.jwks()["keys"][0]
     assert thumbprint(issuer._key.public_key()) == _rfc_7638(jwk)
 
 
