@@ -101,6 +101,10 @@ class Settings(BaseModel):
     slowest_transfer: _Bytes = Field(
         default=1_000_000, description="bytes per second that an upload may take at the worst, and reading it back"
     )
+    origin_checksums: bool = Field(
+        default=False,
+        description="whether an origin is asked for its checksum of a SIF as well; not with XRootD 5.5, see osdf.md",
+    )
     uploads: Literal["builtin", "pelican"] = Field(
         default="builtin", description="what carries SIFs to a federation: this program itself, or the `pelican` command"
     )

@@ -221,6 +221,7 @@ def origin(settings: Settings) -> Origin:
         authority=settings.origin_authority,
         deadlines=transport.Deadlines(settings.origin_deadline, settings.origin_deadline, settings.slowest_transfer),
         proxies=urllib.request.getproxies_environment(),
+        checksums=settings.origin_checksums,
         program=PROGRAM if settings.uploads == "pelican" else None,
     )
     return PelicanOrigin(place if place.host else replace(place, host=settings.federation), ways)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _OK, _CREATED, _EMPTY, _PARTIAL, _MULTISTATUS = 200, 201, 204, 206, 207
 _DONE = (_OK, _CREATED, _EMPTY)
 _LARGEST_LISTING = 256 << 20
+_REPLACED = 20  # times that a file may be replaced while it is read
 _REST = 0.05  # seconds
 _ADLER = re.compile(r"(?:^|,)\s*adler32=([0-9a-f]{1,8})\s*(?:,|$)", re.IGNORECASE)
 
@@ -75,15 +76,25 @@ class Store:
         return {last: entry for last, entry in below.items() if "/" not in last}
 
     async def read(self, name: str, most: int) -> bytes | None:
-        """The bytes of a small file, None where there is none. Raises OriginError, TransientError."""
+        """The bytes of a small file, None where there is none; one that is replaced meanwhile is read again.
+
+        XRootD looks at a path for the size before it opens it, so that it may give the beginning of a new file, cut to the size
+        of the one before.
+
+        Raises:
+            OriginError: refused, or more than ``most`` bytes.
+            TransientError: no answer, or it is replaced all the time.
+        """
         entry = await self.stat(name)
-        if entry is None or entry.directory:
-            return None
-        async with self._send("GET", name, [(READ, name)]) as answer:
-            if answer.status == _OK:
-                return await answer.body(most)
-            await self._absent(answer, f"give {name}")
-            return None
+        for _ in range(_REPLACED):
+            if entry is None or entry.directory:
+                return None
+            async with self._send("GET", name, [(READ, name)]) as answer:
+                content = await answer.body(most) if answer.status == _OK else await self._absent(answer, f"give {name}")
+            before, entry = entry, await self.stat(name)
+            if content is not None and entry == before and entry.size == len(content):
+                return content
+        raise TransientError(f"{name} is replaced whenever it is read")
 
     async def put(self, name: str, sending: Sending, size: int) -> None:
         """Store what is sent under a name that nothing has; what is left of a failed one has to be deleted.
@@ -117,7 +128,7 @@ class Store:
         """The origin's own checksum of a file of ``size`` bytes, 8 hex; None where it has none, or one of another kind.
 
         XRootD 5.5.3 stops to serve anybody, sooner or later, where a connection is used again or closed in the moment after
-        such an answer (one in some hundred). So there is a pause; it is for large files, of which there are few.
+        such an answer (one in some hundred; under load in a longer moment). So there is a pause, and nobody asks by default.
         """
         time = self._transport.deadlines.whole(size)  # the first time it reads the whole file
         headers = {"Want-Digest": "adler32"}
@@ -180,11 +191,12 @@ class Store:
             await self._absent(answer, f"tell of {name or 'its prefix'}")
             return None
 
-    async def _absent(self, answer: Answer, doing: str) -> None:
-        """Raises the error that an answer comes to, unless it means that there is no such thing."""
+    async def _absent(self, answer: Answer, doing: str) -> bytes | None:
+        """None; raises the error that an answer comes to, unless it means that there is no such thing."""
         said = await verdict.words(answer)
         if not verdict.means_absent(answer.status, said):
             raise verdict.failure(answer.host, doing, answer.status, said)
+        return None
 
     @contextlib.asynccontextmanager
     async def _send(

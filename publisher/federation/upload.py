@@ -66,12 +66,14 @@ class Uploads:
         store: the origin.
         carrier: brings files there; small content goes by itself.
         patience: how often what may be gone the next time is tried.
+        checksums: the origin is asked for its own as well, before all is read back.
     """
 
-    def __init__(self, store: Store, carrier: Carrier, patience: Patience) -> None:
+    def __init__(self, store: Store, carrier: Carrier, patience: Patience, *, checksums: bool = False) -> None:
         self._store = store
         self._carrier = carrier
         self._patience = patience
+        self._checksums = checksums
 
     async def put(self, name: str, content: Content) -> bool:
         """Store content for good; False where it was there already.
@@ -158,7 +160,7 @@ class Uploads:
 
     async def _check(self, temporary: str, name: str, content: Content, adler32: str) -> None:
         """Compare what an upload is at the origin with what it should be: its checksum there, its size, and all its bytes."""
-        there = await self._store.adler32(temporary, content.size) if content.path is not None else None
+        there = await self._store.adler32(temporary, content.size) if self._checksums else None
         problem = None if there in (None, adler32) else f"adler32 {there}, not {adler32}"
         if problem is None:
             found = await self._store.sha256(temporary, content.size, self._patience.run)

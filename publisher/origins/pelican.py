@@ -52,6 +52,7 @@ class Ways:
         deadlines: how long things may take.
         patience: how often they are tried.
         proxies: as the environment has them: scheme -> URL.
+        checksums: the origin is asked for its own as well.
         program: the ``pelican`` command that carries uploads; this program itself when None.
     """
 
@@ -62,6 +63,7 @@ class Ways:
     deadlines: Deadlines = field(default_factory=Deadlines)
     patience: Patience = field(default_factory=Patience)
     proxies: dict[str, str] = field(default_factory=dict, repr=False)
+    checksums: bool = False
     program: str | None = None
 
 
@@ -80,7 +82,7 @@ class PelicanOrigin(Origin):
             if ways.program is None
             else Pelican(address, place, ways.tokens, ways.deadlines, ways.authority, program=ways.program)
         )
-        self._uploads = Uploads(self._store, carrier, ways.patience)
+        self._uploads = Uploads(self._store, carrier, ways.patience, checksums=ways.checksums)
         self._line = Line(transport)
 
     def recover(self) -> list[str]:

@@ -56,10 +56,13 @@ def servers(shared: Servers) -> Servers:
     return shared
 
 
-def origin(servers: Servers, tokens: Tokens, removing: Tokens | None = None, *, days: float = 0) -> PelicanOrigin:
+def origin(
+    servers: Servers, tokens: Tokens, removing: Tokens | None = None, *, days: float = 0, checksums: bool = False
+) -> PelicanOrigin:
     """``days``: by how much our clock is later."""
     address = Address(servers.origin.removeprefix("https://"), NAMESPACE, direct=True)
-    ways = Ways(tokens=tokens, removing=removing, authority=servers.authority, patience=Patience(tries=2, first=0.01))
+    patience = Patience(tries=2, first=0.01)
+    ways = Ways(tokens=tokens, removing=removing, authority=servers.authority, patience=patience, checksums=checksums)
     return PelicanOrigin(address, ways, lambda: time.time() + days * DAY)
 
 
@@ -120,7 +123,7 @@ def test_a_refused_token_is_refreshed_once(servers: Servers, tmp_path: Path) -> 
     over, good = token(servers, EVERYTHING, life=-60), token(servers, EVERYTHING)
     tokens = Listed(good, over, good)
     assert put(origin(servers, tokens), tmp_path / "sif", b"first")
-    assert len(tokens.asked) == 6  # PROPFIND, PUT twice, HEAD, GET, MOVE
+    assert len(tokens.asked) == 5  # PROPFIND, PUT twice, GET, MOVE
     with pytest.raises(DeniedError) as refused:
         origin(servers, Listed(good, over)).put_bytes("sif/ab/y.sif", b"second")
     assert over not in str(refused.value)
@@ -167,9 +170,10 @@ def test_uploads_of_the_living_and_of_other_hosts_stay_until_they_are_old(server
     assert list(area.iterdir()) == []
 
 
-def test_where_the_origin_has_another_checksum_than_is_asked_for_none_is_compared(tmp_path: Path) -> None:
-    with Servers(digests="md5") as servers:
-        assert put(origin(servers, Listed(token(servers, EVERYTHING))), tmp_path / "sif", b"first")
+@pytest.mark.parametrize("digests", ["adler32", "md5"])
+def test_the_origins_own_checksum_is_compared_where_it_is_the_one_that_was_asked_for(tmp_path: Path, digests: str) -> None:
+    with Servers(digests=digests) as servers:
+        assert put(origin(servers, Listed(token(servers, EVERYTHING)), checksums=True), tmp_path / "sif", b"first")
         assert servers.files() == {SIF: b"first"}
 
 
