@@ -217,6 +217,15 @@ def test_a_site_that_has_it_in_no_form_sends_the_job_elsewhere(site: Site, sandb
     assert site.decide(ContainerImage=CVMFS).code == codes.HOST
 
 
+def test_a_full_disk_is_no_reason_where_the_sandbox_opens(site: Site, sandbox: str) -> None:
+    site.changed = {"prefer": "sif", "cache_free": "100 %"}
+    assert site.image(ContainerImage=CVMFS) == sandbox
+    Path(sandbox).rename(site.ep.root / "away")
+    found = site.decide(ContainerImage=CVMFS)
+    assert found.code == codes.SANDBOX
+    assert "no room" in found.message
+
+
 @pytest.mark.parametrize("late", [3600, -3600, LIFETIME, HARD_LIMIT])
 def test_a_clock_an_hour_off_changes_nothing(site: Site, sandbox: str, late: int) -> None:
     site.now = NOW + late
