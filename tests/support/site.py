@@ -181,6 +181,6 @@ class Site:
         mount: list[str | Path] = ["squashfuse", "-f", "-o", options, image, self.repository]
         with self.pool.stopped(*mount, when=lambda: self.pool.is_mounted(self.repository)):
             yield
-        self.pool.inside("umount", "--lazy", self.repository)
+        self.pool.inside("umount", self.repository)
         self.pool.inside("rmdir", self.repository)
         self.mount()
