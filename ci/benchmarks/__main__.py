@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ci.benchmarks import build, hook, image, publishing, references
+from ci.benchmarks import build, fetching, hook, image, publishing, references
 from publisher.errors import PublisherError
 
 _ROOT = Path(__file__).parents[2]
@@ -46,6 +46,12 @@ def main() -> int:
     one.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures, demand nothing of them")
     one.add_argument("--work", type=Path, default=_WORK, help="directory for both repositories (build/bench)")
     one.set_defaults(run=lambda given: publishing.benchmark(given.images, given.work.resolve(), given.rounds, bars=given.bars))
+    fetch = commands.add_parser("fetch", help="a SIF from a real origin and a real cache to the disk against curl")
+    fetch.add_argument("-n", dest="rounds", type=int, default=9, help="rounds; medians are shown (default 9)")
+    fetch.add_argument("--size", type=int, default=400_000_000, help="of the SIF, in bytes (default 400000000)")
+    fetch.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures, demand nothing of them")
+    fetch.add_argument("--work", type=Path, default=_WORK, help="directory for the downloads (build/bench)")
+    fetch.set_defaults(run=lambda given: fetching.benchmark(given.size, given.rounds, given.work.resolve(), bars=given.bars))
     given = parser.parse_args()
     if getattr(given, "rounds", 1) < 1:
         parser.error("-n: at least one round")

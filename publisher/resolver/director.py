@@ -128,7 +128,7 @@ class Director:
     def _discovered(self, memory: _Memory, tries: int, until: float | None) -> str:
         def read(response: HTTPResponse) -> str:
             if response.status != 200:  # noqa: PLR2004 - success
-                raise connection.status_error(response.status, response.reason)
+                raise FetchError(f"is no federation: status {response.status} {response.reason}")
             try:
                 url = json.loads(response.read(_MOST_BYTES))["director_endpoint"]
             except (ValueError, LookupError, TypeError):
@@ -152,7 +152,7 @@ class Director:
             left = _ONE if until is None else min(_ONE, until - time.monotonic())
             try:
                 pace = Pace(time.monotonic, time.monotonic() + left)
-                with connection.got(address, self._network, pace=pace, follow="/.well-known/" in address) as response:
+                with connection.got(address, self._network, pace=pace, follow=address.endswith(_DISCOVERY)) as response:
                     wait = _wait(response)
                     if wait is None:
                         return read(response)

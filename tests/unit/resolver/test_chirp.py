@@ -38,6 +38,13 @@ def test_nobody_at_the_port_is_an_error(tmp_path: Path) -> None:
         chirp.tell(str(tmp_path / "config"), {})
 
 
+def test_a_starter_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (tmp_path / "config").write_text(f"127.0.0.1 {silent.getsockname()[1]} abc")
+        with pytest.raises(TimeoutError):
+            chirp.tell(str(tmp_path / "config"), {})
+
+
 @pytest.mark.parametrize("content", ["", "127.0.0.1 abc", "127.0.0.1 port abc", "é"])
 def test_a_file_that_is_something_else_is_an_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "config").write_text(content)

@@ -142,3 +142,9 @@ def test_a_handshake_does_not_outlast_the_patience(head: bytes) -> None:
         finally:
             gone.set()
             thread.join()
+
+
+def test_a_proxy_that_is_none_is_said(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://")
+    with pytest.raises(FetchError, match="the environment names no usable proxy"):
+        read(server.url)

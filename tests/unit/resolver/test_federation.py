@@ -207,14 +207,16 @@ def test_an_answer_holds_for_its_namespace_alone(federation: Federation) -> None
     ("said", "message"),
     [
         (Said(200, body="<html>"), "is no federation's configuration"),
+        (Said(404), "is no federation: status 404 Not Found"),
         (Said(200, body="[]"), "is no federation's configuration"),
         (Said(200, body='{"director_endpoint": "http://plain.invalid"}'), "is no federation's configuration"),
     ],
 )
 def test_what_is_no_federation_is_said(federation: Federation, said: Said, message: str) -> None:
     federation.director.instead = [said] * 4
-    with pytest.raises(FetchError, match=message):
+    with pytest.raises(FetchError, match=message) as failure:
         federation.servers(federation.asking([]))
+    assert type(failure.value) is FetchError, "of the file nothing is known"
 
 
 @pytest.mark.parametrize(
@@ -323,3 +325,11 @@ def test_an_authority_of_the_environment_is_trusted(federation: Federation, monk
     monkeypatch.setenv("SSL_CERT_FILE", str(federation.authority))
     assert federation.fetch() == f"{federation.near.url}{QUOTED}"
     assert os.environ["SSL_CERT_FILE"]
+
+
+def test_a_director_is_asked_where_nothing_can_be_remembered(federation: Federation, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    federation.network.root = str(tmp_path / "file")
+    for _ in range(2):
+        assert federation.servers(federation.asking())
+    assert len(federation.director.asked) == 4

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from publisher.resolver.errors import AbsentError, CorruptError, DeniedError, FetchError
 from publisher.resolver.fetch import fetch
-from publisher.resolver.sources import Network, source
+from publisher.resolver.sources import Network, Source, source
 from tests.support.execution_point import sif_content, sif_of
 from tests.support.faulty import FAULTS, FaultyServer
 
@@ -191,6 +191,19 @@ def test_nothing_is_asked_where_nothing_is_missing(servers: Servers) -> None:
     servers.part.write_bytes(CONTENT)
     assert servers.fetch() == ""
     assert servers.first.asked == []
+
+
+def test_a_connection_that_breaks_after_the_last_byte_is_no_failure(servers: Servers) -> None:
+    class Late(Source):
+        network = servers.network
+
+        def pieces(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+            assert (name, start, size) == (SIF.path, 0, len(CONTENT))
+            yield CONTENT
+            raise FetchError("connection reset")
+
+    assert fetch([Late("late"), source(servers.second.url)], SIF, str(servers.part)) == "late"
+    assert not (servers.root / "failures").exists()
 
 
 @settings(max_examples=25, deadline=None)

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 import publisher.resolver
-from tests.support.execution_point import ExecutionPoint, record, sif_content
+from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content
 from tests.support.hook import job_ad
 
 NAME = "htc/rocky:9"
+PATH = f"/cvmfs/{REPOSITORY}/{NAME}"
 PACKAGE = Path(publisher.resolver.__file__).parent
 ROOT = PACKAGE.parent.parent
 WARM = {
     *("attempt", "cache", "choice", "cli", "commandline", "config", "errors", "facts", "kept", "lookup", "manifest", "notes"),
-    *("outage", "pins", "quantity", "reference", "resolve", "shapes", "shelf", "sources", "trusted", "verify", "vouched"),
+    *("outage", "pins", "quantity", "resolve", "shapes", "shelf", "sources", "trusted", "verify", "vouched"),
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
 OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"tally"}}
@@ -130,8 +131,8 @@ def warm_modules(ep: ExecutionPoint, program: str, *words: str) -> set[str]:
     places = {"repository": ep.repository, "origin": ep.origin, "cache": ep.cache, "public-key": ep.keys, "arch": "amd64"}
     flags = [word for name, place in places.items() for word in (f"--{name}", str(place))]
     command = [sys.executable, "-I", "-S", "-c", program, str(ROOT), *words, *flags]
-    subprocess.run(command, check=True, capture_output=True, input=job_ad(ContainerImage=NAME))
-    run = subprocess.run(command, capture_output=True, check=True, input=job_ad(ContainerImage=NAME))
+    subprocess.run(command, check=True, capture_output=True, input=job_ad(ContainerImage=PATH))
+    run = subprocess.run(command, capture_output=True, check=True, input=job_ad(ContainerImage=PATH))
     assert str(ep.root).encode() in run.stdout
     return set(run.stderr.decode().split())
 
@@ -145,7 +146,7 @@ def assert_little(modules: set[str], ours: set[str]) -> None:
 
 @pytest.mark.parametrize("form", ["sandbox", "sif"])
 def test_a_warm_answer_imports_little(ep: ExecutionPoint, form: str) -> None:
-    assert_little(warm_modules(ep, PROGRAM, "resolve", NAME, "--form", form), WARM | OF_FORM[form])
+    assert_little(warm_modules(ep, PROGRAM, "resolve", PATH, "--form", form), WARM | OF_FORM[form])
 
 
 @pytest.mark.parametrize("form", ["sandbox", "sif"])

@@ -90,10 +90,12 @@ def test_the_command_fetches_with_these_arguments_and_part_of_the_environment(
 )
 def test_what_it_does_wrong_is_found(site: Site, mode: str, message: str) -> None:
     site.goes_wrong(mode)
+    site.part.write_bytes(CONTENT[:1000])
     with pytest.raises(FetchError, match=message):
         site.fetch()
     assert len(site.calls()) == 2
     assert site.left() == []
+    assert site.part.exists() == (mode in ("error-text", "short")), "room for two of them was never asked for"
     assert not site.part.is_symlink()
 
 
