@@ -207,7 +207,7 @@ def test_an_answer_holds_for_its_namespace_alone(federation: Federation) -> None
     ("said", "message"),
     [
         (Said(200, body="<html>"), "is no federation's configuration"),
-        (Said(404), "is no federation: status 404 Not Found"),
+        (Said(404, {"Content-Type": "application/json"}), "is no federation: status 404 Not Found"),
         (Said(200, body="[]"), "is no federation's configuration"),
         (Said(200, body='{"director_endpoint": "http://plain.invalid"}'), "is no federation's configuration"),
     ],
