@@ -172,7 +172,7 @@ class Cache:
 
         leftovers.sweep(self.shelf)
         busy = f"no turn came to fetch it: {self._slots} downloads at a time run on this host"
-        with turn.taken(self._slot_paths(sif.sha256), end, None, busy):
+        with turn.taken(self.slot_paths(sif.sha256), end, None, busy):
             begun = time.monotonic()
             try:
                 came_from = self._fetched_into_room(sif, places, end, held)
@@ -223,7 +223,7 @@ class Cache:
             if size.isdigit() and int(size) <= sif.size:
                 raise RoomError(f"not tried again yet: {rest}")
 
-    def _slot_paths(self, sha256: str) -> list[str]:
+    def slot_paths(self, sha256: str) -> list[str]:
         """The locks of the downloads at a time, each image's in an order of its own."""
         directory = self._slot_directory or os.path.join(self.root, "slots")
         os.makedirs(directory, mode=0o700, exist_ok=True)

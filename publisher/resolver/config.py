@@ -67,7 +67,7 @@ TABLE = (
         f"{PASS}|{FETCH}",
         ONE,
         PASS,
-        "images that the manifest does not know: pass them on untouched, or fetch SIFs first",
+        "what the manifest does not know: passed on untouched, or SIFs fetched by their osdf, pelican or https URL",
     ),
     ("default-image", "NAME", ONE, "", "image of jobs that name none; default: they are left alone"),
     ("deadline", "SECONDS", ONE, "20 min", "time in which a hook answers whatever happens; HTCondor itself has no limit"),

@@ -143,7 +143,8 @@ def _image(settings: Settings, form: str, now: float, notes: Notes) -> str | Non
     from publisher.resolver.resolve import resolve  # noqa: PLC0415 - not where the image is a file
 
     wanted = copy.copy(settings)
-    wanted.form = form
+    wanted.form, wanted.never = form, "none"
+    wanted.facts = None  # what was measured before must not decide what is measured now
     try:
         return resolve(probe, wanted, now, notes).path
     except UsageError:

@@ -7,7 +7,7 @@ import sys
 import time
 
 from publisher.resolver import ad as ads
-from publisher.resolver import codes, decision, delay, pins, reply, resolve
+from publisher.resolver import codes, decide, delay, pins, reply, resolve
 from publisher.resolver.job import Job
 from publisher.resolver.notes import Notes
 from publisher.resolver.reply import Reply
@@ -29,10 +29,10 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
         chance: from 0 to 1, by chance.
     """
     notes, job = Notes(), Job(ads.read(content), _starter())
-    found = decision.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
+    found = decide.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
     seconds = round(time.monotonic() - started, 4)
     trace_line(settings, {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}, notes)
-    _cite(found.to_cite(), notes)
+    _cite(found.cited, notes)
     for note in notes.all:
         sys.stderr.write(f"image-resolver: {note}\n")
     if found.code == codes.OK:

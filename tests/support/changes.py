@@ -35,6 +35,11 @@ def publish(repository: Repository, *steps: Callable[[Transaction], object]) -> 
             step(transaction)
 
 
+def announce(repository: Repository, content: bytes = b"1", *more: Callable[[Transaction], object]) -> None:
+    """Publish an index, and what there is more."""
+    publish(repository, lambda change: change.write(INDEX, content), *more)
+
+
 def publish_rocky(repository: Repository) -> None:
     """A tree, a link to it and an index."""
     publish(

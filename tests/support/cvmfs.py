@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from publisher.repositories.cvmfs import CvmfsRepository, Deadlines, Roots
+from publisher.repositories.cvmfs.gate import Gate
 from publisher.repositories.cvmfs.server import PROGRAM
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ _FAKE = Path(__file__).parents[1] / "fakes/cvmfs_server"
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
 _MS_REC, _MS_SLAVE = 0x4000, 1 << 19  # linux/mount.h
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def real_name() -> str | None:
+    """The repository of a real server that tests use in place of the stand-in's; None where there is none."""
+    return os.environ.get(VARIABLE) if shutil.which(PROGRAM) is not None else None
 
 
 @functools.cache
@@ -44,6 +50,8 @@ class FakeCvmfs:
     """The stand-in with one repository, below ``where``; skips the test where mounts are not allowed."""
 
     def __init__(self, where: Path, *, size: str = "256m") -> None:
+        if real_name() is not None:
+            pytest.skip("CVMFS's stand-in was not tried: a real one is, which wants the mounts of the host, and not our own")
         reason = _own_mounts()
         if reason is not None:
             pytest.skip(f"CVMFS's stand-in was NOT tried: {reason}")
@@ -93,6 +101,10 @@ class FakeCvmfs:
         path = self.root / "log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    def claimed(self) -> list[str]:
+        """What is left of transactions of ours, in the spool: nothing, when none is open."""
+        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *Gate.NAMES})
+
     def commands(self) -> list[str]:
         return [line["command"] for line in self.log()]
 
@@ -115,6 +127,14 @@ class FakeCvmfs:
             subprocess.run(["umount", "-l", path], check=True)
 
 
+def fill(tree: Path, files: int = 3) -> None:
+    """Make a small image: files, and the mark of a catalog."""
+    tree.mkdir()
+    for number in range(files):
+        (tree / f"file{number}").write_bytes(b"content")
+    (tree / ".cvmfscatalog").touch()
+
+
 def fake_repository(place: Path) -> CvmfsRepository:
     """The stand-in's repository in a place: the first call makes it, the second finds it."""
     if (place / "cvmfs").is_dir():
@@ -127,8 +147,8 @@ def fake_repository(place: Path) -> CvmfsRepository:
 
 def real_repository(place: Path) -> CvmfsRepository:
     """The repository of a real server, emptied at the first call for a place; skips, and says so, where there is none."""
-    fqrn = os.environ.get(VARIABLE)
-    if fqrn is None or shutil.which(PROGRAM) is None:
+    fqrn = real_name()
+    if fqrn is None:
         pytest.skip(f"a REAL {PROGRAM} was NOT tried: it is not on PATH, or {VARIABLE} names no repository that tests may empty")
     emptied = place / "emptied"
     if not emptied.exists():

@@ -183,7 +183,7 @@ class Pool:
     def start(self, cvmfs: Mapping[str, Path]) -> None:
         """Start the daemons and wait for them; ``cvmfs`` has the directories that CVMFS shows at first, by name."""
         self._daemons = self._started(cvmfs)
-        self.until(lambda: self._knows("-startd") and self._knows("-schedd"), self._what_daemons_say)
+        self.until(lambda: all(map(self._knows, ("-startd", "-schedd", "-master"))), self._what_daemons_say)
 
     def _knows(self, kind: str) -> bool:
         return self.run("condor_status", kind, "-af", "Name", check=False) != ""
@@ -236,14 +236,20 @@ class Pool:
         assert not check or done.returncode == 0, f"{argv}: {done.stderr}{done.stdout}"
         return done.stdout
 
+    def enter(self) -> list[str]:
+        """Words before a command that has it run among the pool's mounts, once the pool is started."""
+        if self.account is None or self._daemons is None:
+            return []
+        return ["nsenter", "--mount", "--pid", "--target", str(self._first_process())]
+
     def inside(self, *argv: str | Path) -> None:
         """Run a program among the pool's mounts."""
-        subprocess.run([*self._enter(), *argv], check=True, timeout=_DEADLINE)
+        subprocess.run([*self.enter(), *argv], check=True, timeout=_DEADLINE)
 
     @contextlib.contextmanager
     def stopped(self, *argv: str | Path, when: Callable[[], bool]) -> Iterator[None]:
         """A program among the pool's mounts, which does nothing any more from the moment when something is true."""
-        with subprocess.Popen([*self._enter(), *argv], stdin=subprocess.DEVNULL) as started:
+        with subprocess.Popen([*self.enter(), *argv], stdin=subprocess.DEVNULL) as started:
             itself = started.pid
             try:
                 self.until(when, lambda: f"{argv[0]} does not come to that")
@@ -322,9 +328,6 @@ class Pool:
     def _pid(self) -> int:
         assert self._daemons is not None
         return self._daemons.pid
-
-    def _enter(self) -> list[str]:
-        return ["nsenter", "--mount", "--pid", "--target", str(self._first_process())] if self.account else []
 
     def _first_process(self) -> int:
         return _children(self._pid)[0]

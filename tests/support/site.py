@@ -108,10 +108,11 @@ class Site:
         )
         self.configuration.write_text(usual + "".join(f"{name.replace('_', '-')} = {value}\n" for name, value in more.items()))
 
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [self.program, *arguments, "--config", self.configuration], capture_output=True, text=True, check=False, timeout=120
-        )
+    def run(self, *arguments: str, user: str | None = None) -> str:
+        """What image-resolver says, run among the pool's mounts once there are any; as ``user``, if we are root."""
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user and self.pool.account else []
+        command = [*self.pool.enter(), *become, str(self.program), *arguments, "--config", str(self.configuration)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -142,6 +143,15 @@ class Site:
 
     def empty_cache(self) -> None:
         shutil.rmtree(self.cache, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def overridden(self, text: str) -> Iterator[None]:
+        """HTCondor's configuration with something that is read after what was written for the site."""
+        self.pool.configuration("90-test", text)
+        try:
+            yield
+        finally:
+            self.pool.configuration("90-test", "")
 
     def unmount(self) -> None:
         """CVMFS is gone."""

@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.cvmfs import FakeCvmfs
 from tests.support.registry import RegistryServer
 from tests.support.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,11 @@ def site(registry: RegistryServer) -> Iterator[Site]:
     """A real pool, set up by what the resolver writes, for all tests: each leaves it as it found it."""
     with Site(registry) as made:
         yield made
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeCvmfs]:
+    """A CVMFS repository of the stand-in."""
+    made = FakeCvmfs(tmp_path)
+    yield made
+    made.close()

@@ -13,23 +13,14 @@ import pytest
 
 from publisher.errors import RepositoryError
 from tests.support import children
-from tests.support.cvmfs import FakeCvmfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.support.cvmfs import FakeCvmfs
 
 pytestmark = pytest.mark.system
 
 INDEX = ".publisher/index.json"
 RANDOM_KILLS = 8
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeCvmfs]:
-    made = FakeCvmfs(tmp_path)
-    yield made
-    made.close()
 
 
 def image(edition: int) -> str:
@@ -66,7 +57,7 @@ def seen(fake: FakeCvmfs) -> int:
 def settled(fake: FakeCvmfs) -> None:
     """Nothing is open, nothing is claimed, and nothing is left in the repository that does not belong there."""
     assert not fake.flag.exists()
-    assert sorted(path.name for path in (fake.spool / "image-publisher").iterdir()) == ["lock"]
+    assert fake.claimed() == []
     assert sorted(path.name for path in (fake.spool / "rdonly").iterdir()) == [".images", ".publisher", "htc"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -14,8 +13,6 @@ from tests.support.pool import EVICTED, EXECUTE, HELD, IDLE
 from tests.support.site import ELSEWHERE, REPOSITORY, SMALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.pool import Jobs
     from tests.support.site import Site
 
@@ -48,16 +45,6 @@ def comes_back(jobs: Jobs, site: Site) -> str:
     assert MARK not in jobs.output_so_far()
     jobs.remove()
     return str(ad["VacateReason"])
-
-
-@contextlib.contextmanager
-def overridden(site: Site, text: str) -> Iterator[None]:
-    """A configuration that is read after the one that was written for the site."""
-    site.pool.configuration("90-test", text)
-    try:
-        yield
-    finally:
-        site.pool.configuration("90-test", "")
 
 
 def test_what_the_user_can_mend_holds_the_job_and_says_so(site: Site) -> None:
@@ -102,7 +89,7 @@ def test_a_hook_that_is_killed_sends_the_job_elsewhere(site: Site) -> None:
 
 def test_without_the_hook_a_job_that_names_an_image_runs_in_it_or_not_at_all(site: Site) -> None:
     attributes = ("+SingularityImage", "+ContainerImage")
-    with overridden(site, "STARTER_JOB_HOOK_KEYWORD = NOBODY\n"):
+    with site.overridden("STARTER_JOB_HOOK_KEYWORD = NOBODY\n"):
         inside = [site.submit({attribute: f'"/cvmfs/{REPOSITORY}/{SMALL}"'}) for attribute in attributes]
         outside = [submit(site, {attribute: '"/cvmfs/nowhere/at:all"'}) for attribute in attributes]
         for jobs in inside:
@@ -117,7 +104,7 @@ def test_a_job_that_names_no_image_is_left_alone(site: Site) -> None:
 
 def test_a_machine_that_cannot_run_containers_takes_no_job_that_names_an_image(site: Site) -> None:
     text = "ImageResolverUsable = false\nSTARTD_ATTRS = $(STARTD_ATTRS) ImageResolverUsable\nSTARTD_CRON_JOBLIST =\n"
-    with overridden(site, text):
+    with site.overridden(text):
         site.pool.reconfigure("ImageResolverUsable", "false")
         refused = submit(site, vanilla(SMALL))
         plain = submit(site, {}).done()

@@ -54,6 +54,8 @@ def test_a_job_runs_in_the_sandbox_and_sees_cvmfs(site: Site, description: dict[
     assert where(jobs) == f"{site.repository}/{version.sandbox}"
     assert jobs.output().splitlines()[2] == REPOSITORY
     assert version.manifest in jobs.log, "the user finds in the log what to cite"
+    ad = jobs.ad()
+    assert (ad["ChirpImageName"], ad["ChirpImageDigest"], ad["ChirpImageForm"]) == (SMALL, version.manifest, "sandbox")
 
 
 @UNIVERSES

@@ -6,7 +6,7 @@ transaction, which is aborted where a claim proves it ours, and never otherwise.
 (``/var/spool/cvmfs/FQRN/rdonly``): the one at ``/cvmfs/FQRN`` shows an open transaction half done.
 
 In the spool directory, beside the tool's own files, ``image-publisher/`` has ``lock`` (flock(2), with the holder's pid), and
-while a transaction of ours is open ``claim`` and ``opened`` (``claim.py``).
+while a transaction of ours is open ``claim`` and ``opened`` (``claim.py``); ``gate.py`` tells of ``gate`` and ``readers``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from publisher.errors import PublisherError, RepositoryError
 from publisher.repositories import Repository
 from publisher.repositories.cvmfs.claim import Claim, recorded
 from publisher.repositories.cvmfs.condition import Condition
+from publisher.repositories.cvmfs.gate import Gate
 from publisher.repositories.cvmfs.host import Host, Roots
 from publisher.repositories.cvmfs.server import Deadlines, Server, sound
 from publisher.repositories.cvmfs.transaction import CvmfsTransaction
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["CvmfsRepository", "Deadlines", "Roots"]
 
 T = TypeVar("T")
+_POLL = 0.5  # seconds between two tries to discard a transaction
+_SHORT = 2.0  # seconds that a read of one file waits while a publish is under way; it is over before the mount is missed
 _ROOTS, _DEADLINES = Roots(), Deadlines()
 
 
@@ -77,12 +80,14 @@ class CvmfsRepository(Repository):
         self._host = Host(fqrn, roots)
         self.root = self._host.published
         self._tree = PublishedTree(self.root)
+        self._deadlines = deadlines
         self._patience = patience
         self._parents = parents
         self._clock = clock
         self._condition = Condition(fqrn, self._server, self._host, patience, clock)
         self._noticed: list[str] = []
         self._area = self._host.spool / "image-publisher"
+        self._gate = Gate(self._area)
         self._claim = self._area / "claim"
         self._record = self._area / "opened"
 
@@ -140,19 +145,23 @@ class CvmfsRepository(Repository):
 
     def read(self, path: str) -> bytes | None:
         """See :meth:`Repository.read`."""
-        return self.look(lambda: None if self._unpublished(path) else self._tree.read(path))
+        return self._look(lambda: None if self._unpublished(path) else self._tree.read(path))
 
     def exists(self, path: str) -> bool:
         """See :meth:`Repository.exists`."""
-        return self.look(lambda: not self._unpublished(path) and self._tree.exists(path))
+        return self._look(lambda: not self._unpublished(path) and self._tree.exists(path))
 
     def links(self) -> dict[str, str]:
         """See :meth:`Repository.links`."""
-        return self.look(self._tree.links)
+        return self._look(self._tree.links)
 
     def look(self, read: Callable[[], T]) -> T:
-        """See :meth:`Repository.look`."""
-        return self._condition.look(read)
+        """See :meth:`Repository.look`. A publish waits for it, and it for a publish."""
+        return self._look(read, self._deadlines.publish)
+
+    def _look(self, read: Callable[[], T], patience: float = _SHORT) -> T:
+        with self._gate.passed(patience):
+            return self._condition.look(read)
 
     # --- a transaction of ours
 
@@ -184,7 +193,8 @@ class CvmfsRepository(Repository):
         """Publish, and believe it when the stratum 0 shows a newer revision: whatever the tool's exit status says."""
         said: PublisherError | None = None
         try:
-            self._server.publish(claim.token)
+            with self._closed():
+                self._server.publish(claim.token)
         except PublisherError as error:
             said = error
         try:
@@ -207,8 +217,18 @@ class CvmfsRepository(Repository):
             if claim is None:
                 return
             if self._is_ours():
-                self._server.abort(claim.token)
+                self._abort(claim)
             self._forget_unless_open()
+
+    def _abort(self, claim: Claim) -> None:
+        """Discard it; where somebody reads in the mount, again, until the patience is over."""
+        deadline = time.monotonic() + self._patience
+        with self._closed():
+            while not self._server.abort(claim.token, last=time.monotonic() >= deadline):
+                time.sleep(_POLL)
+
+    def _closed(self) -> AbstractContextManager[None]:
+        return self._gate.closed(self._deadlines.transaction)
 
     def _settle(self) -> list[str]:
         """End what a killed run left open, where it is proven ours. The lock is held."""
@@ -221,7 +241,7 @@ class CvmfsRepository(Repository):
             status, _ = recorded(self._record)
             if self._is_ours():
                 published = self._condition.stratum().revision() > claim.revision
-                self._server.abort(claim.token)
+                self._abort(claim)
                 self._forget_unless_open()
                 how = "closed an interrupted transaction, which was published" if published else "discarded an interrupted one"
                 return [f"{how} (opened by process {claim.pid})"]
@@ -250,7 +270,7 @@ class CvmfsRepository(Repository):
     def _sweep(self) -> None:
         """Remove what nothing claims, half written files of killed runs among it."""
         for path in self._area.iterdir():
-            if path.name != "lock":
+            if path.name not in ("lock", *Gate.NAMES):
                 path.unlink()
 
     def _unpublished(self, path: str) -> bool:
@@ -272,6 +292,7 @@ class CvmfsRepository(Repository):
         with contextlib.ExitStack() as stack:
             with self._failures("take the lock"):
                 self._area.mkdir(exist_ok=True)
+                self._gate.make()
                 try:
                     descriptor = stack.enter_context(files.locked(str(lock), deadline=0))
                 except TimeoutError:

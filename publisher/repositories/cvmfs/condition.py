@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import time
@@ -100,20 +101,24 @@ class Condition:
         """
         self.require_there()
         deadline = time.monotonic() + self._patience
+        settled = False
         while True:
             mount = self._host.mounted()
             try:
                 found = read()
-            except (RepositoryError, OSError):
-                if mount is not None and self._host.mounted() == mount:
-                    raise
-            else:
-                if mount is not None and self._host.mounted() == mount:
+                if self._still(mount):
                     return found
-            changing = self._host.identity() is not None or self._host.publishing()
-            if self._host.mounted() is None and (not changing or time.monotonic() >= deadline):
+            except (RepositoryError, OSError) as failure:
+                late = time.monotonic() >= deadline
+                if self._still(mount) and (late or not _torn(failure)):
+                    raise
+            if self._host.mounted() is None and (settled or time.monotonic() >= deadline):
                 raise self._unmounted()
+            settled = self._host.identity() is None and not self._host.publishing()
             time.sleep(_POLL)
+
+    def _still(self, mount: tuple[int, int] | None) -> bool:
+        return mount is not None and self._host.mounted() == mount
 
     def _unmounted(self) -> RepositoryError:
         return self._unfit(f"{self._host.published} is not mounted", _UNHEALTHY)
@@ -141,6 +146,12 @@ class Condition:
 
     def _unfit(self, reason: str, hint: str) -> RepositoryError:
         return RepositoryError(f"repository {self._fqrn}: {reason}", hint=hint.format(fqrn=self._fqrn))
+
+
+def _torn(failure: Exception | None) -> bool:
+    """Whether the client that served a read was ended under it."""
+    cause = failure if isinstance(failure, OSError) else getattr(failure, "__cause__", None)
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def _user() -> str | None:

@@ -45,6 +45,7 @@ class Host:
         self.spool = roots.spool / fqrn
         self.published = self.spool / "rdonly"
         self.flag = self.spool / "in_transaction.lock"
+        self._socket = self.spool / "cvmfs_io"
         self._publishing = self.spool / "is_publishing.lock"
         self._configuration = roots.configuration / fqrn / "server.conf"
         self._common = roots.configuration.parent / "server.local"
@@ -54,13 +55,16 @@ class Host:
         common = _settings(self._common) if self._common.exists() else {}
         return common | _settings(self._configuration)
 
-    def mounted(self) -> int | None:
-        """The device number of the mount that shows what is published; None while there is none, or none that answers."""
+    def mounted(self) -> tuple[int, int] | None:
+        """Which mount shows what is published; None while there is none, or none that answers.
+
+        Numbers of devices are used again at once, so that the time of the client's socket counts as well.
+        """
         try:
             here, above = self.published.stat().st_dev, self.spool.stat().st_dev
+            return None if here == above else (here, self._socket.stat().st_ctime_ns)
         except OSError:
             return None
-        return here if here != above else None
 
     def identity(self) -> str | None:
         """Which transaction is open, as the flag file's inode and time; None where none is."""

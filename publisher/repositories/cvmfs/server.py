@@ -57,7 +57,9 @@ _UNSAID = (
     "see `cvmfs_server list`: unhealthy mounts are mended by `cvmfs_server mount {fqrn}`, and another publish is to be waited for"
 )
 
+_BUSY = "target is busy"
 _SAID = (
+    (_BUSY, "end what reads below /var/spool/cvmfs/{fqrn}/rdonly (`lsof /var/spool/cvmfs/{fqrn}/rdonly` shows it) and run again"),
     ("Open writable file descriptors", "end what writes there (`lsof +f -- /cvmfs/{fqrn}` shows it) and run again"),
     ("Current working directory", "leave /cvmfs/{fqrn} and run again"),
     ("Another publish process", "run again when it has ended"),
@@ -153,15 +155,21 @@ class Server:
         if done.status != 0:
             raise self._failed("publish", done)
 
-    def abort(self, token: str) -> None:
+    def abort(self, token: str, *, last: bool = True) -> bool:
         """Discard the open transaction.
+
+        Returns:
+            False where it could not because somebody reads in the mount, and this is not the ``last`` try.
 
         Raises:
             RepositoryError: it could not be discarded.
         """
         done = self._run(["abort", "-f", self.fqrn], self._deadlines.abort, token)
-        if done.status != 0:
+        if done.status == 0:
+            return True
+        if last or not any(_BUSY in said for said in _streams(done)):
             raise self._failed("abort", done)
+        return False
 
     def _run(self, arguments: Sequence[str], deadline: float, token: str = "") -> Completed:
         return self._command(arguments[0], [self._program, *map(_word, arguments)], deadline, token)

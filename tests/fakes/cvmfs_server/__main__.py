@@ -19,6 +19,9 @@ sys.path.insert(0, os.path.abspath(f"{__file__}/../../../.."))
 from tests.fakes.cvmfs_server import publishing
 from tests.fakes.cvmfs_server.repository import Failure, Repository, repositories, root
 
+UNMOUNTED = "(unexpected termination) cannot establish writable mountpoint"
+STACK = "{}\n\nStacktrace:\n/lib/libcvmfs_server.so.2.12.0(+0xe62d5) [0x7f323d4bc2d5]\n"
+
 
 def transaction(arguments: list[str]) -> None:
     template: list[str] = []
@@ -28,20 +31,11 @@ def transaction(arguments: list[str]) -> None:
         if word == "-T":
             template = arguments.pop(0).split("=")
         elif word.startswith("-"):
-            raise Failure(3, f"Command transaction: Unrecognized option: {word}")
+            raise Failure(1, f"Invocation error: transaction: unrecognized parameter '{word}'")
         else:
             name = word
     repository = Repository.named(name)
-    if repository.is_publishing():
-        raise Failure(1, f"{name} is in a transaction but /cvmfs/{name} is not mounted read/write")
-    if repository.in_transaction():
-        raise Failure(errno.EEXIST, "CernVM-FS transaction error: another transaction is already open")
-    if not repository.stratum_reachable():
-        raise Failure(errno.EIO, "cannot load whitelist")
-    if repository.whitelist_expired():
-        raise Failure(errno.EINVAL, "Repository whitelist for $name is expired")
-    if not repository.healthy():
-        raise Failure(1, "cannot establish writable mountpoint")
+    refuse_transaction(repository)
     repository.fault("transaction", "before")
     repository.open_transaction()
     if template:
@@ -49,6 +43,21 @@ def transaction(arguments: list[str]) -> None:
     repository.remount(writable=True)
     repository.fault("transaction", "after")
     repository.log("transaction", clones=int(bool(template)))
+
+
+def refuse_transaction(repository: Repository) -> None:
+    if repository.is_publishing():
+        raise Failure(1, STACK.format(f"WARNING: {repository.name} is publishing\n\n    rm -fR {repository.lock}\n\n{UNMOUNTED}"))
+    if repository.in_transaction() and not repository.healthy():
+        raise Failure(1, STACK.format(f"Repository {repository.name} is in a transaction and cannot be repaired.\n{UNMOUNTED}"))
+    if repository.in_transaction():
+        raise Failure(errno.EEXIST, "CernVM-FS transaction error: another transaction is already open")
+    if not repository.stratum_reachable():
+        raise Failure(errno.EIO, "cannot load whitelist [failed to download whitelist]")
+    if repository.whitelist_expired():
+        raise Failure(errno.EINVAL, "Repository whitelist for $name is expired")
+    if not repository.healthy():
+        raise Failure(1, STACK.format(UNMOUNTED))
 
 
 def publish(arguments: list[str]) -> None:
@@ -63,7 +72,7 @@ def publish(arguments: list[str]) -> None:
     if not repository.in_transaction():
         raise Failure(1, f"Repository {repository.name} is not in a transaction", stdout=True)
     if not repository.healthy():
-        raise Failure(1, f"{repository.name} is not mounted properly")
+        raise Failure(1, f"--> Run `cvmfs_server abort {repository.name}` to revert and repair.")
     reading, writing = repository.users()
     if writing:
         raise Failure(1, f"Open writable file descriptors on {repository.name}", stdout=True)
@@ -75,7 +84,9 @@ def publish(arguments: list[str]) -> None:
         repository.fault("publish", "before")
         costs = publishing.publish(repository)
         repository.fault("publish", "after")
-        repository.close_transaction()
+        closed = repository.close_transaction(lazy=reading)
+    if not closed:
+        raise Failure(32, f"mount: {repository.mount}: mount point not mounted or bad option.\n       dmesg(1) may have more")
     repository.log("publish", **costs)
 
 
@@ -92,10 +103,11 @@ def abort(arguments: list[str]) -> None:
     if not repository.in_transaction():
         raise Failure(errno.EINVAL, f"Repository {repository.name} is not in a transaction")
     if not repository.stratum_reachable():
-        raise Failure(1, f"cannot load {repository.stratum()}: the web server is down")
+        raise Failure(1, STACK.format("(unexpected termination) cannot load whitelist [failed to download whitelist]"))
     repository.fault("abort", "before")
     publishing.discard(repository)
-    repository.close_transaction()
+    if not repository.close_transaction():
+        raise Failure(5, STACK.format(f"Trying to unmount {repository.published}... fail"))
     repository.log("abort")
 
 

@@ -71,7 +71,7 @@ class Repository:
     def named(cls, name: str | None) -> Repository:
         repository = cls(name or "")
         if not name or not os.path.isdir(repository.etc):
-            raise Failure(1, f"CernVM-FS error: {name} does not exist")
+            raise Failure(1, f"CernVM-FS error: Unable to find the configuration file `server.conf` for {name}")
         return repository
 
     def make(self) -> None:
@@ -80,10 +80,11 @@ class Repository:
         must("mount", "-t", "tmpfs", "-o", "mode=0755", "store", self.store)
         for directory in (self.lower, self.upper, self.work):
             os.mkdir(directory)
-        must("mount", "--bind", self.lower, self.published)
         with open(f"{self.etc}/server.conf", "w", encoding="ascii") as conf:
-            conf.write(f"CVMFS_REPOSITORY_TYPE=stratum0\nCVMFS_STRATUM0=file://{self.srv}\n")
+            conf.write(f"CVMFS_REPOSITORY_TYPE=stratum0\nCVMFS_USER=root\nCVMFS_STRATUM0=file://{self.srv}\n")
             conf.write(f"CVMFS_SPOOL_DIR={self.spool}\nCVMFS_INCLUDE_XATTRS='false'\n")
+            conf.write("CVMFS_GARBAGE_COLLECTION=true\nCVMFS_AUTO_GC=false\nCVMFS_AUTO_TAG=false\n")
+            conf.write("CVMFS_FORCE_REMOUNT_WARNING=false\n")
         expiry = time.strftime("%Y%m%d%H%M%S", time.gmtime(time.time() + 30 * 86400))
         with open(f"{self.srv}/.cvmfswhitelist", "wb") as whitelist:
             whitelist.write(f"20200101000000\nE{expiry}\nN{self.name}\n--\n".encode() + b"\x00\xff signature\n")
@@ -123,6 +124,8 @@ class Repository:
         """Mount the overlay anew. What still uses the old one keeps it, as with the real one's lazy unmounting."""
         if self.published not in mounts():
             must("mount", "--bind", self.lower, self.published)
+            with open(f"{self.spool}/client", "wb"):  # each client has a socket of its own
+                os.replace(f"{self.spool}/client", f"{self.spool}/cvmfs_io")
         if self.mount in mounts():
             must("umount", "-l", self.mount)
         layers = f"lowerdir={self.lower},upperdir={self.upper},workdir={self.work},redirect_dir=off,index=off,metacopy=off"
@@ -156,11 +159,23 @@ class Repository:
     def open_transaction(self) -> None:
         os.close(os.open(self.flag, os.O_WRONLY | os.O_CREAT, 0o600))
 
-    def close_transaction(self) -> None:
+    def close_transaction(self, *, lazy: bool = False) -> bool:
+        """Show the revision that is published now, and be closed; False where somebody reads in the mount that showed the last.
+
+        The real one does not look whether anybody reads there; who reads in the other one makes it unmount both lazily.
+        """
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.lock)  # of a dead publish
+        if self.published in mounts():
+            try:
+                must("umount", *(["-l"] if lazy else []), self.published)
+            except Failure:
+                if self.mount in mounts():
+                    must("umount", "-l", self.mount)
+                return False
         self.remount(writable=False)
         os.unlink(self.flag)
+        return True
 
     def is_publishing(self) -> bool:
         try:

@@ -183,6 +183,8 @@ def test_no_room_is_an_error_of_its_own(tool: Tool) -> None:
     ("said", "hint"),
     [
         (f"Repository {FQRN} is not in a transaction", "cvmfs_server list"),
+        ("umount: /var/spool/cvmfs/x/rdonly: target is busy.", "lsof"),
+        ("(unexpected termination) cannot load whitelist [failed to download whitelist]\n\nStacktrace:\n/lib/x", "web server"),
         ("Could not acquire lock /var/spool/cvmfs/x/is_publishing.lock", "another publish of this repository is under way"),
     ],
 )
@@ -190,7 +192,18 @@ def test_an_abort_that_failed_says_why(tool: Tool, said: str, hint: str) -> None
     tool.says(22, "", said)
     with pytest.raises(RepositoryError, match="abort failed with status 22") as failed:
         tool.server.abort("token")
+    assert "/lib/x" not in failed.value.reason
     assert hint in (failed.value.hint or "")
+
+
+def test_an_abort_that_a_reader_is_in_the_way_of_can_be_tried_again(tool: Tool) -> None:
+    tool.says(5, "", "umount: /var/spool/cvmfs/x/rdonly: target is busy.")
+    assert not tool.server.abort("token", last=False)
+    tool.says(5, "", "something else")
+    with pytest.raises(RepositoryError):
+        tool.server.abort("token", last=False)
+    tool.says(0)
+    assert tool.server.abort("token", last=False)
 
 
 def test_a_command_that_does_not_end_is_ended(tool: Tool) -> None:

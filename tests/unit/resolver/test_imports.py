@@ -23,7 +23,7 @@ WARM = {
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
 OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"tally"}}
-HOOK = WARM | {"ad", "codes", "decision", "delay", "hook", "job", "prepare", "reply"}
+HOOK = WARM | {"ad", "codes", "decide", "decision", "delay", "hook", "job", "prepare", "reply"}
 """Those that the hook needs, its child's among them."""
 LIBRARY = {"__future__", "binascii", "hashlib", "json", "os", "re", "select", "signal", "stat", "sys", "time"}
 """What those import at once. Each has its price in every job: ``python3 -X importtime`` shows it."""

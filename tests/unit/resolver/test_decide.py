@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import ad, codes, decision, manifest
+from publisher.resolver import ad, codes, manifest
+from publisher.resolver.decide import decide
 from publisher.resolver.job import Job
 from publisher.resolver.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME, Version
 from publisher.resolver.notes import Notes
@@ -37,7 +38,7 @@ class Site:
         job, notes = Job(ad.read(job_ad(**attributes))), Notes()
         settings = self.ep.settings(**self.changed)
         until = time.monotonic() + 60
-        return decision.decide(job, settings, scratch=str(self.scratch), now=self.now, until=until, notes=notes)
+        return decide(job, settings, scratch=str(self.scratch), now=self.now, until=until, notes=notes)
 
     def image(self, **attributes: Value) -> str:
         """What a job starts in, in every universe; of another kind the test fails here."""
@@ -92,8 +93,8 @@ def test_any_spelling_of_a_published_image_is_its_sandbox(site: Site, sandbox: s
 def test_it_says_what_a_user_needs_to_cite_the_image(site: Site) -> None:
     found = site.decide(ContainerImage=CVMFS)
     assert found.message == f"image {NAME} for amd64 is {version(NAME).manifest}, started as a sandbox"
-    assert found.to_cite() == {"ImageName": NAME, "ImageDigest": version(NAME).manifest, "ImageForm": "sandbox"}
-    assert site.decide(ContainerImage="docker://ubuntu:22.04").to_cite() == {}
+    assert found.cited == {"ImageName": NAME, "ImageDigest": version(NAME).manifest, "ImageForm": "sandbox"}
+    assert site.decide(ContainerImage="docker://ubuntu:22.04").cited == {}
 
 
 def test_the_site_and_the_job_say_which_form(site: Site, sandbox: str) -> None:
