@@ -70,9 +70,9 @@ def test_a_predecessor_that_is_not_what_its_index_says_is_not_built_on(there: Cv
     before = there.host.record("kill/one:1").current("amd64")
     assert before is not None
     broken = layout.file_index_path(before.manifest) if damage == "file index" else f"{before.sandbox}/{damage}"
-    there.cvmfs.run("transaction", "images.example.org")
+    there.cvmfs.run("transaction", there.cvmfs.fqrn)
     (there.cvmfs.mount / broken).unlink()
-    there.cvmfs.run("publish", "images.example.org")
+    there.cvmfs.run("publish", there.cvmfs.fqrn)
     there.push("kill/one", 2)
     assert there.sync().exit_code == 0
     after = there.host.record("kill/one:1").current("amd64")
@@ -84,13 +84,13 @@ def test_a_predecessor_that_is_not_what_its_index_says_is_not_built_on(there: Cv
 def test_somebody_elses_transaction_keeps_a_run_from_publishing_and_loses_nothing(there: CvmfsHost) -> None:
     there.push("kill/one", 1)
     there.host.images("kill/one:1")
-    there.cvmfs.run("transaction", "images.example.org")
+    there.cvmfs.run("transaction", there.cvmfs.fqrn)
     (there.cvmfs.mount / "theirs").write_text("work")
     report = there.sync()
     assert report.exit_code == 1
     assert "somebody else's transaction is open" in str(report.stopped)
     assert (there.cvmfs.mount / "theirs").read_text() == "work"
-    there.cvmfs.run("publish", "images.example.org")
+    there.cvmfs.run("publish", there.cvmfs.fqrn)
     assert there.sync().exit_code == 0
     assert (there.host.repository / "theirs").read_text() == "work"
     assert there.sound() == 2
