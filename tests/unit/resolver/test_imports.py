@@ -20,16 +20,33 @@ PACKAGE = Path(publisher.resolver.__file__).parent
 ROOT = PACKAGE.parent.parent
 WARM = {
     *("attempt", "cache", "choice", "cli", "commandline", "config", "errors", "facts", "kept", "lookup", "manifest", "notes"),
-    *("outage", "pins", "quantity", "resolve", "shapes", "shelf", "sources", "trusted", "verify", "vouched"),
+    *("outage", "pins", "quantity", "quickjson", "resolve", "shapes", "shelf", "sources", "trusted", "verify", "vouched"),
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
 OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"tally"}}
 HOOK = WARM | {"ad", "codes", "decide", "decision", "delay", "hook", "job", "prepare", "reply"}
 """Those that the hook needs, its child's among them."""
-LIBRARY = {"__future__", "binascii", "hashlib", "json", "os", "re", "select", "signal", "stat", "sys", "time"}
+LIBRARY = {"__future__", "_signal", "binascii", "hashlib", "os", "select", "stat", "sys", "time"}
 """What those import at once. Each has its price in every job: ``python3 -X importtime`` shows it."""
 DEAR = {
-    *("argparse", "configparser", "contextlib", "dataclasses", "fcntl", "http", "inspect", "logging", "pathlib", "random"),
+    *(
+        "argparse",
+        "collections",
+        "configparser",
+        "contextlib",
+        "dataclasses",
+        "enum",
+        "fcntl",
+        "functools",
+        "json",
+        "re",
+        "signal",
+        "http",
+        "inspect",
+        "logging",
+        "pathlib",
+        "random",
+    ),
     *("shutil", "socket", "ssl", "subprocess", "tempfile", "threading", "traceback", "typing", "urllib", "zlib"),
 }
 """What must not come in by a back door."""
@@ -38,8 +55,8 @@ NEW_IN_3_10 = {
     *("get_annotations", "ParamSpec", "TypeAlias", "Concatenate", "TypeGuard", "kw_only", "root_dir"),
 }
 """Names of the library that Python 3.9 does not have."""
-LIMIT = 45
-"""Modules beyond an empty program's that all of that may come to; parts of re and json count (38 on Python 3.11)."""
+LIMIT = 20
+"""Modules beyond an empty program's that all of that may come to (14 on Python 3.11)."""
 PROGRAM = """
 import sys
 bare = set(sys.modules)
