@@ -207,7 +207,7 @@ def test_an_answer_holds_for_its_namespace_alone(federation: Federation) -> None
     ("said", "message"),
     [
         (Said(200, body="<html>"), "is no federation's configuration"),
-        (Said(404), "is no federation: status 404 Not Found"),
+        (Said(404, {"Content-Type": "application/json"}), "is no federation: status 404 Not Found"),
         (Said(200, body="[]"), "is no federation's configuration"),
         (Said(200, body='{"director_endpoint": "http://plain.invalid"}'), "is no federation's configuration"),
     ],
@@ -325,6 +325,24 @@ def test_an_authority_of_the_environment_is_trusted(federation: Federation, monk
     monkeypatch.setenv("SSL_CERT_FILE", str(federation.authority))
     assert federation.fetch() == f"{federation.near.url}{QUOTED}"
     assert os.environ["SSL_CERT_FILE"]
+
+
+@pytest.mark.parametrize("namespace", ["", "namespace=/imag", "namespace=/other", "namespace=images", "nonsense"])
+def test_an_answer_for_another_namespace_holds_for_the_file_alone(federation: Federation, namespace: str) -> None:
+    federation.servers(federation.asking())
+    federation.director.instead = [Said(307, {"Location": f"{federation.far.url}{PATH}", "X-Pelican-Namespace": namespace})]
+    federation.servers(federation.asking(now=time.time() + 1000))
+    federation.asking(now=time.time() + 1000).find(f"{PREFIX}/another", direct=False)
+    assert federation.director.lines()[2:] == [f"GET {PATH}", f"GET {QUOTED}/another"]
+
+
+def test_a_director_that_does_not_answer_is_not_asked_for_the_origin(federation: Federation) -> None:
+    federation.director.instead = [Said(503)] * 10
+    place = source(f"pelican://{federation.director.host}{PREFIX}", federation.network)
+    (way,) = place.ways(SIF.path, until=time.monotonic() + 0.1)
+    with pytest.raises(FetchError, match="status 503"):
+        next(iter(way.pieces(SIF.path, 0, SIF.size)))
+    assert len(federation.director.asked) == 1
 
 
 def test_a_director_is_asked_where_nothing_can_be_remembered(federation: Federation, tmp_path: Path) -> None:

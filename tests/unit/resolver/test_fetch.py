@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -184,6 +186,16 @@ def test_a_server_that_sends_a_byte_now_and_then_does_not_outlast_the_deadline(s
 def test_a_server_below_the_least_speed_is_left(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("publisher.resolver.pace.WINDOW", 0.3)
     servers.first.always = "trickling"
+    assert servers.fetch() == servers.second.url
+
+
+def test_a_host_without_a_thread_to_spare_fetches_all_the_same(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("publisher.resolver.pace.threading", SimpleNamespace(Thread=Refused, Event=threading.Event))
+    servers.first.always = "stalled"
     assert servers.fetch() == servers.second.url
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import subprocess
 import sys
 import time
@@ -233,15 +232,3 @@ def test_a_warm_answer_speaks_to_nobody_and_loads_nothing_for_it(published: Publ
     assert "publisher.resolver.refresh" in loaded
     assert not loaded & {"socket", "ssl", "http.client", "urllib", "threading", "fcntl", "contextlib", "subprocess"}
     assert not {f"publisher.resolver.{name}" for name in ("fetch", "web", "connection", "director", "federation")} & loaded
-
-
-def test_two_hundred_jobs_at_once_on_a_host_without_anything_are_one_of_each_request(published: Published) -> None:
-    published.ep.publish(record(NAME), now=int(time.time()))
-    files = (path for path in published.ep.origin.rglob("*") if path.is_file())
-    published.server.objects = {f"/{path.relative_to(published.ep.origin)}": path.read_bytes() for path in files}
-    jobs = [subprocess.Popen(command(published, "--json"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(200)]
-    answers = [json.loads(job.communicate()[0]) for job in jobs]
-    assert {answer["path"] for answer in answers} == {answers[0]["path"]}
-    assert Path(answers[0]["path"]).stat().st_size == len(published.content)
-    assert sorted(published.asked()) == sorted(["index.json", "shards", Path(answers[0]["path"]).parent.name])
-    assert sum(answer["fetched"] is not None for answer in answers) == 1
