@@ -11,13 +11,15 @@ import os
 import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
 
 from publisher import quantity, quota, yamlfile
 from publisher.errors import ListError, UsageError
+from publisher.federation.address import Address
 from publisher.layers import DEFAULT_LIMITS, Limits
+from publisher.places import FQRN, Cvmfs, Places, to_origin, to_path, to_repository
 from publisher.quota import Quota  # noqa: TC001 - pydantic reads it
 from publisher.registry import preferences
 
@@ -28,56 +30,9 @@ _PREFIX = "PUBLISHER_"
 _CONFIG = "config"
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](?::[0-9]{1,5})?", re.ASCII)
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
-_FQRN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
 _SHORTEST_GRACE = 2 * 86400  # seconds
+_SECRETS = ("key", "token_key", "token_file", "removal_token_file")
 _STATE_OF_ROOT = "/var/lib/ospool-image-publisher"
-
-
-class Cvmfs(NamedTuple):
-    """A CVMFS repository of this host."""
-
-    fqrn: str
-
-    @property
-    def mount(self) -> Path:
-        """Where everybody reads it."""
-        return Path("/cvmfs", self.fqrn)
-
-    def __str__(self) -> str:
-        """As it is written in settings."""
-        return f"cvmfs:{self.fqrn}"
-
-
-class Places(NamedTuple):
-    """Where to publish: the repository's directory or its name in CVMFS, and the origin's directory."""
-
-    repository: Path | Cvmfs
-    origin: Path
-
-
-def _path(value: object, info: ValidationInfo) -> Path:
-    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise ValueError(f"{value!r} is no path")
-    context: dict[str, Any] = info.context or {}
-    text, home = str(value), context.get("home")
-    if home and (text == "~" or text.startswith("~/")):
-        text = f"{home}/{text[2:]}"
-    return Path(os.path.normpath(context.get("base", Path.cwd()) / text))
-
-
-def _repository(value: object, info: ValidationInfo) -> Path | Cvmfs:
-    scheme, colon, fqrn = str(value).partition(":")
-    if scheme != "cvmfs" or not colon:
-        return _path(value, info)
-    if not _FQRN.fullmatch(fqrn):
-        raise ValueError(f"{fqrn!r} is no name of a CVMFS repository; write cvmfs:FQRN, such as cvmfs:images.example.org")
-    return Cvmfs(fqrn)
-
-
-def _origin(value: object, info: ValidationInfo) -> Path:
-    if "://" in str(value):
-        raise ValueError(f"{value} is a URL, and those are not supported by this version yet; give a directory")
-    return _path(value, info)
 
 
 def _registries(value: object) -> frozenset[str]:
@@ -111,10 +66,10 @@ def _paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
     listed = value.split(",") if isinstance(value, str) else value
     if not isinstance(listed, list | tuple):
         raise ValueError("a list of files is expected here")  # noqa: TRY004 - pydantic collects ValueErrors
-    return tuple(_path(one, info) for one in listed)
+    return tuple(to_path(one, info) for one in listed)
 
 
-_Directory = Annotated[Path, PlainValidator(_path)]
+_Directory = Annotated[Path, PlainValidator(to_path)]
 _Bytes = Annotated[int, PlainValidator(quantity.size)]
 _Seconds = Annotated[float, PlainValidator(quantity.seconds)]
 _Whole = Annotated[int, PlainValidator(quantity.whole)]
@@ -126,10 +81,46 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: _Directory = Field(default=Path("images.yaml"), description="the image list")
-    repository: Annotated[Path | Cvmfs, PlainValidator(_repository)] | None = Field(
+    repository: Annotated[Path | Cvmfs, PlainValidator(to_repository)] | None = Field(
         default=None, description="where sandboxes go: cvmfs:FQRN, a repository that this host publishes, or a directory"
     )
-    origin: Annotated[Path, PlainValidator(_origin)] | None = Field(default=None, description="directory that SIFs go to")
+    origin: Annotated[Path | Address, PlainValidator(to_origin)] | None = Field(
+        default=None,
+        description="where SIFs go: pelican://FEDERATION/PREFIX, osdf:///PREFIX, https://HOST/PREFIX, or a directory",
+    )
+    federation: Annotated[str, _matching(_HOST, "host")] = Field(
+        default="osg-htc.org", description="what `osdf:///PREFIX` means: HOST or HOST:PORT of a federation"
+    )
+    origin_hosts: Annotated[frozenset[str], PlainValidator(_registries)] = Field(
+        default=frozenset(), description="HOST:PORT of the origins that a director may send tokens to; without it, any"
+    )
+    origin_authority: _Directory | None = Field(
+        default=None, description="PEM file of a private authority that signs the certificates of federation and origin"
+    )
+    origin_deadline: _Seconds = Field(default=60, description="time for one answer of an origin, and for silence within one")
+    slowest_transfer: _Bytes = Field(
+        default=1_000_000, description="bytes per second that an upload may take at the worst, and reading it back"
+    )
+    uploads: Literal["builtin", "pelican"] = Field(
+        default="builtin", description="what carries SIFs to a federation: this program itself, or the `pelican` command"
+    )
+    token_file: _Directory | None = Field(
+        default=None,
+        description="the origin's token, in a file that is kept fresh; without it, BEARER_TOKEN or BEARER_TOKEN_FILE",
+    )
+    removal_token_file: _Directory | None = Field(
+        default=None, description="a token that may also delete objects, for retention alone; without it, the same"
+    )
+    token_key: _Directory | None = Field(
+        default=None, description="private key of the tokens' issuer: tokens are made here, one for each request"
+    )
+    token_issuer: str | None = Field(default=None, description="URL of the issuer that token_key is of")
+    token_key_id: str | None = Field(
+        default=None, description="name of token_key in the issuer's key set; its thumbprint without"
+    )
+    token_base: str | None = Field(
+        default=None, description="path that the issuer's scopes are relative to; without it, what the director says, or /"
+    )
     state: _Directory = Field(
         default=Path(_STATE_OF_ROOT), description="blobs, unfinished builds and the lock; of other users: below XDG_STATE_HOME"
     )
@@ -174,7 +165,7 @@ class Settings(BaseModel):
         default={},
         description="owner: {images: NUMBER, size: SIZE}, for owners of entries; `default` and `nobody` are owners too",
     )
-    repository_name: Annotated[str, _matching(_FQRN, "repository name")] | None = Field(
+    repository_name: Annotated[str, _matching(FQRN, "repository name")] | None = Field(
         default=None, description="the repository's name in the manifest; without it, the repository's own"
     )
     name_template: Literal["{repository}:{tag}", "{registry}/{repository}:{tag}"] = Field(
@@ -331,7 +322,8 @@ def _default_state(environ: Mapping[str, str], euid: int) -> Path:
 
 def _published_by_mistake(values: Mapping[str, Any]) -> list[str]:
     """What lies inside the repository or the origin is published: nothing else of ours may be there."""
-    places = {name: values[name] for name in ("repository", "origin", "state", "key") if values.get(name)}
+    places = {name: values[name] for name in ("repository", "origin", "state", *_SECRETS) if values.get(name)}
+    places = {name: place for name, place in places.items() if not isinstance(place, Address)}
     paths = {name: place.mount if isinstance(place, Cvmfs) else place for name, place in places.items()}
     pairs = [(inner, outer) for outer in ("repository", "origin") for inner in paths if outer in paths and inner != outer]
     return [

@@ -15,7 +15,7 @@ from publisher.wiring import Wishes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SEVERAL = ("insecure_registry", "trusted_keys")
+_SEVERAL = ("insecure_registry", "trusted_keys", "origin_hosts")
 _METAVARS = {"images": "FILE", "key": "FILE", "trusted_keys": "FILE", "insecure_registry": "HOST:PORT"}
 _METAVARS |= dict.fromkeys(("repository", "origin", "state"), "DIR")
 

@@ -51,7 +51,7 @@ class Signer:
     """
 
     def __init__(self, path: Path) -> None:
-        self._key = _private_key(path)
+        self._key = private_key(path)
         self.public = PublicKey(self._key.public_key())
 
     def sign(self, payload: bytes) -> dict[str, bytes]:
@@ -101,6 +101,25 @@ def read_public_key(path: Path) -> PublicKey:
     return PublicKey(key)
 
 
+def private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """A private key from its PEM file.
+
+    Raises:
+        UsageError: no such file, not a P-256 key in PEM, or a file that others can read.
+    """
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise UsageError(f"the key {path} can be read by others", hint=f"chmod 600 {path}; and ask who had it")
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except FileNotFoundError:
+        raise UsageError(f"there is no key {path}", hint=f"publisher keys new --key {path}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} is no private key that can be read: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise UsageError(f"{path} is no private key on the curve P-256", hint="publisher keys new makes one")
+    return key
+
+
 def check(payload: bytes, signatures: Iterable[tuple[str, bytes]], trusted: Iterable[PublicKey]) -> None:
     """Demand that a trusted key signed ``payload``.
 
@@ -113,17 +132,3 @@ def check(payload: bytes, signatures: Iterable[tuple[str, bytes]], trusted: Iter
             "the published manifest is not signed by this publisher's key",
             hint="give the key that signed it; nothing was changed",
         )
-
-
-def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise UsageError(f"the key {path} can be read by others", hint=f"chmod 600 {path}; and ask who had it")
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except FileNotFoundError:
-        raise UsageError(f"there is no key {path}", hint=f"publisher keys new --key {path}") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} is no private key that can be read: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise UsageError(f"{path} is no private key on the curve P-256", hint="publisher keys new makes one")
-    return key

@@ -19,7 +19,6 @@ from publisher.difference import difference
 from publisher.errors import UsageError
 from publisher.layout import DEFAULT_ARCHITECTURE
 from publisher.options import common, show, tell
-from publisher.origins.directory import DirectoryOrigin
 from publisher.reports import status as statuses
 from publisher.reports.progress import display
 from publisher.takeover import Takeover
@@ -215,7 +214,7 @@ def _problems(settings: Settings, names: Sequence[str], sample: int | None) -> I
     Raises:
         UsageError: nothing is published under a name.
     """
-    there, origin, catalog = wiring.repository(settings), DirectoryOrigin(settings.places().origin), wiring.published(settings)
+    there, origin, catalog = wiring.repository(settings), wiring.origin(settings), wiring.published(settings)
     for name in names:
         wiring.record_of(catalog, name)
     builds = verifying.builds(catalog, names)

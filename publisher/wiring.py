@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from dataclasses import dataclass
+import urllib.request
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,12 +15,18 @@ from publisher.blobs import BlobStore
 from publisher.builders.local import LocalBuilder
 from publisher.catalog import Catalog, load
 from publisher.changes import Changes, since
-from publisher.config import Cvmfs
 from publisher.errors import PublisherError, UsageError
+from publisher.federation import transport
+from publisher.federation.address import Address
+from publisher.federation.minting import Claims, Minted
+from publisher.federation.program import PROGRAM
+from publisher.federation.tokens import Environment, TokenFile
 from publisher.intake import Intake
 from publisher.layout import REPOSITORY_MANIFEST, image_directories
 from publisher.origins.directory import DirectoryOrigin
+from publisher.origins.pelican import PelicanOrigin, Ways
 from publisher.pacing import Pace, paced
+from publisher.places import Cvmfs
 from publisher.plan import Plan, Unlisted, make_plan
 from publisher.publication import Publication
 from publisher.registry import RegistryClient, anonymous, docker_credentials
@@ -40,7 +48,9 @@ if TYPE_CHECKING:
     from publisher.checking import Checked
     from publisher.clearing import Cleared
     from publisher.config import Settings
+    from publisher.federation.tokens import Tokens
     from publisher.images import Entry, ImageList
+    from publisher.origins import Origin
     from publisher.registry import Credentials
     from publisher.reports.progress import Display
     from publisher.reports.run import Report
@@ -193,6 +203,39 @@ def repository(settings: Settings) -> Repository:
     return DirectoryRepository(place, settings.repository_name)
 
 
+def origin(settings: Settings) -> Origin:
+    """The origin that SIFs go to.
+
+    Raises:
+        UsageError: it is not given, or the settings of its tokens do not fit together.
+    """
+    place = settings.places().origin
+    if not isinstance(place, Address):
+        return DirectoryOrigin(place)
+    if place.direct and settings.uploads == "pelican":
+        raise UsageError("the pelican command stores in federations only", hint="write origin as pelican://FEDERATION/PREFIX")
+    ways = Ways(
+        tokens=_tokens(settings),
+        removing=None if settings.removal_token_file is None else TokenFile(settings.removal_token_file),
+        hosts=settings.origin_hosts,
+        authority=settings.origin_authority,
+        deadlines=transport.Deadlines(settings.origin_deadline, settings.origin_deadline, settings.slowest_transfer),
+        proxies=urllib.request.getproxies_environment(),
+        program=PROGRAM if settings.uploads == "pelican" else None,
+    )
+    return PelicanOrigin(place if place.host else replace(place, host=settings.federation), ways)
+
+
+def _tokens(settings: Settings) -> Tokens:
+    """Where the tokens come from that the origin is shown."""
+    if settings.token_key is None:
+        return Environment(os.environ) if settings.token_file is None else TokenFile(settings.token_file)
+    if settings.token_file is not None or settings.token_issuer is None:
+        raise UsageError("token_key goes with token_issuer, and not with token_file")
+    claims = Claims(settings.token_issuer, base=settings.token_base)
+    return Minted(signing.private_key(settings.token_key), settings.token_key_id, claims, time.time)
+
+
 def publication(settings: Settings) -> Publication:
     """The way out to repository and origin.
 
@@ -203,7 +246,7 @@ def publication(settings: Settings) -> Publication:
     signer = signing.Signer(settings.signing_key())
     return Publication(
         there,
-        DirectoryOrigin(settings.places().origin),
+        origin(settings),
         signer,
         clock=time.time,
         trusted=tuple(map(signing.read_public_key, settings.trusted_keys)),

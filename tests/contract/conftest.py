@@ -12,7 +12,9 @@ import pytest
 
 from publisher.origins.directory import DirectoryOrigin
 from publisher.repositories.directory import DirectoryRepository
-from tests.support.cvmfs import fake_repository, real_repository
+from tests.support import pelican
+from tests.support.cvmfs import fake_repository
+from tests.support.cvmfs_real import real_repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,8 @@ REPOSITORIES: dict[str, Callable[[Path], Repository]] = {
 }
 ORIGINS: dict[str, Callable[[Path], Origin]] = {
     "directory": lambda place: DirectoryOrigin(place / "origin"),
+    "pelican, direct": pelican.direct,
+    "pelican, directed": pelican.directed,
 }
 
 

@@ -142,8 +142,8 @@ class Jobs:
         return path.read_text() if path.exists() else ""
 
     def remove(self) -> None:
+        """Have it removed, which a running one takes its time for."""
         self.pool.run("condor_rm", str(self.cluster), user=self.pool.account)
-        self.wait(ABORTED)
 
     def told(self) -> str:
         """For the message of a test that failed."""

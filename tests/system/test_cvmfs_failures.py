@@ -60,7 +60,7 @@ def test_a_publish_is_believed_by_the_revision_and_not_by_its_status(fake: FakeC
     assert fake.repository().read(INDEX) is None
 
 
-@pytest.mark.parametrize(("fault", "told"), [("fail-late", "gc -f"), ("killed-late", "cvmfs_server publish failed with status")])
+@pytest.mark.parametrize(("fault", "told"), [("fail-late", "gc -f"), ("killed-late", "cvmfs_server publish")])
 def test_a_publish_that_fails_after_its_revision_is_out_is_published(fake: FakeCvmfs, fault: str, told: str) -> None:
     """As when the garbage collection that runs in it fails: the tool ends with 1, and leaves the transaction open."""
     fake.fault("publish", fault)

@@ -19,6 +19,7 @@ from publisher.resolver import codes
 from publisher.resolver.ad import MOST_BYTES
 from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.hook import WATCHDOG, Hook, job_ad, reply
+from tests.support.starter import Starter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,6 +241,22 @@ def test_the_same_failure_again_is_kept_back(hook: Hook, ep: ExecutionPoint) -> 
 def test_what_the_user_must_mend_is_said_at_once_however_often(hook: Hook) -> None:
     for _ in range(3):
         assert hook.run(job_ad(ContainerImage="no/such:1"), "--backoff=1000").code == codes.NO_IMAGE
+
+
+def test_the_starter_is_told_what_the_jobs_ad_keeps(hook: Hook, tmp_path: Path) -> None:
+    with Starter(tmp_path, ["0"] * 4).serving() as starter:
+        hook.environment["_CONDOR_CHIRP_CONFIG"] = str(starter.config)
+        answer = hook.job(SingularityImage=CVMFS)
+    assert (answer.code, answer.talk) == (0, "")
+    assert f'set_job_attr_delayed ChirpImageDigest "{version(NAME).manifest}"' in starter.lines
+
+
+def test_a_starter_that_does_not_listen_withholds_no_image(hook: Hook, tmp_path: Path) -> None:
+    hook.environment["_CONDOR_CHIRP_CONFIG"] = str(tmp_path / "absent")
+    answer = hook.job(SingularityImage=CVMFS)
+    assert (answer.code, answer.form) == (0, "sandbox")
+    assert "the job's ad does not get the image's digest" in answer.talk
+    assert hook.job(SingularityImage="docker://ubuntu:22.04").talk == "", "nothing to tell"
 
 
 def test_a_configuration_file_and_variables_are_enough(program: Path, ep: ExecutionPoint) -> None:

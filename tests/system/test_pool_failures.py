@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,16 +73,6 @@ def test_what_the_user_cannot_mend_sends_the_job_elsewhere(site: Site) -> None:
             away.rename(site.host.origin)
     for jobs in (not_there, no_image):
         assert "Singularity test failed" in comes_back(jobs, site)
-
-
-def test_a_hook_that_is_killed_sends_the_job_elsewhere(site: Site) -> None:
-    site.empty_cache()
-    with site.stalled_origin(), site.without_cvmfs():
-        jobs = submit(site, vanilla(SMALL))
-        site.pool.until(lambda: bool(site.hooks()), jobs.told)
-        for pid in site.hooks():
-            os.kill(pid, signal.SIGKILL)
-        assert "PREPARE_JOB" in comes_back(jobs, site)
 
 
 def test_without_the_hook_a_job_that_names_an_image_runs_in_it_or_not_at_all(site: Site) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from publisher import config
-from publisher.config import Cvmfs, Settings
+from publisher.config import Settings
 from publisher.errors import ListError, UsageError
+from publisher.federation.address import Address
 from publisher.layers import Limits
+from publisher.places import Cvmfs
 
 USER = 1000
 
@@ -165,8 +167,9 @@ def test_a_wrong_configuration_says_how_many_problems_and_is_a_usage_error() -> 
         ("repository", "cvmfs:", "'' is no name of a CVMFS repository; write cvmfs:FQRN"),
         ("repository", "cvmfs:../etc", "'../etc' is no name of a CVMFS repository"),
         ("repository", "cvmfs:x;reboot", "'x;reboot' is no name of a CVMFS repository"),
-        ("origin", "https://origin.example/osg", "not supported by this version yet; give a directory"),
-        ("origin", "osdf:///osg", "not supported by this version yet; give a directory"),
+        ("origin", "http://origin.example/osg", "is no place in a federation; write pelican://FEDERATION/PREFIX"),
+        ("origin", "osdf://osg/images", "names a host; write osdf:///PREFIX with three slashes"),
+        ("federation", "https://osg-htc.org", "'https://osg-htc.org' is no host"),
         ("key", "a\0b", "is no path"),
         ("insecure_registry", "http://localhost:5000", "'http://localhost:5000' is no registry; write HOST:PORT"),
         ("insecure_registry", "localhost:5000,", "'' is no registry"),
@@ -206,6 +209,26 @@ def test_a_repository_may_be_one_of_cvmfs() -> None:
     found = settings({"repository": "cvmfs:images.example.org", "origin": "osdf"})
     assert found.places() == (Cvmfs("images.example.org"), Path("/here/osdf"))
     assert Cvmfs("images.example.org").mount == Path("/cvmfs/images.example.org")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("pelican://federation.example:8443/osg/images", Address("federation.example:8443", "/osg/images", direct=False)),
+        ("osdf:///osg/images/", Address("", "/osg/images", direct=False)),
+        ("https://origin.example", Address("origin.example", "", direct=True)),
+        ("https://[::1]:8443/images", Address("[::1]:8443", "/images", direct=True)),
+    ],
+)
+def test_an_origin_may_be_one_of_a_federation_or_a_server(text: str, found: Address) -> None:
+    assert settings({"repository": "r", "origin": text}).places().origin == found
+    assert str(found) == text.rstrip("/")
+
+
+@pytest.mark.parametrize("text", ["pelican://federation.example", "osdf:///", "https:///x", "https://h/a/../b", "https://u@h/x"])
+def test_an_origin_that_is_no_place_is_refused(text: str) -> None:
+    (said,) = problems({"origin": text})
+    assert said.startswith("--origin: ")
 
 
 def test_repository_and_origin_may_lie_beside_the_state() -> None:

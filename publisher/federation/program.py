@@ -1,0 +1,90 @@
+"""Uploads by the ``pelican`` command, where a site prefers it to this program's own.
+
+The command can store and cannot rename: it brings a file into the incoming area, and everything else about an upload stays as
+it is. Its arguments are these and no others; the token reaches it in a file, never in its arguments or its environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from publisher import command
+from publisher.errors import CommandError, OriginError
+from publisher.federation.content import Sending
+from publisher.federation.tokens import CREATE, READ, Right
+from publisher.registry.patience import TransientError
+
+if TYPE_CHECKING:
+    from publisher.federation.address import Address
+    from publisher.federation.content import Content
+    from publisher.federation.place import Place
+    from publisher.federation.store import Store
+    from publisher.federation.tokens import Tokens
+    from publisher.federation.transport import Deadlines
+
+PROGRAM = "pelican"
+_RETRYABLE = 11  # what it exits with where another try may help (its documentation, "exit codes")
+
+
+class Pelican:
+    """The command.
+
+    Args:
+        address: of the federation and the prefix.
+        place: tells what the scopes of tokens are relative to.
+        tokens: what it shows.
+        deadlines: how long an upload may take.
+        authority: PEM file of a private authority, None for none.
+        program: its name or path.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        place: Place,
+        tokens: Tokens,
+        deadlines: Deadlines,
+        authority: Path | None,
+        *,
+        program: str = PROGRAM,
+    ) -> None:
+        self._address = address
+        self._place = place
+        self._tokens = tokens
+        self._deadlines = deadlines
+        self._authority = authority
+        self._program = program
+
+    async def carry(self, _store: Store, name: str, content: Content) -> Sending:
+        """See :meth:`publisher.federation.upload.Carrier.carry`."""
+        sending = Sending(content)
+        async for _ in sending.pieces():  # its own checksum is of what it reads; ours is of what it should have read
+            pass
+        sending.check()
+        path = f"{self._address.prefix}/{name}"
+        rights = [Right(CREATE, path), Right(READ, path)]
+        token = self._tokens.bearer(rights, (await self._place.where()).base)
+        await asyncio.to_thread(self._run, str(content.path), f"pelican://{self._address.host}{path}", token, content.size)
+        return sending
+
+    def _run(self, source: str, url: str, token: str | None, size: int) -> None:
+        with tempfile.TemporaryDirectory(prefix="publisher-pelican-") as home:
+            shown = []
+            if token is not None:
+                path = Path(home, "token")
+                with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                    file.write(token)
+                shown = ["--token", str(path)]
+            env = {"HOME": home} | ({} if self._authority is None else {"SSL_CERT_FILE": str(self._authority)})
+            argv = [self._program, "object", "put", *shown, source, url]
+            try:
+                command.run(argv, deadline=self._deadlines.whole(size), env=env)
+            except CommandError as error:
+                reason = error.reason if token is None else error.reason.replace(token, "TOKEN")
+                if error.status == _RETRYABLE:
+                    raise TransientError(reason) from None
+                raise OriginError(reason, hint=error.hint) from None

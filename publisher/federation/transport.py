@@ -1,0 +1,240 @@
+"""One HTTPS request: within its time, never redirected, and with a body that is made while it is sent.
+
+Reasons name hosts, never URLs or headers: a director puts tokens into the URLs that it hands out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from publisher.errors import OriginError
+from publisher.registry.patience import TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from pathlib import Path
+
+    from multidict import CIMultiDictProxy
+    from yarl import URL
+
+    from publisher.registry.proxies import Proxies
+
+PIECE = 1 << 20
+"""Bytes that are read, sent and hashed at a time."""
+
+
+_GOOD_BYE = 2.0  # seconds
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long things may take.
+
+    Attributes:
+        idle: seconds without a byte, or until a connection stands.
+        small: seconds for a small request.
+        slowest: bytes a second; a large one may take ``small`` and what its size takes at this speed.
+    """
+
+    idle: float = 60
+    small: float = 60
+    slowest: int = 1_000_000
+
+    def whole(self, size: int) -> float:
+        """Seconds for a request that moves ``size`` bytes."""
+        return self.small + size / self.slowest
+
+
+class Answer:
+    """An answer whose body is still to be read, within the request's time."""
+
+    def __init__(self, response: aiohttp.ClientResponse, pulse: _Pulse) -> None:
+        self._response = response
+        self._pulse = pulse
+        self.host = host_of(response.url)
+        self.status = response.status
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """All headers."""
+        return self._response.headers
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, as it comes. One that is shorter than it was said to be is a TransientError."""
+        while piece := await self._response.content.readany():
+            self._pulse.beat()
+            yield piece
+
+    async def body(self, most: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            OriginError: it has more than ``most`` bytes.
+        """
+        whole = bytearray()
+        async for piece in self.pieces():
+            whole += piece
+            if len(whole) > most:
+                raise OriginError(f"{self.host} answers with more than the {most} bytes that such an answer may have")
+        return bytes(whole)
+
+
+class Transport:
+    """Sends requests through one session, which is opened by the first of them and belongs to its event loop.
+
+    Args:
+        deadlines: how long everything may take.
+        proxies: which requests go through which proxy.
+        authority: PEM file of an authority that is trusted beside the host's own, None for none.
+    """
+
+    def __init__(self, deadlines: Deadlines, proxies: Proxies, authority: Path | None = None) -> None:
+        self.deadlines = deadlines
+        self._proxies = proxies
+        self._authority = authority
+        self._session: aiohttp.ClientSession | None = None
+        self._context: ssl.SSLContext | None = None
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    async def close(self) -> None:
+        """Close all connections, and see them closed: those that await a server's good-bye are not the session's any more."""
+        if self._session is None:
+            return
+        await self._session.close()
+        for open_socket in self._sockets:
+            with contextlib.suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOOD_BYE):
+                while any(one.fileno() != -1 for one in self._sockets):  # noqa: ASYNC110 - nobody tells when they are
+                    await asyncio.sleep(0.001)
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        body: AsyncIterator[bytes] | None = None,
+        total: float | None = None,
+        idle: float | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Send a request; the time that it may take covers the block.
+
+        Args:
+            method: of HTTP or WebDAV.
+            url: https.
+            headers: sent along; with a body, ``Content-Length`` is among them.
+            body: what is sent. There is no waiting for leave (``Expect: 100-continue``): XRootD's interim answer says
+                ``Connection: Close``, and what follows on that connection is then refused by HTTP parsers.
+            total: seconds for all of it, those of a small request when None.
+            idle: seconds without a byte, those of the deadlines when None.
+
+        Raises:
+            TransientError: no connection, no answer in time, or it broke off.
+            OriginError: certificates, or no TLS.
+        """
+        host = host_of(url)
+        total = self.deadlines.small if total is None else total
+        with _translated(host):
+            async with asyncio.timeout(total) as limit:
+                pulse = _Pulse(limit, self.deadlines.idle if idle is None else idle)
+                proxy = self._proxies.through(url)
+                shown = {} if proxy is None or proxy.authorization is None else {"Proxy-Authorization": proxy.authorization}
+                async with self._opened().request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=None if body is None else pulse.over(body),
+                    allow_redirects=False,
+                    ssl=self._trusted(),
+                    proxy=None if proxy is None else proxy.url,
+                    proxy_headers=shown,
+                ) as response:
+                    pulse.beat()
+                    yield Answer(response, pulse)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(socket_factory=self._socket),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "ospool-image-publisher", "Accept-Encoding": "identity"},
+                auto_decompress=False,
+                read_bufsize=PIECE,
+                timeout=aiohttp.ClientTimeout(),  # the pulse is what counts
+            )
+        return self._session
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
+
+    def _trusted(self) -> ssl.SSLContext:
+        """The host's authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name, and ours."""
+        if self._context is None:
+            self._context = ssl.create_default_context()
+            if self._authority is not None:
+                try:
+                    self._context.load_verify_locations(self._authority)
+                except OSError as error:  # SSLError is one
+                    raise OriginError(f"{self._authority} holds no certificates that can be read: {error}") from None
+        return self._context
+
+
+class _Pulse:
+    """Ends a request that nothing moves in: each beat grants it ``idle`` seconds more, within its whole time."""
+
+    def __init__(self, limit: asyncio.Timeout, idle: float) -> None:
+        self._limit = limit
+        self._idle = idle
+        self._end = limit.when() or 0.0
+        self.beat()
+
+    def beat(self) -> None:
+        self._limit.reschedule(min(asyncio.get_running_loop().time() + self._idle, self._end))
+
+    async def over(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in body:
+            self.beat()
+            yield piece
+        self.beat()
+
+
+def host_of(url: URL) -> str:
+    """``host``, or ``host:port`` where the port is not the usual one."""
+    host = f"[{url.host}]" if ":" in (url.host or "") else str(url.host)
+    return host if url.is_default_port() else f"{host}:{url.port}"
+
+
+@contextlib.contextmanager
+def _translated(host: str) -> Iterator[None]:
+    """Failures of aiohttp in our words. ``from None``: its texts may hold a URL."""
+    try:
+        yield
+    except aiohttp.ClientConnectorCertificateError:
+        hint = "if a private authority has signed it: the setting origin_authority names its certificate"
+        raise OriginError(f"{host} cannot be spoken to: its certificate is not trusted", hint=hint) from None
+    except aiohttp.ClientSSLError:
+        raise OriginError(f"{host} cannot be spoken to: no TLS there") from None
+    except aiohttp.ClientHttpProxyError as error:
+        raise TransientError(f"the proxy does not let us through to {host}: it answers {error.status}") from None
+    except TimeoutError:
+        raise TransientError(f"{host} did not answer in time") from None
+    except (aiohttp.ClientOSError, ConnectionError) as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else "no connection"
+        raise TransientError(f"{host} cannot be reached: {why}") from None
+    except aiohttp.ClientError:
+        raise TransientError(f"{host} broke off its answer, or does not speak sound HTTP") from None

@@ -1,0 +1,58 @@
+"""What a server's refusal comes to: tried again, given up, or no room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from publisher.errors import OriginError, SpaceError
+from publisher.registry.patience import TransientError
+
+if TYPE_CHECKING:
+    from publisher.federation.transport import Answer
+
+REFUSED = (401, 403)
+MISSING = 404
+_LOCKED, _MANY, _FULL, _SERVER = 423, 429, 507, 500
+_MOVED = range(300, 400)
+_WORDS = 300  # characters of an answer that are shown
+_MOST = 1 << 16
+_NO_ROOM = ("no space left", "quota exceeded")
+_ABSENT = ("not a directory",)
+
+
+class DeniedError(OriginError):
+    """A server refuses: a token is missing, wrong or over, or does not say enough."""
+
+
+async def words(answer: Answer) -> str:
+    """What an answer says, as one short line of printable characters."""
+    text = (await answer.body(_MOST)).decode("utf-8", "replace")
+    if "<" in text:  # a page for people
+        return ""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:_WORDS]
+
+
+def means_absent(status: int, said: str) -> bool:
+    """Whether there is no such object: XRootD says 500 where a part of the path is a file."""
+    return status == MISSING or (status >= _SERVER and any(word in said.lower() for word in _ABSENT))
+
+
+def failure(host: str, doing: str, status: int, said: str) -> Exception:
+    """The error that an answer comes to.
+
+    Args:
+        host: who answered.
+        doing: what was to be done, as ``store sif/ab/x.sif``.
+        status: the answer's.
+        said: its :func:`words`.
+    """
+    reason = f"{host} does not {doing}: status {status}{': ' if said else ''}{said}"
+    if status == _FULL or any(word in said.lower() for word in _NO_ROOM):
+        return SpaceError(reason, hint="make room at the origin and run again")
+    if status in REFUSED:
+        return DeniedError(reason, hint="the token is missing, over, or does not allow it; docs/osdf.md has the scopes")
+    if status in _MOVED:
+        return OriginError(f"{host} does not {doing}: it sends us elsewhere, and that is not followed")
+    if status in (_LOCKED, _MANY) or (status >= _SERVER and not means_absent(status, said)):
+        return TransientError(reason)
+    return OriginError(reason)

@@ -1,0 +1,168 @@
+"""An origin of a federation (OSDF and others that Pelican makes), or a server that is spoken to like one.
+
+What a name means and what is never done to it is here; what is asked of the server, and how, in :mod:`publisher.federation`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from publisher import names
+from publisher.errors import OriginError
+from publisher.federation import content as contents
+from publisher.federation.line import Line
+from publisher.federation.place import Direct, Directed
+from publisher.federation.program import Pelican
+from publisher.federation.store import Store
+from publisher.federation.tokens import Anonymous
+from publisher.federation.transport import Deadlines, Transport
+from publisher.federation.upload import INCOMING, Own, Uploads
+from publisher.origins import Origin
+from publisher.registry.patience import Patience
+from publisher.registry.proxies import Proxies
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from publisher.federation.address import Address
+    from publisher.federation.listing import Entry
+    from publisher.federation.tokens import Tokens
+
+T = TypeVar("T")
+
+_SOUND = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+"""Characters that XRootD takes for themselves in a path; it decodes a %3F before it looks for a query."""
+_SMALL = 64 << 20  # bytes of an object that is read into memory
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How the origin is reached.
+
+    Attributes:
+        tokens: what is shown to it.
+        removing: what is shown for taking objects away; the same when None.
+        hosts: ``host:port`` of the origins that a director may name; any when empty.
+        authority: PEM file of a private authority, None for none.
+        deadlines: how long things may take.
+        patience: how often they are tried.
+        proxies: as the environment has them: scheme -> URL.
+        program: the ``pelican`` command that carries uploads; this program itself when None.
+    """
+
+    tokens: Tokens = field(default_factory=Anonymous)
+    removing: Tokens | None = None
+    hosts: frozenset[str] = frozenset()
+    authority: Path | None = None
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    patience: Patience = field(default_factory=Patience)
+    proxies: dict[str, str] = field(default_factory=dict, repr=False)
+    program: str | None = None
+
+
+class PelicanOrigin(Origin):
+    """The origin at ``address``; nothing is asked of it before the first use."""
+
+    def __init__(self, address: Address, ways: Ways, clock: Callable[[], float] = time.time) -> None:
+        self.address = address
+        self._clock = clock
+        self._patience = ways.patience
+        transport = Transport(ways.deadlines, Proxies(ways.proxies), ways.authority)
+        place = Direct(address) if address.direct else Directed(transport, address, ways.hosts, ways.tokens)
+        self._store = Store(transport, place, ways.tokens, ways.removing or ways.tokens)
+        carrier = (
+            Own()
+            if ways.program is None
+            else Pelican(address, place, ways.tokens, ways.deadlines, ways.authority, program=ways.program)
+        )
+        self._uploads = Uploads(self._store, carrier, ways.patience)
+        self._line = Line(transport)
+
+    def recover(self) -> list[str]:
+        """See :meth:`Origin.recover`. What other hosts' runs left goes when it is a day old."""
+        swept = self._line.run(self._uploads.sweep(self._clock()))
+        return [f"swept a killed upload: {INCOMING}/{name} ({size} bytes)" for name, size in swept]
+
+    def put(self, name: str, source: Path, *, sha256: str, size: int) -> bool:
+        """See :meth:`Origin.put`."""
+        return self._line.run(self._uploads.put(_checked(name), contents.of_file(source, sha256, size)))
+
+    def put_bytes(self, name: str, content: bytes) -> bool:
+        """See :meth:`Origin.put_bytes`."""
+        return self._line.run(self._uploads.put(_checked(name), contents.of_bytes(name, content)))
+
+    def replace(self, name: str, content: bytes) -> None:
+        """See :meth:`Origin.replace`."""
+        self._line.run(self._uploads.replace(_checked(name), contents.of_bytes(name, content)))
+
+    def read(self, name: str) -> bytes | None:
+        """See :meth:`Origin.read`."""
+        return self._ask(partial(self._store.read, _checked(name), _SMALL))
+
+    def size(self, name: str) -> int | None:
+        """See :meth:`Origin.size`."""
+        found = self._object(name)
+        return None if found is None else found.size
+
+    def modified(self, name: str) -> float | None:
+        """See :meth:`Origin.modified`. To the second."""
+        found = self._object(name)
+        return None if found is None else found.modified
+
+    def sha256(self, name: str) -> str | None:
+        """See :meth:`Origin.sha256`."""
+        found = self._object(name)
+        return None if found is None else self._line.run(self._store.sha256(name, found.size, self._patience.run))
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """See :meth:`Origin.names`. What no publisher can have stored, by its name, is passed over."""
+        top = prefix.removesuffix("/") if prefix else ""
+        return self._walk(_checked(top) if prefix else "")
+
+    def remove(self, name: str) -> None:
+        """See :meth:`Origin.remove`."""
+        if self._object(name) is not None:
+            self._ask(partial(self._store.delete, name))
+
+    def _object(self, name: str) -> Entry | None:
+        found = self._ask(partial(self._store.stat, _checked(name)))
+        return None if found is None or found.directory else found
+
+    def _walk(self, directory: str) -> Iterator[str]:
+        """Names in the order of ``str``: a directory sorts as its name with the ``/`` that follows it."""
+        found = self._ask(partial(self._store.children, directory))
+        below = f"{directory}/" if directory else ""
+        keys = [
+            f"{last}/" if entry.directory else last
+            for last, entry in found.items()
+            if _SOUND.fullmatch(last) and (below or last != INCOMING)
+        ]
+        for key in sorted(keys):
+            if key.endswith("/"):
+                yield from self._walk(f"{below}{key[:-1]}")
+            else:
+                yield f"{below}{key}"
+
+    def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        return self._line.run(self._patience.run(question))
+
+
+def _checked(name: str) -> str:
+    """The name, if it is one that objects may have.
+
+    Raises:
+        OriginError: it is not.
+    """
+    parts = names.split(name, OriginError)
+    if parts[0] == INCOMING:
+        raise OriginError(f"unsafe name {name!r}: {INCOMING} is the origin's own")
+    if not all(map(_SOUND.fullmatch, parts)):
+        raise OriginError(
+            f"unsafe name {name!r}: only letters, digits, dot, dash and underscore are taken as they are everywhere"
+        )
+    return name

@@ -1,0 +1,65 @@
+"""A real origin for tests that want one: XRootD, kept running for the whole session, with a prefix for each place."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from publisher.federation.address import Address
+from publisher.federation.minting import Claims, Minted
+from publisher.origins.pelican import PelicanOrigin, Ways
+from publisher.registry.patience import Patience
+from publisher.signing import private_key
+from tests.support.federation import Director
+from tests.support.xrootd import NAMESPACE, Servers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENCE = Patience(tries=3, first=0.01)
+
+
+class Running(NamedTuple):
+    """What runs."""
+
+    servers: Servers
+    director: Director
+    key: Path
+
+
+@functools.cache
+def running() -> Running:
+    """An origin and a director before it, until this process ends."""
+    stack = ExitStack()
+    servers = stack.enter_context(Servers())
+    director = stack.enter_context(Director(servers.tls, NAMESPACE, servers.origin, issuer=servers.issuer.url))
+    atexit.register(stack.close)
+    return Running(servers, director, servers.issuer.save(servers.where / "issuer.pem"))
+
+
+def minted(there: Running, base: str | None = None) -> Minted:
+    """Tokens of the origin's issuer, made as the publisher makes them."""
+    return Minted(private_key(there.key), there.servers.issuer.keyid, Claims(there.servers.issuer.url, base=base), time.time)
+
+
+def prefix(place: Path) -> str:
+    """The path that is a place's own."""
+    return f"{NAMESPACE}/{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
+
+
+def directed(place: Path) -> PelicanOrigin:
+    """The origin as the director names it."""
+    there = running()
+    ways = Ways(tokens=minted(there), authority=there.servers.authority, patience=PATIENCE)
+    return PelicanOrigin(Address(there.director.host, prefix(place), direct=False), ways)
+
+
+def direct(place: Path) -> PelicanOrigin:
+    """The origin itself."""
+    there = running()
+    ways = Ways(tokens=minted(there, NAMESPACE), authority=there.servers.authority, patience=PATIENCE)
+    return PelicanOrigin(Address(there.servers.origin.removeprefix("https://"), prefix(place), direct=True), ways)
