@@ -307,6 +307,7 @@ def test_the_index_comes_from_the_origin_alone_and_its_shards_from_caches(federa
         place.read("shards/a.json", 100, sha256)
     assert [len(server.asked) for server in (federation.near, federation.far, federation.origin)] == [1, 1, 2]
     federation.near.always = "silent"
+    federation.network.silence, place.patience = 60, 1.5
     assert place.read("shards/a.json", 100) == b"shards/a.json"
     assert len(federation.far.asked) == 2
 

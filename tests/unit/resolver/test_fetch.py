@@ -194,7 +194,9 @@ def test_a_host_without_a_thread_to_spare_fetches_all_the_same(servers: Servers,
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("publisher.resolver.pace.threading", SimpleNamespace(Thread=Refused, Event=threading.Event))
+    without = SimpleNamespace(Thread=Refused, Event=threading.Event, Lock=threading.Lock)
+    monkeypatch.setattr("publisher.resolver.pace.threading", without)
+    monkeypatch.setattr("publisher.resolver.hashing.threading", without)
     servers.first.always = "stalled"
     assert servers.fetch() == servers.second.url
 
