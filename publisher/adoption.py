@@ -10,6 +10,7 @@ away like any other. Only the manifest is written: data and links stay as they a
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_SOURCE = "unknown.invalid"
 """The registry of a name that is in no list: the older tool's links do not say it (RFC 6761: nobody's)."""
+ADOPTED = "adopted"
+"""The note of a version that was taken over: how it was recognised."""
 _DATA = re.compile(r"\.images/(?:sha256:)?([0-9a-f]{2})/([0-9a-f]{62})", re.ASCII)
 
 
@@ -87,10 +90,13 @@ class Adoption:
 
 
 def old_links(links: Mapping[str, str], repository: str) -> list[OldLink]:
-    """The older tool's among a repository's links (path -> target)."""
+    """The older tool's among a repository's links (path -> target): absolute ones, and those that an undone adoption left."""
     root = f"/cvmfs/{repository}/"
-    pairs = ((name, target.removeprefix(root)) for name, target in links.items() if target.startswith(root))
-    return [OldLink(name, target) for name, target in pairs if _DATA.fullmatch(target) and ":" in name]
+    pairs = (
+        (name, target.removeprefix(root) if target.startswith("/") else os.path.normpath(f"{name}/../{target}"))
+        for name, target in links.items()
+    )
+    return [OldLink(name, path) for name, path in pairs if _DATA.fullmatch(path) and ":" in name and not name.startswith(".")]
 
 
 def old_paths(image: ImageManifest, index: str | None) -> frozenset[str]:
@@ -166,7 +172,7 @@ def _outdated(link: OldLink, entry: Entry | None, now: int) -> Record:
 
 
 def _version(digest: str, sandbox: str, now: int, how: str) -> Version:
-    return Version(digest, sandbox=sandbox, sif=None, published=now, notes={"adopted": how})
+    return Version(digest, sandbox=sandbox, sif=None, published=now, notes={ADOPTED: how})
 
 
 def _split(digest: str, prefix: str = "") -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from publisher import layout, signing
@@ -16,7 +16,7 @@ from publisher.resolver import manifest
 from publisher.resolver.errors import ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from publisher.resolver.manifest import Record, Version
     from publisher.signing import PublicKey, Signer
@@ -31,6 +31,9 @@ class Catalog:
         serial: of the published index.
         generated, expires: of the published index, seconds since the epoch.
         records: CVMFS name -> record.
+        lost: what adopted build was the first to be removed, for people: from then on an adoption is not taken back.
+        shards: sha256 of each shard of the published index, None for an empty one; () where nothing is published.
+        touched: numbers of the shards in which ``records`` are not as published.
     """
 
     repository: str
@@ -38,11 +41,25 @@ class Catalog:
     generated: int = 0
     expires: int = 0
     records: Mapping[str, Record] = field(default_factory=dict)
+    lost: str = ""
+    shards: tuple[str | None, ...] = ()
+    touched: frozenset[int] = frozenset()
 
     def with_records(self, changed: Mapping[str, Record]) -> Catalog:
         """The same with some records replaced or added; one without any version goes."""
+        gone = [name for name, record in changed.items() if not any(record.platforms.values())]
+        return self._with({name: record for name, record in changed.items() if name not in gone}, gone)
+
+    def without(self, names: Iterable[str]) -> Catalog:
+        """The same without the records of some names."""
+        return self._with({}, names)
+
+    def _with(self, changed: Mapping[str, Record], gone: Iterable[str]) -> Catalog:
         records = {**self.records, **changed}
-        return replace(self, records={name: record for name, record in records.items() if any(record.platforms.values())})
+        for name in gone:
+            records.pop(name, None)
+        touched = {number for name in (*changed, *gone) for number in _touched(self.records.get(name), records.get(name))}
+        return replace(self, records=records, touched=self.touched | touched)
 
     def version_of(self, digest: str) -> Version | None:
         """A published version of a platform manifest, under whatever name; None where there is none, or it is blocked."""
@@ -85,7 +102,7 @@ class Edition:
 
     Attributes:
         catalog: the catalog as it is once these files are published.
-        shards: ``shards/<sha256>.json`` -> content, all of them.
+        shards: ``shards/<sha256>.json`` -> content, of those that were made anew.
         index: content of ``index.json``.
     """
 
@@ -125,7 +142,9 @@ def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable
                     records[name] = record
     except ManifestError as error:
         raise CatalogError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
-    return Catalog(repository, index.serial, index.generated, index.expires, dict(sorted(records.items())))
+    return Catalog(
+        repository, index.serial, index.generated, index.expires, dict(sorted(records.items())), index.lost, index.shards
+    )
 
 
 def serial_of(content: bytes | None, repository: str, trusted: Iterable[PublicKey]) -> int:
@@ -151,11 +170,16 @@ def signed_by(content: bytes, key: PublicKey) -> bool:
 def edition(catalog: Catalog, signer: Signer, *, serial: int, now: int) -> Edition:
     """The files of a catalog, signed; ``serial`` must be above all that was ever published, ``now`` is the clock's seconds.
 
-    The new index names the serial of the catalog as the one before it.
+    The new index names the serial of the catalog as the one before it. Shards are made anew where the catalog's records were
+    changed since it was published, and all of them where nothing was.
     """
-    contents = _shards(catalog.records.values())
-    digests = [None if content is None else hashlib.sha256(content).hexdigest() for content in contents]
+    known = catalog.touched and len(catalog.shards) == manifest.SHARDS
+    contents = _shards(catalog.records.values(), catalog.touched if known else range(manifest.SHARDS))
+    digests: list[str | None] = list(catalog.shards) if known else [None] * manifest.SHARDS
+    for number, content in contents.items():
+        digests[number] = None if content is None else hashlib.sha256(content).hexdigest()
     new = replace(catalog, serial=serial, generated=now, expires=now + manifest.LIFETIME)
+    new = replace(new, shards=tuple(digests), touched=frozenset())
     payload = manifest.Index(
         new.repository,
         serial=new.serial,
@@ -164,8 +188,9 @@ def edition(catalog: Catalog, signer: Signer, *, serial: int, now: int) -> Editi
         sif_prefix=layout.SIF_PREFIX,
         shards=digests,
         previous=catalog.serial,
+        lost=catalog.lost,
     ).payload()
-    shards = {manifest.shard_name(sha): content for sha, content in zip(digests, contents, strict=True) if sha and content}
+    shards = {manifest.shard_name(str(digests[number])): content for number, content in contents.items() if content is not None}
     return Edition(new, shards, manifest.seal(payload, signer.sign(payload)))
 
 
@@ -181,19 +206,46 @@ def _checked_index(content: bytes, repository: str, trusted: Iterable[PublicKey]
     return manifest.Index.parse(payload, repository)
 
 
-def _shards(records: Iterable[Record]) -> list[bytes | None]:
-    """The content of every shard, None for the empty ones.
+def _shards(records: Iterable[Record], numbers: Collection[int]) -> dict[int, bytes | None]:
+    """The content of the shards with these numbers, None for the empty ones.
 
     Of several names that an alias fits, the first in order has it; one that means nothing any more comes after all others.
     """
-    named: list[dict[str, Any]] = [{} for _ in range(manifest.SHARDS)]
-    aliases: list[dict[str, str]] = [{} for _ in range(manifest.SHARDS)]
-    for record in sorted(records, key=lambda record: (not _means_something(record), record.name)):
-        named[manifest.shard_number(record.name, manifest.SHARDS)][record.name] = record.to_json()
-        for alias in record.aliases():
-            aliases[manifest.shard_number(alias, manifest.SHARDS)].setdefault(alias, record.name)
-    pairs = zip(named, aliases, strict=True)
-    return [manifest.make_shard(found, others) if found or others else None for found, others in pairs]
+    named: dict[int, dict[str, Any]] = {number: {} for number in numbers}
+    aliases: dict[int, dict[str, str]] = {number: {} for number in numbers}
+    concerned = (record for record in records if not named.keys().isdisjoint(_numbers(record)))
+    for record in sorted(concerned, key=lambda record: (not _means_something(record), record.name)):
+        for number, key in zip(_numbers(record), _keys(record), strict=True):
+            if number in named and key == record.name:
+                named[number][key] = record.to_json()
+            elif number in named:
+                aliases[number].setdefault(key, record.name)
+    return {
+        number: manifest.make_shard(named[number], aliases[number]) if named[number] or aliases[number] else None
+        for number in named
+    }
+
+
+def _touched(before: Record | None, after: Record | None) -> set[int]:
+    """Numbers of the shards that have other bytes once a name's record is another: the name's, and those of aliases that change.
+
+    An alias says a name, and whose it is depends on whether the names mean something.
+    """
+    old, new = ({} if one is None else dict(zip(_keys(one), _numbers(one), strict=True)) for one in (before, after))
+    keys = old.keys() | new.keys()
+    if before is not None and after is not None and _means_something(before) == _means_something(after):
+        keys = (old.keys() ^ new.keys()) | {after.name}
+    return {number for key, number in (old | new).items() if key in keys}
+
+
+def _keys(record: Record) -> tuple[str, ...]:
+    return (record.name, *record.aliases())
+
+
+@lru_cache(maxsize=1 << 16)
+def _numbers(record: Record) -> tuple[int, ...]:
+    """Of the shards of each of a record's keys: asked of all records in each publication, of which few are new."""
+    return tuple(manifest.shard_number(key, manifest.SHARDS) for key in _keys(record))
 
 
 def _means_something(record: Record) -> bool:

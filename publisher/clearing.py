@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from publisher import editions, layout, retention
-from publisher.errors import PublisherError
+from publisher.errors import OriginError, PublisherError
 from publisher.resolver import manifest
 from publisher.resolver.manifest import BLOCKED
 
@@ -27,7 +27,7 @@ class Cleared:
     Attributes:
         catalog: what is published now.
         lines: what was done, for people.
-        error: why it was cut short; the next run goes on. None where it was not.
+        error: why it was cut short, or something stayed; the next run goes on. None where all went well.
     """
 
     catalog: Catalog
@@ -65,6 +65,9 @@ def _clear_repository(publication: Publication, result: Cleared, now: int, bound
     elif allowed.changed or removals:
         published = publication.change(catalog, allowed.changed, removals)
         result.catalog = published.catalog
+        for path, error in published.stuck.items():
+            result.lines.append(f"{path} is named by no manifest any more and cannot be removed, which is left to you: {error}")
+            result.error = error
         if published.behind is not None:
             raise published.behind
 
@@ -109,8 +112,12 @@ def _sweep_origin(publication: Publication, result: Cleared, now: int, bounds: B
         weight = origin.size(name) or 0
         if count and (count >= bounds.count or size + weight > bounds.size):
             break
+        try:
+            if not dry:
+                origin.remove(name)
+        except OriginError as error:  # the others' turn comes all the same
+            result.error = error
+            continue
         count, size = count + 1, size + weight
-        if not dry:
-            origin.remove(name)
         if name.startswith(f"{layout.SIF_PREFIX}/"):
             result.lines.append(f"{name} is removed from the origin: no manifest names it")

@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING
 from publisher import sandbox
 from publisher.difference import difference
 from publisher.errors import RepositoryError
+from publisher.sorting import by_path
 from publisher.storage import delete, failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from publisher.difference import Change
+    from publisher.difference import Change, Ordered
     from publisher.layers.files import IndexedFile
 
     Lines = Callable[[], Iterable[IndexedFile]]
 
+_MOST = 100_000
+"""Paths that may differ: they are held in memory, and a tree that differs more is as well unpacked."""
 _DEEPEST = 200  # directories; a descriptor is held for each
 _UNLISTED = (b"#", b" ", b"\t")
 """First bytes of paths that unsquashfs does not take from a list: it sees a comment, or leaves them out."""
@@ -49,22 +52,45 @@ class Difference:
     kept: int
 
 
-def similar(before: Lines, after: Lines, share: float = 0.5) -> Difference | None:
-    """What makes one tree of the other; None where fewer than ``share`` of the newer one's paths stay, or it cannot be done.
+def similar(
+    before: Lines, after: Lines, share: float = 0.5, *, most: int = _MOST, ordered: Ordered = by_path
+) -> Difference | None:
+    """What makes one tree of the other; None where too little of the newer one stays, or it cannot be done.
+
+    Memory does not grow with the indexes.
 
     Args:
-        before: gives the lines of the older tree's file index; asked twice.
-        after: gives those of the newer one; asked four times.
-        share: of the paths.
+        before: gives the lines of the older tree's file index; asked once.
+        after: gives those of the newer one; asked three times.
+        share: of the newer one's paths, that must stay as they are.
+        most: paths that may differ.
+        ordered: puts lines in the order of their paths: as :func:`publisher.sorting.by_path`.
+
+    Raises:
+        OSError: there is no room to sort in.
     """
+    total = 0
+
+    def counted() -> Iterator[IndexedFile]:
+        nonlocal total
+        for line in new():
+            total += 1
+            yield line
+
     old, new = _cleaned(before), _cleaned(after)
-    changes = list(difference(old, new, times=True))
-    total = sum(1 for _ in new())
-    if total - len(changes) < share * total:
+    both, gone, fresh = set[bytes](), set[bytes](), set[bytes]()
+    for count, change in enumerate(difference(old(), counted(), times=True, ordered=ordered), 1):
+        if count > most:
+            return None
+        if _is_of_directories(change):
+            both.add(change.path)
+            continue
+        if change.before is not None:
+            gone.add(change.path)
+        if change.after is not None:
+            fresh.add(change.path)
+    if total - len(both | gone | fresh) < share * total:
         return None
-    both = {change.path for change in changes if _is_of_directories(change)}
-    gone = {change.path for change in changes if change.before is not None and change.path not in both}
-    fresh = {change.path for change in changes if change.after is not None and change.path not in both}
     links = {line.path for line in new() if line.kind == "h" and line.content in fresh}  # names of a file that is another now
     gone |= links - fresh
     fresh |= links
@@ -112,6 +138,8 @@ def _cleaned(lines: Lines) -> Lines:
     """Lines whose paths, and whose other names, are written alike: layers write them as they like."""
     return lambda: (
         replace(line, path=_plain(line.path), content=_plain(line.content) if line.kind == "h" else line.content)
+        if line.kind == "h" or line.path[:1] == b"." or line.path[-1:] == b"/"
+        else line
         for line in lines()
     )
 

@@ -1,18 +1,21 @@
 """What changed between two builds of an image: their file indexes compared, by content and never by size and time. Pure.
 
-One of the two is held in memory as a digest for each path (some 150 bytes an entry); the other goes by.
+Both go by in the order of their paths (:mod:`publisher.sorting`), so that memory does not grow with them.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from publisher.sorting import by_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from publisher.layers.files import IndexedFile
+
+    Ordered = Callable[[Iterable[IndexedFile]], Iterator[IndexedFile]]
 
 _KINDS = {"f": "file", "h": "hard link", "l": "symbolic link", "d": "directory", "p": "fifo"}
 _ATTRIBUTES = ("kind", "mode", "uid", "gid", "size", "mtime", "content")
@@ -69,25 +72,32 @@ class Change:
 
 
 def difference(
-    before: Callable[[], Iterable[IndexedFile]], after: Callable[[], Iterable[IndexedFile]], *, times: bool = False
+    before: Iterable[IndexedFile], after: Iterable[IndexedFile], *, times: bool = False, ordered: Ordered = by_path
 ) -> Iterator[Change]:
     """The paths that differ, in the order of their bytes.
 
     Args:
-        before: gives the lines of the older index; asked twice.
-        after: gives those of the newer one.
+        before: the lines of the older index; gone through once.
+        after: those of the newer one, likewise.
         times: a path whose modification time alone differs counts as well.
+        ordered: puts lines in the order of their paths: as :func:`publisher.sorting.by_path`.
+
+    Raises:
+        OSError: there is no room to sort in.
     """
-    seen = {line.path: _fingerprint(line, times=times) for line in before()}
-    new: dict[bytes, IndexedFile] = {}
-    for line in after():
-        if seen.get(line.path) == _fingerprint(line, times=times):
-            del seen[line.path]
+    olds, news = ordered(before), ordered(after)
+    old, new = next(olds, None), next(news, None)
+    while old is not None or new is not None:
+        if new is None or (old is not None and old.path < new.path):
+            yield Change(old.path, old, None)  # type: ignore[union-attr]  # one of them is a line
+            old = next(olds, None)
+        elif old is None or new.path < old.path:
+            yield Change(new.path, None, new)
+            new = next(news, None)
         else:
-            new[line.path] = line
-    old = {line.path: line for line in before() if line.path in seen}
-    for path in sorted(old.keys() | new.keys()):
-        yield Change(path, old.get(path), new.get(path))
+            if _compared(old, times=times) != _compared(new, times=times):
+                yield Change(new.path, old, new)
+            old, new = next(olds, None), next(news, None)
 
 
 def _shown(line: IndexedFile) -> dict[str, object]:
@@ -95,6 +105,5 @@ def _shown(line: IndexedFile) -> dict[str, object]:
     return values | {"mode": f"{line.mode:04o}", "content": line.content.decode("utf-8", "backslashreplace")}
 
 
-def _fingerprint(line: IndexedFile, *, times: bool) -> bytes:
-    columns = (line.kind, line.mode, line.uid, line.gid, line.size, line.content, line.mtime if times else 0)
-    return hashlib.blake2b(repr(columns).encode(), digest_size=16).digest()
+def _compared(line: IndexedFile, *, times: bool) -> tuple[object, ...]:
+    return (line.kind, line.mode, line.uid, line.gid, line.size, line.content, line.mtime if times else 0)

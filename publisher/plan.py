@@ -6,7 +6,7 @@ no files, no clock. Applying a plan and planning again gives a plan without work
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ class Target:
         platform: which one.
         manifest: digest that it shall have.
         before: digest that the name has now, None where it has none.
-        published: the version that stands under another name already: it is only linked; None where it has to be built.
+        published: a version that stands already, with more forms perhaps: it is only linked; None where it has to be built.
         kept: a version taken over from another tool, whose sandbox stays as it is: only a SIF is made beside it. Else None.
     """
 
@@ -82,7 +82,8 @@ class Item:
         action: what becomes of it.
         reason: why, for people.
         digest: what its tag means; empty where the registry did not say.
-        targets: the platforms to make current; empty unless NEW or CHANGED, and where only the source changed.
+        targets: the platforms to make current; empty unless NEW or CHANGED, and where only the source or ``leaving`` changed.
+        leaving: the manifest's keys of platforms that are current and that the entry does not want any more.
         error: why nothing can be done, None unless GONE or FAILED.
     """
 
@@ -91,6 +92,7 @@ class Item:
     reason: str
     digest: str = ""
     targets: tuple[Target, ...] = ()
+    leaving: tuple[str, ...] = ()
     error: PublisherError | None = None
 
 
@@ -115,19 +117,6 @@ class Unlisted:
     wildcard: str
     covers: Callable[[str], bool]
     error: PublisherError
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How many adopted images get their SIF in one run, and whose turn it is.
-
-    Attributes:
-        limit: images.
-        turn: grows from day to day: where the run begins among those that wait, so that failing ones hold up nobody for long.
-    """
-
-    limit: int
-    turn: int
 
 
 @dataclass(frozen=True)
@@ -174,7 +163,6 @@ def make_plan(
     rebind: Collection[str] = (),
     unlisted: Sequence[Unlisted] = (),
     allow_mass_removal: bool = False,
-    sifs: Pace | None = None,
     today: date | None = None,
 ) -> Plan:
     """Compare the list with what is published.
@@ -187,12 +175,10 @@ def make_plan(
         rebind: names that may come from another repository than before.
         unlisted: wildcards of which nobody knows the tags now.
         allow_mass_removal: more than :data:`MOST_REMOVED` of the published names may leave in one run.
-        sifs: how many adopted images get their SIF; all when None.
         today: entries that expire soon are announced; none are when None.
     """
     wanted = tuple(entries)
     items = tuple(_item(entry, answers[entry.name], catalog, rebind) for entry in wanted)
-    items = items if sifs is None else _paced(items, sifs)
     alive = [name for name, record in catalog.records.items() if _is_alive(record)]
     absent = sorted(set(alive) - {entry.name for entry in wanted}) if whole else []
     kept = tuple((name, reason) for name in absent if (reason := _kept(name, unlisted)) is not None)
@@ -205,21 +191,6 @@ def make_plan(
     ]
     withheld = None if allow_mass_removal else _too_many(len(removals), len(alive))
     return Plan(items, tuple(removals), withheld, kept, tuple(unlisted), tuple(_notes(wanted, catalog, today)))
-
-
-def _paced(items: tuple[Item, ...], sifs: Pace) -> tuple[Item, ...]:
-    """The items, with those adopted images left alone that get their SIF in a later run."""
-    waiting = [item.entry.name for item in items if item.targets and all(_wants_a_sif_alone(target) for target in item.targets)]
-    first = sifs.turn * sifs.limit % max(1, len(waiting))
-    later = set((waiting[first:] + waiting[:first])[sifs.limit :])
-    reason = "adopted; its SIF is made in a later run"
-    return tuple(
-        replace(item, action=Action.UNCHANGED, reason=reason, targets=()) if item.entry.name in later else item for item in items
-    )
-
-
-def _wants_a_sif_alone(target: Target) -> bool:
-    return target.kept is not None and target.before == target.manifest
 
 
 def _notes(entries: Sequence[Entry], catalog: Catalog, today: date | None) -> list[str]:
@@ -288,24 +259,36 @@ def _operators_word(answer: Answer, record: Record | None, catalog: Catalog) -> 
 
 
 def _target(entry: Entry, platform: Platform, answer: Answer, record: Record | None, catalog: Catalog) -> Target | None:
-    """What has to be done for one platform, None where it is current in all its forms and under this source."""
+    """What has to be done for one platform, None where it is current in just the forms that are wanted."""
     digest = answer.manifests[platform]
     current = record.current(platform_key(platform)) if record is not None else None
     stays = current is not None and current.state == manifest.CURRENT
-    if stays and current is not None and current.manifest == digest and _has_forms(current, entry.formats):
+    if stays and current is not None and current.manifest == digest and _forms(current) == entry.formats:
         return None
     published, kept = catalog.version_of(digest), None
-    if published is not None and not _has_forms(published, entry.formats):
+    if published is not None and not entry.formats <= _forms(published):
         kept = published if published.sandbox not in {None, sandbox_path(digest)} else None
         published = None
     return Target(platform, digest, current.manifest if current is not None else None, published, kept)
 
 
 def _verdict(entry: Entry, answer: Answer, record: Record | None, targets: tuple[Target, ...]) -> Item:
-    if not targets and record is not None and record.source == source_of(entry):
+    leaving = () if record is None else _unwanted(entry, record)
+    if not targets and not leaving and record is not None and record.source == source_of(entry):
         return Item(entry, Action.UNCHANGED, "current", answer.digest)
-    reasons = "; ".join(_why(target, named=len(entry.platforms) > 1) for target in targets) or "comes from another source now"
-    return Item(entry, Action.NEW if record is None else Action.CHANGED, reasons, answer.digest, targets)
+    reasons = [_why(target, named=len(entry.platforms) > 1) for target in targets]
+    reasons += [f"{platform} is wanted no more" for platform in leaving]
+    why = "; ".join(reasons or ["comes from another source now"])
+    return Item(entry, Action.NEW if record is None else Action.CHANGED, why, answer.digest, targets, leaving)
+
+
+def _unwanted(entry: Entry, record: Record) -> tuple[str, ...]:
+    wanted = {platform_key(platform) for platform in entry.platforms}
+    return tuple(
+        platform
+        for platform, versions in record.platforms.items()
+        if platform not in wanted and any(version.state == manifest.CURRENT for version in versions)
+    )
 
 
 def _why(target: Target, *, named: bool) -> str:
@@ -324,8 +307,8 @@ def short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
-def _has_forms(version: Version, formats: Collection[str]) -> bool:
-    return ("sandbox" not in formats or version.sandbox is not None) and ("sif" not in formats or version.sif is not None)
+def _forms(version: Version) -> set[str]:
+    return {form for form in ("sandbox", "sif") if getattr(version, form) is not None}
 
 
 def _bound_elsewhere(entry: Entry, record: Record | None, rebind: Collection[str]) -> PublisherError | None:

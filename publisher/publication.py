@@ -8,16 +8,14 @@ rerun: :meth:`Publication.open` finishes what was begun.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from publisher import catalog as catalogs
-from publisher import cloning, editions, layout, records, sandbox
-from publisher.catalog import Catalog
+from publisher import cloning, layout, records, sandbox, withdrawal
 from publisher.errors import PublisherError, RepositoryError, SpaceError
+from publisher.manifests import Manifests
 from publisher.plan import source_of
 from publisher.ready import ready
-from publisher.resolver import manifest
 from publisher.resolver.manifest import Sif
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.builders import BuiltImage
-    from publisher.catalog import Edition
+    from publisher.catalog import Catalog, Edition
     from publisher.origins import Origin
     from publisher.plan import Item
     from publisher.ready import Clone, Made, Ready
@@ -48,11 +46,13 @@ class Published:
         catalog: what is published now.
         failed: entries that did not get into it, each with its reason.
         behind: why the origin's manifest could not be brought up to date; the next run does it. None where it could.
+        stuck: paths that were to be taken away and could not be, each with its reason.
     """
 
     catalog: Catalog
     failed: dict[str, PublisherError] = field(default_factory=dict)
     behind: PublisherError | None = None
+    stuck: dict[str, PublisherError] = field(default_factory=dict)
 
 
 class Publication:
@@ -67,6 +67,7 @@ class Publication:
         deadline: seconds that unpacking one sandbox may take.
         grace: seconds that a name which leaves is still used.
         edition_grace: seconds that earlier editions of the manifest stay, for who still reads them.
+        edition_turn: every so many editions it is looked for those whose time is over.
         unpack: makes a sandbox of a SIF: as :func:`publisher.sandbox.unpack`.
     """
 
@@ -81,19 +82,18 @@ class Publication:
         deadline: float = 3600.0,
         grace: float = 14 * 86400.0,
         edition_grace: float = 14 * 86400.0,
+        edition_turn: int = 16,
         unpack: Unpack = sandbox.unpack,
     ) -> None:
         self._repository = repository
         self._origin = origin
-        self._signer = signer
-        self._trusted = (signer.public, *trusted)
         self._clock = clock
         self._deadline = deadline
         self._grace = grace
-        self._edition_grace = edition_grace
         self._unpack = unpack
-        self._highest = 0  # serial published anywhere
-        self._by_other_key = False
+        self._manifests = Manifests(
+            repository, origin, signer, trusted=(signer.public, *trusted), clock=clock, grace=edition_grace, turn=edition_turn
+        )
 
     @property
     def repository(self) -> Repository:
@@ -113,27 +113,16 @@ class Publication:
             CatalogError: the published manifest cannot be trusted.
         """
         done = self._repository.recover() + self._origin.recover()
-        name = self._repository.name
-        catalog = catalogs.load(self._read_repository, name, self._trusted) or Catalog(name)
-        there = self._read_origin(manifest.INDEX_NAME)
-        elsewhere = catalogs.serial_of(there, name, self._trusted)
-        self._highest = max(catalog.serial, elsewhere)
-        index = self._read_repository(manifest.INDEX_NAME)
-        self._by_other_key = index is not None and not catalogs.signed_by(index, self._signer.public)
-        if catalog.serial > elsewhere:
-            self._to_origin(self._published_files(catalog))
-            done.append(f"brought the origin's manifest from serial {elsewhere} to {catalog.serial}")
-        return catalog, done
+        catalog, more = self._manifests.open()
+        return catalog, done + more
 
     def due(self, catalog: Catalog) -> str | None:
         """Why the manifest must be published anew even though nothing changed; None where it need not."""
-        if self._highest > catalog.serial:
-            return f"the origin has serial {self._highest}, the repository {catalog.serial}"
-        if self._by_other_key:
-            return "another key than this publisher's signed it"
-        if catalogs.half_spent(catalog, int(self._clock())):
-            return "half of its life is over"
-        return None
+        return self._manifests.due(catalog)
+
+    def in_step(self, catalog: Catalog) -> bool:
+        """Whether the origin's manifest is just the one that ``catalog`` was read from, or made by :meth:`publish`."""
+        return self._manifests.in_step(catalog)
 
     def store(self, built: BuiltImage) -> Sif:
         """Put a SIF into the origin, verified.
@@ -168,43 +157,50 @@ class Publication:
             changed |= {name: records.leaving(catalog.records[name], now, now + int(self._grace)) for name in leaving}
             if ready and not changed:
                 raise _NothingLeftError
-            published = self._write_manifest(transaction, catalog.with_records(changed))
+            published = self._manifests.write(transaction, catalog.with_records(changed))
         return result if published is None else self._announced(published, result)
 
     def change(
-        self, catalog: Catalog, changed: Mapping[str, Record], removals: Iterable[str] = (), *, relink: bool = True
+        self,
+        catalog: Catalog,
+        changed: Mapping[str, Record],
+        removals: Iterable[str] = (),
+        *,
+        relink: bool = True,
+        links: Mapping[str, str] | None = None,
     ) -> Published:
         """One transaction that replaces records, makes their links show what they mean now, and takes paths away.
 
         Args:
             catalog: what is published.
             changed: name -> its record from now on; one without versions goes.
-            removals: paths in the repository.
+            removals: paths in the repository. One that cannot be taken away holds up none of the others, nor the records.
             relink: links change too.
+            links: path -> target of further links, which no record wants.
 
         Raises:
             RepositoryError, SpaceError: nothing of it is published.
         """
+        result = Published(catalog)
+        after = replace(catalog.with_records(changed), lost=withdrawal.loss(catalog, changed, int(self._clock())))
         with self._repository.transaction() as transaction:
             for record in changed.values() if relink else ():
                 self._link_all(transaction, record, catalog.records.get(record.name))
-            edition = self._write_manifest(transaction, catalog.with_records(changed))
+            for path, target in (links or {}).items():
+                transaction.link(path, target)
+            edition = self._manifests.write(transaction, after)
             for path in removals:
-                transaction.remove(path)
-        return self._announced(edition, Published(catalog))
-
-    def in_step(self, catalog: Catalog) -> bool:
-        """Whether the origin's manifest is just the one that ``catalog`` was read from, or made by :meth:`publish`."""
-        there = self._read_origin(manifest.INDEX_NAME)
-        return there is not None and there == self._read_repository(manifest.INDEX_NAME) and self._highest == catalog.serial
+                try:
+                    transaction.remove(path)
+                except RepositoryError as error:
+                    result.stuck[path] = error
+        return self._announced(edition, result)
 
     def _announced(self, edition: Edition, result: Published) -> Published:
         """Tell the origin what the repository shows already."""
         result.catalog = edition.catalog
-        self._highest = edition.catalog.serial
-        self._by_other_key = False
         try:
-            self._to_origin({**edition.shards, manifest.INDEX_NAME: edition.index})
+            self._manifests.announce(edition)
         except PublisherError as error:
             result.behind = error
         return result
@@ -248,7 +244,7 @@ class Publication:
                         self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline, size=size)
                 if index not in made and not self._repository.exists(index):
                     own.append(index)
-                    transaction.write(index, part.built.file_index.read_bytes())
+                    transaction.write(index, part.built.file_index)
         except PublisherError:
             for path in own:
                 transaction.remove(path)
@@ -280,52 +276,8 @@ class Publication:
     def _record(self, one: Ready, before: Record | None) -> Record:
         entry, now = one.item.entry, int(self._clock())
         current = {layout.platform_key(made.target.platform): made.version(entry.formats, now) for made in one.made}
-        return records.succeeded(before, source_of(entry), one.item.digest, current, entry.name)
-
-    # --- the manifest
-
-    def _write_manifest(self, transaction: Transaction, catalog: Catalog) -> Edition:
-        """A catalog as the next edition; the index that it takes the place of is kept, see :mod:`publisher.editions`."""
-        serial = max(self._highest, catalog.serial) + 1  # above all that was ever published, also after a restore
-        edition = catalogs.edition(catalog, self._signer, serial=serial, now=int(self._clock()))
-        for name, content in edition.shards.items():
-            path = f"{layout.REPOSITORY_MANIFEST}/{name}"
-            if not self._repository.exists(path):
-                transaction.write(path, content)
-        before = self._read_repository(manifest.INDEX_NAME)
-        if before is not None:
-            transaction.write(layout.edition_path(catalog.serial), before)
-        needed = {f"{layout.REPOSITORY_MANIFEST}/{name}" for name in edition.shards}
-        for path in editions.removable(self._repository.read, edition.catalog.generated - int(self._edition_grace)):
-            if path not in needed:
-                transaction.remove(path)
-        transaction.write(f"{layout.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}", edition.index)
-        return edition
-
-    def _to_origin(self, files: Mapping[str, bytes]) -> None:
-        """Shards first, the index last."""
-        for name, content in sorted(files.items(), key=lambda file: file[0] == manifest.INDEX_NAME):
-            path = f"{layout.ORIGIN_MANIFEST}/{name}"
-            if name == manifest.INDEX_NAME:
-                self._origin.replace(path, content)
-            elif self._origin.size(path) is None:
-                self._origin.put_bytes(path, content)
-
-    def _published_files(self, catalog: Catalog) -> dict[str, bytes]:
-        """The repository's manifest as it stands, for an origin that a killed run left behind."""
-        content = self._read_repository(manifest.INDEX_NAME)
-        if content is None:
-            raise AssertionError(f"serial {catalog.serial} was read from an index")
-        index = manifest.Index.parse(manifest.unseal(content)[0])
-        names = {manifest.shard_name(sha256) for sha256 in index.shards if sha256 is not None}
-        shards = {name: shard for name in names if (shard := self._read_repository(name)) is not None}
-        return {**shards, manifest.INDEX_NAME: content}
-
-    def _read_repository(self, name: str) -> bytes | None:
-        return self._repository.read(f"{layout.REPOSITORY_MANIFEST}/{name}")
-
-    def _read_origin(self, name: str) -> bytes | None:
-        return self._origin.read(f"{layout.ORIGIN_MANIFEST}/{name}")
+        record = records.succeeded(before, source_of(entry), one.item.digest, current, entry.name)
+        return records.leaving(record, now, now + int(self._grace), one.item.leaving)
 
 
 class _NothingLeftError(Exception):

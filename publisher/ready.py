@@ -8,13 +8,14 @@ publishing an image of 65,000 files 22 s. Others share the transaction with it.
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from publisher import cloning, layout, records
+from publisher import cloning, inventory, layout, records
+from publisher.errors import CatalogError
 from publisher.layers.files import read_file_index
+from publisher.sorting import by_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -39,7 +40,7 @@ class Made:
     def version(self, formats: Collection[str], now: int) -> Version:
         """What the manifest will say of it."""
         if self.built is not None and self.target.kept is not None:
-            return records.with_sif(self.target.kept, self.built, now)
+            return records.with_sif(self.target.kept, self.built, formats, now)
         if self.built is not None:
             with self.built.file_index.open("rb") as file:
                 file_index = hashlib.file_digest(file, "sha256").hexdigest()
@@ -99,10 +100,14 @@ def ready(repository: Repository, catalog: Catalog, item: Item, made: tuple[Made
 
 def _difference(repository: Repository, before: Version, built: BuiltImage) -> Difference | None:
     """How a built image differs from a published version, None where they have little in common."""
-    content = repository.read(layout.file_index_path(before.manifest))
-    if content is None or hashlib.sha256(content).hexdigest() != before.file_index:
+    if before.file_index is None:
         return None
-    return cloning.similar(lambda: read_file_index(io.BytesIO(content)), partial(_lines, built.file_index))
+    try:
+        inventory.check(repository, before)
+        published, made = partial(inventory.lines, repository, before), partial(_lines, built.file_index)
+        return cloning.similar(published, made, ordered=partial(by_path, scratch=built.file_index.parent))
+    except (OSError, CatalogError):  # damaged, or no room to sort in: then all is unpacked
+        return None
 
 
 def _predecessor(catalog: Catalog, name: str, part: Made) -> Version | None:

@@ -38,15 +38,18 @@ def built_version(manifest: str, built: BuiltImage, formats: Collection[str], no
 
 
 def renewed_version(version: Version, formats: Collection[str], now: int) -> Version:
-    """A published version, current from now on and in the wanted forms."""
+    """A published version, current from now on and in the wanted forms; :func:`succeeded` sees to the others."""
     value = version.to_json() | {"state": CURRENT, "since": now}
     left_out = {"until", "reason"} | ({"sandbox", "sif"} - set(formats))
     return Version.from_json({name: content for name, content in value.items() if name not in left_out})
 
 
-def with_sif(version: Version, built: BuiltImage, now: int) -> Version:
-    """A version taken over from another tool, current and with a SIF beside its old sandbox, which has no file index."""
-    value = {**renewed_version(version, ("sandbox", "sif"), now).to_json(), "test": built.test, "tools": built.tools}
+def with_sif(version: Version, built: BuiltImage, formats: Collection[str], now: int) -> Version:
+    """A version taken over from another tool, current and with a SIF beside its old sandbox, which has no file index.
+
+    The sandbox is left out where ``formats`` has none.
+    """
+    value = {**renewed_version(version, formats, now).to_json(), "test": built.test, "tools": built.tools}
     sif = {"path": layout.sif_path(built.sha256), "sha256": built.sha256, "size": built.size}
     sizes = {"unpacked_size": built.unpacked_size, "files": built.files}
     return Version.from_json({**value, **sizes, "sif": sif, "notes": {**version.notes, **built.notes}})
@@ -54,6 +57,9 @@ def with_sif(version: Version, built: BuiltImage, now: int) -> Version:
 
 def succeeded(before: Record | None, source: str, digest: str, current: Mapping[str, Version], record_name: str) -> Record:
     """A name's record with new current versions; what was current is superseded, and other platforms stay.
+
+    A form that a current version has no more, but an earlier one of the same build has, stays listed as a superseded version
+    of its own: its data is still used, and goes like any other's.
 
     Args:
         before: the record so far, None for a new name.
@@ -68,9 +74,17 @@ def succeeded(before: Record | None, source: str, digest: str, current: Mapping[
     return Record(record_name, source, digest, platforms)
 
 
-def leaving(record: Record, now: int, until: int) -> Record:
-    """A record whose name leaves: its current versions are used until ``until`` (seconds since the epoch), and then no more."""
-    return _each(record, lambda version: _in_state(version, EXPIRING, now, until) if version.state == CURRENT else version)
+def leaving(record: Record, now: int, until: int, platforms: Collection[str] | None = None) -> Record:
+    """A record whose name leaves: its current versions are used until ``until`` (seconds since the epoch), and then no more.
+
+    ``platforms`` are the keys of those that leave, all where None.
+    """
+    changed = {
+        platform: tuple(_in_state(version, EXPIRING, now, until) if version.state == CURRENT else version for version in versions)
+        for platform, versions in record.platforms.items()
+        if platforms is None or platform in platforms
+    }
+    return Record(record.name, record.source, record.digest, {**record.platforms, **changed}, record.held)
 
 
 def ended(record: Record, now: int) -> Record:
@@ -83,12 +97,12 @@ def is_over(record: Record, now: int) -> bool:
     return any(_is_over(version, now) for _, version in record.versions())
 
 
-def without(record: Record, dropped: Collection[tuple[str, str]]) -> Record:
-    """A record without some versions, each given as its platform and its manifest's digest."""
+def without(record: Record, dropped: Collection[Version]) -> Record:
+    """A record without some of its versions: these objects, not others of the same manifest."""
     platforms = {
         platform: kept
         for platform, versions in record.platforms.items()
-        if (kept := tuple(version for version in versions if (platform, version.manifest) not in dropped))
+        if (kept := tuple(version for version in versions if version not in dropped))
     }
     return Record(record.name, record.source, record.digest, platforms, record.held)
 
@@ -107,8 +121,9 @@ def blocked(record: Record, digests: Collection[str], now: int, reason: str) -> 
 
 def unblocked(record: Record, digests: Collection[str]) -> Record:
     """A record without the blocked versions that have these manifests: their data is gone, and a sync makes it anew."""
-    found = [(platform, version) for platform, version in record.versions() if version.state == BLOCKED]
-    return without(record, {(platform, version.manifest) for platform, version in found if version.manifest in digests})
+    return without(
+        record, [version for _, version in record.versions() if version.state == BLOCKED and version.manifest in digests]
+    )
 
 
 def rolled_back(record: Record, now: int) -> Record:
@@ -123,10 +138,10 @@ def rolled_back(record: Record, now: int) -> Record:
     for platform, versions in record.platforms.items():
         if versions[0].state != CURRENT:
             continue
-        left = passed.get(platform, [])
+        left = [*passed.get(platform, []), versions[0].manifest]
         before = next((one for one in versions[1:] if one.state == SUPERSEDED and one.manifest not in left), None)
         if before is not None:
-            passed[platform] = [*left, versions[0].manifest]
+            passed[platform] = left
             platforms[platform] = _to_front(versions, before.manifest, now)
     if platforms == record.platforms:
         raise UsageError(f"{record.name} has no version before this one whose data is still there")
@@ -151,16 +166,17 @@ def restored(record: Record, now: int) -> Record:
 
 
 def links(record: Record) -> dict[str, str]:
-    """The links that show what a name means: path -> relative target. What is blocked has none, and no other stands in for it."""
+    """The links that show what a name means: path -> relative target.
+
+    What is blocked, or is no sandbox, has none, and no other platform stands in for it.
+    """
     meant = {
-        platform: versions[0]
-        for platform, versions in record.platforms.items()
-        if versions and versions[0].state != SUPERSEDED and versions[0].sandbox is not None
+        platform: versions[0] for platform, versions in record.platforms.items() if versions and versions[0].state != SUPERSEDED
     }
     return {
-        path: layout.link_target(path, str(meant[platform].sandbox))
+        path: layout.link_target(path, sandbox)
         for path, platform in layout.link_paths(record.name, list(meant)).items()
-        if meant[platform].state != BLOCKED
+        if meant[platform].state != BLOCKED and (sandbox := meant[platform].sandbox) is not None
     }
 
 
@@ -180,10 +196,22 @@ def _to_front(versions: tuple[Version, ...], manifest: str, now: int) -> tuple[V
 
 
 def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ...]:
-    older = (version for version in versions if version.manifest != current.manifest)
+    older = (_rest(version, current) if version.manifest == current.manifest else version for version in versions)
     return tuple(
-        _in_state(version, SUPERSEDED, current.since) if version.state in {CURRENT, EXPIRING} else version for version in older
+        _in_state(version, SUPERSEDED, current.since) if version.state in {CURRENT, EXPIRING} else version
+        for version in older
+        if version is not None
     )
+
+
+def _rest(version: Version, current: Version) -> Version | None:
+    """A version in those of its forms that another one of the same build does not have, None where there are none."""
+    value = version.to_json()
+    if version.sandbox == current.sandbox:
+        value.pop("sandbox", None)
+    if version.sif is not None and current.sif is not None and version.sif.path == current.sif.path:
+        del value["sif"]
+    return Version.from_json(value) if {"sandbox", "sif"} & value.keys() else None
 
 
 def _in_state(version: Version, state: str, since: int, until: int | None = None) -> Version:

@@ -76,10 +76,8 @@ def clearance(catalog: Catalog, now: int, bounds: Bounds) -> Clearance:
     after = {**catalog.records, **ended}
     over = sorted(_over(after.values(), now - bounds.grace), key=_age)
     dropped, removals = _within(over, after.values(), bounds)
-    changed = dict(ended)
-    for name in {one.name for one in dropped}:
-        gone = {(one.platform, one.version.manifest) for one in dropped if one.name == name}
-        changed[name] = records.without(after[name], gone)
+    gone = [one.version for one in dropped]
+    changed = ended | {one.name: records.without(after[one.name], gone) for one in dropped}
     return Clearance(changed, tuple(ended), tuple(dropped), tuple(removals), len(over) - len(dropped))
 
 

@@ -87,13 +87,15 @@ def carry_out(publication: Publication, catalog: Catalog, what: TakeDown) -> Pub
     Where that cannot be told the origin now (``behind``), the next run's clearing removes them.
 
     Raises:
-        RepositoryError, SpaceError: nothing was changed.
+        RepositoryError, SpaceError: nothing was changed; or it was, and a sandbox could not be removed.
         OriginError: a SIF could not be removed; the next run's clearing does it.
     """
     published = publication.change(catalog, what.changed, what.removals)
     if published.behind is None:
         for path in what.sifs:
             publication.origin.remove(path)
+    for error in published.stuck.values():
+        raise error
     return published
 
 

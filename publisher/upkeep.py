@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import random
 import sys
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from publisher import records, takedown, verifying, wiring
+from publisher import inventory, records, takedown, verifying, wiring, withdrawal
 from publisher.adoption import Verdict
 from publisher.config import settings
 from publisher.difference import difference
-from publisher.errors import CatalogError, UsageError
-from publisher.layers.files import read_file_index
-from publisher.layout import DEFAULT_ARCHITECTURE, file_index_path
+from publisher.errors import UsageError
+from publisher.layout import DEFAULT_ARCHITECTURE
 from publisher.options import common, show, tell
 from publisher.origins.directory import DirectoryOrigin
 from publisher.reports import status as statuses
@@ -142,12 +138,18 @@ def unblock(what: str, **flags: object) -> None:
 @click.command()
 @click.option("--apply", "apply", is_flag=True, help="write the manifest; without it, only say what would be taken in")
 @click.option("--anyway", is_flag=True, help="take in, as not current, what no registry can be asked about now")
+@click.option("--undo", is_flag=True, help="take it back: names leave the manifest, links show the older tool's sandboxes again")
 @common
-def adopt(apply: bool, anyway: bool, **flags: object) -> None:
+def adopt(apply: bool, anyway: bool, undo: bool, **flags: object) -> None:
     """Take over a repository that cvmfs-singularity-sync has laid out. Only the manifest is written, nothing built or removed.
 
     Exit codes: 0 all links are taken in, 1 registries could not be asked about some; run it again.
     """
+    if undo and anyway:
+        raise UsageError("--undo asks no registry, and takes nothing in: leave out --anyway")
+    if undo:
+        _give_back(flags, apply=apply)
+        return
     chosen = settings(flags, os.environ)
     listed = wiring.listed(chosen)
     with contextlib.ExitStack() as stack:
@@ -161,6 +163,23 @@ def adopt(apply: bool, anyway: bool, **flags: object) -> None:
         found = takeover.run(catalog, publication)
     click.echo("\n".join([*found.lines, f"{'taken in' if apply else 'would be taken in (--apply does it)'}: {found.total}"]))
     sys.exit(1 if found.counts[Verdict.UNKNOWN] and not anyway else 0)
+
+
+def _give_back(flags: dict[str, object], *, apply: bool) -> None:
+    """Take an adoption back, or say what that would do."""
+    with contextlib.ExitStack() as stack:
+        if apply:
+            _, publication, catalog = stack.enter_context(_opened(flags))
+            there = publication.repository
+        else:
+            chosen = settings(flags, os.environ)
+            publication, catalog, there = None, wiring.published(chosen), wiring.repository(chosen)
+        found = withdrawal.withdrawal(catalog, there.links())
+        published = None if publication is None else withdrawal.carry_out(publication, found)
+    *lines, total = found.lines
+    click.echo("\n".join([*lines, f"{'taken back' if apply else 'would be taken back (--apply does it)'}: {total}"]))
+    if published is not None:
+        _raise_if_behind(published)
 
 
 @contextlib.contextmanager
@@ -222,7 +241,7 @@ def _diff(settings: Settings, one: str, other: str | None, platform: str, *, tim
 
     Raises:
         UsageError: there is no such build, or its file index is not published.
-        CatalogError: a file index is not what the manifest says.
+        CatalogError: a file index is missing or damaged.
     """
     there = wiring.repository(settings)
     catalog = wiring.published(settings)
@@ -233,7 +252,7 @@ def _diff(settings: Settings, one: str, other: str | None, platform: str, *, tim
         before, after = versions[1], versions[0]
     else:
         before, after = (_version(catalog, text, platform) for text in (one, other))
-    return difference(*(partial(_file_index, there, version) for version in (before, after)), times=times)
+    return difference(*(_file_index(there, version) for version in (before, after)), times=times)
 
 
 def _version(catalog: Catalog, text: str, platform: str) -> Version:
@@ -248,12 +267,10 @@ def _version(catalog: Catalog, text: str, platform: str) -> Version:
 
 
 def _file_index(repository: Repository, version: Version) -> Iterator[IndexedFile]:
-    content = repository.read(file_index_path(version.manifest))
-    if content is None or version.file_index is None:
+    if version.file_index is None:
         raise UsageError(f"the file index of {version.manifest} is not published")
-    if hashlib.sha256(content).hexdigest() != version.file_index:
-        raise CatalogError(f"the file index of {version.manifest} is not what the manifest says")
-    return read_file_index(io.BytesIO(content))
+    inventory.check(repository, version)
+    return inventory.lines(repository, version)
 
 
 COMMANDS = (diff, gc, verify, status, rollback, block, unblock, adopt)

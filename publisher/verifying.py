@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from publisher import layout, records
-from publisher.errors import PublisherError
-from publisher.layers.files import read_file_index
+from publisher import inventory, layout, records
+from publisher.errors import CatalogError, PublisherError
 from publisher.resolver import manifest
 from publisher.tree import differences
 
@@ -118,14 +116,12 @@ def _sandbox(repository: Repository, version: Version) -> Iterator[str]:
         return  # taken over from another tool
     if not repository.exists(f"{version.sandbox}/{layout.CATALOG_MARK}"):
         yield f"the sandbox has no {layout.CATALOG_MARK}"
-    path = layout.file_index_path(version.manifest)
-    content = repository.read(path)
-    if content is None:
-        yield f"the file index {path} is missing"
-    elif hashlib.sha256(content).hexdigest() != version.file_index:
-        yield f"the file index {path} is damaged"
-    else:
-        yield from differences(read_file_index(io.BytesIO(content)), str(repository.root / version.sandbox))
+    try:
+        inventory.check(repository, version)
+    except CatalogError as error:
+        yield error.reason
+        return
+    yield from differences(inventory.lines(repository, version), str(repository.root / version.sandbox))
 
 
 def _sif(origin: Origin, version: Version) -> Iterator[str]:

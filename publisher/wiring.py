@@ -18,7 +18,8 @@ from publisher.errors import PublisherError, UsageError
 from publisher.intake import Intake
 from publisher.layout import REPOSITORY_MANIFEST, image_directories
 from publisher.origins.directory import DirectoryOrigin
-from publisher.plan import Pace, Plan, Unlisted, make_plan
+from publisher.pacing import Pace, paced
+from publisher.plan import Plan, Unlisted, make_plan
 from publisher.publication import Publication
 from publisher.registry import RegistryClient, anonymous, docker_credentials
 from publisher.registry.patience import Patience
@@ -91,7 +92,7 @@ def plan(settings: Settings, listed: ImageList, catalog: Catalog, intake: Intake
     answers = intake.ask(entries, catalog.records)
     answers |= quota.refused(entries, catalog, settings.quotas)
     now = datetime.now(UTC)
-    return make_plan(
+    made = make_plan(
         entries,
         answers,
         catalog,
@@ -99,9 +100,9 @@ def plan(settings: Settings, listed: ImageList, catalog: Catalog, intake: Intake
         rebind=wishes.rebind,
         unlisted=unlisted,
         allow_mass_removal=wishes.allow_mass_removal,
-        sifs=Pace(settings.adopt_sifs_per_run, now.toordinal()),
         today=now.date(),
     )
+    return paced(made, Pace(settings.adopt_sifs_per_run, now.toordinal()))
 
 
 def entries_of(listed: ImageList, names: Sequence[str], intake: Intake) -> tuple[tuple[Entry, ...], list[Unlisted]]:

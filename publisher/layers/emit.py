@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Write = Callable[[memoryview | bytes], object]
 
 _EMPTY = hashlib.sha256().digest()
+_ACLS = "entries whose access control list is lost"
 _LINK_MODE = 0o777  # what Linux shows for every symbolic link
 
 
@@ -64,12 +65,13 @@ class Emitter:
         self._newest = newest
 
     def layers(self, plan: Plan, layers: Sequence[Path], progress: Callable[[int], None]) -> None:
-        """All layers, from the bottom up; ``progress`` is told the compressed bytes read.
+        """All layers, from the bottom up; ``progress`` is told the compressed bytes read, the plan what was dropped on the way.
 
         Raises:
             LayerError: a layer is not what its index said.
             OSError: from ``write``.
         """
+        plan.dropped.pop(_ACLS, None)
         for number, (actions, path) in enumerate(zip(plan.actions, layers, strict=True)):
             with path.open("rb", buffering=0) as file:
                 if not any(actions):
@@ -78,7 +80,7 @@ class Emitter:
                 compressed = _Counted(file.read)
                 with decompressed(compressed.read) as read:
                     scanner = Scanner(_reporting(read, compressed, progress), self._write)
-                    self._layer(scanner, actions, plan.names, number << 32)
+                    self._layer(scanner, actions, plan, number << 32)
                 progress(path.stat().st_size - compressed.reported)
 
     def implied(self, names: Iterable[bytes]) -> None:
@@ -108,7 +110,7 @@ class Emitter:
         """The end of the archive."""
         self._write(bytes(2 * BLOCK))
 
-    def _layer(self, scanner: Scanner, actions: bytearray, names: dict[int, list[bytes]], base: int) -> None:
+    def _layer(self, scanner: Scanner, actions: bytearray, plan: Plan, base: int) -> None:
         links: list[tuple[Member, int, list[bytes]]] = []
         last = len(actions.rstrip(b"\0"))
         for ordinal in range(last):
@@ -121,7 +123,9 @@ class Emitter:
                 continue
             others: list[bytes] = []
             if action == MOVE:
-                member.name, *others = names[base | ordinal]
+                member.name, *others = plan.names[base | ordinal]
+            if member.acl:
+                plan.dropped[_ACLS] = plan.dropped.get(_ACLS, 0) + 1
             mtime = self._keep(scanner, member, renamed=action == MOVE)
             if others:
                 links.append((member, mtime, others))

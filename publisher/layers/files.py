@@ -26,7 +26,7 @@ _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 _KINDS = {b"0": b"f", b"1": b"h", b"2": b"l", b"5": b"d", b"6": b"p"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexedFile:
     """One line of a file index; ``content`` as the module says, unescaped."""
 

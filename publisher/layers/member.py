@@ -29,6 +29,7 @@ _ROOT_NAMES = b"root".ljust(32, b"\0") * 2
 _HARMLESS = frozenset((b"path", b"size", b"uid", b"gid", b"atime", b"ctime", b"comment"))
 _XATTR = b"SCHILY.xattr."
 _KEPT_XATTRS = (_XATTR + b"user.", _XATTR + b"security.", _XATTR + b"trusted.")  # all that squashfs can hold
+_ACLS = (_XATTR + b"system.posix_acl_", b"SCHILY.acl.")
 _DROPPED_XATTRS = (
     _XATTR + b"security.selinux",  # of the host that built the layer; umoci refuses it too
     _XATTR + b"security.nfs4_acl",
@@ -68,12 +69,13 @@ class Member:
         stored: bytes of content in the archive.
         mode: permission bits. uid, gid: numeric owner. mtime: seconds since the epoch, may be negative.
         xattrs: the PAX records to keep.
+        acl: there are access control lists among those that are not kept: squashfs holds none.
         plain: the header blocks can stand in the output as they are.
         sparse: where a sparse file's data belongs, None for all others.
     """
 
     __slots__ = (
-        "block", "gid", "kind", "link", "mode", "mtime", "name", "plain", "size", "sparse", "stored", "uid", "xattrs"
+        "acl", "block", "gid", "kind", "link", "mode", "mtime", "name", "plain", "size", "sparse", "stored", "uid", "xattrs"
     )  # fmt: skip
 
     def __init__(self, kind: bytes, name: bytes, link: bytes) -> None:
@@ -82,6 +84,7 @@ class Member:
         self.link = link
         self.size = self.stored = self.mode = self.uid = self.gid = self.mtime = 0
         self.xattrs: Pax = {}
+        self.acl = False
         self.plain = True
         self.sparse: Segments | None = None
         self.block = b""  # the header block where it stands alone, without extended headers
@@ -213,6 +216,8 @@ def _records(member: Member, pax: Pax) -> None:
             member.plain = False  # Go ignores an empty record
         if key.startswith(_KEPT_XATTRS) and not key.startswith(_DROPPED_XATTRS):
             member.xattrs[key] = value
+        elif key.startswith(_ACLS):
+            member.acl = True
 
 
 def _common(member: Member, block: bytes) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher import names, storage
-from publisher.errors import OriginError
+from publisher.errors import OriginError, SpaceError
 from publisher.origins import Origin
 from publisher.resolver import files
 
@@ -29,15 +29,20 @@ if TYPE_CHECKING:
 _INCOMING = ".incoming"
 _CHUNK = 1 << 20  # bytes copied at a time where the kernel does not copy by itself
 _KERNEL_CHUNK = 1 << 30
+_FICLONE = 0x40049409  # linux/fs.h, ioctl_ficlone(2)
 _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class DirectoryOrigin(Origin):
-    """An origin whose prefix is the directory ``root``, made by the first upload. The file system must have hard links."""
+    """An origin whose prefix is the directory ``root``, made by the first upload. The file system must have hard links.
 
-    def __init__(self, root: Path) -> None:
+    ``free`` says how many bytes are free on the device of an open file; fstatvfs(3) does when None.
+    """
+
+    def __init__(self, root: Path, *, free: Callable[[int], int] | None = None) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - Path.resolve would follow links, Path.absolute keeps ".."
         self._incoming = self.root / _INCOMING
+        self._free = free or _free
 
     def recover(self) -> list[str]:
         """See :meth:`Origin.recover`. Uploads of living processes go on.
@@ -51,17 +56,17 @@ class DirectoryOrigin(Origin):
         return [f"swept a killed upload: {_INCOMING}/{name} ({size} bytes)" for name, size in swept if size is not None]
 
     def put(self, name: str, source: Path, *, sha256: str, size: int) -> bool:
-        """See :meth:`Origin.put`. Copied by the kernel (as a reflink where the file system can), in constant memory.
+        """See :meth:`Origin.put`. A reflink where the file system can, else copied by the kernel, in constant memory.
 
         Raises:
             OriginError: see :meth:`Origin.put`.
-            SpaceError: no room.
+            SpaceError: no room; nothing is copied then.
         """
         with self._failures(f"store {source} as {name!r}"), source.open("rb") as file:
             found = os.fstat(file.fileno()).st_size
             if found != size:
                 raise OriginError(f"{source} is {found} bytes, not {size}")
-            return self._store(name, lambda upload: _copy(file, upload, size), sha256, size)
+            return self._store(name, lambda upload: self._fill(upload, file, size), sha256, size)
 
     def put_bytes(self, name: str, content: bytes) -> bool:
         """See :meth:`Origin.put_bytes`.
@@ -163,6 +168,19 @@ class DirectoryOrigin(Origin):
         self._sync_above(parts)  # also of a name that a run gave which was killed before this line
         return new
 
+    def _fill(self, upload: BufferedRandom, source: BufferedReader, size: int) -> None:
+        """What shares the source's blocks takes no room; what is copied has it before the first byte."""
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(upload.fileno(), _FICLONE, source.fileno())
+            return
+        free = self._free(upload.fileno())
+        if free < size:
+            raise SpaceError(
+                f"no room in the origin {self.root} for a SIF of {size} bytes: {free} bytes are free",
+                hint="make room there and run again",
+            )
+        _copy(source, upload, size)
+
     def _sync_above(self, parts: tuple[str, ...]) -> None:
         for depth in range(len(parts)):
             files.sync_directory(str(self.root.joinpath(*parts[:depth])))
@@ -228,6 +246,11 @@ def _swept(path: Path) -> int | None:
         return status.st_size if status.st_nlink else None
     finally:
         os.close(descriptor)
+
+
+def _free(descriptor: int) -> int:
+    status = os.fstatvfs(descriptor)
+    return status.f_bavail * status.f_frsize
 
 
 def _copy(source: BufferedReader, upload: BufferedRandom, size: int) -> None:

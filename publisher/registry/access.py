@@ -124,6 +124,7 @@ class Access:
 
         Raises:
             WornOutError: no more patience; and whatever ``attempt`` raises but TransientError.
+            UnavailableError: there is no such thing for who shows no credentials, and ours are refused: that says nothing.
         """
         name = endpoint.name
         try:
@@ -131,8 +132,11 @@ class Access:
         except WornOutError:
             self._failed[name] = (self._failed.get(name, (0, 0.0))[0] + 1, self._clock())
             raise
-        except (NotFoundError, DeniedError):
+        except (NotFoundError, DeniedError) as error:
             self._failed.pop(name, None)
+            if isinstance(error, NotFoundError) and self._authority.refused(endpoint):
+                reason = f"{error.reason} that it shows to everybody, and it refuses the configured credentials"
+                raise UnavailableError(reason, hint=f"renew them with docker login {name}") from error
             raise
         self._failed.pop(name, None)
         return result

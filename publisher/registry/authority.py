@@ -1,7 +1,8 @@
 """What each registry wants to see before it answers: nothing, a password, or a token for each repository.
 
 A registry is asked once (``GET /v2/``, distribution-spec 1.1, "end-1"), so that every request after it carries the right
-header at once; a challenge to a later request goes before what was learnt then. Tokens are kept until they expire.
+header at once; a challenge to a later request goes before what was learnt then. Tokens are kept until they expire. Credentials
+that a token service refuses for good are shown no more, and tokens asked for as anybody: most images are everybody's.
 """
 
 from __future__ import annotations
@@ -75,16 +76,16 @@ class Authority:
         """The header for reading from a repository, None where none is wanted or to be had.
 
         Raises:
-            DeniedError: the token service refuses us, or credentials are known not to work.
+            DeniedError: the token service refuses us, or a password is known not to work.
             TransientError: registry or token service cannot be asked now.
             UnavailableError: they talk nonsense.
         """
         wanted = await self._challenge(endpoint)
         if wanted is None:
             return None
-        if self._refused.get(endpoint.name):  # asked again with them for each image, some services lock the account
-            raise await self.denied(endpoint, repository)
         if wanted.scheme == "basic":
+            if self.refused(endpoint):
+                raise await self.denied(endpoint, repository)
             credentials = await self.credentials(endpoint)
             return credentials.basic if credentials is not None and credentials.username else None
         scope = self._scopes.get((endpoint.name, repository), f"repository:{repository}:pull")
@@ -126,6 +127,10 @@ class Authority:
             return DeniedError(f"{name} refuses the configured credentials", hint=f"renew them with docker login {name}")
         return DeniedError(f"{name} does not show {repository} to the user whose credentials are configured")
 
+    def refused(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint refuses the configured credentials; shown again for each image, they would lock the account."""
+        return self._refused.get(endpoint.name, False)
+
     async def credentials(self, endpoint: Endpoint) -> Credentials | None:
         """What is configured for an endpoint. Raises UsageError."""
         name = endpoint.name
@@ -165,7 +170,7 @@ class Authority:
     async def _fetch(self, endpoint: Endpoint, repository: str, key: tuple[str, str, str]) -> _Token:
         """A new token (docs/spec/auth/token.md and oauth.md of distribution)."""
         url, service, scope = _realm(endpoint, key[0]), key[1], key[2]
-        credentials = await self.credentials(endpoint)
+        credentials = None if self.refused(endpoint) else await self.credentials(endpoint)
         fields = [("service", service)] if service else []
         if credentials is not None and credentials.identity_token:
             form = dict(fields) | {"grant_type": "refresh_token", "client_id": "ospool-image-publisher", "scope": scope}
@@ -176,19 +181,26 @@ class Authority:
             headers = {} if credentials is None else {"Authorization": credentials.basic}
             request = self._transport.open("GET", url, headers)
         async with request as answer:
-            if answer.status in (_UNAUTHORIZED, _FORBIDDEN, _BAD) and not answer.away:
-                await self._refuse(endpoint, repository, answer, credentials)
-            verdict.busy(answer)
-            return self._token(answer, await answer.body(_BODY_LIMIT))
+            refused = answer.status in (_UNAUTHORIZED, _FORBIDDEN, _BAD) and not answer.away
+            if not refused or not await self._refuse(endpoint, repository, answer, credentials):
+                verdict.busy(answer)
+                return self._token(answer, await answer.body(_BODY_LIMIT))
+        return await self._fetch(endpoint, repository, key)
 
-    async def _refuse(self, endpoint: Endpoint, repository: str, answer: Answer, credentials: Credentials | None) -> None:
-        """Raise DeniedError where a token service refuses: for good with 401, or 400 for an identity token (RFC 6749, 5.2)."""
+    async def _refuse(self, endpoint: Endpoint, repository: str, answer: Answer, credentials: Credentials | None) -> bool:
+        """Whether a token service refuses credentials for good: with 401, or 400 for an identity token (RFC 6749, 5.2).
+
+        Raises:
+            DeniedError: it refuses, and that may be meant for the repository alone; or there were no credentials.
+        """
         with_token = credentials is not None and bool(credentials.identity_token)
         if answer.status == _BAD and not with_token:
-            return
+            return False
         if credentials is not None:
             self._tell_refused(endpoint, answer.status)
             self._refused[endpoint.name] = answer.status != _FORBIDDEN
+        if credentials is not None and self.refused(endpoint):
+            return True
         raise await self.denied(endpoint, repository)
 
     def _token(self, answer: Answer, body: bytes) -> _Token:

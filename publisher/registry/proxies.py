@@ -31,7 +31,7 @@ class Proxies:
     """Which requests go through which proxy.
 
     Args:
-        named: scheme -> URL, and ``no`` -> hosts, as :func:`urllib.request.getproxies_environment` reads them.
+        named: scheme -> URL, and ``no`` -> hosts and networks, as :func:`urllib.request.getproxies_environment` reads them.
 
     Raises:
         UsageError: what is named is no proxy's URL; it is not printed, there may be a password in it.
@@ -39,14 +39,25 @@ class Proxies:
 
     def __init__(self, named: Mapping[str, str]) -> None:
         self._named = dict(named)
+        self._networks = [one for text in named.get("no", "").split(",") if (one := _network(text.strip())) is not None]
         self._proxies = {scheme: _proxy(scheme, named[scheme]) for scheme in ("http", "https") if named.get(scheme)}
 
     def through(self, url: URL) -> Proxy | None:
         """The proxy for a URL; none for this machine itself, as with most programs."""
         proxy = self._proxies.get(url.scheme)
-        if proxy is None or url.host is None or _is_here(url.host):
+        if proxy is None or url.host is None or self._is_near(url.host):
             return None
         return None if self._bypass(f"{url.host}:{url.port}", self._named) else proxy
+
+    def _is_near(self, host: str) -> bool:
+        """This machine, or an address in a network that is named (10.0.0.0/8), which is how Go's and curl's programs read it."""
+        if host == "localhost":
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return address.is_loopback or any(address in network for network in self._networks)
 
     @staticmethod
     def _bypass(host: str, named: Mapping[str, str]) -> bool:
@@ -66,10 +77,8 @@ def _proxy(scheme: str, text: str) -> Proxy:
     return Proxy(url.origin(), authorization)
 
 
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_network(text, strict=False) if "/" in text else None
     except ValueError:
-        return False
+        return None

@@ -47,8 +47,8 @@ class Transaction(ABC):
         """
 
     @abstractmethod
-    def write(self, path: str, content: bytes) -> None:
-        """A file at ``path`` with ``content``, replacing a file that stood there.
+    def write(self, path: str, content: bytes | Path) -> None:
+        """A file at ``path`` with ``content`` (or that of the file given), replacing a file that stood there.
 
         Raises:
             RepositoryError: something other than a file there.

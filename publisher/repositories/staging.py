@@ -5,8 +5,10 @@ What can be refused is refused here, before the journal is written: afterwards t
 
 from __future__ import annotations
 
+import filecmp
 import itertools
 import os
+import shutil
 import stat
 from collections import Counter
 from dataclasses import replace
@@ -75,7 +77,7 @@ class StagedTransaction(Transaction):
             if not (published.is_symlink() and os.readlink(published) == target):  # noqa: PTH115 - the text, not a Path of it
                 self._add(StagedLink(path, target))
 
-    def write(self, path: str, content: bytes) -> None:
+    def write(self, path: str, content: bytes | Path) -> None:
         """See :meth:`Transaction.write`. A file that is published with these bytes is not written again."""
         with _failures("stage the file", path):
             published = self._addable(path, StagedFile)
@@ -83,10 +85,13 @@ class StagedTransaction(Transaction):
             if there and not stat.S_ISREG(published.lstat().st_mode):
                 raise RepositoryError(f"{path} is there and is not a file")
             self._forget(path)
-            if not (there and published.read_bytes() == content):
+            if not (there and _has(published, content)):
                 file = StagedFile(str(next(self._numbers)), path)
                 staged = self._stage / file.staged
-                staged.write_bytes(content)
+                if isinstance(content, bytes):
+                    staged.write_bytes(content)
+                else:
+                    shutil.copyfile(content, staged)
                 staged.chmod(0o644)
                 self._add(file)
 
@@ -173,6 +178,12 @@ class StagedTransaction(Transaction):
 
 def _failures(doing: str, path: str) -> AbstractContextManager[None]:
     return storage.failures(RepositoryError, f"cannot {doing} {path!r}")
+
+
+def _has(file: Path, content: bytes | Path) -> bool:
+    if isinstance(content, bytes):
+        return file.stat().st_size == len(content) and file.read_bytes() == content
+    return filecmp.cmp(file, content, shallow=False)
 
 
 def _ancestors(path: str) -> list[str]:

@@ -12,14 +12,16 @@ import select
 import signal
 import time
 
-from publisher.resolver.errors import FetchError, ResolverError
+from publisher.resolver.errors import FetchError, LateError, ResolverError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_DONE, _FAILED, _BUG = b"+", b"-", b"!"  # first byte of an answer
+_DONE, _FAILED, _BUG = b"+", b"-", b"!"  # first byte of an answer; its size and a line's end follow, and then the rest
+_MOST_HEAD = 22  # bytes: kind, digits, line's end
 _CHUNK = 1 << 20
+_PARTING = 0.05  # seconds in which a child that has answered ends
 
 
 class Attempt:
@@ -40,28 +42,48 @@ class Attempt:
             until: reading of the monotonic clock at which the child is given up.
 
         Raises:
-            FetchError: the work failed, or did not end in time.
+            FetchError: the work failed.
+            LateError: it did not end in time.
         """
         answer = b""
         try:
-            while select.select([self._answer], [], [], max(0.0, until - time.monotonic()))[0]:
+            while not _is_whole(answer):
+                if not select.select([self._answer], [], [], max(0.0, until - time.monotonic()))[0]:
+                    self.give_up()
+                    raise LateError("no answer in time")
                 chunk = os.read(self._answer, _CHUNK)
                 if not chunk:
-                    os.waitpid(self._child, 0)
                     break
                 answer += chunk
-            else:
-                os.kill(self._child, signal.SIGKILL)
-                os.waitpid(self._child, os.WNOHANG)  # one that hangs in the kernel is left to it
-                raise FetchError("no answer in time")
+            self._part()
         finally:
             os.close(self._answer)
-        kind, rest = answer[:1], answer[1:]
+        kind, (_, _, rest) = answer[:1], answer[1:].partition(b"\n")
+        if not _is_whole(answer):
+            raise RuntimeError(f"the child that should have answered broke down after {len(answer)} bytes")
         if kind == _DONE:
             return rest
         if kind == _FAILED:
             raise FetchError(rest.decode("utf-8", "replace"))
         raise RuntimeError(f"the child that should have answered broke down: {rest.decode('utf-8', 'replace')}")
+
+    def _part(self) -> None:
+        """Let the child end. A child of its own that hangs may hold the pipe open for ever; then nobody waits for it."""
+        if select.select([self._answer], [], [], _PARTING)[0]:
+            os.waitpid(self._child, 0)
+        else:
+            os.waitpid(self._child, os.WNOHANG)
+
+    def give_up(self) -> None:
+        """Kill the child; one that hangs in the kernel is left to it."""
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, os.WNOHANG)
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Whether an answer has all its bytes: its end is told by its size, since the pipe's may never come."""
+    head, line_end, _ = answer[:_MOST_HEAD].partition(b"\n")
+    return bool(line_end) and len(answer) == len(head) + 1 + int(head[1:])
 
 
 def _run(work: Callable[[], bytes], write: int) -> None:
@@ -76,7 +98,7 @@ def _run(work: Callable[[], bytes], write: int) -> None:
             answer = _FAILED + str(error).encode("utf-8", "replace")
         except Exception as error:  # noqa: BLE001 - a bug must reach the parent, and its traceback, not vanish with the child
             answer = _BUG + repr(error).encode("utf-8", "replace")
-        view = memoryview(answer)
+        view = memoryview(b"%b%d\n%b" % (answer[:1], len(answer) - 1, answer[1:]))
         while view:
             view = view[os.write(write, view) :]
     finally:

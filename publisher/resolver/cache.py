@@ -1,165 +1,275 @@
 """SIFs on this host's disk, fetched once however many jobs want them.
 
-A SIF stands at ``sif/<2>/<sha256>.sif``, and is there only whole and verified. Who fetches it holds the flock(2) of
-``locks/<sha256>``, writes ``sif/<2>/<sha256>.part`` beside it, and renames. Beside each SIF stands ``<sha256>.seen``: what the
-file system said of the SIF when its bytes were last checked. While it still says the same, a hit costs two calls; else the
-bytes are hashed again.
+A hit takes no lock and imports next to nothing. Of the jobs that miss, one fetches and holds the SIF's lock; the others wait
+for it, each until its own deadline, and one of them goes on where it broke off if it dies. What failed a moment ago is not tried
+again by each of them in turn (``failures.py``). Downloads at a time are bounded (``slots/``), and room is made first.
 
-Trust: this finds what disks, crashes and accidents do. Who runs as the same user can rewrite the SIF and that note; so there is
-one cache for each user, and a directory that others may write, or that somebody other than this user or root owns, is refused.
+Trust: this finds what disks, crashes and accidents do. Who runs as the same user can rewrite the SIF and the note beside it; so
+there is one cache for each user. The safer form is a *store*: a cache that root or a daemon fills (``image-resolver cache
+fill``), and that jobs can only read. A directory that others may write, or that a stranger owns, is refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
 
-from publisher.resolver.errors import CacheError
+from publisher.resolver import pins
+from publisher.resolver.errors import BusyError, CacheError, FetchError, RoomError
+from publisher.resolver.shelf import Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from publisher.resolver.config import Settings
     from publisher.resolver.manifest import Sif
+    from publisher.resolver.pins import Starter
+    from publisher.resolver.room import Limits
     from publisher.resolver.sources import Source
 
-_CHUNK = 1 << 20
-_LEFT_BEHIND = 3600  # seconds that a broken-off download is kept to be continued
-_NOTE_BYTES = 200  # more than a note has
+    Share = tuple[int, float]
+
+_WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+_ALL, _NONE = (0, 1.0), (0, 0.0)
+_TOO_LONG = "another process has been fetching it for too long"
+FULL = "room"
+"""The key of failures.py for a disk that was full."""
 
 
 class Cache:
-    """The cache in the directory ``root``, which is made (mode 0700) when it is needed; ``user`` or root must own it."""
+    """A cache in a directory, which is made (mode 0700) when it is needed; ``user`` or root must own it.
 
-    def __init__(self, root: str, user: int | None = None) -> None:
+    Args:
+        root: the directory.
+        user: number of the user; this process's when None.
+        most: what its SIFs may take: bytes and a fraction of the file system, one of them 0.
+        least_free: what must stay free there, likewise.
+        slots: downloads at a time, of all processes that use this cache,
+        slot_directory: or that use this directory as well, which other users may share (mode 1777); None for the cache's own.
+        shared: a store's own side: everybody may read it, and pin what is in it.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        user: int | None = None,
+        *,
+        most: Share = _ALL,
+        least_free: Share = _NONE,
+        slots: int = 2,
+        slot_directory: str | None = None,
+        shared: bool = False,
+    ) -> None:
         self.root = root
+        self.shelf = Shelf(root, shared=shared)
         self._user = os.geteuid() if user is None else user
+        self._most = most
+        self._least_free = least_free
+        self._slots = slots
+        self._slot_directory = slot_directory
+        self._shared = shared
 
     def prepare(self) -> None:
         """Make the directory, or see that it is safe.
 
         Raises:
-            CacheError: somebody else's, open to others' writing, or not to be made.
+            CacheError: somebody else's, open to others' writing, where others may replace it, or not to be made.
         """
         try:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
-            status = os.stat(self.root)
         except OSError as error:
             raise CacheError(f"cannot make the cache {self.root}: {error.strerror}") from None
-        if status.st_uid not in (self._user, 0):
-            raise CacheError(f"the cache {self.root} belongs to user {status.st_uid}", hint="set --cache to one of your own")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise CacheError(
-                f"others may write in the cache {self.root}", hint=f"chmod go-w {self.root}, once you trust what it holds"
-            )
+        check(self.root, (self._user, 0), "cache")
 
-    def sif(self, sif: Sif, places: Sequence[Source], patience: float | None = None) -> tuple[str, str]:
+    def sif(
+        self,
+        sif: Sif,
+        places: Sequence[Source],
+        patience: float | None = None,
+        *,
+        until: float | None = None,
+        starter: Starter | None = None,
+    ) -> tuple[str, str]:
         """The path of a SIF in the cache, and the place it was fetched from just now: empty where it was there.
 
         Args:
             sif: which one.
             places: where it is fetched from.
-            patience: seconds to wait for another process that fetches it; as long as a download may take when None.
+            patience: seconds that all may take; None: until ``until``, or else as long as its download may take.
+            until: reading of the monotonic clock at which it must be there; shortens ``patience``.
+            starter: of the job that gets it, which keeps it from being removed; None for nobody.
 
         Raises:
-            CacheError: an unusable cache, no room, or another process fetches this SIF and does not come to an end.
-            FetchError: no place has the right bytes.
+            RoomError: the disk, or the cache's share of it, is full of what is in use.
+            BusyError: another process fetches it, or others fetch other SIFs, and they do not come to an end.
+            CacheError: an unusable cache.
+            FetchError: no place has the right bytes, now or a moment ago.
         """
         self.prepare()
-        path = self._path(sif, ".sif")
-        if self._is_seen(sif):
-            return path, ""
-        from publisher.resolver import fetch, files  # noqa: PLC0415 - a warm answer needs neither
+        if self._has(sif.sha256, starter):
+            return self.shelf.path(sif.sha256), ""
+        from publisher.resolver import fetch  # noqa: PLC0415 - a warm answer fetches nothing
 
+        if patience is None and until is not None:
+            end = until  # a download has its own time in any case, and large ones may be before it
+        else:
+            end = time.monotonic() + (fetch.allowance(sif.size, places) if patience is None else patience)
+            end = end if until is None else min(end, until)
         try:
-            with files.locked(self._lock(sif.sha256), fetch.allowance(sif.size) if patience is None else patience):
-                if self._is_seen(sif) or self._is_right(sif):
-                    return path, ""
-                self._sweep()
-                part = self._path(sif, ".part")
-                came_from = fetch.fetch(places, sif, part)
-                os.rename(part, path)
-                os.chmod(path, 0o444)
-                files.sync_directory(os.path.dirname(path))
-                self._note(sif)
-                return path, came_from
-        except TimeoutError:
-            raise CacheError(f"another process has been fetching {path} for too long") from None
+            return self.shelf.path(sif.sha256), self._fetched_once(sif, places, end)
         except OSError as error:
             raise CacheError(f"the cache {self.root} cannot be used: {error}") from None
 
-    def _path(self, sif: Sif, ending: str) -> str:
-        return os.path.join(self.root, "sif", sif.sha256[:2], f"{sif.sha256}{ending}")
+    def limits(self) -> Limits:
+        """What it may take now, in bytes. Raises OSError."""
+        from publisher.resolver import room  # noqa: PLC0415 - see sif()
 
-    def _lock(self, sha256: str) -> str:
-        """The lock's path; makes the directories that a fetch needs. Raises OSError."""
-        for directory in ("locks", os.path.join("sif", sha256[:2])):
-            os.makedirs(os.path.join(self.root, directory), mode=0o700, exist_ok=True)
-        return os.path.join(self.root, "locks", sha256)
+        return room.limits(self.root, self._most, self._least_free)
 
-    def _is_seen(self, sif: Sif) -> bool:
-        """Whether the SIF is there and nothing has touched it since its bytes were checked."""
-        try:
-            with open(self._path(sif, ".seen"), "rb") as note:
-                return note.read(_NOTE_BYTES) == _identity(self._path(sif, ".sif"))
-        except OSError:
+    def _has(self, sha256: str, starter: Starter | None) -> bool:
+        """Whether the SIF can be handed out; pinned first, so that nobody removes it between the look and the job."""
+        if starter is not None:
+            try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
+                pins.pin(self.root, sha256, starter)
+            except OSError:  # somebody else's: what is open stays usable when it is removed
+                pass
+        if not self.shelf.is_seen(sha256):
             return False
+        from publisher.resolver import tally  # noqa: PLC0415 - small
 
-    def _is_right(self, sif: Sif) -> bool:
-        """Whether the SIF's bytes are right after all: noted then, else removed. Raises OSError."""
-        path = self._path(sif, ".sif")
-        digest = hashlib.sha256()
-        try:
-            with open(path, "rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-        except FileNotFoundError:
-            return False
-        if digest.hexdigest() != sif.sha256:
-            os.unlink(path)
-            return False
-        self._note(sif)
+        self.shelf.use(sha256)
+        tally.hit(self.root)
         return True
 
-    def _note(self, sif: Sif) -> None:
-        """Write down what the file system says of a SIF with the right bytes; without the note they are hashed again."""
+    def _fetched_once(self, sif: Sif, places: Sequence[Source], end: float) -> str:
+        """Have it on the shelf, by this process or another; the place it came from. Raises OSError."""
+        from publisher.resolver import failures, tally, turn  # noqa: PLC0415 - as above
+
+        self._check_failures(sif)
+        self.shelf.make(sif.sha256)
+
+        def settled() -> bool:
+            return self.shelf.is_seen(sif.sha256) or failures.recent(self.root, sif.sha256, time.time()) is not None
+
         try:
-            identity = _identity(self._path(sif, ".sif"))
-            with open(self._path(sif, ".seen"), "wb") as note:
-                note.write(identity)
-        except OSError:
-            pass
+            with turn.taken(
+                [self.shelf.lock(sif.sha256)], end, settled, "another process has been fetching it for too long"
+            ) as held:
+                if held is None:
+                    self._check_failures(sif)
+                if held is None or self.shelf.is_seen(sif.sha256) or self.shelf.is_right(sif.sha256):
+                    tally.hit(self.root)
+                    return ""
+                return self._fetched(sif, places, end, held)
+        except TimeoutError as error:
+            raise BusyError(f"{self.shelf.path(sif.sha256)}: {error}") from None
 
-    def _sweep(self) -> None:
-        """Remove what killed processes left: downloads that nobody continues and nobody holds, halves of replaced files."""
-        from publisher.resolver import files  # noqa: PLC0415 - see sif()
+    def _fetched(self, sif: Sif, places: Sequence[Source], end: float, held: int) -> str:
+        """Fetch it, as the one process that does; the place it came from. Raises OSError."""
+        from publisher.resolver import failures, leftovers, room, tally, turn  # noqa: PLC0415 - as above
 
-        for directory, name in _files_below(self.root):
-            path = os.path.join(directory, name)
-            digest, part, _ = name.partition(".part")
-            if not (part or name.startswith(".")) or not _is_old(path):
-                continue
+        leftovers.sweep(self.shelf)
+        busy = f"no turn came to fetch it: {self._slots} downloads at a time run on this host"
+        with turn.taken(self.slot_paths(sif.sha256), end, None, busy):
+            begun = time.monotonic()
             try:
-                with files.locked(self._lock(digest) if part else path, 0):
-                    os.unlink(path)
-            except (TimeoutError, FileNotFoundError):
-                continue
+                came_from = self._fetched_into_room(sif, places, end, held)
+            except FetchError as error:
+                if time.monotonic() < end:  # else only this job's time was over, and the next one goes on
+                    failures.note(self.root, sif.sha256, str(error), time.time())
+                raise
+            finally:
+                room.done(held)
+            self.shelf.put(sif.sha256)
+        failures.forget(self.root, sif.sha256)
+        failures.forget(self.root, FULL)
+        if came_from:
+            tally.fetched(self.root, sif.size, time.monotonic() - begun)
+        return came_from
+
+    def _fetched_into_room(self, sif: Sif, places: Sequence[Source], end: float, held: int) -> str:
+        """Fetch into the room that is made for it; once more where somebody else filled the disk meanwhile."""
+        from publisher.resolver import failures, fetch, room  # noqa: PLC0415 - as above
+
+        part = self.shelf.part(sif.sha256)
+        limits = self.limits()
+        try:
+            room.reserve(self.shelf, sif.sha256, sif.size, limits, held)
+            try:
+                return fetch.fetch(places, sif, part, until=end)
+            except RoomError:
+                removed = room.reserve(self.shelf, sif.sha256, sif.size, limits, held)
+                if not removed and not room.relieve(self.shelf, sif.sha256, sif.size):
+                    raise
+            return fetch.fetch(places, sif, part, until=end)
+        except RoomError as error:
+            failures.forget(self.root, FULL)  # a job's end makes room: this pause does not grow
+            failures.note(self.root, FULL, f"{sif.size} {error}", time.time())
+            raise
+
+    def _check_failures(self, sif: Sif) -> None:
+        """Raises FetchError, RoomError: a moment ago it could not be fetched, and now it is no better."""
+        from publisher.resolver import failures  # noqa: PLC0415 - as above
+
+        now = time.time()
+        reason = failures.recent(self.root, sif.sha256, now)
+        if reason is not None:
+            raise FetchError(f"not tried again yet: {reason}")
+        full = failures.recent(self.root, FULL, now)
+        if full is not None:
+            size, _, rest = full.partition(" ")
+            if size.isdigit() and int(size) <= sif.size:
+                raise RoomError(f"not tried again yet: {rest}")
+
+    def slot_paths(self, sha256: str) -> list[str]:
+        """The locks of the downloads at a time, each image's in an order of its own."""
+        directory = self._slot_directory or os.path.join(self.root, "slots")
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        first = int(sha256[:8], 16) % self._slots
+        numbers = [*range(first, self._slots), *range(first)]
+        return [os.path.join(directory, str(number)) for number in numbers]
 
 
-def _identity(path: str) -> bytes:
-    """What changes whenever a file is written to or replaced: nobody can set ctime back. Raises OSError."""
-    found = os.stat(path, follow_symlinks=False)
-    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\n".encode()
+def of(settings: Settings) -> Cache:
+    """The cache that the settings name.
+
+    Raises:
+        CacheError: none is named.
+    """
+    if settings.cache is None:
+        raise CacheError("there is no cache to fetch a SIF into", hint="--cache DIR")
+    return Cache(
+        settings.cache,
+        most=settings.cache_size,
+        least_free=settings.cache_free,
+        slots=settings.fetches,
+        slot_directory=settings.slots,
+    )
 
 
-def _files_below(root: str) -> list[tuple[str, str]]:
-    return [(directory, name) for directory, _, names in os.walk(root) for name in names]
+def check(path: str, owners: Sequence[int], what: str) -> None:
+    """See that nobody but ``owners`` (and who owns what is above) can change or replace a directory.
 
-
-def _is_old(path: str) -> bool:
+    Raises:
+        CacheError: somebody can, or it is not there.
+    """
     try:
-        return os.stat(path, follow_symlinks=False).st_mtime < time.time() - _LEFT_BEHIND
-    except FileNotFoundError:
-        return False
+        status = os.stat(path)
+        for uid in (status.st_uid, os.lstat(path).st_uid):  # of a link both: whose it is can lead it elsewhere
+            if uid not in owners:
+                raise CacheError(f"the {what} {path} belongs to user {uid}", hint=f"set --{what} to one of your own")
+        if status.st_mode & _WRITABLE:
+            raise CacheError(f"others may write in the {what} {path}", hint=f"chmod go-w {path}, once you trust what it holds")
+        above = os.path.dirname(os.path.realpath(path))
+        while above != os.path.dirname(above):
+            mode = os.stat(above).st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise CacheError(
+                    f"others may replace the {what} {path}: {above} is open to all",
+                    hint=f"chmod o-w {above}, or chmod +t {above}",
+                )
+            above = os.path.dirname(above)
+    except OSError as error:
+        raise CacheError(f"the {what} {path} cannot be used: {error.strerror}") from None

@@ -61,9 +61,48 @@ def _resolve(line: Line, notes: Notes) -> str:
     return json.dumps(answer.to_json(notes), indent=2)
 
 
+def _cache(line: Line, notes: Notes) -> str:
+    from publisher.resolver import upkeep  # noqa: PLC0415 - not every command's
+
+    value = upkeep.run([*line.words[1:], *[upkeep.FORCE] * line.force], line.settings(os.environ), notes)
+    if not line.json:
+        return upkeep.shown(value)
+    import json  # noqa: PLC0415 - as above
+
+    return json.dumps(value, indent=2)
+
+
+def _prepare_job(arguments: Sequence[str]) -> int:
+    from publisher.resolver import hook  # noqa: PLC0415 - not every command's
+
+    return hook.main(arguments)
+
+
+def _job_exit(arguments: Sequence[str]) -> int:
+    from publisher.resolver import jobexit  # noqa: PLC0415 - not every command's
+
+    return jobexit.main(arguments)
+
+
+def _pilot(name: str) -> Callable[[Line, Notes], str]:
+    def run(line: Line, notes: Notes) -> str:
+        from publisher.resolver import setup  # noqa: PLC0415 - no job waits for it
+
+        return str(getattr(setup, name)(line, notes))
+
+    return run
+
+
 COMMANDS: Mapping[str, Callable[[Line, Notes], str]] = {
     "resolve": _resolve,
+    "cache": _cache,
+    "pilot-start": _pilot("start"),
+    "startd-cron": _pilot("cron"),
+    "condor-config": _pilot("configuration"),
 }
 """Command -> what runs it and gives the text to print; a failure is raised. ``usage.py`` has their descriptions."""
-HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {}
+HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "prepare-job": _prepare_job,
+    "job-exit": _job_exit,
+}
 """HTCondor's hooks -> what runs one with all arguments and gives the exit status; it writes the answer and handles failures."""

@@ -20,7 +20,7 @@ class Line:
         words: what is no flag, the command first.
         flags: setting -> values.
         config: the configuration file, None for none.
-        json, help: whether these flags were given.
+        json, force, help: whether these flags were given.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -33,6 +33,7 @@ class Line:
         self.flags: dict[str, list[str]] = {}
         self.config: str | None = None
         self.json = False
+        self.force = False
         self.help = False
         rest = list(arguments)
         while rest:
@@ -44,6 +45,8 @@ class Line:
                 self.help = True
             elif word == "--json":
                 self.json = True
+            elif word == "--force":
+                self.force = True
             elif word.startswith("-") and word != "-":
                 self._take_value(word, rest)
             else:

@@ -38,7 +38,25 @@ TABLE = (
         "place of it; the highest serial counts; default: .publisher in the repository, manifest in each origin",
     ),
     ("origin", PLACE, MANY, "", "place of the SIFs, tried in order"),
-    ("cache", "DIR", ONE, "", "where SIFs are kept, and the last good copy of the manifest; one for each user"),
+    ("mirror", PLACE, MANY, "", "another place of the SIFs and the manifest, tried after the origins"),
+    ("federation", "HOST", ONE, "osg-htc.org", "the federation that osdf:///… means; pelican://HOST/… names its own"),
+    (
+        "refresh",
+        "SECONDS",
+        ONE,
+        "15 min",
+        "how old the cache's copy of the manifest may be before places in the network are asked",
+    ),
+    ("slowest", "SIZE", ONE, "1 MB", "bytes a second; a slower server is left for the next one, and the time for a SIF follows"),
+    ("ca", "FILE", ONE, "", "certificates of further authorities to trust, or a directory of them"),
+    ("fetch-with", "builtin|pelican|auto", ONE, "builtin", "pelican: that command for SIFs; auto: where nothing else helped"),
+    ("cache", "DIR", ONE, "", "where SIFs are kept, and the last good copy of the manifest; {uid} in it is the user's number"),
+    ("cache-size", "SIZE", ONE, "100 %", "what the SIFs in it may take, in bytes or % of the file system"),
+    ("cache-free", "SIZE", ONE, "5 %", "what must stay free on that file system"),
+    ("fetches", "NUMBER", ONE, "2", "downloads at a time of all jobs that use this cache"),
+    ("slots", "DIR", ONE, "", "directory of mode 1777 in which users with caches of their own count their downloads together"),
+    ("store", "DIR", ONE, "", "SIFs that root or a daemon keeps for all jobs to read: 'cache fill'"),
+    ("store-owner", "NUMBER", ONE, "0", "number of the user whose store is trusted"),
     ("public-key", "FILE", MANY, "", "trusted key, or a directory of them (*.pem, *.pub)"),
     ("form", "|".join(FORMS), ONE, AUTO, "auto: the sandbox if it opens now, else the SIF"),
     ("arch", "ARCH", ONE, "", "amd64, arm64, …; default: this machine's"),
@@ -49,12 +67,26 @@ TABLE = (
         f"{PASS}|{FETCH}",
         ONE,
         PASS,
-        "images that the manifest does not know: pass them on untouched, or fetch SIFs first",
+        "what the manifest does not know: passed on untouched, or SIFs fetched by their osdf, pelican or https URL",
     ),
     ("default-image", "NAME", ONE, "", "image of jobs that name none; default: they are left alone"),
     ("deadline", "SECONDS", ONE, "20 min", "time in which a hook answers whatever happens; HTCondor itself has no limit"),
+    ("backoff", "SECONDS", ONE, "30 s", "wait before a failure of the host is answered again, growing; 0 for none"),
     ("facts", "FILE", ONE, "", "what was measured of this host; default: facts.json in the cache"),
     ("trace", "FILE", ONE, "", "file that gets a JSON line for each decision"),
+    (
+        "default-images",
+        "OFFER",
+        MANY,
+        "",
+        "WEIGHT%NAME[,CONDITION…]: pilot-start draws one; conditions: amd64, x86-64-v3, gpu, …",
+    ),
+    ("probe", "NAME", ONE, "", "image, or path of a SIF, that containers are tried with; default: the default image"),
+    ("probe-time", "SECONDS", ONE, "60", "time that each try of what the host can do may take"),
+    ("apptainer", "FILE", ONE, "", "the program; default: apptainer or singularity, on the PATH"),
+    ("bind", "DIR[:DIR[:OPTIONS]]", MANY, "", "what containers of jobs show of the host, where it exists; /cvmfs they always do"),
+    ("extra-arguments", "TEXT", ONE, "", "for Apptainer, in each job"),
+    ("hook-keyword", "WORD", ONE, "IMAGE_RESOLVER", "HTCondor's keyword for our hooks"),
     ("trace-size", "SIZE", ONE, "10 MB", "size at which the trace is started anew; the one before stays as FILE.1"),
 )
 """Every setting: name, kind of its value, one or many of them, default, meaning. The kinds are ``DIR``, ``FILE``, ``PLACE``,
@@ -76,16 +108,29 @@ class Settings:
         roots: what paths of images in it may begin with.
         manifests: places of the manifest, directories or URLs, in order.
         origins: places of SIFs, directories or URLs, in order.
+        mirrors: further places, after the origins, in order.
+        federation: host of the federation that ``osdf://`` means.
+        refresh: seconds.
+        slowest: bytes a second.
+        ca: file or directory of certificates, empty for none.
+        fetch_with: one of ``builtin``, ``pelican``, ``auto``.
         cache: directory for SIFs and copies of the manifest, absolute; None for no cache.
+        cache_size, cache_free: bytes and fraction of the file system, one of them 0.
+        fetches: downloads at a time. slots: directory that bounds them for several caches, absolute; None for none.
+        store: directory that jobs only read, absolute; None for none. store_owner: number of its user.
         keys: files and directories of trusted keys.
         form: one of :data:`FORMS`.
         arch: architecture in Go's words.
         prefer: :data:`SANDBOX` or :data:`SIF`. never: one of these, or ``none``.
         unknown: :data:`PASS` or :data:`FETCH`.
         default_image: name of an image, empty for none.
-        deadline: seconds.
+        deadline, backoff: seconds.
         facts, trace: paths of files, absolute; None for none.
         trace_size: bytes.
+        default_images: texts as :class:`publisher.resolver.defaults.Offer` reads them.
+        probe: name of an image or path of a SIF, empty for the default image; probe_time: seconds for each try.
+        apptainer: the program's path, None for the PATH's.
+        binds: for Apptainer's --bind. extra_arguments: more of its arguments. hook_keyword: HTCondor's.
     """
 
     def __init__(self, given: Given, arch: str) -> None:
@@ -102,9 +147,23 @@ class Settings:
         self.repository = os.path.abspath(directory or cvmfs)
         self.roots = tuple(dict.fromkeys((cvmfs, self.repository, (directory or cvmfs).rstrip("/"))))
         self.origins = tuple(given.get("origin", ()))
-        standard = (f"{self.repository}/.publisher", *map(_manifest_of, self.origins))
+        self.mirrors = tuple(given.get("mirror", ()))
+        standard = (f"{self.repository}/.publisher", *map(_manifest_of, (*self.origins, *self.mirrors)))
         self.manifests = tuple(given.get("manifest", ())) or standard
+        self.federation = _text(given, "federation")
+        self.refresh = _quantity(given, "refresh", quantity.seconds)
+        self.slowest = max(1, _quantity(given, "slowest", quantity.size))
+        self.ca = _path(given, "ca") or ""
+        self.fetch_with = _word(given, "fetch-with")
         self.cache = _path(given, "cache")
+        if self.cache:
+            self.cache = self.cache.replace("{uid}", str(os.geteuid()))
+        self.cache_size = _quantity(given, "cache-size", quantity.share)
+        self.cache_free = _quantity(given, "cache-free", quantity.share)
+        self.fetches = max(1, _quantity(given, "fetches", quantity.whole))
+        self.slots = _path(given, "slots")
+        self.store = _path(given, "store")
+        self.store_owner = _quantity(given, "store-owner", quantity.whole)
         self.keys = tuple(given.get("public-key", ()))
         self.form = _word(given, "form")
         self.arch = _text(given, "arch") or arch
@@ -113,9 +172,17 @@ class Settings:
         self.unknown = _word(given, "unknown")
         self.default_image = _text(given, "default-image")
         self.deadline = _quantity(given, "deadline", quantity.seconds)
+        self.backoff = _quantity(given, "backoff", quantity.seconds)
         self.facts = _path(given, "facts") or (self.cache and os.path.join(self.cache, "facts.json"))
         self.trace = _path(given, "trace")
         self.trace_size = _quantity(given, "trace-size", quantity.size)
+        self.default_images = tuple(given.get("default-images", ()))
+        self.probe = _text(given, "probe")
+        self.probe_time = _quantity(given, "probe-time", quantity.seconds)
+        self.apptainer = _path(given, "apptainer")
+        self.binds = tuple(given.get("bind", ()))
+        self.extra_arguments = _text(given, "extra-arguments")
+        self.hook_keyword = _text(given, "hook-keyword")
 
 
 def gather(flags: Given, environ: Mapping[str, str], file: str | None) -> dict[str, list[str]]:

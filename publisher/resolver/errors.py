@@ -38,9 +38,17 @@ class ReferenceError(ResolverError):  # noqa: A001 - the field's term; the built
 
 
 class UnknownImageError(ResolverError):
-    """No manifest names this image, or not for this architecture."""
+    """No manifest names this image."""
 
     exit_code = 1
+
+
+class ArchitectureError(UnknownImageError):
+    """The image is published, but not for this architecture."""
+
+
+class FormError(UnknownImageError):
+    """The image is published, but not in the one form that was asked for."""
 
 
 class BlockedError(ResolverError):
@@ -57,5 +65,37 @@ class FetchError(ResolverError):
     """A file could not be had from any place: absent, cut, changed, refused or too slow."""
 
 
+class LateError(FetchError):
+    """There was no answer in time; whoever was asked may still hang."""
+
+
+class AbsentError(FetchError):
+    """The file is not there."""
+
+
+class DeniedError(FetchError):
+    """It is there, or may be, and we may not read it."""
+
+
+class CorruptError(FetchError):
+    """It has other bytes than the manifest says."""
+
+
+class SandboxError(FetchError):
+    """A sandbox that is published does not open on this host, or not in time."""
+
+
+class HostError(ResolverError):
+    """This host's facts or its policy leave no form of the image."""
+
+
 class CacheError(ResolverError):
-    """The cache directory cannot be used: no room, no permission, unsafe ownership, or locked too long."""
+    """The cache directory cannot be used: no permission, unsafe ownership, a failing disk."""
+
+
+class RoomError(CacheError):
+    """There is no room for a file in the cache."""
+
+
+class BusyError(CacheError):
+    """Another process has been at it for too long."""

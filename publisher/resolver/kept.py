@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 
-from publisher.resolver.manifest import INDEX_NAME, MOST_INDEX_BYTES, MOST_SHARD_BYTES, shard_name
+from publisher.resolver.errors import ManifestError
+from publisher.resolver.manifest import INDEX_NAME, MOST_INDEX_BYTES, MOST_SHARD_BYTES, Shard, shard_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class Kept:
@@ -21,6 +22,14 @@ class Kept:
     def __init__(self, directory: str) -> None:
         self.directory = directory
 
+    def make(self) -> None:
+        """Make the directory. Raises OSError."""
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+
+    def lock(self, what: str) -> str:
+        """Path of the lock of who asks for something."""
+        return os.path.join(self.directory, f"asking-{what}")
+
     def index(self) -> bytes | None:
         """The index that was the best when it was kept, None where there is none to read."""
         return self._read(INDEX_NAME, MOST_INDEX_BYTES)
@@ -28,6 +37,18 @@ class Kept:
     def shard(self, sha256: str) -> bytes | None:
         """A shard, None where there is none to read."""
         return self._read(shard_name(sha256), MOST_SHARD_BYTES)
+
+    def shards(self) -> Iterator[Shard]:
+        """All shards that are kept and can be read."""
+        directory = os.path.join(self.directory, "shards")
+        for name in os.listdir(directory) if os.path.isdir(directory) else ():
+            sha256 = name.partition(".")[0]
+            content = self.shard(sha256)
+            if content is not None:
+                try:
+                    yield Shard.parse(content, sha256)
+                except ManifestError:
+                    continue
 
     def keep_index(self, content: bytes, shards: Iterable[str | None]) -> None:
         """Keep a verified index; of the shards kept so far, only those that it names stay. Raises OSError."""

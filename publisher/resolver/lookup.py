@@ -8,7 +8,12 @@ Docker Hub's, and never another registry's image of the same name.
 from __future__ import annotations
 
 from publisher.resolver import reference
-from publisher.resolver.errors import BlockedError, ReferenceError, UnknownImageError  # noqa: A004 - the field's term
+from publisher.resolver.errors import (
+    ArchitectureError,
+    BlockedError,
+    ReferenceError,  # noqa: A004 - the field's term
+    UnknownImageError,
+)
 from publisher.resolver.manifest import BLOCKED
 
 TYPE_CHECKING = False
@@ -92,7 +97,8 @@ def find(want: Wanted, arch: str, record_of: Callable[[str], Record | None]) -> 
         record_of: the record that a key leads to, None where there is none.
 
     Raises:
-        UnknownImageError: no such image, or not for this architecture.
+        UnknownImageError: no such image.
+        ArchitectureError: not for this architecture.
         BlockedError: taken down.
     """
     for key in want.keys:
@@ -160,7 +166,7 @@ def _chosen(record: Record, key: str, arch: str) -> Found:
         sif = None if version.sif is None else f"{_DIGEST}{version.sif.sha256}"
         if key in (version.manifest, version.sandbox, sif):
             if platform != arch:
-                raise UnknownImageError(
+                raise ArchitectureError(
                     f"{key} is {record.name} for {platform}, this is {arch}", hint="name the image by its tag"
                 )
             return Found(record.name, platform, version)
@@ -169,5 +175,5 @@ def _chosen(record: Record, key: str, arch: str) -> Found:
     current = record.current(arch)
     if current is None:
         there = ", ".join(sorted(platform for platform in record.platforms if record.current(platform))) or "none any more"
-        raise UnknownImageError(f"{record.name} is not published for {arch}", hint=f"it is for: {there}")
+        raise ArchitectureError(f"{record.name} is not published for {arch}", hint=f"it is for: {there}")
     return Found(record.name, arch, current)

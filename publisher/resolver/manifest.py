@@ -220,9 +220,10 @@ class Index:
         sif_prefix: where SIFs are in the origin; what records say of a SIF's path begins with it.
         shards: sha256 (64 hex) of each shard, None for an empty one.
         previous: serial of the index that this one took the place of, 0 where there was none; the publisher alone reads it.
+        lost: what adopted build was removed first, empty where none was; likewise.
     """
 
-    __slots__ = ("expires", "generated", "previous", "repository", "serial", "shards", "sif_prefix")
+    __slots__ = ("expires", "generated", "lost", "previous", "repository", "serial", "shards", "sif_prefix")
 
     def __init__(
         self,
@@ -234,6 +235,7 @@ class Index:
         sif_prefix: str,
         shards: Iterable[str | None],
         previous: int = 0,
+        lost: str = "",
     ) -> None:
         self.repository = repository
         self.serial = serial
@@ -242,11 +244,13 @@ class Index:
         self.sif_prefix = sif_prefix
         self.shards = tuple(shards)
         self.previous = previous
+        self.lost = lost
 
     def payload(self) -> bytes:
         """The bytes that are signed."""
-        values = {name: getattr(self, name) for name in self.__slots__ if name != "previous" or self.previous}
-        return canonical({"type": TYPE, "schema": SCHEMA, **values})
+        values = {name: getattr(self, name) for name in self.__slots__}
+        said = {name: value for name, value in values.items() if value or name not in ("lost", "previous")}
+        return canonical({"type": TYPE, "schema": SCHEMA, **said})
 
     @classmethod
     def parse(cls, payload: bytes, repository: str | None = None) -> Index:
@@ -267,7 +271,8 @@ class Index:
             shards = [None if sha256 is None else shapes.sha256(sha256) for sha256 in value["shards"]]
             numbers = {name: shapes.count(value[name]) for name in ("serial", "generated", "expires")}
             numbers["previous"] = shapes.count(value.get("previous", 0))
-            index = cls(str(value["repository"]), **numbers, sif_prefix=shapes.safe_path(value["sif_prefix"]), shards=shards)
+            lost, prefix = str(value.get("lost", "")), shapes.safe_path(value["sif_prefix"])
+            index = cls(str(value["repository"]), **numbers, sif_prefix=prefix, shards=shards, lost=lost)
         except shapes.WRONG as error:
             raise ManifestError(f"the manifest's index is not one: {error!r}") from None
         if not shards:

@@ -23,6 +23,20 @@ def size(text: str) -> int:
         raise ValueError(f"{text!r} is no size; write a number of bytes, or '20 GB', '512 MiB'") from None
 
 
+def share(text: str) -> tuple[int, float]:
+    """Bytes and a fraction of a file system, one of them 0: a size, or a percentage such as ``5 %``.
+
+    Raises:
+        ValueError: neither.
+    """
+    if not text.endswith("%"):
+        return size(text), 0.0
+    number = text[:-1].strip()
+    if not (number.isascii() and number.isdigit() and int(number) <= 100):  # noqa: PLR2004 - all there is
+        raise ValueError(f"{text!r} is no percentage")
+    return 0, int(number) / 100
+
+
 def seconds(text: str) -> float:
     """Seconds: a number with a unit (s, min, h, d, or none). 0 is one.
 

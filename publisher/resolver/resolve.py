@@ -5,25 +5,40 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver import lookup, trusted
+from publisher.resolver import cache, choice, facts, lookup, trusted
 from publisher.resolver.attempt import Attempt
 from publisher.resolver.cache import Cache
+from publisher.resolver.choice import Policy
 from publisher.resolver.config import AUTO, SANDBOX, SIF
-from publisher.resolver.errors import CacheError, FetchError, ManifestError, ResolverError, UnknownImageError
+from publisher.resolver.errors import (
+    CacheError,
+    FetchError,
+    LateError,
+    ManifestError,
+    ResolverError,
+    SandboxError,
+    UnknownImageError,
+)
 from publisher.resolver.kept import Kept
-from publisher.resolver.manifest import DEAD, EXPIRING
-from publisher.resolver.sources import source
+from publisher.resolver.manifest import DEAD, EXPIRING, FRESH
+from publisher.resolver.outage import Outage
+from publisher.resolver.sources import network_of, sif_sources, source
 from publisher.resolver.verify import load_keys
+from publisher.resolver.vouched import Vouched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
+    from publisher.resolver.choice import Choice
     from publisher.resolver.config import Settings
     from publisher.resolver.lookup import Found, Wanted
     from publisher.resolver.notes import Notes
+    from publisher.resolver.pins import Starter
     from publisher.resolver.trusted import Trusted
 
+_SOON = 60.0  # seconds: so old may a copy be that does not know an image, before those who may know it are asked
 _PROBE = 5.0  # seconds in which a sandbox must open; CVMFS may have to fetch a catalog for it
 
 
@@ -36,9 +51,10 @@ class Answer:
         found: the version, None where an old manifest let a path through.
         manifest: the manifest that said so.
         fetched: the place that the SIF was fetched from just now, else empty.
+        why: why it is this form, empty where there was no choice.
     """
 
-    __slots__ = ("fetched", "form", "found", "manifest", "path")
+    __slots__ = ("fetched", "form", "found", "manifest", "path", "why")
 
     def __init__(self, form: str, path: str, found: Found | None, manifest: Trusted, fetched: str = "") -> None:
         self.form = form
@@ -46,6 +62,7 @@ class Answer:
         self.found = found
         self.manifest = manifest
         self.fetched = fetched
+        self.why = ""
 
     def to_json(self, notes: Notes) -> dict[str, Any]:
         """For programs: the answer, what it rests on, and the notes. Fields that are not known are null."""
@@ -60,6 +77,7 @@ class Answer:
             "sif": sif and {"sha256": sif.sha256, "size": sif.size},
             "state": version and version.state,
             "fetched": self.fetched or None,
+            "why": self.why,
             "source": self.manifest.source,
             "serial": self.manifest.index.serial,
             "age": self.manifest.age,
@@ -67,7 +85,16 @@ class Answer:
         }
 
 
-def resolve(text: str, settings: Settings, now: float, notes: Notes) -> Answer:
+def resolve(
+    text: str,
+    settings: Settings,
+    now: float,
+    notes: Notes,
+    *,
+    asked: str | None = None,
+    until: float | None = None,
+    starter: Starter | None = None,
+) -> Answer:
     """Find an image and make it ready.
 
     Args:
@@ -75,86 +102,179 @@ def resolve(text: str, settings: Settings, now: float, notes: Notes) -> Answer:
         settings: where things are, and what is wanted.
         now: this host's clock, seconds since the epoch.
         notes: gets what is worth saying beside the answer.
+        asked: the form that is asked for, else the settings' counts.
+        until: reading of the monotonic clock at which the caller gives up; None for when a download may take what it takes.
+        starter: of the job that gets the image, None for nobody.
 
     Raises:
         ReferenceError, UnknownImageError, BlockedError: for the user to mend.
         UsageError: for who configured this.
-        ManifestError, FetchError, CacheError, ResolverError: the host's or the network's doing.
+        ManifestError, FetchError, CacheError, HostError, ResolverError: the host's or the network's doing.
     """
-    want = lookup.wanted(text, settings.roots)
-    places = [source(place) for place in settings.manifests]
-    keys = load_keys(settings.keys)
-    manifest = trusted.load(places, _kept(settings, notes), keys=keys, repository=settings.name, now=now, notes=notes)
-    if manifest.age == DEAD:
-        return _passed_through(want, settings, manifest)
-    found = lookup.find(want, settings.arch, manifest.record)
-    if found.version.state == EXPIRING and found.version.until is not None:
-        notes.warn(f"{found.name} will be gone on {time.strftime('%Y-%m-%d', time.gmtime(found.version.until))}")
-    return _ready(found, settings, manifest, notes)
+    directory = usable_cache(settings, notes)
+    outage = Outage(directory and os.path.join(directory, "failures", "repository-hangs"))
+    hung = outage.lasts()
+    want, manifest, found = find(text, settings, now, notes, directory=directory, hung=hung)
+    policy = Policy(asked or settings.form, settings.prefer, settings.never)
+    if found is None:
+        return _passed_through(want, settings, manifest, policy)
+    measured = facts.read(settings.facts, now)
+    choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None or settings.store is not None)
+    return _Making(found, settings, manifest, outage, starter).first(choices, notes, until)
 
 
-def _kept(settings: Settings, notes: Notes) -> Kept | None:
-    """The copies in the cache; a cache that cannot be used is no reason to withhold a sandbox."""
-    if settings.cache is None:
-        return None
-    try:
-        Cache(settings.cache).prepare()
-    except CacheError as error:
-        notes.warn(str(error))
-        return None
-    return Kept(os.path.join(settings.cache, "manifest", settings.name))
+def find(
+    text: str, settings: Settings, now: float, notes: Notes, *, directory: str | None, hung: bool = False
+) -> tuple[Wanted, Trusted, Found | None]:
+    """What a text stands for, the manifest that says so, and the version that is meant: None where it is too old to say.
 
-
-def _ready(found: Found, settings: Settings, manifest: Trusted, notes: Notes) -> Answer:
-    """The version in the form that is wanted; with ``auto`` as a sandbox if that opens now, else as a SIF.
+    Args:
+        text: the image, in any spelling.
+        settings: where things are.
+        now: this host's clock, seconds since the epoch.
+        notes: gets what is worth saying beside the answer.
+        directory: of :func:`usable_cache`.
+        hung: whether the repository hung a short while ago: it is not asked for the manifest if another place is.
 
     Raises:
-        UnknownImageError: it is not published in the one form that is wanted.
-        ResolverError: it cannot be had; with ``auto`` the reason names both forms'.
+        ReferenceError, UnknownImageError, BlockedError: for the user to mend.
+        UsageError: for who configured this.
+        ManifestError, ResolverError: the host's or the network's doing. What is not in a manifest that may be old is one, too.
     """
-    if settings.form == SANDBOX:
-        return Answer(SANDBOX, _sandbox(found, settings), found, manifest)
-    if settings.form == SIF:
-        return _sif(found, settings, manifest)
+    want = lookup.wanted(text, settings.roots)
+    local = [place for place in settings.manifests if f"{place}/".startswith(f"{settings.repository}/")]
+    others = [place for place in settings.manifests if place not in local]
+    network = network_of(settings)
+    places = [source(place, network) for place in ((others if hung else None) or settings.manifests)]
+    keys = load_keys(settings.keys)
+    copies = directory and os.path.join(directory, "manifest", settings.name)
+    kept = None if copies is None else Kept(copies)
+    check = Vouched(copies and os.path.join(copies, "verified")).payload
+
+    def loaded(refresh: float) -> Trusted:
+        return trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, refresh=refresh, check=check)
+
+    manifest = loaded(settings.refresh)
+    found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
+    if isinstance(found, UnknownImageError) and not manifest.asked:
+        manifest = loaded(min(settings.refresh, _SOON))
+        found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
+    if isinstance(found, UnknownImageError):
+        if type(found) is not UnknownImageError or (manifest.age == FRESH and manifest.current):
+            raise found
+        raise ManifestError(f"{found.reason}, as far as {manifest.source} of the manifest knows, and there is no newer one")
+    if found is None:
+        return want, manifest, None
+    if found.version.state == EXPIRING and found.version.until is not None:
+        notes.warn(f"{found.name} will be gone on {time.strftime('%Y-%m-%d', time.gmtime(found.version.until))}")
+    return want, manifest, found
+
+
+def _looked_up(want: Wanted, settings: Settings, manifest: Trusted) -> Found | UnknownImageError:
     try:
-        return Answer(SANDBOX, _sandbox(found, settings), found, manifest)
-    except ResolverError as error:
-        notes.add(str(error))
-        without_sandbox = error
+        return lookup.find(want, settings.arch, manifest.record)
+    except UnknownImageError as error:
+        return error
+
+
+def unlisted(text: str, settings: Settings) -> str | None:
+    """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens."""
     try:
-        return _sif(found, settings, manifest)
-    except ResolverError as error:
-        raise FetchError(f"{found.name} is to be had in no form: {without_sandbox}; {error}") from None
+        path = lookup.wanted(text, settings.roots).path
+        if path is None or settings.never == SANDBOX:
+            return None
+        return _opened(os.path.join(settings.repository, path))
+    except ResolverError:
+        return None
 
 
-def _sandbox(found: Found, settings: Settings) -> str:
-    if found.version.sandbox is None:
-        raise UnknownImageError(f"{found.name} is not published as a sandbox", hint="--form sif, or auto")
-    path = os.path.join(settings.repository, found.version.sandbox)
-    try:
-        _opened(path)
-    except FetchError as error:
-        raise FetchError(f"the sandbox {path} cannot be opened: {error}") from None
-    return path
+def usable_cache(settings: Settings, notes: Notes) -> str | None:
+    """The cache's directory, None where there is none or it is not safe: no reason to withhold a sandbox."""
+    if settings.cache is not None:
+        try:
+            Cache(settings.cache).prepare()
+        except CacheError as error:
+            notes.warn(str(error))
+            return None
+    return settings.cache
 
 
-def _sif(found: Found, settings: Settings, manifest: Trusted) -> Answer:
-    sif = found.version.sif
-    if sif is None:
-        raise UnknownImageError(f"{found.name} is not published as a SIF", hint="--form sandbox, or auto")
-    if settings.cache is None:
-        raise CacheError("there is no cache to fetch a SIF into", hint="--cache DIR")
-    path, fetched = Cache(settings.cache).sif(sif, [source(place) for place in settings.origins])
-    return Answer(SIF, path, found, manifest, fetched)
+class _Making:
+    """Having a version ready in one form or another."""
+
+    def __init__(self, found: Found, settings: Settings, manifest: Trusted, outage: Outage, starter: Starter | None) -> None:
+        self._found = found
+        self._starter = starter
+        self._settings = settings
+        self._manifest = manifest
+        self._outage = outage
+
+    def first(self, choices: Sequence[Choice], notes: Notes, until: float | None) -> Answer:
+        """The first form that is to be had.
+
+        Raises:
+            ResolverError: there is none; of several forms the reason names each one's, and the last one's kind counts.
+        """
+        problems: list[ResolverError] = []
+        for one in choices:
+            try:
+                answer = self._sandbox() if one.form == SANDBOX else self._sif(until, notes)
+            except ResolverError as error:  # noqa: PERF203 - the next form is there for that
+                notes.add(str(error))
+                problems.append(error)
+            else:
+                answer.why = one.why
+                return answer
+        if len(problems) == 1:
+            raise problems[0]
+        raise type(problems[-1])(f"{self._found.name} is to be had in no form: {'; '.join(map(str, problems))}")
+
+    def _sandbox(self) -> Answer:
+        path = os.path.join(self._settings.repository, str(self._found.version.sandbox))
+        try:
+            _opened(path)
+        except FetchError as error:
+            if isinstance(error, LateError):
+                self._outage.begin()
+            raise SandboxError(f"the sandbox {path} cannot be opened: {error}") from None
+        self._outage.end()
+        return Answer(SANDBOX, path, self._found, self._manifest)
+
+    def _sif(self, until: float | None, notes: Notes) -> Answer:
+        sif = self._found.version.sif
+        if sif is None:
+            raise ValueError("choice.forms() offers no SIF where there is none")
+        path = self._in_store(sif.sha256, notes)
+        if path is not None:
+            if self._settings.cache is not None:
+                from publisher.resolver import tally  # noqa: PLC0415 - small, and no sandbox needs it
+
+                tally.hit(self._settings.cache)
+            return Answer(SIF, path, self._found, self._manifest)
+        places = sif_sources(self._settings)
+        path, fetched = cache.of(self._settings).sif(sif, places, until=until, starter=self._starter)
+        return Answer(SIF, path, self._found, self._manifest, fetched)
+
+    def _in_store(self, sha256: str, notes: Notes) -> str | None:
+        """The path in the host's store, None where it is not there or not to be trusted."""
+        if self._settings.store is None:
+            return None
+        from publisher.resolver import store  # noqa: PLC0415 - few sites have one
+
+        try:
+            return store.found(self._settings.store, self._settings.store_owner, sha256, self._starter)
+        except (OSError, CacheError) as error:
+            notes.warn(str(error))
+            return None
 
 
-def _passed_through(want: Wanted, settings: Settings, manifest: Trusted) -> Answer:
+def _passed_through(want: Wanted, settings: Settings, manifest: Trusted, policy: Policy) -> Answer:
     """Of a manifest that is too old to be believed nothing counts; a path of the repository that is there still does.
 
     Raises:
         ManifestError: it is no path of the repository, does not open, or is not the form that is wanted.
     """
-    if want.path is not None and settings.form in (AUTO, SANDBOX):
+    if want.path is not None and policy.asked in (AUTO, SANDBOX) and policy.never != SANDBOX:
         try:
             return Answer(SANDBOX, _opened(os.path.join(settings.repository, want.path)), None, manifest)
         except FetchError:

@@ -1,138 +1,235 @@
-"""Places that files are read from: a directory (a mounted repository, an origin's disk), or an http(s) URL.
+"""Places that files are read from: a directory (a mounted repository, an origin's disk), a URL, a federation.
 
-The one door to the network. A place is asked for names that our own manifest made; what it answers is somebody else's and is
-bounded, and checked by whoever asked.
+A place is asked for names that our own manifest made; what it answers is somebody else's and is bounded, and checked by whoever
+asked. What speaks to the network is imported when a place there is asked, which a warm answer does not do.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
-from publisher.resolver.errors import FetchError
+from publisher.resolver.errors import AbsentError, CorruptError, FetchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from http.client import HTTPResponse
+    import ssl
+    from collections.abc import Callable, Iterator, Sequence
 
+    from publisher.resolver.config import Settings
+    from publisher.resolver.pace import Pace
+
+BUILTIN, PELICAN, AUTO = "builtin", "pelican", "auto"
 _CHUNK = 1 << 20
-_SILENCE = 20.0  # seconds without a byte, or until the connection stands
-_OK, _PARTIAL = 200, 206
+_FEDERATED = ("pelican://", "osdf://")
+_REMOTE = ("http://", "https://", *_FEDERATED)
+
+
+class Network:
+    """How the network is used.
+
+    Attributes:
+        root: directory in which what was learnt is remembered for other processes, None for nowhere.
+        ca: file or directory of further authorities' certificates, empty for none.
+        federation: host of the federation that ``osdf://`` means.
+        slowest: bytes a second; a server that gives less is left for the next one, and a download's time follows from it.
+        fetch_with: :data:`BUILTIN`; :data:`PELICAN`, the command instead; :data:`AUTO`, the command where nothing else helped.
+        silence: seconds without a byte, or until a connection stands.
+        tls: what all connections share, once there is one.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        *,
+        ca: str = "",
+        federation: str = "",
+        slowest: float = 1_000_000,
+        fetch_with: str = BUILTIN,
+        silence: float = 20.0,
+    ) -> None:
+        self.root = root
+        self.ca = ca
+        self.federation = federation
+        self.slowest = slowest
+        self.fetch_with = fetch_with
+        self.silence = silence
+        self.tls: ssl.SSLContext | None = None
 
 
 class Source:
-    """A place: ``text`` is what it was given as, a directory's path or a URL; ``patience`` its seconds for one small file."""
+    """A place, or one way to it.
+
+    Attributes:
+        text: what it was given as, a directory's path or a URL.
+        patience: seconds that one small file may take.
+        local: whether asking costs nobody but this host.
+        brings: whether it writes whole files by itself: ``bring``, not ``pieces``. Small ones are never brought.
+        network: how the network is used.
+    """
 
     patience = 2.0
+    local = True
+    brings = False
+    network = Network()
 
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def read(self, name: str, most: int) -> bytes:
-        """The content of a small file.
+    def ways(
+        self, name: str, *, small: bool = False, fresh: bool = False, again: bool = False, until: float | None = None
+    ) -> Iterator[Source]:
+        """The ways to a file in this place, the best first: found out while they are tried, and at least one.
 
         Args:
             name: relative, with ``/``.
-            most: bytes beyond which it is refused.
-
-        Raises:
-            FetchError: absent, refused, broken off or too large.
+            small: only those that are quick to begin.
+            fresh: only those that lead to the file as it is now, for one that changes.
+            again: what is remembered of the ways did not help.
+            until: reading of the monotonic clock at which nobody needs them any more.
         """
-        content = b""
-        for chunk in self.pieces(name, 0, None):
-            content += chunk
-            if len(content) > most:
-                raise FetchError(f"{name} has more than the {most} bytes that it may have")
-        return content
+        del name, small, fresh, again, until  # there is but this one
+        yield self
 
-    def pieces(self, name: str, start: int, size: int | None) -> Iterator[bytes]:
-        """The content of a file from byte ``start`` on, piece by piece.
+    def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes | memoryview]:
+        """The content of a file from byte ``start`` on, piece by piece, each of which is good until the next one is asked for.
 
         Args:
             name: relative, with ``/``.
             start: byte to begin with; below ``size``.
             size: the whole file's, None where that is not known (then ``start`` is 0).
+            pace: ends it when it takes too long; None for however long it takes.
 
         Raises:
-            FetchError: absent, refused or broken off; a body that merely ends early is not noticed here.
+            AbsentError, DeniedError, CorruptError: no such file, no right to read it, one of another size.
+            FetchError: broken off or too slow; a body that merely ends early is not noticed here.
         """
         raise NotImplementedError
+
+    def bring(self, name: str, size: int, pace: Pace, take: Callable[[str], None]) -> None:
+        """Have a file written, and give its path to ``take``, which moves it away.
+
+        Args:
+            name: relative, with ``/``.
+            size: the file's; more is not written.
+            pace: ends it when it takes too long.
+            take: is called in the end.
+
+        Raises:
+            FetchError: it is not to be had.
+        """
+        raise NotImplementedError
+
+    def read(self, name: str, most: int, sha256: str | None = None, *, fresh: bool = False) -> bytes:
+        """The content of a small file, by the first way that gives it.
+
+        Args:
+            name: relative, with ``/``.
+            most: bytes beyond which it is refused.
+            sha256: what it must have, None where that is not known.
+            fresh: see :meth:`ways`.
+
+        Raises:
+            FetchError: absent, refused, broken off, too large or wrong, by every way.
+        """
+        problems: list[tuple[str, FetchError]] = []
+        for way in self.ways(name, small=True, fresh=fresh, until=time.monotonic() + self.patience):
+            try:
+                return self._content(way, name, most, sha256)
+            except FetchError as error:  # noqa: PERF203 - the next way is there for that
+                problems.append((way.text, error))
+        if len(problems) == 1:
+            raise problems[0][1]
+        raise failure("", problems)
+
+    def _content(self, way: Source, name: str, most: int, sha256: str | None) -> bytes:
+        content = b""
+        for chunk in way.pieces(name, 0, None, self._pace()):
+            content += chunk
+            if len(content) > most:
+                raise FetchError(f"{name} has more than the {most} bytes that it may have")
+        if sha256 is not None:
+            import hashlib  # noqa: PLC0415 - the index has none
+
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise CorruptError(f"{name}: other bytes than the index says")
+        return content
+
+    def _pace(self) -> Pace | None:
+        """Of one way to a small file."""
+        return None
 
 
 class Directory(Source):
     """A directory's files."""
 
-    def pieces(self, name: str, start: int, size: int | None) -> Iterator[bytes]:  # noqa: ARG002 - a file ends by itself
+    def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes]:  # noqa: ARG002 - a file ends by itself
         """See :meth:`Source.pieces`."""
         try:
             with open(os.path.join(self.text, name), "rb", buffering=0) as file:
                 file.seek(start)
                 while chunk := file.read(_CHUNK):
                     yield chunk
+        except FileNotFoundError as error:
+            raise AbsentError(f"{name}: {error.strerror}") from None
         except OSError as error:
             raise FetchError(f"{name}: {error.strerror}") from None
 
 
-class Web(Source):
-    """What stands below a URL; its query, if it has one, goes with every request (``?directread`` at a federation's director).
-
-    Ranges are asked for with both ends: XRootD 5.5 answers an open one with nothing.
-    """
+class Remote(Source):
+    """A place in the network, whose ways are found when it is asked."""
 
     patience = 10.0
+    local = False
 
-    def pieces(self, name: str, start: int, size: int | None) -> Iterator[bytes]:
-        """See :meth:`Source.pieces`."""
-        import http.client  # noqa: PLC0415 - 25 ms with TLS, and most answers need no network
+    def __init__(self, text: str, network: Network) -> None:
+        super().__init__(text)
+        self.network = network
 
-        headers = {"Range": f"bytes={start}-{size - 1}"} if start and size else {}
-        try:
-            with _opened(self._address(name), headers) as response:
-                surplus = _surplus(response, name, start)
-                while chunk := response.read1(_CHUNK):
-                    yield chunk[surplus:]
-                    surplus = max(0, surplus - len(chunk))
-        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
-            raise FetchError(f"{name}: {getattr(error, 'reason', '') or str(error) or type(error).__name__}") from None
+    def ways(
+        self, name: str, *, small: bool = False, fresh: bool = False, again: bool = False, until: float | None = None
+    ) -> Iterator[Source]:
+        """See :meth:`Source.ways`."""
+        if self.text.startswith(_FEDERATED):
+            from publisher.resolver import federation  # noqa: PLC0415 - most answers need no network
 
-    def _address(self, name: str) -> str:
-        import urllib.parse  # noqa: PLC0415 - as above
+            return federation.ways(self, name, small=small, fresh=fresh, again=again, until=until)
+        from publisher.resolver.web import Web  # noqa: PLC0415 - as above
 
-        base, mark, query = self.text.partition("?")
-        return f"{base.rstrip('/')}/{urllib.parse.quote(name)}{mark}{query}"
+        return iter((Web(self.text, self.network),))
 
+    def _pace(self) -> Pace:
+        """A third of the patience: a server that says nothing must leave time for the next one."""
+        from publisher.resolver.pace import Pace  # noqa: PLC0415 - as above
 
-def source(text: str) -> Source:
-    """The place that a text names: a URL by its ``http://`` or ``https://``, else a directory."""
-    return Web(text) if text.startswith(("http://", "https://")) else Directory(text)
+        return Pace(time.monotonic, time.monotonic() + self.patience / 3)
 
 
-def _opened(address: str, headers: dict[str, str]) -> HTTPResponse:
-    """The response to a GET: redirects to http and https are followed, nothing else is; proxies as the environment says."""
-    import urllib.request as web  # noqa: PLC0415 - as above
-
-    opener = web.OpenerDirector()
-    for handler in (
-        web.ProxyHandler,
-        web.HTTPHandler,
-        web.HTTPSHandler,
-        web.HTTPRedirectHandler,
-        web.HTTPDefaultErrorHandler,
-        web.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    opener.addheaders = [("User-Agent", "image-resolver")]
-    response: HTTPResponse | None = opener.open(web.Request(address, headers=headers), timeout=_SILENCE)  # noqa: S310 - see source()
-    if response is None:
-        raise FetchError(f"{address} leads to something that is not http")
-    return response
+def source(text: str, network: Network | None = None) -> Source:
+    """The place that a text names: one in the network by its ``http(s)://``, ``pelican://`` or ``osdf://``, else a directory."""
+    return Remote(text, network or Source.network) if text.startswith(_REMOTE) else Directory(text)
 
 
-def _surplus(response: HTTPResponse, name: str, start: int) -> int:
-    """How many bytes of the body stand before byte ``start``: all of them where a server knows no ranges."""
-    if response.status == _OK:
-        return start
-    begins = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-    if response.status != _PARTIAL or begins != str(start):
-        raise FetchError(f"{name}: asked for it from byte {start} on, got status {response.status} from byte {begins or 0} on")
-    return 0
+def sif_sources(settings: Settings) -> list[Source]:
+    """Where SIFs are fetched from: the origins, then the mirrors."""
+    network = network_of(settings)
+    return [source(text, network) for text in (*settings.origins, *settings.mirrors)]
+
+
+def network_of(settings: Settings) -> Network:
+    """How the network is used by these settings."""
+    return Network(
+        settings.cache,
+        ca=settings.ca,
+        federation=settings.federation,
+        slowest=settings.slowest,
+        fetch_with=settings.fetch_with,
+    )
+
+
+def failure(what: str, problems: Sequence[tuple[str, FetchError]]) -> FetchError:
+    """One error for those that several places had, of their kind if they all had the same: ``(place, error)`` of each."""
+    kinds = {type(error) for _, error in problems}
+    kind = kinds.pop() if len(kinds) == 1 else FetchError
+    lines = dict.fromkeys(f"{text}: {error}" for text, error in problems)
+    return kind(f"{what}{'; '.join(lines)}")

@@ -1,8 +1,8 @@
 """Which manifest holds: the highest serial that a trusted key has signed, wherever it came from.
 
-All places are asked at the same time, each with a deadline. One that is silent, broken or lagging behind is no error as long
-as another one, or the last good copy, has an index. A serial lower than the highest is never used, so that nobody who can
-only serve old files brings back what was taken down.
+All places are asked at the same time, each with a deadline, and those in the network once in a while only (``refresh.py``). One
+that is silent, broken or lagging behind is no error as long as another one, or the last good copy, has an index. A serial lower
+than the highest is never used, so that nobody who can only serve old files brings back what was taken down.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from publisher.resolver.errors import FetchError, ManifestError
 from publisher.resolver.manifest import (
     DEAD,
     EXPIRED,
+    FRESH,
     INDEX_NAME,
     MOST_INDEX_BYTES,
     MOST_SHARD_BYTES,
@@ -25,12 +26,15 @@ from publisher.resolver.verify import verified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from publisher.resolver.kept import Kept
     from publisher.resolver.manifest import Record
     from publisher.resolver.notes import Notes
+    from publisher.resolver.refresh import Refresh
     from publisher.resolver.sources import Source
+
+    Check = Callable[[bytes, Mapping[str, bytes]], bytes]
 
 KEPT = "the last good copy"
 """What the cache's copy is called where a source is named."""
@@ -43,12 +47,27 @@ class Trusted:
         index: the verified index.
         source: the place it came from, as given, or :data:`KEPT`.
         age: ``fresh``, ``expired`` or ``dead``.
+        asked: whether all places were asked just now, also those in the network.
+        current: whether a place answered, or those in the network did when they were asked last, a short while ago.
     """
 
-    def __init__(self, index: Index, *, source: str, age: str, places: Sequence[Source], kept: Kept | None, notes: Notes) -> None:
+    def __init__(
+        self,
+        index: Index,
+        *,
+        source: str,
+        age: str,
+        places: Sequence[Source],
+        kept: Kept | None,
+        notes: Notes,
+        asked: bool = True,
+        current: bool = True,
+    ) -> None:
         self.index = index
         self.source = source
         self.age = age
+        self.asked = asked
+        self.current = current
         self._places = sorted(places, key=lambda place: place.text != source)
         self._kept = kept
         self._notes = notes
@@ -85,10 +104,24 @@ class Trusted:
                 return Shard.parse(content, sha256)
             except ManifestError as error:
                 self._notes.add(f"{KEPT}: {error}")
+        if self._kept is None or all(place.local for place in self._places):
+            return self._asked_for(sha256)
+        from publisher.resolver import turn  # noqa: PLC0415 - a warm answer has it
+
+        kept, until = self._kept, time.monotonic() + sum(place.patience for place in self._places)
+        try:
+            kept.make()
+            with turn.taken([kept.lock("shards")], until, lambda: kept.shard(sha256) is not None) as held:
+                content = kept.shard(sha256) if held is None else None
+                return self._asked_for(sha256) if content is None else Shard.parse(content, sha256)
+        except (OSError, ManifestError):  # a cache that takes nothing, or holds something else
+            return self._asked_for(sha256)
+
+    def _asked_for(self, sha256: str) -> Shard:
         problems = []
         for place in self._places:
             try:
-                content = _ask(place, shard_name(sha256), MOST_SHARD_BYTES).result(time.monotonic() + place.patience)
+                content = _ask(place, shard_name(sha256), MOST_SHARD_BYTES, sha256).result(time.monotonic() + place.patience)
                 shard = Shard.parse(content, sha256)
             except (FetchError, ManifestError) as error:
                 problems.append(f"{place.text}: {error}")
@@ -106,7 +139,15 @@ class Trusted:
 
 
 def load(
-    places: Sequence[Source], kept: Kept | None, *, keys: Mapping[str, bytes], repository: str, now: float, notes: Notes
+    places: Sequence[Source],
+    kept: Kept | None,
+    *,
+    keys: Mapping[str, bytes],
+    repository: str,
+    now: float,
+    notes: Notes,
+    check: Check = verified,
+    refresh: float = 0.0,
 ) -> Trusted:
     """Find the index that holds.
 
@@ -117,33 +158,116 @@ def load(
         repository: the name that the manifest must carry.
         now: this host's clock, seconds since the epoch.
         notes: gets what went wrong without being in the way.
+        check: gives the payload of an envelope that one of the keys has signed.
+        refresh: seconds in which places in the network are asked once; only where copies are kept.
 
     Raises:
         ManifestError: there is none that may be trusted; the reason names every place.
         ResolverError: openssl cannot be used.
     """
-    found, problems = _indexes(places)
-    copy = None if kept is None else kept.index()
-    if copy is not None:
-        found.append((KEPT, copy))
-    best: tuple[Index, str, bytes] | None = None
-    checked: dict[bytes, Index | ManifestError] = {}
-    for text, content in found:
-        if content not in checked:
-            checked[content] = _checked(content, keys, repository)
-        index = checked[content]
-        if isinstance(index, ManifestError):
-            problems.append(f"{text}: {index}")
-        elif best is None or index.serial > best[0].serial:
-            best = index, text, content
-    if best is None:
-        raise ManifestError(f"no manifest can be used: {'; '.join(problems) or 'no place to ask'}")
-    index, text, content = best
-    for problem in problems:
-        notes.add(problem)
-    if kept is not None and content != copy:
-        _keep_index(kept, index, content, notes)
-    return Trusted(index, source=text, age=_age(index, text, now, notes), places=places, kept=kept, notes=notes)
+    search = _Search(places, kept, _Judge(keys, repository, now, check), notes)
+    if kept is None or all(place.local for place in places):
+        return search.everywhere(None)
+    from publisher.resolver.refresh import Refresh  # noqa: PLC0415 - not on a host that has all in CVMFS
+
+    return search.in_turn(kept, Refresh(kept.directory, refresh, now))
+
+
+class _Judge:
+    """Which envelopes are good, each looked at once."""
+
+    def __init__(self, keys: Mapping[str, bytes], repository: str, now: float, check: Check) -> None:
+        self.now = now
+        self._check = check
+        self._keys = keys
+        self._repository = repository
+        self._known: dict[bytes, Index | ManifestError] = {}
+
+    def index(self, content: bytes) -> Index | ManifestError:
+        """The index in an envelope, or why it is not to be used."""
+        if content not in self._known:
+            try:
+                self._known[content] = Index.parse(self._check(content, self._keys), self._repository)
+            except ManifestError as error:
+                self._known[content] = error
+        return self._known[content]
+
+    def is_fresh(self, content: bytes | None) -> bool:
+        """Whether it is one to do with."""
+        index = None if content is None else self.index(content)
+        return isinstance(index, Index) and index.age(self.now) == FRESH
+
+
+class _Search:
+    """The best index of the places and the copy."""
+
+    def __init__(self, places: Sequence[Source], kept: Kept | None, judge: _Judge, notes: Notes) -> None:
+        self._places = places
+        self._kept = kept
+        self._judge = judge
+        self._notes = notes
+
+    def in_turn(self, kept: Kept, refresh: Refresh) -> Trusted:
+        """Ask places in the network if it is time, as one process of the host; who has a copy does not wait for another one."""
+        usable = self._judge.is_fresh(kept.index())
+        if refresh.due(usable=usable):
+            from publisher.resolver import turn  # noqa: PLC0415 - a warm answer asks nobody
+
+            patience = 0.0 if usable else 5 + max(place.patience for place in self._places)
+            try:
+                kept.make()
+                until = time.monotonic() + patience
+                with turn.taken([refresh.lock], until, lambda: not refresh.due(usable=usable)) as held:
+                    if held is not None:
+                        return self.everywhere(refresh)
+            except TimeoutError:
+                pass
+            except OSError as error:
+                self._notes.add(f"the cache takes no manifest: {error}")
+                return self.everywhere(None)
+        local = [place for place in self._places if place.local]
+        found, problems = _indexes(local)
+        problems += [f"{place.text}: was asked a short while ago" for place in self._places if not (usable or place.local)]
+        return self._best(found, problems, asked=False, answered=refresh.answered())
+
+    def everywhere(self, refresh: Refresh | None) -> Trusted:
+        """Ask all places. Raises OSError when that cannot be written down for ``refresh``."""
+        found, problems = _indexes(self._places)
+        if refresh is None:
+            return self._best(found, problems, asked=True)
+        remote = {place.text for place in self._places if not place.local}
+        good = [text for text, content in found if isinstance(self._judge.index(content), Index)]
+        try:
+            return self._best(found, problems, asked=True)
+        finally:
+            refresh.done(answered=not remote.isdisjoint(good))
+
+    def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool = False) -> Trusted:
+        copy = None if self._kept is None else self._kept.index()
+        best: tuple[Index, str, bytes] | None = None
+        for text, content in [*found, *([] if copy is None else [(KEPT, copy)])]:
+            index = self._judge.index(content)
+            if isinstance(index, ManifestError):
+                problems.append(f"{text}: {index}")
+            elif best is None or index.serial > best[0].serial:
+                best = index, text, content
+        if best is None:
+            raise ManifestError(f"no manifest can be used: {'; '.join(problems) or 'no place to ask'}")
+        index, text, content = best
+        for problem in problems:
+            self._notes.add(problem)
+        if self._kept is not None and content != copy:
+            _keep_index(self._kept, index, content, self._notes)
+        return Trusted(
+            index,
+            source=text,
+            age=_age(index, text, self._judge.now, self._notes),
+            places=self._places,
+            kept=self._kept,
+            notes=self._notes,
+            asked=asked,
+            current=text != KEPT or answered,
+        )
 
 
 def _indexes(places: Sequence[Source]) -> tuple[list[tuple[str, bytes]], list[str]]:
@@ -158,16 +282,9 @@ def _indexes(places: Sequence[Source]) -> tuple[list[tuple[str, bytes]], list[st
     return found, problems
 
 
-def _ask(place: Source, name: str, most: int) -> Attempt:
-    return Attempt(lambda: place.read(name, most))
-
-
-def _checked(content: bytes, keys: Mapping[str, bytes], repository: str) -> Index | ManifestError:
-    """The index in an envelope, or why it is not to be used."""
-    try:
-        return Index.parse(verified(content, keys), repository)
-    except ManifestError as error:
-        return error
+def _ask(place: Source, name: str, most: int, sha256: str | None = None) -> Attempt:
+    """A small file of a place; one that has no sha256 is one that changes."""
+    return Attempt(lambda: place.read(name, most, sha256, fresh=sha256 is None))
 
 
 def _keep_index(kept: Kept, index: Index, content: bytes, notes: Notes) -> None:

@@ -11,13 +11,27 @@ COMMANDS = (
         "resolve NAME",
         (
             "prints the path of a published container image, ready to be started: a sandbox, or a SIF in the cache; "
-            "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of a manifest or SIF"
+            "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of either form"
         ),
     ),
+    (
+        "cache SUBCOMMAND",
+        (
+            "list; gc: bring it within its limits; verify: read every SIF, remove what is damaged; clear: all that no job needs; "
+            "fill NAME…: have images in the store, else in the cache; statistics: as attributes of a machine"
+        ),
+    ),
+    ("prepare-job", "HTCondor's hook of this name: the job's ad on standard input, the answer on standard output"),
+    ("job-exit", "HTCondor's hook of this name: what the job was given may be removed from the cache again"),
+    ("pilot-start", "measures what this host can do for containers, and draws the default image: HTCondor's configuration"),
+    ("startd-cron", "measures it again: attributes of the machine, for HTCondor's startd cron"),
+    ("condor-config", "HTCondor's configuration for an execution point, with comments; needs --config"),
+    ("condor-config access-point", "the same for an access point, whose jobs name our images"),
 )
 """Every command with its arguments, and what it does."""
 _FURTHER = (
     ("--config FILE", "all of these from a file: [resolver], key = value, several values one to an indented line"),
+    ("--force", "cache clear: what jobs need as well; they keep what they have open"),
     ("--json", "the answer as a JSON object, with digests and where they are from"),
 )
 _END = """\

@@ -10,6 +10,8 @@ from publisher.errors import RepositoryError
 from tests.support.changes import DEBIAN, INDEX, ROCKY, make, publish, publish_rocky, refused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from publisher.repositories import Repository, Transaction
 
 
@@ -166,6 +168,15 @@ def test_a_file_is_replaced_and_the_last_of_two_counts(repository: Repository) -
     assert repository.read(INDEX) == b"22"
     publish(repository, lambda change: change.write(INDEX, b""))
     assert repository.read(INDEX) == b""
+
+
+def test_a_file_can_have_the_content_of_another(repository: Repository, tmp_path: Path) -> None:
+    source = tmp_path / "large"
+    for content in (b"1", b"2", b"22", b"22"):
+        source.write_bytes(content)
+        publish(repository, lambda change: change.write("deep/file", source))
+        assert repository.read("deep/file") == content
+        assert source.read_bytes() == content
 
 
 def test_a_file_does_not_replace_a_tree_or_a_link(repository: Repository) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,13 @@ from publisher.signing import Signer, new_key
 from tests.support.published import built
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from io import BufferedRandom
     from pathlib import Path
 
     from publisher.catalog import Catalog
     from publisher.images import Entry
+    from publisher.repositories import Transaction
 
 NOW = 1_800_000_000
 NAME = "images.example.org"
@@ -43,6 +45,27 @@ class _Clocked(DirectoryOrigin):
         return new
 
 
+class Refusing(DirectoryRepository):
+    """A repository in which somebody else owns what is at ``path``."""
+
+    def __init__(self, root: Path, path: str) -> None:
+        super().__init__(root, NAME)
+        self._path = path
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        with super().transaction() as transaction:
+            remove = transaction.remove
+
+            def refuse(path: str) -> None:
+                if path == self._path:
+                    raise RepositoryError(f"{path} belongs to another user")
+                remove(path)
+
+            transaction.remove = refuse  # type: ignore[method-assign]  # as a file system would
+            yield transaction
+
+
 class Place:
     """A repository, an origin, a key and a clock, in one directory."""
 
@@ -54,10 +77,18 @@ class Place:
         self.repository = DirectoryRepository(where / "cvmfs", NAME)
         self.origin: DirectoryOrigin = _Clocked(where / "osdf", lambda: self.now)
         self.broken: set[str] = set()
+        self.turn = 1
         self.watch: Callable[[Path], None] = lambda _: None
 
     def publication(self, origin: DirectoryOrigin | None = None) -> Publication:
-        return Publication(self.repository, origin or self.origin, self.signer, clock=lambda: self.now, unpack=self.unpack)
+        return Publication(
+            self.repository,
+            origin or self.origin,
+            self.signer,
+            clock=lambda: self.now,
+            unpack=self.unpack,
+            edition_turn=self.turn,
+        )
 
     def unpack(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
         assert deadline > 0

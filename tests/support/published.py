@@ -71,6 +71,7 @@ def carried_out(plan: Plan, catalog: Catalog, now: int) -> Catalog:
             for target in item.targets
         }
         name = item.entry.name
-        changed[name] = records.succeeded(catalog.records.get(name), source_of(item.entry), item.digest, current, name)
+        record = records.succeeded(catalog.records.get(name), source_of(item.entry), item.digest, current, name)
+        changed[name] = records.leaving(record, now, now + GRACE, item.leaving)
     changed |= {one.name: records.leaving(catalog.records[one.name], now, now + GRACE) for one in plan.leaving}
     return catalog.with_records(changed)

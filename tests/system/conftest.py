@@ -8,6 +8,7 @@ from tests.support.cvmfs import FakeCvmfs
 from tests.support.cvmfs_host import CvmfsHost
 from tests.support.cvmfs_real import RealCvmfs, real_name
 from tests.support.registry import RegistryServer
+from tests.support.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServe
     """A real docker-registry for all tests: each pushes into repositories of its own. What it was asked starts anew."""
     with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def site(registry: RegistryServer) -> Iterator[Site]:
+    """A real pool, set up by what the resolver writes, for all tests: each leaves it as it found it."""
+    with Site(registry) as made:
+        yield made
 
 
 @pytest.fixture

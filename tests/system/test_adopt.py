@@ -158,3 +158,40 @@ def test_of_a_registry_that_is_down_nothing_is_said_and_a_later_run_goes_on(host
     anyway = host.run("adopt", "--apply", "--anyway", check=True)
     assert anyway.stdout.splitlines()[-1] == "taken in: 1 could not tell"
     assert current(host, "adopt/later:1")[0] == f"sha256:{sha256('later')}"
+
+
+def test_an_adoption_is_taken_back_until_something_of_it_was_removed(host: Host, registry: RegistryServer) -> None:
+    stays = push(registry, "undo/stays:1", "stays")
+    olds = {
+        "stays": laid_out(host, "undo/stays:1", hash_of_layers(registry, "undo/stays", stays)),
+        "moved": laid_out(host, "undo/moved:1", sha256("moved")),
+    }
+    push(registry, "undo/moved:1", "new")
+    host.images("undo/stays:1", "undo/moved:1")
+    for flags, said in (([], "nothing that is published was adopted"), (["--anyway"], "leave out --anyway")):
+        refused = host.run("adopt", "--undo", *flags)
+        assert (refused.returncode, said in refused.stderr) == (2, True)
+    for _ in range(2):  # it can be done again after it was taken back
+        host.run("adopt", "--apply", check=True)
+        assert set(host.sync().results.values()) == {"published"}
+        assert (host.repository / "undo/moved:1/etc/motd").read_text() == "new\n"
+        before = snapshot(host.repository)
+        shown = host.run("adopt", "--undo", check=True).stdout.splitlines()
+        assert shown[-1] == "would be taken back (--apply does it): 2 adopted name(s)"
+        assert snapshot(host.repository) == before
+        done = host.run("adopt", "--undo", "--apply", check=True).stdout.splitlines()
+        assert done == [*shown[:-1], "taken back: 2 adopted name(s)"]
+        for name, old in olds.items():
+            link = os.readlink(host.repository / f"undo/{name}:1")  # noqa: PTH115 - its text
+            assert link.endswith(str(old.relative_to(host.repository)))
+            assert (old / "etc/motd").read_text() == f"undo/{name}:1 by the older tool\n"
+        gone = host.run("status", "undo/stays:1")
+        assert (gone.returncode, "nothing is published under the name" in gone.stderr) == (2, True)
+        index = host.index(origin=True)
+        assert index is not None
+        assert not any(index.shards), "nor in the origin's manifest"
+    host.run("adopt", "--apply", check=True)
+    host.run("block", "undo/moved:1", "--reason", "stolen data", check=True)
+    late = host.run("adopt", "--undo", "--apply")
+    assert late.returncode == 2
+    assert "a build of undo/moved:1 was removed" in late.stderr

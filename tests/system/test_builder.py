@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
 import gzip
 import io
@@ -10,13 +9,8 @@ import json
 import os
 import pwd
 import re
-import select
 import shutil
-import signal
-import socket
 import subprocess
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,13 +18,14 @@ from spython.main import Client
 
 from publisher import __version__, command
 from publisher.builders.local import LocalBuilder
-from publisher.errors import BuildError, CommandError, LayerError, PublisherError, SpaceError, TestRunError
+from publisher.errors import BuildError, CommandError, LayerError, SpaceError
 from publisher.layers import Limits
 from publisher.layers.files import read_file_index
 from publisher.sif import DATA_OFFSET
 from publisher.squash import Mksquashfs, Tar2sqfs
 from publisher.testrun import TestRunner
 from tests.support import children, raw
+from tests.support.building import ACCOUNT, build, builder, refused
 from tests.support.engine import NOW
 from tests.support.images import request
 from tests.support.layers import Entry, directory, file, hardlink, symlink, tar
@@ -38,13 +33,13 @@ from tests.support.runnable import runnable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from publisher.builders import BuildRequest, BuiltImage
+    from publisher.builders import BuiltImage
     from publisher.squash import Squasher
 
 pytestmark = pytest.mark.system
 
-ACCOUNT = "nobody"
 LABELS = {"maintainer": 'a "quote", a \\ and\na line', "org.example.empty": ""}
 CONFIG = {
     "Env": ["PATH=/bin", "GREETING=two  words, a 'quote' and more", "LINES=one\ntwo", "EMPTY="],
@@ -75,17 +70,6 @@ def give(place: Path) -> None:
     account = ordinary()
     if account is not None:
         os.chown(place, account.uid, account.gid)
-
-
-def builder(where: Path, **more: object) -> LocalBuilder:
-    scratch = where / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    tester = TestRunner(ACCOUNT, scratch, deadline=60)
-    return LocalBuilder(where / "builds", Mksquashfs(), tester, **{"now": lambda: NOW, **more})  # type: ignore[arg-type]  # its own
-
-
-def build(asked: BuildRequest, where: Path) -> BuiltImage:
-    return builder(where).build(asked, lambda *_: None)
 
 
 def layers(*more: Entry) -> list[bytes]:
@@ -248,15 +232,6 @@ def test_builds_that_nobody_wants_any_more_are_swept_away(tmp_path: Path) -> Non
     builder(tmp_path / "new").sweep([])
 
 
-def refused(asked: BuildRequest, where: Path, kind: type[PublisherError], problem: str, **more: object) -> None:
-    """The build fails with the reason and the image's name, and leaves nothing."""
-    with pytest.raises(kind, match=problem) as caught:
-        builder(where, **more).build(asked, lambda *_: None)
-    assert caught.value.image == asked.name
-    assert list((where / "builds").iterdir()) == []
-    assert list((where / "scratch").iterdir()) == []
-
-
 def test_layers_that_are_not_what_the_config_says_are_refused(tmp_path: Path) -> None:
     honest = request(layers(), tmp_path / "honest")
     lying = request(layers(file("more")), tmp_path / "lying")
@@ -334,103 +309,6 @@ def test_an_image_that_was_squashed_by_the_other_program_runs_and_its_record_say
 def test_what_the_policy_dropped_is_in_the_notes(tmp_path: Path) -> None:
     result = build(request([tar([*runnable(), Entry("char", "dev/null"), file(".cvmfscatalog")])], tmp_path / "blobs"), tmp_path)
     assert result.notes == {"device nodes": 1, "names that CVMFS reserves": 1}
-
-
-def test_an_image_that_does_not_start_is_refused(tmp_path: Path) -> None:
-    entries = [entry for entry in runnable() if entry.name != "bin/dash"]
-    broken = tar([*entries, file("bin/dash", b"no program", mode=0o755)])
-    refused(request([broken], tmp_path / "blobs"), tmp_path, TestRunError, "test run of the finished SIF failed")
-
-
-def script(text: str) -> list[bytes]:
-    """An image whose shell is a script that its test run starts, whatever it was meant to do."""
-    return [tar([*runnable(), symlink("bin/true-sh", "dash"), file("bin/sh", b"#!/bin/dash\n" + text.encode(), mode=0o755)])]
-
-
-def running(marker: bytes) -> list[int]:
-    """Processes that have the marker in their command lines (proc(5))."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has just ended
-            if marker in path.read_bytes():
-                found.append(int(path.parent.name))
-    return found
-
-
-def test_an_image_that_does_not_end_is_killed_with_all_it_started(tmp_path: Path) -> None:
-    marker = f"3{os.getpid()}"
-    asked = request(script(f"sleep {marker} & sleep {marker}"), tmp_path / "blobs")
-    (tmp_path / "scratch").mkdir()
-    tester = TestRunner(ACCOUNT, tmp_path / "scratch", deadline=3)
-    with pytest.raises(TestRunError, match="did not end within 3 s"):
-        LocalBuilder(tmp_path / "builds", Mksquashfs(), tester, now=lambda: NOW).build(asked, lambda *_: None)
-    assert list((tmp_path / "builds").iterdir()) == []
-    assert running(marker.encode()) == []
-
-
-def test_what_a_killed_publisher_was_testing_dies_with_it(tmp_path: Path) -> None:
-    marker = f"4{os.getpid()}".encode()
-    asked = request(script(f"sleep {marker.decode()} & sleep {marker.decode()}"), tmp_path / "blobs")
-    child = children.start(lambda: build(asked, tmp_path))
-    with contextlib.ExitStack() as stack:
-        stack.callback(children.end, child)
-        stack.callback(os.kill, child, signal.SIGKILL)
-        until = time.monotonic() + 60
-        while len(found := running(marker)) < 2:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        watched = [os.pidfd_open(process) for process in found]
-    for descriptor in watched:
-        assert select.select([descriptor], [], [], 60)[0]
-        os.close(descriptor)
-    assert running(marker) == []
-
-
-@pytest.mark.parametrize(
-    "attempt",
-    [
-        "cat {secret}",
-        "cat {home}/.netrc",
-        "find / -xdev -name netrc-of-the-publisher | cat | while read found; do exit 0; done; exit 1",
-        'case "$(env)" in *hunter2*) exit 0;; *) exit 1;; esac',
-        "while read line; do case $line in *eth*|*enp*|*ens*|*veth*) exit 0;; esac; done < /proc/net/dev; exit 1",
-        "echo planted > {shared}/planted",
-    ],
-    ids=["a file by its path", "a file in our home", "a file by its name", "our environment", "our network", "writing"],
-)
-def test_an_image_reaches_nothing_of_ours_when_it_is_tested(
-    attempt: str, shared_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The image's shell ends well only where the attempt succeeds."""
-    (shared_path / "keys").mkdir()
-    secret = shared_path / "keys" / "netrc-of-the-publisher"
-    secret.write_text("hunter2")
-    (shared_path / ".netrc").write_text("hunter2")
-    shared_path.chmod(0o777)
-    monkeypatch.setenv("HOME", str(shared_path))
-    monkeypatch.setenv("REGISTRY_PASSWORD", "hunter2")
-    monkeypatch.setenv("APPTAINERENV_LEAKED", "hunter2")
-    monkeypatch.chdir(shared_path)
-    asked = request(script(attempt.format(secret=secret, home=shared_path, shared=shared_path)), shared_path / "blobs")
-    refused(asked, shared_path, TestRunError, "failed")
-    assert not (shared_path / "planted").exists()
-
-
-def test_an_image_calls_nobody_when_it_is_tested(shared_path: Path) -> None:
-    """A listener on this host's loopback: reached without Apptainer around the program, or the test would show nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        call = f"exec 3<>/dev/tcp/127.0.0.1/{listener.getsockname()[1]}"
-        subprocess.run(["bash", "-c", call], check=True)
-        listener.accept()[0].close()
-        listener.settimeout(0)
-        silent, calling = (
-            [tar([*runnable("/bin/bash"), file("bin/sh", f"#!/bin/bash\n{does}\n".encode(), mode=0o755)])] for does in (":", call)
-        )
-        assert build(request(silent, shared_path / "silent"), shared_path).test == "ran"
-        with pytest.raises(TestRunError, match=r"Network is unreachable|Connection refused"):
-            build(request(calling, shared_path / "calling"), shared_path)
-        with pytest.raises(BlockingIOError):
-            listener.accept()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.support.layers import file, tar
 from tests.support.registry import free_port, push_image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from subprocess import CompletedProcess
 
@@ -26,15 +27,15 @@ class Change:
 
     def __init__(self, where: Path, registry: RegistryServer) -> None:
         self.host = Host(where, registry)
-        self._repository = git.Repo.init(where)
-        with self._repository.config_writer() as config:
+        self.repository = git.Repo.init(where)
+        with self.repository.config_writer() as config:
             config.set_value("user", "name", "Test")
             config.set_value("user", "email", "test@example.org")
 
     def base(self, *entries: str) -> None:
         self.host.images(*entries)
-        self._repository.index.add(["images.yaml"])
-        self._repository.index.commit("base")
+        self.repository.index.add(["images.yaml"])
+        self.repository.index.commit("base")
 
     def check(self, *arguments: str) -> CompletedProcess[str]:
         return self.host.run(
@@ -43,8 +44,10 @@ class Change:
 
 
 @pytest.fixture
-def change(shared_path: Path, registry: RegistryServer) -> Change:
-    return Change(shared_path, registry)
+def change(shared_path: Path, registry: RegistryServer) -> Iterator[Change]:
+    made = Change(shared_path, registry)
+    yield made
+    made.repository.close()  # it has processes at work
 
 
 def push(registry: RegistryServer, name: str, platform: str = "linux/amd64") -> None:

@@ -22,7 +22,7 @@ from tests.support.host import Host
 from tests.support.layers import directory, file, tar
 from tests.support.place import Place
 from tests.support.published import AMD64, ARM64, answer, digest, entry
-from tests.support.registry import RegistryServer, ask, push_image
+from tests.support.registry import RegistryServer, ask, push_image, push_index
 from tests.support.runnable import runnable
 
 if TYPE_CHECKING:
@@ -118,6 +118,32 @@ def test_what_comes_back_from_its_registry_before_its_data_is_gone_is_not_built_
     push(registry, "gc/back:1", "here")
     assert host.sync().results == {"gc/back:1": "published"}
     assert (host.repository / "gc/back:1").stat().st_ino == before
+
+
+def test_a_form_and_a_platform_that_the_list_wants_no_more_go_with_their_data(host: Host, registry: RegistryServer) -> None:
+    top = [tar([directory("etc"), file("etc/motd", b"x\n")])]
+    parts = {
+        one: push_image(registry.address, "gc/many", "", [tar(runnable()), *top], platform=one)
+        for one in ("linux/amd64", "linux/arm64")
+    }
+    push_index(registry.address, "gc/many", "1", parts)
+    host.images({"image": "gc/many:1", "platforms": ["linux/amd64", "linux/arm64"]})
+    host.sync()
+    amd64, arm64 = (host.repository / layout.sandbox_path(parts[one]) for one in ("linux/amd64", "linux/arm64"))
+    host.images({"image": "gc/many:1", "formats": ["sif"]})
+    assert "arm64 is wanted no more" in host.sync().reasons["gc/many:1"]
+    assert set(host.sync().results.values()) == {"unchanged"}
+    assert sorted(path.is_dir() for path in (amd64, arm64)) == [True, True]
+    assert (host.repository / ".arch/arm64/gc/many:1").samefile(arm64), "until its last day"
+    assert not (host.repository / "gc/many:1").is_symlink()
+    assert host.run("verify").stdout == ""
+    for left in (True, False):
+        days_pass(host, 14)
+        assert host.sync().said["cleared"] != []
+        assert (amd64.exists(), arm64.exists()) == (False, left)
+        assert not (host.repository / ".arch").exists()
+        assert host.run("verify").stdout == ""
+    assert len(sifs(host)) == 1
 
 
 def test_sync_of_names_clears_nothing_away(host: Host, registry: RegistryServer) -> None:

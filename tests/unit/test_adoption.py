@@ -5,12 +5,13 @@ from functools import partial
 
 import pytest
 
-from publisher import adoption
+from publisher import adoption, pacing
 from publisher.adoption import OldLink, Verdict, judge, judge_unlisted, old_links, old_paths, taken_anyway
 from publisher.catalog import Catalog
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError
 from publisher.oci import Descriptor, ImageManifest
-from publisher.plan import Action, Answer, Pace, Plan, Unlisted, make_plan
+from publisher.pacing import Pace
+from publisher.plan import Action, Answer, Plan, Unlisted, make_plan
 from publisher.resolver.manifest import Record, Sif, Version
 from tests.support.published import AMD64, ARM64, digest, entry
 
@@ -35,7 +36,9 @@ def test_the_older_tools_links_are_told_from_others() -> None:
     links = {
         "htc/rocky:9": f"/cvmfs/{FQRN}/.images/4f/{layers[2:]}",
         "lscsoft/lalsuite/lalsuite-v6.53:stretch": f"/cvmfs/{FQRN}/.images/sha256:9b/{index[2:]}",
-        "htc/ours:1": f"../.images/4f/{layers[2:]}",
+        "htc/given/back:1": f"../../.images/4f/{layers[2:]}",
+        "htc/nowhere:1": f"../../.images/4f/{layers[2:]}",
+        ".arch/arm64/htc/rocky:9": f"../../../.images/4f/{layers[2:]}",
         "htc/elsewhere:1": f"/cvmfs/other.example.org/.images/4f/{layers[2:]}",
         "htc/short:1": f"/cvmfs/{FQRN}/.images/4f/888",
         "htc/up:1": f"/cvmfs/{FQRN}/.images/../4f/{layers[2:]}",
@@ -45,6 +48,7 @@ def test_the_older_tools_links_are_told_from_others() -> None:
     assert [(one.name, one.digest) for one in found] == [
         ("htc/rocky:9", f"sha256:{layers}"),
         ("lscsoft/lalsuite/lalsuite-v6.53:stretch", f"sha256:{index}"),
+        ("htc/given/back:1", f"sha256:{layers}"),
     ]
     assert found[1].sandbox == f".images/sha256:9b/{index[2:]}"
 
@@ -142,7 +146,7 @@ def paced(count: int, pace: Pace, done: int = 0) -> list[str]:
     answers = {f"a/{n}:1": Answer(digest(f"image {n}"), {AMD64: digest(f"image {n}")}) for n in range(count)}
     sif = partial(Sif, size=1)
     records = {f"a/{n}:1": adopted(n, sif(f"sif/{n}.sif", "0" * 64) if n < done else None) for n in range(count)}
-    plan = make_plan(entries, answers, Catalog(FQRN, 1, records=records), sifs=pace)
+    plan = pacing.paced(make_plan(entries, answers, Catalog(FQRN, 1, records=records)), pace)
     assert {item.action for item in plan.items} <= {Action.CHANGED, Action.UNCHANGED}
     return [item.entry.name for item in plan.work]
 
@@ -151,6 +155,15 @@ def test_a_run_makes_so_many_sifs_of_adopted_images_and_no_more() -> None:
     assert paced(5, Pace(2, 0)) == ["a/0:1", "a/1:1"]
     assert paced(5, Pace(2, 0), done=2) == ["a/2:1", "a/3:1"]
     assert paced(5, Pace(9, 0)) == [f"a/{number}:1" for number in range(5)]
+
+
+def test_what_has_something_else_to_do_does_not_wait_for_its_turn() -> None:
+    one = entry("a/0:1")
+    both = adopted(0).platforms["amd64"]
+    record = Record("a/0:1", "docker.io/a/0:1", digest("image 0"), {"amd64": both, "arm64": both})
+    answers = {"a/0:1": Answer(digest("image 0"), {AMD64: digest("image 0")})}
+    plan = make_plan([one], answers, Catalog(FQRN, 1, records={"a/0:1": record}))
+    assert [item.leaving for item in pacing.paced(plan, Pace(0, 0)).work] == [("arm64",)]
 
 
 def test_images_that_fail_day_after_day_do_not_hold_up_the_others() -> None:

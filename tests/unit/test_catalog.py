@@ -32,6 +32,15 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
     return Signer(path)
 
 
+class _Signer(Signer):
+    """Signs nothing: signatures are not what is looked at."""
+
+    def __init__(self) -> None: ...
+
+    def sign(self, payload: bytes) -> dict[str, bytes]:
+        return {"none": payload[:0]}
+
+
 def filled(*names: str) -> Catalog:
     entries = [entry(name, [AMD64, ARM64]) for name in names]
     answers = {one.name: answer(one.name, [AMD64, ARM64]) for one in entries}
@@ -50,6 +59,38 @@ def test_an_edition_reads_back_as_the_catalog_it_was_made_of(signer: Signer) -> 
     written = {name: record.to_json() for name, record in edition.catalog.records.items()}
     assert {name: record.to_json() for name, record in back.records.items()} == written
     assert sorted(written) == ["htc/debian:12", "htc/rocky:9"]
+
+
+name_lists = st.lists(st.sampled_from([f"a/image-{number}:1" for number in range(6)]), max_size=4, unique=True)
+
+
+@given(st.lists(st.tuples(name_lists, name_lists, name_lists, st.sampled_from("xyz")), min_size=1, max_size=4))
+def test_an_edition_of_what_changed_is_that_of_the_whole(steps: list[tuple[list[str], list[str], list[str], str]]) -> None:
+    """The images' content comes and goes among names, and with it the aliases that they share; names end to mean something."""
+    catalog, published = Catalog(REPOSITORY), dict[str, bytes]()
+    for serial, (new, ended, gone, content) in enumerate(steps, 1):
+        entries = [entry(name, [AMD64, ARM64]) for name in new]
+        plan = make_plan(entries, {name: answer(content, [AMD64, ARM64]) for name in new}, catalog, whole=False)
+        catalog = carried_out(plan, catalog, NOW + serial)
+        over = {name: records.leaving(catalog.records[name], NOW, NOW) for name in ended if name in catalog.records}
+        catalog = catalog.with_records({name: records.ended(one, NOW) for name, one in over.items()}).without(gone)
+        if not catalog.touched:
+            continue
+        whole = catalogs.edition(Catalog(REPOSITORY, records=catalog.records), _Signer(), serial=serial, now=NOW)
+        edition = catalogs.edition(catalog, _Signer(), serial=serial, now=NOW)
+        published |= edition.shards
+        assert edition.catalog.shards == whole.catalog.shards
+        assert whole.shards.items() <= published.items(), "and what was not made anew is there"
+        catalog = edition.catalog
+
+
+def test_what_did_not_change_is_not_made_anew_and_all_is_where_nothing_did(signer: Signer) -> None:
+    first = catalogs.edition(filled(*(f"a/image-{number}:1" for number in range(50))), signer, serial=1, now=NOW).catalog
+    changed = first.with_records({"a/image-0:1": records.leaving(first.records["a/image-0:1"], NOW, NOW + 1)})
+    assert changed.touched == {manifest.shard_number("a/image-0:1", manifest.SHARDS)}, "its aliases still mean the name"
+    assert len(catalogs.edition(changed, signer, serial=2, now=NOW).shards) == 1
+    again = catalogs.edition(first, signer, serial=2, now=NOW)
+    assert {manifest.shard_name(one) for one in first.shards if one is not None} == again.shards.keys()
 
 
 def test_every_key_is_found_in_the_one_shard_it_hashes_into(signer: Signer) -> None:

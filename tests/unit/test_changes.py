@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import git
 import pytest
 
 from publisher import changes
 from publisher.errors import ListError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TEMPLATE = "{repository}:{tag}"
 
@@ -21,22 +25,24 @@ class Checkout:
     def __init__(self, where: Path) -> None:
         self.path = where / "lists" / "images.yaml"
         self.path.parent.mkdir()
-        self._repository = git.Repo.init(where)
-        with self._repository.config_writer() as config:
+        self.repository = git.Repo.init(where)
+        with self.repository.config_writer() as config:
             config.set_value("user", "name", "Test")
             config.set_value("user", "email", "test@example.org")
 
     def commit(self, content: str | None, name: str = "lists/images.yaml") -> str:
-        path = Path(str(self._repository.working_tree_dir)) / name
+        path = Path(str(self.repository.working_tree_dir)) / name
         if content is not None:
             path.write_text(content)
-            self._repository.index.add([name])
-        return self._repository.index.commit("change").hexsha
+            self.repository.index.add([name])
+        return self.repository.index.commit("change").hexsha
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    made = Checkout(tmp_path)
+    yield made
+    made.repository.close()  # it has processes at work
 
 
 def names(found: changes.Changes) -> list[str]:

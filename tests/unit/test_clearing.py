@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher import clearing, layout, takedown
-from publisher.errors import OriginError
+from publisher.errors import OriginError, RepositoryError
 from publisher.origins.directory import DirectoryOrigin
 from publisher.resolver import manifest
 from publisher.retention import Bounds
-from tests.support.place import INDEX, NOW, Place
-from tests.support.published import answer, digest, entry
+from tests.support.place import INDEX, NOW, Place, Refusing
+from tests.support.published import AMD64, ARM64, answer, digest, entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +80,25 @@ def test_a_name_that_left_is_gone_after_its_grace_and_its_data_after_another(pla
     assert publication.open()[0].records == {}
 
 
+def test_a_form_and_a_platform_that_the_list_wants_no_more_go_with_all_their_data(place: Place) -> None:
+    publication = place.publication()
+    said = answer("one", [AMD64, ARM64])
+    place.publish(publication, (entry("htc/rocky:9", [AMD64, ARM64]), said))
+    place.publish(publication, (entry("htc/rocky:9", [AMD64], ["sif"]), said))
+    place.now += 14 * DAY
+    clear(place, publication)
+    assert place.repository.links() == {}
+    assert not place.repository.exists(sandbox("one"))
+    assert place.repository.exists(layout.sandbox_path(digest("one linux/arm64"))), "of the platform, from now on superseded"
+    assert place.repository.exists(layout.file_index_path(digest("one linux/amd64"))), "of the SIF that stays"
+    place.now += 14 * DAY
+    clear(place, publication)
+    assert list((place.repository.root / layout.IMAGES).iterdir()) == [place.repository.root / ".images/.cvmfscatalog"]
+    assert len(list(place.origin.names("sif"))) == 1
+    record = publication.open()[0].records["htc/rocky:9"]
+    assert [(platform, version.sandbox) for platform, version in record.versions()] == [("amd64", None)]
+
+
 def test_what_a_kill_left_between_the_manifest_and_the_origin_goes_in_the_next_run(place: Place) -> None:
     class Refusing(DirectoryOrigin):
         def remove(self, name: str) -> None:
@@ -95,6 +114,42 @@ def test_what_a_kill_left_between_the_manifest_and_the_origin_goes_in_the_next_r
     assert len(list(place.origin.names("sif"))) == 2
     clear(place, publication)
     assert len(list(place.origin.names("sif"))) == 1
+
+
+def test_a_sandbox_that_cannot_be_removed_holds_up_no_other_however_old_it_is(place: Place) -> None:
+    publication = place.publication()
+    for text in ("one", "two", "three"):
+        publish(place, publication, "htc/rocky:9", text)
+        place.now += DAY
+    place.now += 14 * DAY
+    place.repository = Refusing(place.repository.root, sandbox("one"))
+    for left, stuck in ((2, True), (1, False)):
+        cleared = clear(place, place.publication(), Bounds(14 * DAY, 1, 10**12))
+        assert len(cleared.catalog.records["htc/rocky:9"].platforms["amd64"]) == left
+        assert isinstance(cleared.error, RepositoryError) is stuck
+        assert any("belongs to another user" in line and sandbox("one") in line for line in cleared.lines) is stuck
+    assert place.repository.exists(sandbox("one"))
+    assert not place.repository.exists(sandbox("two"))
+    place.in_both()
+
+
+def test_an_object_of_the_origin_that_cannot_be_removed_holds_up_no_other(place: Place) -> None:
+    class Stuck(DirectoryOrigin):
+        def remove(self, name: str) -> None:
+            if name == names[0]:
+                raise OriginError(f"{name} stays")
+            super().remove(name)
+
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    names = [layout.sif_path(digit * 64) for digit in "abc"]
+    for age, name in zip((40, 30, 20), names, strict=True):
+        place.origin.put_bytes(name, b"left")
+        os.utime(place.origin.root / name, (NOW - age * DAY, NOW - age * DAY))
+    for left in ([names[0], names[2]], [names[0]], [names[0]]):
+        cleared = clear(place, place.publication(Stuck(place.origin.root)), Bounds(14 * DAY, 1, 10**12))
+        assert str(cleared.error) == f"{names[0]} stays"
+        assert [name for name in names if name in place.origin.names("sif")] == left
 
 
 def test_an_origin_that_lags_behind_loses_nothing(place: Place) -> None:
@@ -178,6 +233,18 @@ def test_shards_of_old_editions_go_after_the_grace_and_never_one_that_is_named(p
     there = {name.rpartition("/")[2] for name in place.origin.names("manifest/shards")}
     assert there == {path.name for path in shards.iterdir()}, "the same in the origin"
     assert not (before - left) & there
+    place.in_both()
+
+
+def test_old_editions_go_in_their_turn_so_that_not_every_publish_reads_all_there_are(place: Place) -> None:
+    place.turn = 4
+    publication = place.publication()
+    editions = place.repository.root / ".publisher/editions"
+    for number in range(1, 9):
+        publish(place, publication, "htc/rocky:9", str(number))
+        place.now += 14 * DAY
+        kept = sorted(int(path.stem) for path in editions.iterdir()) if editions.exists() else []
+        assert kept == list(range(max(1, (number // 4) * 4 - 1), number))
     place.in_both()
 
 

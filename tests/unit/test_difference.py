@@ -17,7 +17,7 @@ def line(path: bytes, content: bytes = b"x", **more: object) -> IndexedFile:
 
 
 def compared(before: list[IndexedFile], after: list[IndexedFile], *, times: bool = False) -> list[Change]:
-    return list(difference(lambda: before, lambda: after, times=times))
+    return list(difference(before, after, times=times))
 
 
 def test_what_is_new_gone_and_different_is_told_in_the_order_of_paths() -> None:

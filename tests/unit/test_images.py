@@ -8,36 +8,23 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from publisher import images, yamlfile
 from publisher.errors import ListError, UsageError
-from publisher.images import Entry, ImageList
+from publisher.images import Entry
 from publisher.oci import Platform
 from publisher.resolver.reference import Reference
+from tests.support.lists import listed, parse
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "a" * 64
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
 
-def parse(text: str, template: str = images.NAME_TEMPLATES[0]) -> tuple[Entry, ...]:
-    listed = images.parse(text.encode(), "images.yaml", template)
-    assert listed.patterns == ()
-    return listed.entries
-
-
 def problems(text: str | bytes, template: str = images.NAME_TEMPLATES[0]) -> list[str]:
     with pytest.raises(ListError) as refused:
         images.parse(text.encode() if isinstance(text, str) else text, "images.yaml", template)
     return refused.value.problems
-
-
-def listed(*entries: str) -> str:
-    """A list of one group; the first entry stands in line 5."""
-    return "version: 1\ngroups:\n  - title: Some\n    images:\n" + "".join(f"      - {entry}\n" for entry in entries)
 
 
 def problem(*entries: str) -> str:
@@ -315,140 +302,3 @@ def test_the_repositorys_own_list_is_valid() -> None:
         "hub.opensciencegrid.org": 20,
         "docker.opencarp.org": 1,
     }
-
-
-# select
-
-
-LIST = parse(listed("debian:12", "hub.opensciencegrid.org/htc/rocky:9", f"ghcr.io/x/y:1@{DIGEST}"))
-
-
-@pytest.mark.parametrize(
-    ("wanted", "name"),
-    [
-        ("htc/rocky:9", "htc/rocky:9"),
-        ("/cvmfs/singularity.opensciencegrid.org/htc/rocky:9", "htc/rocky:9"),
-        ("docker://hub.opensciencegrid.org/htc/rocky:9", "htc/rocky:9"),
-        ("hub.opensciencegrid.org/htc/rocky:9", "htc/rocky:9"),
-        ("debian:12", "library/debian:12"),
-        ("ghcr.io/x/y:1", "x/y:1"),
-        (f"ghcr.io/x/y:1@{DIGEST}", "x/y:1"),
-    ],
-)
-def test_an_image_is_found_under_each_of_its_names(wanted: str, name: str) -> None:
-    assert [entry.name for entry in images.select(LIST, [wanted])] == [name]
-
-
-@pytest.mark.parametrize("wanted", ["docker://ghcr.io/htc/rocky:9", "docker://htc/rocky:9", "debian", f"debian:12@{DIGEST}", ""])
-def test_an_image_of_another_source_is_not_taken_for_it(wanted: str) -> None:
-    with pytest.raises(UsageError, match="not in the image list"):
-        images.select(LIST, [wanted])
-
-
-def test_all_unknown_names_are_told_with_what_is_close() -> None:
-    with pytest.raises(UsageError) as refused:
-        images.select(LIST, ["htc/rokcy:9", "debian:12", "x/y"])
-    assert str(refused.value) == "not in the image list: htc/rokcy:9, x/y (close to that: htc/rocky:9, x/y:1)"
-
-
-def test_a_selection_is_in_the_lists_order_and_has_nothing_twice() -> None:
-    chosen = images.select(LIST, ["htc/rocky:9", "debian:12", "library/debian:12"])
-    assert [entry.name for entry in chosen] == ["library/debian:12", "htc/rocky:9"]
-
-
-def test_nothing_named_is_everything() -> None:
-    assert images.select(LIST, []) == LIST
-
-
-# properties
-
-
-_PARTS = st.from_regex(r"[a-z0-9]{1,4}(-[a-z0-9]{1,3})?", fullmatch=True)
-_REFERENCES = st.builds("q{}/{}:{}".format, _PARTS, _PARTS, _PARTS)
-
-
-@given(
-    st.lists(_REFERENCES, min_size=1, max_size=8, unique=True).flatmap(
-        lambda found: st.tuples(st.just(found), st.permutations(found))
-    )
-)
-def test_the_order_of_entries_does_not_matter(both: tuple[list[str], list[str]]) -> None:
-    one, other = (set(parse(listed(*entries))) for entries in both)
-    assert one == other
-
-
-def _tried(content: bytes) -> None:
-    try:
-        found = images.parse(content, "images.yaml")
-    except ListError as refused:
-        said = refused.problems
-    else:
-        assert found != ImageList(())
-        return
-    assert said
-    assert all(re.match(r"images\.yaml:[1-9][0-9]*: .", line) for line in said)
-
-
-_TELLING = [
-    "debian:12",
-    "linux/amd64",
-    "sif",
-    "20 GB",
-    "2027-01-31",
-    "a:*",
-    "..",
-    "1.*",
-    "[",
-    "version",
-    "1e999",
-    "0001-01-01 00:00:00+23:59",
-]
-_SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.dates(), st.datetimes(),
-    st.sampled_from(_TELLING),
-)  # fmt: skip
-_WORDS = st.sampled_from(
-    [
-        "version",
-        "groups",
-        "title",
-        "images",
-        "image",
-        "platforms",
-        "formats",
-        "expires",
-        "max_size",
-        "owner",
-        "defaults",
-        "tags",
-        "exclude",
-        "keep",
-        "order",
-        "private",
-    ]
-)
-_TREES = st.recursive(
-    _SCALARS, lambda below: st.lists(below, max_size=4) | st.dictionaries(_WORDS, below, max_size=5), max_leaves=20
-)
-
-
-@given(st.binary(max_size=200))
-def test_arbitrary_bytes_are_refused_and_nothing_else_happens(content: bytes) -> None:
-    _tried(content)
-
-
-@given(st.text(alphabet="-:[]{}&*!|>'\"%@`#?,<~ \n\tab1.", max_size=60))
-def test_text_that_looks_like_yaml_is_refused_and_nothing_else_happens(text: str) -> None:
-    _tried(f"version: 1\ngroups:\n- title: a\n  images:\n  - {text}".encode())
-
-
-@settings(deadline=None)
-@given(st.fixed_dictionaries({"version": st.just(1)}, optional={"groups": _TREES, "defaults": _TREES}))
-def test_values_of_any_kind_anywhere_are_refused_and_nothing_else_happens(tree: dict[str, object]) -> None:
-    _tried(yaml.safe_dump(tree).encode())
-
-
-@settings(deadline=None)
-@given(st.lists(_TREES, min_size=1, max_size=4))
-def test_entries_of_any_kind_are_refused_and_nothing_else_happens(entries: list[object]) -> None:
-    _tried(yaml.safe_dump({"version": 1, "groups": [{"title": "a", "images": entries}]}).encode())

@@ -104,6 +104,34 @@ def test_another_form_is_made_when_the_list_asks_for_it() -> None:
     assert item.targets[0].published is None
 
 
+def test_a_form_that_the_list_wants_no_more_goes_without_a_build() -> None:
+    before = published(entry("htc/rocky:9"), answer("one"))
+    for wanted in ("sandbox", "sif"):
+        item = only(entry("htc/rocky:9", formats=[wanted]), answer("one"), before)
+        assert item.action is Action.CHANGED
+        assert [target.published is not None for target in item.targets] == [True]
+
+
+def test_a_platform_that_the_list_wants_no_more_leaves_like_a_name_and_can_come_back() -> None:
+    both, said = entry("htc/rocky:9", [AMD64, ARM64]), answer("one", [AMD64, ARM64])
+    before = published(both, said)
+    item = only(entry("htc/rocky:9"), said, before)
+    assert (item.action, item.reason, item.targets, item.leaving) == (Action.CHANGED, "arm64 is wanted no more", (), ("arm64",))
+    after = published(entry("htc/rocky:9"), said, before, now=5)
+    (version,) = after.records["htc/rocky:9"].platforms["arm64"]
+    assert (version.state, version.until) == (EXPIRING, 5 + GRACE)
+    assert only(entry("htc/rocky:9"), said, after).action is Action.UNCHANGED
+    back = only(both, said, after)
+    assert [(str(target.platform), target.published is not None) for target in back.targets] == [("linux/arm64", True)]
+
+
+def test_what_only_a_registry_says_takes_no_platform_away() -> None:
+    both = entry("htc/rocky:9", [AMD64, ARM64])
+    before = published(both, answer("one", [AMD64, ARM64]))
+    item = only(both, answer("one"), before)
+    assert (item.action, item.leaving) == (Action.FAILED, ())
+
+
 def test_a_name_stays_with_its_repository_until_the_operator_says_otherwise() -> None:
     before = published(entry("hub.example.org/htc/rocky:9"), answer("one"))
     squatter = entry("docker.io/htc/rocky:9")

@@ -140,6 +140,28 @@ def test_a_name_that_is_a_sandbox_no_more_loses_its_link(place: Place) -> None:
     assert place.repository.links() == {}, "or it would go on to show the old image"
 
 
+def test_a_form_that_is_wanted_no_more_keeps_its_data_until_retention_takes_it(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    published = place.publish(publication, (entry("htc/rocky:9", formats=["sif"]), answer("one")))
+    assert place.repository.links() == {}
+    sandbox = layout.sandbox_path(digest("one linux/amd64"))
+    assert place.repository.exists(sandbox)
+    assert [version.sandbox for _, version in published.catalog.records["htc/rocky:9"].versions()] == [None, sandbox]
+    place.in_both()
+
+
+def test_a_platform_that_is_wanted_no_more_is_announced_and_keeps_its_link_until_then(place: Place) -> None:
+    publication = place.publication()
+    said = answer("one", [AMD64, ARM64])
+    place.publish(publication, (entry("htc/rocky:9", [AMD64, ARM64]), said))
+    published = place.publish(publication, (entry("htc/rocky:9"), said))
+    version = published.catalog.records["htc/rocky:9"].current("arm64")
+    assert version is not None
+    assert (version.state, version.until) == (manifest.EXPIRING, place.now + 14 * 86400)
+    assert sorted(place.repository.links()) == [".arch/arm64/htc/rocky:9", "htc/rocky:9"]
+
+
 def test_an_image_for_another_architecture_alone_has_its_plain_name_too(place: Place) -> None:
     publication = place.publication()
     place.publish(publication, (entry("cms/cms:rhel9-aarch64", [ARM64]), answer("arm", [ARM64])))
@@ -203,6 +225,70 @@ def test_after_a_restore_the_serial_still_grows(place: Place) -> None:
     renewed = again.publish(catalog, [])
     assert renewed.catalog.serial == 4
     assert again.due(renewed.catalog) is None
+    place.in_both()
+
+
+def test_after_a_restore_the_origin_gets_all_that_the_next_manifest_names(place: Place) -> None:
+    """Also where that one changes little: the origin has other shards than the repository, and swept what it had before."""
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    old = place.repository.read(INDEX)
+    assert old is not None
+    place.publish(publication, (entry("htc/rocky:9"), answer("two")))
+    shards = {f"{layout.ORIGIN_MANIFEST}/{manifest.shard_name(one)}" for one in place.index().shards if one is not None}
+    (place.repository.root / INDEX).write_bytes(old)
+    for name in list(place.origin.names(f"{layout.ORIGIN_MANIFEST}/shards")):
+        if name not in shards:
+            place.origin.remove(name)
+    place.publish(place.publication(), (entry("htc/debian:12"), answer("other")))
+    place.in_both()
+
+
+def test_only_what_changed_is_told_the_origin_and_all_where_it_lagged_behind(place: Place) -> None:
+    class Watched(DirectoryOrigin):
+        def size(self, name: str) -> int | None:
+            asked.append(name)
+            return super().size(name)
+
+        def replace(self, name: str, content: bytes) -> None:
+            if refusing:
+                raise OriginError(f"{name} is refused")
+            super().replace(name, content)
+
+    asked: list[str] = []
+    refusing = False
+    publication = place.publication(Watched(place.origin.root))
+    place.publish(publication, *((entry(f"htc/image-{number}:1"), answer(f"image {number}")) for number in range(60)))
+    asked.clear()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    assert len(asked) < 10
+    refusing = True
+    behind = place.publish(publication, (entry("htc/rocky:9"), answer("two"))).behind
+    assert isinstance(behind, OriginError)
+    refusing = False
+    for mended in (publication.open, lambda: publication.change(publication.open()[0], {})):
+        asked.clear()
+        mended()
+        assert len(asked) == sum(one is not None for one in place.index().shards)
+        place.in_both()
+
+
+def test_an_origin_that_did_not_take_an_edition_gets_all_of_the_next(place: Place) -> None:
+    class Refusing(DirectoryOrigin):
+        def put_bytes(self, name: str, content: bytes) -> bool:
+            if refusing:
+                raise OriginError(f"{name} is refused")
+            return super().put_bytes(name, content)
+
+    refusing = False
+    publication = place.publication(Refusing(place.origin.root))
+    first = place.publish(publication, *((entry(f"htc/image-{number}:1"), answer(f"image {number}")) for number in range(9)))
+    refusing = True
+    ready = place.ready(entry("htc/rocky:9"), answer("one"), first.catalog)
+    second = publication.publish(first.catalog, [ready])
+    assert isinstance(second.behind, OriginError)
+    refusing = False
+    publication.publish(second.catalog, [], ["htc/image-1:1"])
     place.in_both()
 
 

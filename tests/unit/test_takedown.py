@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher import records, takedown
-from publisher.errors import OriginError, UsageError
+from publisher.errors import OriginError, RepositoryError, UsageError
 from publisher.layout import file_index_path, sandbox_path
 from publisher.origins.directory import DirectoryOrigin
 from publisher.plan import Action, make_plan
 from publisher.resolver.manifest import BLOCKED, CURRENT, SUPERSEDED, Record, Version
-from tests.support.place import Place
+from tests.support.place import Place, Refusing
 from tests.support.published import AMD64, ARM64, answer, digest, entry
 
 if TYPE_CHECKING:
@@ -49,6 +49,19 @@ def test_everything_of_a_blocked_image_goes_at_once_but_its_names_for_it(place: 
         assert not place.repository.exists(file_index_path(bad))
         (version,) = catalog.records[ROCKY].platforms[platform]
         assert (version.state, version.reason, version.sandbox) == (BLOCKED, "stolen data", sandbox_path(bad))
+    place.in_both()
+
+
+def test_a_sandbox_that_cannot_be_removed_is_told_and_blocked_all_the_same(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry(ROCKY), answer("one")))
+    path = sandbox_path(digest("one linux/amd64"))
+    place.repository = Refusing(place.repository.root, path)
+    with pytest.raises(RepositoryError, match=f"{path} belongs to another user"):
+        block(place, place.publication(), ROCKY)
+    catalog, _ = publication.open()
+    assert states(catalog, ROCKY) == [(digest("one linux/amd64"), BLOCKED)]
+    assert list(place.origin.names("sif")) == []
     place.in_both()
 
 
@@ -170,7 +183,7 @@ def test_a_hold_outlives_the_publisher_and_the_cleaning_of_what_it_was_rolled_ba
     catalog, _ = publication.open()
     publication.change(catalog, {ROCKY: records.rolled_back(catalog.records[ROCKY], place.now)})
     catalog, _ = place.publication().open()
-    bare = records.without(catalog.records[ROCKY], {("amd64", digest("two linux/amd64"))})
+    bare = records.without(catalog.records[ROCKY], catalog.records[ROCKY].platforms["amd64"][1:])
     restored = records.restored(bare, place.now)
     assert restored.held is None
     assert states(catalog.with_records({ROCKY: restored}), ROCKY) == [(digest("one linux/amd64"), CURRENT)]

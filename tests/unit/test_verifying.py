@@ -125,6 +125,12 @@ def place(tmp_path: Path) -> Place:
     return place
 
 
+def built_as(place: Place, name: str) -> verifying.Build:
+    catalog, _ = place.publication().open()
+    (found,) = verifying.builds(catalog, (name,))
+    return found
+
+
 def problems(place: Place, now: float | None = None) -> list[str]:
     catalog, _ = place.publication().open()
     found = [*verifying.verify_manifest(place.repository, place.origin, place.now if now is None else now)]
@@ -163,6 +169,16 @@ def test_a_manifest_that_differs_is_damaged_or_expired_is_told(place: Place) -> 
     assert found[0].startswith("the origin's manifest is not the repository's")
     (place.repository.root / INDEX).unlink()
     assert list(verifying.verify_manifest(place.repository, place.origin, place.now)) == ["the repository has no manifest"]
+
+
+def test_a_file_index_that_is_missing_or_damaged_is_told(place: Place) -> None:
+    build, path = built_as(place, ROCKY), layout.file_index_path(digest("one linux/amd64"))
+    (place.repository.root / path).write_bytes(b"other")
+    told = list(verifying.verify_build(place.repository, place.origin, build))
+    assert told[-1].endswith(f"the file index {path} is damaged")
+    (place.repository.root / path).unlink()
+    told = list(verifying.verify_build(place.repository, place.origin, build))
+    assert told[-1].endswith(f"the file index {path} is missing")
 
 
 def test_the_mark_that_keeps_images_out_of_the_root_catalog_is_missed(place: Place) -> None:

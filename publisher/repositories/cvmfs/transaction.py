@@ -51,7 +51,7 @@ class CvmfsTransaction(Transaction):
         """See :meth:`Transaction.link`."""
         self._opened_for(path).link(path, target)
 
-    def write(self, path: str, content: bytes) -> None:
+    def write(self, path: str, content: bytes | Path) -> None:
         """See :meth:`Transaction.write`."""
         self._opened_for(path).write(path, content)
 

@@ -106,6 +106,16 @@ def test_progress_counts_every_compressed_byte_in_the_callers_thread(tmp_path: P
     assert {thread for _, thread in told} == {threading.current_thread()}
 
 
+def test_access_control_lists_that_are_lost_are_counted_in_the_plan(tmp_path: Path) -> None:
+    lists = [{"SCHILY.xattr.system.posix_acl_access": "x"}, {"SCHILY.acl.default": "user::rwx"}, {"SCHILY.xattr.user.x": "x"}]
+    layer = tar([*(file(f"f{number}", pax=one) for number, one in enumerate(lists)), file("plain")])
+    blobs, indexes = indexed([layer, tar([file("f1")])], tmp_path)
+    plan = flatten(indexes).finish()
+    for _ in range(2):  # a SIF that is made twice has lost them once
+        Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0).layers(plan, blobs, lambda _: None)
+        assert plan.dropped == {"entries whose access control list is lost": 1}
+
+
 def test_a_layer_with_fewer_entries_than_its_index_is_refused(tmp_path: Path) -> None:
     blobs, indexes = indexed([tar([file("a"), file("b")])], tmp_path)
     blobs[0].write_bytes(tar([file("a")]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from publisher.errors import OriginError
+from publisher.errors import OriginError, SpaceError
 from publisher.origins.directory import DirectoryOrigin
 from tests.support import children
 from tests.support.trees import private_umask
@@ -52,6 +52,26 @@ def test_everything_is_open_to_readers_whatever_the_umask(tmp_path: Path, origin
     assert [oct(mode(origin.root / name)) for name in origin.names()] == ["0o644"] * 3
     assert mode(origin.root / ".incoming") == 0o700
     assert mode(source) == 0o600
+
+
+def test_where_there_is_no_room_no_byte_is_copied(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def free(descriptor: int) -> int:
+        seen.append(os.fstat(descriptor).st_size)
+        return len(CONTENT) - len(seen) % 2
+
+    origin = DirectoryOrigin(tmp_path / "origin", free=free)
+    with os.fdopen(os.memfd_create("built.sif"), "r+b") as file:  # on a device of its own, so that no block can be shared
+        file.write(CONTENT)
+        file.flush()
+        source = Path(f"/proc/self/fd/{file.fileno()}")
+        with pytest.raises(SpaceError, match=f"for a SIF of {len(CONTENT)} bytes: {len(CONTENT) - 1} bytes are free"):
+            put(origin, source)
+        assert seen == [0], "it was asked when the upload had nothing in it"
+        assert list(origin.names()) == []
+        assert list((origin.root / ".incoming").iterdir()) == []
+        assert put(origin, source), "with just enough"
 
 
 def test_an_object_is_a_file_of_its_own(tmp_path: Path, origin: DirectoryOrigin) -> None:

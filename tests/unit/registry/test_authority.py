@@ -227,14 +227,37 @@ async def test_credentials_that_a_token_service_refuses_are_a_warning_and_not_sh
     credentials: Credentials, status: int, asked: int
 ) -> None:
     """403 may be meant for one repository (GitLab, ghcr), the others are said of the credentials."""
-    routes = guarded("", **{"GET /token": [says(status)], "POST /token": [says(status)]})
+    routes = guarded("", **{"GET /token": [says(403 if status == 403 else 401)], "POST /token": [says(status)]})
     async with asking(routes, credentials=credentials) as it:
         for _ in range(3):
             with pytest.raises(DeniedError):
                 await it.head()
-        assert len([line for line in it.registry.lines if line.endswith("/token")]) == asked
+        shown = [one for one in it.registry.asked if "authorization" in one.headers or b"refresh_token" in one.body]
+        assert len(shown) == asked
         (warning,) = it.client.warnings()
         assert f"are refused ({status})" in warning
+
+
+@pytest.mark.parametrize("credentials", [ME, Credentials(identity_token="expired")])
+async def test_where_credentials_are_refused_what_is_everybodys_is_had_without_and_nothing_else_is_said_of(
+    credentials: Credentials,
+) -> None:
+    async def issue(request: web.BaseRequest) -> web.StreamResponse:
+        known = request.method == "POST" or "Authorization" in request.headers
+        return await (says(401) if known else says(200, RIGHT))(request)
+
+    absent = says(404, Docker_Distribution_Api_Version="registry/2.0")
+    routes: dict[str, list[Reply]] = {"GET /token": [issue], "POST /token": [issue], "HEAD /v2/c/d/manifests/2": [absent]}
+    async with asking(guarded("", **routes), credentials=credentials) as it:
+        for _ in range(3):
+            assert (await it.head()).digest == DIGEST
+        with pytest.raises(
+            UnavailableError, match="has no c/d:2 that it shows to everybody, and it refuses the configured"
+        ) as error:
+            await it.client.head(Reference(it.registry.address, "c/d", "2"))
+        assert "docker login" in (error.value.hint or "")
+        (warning,) = it.client.warnings()
+        assert "are refused (401)" in warning
 
 
 async def test_a_token_service_that_does_not_understand_says_nothing_of_a_password() -> None:

@@ -113,10 +113,15 @@ async def test_a_proxy_that_is_down_is_named_without_its_password(monkeypatch: p
         ("http://localhost:5000/", None),
         ("http://127.0.0.1:5000/", None),
         ("http://[::1]:5000/", None),
+        ("https://10.1.2.3:5000/", None),
+        ("https://11.1.2.3/", "http://p:3128"),
+        ("https://[fd00:1::7]/", None),
+        ("https://[fd01::7]/", "http://p:3128"),
+        ("https://10.example/", "http://p:3128"),
     ],
 )
 def test_hosts_that_are_named_in_no_proxy_and_this_one_are_asked_directly(url: str, through: str | None) -> None:
-    proxies = Proxies({"https": "p:3128", "http": "http://q", "no": "inner.example, only.port:5000"})
+    proxies = Proxies({"https": "p:3128", "http": "http://q", "no": "inner.example, only.port:5000,10.1.0.0/8, fd00::/16,no/net"})
     found = proxies.through(URL(url))
     assert (None if found is None else found.url) == (None if through is None else URL(through))
 

@@ -87,3 +87,21 @@ def test_the_work_cannot_speak_on_the_streams_of_the_answer(capfd: pytest.Captur
 
     assert Attempt(speak).result(soon()) == b""
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_child_of_the_child_that_hangs_holds_up_nobody() -> None:
+    """It holds the answer's pipe open: in the kernel, perhaps, where no signal reaches it."""
+    read, write = os.pipe()
+
+    def work() -> bytes:
+        if os.fork() == 0:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+        return b"answer"
+
+    try:
+        assert Attempt(work).result(time.monotonic() + 60) == b"answer"
+    finally:
+        os.close(write)  # and the other ends
+        os.close(read)

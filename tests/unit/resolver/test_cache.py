@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import fetch, files
+from publisher.resolver import failures, fetch, files
 from publisher.resolver.cache import Cache
 from publisher.resolver.errors import CacheError, FetchError
 from publisher.resolver.sources import Source, source
@@ -129,6 +129,7 @@ def test_a_download_that_broke_off_is_kept_to_be_continued(ep: ExecutionPoint, w
     with pytest.raises(FetchError, match=rf"ended after {HALF} of {len(CONTENT)} bytes.*status 500|Internal"):
         get(ep, web.url)
     assert sif_files(ep) == [f"{sif.sha256}.part"]
+    failures.forget(str(ep.cache), sif.sha256)
     get(ep, web.url)
     assert web.requests[-1][1] == f"bytes={HALF}-{len(CONTENT) - 1}"
 
@@ -140,7 +141,7 @@ def test_every_place_is_named_where_none_has_it(ep: ExecutionPoint, web: FileSer
         assert part in str(failure.value)
     assert sif_files(ep) == []
     with pytest.raises(FetchError, match="no place to ask"):
-        Cache(str(ep.cache)).sif(sif_of(CONTENT), [])
+        Cache(str(ep.cache)).sif(sif_of(sif_content("other")), [])
 
 
 def test_the_right_bytes_that_are_no_sif_are_refused(ep: ExecutionPoint) -> None:
@@ -216,7 +217,7 @@ def test_a_place_that_is_too_slow_is_left_for_the_next_one(ep: ExecutionPoint) -
     now = [0.0]
 
     class Slow(Source):
-        def pieces(self, name: str, start: int, size: int | None) -> Iterator[bytes]:
+        def pieces(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
             assert (name, start, size) == (sif.path, 0, len(CONTENT))
             yield CONTENT[:HALF]
             now[0] = 32 + len(CONTENT) / 1_000_000  # half a minute to begin, then 1 MB a second
@@ -233,7 +234,7 @@ def test_a_download_has_an_end_though_every_byte_comes_in_time(ep: ExecutionPoin
     now = [0.0]
 
     class Later(Source):
-        def pieces(self, name: str, start: int, size: int | None) -> Iterator[bytes]:
+        def pieces(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
             assert name
             assert size
             now[0] += 25

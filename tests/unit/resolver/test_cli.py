@@ -6,14 +6,18 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from publisher.resolver import config
+from publisher.resolver.cache import Cache
 from publisher.resolver.cli import COMMANDS, HOOKS, main
 from publisher.resolver.lookup import go_name
 from publisher.resolver.manifest import CLOCK_ERROR, LIFETIME
-from tests.support.execution_point import ExecutionPoint, record, version
+from publisher.resolver.pins import Starter
+from publisher.resolver.sources import source
+from tests.support.execution_point import ExecutionPoint, record, sif_content, version
 
 NAME = "htc/rocky:9"
 ARCH = go_name(os.uname().machine)
@@ -134,3 +138,14 @@ def test_warnings_are_said_with_a_failure_too(ep: ExecutionPoint, shell: Shell) 
     first, second = err.splitlines()
     assert "expired on 1970-01-15" in first
     assert "too old" in second
+
+
+def test_the_cache_is_cleared_of_what_jobs_need_by_force_alone(ep: ExecutionPoint, shell: Shell) -> None:
+    sif = ep.store(sif_content("x"))
+    path, _ = Cache(str(ep.cache)).sif(sif, [source(str(ep.origin))], starter=Starter(os.getpid()))
+    flags = [*shell.flags, "--cache", str(ep.cache)]
+    assert shell.run("cache", "clear", *flags)[:2] == (0, 'bytes = 0\nin use = 1\nremoved = 0\nimages = ""\n')
+    assert Path(path).exists()
+    assert shell.run("cache", "clear", "--force", *flags)[0] == 0
+    assert not Path(path).exists()
+    assert shell.run("cache", "list", "--force", *flags)[0] == 2

@@ -260,7 +260,7 @@ def test_a_cache_that_takes_nothing_is_only_noted(host: Host) -> None:
 class Broken(Source):
     """A place whose program has a bug."""
 
-    def pieces(self, name: str, start: int, size: int | None) -> Iterator[bytes]:
+    def pieces(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
         raise ZeroDivisionError(name, start, size)
 
 

@@ -1,0 +1,118 @@
+"""``ci/bench publish``: one image into a repository of thousands against one of a few, and what comparing file indexes takes.
+
+Repository and origin are directories, so that what is measured is this program's own work and the disk's: what CVMFS adds depends
+on the catalogs that are touched, which ``tests/system/test_cost.py`` counts.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ci.benchmarks import measure
+from publisher import records
+from publisher.errors import BuildError
+from tests.support.place import Place
+from tests.support.published import answer, built, digest, entry
+
+if TYPE_CHECKING:
+    from publisher.resolver.manifest import Record
+
+FEW = 20
+"""Images of the small repository."""
+ENTRIES = (100_000, 1_000_000)
+"""Paths of the file indexes that are compared."""
+BAR_RATIO = 1.5
+BAR_MEMORY = 300 << 20
+
+
+class _Publisher:
+    """A publisher whose manifest names so many images, of which nothing else is there.
+
+    Attributes:
+        opening: seconds that reading what is published took.
+        seconds: that publishing one image took, each time.
+    """
+
+    def __init__(self, where: Path, images: int) -> None:
+        where.mkdir()
+        self._place = Place(where)
+        publication = self._place.publication()
+        listed = {record.name: record for record in map(_record, range(images))}
+        publication.change(publication.open()[0], listed, relink=False)
+        self._publication = self._place.publication()
+        start = time.perf_counter()
+        self._catalog, _ = self._publication.open()
+        self.opening = time.perf_counter() - start
+        self.seconds: list[float] = []
+
+    def publish(self, text: str) -> None:
+        """From an image that is built and stored to a manifest that names it in both places."""
+        ready = self._place.ready(entry("htc/rocky:9"), answer(text), self._catalog)
+        for made in ready.made:
+            if made.built is not None:
+                self._publication.store(made.built)
+        start = time.perf_counter()
+        published = self._publication.publish(self._catalog, [ready])
+        self.seconds.append(time.perf_counter() - start)
+        if published.failed or published.behind is not None:
+            raise BuildError(f"the image could not be published: {published}")
+        self._catalog = published.catalog
+
+
+def benchmark(images: int, work: Path, rounds: int, *, bars: bool) -> bool:
+    """Measure and print; True where every bar held, or none is wanted.
+
+    Args:
+        images: in the large repository, of two builds each.
+        work: directory for both repositories, emptied afterwards.
+        rounds: of publishing; the repositories take turns.
+        bars: whether figures are compared with the bars.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="publish-", dir=work))
+    try:
+        ratio = _publishing(images, scratch, rounds)
+        memories = [_comparing(count, scratch) for count in ENTRIES]
+    finally:
+        shutil.rmtree(scratch)
+    held = ratio <= BAR_RATIO and max(memories) <= BAR_MEMORY and memories[-1] <= BAR_RATIO * memories[0]
+    if bars and not held:
+        print(f"a bar was missed: {BAR_RATIO:g} times the small one's time and memory, {BAR_MEMORY >> 20} MiB")
+    return held or not bars
+
+
+def _publishing(images: int, scratch: Path, rounds: int) -> float:
+    """How much longer one image takes in the large repository: the ratio of the medians."""
+    counts = (FEW, images)
+    publishers = [_Publisher(scratch / str(count), count) for count in counts]
+    for number in range(rounds):
+        for one in publishers:
+            one.publish(f"build {number}")
+    small, large = (measure.median(one.seconds) for one in publishers)
+    print(f"one image into {FEW} images {small:.3f} s, into {images} images {large:.3f} s: {large / small:.2f} times")
+    print(f"reading the manifest, once in a run: {publishers[0].opening:.3f} s and {publishers[1].opening:.3f} s")
+    return large / small
+
+
+def _record(number: int) -> Record:
+    name = f"group{number % 100}/image-{number}:1"
+    texts = [f"{name} {build}" for build in ("new", "old")]
+    new, old = (records.built_version(digest(text), built(text), ("sandbox", "sif"), 1_800_000_000) for text in texts)
+    before = records.succeeded(None, f"docker.io/{name}", digest(name), {"amd64": old}, name)
+    return records.succeeded(before, before.source, before.digest, {"amd64": new}, name)
+
+
+def _comparing(count: int, scratch: Path) -> int:
+    """Bytes of memory of a process that compares two file indexes."""
+    argv = [sys.executable, "-m", "ci.benchmarks.comparing", str(count), str(scratch)]
+    run = measure.run(argv, {"PYTHONPATH": str(Path(__file__).parents[2])}, scratch / "log")
+    if run.figures["fresh"] != run.figures["changed"]:
+        raise BuildError(f"{run.figures['changed']} files were changed, {run.figures['fresh']} were found")
+    memory: int = run.figures["memory"]
+    print(f"two file indexes of {count} paths compared: {memory / 2**20:.0f} MiB, {run.figures['seconds']:.1f} s")
+    return memory

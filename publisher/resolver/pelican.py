@@ -1,0 +1,161 @@
+"""The command ``pelican``, where a site wants its own client to move the bytes: ``pelican object get``.
+
+It is believed no more than a server is. It gets the arguments that stand here and a part of the environment, a process group that
+is killed as a whole, and a directory of its own, since a killed one leaves hidden files behind. What it wrote is read back and
+checked like all else. https://docs.pelicanplatform.org, client commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from publisher.resolver.errors import FetchError
+from publisher.resolver.sources import Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from publisher.resolver.pace import Pace
+    from publisher.resolver.sources import Network
+
+_NAME = "pelican"
+_DIRECTORY = "pelican"
+_LOOK_IN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_POLL = 0.05  # seconds
+_SPARE = 1 << 20  # bytes that any of its files may have: settings, statistics
+_LAST_LINES = 300  # characters of what it said that are repeated
+_PASSED = (
+    *("PATH", "HOME", "USER", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "X509_CERT_DIR", "XDG_RUNTIME_DIR"),
+    *("BEARER_TOKEN", "BEARER_TOKEN_FILE", "_CONDOR_CREDS"),
+    *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+)
+"""Variables that it gets, and those that begin with ``PELICAN_``."""
+
+
+class Pelican(Source):
+    """Objects below a URL of ``pelican://``.
+
+    Args:
+        program: path of the command.
+        text: the URL.
+        network: how the network is used.
+    """
+
+    local = False
+    brings = True
+
+    def __init__(self, program: str, text: str, network: Network) -> None:
+        super().__init__(text)
+        self.network = network
+        self._program = program
+
+    def bring(self, name: str, size: int, pace: Pace, take: Callable[[str], None]) -> None:
+        """See :meth:`Source.bring`. Raises OSError when there is nowhere to write."""
+        with _directory(self.network.root) as directory:
+            path = os.path.join(directory, "object")
+            said = os.path.join(directory, "said")
+            with open(said, "wb") as file:
+                process = subprocess.Popen(
+                    [self._program, "object", "get", f"{self.text}/{name}", path],
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=file,
+                    cwd=directory,
+                    env={key: value for key, value in os.environ.items() if key in _PASSED or key.startswith("PELICAN_")},
+                    start_new_session=True,
+                )
+            try:
+                problem = _ended(process, directory, size, pace)
+            finally:
+                _kill(process)
+            if problem is None and process.returncode != 0:
+                problem = f"status {process.returncode}: {_last_of(said)}"
+            if problem is None and (os.path.islink(path) or not os.path.isfile(path)):
+                problem = "it wrote nothing"
+            if problem is not None:
+                raise FetchError(f"{name}: the command pelican: {problem}")
+            take(path)
+
+
+def command() -> str | None:
+    """Path of the command, None where there is none."""
+    return shutil.which(_NAME)
+
+
+def _ended(process: subprocess.Popen[bytes], directory: str, size: int, pace: Pace) -> str | None:
+    """Wait; why it has to be killed, None when it ended by itself. Its files may not grow beyond what they should be."""
+    with contextlib.suppress(ProcessLookupError):
+        most = max(size, _SPARE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, most))
+    before = 0
+    while process.poll() is None:
+        now = _bytes_in(directory)
+        pace.add(max(0, now - before))
+        before = max(before, now)
+        problem = pace.problem()
+        if problem is not None:
+            return problem
+        time.sleep(_POLL)
+    return None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """It and all that it started, also what is left when it has ended."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextlib.contextmanager
+def _directory(root: str | None) -> Iterator[str]:
+    """A directory of its own, locked; those of killed processes go on the way. Raises OSError."""
+    above = os.path.join(root or tempfile.gettempdir(), _DIRECTORY)
+    os.makedirs(above, mode=0o700, exist_ok=True)
+    everybodys = os.open(above, _LOOK_IN)
+    try:
+        fcntl.flock(everybodys, fcntl.LOCK_EX)  # or another one sweeps ours before it is locked
+        _sweep(above)
+        path = tempfile.mkdtemp(dir=above)
+        descriptor = os.open(path, _LOOK_IN)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(everybodys)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _sweep(above: str) -> None:
+    for name in os.listdir(above):
+        path = os.path.join(above, name)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, _LOOK_IN)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _bytes_in(directory: str) -> int:
+    total = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:  # files come and go
+        total = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+    return total
+
+
+def _last_of(path: str) -> str:
+    with open(path, "rb") as file:
+        text = file.read(_SPARE).decode(errors="replace")
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[-_LAST_LINES:]

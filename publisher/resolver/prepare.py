@@ -1,0 +1,75 @@
+"""From the job's ad to the reply: the decision, its line in the trace, and how long a failure is kept back."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from publisher.resolver import ad as ads
+from publisher.resolver import codes, decide, delay, pins, reply, resolve
+from publisher.resolver.job import Job
+from publisher.resolver.notes import Notes
+from publisher.resolver.reply import Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from publisher.resolver.config import Settings
+    from publisher.resolver.pins import Starter
+
+
+def prepared(content: bytes, settings: Settings, started: float, until: float, chance: float) -> Reply:
+    """The reply to a job.
+
+    Args:
+        content: its ad.
+        settings: where things are, and the site's policy.
+        started: reading of the monotonic clock when the hook began.
+        until: reading at which it gives up.
+        chance: from 0 to 1, by chance.
+    """
+    notes, job = Notes(), Job(ads.read(content), _starter())
+    found = decide.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
+    seconds = round(time.monotonic() - started, 4)
+    trace_line(settings, {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}, notes)
+    _cite(found.cited, notes)
+    for note in notes.all:
+        sys.stderr.write(f"image-resolver: {note}\n")
+    if found.code == codes.OK:
+        return Reply(reply.success(found.message, found.updates))
+    wait = 0.0
+    if found.code >= codes.FIRST_OF_HOST:
+        cache = resolve.usable_cache(settings, Notes())
+        wait = delay.seconds(cache, f"{found.code} {found.image}", settings.backoff, chance)
+    return Reply(reply.failure(found.code, found.message), wait=wait)
+
+
+def _starter() -> Starter | None:
+    """The job's starter; where nobody can say which it is, what the job uses is not kept from being removed."""
+    try:
+        return pins.starter(os.environ)
+    except OSError:
+        return None
+
+
+def _cite(attributes: dict[str, str], notes: Notes) -> None:
+    """Tell the starter what the job's ad should keep; that it cannot be told is no reason to withhold an image."""
+    config = os.environ.get("_CONDOR_CHIRP_CONFIG")
+    if config and attributes:
+        from publisher.resolver import chirp  # noqa: PLC0415 - only where HTCondor offers it
+
+        try:
+            chirp.tell(config, attributes)
+        except (OSError, ValueError) as error:
+            notes.add(f"the job's ad does not get the image's digest: {error}")
+
+
+def trace_line(settings: Settings, line: dict[str, object], notes: Notes) -> None:
+    """Add to the trace, if there is one; that it cannot be written is no reason to withhold an image."""
+    if settings.trace is not None:
+        from publisher.resolver import trace  # noqa: PLC0415 - not every site has one
+
+        try:
+            trace.append(settings.trace, {"time": round(time.time(), 3), **line}, settings.trace_size)
+        except OSError as error:
+            notes.add(f"the trace cannot be written: {error}")

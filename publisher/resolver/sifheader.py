@@ -1,0 +1,40 @@
+"""What the header of a SIF says (github.com/sylabs/sif, "pkg/sif"): 128 bytes, little-endian. Pure.
+
+Launch script (32 bytes), magic (10), version (3), architecture (3), id (16), then eight numbers of 64 bits: made, changed, free
+and total descriptors, offset and length of the descriptors, offset and length of the data.
+"""
+
+from __future__ import annotations
+
+HEADER_BYTES = 128
+_MAGIC_AT, _MAGIC = 32, b"SIF_MAGIC\0"
+_ARCH_AT = 45
+_NUMBERS_AT = 64
+_DATA_OFFSET, _DATA_LENGTH = 6, 7  # of the numbers
+_ARCHITECTURES = {
+    b"01": "386", b"02": "amd64", b"03": "arm", b"04": "arm64", b"05": "ppc64", b"06": "ppc64le", b"07": "mips", b"08": "mipsle",
+    b"09": "mips64", b"10": "mips64le", b"11": "s390x", b"12": "riscv64",
+}  # fmt: skip
+
+
+class Header:
+    """``arch`` in Go's words (``unknown`` for what is not known); ``end`` is the byte at which the data ends."""
+
+    __slots__ = ("arch", "end")
+
+    def __init__(self, arch: str, end: int) -> None:
+        self.arch = arch
+        self.end = end
+
+    @classmethod
+    def parse(cls, content: bytes) -> Header | None:
+        """The header in the first bytes of a file, None where that is no SIF."""
+        if len(content) < HEADER_BYTES or content[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
+            return None
+        arch = _ARCHITECTURES.get(content[_ARCH_AT : _ARCH_AT + 2], "unknown")
+        return cls(arch, _number(content, _DATA_OFFSET) + _number(content, _DATA_LENGTH))
+
+
+def _number(content: bytes, index: int) -> int:
+    at = _NUMBERS_AT + 8 * index
+    return int.from_bytes(content[at : at + 8], "little", signed=True)

@@ -1,0 +1,128 @@
+"""Taking an adoption back (:mod:`publisher.adoption`), so that the older tool can go on as if there had been none.
+
+The records of adopted names leave the manifest, and their links show the older tool's sandboxes again. Builds that syncs have
+made for these names since stay where they are, named by nobody: the older tool removes directories without a link two days
+after it first sees them, as it does with its own; SIFs go from the origin like all that no manifest names. It can be done
+until the first adopted build is removed: what is gone nobody brings back. Pure, but for :func:`carry_out`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from publisher import layout, retention
+from publisher.adoption import ADOPTED
+from publisher.errors import UsageError
+from publisher.resolver.manifest import BLOCKED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from publisher.catalog import Catalog
+    from publisher.publication import Publication, Published
+    from publisher.resolver.manifest import Record, Version
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """What is to be done.
+
+    Attributes:
+        catalog: what is published without the records that go; its serial is still that of what is published.
+        names: whose records go.
+        links: path -> target of the links that are set again.
+        removals: our other links to these names, and file indexes that nobody names any more.
+        left: sandboxes that nobody names any more.
+        kept: a line for each name that stays as it is.
+    """
+
+    catalog: Catalog
+    names: tuple[str, ...]
+    links: Mapping[str, str]
+    removals: tuple[str, ...]
+    left: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """For people: what needs to be looked at, and how much there is."""
+        lines = [*self.kept, *(f"the link is set again: {path} -> {target}" for path, target in self.links.items())]
+        lines += [f"left for the older tool to clean up: {path}" for path in self.left]
+        stay = len(self.catalog.records)
+        return [*lines, f"{len(self.names)} adopted name(s)" + (f"; {stay} other name(s) stay published" if stay else "")]
+
+
+def loss(catalog: Catalog, changed: Mapping[str, Record], now: int) -> str:
+    """What adopted build was the first to be removed, by this change or before it, for people; empty where none was."""
+    if catalog.lost:
+        return catalog.lost
+    for name, record in changed.items():
+        before = catalog.records.get(name)
+        kept = _adopted(record)
+        if before is not None and len(_adopted(before)) > len(kept):
+            return f"a build of {name} was removed on {time.strftime('%Y-%m-%d', time.gmtime(now))}"
+    return ""
+
+
+def withdrawal(catalog: Catalog, links: Mapping[str, str]) -> Withdrawal:
+    """What takes an adoption back.
+
+    Args:
+        catalog: what is published.
+        links: the repository's, path -> target.
+
+    Raises:
+        UsageError: an adopted build was removed since, or none is published.
+    """
+    if catalog.lost:
+        raise UsageError(
+            f"the adoption cannot be taken back any more: {catalog.lost}",
+            hint="the older tool can go on all the same: it builds what it misses",
+        )
+    adopted = {name: record for name, record in catalog.records.items() if _adopted(record)}
+    blocked = [name for name, record in adopted.items() if any(one.state == BLOCKED for _, one in record.versions())]
+    going = {name: record for name, record in adopted.items() if name not in blocked}
+    if not adopted:
+        raise UsageError("nothing that is published was adopted")
+    rest = catalog.without(going)
+    named = retention.data_of(rest.records.values())
+    again = {name: _adopted(record)[0] for name, record in going.items()}
+    ours = {path for record in going.values() for path in layout.link_paths(record.name, list(record.platforms))} - going.keys()
+    data = _data(going.values()) - named.keys() - {version.sandbox for version in again.values()}
+    return Withdrawal(
+        rest,
+        tuple(going),
+        dict(_relinked(again, links, catalog.repository)),
+        tuple(sorted((ours & links.keys()) | {path for path in data if path.startswith(f"{layout.REPOSITORY_MANIFEST}/")})),
+        tuple(sorted(path for path in data if path.startswith(f"{layout.IMAGES}/"))),
+        tuple(f"{name} stays: a build of it is blocked, and execution points must know" for name in blocked),
+    )
+
+
+def carry_out(publication: Publication, what: Withdrawal) -> Published:
+    """One transaction.
+
+    Raises:
+        RepositoryError, SpaceError: nothing was changed.
+    """
+    return publication.change(what.catalog, {}, what.removals, links=what.links)
+
+
+def _adopted(record: Record) -> list[Version]:
+    """The adopted versions of a record whose data is there, the newest first."""
+    found = [version for _, version in record.versions() if ADOPTED in version.notes and version.state != BLOCKED]
+    return sorted((version for version in found if version.sandbox is not None), key=lambda one: -one.published)
+
+
+def _data(listed: Iterable[Record]) -> set[str]:
+    return {path for record in listed for _, version in record.versions() for path in retention.paths_of(version)}
+
+
+def _relinked(again: Mapping[str, Version], links: Mapping[str, str], repository: str) -> Iterable[tuple[str, str]]:
+    """The names whose links show something else than the older tool's sandbox, and what they are to show."""
+    for name, version in again.items():
+        target = layout.link_target(name, str(version.sandbox))
+        if links.get(name) not in {target, f"/cvmfs/{repository}/{version.sandbox}"}:
+            yield name, target

@@ -1,0 +1,363 @@
+"""A personal HTCondor pool on loopback: one machine that takes jobs, runs them and is asked about them.
+
+As root the daemons have process ids and mounts of their own, so that nothing outlives the tests and ``/cvmfs`` is the pool's
+alone; jobs are the account's that ``ci/install-system --tests`` makes. An ordinary user's pool runs as that user, in
+``/cvmfs``'s stead has a directory of its own, and every job is that user's: as in a glidein.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ACCOUNT = "image-user"
+EXECUTE, EVICTED, TERMINATED, SHADOW_EXCEPTION, ABORTED, HELD, RELEASED = 1, 4, 5, 7, 9, 12, 13
+"""Events of a job's log: HTCondor's manual, "Job Event Log Codes"."""
+IDLE = 1
+"""JobStatus."""
+_PR_SET_PDEATHSIG = 1
+_DEADLINE = 120
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# What has nothing to do with containers: where things are, who may do what, and how soon daemons look at what has changed
+_CONFIGURATION = """
+LOCAL_DIR = {root}
+RELEASE_DIR = /usr
+LIB = /usr/lib/condor
+LIBEXEC = /usr/libexec/condor
+SHARE = /usr/share/condor
+ETC = $(LOCAL_DIR)
+LOCK = $(LOCAL_DIR)/lock
+RUN = $(LOCAL_DIR)/run
+LOCAL_CONFIG_FILE =
+LOCAL_CONFIG_DIR = {root}/config.d
+CONDOR_HOST = 127.0.0.1
+NETWORK_INTERFACE = 127.0.0.1
+BIND_ALL_INTERFACES = false
+ENABLE_IPV6 = false
+COLLECTOR_HOST = 127.0.0.1:{port}
+USE_SHARED_PORT = true
+SHARED_PORT_PORT = {port}
+use role : personal
+UID_DOMAIN = localhost
+FILESYSTEM_DOMAIN = localhost
+use SECURITY : user_based
+SEC_DEFAULT_AUTHENTICATION_METHODS = FS
+ALLOW_ADMINISTRATOR = {administrators}
+ALLOW_DAEMON = {administrators}
+ALLOW_NEGOTIATOR = {administrators}
+ALLOW_READ = *
+ALLOW_WRITE = *
+use feature : PartitionableSlot
+NUM_CPUS = {slots}
+MEMORY = 32768
+RUNBENCHMARKS = false
+NEGOTIATOR_INTERVAL = 2
+NEGOTIATOR_CYCLE_DELAY = 1
+NEGOTIATOR_MIN_INTERVAL = 1
+UPDATE_INTERVAL = 5
+SCHEDD_INTERVAL = 2
+SCHEDD_MIN_INTERVAL = 1
+POLLING_INTERVAL = 2
+PERIODIC_EXPR_INTERVAL = 3
+CLAIM_WORKLIFE = 30
+KILLING_TIMEOUT = 2
+JOB_START_COUNT = 50
+JOB_START_DELAY = 1
+MAX_STARTER_LOG = 10 Mb
+"""
+
+
+class Jobs:
+    """One submission: ``cluster`` with processes from 0 on; output, error and the event log are in ``directory``."""
+
+    def __init__(self, pool: Pool, cluster: int, directory: Path) -> None:
+        self.pool = pool
+        self.cluster = cluster
+        self.directory = directory
+
+    def output(self, process: int = 0) -> str:
+        return (self.directory / f"{process}.out").read_text()
+
+    def output_so_far(self) -> str:
+        """Of all processes, whether or not they ended."""
+        return "".join(path.read_text() for path in self.directory.glob("*.out"))
+
+    def error(self, process: int = 0) -> str:
+        return (self.directory / f"{process}.err").read_text()
+
+    def events(self, process: int | None = None) -> list[tuple[int, str]]:
+        """Number and text of each event so far: what the user is told."""
+        who = r"\d+" if process is None else f"{process:03}"
+        found = re.findall(rf"^(\d\d\d) \(\d+\.{who}\.\d+\) (.*?)^\.\.\.$", self.log, re.MULTILINE | re.DOTALL)
+        return [(int(number), text) for number, text in found]
+
+    def count(self, *numbers: int) -> int:
+        return sum(number in numbers for number, _ in self.events())
+
+    def wait(self, *numbers: int, times: int = 1) -> list[str]:
+        """Wait until events of these kinds were logged so many times; their texts."""
+        self.pool.until(lambda: self.count(*numbers) >= times, self.told)
+        return [text for number, text in self.events() if number in numbers]
+
+    def done(self, count: int = 1) -> Self:
+        """Wait until all have ended, each with status 0."""
+        self.wait(TERMINATED, ABORTED, HELD, times=count)
+        assert self.count(TERMINATED) == count, self.told()
+        assert all("(return value 0)" in text for number, text in self.events() if number == TERMINATED), self.told()
+        return self
+
+    def ad(self, process: int = 0) -> dict[str, Any]:
+        """What the queue says now, or the history of one that left it."""
+        for program in ("condor_q", "condor_history"):
+            said = self.pool.run(program, "-json", f"{self.cluster}.{process}")
+            if said.strip() not in ("", "[]"):
+                ad: dict[str, Any] = json.loads(said)[0]
+                return ad
+        raise AssertionError(f"no job {self.cluster}.{process}")
+
+    def text(self, attribute: str) -> str:
+        """An attribute in the queue as it is written there, not evaluated."""
+        return self.pool.run("condor_q", f"{self.cluster}.0", "-af:r", attribute).strip()
+
+    @property
+    def log(self) -> str:
+        """The event log as it is, which the user reads."""
+        path = self.directory / "log"
+        return path.read_text() if path.exists() else ""
+
+    def remove(self) -> None:
+        self.pool.run("condor_rm", str(self.cluster), user=self.pool.account)
+        self.wait(ABORTED)
+
+    def told(self) -> str:
+        """For the message of a test that failed."""
+        errors = [path.read_text(errors="replace") for path in sorted(self.directory.glob("*.err"))]
+        logs = sorted((self.pool.root / "log").glob("StarterLog.slot*"), key=lambda path: path.stat().st_mtime)
+        last = logs[-1].read_text(errors="replace")[-6000:] if logs else ""
+        return f"{self.log}\n--- standard error: {errors}\n--- the starter's log:\n{last}"
+
+
+class Pool:
+    """The daemons and their directory ``root``.
+
+    Attributes:
+        account: who submits and whose jobs run; None where that is us.
+        cvmfs: what jobs see as ``/cvmfs``.
+        environment: for HTCondor's programs.
+    """
+
+    def __init__(self, slots: int = 16) -> None:
+        rooted = os.geteuid() == 0
+        self.account = ACCOUNT if rooted else None
+        # not below /tmp or /var/tmp, which jobs have of their own (MOUNT_UNDER_SCRATCH): daemons and jobs would miss their files
+        self.root = Path(tempfile.mkdtemp(prefix="test-pool-", dir="/var/lib" if rooted else Path.home()))
+        self.root.chmod(0o755)
+        self.cvmfs = Path("/cvmfs") if rooted else self.root / "cvmfs"
+        for name in ("config.d", "cvmfs", "execute", "jobs", "lock", "log", "run", "spool"):
+            (self.root / name).mkdir()
+            if rooted and name not in ("config.d", "cvmfs"):
+                shutil.chown(self.root / name, ACCOUNT if name == "jobs" else "condor")
+        self.environment = {**os.environ, "CONDOR_CONFIG": str(self.root / "condor_config"), "HOME": str(self.root)}
+        administrators = "root@*, condor@*" if rooted else f"{pwd.getpwuid(os.geteuid()).pw_name}@*"
+        base = _CONFIGURATION.format(root=self.root, port=_free_port(), administrators=administrators, slots=slots)
+        (self.root / "condor_config").write_text(base)
+        self._submissions = 0
+        self._daemons: subprocess.Popen[bytes] | None = None
+
+    def start(self, cvmfs: Mapping[str, Path]) -> None:
+        """Start the daemons and wait for them; ``cvmfs`` has the directories that CVMFS shows at first, by name."""
+        self._daemons = self._started(cvmfs)
+        self.until(lambda: all(map(self._knows, ("-startd", "-schedd", "-master"))), self._what_daemons_say)
+
+    def _knows(self, kind: str) -> bool:
+        return self.run("condor_status", kind, "-af", "Name", check=False) != ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all daemons and jobs."""
+        if self._daemons is not None:
+            if self.account:
+                os.kill(self._first_process(), signal.SIGKILL)
+            else:
+                self._daemons.send_signal(signal.SIGQUIT)  # HTCondor's fast shutdown
+            self._daemons.wait(_DEADLINE)
+        shutil.rmtree(self.root, ignore_errors=self.account is None)
+
+    def configuration(self, name: str, text: str) -> None:
+        """Write a file of the configuration; :meth:`reconfigure` makes daemons read it."""
+        (self.root / "config.d" / name).write_text(text)
+
+    def reconfigure(self, attribute: str, value: str) -> None:
+        """Have the daemons read the configuration anew, until the machine says this of itself."""
+        self.run("condor_reconfig", "-all")
+
+        def said() -> str:
+            return self.run("condor_status", "-af", attribute, "-constraint", "PartitionableSlot").strip()
+
+        self.until(lambda: said() == value, said)
+
+    def run(self, *argv: str, user: str | None = None, check: bool = True) -> str:
+        """What a program of HTCondor says; as root may not submit, ``user`` does."""
+        account = pwd.getpwnam(user) if user else None
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE,
+            check=False,
+            env=self.environment,
+            cwd=self.root / "jobs",
+            stdin=subprocess.DEVNULL,
+            user=account and account.pw_uid,
+            group=account and account.pw_gid,
+            extra_groups=[] if account else None,
+        )
+        assert not check or done.returncode == 0, f"{argv}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def enter(self) -> list[str]:
+        """Words before a command that has it run among the pool's mounts, once the pool is started."""
+        if self.account is None or self._daemons is None:
+            return []
+        return ["nsenter", "--mount", "--pid", "--target", str(self._first_process())]
+
+    def inside(self, *argv: str | Path) -> None:
+        """Run a program among the pool's mounts."""
+        subprocess.run([*self.enter(), *argv], check=True, timeout=_DEADLINE)
+
+    @contextlib.contextmanager
+    def stopped(self, *argv: str | Path, when: Callable[[], bool]) -> Iterator[None]:
+        """A program among the pool's mounts, which does nothing any more from the moment when something is true."""
+        with subprocess.Popen([*self.enter(), *argv], stdin=subprocess.DEVNULL) as started:
+            itself = started.pid
+            try:
+                self.until(when, lambda: f"{argv[0]} does not come to that")
+                itself = _children(started.pid)[0] if self.account else started.pid  # else it is nsenter's
+                os.kill(itself, signal.SIGSTOP)
+                yield
+            finally:
+                os.kill(itself, signal.SIGKILL)
+                started.kill()  # nsenter stops when its child does
+
+    def is_mounted(self, path: Path) -> bool:
+        """Whether something is mounted there, in the pool's eyes."""
+        mounts = Path(f"/proc/{self._first_process() if self.account else 'self'}/mounts").read_text()
+        return any(line.split()[1] == str(path) for line in mounts.splitlines())
+
+    def submit(self, description: Mapping[str, object], count: int = 1) -> Jobs:
+        """Submit jobs: submit commands by name; what they do not say has small and silent values."""
+        self._submissions += 1
+        directory = self.root / "jobs" / str(self._submissions)
+        directory.mkdir()
+        usual = {
+            "universe": "vanilla",
+            "transfer_executable": "false",
+            "should_transfer_files": "yes",
+            "request_cpus": 1,
+            "request_memory": 50,
+            "request_disk": 10000,
+            "initialdir": directory,
+            "output": "$(Process).out",
+            "error": "$(Process).err",
+            "log": "log",
+        }
+        lines = [f"{name} = {value}" for name, value in {**usual, **description}.items()]
+        (directory / "submit").write_text("\n".join([*lines, f"queue {count}", ""]))
+        if self.account:
+            shutil.chown(directory, self.account)
+        said = self.run("condor_submit", "-terse", str(directory / "submit"), user=self.account)
+        return Jobs(self, int(said.partition(".")[0]), directory)
+
+    def until(self, condition: Callable[[], bool], why: Callable[[], str], seconds: float = _DEADLINE) -> None:
+        """Look at a state until it is there."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, why()
+            time.sleep(0.05)
+
+    def processes(self) -> list[int]:
+        """Process ids, as we see them, of all that runs in the pool."""
+        return list(_descendants(self._pid))
+
+    def _started(self, cvmfs: Mapping[str, Path]) -> subprocess.Popen[bytes]:
+        """The daemons, which end when we do, however we do."""
+        argv = ["condor_master", "-f"]
+        if self.account:
+            self.cvmfs.mkdir(exist_ok=True)
+            lines = [f"mount -t tmpfs -o mode=0755 cvmfs {self.cvmfs}"]
+            lines += [f"mkdir {self.cvmfs}/{name}; mount --bind {path} {self.cvmfs}/{name}" for name, path in cvmfs.items()]
+            script = "\n".join([*lines, "condor_master -f", "exit"])  # the shell stays: its death is that of all in its namespace
+            argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "sh", "-ec", script]
+        else:
+            for name, path in cvmfs.items():
+                (self.cvmfs / name).symlink_to(path)
+        signal_at_our_death = signal.SIGKILL if self.account else signal.SIGQUIT
+        with (self.root / "log" / "output").open("wb") as output:
+            return subprocess.Popen(
+                argv,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal_at_our_death),  # noqa: PLW1509 - a system call, no lock
+            )
+
+    @property
+    def _pid(self) -> int:
+        assert self._daemons is not None
+        return self._daemons.pid
+
+    def _first_process(self) -> int:
+        return _children(self._pid)[0]
+
+    def _what_daemons_say(self) -> str:
+        found = [f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in sorted((self.root / "log").iterdir())]
+        return "the pool does not start\n" + "\n".join(found)
+
+
+def _free_port() -> int:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        port: int = made.getsockname()[1]
+        return port
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for child in _children(pid):
+        yield child
+        yield from _descendants(child)
+
+
+def command_line(pid: int) -> bytes:
+    """As in /proc; empty for a process that is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

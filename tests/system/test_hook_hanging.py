@@ -1,0 +1,62 @@
+"""A repository that hangs: the first job waits a few seconds for it, the others do not, and it is taken again when it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from publisher.resolver.outage import LASTS
+from tests.support import hanging
+from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
+from tests.support.hook import Hook
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+NAME = "htc/rocky:9"
+CVMFS = f"/cvmfs/{REPOSITORY}/{NAME}"
+
+
+def test_a_repository_that_hangs_is_replaced_and_left_alone_until_it_answers(tmp_path: Path) -> None:
+    ep = ExecutionPoint(tmp_path)
+    ep.publish(record(NAME, amd64=[version(NAME, sif=ep.store(sif_content(NAME)))]), now=int(time.time()))
+    hook = Hook([ROOT / ".venv" / "bin" / "python", "-m", "publisher.resolver"], ep, trace=f"{tmp_path}/trace")
+    hook.environment["PYTHONPATH"] = str(ROOT)
+
+    def job() -> tuple[str, str]:
+        answer = hook.job(ContainerImage=CVMFS)
+        assert answer.code == 0, answer.message
+        line = json.loads((tmp_path / "trace").read_text().splitlines()[-1])
+        return answer.form, line["why"]
+
+    with hanging.mounted(ep.repository, tmp_path) as mount:
+        assert job() == ("sandbox", "the site prefers it")
+        mount.hang()
+        assert job() == ("sif", "the sandbox is not to be had"), "who comes first waits for it"
+        assert job() == ("sif", "of the sandbox, it did not open in time a short while ago")
+        mount.go_on()
+        assert job() == ("sif", "of the sandbox, it did not open in time a short while ago")
+        memory = ep.cache / "failures" / "repository-hangs"
+        os.utime(memory, (time.time() - LASTS - 1,) * 2)
+        assert job() == ("sandbox", "the site prefers it")
+        assert not memory.exists()
+
+
+def test_nobody_hangs_with_it(tmp_path: Path) -> None:
+    ep = ExecutionPoint(tmp_path)
+    ep.publish(record(NAME, amd64=[version(NAME, sif=None)]), now=int(time.time()))
+    hook = Hook([ROOT / ".venv" / "bin" / "python", "-m", "publisher.resolver"], ep, backoff="0")
+    hook.environment["PYTHONPATH"] = str(ROOT)
+    with hanging.mounted(ep.repository, tmp_path) as mount:
+        mount.hang()
+        with hook.start("--deadline=1") as process:
+            out, _ = process.communicate(b"ContainerImage = " + f'"{CVMFS}"\n'.encode(), timeout=60)
+        assert b"HookStatusCode = 303\n" in out, "the deadline holds also while a child of it hangs"
+        assert process.returncode == 0
+        answer = hook.job(ContainerImage=CVMFS)
+        assert answer.code == 320
+        assert "no answer in time" in answer.message

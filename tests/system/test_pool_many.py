@@ -1,0 +1,75 @@
+"""Many jobs at once in a real pool, and processes that are killed while they start."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.pool import ABORTED, EVICTED, TERMINATED, command_line
+from tests.support.site import LARGE, REPOSITORY
+
+if TYPE_CHECKING:
+    from tests.support.site import Site
+
+pytestmark = pytest.mark.system
+
+MANY = int(os.environ.get("OSPOOL_TEST_JOBS", "25"))
+"""Jobs that start at once; 200 take two minutes."""
+DESCRIPTION = {"+SingularityImage": f'"/cvmfs/{REPOSITORY}/{LARGE}"'}
+SCRIPT = "cat /etc/motd; sleep {}"
+
+
+def assert_cache_is_right(site: Site) -> None:
+    """One whole SIF under its digest, and the next job has it from there."""
+    found = [path for path in (site.cache / "sif").rglob("*.sif") if path.name == site.sif(LARGE).name]
+    assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in found] == [site.sif(LARGE).stem]
+    before = site.web.downloads()
+    assert site.submit(DESCRIPTION, script="cat /etc/motd").done().output() == f"{LARGE}\n"
+    assert site.web.downloads() == before
+
+
+@pytest.mark.timeout(900)
+def test_many_jobs_that_start_at_once_on_a_cold_cache_make_one_download(site: Site) -> None:
+    site.empty_cache()
+    before = site.web.downloads()
+    with site.without_cvmfs():
+        jobs = site.submit(DESCRIPTION, MANY, script=SCRIPT.format(5)).done(MANY)
+        assert jobs.output_so_far() == f"{LARGE}\n" * MANY
+        assert site.web.downloads() - before == 1
+        assert jobs.count(EVICTED) == 0
+        assert_cache_is_right(site)
+
+
+@pytest.mark.timeout(900)
+def test_the_cache_is_right_after_hooks_and_starters_were_killed_at_random(site: Site) -> None:
+    dice = random.Random(7)
+    count = 12
+    site.empty_cache()
+    killed = 0
+    with site.without_cvmfs():
+        jobs = site.submit(DESCRIPTION, count, script=SCRIPT.format(1))
+        site.pool.until(lambda: bool(site.hooks()), jobs.told)
+        end = time.monotonic() + 10
+        while time.monotonic() < end and jobs.count(TERMINATED) < count:
+            victims = [pid for pid in site.pool.processes() if {b"prepare-job", b"condor_starter"} & names(pid)]
+            if victims and dice.random() < 0.5:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(dice.choice(victims), signal.SIGKILL)
+                    killed += 1
+        jobs.wait(TERMINATED, EVICTED, times=count)
+        assert killed >= 3
+        site.pool.run("condor_rm", str(jobs.cluster), user=site.pool.account, check=False)
+        jobs.wait(TERMINATED, ABORTED, times=count)
+        site.submit(DESCRIPTION, script="cat /etc/motd").done()
+        assert_cache_is_right(site)
+
+
+def names(pid: int) -> set[bytes]:
+    return {os.path.basename(word) for word in command_line(pid).split(b"\0")}  # noqa: PTH119 - bytes

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher import sif
+from publisher.resolver import codes, foreign, manifest
+from publisher.resolver.decide import decide
+from publisher.resolver.errors import ArchitectureError, BusyError, FetchError, ReferenceError, RoomError, UnknownImageError  # noqa: A004 - the field's term
+from publisher.resolver.job import Job
+from publisher.resolver.notes import Notes
+from tests.support.execution_point import NOW, record, version
+from tests.support.file_server import FileServer
+from tests.support.web import certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from publisher.resolver.decision import Decision
+    from publisher.resolver.manifest import Sif
+    from tests.support.execution_point import ExecutionPoint
+
+
+def sif_bytes(path: Path, *, arch: str = "amd64", filling: bytes = b"content") -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(sif.DATA_OFFSET) + b"hsqs" + filling * 1000)
+    sif.write_sif_header(path, architecture=arch, identity=hashlib.sha256(filling).digest(), epoch=1)
+    return path.read_bytes()
+
+
+class Elsewhere:
+    """A web server of others, and an execution point that fetches from there."""
+
+    def __init__(self, ep: ExecutionPoint, web: FileServer) -> None:
+        self.ep = ep
+        self.web = web
+        self.file = web.root / "sif" / "theirs.sif"
+        self.content = sif_bytes(self.file)
+        self.url = f"{web.url}/sif/theirs.sif"
+        self.now = float(NOW)
+        self.changed: dict[str, str | list[str] | None] = {}
+
+    def fetch(self, url: str = "", seconds: float = 60.0) -> tuple[Sif, str, str]:
+        settings = self.ep.settings(**self.changed)
+        return foreign.fetched(url or self.url, settings, now=self.now, until=time.monotonic() + seconds, starter=None)
+
+    def left(self) -> set[str]:
+        """Files of the cache that are no SIF and no memory."""
+        names = {path.name for path in self.ep.cache.rglob("*") if path.is_file()}
+        return {name for name in names if name.endswith(".part") or name.startswith(".")}
+
+
+@pytest.fixture
+def elsewhere(ep: ExecutionPoint) -> Iterator[Elsewhere]:
+    theirs = ep.root / "theirs"
+    theirs.mkdir()
+    with FileServer(theirs) as web:
+        yield Elsewhere(ep, web)
+
+
+def test_it_is_fetched_once_and_stands_under_its_sha256(elsewhere: Elsewhere) -> None:
+    found, path, came_from = elsewhere.fetch()
+    assert (found.sha256, found.size) == (hashlib.sha256(elsewhere.content).hexdigest(), len(elsewhere.content))
+    assert path == f"{elsewhere.ep.cache}/sif/{found.sha256[:2]}/{found.sha256}.sif"
+    assert Path(path).read_bytes() == elsewhere.content
+    assert came_from == f"{elsewhere.web.url}/sif"
+    assert elsewhere.fetch()[1:] == (path, "")
+    assert elsewhere.web.downloads() == 1
+    assert elsewhere.left() == set()
+
+
+def test_a_query_goes_with_the_request(elsewhere: Elsewhere) -> None:
+    elsewhere.fetch(f"{elsewhere.url}?authz=1")
+    assert elsewhere.web.requests == [("/sif/theirs.sif?authz=1", "")]
+
+
+def test_a_name_that_gets_other_content_is_believed_for_a_while_only(elsewhere: Elsewhere) -> None:
+    old = elsewhere.fetch()[0]
+    new = sif_bytes(elsewhere.file, filling=b"renewed")
+    elsewhere.now = NOW + foreign.BELIEVED - 1
+    assert elsewhere.fetch()[0].sha256 == old.sha256
+    for later in (NOW + foreign.BELIEVED, NOW - 86400):
+        elsewhere.now = later
+        assert elsewhere.fetch()[0].sha256 == hashlib.sha256(new).hexdigest()
+
+
+def test_what_was_removed_from_the_cache_is_fetched_again(elsewhere: Elsewhere) -> None:
+    found, path, _ = elsewhere.fetch()
+    for file in elsewhere.ep.cache.rglob(f"{found.sha256}.*"):
+        file.unlink()
+    assert elsewhere.fetch()[1] == path
+    assert elsewhere.web.downloads() == 2
+
+
+def in_a_process(elsewhere: Elsewhere, answers: multiprocessing.SimpleQueue[str]) -> None:
+    answers.put(elsewhere.fetch()[1])
+
+
+def test_many_that_want_it_at_once_make_one_download(elsewhere: Elsewhere) -> None:
+    elsewhere.web.faults = ["stall"]
+    fork = multiprocessing.get_context("fork")
+    answers: multiprocessing.SimpleQueue[str] = fork.SimpleQueue()
+    jobs = [fork.Process(target=in_a_process, args=(elsewhere, answers)) for _ in range(5)]
+    for job in jobs:
+        job.start()
+    elsewhere.web.stalled.wait()  # half of it came; then that one breaks off
+    jobs_that_fail = elsewhere.web.downloads()
+    elsewhere.web.released.set()
+    for job in jobs:
+        job.join()
+    assert jobs_that_fail == 1
+    assert elsewhere.web.downloads() == 1, "the others hear that it failed a moment ago"
+    assert answers.empty()
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "why"),
+    [
+        (lambda path: path.unlink(), UnknownImageError, "there is no http"),
+        (lambda path: path.write_bytes(b"<html>not found</html>" * 100), ReferenceError, "is no SIF"),
+        (lambda path: path.write_bytes(b""), ReferenceError, "is no SIF"),
+        (lambda path: sif_bytes(path, arch="arm64"), ArchitectureError, "is for arm64, this is amd64"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), FetchError, r"ended after \d+ of \d+ bytes"),
+    ],
+    ids=["absent", "a page", "empty", "another machine's", "cut"],
+)
+def test_what_is_no_whole_sif_for_this_machine_is_refused(
+    elsewhere: Elsewhere, make: Callable[[Path], object], kind: type[Exception], why: str
+) -> None:
+    make(elsewhere.file)
+    with pytest.raises(kind, match=why):
+        elsewhere.fetch()
+    assert elsewhere.left() == set()
+    assert not list(elsewhere.ep.cache.rglob("*.sif"))
+
+
+def test_a_failure_is_not_tried_again_by_the_next_job(elsewhere: Elsewhere) -> None:
+    elsewhere.web.faults = ["error"]
+    with pytest.raises(FetchError, match="500"):
+        elsewhere.fetch()
+    with pytest.raises(FetchError, match="not tried again yet"):
+        elsewhere.fetch()
+    assert elsewhere.web.downloads() == 1
+
+
+def test_what_breaks_off_is_said_and_leaves_nothing(elsewhere: Elsewhere) -> None:
+    elsewhere.web.faults = ["cut"]
+    with pytest.raises(FetchError):
+        elsewhere.fetch()
+    assert elsewhere.left() == set()
+
+
+def test_its_time_is_the_jobs(elsewhere: Elsewhere) -> None:
+    elsewhere.web.faults = ["stall"]
+    try:
+        with pytest.raises((FetchError, BusyError)):
+            elsewhere.fetch(seconds=0.5)
+    finally:
+        elsewhere.web.released.set()
+    assert elsewhere.fetch()[2], "the next job's time is its own"
+
+
+def test_what_has_no_room_is_not_written(elsewhere: Elsewhere) -> None:
+    elsewhere.changed = {"cache_free": "100 %"}
+    with pytest.raises(RoomError, match="no room for a SIF of unknown size"):
+        elsewhere.fetch()
+    assert elsewhere.left() == set()
+
+
+def test_what_killed_processes_left_goes_with_time(elsewhere: Elsewhere) -> None:
+    directory = elsewhere.ep.cache / "foreign"
+    directory.mkdir(parents=True)
+    elsewhere.ep.cache.chmod(0o700)
+    for name, age in (("old.part", 90_000), ("old", 90_000), ("young.part", 60)):
+        (directory / name).write_text("")
+        os.utime(directory / name, (time.time() - age,) * 2)
+    elsewhere.fetch()
+    assert {path.name for path in directory.iterdir()} == {"young.part", hashlib.sha256(elsewhere.url.encode()).hexdigest()}
+
+
+def decided(ep: ExecutionPoint, url: str, **changed: str) -> Decision:
+    job, notes = Job({"containerimage": url}), Notes()
+    settings = ep.settings(unknown="fetch", **changed)
+    return decide(job, settings, scratch=str(ep.root), now=NOW, until=time.monotonic() + 60, notes=notes)
+
+
+def test_a_job_gets_it_where_the_site_wants_that(ep: ExecutionPoint) -> None:
+    ep.publish(record("htc/rocky:9"))
+    theirs = ep.root / "theirs"
+    content = sif_bytes(theirs / "sif" / "theirs.sif")
+    authority, context = certificate(ep.root, "localhost")
+    sha256 = hashlib.sha256(content).hexdigest()
+    with FileServer(theirs, tls=context) as web:
+        place = web.url.replace("127.0.0.1", "localhost")
+        url = f"{place}/sif/theirs.sif"
+        found = decided(ep, url, ca=str(authority))
+        assert found.code == codes.OK, found.message
+        assert (found.code, found.updates["SingularityImage"]) == (0, f"{ep.cache}/sif/{sha256[:2]}/{sha256}.sif")
+        assert found.updates["WantSIF"] is True
+        assert sha256 in found.message
+        assert found.cited == {"ImageName": url, "ImageSha256": sha256, "ImageForm": "sif"}
+        line = found.to_json()
+        assert (line["form"], line["source"], line["bytes"]) == ("sif", f"{place}/sif", len(content))
+        for policy in ({"unknown": "pass"}, {"never": "sif"}):
+            settings = ep.settings(**{"unknown": "fetch", "ca": str(authority), **policy})
+            job = Job({"containerimage": url, "wantsif": True})
+            passed = decide(job, settings, scratch=str(ep.root), now=NOW, until=time.monotonic() + 60, notes=Notes())
+            assert (passed.code, passed.updates) == (0, {})
+        assert decided(ep, f"{place}/sif/absent.sif", ca=str(authority)).code == codes.NO_IMAGE
+        bad = version("bad", sif=manifest.Sif(f"sif/{sha256[:2]}/{sha256}.sif", sha256, len(content)), state=manifest.BLOCKED)
+        ep.publish(record("bad/one:1", amd64=[bad]), serial=2)
+        assert decided(ep, url, ca=str(authority)).code == codes.BLOCKED
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x.sif", "docker://ubuntu:22.04", "oras://x/y:1", "/home/user/x.sif"])
+def test_what_anybody_on_the_way_could_change_is_passed_on(ep: ExecutionPoint, url: str) -> None:
+    ep.publish(record("htc/rocky:9"))
+    assert decided(ep, url).updates["SingularityImage"] == url

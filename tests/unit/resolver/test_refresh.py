@@ -1,0 +1,247 @@
+"""The manifest over the network: asked once in a while for a whole host, and never forgotten for that."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.resolver import trusted
+from publisher.resolver.errors import ManifestError, UnknownImageError
+from publisher.resolver.refresh import Refresh
+from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, record, sif_content, version
+from tests.support.faulty import FaultyServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "htc/rocky:9"
+EVERY = 900.0
+LATEST = 1.25 * EVERY
+ROOT = Path(__file__).parents[3]
+
+
+class Published:
+    """An origin on a server, and hosts without CVMFS that read it."""
+
+    def __init__(self, ep: ExecutionPoint, server: FaultyServer) -> None:
+        self.ep = ep
+        self.server = server
+        self.content = sif_content(NAME)
+
+    def publish(self, *names: str, serial: int) -> None:
+        self.ep.publish(*(record(name) for name in names), serial=serial)
+        for name in names:
+            self.ep.store(sif_content(name))
+        files = (path for path in self.ep.origin.rglob("*") if path.is_file())
+        self.server.objects = {f"/{path.relative_to(self.ep.origin)}": path.read_bytes() for path in files}
+
+    def resolve(self, name: str = NAME, now: float = NOW) -> trusted.Trusted:
+        answer = self.ep.resolve(name, now=now, repository=None, repository_name=REPOSITORY, origin=[self.server.url])
+        return answer.manifest
+
+    def asked(self) -> list[str]:
+        """Names of what was asked for since the last time."""
+        paths = [Path(asked.path) for asked in self.server.asked]
+        self.server.asked.clear()
+        return [path.name if path.name == "index.json" else path.parent.name for path in paths]
+
+
+@pytest.fixture
+def published(ep: ExecutionPoint) -> Iterator[Published]:
+    with FaultyServer({}) as server:
+        it = Published(ep, server)
+        it.publish(NAME, serial=1)
+        yield it
+
+
+def test_a_second_answer_asks_nobody_until_it_is_time(published: Published) -> None:
+    first = published.resolve()
+    assert (first.source, first.asked, first.current) == (f"{published.server.url}/manifest", True, True)
+    assert published.asked()[:2] == ["index.json", "shards"]
+    second = published.resolve(now=NOW + 0.74 * EVERY)
+    assert (second.source, second.asked, second.current) == (trusted.KEPT, False, True)
+    assert published.asked() == []
+    assert published.ep.notes.warnings == []
+    published.resolve(now=NOW + LATEST + 1)
+    assert published.asked() == ["index.json"]
+
+
+def test_a_take_down_is_obeyed_when_it_is_time(published: Published) -> None:
+    published.resolve()
+    published.publish(serial=2)
+    published.resolve(now=NOW + 1)
+    with pytest.raises(UnknownImageError):
+        published.resolve(now=NOW + LATEST + 1)
+
+
+def test_an_image_that_the_copy_does_not_know_is_asked_for_unless_that_was_done_a_minute_ago(published: Published) -> None:
+    published.resolve()
+    published.publish(NAME, "new:1", serial=2)
+    assert published.resolve("new:1", now=NOW + 76).index.serial == 2
+    published.asked()
+    for _ in range(3):
+        with pytest.raises(UnknownImageError):
+            published.resolve("typing:error", now=NOW + 80)
+    assert published.asked().count("index.json") == 0
+
+
+def test_a_server_that_is_gone_leaves_the_copy_and_is_asked_ever_less(published: Published) -> None:
+    published.resolve()
+    published.server.always = "500"
+    now, times = NOW + LATEST + 1, list[float]()
+    while len(times) < 6:
+        published.asked()
+        found = published.resolve(now=now)
+        assert (found.source, found.age, found.index.serial) == (trusted.KEPT, "fresh", 1)
+        if published.asked():
+            times.append(now)
+        now += 10
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    for number, gap in enumerate(gaps):
+        assert 0.75 * min(EVERY, 20 * 2**number) <= gap <= 1.25 * min(EVERY, 20 * 2**number) + 10
+    published.server.always = ""
+    published.resolve(now=now + LATEST)
+    published.asked()
+    published.resolve(now=now + LATEST + 0.7 * EVERY)
+    assert published.asked() == []
+
+
+def test_what_nobody_knows_while_the_network_is_gone_is_the_networks_fault(published: Published) -> None:
+    with pytest.raises(UnknownImageError):
+        published.resolve("new:1")
+    published.server.always = "500"
+    with pytest.raises(ManifestError, match="there is no newer one"):
+        published.resolve("new:1", now=NOW + LATEST + 1)
+
+
+def test_a_host_without_a_copy_asks_again_after_seconds(published: Published) -> None:
+    published.server.always = "500"
+    for _ in range(5):
+        with pytest.raises(ManifestError, match="status 500"):
+            published.resolve()
+        with pytest.raises(ManifestError, match="was asked a short while ago"):
+            published.resolve(now=NOW + 10)
+        (published.ep.cache / "manifest" / REPOSITORY / "asked").unlink()
+    published.asked()
+    for times in range(6):
+        with pytest.raises(ManifestError):
+            published.resolve(now=NOW + 1000 * times)
+        with pytest.raises(ManifestError):
+            published.resolve(now=NOW + 1000 * times + 26)
+    assert published.asked() == ["index.json"] * 12
+
+
+def test_a_copy_that_has_expired_is_asked_about_again_after_seconds(published: Published) -> None:
+    published.resolve()
+    late = NOW + 20 * 86400
+    assert published.resolve(now=late).age == "expired"
+    published.asked()
+    assert published.resolve(now=late + 26).age == "expired"
+    assert published.asked() == ["index.json"]
+
+
+def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
+    published.resolve()
+    published.asked()
+    published.resolve(now=NOW - 86400)
+    assert published.asked() == ["index.json"]
+
+
+@pytest.mark.parametrize("content", ["", "now and then", "1 2", "nan 0 1", "1 0 inf"])
+def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "asked").write_text(content)
+    assert Refresh(str(tmp_path), EVERY, NOW).due(usable=True)
+
+
+def test_hosts_that_started_together_spread_out(tmp_path: Path) -> None:
+    """A quarter to either side: of 200 hosts some come early, some late, and none at another time."""
+    early = late = 0
+    for number in range(200):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        Refresh(str(directory), EVERY, NOW).done(answered=True)
+        assert not Refresh(str(directory), EVERY, NOW + 0.749 * EVERY).due(usable=True)
+        assert Refresh(str(directory), EVERY, NOW + LATEST).due(usable=True)
+        early += Refresh(str(directory), EVERY, NOW + 0.85 * EVERY).due(usable=True)
+        late += not Refresh(str(directory), EVERY, NOW + 1.15 * EVERY).due(usable=True)
+    assert early > 10
+    assert late > 10
+
+
+def test_the_repository_is_asked_each_time_and_the_network_is_not(published: Published) -> None:
+    ep = published.ep
+    (ep.repository / str(version(NAME).sandbox)).mkdir(parents=True, exist_ok=True)
+    ep.resolve(NAME, origin=[published.server.url])
+    published.asked()
+    ep.publish(record(NAME), serial=5)
+    answer = ep.resolve(NAME, origin=[published.server.url])
+    assert (answer.manifest.index.serial, answer.manifest.source) == (5, f"{ep.repository}/.publisher")
+    assert published.asked() == []
+
+
+def test_a_mirror_serves_when_the_origin_does_not(published: Published) -> None:
+    with FaultyServer({}) as origin:
+        answer = published.ep.resolve(
+            NAME, repository=None, repository_name=REPOSITORY, origin=[origin.url], mirror=[published.server.url]
+        )
+    assert answer.manifest.source == f"{published.server.url}/manifest"
+    assert answer.fetched == published.server.url
+
+
+def test_a_cache_that_takes_nothing_is_no_reason_not_to_ask(published: Published) -> None:
+    (published.ep.cache / "manifest").mkdir(parents=True)
+    published.ep.cache.chmod(0o700)
+    (published.ep.cache / "manifest" / REPOSITORY).write_text("a file where the directory should be")
+    assert published.resolve().index.serial == 1
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from publisher.resolver.cli import main
+status = main()
+print(*sys.modules, file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def command(published: Published, *more: str) -> list[str]:
+    ep = published.ep
+    places = ["--repository-name", REPOSITORY, "--origin", published.server.url, "--cache", str(ep.cache)]
+    keys = ["--public-key", str(ep.keys), "--arch", "amd64"]
+    return [sys.executable, "-I", "-S", "-c", PROGRAM, str(ROOT), "resolve", NAME, *places, *keys, *more]
+
+
+def test_a_warm_answer_speaks_to_nobody_and_loads_nothing_for_it(published: Published) -> None:
+    published.ep.publish(record(NAME), now=int(time.time()))
+    published.publish(NAME, serial=1)
+    published.ep.publish(record(NAME), now=int(time.time()))
+    files = (path for path in published.ep.origin.rglob("*") if path.is_file())
+    published.server.objects = {f"/{path.relative_to(published.ep.origin)}": path.read_bytes() for path in files}
+    subprocess.run(command(published), check=True, capture_output=True)
+    published.asked()
+    warm = subprocess.run(command(published), check=True, capture_output=True, text=True)
+    assert published.asked() == []
+    loaded = set(warm.stderr.split())
+    assert "publisher.resolver.refresh" in loaded
+    assert not loaded & {"socket", "ssl", "http.client", "urllib", "threading", "fcntl", "contextlib", "subprocess"}
+    assert not {f"publisher.resolver.{name}" for name in ("fetch", "web", "connection", "director", "federation")} & loaded
+
+
+def test_two_hundred_jobs_at_once_on_a_host_without_anything_are_one_of_each_request(published: Published) -> None:
+    published.ep.publish(record(NAME), now=int(time.time()))
+    files = (path for path in published.ep.origin.rglob("*") if path.is_file())
+    published.server.objects = {f"/{path.relative_to(published.ep.origin)}": path.read_bytes() for path in files}
+    jobs = [subprocess.Popen(command(published, "--json"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(200)]
+    answers = [json.loads(job.communicate()[0]) for job in jobs]
+    assert {answer["path"] for answer in answers} == {answers[0]["path"]}
+    assert Path(answers[0]["path"]).stat().st_size == len(published.content)
+    assert sorted(published.asked()) == sorted(["index.json", "shards", Path(answers[0]["path"]).parent.name])
+    assert sum(answer["fetched"] is not None for answer in answers) == 1

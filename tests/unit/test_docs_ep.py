@@ -1,0 +1,52 @@
+"""What ``docs/ep.md`` says and a program can check."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from publisher.resolver import cli, codes, config, setup
+from publisher.resolver.commandline import Line
+from publisher.resolver.notes import Notes
+
+if TYPE_CHECKING:
+    import pytest
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/ep.md").read_text()
+ROWS = re.findall(r"^\| (.+) \|$", DOCUMENT, re.MULTILINE)
+ATTRIBUTES = {"HasImageResolver", "HasSIF", "ImageResolverDefaultImage", "ImageResolverProblems"}
+
+
+def test_the_table_of_statuses_is_current() -> None:
+    documented = [row for row in ROWS if re.match(r"\d+ \| ", row)]
+    assert documented == [f"{code} | `{name}` | {who} | {means} | {mend}" for code, name, who, means, mend in codes.TABLE]
+
+
+def test_the_table_of_settings_is_current() -> None:
+    documented = ROWS[ROWS.index("Setting | Value | Default | Meaning") + 1 :]
+    expected = []
+    for name, kind, many, default, meaning in config.TABLE:
+        value = kind.replace("|", " or ") + ", several" * many
+        expected.append(f"`{name}` | {value} | {default} | {meaning}")
+    assert documented == expected
+
+
+def test_every_command_and_flag_in_it_is_there() -> None:
+    for command, rest in re.findall(r"image-resolver(?:\.pyz)? ([a-z][a-z-]+)([^`\n]*)", DOCUMENT):
+        assert command in {*cli.COMMANDS, *cli.HOOKS}
+        assert set(re.findall(r"--([a-z][a-z-]+)", rest)) <= {*config.SETTINGS, "config", "json"}
+
+
+def test_every_attribute_that_a_machine_gets_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_RESOLVER_CACHE", str(tmp_path / "cache"))
+    said = setup.cron(Line(["startd-cron", "--repository", str(tmp_path), "--apptainer", "/bin/false"]), Notes())
+    names = {line.partition(" = ")[0] for line in said.splitlines()} | ATTRIBUTES
+    assert len(names) > 10
+    assert [name for name in names if f"`{name}`" not in DOCUMENT and not name.startswith("ImageCache")] == []
+
+
+def test_the_settings_in_its_examples_are_ones() -> None:
+    written = re.findall(r"[`'](\w[\w-]*) = ", DOCUMENT)
+    assert len(written) > 5
+    assert set(written) - {"container_image"} <= set(config.SETTINGS)
