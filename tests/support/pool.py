@@ -198,10 +198,7 @@ class Pool:
         """End all daemons and jobs."""
         if self._daemons is not None:
             if self.account:
-                # who uses a FUSE mount before who serves it: a namespace that is killed with both was seen not to end
-                for pid in reversed(self.processes()):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                os.kill(self._first_process(), signal.SIGKILL)
             else:
                 self._daemons.send_signal(signal.SIGQUIT)  # HTCondor's fast shutdown
             self._daemons.wait(_DEADLINE)
@@ -261,7 +258,7 @@ class Pool:
                 yield
             finally:
                 os.kill(itself, signal.SIGKILL)
-                started.kill()  # nsenter stops when its child does
+                os.kill(started.pid, signal.SIGCONT)  # nsenter stops when its child does; and only nsenter can reap that
 
     def is_mounted(self, path: Path) -> bool:
         """Whether something is mounted there, in the pool's eyes."""

@@ -78,7 +78,7 @@ def test_what_the_user_cannot_mend_sends_the_job_elsewhere(site: Site) -> None:
 def test_without_the_hook_a_job_that_names_an_image_runs_in_it_or_not_at_all(site: Site) -> None:
     attributes = ("+SingularityImage", "+ContainerImage")
     with site.overridden("STARTER_JOB_HOOK_KEYWORD = NOBODY\n"):
-        inside = [site.submit({attribute: f'"/cvmfs/{REPOSITORY}/{SMALL}"'}) for attribute in attributes]
+        inside = [site.submit({attribute: f'"{site.repository}/{SMALL}"'}) for attribute in attributes]
         outside = [submit(site, {attribute: '"/cvmfs/nowhere/at:all"'}) for attribute in attributes]
         for jobs in inside:
             assert jobs.done().output().splitlines()[0] == SMALL
