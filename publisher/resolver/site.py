@@ -80,6 +80,10 @@ JOB_TRANSFORM_ImageResolverSIF @=end
     REQUIREMENTS JobUniverse == 5 && regexp("^[a-z]+://.*/[0-9a-f]{{64}}[.]sif", string(ContainerImageFullPath))
     EVALSET TransferInput replace("(^|,) *[^,]*/$(MY.ContainerImage)[^,]*", TransferInput, "")
     EVALSET TransferInput replace("^,", TransferInput, "")
+    # nor is it one of the files in common, as it is with CONTAINER_IMAGES_COMMON_BY_DEFAULT
+    if defined MY.CommonInputCatalogs
+        EVALSET CommonInputCatalogs replace("(^|,) *container_[^,]*", CommonInputCatalogs, "")
+    endif
     COPY ContainerImageFullPath ContainerImage
     SET ContainerImageSource "local"
     SET Requirements ($(MY.Requirements)) && TARGET.HasImageResolver =?= true

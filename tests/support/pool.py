@@ -198,7 +198,10 @@ class Pool:
         """End all daemons and jobs."""
         if self._daemons is not None:
             if self.account:
-                os.kill(self._first_process(), signal.SIGKILL)
+                # who uses a FUSE mount before who serves it: a namespace that is killed with both was seen not to end
+                for pid in reversed(self.processes()):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             else:
                 self._daemons.send_signal(signal.SIGQUIT)  # HTCondor's fast shutdown
             self._daemons.wait(_DEADLINE)
