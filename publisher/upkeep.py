@@ -1,4 +1,4 @@
-"""Commands for looking after what is published: ``gc``, ``verify``, ``status``, ``diff``, ``rollback``, ``block``, ``adopt``."""
+"""Commands for looking after what is published, from ``gc`` to ``adopt``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from publisher import inventory, records, takedown, verifying, wiring, withdrawal
+from publisher import holdings, inventory, records, takedown, verifying, wiring, withdrawal
 from publisher.adoption import Verdict
 from publisher.config import settings
 from publisher.difference import difference
@@ -90,6 +90,20 @@ def status(name: str, as_json: bool, **flags: object) -> None:
     catalog = wiring.published(settings(flags, os.environ))
     record = wiring.record_of(catalog, name)
     show(statuses.to_json(record), statuses.lines(record, catalog.repository), as_json)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+@common
+def origin(as_json: bool, **flags: object) -> None:
+    """Show what the origin holds against what the manifest names: how much, what is missing, what nothing names.
+
+    Exit codes: 0 nothing is missing, 1 something is.
+    """
+    chosen = settings(flags, os.environ)
+    found = holdings.take(wiring.origin(chosen), wiring.published(chosen), wiring.repository(chosen).read)
+    show(found.to_json(), found.lines(), as_json)
+    sys.exit(1 if found.missing else 0)
 
 
 @click.command()
@@ -272,4 +286,4 @@ def _file_index(repository: Repository, version: Version) -> Iterator[IndexedFil
     return inventory.lines(repository, version)
 
 
-COMMANDS = (diff, gc, verify, status, rollback, block, unblock, adopt)
+COMMANDS = (diff, gc, verify, status, origin, rollback, block, unblock, adopt)

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ci.benchmarks import build, fetching, hook, image, publishing, references
+from ci.benchmarks import build, fetching, hook, image, publishing, references, storing
 from publisher.errors import PublisherError
 
 _ROOT = Path(__file__).parents[2]
@@ -52,6 +52,13 @@ def main() -> int:
     fetch.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures, demand nothing of them")
     fetch.add_argument("--work", type=Path, default=_WORK, help="directory for the downloads (build/bench)")
     fetch.set_defaults(run=lambda given: fetching.benchmark(given.size, given.rounds, given.work.resolve(), bars=given.bars))
+    store = commands.add_parser("store", help="a SIF into a real origin, and read back from it, against curl")
+    store.add_argument("-n", dest="rounds", type=int, default=5, help="rounds; medians are shown (default 5)")
+    store.add_argument("--size", type=int, default=400_000_000, help="of the SIF, in bytes (default 400000000)")
+    store.add_argument("--sparse", action="store_true", help="the SIF is all zeros: for one of many gigabytes")
+    store.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures, demand nothing of them")
+    store.add_argument("--work", type=Path, default=_WORK, help="directory for the SIF (build/bench)")
+    store.set_defaults(run=_store)
     given = parser.parse_args()
     if getattr(given, "rounds", 1) < 1:
         parser.error("-n: at least one round")
@@ -72,6 +79,10 @@ def _build(given: argparse.Namespace) -> bool:
 
 def _hook(given: argparse.Namespace) -> bool:
     return hook.benchmark(given.images, given.rounds, _ROOT, given.work.resolve() / "hook", bars=given.bars)
+
+
+def _store(given: argparse.Namespace) -> bool:
+    return storing.benchmark(given.size, given.rounds, given.work.resolve() / "store", bars=given.bars, sparse=given.sparse)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from publisher import command
 from publisher.errors import CommandError, OriginError
+from publisher.federation import tokens
 from publisher.federation.content import Sending
 from publisher.federation.tokens import CREATE, READ, Right
 from publisher.registry.patience import TransientError
@@ -84,7 +85,7 @@ class Pelican:
             try:
                 command.run(argv, deadline=self._deadlines.whole(size), env=env)
             except CommandError as error:
-                reason = error.reason if token is None else error.reason.replace(token, "TOKEN")
+                reason = tokens.hidden(error.reason, token)
                 if error.status == _RETRYABLE:
                     raise TransientError(reason) from None
                 raise OriginError(reason, hint=error.hint) from None

@@ -21,6 +21,8 @@ READ, CREATE, MODIFY = "storage.read", "storage.create", "storage.modify"
 """Capabilities of the WLCG token profile: create does not overwrite or delete, modify does."""
 _SOUND = re.compile(r"[A-Za-z0-9._~+/=-]+", re.ASCII)  # RFC 6750, section 2.1: b64token
 _LARGEST = 1 << 16
+_JWT = re.compile(r"\beyJ[A-Za-z0-9._~+/=-]+", re.ASCII)
+_TELLTALE = 12  # characters of a token that give it away
 
 
 class Right(NamedTuple):
@@ -83,6 +85,12 @@ class Environment:
         if token:
             return _sound(token, "BEARER_TOKEN in the environment")
         return TokenFile(Path(path)).bearer(rights, base) if path else None
+
+
+def hidden(text: str, token: str | None = None) -> str:
+    """A text of somebody else's without what looks like a JSON Web Token, and without ``token``; also where it is cut short."""
+    text = _JWT.sub("TOKEN", text)
+    return text if not token else re.sub(re.escape(token[:_TELLTALE]) + r"\S*", "TOKEN", text)
 
 
 def _sound(token: str, where: str) -> str:

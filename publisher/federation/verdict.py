@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from publisher.errors import OriginError, SpaceError
+from publisher.federation.tokens import hidden
 from publisher.registry.patience import TransientError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ async def words(answer: Answer) -> str:
     text = (await answer.body(_MOST)).decode("utf-8", "replace")
     if "<" in text:  # a page for people
         return ""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:_WORDS]
+    return hidden(" ".join("".join(char if char.isprintable() else " " for char in text).split())[:_WORDS])
 
 
 def means_absent(status: int, said: str) -> bool:

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from publisher import layout, tree, wiring
-from publisher.builders.local import LocalBuilder
 from publisher.config import settings
 from publisher.layers.files import read_file_index
 from publisher.origins.directory import DirectoryOrigin
@@ -15,10 +14,6 @@ from publisher.publication import Publication
 from publisher.reports.progress import Lines
 from publisher.resolver import manifest
 from publisher.signing import Signer
-from publisher.squash import Mksquashfs
-from publisher.storage import delete
-from publisher.sync import Sync
-from publisher.testrun import TestRunner
 from tests.support.host import Host
 from tests.support.layers import file, tar
 from tests.support.registry import RegistryServer, push_image
@@ -62,13 +57,7 @@ class CvmfsHost:
         with wiring.locked(chosen.state), Lines(out) as shown, wiring.intake(chosen, shown) as intake:
             catalog, _ = publication.open()
             plan = wiring.plan(chosen, wiring.listed(chosen), catalog, intake, wiring.Wishes())
-            scratch = self.host.state / "tmp"
-            delete(scratch)
-            scratch.mkdir()
-            scratch.chmod(0o711)
-            tester = TestRunner(chosen.test_account, scratch, chosen.test_deadline)
-            builder = LocalBuilder(self.host.state / "builds", Mksquashfs(), tester)
-            return Sync(intake, builder, publication, shown).run(plan, catalog)
+            return wiring.sync(chosen, plan, catalog, intake=intake, publication=publication, display=shown, tidy=True)
 
     def push(self, name: str, version: int) -> None:
         """An image of which a version changes one file of many."""

@@ -42,18 +42,18 @@ case $kind in
     lie) exit 0 ;;
     hang) exec sleep 3600 ;;
     fail-late) exec 7<"{spool}/rdonly/.publisher/index.json"; {program} "$@" 7<&-; exit $? ;;
+    kill) [ "$1" = publish ] || kill -9 $$ ;;
 esac
 setsid {program} "$@" &
 tool=$!
-if [ "$1" = publish ]; then
-    case $kind in
-        *-late) while [ "$(published)" = "$before" ] && kill -0 $tool; do sleep 0.01; done ;;
-        *) until [ -e "{spool}/is_publishing.lock" ] || ! kill -0 $tool; do sleep 0.01; done ;;
-    esac
-fi
+case "$1 $kind" in
+    "publish "*-late) while [ "$(published)" = "$before" ] && kill -0 $tool; do sleep 0.01; done ;;
+    "publish "*) until [ -e "{spool}/is_publishing.lock" ] || ! kill -0 $tool; do sleep 0.01; done ;;
+    *-late) wait $tool ;;
+esac
 case $kind in
     orphan*) kill -9 "$pid" ;;
-    *) kill -9 -- -$tool ;;
+    *) kill -9 -- -$tool; kill -9 $$ ;;
 esac
 wait $tool
 """

@@ -118,7 +118,7 @@ class Director:
         else:
             said = self._directed(request.command, request.path)
         body = said.body.encode()
-        request.send_response(said.status)
+        request.send_response_only(said.status)
         for name, value in {
             "Server": "pelican/7",
             "Content-Length": str(len(body)),

@@ -25,7 +25,7 @@ class Issuer:
         self.keyid = keyid
         self._key = ec.generate_private_key(ec.SECP256R1())
 
-    def jwks(self) -> dict[str, object]:
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
         """The public key as a JSON Web Key Set."""
         numbers = self._key.public_key().public_numbers()
         point = {"x": _number(numbers.x), "y": _number(numbers.y)}

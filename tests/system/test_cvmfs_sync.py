@@ -94,3 +94,15 @@ def test_somebody_elses_transaction_keeps_a_run_from_publishing_and_loses_nothin
     assert there.sync().exit_code == 0
     assert (there.host.repository / "theirs").read_text() == "work"
     assert there.sound() == 2
+
+
+def test_a_publish_that_ends_badly_when_it_is_out_is_a_note_in_the_report(there: CvmfsHost) -> None:
+    there.push("kill/one", 1)
+    there.host.images("kill/one:1")
+    there.sync()
+    there.push("kill/one", 2)
+    there.cvmfs.fault("publish", "fail-late")
+    report = there.sync()
+    assert report.exit_code == 0
+    assert [line for line in report.notes if "is published all the same" in line]
+    assert there.sound() == 4

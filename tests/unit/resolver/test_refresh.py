@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import trusted
+from publisher.resolver import files, trusted
 from publisher.resolver.errors import ManifestError, UnknownImageError
+from publisher.resolver.kept import Kept
 from publisher.resolver.refresh import Refresh
 from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.faulty import FaultyServer
@@ -144,6 +145,16 @@ def test_a_copy_that_has_expired_is_asked_about_again_after_seconds(published: P
     published.asked()
     assert published.resolve(now=late + 26).age == "expired"
     assert published.asked() == ["index.json"]
+
+
+def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.resolve()
+    published.asked()
+    kept = Kept(str(published.ep.cache / "manifest" / REPOSITORY))
+    with files.locked(Refresh(kept.directory, EVERY, NOW).lock, 0):
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited"))
+        assert published.resolve(now=NOW + LATEST + 1).source == trusted.KEPT
+    assert published.asked() == []
 
 
 def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
