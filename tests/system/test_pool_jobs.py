@@ -104,7 +104,9 @@ def test_the_machine_says_what_was_measured(site: Site) -> None:
     names = ("HasImageResolver", "HasSIF", "ImageResolverSIF", "ImageResolverUserNamespaces", "ImageResolverUsable")
 
     def said() -> str:
-        return site.pool.run("condor_status", "-af", *names, "ImageCacheImages", "ImageResolverProblems")
+        return site.pool.run(
+            "condor_status", "-constraint", "PartitionableSlot", "-af", *names, "ImageCacheImages", "ImageResolverProblems"
+        )
 
     site.pool.until(lambda: said().split() == ["true"] * len(names) + ["1"], said)
 
