@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from publisher.errors import OriginError
 from publisher.federation.transport import PIECE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
+    from types import TracebackType
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Content:
 
 
 class Sending:
-    """The content once on its way.
+    """The content on its way: an asynchronous context manager that holds it open, whatever becomes of who takes the pieces.
 
     Attributes:
         problem: why the content could not be read to its end, None where it could.
@@ -49,8 +51,18 @@ class Sending:
 
     def __init__(self, content: Content) -> None:
         self._content = content
+        self._ahead: asyncio.Future[bytes] | None = None
         self.problem: OriginError | None = None
         self._start()
+
+    async def __aenter__(self) -> Self:
+        with self._told():
+            self._file = self._content.open()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        await self._settled()
+        self._file.close()
 
     @property
     def adler32(self) -> str:
@@ -63,14 +75,12 @@ class Sending:
         Raises:
             OriginError: it cannot be read, or ends too early; also kept as :attr:`problem`.
         """
+        await self._settled()
         self._start()
-        try:
-            with self._content.open() as file:
-                async for piece in self._read(file):
-                    yield piece
-        except OSError as error:
-            self.problem = OriginError(f"cannot read {self._content.label}: {error.strerror}")
-            raise self.problem from None
+        with self._told():
+            self._file.seek(0)
+            while piece := await self._read():
+                yield piece
         if self._sent != self._content.size:
             self.problem = OriginError(f"{self._content.label} ended after {self._sent} bytes, not {self._content.size}")
             raise self.problem
@@ -90,17 +100,31 @@ class Sending:
         self._adler = zlib.adler32(b"")
         self._sent = 0
 
-    async def _read(self, file: BinaryIO) -> AsyncIterator[bytes]:
-        ahead = asyncio.ensure_future(asyncio.to_thread(self._next, file))
-        try:
-            while piece := await ahead:
-                ahead = asyncio.ensure_future(asyncio.to_thread(self._next, file))
-                yield piece
-        finally:
-            await asyncio.wait([ahead])
+    async def _read(self) -> bytes:
+        """The next piece; the one behind it is begun."""
+        ahead = self._ahead or asyncio.ensure_future(asyncio.to_thread(self._next))
+        self._ahead = None
+        piece = await ahead
+        if piece:
+            self._ahead = asyncio.ensure_future(asyncio.to_thread(self._next))
+        return piece
 
-    def _next(self, file: BinaryIO) -> bytes:
-        piece = file.read(min(PIECE, self._content.size - self._sent))
+    async def _settled(self) -> None:
+        """Wait for a piece that nobody takes."""
+        if self._ahead is not None:
+            await asyncio.gather(self._ahead, return_exceptions=True)
+            self._ahead = None
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.problem = OriginError(f"cannot read {self._content.label}: {error.strerror}")
+            raise self.problem from None
+
+    def _next(self) -> bytes:
+        piece = self._file.read(min(PIECE, self._content.size - self._sent))
         self._sent += len(piece)
         self._sha256.update(piece)
         self._adler = zlib.adler32(piece, self._adler)

@@ -62,9 +62,9 @@ class Pelican:
 
     async def carry(self, _store: Store, name: str, content: Content) -> Sending:
         """See :meth:`publisher.federation.upload.Carrier.carry`."""
-        sending = Sending(content)
-        async for _ in sending.pieces():  # its own checksum is of what it reads; ours is of what it should have read
-            pass
+        async with Sending(content) as sending:
+            async for _ in sending.pieces():  # its own checksum is of what it reads; ours is of what it should have read
+                pass
         sending.check()
         path = f"{self._address.prefix}/{name}"
         rights = [Right(CREATE, path), Right(READ, path)]

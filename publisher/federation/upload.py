@@ -47,14 +47,14 @@ class Own:
 
     async def carry(self, store: Store, name: str, content: Content) -> Sending:
         """See :meth:`Carrier.carry`."""
-        sending = Sending(content)
-        try:
-            await store.put(name, sending, content.size)
-        except TransientError:
-            if sending.problem is not None:  # that broke the request off, and another try would not help
-                raise sending.problem from None
-            await store.try_to_put(f"{INCOMING}/{this_process().name()}")
-            raise
+        async with Sending(content) as sending:
+            try:
+                await store.put(name, sending, content.size)
+            except TransientError:
+                if sending.problem is not None:  # that broke the request off, and another try would not help
+                    raise sending.problem from None
+                await store.try_to_put(f"{INCOMING}/{this_process().name()}")
+                raise
         sending.check()
         return sending
 
