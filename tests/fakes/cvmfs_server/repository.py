@@ -174,6 +174,7 @@ class Repository:
             except Failure:
                 if self.mount in mounts():
                     must("umount", "-l", self.mount)
+                self.log("busy")
                 return False
         self.remount(writable=False)
         os.unlink(self.flag)
