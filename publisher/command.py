@@ -86,14 +86,21 @@ def run(
         CommandError: missing program, deadline, signal, or a status that is not accepted.
     """
     stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
-    with _start(
-        argv, env=env, cwd=cwd, account=account, umask=umask, stdin=stdin, stdout=subprocess.PIPE, guarded=guarded
-    ) as child:
+    with contextlib.ExitStack() as stack:
+        # A pipe that nobody reads any more would end a program that is to go on (SIGPIPE).
+        kept = None if guarded else stack.enter_context(tempfile.TemporaryFile())
+        stdout = subprocess.PIPE if kept is None else kept
+        child = stack.enter_context(
+            _start(argv, env=env, cwd=cwd, account=account, umask=umask, stdin=stdin, stdout=stdout, guarded=guarded)
+        )
         try:
             out, _ = child.process.communicate(given, timeout=deadline)
         except subprocess.TimeoutExpired:
             child.kill()
             raise CommandError(f"{argv[0]} did not end within {deadline:g} s and was killed") from None
+        if kept is not None:
+            kept.seek(0)
+            out = kept.read()
         return child.completed(out, accept)
 
 
@@ -212,7 +219,7 @@ def _start(
     argv: Sequence[str],
     *,
     stdin: int,
-    stdout: int,
+    stdout: int | IO[bytes],
     name: str | None = None,
     env: Mapping[str, str] | None,
     cwd: Path | None,

@@ -30,6 +30,7 @@ BAR_MORE = 25.0
 _PYTHON = "/usr/bin/python3"
 _BARE = [_PYTHON, "-I", "-S", "-c", "pass"]
 _NAME = "htc/rocky:9"
+_PATH = f"/cvmfs/{execution_point.REPOSITORY}/{_NAME}"
 _SIZE = 1_000_000  # bytes of the one SIF that is there: a hit does not read it
 _ATTRIBUTES = 150  # of a job beside its own: a real ad has about as many
 
@@ -112,7 +113,7 @@ def _run(command: Sequence[str]) -> float:
         BuildError: the hook has no image for the job.
     """
     filling = {f"Attribute{number}": "as long as values of real jobs are" for number in range(_ATTRIBUTES)}
-    content = job_ad(ContainerImage=_NAME, **filling)
+    content = job_ad(ContainerImage=_PATH, **filling)
     environment = {"PATH": os.environ["PATH"]}
     start = time.perf_counter()
     run = subprocess.run(command, input=content, env=environment, capture_output=True, check=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 
 from publisher.resolver.errors import FetchError, LateError, ResolverError
@@ -76,6 +75,8 @@ class Attempt:
 
     def give_up(self) -> None:
         """Kill the child; one that hangs in the kernel is left to it."""
+        import signal  # noqa: PLC0415 - a millisecond, and most children answer
+
         os.kill(self._child, signal.SIGKILL)
         os.waitpid(self._child, os.WNOHANG)
 

@@ -73,7 +73,7 @@ TABLE = (
     ("deadline", "SECONDS", ONE, "20 min", "time in which a hook answers whatever happens; HTCondor itself has no limit"),
     ("backoff", "SECONDS", ONE, "30 s", "wait before a failure of the host is answered again, growing; 0 for none"),
     ("facts", "FILE", ONE, "", "what was measured of this host; default: facts.json in the cache"),
-    ("trace", "FILE", ONE, "", "file that gets a JSON line for each decision"),
+    ("trace", "FILE", ONE, "", "file that gets a JSON line for each decision; {uid} as in --cache"),
     (
         "default-images",
         "OFFER",
@@ -156,8 +156,6 @@ class Settings:
         self.ca = _path(given, "ca") or ""
         self.fetch_with = _word(given, "fetch-with")
         self.cache = _path(given, "cache")
-        if self.cache:
-            self.cache = self.cache.replace("{uid}", str(os.geteuid()))
         self.cache_size = _quantity(given, "cache-size", quantity.share)
         self.cache_free = _quantity(given, "cache-free", quantity.share)
         self.fetches = max(1, _quantity(given, "fetches", quantity.whole))
@@ -227,8 +225,8 @@ def _word(given: Given, name: str) -> str:
 
 
 def _path(given: Given, name: str) -> str | None:
-    """An absolute path, None where there is none."""
-    value = _text(given, name)
+    """An absolute path, None where there is none; ``{uid}`` in it is this user's number."""
+    value = _text(given, name).replace("{uid}", str(os.geteuid()))
     return os.path.abspath(value) if value else None
 
 

@@ -37,7 +37,7 @@ def decide(job: Job, settings: Settings, *, scratch: str, now: float, until: flo
     """
     if job.image:
         return _Case(job, settings, now, until=until, notes=notes).decided(scratch)
-    if not settings.default_image:
+    if not (settings.default_image and job.takes_default):
         return Decision("", "the job names no image")
     job.image = job.written = settings.default_image
     found = _Case(job, settings, now, until=until, notes=notes).decided(None)
@@ -89,7 +89,9 @@ class _Case:
                 raise
             if _SCHEME in job.written:
                 return self._unknown(str(error))
-            path = resolve.unlisted(job.image, self._settings)
+            path = None if job.form == SIF else resolve.unlisted(job.image, self._settings)
+            if path is None and "/" not in job.image:
+                raise UnknownImageError(f"{error.reason}, and no such file came with the job", hint=error.hint) from None
             if path is None:
                 raise
             return decision.unlisted(job.image, f"{error}, but it is there", path)

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+
+from publisher.resolver import quickjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def read(path: str | None, now: float) -> Facts:
         return Facts()
     try:
         with open(path, "rb") as file:
-            value = json.loads(file.read(_MOST_BYTES))
+            value = quickjson.loads(file.read(_MOST_BYTES))
         measured = value["measured"]
         if value["schema"] != SCHEMA or not now - LIFETIME <= measured <= now + _CLOCK_STEP:
             return Facts()
@@ -54,7 +55,9 @@ def read(path: str | None, now: float) -> Facts:
 
 def write(path: str, found: Measured, now: float) -> None:
     """Replace the file; facts that are not in ``found`` were not measured. Raises OSError."""
-    from publisher.resolver import files  # noqa: PLC0415 - the hook only reads
+    import json  # noqa: PLC0415 - the hook only reads
+
+    from publisher.resolver import files  # noqa: PLC0415 - as above
 
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     value = {"schema": SCHEMA, "measured": int(now), **{name: found.get(name) for name in NAMES}}

@@ -8,9 +8,9 @@ a bug too, is a status of 300 or more, with the traceback on standard error.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what signal is made of: importing that costs every job a millisecond
 import os
 import select
-import signal
 import sys
 import time
 
@@ -57,14 +57,14 @@ def _reply(settings: Settings, started: float, until: float) -> Reply:
         return Reply(failure(codes.NO_AD, "there is no job's ad on standard input"), wait=settings.backoff * _chance())
     os.environ.setdefault(pins.STARTER, str(os.getppid()))  # the child's parent is another
     attempt = Attempt(lambda: _worked_out(content, settings, started, until).to_bytes())
-    signal.signal(signal.SIGTERM, lambda *_: _die(attempt))
+    _signal.signal(_signal.SIGTERM, lambda *_: _die(attempt))
     try:
         return Reply.from_bytes(attempt.result(until))
     except LateError:
         _trace_deadline(settings)
         return Reply(failure(codes.DEADLINE, f"the image was not ready within {settings.deadline:g} s"))
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the child's number may be another process's by now
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # the child's number may be another process's by now
 
 
 def _read(until: float) -> bytes:
@@ -133,8 +133,8 @@ def _chance() -> float:
 def _die(attempt: Attempt) -> None:
     """On SIGTERM: no answer, no child left behind."""
     attempt.give_up()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGTERM)
+    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+    os.kill(os.getpid(), _signal.SIGTERM)
 
 
 def _say(talk: str) -> None:
@@ -152,4 +152,4 @@ def _write(answer: bytes) -> None:
     except OSError:
         written = 0
     if written != len(answer):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), _signal.SIGKILL)

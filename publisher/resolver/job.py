@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from publisher.resolver.pins import Starter
 
 _CONTAINERISED = ("WantContainer", "WantSIF", "WantSandboxImage")
+_VIRTUAL_MACHINE = 13  # condor_universe.h
 _SIF_ENDING = ".sif"
 _HEXADECIMAL = frozenset("0123456789abcdef")
 _SHA256_DIGITS = 64
@@ -27,22 +28,22 @@ class Job:
     Attributes:
         image: what it names as its image, empty where it names none.
         written: the same as the user wrote it, where HTCondor has put a file name in its place; else ``image``.
-        attribute: the attribute that ``image`` stood in, empty where there is none.
         is_containerised: whether HTCondor starts it in a container as it is, if the site is set up for that.
+        takes_default: whether the site's default image is for it: not where Docker or a virtual machine starts it.
         id: ``cluster.proc``, empty where it is not known.
         owner: whose it is.
         starter: the process that it lives and dies with, None where that is not known.
         form: the form that it asks for with ``WantImageForm``, in small letters; empty where it does not.
     """
 
-    __slots__ = ("attribute", "form", "id", "image", "is_containerised", "owner", "starter", "written")
+    __slots__ = ("form", "id", "image", "is_containerised", "owner", "starter", "takes_default", "written")
 
     def __init__(self, ad: Mapping[str, Value], starter: Starter | None = None) -> None:
         self.starter = starter
         container, singularity = ads.text(ad, "ContainerImage"), ads.text(ad, "SingularityImage")
         self.image = (container or singularity).strip()
-        self.attribute = "ContainerImage" if container else "SingularityImage" if singularity else ""
         self.is_containerised = bool(singularity) or any(ad.get(name.lower()) is True for name in _CONTAINERISED)
+        self.takes_default = ad.get("wantdocker") is not True and ads.number(ad, "JobUniverse") != _VIRTUAL_MACHINE
         whole = ads.text(ad, "ContainerImageFullPath").strip() if container else ""
         self.written = whole or self.image
         cluster, proc = ads.number(ad, "ClusterId"), ads.number(ad, "ProcId")

@@ -7,7 +7,6 @@ Docker Hub's, and never another registry's image of the same name.
 
 from __future__ import annotations
 
-from publisher.resolver import reference
 from publisher.resolver.errors import (
     ArchitectureError,
     BlockedError,
@@ -77,7 +76,7 @@ def wanted(text: str, roots: Sequence[str]) -> Wanted:
     if not text or not text.isprintable():
         raise ReferenceError(f"{text!r} is no image's name")
     if text.startswith(_DOCKER):
-        return Wanted(text, [_reference_key(reference.parse(text))])
+        return Wanted(text, [_reference_key(text)])
     if text.startswith(_DIGEST):
         return Wanted(text, [text])
     path = _below(text, roots)
@@ -144,15 +143,18 @@ def _keys_of_name(text: str) -> list[str]:
     if "/" not in text and keys:
         keys.append(f"library/{keys[0]}")
     try:
-        keys.append(_reference_key(reference.parse(text)))
+        keys.append(_reference_key(text))
     except ReferenceError:
         if not keys:
             raise
     return keys
 
 
-def _reference_key(parsed: reference.Reference) -> str:
-    """A digest says all; a tag counts only together with its registry."""
+def _reference_key(text: str) -> str:
+    """A digest says all; a tag counts only together with its registry. Raises ReferenceError."""
+    from publisher.resolver import reference  # noqa: PLC0415 - its patterns cost a millisecond, and most jobs name a path
+
+    parsed = reference.parse(text)
     return parsed.digest or f"{_DOCKER}{parsed}"
 
 

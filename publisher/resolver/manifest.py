@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-import json
 
 from publisher.resolver import shapes
 from publisher.resolver.errors import ManifestError
@@ -294,6 +293,8 @@ class Index:
 
 def canonical(value: object) -> bytes:
     """The one spelling of a JSON value: sorted keys, no blanks, ASCII."""
+    import json  # noqa: PLC0415 - an execution point writes none of it
+
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
 
 

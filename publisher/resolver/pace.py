@@ -74,12 +74,16 @@ class Watch:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> Watch:  # noqa: PYI034 - Self is in no library of Python 3.9
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # a job may have all the threads that its user may have; time-outs of the socket remain
+            self._over.set()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+        if not self._over.is_set():
+            self._over.set()
+            self._thread.join()
         self._connection.close()
 
     def _look(self) -> None:

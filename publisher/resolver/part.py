@@ -1,16 +1,18 @@
-"""A download as it grows: its file, and the hash of what is in it, so that nothing is read twice."""
+"""A download as it grows: its file, and the hash of what is in it."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
+
+from publisher.resolver.hashing import Hashing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from io import FileIO
+
     from publisher.resolver.manifest import Sif
 
-_CHUNK = 1 << 20
 _MAGIC_AT, _MAGIC = 32, b"SIF_MAGIC\0"  # sylabs/sif: launch script, then the magic
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -25,10 +27,11 @@ class Part:
     def __init__(self, path: str, sif: Sif) -> None:
         self._path = path
         self._sif = sif
-        self._open(_FLAGS | os.O_CREAT)
+        self._file, self._hash = self._opened(_FLAGS | os.O_CREAT)
 
     def close(self) -> None:
         """Close the file."""
+        self._hash.close()
         self._file.close()
 
     def add(self, chunk: bytes | memoryview) -> None:
@@ -36,8 +39,9 @@ class Part:
         view = memoryview(chunk)
         while view:
             written = self._file.write(view)
-            self._count(view[:written])
             view = view[written:]
+            self.size += written
+        self._hash.grown(self.size)
 
     def complete(self) -> bool:
         """Whether all is there and right, and then on disk; what is there and wrong is thrown away."""
@@ -52,14 +56,14 @@ class Part:
     def empty(self) -> None:
         """Throw away what is there."""
         self._file.seek(0)
-        self._file.truncate()
-        self._begin()
+        self._hash.restart(self._file.truncate)
+        self.size = 0
 
     def adopt(self, path: str) -> None:
         """Take another file of the same file system instead."""
         os.replace(path, self._path)
-        self._file.close()
-        self._open(_FLAGS)
+        self.close()
+        self._file, self._hash = self._opened(_FLAGS)
 
     def check_room(self) -> None:
         """Refuse early what will not fit: a disk filled to the last byte harms every job on the host."""
@@ -67,19 +71,10 @@ class Part:
         if room.f_bavail * room.f_frsize < self._sif.size - self.size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _open(self, flags: int) -> None:
-        self._file = os.fdopen(os.open(self._path, flags, 0o644), "r+b", buffering=0)
-        self._begin()
-        while self.size <= self._sif.size and (chunk := self._file.read(_CHUNK)):
-            self._count(chunk)
-
-    def _begin(self) -> None:
-        self.size = 0
-        self._hash = hashlib.sha256()
-
-    def _count(self, chunk: bytes | memoryview) -> None:
-        self._hash.update(chunk)
-        self.size += len(chunk)
+    def _opened(self, flags: int) -> tuple[FileIO, Hashing]:
+        file = os.fdopen(os.open(self._path, flags, 0o644), "r+b", buffering=0)
+        self.size = file.seek(0, os.SEEK_END)
+        return file, Hashing(file.fileno(), self.size)
 
     def _has_magic(self) -> bool:
         return os.pread(self._file.fileno(), len(_MAGIC), _MAGIC_AT) == _MAGIC

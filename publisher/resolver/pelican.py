@@ -22,7 +22,7 @@ from publisher.resolver.sources import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from publisher.resolver.pace import Pace
     from publisher.resolver.sources import Network
@@ -63,16 +63,7 @@ class Pelican(Source):
         with _directory(self.network.root) as directory:
             path = os.path.join(directory, "object")
             said = os.path.join(directory, "said")
-            with open(said, "wb") as file:
-                process = subprocess.Popen(
-                    [self._program, "object", "get", f"{self.text}/{name}", path],
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=file,
-                    cwd=directory,
-                    env={key: value for key, value in os.environ.items() if key in _PASSED or key.startswith("PELICAN_")},
-                    start_new_session=True,
-                )
+            process = _started([self._program, "object", "get", f"{self.text}/{name}", path], directory, said)
             try:
                 problem = _ended(process, directory, size, pace)
             finally:
@@ -89,6 +80,23 @@ class Pelican(Source):
 def command() -> str | None:
     """Path of the command, None where there is none."""
     return shutil.which(_NAME)
+
+
+def _started(command: Sequence[str], directory: str, said: str) -> subprocess.Popen[bytes]:
+    """A process group of its own that writes what it says into a file. Raises FetchError where it does not start."""
+    with open(said, "wb") as file:
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                cwd=directory,
+                env={key: value for key, value in os.environ.items() if key in _PASSED or key.startswith("PELICAN_")},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise FetchError(f"the command {command[0]} does not start: {error.strerror}") from None
 
 
 def _ended(process: subprocess.Popen[bytes], directory: str, size: int, pace: Pace) -> str | None:

@@ -181,7 +181,7 @@ def unlisted(text: str, settings: Settings) -> str | None:
     """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens."""
     try:
         path = lookup.wanted(text, settings.roots).path
-        if path is None or settings.never == SANDBOX:
+        if path is None or settings.never == SANDBOX or settings.form == SIF:
             return None
         return _opened(os.path.join(settings.repository, path))
     except ResolverError:

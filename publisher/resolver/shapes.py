@@ -5,9 +5,7 @@ Each function gives its value back, or raises ValueError; :func:`loaded` stands 
 
 from __future__ import annotations
 
-import json
-import re
-
+from publisher.resolver import quickjson
 from publisher.resolver.errors import ManifestError
 
 TYPE_CHECKING = False
@@ -16,8 +14,9 @@ if TYPE_CHECKING:
 
 WRONG = (KeyError, TypeError, ValueError, AttributeError)
 """What wrong shapes raise while a value is taken apart."""
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_HEXADECIMAL = frozenset("0123456789abcdef")
+_SHA256_DIGITS = 64
+_ALGORITHM = "sha256:"
 
 
 def loaded(content: bytes, what: str) -> Any:
@@ -27,19 +26,24 @@ def loaded(content: bytes, what: str) -> Any:
         ManifestError: no JSON.
     """
     try:
-        return json.loads(content)
+        return quickjson.loads(content)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"the manifest's {what} is not JSON: {error}") from None
 
 
 def sha256(value: Any) -> str:
-    """64 hexadecimal digits."""
-    return _matching(value, _SHA256)
+    """64 hexadecimal digits, letters small."""
+    if not isinstance(value, str) or len(value) != _SHA256_DIGITS or set(value) - _HEXADECIMAL:
+        raise ValueError(f"{value!r} where a sha256 belongs")
+    return value
 
 
 def digest(value: Any) -> str:
     """``sha256:`` and 64 hexadecimal digits."""
-    return _matching(value, _DIGEST)
+    if not isinstance(value, str) or not value.startswith(_ALGORITHM):
+        raise ValueError(f"{value!r} where a sha256 belongs")
+    sha256(value[len(_ALGORITHM) :])
+    return value
 
 
 def count(value: Any) -> int:
@@ -60,10 +64,4 @@ def safe_path(value: Any) -> str:
     """A relative path without ``.``, ``..``, empty parts and control characters."""
     if not isinstance(value, str) or any(part in ("", ".", "..") for part in value.split("/")) or not value.isprintable():
         raise ValueError(f"{value!r} where a path below the root belongs")
-    return value
-
-
-def _matching(value: Any, pattern: re.Pattern[str]) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError(f"{value!r} where a sha256 belongs")
     return value

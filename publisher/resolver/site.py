@@ -49,7 +49,7 @@ SINGULARITY_EXTRA_ARGUMENTS = {extra}
 # would fail again, at once and for ever.
 IMAGE_RESOLVER_IMAGE_FAILED = (TARGET.VacateReasonCode == 45 || \\
     (TARGET.VacateReasonCode == 1007 && regexp("PREPARE_JOB", TARGET.VacateReason)))
-IMAGE_RESOLVER_BACK = (splitSlotName(TARGET.LastRemoteHost)[1] == MY.Machine && \\
+IMAGE_RESOLVER_BACK = (splitSlotName(TARGET.LastRemoteHost)[1] == splitSlotName(MY.Name)[1] && \\
     time() - TARGET.LastVacateTime < {seconds} && $(IMAGE_RESOLVER_IMAGE_FAILED))
 START = ($(START)) && $(IMAGE_RESOLVER_BACK) =!= true && (MY.ImageResolverUsable =!= false || !($(SINGULARITY_JOB)))
 
@@ -70,16 +70,20 @@ JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverPlace ImageResolverSIF
 
 # A job that names an image of the repository goes where there is a resolver, or the repository itself.
 JOB_TRANSFORM_ImageResolverPlace @=end
-    REQUIREMENTS regexp("^/cvmfs/{pattern}/", string(SingularityImage ?: ContainerImage))
+    REQUIREMENTS JobUniverse == 5 && regexp("^/cvmfs/{pattern}/", string(SingularityImage ?: ContainerImage))
     SET Requirements ($(MY.Requirements)) && (TARGET.HasImageResolver =?= true || TARGET.{attribute} =?= true)
 @end
 
 # A job of the container universe that names one of our SIFs by its URL would have it transferred into its own scratch directory,
 # and counted against its disk. So the URL leaves the list of files: the execution point has the SIF in its cache, or fetches it.
 JOB_TRANSFORM_ImageResolverSIF @=end
-    REQUIREMENTS regexp("^[a-z]+://.*/[0-9a-f]{{64}}[.]sif", string(ContainerImageFullPath))
+    REQUIREMENTS JobUniverse == 5 && regexp("^[a-z]+://.*/[0-9a-f]{{64}}[.]sif", string(ContainerImageFullPath))
     EVALSET TransferInput replace("(^|,) *[^,]*/$(MY.ContainerImage)[^,]*", TransferInput, "")
     EVALSET TransferInput replace("^,", TransferInput, "")
+    # nor is it one of the files in common, as it is with CONTAINER_IMAGES_COMMON_BY_DEFAULT
+    if defined MY.CommonInputCatalogs
+        EVALSET CommonInputCatalogs replace("(^|,) *container_[^,]*", CommonInputCatalogs, "")
+    endif
     COPY ContainerImageFullPath ContainerImage
     SET ContainerImageSource "local"
     SET Requirements ($(MY.Requirements)) && TARGET.HasImageResolver =?= true
@@ -103,7 +107,7 @@ def execution_point(settings: Settings, *, apptainer: str, binds: Iterable[str],
         program=program,
         config=config,
         apptainer=apptainer,
-        every_job=_word(bool(settings.default_image or settings.default_images)),
+        every_job=_word(bool(settings.default_image)),
         binds=",".join(binds),
         extra=f'"{settings.extra_arguments}"',
         retry=_RETRY,

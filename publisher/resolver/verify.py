@@ -10,7 +10,6 @@ import binascii
 import hashlib
 import os
 import select
-import signal
 import time
 
 from publisher.resolver.errors import ManifestError, ResolverError, UsageError
@@ -141,6 +140,8 @@ def _run(command: list[str], stdin: int, deadline: float) -> int:
         finally:
             os.close(held)
         if not _at_end(ended, time.monotonic() + deadline):
+            import signal  # noqa: PLC0415 - a millisecond, and openssl ends
+
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             raise ResolverError(f"{command[0]} did not end within {deadline:g} s and was killed")

@@ -13,7 +13,8 @@ import pytest
 from publisher.origins.directory import DirectoryOrigin
 from publisher.repositories.directory import DirectoryRepository
 from tests.support import pelican
-from tests.support.cvmfs import fake_repository, real_repository
+from tests.support.cvmfs import fake_repository
+from tests.support.cvmfs_real import real_repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -44,10 +44,20 @@ def end(child: int) -> int:
 def killed(at: int, function: Callable[[], object]) -> bool:
     """Run a function in a child that is killed before its change number ``at`` to the file system; False if it ended before."""
     steps = itertools.count()
+    return killed_when(
+        lambda event, arguments: (event in _CHANGES or (event == "open" and _writing(arguments))) and next(steps) == at, function
+    )
+
+
+def killed_when(come: Callable[[str, tuple[object, ...]], bool], function: Callable[[], object]) -> bool:
+    """Run a function in a child that is killed when ``come`` says so of one of its audit events; False if it ended before.
+
+    Events and their arguments: Python's audit events table. An event is before what it tells of.
+    """
     ended = False
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
-        if not ended and (event in _CHANGES or (event == "open" and _writing(arguments))) and next(steps) == at:
+        if not ended and come(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watched() -> None:

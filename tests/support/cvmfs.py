@@ -1,4 +1,4 @@
-"""A CVMFS repository for tests: the stand-in's, made anew, or a real one that the environment names."""
+"""A CVMFS repository for tests: the stand-in's, made anew."""
 
 from __future__ import annotations
 
@@ -6,34 +6,24 @@ import ctypes
 import functools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from publisher.repositories.cvmfs import CvmfsRepository, Deadlines, Roots
 from publisher.repositories.cvmfs.gate import Gate
 from publisher.repositories.cvmfs.server import PROGRAM
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from tests.support.cvmfs_real import real_name
 
 FQRN = "images.example.org"
-VARIABLE = "OSPOOL_TEST_CVMFS_REPOSITORY"
-"""Names a repository that tests may empty and publish to, on a host with the real ``cvmfs_server``."""
 _FAKE = Path(__file__).parents[1] / "fakes/cvmfs_server"
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
 _MS_REC, _MS_SLAVE = 0x4000, 1 << 19  # linux/mount.h
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def real_name() -> str | None:
-    """The repository of a real server that tests use in place of the stand-in's; None where there is none."""
-    return os.environ.get(VARIABLE) if shutil.which(PROGRAM) is not None else None
 
 
 @functools.cache
@@ -55,6 +45,7 @@ class FakeCvmfs:
         reason = _own_mounts()
         if reason is not None:
             pytest.skip(f"CVMFS's stand-in was NOT tried: {reason}")
+        self.fqrn = FQRN
         self.root = where / "cvmfs"
         self.root.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0755,size={size}", "fake", self.root], check=True)
@@ -143,28 +134,3 @@ def fake_repository(place: Path) -> CvmfsRepository:
         fake.program = fake.root / "bin" / PROGRAM
         return fake.repository()
     return FakeCvmfs(place).repository()
-
-
-def real_repository(place: Path) -> CvmfsRepository:
-    """The repository of a real server, emptied at the first call for a place; skips, and says so, where there is none."""
-    fqrn = real_name()
-    if fqrn is None:
-        pytest.skip(f"a REAL {PROGRAM} was NOT tried: it is not on PATH, or {VARIABLE} names no repository that tests may empty")
-    emptied = place / "emptied"
-    if not emptied.exists():
-        _empty(fqrn)
-        emptied.touch()
-    return CvmfsRepository(fqrn)
-
-
-def _empty(fqrn: str) -> None:
-    _real("transaction", fqrn)
-    for path in Path("/cvmfs", fqrn).iterdir():
-        if path.name != ".cvmfsdirtab":
-            subprocess.run(["rm", "-rf", path], check=True)
-    _real("publish", "-f", fqrn)
-
-
-def _real(*arguments: str, accept: Sequence[int] = (0,)) -> None:
-    done = subprocess.run([PROGRAM, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/")
-    assert done.returncode in accept, done.stdout + done.stderr

@@ -49,6 +49,7 @@ class FaultyServer:
         asked: all GETs so far.
         faults: what goes wrong with the next GETs, one each; empty for nothing.
         always: what goes wrong with all others.
+        held: objects whose paths begin with this are sent only when ``released`` is set; empty for none.
         elsewhere: URL of the server that ``moved``, which is no fault, redirects to.
     """
 
@@ -57,6 +58,8 @@ class FaultyServer:
         self.asked: list[Asked] = []
         self.faults: list[str] = []
         self.always = self.elsewhere = ""
+        self.held = ""
+        self.released = threading.Event()
         self._over = threading.Event()
         self._scheme = "http" if tls is None else "https"
         server = self
@@ -99,6 +102,7 @@ class FaultyServer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
+        self.released.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -107,6 +111,8 @@ class FaultyServer:
         ranged = request.headers.get("Range", "")
         self.asked.append(Asked(request.path, request.headers))
         fault = self.faults.pop(0) if self.faults else self.always
+        if self.held and request.path.startswith(self.held):
+            self.released.wait()
         content = self.objects.get(request.path.partition("?")[0])
         if content is None:
             _head(request, 404, {"Content-Length": "0"})

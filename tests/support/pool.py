@@ -142,8 +142,8 @@ class Jobs:
         return path.read_text() if path.exists() else ""
 
     def remove(self) -> None:
+        """Have it removed, which a running one takes its time for."""
         self.pool.run("condor_rm", str(self.cluster), user=self.pool.account)
-        self.wait(ABORTED)
 
     def told(self) -> str:
         """For the message of a test that failed."""
@@ -258,7 +258,7 @@ class Pool:
                 yield
             finally:
                 os.kill(itself, signal.SIGKILL)
-                started.kill()  # nsenter stops when its child does
+                os.kill(started.pid, signal.SIGCONT)  # nsenter stops when its child does; and only nsenter can reap that
 
     def is_mounted(self, path: Path) -> bool:
         """Whether something is mounted there, in the pool's eyes."""

@@ -8,7 +8,6 @@ import pwd
 import random
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -129,17 +128,9 @@ class Site:
         """Processes of hooks that run now."""
         return [pid for pid in self.pool.processes() if b"prepare-job" in command_line(pid)]
 
-    @contextlib.contextmanager
-    def stalled_origin(self) -> Iterator[None]:
-        """The next SIF that is fetched comes half, and then nothing more comes."""
-        self.web.faults.append("stall")
-        try:
-            yield
-        finally:
-            self.web.faults.clear()
-            self.web.released.set()
-            self.web.stalled.clear()
-            self.web.released = threading.Event()
+    def starters(self) -> list[int]:
+        """Processes that run a job each."""
+        return [pid for pid in self.pool.processes() if command_line(pid).startswith(b"condor_starter")]
 
     def empty_cache(self) -> None:
         shutil.rmtree(self.cache, ignore_errors=True)
@@ -156,7 +147,7 @@ class Site:
     def unmount(self) -> None:
         """CVMFS is gone."""
         if self.pool.account:
-            self.pool.inside("umount", self.repository)
+            self.pool.inside("umount", "--lazy", self.repository)
         self.repository.unlink() if self.repository.is_symlink() else self.pool.inside("rmdir", self.repository)
 
     def mount(self) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.cvmfs import FakeCvmfs
+from tests.support.cvmfs_host import CvmfsHost
+from tests.support.cvmfs_real import RealCvmfs, real_name
 from tests.support.registry import RegistryServer
 from tests.support.site import Site
 
@@ -33,3 +35,17 @@ def fake(tmp_path: Path) -> Iterator[FakeCvmfs]:
     made = FakeCvmfs(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def cvmfs(tmp_path: Path) -> Iterator[FakeCvmfs | RealCvmfs]:
+    """A CVMFS repository: the real server's that the environment names, otherwise the stand-in's."""
+    made = FakeCvmfs(tmp_path) if real_name() is None else RealCvmfs(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def there(shared_path: Path, registry: RegistryServer, cvmfs: FakeCvmfs | RealCvmfs) -> CvmfsHost:
+    """A publisher host with a CVMFS repository, and nothing published."""
+    return CvmfsHost(shared_path, registry, cvmfs)

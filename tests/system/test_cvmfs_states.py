@@ -196,13 +196,26 @@ def test_a_publish_waits_for_who_looks_and_who_looks_for_a_publish(fake: FakeCvm
     os.read(inside[0], 1)
     publishing = children.start(lambda: announce(fake.repository(), b"2"))
     deadline = time.monotonic() + 30
-    while not fake.flag.exists() and time.monotonic() < deadline:
+    while _lockable(fake, "gate") and time.monotonic() < deadline:
         time.sleep(0.02)
+    inside_still = _lockable(fake, "readers")
     os.write(go_on[1], b".")
+    assert inside_still, "the publish holds it although somebody looks"
     assert children.end(looking) == 0
     assert children.end(publishing) == 0
     assert fake.commands() == ["transaction", "publish", "transaction", "publish"]
     assert fake.repository().read(INDEX) == b"2"
+    assert {path.name for path in (fake.spool / "image-publisher").iterdir()} == {"lock", "gate", "readers"}
+
+
+def _lockable(fake: FakeCvmfs, name: str) -> bool:
+    """Whether a reader could have this lock of the gate at once."""
+    with (fake.spool / "image-publisher" / name).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 # somebody else's transaction

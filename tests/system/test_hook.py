@@ -19,9 +19,10 @@ from publisher.resolver import codes
 from publisher.resolver.ad import MOST_BYTES
 from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.hook import WATCHDOG, Hook, job_ad, reply
+from tests.support.starter import Starter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.system
 
@@ -59,6 +60,14 @@ def blocking(ep: ExecutionPoint) -> Path:
     return path
 
 
+@pytest.fixture
+def silent(blocking: Path) -> Iterator[Path]:
+    """A file that whoever reads it waits for."""
+    descriptor = os.open(blocking, os.O_RDWR)
+    yield blocking
+    os.close(descriptor)
+
+
 def trace(ep: ExecutionPoint) -> list[dict[str, object]]:
     return [json.loads(line) for line in (ep.root / "trace").read_text().splitlines()]
 
@@ -83,15 +92,30 @@ def children(process: subprocess.Popen[bytes]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-def at_work(hook: Hook, blocking: Path, *flags: str) -> subprocess.Popen[bytes]:
-    """A hook whose child waits for ever, for its facts."""
-    process = hook.start(f"--facts={blocking}", *flags)
+def reads(pid: int, path: Path) -> bool:
+    try:
+        return path in [descriptor.readlink() for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
+    except FileNotFoundError:  # one that was closed meanwhile
+        return False
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, looked after or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def at_work(hook: Hook, silent: Path, *flags: str) -> tuple[subprocess.Popen[bytes], int]:
+    """A hook whose child waits for ever, for its facts; and the child."""
+    process = hook.start(f"--facts={silent}", *flags)
     assert process.stdin is not None
     process.stdin.write(JOB)
     process.stdin.close()
     process.stdin = None
-    until(lambda: is_open(blocking))
-    return process
+    until(lambda: len(children(process)) == 1 and reads(children(process)[0], silent))
+    return process, children(process)[0]
 
 
 def test_a_job_gets_the_sandbox_itself_and_the_digest_for_its_log(hook: Hook, ep: ExecutionPoint) -> None:
@@ -164,17 +188,17 @@ def test_what_is_no_ad_is_no_success(hook: Hook, content: bytes) -> None:
     assert reply(out).code == codes.NO_AD
 
 
-def test_sigterm_leaves_no_answer_and_no_child(hook: Hook, blocking: Path) -> None:
-    process = at_work(hook, blocking)
+def test_sigterm_leaves_no_answer_and_no_child(hook: Hook, silent: Path) -> None:
+    process, child = at_work(hook, silent)
     process.terminate()
     out, err = process.communicate(timeout=WATCHDOG)
     assert (process.returncode, out, err) == (-signal.SIGTERM, b"", b"")
-    until(lambda: not is_open(blocking))
+    until(lambda: is_gone(child))
 
 
-def test_a_child_that_is_killed_sends_the_job_elsewhere(hook: Hook, blocking: Path) -> None:
-    process = at_work(hook, blocking)
-    os.kill(children(process)[0], signal.SIGKILL)
+def test_a_child_that_is_killed_sends_the_job_elsewhere(hook: Hook, silent: Path) -> None:
+    process, child = at_work(hook, silent)
+    os.kill(child, signal.SIGKILL)
     out, err = process.communicate(timeout=WATCHDOG)
     assert (process.returncode, reply(out).code) == (0, codes.BUG)
     assert b"broke down" in err
@@ -240,6 +264,22 @@ def test_the_same_failure_again_is_kept_back(hook: Hook, ep: ExecutionPoint) -> 
 def test_what_the_user_must_mend_is_said_at_once_however_often(hook: Hook) -> None:
     for _ in range(3):
         assert hook.run(job_ad(ContainerImage="no/such:1"), "--backoff=1000").code == codes.NO_IMAGE
+
+
+def test_the_starter_is_told_what_the_jobs_ad_keeps(hook: Hook, tmp_path: Path) -> None:
+    with Starter(tmp_path, ["0"] * 4).serving() as starter:
+        hook.environment["_CONDOR_CHIRP_CONFIG"] = str(starter.config)
+        answer = hook.job(SingularityImage=CVMFS)
+    assert (answer.code, answer.talk) == (0, "")
+    assert f'set_job_attr_delayed ChirpImageDigest "{version(NAME).manifest}"' in starter.lines
+
+
+def test_a_starter_that_does_not_listen_withholds_no_image(hook: Hook, tmp_path: Path) -> None:
+    hook.environment["_CONDOR_CHIRP_CONFIG"] = str(tmp_path / "absent")
+    answer = hook.job(SingularityImage=CVMFS)
+    assert (answer.code, answer.form) == (0, "sandbox")
+    assert "the job's ad does not get the image's digest" in answer.talk
+    assert hook.job(SingularityImage="docker://ubuntu:22.04").talk == "", "nothing to tell"
 
 
 def test_a_configuration_file_and_variables_are_enough(program: Path, ep: ExecutionPoint) -> None:

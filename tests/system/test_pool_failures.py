@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,20 +75,10 @@ def test_what_the_user_cannot_mend_sends_the_job_elsewhere(site: Site) -> None:
         assert "Singularity test failed" in comes_back(jobs, site)
 
 
-def test_a_hook_that_is_killed_sends_the_job_elsewhere(site: Site) -> None:
-    site.empty_cache()
-    with site.stalled_origin(), site.without_cvmfs():
-        jobs = submit(site, vanilla(SMALL))
-        site.pool.until(lambda: bool(site.hooks()), jobs.told)
-        for pid in site.hooks():
-            os.kill(pid, signal.SIGKILL)
-        assert "PREPARE_JOB" in comes_back(jobs, site)
-
-
 def test_without_the_hook_a_job_that_names_an_image_runs_in_it_or_not_at_all(site: Site) -> None:
     attributes = ("+SingularityImage", "+ContainerImage")
     with site.overridden("STARTER_JOB_HOOK_KEYWORD = NOBODY\n"):
-        inside = [site.submit({attribute: f'"/cvmfs/{REPOSITORY}/{SMALL}"'}) for attribute in attributes]
+        inside = [site.submit({attribute: f'"{site.repository}/{SMALL}"'}) for attribute in attributes]
         outside = [submit(site, {attribute: '"/cvmfs/nowhere/at:all"'}) for attribute in attributes]
         for jobs in inside:
             assert jobs.done().output().splitlines()[0] == SMALL

@@ -185,6 +185,21 @@ def test_what_a_killed_process_had_started_dies_with_it(mode: str, tmp_path: Pat
     assert all(ended(int(process)) for process in started)
 
 
+def test_a_program_without_a_guard_goes_on_to_its_end_whatever_it_says_meanwhile(tmp_path: Path) -> None:
+    """Nobody reads it any more."""
+    os.mkfifo(tmp_path / "go")
+    script = f"echo $$ >{tmp_path}/pid; read x <{tmp_path}/go; echo said; echo said >&2; echo done >{tmp_path}/done"
+    child = children.start(lambda: shell(script, guarded=False))
+    go = os.open(tmp_path / "go", os.O_WRONLY)  # waits for the program
+    os.kill(child, signal.SIGKILL)
+    assert children.end(child) == -signal.SIGKILL
+    process = int((tmp_path / "pid").read_text())
+    os.write(go, b"on\n")
+    os.close(go)
+    assert ended(process)
+    assert (tmp_path / "done").read_text() == "done\n"
+
+
 def test_a_reader_is_no_zombie_afterwards() -> None:
     def child() -> None:
         with feed(["cat"], deadline=60) as stdin:

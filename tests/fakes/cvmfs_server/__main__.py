@@ -39,6 +39,7 @@ def transaction(arguments: list[str]) -> None:
     repository.fault("transaction", "before")
     repository.open_transaction()
     if template:
+        print(f"CernVM-FS: cloning template {template[0]} --> {template[1]} ...", end=" ", flush=True)
         publishing.clone(repository, *template)
     repository.remount(writable=True)
     repository.fault("transaction", "after")
@@ -82,8 +83,10 @@ def publish(arguments: list[str]) -> None:
             raise Failure(1, "aborted.", stdout=True)
     with repository.publishing_lock():
         repository.fault("publish", "before")
+        print("Swissknife Sync: Processing changes...", flush=True)
         costs = publishing.publish(repository)
         repository.fault("publish", "after")
+        print("Remounting newly created repository revision", flush=True)
         closed = repository.close_transaction(lazy=reading)
     if not closed:
         raise Failure(32, f"mount: {repository.mount}: mount point not mounted or bad option.\n       dmesg(1) may have more")

@@ -8,6 +8,8 @@ Faults, as the text of ``faults/COMMAND``, which is removed when it comes into e
     kill                  is killed before it has done anything that counts
     killed-late           is killed when what counts is done, before the transaction is closed
     fail-late             ends with status 1 there (as a failing garbage collection does)
+    orphan PID            kills that process, and goes on
+    orphan-late PID       kills it when what counts is done, before the transaction is closed, and goes on
 """
 
 from __future__ import annotations
@@ -172,6 +174,7 @@ class Repository:
             except Failure:
                 if self.mount in mounts():
                     must("umount", "-l", self.mount)
+                self.log("busy")
                 return False
         self.remount(writable=False)
         os.unlink(self.flag)
@@ -218,6 +221,9 @@ class Repository:
         os.unlink(path)
         if kind.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if kind.startswith("orphan"):
+            os.kill(int(rest), signal.SIGKILL)
+            return
         if kind == "lie":
             sys.exit(0)
         if kind == "fail":

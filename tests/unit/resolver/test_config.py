@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +144,12 @@ def test_a_hosts_policy_has_defaults_and_its_files_stand_in_the_cache(tmp_path: 
     assert (found.deadline, found.trace, found.trace_size) == (1200.0, None, 10_000_000)
     assert found.facts == f"{tmp_path}/cache/facts.json"
     assert settings(repository="/mnt/x").facts is None
+
+
+def test_paths_may_name_the_user() -> None:
+    found = settings(repository="/mnt/x", cache="/c/{uid}", trace="/log/{uid}.json", facts="/f/{uid}")
+    assert (found.cache, found.trace) == (f"/c/{os.geteuid()}", f"/log/{os.geteuid()}.json")
+    assert found.facts == f"/f/{os.geteuid()}"
 
 
 def test_times_and_sizes_may_have_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,3 +148,16 @@ def test_a_proxy_that_is_none_is_said(server: FaultyServer, monkeypatch: pytest.
     monkeypatch.setenv("http_proxy", "http://")
     with pytest.raises(FetchError, match="the environment names no usable proxy"):
         read(server.url)
+
+
+def test_a_connection_that_does_not_come_about_does_not_outlast_the_patience() -> None:
+    """A listener whose queue is full answers no more: as a firewall that drops what comes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        place = source(f"http://127.0.0.1:{listener.getsockname()[1]}", Network(silence=100))
+        place.patience = 0.9
+        with pytest.raises(FetchError, match="a: timed out"):
+            place.read("a", 100)

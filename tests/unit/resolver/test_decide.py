@@ -115,7 +115,7 @@ def test_the_site_and_the_job_say_which_form(site: Site, sandbox: str) -> None:
         ("htc/rocky:99", codes.NO_IMAGE, "no image 'htc/rocky:99' is published"),
         (f"sha256:{'0' * 64}", codes.NO_IMAGE, "no image"),
         (f"{'0' * 64}.sif", codes.NO_IMAGE, "no image"),
-        ("forgotten.sif", codes.NO_IMAGE, "forgotten.sif"),
+        ("forgotten.sif", codes.NO_IMAGE, "and no such file came with the job"),
         (f"/cvmfs/{REPOSITORY}/arm/only:1", codes.ARCHITECTURE, "not published for amd64 (it is for: arm64)"),
         ("docker://hub.example.org/arm/only:1", codes.ARCHITECTURE, "not published for amd64"),
         ("bad/one:1", codes.BLOCKED, "malware"),
@@ -161,6 +161,8 @@ def test_a_job_without_an_image_gets_the_sites_or_none(site: Site, sandbox: str)
     assert is_untouched(site.decide())
     site.changed = {"default_image": NAME}
     assert site.image() == sandbox
+    assert is_untouched(site.decide(WantDocker=True, DockerImage="ubuntu:22.04")), "Docker starts it"
+    assert is_untouched(site.decide(JobUniverse=13)), "a virtual machine"
     site.changed = {"default_image": "gone:1"}
     assert site.decide().code == codes.CONFIGURATION, "no user can mend the site's own choice"
     site.changed = {"default_image": "docker://ubuntu:22.04"}
@@ -197,8 +199,11 @@ def test_a_sandbox_that_no_manifest_lists_is_started_where_it_is(site: Site) -> 
     (site.ep.repository / "old").mkdir()
     (site.ep.repository / "old" / "one:1").symlink_to(f"../{physical.relative_to(site.ep.repository)}")
     assert site.image(SingularityImage=f"/cvmfs/{REPOSITORY}/old/one:1") == str(physical)
-    site.changed = {"never": "sandbox"}
-    assert site.decide(SingularityImage=f"/cvmfs/{REPOSITORY}/old/one:1").code == codes.NO_IMAGE
+    text = f"/cvmfs/{REPOSITORY}/old/one:1"
+    assert site.decide(SingularityImage=text, WantImageForm="sif").code == codes.NO_IMAGE
+    for policy in ({"never": "sandbox"}, {"form": "sif"}):
+        site.changed = {**policy}
+        assert site.decide(SingularityImage=text).code == codes.NO_IMAGE
 
 
 def test_a_site_that_has_it_in_no_form_sends_the_job_elsewhere(site: Site, sandbox: str) -> None:
@@ -210,6 +215,15 @@ def test_a_site_that_has_it_in_no_form_sends_the_job_elsewhere(site: Site, sandb
     assert site.decide(ContainerImage=CVMFS).code == codes.SANDBOX
     site.changed = {"form": "sif", "cache": None}
     assert site.decide(ContainerImage=CVMFS).code == codes.HOST
+
+
+def test_a_full_disk_is_no_reason_where_the_sandbox_opens(site: Site, sandbox: str) -> None:
+    site.changed = {"prefer": "sif", "cache_free": "100 %"}
+    assert site.image(ContainerImage=CVMFS) == sandbox
+    Path(sandbox).rename(site.ep.root / "away")
+    found = site.decide(ContainerImage=CVMFS)
+    assert found.code == codes.SANDBOX
+    assert "no room" in found.message
 
 
 @pytest.mark.parametrize("late", [3600, -3600, LIFETIME, HARD_LIMIT])

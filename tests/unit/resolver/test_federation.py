@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.resolver.attempt import Attempt
 from publisher.resolver.director import Director as Asking
 from publisher.resolver.errors import AbsentError, DeniedError, FetchError
 from publisher.resolver.fetch import fetch
@@ -184,6 +185,14 @@ def test_answers_are_kept_for_a_while_and_longer_when_there_are_no_others(federa
     assert federation.servers(federation.asking(now=now + 1031)) == found[1:]
 
 
+def test_who_asks_again_asks_once(federation: Federation) -> None:
+    found = federation.servers(federation.asking())
+    federation.director.instead = [Said(503)] * 4
+    pauses: list[float] = []
+    assert federation.servers(federation.asking(pauses), again=True) == found
+    assert pauses == []
+
+
 def test_a_clock_that_was_set_back_and_a_broken_memory_do_no_harm(federation: Federation) -> None:
     now = time.time()
     federation.servers(federation.asking(now=now))
@@ -207,7 +216,7 @@ def test_an_answer_holds_for_its_namespace_alone(federation: Federation) -> None
     ("said", "message"),
     [
         (Said(200, body="<html>"), "is no federation's configuration"),
-        (Said(404), "is no federation: status 404 Not Found"),
+        (Said(404, {"Content-Type": "application/json"}), "is no federation: status 404 Not Found"),
         (Said(200, body="[]"), "is no federation's configuration"),
         (Said(200, body='{"director_endpoint": "http://plain.invalid"}'), "is no federation's configuration"),
     ],
@@ -307,8 +316,10 @@ def test_the_index_comes_from_the_origin_alone_and_its_shards_from_caches(federa
         place.read("shards/a.json", 100, sha256)
     assert [len(server.asked) for server in (federation.near, federation.far, federation.origin)] == [1, 1, 2]
     federation.near.always = "silent"
-    assert place.read("shards/a.json", 100) == b"shards/a.json"
-    assert len(federation.far.asked) == 2
+    federation.network.silence, place.patience = 60, 6
+    reading = Attempt(lambda: place.read("shards/a.json", 100))
+    assert reading.result(time.monotonic() + 5) == b"shards/a.json"
+    assert len(federation.far.asked) == 2, "a silent cache leaves time for the next one"
 
 
 def test_an_authority_nobody_trusts_is_said(federation: Federation) -> None:
@@ -325,6 +336,25 @@ def test_an_authority_of_the_environment_is_trusted(federation: Federation, monk
     monkeypatch.setenv("SSL_CERT_FILE", str(federation.authority))
     assert federation.fetch() == f"{federation.near.url}{QUOTED}"
     assert os.environ["SSL_CERT_FILE"]
+
+
+@pytest.mark.parametrize("namespace", ["", "namespace=/imag", "namespace=/other", "namespace=images", "nonsense"])
+def test_an_answer_for_another_namespace_holds_for_the_file_alone(federation: Federation, namespace: str) -> None:
+    federation.servers(federation.asking())
+    federation.director.instead = [Said(307, {"Location": f"{federation.far.url}{PATH}", "X-Pelican-Namespace": namespace})]
+    for _ in range(2):
+        federation.servers(federation.asking(now=time.time() + 1000))
+    federation.asking(now=time.time() + 1000).find(f"{PREFIX}/another", direct=False)
+    assert federation.director.lines()[2:] == [f"GET {PATH}", f"GET {QUOTED}/another"]
+
+
+def test_a_director_that_does_not_answer_is_not_asked_for_the_origin(federation: Federation) -> None:
+    federation.director.instead = [Said(503)] * 10
+    place = source(f"pelican://{federation.director.host}{PREFIX}", federation.network)
+    (way,) = place.ways(SIF.path, until=time.monotonic() + 0.1)
+    with pytest.raises(FetchError, match="status 503"):
+        next(iter(way.pieces(SIF.path, 0, SIF.size)))
+    assert len(federation.director.asked) == 1
 
 
 def test_a_director_is_asked_where_nothing_can_be_remembered(federation: Federation, tmp_path: Path) -> None:

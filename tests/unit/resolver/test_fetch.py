@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from publisher.resolver.errors import AbsentError, CorruptError, DeniedError, FetchError
+from publisher.resolver.errors import AbsentError, CorruptError, DeniedError, FetchError, RoomError
 from publisher.resolver.fetch import fetch
+from publisher.resolver.manifest import Sif
 from publisher.resolver.sources import Network, Source, source
 from tests.support.execution_point import sif_content, sif_of
 from tests.support.faulty import FAULTS, FaultyServer
@@ -184,7 +187,26 @@ def test_a_server_that_sends_a_byte_now_and_then_does_not_outlast_the_deadline(s
 def test_a_server_below_the_least_speed_is_left(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("publisher.resolver.pace.WINDOW", 0.3)
     servers.first.always = "trickling"
+    assert servers.fetch(until=time.monotonic() + 20) == servers.second.url
+
+
+def test_a_host_without_a_thread_to_spare_fetches_all_the_same(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    without = SimpleNamespace(Thread=Refused, Event=threading.Event, Lock=threading.Lock)
+    monkeypatch.setattr("publisher.resolver.pace.threading", without)
+    monkeypatch.setattr("publisher.resolver.hashing.threading", without)
+    servers.first.always = "stalled"
     assert servers.fetch() == servers.second.url
+
+
+def test_what_does_not_fit_is_not_begun(servers: Servers) -> None:
+    with pytest.raises(RoomError, match="no room for the 1152921504606846976 bytes"):
+        fetch([source(servers.first.url)], Sif(SIF.path, SIF.sha256, 1 << 60), str(servers.part))
+    assert servers.first.asked == []
+    assert not servers.part.exists()
 
 
 def test_nothing_is_asked_where_nothing_is_missing(servers: Servers) -> None:

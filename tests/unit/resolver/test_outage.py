@@ -29,6 +29,14 @@ def test_when_it_is_old_one_looks_and_the_others_still_wait(tmp_path: Path) -> N
         assert Outage(str(path)).lasts()
 
 
+def test_one_that_hangs_again_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "hangs"
+    path.touch()
+    os.utime(path, (time.time() - LASTS - 1,) * 2)
+    Outage(str(path)).begin()
+    assert Outage(str(path)).lasts()
+
+
 def test_a_repository_that_never_hung_costs_no_removal(tmp_path: Path) -> None:
     path = tmp_path / "hangs"
     outage = Outage(str(path))

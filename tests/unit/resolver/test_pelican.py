@@ -154,6 +154,21 @@ def test_without_the_command_it_is_said(site: Site, monkeypatch: pytest.MonkeyPa
         site.fetch()
 
 
+def test_one_that_does_not_start_is_a_failure_of_this_way_alone(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/pelican").write_bytes(b"\x7fELF of another machine")
+    (tmp_path / "bin/pelican").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    lay_down({SIF.path: CONTENT}, tmp_path / "mirror")
+    places = [source("pelican://federation.invalid/images", site.network), source(str(tmp_path / "mirror"))]
+    assert fetch(places, SIF, str(site.part)) == str(tmp_path / "mirror")
+    site.part.unlink()
+    with pytest.raises(FetchError, match="does not start: Exec format error"):
+        site.fetch()
+
+
 def test_as_a_last_resort_it_comes_after_the_servers(site: Site, tmp_path: Path) -> None:
     authority, tls = certificate(tmp_path, "localhost")
     network = Network(str(site.root), fetch_with=AUTO, silence=1, ca=str(authority))

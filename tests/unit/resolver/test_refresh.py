@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import subprocess
 import sys
 import time
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import trusted
+from publisher.resolver import files, trusted
 from publisher.resolver.errors import ManifestError, UnknownImageError
+from publisher.resolver.kept import Kept
 from publisher.resolver.refresh import Refresh
 from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.faulty import FaultyServer
@@ -147,6 +147,16 @@ def test_a_copy_that_has_expired_is_asked_about_again_after_seconds(published: P
     assert published.asked() == ["index.json"]
 
 
+def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.resolve()
+    published.asked()
+    kept = Kept(str(published.ep.cache / "manifest" / REPOSITORY))
+    with files.locked(Refresh(kept.directory, EVERY, NOW).lock, 0):
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited"))
+        assert published.resolve(now=NOW + LATEST + 1).source == trusted.KEPT
+    assert published.asked() == []
+
+
 def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
     published.resolve()
     published.asked()
@@ -233,15 +243,3 @@ def test_a_warm_answer_speaks_to_nobody_and_loads_nothing_for_it(published: Publ
     assert "publisher.resolver.refresh" in loaded
     assert not loaded & {"socket", "ssl", "http.client", "urllib", "threading", "fcntl", "contextlib", "subprocess"}
     assert not {f"publisher.resolver.{name}" for name in ("fetch", "web", "connection", "director", "federation")} & loaded
-
-
-def test_two_hundred_jobs_at_once_on_a_host_without_anything_are_one_of_each_request(published: Published) -> None:
-    published.ep.publish(record(NAME), now=int(time.time()))
-    files = (path for path in published.ep.origin.rglob("*") if path.is_file())
-    published.server.objects = {f"/{path.relative_to(published.ep.origin)}": path.read_bytes() for path in files}
-    jobs = [subprocess.Popen(command(published, "--json"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(200)]
-    answers = [json.loads(job.communicate()[0]) for job in jobs]
-    assert {answer["path"] for answer in answers} == {answers[0]["path"]}
-    assert Path(answers[0]["path"]).stat().st_size == len(published.content)
-    assert sorted(published.asked()) == sorted(["index.json", "shards", Path(answers[0]["path"]).parent.name])
-    assert sum(answer["fetched"] is not None for answer in answers) == 1

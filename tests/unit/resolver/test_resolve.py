@@ -18,6 +18,8 @@ from publisher.resolver.errors import (
     UsageError,
 )
 from publisher.resolver.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME, Version
+from publisher.resolver.notes import Notes
+from publisher.resolver.resolve import find
 from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, Key, digest, record, sif_content, sif_of, version
 
 if TYPE_CHECKING:
@@ -206,3 +208,14 @@ def test_the_answer_for_programs_has_what_it_rests_on(ep: ExecutionPoint, rocky:
     }
     again = ep.resolve(NAME, form="sif").to_json(ep.notes)
     assert again["fetched"] is None
+
+
+def test_a_repository_that_hung_is_not_asked_for_the_manifest_where_another_place_is(ep: ExecutionPoint, rocky: Version) -> None:
+    assert rocky.sandbox
+
+    def asked(*, hung: bool, **changed: str | list[str] | None) -> str:
+        return find(NAME, ep.settings(**changed), NOW, Notes(), directory=None, hung=hung)[1].source
+
+    assert asked(hung=False) == f"{ep.repository}/.publisher"
+    assert asked(hung=True) == f"{ep.origin}/manifest"
+    assert asked(hung=True, origin=None) == f"{ep.repository}/.publisher", "there is no other"

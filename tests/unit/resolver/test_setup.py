@@ -158,6 +158,8 @@ def test_an_execution_points_configuration_has_the_sites_settings(command: Comma
     assert found["IMAGE_RESOLVER_BINDS"].startswith("/no/such,"), "HTCondor leaves out what does not exist"
     assert found["IMAGE_RESOLVER_EVERY_JOB"] == "false"
     assert "IMAGE_RESOLVER_EVERY_JOB = true" in command("condor-config", "--default-image", NAME)
+    drawn = command("condor-config", "--default-images", f"1%{NAME}")
+    assert "IMAGE_RESOLVER_EVERY_JOB = false" in drawn, "until pilot-start has drawn one"
     assert not any("HOOK_JOB_EXIT" in name for name in found), "HTCondor would lose the output of every job"
 
 

@@ -1,20 +1,23 @@
-"""A large SIF: what a download takes of memory does not depend on it."""
+"""What a download takes of memory and of the network does not grow with the SIF's size or the number of jobs."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.execution_point import sif_content
+from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
+from tests.support.faulty import FaultyServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
+JOBS = 200
 SMALL, LARGE = 10_000_000, 400_000_000  # bytes
 MOST, MORE = 48, 6  # MiB: of the process, and of the large one beyond the small one
 PROGRAM = """
@@ -73,3 +77,23 @@ def test_a_large_sif_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> No
     small, large = (memory_of_fetching(size, tmp_path) for size in (SMALL, LARGE))
     assert large < MOST
     assert large - small < MORE
+
+
+def test_two_hundred_jobs_at_once_on_a_host_without_anything_are_one_of_each_request(tmp_path: Path) -> None:
+    """No job can end before all have begun: the SIF comes only then."""
+    ep = ExecutionPoint(tmp_path)
+    sif = ep.store(sif_content("a/b:1", 5_000_000))
+    ep.publish(record("a/b:1", amd64=[version("a/b:1", sif=sif)]), now=int(time.time()))
+    files = {f"/{path.relative_to(ep.origin)}": path.read_bytes() for path in ep.origin.rglob("*") if path.is_file()}
+    with FaultyServer(files) as server:
+        server.held = "/sif/"
+        command = [sys.executable, "-m", "publisher.resolver", "resolve", "a/b:1", "--json", "--repository-name", REPOSITORY]
+        command += ["--origin", server.url, "--cache", str(ep.cache), "--public-key", str(ep.keys), "--arch", "amd64"]
+        jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(JOBS)]
+        server.released.set()
+        answers = [json.loads(job.communicate()[0]) for job in jobs]
+    assert {answer["path"] for answer in answers} == {str(ep.cache / "sif" / sif.sha256[:2] / f"{sif.sha256}.sif")}
+    assert sum(answer["fetched"] is not None for answer in answers) == 1
+    index, shard, whole = sorted(asked.path for asked in server.asked)
+    assert (index, whole) == ("/manifest/index.json", f"/{sif.path}")
+    assert shard.startswith("/manifest/shards/")

@@ -1,0 +1,94 @@
+"""A publisher host whose repository is in CVMFS: whole runs, and whether what they published is sound."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import TYPE_CHECKING
+
+from publisher import layout, tree, wiring
+from publisher.config import settings
+from publisher.layers.files import read_file_index
+from publisher.origins.directory import DirectoryOrigin
+from publisher.publication import Publication
+from publisher.reports.progress import Lines
+from publisher.resolver import manifest
+from publisher.signing import Signer
+from tests.support.host import Host
+from tests.support.layers import file, tar
+from tests.support.registry import RegistryServer, push_image
+from tests.support.runnable import runnable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from publisher.layers.files import IndexedFile
+    from publisher.reports.run import Report
+    from publisher.resolver.manifest import Version
+    from tests.support.cvmfs import FakeCvmfs
+    from tests.support.cvmfs_real import RealCvmfs
+
+
+class CvmfsHost:
+    """A publisher host with a CVMFS repository and a registry."""
+
+    def __init__(self, where: Path, registry: RegistryServer, cvmfs: FakeCvmfs | RealCvmfs) -> None:
+        self.cvmfs = cvmfs
+        self.host = Host(where, registry)
+        self.host.repository = cvmfs.spool / "rdonly"
+        self.registry = registry
+
+    def sync(self) -> Report:
+        chosen = settings(
+            {
+                "images": str(self.host.list),
+                "repository": f"cvmfs:{self.cvmfs.fqrn}",
+                "origin": str(self.host.origin),
+                "state": str(self.host.state),
+                "key": str(self.host.key),
+                "insecure_registry": (self.registry.address,),
+            },
+            {},
+        )
+        repository = self.cvmfs.repository(parents=layout.image_directories())
+        publication = Publication(repository, DirectoryOrigin(self.host.origin), Signer(self.host.key), clock=time.time)
+        out = io.StringIO()
+        with wiring.locked(chosen.state), Lines(out) as shown, wiring.intake(chosen, shown) as intake:
+            catalog, _ = publication.open()
+            plan = wiring.plan(chosen, wiring.listed(chosen), catalog, intake, wiring.Wishes())
+            return wiring.sync(chosen, plan, catalog, intake=intake, publication=publication, display=shown, tidy=True)
+
+    def push(self, name: str, version: int) -> None:
+        """An image of which a version changes one file of many."""
+        said = f"{name} {version}".encode()
+        push_image(self.registry.address, name, "1", [tar(runnable()), tar([file("etc/motd", said, mode=0o644)])])
+
+    def sound(self) -> int:
+        """Everything that a manifest or a link names is there and whole; returns the versions seen."""
+        host, seen = self.host, 0
+        for where, index in ((host.repository / ".publisher", host.index()), (host.origin / "manifest", host.index(origin=True))):
+            for sha256 in filter(None, index.shards if index is not None else ()):
+                shard = manifest.Shard.parse((where / manifest.shard_name(sha256)).read_bytes(), sha256)
+                for record in map(shard.record, shard.records):
+                    assert record is not None
+                    for _, version in record.versions():
+                        assert version.sif is not None
+                        assert (host.origin / version.sif.path).stat().st_size == version.sif.size
+                        self.whole(version)
+                        seen += 1
+        for link in (host.repository / "kill").glob("*"):
+            assert not link.readlink().is_absolute()
+            assert (link / ".singularity.d/runscript").is_file(), f"{link} dangles"
+        return seen
+
+    def whole(self, version: Version) -> None:
+        """A sandbox against its file index: by content, every path."""
+        assert version.sandbox is not None
+        index = self.host.repository / layout.file_index_path(version.manifest)
+
+        def lines() -> Iterator[IndexedFile]:
+            with index.open("rb") as content:
+                yield from read_file_index(content)
+
+        assert list(tree.differences(lines(), str(self.host.repository / version.sandbox))) == []

@@ -1,0 +1,44 @@
+"""HTCondor's side of Chirp: takes lines on a loopback port, answers each, remembers them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+class Starter:
+    """One connection's worth of it.
+
+    Attributes:
+        lines: what it was told. config: the file that says where it is.
+    """
+
+    def __init__(self, directory: Path, answers: Sequence[str]) -> None:
+        self.lines: list[str] = []
+        self.config = directory / ".chirp.config"
+        self._answers = answers
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.config.write_text(f"127.0.0.1 {self._listener.getsockname()[1]} abc\n")
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, connection.makefile("rb") as stream:
+            for answer in self._answers:
+                self.lines.append(stream.readline().decode().rstrip("\n"))
+                connection.sendall(f"{answer}\n".encode())
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Starter]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._thread.join()
+            self._listener.close()
