@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from publisher.registry.proxies import Proxies
 
-PIECE = 1 << 20
+PIECE = 1 << 19
 """Bytes that are read, sent and hashed at a time."""
 
 
@@ -171,7 +171,7 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "ospool-image-publisher", "Accept-Encoding": "identity"},
                 auto_decompress=False,
-                read_bufsize=PIECE,
+                read_bufsize=PIECE // 2,
                 timeout=aiohttp.ClientTimeout(),  # the pulse is what counts
             )
         return self._session

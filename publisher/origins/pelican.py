@@ -5,7 +5,9 @@ What a name means and what is never done to it is here; what is asked of the ser
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.federation.address import Address
+    from publisher.federation.content import Content
     from publisher.federation.listing import Entry
     from publisher.federation.tokens import Tokens
 
@@ -67,6 +70,34 @@ class Ways:
     program: str | None = None
 
 
+class _Turns:
+    """One upload of a name at a time in this process: the others find it there.
+
+    Among processes XRootD decides, and not sharply: it looks whether a name is taken before it renames, so that both of two
+    uploads of the same bytes may be told that theirs was the one.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken: set[str] = set()
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Wait for the name's turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: name not in self._taken)
+            self._taken.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken.discard(name)
+                self._changed.notify_all()
+
+
+_TURNS = _Turns()
+
+
 class PelicanOrigin(Origin):
     """The origin at ``address``; nothing is asked of it before the first use."""
 
@@ -92,11 +123,11 @@ class PelicanOrigin(Origin):
 
     def put(self, name: str, source: Path, *, sha256: str, size: int) -> bool:
         """See :meth:`Origin.put`."""
-        return self._line.run(self._uploads.put(_checked(name), contents.of_file(source, sha256, size)))
+        return self._put(name, contents.of_file(source, sha256, size))
 
     def put_bytes(self, name: str, content: bytes) -> bool:
         """See :meth:`Origin.put_bytes`."""
-        return self._line.run(self._uploads.put(_checked(name), contents.of_bytes(name, content)))
+        return self._put(name, contents.of_bytes(name, content))
 
     def replace(self, name: str, content: bytes) -> None:
         """See :meth:`Origin.replace`."""
@@ -130,6 +161,10 @@ class PelicanOrigin(Origin):
         """See :meth:`Origin.remove`."""
         if self._object(name) is not None:
             self._ask(partial(self._store.delete, name))
+
+    def _put(self, name: str, content: Content) -> bool:
+        with _TURNS.of(f"{self.address}/{_checked(name)}"):
+            return self._line.run(self._uploads.put(name, content))
 
     def _object(self, name: str) -> Entry | None:
         found = self._ask(partial(self._store.stat, _checked(name)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import hashlib
+import threading
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE = Patience(tries=3, first=0.01)
+_STARTING = threading.Lock()
 
 
 class Running(NamedTuple):
@@ -31,9 +33,14 @@ class Running(NamedTuple):
     key: Path
 
 
-@functools.cache
 def running() -> Running:
-    """An origin and a director before it, until this process ends."""
+    """An origin and a director before it, until this process ends; the same for all threads."""
+    with _STARTING:
+        return _started()
+
+
+@functools.cache
+def _started() -> Running:
     stack = ExitStack()
     servers = stack.enter_context(Servers())
     director = stack.enter_context(Director(servers.tls, NAMESPACE, servers.origin, issuer=servers.issuer.url))
