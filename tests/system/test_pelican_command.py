@@ -106,3 +106,16 @@ def test_a_command_that_is_missing_is_an_error(tmp_path: Path, source: Path) -> 
     origin = PelicanOrigin(Address(there.director.host, pelican.prefix(tmp_path), direct=False), ways)
     with pytest.raises(OriginError, match="cannot be started"):
         put(origin, source)
+
+
+@pytest.mark.parametrize("damage", [b"A" + CONTENT[1:], CONTENT[:-1], CONTENT + b"!", b""])
+def test_an_upload_that_arrives_damaged_never_gets_its_name(
+    origin: PelicanOrigin, source: Path, log: Path, damage: bytes
+) -> None:
+    Path(f"{log}.damage").write_bytes(damage)
+    with pytest.raises(OriginError, match=r"is not what it should be: sha256 .*, after 3 tries"):
+        put(origin, source)
+    assert list(origin.names()) == []
+    assert origin.recover() == []
+    Path(f"{log}.damage").unlink()
+    assert put(origin, source)

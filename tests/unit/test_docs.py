@@ -53,7 +53,7 @@ def test_commands_and_flags_that_documents_name_are_there(document: Path) -> Non
     assert wrong == []
 
 
-@pytest.mark.parametrize("name", ["gc", "verify", "status", "rollback", "block", "unblock", "adopt"])
+@pytest.mark.parametrize("name", ["gc", "verify", "status", "origin", "rollback", "block", "unblock", "adopt"])
 def test_every_command_for_looking_after_things_is_in_the_operators_document(name: str) -> None:
     assert f"publisher {name}" in (ROOT / "docs/operations.md").read_text()
     assert name in publisher.commands

@@ -2,7 +2,8 @@
 
 It asks the federation's director where the object goes and stores it there with curl, as the real one does with its own means:
 refuses to overwrite, and ends with 1 for good and with 11 where another try may help. The first argument is a file that it
-appends to: its arguments, and the names of its environment. A file beside that, with ``.fault`` at its end, fails it once.
+appends to: its arguments, and the names of its environment. A file beside that, with ``.fault`` at its end, fails it once;
+one with ``.damage`` is what it stores instead.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def main(log: str, command: str, action: str, *arguments: str) -> int:
     if curl("-o", "/dev/null", "-I", "-w", "%{http_code}", *shown, target) == "200":
         print("Error code 5012: file already exists", file=sys.stderr)
         return FAILED
+    if os.path.exists(f"{log}.damage"):
+        source = f"{log}.damage"
     status = curl("-o", "/dev/null", "-w", "%{http_code}", *shown, "-T", source, target)
     if status not in ("200", "201"):
         print(f"Error code 4000: the origin answers {status}", file=sys.stderr)
