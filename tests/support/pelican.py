@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import hashlib
+import os
+import signal
 import threading
 import time
 from contextlib import ExitStack
@@ -15,10 +18,12 @@ from publisher.federation.minting import Claims, Minted
 from publisher.origins.pelican import PelicanOrigin, Ways
 from publisher.registry.patience import Patience
 from publisher.signing import private_key
+from tests.support import children
 from tests.support.federation import Director
 from tests.support.xrootd import NAMESPACE, Servers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PATIENCE = Patience(tries=3, first=0.01)
@@ -26,10 +31,10 @@ _STARTING = threading.Lock()
 
 
 class Running(NamedTuple):
-    """What runs."""
+    """What runs; ``director`` is its ``host:port``."""
 
     servers: Servers
-    director: Director
+    director: str
     key: Path
 
 
@@ -39,13 +44,38 @@ def running() -> Running:
         return _started()
 
 
+@contextlib.contextmanager
+def _director(servers: Servers) -> Iterator[str]:
+    """``host:port`` of a director in a process of its own: children that are forked while a thread here speaks TLS may hang."""
+    (alive, held), (told, tell) = os.pipe(), os.pipe()
+
+    def serve() -> None:
+        os.close(held)
+        with Director(servers.tls, NAMESPACE, servers.origin, issuer=servers.issuer.url) as director:
+            os.write(tell, director.host.encode())
+            os.close(tell)
+            os.read(alive, 1)  # until nobody is there who could write
+
+    child = children.start(serve)
+    for descriptor in (alive, tell):
+        os.close(descriptor)
+    host = os.read(told, 100).decode()
+    os.close(told)
+    try:
+        yield host
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.close(held)
+        children.end(child)
+
+
 @functools.cache
 def _started() -> Running:
     stack = ExitStack()
     servers = stack.enter_context(Servers())
-    director = stack.enter_context(Director(servers.tls, NAMESPACE, servers.origin, issuer=servers.issuer.url))
+    host = stack.enter_context(_director(servers))
     atexit.register(stack.close)
-    return Running(servers, director, servers.issuer.save(servers.where / "issuer.pem"))
+    return Running(servers, host, servers.issuer.save(servers.where / "issuer.pem"))
 
 
 def minted(there: Running, base: str | None = None) -> Minted:
@@ -62,7 +92,7 @@ def directed(place: Path) -> PelicanOrigin:
     """The origin as the director names it."""
     there = running()
     ways = Ways(tokens=minted(there), authority=there.servers.authority, patience=PATIENCE)
-    return PelicanOrigin(Address(there.director.host, prefix(place), direct=False), ways)
+    return PelicanOrigin(Address(there.director, prefix(place), direct=False), ways)
 
 
 def direct(place: Path) -> PelicanOrigin:

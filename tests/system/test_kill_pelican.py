@@ -4,44 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
+import json
 import random
 import signal
+import subprocess
+import sys
 import time
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.federation.address import Address
-from publisher.origins.pelican import PelicanOrigin, Ways
-from tests.support import children, pelican
+from tests.support import pelican
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from publisher.federation.tokens import Right, Tokens
+    from publisher.origins.pelican import PelicanOrigin
 
 pytestmark = pytest.mark.system
+ROOT = Path(__file__).parents[2]
 SIZE = 8 << 20
 CONTENT = random.Random(6).randbytes(SIZE)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 SIF, SHARD, INDEX = f"sif/{SHA256[:2]}/{SHA256}.sif", "manifest/shards/y.json", "manifest/index.json"
 MOMENTS = 10
-
-
-class Deadly:
-    """Tokens whose holder is killed before its request number ``at``."""
-
-    def __init__(self, tokens: Tokens, at: int) -> None:
-        self._tokens = tokens
-        self._left = itertools.count(at, -1)
-
-    def bearer(self, rights: Sequence[Right], base: str) -> str | None:
-        if next(self._left) == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self._tokens.bearer(rights, base)
 
 
 @pytest.fixture
@@ -51,12 +36,36 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def origin(place: Path, at: int = -1) -> PelicanOrigin:
+def start(place: Path, source: Path, at: int = 0) -> subprocess.Popen[str]:
+    """An uploader that begins, and is killed before its request number ``at``."""
     there = pelican.running()
-    ways = Ways(tokens=pelican.minted(there), authority=there.servers.authority, patience=pelican.PATIENCE)
-    return PelicanOrigin(
-        Address(there.director.host, pelican.prefix(place), direct=False), replace(ways, tokens=Deadly(ways.tokens, at))
-    )
+    said = {
+        "director": there.director,
+        "prefix": pelican.prefix(place),
+        "authority": str(there.servers.authority),
+        "key": str(there.key),
+        "keyid": there.servers.issuer.keyid,
+        "issuer": there.servers.issuer.url,
+        "source": str(source),
+        "at": at,
+        "sif": SIF,
+        "shard": SHARD,
+        "index": INDEX,
+    }
+    command = [sys.executable, "-m", "tests.support.uploading"]
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert started.stdin is not None
+    assert started.stdout is not None
+    started.stdin.write(json.dumps(said))
+    started.stdin.close()
+    assert started.stdout.readline() == "begins\n"
+    return started
+
+
+def ended(started: subprocess.Popen[str]) -> int:
+    """Its exit status, negative for a signal."""
+    with started:
+        return started.wait(120)
 
 
 def upload(there: PelicanOrigin, source: Path) -> None:
@@ -90,9 +99,11 @@ def assert_rerun_completes(place: Path, source: Path) -> int:
     """Sweeps, uploads again; how much was swept."""
     assert_sound(place)
     left = incoming(place)
-    assert [line.split(" (")[0] for line in origin(place).recover()] == [f"swept a killed upload: {name}" for name in left]
+    assert [line.split(" (")[0] for line in pelican.directed(place).recover()] == [
+        f"swept a killed upload: {name}" for name in left
+    ]
     assert incoming(place) == []
-    upload(origin(place), source)
+    upload(pelican.directed(place), source)
     assert_sound(place)
     assert stored(place)[INDEX] == b"2"
     assert incoming(place) == []
@@ -103,9 +114,8 @@ def test_an_upload_that_is_killed_before_any_of_its_requests_costs_only_a_rerun(
     swept = 0
     for point in itertools.count():
         place = tmp_path / str(point)
-        origin(place).replace(INDEX, b"1")
-        there = origin(place, point + 1)  # the first token is for the director
-        status = children.end(children.start(lambda: upload(there, source)))  # noqa: B023 - it ends here
+        pelican.directed(place).replace(INDEX, b"1")
+        status = ended(start(place, source, point + 2))  # the first token is for the director
         if status == 0:
             break
         assert status == -signal.SIGKILL
@@ -115,17 +125,16 @@ def test_an_upload_that_is_killed_before_any_of_its_requests_costs_only_a_rerun(
 
 def test_an_upload_that_is_killed_at_a_random_moment_costs_only_a_rerun(tmp_path: Path, source: Path) -> None:
     place = tmp_path / "whole"
-    origin(place).replace(INDEX, b"1")
+    pelican.directed(place).replace(INDEX, b"1")
     started = time.monotonic()
-    upload(origin(place), source)
+    upload(pelican.directed(place), source)
     whole = time.monotonic() - started
     chance = random.Random()
     for point in range(MOMENTS):
         place = tmp_path / str(point)
-        origin(place).replace(INDEX, b"1")
-        there = origin(place)
-        child = children.start(lambda: upload(there, source))  # noqa: B023 - it ends here
+        pelican.directed(place).replace(INDEX, b"1")
+        child = start(place, source)
         time.sleep(chance.uniform(0, whole))  # the moment is what is tried
-        os.kill(child, signal.SIGKILL)
-        assert children.end(child) in (0, -signal.SIGKILL)
+        child.kill()
+        assert ended(child) in (0, -signal.SIGKILL)
         assert_rerun_completes(place, source)

@@ -33,7 +33,7 @@ def origin(tmp_path: Path, log: Path) -> PelicanOrigin:
     program.chmod(0o755)
     there = pelican.running()
     ways = Ways(tokens=pelican.minted(there), authority=there.servers.authority, patience=pelican.PATIENCE, program=str(program))
-    return PelicanOrigin(Address(there.director.host, pelican.prefix(tmp_path), direct=False), ways)
+    return PelicanOrigin(Address(there.director, pelican.prefix(tmp_path), direct=False), ways)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_failure_of_the_command_has_its_words_and_no_token(tmp_path: Path, sou
     program.chmod(0o755)
     there = pelican.running()
     ways = Ways(tokens=pelican.minted(there), authority=there.servers.authority, program=str(program))
-    origin = PelicanOrigin(Address(there.director.host, pelican.prefix(tmp_path), direct=False), ways)
+    origin = PelicanOrigin(Address(there.director, pelican.prefix(tmp_path), direct=False), ways)
     with pytest.raises(OriginError, match=r"pelican failed with status 1: Error code 4000: Bearer TOKEN"):
         put(origin, source)
     assert list(origin.names()) == []
@@ -103,7 +103,7 @@ def test_a_source_that_is_not_what_it_should_be_never_reaches_the_command(origin
 def test_a_command_that_is_missing_is_an_error(tmp_path: Path, source: Path) -> None:
     there = pelican.running()
     ways = Ways(tokens=pelican.minted(there), authority=there.servers.authority, program=str(tmp_path / "nothing"))
-    origin = PelicanOrigin(Address(there.director.host, pelican.prefix(tmp_path), direct=False), ways)
+    origin = PelicanOrigin(Address(there.director, pelican.prefix(tmp_path), direct=False), ways)
     with pytest.raises(OriginError, match="cannot be started"):
         put(origin, source)
 

@@ -204,6 +204,6 @@ def test_an_origin_that_everybody_may_read_is_looked_at_without_a_token(tmp_path
     there = pelican.running()
     pelican.directed(tmp_path).put_bytes("manifest/shards/x.json", b"{}")
     ways = Ways(authority=there.servers.authority)
-    assert list(PelicanOrigin(Address(there.director.host, pelican.prefix(tmp_path), direct=False), ways).names()) == [
+    assert list(PelicanOrigin(Address(there.director, pelican.prefix(tmp_path), direct=False), ways).names()) == [
         "manifest/shards/x.json"
     ]
