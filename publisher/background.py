@@ -7,6 +7,7 @@ programs it runs and cancels what the loop does.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -19,19 +20,30 @@ T = TypeVar("T")
 
 
 class Background:
-    """A context manager: the loop runs within its block; what is unfinished at the end is cancelled."""
+    """A context manager: the loop runs within its block; what is unfinished at the end is cancelled.
+
+    It belongs to the process that began the block: a forked child has no such thread, and ends the block without waiting for it.
+    """
 
     def __enter__(self) -> Self:
+        self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not self.here:
+            return
         self.submit(_cancel_all()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    @property
+    def here(self) -> bool:
+        """Whether the loop runs in this process."""
+        return os.getpid() == self._process
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine in the loop; its result is waited for with ``.result()``."""

@@ -56,4 +56,5 @@ class Line:
 
 
 def _close(background: Background, transport: Transport) -> None:
-    background.submit(transport.close()).result()
+    if background.here:  # and not a forked child's copy, which garbage collection ends there
+        background.submit(transport.close()).result()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import itertools
 import os
+import select
 import signal
 import sys
 import traceback
@@ -14,14 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHANGES = ("fcntl.flock", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate")
+_PATIENCE = 240.0
+"""Seconds; less than a test may take, so that the test itself says what hung."""
+_STARTED: set[int] = set()
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 
 def start(function: Callable[[], object]) -> int:
-    """Run a function in a child, at the same time; the child's process id."""
+    """Run a function in a child, at the same time; the child's process id. It does not outlive the tests."""
     child = os.fork()
     if child:
+        _STARTED.add(child)
         return child
+    _STARTED.clear()
     status = 1
     try:
         function()
@@ -37,8 +45,26 @@ def running(child: int) -> bool:
 
 
 def end(child: int) -> int:
-    """Wait for a child; its exit status, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    """Wait for a child; its exit status, negative for a signal. One that hangs is killed, and an error."""
+    descriptor = os.pidfd_open(child)
+    try:
+        ended = bool(select.select([descriptor], [], [], _PATIENCE)[0])
+    finally:
+        os.close(descriptor)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    _STARTED.discard(child)
+    assert ended, f"a child hung for {_PATIENCE:.0f} s"
+    return status
+
+
+@atexit.register
+def _kill() -> None:
+    """Whoever reads the output of the tests waits for all that may still write to it."""
+    for child in _STARTED:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def killed(at: int, function: Callable[[], object]) -> bool:

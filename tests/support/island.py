@@ -2,7 +2,8 @@
 
 ``Island`` is this side. The other is this file run as a program: it holds our listening sockets, steps into a new namespace,
 starts there what it is told to, and hands on each connection to the same port in there. So a port is free on both sides, and a
-URL means the same inside and outside. It ends, with all that it started, when our end of its standard input is closed.
+URL means the same inside and outside. It ends, with all that it started, when it is told to or our end of its standard input is
+closed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PIECE = 1 << 20
+_END = "\n"
+"""The last order: a child that was forked meanwhile may hold our end of the pipe as well."""
 
 
 class Island:
@@ -64,9 +67,12 @@ class Island:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended
+            self._process.stdin.write(_END)
+            self._process.stdin.close()
+        self._process.stdout.close()
         self._process.wait()
 
     def start(self, argv: Sequence[str], *, port: int, env: Mapping[str, str], where: Path, account: str | None = None) -> int:
@@ -96,7 +102,9 @@ def _main() -> None:
         threading.Thread(target=_serve, args=(listener,), daemon=True).start()
     children: dict[int, subprocess.Popen[bytes]] = {}
     try:
-        for line in sys.stdin:
+        for line in iter(sys.stdin.readline, ""):
+            if line == _END:
+                break
             try:
                 answer = _carry_out(json.loads(line), children)
             except Exception as error:  # noqa: BLE001 - whatever it is, the test has to see it

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from publisher.background import Background
+from tests.support import children
 
 
 def test_work_runs_beside_the_main_thread_and_gives_its_result() -> None:
@@ -39,3 +40,10 @@ def test_what_is_unfinished_at_the_end_is_cancelled() -> None:
         assert begun.wait(10)
     assert ended.is_set()
     assert future.cancelled()
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not() -> None:
+    with Background() as background:
+        child = children.start(lambda: background.__exit__(None, None, None))
+        assert children.end(child) == 0
+        assert background.here
