@@ -45,12 +45,12 @@ def running(child: int) -> bool:
 
 
 def end(child: int) -> int:
-    """Wait for a child; its exit status, negative for a signal. One that hangs is killed, and an error."""
-    descriptor = os.pidfd_open(child)
-    try:
-        ended = bool(select.select([descriptor], [], [], _PATIENCE)[0])
-    finally:
-        os.close(descriptor)
+    """Wait for a child; its exit status, negative for a signal. One that hangs is killed, and an error.
+
+    Raises:
+        ChildProcessError: it is not ours, or was waited for before.
+    """
+    ended = not running(child) or _ends(child)
     if not ended:
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -59,12 +59,21 @@ def end(child: int) -> int:
     return status
 
 
+def _ends(child: int) -> bool:
+    descriptor = os.pidfd_open(child)
+    try:
+        return bool(select.select([descriptor], [], [], _PATIENCE)[0])
+    finally:
+        os.close(descriptor)
+
+
 @atexit.register
 def _kill() -> None:
     """Whoever reads the output of the tests waits for all that may still write to it."""
     for child in _STARTED:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            if running(child):
+                os.kill(child, signal.SIGKILL)
 
 
 def killed(at: int, function: Callable[[], object]) -> bool:
