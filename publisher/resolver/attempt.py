@@ -2,7 +2,8 @@
 
 A read from a hung CVMFS mount or a name server that is silent blocks a thread beyond the reach of any time-out, and at its
 worst beyond the reach of SIGKILL. So it is done by a child: the answer comes through a pipe, and a child that is late is
-killed, not waited for. Attempts that were started together run at the same time.
+killed, not waited for. Attempts that were started together run at the same time. Locks that the parent has are not the child's:
+it would hold them for as long as it hangs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _DONE, _FAILED, _BUG = b"+", b"-", b"!"  # first byte of an answer; its size and
 _MOST_HEAD = 22  # bytes: kind, digits, line's end
 _CHUNK = 1 << 20
 _PARTING = 0.05  # seconds in which a child that has answered ends
+_DESCRIPTORS = 1024  # this program opens few; the limit may be a million
 
 
 class Attempt:
@@ -90,6 +92,8 @@ def _is_whole(answer: bytes) -> bool:
 def _run(work: Callable[[], bytes], write: int) -> None:
     """The child's life: nothing of it reaches the streams of the parent, whose answer they carry."""
     try:
+        os.closerange(3, write)
+        os.closerange(write + 1, _DESCRIPTORS)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)

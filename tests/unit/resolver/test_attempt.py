@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.resolver import files
 from publisher.resolver.attempt import Attempt
 from publisher.resolver.errors import FetchError, ManifestError
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 def soon() -> float:
     return time.monotonic() + 60
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    """Who opens it for reading waits for who writes."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
 
 
 def test_an_answer_of_any_size_arrives_whole() -> None:
@@ -42,40 +51,39 @@ def test_a_bug_in_the_work_is_a_bug_here() -> None:
         Attempt(lambda: bytes([1 // 0])).result(soon())
 
 
-def test_work_that_hangs_is_given_up_and_killed(tmp_path: Path) -> None:
-    fifo, alive = tmp_path / "fifo", os.pipe()
-    os.mkfifo(fifo)
+def test_work_that_hangs_is_given_up_and_killed(tmp_path: Path, fifo: Path) -> None:
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
 
     def hang() -> bytes:
-        os.write(alive[1], b"%d\n" % os.getpid())
-        return fifo.read_bytes()  # nobody will ever write
+        with alive.open("wb", buffering=0) as end:
+            end.write(b"%d\n" % os.getpid())
+            return fifo.read_bytes()  # nobody will ever write
 
     attempt = Attempt(hang)
-    child = int(os.read(alive[0], 100))
-    with pytest.raises(FetchError, match="no answer in time"):
-        attempt.result(time.monotonic() + 0.01)
-    os.close(alive[1])
-    assert os.read(alive[0], 1) == b"", "the child still holds its end"
-    os.close(alive[0])
+    with alive.open("rb") as end:
+        child = int(end.readline())
+        with pytest.raises(FetchError, match="no answer in time"):
+            attempt.result(time.monotonic() + 0.01)
+        assert end.read(1) == b"", "the child still holds its end"
     with contextlib.suppress(ChildProcessError):  # where it was quick to die
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-def test_attempts_run_at_the_same_time() -> None:
+def test_attempts_run_at_the_same_time(tmp_path: Path) -> None:
     """Each waits for the other's word."""
-    (first, to_first), (second, to_second) = os.pipe(), os.pipe()
+    first, second = tmp_path / "first", tmp_path / "second"
+    for path in (first, second):
+        os.mkfifo(path)
+    held = [os.open(path, os.O_RDWR) for path in (first, second)]
 
-    def one() -> bytes:
-        os.write(to_second, b"2")
-        return os.read(first, 1)
+    def swap(give: Path, take: Path) -> bytes:
+        os.write(os.open(give, os.O_RDWR), give.name.encode())
+        return os.read(os.open(take, os.O_RDWR), 10)
 
-    def other() -> bytes:
-        os.write(to_first, b"1")
-        return os.read(second, 1)
-
-    attempts = [Attempt(one), Attempt(other)]
-    assert [attempt.result(soon()) for attempt in attempts] == [b"1", b"2"]
-    for descriptor in (first, to_first, second, to_second):
+    attempts = [Attempt(lambda: swap(second, first)), Attempt(lambda: swap(first, second))]
+    assert [attempt.result(soon()) for attempt in attempts] == [b"first", b"second"]
+    for descriptor in held:
         os.close(descriptor)
 
 
@@ -89,19 +97,26 @@ def test_the_work_cannot_speak_on_the_streams_of_the_answer(capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_child_of_the_child_that_hangs_holds_up_nobody() -> None:
+def test_a_child_of_the_child_that_hangs_holds_up_nobody(fifo: Path) -> None:
     """It holds the answer's pipe open: in the kernel, perhaps, where no signal reaches it."""
-    read, write = os.pipe()
 
     def work() -> bytes:
         if os.fork() == 0:
-            os.close(write)
-            os.read(read, 1)
+            fifo.read_bytes()
             os._exit(0)
         return b"answer"
 
+    assert Attempt(work).result(time.monotonic() + 60) == b"answer"
+    fifo.write_bytes(b"")
+
+
+def test_a_child_that_hangs_does_not_hold_its_parents_locks(tmp_path: Path, fifo: Path) -> None:
+    lock = str(tmp_path / "lock")
+    with files.locked(lock, 0):
+        attempt = Attempt(fifo.read_bytes)
     try:
-        assert Attempt(work).result(time.monotonic() + 60) == b"answer"
+        with files.locked(lock, 20):
+            pass
     finally:
-        os.close(write)  # and the other ends
-        os.close(read)
+        fifo.write_bytes(b"it hung all the time")
+    assert attempt.result(soon()) == b"it hung all the time"
