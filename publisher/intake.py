@@ -10,10 +10,10 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from publisher import oci, pull
-from publisher.background import Background
 from publisher.builders import BuildRequest
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnsupportedError
 from publisher.layout import platform_key
+from publisher.network.background import Background
 from publisher.plan import Answer
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from publisher.federation.program import PROGRAM
 from publisher.federation.tokens import Environment, TokenFile
 from publisher.intake import Intake
 from publisher.layout import REPOSITORY_MANIFEST, image_directories
+from publisher.network.patience import Patience
 from publisher.origins.directory import DirectoryOrigin
 from publisher.origins.pelican import PelicanOrigin, Ways
 from publisher.pacing import Pace, paced
@@ -30,7 +31,6 @@ from publisher.places import Cvmfs
 from publisher.plan import Plan, Unlisted, make_plan
 from publisher.publication import Publication
 from publisher.registry import RegistryClient, anonymous, docker_credentials
-from publisher.registry.patience import Patience
 from publisher.registry.transport import Deadlines
 from publisher.repositories.cvmfs import CvmfsRepository
 from publisher.repositories.directory import DirectoryRepository

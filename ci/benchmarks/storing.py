@@ -31,8 +31,8 @@ import asyncio, json, resource, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from publisher.federation import address, content, place, store, tokens, transport, upload
-from publisher.registry.patience import Patience
-from publisher.registry.proxies import Proxies
+from publisher.network.patience import Patience
+from publisher.network.proxies import Proxies
 _, _, url, ca, token, source, sha256, size, name = sys.argv
 
 async def main():

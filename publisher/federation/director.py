@@ -10,8 +10,8 @@ from yarl import URL
 from publisher.errors import OriginError
 from publisher.federation import verdict
 from publisher.federation.discovery import trusted
-from publisher.federation.transport import host_of
-from publisher.registry.patience import TransientError
+from publisher.network.failures import host_of
+from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

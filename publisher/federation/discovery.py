@@ -9,7 +9,7 @@ from yarl import URL
 
 from publisher.errors import OriginError
 from publisher.federation import verdict
-from publisher.federation.transport import host_of
+from publisher.network.failures import host_of
 
 if TYPE_CHECKING:
     from publisher.federation.transport import Transport

@@ -7,9 +7,9 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from publisher.background import Background
 from publisher.errors import OriginError
-from publisher.registry.patience import WornOutError
+from publisher.network.background import Background
+from publisher.network.patience import WornOutError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -17,7 +17,7 @@ from publisher.errors import CommandError, OriginError
 from publisher.federation import tokens
 from publisher.federation.content import Sending
 from publisher.federation.tokens import CREATE, READ, Right
-from publisher.registry.patience import TransientError
+from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
     from publisher.federation.address import Address

@@ -16,7 +16,7 @@ from publisher.errors import OriginError
 from publisher.federation import listing, verdict
 from publisher.federation.tokens import CREATE, MODIFY, READ, Right
 from publisher.federation.transport import PIECE
-from publisher.registry.patience import TransientError
+from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

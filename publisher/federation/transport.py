@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 import weakref
@@ -17,22 +16,25 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from publisher.errors import OriginError
-from publisher.registry.patience import TransientError
+from publisher.network import answer as answers
+from publisher.network.failures import Refusal, host_of, late, translated
+from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
-    from multidict import CIMultiDictProxy
     from yarl import URL
 
-    from publisher.registry.proxies import Proxies
+    from publisher.network.proxies import Proxies
 
 PIECE = 1 << 19
 """Bytes that are read, sent and hashed at a time."""
 
-
 _GOOD_BYE = 2.0  # seconds
+_REFUSAL = Refusal(
+    OriginError, untrusted="if a private authority has signed it: the setting origin_authority names its certificate"
+)
 
 
 @dataclass(frozen=True)
@@ -54,38 +56,23 @@ class Deadlines:
         return self.small + size / self.slowest
 
 
-class Answer:
-    """An answer whose body is still to be read, within the request's time."""
+class Answer(answers.Answer):
+    """An answer whose body is read within the request's time."""
 
     def __init__(self, response: aiohttp.ClientResponse, pulse: _Pulse) -> None:
-        self._response = response
+        super().__init__(response, _REFUSAL)
         self._pulse = pulse
-        self.host = host_of(response.url)
-        self.status = response.status
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        """All headers."""
-        return self._response.headers
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, as it comes. One that is shorter than it was said to be is a TransientError."""
-        while piece := await self._response.content.readany():
-            self._pulse.beat()
+        while piece := await self.read():
             yield piece
 
-    async def body(self, most: int) -> bytes:
-        """The whole body.
-
-        Raises:
-            OriginError: it has more than ``most`` bytes.
-        """
-        whole = bytearray()
-        async for piece in self.pieces():
-            whole += piece
-            if len(whole) > most:
-                raise OriginError(f"{self.host} answers with more than the {most} bytes that such an answer may have")
-        return bytes(whole)
+    async def read(self) -> bytes:
+        """The next bytes of the body; each of them is a sign of life."""
+        piece = await super().read()
+        self._pulse.beat()
+        return piece
 
 
 class Transport:
@@ -146,23 +133,30 @@ class Transport:
         """
         host = host_of(url)
         total = self.deadlines.small if total is None else total
-        with _translated(host):
+        with _in_time(host):
             async with asyncio.timeout(total) as limit:
                 pulse = _Pulse(limit, self.deadlines.idle if idle is None else idle)
-                proxy = self._proxies.through(url)
-                shown = {} if proxy is None or proxy.authorization is None else {"Proxy-Authorization": proxy.authorization}
-                async with self._opened().request(
-                    method,
-                    url,
-                    headers=headers,
-                    data=None if body is None else pulse.over(body),
-                    allow_redirects=False,
-                    ssl=self._trusted(),
-                    proxy=None if proxy is None else proxy.url,
-                    proxy_headers=shown,
-                ) as response:
+                response = await self._send(method, url, headers, None if body is None else pulse.over(body))
+                async with response:
                     pulse.beat()
                     yield Answer(response, pulse)
+
+    async def _send(
+        self, method: str, url: URL, headers: Mapping[str, str], body: AsyncIterator[bytes] | None
+    ) -> aiohttp.ClientResponse:
+        proxy = self._proxies.through(url)
+        shown = {} if proxy is None or proxy.authorization is None else {"Proxy-Authorization": proxy.authorization}
+        with translated(host_of(url), _REFUSAL, via="" if proxy is None else host_of(proxy.url)):
+            return await self._opened().request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                ssl=self._trusted(),
+                proxy=None if proxy is None else proxy.url,
+                proxy_headers=shown,
+            )
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -213,28 +207,9 @@ class _Pulse:
         self.beat()
 
 
-def host_of(url: URL) -> str:
-    """``host``, or ``host:port`` where the port is not the usual one."""
-    host = f"[{url.host}]" if ":" in (url.host or "") else str(url.host)
-    return host if url.is_default_port() else f"{host}:{url.port}"
-
-
 @contextlib.contextmanager
-def _translated(host: str) -> Iterator[None]:
-    """Failures of aiohttp in our words. ``from None``: its texts may hold a URL."""
+def _in_time(host: str) -> Iterator[None]:
     try:
         yield
-    except aiohttp.ClientConnectorCertificateError:
-        hint = "if a private authority has signed it: the setting origin_authority names its certificate"
-        raise OriginError(f"{host} cannot be spoken to: its certificate is not trusted", hint=hint) from None
-    except aiohttp.ClientSSLError:
-        raise OriginError(f"{host} cannot be spoken to: no TLS there") from None
-    except aiohttp.ClientHttpProxyError as error:
-        raise TransientError(f"the proxy does not let us through to {host}: it answers {error.status}") from None
     except TimeoutError:
-        raise TransientError(f"{host} did not answer in time") from None
-    except (aiohttp.ClientOSError, ConnectionError) as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else "no connection"
-        raise TransientError(f"{host} cannot be reached: {why}") from None
-    except aiohttp.ClientError:
-        raise TransientError(f"{host} broke off its answer, or does not speak sound HTTP") from None
+        raise TransientError(late(host)) from None

@@ -17,14 +17,14 @@ from publisher.federation import verdict
 from publisher.federation.content import Sending
 from publisher.federation.tokens import CREATE, MODIFY
 from publisher.federation.uploader import this_process
-from publisher.registry.patience import TransientError
+from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from publisher.federation.content import Content
     from publisher.federation.store import Refused, Store
-    from publisher.registry.patience import Patience
+    from publisher.network.patience import Patience
 
 INCOMING = ".incoming"
 _OLD = 86400.0  # seconds; a living upload is written to all the time

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import OriginError, SpaceError
 from publisher.federation.tokens import hidden
-from publisher.registry.patience import TransientError
+from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
     from publisher.federation.transport import Answer

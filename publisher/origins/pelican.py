@@ -23,9 +23,9 @@ from publisher.federation.store import Store
 from publisher.federation.tokens import Anonymous
 from publisher.federation.transport import Deadlines, Transport
 from publisher.federation.upload import INCOMING, Own, Uploads
+from publisher.network.patience import Patience
+from publisher.network.proxies import Proxies
 from publisher.origins import Origin
-from publisher.registry.patience import Patience
-from publisher.registry.proxies import Proxies
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -1,7 +1,7 @@
 """Any OCI distribution registry, asked politely: digests, manifests and blobs, verified or refused.
 
 ``client`` is what others use; below it ``transport`` sends one request (redirects, deadlines, bounds), ``authority`` knows
-what each registry wants to see (``challenge``, ``credentials``), and ``patience`` decides what is tried again and when.
+what each registry wants to see (``challenge``, ``credentials``). What is tried again and when is :mod:`publisher.network`'s.
 """
 
 from __future__ import annotations

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from publisher import oci
 from publisher.errors import DeniedError, NotFoundError, PublisherError, RegistryError, UnavailableError
+from publisher.network.patience import Patience
+from publisher.network.proxies import Proxies
 from publisher.registry import pages, verdict
 from publisher.registry.access import Access
 from publisher.registry.authority import Authority
 from publisher.registry.credentials import anonymous
 from publisher.registry.endpoints import Endpoints
 from publisher.registry.notices import Notices
-from publisher.registry.patience import Patience
-from publisher.registry.proxies import Proxies
 from publisher.registry.transfer import MisfitError, Transfer
 from publisher.registry.transport import Deadlines, Transport
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from yarl import URL
 
 from publisher.errors import UnavailableError
-from publisher.registry.patience import TransientError
+from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from publisher.errors import BlobError, UnavailableError
+from publisher.network.patience import TransientError
 from publisher.registry import verdict
-from publisher.registry.patience import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

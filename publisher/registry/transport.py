@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,20 +15,23 @@ import aiohttp
 from yarl import URL
 
 from publisher.errors import UnavailableError
-from publisher.registry.patience import TransientError
+from publisher.network import answer as answers
+from publisher.network.failures import Refusal, host_of, translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
-    from multidict import CIMultiDictProxy
-
-    from publisher.registry.proxies import Proxies
+    from publisher.network.proxies import Proxies
 
 _REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
 _CHUNK = 1 << 18
-_SERVER_ERRORS = 500
 _NAMES_KEPT = 300  # seconds that a host's address is remembered
+_REFUSAL = Refusal(
+    UnavailableError,
+    untrusted="if a private authority has signed it: SSL_CERT_FILE=FILE names the authorities that are trusted",
+    plain="a registry that speaks plain http has to be named with --insecure-registry",
+)
 
 
 @dataclass(frozen=True)
@@ -51,43 +53,16 @@ class Deadlines:
     slowest: int = 100_000
 
 
-class Answer:
-    """An answer whose body is still to be read.
+class Answer(answers.Answer):
+    """An answer of a registry, or of whom it sent us to.
 
     Attributes:
-        host: who answered, ``host:port``.
         away: it is not the host that was asked, but one that it sent us to.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, *, away: bool) -> None:
-        self._response = response
+        super().__init__(response, _REFUSAL)
         self.away = away
-        self.host = _host(response.url)
-        self.status = response.status
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        """All headers."""
-        return self._response.headers
-
-    async def read(self, size: int = _CHUNK) -> bytes:
-        """The next bytes of the body, up to ``size``; ``b""`` at its end. Raises TransientError."""
-        with _translated(self.host):
-            return await self._response.content.read(size)
-
-    async def body(self, limit: int) -> bytes:
-        """The whole body.
-
-        Raises:
-            TransientError: it broke off.
-            UnavailableError: it has more than ``limit`` bytes.
-        """
-        whole = bytearray()
-        while chunk := await self.read():
-            whole += chunk
-            if len(whole) > limit:
-                raise UnavailableError(f"{self.host} answers with more than the {limit} bytes that such an answer may have")
-        return bytes(whole)
 
 
 class Transport:
@@ -153,7 +128,7 @@ class Transport:
                 sent.pop("Authorization", None)
                 away = True
             here = target
-        raise UnavailableError(f"{_host(url)} redirects more than {_REDIRECTS} times")
+        raise UnavailableError(f"{host_of(url)} redirects more than {_REDIRECTS} times")
 
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str], form: Mapping[str, str] | None, limits: aiohttp.ClientTimeout
@@ -162,7 +137,7 @@ class Transport:
         if proxy is not None and proxy.authorization is not None:
             shown = {"Proxy-Authorization": proxy.authorization}
         encrypted = url.scheme == "https"
-        with _translated(_host(url), via="" if proxy is None else _host(proxy.url)):
+        with translated(host_of(url), _REFUSAL, via="" if proxy is None else host_of(proxy.url)):
             return await self._session.request(
                 method,
                 url,
@@ -189,56 +164,4 @@ def _target(here: URL, location: str, *, plain: bool) -> URL:
             raise ValueError  # noqa: TRY301 - one message for all that is not followed
         return target.with_user(None).with_fragment(None)
     except ValueError:
-        raise UnavailableError(f"{_host(here)} redirects to a place that is not followed (only https is)") from None
-
-
-def _host(url: URL) -> str:
-    host = f"[{url.host}]" if ":" in (url.host or "") else str(url.host)
-    return host if url.is_default_port() else f"{host}:{url.port}"
-
-
-@contextlib.contextmanager
-def _translated(host: str, via: str = "") -> Iterator[None]:
-    """Failures of aiohttp in our words. ``from None``: its texts may hold a URL.
-
-    Args:
-        host: who is asked.
-        via: the proxy between, ``""`` for none.
-    """
-    try:
-        yield
-    except aiohttp.ClientSSLError as error:
-        raise _no_tls(host, error) from None
-    except aiohttp.ClientHttpProxyError as error:
-        reason = f"the proxy {via} does not let us through to {host}: it answers {error.status}"
-        raise (TransientError if error.status >= _SERVER_ERRORS else UnavailableError)(reason) from None
-    except aiohttp.ClientProxyConnectionError as error:
-        raise TransientError(f"the proxy {via} cannot be reached: {_why(error)}") from None
-    except UnicodeError:  # of the codec "idna": a part of the name is too long
-        raise UnavailableError(f"{host} cannot be found: that is no host name") from None
-    except (TimeoutError, ConnectionError, aiohttp.ClientError) as error:
-        raise _transient(host, error) from None
-
-
-def _no_tls(host: str, error: aiohttp.ClientSSLError) -> UnavailableError:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        hint = "if a private authority has signed it: SSL_CERT_FILE=FILE names the authorities that are trusted"
-        return UnavailableError(f"{host} cannot be spoken to: its certificate is not trusted", hint=hint)
-    hint = "a registry that speaks plain http has to be named with --insecure-registry"
-    return UnavailableError(f"{host} cannot be spoken to: no TLS there", hint=hint)
-
-
-def _transient(host: str, error: Exception) -> TransientError:
-    if isinstance(error, TimeoutError):
-        return TransientError(f"{host} did not answer in time")
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return TransientError(f"{host} cannot be found: its name has no address")
-    if isinstance(error, aiohttp.ClientOSError | ConnectionError):
-        return TransientError(f"{host} cannot be reached: {_why(error)}")
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
-        return TransientError(f"{host} broke off its answer")
-    return TransientError(f"{host} does not speak sound HTTP")
-
-
-def _why(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else "no connection"
+        raise UnavailableError(f"{host_of(here)} redirects to a place that is not followed (only https is)") from None

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
-from publisher.registry.patience import TransientError
+from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from publisher import names, storage
 from publisher.errors import RepositoryError
-from publisher.repositories import Repository
+from publisher.repositories import Repository, lock
 from publisher.repositories.journal import Journal
 from publisher.repositories.published import PublishedTree
 from publisher.repositories.staging import AREA, StagedTransaction
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from publisher.repositories import Transaction
-
-
-class _BusyError(RepositoryError):
-    """Another transaction is open: nothing for recover() to do."""
 
 
 class DirectoryRepository(Repository):
@@ -65,7 +61,7 @@ class DirectoryRepository(Repository):
         try:
             with self._lock():
                 return self._settle()
-        except _BusyError:
+        except lock.BusyError:
             return []
 
     @contextlib.contextmanager
@@ -114,17 +110,7 @@ class DirectoryRepository(Repository):
         with contextlib.ExitStack() as stack:
             with self._failures("take the lock"):
                 self._make_area()
-                lock = self._area / "lock"
-                try:
-                    descriptor = stack.enter_context(files.locked(str(lock), deadline=0))
-                except TimeoutError:
-                    holder = lock.read_text(encoding="ascii", errors="replace").strip() or "just starting"
-                    raise _BusyError(
-                        f"another transaction is open in {self.root}, by process {holder}",
-                        hint="run again when it has ended; it was not touched",
-                    ) from None
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+                stack.enter_context(lock.held(self._area / "lock", self.root))
             yield
 
     def _make_area(self) -> None:

@@ -8,8 +8,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from publisher import oci
+from publisher.network.patience import Patience
 from publisher.registry import RegistryClient
-from publisher.registry.patience import Patience
 from publisher.resolver.reference import Reference
 from tests.support.web import Web, says
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.federation.address import Address
 from publisher.federation.minting import Claims, Minted
+from publisher.network.patience import Patience
 from publisher.origins.pelican import PelicanOrigin, Ways
-from publisher.registry.patience import Patience
 from publisher.signing import private_key
 from tests.support import children
 from tests.support.federation import Director

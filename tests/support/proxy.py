@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 
-from publisher.background import Background
+from publisher.network.background import Background
 from tests.support.web import Web, breaks_off, says
 
 if TYPE_CHECKING:

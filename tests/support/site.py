@@ -8,7 +8,6 @@ import pwd
 import random
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.support.file_server import FileServer
@@ -16,14 +15,15 @@ from tests.support.host import Host
 from tests.support.layers import directory, file, tar
 from tests.support.pool import ACCOUNT, Jobs, Pool, command_line
 from tests.support.registry import push_image
+from tests.support.releasing import release
 from tests.support.runnable import runnable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from tests.support.registry import RegistryServer
 
-ROOT = Path(__file__).parents[2]
 REPOSITORY = "images.example.org"
 SMALL, LARGE, ELSEWHERE = "htc/small:1", "htc/large:1", "htc/elsewhere:1"
 """What is published: each has ``/etc/motd`` with its own name, and GREETING in its environment. LARGE has PADDING bytes more than
@@ -67,8 +67,7 @@ class Site:
     def _set_up(self, registry: RegistryServer, stack: contextlib.ExitStack) -> None:
         root = self.pool.root / "site"
         root.mkdir()
-        self.program = root / "image-resolver.pyz"
-        subprocess.run([ROOT / "ci/release", "--output", self.program], check=True, capture_output=True)
+        self.program = release(root / "image-resolver.pyz")
         self.host = Host(root, registry)
         for name in (SMALL, LARGE, ELSEWHERE):
             repository, _, tag = name.partition(":")

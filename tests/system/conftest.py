@@ -8,6 +8,7 @@ from tests.support.cvmfs import FakeCvmfs
 from tests.support.cvmfs_host import CvmfsHost
 from tests.support.cvmfs_real import RealCvmfs, real_name
 from tests.support.registry import RegistryServer
+from tests.support.releasing import release
 from tests.support.site import Site
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServe
     """A real docker-registry for all tests: each pushes into repositories of its own. What it was asked starts anew."""
     with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``image-resolver.pyz``."""
+    return release(tmp_path_factory.mktemp("dist") / "image-resolver.pyz")
 
 
 @pytest.fixture(scope="session")

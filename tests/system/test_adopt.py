@@ -12,9 +12,8 @@ import pytest
 
 from publisher import layout
 from tests.support.host import Host, run_as
-from tests.support.layers import directory, file, tar
-from tests.support.registry import OCI, RegistryServer, ask, push_image, push_index
-from tests.support.runnable import runnable
+from tests.support.registry import OCI, RegistryServer, ask, push_index
+from tests.support.speaking import push
 from tests.support.trees import snapshot
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ pytestmark = pytest.mark.system
 @pytest.fixture
 def host(shared_path: Path, registry: RegistryServer) -> Host:
     return Host(shared_path, registry)
-
-
-def push(registry: RegistryServer, name: str, text: str, platform: str = "linux/amd64") -> str:
-    repository, _, tag = name.partition(":")
-    top = tar([directory("etc"), file("etc/motd", f"{text}\n".encode())])
-    return push_image(registry.address, repository, tag, [tar(runnable()), top], platform=platform)
 
 
 def hash_of_layers(registry: RegistryServer, repository: str, digest: str) -> str:

@@ -26,17 +26,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("htc/a:1", "htc/b:1", "htc/c:1")
 SIZE = 600_000
 JOBS, KILLED_JOBS, ROUNDS = 200, 16, 3
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dist") / "image-resolver.pyz"
-    subprocess.run([ROOT / "ci/release", "--output", path], check=True, capture_output=True)
-    return path
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tests.support.place import Place
 from tests.support.published import AMD64, ARM64, answer, digest, entry
 from tests.support.registry import RegistryServer, ask, push_image, push_index
 from tests.support.runnable import runnable
+from tests.support.speaking import push
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,12 +37,6 @@ DAY = 86400
 @pytest.fixture
 def host(shared_path: Path, registry: RegistryServer) -> Host:
     return Host(shared_path, registry)
-
-
-def push(registry: RegistryServer, name: str, text: str) -> str:
-    repository, _, tag = name.partition(":")
-    top = tar([directory("etc"), file("etc/motd", f"{text}\n".encode())])
-    return push_image(registry.address, repository, tag, [tar(runnable()), top])
 
 
 def days_pass(host: Host, days: int) -> None:

@@ -26,18 +26,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[2]
 NAME = "htc/rocky:9"
 CVMFS = f"/cvmfs/{REPOSITORY}/{NAME}"
 CONTENT = sif_content(NAME, 100_000)
 JOB = job_ad(SingularityImage=CVMFS)
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dist") / "image-resolver.pyz"
-    subprocess.run([ROOT / "ci/release", "--output", path], check=True, capture_output=True)
-    return path
 
 
 @pytest.fixture

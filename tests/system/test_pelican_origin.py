@@ -14,8 +14,8 @@ from publisher.errors import OriginError
 from publisher.federation import uploader
 from publisher.federation.address import Address
 from publisher.federation.verdict import DeniedError
+from publisher.network.patience import Patience
 from publisher.origins.pelican import PelicanOrigin, Ways
-from publisher.registry.patience import Patience
 from tests.support import children, pelican
 from tests.support.xrootd import NAMESPACE, Servers
 

@@ -12,9 +12,9 @@ from publisher.blobs import BlobStore
 from publisher.catalog import Catalog
 from publisher.images import expand, parse
 from publisher.intake import Intake
+from publisher.network.patience import Patience
 from publisher.plan import Action, Plan, Unlisted, make_plan
 from publisher.registry import RegistryClient
-from publisher.registry.patience import Patience
 from publisher.registry.transport import Deadlines
 from publisher.reports.progress import Lines
 from tests.support.layers import file, tar

@@ -12,9 +12,9 @@ from publisher import oci, pull
 from publisher.blobs import BlobStore
 from publisher.errors import BlobError, DeniedError, LayerError, NotFoundError, UnavailableError, UnsupportedError
 from publisher.layers.index import read_summary
+from publisher.network.patience import Patience
 from publisher.oci import Platform
 from publisher.registry import Credentials, RegistryClient
-from publisher.registry.patience import Patience
 from publisher.resolver.reference import Reference
 from tests.support.layers import directory, file, tar
 from tests.support.registry import (

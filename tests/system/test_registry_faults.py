@@ -14,9 +14,9 @@ import pytest
 from publisher import oci, pull
 from publisher.blobs import BlobStore
 from publisher.errors import BlobError, DeniedError, NotFoundError, UnavailableError
+from publisher.network.patience import Patience
 from publisher.oci import Platform
 from publisher.registry import RegistryClient
-from publisher.registry.patience import Patience
 from publisher.registry.transport import Deadlines
 from publisher.resolver.reference import Reference
 from tests.support.layers import file, tar

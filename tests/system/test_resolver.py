@@ -14,22 +14,13 @@ import pytest
 
 from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.file_server import FileServer
+from tests.support.releasing import release
 
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 NAME = "htc/rocky:9"
 CONTENT = sif_content(NAME, 3_000_000)
-
-
-def build(output: Path) -> Path:
-    subprocess.run([ROOT / "ci/release", "--output", output], check=True, capture_output=True)
-    return output
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("dist") / "image-resolver.pyz")
 
 
 @pytest.fixture
@@ -55,7 +46,7 @@ def run(*command: str | Path, **more: object) -> str:
 def test_the_file_is_the_same_whoever_builds_it_and_when(program: Path, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        again = build(tmp_path / "again.pyz")
+        again = release(tmp_path / "again.pyz")
     finally:
         os.umask(before)
     assert again.read_bytes() == program.read_bytes()

@@ -15,13 +15,13 @@ from publisher.catalog import Catalog
 from publisher.resolver import manifest
 from publisher.signing import Signer
 from tests.support.host import Host, run_as
-from tests.support.layers import directory, file, tar
-from tests.support.registry import RegistryServer, push_image
-from tests.support.runnable import runnable
+from tests.support.speaking import push
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
+
+    from tests.support.registry import RegistryServer
 
 pytestmark = pytest.mark.system
 
@@ -32,12 +32,6 @@ BLOCKED, UNTRUSTED = 1, 4
 @pytest.fixture
 def host(shared_path: Path, registry: RegistryServer) -> Host:
     return Host(shared_path, registry)
-
-
-def push(registry: RegistryServer, name: str, text: str) -> str:
-    repository, _, tag = name.partition(":")
-    top = tar([directory("etc"), file("etc/motd", f"{text}\n".encode())])
-    return push_image(registry.address, repository, tag, [tar(runnable()), top])
 
 
 def resolve(host: Host, name: str, *flags: str) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from publisher import storage
 from publisher.errors import PublisherError, RepositoryError
-from publisher.repositories import Repository
+from publisher.repositories import Repository, lock
 from publisher.repositories.cvmfs.claim import Claim, recorded
 from publisher.repositories.cvmfs.condition import Condition
 from publisher.repositories.cvmfs.gate import Gate
@@ -26,7 +26,6 @@ from publisher.repositories.cvmfs.host import Host, Roots
 from publisher.repositories.cvmfs.server import Deadlines, Server, sound
 from publisher.repositories.cvmfs.transaction import CvmfsTransaction
 from publisher.repositories.published import PublishedTree
-from publisher.resolver import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,10 +39,6 @@ T = TypeVar("T")
 _POLL = 0.5  # seconds between two tries to discard a transaction
 _SHORT = 2.0  # seconds that a read of one file waits while a publish is under way; it is over before the mount is missed
 _ROOTS, _DEADLINES = Roots(), Deadlines()
-
-
-class _BusyError(RepositoryError):
-    """Another run of ours has the repository: nothing for recover() to do."""
 
 
 class CvmfsRepository(Repository):
@@ -111,7 +106,7 @@ class CvmfsRepository(Repository):
             with self._lock():
                 done = self._settle()
                 return done + self._condition.require_fit()
-        except _BusyError:
+        except lock.BusyError:
             return []
 
     @contextlib.contextmanager
@@ -287,20 +282,10 @@ class CvmfsRepository(Repository):
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """Hold our lock around everything: the tool's own is not atomic, and lets two transactions open at once."""
-        lock = self._area / "lock"
         self._condition.require_there()
         with contextlib.ExitStack() as stack:
             with self._failures("take the lock"):
                 self._area.mkdir(exist_ok=True)
                 self._gate.make()
-                try:
-                    descriptor = stack.enter_context(files.locked(str(lock), deadline=0))
-                except TimeoutError:
-                    holder = lock.read_text(encoding="ascii", errors="replace").strip() or "just starting"
-                    raise _BusyError(
-                        f"another transaction is open in {self.fqrn}, by process {holder}",
-                        hint="run again when it has ended; it was not touched",
-                    ) from None
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+                stack.enter_context(lock.held(self._area / "lock", self.fqrn))
             yield

@@ -11,8 +11,8 @@ import pytest
 from publisher.errors import OriginError
 from publisher.federation.address import Address
 from publisher.federation.director import servers
+from publisher.network.patience import Patience
 from publisher.origins.pelican import PelicanOrigin, Ways
-from publisher.registry.patience import Patience
 from tests.support.federation import CONFIGURATION, Director, Said
 from tests.support.web import certificate
 

@@ -12,8 +12,8 @@ import pytest
 from publisher.errors import OriginError, SpaceError
 from publisher.federation.address import Address
 from publisher.federation.verdict import DeniedError
+from publisher.network.patience import Patience
 from publisher.origins.pelican import PelicanOrigin, Ways
-from publisher.registry.patience import Patience
 from tests.support.web import certificate
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import BlobError, NotFoundError, UnavailableError
+from publisher.network.patience import Patience
 from publisher.registry import Credentials, RegistryClient
 from publisher.registry.endpoints import mirror
-from publisher.registry.patience import Patience
 from publisher.resolver.reference import Reference
 from tests.support.asking import BLOB, BLOBS, BODY, BY_DIGEST, DIGEST, HERE, LAYER, MANIFEST
 from tests.support.web import Web, breaks_off, says

@@ -9,9 +9,9 @@ import pytest
 from yarl import URL
 
 from publisher.errors import UnavailableError
+from publisher.network.patience import Patience
 from publisher.registry import RegistryClient
 from publisher.registry.pace import Pace
-from publisher.registry.patience import Patience
 from tests.support.asking import BLOBS, BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
 from tests.support.web import Web, says
 

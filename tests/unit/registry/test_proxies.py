@@ -9,9 +9,9 @@ import pytest
 from yarl import URL
 
 from publisher.errors import UnavailableError, UsageError
+from publisher.network.patience import Patience
+from publisher.network.proxies import Proxies
 from publisher.registry import RegistryClient
-from publisher.registry.patience import Patience
-from publisher.registry.proxies import Proxies
 from publisher.resolver.reference import Reference
 from tests.support.asking import BODY, DIGEST, HERE, MANIFEST
 from tests.support.web import Tunnel, Web, certificate, says

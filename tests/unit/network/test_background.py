@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from publisher.background import Background
+from publisher.network.background import Background
 from tests.support import children
 
 

@@ -21,7 +21,7 @@ class WornOutError(UnavailableError):
 
 
 class TransientError(Exception):
-    """A failure that may be gone at the next try; never leaves this package.
+    """A failure that may be gone at the next try; never leaves the package that asks.
 
     Attributes:
         reason: which host did what, in one line without anything secret.
@@ -36,7 +36,7 @@ class TransientError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a registry is given.
+    """How long a host is given.
 
     Attributes:
         tries: in all, for requests; for transfers in a row without a single byte gained.

@@ -1,0 +1,51 @@
+"""An answer whose body is still to be read, in bounds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from publisher.network.failures import Refusal, host_of, translated
+
+if TYPE_CHECKING:
+    import aiohttp
+    from multidict import CIMultiDictProxy
+
+
+class Answer:
+    """An answer as it comes.
+
+    Attributes:
+        host: who answered, ``host:port``.
+        status: of HTTP.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, refusal: Refusal) -> None:
+        self._response = response
+        self._refusal = refusal
+        self.host = host_of(response.url)
+        self.status = response.status
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """All headers."""
+        return self._response.headers
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, at most the session's ``read_bufsize`` twice; ``b""`` at its end. Raises TransientError."""
+        with translated(self.host, self._refusal):
+            return await self._response.content.readany()
+
+    async def body(self, most: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            TransientError: it broke off, or is shorter than it was said to be.
+            PublisherError: it has more than ``most`` bytes.
+        """
+        whole = bytearray()
+        while piece := await self.read():
+            whole += piece
+            if len(whole) > most:
+                reason = f"{self.host} answers with more than the {most} bytes that such an answer may have"
+                raise self._refusal.error(reason)
+        return bytes(whole)

@@ -1,0 +1,14 @@
+"""The resolver as it is shipped: one file, made by ``ci/release``."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def release(output: Path) -> Path:
+    """Make ``image-resolver.pyz`` at ``output``, which is returned."""
+    subprocess.run([ROOT / "ci/release", "--output", output], check=True, capture_output=True)
+    return output
