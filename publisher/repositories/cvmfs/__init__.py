@@ -115,6 +115,7 @@ class CvmfsRepository(Repository):
 
         Raises:
             RepositoryError: the repository is in a state that somebody has to mend first, or publishing failed.
+            RemovalError: nothing is published.
             SpaceError: no room.
         """
         with self._lock():
