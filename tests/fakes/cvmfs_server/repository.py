@@ -10,6 +10,7 @@ Faults, as the text of ``faults/COMMAND``, which is removed when it comes into e
     fail-late             ends with status 1 there (as a failing garbage collection does)
     orphan PID            kills that process, and goes on
     orphan-late PID       kills it when what counts is done, before the transaction is closed, and goes on
+    interrupt PID, interrupt-late PID   likewise, but interrupts it (SIGINT), and takes a second more
 """
 
 from __future__ import annotations
@@ -223,6 +224,10 @@ class Repository:
             os.kill(os.getpid(), signal.SIGKILL)
         if kind.startswith("orphan"):
             os.kill(int(rest), signal.SIGKILL)
+            return
+        if kind.startswith("interrupt"):
+            os.kill(int(rest), signal.SIGINT)
+            time.sleep(1)
             return
         if kind == "lie":
             sys.exit(0)
