@@ -283,6 +283,21 @@ def test_a_transaction_whose_opening_was_cut_off_without_a_trace_is_for_the_oper
     assert fake.repository().read(INDEX) == b"1"
 
 
+def test_a_transaction_with_an_empty_record_is_for_the_operator(fake: FakeCvmfs) -> None:
+    def open_and_be_killed() -> None:
+        with fake.repository().transaction() as transaction:
+            transaction.write(INDEX, b"1")
+            os.kill(os.getpid(), 9)
+
+    assert children.end(children.start(open_and_be_killed)) == -9
+    os.truncate(fake.spool / "image-publisher/opened", 0)
+    with pytest.raises(RepositoryError, match="whose it is cannot be told"):
+        fake.repository().recover()
+    fake.run("abort", "-f", FQRN)
+    assert fake.repository().recover() == []
+    assert fake.claimed() == []
+
+
 def test_somebody_elses_publish_is_waited_for_and_what_a_dead_one_left_is_not(fake: FakeCvmfs) -> None:
     """The file is there after a kill, too: it is the lock on it that counts."""
     with (fake.spool / "is_publishing.lock").open("w") as lock:

@@ -243,8 +243,8 @@ class CvmfsRepository(Repository):
                 return [f"{how} (opened by process {claim.pid})"]
             if status is None and self._host.identity() is not None:
                 raise RepositoryError(
-                    f"repository {self.fqrn}: process {claim.pid} was ended while it opened a transaction, and one is open: "
-                    "whose it is cannot be told",
+                    f"repository {self.fqrn}: process {claim.pid} was about to open a transaction and has left no record of it "
+                    "(ended there, or a full disk), and one is open: whose it is cannot be told",
                     hint=f"if nobody else is at work, `cvmfs_server abort -f {self.fqrn}`; remove {self._claim}; then run again",
                 )
             self._forget_unless_open()
