@@ -15,9 +15,11 @@ from publisher.errors import RepositoryError
 from tests.support import children
 from tests.support.changes import announce
 from tests.support.cvmfs import FQRN, FakeCvmfs, fill
+from tests.support.file_server import FileServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from http.server import BaseHTTPRequestHandler
 
 
 pytestmark = pytest.mark.system
@@ -244,6 +246,30 @@ def test_a_transaction_that_somebody_opens_just_before_ours_is_not_touched(fake:
     assert fake.flag.exists()
     assert fake.repository().recover() == []
     assert fake.flag.exists()
+
+
+def test_a_publish_of_somebody_else_that_ends_while_ours_begins_is_not_taken_for_ours(fake: FakeCvmfs) -> None:
+    class Stratum(FileServer):
+        def answer(self, request: BaseHTTPRequestHandler) -> None:
+            if request.path == "/.cvmfspublished" and fake.flag.exists() and not fake.claimed():
+                before = (fake.stratum / ".cvmfspublished").read_bytes()
+                fake.run("publish", FQRN)
+                fake.fault("publish", "fail 1 no")
+                request.send_response(200)
+                request.send_header("Content-Length", str(len(before)))
+                request.end_headers()
+                request.wfile.write(before)
+            else:
+                super().answer(request)
+
+    with Stratum(fake.stratum) as server:
+        conf = fake.configuration.read_text()
+        fake.configuration.write_text(conf.replace(f"file://{fake.stratum}", server.url))
+        with pytest.raises(RepositoryError, match="somebody else's transaction is open"):
+            publish_after(fake, lambda: fake.run("transaction", FQRN))
+        fake.run("publish", FQRN)
+        announce(fake.repository())
+    assert fake.repository().read(INDEX) == b"1"
 
 
 def test_the_tools_own_refusal_counts_where_our_look_missed_it(fake: FakeCvmfs) -> None:

@@ -163,7 +163,8 @@ class CvmfsRepository(Repository):
 
     def _open(self, template: tuple[str, str] | None) -> Claim | None:
         """Open a transaction at the server, claimed; None where the template was refused."""
-        claim = Claim(
+        self._condition.require_closed()
+        claim = Claim(  # only now: of a publish that was still under way before, the revision would be taken for ours
             self.fqrn,
             storage.token(),
             os.getpid(),
@@ -171,7 +172,6 @@ class CvmfsRepository(Repository):
             self._condition.stratum().revision(),
             None if template is None else template[1],
         )
-        self._condition.require_closed()
         with self._failures("note down a transaction"):
             self._record.unlink(missing_ok=True)
             claim.save(self._claim)

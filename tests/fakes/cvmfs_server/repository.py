@@ -105,7 +105,8 @@ class Repository:
         return self.settings().get("CVMFS_STRATUM0", "")
 
     def stratum_reachable(self) -> bool:
-        return self.stratum() == f"file://{self.srv}" and os.path.exists(f"{self.srv}/.cvmfswhitelist")
+        there = self.stratum() == f"file://{self.srv}" or self.stratum().startswith("http://127.0.0.1:")
+        return there and os.path.exists(f"{self.srv}/.cvmfswhitelist")
 
     def whitelist_expired(self) -> bool:
         with open(f"{self.srv}/.cvmfswhitelist", "rb") as whitelist:
