@@ -181,6 +181,21 @@ def test_a_look_is_taken_anew_where_a_publish_came_in_between(fake: FakeCvmfs) -
     assert looks == [b"1", b"2"]
 
 
+def test_a_look_that_publishes_never_leave_alone_is_given_up(fake: FakeCvmfs) -> None:
+    announce(fake.repository())
+    looks = []
+
+    def look() -> None:
+        looks.append(fake.repository().read(INDEX))
+        if len(looks) < 9:
+            fake.run("transaction", FQRN)
+            fake.run("publish", "-f", FQRN)
+
+    with pytest.raises(RepositoryError, match="a publish came in between"):
+        fake.repository().look(look)
+    assert len(looks) == 5
+
+
 def test_a_publish_waits_for_who_looks_and_who_looks_for_a_publish(fake: FakeCvmfs) -> None:
     """The tool fails halfway where anybody reads in the published mount."""
     announce(fake.repository())
