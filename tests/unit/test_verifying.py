@@ -3,13 +3,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from publisher import layout, verifying
 from publisher.layers.files import FileIndexWriter, IndexedFile, read_file_index
+from publisher.origins.directory import DirectoryOrigin
+from publisher.repositories.directory import DirectoryRepository
 from publisher.resolver import manifest
 from publisher.tree import differences
 from tests.support.place import INDEX, Place
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+T = TypeVar("T")
 MTIME = 1_600_000_000
 ROCKY = "htc/rocky:9"
 
@@ -179,6 +183,35 @@ def test_a_file_index_that_is_missing_or_damaged_is_told(place: Place) -> None:
     (place.repository.root / path).unlink()
     told = list(verifying.verify_build(place.repository, place.origin, build))
     assert told[-1].endswith(f"the file index {path} is missing")
+
+
+def test_a_sandbox_is_read_in_one_look_and_no_sif_in_it(place: Place) -> None:
+    """A publish waits for who looks."""
+    looking, read = [False], {}
+
+    class Looked(DirectoryRepository):
+        def look(self, read_all: Callable[[], T]) -> T:
+            looking[0] = True
+            try:
+                return read_all()
+            finally:
+                looking[0] = False
+
+        def exists(self, path: str) -> bool:
+            read["sandbox"] = looking[0]
+            return super().exists(path)
+
+    class Stored(DirectoryOrigin):
+        def sha256(self, name: str) -> str | None:
+            read["sif"] = looking[0]
+            return super().sha256(name)
+
+    there = Looked(place.repository.root, place.repository.name)
+    build = built_as(place, ROCKY)
+    shutil.rmtree(place.repository.root / layout.sandbox_path(build.version.manifest))
+    (said,) = verifying.verify_build(there, Stored(place.origin.root), build)
+    assert said.endswith("is missing")
+    assert read == {"sandbox": True, "sif": False}
 
 
 def test_the_mark_that_keeps_images_out_of_the_root_catalog_is_missed(place: Place) -> None:
