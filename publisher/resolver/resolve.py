@@ -15,6 +15,7 @@ from publisher.resolver.errors import (
     FetchError,
     LateError,
     ManifestError,
+    OldManifestError,
     ResolverError,
     SandboxError,
     UnknownImageError,
@@ -139,7 +140,8 @@ def find(
     Raises:
         ReferenceError, UnknownImageError, BlockedError: for the user to mend.
         UsageError: for who configured this.
-        ManifestError, ResolverError: the host's or the network's doing. What is not in a manifest that may be old is one, too.
+        ManifestError, ResolverError: the host's or the network's doing. What is not in a manifest that may be old is an
+            OldManifestError.
     """
     want = lookup.wanted(text, settings.roots)
     local = [place for place in settings.manifests if f"{place}/".startswith(f"{settings.repository}/")]
@@ -160,9 +162,10 @@ def find(
         manifest = loaded(min(settings.refresh, _SOON))
         found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
     if isinstance(found, UnknownImageError):
-        if type(found) is not UnknownImageError or (manifest.age == FRESH and manifest.current):
+        if manifest.age == FRESH and manifest.current:
             raise found
-        raise ManifestError(f"{found.reason}, as far as {manifest.source} of the manifest knows, and there is no newer one")
+        kind = OldManifestError if type(found) is UnknownImageError else ManifestError
+        raise kind(f"{found.reason}, as far as {manifest.source} of the manifest knows, and there is no newer one")
     if found is None:
         return want, manifest, None
     if found.version.state == EXPIRING and found.version.until is not None:

@@ -48,7 +48,8 @@ class Trusted:
         source: the place it came from, as given, or :data:`KEPT`.
         age: ``fresh``, ``expired`` or ``dead``.
         asked: whether all places were asked just now, also those in the network.
-        current: whether a place answered, or those in the network did when they were asked last, a short while ago.
+        current: whether one of the places in the network, where there are any, answered just now or a short while ago; else
+            whether this index is a place's.
     """
 
     def __init__(
@@ -233,16 +234,16 @@ class _Search:
     def everywhere(self, refresh: Refresh | None) -> Trusted:
         """Ask all places. Raises OSError when that cannot be written down for ``refresh``."""
         found, problems = _indexes(self._places)
-        if refresh is None:
-            return self._best(found, problems, asked=True)
         remote = {place.text for place in self._places if not place.local}
-        good = [text for text, content in found if isinstance(self._judge.index(content), Index)]
+        answered = any(text in remote and isinstance(self._judge.index(content), Index) for text, content in found)
+        if refresh is None:
+            return self._best(found, problems, asked=True, answered=answered)
         try:
-            return self._best(found, problems, asked=True)
+            return self._best(found, problems, asked=True, answered=answered)
         finally:
-            refresh.done(answered=not remote.isdisjoint(good))
+            refresh.done(answered=answered)
 
-    def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool = False) -> Trusted:
+    def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool) -> Trusted:
         copy = None if self._kept is None else self._kept.index()
         best: tuple[Index, str, bytes] | None = None
         for text, content in [*found, *([] if copy is None else [(KEPT, copy)])]:
@@ -266,7 +267,7 @@ class _Search:
             kept=self._kept,
             notes=self._notes,
             asked=asked,
-            current=text != KEPT or answered,
+            current=answered or (text != KEPT and all(place.local for place in self._places)),
         )
 
 
