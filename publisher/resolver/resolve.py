@@ -153,13 +153,15 @@ def find(
     kept = None if copies is None else Kept(copies)
     check = Vouched(copies and os.path.join(copies, "verified")).payload
 
-    def loaded(refresh: float) -> Trusted:
-        return trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, refresh=refresh, check=check)
+    def loaded(refresh: float, *, wait: bool = False) -> Trusted:
+        return trusted.load(
+            places, kept, keys=keys, repository=settings.name, now=now, notes=notes, check=check, refresh=refresh, wait=wait
+        )
 
     manifest = loaded(settings.refresh)
     found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
     if isinstance(found, UnknownImageError) and not manifest.asked:
-        manifest = loaded(min(settings.refresh, _SOON))
+        manifest = loaded(min(settings.refresh, _SOON), wait=True)
         found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
     if isinstance(found, UnknownImageError):
         if manifest.age == FRESH and manifest.current:

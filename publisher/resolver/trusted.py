@@ -149,6 +149,7 @@ def load(
     notes: Notes,
     check: Check = verified,
     refresh: float = 0.0,
+    wait: bool = False,
 ) -> Trusted:
     """Find the index that holds.
 
@@ -161,6 +162,7 @@ def load(
         notes: gets what went wrong without being in the way.
         check: gives the payload of an envelope that one of the keys has signed.
         refresh: seconds in which places in the network are asked once; only where copies are kept.
+        wait: whether another process that asks them is waited for though there is a copy.
 
     Raises:
         ManifestError: there is none that may be trusted; the reason names every place.
@@ -171,7 +173,7 @@ def load(
         return search.everywhere(None)
     from publisher.resolver.refresh import Refresh  # noqa: PLC0415 - not on a host that has all in CVMFS
 
-    return search.in_turn(kept, Refresh(kept.directory, refresh, now))
+    return search.in_turn(kept, Refresh(kept.directory, refresh, now), wait=wait)
 
 
 class _Judge:
@@ -208,13 +210,13 @@ class _Search:
         self._judge = judge
         self._notes = notes
 
-    def in_turn(self, kept: Kept, refresh: Refresh) -> Trusted:
-        """Ask places in the network if it is time, as one process of the host; who has a copy does not wait for another one."""
+    def in_turn(self, kept: Kept, refresh: Refresh, *, wait: bool) -> Trusted:
+        """Ask places in the network if it is time, as one process of the host; who has a copy need not wait for another one."""
         usable = self._judge.is_fresh(kept.index())
         if refresh.due(usable=usable):
             from publisher.resolver import turn  # noqa: PLC0415 - a warm answer asks nobody
 
-            patience = 0.0 if usable else 5 + max(place.patience for place in self._places)
+            patience = 0.0 if usable and not wait else 5 + max(place.patience for place in self._places)
             try:
                 kept.make()
                 until = time.monotonic() + patience

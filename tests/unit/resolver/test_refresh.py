@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.resolver import files, trusted
-from publisher.resolver.errors import ManifestError, UnknownImageError
+from publisher.resolver.errors import ManifestError, OldManifestError, UnknownImageError
 from publisher.resolver.kept import Kept
 from publisher.resolver.refresh import Refresh
 from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, record, sif_content, version
@@ -155,6 +155,31 @@ def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeyp
         monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited"))
         assert published.resolve(now=NOW + LATEST + 1).source == trusted.KEPT
     assert published.asked() == []
+
+
+def test_who_misses_an_image_waits_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.resolve()
+    published.asked()
+    lately = Refresh(str(published.ep.cache / "manifest" / REPOSITORY), EVERY, NOW + LATEST)
+    with files.locked(lately.lock, 0):
+        monkeypatch.setattr(time, "sleep", lambda _: lately.done(answered=True))
+        with pytest.raises(UnknownImageError):
+            published.resolve("typing:error", now=NOW + LATEST + 1)
+    assert "index.json" not in published.asked()
+
+
+def test_an_answer_of_hours_ago_is_none_while_who_asks_hangs(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.resolve()
+    clock = [time.monotonic()]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    with files.locked(str(published.ep.cache / "manifest" / REPOSITORY / "asking-index"), 0):
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(time, "sleep", sleep)
+        with pytest.raises(OldManifestError, match="there is no newer one"):
+            published.resolve("new:1", now=NOW + 7200)
 
 
 def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
