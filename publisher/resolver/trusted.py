@@ -107,16 +107,9 @@ class Trusted:
                 self._notes.add(f"{KEPT}: {error}")
         if self._kept is None or all(place.local for place in self._places):
             return self._asked_for(sha256)
-        from publisher.resolver import turn  # noqa: PLC0415 - a warm answer has it
+        from publisher.resolver import shards  # noqa: PLC0415 - a warm answer has it
 
-        kept, until = self._kept, time.monotonic() + sum(place.patience for place in self._places)
-        try:
-            kept.make()
-            with turn.taken([kept.lock("shards")], until, lambda: kept.shard(sha256) is not None) as held:
-                content = kept.shard(sha256) if held is None else None
-                return self._asked_for(sha256) if content is None else Shard.parse(content, sha256)
-        except (OSError, ManifestError):  # a cache that takes nothing, or holds something else
-            return self._asked_for(sha256)
+        return shards.once(sha256, self._kept, self._places, lambda: self._asked_for(sha256))
 
     def _asked_for(self, sha256: str) -> Shard:
         problems = []

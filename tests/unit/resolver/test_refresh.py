@@ -15,6 +15,7 @@ from publisher.resolver import files, trusted
 from publisher.resolver.errors import ManifestError, OldManifestError, UnknownImageError
 from publisher.resolver.kept import Kept
 from publisher.resolver.refresh import Refresh
+from tests.support import children
 from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.faulty import FaultyServer
 
@@ -180,6 +181,69 @@ def test_an_answer_of_hours_ago_is_none_while_who_asks_hangs(published: Publishe
         monkeypatch.setattr(time, "sleep", sleep)
         with pytest.raises(OldManifestError, match="there is no newer one"):
             published.resolve("new:1", now=NOW + 7200)
+
+
+def without_shards(published: Published) -> str:
+    """A cache that has the index alone; the sha256 of the shard that the next one asks for."""
+    published.resolve()
+    shards = list((published.ep.cache / "manifest" / REPOSITORY / "shards").iterdir())
+    for path in shards:
+        path.unlink()
+    published.asked()
+    return shards[0].stem
+
+
+def test_a_shard_that_is_not_to_be_had_is_not_asked_for_again_at_once(published: Published) -> None:
+    memory = published.ep.cache / "failures" / f"shard-{without_shards(published)}"
+    published.server.always = "500"
+    for said in ("a shard of the manifest is not to be had", "not tried again yet: a shard of the manifest"):
+        with pytest.raises(ManifestError, match=said):
+            published.resolve()
+    assert published.asked() == ["shards"]
+    published.server.always = ""
+    memory.write_text(f"1 {time.time() - 1} its time is over")
+    published.resolve()
+    assert published.asked() == ["shards"]
+    assert not memory.exists()
+
+
+def test_of_many_jobs_that_cannot_have_a_shard_one_asks(published: Published) -> None:
+    without_shards(published)
+    published.server.always, published.server.held = "500", "/manifest/shards"
+
+    def one() -> None:
+        with pytest.raises(ManifestError, match="a shard of the manifest is not to be had"):
+            published.resolve()
+
+    jobs = [children.start(one) for _ in range(8)]
+    published.server.released.set()
+    assert [children.end(job) for job in jobs] == [0] * 8
+    assert published.asked() == ["shards"]
+
+
+def test_a_shard_that_another_one_asks_for_too_long_is_not_asked_for_as_well(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = without_shards(published)
+    clock = [time.monotonic()]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    with files.locked(Kept(str(published.ep.cache / "manifest" / REPOSITORY)).lock(f"shard-{sha256[:2]}"), 0):
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(time, "sleep", sleep)
+        with pytest.raises(ManifestError, match="another process has been asking for it for too long"):
+            published.resolve()
+    assert published.asked() == []
+
+
+def test_a_damaged_shard_is_asked_for_once(published: Published) -> None:
+    sha256 = without_shards(published)
+    (published.ep.cache / "manifest" / REPOSITORY / "shards" / f"{sha256}.json").write_bytes(b"{}")
+    published.resolve()
+    published.resolve()
+    assert published.asked() == ["shards"]
 
 
 def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
