@@ -48,8 +48,8 @@ class Trusted:
         source: the place it came from, as given, or :data:`KEPT`.
         age: ``fresh``, ``expired`` or ``dead``.
         asked: whether all places were asked just now, also those in the network.
-        current: whether one of the places in the network, where there are any, answered just now or a short while ago; else
-            whether this index is a place's.
+        current: whether one of the places in the network, where there are any, gave an index that has not expired, just now or
+            a short while ago; else whether this index is a place's.
     """
 
     def __init__(
@@ -188,10 +188,10 @@ class _Judge:
                 self._known[content] = error
         return self._known[content]
 
-    def is_fresh(self, content: bytes | None) -> bool:
-        """Whether it is one to do with."""
+    def age(self, content: bytes | None) -> str | None:
+        """The age of the index in an envelope, None where there is none to be used."""
         index = None if content is None else self.index(content)
-        return isinstance(index, Index) and index.age(self.now) == FRESH
+        return index.age(self.now) if isinstance(index, Index) else None
 
 
 class _Search:
@@ -205,7 +205,7 @@ class _Search:
 
     def in_turn(self, kept: Kept, refresh: Refresh, *, wait: bool) -> Trusted:
         """Ask places in the network if it is time, as one process of the host; who has a copy need not wait for another one."""
-        usable = self._judge.is_fresh(kept.index())
+        usable = self._judge.age(kept.index()) in (FRESH, EXPIRED)
         if refresh.due(usable=usable):
             from publisher.resolver import turn  # noqa: PLC0415 - a warm answer asks nobody
 
@@ -230,7 +230,7 @@ class _Search:
         """Ask all places. Raises OSError when that cannot be written down for ``refresh``."""
         found, problems = _indexes(self._places)
         remote = {place.text for place in self._places if not place.local}
-        answered = any(text in remote and isinstance(self._judge.index(content), Index) for text, content in found)
+        answered = any(text in remote and self._judge.age(content) == FRESH for text, content in found)
         if refresh is None:
             return self._best(found, problems, asked=True, answered=answered)
         try:

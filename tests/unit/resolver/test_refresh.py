@@ -14,6 +14,7 @@ import pytest
 from publisher.resolver import files, trusted
 from publisher.resolver.errors import ManifestError, OldManifestError, UnknownImageError
 from publisher.resolver.kept import Kept
+from publisher.resolver.manifest import CLOCK_ERROR, HARD_LIMIT
 from publisher.resolver.refresh import Refresh
 from tests.support import children
 from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, record, sif_content, version
@@ -36,8 +37,8 @@ class Published:
         self.server = server
         self.content = sif_content(NAME)
 
-    def publish(self, *names: str, serial: int) -> None:
-        self.ep.publish(*(record(name) for name in names), serial=serial)
+    def publish(self, *names: str, serial: int, now: int = NOW) -> None:
+        self.ep.publish(*(record(name) for name in names), serial=serial, now=now)
         for name in names:
             self.ep.store(sif_content(name))
         files = (path for path in self.ep.origin.rglob("*") if path.is_file())
@@ -93,20 +94,25 @@ def test_an_image_that_the_copy_does_not_know_is_asked_for_unless_that_was_done_
     assert published.asked().count("index.json") == 0
 
 
-def test_a_server_that_is_gone_leaves_the_copy_and_is_asked_ever_less(published: Published) -> None:
-    published.resolve()
-    published.server.always = "500"
-    now, times = NOW + LATEST + 1, list[float]()
+def asked_ever_less(published: Published, now: float, age: str) -> float:
+    """Jobs come every ten seconds, and see the manifest of this age; the time when this was long enough."""
+    times = list[float]()
     while len(times) < 6:
         published.asked()
         found = published.resolve(now=now)
-        assert (found.source, found.age, found.index.serial) == (trusted.KEPT, "fresh", 1)
+        assert (found.age, found.index.serial) == (age, 1)
         if published.asked():
             times.append(now)
         now += 10
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    for number, gap in enumerate(gaps):
-        assert 0.75 * min(EVERY, 20 * 2**number) <= gap <= 1.25 * min(EVERY, 20 * 2**number) + 10
+    for number, (before, after) in enumerate(itertools.pairwise(times)):
+        assert 0.75 * min(EVERY, 20 * 2**number) <= after - before <= 1.25 * min(EVERY, 20 * 2**number) + 10
+    return now
+
+
+def test_a_server_that_is_gone_leaves_the_copy_and_is_asked_ever_less(published: Published) -> None:
+    published.resolve()
+    published.server.always = "500"
+    now = asked_ever_less(published, NOW + LATEST + 1, "fresh")
     published.server.always = ""
     published.resolve(now=now + LATEST)
     published.asked()
@@ -139,13 +145,24 @@ def test_a_host_without_a_copy_asks_again_after_seconds(published: Published) ->
     assert published.asked() == ["index.json"] * 12
 
 
-def test_a_copy_that_has_expired_is_asked_about_again_after_seconds(published: Published) -> None:
+def test_a_server_whose_manifest_has_expired_is_asked_ever_less(published: Published) -> None:
     published.resolve()
-    late = NOW + 20 * 86400
-    assert published.resolve(now=late).age == "expired"
+    now = asked_ever_less(published, NOW + 20 * 86400, "expired")
+    published.publish(NAME, serial=2, now=int(now))
+    assert published.resolve(now=now + LATEST).age == "fresh"
     published.asked()
-    assert published.resolve(now=late + 26).age == "expired"
-    assert published.asked() == ["index.json"]
+    published.resolve(now=now + LATEST + 0.7 * EVERY)
+    assert published.asked() == []
+
+
+def test_a_copy_that_is_dead_is_asked_about_again_after_seconds(published: Published) -> None:
+    published.resolve()
+    dead = NOW + HARD_LIMIT + CLOCK_ERROR + 1
+    published.asked()
+    for now in (dead, dead + 26, dead + 52, dead + 78):
+        with pytest.raises(ManifestError, match="too old"):
+            published.resolve(now=now)
+    assert published.asked() == ["index.json"] * 4
 
 
 def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
