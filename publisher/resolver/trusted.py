@@ -227,7 +227,7 @@ class _Search:
         return self._best(found, problems, asked=False, answered=refresh.answered())
 
     def everywhere(self, refresh: Refresh | None) -> Trusted:
-        """Ask all places. Raises OSError when that cannot be written down for ``refresh``."""
+        """Ask all places, and have ``refresh`` remember it."""
         found, problems = _indexes(self._places)
         remote = {place.text for place in self._places if not place.local}
         answered = any(text in remote and self._judge.age(content) == FRESH for text, content in found)
@@ -236,7 +236,10 @@ class _Search:
         try:
             return self._best(found, problems, asked=True, answered=answered)
         finally:
-            refresh.done(answered=answered)
+            try:
+                refresh.done(answered=answered)
+            except OSError as error:  # the next job asks as well
+                self._notes.add(f"that the manifest was asked for cannot be remembered: {error}")
 
     def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool) -> Trusted:
         copy = None if self._kept is None else self._kept.index()

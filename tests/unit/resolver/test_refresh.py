@@ -318,6 +318,19 @@ def test_a_cache_that_takes_nothing_is_no_reason_not_to_ask(published: Published
     assert published.resolve().index.serial == 1
 
 
+def test_a_job_asks_once_where_it_cannot_be_remembered(published: Published) -> None:
+    """A full disk, say: the lock is made, and nothing is written."""
+    (published.ep.cache / "manifest" / REPOSITORY / "asked").mkdir(parents=True)
+    published.ep.cache.chmod(0o700)
+    for _ in range(2):
+        found = published.resolve()
+        assert (found.source, found.asked, found.current) == (f"{published.server.url}/manifest", True, True)
+        assert published.asked().count("index.json") == 1
+    published.server.always = "500"
+    assert published.resolve().source == trusted.KEPT
+    assert any("cannot be remembered" in line for line in published.ep.notes.all)
+
+
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
