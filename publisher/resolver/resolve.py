@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from publisher.resolver.lookup import Found, Wanted
     from publisher.resolver.notes import Notes
     from publisher.resolver.pins import Starter
+    from publisher.resolver.sources import Source
     from publisher.resolver.trusted import Trusted
 
 _SOON = 60.0  # seconds: so old may a copy be that does not know an image, before those who may know it are asked
@@ -115,17 +116,18 @@ def resolve(
     directory = usable_cache(settings, notes)
     outage = Outage(directory and os.path.join(directory, "failures", "repository-hangs"))
     hung = outage.lasts()
-    want, manifest, found = find(text, settings, now, notes, directory=directory, hung=hung)
+    measured = facts.read(settings.facts, now)
+    doubted = hung or measured.cvmfs is False
+    want, manifest, found = find(text, settings, now, notes, directory=directory, doubted=doubted)
     policy = Policy(asked or settings.form, settings.prefer, settings.never)
     if found is None:
         return _passed_through(want, settings, manifest, policy)
-    measured = facts.read(settings.facts, now)
     choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None or settings.store is not None)
     return _Making(found, settings, manifest, outage, starter).first(choices, notes, until)
 
 
 def find(
-    text: str, settings: Settings, now: float, notes: Notes, *, directory: str | None, hung: bool = False
+    text: str, settings: Settings, now: float, notes: Notes, *, directory: str | None, doubted: bool = False
 ) -> tuple[Wanted, Trusted, Found | None]:
     """What a text stands for, the manifest that says so, and the version that is meant: None where it is too old to say.
 
@@ -135,7 +137,8 @@ def find(
         now: this host's clock, seconds since the epoch.
         notes: gets what is worth saying beside the answer.
         directory: of :func:`usable_cache`.
-        hung: whether the repository hung a short while ago: it is not asked for the manifest if another place is.
+        doubted: whether the repository is likely to hang: it is not asked for the manifest where another place is, or a copy will
+            do. So it is, too, when it hung over the manifest a short while ago.
 
     Raises:
         ReferenceError, UnknownImageError, BlockedError: for the user to mend.
@@ -144,10 +147,7 @@ def find(
             OldManifestError.
     """
     want = lookup.wanted(text, settings.roots)
-    local = [place for place in settings.manifests if f"{place}/".startswith(f"{settings.repository}/")]
-    others = [place for place in settings.manifests if place not in local]
-    network = network_of(settings)
-    places = [source(place, network) for place in ((others if hung else None) or settings.manifests)]
+    places = _manifests(settings, directory, doubted=doubted)
     keys = load_keys(settings.keys)
     copies = directory and os.path.join(directory, "manifest", settings.name)
     kept = None if copies is None else Kept(copies)
@@ -173,6 +173,18 @@ def find(
     if found.version.state == EXPIRING and found.version.until is not None:
         notes.warn(f"{found.name} will be gone on {time.strftime('%Y-%m-%d', time.gmtime(found.version.until))}")
     return want, manifest, found
+
+
+def _manifests(settings: Settings, directory: str | None, *, doubted: bool) -> list[Source]:
+    """The places of the manifest; those in the repository are in doubt together."""
+    network = network_of(settings)
+    places = [source(text, network) for text in settings.manifests]
+    outage = Outage(directory and os.path.join(directory, "failures", "manifest-hangs"))
+    doubted = doubted or outage.lasts()
+    for place in places:
+        if f"{place.text}/".startswith(f"{settings.repository}/"):
+            place.outage, place.doubted = outage, doubted
+    return places
 
 
 def _looked_up(want: Wanted, settings: Settings, manifest: Trusted) -> Found | UnknownImageError:

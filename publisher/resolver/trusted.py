@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from publisher.resolver.attempt import Attempt
-from publisher.resolver.errors import FetchError, ManifestError
+from publisher.resolver.errors import FetchError, LateError, ManifestError
 from publisher.resolver.manifest import (
     DEAD,
     EXPIRED,
@@ -69,7 +69,7 @@ class Trusted:
         self.age = age
         self.asked = asked
         self.current = current
-        self._places = sorted(places, key=lambda place: place.text != source)
+        self._places = sorted(places, key=lambda place: (place.doubted, place.text != source))
         self._kept = kept
         self._notes = notes
         self._shards: dict[str, Shard] = {}
@@ -147,7 +147,8 @@ def load(
     """Find the index that holds.
 
     Args:
-        places: where to ask; of equal serials the first one's counts.
+        places: where to ask; of equal serials the first one's counts. Those in doubt are asked only where there is no other one
+            and no copy that can be used.
         kept: last good copies, None where there is no cache.
         keys: the trusted keys, as :func:`publisher.resolver.verify.load_keys` gives them.
         repository: the name that the manifest must carry.
@@ -205,7 +206,7 @@ class _Search:
 
     def in_turn(self, kept: Kept, refresh: Refresh, *, wait: bool) -> Trusted:
         """Ask places in the network if it is time, as one process of the host; who has a copy need not wait for another one."""
-        usable = self._judge.age(kept.index()) in (FRESH, EXPIRED)
+        usable = self._has_copy()
         if refresh.due(usable=usable):
             from publisher.resolver import turn  # noqa: PLC0415 - a warm answer asks nobody
 
@@ -221,14 +222,14 @@ class _Search:
             except OSError as error:
                 self._notes.add(f"the cache takes no manifest: {error}")
                 return self.everywhere(None)
-        local = [place for place in self._places if place.local]
+        local = [place for place in self._willing() if place.local]
         found, problems = _indexes(local)
         problems += [f"{place.text}: was asked a short while ago" for place in self._places if not (usable or place.local)]
         return self._best(found, problems, asked=False, answered=refresh.answered())
 
     def everywhere(self, refresh: Refresh | None) -> Trusted:
         """Ask all places, and have ``refresh`` remember it."""
-        found, problems = _indexes(self._places)
+        found, problems = _indexes(self._willing())
         remote = {place.text for place in self._places if not place.local}
         answered = any(text in remote and self._judge.age(content) == FRESH for text, content in found)
         if refresh is None:
@@ -240,6 +241,14 @@ class _Search:
                 refresh.done(answered=answered)
             except OSError as error:  # the next job asks as well
                 self._notes.add(f"that the manifest was asked for cannot be remembered: {error}")
+
+    def _has_copy(self) -> bool:
+        return self._kept is not None and self._judge.age(self._kept.index()) in (FRESH, EXPIRED)
+
+    def _willing(self) -> Sequence[Source]:
+        """The places to ask."""
+        willing = [place for place in self._places if not place.doubted]
+        return willing if willing or self._has_copy() else self._places
 
     def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool) -> Trusted:
         copy = None if self._kept is None else self._kept.index()
@@ -274,10 +283,15 @@ def _indexes(places: Sequence[Source]) -> tuple[list[tuple[str, bytes]], list[st
     asked = [(place, time.monotonic() + place.patience, _ask(place, INDEX_NAME, MOST_INDEX_BYTES)) for place in places]
     found, problems = [], []
     for place, until, attempt in asked:
+        is_late = False
         try:
             found.append((place.text, attempt.result(until)))
-        except FetchError as error:  # noqa: PERF203 - one silent place must not take the others' answers along
+        except FetchError as error:  # one silent place must not take the others' answers along
             problems.append(f"{place.text}: {error}")
+            is_late = isinstance(error, LateError)
+        if place.outage is not None:
+            place.doubted = is_late
+            (place.outage.begin if is_late else place.outage.end)()
     return found, problems
 
 

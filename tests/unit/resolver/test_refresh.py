@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import files, trusted
+from publisher.resolver import facts, files, trusted
 from publisher.resolver.errors import ManifestError, OldManifestError, UnknownImageError
 from publisher.resolver.kept import Kept
 from publisher.resolver.manifest import CLOCK_ERROR, HARD_LIMIT
@@ -299,6 +299,9 @@ def test_the_repository_is_asked_each_time_and_the_network_is_not(published: Pub
     ep.publish(record(NAME), serial=5)
     answer = ep.resolve(NAME, origin=[published.server.url])
     assert (answer.manifest.index.serial, answer.manifest.source) == (5, f"{ep.repository}/.publisher")
+    facts.write(str(ep.cache / "facts.json"), {"cvmfs": False}, NOW)
+    ep.publish(record(NAME), serial=6)
+    assert ep.resolve(NAME, origin=[published.server.url], form="sandbox").manifest.index.serial == 5
     assert published.asked() == []
 
 
