@@ -116,18 +116,17 @@ def resolve(
     directory = usable_cache(settings, notes)
     outage = Outage(directory and os.path.join(directory, "failures", "repository-hangs"))
     hung = outage.lasts()
-    measured = facts.read(settings.facts, now)
-    doubted = hung or measured.cvmfs is False
-    want, manifest, found = find(text, settings, now, notes, directory=directory, doubted=doubted)
+    want, manifest, found = find(text, settings, now, notes, directory=directory, hung=hung)
     policy = Policy(asked or settings.form, settings.prefer, settings.never)
     if found is None:
         return _passed_through(want, settings, manifest, policy)
+    measured = facts.read(settings.facts, now)
     choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None or settings.store is not None)
     return _Making(found, settings, manifest, outage, starter).first(choices, notes, until)
 
 
 def find(
-    text: str, settings: Settings, now: float, notes: Notes, *, directory: str | None, doubted: bool = False
+    text: str, settings: Settings, now: float, notes: Notes, *, directory: str | None, hung: bool = False
 ) -> tuple[Wanted, Trusted, Found | None]:
     """What a text stands for, the manifest that says so, and the version that is meant: None where it is too old to say.
 
@@ -137,8 +136,8 @@ def find(
         now: this host's clock, seconds since the epoch.
         notes: gets what is worth saying beside the answer.
         directory: of :func:`usable_cache`.
-        doubted: whether the repository is likely to hang: it is not asked for the manifest where another place is, or a copy will
-            do. So it is, too, when it hung over the manifest a short while ago.
+        hung: whether a sandbox of the repository hung a short while ago. Then, as when its manifest did, or when it was measured
+            to hang, it is not asked for the manifest where another place is, or a copy will do.
 
     Raises:
         ReferenceError, UnknownImageError, BlockedError: for the user to mend.
@@ -147,7 +146,7 @@ def find(
             OldManifestError.
     """
     want = lookup.wanted(text, settings.roots)
-    places = _manifests(settings, directory, doubted=doubted)
+    places = _manifests(settings, now, directory, hung=hung)
     keys = load_keys(settings.keys)
     copies = directory and os.path.join(directory, "manifest", settings.name)
     kept = None if copies is None else Kept(copies)
@@ -175,12 +174,12 @@ def find(
     return want, manifest, found
 
 
-def _manifests(settings: Settings, directory: str | None, *, doubted: bool) -> list[Source]:
+def _manifests(settings: Settings, now: float, directory: str | None, *, hung: bool) -> list[Source]:
     """The places of the manifest; those in the repository are in doubt together."""
     network = network_of(settings)
     places = [source(text, network) for text in settings.manifests]
     outage = Outage(directory and os.path.join(directory, "failures", "manifest-hangs"))
-    doubted = doubted or outage.lasts()
+    doubted = hung or facts.read(settings.facts, now).cvmfs is False or outage.lasts()
     for place in places:
         if f"{place.text}/".startswith(f"{settings.repository}/"):
             place.outage, place.doubted = outage, doubted

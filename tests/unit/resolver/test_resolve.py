@@ -216,7 +216,7 @@ def test_a_repository_that_hung_is_not_asked_for_the_manifest_where_another_plac
     assert rocky.sandbox
 
     def asked(*, hung: bool, **changed: str | list[str] | None) -> str:
-        return find(NAME, ep.settings(**changed), NOW, Notes(), directory=None, doubted=hung)[1].source
+        return find(NAME, ep.settings(**changed), NOW, Notes(), directory=None, hung=hung)[1].source
 
     assert asked(hung=False) == f"{ep.repository}/.publisher"
     assert asked(hung=True) == f"{ep.origin}/manifest"
