@@ -194,12 +194,18 @@ def _looked_up(want: Wanted, settings: Settings, manifest: Trusted) -> Found | U
 
 
 def unlisted(text: str, settings: Settings) -> str | None:
-    """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens."""
+    """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens.
+
+    Raises:
+        SandboxError: it does not open in time, so that nobody can say whether it is there.
+    """
     try:
         path = lookup.wanted(text, settings.roots).path
         if path is None or settings.never == SANDBOX or settings.form == SIF:
             return None
         return _opened(os.path.join(settings.repository, path))
+    except LateError as error:
+        raise SandboxError(f"no manifest has {text!r}, and the repository does not say whether it is there: {error}") from None
     except ResolverError:
         return None
 

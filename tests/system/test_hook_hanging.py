@@ -62,6 +62,9 @@ def test_nobody_hangs_with_it(tmp_path: Path) -> None:
         answer = hook.job(ContainerImage=CVMFS)
         assert answer.code == 320
         assert "no answer in time" in answer.message
+        answer = hook.job(ContainerImage=f"/cvmfs/{REPOSITORY}/old/one:1")
+        assert answer.code == 320, "it may be there though no manifest lists it"
+        assert "does not say whether it is there" in answer.message
 
 
 def test_a_child_that_cannot_be_killed_withholds_nothing_and_stays_the_only_one(tmp_path: Path) -> None:
