@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from publisher.resolver.config import Settings
+    from publisher.resolver.outage import Outage
     from publisher.resolver.pace import Pace
 
 BUILTIN, PELICAN, AUTO = "builtin", "pelican", "auto"
@@ -66,12 +67,16 @@ class Source:
         local: whether asking costs nobody but this host.
         brings: whether it writes whole files by itself: ``bring``, not ``pieces``. Small ones are never brought.
         network: how the network is used.
+        outage: the memory of its hanging, None for none.
+        doubted: whether it is likely to hang: left alone where another place will do.
     """
 
     patience = 2.0
     local = True
     brings = False
     network = Network()
+    outage: Outage | None = None
+    doubted = False
 
     def __init__(self, text: str) -> None:
         self.text = text
