@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import urllib.parse
 
-from publisher.resolver.director import Director
+from publisher.resolver.director import AnswerError, Director
 from publisher.resolver.errors import AbsentError, DeniedError, FetchError
 from publisher.resolver.sources import AUTO, BUILTIN, PELICAN, Source
 from publisher.resolver.web import Web
@@ -73,7 +73,7 @@ def _served(
     for direct in (True,) if fresh else (False, True):
         try:
             answer = director.find(f"{prefix}/{name}", direct=direct, again=again, until=until)
-        except (AbsentError, DeniedError) as error:
+        except (AbsentError, DeniedError, AnswerError) as error:
             yield Closed(place.text, place.network, error)
             continue
         except FetchError as error:
