@@ -132,8 +132,8 @@ class _Download:
     def _broken_off(self, way: Source, slowest: float) -> FetchError | None:
         """Append what a way has beyond what is there; why it ended early or was wrong. Raises OSError."""
         self._part.check_room()
-        left = self._sif.size - self._part.size
-        pace = Pace(self._clock, min(self._end, self._clock() + _try_allowance(left, slowest)), slowest)
+        whole = _try_allowance(self._sif.size, slowest)  # a server that ignores ranges sends all of it, as does the command
+        pace = Pace(self._clock, min(self._end, self._clock() + whole), slowest)
         try:
             if way.brings:
                 self._bring(way, pace)

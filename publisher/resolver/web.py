@@ -41,7 +41,7 @@ class Web(Source):
         self._token = token
 
     def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[memoryview]:
-        """See :meth:`Source.pieces`; all pieces are in the same buffer."""
+        """See :meth:`Source.pieces`; all pieces are in the same buffer. What comes and is skipped is told to ``pace`` here."""
         base, mark, query = self.text.partition("?")
         address = f"{base.rstrip('/')}/{urllib.parse.quote(name)}{mark}{query}"
         headers = {"Range": f"bytes={start}-{size - 1}"} if start and size else {}
@@ -50,9 +50,13 @@ class Web(Source):
             with connection.got(address, self.network, headers=headers, token=self._token, pace=pace) as response:
                 surplus = _surplus(response, start, size)
                 while count := response.readinto(buffer):
-                    if surplus < count:
-                        yield buffer[surplus:count]
-                    surplus = max(0, surplus - count)
+                    skipped = min(surplus, count)
+                    if skipped:
+                        surplus -= skipped
+                        if pace is not None:
+                            pace.add(skipped)
+                    if skipped < count:
+                        yield buffer[skipped:count]
         except FetchError as error:
             raise type(error)(f"{name}: {error}") from None
 
