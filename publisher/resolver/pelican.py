@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 
+from publisher.resolver import bearer
 from publisher.resolver.errors import FetchError
 from publisher.resolver.sources import Source
 
@@ -166,4 +167,5 @@ def _bytes_in(directory: str) -> int:
 def _last_of(path: str) -> str:
     with open(path, "rb") as file:
         text = file.read(_SPARE).decode(errors="replace")
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[-_LAST_LINES:]
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return bearer.hidden(line, os.environ)[-_LAST_LINES:]  # it names URLs, and there may be a token in them

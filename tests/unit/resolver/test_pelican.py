@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import time
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,20 @@ def test_what_it_does_wrong_is_found(site: Site, mode: str, message: str) -> Non
     assert site.left() == []
     assert site.part.exists() == (mode in ("error-text", "short")), "room for two of them was never asked for"
     assert not site.part.is_symlink()
+
+
+@pytest.mark.parametrize("token", ["eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl", "an/opaque+token=="])
+@pytest.mark.parametrize("said", ["https://x/y?authz=Bearer%20{quoted}&a=b", "https://x/y?a=b&authz={quoted}", "{token} expired"])
+def test_a_token_in_what_it_says_is_not_repeated(site: Site, monkeypatch: pytest.MonkeyPatch, token: str, said: str) -> None:
+    monkeypatch.setenv("BEARER_TOKEN", token)
+    quoted = urllib.parse.quote(token, safe="")
+    monkeypatch.setenv("PELICAN_TEST_SAYS", f'Get "{said.format(token=token, quoted=quoted)}": 403')
+    site.goes_wrong("fails")
+    with pytest.raises(FetchError, match=r'the command pelican: status 11: Get ".*TOKEN.*: 403') as failure:
+        site.fetch()
+    for text in (str(failure.value), *(path.read_text() for path in (site.root / "failures").iterdir())):
+        assert token[:8] not in text
+        assert quoted[:8] not in text
 
 
 def is_running(pid: int) -> bool:
