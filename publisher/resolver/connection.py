@@ -111,7 +111,9 @@ def _asked(
 def _explained() -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, http.client.InvalidURL) or not isinstance(error, (OSError, http.client.HTTPException)):
+            raise FetchError("leads to something that is no URL") from None  # it repeats what it finds wrong, query and all
         raise FetchError(str(getattr(error, "strerror", "") or error) or type(error).__name__) from None
 
 

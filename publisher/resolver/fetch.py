@@ -107,9 +107,9 @@ class _Download:
         late = []
         for place in places:
             for way in place.ways(self._sif.path, again=again, until=self._end):
-                if way.text in self._refused:
+                if way.address in self._refused:
                     continue
-                if way.text in self._wrong if again else self._failed_lately(way):
+                if way.address in self._wrong if again else self._failed_lately(way):
                     late.append(way)
                 else:
                     yield way
@@ -169,7 +169,7 @@ class _Download:
         """What a server has not, or has wrong, is remembered of this file; any other failure of the server as such."""
         of_this_file = isinstance(error, (*_REFUSED, CorruptError))
         if of_this_file:
-            (self._refused if isinstance(error, _REFUSED) else self._wrong).add(way.text)
+            (self._refused if isinstance(error, _REFUSED) else self._wrong).add(way.address)
         root = way.network.root
         if root is None:
             return

@@ -107,6 +107,13 @@ def test_a_query_goes_along_and_is_in_no_message(server: FaultyServer) -> None:
     assert str(failure.value) == "a: status 500 Internal Server Error"
 
 
+def test_a_redirect_to_something_that_is_no_url_is_not_repeated(server: FaultyServer) -> None:
+    server.always, server.elsewhere = "moved", f"{server.url}/x?authz=Bearer s3cret"
+    with pytest.raises(FetchError) as failure:
+        read(server.url)
+    assert str(failure.value) == "a: leads to something that is no URL"
+
+
 def test_a_directory_of_authorities_is_one_too(tmp_path: Path) -> None:
     """Named by their subjects' hashes, as OpenSSL wants them."""
     authority, tls = certificate(tmp_path, "localhost")

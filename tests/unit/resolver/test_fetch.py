@@ -259,6 +259,27 @@ def test_a_connection_that_breaks_after_the_last_byte_is_no_failure(servers: Ser
     assert not (servers.root / "failures").exists()
 
 
+def test_a_query_goes_along_and_is_said_nowhere(servers: Servers) -> None:
+    """Not where it came from, not why it did not come, not in what is remembered of that."""
+    servers.first.always = "404"
+    places = [source(f"{server.url}?authz=s3cret", servers.network) for server in (servers.first, servers.second)]
+    assert fetch(places, SIF, str(servers.part)) == servers.second.url
+    assert [asked.path for server in (servers.first, servers.second) for asked in server.asked] == [f"{PATH}?authz=s3cret"] * 2
+    servers.part.unlink()
+    servers.second.always = "500"
+    with pytest.raises(FetchError) as failure:
+        fetch(places, SIF, str(servers.part))
+    assert f"{servers.second.url}: {SIF.path}: status 500" in str(failure.value)
+    for text in (str(failure.value), *(path.read_text() for path in (servers.root / "failures").iterdir())):
+        assert "s3cret" not in text
+
+
+def test_two_queries_are_two_ways(servers: Servers) -> None:
+    servers.first.faults = ["403"]
+    places = [source(f"{servers.first.url}{query}", servers.network) for query in ("?authz=one", "?authz=another")]
+    assert fetch(places, SIF, str(servers.part)) == servers.first.url
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.sampled_from([fault for fault in FAULTS if fault not in SLOW]), max_size=3), min_size=1, max_size=3))
 def test_any_sequence_of_faults_ends_with_the_right_bytes_or_an_error(
