@@ -1,8 +1,8 @@
 """The command ``pelican``, where a site wants its own client to move the bytes: ``pelican object get``.
 
 It is believed no more than a server is. It gets the arguments that stand here and a part of the environment, a process group that
-is killed as a whole, and a directory of its own, since a killed one leaves hidden files behind. What it wrote is read back and
-checked like all else. https://docs.pelicanplatform.org, client commands.
+is killed as a whole, also when this process is killed, and a directory of its own, since a killed one leaves hidden files behind.
+What it wrote is read back and checked like all else. https://docs.pelicanplatform.org, client commands.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 
 from publisher.resolver import bearer
 from publisher.resolver.errors import FetchError
+from publisher.resolver.guard import guarded
 from publisher.resolver.sources import Source
 
 TYPE_CHECKING = False
@@ -32,6 +33,7 @@ _NAME = "pelican"
 _DIRECTORY = "pelican"
 _LOOK_IN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _POLL = 0.05  # seconds
+_EARLY = 0.3  # seconds: who waits for this process until the deadline kills it then, and it has things to end and to remove
 _SPARE = 1 << 20  # bytes that any of its files may have: settings, statistics
 _LAST_LINES = 300  # characters of what it said that are repeated
 _PASSED = (
@@ -61,10 +63,19 @@ class Pelican(Source):
 
     def bring(self, name: str, size: int, pace: Pace, take: Callable[[str], None]) -> None:
         """See :meth:`Source.bring`. Raises OSError when there is nowhere to write."""
-        with _directory(self.network.root) as directory:
+        problem = self._problem(name, size, pace, take)
+        if problem is not None:
+            if pace.left() < _EARLY:  # what becomes of a failure depends on whose time is over, and that is told by the clock
+                time.sleep(max(0.0, pace.left()))
+            raise FetchError(f"{name}: the command pelican: {problem}")
+
+    def _problem(self, name: str, size: int, pace: Pace, take: Callable[[str], None]) -> str | None:
+        """Why there is nothing to take, None where it was taken."""
+        with _directory(self.network.root) as directory, guarded() as watch:
             path = os.path.join(directory, "object")
             said = os.path.join(directory, "said")
             process = _started([self._program, "object", "get", f"{self.text}/{name}", path], directory, said)
+            watch(process.pid)
             try:
                 problem = _ended(process, directory, size, pace)
             finally:
@@ -73,9 +84,9 @@ class Pelican(Source):
                 problem = f"status {process.returncode}: {_last_of(said)}"
             if problem is None and (os.path.islink(path) or not os.path.isfile(path)):
                 problem = "it wrote nothing"
-            if problem is not None:
-                raise FetchError(f"{name}: the command pelican: {problem}")
-            take(path)
+            if problem is None:
+                take(path)
+            return problem
 
 
 def command() -> str | None:
@@ -110,7 +121,7 @@ def _ended(process: subprocess.Popen[bytes], directory: str, size: int, pace: Pa
         now = _bytes_in(directory)
         pace.add(max(0, now - before))
         before = max(before, now)
-        problem = pace.problem()
+        problem = pace.problem(_EARLY)
         if problem is not None:
             return problem
         time.sleep(_POLL)

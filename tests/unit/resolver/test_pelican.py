@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import time
@@ -12,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from publisher.resolver.errors import FetchError
+from publisher.resolver.attempt import Attempt
+from publisher.resolver.errors import FetchError, LateError
 from publisher.resolver.fetch import fetch
+from publisher.resolver.pace import Pace
 from publisher.resolver.sources import AUTO, PELICAN, Network, source
 from tests.support.execution_point import lay_down, sif_content, sif_of
 from tests.support.faulty import FaultyServer
@@ -49,6 +52,9 @@ class Site:
 
     def calls(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    def calls_so_far(self) -> int:
+        return self._log.read_bytes().count(b"\n") if self._log.exists() else 0
 
     def left(self) -> list[Path]:
         return list((self.root / "pelican").iterdir())
@@ -135,6 +141,30 @@ def test_at_the_deadline_it_and_all_that_it_started_is_killed_and_swept(site: Si
     call, child = site.calls()
     assert gone(call["pid"])
     assert gone(child["child"])
+    assert site.left() == []
+
+
+def test_it_does_not_outlive_the_process_that_fetches(site: Site) -> None:
+    """A hook kills that process at the deadline, and it can end nothing then."""
+    site.goes_wrong("hangs")
+    fetching = Attempt(lambda: site.fetch().encode())
+    until = time.monotonic() + 20
+    while site.calls_so_far() < 2 and time.monotonic() < until:
+        os.sched_yield()
+    with pytest.raises(LateError):
+        fetching.result(0)
+    call, child = site.calls()
+    assert gone(call["pid"])
+    assert gone(child["child"])
+
+
+def test_it_is_ended_before_others_lose_patience(site: Site) -> None:
+    site.goes_wrong("hangs")
+    readings = itertools.chain(itertools.repeat(0.0, 100), itertools.repeat(1.0))
+    (way,) = source("pelican://federation.invalid/images", site.network).ways(SIF.path)
+    with pytest.raises(FetchError, match="bytes came in time"):
+        way.bring(SIF.path, SIF.size, Pace(lambda: next(readings), 0.2), lambda _: None)
+    assert next(readings) == 0.0
     assert site.left() == []
 
 
