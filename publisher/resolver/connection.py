@@ -1,8 +1,8 @@
 """One GET over HTTP: the one door to the network.
 
 Proxies are those of the environment (``http_proxy``, ``https_proxy``, ``no_proxy``), authorities those of the system or
-``SSL_CERT_FILE``, and the setting ``ca`` besides. A redirect leads to http and https and nowhere else, and takes no token along
-to another host. Nothing that is said names a query: there may be a token in it.
+``SSL_CERT_FILE``, and the setting ``ca`` besides. A redirect leads to http and https and nowhere else, from https
+not to http, and takes no token along to another host. Nothing that is said names a query: there may be a token in it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ def got(
             following = urllib.parse.urljoin(address, to)
             if following == address:
                 break
-            if _host(following) != _host(address):
+            before, after = _host(address), _host(following)
+            if (before[0], after[0]) == ("https", "http"):
+                raise FetchError("redirected from https to http")
+            if after != before:
                 token = None
             address = following
             stack.close()

@@ -85,7 +85,9 @@ def _served(
                 yield _way(server + urllib.parse.quote(prefix), answer, place.network)
 
 
-def _way(url: str, answer: Directed, network: Network) -> Web:
+def _way(url: str, answer: Directed, network: Network) -> Source:
+    if network.https_only and not url.startswith("https://"):
+        return Closed(url, network, FetchError("speaks plain http, and no signature vouches for the file"))
     if not answer.private:
         return Web(url, network)
     from publisher.resolver import bearer  # noqa: PLC0415 - few namespaces are private

@@ -172,7 +172,9 @@ class _Download:
         base, mark, query = text.partition("?")
         directory, _, name = base.rpartition("/")
         problems = []
-        for way in source(f"{directory}{mark}{query}", network_of(settings)).ways(name, until=until):
+        network = network_of(settings)
+        network.https_only = True
+        for way in source(f"{directory}{mark}{query}", network).ways(name, until=until):
             try:
                 self._stream(way, name, until)
             except FetchError as error:  # noqa: PERF203 - the next way is there for that

@@ -34,6 +34,7 @@ class Network:
         federation: host of the federation that ``osdf://`` means.
         slowest: bytes a second; a server that gives less is left for the next one, and a download's time follows from it.
         fetch_with: :data:`BUILTIN`; :data:`PELICAN`, the command instead; :data:`AUTO`, the command where nothing else helped.
+        https_only: whether servers of a federation that speak plain http are left alone: for files that no signature vouches for.
         silence: seconds without a byte, or until a connection stands.
         tls: what all connections share, once there is one.
     """
@@ -54,6 +55,7 @@ class Network:
         self.slowest = slowest
         self.fetch_with = fetch_with
         self.silence = silence
+        self.https_only = False
         self.tls: ssl.SSLContext | None = None
 
 

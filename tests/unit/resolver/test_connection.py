@@ -107,6 +107,16 @@ def test_a_query_goes_along_and_is_in_no_message(server: FaultyServer) -> None:
     assert str(failure.value) == "a: status 500 Internal Server Error"
 
 
+def test_a_redirect_leads_to_https_and_not_away_from_it(server: FaultyServer, tmp_path: Path) -> None:
+    authority, tls = certificate(tmp_path, "localhost")
+    with FaultyServer({"/a": b"by https"}, tls) as secure:
+        server.always, server.elsewhere = "moved", secure.url
+        assert read(server.url, Network(ca=str(authority))) == b"by https"
+        server.always, secure.always, secure.elsewhere = "", "moved", server.url.replace("http:", "HTTP:")
+        with pytest.raises(FetchError, match="a: redirected from https to http"):
+            read(secure.url, Network(ca=str(authority)))
+
+
 def test_a_redirect_to_something_that_is_no_url_is_not_repeated(server: FaultyServer) -> None:
     server.always, server.elsewhere = "moved", f"{server.url}/x?authz=Bearer s3cret"
     with pytest.raises(FetchError) as failure:

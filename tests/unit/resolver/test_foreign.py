@@ -16,6 +16,7 @@ from publisher.resolver.errors import ArchitectureError, BusyError, FetchError, 
 from publisher.resolver.job import Job
 from publisher.resolver.notes import Notes
 from tests.support.execution_point import NOW, record, version
+from tests.support.federation import Director
 from tests.support.file_server import FileServer
 from tests.support.web import certificate
 
@@ -138,6 +139,18 @@ def test_what_is_no_whole_sif_for_this_machine_is_refused(
         elsewhere.fetch()
     assert elsewhere.left() == set()
     assert not list(elsewhere.ep.cache.rglob("*.sif"))
+
+
+def test_a_federations_server_that_speaks_plain_http_is_left_alone(elsewhere: Elsewhere) -> None:
+    """Whoever stands on the way could change the file, and nothing would tell."""
+    authority, tls = certificate(elsewhere.ep.root, "localhost")
+    elsewhere.changed = {"ca": str(authority)}
+    with (
+        Director(tls, "/sif", elsewhere.web.url) as director,
+        pytest.raises(FetchError, match=f"{elsewhere.web.url}/sif: speaks plain http, and no signature vouches for the file"),
+    ):
+        elsewhere.fetch(f"pelican://{director.host}/sif/theirs.sif")
+    assert elsewhere.web.requests == []
 
 
 def test_a_failure_is_not_tried_again_by_the_next_job(elsewhere: Elsewhere) -> None:
