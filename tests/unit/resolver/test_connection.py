@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.resolver import connection
 from publisher.resolver.errors import FetchError
+from publisher.resolver.pace import Pace
 from publisher.resolver.sources import Network, source
 from tests.support.faulty import FaultyServer
 from tests.support.web import Tunnel, certificate
@@ -167,14 +169,42 @@ def test_a_proxy_that_is_none_is_said(server: FaultyServer, monkeypatch: pytest.
         read(server.url)
 
 
-def test_a_connection_that_does_not_come_about_does_not_outlast_the_patience() -> None:
-    """A listener whose queue is full answers no more: as a firewall that drops what comes."""
+@pytest.fixture
+def dead() -> Iterator[int]:
+    """The port of a listener whose queue is full, which answers no more: as a firewall that drops what comes."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as stack:
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
-        place = source(f"http://127.0.0.1:{listener.getsockname()[1]}", Network(silence=100))
-        place.patience = 0.9
-        with pytest.raises(FetchError, match="a: timed out"):
-            place.read("a", 100)
+        yield listener.getsockname()[1]
+
+
+def test_a_connection_that_does_not_come_about_does_not_outlast_the_patience(dead: int) -> None:
+    place = source(f"http://127.0.0.1:{dead}", Network(silence=100))
+    place.patience = 0.9
+    with pytest.raises(FetchError, match="a: timed out"):
+        place.read("a", 100)
+
+
+def led_to(ports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name leads to these ports of this host, as another may to several hosts."""
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: addresses)
+
+
+def test_a_name_with_dead_addresses_does_not_outlast_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    led_to([port] * 6, monkeypatch)
+    readings = itertools.count()
+    pace = Pace(lambda: float(next(readings)), 4.0)
+    with pytest.raises(FetchError, match="timed out"), connection.got("http://a.invalid/", Network(), pace=pace):
+        pass
+
+
+def test_a_dead_address_leaves_time_for_the_next_one(server: FaultyServer, dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    led_to([dead, int(server.url.rpartition(":")[2])], monkeypatch)
+    place = source("http://a.invalid", Network(silence=100))
+    place.patience = 6
+    assert place.read("a", 100) == b"here"
