@@ -208,3 +208,14 @@ def test_a_dead_address_leaves_time_for_the_next_one(server: FaultyServer, dead:
     place = source("http://a.invalid", Network(silence=100))
     place.patience = 6
     assert place.read("a", 100) == b"here"
+
+
+def test_a_servers_answer_may_take_longer_than_an_address_has(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    led_to([int(server.url.rpartition(":")[2])] * 100, monkeypatch)
+    place = source("http://a.invalid", Network(silence=100))
+    place.patience = 15
+    server.held = "/a"
+    answer = threading.Timer(0.5, server.released.set)
+    answer.start()
+    assert place.read("a", 100) == b"here"
+    answer.join()
