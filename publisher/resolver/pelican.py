@@ -74,7 +74,8 @@ class Pelican(Source):
         with _directory(self.network.root) as directory, guarded() as watch:
             path = os.path.join(directory, "object")
             said = os.path.join(directory, "said")
-            process = _started([self._program, "object", "get", f"{self.text}/{name}", path], directory, said)
+            argv = [self._program, "object", "get", f"{self.text}/{name}", path]
+            process = _started(argv, _environment(self.network.ca), directory, said)
             watch(process.pid)
             try:
                 problem = _ended(process, directory, size, pace)
@@ -94,7 +95,13 @@ def command() -> str | None:
     return shutil.which(_NAME)
 
 
-def _started(command: Sequence[str], directory: str, said: str) -> subprocess.Popen[bytes]:
+def _environment(ca: str) -> dict[str, str]:
+    """What it gets of ours, and the setting ``ca`` in the only way that it knows (crypto/x509 of Go)."""
+    passed = {key: value for key, value in os.environ.items() if key in _PASSED or key.startswith("PELICAN_")}
+    return {**passed, "SSL_CERT_DIR" if os.path.isdir(ca) else "SSL_CERT_FILE": ca} if ca else passed
+
+
+def _started(command: Sequence[str], environment: dict[str, str], directory: str, said: str) -> subprocess.Popen[bytes]:
     """A process group of its own that writes what it says into a file. Raises FetchError where it does not start."""
     with open(said, "wb") as file:
         try:
@@ -104,7 +111,7 @@ def _started(command: Sequence[str], directory: str, said: str) -> subprocess.Po
                 stdout=file,
                 stderr=file,
                 cwd=directory,
-                env={key: value for key, value in os.environ.items() if key in _PASSED or key.startswith("PELICAN_")},
+                env=environment,
                 start_new_session=True,
             )
         except OSError as error:

@@ -83,6 +83,18 @@ def test_the_command_fetches_with_these_arguments_and_part_of_the_environment(
     assert site.left() == []
 
 
+def test_it_knows_the_authorities_that_the_site_trusts(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.setenv("SSL_CERT_FILE", "/of/others")
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    for ca in ("", str(tmp_path / "ca.pem"), str(tmp_path)):
+        site.network.ca = ca
+        site.fetch()
+        site.part.unlink()
+    given = [[call["env"].get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")] for call in site.calls()]
+    assert given == [["/of/others", None], [str(tmp_path / "ca.pem"), None], ["/of/others", str(tmp_path)]]
+
+
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
