@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import urllib.parse
 
 from publisher.resolver import cache, failures, room, turn
 from publisher.resolver.errors import (
@@ -171,6 +172,9 @@ class _Download:
         """Write the file; the way it came by. Raises FetchError, RoomError, UnknownImageError."""
         base, mark, query = text.partition("?")
         directory, _, name = base.rpartition("/")
+        name = urllib.parse.unquote(name)  # a source quotes names, and federations' paths, by itself
+        if not text.startswith("http"):
+            directory = urllib.parse.unquote(directory)
         problems = []
         network = network_of(settings)
         network.https_only = True

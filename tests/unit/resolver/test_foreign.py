@@ -81,6 +81,19 @@ def test_a_query_goes_with_the_request(elsewhere: Elsewhere) -> None:
     assert elsewhere.web.requests == [("/sif/theirs.sif?authz=1", "")]
 
 
+def test_what_is_quoted_in_a_url_is_quoted_once(elsewhere: Elsewhere) -> None:
+    authority, tls = certificate(elsewhere.ep.root, "localhost")
+    elsewhere.changed = {"ca": str(authority)}
+    path = "/their%20images/a%3Ab%20c.sif"
+    sif_bytes(elsewhere.web.root / path.lstrip("/"))
+    elsewhere.fetch(f"{elsewhere.web.url}{path}")
+    with FileServer(elsewhere.web.root, tls=tls) as web:
+        server = web.url.replace("127.0.0.1", "localhost")
+        with Director(tls, "/their%20images", server) as director:
+            elsewhere.fetch(f"pelican://{director.host}{path}")
+        assert [*elsewhere.web.requests, *web.requests] == [(path, "")] * 2
+
+
 def test_a_name_that_gets_other_content_is_believed_for_a_while_only(elsewhere: Elsewhere) -> None:
     old = elsewhere.fetch()[0]
     new = sif_bytes(elsewhere.file, filling=b"renewed")
