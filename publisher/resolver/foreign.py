@@ -178,7 +178,8 @@ class _Download:
         problems = []
         network = network_of(settings)
         network.https_only = True
-        for way in source(f"{directory}{mark}{query}", network).ways(name, until=until):
+        # small, since only what has a known size can be left to the command pelican
+        for way in source(f"{directory}{mark}{query}", network).ways(name, small=True, until=until):
             try:
                 self._stream(way, name, until)
             except FetchError as error:  # noqa: PERF203 - the next way is there for that

@@ -154,6 +154,15 @@ def test_what_is_no_whole_sif_for_this_machine_is_refused(
     assert not list(elsewhere.ep.cache.rglob("*.sif"))
 
 
+def test_it_does_not_come_by_the_command_that_wants_to_know_sizes(elsewhere: Elsewhere) -> None:
+    authority, tls = certificate(elsewhere.ep.root, "localhost")
+    elsewhere.changed = {"ca": str(authority), "fetch_with": "pelican"}
+    with FileServer(elsewhere.web.root, tls=tls) as web:
+        server = web.url.replace("127.0.0.1", "localhost")
+        with Director(tls, "/sif", server) as director:
+            assert elsewhere.fetch(f"pelican://{director.host}/sif/theirs.sif")[2] == f"{server}/sif"
+
+
 def test_a_federations_server_that_speaks_plain_http_is_left_alone(elsewhere: Elsewhere) -> None:
     """Whoever stands on the way could change the file, and nothing would tell."""
     authority, tls = certificate(elsewhere.ep.root, "localhost")
