@@ -34,7 +34,7 @@ def found(environ: Mapping[str, str]) -> str | None:
 def hidden(text: str, environ: Mapping[str, str]) -> str:
     """A text of somebody else's without what is a token there, or looks like one, quoted for a URL or not."""
     for token in filter(None, (_token_in(text.strip()) for text in _texts(environ))):
-        for form in (token, urllib.parse.quote(token, safe="")):
+        for form in (token, urllib.parse.quote(token, safe="", errors="replace")):
             text = re.sub(re.escape(form[:_TELLTALE]) + f"{_REST}*", "TOKEN", text)
     return _JWT.sub("TOKEN", _SAID.sub(r"\1TOKEN", text))
 

@@ -60,3 +60,7 @@ def test_what_looks_like_a_token_is_hidden(text: str, said: str, tmp_path: Path)
     (tmp_path / "a.use").write_text('{"access_token": "anotherone"}')
     (tmp_path / "b.use").write_text("a/third")
     assert bearer.hidden(text, {"BEARER_TOKEN": "t0ken\n", "_CONDOR_CREDS": str(tmp_path)}) == said
+
+
+def test_a_token_that_is_no_text_is_no_hindrance() -> None:
+    assert bearer.hidden("transfer failed", {"BEARER_TOKEN": "\udce4"}) == "transfer failed"
