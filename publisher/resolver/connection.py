@@ -1,8 +1,8 @@
 """One GET over HTTP: the one door to the network.
 
 Proxies are those of the environment (``http_proxy``, ``https_proxy``, ``no_proxy``), authorities those of the system or
-``SSL_CERT_FILE``, and the setting ``ca`` besides. A redirect leads to http and https and nowhere else, not from https to http, and
-takes no token along to another host. Nothing that is said names a query: there may be a token in it.
+``SSL_CERT_FILE``, and the setting ``ca`` besides. A redirect leads to http and https and nowhere else, not from https to http,
+and takes no token along to another host. Nothing that is said names a query: there may be a token in it.
 """
 
 from __future__ import annotations
