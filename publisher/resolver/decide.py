@@ -12,7 +12,14 @@ import os
 from publisher.resolver import codes, decision, facts, resolve
 from publisher.resolver.config import FORMS, PASS, SIF
 from publisher.resolver.decision import Decision
-from publisher.resolver.errors import BlockedError, FormError, ManifestError, ResolverError, UnknownImageError
+from publisher.resolver.errors import (
+    BlockedError,
+    FormError,
+    ManifestError,
+    ReferenceError,  # noqa: A004 - the field's term
+    ResolverError,
+    UnknownImageError,
+)
 from publisher.resolver.job import named
 
 TYPE_CHECKING = False
@@ -35,6 +42,9 @@ def decide(job: Job, settings: Settings, *, scratch: str, now: float, until: flo
         until: reading of the monotonic clock at which the hook gives up.
         notes: gets what is worth saying beside the answer.
     """
+    if job.unreadable:
+        names = " and ".join(job.unreadable)
+        return decision.failed("", ReferenceError(f"no image's name stands in {names}", hint="a name has quotes around it"))
     if job.image:
         return _Case(job, settings, now, until=until, notes=notes).decided(scratch)
     if not (settings.default_image and job.takes_default):

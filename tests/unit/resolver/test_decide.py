@@ -35,7 +35,10 @@ class Site:
         self.now = float(NOW)
 
     def decide(self, **attributes: Value) -> Decision:
-        job, notes = Job(ad.read(job_ad(**attributes))), Notes()
+        return self.decide_ad(job_ad(**attributes))
+
+    def decide_ad(self, content: bytes) -> Decision:
+        job, notes = Job(ad.read(content)), Notes()
         settings = self.ep.settings(**self.changed)
         until = time.monotonic() + 60
         return decide(job, settings, scratch=str(self.scratch), now=self.now, until=until, notes=notes)
@@ -155,6 +158,27 @@ def test_a_vanilla_job_never_starts_outside_the_image_it_names(site: Site) -> No
     found = site.decide(ContainerImage="docker://ubuntu:22.04", JobUniverse=5)
     assert found.updates == {"SingularityImage": "docker://ubuntu:22.04", "WantSIF": False, "WantSandboxImage": True}
     assert site.decide(ContainerImage="https://example.org/a.sif").updates["WantSIF"] is True
+
+
+def test_what_htcondor_would_start_is_what_was_looked_at(site: Site) -> None:
+    other = "docker://ubuntu:22.04"
+    bad = f"/cvmfs/{REPOSITORY}/bad/one:1"
+    for wants in ({}, {"WantContainer": True, "WantSandboxImage": True}):
+        found = site.decide(ContainerImage=other, SingularityImage=bad, **wants)
+        assert (found.code, found.updates["SingularityImage"]) == (codes.OK, other), "HTCondor takes this one before the other"
+    assert site.decide(ContainerImage=" ", SingularityImage=bad).code == codes.BLOCKED
+    assert site.decide(ContainerImage=other, SingularityImage="", WantContainer=True).updates == {"SingularityImage": other}
+
+
+@pytest.mark.parametrize("expression", ['strcat("/cvmfs/", "x")', "/cvmfs/x", "7", "true", "error"])
+@pytest.mark.parametrize("attribute", ["ContainerImage", "SingularityImage"])
+def test_an_expression_is_no_image_and_not_the_default_one_either(site: Site, attribute: str, expression: str) -> None:
+    for default in ("", NAME):
+        site.changed = {"default_image": default}
+        found = site.decide_ad(job_ad() + f"{attribute} = {expression}\n".encode())
+        assert (found.code, found.updates) == (codes.NO_REFERENCE, {})
+        assert attribute in found.message
+    assert site.decide_ad(job_ad() + f"{attribute} = undefined\n".encode()).code == codes.OK, "as if it were not there"
 
 
 def test_a_job_without_an_image_gets_the_sites_or_none(site: Site, sandbox: str) -> None:
