@@ -111,6 +111,13 @@ def test_the_site_and_the_job_say_which_form(site: Site, sandbox: str) -> None:
     assert site.decide(ContainerImage=CVMFS, WantImageForm="squash").code == codes.NO_FORM
 
 
+def test_no_user_can_mend_that_the_site_wants_one_form_only(site: Site) -> None:
+    site.ep.publish(record("sandbox/only:1", amd64=[version("x", sif=None)]), serial=2)
+    assert site.decide(ContainerImage="sandbox/only:1", WantImageForm="sif").code == codes.NO_FORM
+    site.changed = {"form": "sif"}
+    assert site.decide(ContainerImage="sandbox/only:1").code == codes.HOST
+
+
 @pytest.mark.parametrize(
     ("text", "code", "why"),
     [
