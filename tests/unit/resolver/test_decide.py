@@ -145,10 +145,8 @@ def test_what_the_user_must_mend_holds_the_job_with_words_he_understands(site: S
     [
         "docker://ubuntu:22.04",
         "docker://ghcr.io/htc/rocky:9",
-        "osdf:///ospool/uc-shared/images/htc__rocky__9.sif",
-        f"osdf:///images/sif/{SHA[:2]}/{SHA}",
-        f"osdf:///images/sif/00/{'0' * 64}.sif",
         "https://example.org/image.sif",
+        f"https://origin.example.org/images/sif/00/{'0' * 64}.sif",
         "oras://ghcr.io/x/y:1",
         "library://a/b",
         "/home/user/image.sif",
@@ -159,6 +157,34 @@ def test_what_the_user_must_mend_holds_the_job_with_words_he_understands(site: S
 def test_what_the_manifest_is_not_about_stays_as_it_is(site: Site, text: str) -> None:
     assert is_untouched(site.decide(SingularityImage=text))
     assert is_untouched(site.decide(ContainerImage=text, WantContainer=True, WantSandboxImage=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "osdf:///ospool/uc-shared/images/htc__rocky__9.sif",
+        f"osdf:///images/sif/{SHA[:2]}/{SHA}",
+        f"osdf:///images/sif/00/{'0' * 64}.sif",
+        "pelican://osg-htc.org/x.sif",
+        "stash:///x.sif",
+        "s3://bucket/x.sif",
+    ],
+)
+def test_what_apptainer_cannot_open_is_refused_and_not_tried_for_ever(site: Site, text: str) -> None:
+    found = site.decide(ContainerImage=text, ContainerImageFullPath=text, WantContainer=True, WantSIF=True)
+    assert (found.code, found.updates) == (codes.NO_IMAGE, {})
+    assert f"Apptainer opens no {text.partition('://')[0]}://" in found.message
+    base = text.rpartition("/")[2]
+    (site.scratch / base).write_text("")
+    brought = site.decide(ContainerImage=base, ContainerImageFullPath=text, WantContainer=True, WantSIF=True)
+    assert is_untouched(brought), "HTCondor has transferred it"
+
+
+def test_what_this_host_may_not_fetch_another_one_may(site: Site) -> None:
+    for policy in ({"never": "sif"}, {"cache": None}):
+        site.changed = {"unknown": "fetch", **policy}
+        assert site.decide(ContainerImage="osdf:///x.sif").code == codes.HOST
+        assert site.decide(ContainerImage="stash:///x.sif").code == codes.NO_IMAGE, "none does"
 
 
 def test_a_vanilla_job_never_starts_outside_the_image_it_names(site: Site) -> None:
