@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 
+from publisher.resolver import presence
 from publisher.resolver.errors import FetchError
 from publisher.resolver.sources import Source
 
@@ -79,7 +80,7 @@ class Pelican(Source):
 
 def command() -> str | None:
     """Path of the command, None where there is none."""
-    return shutil.which(_NAME)
+    return presence.program((_NAME,))
 
 
 def _started(command: Sequence[str], directory: str, said: str) -> subprocess.Popen[bytes]:
