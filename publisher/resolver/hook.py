@@ -100,7 +100,7 @@ def _broken(step: float) -> Reply:
 
 
 def _trace_deadline(settings: Settings) -> None:
-    """There is no child any more that could."""
+    """By this process: there is no child any more that could."""
     from publisher.resolver import prepare  # noqa: PLC0415 - this happens rarely
     from publisher.resolver.notes import Notes  # noqa: PLC0415 - as above
 
