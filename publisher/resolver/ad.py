@@ -2,7 +2,8 @@ r"""A job's ad as HTCondor hands it to a hook, and the answer that it takes back
 
 Both are "long form" in the old ClassAd syntax: a line ``Attribute = expression`` each, names in any case, the last one of a name
 counts. Of a string only the quote is escaped (``\"``), a backslash anywhere else stands for itself (HTCondor's
-classad/sink.cpp). Only plain values are read: strings, whole numbers and booleans; all others are expressions, and left alone.
+classad/sink.cpp). Only plain values are read: strings, whole numbers and booleans; all others are expressions, of which no more
+than their presence is known.
 
 HTCondor reads an answer up to the first line that is none, keeps what came before, and says nothing: so the status stands first,
 and every line is checked here.
@@ -13,38 +14,42 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Union
+    from typing import Optional, Union
 
     Value = Union[str, int, bool]
+    Read = Optional[Value]
 
 MOST_BYTES = 4 << 20
 """Bytes of an ad beyond which it is refused; real ones have 5 to 50 kB."""
 _MOST_DIGITS = 18  # what fits into 64 bits for sure
 
 
-def read(content: bytes) -> dict[str, Value]:
-    """The plain values of an ad, by attribute in small letters; bytes that are no UTF-8 come back as they were (surrogates)."""
-    found: dict[str, Value] = {}
+def read(content: bytes) -> dict[str, Read]:
+    """The values of an ad, by attribute in small letters: None for an expression, nothing for what is plainly undefined.
+
+    Bytes that are no UTF-8 come back as they were (surrogates).
+    """
+    found: dict[str, Read] = {}
     for line in content.decode("utf-8", "surrogateescape").split("\n"):
         name, equals, expression = line.partition("=")
         name = name.strip()
         if not equals or not _is_name(name):
             continue
-        value = _value(expression.strip())
-        if value is None:
-            found.pop(name.lower(), None)  # an expression took its place
+        expression = expression.strip()
+        if expression.lower() == "undefined":
+            found.pop(name.lower(), None)
         else:
-            found[name.lower()] = value
+            found[name.lower()] = _value(expression)
     return found
 
 
-def text(ad: Mapping[str, Value], name: str) -> str:
+def text(ad: Mapping[str, Read], name: str) -> str:
     """A string of an ad, empty where it has none of this name (in any case)."""
     value = ad.get(name.lower())
     return value if isinstance(value, str) else ""
 
 
-def number(ad: Mapping[str, Value], name: str) -> int | None:
+def number(ad: Mapping[str, Read], name: str) -> int | None:
     """A whole number of an ad, None where it has none of this name."""
     value = ad.get(name.lower())
     return value if isinstance(value, int) and not isinstance(value, bool) else None

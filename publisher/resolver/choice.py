@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 
 class Policy:
-    """What is wanted: ``asked`` by the job or on the command line (``auto`` or a form), ``prefer`` and ``never`` by the site."""
+    """What is wanted: ``asked`` (``auto`` or a form) by the settings, or ``by_job``; ``prefer`` and ``never`` by the site."""
 
-    __slots__ = ("asked", "never", "prefer")
+    __slots__ = ("asked", "by_job", "never", "prefer")
 
-    def __init__(self, asked: str = AUTO, prefer: str = SANDBOX, never: str = "none") -> None:
+    def __init__(self, asked: str = AUTO, prefer: str = SANDBOX, never: str = "none", *, by_job: bool = False) -> None:
         self.asked = asked
+        self.by_job = by_job
         self.prefer = prefer
         self.never = never
 
@@ -46,13 +47,16 @@ def forms(found: Found, policy: Policy, facts: Facts, *, hung: bool, has_cache: 
         has_cache: whether there is a place for SIFs.
 
     Raises:
-        FormError: the one form that was asked for is not published.
+        FormError: the one form that the job asked for is not published.
         HostError: this host gives no form of it.
     """
     published = {SANDBOX: found.version.sandbox is not None, SIF: found.version.sif is not None}
     asked = [policy.asked] if policy.asked != AUTO else _by_preference(policy.prefer)
     if policy.asked != AUTO and not published[policy.asked]:
-        raise FormError(f"{found.name} is not published as a {_word(policy.asked)}", hint="--form auto takes what there is")
+        reason = f"{found.name} is not published as a {_word(policy.asked)}"
+        if policy.by_job:
+            raise FormError(reason, hint="without WantImageForm the job gets what there is")
+        raise HostError(f"{reason}, and nothing else is wanted here", hint="--form auto takes what there is")
     against = {form: _objection(form, published[form], policy, facts) for form in asked}
     if SIF in against and not has_cache:
         against[SIF] = against[SIF] or "there is no cache to fetch a SIF into"

@@ -10,7 +10,7 @@ from publisher.resolver import errors
 
 OK = 0
 NO_IMAGE, ARCHITECTURE, BLOCKED, NO_REFERENCE, NO_FORM = 101, 102, 103, 104, 105
-BUG, CONFIGURATION, DEADLINE, NO_AD = 301, 302, 303, 304
+BUG, CONFIGURATION, DEADLINE, NO_AD, NO_START = 301, 302, 303, 304, 305
 MANIFEST = 310
 SANDBOX, FETCH, CACHE, NO_ROOM, BUSY = 320, 321, 322, 323, 324
 HOST = 330
@@ -30,6 +30,7 @@ TABLE = (
     (CONFIGURATION, "configuration", SITE, "the hook's configuration is wrong", "the message says which setting"),
     (DEADLINE, "deadline", SITE, "the hook's time was over", "look what hangs on the host; the setting is deadline"),
     (NO_AD, "no-ad", SITE, "no job's ad on standard input", "is the hook configured as HOOK_PREPARE_JOB?"),
+    (NO_START, "no-start", SITE, "the hook cannot start", "is its file whole, and its Python 3.9 or newer?"),
     (MANIFEST, "manifest", NETWORK, "no manifest that can be trusted says where it is", "are its places up, the keys right?"),
     (SANDBOX, "sandbox", SITE, "the sandbox does not open, and there is no SIF to be had instead", "look at CVMFS on the host"),
     (FETCH, "fetch", NETWORK, "the SIF cannot be fetched", "are the origins up, and reached from the host?"),

@@ -2,7 +2,7 @@
 
 A name that the manifest knows becomes the path of a sandbox or of a SIF in the cache. What it does not know, and HTCondor may
 start all the same (another registry's image, a path or URL elsewhere, a file that came with the job), is passed on, or fetched
-where the site wants that and it can be.
+where the site wants that and it can be. A URL that Apptainer cannot open is not passed on: the job would fail again and again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from publisher.resolver.decision import Decision
 from publisher.resolver.errors import (
     BlockedError,
     FormError,
+    HostError,
     ManifestError,
     OldManifestError,
+    ReferenceError,  # noqa: A004 - the field's term
     ResolverError,
     UnknownImageError,
 )
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from publisher.resolver.notes import Notes
 
 _DOCKER, _SCHEME = "docker://", "://"
+_OPENED = frozenset(
+    ("docker", "docker-archive", "docker-daemon", "http", "https", "instance", "library", "oci", "oci-archive", "oras", "shub")
+)
+"""Schemes that Apptainer 1.4 opens; of every other it says "Unsupported transport type"."""
 
 
 def decide(job: Job, settings: Settings, *, scratch: str, now: float, until: float, notes: Notes) -> Decision:
@@ -42,6 +48,9 @@ def decide(job: Job, settings: Settings, *, scratch: str, now: float, until: flo
         until: reading of the monotonic clock at which the hook gives up.
         notes: gets what is worth saying beside the answer.
     """
+    if job.unreadable:
+        names = " and ".join(job.unreadable)
+        return decision.failed("", ReferenceError(f"no image's name stands in {names}", hint="a name has quotes around it"))
     if job.image:
         return _Case(job, settings, now, until=until, notes=notes).decided(scratch)
     if not (settings.default_image and job.takes_default):
@@ -114,17 +123,27 @@ class _Case:
     def _unknown(self, why: str) -> Decision:
         """A name that only others know: passed on, or fetched where the site wants that. Raises ResolverError."""
         job, settings = self._job, self._settings
-        if settings.unknown == PASS or settings.never == SIF or settings.cache is None:
-            return decision.untouched(job, why)
-        if facts.read(settings.facts, self._now).sif is False:
-            return decision.untouched(job, f"{why}, and SIFs do not run here without being unpacked")
+        if settings.unknown == PASS:
+            return self._passed_on(why)
         from publisher.resolver import foreign  # noqa: PLC0415 - few sites want it
 
         if not foreign.is_fetchable(job.written):
-            return decision.untouched(job, why)
+            return self._passed_on(why)
+        if settings.never == SIF or settings.cache is None:
+            return self._passed_on(f"{why}, and SIFs are not to be had here", HostError)
+        if facts.read(settings.facts, self._now).sif is False:
+            return self._passed_on(f"{why}, and SIFs do not run here without being unpacked", HostError)
         sif, path, came_from = foreign.fetched(job.written, settings, now=self._now, until=self._until, starter=job.starter)
         self._refuse_blocked(f"sha256:{sif.sha256}")
         return decision.foreign(job.image, why, sif, path=path, came_from=came_from)
+
+    def _passed_on(self, why: str, otherwise: type[ResolverError] = UnknownImageError) -> Decision:
+        """The job's own name, for Apptainer. Raises ``otherwise`` where that cannot open it and HTCondor has not brought it."""
+        scheme, mark, _ = self._job.image.partition(_SCHEME)
+        if mark and scheme.lower() not in _OPENED:
+            reason = f"{why}; the job did not bring {self._job.image}, and Apptainer opens no {scheme}://"
+            raise otherwise(reason, hint="container_image = … in the container universe has HTCondor bring it")
+        return decision.untouched(self._job, why)
 
     def _is_elsewhere(self, name: str) -> bool:
         """Whether a name cannot be one of the manifest's: a URL that is no SIF of ours, a path outside the repository."""

@@ -98,8 +98,13 @@ def foreign(image: str, why: str, sif: Sif, *, path: str, came_from: str) -> Dec
 
 
 def untouched(job: Job, why: str) -> Decision:
-    """The name stays. A vanilla job that has it in ``ContainerImage`` alone would start in no container at all."""
+    """The name stays. A vanilla job that has it in ``ContainerImage`` alone would start in no container at all.
+
+    Where ``SingularityImage`` says something else, HTCondor would start that, which nobody has looked at.
+    """
     updates: dict[str, Value] = {}
+    if job.singularity not in (None, job.image):
+        updates = {"SingularityImage": job.image}
     if not job.is_containerised:
         is_sif = job.image.endswith(".sif")
         updates = {"SingularityImage": job.image, "WantSIF": is_sif, "WantSandboxImage": not is_sif}

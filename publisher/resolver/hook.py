@@ -18,7 +18,7 @@ from publisher.resolver import codes, pins, quantity
 from publisher.resolver.ad import MOST_BYTES
 from publisher.resolver.attempt import Attempt
 from publisher.resolver.commandline import Line
-from publisher.resolver.errors import FetchError, LateError, ResolverError
+from publisher.resolver.errors import LateError, ResolverError
 from publisher.resolver.reply import Reply, failure
 
 TYPE_CHECKING = False
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _STEP = 30.0  # seconds: setting "backoff" where the settings cannot be had
-_TRACE = 1.0  # seconds for the line about a deadline that has passed
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -101,20 +100,15 @@ def _broken(step: float) -> Reply:
 
 
 def _trace_deadline(settings: Settings) -> None:
-    """By another child: what hung may be what the trace stands on."""
+    """By this process: there is no child any more that could."""
     from publisher.resolver import prepare  # noqa: PLC0415 - this happens rarely
     from publisher.resolver.notes import Notes  # noqa: PLC0415 - as above
 
+    notes = Notes()
     line: dict[str, object] = {"code": codes.DEADLINE, "why": "the deadline has passed", "seconds": settings.deadline}
-
-    def write() -> bytes:
-        prepare.trace_line(settings, line, Notes())
-        return b""
-
-    try:
-        Attempt(write).result(time.monotonic() + _TRACE)
-    except FetchError as error:
-        _say(f"image-resolver: the trace was not written: {error}\n")
+    prepare.trace_line(settings, line, notes)
+    for note in notes.all:
+        _say(f"image-resolver: {note}\n")
 
 
 def _step() -> float:

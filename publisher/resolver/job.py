@@ -12,9 +12,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from publisher.resolver.ad import Value
+    from publisher.resolver.ad import Read
     from publisher.resolver.pins import Starter
 
+_CONTAINER, _SINGULARITY = "ContainerImage", "SingularityImage"
 _CONTAINERISED = ("WantContainer", "WantSIF", "WantSandboxImage")
 _VIRTUAL_MACHINE = 13  # condor_universe.h
 _SIF_ENDING = ".sif"
@@ -34,14 +35,21 @@ class Job:
         owner: whose it is.
         starter: the process that it lives and dies with, None where that is not known.
         form: the form that it asks for with ``WantImageForm``, in small letters; empty where it does not.
+        singularity: ``SingularityImage`` as it stands there, which HTCondor takes before the other; None where it is not there.
+        unreadable: attributes for its image that have something else than a text: only HTCondor could say what that means.
     """
 
-    __slots__ = ("form", "id", "image", "is_containerised", "owner", "starter", "takes_default", "written")
+    __slots__ = (
+        *("form", "id", "image", "is_containerised", "owner", "singularity", "starter", "takes_default"),
+        *("unreadable", "written"),
+    )
 
-    def __init__(self, ad: Mapping[str, Value], starter: Starter | None = None) -> None:
+    def __init__(self, ad: Mapping[str, Read], starter: Starter | None = None) -> None:
         self.starter = starter
-        container, singularity = ads.text(ad, "ContainerImage"), ads.text(ad, "SingularityImage")
-        self.image = (container or singularity).strip()
+        container, singularity = ads.text(ad, _CONTAINER).strip(), ads.text(ad, _SINGULARITY)
+        self.image = container or singularity.strip()
+        self.singularity = singularity if _SINGULARITY.lower() in ad else None
+        self.unreadable = [name for name in (_CONTAINER, _SINGULARITY) if not isinstance(ad.get(name.lower(), ""), str)]
         self.is_containerised = bool(singularity) or any(ad.get(name.lower()) is True for name in _CONTAINERISED)
         self.takes_default = ad.get("wantdocker") is not True and ads.number(ad, "JobUniverse") != _VIRTUAL_MACHINE
         whole = ads.text(ad, "ContainerImageFullPath").strip() if container else ""

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 
-from publisher.resolver import bearer
+from publisher.resolver import bearer, presence
 from publisher.resolver.errors import FetchError
 from publisher.resolver.guard import guarded
 from publisher.resolver.sources import Source
@@ -92,7 +92,7 @@ class Pelican(Source):
 
 def command() -> str | None:
     """Path of the command, None where there is none."""
-    return shutil.which(_NAME)
+    return presence.program((_NAME,))
 
 
 def _environment(ca: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import glob
 import os
 import time
 
-from publisher.resolver import defaults, probes
+from publisher.resolver import defaults, presence, probes
 from publisher.resolver.config import SANDBOX, SIF
 from publisher.resolver.defaults import Host, Offer
 from publisher.resolver.errors import ResolverError, UsageError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from publisher.resolver.notes import Notes
 
 _APPTAINER = ("apptainer", "singularity")
-_SEARCHED = "/usr/local/bin:/usr/bin:/bin"  # a batch system's environment may have no PATH
 _GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")
 _CVMFS = "/cvmfs"
 
@@ -110,11 +109,7 @@ def apptainer(settings: Settings) -> str | None:
     """The path of Apptainer on this host, None where it has none."""
     if settings.apptainer:
         return settings.apptainer
-    for directory in os.environ.get("PATH", _SEARCHED).split(":"):
-        for name in _APPTAINER:
-            if os.access(os.path.join(directory, name), os.X_OK):
-                return os.path.join(directory, name)
-    return None
+    return presence.program(_APPTAINER, settings.probe_time)
 
 
 def wanted_binds(settings: Settings) -> list[str]:
@@ -129,7 +124,7 @@ def wanted_binds(settings: Settings) -> list[str]:
 def binds(settings: Settings) -> list[str]:
     """Of :func:`wanted_binds`, those that exist here now."""
     wanted = wanted_binds(settings)
-    there = probes.existing([bind.partition(":")[0] for bind in wanted], settings.probe_time)
+    there = presence.existing([bind.partition(":")[0] for bind in wanted], settings.probe_time)
     return [bind for bind in wanted if bind.partition(":")[0] in there]
 
 
@@ -138,7 +133,7 @@ def _image(settings: Settings, form: str, now: float, notes: Notes) -> str | Non
     probe = settings.probe or settings.default_image
     if not probe:
         return None
-    if os.path.isabs(probe) and os.path.isfile(probe):
+    if os.path.isabs(probe) and presence.existing([probe], settings.probe_time, os.path.isfile):
         return probe if form == SIF else None
     from publisher.resolver.resolve import resolve  # noqa: PLC0415 - not where the image is a file
 

@@ -8,6 +8,8 @@ import time
 
 from publisher.resolver import ad as ads
 from publisher.resolver import codes, decide, delay, pins, reply, resolve
+from publisher.resolver.attempt import Attempt
+from publisher.resolver.errors import FetchError
 from publisher.resolver.job import Job
 from publisher.resolver.notes import Notes
 from publisher.resolver.reply import Reply
@@ -16,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from publisher.resolver.config import Settings
     from publisher.resolver.pins import Starter
+
+_TRACE = 1.0  # seconds for its line: a file system that hangs may be what it stands on
 
 
 def prepared(content: bytes, settings: Settings, started: float, until: float, chance: float) -> Reply:
@@ -31,7 +35,8 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
     notes, job = Notes(), Job(ads.read(content), _starter())
     found = decide.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
     seconds = round(time.monotonic() - started, 4)
-    trace_line(settings, {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}, notes)
+    line = {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}
+    trace_line(settings, line, notes, min(_TRACE, (until - time.monotonic()) / 2))
     _cite(found.cited, notes)
     for note in notes.all:
         sys.stderr.write(f"image-resolver: {note}\n")
@@ -65,12 +70,19 @@ def _cite(attributes: dict[str, str], notes: Notes) -> None:
             notes.add(f"the job's ad does not get the image's digest: {error}")
 
 
-def trace_line(settings: Settings, line: dict[str, object], notes: Notes) -> None:
-    """Add to the trace, if there is one; that it cannot be written is no reason to withhold an image."""
-    if settings.trace is not None:
-        from publisher.resolver import trace  # noqa: PLC0415 - not every site has one
+def trace_line(settings: Settings, line: dict[str, object], notes: Notes, seconds: float = _TRACE) -> None:
+    """Add to the trace, if there is one; that it cannot be written, or not in time, is no reason to withhold an image."""
+    if settings.trace is None:
+        return
+    from publisher.resolver import trace  # noqa: PLC0415 - not every site has one
 
-        try:
-            trace.append(settings.trace, {"time": round(time.time(), 3), **line}, settings.trace_size)
-        except OSError as error:
-            notes.add(f"the trace cannot be written: {error}")
+    path, whole = settings.trace, {"time": round(time.time(), 3), **line}
+
+    def write() -> bytes:
+        trace.append(path, whole, settings.trace_size)
+        return b""
+
+    try:
+        Attempt(write).result(time.monotonic() + seconds)
+    except FetchError as error:
+        notes.add(f"the trace cannot be written: {error}")

@@ -12,10 +12,6 @@ from publisher.resolver import programs
 from publisher.resolver.attempt import Attempt
 from publisher.resolver.errors import FetchError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _UNPACKED = "temporary sandbox"
 """Apptainer's words for a SIF that cannot be mounted: every job would unpack the whole image first."""
 _TARGET = "/image-resolver-probe"  # a directory that no image has
@@ -66,24 +62,6 @@ def opens(directory: str, seconds: float) -> Probe:
     except FetchError as error:
         return Probe(yes=False, why=f"{directory}: {error}")
     return Probe(yes=True)
-
-
-def existing(paths: Sequence[str], seconds: float) -> list[str]:
-    """Of these paths, those that are there; one that hangs is not."""
-
-    def look(path: str) -> Attempt:
-        return Attempt(lambda: b"yes" if os.path.exists(path) else b"")
-
-    tries = [(path, look(path)) for path in paths]
-    until = time.monotonic() + seconds
-    return [path for path, attempt in tries if _says_yes(attempt, until)]
-
-
-def _says_yes(attempt: Attempt, until: float) -> bool:
-    try:
-        return bool(attempt.result(until))
-    except FetchError:
-        return False
 
 
 def _probe(status: int | None, said: str) -> Probe:

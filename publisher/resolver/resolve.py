@@ -117,7 +117,7 @@ def resolve(
     outage = Outage(directory and os.path.join(directory, "failures", "repository-hangs"))
     hung = outage.lasts()
     want, manifest, found = find(text, settings, now, notes, directory=directory, hung=hung)
-    policy = Policy(asked or settings.form, settings.prefer, settings.never)
+    policy = Policy(asked or settings.form, settings.prefer, settings.never, by_job=asked is not None)
     if found is None:
         return _passed_through(want, settings, manifest, policy)
     measured = facts.read(settings.facts, now)

@@ -66,18 +66,22 @@ STARTD_CRON_IMAGE_RESOLVER_KILL = true
 """
 _ACCESS_POINT = """\
 # For an access point whose jobs name images of {name}: written by 'image-resolver condor-config access-point'.
-JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverPlace ImageResolverSIF
+JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverPlace
 
 # A job that names an image of the repository goes where there is a resolver, or the repository itself.
 JOB_TRANSFORM_ImageResolverPlace @=end
     REQUIREMENTS JobUniverse == 5 && regexp("^/cvmfs/{pattern}/", string(SingularityImage ?: ContainerImage))
     SET Requirements ($(MY.Requirements)) && (TARGET.HasImageResolver =?= true || TARGET.{attribute} =?= true)
 @end
+"""
+_ACCESS_POINT_SIFS = """\
+
+JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverSIF
 
 # A job of the container universe that names one of our SIFs by its URL would have it transferred into its own scratch directory,
 # and counted against its disk. So the URL leaves the list of files: the execution point has the SIF in its cache, or fetches it.
 JOB_TRANSFORM_ImageResolverSIF @=end
-    REQUIREMENTS JobUniverse == 5 && regexp("^[a-z]+://.*/[0-9a-f]{{64}}[.]sif", string(ContainerImageFullPath))
+    REQUIREMENTS JobUniverse == 5 && regexp("^({places})/([^?]*/)?[0-9a-f]{{64}}[.]sif$", string(ContainerImageFullPath))
     EVALSET TransferInput replace("(^|,) *[^,]*/$(MY.ContainerImage)[^,]*", TransferInput, "")
     EVALSET TransferInput replace("^,", TransferInput, "")
     # nor is it one of the files in common, as it is with CONTAINER_IMAGES_COMMON_BY_DEFAULT
@@ -140,4 +144,13 @@ def _word(yes: bool) -> str:
 def access_point(settings: Settings) -> str:
     """The configuration of an access point whose jobs name images of this repository, for a file of its configuration."""
     attribute = "HAS_CVMFS_" + "".join(character if character.isalnum() else "_" for character in settings.name)
-    return _ACCESS_POINT.format(name=settings.name, pattern=settings.name.replace(".", "[.]"), attribute=attribute)
+    written = _ACCESS_POINT.format(name=settings.name, pattern=_pattern(settings.name), attribute=attribute)
+    places = [_pattern(place.partition("?")[0].rstrip("/")) for place in (*settings.origins, *settings.mirrors) if "://" in place]
+    return written + (_ACCESS_POINT_SIFS.format(places="|".join(places)) if places else "")
+
+
+def _pattern(text: str) -> str:
+    """A regular expression for a text, without backslashes, which HTCondor's configuration and its strings use themselves."""
+    return "".join(
+        letter if letter.isalnum() or letter in "/:-_~%@" else "." if letter in '^\\"$' else f"[{letter}]" for letter in text
+    )

@@ -4,7 +4,7 @@
      "name": "htc/rocky:9", "digest": "sha256:…", "form": "sif", "path": "/…", "source": "https://…", "bytes": 913000000, …}
 
 Each line is one write(2) at the file's end, so that lines of jobs that start together never mix. A file that has grown beyond its
-size is renamed to ``<name>.1``, in the place of an older one.
+size is renamed to ``<name>.1``, in the place of an older one; while somebody reads it under a lock it goes on growing.
 """
 
 from __future__ import annotations
@@ -55,12 +55,15 @@ def _encoded(line: Line) -> bytes:
 
 
 def _put_aside(path: str, descriptor: int) -> None:
-    """Rename the file that is open as ``descriptor``, unless another process has: each holds its lock while it looks."""
+    """Rename the file that is open as ``descriptor``, unless another process has: each holds its lock while it looks.
+
+    Who does not get the lock at once leaves it to the next one: anybody may read the file, and lock it for as long as he likes.
+    """
     import fcntl  # noqa: PLC0415 - this happens once in tens of thousands of jobs
 
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.stat(path), os.fstat(descriptor)):
             os.rename(path, f"{path}.1")
-    except FileNotFoundError:
-        pass  # renamed, and nobody has written since
+    except (BlockingIOError, FileNotFoundError):
+        pass  # locked; or renamed, and nobody has written since

@@ -65,7 +65,8 @@ def verified(content: bytes, keys: Mapping[str, bytes], deadline: float = DEADLI
     if not known:
         by = ", ".join(keyid[:16] for keyid, _ in signatures) or "nobody"
         raise ManifestError(f"the manifest's index is signed by {by}, and no such key is trusted here")
-    if not any(_signed(payload, signature, pem, deadline) for pem, signature in known):
+    openssl = _openssl()
+    if not any(_signed(openssl, payload, signature, pem, deadline=deadline) for pem, signature in known):
         raise ManifestError("the signature of the manifest's index is wrong")
     return payload
 
@@ -96,7 +97,17 @@ def _read_key(path: str) -> tuple[str, bytes]:
     return hashlib.sha256(der).hexdigest(), begin + body + end + b"\n"
 
 
-def _signed(payload: bytes, signature: bytes, pem: bytes, deadline: float) -> bool:
+def _openssl() -> str:
+    """Its path. Raises ResolverError where it has none."""
+    from publisher.resolver import presence  # noqa: PLC0415 - what was checked is not checked again
+
+    path = presence.program(("openssl",))
+    if path is None:
+        raise ResolverError("cannot run openssl: it is not on the PATH", hint="the package openssl has it")
+    return path
+
+
+def _signed(openssl: str, payload: bytes, signature: bytes, pem: bytes, *, deadline: float) -> bool:
     """Whether ``openssl dgst`` finds the signature (DER) to be the key's over the payload.
 
     All three reach it as memory files under ``/dev/fd``: nothing is written anywhere, and the key is the one whose id was
@@ -105,7 +116,7 @@ def _signed(payload: bytes, signature: bytes, pem: bytes, deadline: float) -> bo
     opened = [_memory(content) for content in (payload, signature, pem)]
     try:
         data, sign, key = opened
-        command = ["openssl", "dgst", "-sha256", "-verify", f"/dev/fd/{key}", "-signature", f"/dev/fd/{sign}"]
+        command = [openssl, "dgst", "-sha256", "-verify", f"/dev/fd/{key}", "-signature", f"/dev/fd/{sign}"]
         return _run(command, data, deadline) == 0
     finally:
         for descriptor in opened:
@@ -134,9 +145,9 @@ def _run(command: list[str], stdin: int, deadline: float) -> int:
         actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, held, 1), (os.POSIX_SPAWN_DUP2, held, 2)]
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
         try:
-            child = os.posix_spawnp(command[0], command, environment, file_actions=actions)
+            child = os.posix_spawn(command[0], command, environment, file_actions=actions)
         except OSError as error:
-            raise ResolverError(f"cannot run {command[0]}: {error.strerror}", hint="the package openssl has it") from None
+            raise ResolverError(f"cannot run {command[0]}: {error.strerror}") from None
         finally:
             os.close(held)
         if not _at_end(ended, time.monotonic() + deadline):

@@ -59,7 +59,10 @@ def reply(output: bytes, talk: str = "") -> Reply:
     assert lines, talk
     assert all(" = " in line for line in lines)
     assert lines[0].startswith("HookStatusCode = ")
-    found = {line.partition(" = ")[0]: value for line, value in zip(lines, ads.read(output).values(), strict=True)}
+    found = {
+        line.partition(" = ")[0]: value for line, value in zip(lines, ads.read(output).values(), strict=True) if value is not None
+    }
+    assert len(found) == len(lines)
     code = found.pop("HookStatusCode")
     assert isinstance(code, int)
     return Reply(code, str(found.pop("HookStatusMessage", "")), found, talk)

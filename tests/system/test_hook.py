@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import select
@@ -145,9 +146,20 @@ def test_a_host_that_hangs_is_given_up_at_the_deadline(hook: Hook, blocking: Pat
 
 
 def test_a_trace_that_hangs_holds_up_nothing(hook: Hook, blocking: Path) -> None:
-    answer = hook.job(f"--trace={blocking}", "--deadline=0.5", SingularityImage=CVMFS)
-    assert answer.code == codes.DEADLINE
-    assert "the trace was not written" in answer.talk
+    answer = hook.job(f"--trace={blocking}", SingularityImage=CVMFS)
+    assert (answer.code, answer.form) == (0, "sandbox")
+    assert "the trace cannot be written: no answer in time" in answer.talk
+    assert not is_open(blocking), "the child is gone too"
+
+
+def test_a_reader_of_the_trace_holds_up_nothing(hook: Hook, ep: ExecutionPoint) -> None:
+    for _ in range(2):
+        hook.job("--trace-size=1", SingularityImage=CVMFS)
+    with (ep.root / "trace").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        answer = hook.job("--trace-size=1", SingularityImage=CVMFS)
+    assert (answer.code, answer.talk) == (0, "")
+    assert len(trace(ep)) == 2, "put aside by the next one"
 
 
 def test_a_trace_that_cannot_be_written_withholds_no_image(hook: Hook, ep: ExecutionPoint) -> None:

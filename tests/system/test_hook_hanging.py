@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -46,6 +47,35 @@ def test_a_repository_that_hangs_is_replaced_and_left_alone_until_it_answers(tmp
         os.utime(memory, (time.time() - LASTS - 1,) * 2)
         assert job() == ("sandbox", "the site prefers it")
         assert not memory.exists()
+
+
+def test_a_directory_of_the_path_that_hangs_is_passed_over(tmp_path: Path) -> None:
+    ep = ExecutionPoint(tmp_path)
+    ep.publish(record(NAME, amd64=[version(NAME, sif=ep.store(sif_content(NAME)))]), now=int(time.time()))
+    (tmp_path / "elsewhere").mkdir()
+    program = tmp_path / "elsewhere" / "apptainer"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "apptainer").write_text("")
+    hook = Hook([ROOT / ".venv" / "bin" / "python", "-m", "publisher.resolver"], ep)
+    hook.environment["PYTHONPATH"] = str(ROOT)
+    hook.environment["PATH"] = f"{tmp_path}/tools:{tmp_path}/elsewhere:/usr/bin:/bin"
+    start = [*hook.command[:-1], "pilot-start", "--probe-time=1"]
+
+    def started(*flags: str) -> str:
+        command = [*start, *flags]
+        return subprocess.run(command, env=hook.environment, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    with hanging.mounted(tmp_path / "tools", tmp_path) as mount:
+        mount.hang()
+        answer = hook.job(ContainerImage=CVMFS)
+        assert (answer.code, answer.form) == (0, "sandbox"), "openssl is in another directory"
+        said = started(f"--probe={NAME}")
+        assert "HasSIF = true" in said
+        assert "SIFs:" not in said
+        said = started(f"--probe={tmp_path}/tools/x.sif", f"--apptainer={tmp_path}/tools/apptainer")
+        assert "HasSIF" not in said, "neither program nor image can be read"
 
 
 def test_nobody_hangs_with_it(tmp_path: Path) -> None:

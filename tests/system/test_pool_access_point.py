@@ -52,7 +52,8 @@ def test_a_job_that_names_an_image_of_the_repository_goes_where_that_is_to_be_ha
 def test_other_jobs_stay_as_they_are(site: Site) -> None:
     elsewhere = {"+SingularityImage": '"/cvmfs/other.example.org/x:1"'}
     sif = {"universe": "container", "container_image": f"{site.web.url}/somebody/else.sif"}
-    for description in ({}, elsewhere, sif):
+    alike = {"universe": "container", "container_image": f"osdf:///somebody/sif/ab/{'ab' * 32}.sif"}
+    for description in ({}, elsewhere, sif, alike):
         jobs = site.submit({**description, "hold": "true"})
         assert "HasImageResolver" not in jobs.text("Requirements")
         jobs.remove()

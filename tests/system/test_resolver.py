@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.resolver import codes
 from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.file_server import FileServer
+from tests.support.hook import Reply, job_ad, reply
 from tests.support.releasing import release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.system
 
@@ -102,6 +110,48 @@ def test_a_python_it_was_not_compiled_for_takes_the_sources(program: Path, ep: E
             if not name.endswith(".pyc"):
                 copy.writestr(name, archive.read(name))
     assert run(sys.executable, "-IS", sources, "resolve", NAME, *flags(ep, str(ep.origin))).endswith(f"{version(NAME).sandbox}\n")
+
+
+def prepare_job(*command: str | Path) -> tuple[Reply, str]:
+    """What HTCondor reads of a hook that ends with 0, and its standard error."""
+    done = subprocess.run([*command, "prepare-job"], input=job_ad(ContainerImage=NAME), capture_output=True, check=True)
+    return reply(done.stdout), done.stderr.decode()
+
+
+@pytest.mark.parametrize("module", ["cli", "hook", "codes"])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[: len(content) // 2], lambda _: b"\0\xff" * 100], ids=["cut", "other"]
+)
+def test_a_damaged_file_holds_no_job(program: Path, tmp_path: Path, module: str, damage: Callable[[bytes], bytes]) -> None:
+    damaged = tmp_path / "damaged.pyz"
+    with zipfile.ZipFile(program) as archive, zipfile.ZipFile(damaged, "w") as copy:
+        for name in archive.namelist():
+            content = archive.read(name)
+            copy.writestr(name, damage(content) if Path(name).stem == module else content)
+    answer, talk = prepare_job(sys.executable, "-IS", damaged)
+    assert (answer.code, answer.updates) == (codes.NO_START, {})
+    assert answer.message.startswith("the hook cannot start: ")
+    assert answer.message.endswith(f"[{codes.name(codes.NO_START)}]")
+    assert talk.startswith("Traceback")
+
+
+def test_a_python_that_is_too_old_holds_no_job(program: Path) -> None:
+    with zipfile.ZipFile(program) as archive:
+        ast.parse(archive.read("__main__.py"), feature_version=(3, 6))
+    old = "import runpy, sys; sys.version_info = (3, 6, 8); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], {}, '__main__')"
+    answer, _ = prepare_job(sys.executable, "-IS", "-c", old, program)
+    assert answer.code == codes.NO_START
+    assert "needs Python 3.9 or newer, this is 3.6" in answer.message
+    other = subprocess.run([sys.executable, "-IS", "-c", old, program, "resolve"], capture_output=True, text=True, check=False)
+    assert (other.returncode, other.stderr) == (1, "image-resolver: needs Python 3.9 or newer, this is 3.6\n")
+
+
+def test_who_can_neither_start_nor_answer_dies_by_a_signal(program: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.pyz"
+    with zipfile.ZipFile(program) as archive, zipfile.ZipFile(damaged, "w") as copy:
+        copy.writestr("__main__.py", archive.read("__main__.py"))
+    closed: list[str | Path] = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-IS", damaged, "prepare-job"]
+    assert subprocess.run(closed, check=False, capture_output=True).returncode == -signal.SIGKILL
 
 
 def test_the_compiled_modules_are_those_that_run(program: Path, ep: ExecutionPoint) -> None:

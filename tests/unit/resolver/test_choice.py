@@ -49,6 +49,8 @@ def test_what_was_asked_for_is_all_that_is_tried() -> None:
     assert order(policy=Policy(SIF)) == [SIF]
     assert order(policy=Policy(SANDBOX, prefer=SIF)) == [SANDBOX]
     with pytest.raises(FormError, match="not published as a SIF"):
+        order(SANDBOX_ALONE, Policy(SIF, by_job=True))
+    with pytest.raises(HostError, match="not published as a SIF, and nothing else is wanted here"):
         order(SANDBOX_ALONE, Policy(SIF))
     with pytest.raises(HostError, match="the site never starts a sandbox"):
         order(policy=Policy(SANDBOX, never=SANDBOX))

@@ -36,7 +36,10 @@ class Site:
         self.now = float(NOW)
 
     def decide(self, **attributes: Value) -> Decision:
-        job, notes = Job(ad.read(job_ad(**attributes))), Notes()
+        return self.decide_ad(job_ad(**attributes))
+
+    def decide_ad(self, content: bytes) -> Decision:
+        job, notes = Job(ad.read(content)), Notes()
         settings = self.ep.settings(**self.changed)
         until = time.monotonic() + 60
         return decide(job, settings, scratch=str(self.scratch), now=self.now, until=until, notes=notes)
@@ -109,6 +112,13 @@ def test_the_site_and_the_job_say_which_form(site: Site, sandbox: str) -> None:
     assert site.decide(ContainerImage=CVMFS, WantImageForm="squash").code == codes.NO_FORM
 
 
+def test_no_user_can_mend_that_the_site_wants_one_form_only(site: Site) -> None:
+    site.ep.publish(record("sandbox/only:1", amd64=[version("x", sif=None)]), serial=2)
+    assert site.decide(ContainerImage="sandbox/only:1", WantImageForm="sif").code == codes.NO_FORM
+    site.changed = {"form": "sif"}
+    assert site.decide(ContainerImage="sandbox/only:1").code == codes.HOST
+
+
 @pytest.mark.parametrize(
     ("text", "code", "why"),
     [
@@ -136,10 +146,8 @@ def test_what_the_user_must_mend_holds_the_job_with_words_he_understands(site: S
     [
         "docker://ubuntu:22.04",
         "docker://ghcr.io/htc/rocky:9",
-        "osdf:///ospool/uc-shared/images/htc__rocky__9.sif",
-        f"osdf:///images/sif/{SHA[:2]}/{SHA}",
-        f"osdf:///images/sif/00/{'0' * 64}.sif",
         "https://example.org/image.sif",
+        f"https://origin.example.org/images/sif/00/{'0' * 64}.sif",
         "oras://ghcr.io/x/y:1",
         "library://a/b",
         "/home/user/image.sif",
@@ -152,10 +160,59 @@ def test_what_the_manifest_is_not_about_stays_as_it_is(site: Site, text: str) ->
     assert is_untouched(site.decide(ContainerImage=text, WantContainer=True, WantSandboxImage=True))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "osdf:///ospool/uc-shared/images/htc__rocky__9.sif",
+        f"osdf:///images/sif/{SHA[:2]}/{SHA}",
+        f"osdf:///images/sif/00/{'0' * 64}.sif",
+        "pelican://osg-htc.org/x.sif",
+        "stash:///x.sif",
+        "s3://bucket/x.sif",
+    ],
+)
+def test_what_apptainer_cannot_open_is_refused_and_not_tried_for_ever(site: Site, text: str) -> None:
+    found = site.decide(ContainerImage=text, ContainerImageFullPath=text, WantContainer=True, WantSIF=True)
+    assert (found.code, found.updates) == (codes.NO_IMAGE, {})
+    assert f"Apptainer opens no {text.partition('://')[0]}://" in found.message
+    base = text.rpartition("/")[2]
+    (site.scratch / base).write_text("")
+    brought = site.decide(ContainerImage=base, ContainerImageFullPath=text, WantContainer=True, WantSIF=True)
+    assert is_untouched(brought), "HTCondor has transferred it"
+
+
+def test_what_this_host_may_not_fetch_another_one_may(site: Site) -> None:
+    for policy in ({"never": "sif"}, {"cache": None}):
+        site.changed = {"unknown": "fetch", **policy}
+        assert site.decide(ContainerImage="osdf:///x.sif").code == codes.HOST
+        assert site.decide(ContainerImage="stash:///x.sif").code == codes.NO_IMAGE, "none does"
+
+
 def test_a_vanilla_job_never_starts_outside_the_image_it_names(site: Site) -> None:
     found = site.decide(ContainerImage="docker://ubuntu:22.04", JobUniverse=5)
     assert found.updates == {"SingularityImage": "docker://ubuntu:22.04", "WantSIF": False, "WantSandboxImage": True}
     assert site.decide(ContainerImage="https://example.org/a.sif").updates["WantSIF"] is True
+
+
+def test_what_htcondor_would_start_is_what_was_looked_at(site: Site) -> None:
+    other = "docker://ubuntu:22.04"
+    bad = f"/cvmfs/{REPOSITORY}/bad/one:1"
+    for wants in ({}, {"WantContainer": True, "WantSandboxImage": True}):
+        found = site.decide(ContainerImage=other, SingularityImage=bad, **wants)
+        assert (found.code, found.updates["SingularityImage"]) == (codes.OK, other), "HTCondor takes this one before the other"
+    assert site.decide(ContainerImage=" ", SingularityImage=bad).code == codes.BLOCKED
+    assert site.decide(ContainerImage=other, SingularityImage="", WantContainer=True).updates == {"SingularityImage": other}
+
+
+@pytest.mark.parametrize("expression", ['strcat("/cvmfs/", "x")', "/cvmfs/x", "7", "true", "error"])
+@pytest.mark.parametrize("attribute", ["ContainerImage", "SingularityImage"])
+def test_an_expression_is_no_image_and_not_the_default_one_either(site: Site, attribute: str, expression: str) -> None:
+    for default in ("", NAME):
+        site.changed = {"default_image": default}
+        found = site.decide_ad(job_ad() + f"{attribute} = {expression}\n".encode())
+        assert (found.code, found.updates) == (codes.NO_REFERENCE, {})
+        assert attribute in found.message
+    assert site.decide_ad(job_ad() + f"{attribute} = undefined\n".encode()).code == codes.OK, "as if it were not there"
 
 
 def test_a_job_without_an_image_gets_the_sites_or_none(site: Site, sandbox: str) -> None:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher.resolver import probes, programs
+from publisher.resolver import presence, probes, programs
 
 if TYPE_CHECKING:
     import pytest
@@ -88,7 +88,22 @@ def test_directories_that_open_and_that_do_not(tmp_path: Path) -> None:
 
 
 def test_paths_that_exist_stay_in_their_order(tmp_path: Path) -> None:
-    assert probes.existing([str(tmp_path), "/no/such/path", "/etc"], PLENTY) == [str(tmp_path), "/etc"]
+    assert presence.existing([str(tmp_path), "/no/such/path", "/etc"], PLENTY) == [str(tmp_path), "/etc"]
+
+
+def test_a_program_is_the_paths_first_and_never_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for directory in ("cwd", "early", "late"):
+        (tmp_path / directory).mkdir()
+        apptainer(tmp_path / directory, "exit 0")
+    (tmp_path / "early" / "sh").write_text("not to be run")
+    (tmp_path / "early" / "singularity").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setenv("PATH", f":.:{tmp_path}/early:/usr/bin:{tmp_path}/late")
+    assert presence.program(["singularity", "apptainer"], PLENTY) == f"{tmp_path}/early/apptainer"
+    assert presence.program(["sh"], PLENTY) == "/usr/bin/sh"
+    assert presence.program(["no-such-program"], PLENTY) is None
+    monkeypatch.delenv("PATH")
+    assert presence.program(["env"], PLENTY) == "/usr/bin/env"
 
 
 def test_user_namespaces_are_tried_by_making_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from publisher.resolver.errors import (
     BlockedError,
     CacheError,
     FetchError,
-    FormError,
     HostError,
     ManifestError,
     SandboxError,
@@ -101,9 +100,9 @@ def test_a_form_that_is_not_published_is_said(ep: ExecutionPoint) -> None:
     ep.publish(record("a:1", amd64=[version("a", sif=None)]), record("b:1", amd64=[version("b", sandbox=None)]))
     assert ep.resolve("a:1").form == "sandbox"
     assert ep.resolve("b:1").form == "sif"
-    with pytest.raises(FormError, match="a:1 is not published as a SIF"):
+    with pytest.raises(HostError, match="a:1 is not published as a SIF"):
         ep.resolve("a:1", form="sif")
-    with pytest.raises(FormError, match="b:1 is not published as a sandbox"):
+    with pytest.raises(HostError, match="b:1 is not published as a sandbox"):
         ep.resolve("b:1", form="sandbox")
 
 

@@ -180,6 +180,41 @@ def test_an_access_points_configuration_is_about_this_repository(command: Comman
     assert "HAS_CVMFS_images_example_org" in said
 
 
+def test_an_access_point_takes_only_sifs_below_the_origins_for_ours(command: Command) -> None:
+    places = (
+        "--origin",
+        "osdf:///ospool/images/",
+        "--origin",
+        "/var/origin",
+        "--mirror",
+        "https://m.example.org:8443/x?directread",
+    )
+    said = command("condor-config", "access-point", *places)
+    (expression,) = re.findall(r'regexp\("([^"]*)", string\(ContainerImageFullPath\)\)', said)
+    sif = f"sif/ab/{'ab' * 32}.sif"
+    for ours in (
+        f"osdf:///ospool/images/{sif}",
+        f"https://m.example.org:8443/x/{sif}",
+    ):
+        assert re.search(expression, ours)
+    for theirs in (
+        "osdf:///ospool",
+        "osdf:///ospool/images2",
+        "https://m-example.org:8443/x",
+        "/var/origin",
+        "http://osdf:///ospool/images",
+    ):
+        assert not re.search(expression, f"{theirs}/{sif}")
+    assert not re.search(expression, f"osdf:///ospool/images/{sif}?directread"), "it would stay among the files to transfer"
+    assert "\\" not in expression
+
+
+def test_an_access_point_without_an_origins_url_leaves_sifs_alone(command: Command) -> None:
+    said = command("condor-config", "access-point")
+    assert "ImageResolverPlace" in said
+    assert "ImageResolverSIF" not in said
+
+
 def test_a_pilots_comments_say_what_is_wrong(command: Command) -> None:
     command.answers("echo no FUSE; exit 255")
     assert "# SIFs: no FUSE" in command("pilot-start", "--probe", NAME).splitlines()

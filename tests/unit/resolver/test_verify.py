@@ -93,7 +93,7 @@ def test_a_flood_of_signatures_is_refused_before_any_is_checked(monkeypatch: pyt
 
 def test_a_missing_openssl_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(ResolverError, match="cannot run openssl: No such file") as failure:
+    with pytest.raises(ResolverError, match="cannot run openssl: it is not on the PATH") as failure:
         verify.verified(CONTENT, TRUSTED)
     assert failure.value.exit_code == 4
 
