@@ -162,6 +162,7 @@ class Cache:
                 if held is None or self.shelf.is_seen(sif.sha256) or self.shelf.is_right(sif.sha256):
                     tally.hit(self.root)
                     return ""
+                self._check_failures(sif)
                 return self._fetched(sif, places, end, held)
         except TimeoutError as error:
             raise BusyError(f"{self.shelf.path(sif.sha256)}: {error}") from None
@@ -173,6 +174,7 @@ class Cache:
         leftovers.sweep(self.shelf)
         busy = f"no turn came to fetch it: {self._slots} downloads at a time run on this host"
         with turn.taken(self.slot_paths(sif.sha256), end, None, busy):
+            self._check_failures(sif)  # the disk may have been full for those before
             begun = time.monotonic()
             try:
                 came_from = self._fetched_into_room(sif, places, end, held)

@@ -114,7 +114,7 @@ class Settings:
         slowest: bytes a second.
         ca: file or directory of certificates, empty for none.
         fetch_with: one of ``builtin``, ``pelican``, ``auto``.
-        cache: directory for SIFs and copies of the manifest, absolute; None for no cache.
+        cache: directory for SIFs and copies of the manifest, absolute; None for no cache. caches: the same with ``{uid}`` in it.
         cache_size, cache_free: bytes and fraction of the file system, one of them 0.
         fetches: downloads at a time. slots: directory that bounds them for several caches, absolute; None for none.
         store: directory that jobs only read, absolute; None for none. store_owner: number of its user.
@@ -156,6 +156,7 @@ class Settings:
         self.ca = _path(given, "ca") or ""
         self.fetch_with = _word(given, "fetch-with")
         self.cache = _path(given, "cache")
+        self.caches = _path(given, "cache", uid="{uid}")
         self.cache_size = _quantity(given, "cache-size", quantity.share)
         self.cache_free = _quantity(given, "cache-free", quantity.share)
         self.fetches = max(1, _quantity(given, "fetches", quantity.whole))
@@ -224,9 +225,9 @@ def _word(given: Given, name: str) -> str:
     return value
 
 
-def _path(given: Given, name: str) -> str | None:
-    """An absolute path, None where there is none; ``{uid}`` in it is this user's number."""
-    value = _text(given, name).replace("{uid}", str(os.geteuid()))
+def _path(given: Given, name: str, uid: str | None = None) -> str | None:
+    """An absolute path, None where there is none; ``{uid}`` in it is ``uid``, this user's number when None."""
+    value = _text(given, name).replace("{uid}", str(os.geteuid()) if uid is None else uid)
     return os.path.abspath(value) if value else None
 
 

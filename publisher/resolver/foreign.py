@@ -31,6 +31,8 @@ from publisher.resolver.sources import failure, network_of, source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from io import FileIO
+
     from publisher.resolver.cache import Cache
     from publisher.resolver.config import Settings
     from publisher.resolver.pins import Starter
@@ -42,6 +44,9 @@ _SCHEMES = ("osdf://", "pelican://", "https://")
 _KEPT = 86400  # seconds
 _LOOK = 16 << 20  # bytes between two looks at the room that is left
 _MOST_BYTES = 200  # of a note
+_LASTING = (UnknownImageError, ReferenceError, ArchitectureError, RoomError)
+"""What the next job would be told after the same trouble, besides FetchError."""
+_KINDS = {kind.__name__: kind for kind in (*_LASTING, FetchError)}
 
 
 def is_fetchable(text: str) -> bool:
@@ -112,23 +117,23 @@ class _Url:
                 sif = self.known()
                 if got is None and sif is not None:
                     return sif, ""
+                self._check_failures()
                 with turn.taken(self._held.slot_paths(self._key), until, None, "no turn came to fetch it"):
                     return self._fetched(settings, until)
         except TimeoutError as error:
             raise BusyError(f"{self._text}: {error}") from None
 
     def _fetched(self, settings: Settings, until: float) -> tuple[Sif, str]:
-        self._check_failures()
         _sweep(os.path.dirname(self._note))
         part = f"{self._note}.part"
         try:
-            download = _Download(part, self._held)
             try:
-                came_from = download.run(self._text, settings, until)
-                sif = download.sif(self._text, settings.arch)
-            except FetchError as error:
+                sif, came_from = _Download(self._text, part, self._held, settings.arch).run(settings, until)
+            except (FetchError, *_LASTING) as error:
+                if isinstance(error, RoomError):
+                    failures.forget(self._held.root, self._key)  # a job's end makes room: this pause does not grow
                 if time.monotonic() < until:  # else only this job's time was over
-                    failures.note(self._held.root, self._key, str(error), time.time())
+                    failures.note(self._held.root, self._key, f"{type(error).__name__} {error}", time.time())
                 raise
             self._held.shelf.make(sif.sha256)
             os.rename(part, self._held.shelf.part(sif.sha256))  # where a download is continued: this one has only to be checked
@@ -138,12 +143,15 @@ class _Url:
         from publisher.resolver import files  # noqa: PLC0415 - it locks nothing here
 
         files.replace(self._note, f"{sif.sha256} {sif.size} {self._now:.0f}".encode())
+        failures.forget(self._held.root, self._key)
         return sif, came_from
 
     def _check_failures(self) -> None:
-        reason = failures.recent(self._held.root, self._key, time.time())
-        if reason is not None:
-            raise FetchError(f"not tried again yet: {reason}")
+        """Raises what a job before was told a moment ago."""
+        noted = failures.recent(self._held.root, self._key, time.time())
+        if noted is not None:
+            kind, _, reason = noted.partition(" ")
+            raise _KINDS.get(kind, FetchError)(f"not tried again yet: {reason}")
 
 
 def _sweep(directory: str) -> None:
@@ -157,70 +165,98 @@ def _sweep(directory: str) -> None:
             continue
 
 
-class _Download:
-    """A file of a size that nobody knows before."""
+class _NoSifError(FetchError):
+    """One way gave something else."""
 
-    def __init__(self, path: str, held: Cache) -> None:
+
+class _Download:
+    """A file of a size that nobody knows before: the SIF of the URL ``text`` for ``arch``, written to ``path``."""
+
+    def __init__(self, text: str, path: str, held: Cache, arch: str) -> None:
+        self._text = text
         self._path = path
+        self._arch = arch
         self._root = held.root
         self._limits = held.limits()
-        self._size = 0
-        self._hash = hashlib.sha256()
-        self._begin = b""
 
-    def run(self, text: str, settings: Settings, until: float) -> str:
-        """Write the file; the way it came by. Raises FetchError, RoomError, UnknownImageError."""
-        base, mark, query = text.partition("?")
+    def run(self, settings: Settings, until: float) -> tuple[Sif, str]:
+        """The SIF and the way it came by: the first that gives a whole one.
+
+        Raises:
+            UnknownImageError, ReferenceError: no way has the file, or a SIF; of several reasons the last way's, the origin's.
+            ArchitectureError, FetchError, RoomError: for another machine; not to be had in time; no room.
+        """
+        base, mark, query = self._text.partition("?")
         directory, _, name = base.rpartition("/")
         name = urllib.parse.unquote(name)  # a source quotes names, and federations' paths, by itself
-        if not text.startswith("http"):
+        if not self._text.startswith("http"):
             directory = urllib.parse.unquote(directory)
-        problems = []
+        problems: list[tuple[str, FetchError]] = []
         network = network_of(settings)
         network.https_only = True
         # small, since only what has a known size can be left to the command pelican
         for way in source(f"{directory}{mark}{query}", network).ways(name, small=True, until=until):
             try:
-                self._stream(way, name, until)
+                return self._streamed(way, name, until), way.text
             except FetchError as error:  # noqa: PERF203 - the next way is there for that
                 problems.append((way.text, error))
-            else:
-                return way.text
         why = failure("cannot fetch the SIF: ", problems)
-        if isinstance(why, AbsentError):
-            raise UnknownImageError(f"there is no {text}: {why}")
-        raise why
+        if not all(isinstance(error, (AbsentError, _NoSifError)) for _, error in problems):
+            raise why
+        if isinstance(problems[-1][1], _NoSifError):
+            raise ReferenceError(f"{self._text} is no SIF")
+        raise UnknownImageError(f"there is no {self._text}: {why}")
 
-    def sif(self, text: str, arch: str) -> Sif:
-        """What came, if that is a whole SIF for this machine. Raises ReferenceError, ArchitectureError, FetchError."""
-        header = Header.parse(self._begin)
-        if header is None:
-            raise ReferenceError(f"{text} is no SIF")
-        if self._size < header.end:
-            raise FetchError(f"{text} ended after {self._size} of {header.end} bytes")
-        if header.arch != arch.partition("/")[0]:
-            raise ArchitectureError(f"{text} is for {header.arch}, this is {arch}")
-        return Sif(text, self._hash.hexdigest(), self._size)
-
-    def _stream(self, way: Source, name: str, until: float) -> None:
-        self._size, self._hash, self._begin = 0, hashlib.sha256(), b""
+    def _streamed(self, way: Source, name: str, until: float) -> Sif:
+        """Write the file as one way gives it, no further than it may be one of ours. Raises OSError besides."""
+        size, looked, begin, digest = 0, 0, b"", hashlib.sha256()
         pace = Pace(time.monotonic, until, way.network.slowest)
-        looked = 0
         with open(self._path, "wb", buffering=0) as file:
             for chunk in way.pieces(name, 0, None, pace):
-                if self._size == 0 or self._size - looked >= _LOOK:
-                    looked = self._size
-                    self._check_room()
-                file.write(chunk)
-                self._hash.update(chunk)
-                self._begin += bytes(chunk[: max(0, HEADER_BYTES - len(self._begin))])
-                self._size += len(chunk)
+                if size == 0 or size - looked >= _LOOK:
+                    looked = size
+                    self._check_room(size)
+                self._write(file, chunk)
+                digest.update(chunk)
+                size += len(chunk)
+                if len(begin) < HEADER_BYTES:
+                    begin += bytes(chunk[: HEADER_BYTES - len(begin)])
+                    if len(begin) == HEADER_BYTES:
+                        self._header(begin)
                 pace.add(len(chunk))
                 problem = pace.problem()
                 if problem is not None:
                     raise FetchError(f"{name}: {problem}")
+        end = self._header(begin).end
+        if size < end:
+            raise FetchError(f"{self._text} ended after {size} of {end} bytes")
+        return Sif(self._text, digest.hexdigest(), size)
 
-    def _check_room(self) -> None:
+    def _header(self, begin: bytes) -> Header:
+        """Of a SIF for this machine."""
+        header = Header.parse(begin)
+        if header is None:
+            raise _NoSifError(f"{self._text} is no SIF")
+        if header.arch != self._arch.partition("/")[0]:
+            raise ArchitectureError(f"{self._text} is for {header.arch}, this is {self._arch}")
+        return header
+
+    def _check_room(self, size: int) -> None:
         """Nothing is removed for a file of unknown size: it gets what is free."""
-        if room.free(self._root) < self._limits.free or self._size > self._limits.most:
-            raise RoomError(f"no room for a SIF of unknown size in {self._root}", hint="raise cache-size, lower cache-free")
+        if room.free(self._root) < self._limits.free or size > self._limits.most:
+            raise self._no_room()
+
+    def _write(self, file: FileIO, chunk: bytes | memoryview) -> None:
+        from publisher.resolver.fetch import FULL  # noqa: PLC0415 - what was fetched before needs none of it
+
+        view = memoryview(chunk)
+        try:
+            while view:
+                view = view[file.write(view) :]
+        except OSError as error:
+            if error.errno in FULL:
+                raise self._no_room() from None
+            raise
+
+    def _no_room(self) -> RoomError:
+        return RoomError(f"no room for a SIF of unknown size in {self._root}", hint="raise cache-size, lower cache-free")

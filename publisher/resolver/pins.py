@@ -3,6 +3,9 @@
 The hook that hands a SIF out has long ended when the job runs, so no lock of its own can protect it. The job's starter lives
 as long as the job: a pin names it by process id, start time and PID namespace, and holds while that very process lives. It is
 released by the job-exit hook, or by the starter's death. Making a pin and checking it need no lock (see ``room.py``).
+
+Of another PID namespace (each pilot in a container has one) nobody here can tell whether the process lives. Such a pin is *soft*
+when it is an hour old: it is passed over where nothing else makes room. What a job has open, it keeps on a local file system.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ STARTER = "CONDOR_STARTER_PID"
 _DIRECTORY = "pins"
 _FOREIGN = 7 * 86400
 """Seconds that a pin holds at most whose process cannot be looked at, or that another user made: he may name any process."""
+_SOFT = 3600
+"""Seconds since it was made, or made again, after which a pin of another PID namespace is soft."""
 _HIDDEN = "0"  # the start of a process that lives, and that /proc does not show to this user (hidepid)
 _START = 19  # of the fields after the name in /proc/PID/stat: proc(5) counts it as the 22nd
 
@@ -51,7 +56,7 @@ def starter(environ: Mapping[str, str]) -> Starter:
 
 
 def pin(root: str, sha256: str, by: Starter) -> None:
-    """Say that ``by`` needs a SIF of the cache in ``root``; again is nothing. Raises OSError."""
+    """Say that ``by`` needs a SIF of the cache in ``root``, or still does. Raises OSError."""
     path = os.path.join(root, _DIRECTORY, f"{sha256}.{by.name}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # EXCL: what others put there is neither followed nor opened
     try:
@@ -61,7 +66,7 @@ def pin(root: str, sha256: str, by: Starter) -> None:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             os.close(os.open(path, flags, 0o644))
     except FileExistsError:
-        pass
+        os.utime(path, follow_symlinks=False)
 
 
 def release(root: str, by: Starter) -> list[str]:
@@ -79,12 +84,13 @@ def forget(root: str) -> None:
         _removed(root, sha256, name)
 
 
-def held(root: str, ended: Callable[[str, float], None] = lambda _, __: None) -> dict[str, int]:
+def held(root: str, ended: Callable[[str, float], None] = lambda _, __: None, *, firm: bool = False) -> dict[str, int]:
     """sha256 -> how many living starters need it. Pins of dead ones are removed on the way.
 
     Args:
         root: the cache.
         ended: told of each of those, with the time at which it was made: a job has used that SIF.
+        firm: do not count soft pins.
 
     Raises:
         OSError: the cache cannot be read.
@@ -92,7 +98,8 @@ def held(root: str, ended: Callable[[str, float], None] = lambda _, __: None) ->
     counts: dict[str, int] = {}
     for sha256, name in _all(root):
         if _lives(root, sha256, name):
-            counts[sha256] = counts.get(sha256, 0) + 1
+            if not (firm and _is_soft(root, sha256, name)):
+                counts[sha256] = counts.get(sha256, 0) + 1
         else:
             made = _made(root, sha256, name)
             if _removed(root, sha256, name):
@@ -125,6 +132,11 @@ def _removed(root: str, sha256: str, name: str) -> bool:
     return True
 
 
+def _is_soft(root: str, sha256: str, name: str) -> bool:
+    namespace = name.partition("-")[2].partition("-")[2]
+    return namespace != _namespace() and not _is_young(os.path.join(root, _DIRECTORY, f"{sha256}.{name}"), _SOFT)
+
+
 def _lives(root: str, sha256: str, name: str) -> bool:
     pid, _, rest = name.partition("-")
     start, _, namespace = rest.partition("-")
@@ -149,10 +161,10 @@ def _is_ours(path: str) -> bool:
         return False
 
 
-def _is_young(path: str) -> bool:
+def _is_young(path: str, most: float = _FOREIGN) -> bool:
     """By the one time that its owner cannot set."""
     try:
-        return time.time() - os.lstat(path).st_ctime < _FOREIGN
+        return time.time() - os.lstat(path).st_ctime < most
     except FileNotFoundError:
         return False
 

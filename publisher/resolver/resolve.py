@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _SOON = 60.0  # seconds: so old may a copy be that does not know an image, before those who may know it are asked
 _PROBE = 5.0  # seconds in which a sandbox must open; CVMFS may have to fetch a catalog for it
+_NEXT, _MOST_NEXT = 2 * _PROBE, 0.25  # what a SIF leaves for the form after it: seconds, at most this share of what is left
 
 
 class Answer:
@@ -239,9 +240,10 @@ class _Making:
         """
         problems: list[ResolverError] = []
         for one in choices:
+            end = until if one is choices[-1] else _sooner(until)
             try:
-                answer = self._sandbox() if one.form == SANDBOX else self._sif(until, notes)
-            except ResolverError as error:  # noqa: PERF203 - the next form is there for that
+                answer = self._sandbox() if one.form == SANDBOX else self._sif(end, notes)
+            except ResolverError as error:
                 notes.add(str(error))
                 problems.append(error)
             else:
@@ -288,6 +290,11 @@ class _Making:
         except (OSError, CacheError) as error:
             notes.warn(str(error))
             return None
+
+
+def _sooner(until: float | None) -> float | None:
+    """Until when a form may be waited for where another one is left, which needs some of the time."""
+    return None if until is None else until - min(_NEXT, _MOST_NEXT * max(0.0, until - time.monotonic()))
 
 
 def _passed_through(want: Wanted, settings: Settings, manifest: Trusted, policy: Policy) -> Answer:

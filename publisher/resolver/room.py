@@ -2,7 +2,7 @@
 
 What was asked for longest ago goes first, never what a job still needs. A hit needs no lock and still never gets a file that
 is being removed: it pins first and then looks at the note (``shelf.py``); removing takes the note away first and then looks
-at the pins. Whichever comes second sees the other.
+at the pins. Whichever comes second sees the other. Soft pins (``pins.py``) are passed over where it is not enough otherwise.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def relieve(shelf: Shelf, sha256: str, size: int) -> int:
         OSError: the cache cannot be read or written.
     """
     with turn.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
-        return _drop_parts(shelf, sha256) + _remove(shelf, size)
+        return _drop_parts(shelf, sha256) + _remove(shelf, size).bytes
 
 
 def done(held: int) -> None:
@@ -90,27 +90,21 @@ def done(held: int) -> None:
 
 def trim(shelf: Shelf, limits: Limits) -> Removed:
     """Bring the cache within its limits, as far as jobs let it. Raises OSError."""
-    removed = Removed()
     with turn.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
         missing = _missing(shelf, limits, "", 0)
         if missing > 0:
             missing -= _drop_parts(shelf, "")
-        needed = pins.held(shelf.root, shelf.was_used)
-        for item in shelf.items():
-            if removed.bytes >= missing:
-                break
-            remove(shelf, item, needed, removed)
-    return removed
+        return _remove(shelf, missing)
 
 
-def remove(shelf: Shelf, item: Item, needed: Mapping[str, int], removed: Removed) -> bool:
-    """Remove a SIF that nobody needs and nobody fetches; whether it went. Raises OSError."""
+def remove(shelf: Shelf, item: Item, needed: Mapping[str, int], removed: Removed, *, firm: bool = False) -> bool:
+    """Remove a SIF that nobody needs (by firm pins only, with ``firm``) and nobody fetches; whether it went. Raises OSError."""
     if item.sha256 in needed:
         return False
     try:
         with turn.taken([shelf.lock(item.sha256)], 0):
             note = shelf.unsee(item.sha256)
-            if item.sha256 in pins.held(shelf.root, shelf.was_used):  # a job came between: its hook may have seen the note
+            if item.sha256 in pins.held(shelf.root, shelf.was_used, firm=firm):  # a job came between, and may have seen the note
                 shelf.see(item.sha256, note)
                 return False
             shelf.remove(item.sha256)
@@ -129,7 +123,7 @@ def free(root: str) -> int:
 
 def _remove_for(shelf: Shelf, missing: int, sha256: str, size: int) -> int:
     """Remove what is missing, or nothing where there is not so much; the bytes that went."""
-    needed = pins.held(shelf.root, shelf.was_used)
+    needed = pins.held(shelf.root, shelf.was_used, firm=True)
     can_go = sum(item.size for item in shelf.items() if item.sha256 not in needed and item.sha256 != sha256)
     can_go += sum(part for _, part in _broken_off(shelf, sha256))
     if can_go < missing:
@@ -138,20 +132,22 @@ def _remove_for(shelf: Shelf, missing: int, sha256: str, size: int) -> int:
             hint="raise cache-size, lower cache-free, or make room",
         )
     dropped = _drop_parts(shelf, sha256)
-    dropped += _remove(shelf, missing - dropped)
+    dropped += _remove(shelf, missing - dropped).bytes
     if dropped < missing:
         raise RoomError(f"no room for the {size} bytes of a SIF in {shelf.root}: all of it has come into use")
     return dropped
 
 
-def _remove(shelf: Shelf, wanted: int) -> int:
-    """Remove SIFs until so many bytes went, if there are so many; how many went."""
-    removed, needed = Removed(), pins.held(shelf.root, shelf.was_used)
-    for item in shelf.items():
-        if removed.bytes >= wanted:
-            break
-        remove(shelf, item, needed, removed)
-    return removed.bytes
+def _remove(shelf: Shelf, wanted: int) -> Removed:
+    """Remove SIFs until so many bytes went, if there are so many; those with soft pins last."""
+    removed = Removed()
+    for firm in (False, True):
+        needed = pins.held(shelf.root, shelf.was_used, firm=firm)
+        for item in shelf.items():
+            if removed.bytes >= wanted:
+                return removed
+            remove(shelf, item, needed, removed, firm=firm)
+    return removed
 
 
 def _drop_parts(shelf: Shelf, but: str) -> int:

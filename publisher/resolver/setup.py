@@ -44,7 +44,7 @@ def cron(line: Line, notes: Notes) -> str:
     cache: Attributes = {}
     if settings.cache:
         try:
-            cache = {name: round(value) for name, value in upkeep.statistics(settings).items()}
+            cache = {name: round(value) for name, value in upkeep.run(["statistics"], settings, notes).items()}
         except CacheError as error:
             notes.add(str(error))
     problems = [*found.problems(), *notes.all]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 
-from publisher.resolver import cache, failures, leftovers, pins, resolve, room, store, tally, turn
+from publisher.resolver import cache, failures, leftovers, pins, resolve, room, store, tally, turn, users
 from publisher.resolver.errors import CacheError, ResolverError, UsageError
 from publisher.resolver.kept import Kept
+from publisher.resolver.notes import Notes
 from publisher.resolver.sources import sif_sources
 
 TYPE_CHECKING = False
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
 
     from publisher.resolver.cache import Cache
     from publisher.resolver.config import Settings
-    from publisher.resolver.notes import Notes
 
     Subcommand = Callable[[Sequence[str], Settings, Notes], Any]
 
+FREE, OLDEST = "ImageCacheFreeBytes", "ImageCacheOldestUse"
 FORCE = "--force"
 """Argument of ``clear``: what jobs need goes as well."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -28,7 +30,7 @@ _THOUSAND = 1000
 
 
 def run(words: Sequence[str], settings: Settings, notes: Notes) -> Any:
-    """Carry out a subcommand.
+    """Carry out a subcommand. Root's ``list``, ``gc`` and ``statistics`` are about all users' caches, where each has his own.
 
     Args:
         words: the subcommand and its arguments.
@@ -53,6 +55,8 @@ def run(words: Sequence[str], settings: Settings, notes: Notes) -> Any:
         hint = f"fill takes names, clear {FORCE}, the others nothing"
         raise UsageError(f"usage: image-resolver cache {'|'.join(_SUBCOMMANDS)}", hint=hint)
     try:
+        if subcommand in _OF_ALL and os.geteuid() == 0 and users.UID in (settings.caches or ""):
+            return _of_all(subcommand, settings, notes)
         return subcommand(arguments, settings, notes)
     except OSError as error:
         raise CacheError(f"the cache {settings.cache} cannot be used: {error}") from None
@@ -78,13 +82,35 @@ def statistics(settings: Settings) -> dict[str, Any]:
         "ImageCacheImages": len(items),
         "ImageCacheBytes": sum(item.size for item in items),
         "ImageCacheInUse": sum(item.sha256 in used for item in items),
-        "ImageCacheFreeBytes": free,
-        "ImageCacheOldestUse": int(items[0].used) if items else 0,
+        FREE: free,
+        OLDEST: int(items[0].used) if items else 0,
         "ImageCacheHits": counts.hits,
         "ImageCacheFetches": counts.fetched,
         "ImageCacheFetchedBytes": counts.bytes,
         "ImageCacheFetchSeconds": round(counts.seconds, 1),
     }
+
+
+def _of_all(subcommand: Subcommand, settings: Settings, notes: Notes) -> Any:
+    """A subcommand's results of all users' caches, in one."""
+
+    def of_one(path: str) -> Any:
+        theirs = copy.copy(settings)
+        theirs.cache = path
+        return subcommand((), theirs, Notes())
+
+    said = users.each(str(settings.caches), of_one, notes)
+    if subcommand is _list:
+        return [{"user": user, **row} for user, rows in said for row in rows]
+    names = dict.fromkeys(name for _, one in said for name in one)
+    return {name: _together(name, [one[name] for _, one in said]) for name in names}
+
+
+def _together(name: str, values: Sequence[Any]) -> Any:
+    there = [value for value in values if value]
+    if name in (FREE, OLDEST):  # of one file system, and of the oldest
+        return min(there, default=0)
+    return ", ".join(there) if isinstance(values[0], str) else sum(values)
 
 
 def _list(_: Sequence[str], settings: Settings, __: Notes) -> list[dict[str, Any]]:
@@ -174,6 +200,7 @@ def _statistics(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, An
     return statistics(settings)
 
 
+_OF_ALL = (_list, _gc, _statistics)
 _SUBCOMMANDS: dict[str, Subcommand] = {
     "list": _list,
     "gc": _gc,
@@ -214,7 +241,7 @@ def _cell(name: str, value: Any) -> str:
         return _size(value).rjust(9)
     if name == "used":
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
-    return f"{name} {value}" if name == "jobs" else str(value or "-")
+    return f"{name} {value}" if name in ("jobs", "user") else str(value or "-")
 
 
 def _size(count: float) -> str:

@@ -18,7 +18,8 @@ COMMANDS = (
         "cache SUBCOMMAND",
         (
             "list; gc: bring it within its limits; verify: read every SIF, remove what is damaged; clear: all that no job needs; "
-            "fill NAME…: have images in the store, else in the cache; statistics: as attributes of a machine"
+            "fill NAME…: have images in the store, else in the cache; statistics: as attributes of a machine; "
+            "where each user has a cache, root's list, gc and statistics are about all of them"
         ),
     ),
     ("prepare-job", "HTCondor's hook of this name: the job's ad on standard input, the answer on standard output"),

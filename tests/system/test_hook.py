@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import codes
+from publisher.resolver import codes, turn
 from publisher.resolver.ad import MOST_BYTES
-from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
+from publisher.resolver.cache import Cache
+from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, sif_of, version
 from tests.support.hook import WATCHDOG, Hook, job_ad, reply
 from tests.support.starter import Starter
 
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.system
 NAME = "htc/rocky:9"
 CVMFS = f"/cvmfs/{REPOSITORY}/{NAME}"
 CONTENT = sif_content(NAME, 100_000)
+SHA256 = sif_of(CONTENT).sha256
 JOB = job_ad(SingularityImage=CVMFS)
 
 
@@ -134,6 +136,28 @@ def test_the_answer_is_one_write(hook: Hook) -> None:
         its.close()
         assert reply(ours.recv(1 << 16)).code == 0
         assert ours.recv(1 << 16) == b""
+
+
+def test_who_waits_in_vain_for_anothers_download_gets_the_other_form_or_is_told(hook: Hook, ep: ExecutionPoint) -> None:
+    cache = Cache(str(ep.cache))
+    cache.prepare()
+    cache.shelf.make(SHA256)
+    jobs = []
+    with turn.taken([cache.shelf.lock(SHA256)], 0):
+        for flag in ("--prefer=sif", "--never=sandbox"):
+            process = hook.start("--deadline=6", flag)
+            assert process.stdin is not None
+            process.stdin.write(JOB)
+            process.stdin.close()
+            process.stdin = None
+            jobs.append(process)
+        answers = [reply(out, err.decode()) for out, err in (process.communicate(timeout=WATCHDOG) for process in jobs)]
+    assert (answers[0].code, answers[0].form) == (0, "sandbox")
+    assert answers[1].code == codes.BUSY
+    fallback, busy = trace(ep)
+    assert (fallback["code"], busy["code"]) == (0, codes.BUSY)
+    given_up = [float(str(line["seconds"])) for line in (fallback, busy)]
+    assert given_up[0] < 4.5 <= given_up[1] < 6, "each leaves time for what comes after it"
 
 
 def test_a_host_that_hangs_is_given_up_at_the_deadline(hook: Hook, blocking: Path, ep: ExecutionPoint) -> None:

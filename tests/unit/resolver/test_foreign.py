@@ -3,7 +3,10 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import resource
+import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,9 @@ from publisher.resolver.decide import decide
 from publisher.resolver.errors import ArchitectureError, BusyError, FetchError, ReferenceError, RoomError, UnknownImageError  # noqa: A004 - the field's term
 from publisher.resolver.job import Job
 from publisher.resolver.notes import Notes
+from tests.support import children
 from tests.support.execution_point import NOW, record, version
+from tests.support.faulty import FaultyServer
 from tests.support.federation import Director
 from tests.support.file_server import FileServer
 from tests.support.web import certificate
@@ -150,6 +155,10 @@ def test_what_is_no_whole_sif_for_this_machine_is_refused(
     make(elsewhere.file)
     with pytest.raises(kind, match=why):
         elsewhere.fetch()
+    with pytest.raises(kind, match=f"not tried again yet: .*{why}") as again:
+        elsewhere.fetch()
+    assert again.type is kind
+    assert elsewhere.web.downloads() == 1
     assert elsewhere.left() == set()
     assert not list(elsewhere.ep.cache.rglob("*.sif"))
 
@@ -173,6 +182,83 @@ def test_a_federations_server_that_speaks_plain_http_is_left_alone(elsewhere: El
     ):
         elsewhere.fetch(f"pelican://{director.host}/sif/theirs.sif")
     assert elsewhere.web.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arch", "kind"), [("arm64", ArchitectureError), ("", ReferenceError)], ids=["another machine's", "none"]
+)
+def test_no_more_comes_of_it_than_says_that_it_will_not_do(elsewhere: Elsewhere, arch: str, kind: type[Exception]) -> None:
+    elsewhere.file.write_bytes(bytes(2_000_000))
+    if arch:
+        sif_bytes(elsewhere.file, arch=arch, filling=b"much content" * 200)
+    elsewhere.web.faults = ["stall"]
+    with pytest.raises(kind):  # while the server still sends
+        elsewhere.fetch()
+    elsewhere.web.released.set()
+
+
+def test_what_has_come_right_is_a_failure_no_more(elsewhere: Elsewhere) -> None:
+    elsewhere.file.write_bytes(b"<html>")
+    with pytest.raises(ReferenceError):
+        elsewhere.fetch()
+    noted = next((elsewhere.ep.cache / "failures").iterdir())
+    noted.write_text(f"1 {time.time() - 1} ReferenceError its time is over")
+    sif_bytes(elsewhere.file)
+    elsewhere.fetch()
+    assert not noted.exists()
+
+
+class Federated:
+    """A cache and an origin of others, both of which have something else than a SIF at first, and a director."""
+
+    URL = "/images/theirs.sif"
+
+    def __init__(self, ep: ExecutionPoint, stack: ExitStack) -> None:
+        authority, tls = certificate(ep.root, "localhost")
+        self.cache, self.origin = (
+            stack.enter_context(FaultyServer({self.URL: b"<html>oops</html>" * 99}, tls)) for _ in range(2)
+        )
+        self.director = stack.enter_context(Director(tls, "/images", self.origin.url, [self.cache.url]))
+        self.content = sif_bytes(ep.root / "theirs.sif")
+        self._settings = ep.settings(ca=str(authority), fetch_with="pelican")  # which fetches only what has a known size
+
+    def fetch(self) -> tuple[Sif, str, str]:
+        url = f"pelican://{self.director.host}{self.URL}"
+        return foreign.fetched(url, self._settings, now=float(NOW), until=time.monotonic() + 60, starter=None)
+
+
+@pytest.fixture
+def federated(ep: ExecutionPoint) -> Iterator[Federated]:
+    with ExitStack() as stack:
+        yield Federated(ep, stack)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_one_cache_has_wrong_the_next_server_may_have(federated: Federated, cut: bool) -> None:
+    federated.origin.objects = {federated.URL: federated.content}
+    if cut:
+        federated.cache.objects = {federated.URL: federated.content[:-1]}
+    found, path, came_from = federated.fetch()
+    assert found.sha256 == hashlib.sha256(Path(path).read_bytes()).hexdigest() == hashlib.sha256(federated.content).hexdigest()
+    assert came_from == f"{federated.origin.url}/images"
+
+
+def test_what_is_no_sif_or_absent_everywhere_is_what_the_origin_says(federated: Federated) -> None:
+    federated.cache.objects = {}
+    with pytest.raises(ReferenceError, match="is no SIF"):
+        federated.fetch()
+
+
+def test_an_origin_that_has_none_counts_more_than_a_caches_page(federated: Federated) -> None:
+    federated.origin.objects = {}
+    with pytest.raises(UnknownImageError, match="there is no pelican"):
+        federated.fetch()
+
+
+def test_a_page_is_no_answer_where_another_server_fails(federated: Federated) -> None:
+    federated.origin.always = "403"
+    with pytest.raises(FetchError, match="403"):
+        federated.fetch()
 
 
 def test_a_failure_is_not_tried_again_by_the_next_job(elsewhere: Elsewhere) -> None:
@@ -203,8 +289,26 @@ def test_its_time_is_the_jobs(elsewhere: Elsewhere) -> None:
 
 def test_what_has_no_room_is_not_written(elsewhere: Elsewhere) -> None:
     elsewhere.changed = {"cache_free": "100 %"}
-    with pytest.raises(RoomError, match="no room for a SIF of unknown size"):
-        elsewhere.fetch()
+    for downloads in (1, 2):
+        for said in ("no room for a SIF of unknown size", r"not tried again yet: no room .*\(1 in a row"):
+            with pytest.raises(RoomError, match=said):
+                elsewhere.fetch()
+        assert elsewhere.web.downloads() == downloads
+        noted = next((elsewhere.ep.cache / "failures").iterdir())
+        noted.write_text(f"1 {time.time() - 1} RoomError its time is over")
+    assert elsewhere.left() == set()
+
+
+def test_a_quota_that_shows_only_when_it_is_full_is_no_room(elsewhere: Elsewhere) -> None:
+    sif_bytes(elsewhere.file, filling=b"much content" * 200)
+
+    def with_little() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        with pytest.raises(RoomError, match="no room for a SIF of unknown size"):
+            elsewhere.fetch()
+
+    assert children.end(children.start(with_little)) == 0
     assert elsewhere.left() == set()
 
 

@@ -56,6 +56,26 @@ def test_a_pin_from_another_pid_namespace_holds_a_week(tmp_path: Path, monkeypat
     assert pins.held(str(tmp_path)) == {}
 
 
+def test_a_pin_from_another_pid_namespace_is_soft_after_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, ours, now = pins.Starter(os.getpid()), pins.Starter(os.getpid()), time.time()
+    theirs.name = "4000000-1-1"
+    pins.pin(str(tmp_path), ONE, theirs)
+    pins.pin(str(tmp_path), OTHER, ours)
+    assert pins.held(str(tmp_path), firm=True) == {ONE: 1, OTHER: 1}
+    monkeypatch.setattr("time.time", lambda: now + 3700)
+    assert pins.held(str(tmp_path), firm=True) == {OTHER: 1}
+    assert pins.held(str(tmp_path)) == {ONE: 1, OTHER: 1}
+
+
+def test_a_pin_that_is_made_again_is_young_again(tmp_path: Path) -> None:
+    me = pins.Starter(os.getpid())
+    pins.pin(str(tmp_path), ONE, me)
+    (path,) = (tmp_path / "pins").iterdir()
+    os.utime(path, (0, 0))
+    pins.pin(str(tmp_path), ONE, me)
+    assert path.stat().st_mtime > 0
+
+
 def test_release_takes_back_a_starters_pins_and_no_others(tmp_path: Path) -> None:
     child = sleeper()
     for sha256 in (ONE, OTHER):

@@ -73,6 +73,32 @@ def test_what_a_job_needs_never_goes(ep: ExecutionPoint, cache: Cache) -> None:
     assert young.sha256 not in there(cache)
 
 
+def soften(cache: Cache, monkeypatch: pytest.MonkeyPatch, *sifs: Sif) -> None:
+    """Pin them for a process of another PID namespace, two hours ago."""
+    starter = pins.Starter(os.getpid())
+    starter.name = "4000000-1-1"
+    for sif in sifs:
+        pins.pin(cache.root, sif.sha256, starter)
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + 7200)
+
+
+def test_what_only_others_need_who_may_be_dead_goes_where_nothing_else_can(
+    ep: ExecutionPoint, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed, old, middle, young = fill(ep, cache, "needed", "old", "middle", "young")
+    pins.pin(cache.root, needed.sha256, pins.Starter(os.getpid()))
+    soften(cache, monkeypatch, old, middle)
+    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(4 * SIZE, 0))
+    assert there(cache) == [needed.sha256, old.sha256, middle.sha256], "the youngest, which nobody needs"
+    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(3 * SIZE, 0))
+    assert there(cache) == [needed.sha256, middle.sha256], "no more than must"
+    assert young.sha256 not in there(cache)
+    assert room.trim(cache.shelf, Limits(0, 0)).names == [middle.sha256]
+    with pytest.raises(RoomError, match="only 0 can go"):
+        reserve(cache, sif_of(sif_content("new", SIZE)), Limits(SIZE, 0))
+
+
 def test_nothing_goes_in_vain(ep: ExecutionPoint, cache: Cache) -> None:
     old, young = fill(ep, cache, "old", "young")
     pins.pin(cache.root, old.sha256, pins.Starter(os.getpid()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.resolver import failures, fetch, pins, tally, turn
-from publisher.resolver.cache import Cache
+from publisher.resolver.cache import FULL, Cache
 from publisher.resolver.errors import BusyError, FetchError, RoomError
 from publisher.resolver.sources import Source, source
 from tests.support import children
@@ -149,6 +150,39 @@ def test_a_disk_that_is_full_is_not_filled_again_by_each_job(ep: ExecutionPoint,
     cache.sif(small, [source(str(ep.origin))])
     ep.store(CONTENT)
     cache.sif(SIF, [source(str(ep.origin))])
+
+
+@pytest.mark.parametrize("behind", ["the SIF's lock", "a slot"])
+def test_who_waited_does_not_fill_a_disk_that_was_full_for_those_before(ep: ExecutionPoint, web: FileServer, behind: str) -> None:
+    cache = Cache(str(ep.cache), slots=1)
+    ep.store(CONTENT)
+    for name in ("locks", "slots"):
+        (ep.cache / name).mkdir(parents=True)
+    ep.cache.chmod(0o700)
+    lock, slot = cache.shelf.lock(SIF.sha256), str(ep.cache / "slots/0")
+
+    def waiting() -> None:
+        os.closerange(first, max(first, second) + 1)  # its own share of the locks
+        with pytest.raises(RoomError, match="not tried again yet: no room"):
+            cache.sif(SIF, [source(web.url)], until=time.monotonic() + 20)
+
+    def is_behind() -> bool:
+        if behind == "a slot":
+            return turn.is_taken(lock)
+        return (ep.cache / "sif" / SIF.sha256[:2]).is_dir()  # made when nothing was known yet of a full disk
+
+    first, second = (os.open(path, os.O_RDWR | os.O_CREAT) for path in (slot, lock))
+    fcntl.flock(first, fcntl.LOCK_EX)
+    if behind != "a slot":
+        fcntl.flock(second, fcntl.LOCK_EX)
+    job = children.start(waiting)
+    while not is_behind():
+        time.sleep(0.01)
+    failures.note(cache.root, FULL, f"{SIF.size} no room", time.time())
+    os.close(first if behind == "a slot" else second)
+    assert children.end(job) == 0, "of the other lock it needs nothing any more"
+    os.close(second if behind == "a slot" else first)
+    assert web.downloads() == 0
 
 
 def test_a_sif_is_pinned_before_it_is_looked_at(ep: ExecutionPoint, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
