@@ -56,7 +56,7 @@ def with_sif(version: Version, built: BuiltImage, formats: Collection[str], now:
 
 
 def succeeded(before: Record | None, source: str, digest: str, current: Mapping[str, Version], record_name: str) -> Record:
-    """A name's record with new current versions; what was current is superseded, and other platforms stay.
+    """A name's record with new current versions; what was current is superseded, and other platforms stay, and so does a hold.
 
     A form that a current version has no more, but an earlier one of the same build has, stays listed as a superseded version
     of its own: its data is still used, and goes like any other's.
@@ -71,7 +71,7 @@ def succeeded(before: Record | None, source: str, digest: str, current: Mapping[
     platforms = dict(before.platforms) if before is not None else {}
     for platform, version in current.items():
         platforms[platform] = (version, *_older(platforms.get(platform, ()), version))
-    return Record(record_name, source, digest, platforms)
+    return Record(record_name, source, digest, platforms, None if before is None else before.held)
 
 
 def leaving(record: Record, now: int, until: int, platforms: Collection[str] | None = None) -> Record:
