@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from publisher.images import Entry
-    from publisher.plan import Item
+    from publisher.plan import Answer, Item
     from publisher.ready import Made
     from publisher.reports.run import Report
     from publisher.resolver.manifest import Sif
@@ -151,7 +151,7 @@ class World:
     def __init__(self) -> None:
         self.fetching: dict[str, PublisherError] = {}
         self.building: dict[str, PublisherError] = {}
-        self.answers: dict[str, PublisherError] = {}
+        self.answers: dict[str, Answer | PublisherError] = {}
         self.now = 0.0
         self.before: Callable[[str], None] = lambda _: None
         self.publication = Publication()

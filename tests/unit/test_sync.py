@@ -118,17 +118,18 @@ def test_of_a_batch_that_has_no_room_together_is_published_what_fits(world: Worl
 
 def test_an_image_that_does_not_fit_holds_up_none_behind_it_nor_what_leaves(world: World) -> None:
     one = built(digest("x linux/amd64")).unpacked_size
+    big = entry("a/big:1", [AMD64, ARM64])
+    world.answers[big.name] = answer("big", [AMD64, ARM64])
     world.publication.room = 1.5 * one
     world.limits = BatchLimits(size=one)
-    catalog = published("a/old:1")
-    report = world.run(entry("a/big:1", [AMD64, ARM64]), entry("a/b:1"), catalog=catalog, allow_mass_removal=True)
+    report = world.run(big, entry("a/b:1"), catalog=published("a/old:1"), allow_mass_removal=True)
     assert results(report) == {"a/big:1": "failed", "a/b:1": "published"}
     assert world.publication.left == ["a/old:1"]
-    world.publication.room = one
     world.limits = BatchLimits()
     world.publication.why = "half of its life is over"
-    report = world.run(entry("a/big:1", [AMD64, ARM64]))
-    assert "half of its life is over" in report.notes[0], "of one that is alone in the last batch, too"
+    report = world.run(big)
+    assert results(report) == {"a/big:1": "failed"}
+    assert "half of its life is over" in report.notes[0]
 
 
 def test_several_in_a_row_that_do_not_fit_are_a_full_disk(world: World) -> None:

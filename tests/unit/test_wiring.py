@@ -48,4 +48,4 @@ def test_what_may_go_is_cleared_away_where_a_full_disk_stopped_the_run(tmp_path:
     )
     assert not place.repository.exists(layout.sandbox_path(digest("one linux/amd64")))
     assert isinstance(report.stopped, SpaceError), "it is told all the same"
-    assert (report.serial, len(report.cleared)) == (3, 1)
+    assert (report.serial, len(report.cleared)) == (3, 2)
