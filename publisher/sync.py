@@ -65,11 +65,15 @@ class _Batch:
         return any(one.clone is not None for one in self.ready)
 
     @property
+    def left(self) -> float:
+        """Seconds that its images may go on waiting."""
+        return max(0.0, self.since + self.limits.seconds - self.clock())
+
+    @property
     def full(self) -> bool:
         if not self.ready:
             return False
-        waited = self.clock() - self.since
-        return waited >= self.limits.seconds or sum(one.unpacked_size for one in self.ready) >= self.limits.size
+        return self.left <= 0 or sum(one.unpacked_size for one in self.ready) >= self.limits.size
 
 
 class Sync:
@@ -165,8 +169,11 @@ class Sync:
         """Build one entry's platforms and store their SIFs; a failure becomes its outcome."""
         name = item.entry.name
         try:
-            requests = fetched.result()
-            built = {request.image.manifest.digest: self._build(request, item.entry) for request in requests}
+            requests, built = self._arrived(fetched, run), {}
+            for request in requests:
+                if run.batch.full:
+                    self._flush(run)
+                built[request.image.manifest.digest] = self._build(request, item.entry)
         except SpaceError:
             raise
         except PublisherError as error:
@@ -178,6 +185,15 @@ class Sync:
         if one.clone is not None and run.batch.clones:
             self._flush(run)
         run.batch.add(one, requests)
+
+    def _arrived(self, fetched: Future[list[BuildRequest]], run: _Run) -> list[BuildRequest]:
+        """What was fetched. Finished images do not wait for it longer than they may."""
+        if run.batch.ready:
+            try:
+                return fetched.result(timeout=run.batch.left)
+            except TimeoutError:
+                self._flush(run)
+        return fetched.result()
 
     def _build(self, request: BuildRequest, entry: Entry) -> BuiltImage:
         name = request.name

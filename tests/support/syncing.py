@@ -62,16 +62,33 @@ def request_of(item: Item) -> list[BuildRequest]:
     ]
 
 
+class Late(Future[list[BuildRequest]]):
+    """Layers that arrive at ``due`` by the test's clock: whoever waits for them puts it forward."""
+
+    def __init__(self, world: World, due: float) -> None:
+        super().__init__()
+        self.world = world
+        self.due = due
+
+    def result(self, timeout: float | None = None) -> list[BuildRequest]:
+        until = self.world.now + (float("inf") if timeout is None else timeout)
+        self.world.now = max(self.world.now, min(self.due, until))
+        if until < self.due:
+            raise TimeoutError
+        return super().result()
+
+
 class Intake:
     """Gives fetched images; counts how far ahead it was asked."""
 
-    def __init__(self, failures: dict[str, PublisherError]) -> None:
+    def __init__(self, failures: dict[str, PublisherError], make: Callable[[str], Future[list[BuildRequest]]]) -> None:
         self.failures = failures
+        self.make = make
         self.asked: list[str] = []
 
     def fetch(self, item: Item) -> Future[list[BuildRequest]]:
         self.asked.append(item.entry.name)
-        future: Future[list[BuildRequest]] = Future()
+        future = self.make(item.entry.name)
         error = self.failures.get(item.entry.name)
         if error is not None:
             future.set_exception(error)
@@ -108,6 +125,8 @@ class Publication:
 
     def __init__(self) -> None:
         self.transactions: list[list[str]] = []
+        self.times: list[float] = []
+        self.clock: Callable[[], float] = lambda: 0.0
         self.stored: list[str] = []
         self.left: list[str] = []
         self.cloned: set[str] = set()
@@ -141,6 +160,7 @@ class Publication:
         self.left += leaving
         names = [one.item.entry.name for one in ready]
         self.transactions.append(names)
+        self.times.append(self.clock())
         failed = {name: error for name, error in self.left_out.items() if name in names}
         return Published(Catalog(catalog.repository, catalog.serial + 1), failed, self.behind)
 
@@ -150,17 +170,19 @@ class World:
 
     def __init__(self) -> None:
         self.fetching: dict[str, PublisherError] = {}
+        self.arrivals: dict[str, float] = {}
         self.building: dict[str, PublisherError] = {}
         self.answers: dict[str, Answer | PublisherError] = {}
         self.now = 0.0
         self.before: Callable[[str], None] = lambda _: None
         self.publication = Publication()
+        self.publication.clock = lambda: self.now
         self.limits = BatchLimits()
 
     def run(self, *entries: Entry, catalog: Catalog = EMPTY, allow_mass_removal: bool = False) -> Report:
         answers = {one.name: self.answers.get(one.name, answer(one.name)) for one in entries}
         plan = make_plan(entries, answers, catalog, allow_mass_removal=allow_mass_removal)
-        self.intake = Intake(self.fetching)
+        self.intake = Intake(self.fetching, lambda name: Late(self, self.arrivals.get(name, 0.0)))
         self.builder = Building(self.building, self.before)
         self.display = Quiet()
         sync = Sync(

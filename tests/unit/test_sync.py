@@ -96,6 +96,28 @@ def test_a_finished_image_waits_no_longer_than_it_may(world: World) -> None:
     assert [len(names) for names in world.publication.transactions] == [3, 1]
 
 
+def test_a_finished_image_does_not_wait_for_layers_longer_than_it_may(world: World) -> None:
+    world.limits = BatchLimits(seconds=100)
+    world.arrivals = {"a/a:1": 90, "a/a:2": 5000}
+    world.run(*(entry(f"a/a:{number}") for number in range(4)))
+    assert world.publication.transactions == [["a/a:0", "a/a:1"], ["a/a:2", "a/a:3"]]
+    assert world.publication.times == [100, 5000]
+
+
+def test_a_finished_image_that_waited_as_long_as_it_may_does_not_wait_for_a_build_either(world: World) -> None:
+    world.limits = BatchLimits(seconds=100)
+    world.arrivals = {"a/a:1": 100}
+    world.answers["a/a:2"] = answer("two", [AMD64, ARM64])
+
+    def slow(name: str) -> None:
+        world.now += {"a/a:1": 60, "a/a:2": 120}.get(name, 0)
+
+    world.before = slow
+    world.run(entry("a/a:0"), entry("a/a:1"), entry("a/a:2", [AMD64, ARM64]))
+    assert world.publication.transactions == [["a/a:0"], ["a/a:1"], ["a/a:2"]]
+    assert world.publication.times == [100, 280, 400], "of several platforms, before each build"
+
+
 @pytest.mark.parametrize("where", ["fetching", "building"])
 def test_a_full_disk_stops_the_run_and_publishes_what_is_finished(world: World, where: str) -> None:
     getattr(world, where)["a/b:1"] = SpaceError("no room left", hint="free space")

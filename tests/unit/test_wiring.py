@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from publisher import layout, wiring
@@ -41,7 +42,7 @@ def test_what_may_go_is_cleared_away_where_a_full_disk_stopped_the_run(tmp_path:
         settings({"state": str(tmp_path / "state"), "test_account": "nobody"}, {}),
         make_plan([other], {other.name: answer("other")}, catalog, whole=False),
         catalog,
-        intake=WithStore({other.name: SpaceError("no room left")}),  # type: ignore[arg-type]  # the part of it that is used
+        intake=WithStore({other.name: SpaceError("no room left")}, lambda _: Future()),  # type: ignore[arg-type]  # the part of it that is used
         publication=publication,
         display=Quiet(),
         tidy=True,
