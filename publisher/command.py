@@ -21,7 +21,7 @@ from publisher.errors import CommandError
 from publisher.guard import GUARD, kill_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # all else stays here: APPTAINER_*, DOCKER_*, tokens, PYTHONPATH
@@ -68,6 +68,7 @@ def run(
     given: bytes | None = None,
     accept: Sequence[int] = (0,),
     guarded: bool = True,
+    started: Callable[[Callable[[], None]], None] | None = None,
 ) -> Completed:
     """Run a program to its end.
 
@@ -81,6 +82,7 @@ def run(
         given: what it reads from its standard input, nothing when None.
         accept: exit statuses that are not failures.
         guarded: it is ended where this process is killed; otherwise it goes on to its end.
+        started: is given what kills it, for another thread that may want to.
 
     Raises:
         CommandError: missing program, deadline, signal, or a status that is not accepted.
@@ -93,6 +95,8 @@ def run(
         child = stack.enter_context(
             _start(argv, env=env, cwd=cwd, account=account, umask=umask, stdin=stdin, stdout=stdout, guarded=guarded)
         )
+        if started is not None:
+            started(child.kill)
         try:
             out, _ = child.process.communicate(given, timeout=deadline)
         except subprocess.TimeoutExpired:

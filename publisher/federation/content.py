@@ -102,11 +102,10 @@ class Sending:
 
     async def _read(self) -> bytes:
         """The next piece; the one behind it is begun."""
-        ahead = self._ahead or asyncio.ensure_future(asyncio.to_thread(self._next))
-        self._ahead = None
-        piece = await ahead
-        if piece:
+        if self._ahead is None:
             self._ahead = asyncio.ensure_future(asyncio.to_thread(self._next))
+        piece = await asyncio.shield(self._ahead)  # a thread goes on when who waits for it is cancelled; see _settled
+        self._ahead = asyncio.ensure_future(asyncio.to_thread(self._next)) if piece else None
         return piece
 
     async def _settled(self) -> None:

@@ -70,16 +70,16 @@ async def locate(transport: Transport, director: URL, path: str, hosts: Collecti
 
 
 async def _refusal(answer: Answer, path: str) -> Exception:
-    said = await verdict.words(answer)
+    refused = await verdict.refused(answer)
     doing = f"say where {path} is stored"
     if answer.status == _INCAPABLE:
         return OriginError(
-            f"{path} cannot be written to: {answer.host} says that its namespace lacks the capability", hint=said or None
+            f"{path} cannot be written to: {answer.host} says that its namespace lacks the capability", hint=refused.said or None
         )
     ours = answer.headers.get("Server", "").startswith("pelican/") or "json" in answer.headers.get("Content-Type", "")
     if answer.status == verdict.MISSING and not ours:  # some other server that stands before a director which is away
-        return TransientError(f"{answer.host} does not {doing}: status {answer.status}, and not from a director")
-    return verdict.failure(answer.host, doing, answer.status, said)
+        return TransientError(f"{answer.host} does not {doing}: status {answer.status}, and not from a director", refused.later)
+    return verdict.failure(refused, doing)
 
 
 def _located(headers: Mapping[str, str], path: str, director: str, hosts: Collection[str]) -> Located:

@@ -33,7 +33,7 @@ async def director_of(transport: Transport, federation: str) -> URL:
     url = URL(f"https://{federation}{_DOCUMENT}")
     async with transport.open("GET", url, {}) as answer:
         if answer.status != _OK:
-            raise verdict.failure(answer.host, "tell its director", answer.status, await verdict.words(answer))
+            raise verdict.failure(await verdict.refused(answer), "tell its director")
         content = await answer.body(_LARGEST)
     try:
         named = json.loads(content)["director_endpoint"]

@@ -20,6 +20,8 @@ from publisher.federation.tokens import CREATE, READ, Right
 from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from publisher.federation.address import Address
     from publisher.federation.content import Content
     from publisher.federation.place import Place
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from publisher.federation.transport import Deadlines
 
 PROGRAM = "pelican"
+_LOOK = 0.05  # seconds
 _RETRYABLE = 11  # what it exits with where another try may help (its documentation, "exit codes")
 
 
@@ -69,10 +72,23 @@ class Pelican:
         path = f"{self._address.prefix}/{name}"
         rights = [Right(CREATE, path), Right(READ, path)]
         token = self._tokens.bearer(rights, (await self._place.where()).base)
-        await asyncio.to_thread(self._run, str(content.path), f"pelican://{self._address.host}{path}", token, content.size)
+        await self._stoppable([str(content.path), f"pelican://{self._address.host}{path}"], token, content.size)
         return sending
 
-    def _run(self, source: str, url: str, token: str | None, size: int) -> None:
+    async def _stoppable(self, words: list[str], token: str | None, size: int) -> None:
+        """Run the command in a thread; when that is not waited for any more the command is killed, and what it did has ended."""
+        kills: list[Callable[[], None]] = []
+        running = asyncio.ensure_future(asyncio.to_thread(self._run, words, token, size, kills.append))
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            while not running.done():
+                for kill in kills:
+                    kill()
+                await asyncio.wait([running], timeout=_LOOK)
+            raise
+
+    def _run(self, words: list[str], token: str | None, size: int, started: Callable[[Callable[[], None]], None]) -> None:
         with tempfile.TemporaryDirectory(prefix="publisher-pelican-") as home:
             shown = []
             if token is not None:
@@ -81,9 +97,9 @@ class Pelican:
                     file.write(token)
                 shown = ["--token", str(path)]
             env = {"HOME": home} | ({} if self._authority is None else {"SSL_CERT_FILE": str(self._authority)})
-            argv = [self._program, "object", "put", *shown, source, url]
+            argv = [self._program, "object", "put", *shown, *words]
             try:
-                command.run(argv, deadline=self._deadlines.whole(size), env=env)
+                command.run(argv, deadline=self._deadlines.whole(size), env=env, started=started)
             except CommandError as error:
                 reason = tokens.hidden(error.reason, token)
                 if error.status == _RETRYABLE:

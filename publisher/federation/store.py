@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from publisher.errors import OriginError
 from publisher.federation import listing, verdict
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from publisher.federation.place import Place
     from publisher.federation.tokens import Tokens
     from publisher.federation.transport import Answer, Transport
+    from publisher.federation.verdict import Refused
 
 _OK, _CREATED, _EMPTY, _PARTIAL, _MULTISTATUS = 200, 201, 204, 206, 207
 _DONE = (_OK, _CREATED, _EMPTY)
@@ -33,14 +34,6 @@ _LARGEST_LISTING = 256 << 20
 _REPLACED = 20  # times that a file may be replaced while it is read
 _REST = 0.05  # seconds
 _ADLER = re.compile(r"(?:^|,)\s*adler32=([0-9a-f]{1,8})\s*(?:,|$)", re.IGNORECASE)
-
-
-class Refused(NamedTuple):
-    """A move that was not done: who answered, with what status, and what he said."""
-
-    host: str
-    status: int
-    said: str
 
 
 class Store:
@@ -108,7 +101,7 @@ class Store:
         total = self._transport.deadlines.whole(size)
         async with self._send("PUT", name, [(CREATE, name)], headers=headers, body=sending.pieces, total=total) as answer:
             if answer.status not in _DONE:
-                raise verdict.failure(answer.host, f"store {name}", answer.status, await verdict.words(answer))
+                raise verdict.failure(await verdict.refused(answer), f"store {name}")
 
     async def try_to_put(self, name: str) -> None:
         """Store nothing under a name that nothing has, to see whether it is allowed, and delete it.
@@ -121,7 +114,7 @@ class Store:
         """
         async with self._send("PUT", name, [(CREATE, name)], headers={"Content-Length": "0"}) as answer:
             if answer.status not in _DONE:
-                raise verdict.failure(answer.host, f"store {name}", answer.status, await verdict.words(answer))
+                raise verdict.failure(await verdict.refused(answer), f"store {name}")
         await self.delete(name, ours=True)
 
     async def adler32(self, name: str, size: int) -> str | None:
@@ -170,7 +163,7 @@ class Store:
         destination = str((await self._place.where()).url(to))
         headers = {"Destination": destination, "Overwrite": "T" if right == MODIFY else "F"}
         async with self._send("MOVE", name, [(MODIFY, name), (right, to)], headers=headers) as answer:
-            return None if answer.status in _DONE else Refused(answer.host, answer.status, await verdict.words(answer))
+            return None if answer.status in _DONE else await verdict.refused(answer)
 
     async def delete(self, name: str, *, ours: bool = False) -> None:
         """Take a file away; nothing happens where there is none.
@@ -193,9 +186,9 @@ class Store:
 
     async def _absent(self, answer: Answer, doing: str) -> bytes | None:
         """None; raises the error that an answer comes to, unless it means that there is no such thing."""
-        said = await verdict.words(answer)
-        if not verdict.means_absent(answer.status, said):
-            raise verdict.failure(answer.host, doing, answer.status, said)
+        refused = await verdict.refused(answer)
+        if not verdict.means_absent(refused.status, refused.said):
+            raise verdict.failure(refused, doing)
         return None
 
     @contextlib.asynccontextmanager

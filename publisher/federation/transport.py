@@ -57,11 +57,16 @@ class Deadlines:
 
 
 class Answer(answers.Answer):
-    """An answer whose body is read within the request's time."""
+    """An answer whose body is read within the request's time.
 
-    def __init__(self, response: aiohttp.ClientResponse, pulse: _Pulse) -> None:
+    Attributes:
+        bearer: the token that was shown, None for none.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, pulse: _Pulse, bearer: str | None) -> None:
         super().__init__(response, _REFUSAL)
         self._pulse = pulse
+        self.bearer = bearer
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, as it comes. One that is shorter than it was said to be is a TransientError."""
@@ -139,7 +144,7 @@ class Transport:
                 response = await self._send(method, url, headers, None if body is None else pulse.over(body))
                 async with response:
                     pulse.beat()
-                    yield Answer(response, pulse)
+                    yield Answer(response, pulse, headers.get("Authorization", "").removeprefix("Bearer ") or None)
 
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str], body: AsyncIterator[bytes] | None

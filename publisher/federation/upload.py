@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from publisher.federation.content import Content
-    from publisher.federation.store import Refused, Store
+    from publisher.federation.store import Store
+    from publisher.federation.verdict import Refused
     from publisher.network.patience import Patience
 
 INCOMING = ".incoming"
@@ -94,7 +95,7 @@ class Uploads:
         left = await self._patience.run(partial(self._store.children, INCOMING))
         for last, entry in sorted(left.items()):
             old = entry.modified is not None and entry.modified < now - _OLD
-            if not entry.directory and (old or me.knows_dead(last)):
+            if not entry.directory and (old or me.knows_dead(last, entry.modified)):
                 await self._patience.run(partial(self._store.delete, f"{INCOMING}/{last}", ours=True))
                 swept.append((last, entry.size))
         return swept
@@ -181,4 +182,4 @@ def _not_moved(name: str, refused: Refused) -> Exception:
     doing = f"give an upload the name {name}"
     if refused.status == verdict.MISSING:
         return TransientError(f"{refused.host} does not {doing}: it is gone")
-    return verdict.failure(refused.host, doing, refused.status, refused.said)
+    return verdict.failure(refused, doing)

@@ -7,11 +7,13 @@ import hashlib
 import os
 import re
 import socket
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from publisher import storage
 
+_SKEW = 600.0  # seconds by which the origin's clock may be another than ours
 _FORM = re.compile(r"(?P<host>[0-9a-f]{16})-(?P<boot>[0-9a-f]{8})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9a-f]{16}")
 
 
@@ -19,7 +21,7 @@ class Uploader(NamedTuple):
     """A process, as names of its uploads tell it.
 
     Attributes:
-        host: 16 hex that stand for this host.
+        host: 16 hex that stand for this host, or for a container on it: what has process ids of its own.
         boot: 8 hex that stand for its running kernel.
         pid: process id.
         start: when the process was started, in ticks since the boot.
@@ -34,24 +36,35 @@ class Uploader(NamedTuple):
         """For an upload."""
         return f"{self.host}-{self.boot}-{self.pid}-{self.start}-{storage.token()}"
 
-    def knows_dead(self, name: str) -> bool:
-        """Whether an upload's name is of a process of this host that is gone."""
+    def knows_dead(self, name: str, modified: float | None) -> bool:
+        """Whether an upload's name is of a process of this host that is gone.
+
+        Args:
+            name: the upload's.
+            modified: when it was written to last, seconds since the epoch, None where the origin does not say. Of two hosts that
+                were made from one image, and so think they are one, the other's is newer than our boot as long as it is alive.
+        """
         found = _FORM.fullmatch(name)
         if found is None or found["host"] != self.host:
             return False
-        return found["boot"] != self.boot or _started(int(found["pid"])) != int(found["start"])
+        if found["boot"] == self.boot:
+            return _started(int(found["pid"])) != int(found["start"])
+        return modified is not None and modified < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - _SKEW
 
 
 def this_process() -> Uploader:
     """The process that runs this."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:8]
+    return Uploader(_host(), boot, os.getpid(), _started(os.getpid()) or 0)
+
+
+def _host() -> str:
+    """Of machine-id(5), which containers and clones may share or lack, the host's name, and whose process ids are meant."""
+    machine = ""
     with contextlib.suppress(OSError):
-        return Uploader(_short(Path("/etc/machine-id").read_text()), boot, os.getpid(), _started(os.getpid()) or 0)
-    return Uploader(_short(socket.gethostname()), boot, os.getpid(), _started(os.getpid()) or 0)
-
-
-def _short(identity: str) -> str:
-    return hashlib.sha256(f"image-publisher {identity.strip()}".encode()).hexdigest()[:16]
+        machine = Path("/etc/machine-id").read_text().strip()
+    identity = " ".join(["image-publisher", machine, socket.gethostname(), str(Path("/proc/self/ns/pid").readlink())])
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _started(pid: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.errors import OriginError, SpaceError
 from publisher.federation.tokens import hidden
@@ -25,12 +25,28 @@ class DeniedError(OriginError):
     """A server refuses: a token is missing, wrong or over, or does not say enough."""
 
 
-async def words(answer: Answer) -> str:
-    """What an answer says, as one short line of printable characters."""
+class Refused(NamedTuple):
+    """An answer that is a refusal.
+
+    Attributes:
+        host: who answered.
+        status: of HTTP.
+        said: what he said, as one short line of printable characters without the token that he was shown.
+        later: seconds that he asks us to stay away, None where he does not.
+    """
+
+    host: str
+    status: int
+    said: str
+    later: float | None
+
+
+async def refused(answer: Answer) -> Refused:
+    """Read an answer to its end."""
     text = (await answer.body(_MOST)).decode("utf-8", "replace")
-    if "<" in text:  # a page for people
-        return ""
-    return hidden(" ".join("".join(char if char.isprintable() else " " for char in text).split())[:_WORDS])
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    said = "" if "<" in text else hidden(line, answer.bearer)[:_WORDS]  # nothing of a page for people
+    return Refused(answer.host, answer.status, said, answer.retry_after)
 
 
 def means_absent(status: int, said: str) -> bool:
@@ -38,15 +54,9 @@ def means_absent(status: int, said: str) -> bool:
     return status == MISSING or (status >= _SERVER and any(word in said.lower() for word in _ABSENT))
 
 
-def failure(host: str, doing: str, status: int, said: str) -> Exception:
-    """The error that an answer comes to.
-
-    Args:
-        host: who answered.
-        doing: what was to be done, as ``store sif/ab/x.sif``.
-        status: the answer's.
-        said: its :func:`words`.
-    """
+def failure(refused: Refused, doing: str) -> Exception:
+    """The error that a refusal comes to; ``doing`` is what was to be done, as ``store sif/ab/x.sif``."""
+    host, status, said, later = refused
     reason = f"{host} does not {doing}: status {status}{': ' if said else ''}{said}"
     if status == _FULL or any(word in said.lower() for word in _NO_ROOM):
         return SpaceError(reason, hint="make room at the origin and run again")
@@ -55,5 +65,5 @@ def failure(host: str, doing: str, status: int, said: str) -> Exception:
     if status in _MOVED:
         return OriginError(f"{host} does not {doing}: it sends us elsewhere, and that is not followed")
     if status in (_LOCKED, _MANY) or (status >= _SERVER and not means_absent(status, said)):
-        return TransientError(reason)
+        return TransientError(reason, later)
     return OriginError(reason)

@@ -32,6 +32,7 @@ _OPAQUE = b".wh..wh..opq"
 _NOBODYS = (b".wh.", b".wh..", b".wh...")  # of nothing, of the directory itself, of the one above it
 _MOST_LINKS = 255  # symbolic links followed for one path, as umoci's securejoin
 _MOST_PARTS = 10_000  # parts of one path and of the links on its way; umoci has no such bound, and no image comes near it
+_VARIANT = "links with $(, which clients of CVMFS expand"
 _OFTEN = 0xFFFF  # entries between two looks at the clock
 
 
@@ -286,7 +287,10 @@ class Tree:
     # --- the end
 
     def _walk(self, dropped: dict[str, int]) -> Iterator[tuple[bytes, int | None]]:
-        """All that survives the tree policy: path, and its entry (None for a directory without one), parents first."""
+        """All that survives the tree policy: path, and its entry (None for a directory without one), parents first.
+
+        A link with ``$(`` in its target survives and is counted: CVMFS clients expand that, and a SIF's readers do not.
+        """
         stack: list[tuple[Node, bytes]] = [(self._root, b"")]
         while stack:
             directory, prefix = stack.pop()
@@ -301,6 +305,8 @@ class Tree:
                     yield prefix + name, own if isinstance(own, int) else None
                     stack.append((child, prefix + name + b"/"))
                 else:
+                    if b"$(" in self._links.get(child, b""):
+                        dropped[_VARIANT] = dropped.get(_VARIANT, 0) + 1
                     yield prefix + name, child
 
     def _policy(self, name: bytes, child: Node | int) -> str | None:

@@ -16,7 +16,8 @@ class Plan:
         actions: per layer a byte per entry: :data:`DROP`, :data:`PASS` or :data:`MOVE`.
         names: ``layer << 32 | ordinal`` -> all names of an entry that moved or has hard links, in the tree's order.
         implied: directories that no entry describes, parents first.
-        dropped: what the tree policy dropped, counted by kind; some of it is known when the stream has been emitted.
+        dropped: what the tree policy dropped, and what it let pass with a warning, counted by kind; some of it is known when the
+            stream has been emitted.
         root: the entry of the root directory itself, None where no layer has one.
     """
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from publisher.errors import UnavailableError
-from publisher.registry import verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -95,7 +94,7 @@ class Pace:
     def note(self, answer: Answer, *, pull: bool) -> None:
         """Take an answer's limits and wishes to heart."""
         now = self._clock()
-        after = verdict.retry_after(answer)
+        after = answer.retry_after
         if answer.status == _TOO_MANY or (answer.status == _UNAVAILABLE and after is not None):
             if after is None:
                 if self._quiet_until <= now:  # the answers to requests that were under way together count once

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
 from publisher.network.patience import TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from publisher.registry.transport import Answer
 
 _OK = 200
@@ -24,15 +20,10 @@ _ABSENT_CODES = ("BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNO
 _ERROR_LIMIT = 64 * 1024  # bytes of an error's body
 
 
-def busy(answer: Answer, now: Callable[[], float] = time.time) -> None:
+def busy(answer: Answer) -> None:
     """Raise TransientError for an answer that says "later": 429, 5xx and their like, with its ``Retry-After``."""
     if answer.status in _LATER or answer.status >= _SERVER_ERRORS:
-        raise TransientError(f"{answer.host} answers {answer.status}", retry_after(answer, now))
-
-
-def retry_after(answer: Answer, now: Callable[[], float] = time.time) -> float | None:
-    """Seconds that an answer asks us to stay away, None where it does not say."""
-    return _seconds(answer.headers.get("Retry-After"), now)
+        raise TransientError(f"{answer.host} answers {answer.status}", answer.retry_after)
 
 
 async def check(answer: Answer, registry: str, what: str, accept: tuple[int, ...] = (_OK,), *, in_words: bool = False) -> None:
@@ -76,15 +67,3 @@ def _codes(body: bytes) -> set[str]:
         return {str(error["code"]) for error in json.loads(body)["errors"]}
     except (ValueError, TypeError, KeyError, RecursionError):
         return set()
-
-
-def _seconds(value: str | None, now: Callable[[], float]) -> float | None:
-    """``Retry-After``: seconds or a date (RFC 9110, section 10.2.3); what is neither is as good as absent."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now())
-    except ValueError:
-        return None

@@ -36,7 +36,8 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
     for note in notes.all:
         sys.stderr.write(f"image-resolver: {note}\n")
     if found.code == codes.OK:
-        return Reply(reply.success(found.message, found.updates))
+        said = "; ".join(filter(None, [found.message, *notes.warnings]))  # what goes to stderr is dropped where all went well
+        return Reply(reply.success(said, found.updates))
     wait = 0.0
     if found.code >= codes.FIRST_OF_HOST:
         cache = resolve.usable_cache(settings, Notes())

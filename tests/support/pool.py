@@ -110,14 +110,14 @@ class Jobs:
     def count(self, *numbers: int) -> int:
         return sum(number in numbers for number, _ in self.events())
 
-    def wait(self, *numbers: int, times: int = 1) -> list[str]:
+    def wait(self, *numbers: int, times: int = 1, seconds: float = _DEADLINE) -> list[str]:
         """Wait until events of these kinds were logged so many times; their texts."""
-        self.pool.until(lambda: self.count(*numbers) >= times, self.told)
+        self.pool.until(lambda: self.count(*numbers) >= times, self.told, seconds)
         return [text for number, text in self.events() if number in numbers]
 
-    def done(self, count: int = 1) -> Self:
+    def done(self, count: int = 1, seconds: float = _DEADLINE) -> Self:
         """Wait until all have ended, each with status 0."""
-        self.wait(TERMINATED, ABORTED, HELD, times=count)
+        self.wait(TERMINATED, ABORTED, HELD, times=count, seconds=seconds)
         assert self.count(TERMINATED) == count, self.told()
         assert all("(return value 0)" in text for number, text in self.events() if number == TERMINATED), self.told()
         return self

@@ -70,13 +70,7 @@ class Site:
         self.program = release(root / "image-resolver.pyz")
         self.host = Host(root, registry)
         for name in (SMALL, LARGE, ELSEWHERE):
-            repository, _, tag = name.partition(":")
-            padding = [file("padding", random.Random(1).randbytes(PADDING))] if name == LARGE else []
-            own = tar([directory("etc"), file("etc/motd", f"{name}\n".encode()), *padding])
-            layers = [tar(runnable("/usr/bin/ls", "/usr/bin/id")), own]
-            platform = "linux/arm64" if name == ELSEWHERE else "linux/amd64"
-            config = {"Env": ["GREETING=hello", "PATH=/bin"]}
-            push_image(registry.address, repository, tag, layers, config, platform=platform)
+            self.push(name)
         self.host.images(SMALL, LARGE, {"image": ELSEWHERE, "platforms": ["linux/arm64"]})
         self.host.sync()
         self.web = stack.enter_context(FileServer(self.host.origin))
@@ -98,6 +92,16 @@ class Site:
         self.pool.configuration("50-image-resolver", self.run("condor-config"))
         self.pool.configuration("51-access-point", self.run("condor-config", "access-point"))
         self.pool.start({REPOSITORY: self.host.repository})
+
+    def push(self, name: str, motd: str | None = None) -> None:
+        """Push an image into the registry; what ``/etc/motd`` says there is its name unless given."""
+        repository, _, tag = name.partition(":")
+        padding = [file("padding", random.Random(1).randbytes(PADDING))] if name == LARGE else []
+        own = tar([directory("etc"), file("etc/motd", f"{motd or name}\n".encode()), *padding])
+        layers = [tar(runnable("/usr/bin/ls", "/usr/bin/id")), own]
+        platform = "linux/arm64" if name == ELSEWHERE else "linux/amd64"
+        config = {"Env": ["GREETING=hello", "PATH=/bin"]}
+        push_image(self.host.registry.address, repository, tag, layers, config, platform=platform)
 
     def configure(self, **more: str) -> None:
         """Write the resolver's configuration: the usual settings, and more."""
@@ -149,14 +153,15 @@ class Site:
             self.pool.inside("umount", "--lazy", self.repository)
         self.repository.unlink() if self.repository.is_symlink() else self.pool.inside("rmdir", self.repository)
 
-    def mount(self) -> None:
-        """CVMFS is there again, and what was wrong with it forgotten."""
+    def mount(self, shown: Path | None = None) -> None:
+        """CVMFS is there again, and what was wrong with it forgotten; it shows what is published, or another directory."""
         shutil.rmtree(self.cache / "failures", ignore_errors=True)
+        shown = shown or self.host.repository
         if self.pool.account:
             self.pool.inside("mkdir", self.repository)
-            self.pool.inside("mount", "--bind", self.host.repository, self.repository)
+            self.pool.inside("mount", "--bind", shown, self.repository)
         else:
-            self.repository.symlink_to(self.host.repository)
+            self.repository.symlink_to(shown)
 
     @contextlib.contextmanager
     def without_cvmfs(self) -> Iterator[None]:
@@ -164,6 +169,17 @@ class Site:
         try:
             yield
         finally:
+            self.mount()
+
+    @contextlib.contextmanager
+    def lagging_cvmfs(self, before: Path) -> Iterator[None]:
+        """CVMFS shows a copy of what was published before."""
+        self.unmount()
+        self.mount(before)
+        try:
+            yield
+        finally:
+            self.unmount()
             self.mount()
 
     @contextlib.contextmanager

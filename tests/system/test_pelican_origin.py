@@ -158,15 +158,18 @@ def test_uploads_of_the_living_and_of_other_hosts_stay_until_they_are_old(server
     child = children.start(lambda: None)
     dead = me._replace(pid=child, start=0)
     children.end(child)
-    names = [me.name(), dead.name(), me._replace(boot="0" * 8).name(), me._replace(host="0" * 16).name(), "a-strangers"]
+    before = me._replace(boot="0" * 8)
+    names = [me.name(), dead.name(), before.name(), before.name(), me._replace(host="0" * 16).name(), "a-strangers"]
     area = servers.data / NAMESPACE[1:] / ".incoming"
     there.put_bytes(SIF, b"")
     for name in names:
         (area / name).write_bytes(b"12")
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    os.utime(area / names[2], (boot - 3600, boot - 3600))
     assert sorted(there.recover()) == sorted(f"swept a killed upload: .incoming/{name} (2 bytes)" for name in names[1:3])
     assert sorted(path.name for path in area.iterdir()) == sorted([names[0], *names[3:]])
     assert there.recover() == []
-    assert len(origin(servers, Listed(token(servers, EVERYTHING)), days=1.1).recover()) == 3
+    assert len(origin(servers, Listed(token(servers, EVERYTHING)), days=1.1).recover()) == 4
     assert list(area.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ import pytest
 from yarl import URL
 
 from publisher.errors import OriginError
+from publisher.federation import verdict
 from publisher.federation.transport import Deadlines, Transport
 from publisher.network.patience import TransientError
 from publisher.network.proxies import Proxies
@@ -71,3 +72,18 @@ async def test_a_host_that_says_nothing_is_late_and_one_that_says_too_much_is_re
             await ask(Transport(Deadlines(idle=0.2), Proxies({}), authority), url=url)
         with pytest.raises(OriginError, match="more than the 1048576 bytes"):
             await ask(Transport(Deadlines(), Proxies({}), authority), url=url)
+
+
+async def test_what_a_refusal_says_is_told_without_the_token_and_its_wish_for_peace_is_heard(tmp_path: Path) -> None:
+    authority, context = certificate(tmp_path, "localhost")
+    token = "opaque-" + "x" * 40
+    async with Web({"GET /a": [says(429, f"{token} comes too often", Retry_After="7")]}, tls=context) as origin:
+        url = URL(f"https://localhost:{origin.address.rpartition(':')[2]}/a")
+        transport = Transport(Deadlines(), Proxies({}), authority)
+        async with transport.open("GET", url, {"Authorization": f"Bearer {token}"}) as answer:
+            refused = await verdict.refused(answer)
+        await transport.close()
+    assert refused[1:] == (429, "TOKEN comes too often", 7.0)
+    failure = verdict.failure(refused, "give a")
+    assert isinstance(failure, TransientError)
+    assert failure.retry_after == 7.0

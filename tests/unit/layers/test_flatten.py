@@ -45,6 +45,15 @@ def test_what_the_tree_policy_drops_is_counted(tmp_path: Path) -> None:
     assert not any(map(any, plan.actions))
 
 
+def test_links_that_cvmfs_clients_expand_stay_and_are_counted(tmp_path: Path) -> None:
+    plan = plan_of(
+        [[symlink("site", "$(CVMFS_SITE:-real)"), symlink("money", "$HOME"), symlink("gone", "$(X)")], [file(".wh.gone")]],
+        tmp_path,
+    )
+    assert plan.dropped == {"links with $(, which clients of CVMFS expand": 1}
+    assert [list(actions) for actions in plan.actions] == [[PASS, PASS, DROP], [DROP]]
+
+
 def test_a_link_to_a_device_goes_with_it(tmp_path: Path) -> None:
     plan = plan_of([[Entry("char", "null"), hardlink("also", "null")]], tmp_path)
     assert plan.dropped == {"device nodes": 2}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from publisher.resolver import codes
+from publisher.resolver import codes, manifest
 from publisher.resolver.pins import STARTER
 from publisher.resolver.prepare import prepared
 from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
@@ -106,6 +106,16 @@ def test_a_failure_of_the_host_waits_and_the_users_does_not(site: ExecutionPoint
     waits = [prepare(site, broken, manifest=str(tmp_path / "absent"), **changed).wait for _ in range(3)]
     assert waits == [0, 10, 20]
     assert [prepare(site, job_ad(ContainerImage="no/such:1"), **changed).wait for _ in range(3)] == [0, 0, 0]
+
+
+def test_what_makes_an_image_doubtful_is_said_to_the_user_too(tmp_path: Path) -> None:
+    ep = ExecutionPoint(tmp_path)
+    ep.publish(record(NAME), now=int(time.time()) - manifest.LIFETIME - 86400)
+    found = reply(prepare(ep, job_ad(ContainerImage=NAME)).answer)
+    assert found.code == codes.OK
+    assert version(NAME).manifest in found.message
+    assert "the manifest (serial 1, " in found.message
+    assert "expired on " in found.message
 
 
 def test_a_cache_that_others_may_write_remembers_nothing(site: ExecutionPoint, tmp_path: Path) -> None:
