@@ -235,7 +235,10 @@ def _problems(settings: Settings, names: Sequence[str], sample: int | None) -> I
     if sample is not None:
         builds = random.sample(builds, min(sample, len(builds)))
     if not names:
-        yield from verifying.verify_manifest(there, origin, time.time())
+        trusted = wiring.trusted(settings)
+        if trusted is None:
+            tell("the manifest's signature was not checked: neither half of the key can be read (--key)")
+        yield from verifying.verify_manifest(there, origin, time.time(), trusted)
         yield from verifying.verify_links(there, catalog)
         yield from verifying.verify_catalogs(there, catalog)
     for build in builds:

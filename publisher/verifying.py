@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from publisher import inventory, layout, records
+from publisher import inventory, layout, records, signing
 from publisher.errors import CatalogError, PublisherError
 from publisher.resolver import manifest
+from publisher.resolver.errors import ManifestError
 from publisher.tree import differences
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from publisher.origins import Origin
     from publisher.repositories import Repository
     from publisher.resolver.manifest import Version
+    from publisher.signing import PublicKey
 
 _SHOWN = 5
 """Paths of one tree that are named; the others are counted."""
@@ -43,14 +45,21 @@ def builds(catalog: Catalog, names: Collection[str]) -> list[Build]:
     return list(found.values())
 
 
-def verify_manifest(repository: Repository, origin: Origin, now: float) -> Iterator[str]:
-    """The manifest in both places: the same index, not expired, and every shard that it names."""
+def verify_manifest(repository: Repository, origin: Origin, now: float, trusted: Collection[PublicKey] | None) -> Iterator[str]:
+    """The manifest in both places: the same index, not expired, and every shard that it names.
+
+    One of the keys in ``trusted`` must have signed it; None where that cannot be checked.
+    """
     index = repository.read(f"{layout.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}")
     if index is None:
         yield "the repository has no manifest"
         return
-    if origin.read(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}") != index:
+    there = origin.read(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
+    if there != index:
         yield "the origin's manifest is not the repository's; a sync brings it up to date"
+    for place, content in (("repository", index), ("origin", there)):
+        if trusted is not None and content is not None:
+            yield from _signature(place, content, trusted)
     parsed = manifest.Index.parse(manifest.unseal(index)[0])
     if parsed.age(now) != manifest.FRESH:
         yield "the manifest has expired; a sync makes a new one"
@@ -64,6 +73,15 @@ def verify_manifest(repository: Repository, origin: Origin, now: float) -> Itera
                 yield f"the {place} has no {name}, which the manifest names"
             elif hashlib.sha256(content).hexdigest() != sha256:
                 yield f"the {place}'s {name} is damaged"
+
+
+def _signature(place: str, index: bytes, trusted: Collection[PublicKey]) -> Iterator[str]:
+    try:
+        signing.check(*manifest.unseal(index), trusted)
+    except ManifestError:
+        yield f"the {place}'s manifest is damaged"
+    except CatalogError:
+        yield f"the {place}'s manifest is not signed by this publisher's key, nor by one in trusted_keys"
 
 
 def verify_links(repository: Repository, catalog: Catalog) -> Iterator[str]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher import layout, verifying
+from publisher.catalog import edition
 from publisher.layers.files import FileIndexWriter, IndexedFile, read_file_index
 from publisher.resolver import manifest
+from publisher.signing import Signer, new_key
 from publisher.tree import differences
 from tests.support.place import INDEX, Place
 from tests.support.published import answer, digest, entry
@@ -18,6 +20,8 @@ from tests.support.published import answer, digest, entry
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from publisher.signing import PublicKey
 
 MTIME = 1_600_000_000
 ROCKY = "htc/rocky:9"
@@ -131,9 +135,15 @@ def built_as(place: Place, name: str) -> verifying.Build:
     return found
 
 
+def told(place: Place, now: float | None = None, *trusted: PublicKey) -> list[str]:
+    """Of the manifest."""
+    keys = trusted or (place.signer.public,)
+    return list(verifying.verify_manifest(place.repository, place.origin, place.now if now is None else now, keys))
+
+
 def problems(place: Place, now: float | None = None) -> list[str]:
     catalog, _ = place.publication().open()
-    found = [*verifying.verify_manifest(place.repository, place.origin, place.now if now is None else now)]
+    found = told(place, now)
     found += [*verifying.verify_links(place.repository, catalog), *verifying.verify_catalogs(place.repository, catalog)]
     return found
 
@@ -165,20 +175,36 @@ def test_a_manifest_that_differs_is_damaged_or_expired_is_told(place: Place) -> 
     assert problems(place) == [f"the origin has no {name}, which the manifest names"]
     assert any("expired" in line for line in problems(place, place.now + manifest.LIFETIME + 7200))
     place.origin.remove(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
-    found = list(verifying.verify_manifest(place.repository, place.origin, place.now))
+    found = told(place)
     assert found[0].startswith("the origin's manifest is not the repository's")
     (place.repository.root / INDEX).unlink()
-    assert list(verifying.verify_manifest(place.repository, place.origin, place.now)) == ["the repository has no manifest"]
+    assert told(place) == ["the repository has no manifest"]
+
+
+def test_a_manifest_that_somebody_else_signed_is_told_wherever_it_is(place: Place) -> None:
+    new_key(place.where / "thief")
+    thief = Signer(place.where / "thief")
+    catalog, _ = place.publication().open()
+    forged = edition(catalog, thief, serial=catalog.serial, now=place.now).index
+    by_whom = "is not signed by this publisher's key, nor by one in trusted_keys"
+    place.origin.replace(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forged)
+    assert told(place)[1:] == [f"the origin's manifest {by_whom}"]
+    (place.repository.root / INDEX).write_bytes(forged)
+    assert told(place) == [f"the repository's manifest {by_whom}", f"the origin's manifest {by_whom}"]
+    assert told(place, place.now, place.signer.public, thief.public) == [], "as while a key is rotated"
+    assert list(verifying.verify_manifest(place.repository, place.origin, place.now, None)) == []
+    place.origin.replace(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", b"no index")
+    assert "the origin's manifest is damaged" in told(place)
 
 
 def test_a_file_index_that_is_missing_or_damaged_is_told(place: Place) -> None:
     build, path = built_as(place, ROCKY), layout.file_index_path(digest("one linux/amd64"))
     (place.repository.root / path).write_bytes(b"other")
-    told = list(verifying.verify_build(place.repository, place.origin, build))
-    assert told[-1].endswith(f"the file index {path} is damaged")
+    said = list(verifying.verify_build(place.repository, place.origin, build))
+    assert said[-1].endswith(f"the file index {path} is damaged")
     (place.repository.root / path).unlink()
-    told = list(verifying.verify_build(place.repository, place.origin, build))
-    assert told[-1].endswith(f"the file index {path} is missing")
+    said = list(verifying.verify_build(place.repository, place.origin, build))
+    assert said[-1].endswith(f"the file index {path} is missing")
 
 
 def test_the_mark_that_keeps_images_out_of_the_root_catalog_is_missed(place: Place) -> None:
