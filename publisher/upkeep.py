@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from publisher.repositories import Repository
     from publisher.resolver.manifest import Version
 
+_AT_ONCE = (
+    "run again when that has ended, or stop it and run again at once: systemctl stop ospool-image-publisher, where the timer began "
+    "it; what it has finished is not lost"
+)
+
 
 @click.command()
 @click.argument("one", metavar="NAME|DIGEST")
@@ -200,7 +205,7 @@ def _opened(flags: dict[str, object]) -> Iterator[tuple[Settings, Publication, C
     """The publication, with its lock held and what killed runs left mended; and what is published."""
     chosen = settings(flags, os.environ)
     publication = wiring.publication(chosen)
-    with wiring.locked(chosen.state):
+    with wiring.locked(chosen.state, _AT_ONCE):
         catalog, done = publication.open()
         for line in done:
             tell(line)

@@ -347,8 +347,8 @@ def _emptied(scratch: Path) -> Path:
 
 
 @contextlib.contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """Hold the state directory: one run at a time.
+def locked(state: Path, way_out: str = "run again when that has ended") -> Iterator[None]:
+    """Hold the state directory: one run at a time. ``way_out`` is what to do where another run has it.
 
     Raises:
         StateError: another run is under way, or the directory cannot be made.
@@ -360,7 +360,5 @@ def locked(state: Path) -> Iterator[None]:
             try:
                 stack.enter_context(files.locked(str(state / "lock"), deadline=0))
             except TimeoutError:
-                raise StateError(
-                    f"another run is using {state}", hint="it was not touched; run again when that has ended"
-                ) from None
+                raise StateError(f"another run is using {state}", hint=f"it was not touched; {way_out}") from None
         yield

@@ -3,7 +3,9 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from publisher import layout, wiring
+from click.testing import CliRunner
+
+from publisher import layout, upkeep, wiring
 from publisher.config import settings
 from publisher.errors import SpaceError
 from publisher.plan import make_plan
@@ -51,6 +53,18 @@ def test_what_may_go_is_cleared_away_where_a_full_disk_stopped_the_run(tmp_path:
     assert not place.repository.exists(layout.sandbox_path(digest("one linux/amd64")))
     assert isinstance(report.stopped, SpaceError), "it is told all the same"
     assert (report.serial, len(report.cleared)) == (3, 2)
+
+
+def test_a_take_down_that_meets_a_run_says_how_not_to_wait_for_its_end(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    catalog = place.publish(place.publication(), (entry("htc/rocky:9"), answer("one"))).catalog
+    flags = [f"--{name}={tmp_path / path}" for name, path in (("repository", "cvmfs"), ("origin", "osdf"), ("key", "key"))]
+    block = ["htc/rocky:9", "--reason=stolen data", f"--state={tmp_path / 'state'}", *flags]
+    with wiring.locked(tmp_path / "state"):
+        refused = CliRunner().invoke(upkeep.block, block)
+    assert isinstance(refused.exception, wiring.StateError)
+    assert "systemctl stop ospool-image-publisher" in str(refused.exception)
+    assert place.publication().open()[0].serial == catalog.serial
 
 
 def test_the_manifest_is_checked_with_either_half_of_the_key_and_the_keys_that_are_rotated_out(tmp_path: Path) -> None:
