@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from publisher.resolver.manifest import Version
 
 _AT_ONCE = (
-    "run again when that has ended; or, at once, when you have stopped it: systemctl stop ospool-image-publisher, where its timer "
-    "began it. What it has finished is not lost"
+    "run again when that has ended; or, at once, when you have stopped it: systemctl stop ospool-image-publisher, where its "
+    "timer began it. What it has finished is not lost"
 )
 
 
