@@ -73,7 +73,7 @@ class Manifests:
         self._alike = index == there
         self._by_other_key = index is not None and not catalogs.signed_by(index, self._signer.public)
         if catalog.serial > elsewhere:
-            self._tell_all(catalog)
+            self.tell_all(catalog)
             done.append(f"brought the origin's manifest from serial {elsewhere} to {catalog.serial}")
         return catalog, done
 
@@ -137,10 +137,14 @@ class Manifests:
         if self._alike and len(edition.shards) < sum(one is not None for one in edition.catalog.shards):
             self._tell({**edition.shards, manifest.INDEX_NAME: edition.index})
         else:
-            self._tell_all(edition.catalog)
+            self.tell_all(edition.catalog)
 
-    def _tell_all(self, catalog: Catalog) -> None:
-        """The repository's manifest as it stands."""
+    def tell_all(self, catalog: Catalog) -> None:
+        """Tell the origin the repository's manifest as it stands: what it lacks of the shards, and the index.
+
+        Raises:
+            OriginError, SpaceError: it does not take it.
+        """
         content = self._read_repository(manifest.INDEX_NAME)
         if content is None:
             raise AssertionError(f"serial {catalog.serial} was read from an index, or written as one")

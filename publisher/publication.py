@@ -124,6 +124,14 @@ class Publication:
         """Whether the origin's manifest is just the one that ``catalog`` was read from, or made by :meth:`publish`."""
         return self._manifests.in_step(catalog)
 
+    def tell_all(self, catalog: Catalog) -> None:
+        """Give the origin again what it lacks of the published manifest, which is ``catalog``'s.
+
+        Raises:
+            OriginError, SpaceError: it does not take it.
+        """
+        self._manifests.tell_all(catalog)
+
     def store(self, built: BuiltImage) -> Sif:
         """Put a SIF into the origin, verified.
 
