@@ -107,7 +107,7 @@ def verify_catalogs(repository: Repository, catalog: Catalog) -> Iterator[str]:
 
 def verify_build(repository: Repository, origin: Origin, build: Build) -> Iterator[str]:
     """A build's sandbox against its file index, and its SIF against sha256 and size."""
-    label = f"{build.name} {build.platform} {build.version.manifest[7:19]}"
+    label = f"{build.name} {build.platform} {build.version.manifest}"  # what block takes
     for check in (lambda: _sandbox(repository, build.version), lambda: _sif(origin, build.version)):
         try:
             for problem in repository.look(partial(_few, check)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher import layout, verifying
+from publisher import layout, takedown, verifying
 from publisher.catalog import edition
 from publisher.layers.files import FileIndexWriter, IndexedFile, read_file_index
 from publisher.resolver import manifest
@@ -205,6 +205,21 @@ def test_a_file_index_that_is_missing_or_damaged_is_told(place: Place) -> None:
     (place.repository.root / path).unlink()
     said = list(verifying.verify_build(place.repository, place.origin, build))
     assert said[-1].endswith(f"the file index {path} is missing")
+
+
+def test_what_is_told_of_a_damaged_earlier_build_is_what_takes_that_one_down_alone(place: Place) -> None:
+    publication = place.publication()
+    catalog = place.publish(publication, (entry(ROCKY), answer("newer"))).catalog
+    (place.repository.root / layout.file_index_path(digest("one linux/amd64"))).unlink()
+    damaged = next(one for one in verifying.builds(catalog, (ROCKY,)) if one.version.manifest == digest("one linux/amd64"))
+    line = list(verifying.verify_build(place.repository, place.origin, damaged))[-1]
+    assert line.endswith("is missing")
+    name, platform, said = line.split(": ")[0].split(" ")
+    assert (name, platform) == (ROCKY, "amd64")
+    down = takedown.take_down(catalog, said, place.now, "damaged")
+    after = takedown.carry_out(publication, catalog, down).catalog
+    assert [version.state for _, version in after.records[ROCKY].versions()] == [manifest.CURRENT, manifest.BLOCKED]
+    assert (place.repository.root / ROCKY / "content").read_text() == digest("newer linux/amd64")
 
 
 def test_the_mark_that_keeps_images_out_of_the_root_catalog_is_missed(place: Place) -> None:
