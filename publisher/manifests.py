@@ -130,6 +130,7 @@ class Manifests:
 
         Raises:
             OriginError, SpaceError: it does not take it; :meth:`open` does it the next time.
+            RepositoryError: another run has published meanwhile.
         """
         self._known = edition.index
         self._highest = edition.catalog.serial
@@ -144,6 +145,7 @@ class Manifests:
 
         Raises:
             OriginError, SpaceError: it does not take it.
+            RepositoryError: another run has published meanwhile.
         """
         content = self._read_repository(manifest.INDEX_NAME)
         if content is None:
@@ -153,11 +155,13 @@ class Manifests:
         self._tell({**shards, manifest.INDEX_NAME: content})
 
     def _tell(self, files: Mapping[str, bytes]) -> None:
-        """Shards first, the index last."""
+        """Shards first, the index last: unless another run has published meanwhile, whose index is the one to be told."""
         self._alike = False
         for name, content in sorted(files.items(), key=lambda file: file[0] == manifest.INDEX_NAME):
             path = f"{layout.ORIGIN_MANIFEST}/{name}"
             if name == manifest.INDEX_NAME:
+                if self._read_repository(name) != content:
+                    raise RepositoryError("another run has published while the origin was told of the manifest", hint="run again")
                 self._origin.replace(path, content)
             elif self._origin.size(path) is None:
                 self._origin.put_bytes(path, content)

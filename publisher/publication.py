@@ -128,7 +128,7 @@ class Publication:
         """Give the origin again what it lacks of the published manifest, which is ``catalog``'s.
 
         Raises:
-            OriginError, SpaceError: it does not take it.
+            OriginError, SpaceError, RepositoryError: it does not take it, or another run has published meanwhile.
         """
         self._manifests.tell_all(catalog)
 

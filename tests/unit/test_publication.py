@@ -313,6 +313,26 @@ def test_a_run_that_another_one_overtook_publishes_nothing_and_undoes_nothing(pl
     assert after.serial == 3
 
 
+def test_a_run_that_is_overtaken_while_it_tells_the_origin_leaves_the_others_manifest_there(place: Place) -> None:
+    """Or what was taken down would be back for those who ask the origin."""
+
+    class Slow(DirectoryOrigin):
+        def put_bytes(self, name: str, content: bytes) -> bool:
+            if name.startswith("manifest/shards") and not overtaken:
+                overtaken.append(name)
+                there, _ = fast.open()
+                takedown.carry_out(fast, there, takedown.take_down(there, "bad/image:1", place.now, "stolen data in it"))
+            return super().put_bytes(name, content)
+
+    overtaken: list[str] = []
+    place.publish(place.publication(), (entry("bad/image:1"), answer("bad")))
+    slow, fast = place.publication(Slow(place.origin.root)), place.publication()
+    behind = place.publish(slow, (entry("htc/rocky:9"), answer("one"))).behind
+    assert "another run has published" in str(behind)
+    assert place.index().serial == 3
+    place.in_both()
+
+
 def test_an_index_past_half_its_life_is_due(place: Place) -> None:
     publication = place.publication()
     catalog = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
