@@ -168,6 +168,7 @@ class Sync:
     def _one(self, item: Item, fetched: Future[list[BuildRequest]], run: _Run) -> None:
         """Build one entry's platforms and store their SIFs; a failure becomes its outcome."""
         name = item.entry.name
+        run.in_hand = {target.manifest for target in item.targets}
         try:
             requests, built = self._arrived(fetched, run), {}
             for request in requests:
@@ -179,11 +180,13 @@ class Sync:
         except PublisherError as error:
             error.image = name
             self._failed(name, error, run)
+            run.in_hand = set()
             return
         made = tuple(Made(target, built.get(target.manifest)) for target in item.targets)
         one = self._publication.ready(run.catalog, item, made)
         if one.clone is not None and run.batch.clones:
             self._flush(run)
+        run.in_hand = set()
         run.batch.add(one, requests)
 
     def _arrived(self, fetched: Future[list[BuildRequest]], run: _Run) -> list[BuildRequest]:
@@ -225,7 +228,7 @@ class Sync:
         except (RepositoryError, OriginError, SpaceError) as error:
             raise _Stopped(error) from error
         for request in batch.requests:
-            if request.image.manifest.digest not in run.unfit:
+            if request.image.manifest.digest not in run.unfit | run.in_hand:
                 self._builder.discard(request)
         run.batch = _Batch(self._limits, self._clock)
         self._behind(run)
@@ -287,6 +290,7 @@ class _Run:
         catalog: what is published.
         report: what became of the images so far.
         batch: those that wait.
+        in_hand: manifests of the entry that is being built: another name's builds of these are not let go of.
         unfit: manifests of images for which there was no room.
         refused: how many of those there were since one was published.
         behind: why the origin does not have what was published last.
@@ -295,6 +299,7 @@ class _Run:
     catalog: Catalog
     report: Report
     batch: _Batch
+    in_hand: set[str] = field(default_factory=set)
     unfit: set[str] = field(default_factory=set)
     refused: int = 0
     behind: PublisherError | None = None

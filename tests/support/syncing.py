@@ -104,6 +104,7 @@ class Building(Builder):
         self.failures = failures
         self.before = before
         self.kept: list[str] = []
+        self.gone: set[str] = set()
 
     def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
         progress("squash", 1, 1)
@@ -111,10 +112,12 @@ class Building(Builder):
         if request.name in self.failures:
             raise self.failures[request.name]
         self.kept.append(request.name)
+        self.gone.discard(request.image.manifest.digest)
         return built(request.image.manifest.digest)
 
     def discard(self, request: BuildRequest) -> None:
         self.kept.remove(request.name)
+        self.gone.add(request.image.manifest.digest)
 
     def sweep(self, wanted: Collection[str]) -> None:
         self.swept = set(wanted)
@@ -136,6 +139,7 @@ class Publication:
         self.behind: PublisherError | None = None
         self.why: str | None = None
         self.room: float = float("inf")
+        self.gone: set[str] = set()
 
     def store(self, image: BuiltImage) -> Sif | None:
         if self.refuse_sif is not None:
@@ -154,6 +158,7 @@ class Publication:
     def publish(self, catalog: Catalog, ready: Sequence[Ready], leaving: Sequence[str] = ()) -> Published:
         if self.refuse is not None:
             raise self.refuse
+        assert not self.gone.intersection(made.target.manifest for one in ready for made in one.made if made.built is not None)
         if sum(one.unpacked_size for one in ready) > self.room:
             raise SpaceError("no room for a sandbox", hint="make room there and run again")
         self.room -= sum(one.unpacked_size for one in ready)
@@ -184,6 +189,7 @@ class World:
         plan = make_plan(entries, answers, catalog, allow_mass_removal=allow_mass_removal)
         self.intake = Intake(self.fetching, lambda name: Late(self, self.arrivals.get(name, 0.0)))
         self.builder = Building(self.building, self.before)
+        self.publication.gone = self.builder.gone
         self.display = Quiet()
         sync = Sync(
             self.intake,  # type: ignore[arg-type]  # the part of it that is used

@@ -85,6 +85,28 @@ def test_every_clone_has_a_transaction_of_its_own_that_others_may_share(world: W
     assert world.publication.transactions == [["a/a:0", "a/a:1"], ["a/a:2", "a/a:3"], ["a/a:4", "a/a:5"]]
 
 
+def test_a_build_that_two_names_share_stays_until_both_are_published(world: World) -> None:
+    """However many transactions come in between: before a clone, before a second platform's build, and in halves."""
+    same, both = answer("same", [AMD64, ARM64]), entry("a/b:1", [AMD64, ARM64])
+    world.answers = {"a/a:1": same, "a/b:1": same}
+    world.publication.cloned = {"a/a:1", "a/b:1"}
+    world.run(entry("a/a:1"), entry("a/b:1"))
+    assert world.publication.transactions == [["a/a:1"], ["a/b:1"]]
+    assert world.builder.kept == ["a/a:1"], "the next run sweeps it"
+
+    world.publication.cloned = set()
+    world.limits = BatchLimits(seconds=100)
+    world.before = lambda _: setattr(world, "now", world.now + 120)
+    world.run(entry("a/a:1"), both)
+    assert world.publication.transactions[2:] == [["a/a:1"], ["a/b:1"]]
+
+    world.limits = BatchLimits()
+    world.publication.room = 2 * built(digest("x linux/amd64")).unpacked_size
+    report = world.run(entry("a/a:1"), both)
+    assert results(report) == {"a/a:1": "published", "a/b:1": "failed"}
+    assert digest("same linux/amd64") not in world.builder.gone
+
+
 def test_a_finished_image_waits_no_longer_than_it_may(world: World) -> None:
     world.limits = BatchLimits(seconds=100)
 
