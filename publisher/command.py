@@ -14,6 +14,7 @@ import os
 import subprocess
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -81,7 +82,8 @@ def run(
         umask: permission bits its new files do not get, this process's when None.
         given: what it reads from its standard input, nothing when None.
         accept: exit statuses that are not failures.
-        guarded: it is ended where this process is killed; otherwise it goes on to its end.
+        guarded: it is ended where this process is killed or interrupted; otherwise it goes on to its end, which an
+            interrupt (KeyboardInterrupt) waits for, until the deadline.
         started: is given what kills it, for another thread that may want to.
 
     Raises:
@@ -93,7 +95,16 @@ def run(
         kept = None if guarded else stack.enter_context(tempfile.TemporaryFile())
         stdout = subprocess.PIPE if kept is None else kept
         child = stack.enter_context(
-            _start(argv, env=env, cwd=cwd, account=account, umask=umask, stdin=stdin, stdout=stdout, guarded=guarded)
+            _start(
+                argv,
+                env=env,
+                cwd=cwd,
+                account=account,
+                umask=umask,
+                stdin=stdin,
+                stdout=stdout,
+                unguarded=None if guarded else deadline,
+            )
         )
         if started is not None:
             started(child.kill)
@@ -202,6 +213,16 @@ class _Child:
         kill_session(self.process.pid)
         self.process.wait()
 
+    def outlast(self, until: float) -> None:
+        """Wait for its end, whatever interrupts come meanwhile, and kill it at ``until`` (of the monotonic clock)."""
+        while self.process.poll() is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                self.kill()
+                return
+            with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+                self.process.wait(left)
+
     def checked(self, deadline: float) -> None:
         """Raises CommandError where it was killed at its deadline, or failed."""
         if self.killed:
@@ -229,10 +250,12 @@ def _start(
     cwd: Path | None,
     account: Account | None = None,
     umask: int | None = None,
-    guarded: bool = True,
+    unguarded: float | None = None,
 ) -> Iterator[_Child]:
+    """``unguarded``: seconds that it may go on for, whatever becomes of us; None where it ends with the body."""
     with tempfile.TemporaryFile() as stderr:
         GUARD.start()
+        started = time.monotonic()
         try:
             process = subprocess.Popen(
                 list(argv),
@@ -254,11 +277,13 @@ def _start(
             ) from error
         child = _Child(process, name or _name(argv), stderr)
         try:
-            with GUARD.over(process.pid) if guarded else contextlib.nullcontext():
+            with GUARD.over(process.pid) if unguarded is None else contextlib.nullcontext():
                 try:
                     yield child
                 finally:
-                    if process.poll() is None:
+                    if unguarded is not None:
+                        child.outlast(started + unguarded)
+                    elif process.poll() is None:
                         child.kill()
         finally:
             for stream in (process.stdin, process.stdout):

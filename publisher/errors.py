@@ -7,6 +7,11 @@ image is caught once, in :mod:`publisher.sync`, and becomes a value in the repor
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class PublisherError(Exception):
     """An expected failure: what happened, to which image, and what to do next.
@@ -89,6 +94,21 @@ class SpaceError(PublisherError):
 
 class RepositoryError(PublisherError):
     """The CVMFS side: a transaction could not be opened, written or published."""
+
+
+class RemovalError(RepositoryError):
+    """What a transaction was to take away could not be.
+
+    Attributes:
+        stuck: each such path, with its reason; what stands there is as it was.
+        published: all else of the transaction is; otherwise nothing of it is, and it can be repeated without these paths.
+    """
+
+    def __init__(self, stuck: Mapping[str, RepositoryError], *, published: bool) -> None:
+        first = next(iter(stuck.values()))
+        super().__init__(first.reason, hint=first.hint)
+        self.stuck = stuck
+        self.published = published
 
 
 class OriginError(PublisherError):

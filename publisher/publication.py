@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from publisher import cloning, layout, records, sandbox, withdrawal
-from publisher.errors import PublisherError, RepositoryError, SpaceError
+from publisher.errors import PublisherError, RemovalError, RepositoryError, SpaceError
 from publisher.manifests import Manifests
 from publisher.plan import source_of
 from publisher.ready import ready
@@ -191,17 +191,22 @@ class Publication:
         """
         result = Published(catalog)
         after = replace(catalog.with_records(changed), lost=withdrawal.loss(catalog, changed, int(self._clock())))
-        with self._repository.transaction() as transaction:
-            for record in changed.values() if relink else ():
-                self._link_all(transaction, record, catalog.records.get(record.name))
-            for path, target in (links or {}).items():
-                transaction.link(path, target)
-            edition = self._manifests.write(transaction, after)
-            for path in removals:
-                try:
-                    transaction.remove(path)
-                except RepositoryError as error:
-                    result.stuck[path] = error
+        wanted = list(removals)
+        edition: Edition | None = None
+        while edition is None:
+            try:
+                with self._repository.transaction() as transaction:
+                    for record in changed.values() if relink else ():
+                        self._link_all(transaction, record, catalog.records.get(record.name))
+                    for path, target in (links or {}).items():
+                        transaction.link(path, target)
+                    edition = self._manifests.write(transaction, after)
+                    result.stuck |= _taken_away(transaction, [path for path in wanted if path not in result.stuck])
+            except RemovalError as error:
+                if not error.stuck.keys() <= {*wanted}:  # a link, say, which must not stay
+                    raise
+                result.stuck |= error.stuck
+                edition = edition if error.published else None
         return self._announced(edition, result)
 
     def _announced(self, edition: Edition, result: Published) -> Published:
@@ -314,6 +319,17 @@ def _indexed_anew(record: Record, catalog: Catalog, made: Collection[str]) -> li
         if before is not None and before.file_index not in {None, version.file_index}:
             found.append(version)
     return found
+
+
+def _taken_away(transaction: Transaction, paths: Iterable[str]) -> dict[str, PublisherError]:
+    """Ask for removals; those that are refused at once, each with its reason."""
+    stuck: dict[str, PublisherError] = {}
+    for path in paths:
+        try:
+            transaction.remove(path)
+        except RepositoryError as error:
+            stuck[path] = error
+    return stuck
 
 
 class _NothingLeftError(Exception):

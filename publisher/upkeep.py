@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from publisher import holdings, inventory, records, takedown, verifying, wiring, withdrawal
+from publisher import holdings, inventory, records, signing, takedown, verifying, wiring, withdrawal
 from publisher.adoption import Verdict
 from publisher.config import settings
 from publisher.difference import difference
@@ -240,7 +240,7 @@ def _problems(settings: Settings, names: Sequence[str], sample: int | None) -> I
     if sample is not None:
         builds = random.sample(builds, min(sample, len(builds)))
     if not names:
-        trusted = wiring.trusted(settings)
+        trusted = signing.trusted(settings.key, settings.trusted_keys)
         if trusted is None:
             tell("the manifest's signature was not checked: neither half of the key can be read (--key)")
         yield from verifying.verify_manifest(there, origin, time.time(), trusted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from publisher import inventory, layout, records, signing
@@ -108,17 +107,21 @@ def verify_catalogs(repository: Repository, catalog: Catalog) -> Iterator[str]:
 def verify_build(repository: Repository, origin: Origin, build: Build) -> Iterator[str]:
     """A build's sandbox against its file index, and its SIF against sha256 and size."""
     label = f"{build.name} {build.platform} {build.version.manifest}"  # what block takes
-    for check in (lambda: _sandbox(repository, build.version), lambda: _sif(origin, build.version)):
+    checks: tuple[Callable[[], list[str]], ...] = (
+        lambda: repository.look(lambda: _few(_sandbox(repository, build.version))),
+        lambda: _few(_sif(origin, build.version)),  # apart: a publish waits for a look, and makes it begin anew
+    )
+    for check in checks:
         try:
-            for problem in repository.look(partial(_few, check)):
+            for problem in check():
                 yield f"{label}: {problem}"
         except (OSError, PublisherError) as error:
             yield f"{label}: cannot be read: {error}"
 
 
-def _few(check: Callable[[], Iterator[str]]) -> list[str]:
+def _few(problems: Iterator[str]) -> list[str]:
     found, count = [], 0
-    for count, problem in enumerate(check(), 1):
+    for count, problem in enumerate(problems, 1):
         if count <= _SHOWN:
             found.append(problem)
     return found if count <= _SHOWN else [*found, f"and {count - _SHOWN} more"]

@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from publisher.reports.run import Report
     from publisher.repositories import Repository
     from publisher.resolver.manifest import Record
-    from publisher.signing import PublicKey
 
     LookUp = Callable[[str], Credentials | None]
 
@@ -267,24 +266,6 @@ def published(settings: Settings) -> Catalog:
     there = repository(settings)
     read = lambda name: there.read(f"{REPOSITORY_MANIFEST}/{name}")  # noqa: E731 - a function of one line
     return load(read, there.name, None) or Catalog(there.name)
-
-
-def trusted(settings: Settings) -> tuple[PublicKey, ...] | None:
-    """The keys of which one must have signed what is published; None where neither half of this publisher's can be read.
-
-    Raises:
-        UsageError: one of ``trusted_keys`` cannot be read.
-    """
-    if settings.key is None:
-        return None
-    try:
-        own = signing.Signer(settings.key).public
-    except UsageError:
-        try:
-            own = signing.read_public_key(signing.public_path_of(settings.key))
-        except UsageError:
-            return None
-    return (own, *map(signing.read_public_key, settings.trusted_keys))
 
 
 def sync(

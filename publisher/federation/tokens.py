@@ -21,7 +21,7 @@ READ, CREATE, MODIFY = "storage.read", "storage.create", "storage.modify"
 """Capabilities of the WLCG token profile: create does not overwrite or delete, modify does."""
 _SOUND = re.compile(r"[A-Za-z0-9._~+/=-]+", re.ASCII)  # RFC 6750, section 2.1: b64token
 _LARGEST = 1 << 16
-_JWT = re.compile(r"\beyJ[A-Za-z0-9._~+/=-]+", re.ASCII)
+_JWT = re.compile(r"eyJ[A-Za-z0-9._~+/=-]+", re.ASCII)
 _TELLTALE = 12  # characters of a token that give it away
 
 

@@ -95,6 +95,7 @@ class Repository(ABC):
 
         Raises:
             RepositoryError: another transaction is open (somebody else's is never touched), or publishing failed.
+            RemovalError: of these it says itself what is published.
             SpaceError: no room.
         """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher import names, storage
-from publisher.errors import RepositoryError
+from publisher.errors import RemovalError, RepositoryError
 from publisher.repositories import Repository, lock
 from publisher.repositories.journal import Journal
 from publisher.repositories.published import PublishedTree
@@ -70,6 +70,7 @@ class DirectoryRepository(Repository):
 
         Raises:
             RepositoryError: another transaction is open, or a file operation failed.
+            RemovalError: all else is published.
             SpaceError: no room.
         """
         with self._lock(), contextlib.ExitStack() as stack:
@@ -85,9 +86,10 @@ class DirectoryRepository(Repository):
             except BaseException:
                 self._discard(stage)
                 raise
-            if journal:
-                self._carry_out(journal, sync)
+            stuck = self._carry_out(journal, sync) if journal else {}
             self._sweep()
+            if stuck:
+                raise RemovalError(stuck, published=True)
 
     def read(self, path: str) -> bytes | None:
         """See :meth:`Repository.read`."""
@@ -134,13 +136,17 @@ class DirectoryRepository(Repository):
             self._journal.unlink(missing_ok=True)
             storage.delete(stage)
 
-    def _carry_out(self, journal: Journal, sync: Callable[[], None]) -> None:
-        """Redo the journal; it goes when its work is on disk, and durably so, before anything else is staged."""
+    def _carry_out(self, journal: Journal, sync: Callable[[], None]) -> dict[str, RepositoryError]:
+        """Redo the journal; it goes when its work is on disk, and durably so, before anything else is staged.
+
+        What could not be taken away is returned, and not tried again: it would hold up every later transaction.
+        """
         with self._failures("finish a transaction", hint="what is missing is made up for by the next run"):
-            journal.redo(self.root, self._area)
+            stuck = journal.redo(self.root, self._area)
             sync()
             self._journal.unlink()
             files.sync_directory(str(self._area))
+            return stuck
 
     def _settle(self) -> list[str]:
         """Finish what was committed, discard what was not. The lock is held."""
@@ -151,8 +157,9 @@ class DirectoryRepository(Repository):
             with contextlib.ExitStack() as stack:
                 with self._failures("recover"):
                     sync = stack.enter_context(self._durable(self._area))
-                self._carry_out(journal, sync)
+                stuck = self._carry_out(journal, sync)
             done.append(f"finished an interrupted transaction: {journal}")
+            done += [str(error) for error in stuck.values()]
             self._sweep()
             return done
         return self._sweep()

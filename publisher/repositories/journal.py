@@ -17,6 +17,7 @@ from publisher.errors import RepositoryError
 from publisher.repositories import note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 INDEX = ".publisher/index.json"
@@ -90,12 +91,16 @@ class Journal:
             removals=tuple(values["removals"]),
         )
 
-    def redo(self, root: Path, area: Path) -> None:
+    def redo(self, root: Path, area: Path) -> dict[str, RepositoryError]:
         """Carry the transaction out below ``root``, or what is left of it; removed trees end up in ``area``.
+
+        Returns:
+            The paths that could not be taken away, each with its reason: what else is to be done does not wait for them.
 
         Raises:
             RepositoryError: something staged is lost, or a parent of a path became a link.
             OSError: a file operation failed; it can be tried again.
+            SpaceError: no room for a removal; it can be tried again.
         """
         stage = area / self.stage
         for tree in self.trees:
@@ -104,8 +109,19 @@ class Journal:
             _place_link(link.target, stage / "link", _destination(root, link.path))
         for file in sorted(self.files, key=lambda file: file.path == INDEX):
             _place_file(stage / file.staged, _destination(root, file.path))
-        for path in self.removals:
-            _take_away(root, path, area)
+        return each_removed(self.removals, lambda path: _take_away(root, path, area))
+
+
+def each_removed(paths: Iterable[str], remove: Callable[[str], None]) -> dict[str, RepositoryError]:
+    """Remove every path, also after one that could not be; which could not, each with its reason. Raises SpaceError."""
+    stuck: dict[str, RepositoryError] = {}
+    for path in paths:
+        try:
+            with storage.failures(RepositoryError, f"cannot remove {path}"):
+                remove(path)
+        except RepositoryError as error:
+            stuck[path] = error
+    return stuck
 
 
 def _destination(root: Path, path: str) -> Path:

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import urllib.parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _MOST_BYTES = 1 << 16
+_REST = r"""[^\s&"'<>;,)]"""  # what it goes on with, in a URL that somebody prints
+_SAID = re.compile(rf"(authz(?:=|%3D)|bearer(?:[\s+:=]|%20)+)(?:bearer(?:[\s+]|%20)+)?{_REST}+", re.IGNORECASE)
+_JWT = re.compile(rf"eyJ{_REST}+")
+_TELLTALE = 12  # characters of a token that give it away: texts are cut short
 
 
 def found(environ: Mapping[str, str]) -> str | None:
@@ -23,6 +29,14 @@ def found(environ: Mapping[str, str]) -> str | None:
         if token and token.isascii() and token.isprintable() and " " not in token:
             return token
     return None
+
+
+def hidden(text: str, environ: Mapping[str, str]) -> str:
+    """A text of somebody else's without what is a token there, or looks like one, quoted for a URL or not."""
+    for token in filter(None, (_token_in(text.strip()) for text in _texts(environ))):
+        for form in (token, urllib.parse.quote(token, safe="", errors="replace")):
+            text = re.sub(re.escape(form[:_TELLTALE]) + f"{_REST}*", "TOKEN", text)
+    return _JWT.sub("TOKEN", _SAID.sub(r"\1TOKEN", text))
 
 
 def _texts(environ: Mapping[str, str]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """One GET over HTTP: the one door to the network.
 
 Proxies are those of the environment (``http_proxy``, ``https_proxy``, ``no_proxy``), authorities those of the system or
-``SSL_CERT_FILE``, and the setting ``ca`` besides. A redirect leads to http and https and nowhere else, and takes no token along
-to another host. Nothing that is said names a query: there may be a token in it.
+``SSL_CERT_FILE``, and the setting ``ca`` besides. A redirect leads to http and https and nowhere else, not from https to http,
+and takes no token along to another host. Nothing that is said names a query: there may be a token in it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import math
 import os
 import socket
 import ssl
@@ -21,7 +22,7 @@ from publisher.resolver.pace import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from http.client import HTTPConnection, HTTPResponse
     from typing import Any
     from urllib.parse import SplitResult
@@ -68,7 +69,10 @@ def got(
             following = urllib.parse.urljoin(address, to)
             if following == address:
                 break
-            if _host(following) != _host(address):
+            before, after = _host(address), _host(following)
+            if (before[0], after[0]) == ("https", "http"):
+                raise FetchError("redirected from https to http")
+            if after != before:
                 token = None
             address = following
             stack.close()
@@ -96,9 +100,9 @@ def _asked(
     parts = urllib.parse.urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise FetchError("leads to something that is not http")
-    connection, target, more = _connection(parts, network, _timeout(network, pace))
+    connection, target, more = _connection(parts, network)
     stack.callback(connection.close)
-    connection._create_connection = _connecting(stack, pace)  # type: ignore[attr-defined]  # noqa: SLF001 - the only way to see the socket before a proxy or TLS has a say
+    connection._create_connection = _connecting(stack, network, pace)  # type: ignore[attr-defined]  # noqa: SLF001 - the only way to see the socket before a proxy or TLS has a say
     if token is not None and parts.scheme == "https":
         more["Authorization"] = f"Bearer {token}"
     connection.request("GET", target, headers={"User-Agent": _AGENT, "Connection": "close", **headers, **more})
@@ -111,15 +115,17 @@ def _asked(
 def _explained() -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, http.client.InvalidURL) or not isinstance(error, (OSError, http.client.HTTPException)):
+            raise FetchError("leads to something that is no URL") from None  # it repeats what it finds wrong, query and all
         raise FetchError(str(getattr(error, "strerror", "") or error) or type(error).__name__) from None
 
 
-def _connecting(stack: contextlib.ExitStack, pace: Pace | None) -> Callable[..., socket.socket]:
-    """``socket.create_connection``, whose connections are watched from their first byte on."""
+def _connecting(stack: contextlib.ExitStack, network: Network, pace: Pace | None) -> Callable[..., socket.socket]:
+    """As ``socket.create_connection``; what it connects is watched from the first byte on."""
 
-    def connect(*arguments: Any) -> socket.socket:
-        connected = socket.create_connection(*arguments)
+    def connect(address: tuple[str, int], *_: Any) -> socket.socket:
+        connected = _connected(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), network, pace)
         if pace is not None:
             stack.enter_context(_watched(Watch(pace, connected.dup())))
         return connected
@@ -140,28 +146,62 @@ def _watched(watch: Watch) -> Iterator[None]:
         raise FetchError(watch.problem)
 
 
-def _timeout(network: Network, pace: Pace | None) -> float:
-    return network.silence if pace is None else max(_SHORTEST, min(network.silence, pace.left()))
+def _connected(addresses: Sequence[Any], network: Network, pace: Pace | None) -> socket.socket:
+    """A connection to the first address that takes one; each has its share of the time that is left.
+
+    Args:
+        addresses: as ``socket.getaddrinfo`` gives them.
+        network: how the network is used.
+        pace: says how much time is left.
+
+    Raises:
+        OSError: none takes one, or not in time.
+    """
+    problem = OSError("its name has no address")
+    for number, address in enumerate(addresses):
+        left = math.inf if pace is None else pace.left()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        try:
+            connected = _tried(address, min(network.silence, left / (len(addresses) - number)))
+        except OSError as error:
+            problem = error
+            continue
+        connected.settimeout(network.silence if pace is None else max(_SHORTEST, min(network.silence, pace.left())))
+        return connected
+    raise problem
 
 
-def _connection(parts: SplitResult, network: Network, timeout: float) -> tuple[HTTPConnection, str, dict[str, str]]:
+def _tried(address: Any, timeout: float) -> socket.socket:
+    family, kind, protocol, _, where = address
+    connection = socket.socket(family, kind, protocol)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(where)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _connection(parts: SplitResult, network: Network) -> tuple[HTTPConnection, str, dict[str, str]]:
     """A connection that does not stand yet, what is asked of it, and headers that a proxy wants."""
     target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
     proxy = _proxy(parts)
     host, port = parts.hostname, parts.port
     if proxy is None:
         if parts.scheme == "https":
-            return http.client.HTTPSConnection(str(host), port, timeout=timeout, context=_tls(network)), target, {}
-        return http.client.HTTPConnection(str(host), port, timeout=timeout), target, {}
+            return http.client.HTTPSConnection(str(host), port, context=_tls(network)), target, {}
+        return http.client.HTTPConnection(str(host), port), target, {}
     if not proxy.hostname:
         raise FetchError("the environment names no usable proxy")
     rights = _proxy_rights(proxy)
     if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(proxy.hostname, proxy.port, timeout=timeout, context=_tls(network))
+        connection = http.client.HTTPSConnection(proxy.hostname, proxy.port, context=_tls(network))
         connection.set_tunnel(str(host), port, rights)
         return connection, target, {}
     whole = urllib.parse.urlunsplit((parts.scheme, parts.netloc, parts.path or "/", parts.query, ""))
-    return http.client.HTTPConnection(proxy.hostname, proxy.port, timeout=timeout), whole, rights
+    return http.client.HTTPConnection(proxy.hostname, proxy.port), whole, rights
 
 
 def _proxy(parts: SplitResult) -> SplitResult | None:

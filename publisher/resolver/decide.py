@@ -12,7 +12,14 @@ import os
 from publisher.resolver import codes, decision, facts, resolve
 from publisher.resolver.config import FORMS, PASS, SIF
 from publisher.resolver.decision import Decision
-from publisher.resolver.errors import BlockedError, FormError, ManifestError, ResolverError, UnknownImageError
+from publisher.resolver.errors import (
+    BlockedError,
+    FormError,
+    ManifestError,
+    OldManifestError,
+    ResolverError,
+    UnknownImageError,
+)
 from publisher.resolver.job import named
 
 TYPE_CHECKING = False
@@ -83,19 +90,26 @@ class _Case:
         except ManifestError as error:
             if job.image.startswith(_DOCKER):
                 return self._unknown(str(error))
-            raise
+            path = self._unlisted() if isinstance(error, OldManifestError) else None
+            if path is None:
+                raise
+            return decision.unlisted(job.image, f"{error}, but it is there", path)
         except UnknownImageError as error:
             if type(error) is not UnknownImageError:
                 raise
             if _SCHEME in job.written:
                 return self._unknown(str(error))
-            path = None if job.form == SIF else resolve.unlisted(job.image, self._settings)
+            path = self._unlisted()
             if path is None and "/" not in job.image:
                 raise UnknownImageError(f"{error.reason}, and no such file came with the job", hint=error.hint) from None
             if path is None:
                 raise
             return decision.unlisted(job.image, f"{error}, but it is there", path)
         return decision.found(job.image, answer)
+
+    def _unlisted(self) -> str | None:
+        """The sandbox that the job's path leads to though no manifest has it, None where there is none."""
+        return None if self._job.form == SIF else resolve.unlisted(self._job.image, self._settings)
 
     def _unknown(self, why: str) -> Decision:
         """A name that only others know: passed on, or fetched where the site wants that. Raises ResolverError."""

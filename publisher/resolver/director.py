@@ -39,6 +39,10 @@ _REDIRECTS = (200, 302, 307)
 _REBOOTED = 429
 
 
+class AnswerError(FetchError):
+    """The director's answer is of no use for this path, which says nothing of other paths or of the director."""
+
+
 class Directed:
     """A director's answer.
 
@@ -85,7 +89,8 @@ class Director:
         Raises:
             AbsentError: the federation has no such namespace, or the namespace no such object.
             DeniedError: refused.
-            FetchError: no answer, or none that can be used.
+            AnswerError: an answer, and none that can be used.
+            FetchError: no answer.
         """
         memory = _Memory(self._network.root, self._host, self._clock())
         known = memory.find(path, direct=direct)
@@ -115,10 +120,10 @@ class Director:
             url = memory.director() or self._discovered(memory, tries, until)
             address = f"{url}{urllib.parse.quote(path)}{query}"
             found = self._patiently(address, tries, until, lambda response: _directed(response, path))
-        except (AbsentError, DeniedError):
+        except (AbsentError, DeniedError, AnswerError):
             raise
         except FetchError as error:
-            if root is not None:
+            if root is not None and (until is None or time.monotonic() < until):  # else only this job's time was over
                 failures.note(root, self._key, str(error), now)
             raise
         if root is not None:
@@ -162,8 +167,9 @@ class Director:
             except FetchError as problem:
                 error, wait = problem, 0.0
             wait = max(wait, pause * failures.jitter())
-            if number == tries or (until is not None and time.monotonic() + wait > until):
-                raise FetchError(f"{urllib.parse.urlsplit(address).netloc}: {error}")
+            is_last = number == tries or isinstance(error, AnswerError)
+            if is_last or (until is not None and time.monotonic() + wait > until):
+                raise type(error)(f"{urllib.parse.urlsplit(address).netloc}: {error}")
             self._sleep(wait)
             pause = min(_LONGEST_PAUSE, 2 * pause)
         raise AssertionError  # the loop ends otherwise
@@ -184,7 +190,8 @@ def _wait(response: HTTPResponse) -> float | None:
 
 def _directed(response: HTTPResponse, path: str) -> Directed:
     if response.status not in _REDIRECTS:
-        raise connection.status_error(response.status, response.reason)
+        error = connection.status_error(response.status, response.reason)
+        raise error if isinstance(error, (AbsentError, DeniedError)) else AnswerError(str(error))
     quoted = urllib.parse.quote(path)
     links = response.headers.get_all("Link") or [f"<{response.headers.get('Location', '')}>"]
     servers = []
@@ -195,7 +202,7 @@ def _directed(response: HTTPResponse, path: str) -> Directed:
                 servers.append(base[: -len(end)])
                 break
     if not servers:
-        raise FetchError("names no server")
+        raise AnswerError("names no server")
     said = _fields(response.headers.get("X-Pelican-Namespace", ""))
     namespace = said.get("namespace", "").rstrip("/")
     if not namespace.startswith("/") or not f"{path}/".startswith(f"{namespace}/"):
@@ -235,6 +242,7 @@ class _Memory:
 
     def set_director(self, url: str) -> None:
         self._content["director"] = {"url": url, "until": self._until(_DISCOVERY_HOLDS)}
+        self._write()
 
     def find(self, path: str, *, direct: bool, late: bool = False) -> Directed | None:
         """What holds for a path: the innermost namespace's answer. ``late``: also when its time is over."""
@@ -249,13 +257,7 @@ class _Memory:
         others = [entry for entry in self._entries() if (entry["namespace"], entry["direct"]) != (found.namespace, direct)]
         mine = {**vars(found), "direct": direct, "until": self._until(_HOLDS)}
         self._content["namespaces"] = [*others[-_MOST_NAMESPACES:], mine]
-        if self._path is None:
-            return
-        try:
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            files.replace(self._path, json.dumps(self._content).encode())
-        except OSError:
-            pass
+        self._write()
 
     def _entries(self) -> list[dict[str, Any]]:
         entries = self._content.get("namespaces", [])
@@ -267,6 +269,15 @@ class _Memory:
 
     def _until(self, longest: float) -> float:
         return self._now + longest * (1 - failures.jitter() / 6)
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        try:
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            files.replace(self._path, json.dumps(self._content).encode())
+        except OSError:
+            pass
 
     def _read(self) -> dict[str, Any]:
         if self._path is None:

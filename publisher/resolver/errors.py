@@ -61,6 +61,10 @@ class ManifestError(ResolverError):
     """A manifest that cannot be trusted or read: signature, repository, hash, schema or age."""
 
 
+class OldManifestError(ManifestError):
+    """The manifest does not name this image, and a newer one that may is not to be had."""
+
+
 class FetchError(ResolverError):
     """A file could not be had from any place: absent, cut, changed, refused or too slow."""
 

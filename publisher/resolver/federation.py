@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import urllib.parse
 
-from publisher.resolver.director import Director
+from publisher.resolver.director import AnswerError, Director
 from publisher.resolver.errors import AbsentError, DeniedError, FetchError
 from publisher.resolver.sources import AUTO, BUILTIN, PELICAN, Source
 from publisher.resolver.web import Web
@@ -73,7 +73,7 @@ def _served(
     for direct in (True,) if fresh else (False, True):
         try:
             answer = director.find(f"{prefix}/{name}", direct=direct, again=again, until=until)
-        except (AbsentError, DeniedError) as error:
+        except (AbsentError, DeniedError, AnswerError) as error:
             yield Closed(place.text, place.network, error)
             continue
         except FetchError as error:
@@ -85,7 +85,9 @@ def _served(
                 yield _way(server + urllib.parse.quote(prefix), answer, place.network)
 
 
-def _way(url: str, answer: Directed, network: Network) -> Web:
+def _way(url: str, answer: Directed, network: Network) -> Source:
+    if network.https_only and not url.startswith("https://"):
+        return Closed(url, network, FetchError("speaks plain http, and no signature vouches for the file"))
     if not answer.private:
         return Web(url, network)
     from publisher.resolver import bearer  # noqa: PLC0415 - few namespaces are private

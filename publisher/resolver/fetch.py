@@ -107,9 +107,9 @@ class _Download:
         late = []
         for place in places:
             for way in place.ways(self._sif.path, again=again, until=self._end):
-                if way.text in self._refused:
+                if way.address in self._refused:
                     continue
-                if way.text in self._wrong if again else self._failed_lately(way):
+                if way.address in self._wrong if again else self._failed_lately(way):
                     late.append(way)
                 else:
                     yield way
@@ -132,8 +132,8 @@ class _Download:
     def _broken_off(self, way: Source, slowest: float) -> FetchError | None:
         """Append what a way has beyond what is there; why it ended early or was wrong. Raises OSError."""
         self._part.check_room()
-        left = self._sif.size - self._part.size
-        pace = Pace(self._clock, min(self._end, self._clock() + _try_allowance(left, slowest)), slowest)
+        whole = _try_allowance(self._sif.size, slowest)  # a server that ignores ranges sends all of it, as does the command
+        pace = Pace(self._clock, min(self._end, self._clock() + whole), slowest)
         try:
             if way.brings:
                 self._bring(way, pace)
@@ -169,7 +169,7 @@ class _Download:
         """What a server has not, or has wrong, is remembered of this file; any other failure of the server as such."""
         of_this_file = isinstance(error, (*_REFUSED, CorruptError))
         if of_this_file:
-            (self._refused if isinstance(error, _REFUSED) else self._wrong).add(way.text)
+            (self._refused if isinstance(error, _REFUSED) else self._wrong).add(way.address)
         root = way.network.root
         if root is None:
             return

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import urllib.parse
 
 from publisher.resolver import cache, failures, room, turn
 from publisher.resolver.errors import (
@@ -171,8 +172,14 @@ class _Download:
         """Write the file; the way it came by. Raises FetchError, RoomError, UnknownImageError."""
         base, mark, query = text.partition("?")
         directory, _, name = base.rpartition("/")
+        name = urllib.parse.unquote(name)  # a source quotes names, and federations' paths, by itself
+        if not text.startswith("http"):
+            directory = urllib.parse.unquote(directory)
         problems = []
-        for way in source(f"{directory}{mark}{query}", network_of(settings)).ways(name, until=until):
+        network = network_of(settings)
+        network.https_only = True
+        # small, since only what has a known size can be left to the command pelican
+        for way in source(f"{directory}{mark}{query}", network).ways(name, small=True, until=until):
             try:
                 self._stream(way, name, until)
             except FetchError as error:  # noqa: PERF203 - the next way is there for that

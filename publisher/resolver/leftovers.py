@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from publisher.resolver.shelf import Shelf
 
 _CONTINUED = 3600  # seconds that a broken-off download is kept to be continued
-_PLACES = ("manifest", "failures", "tally", "pins")  # where files are replaced by way of .<name>.<random>
+_PLACES = ("manifest", "failures", "tally", "pins", "federation")  # where files are replaced by way of .<name>.<random>
 
 
 def sweep(shelf: Shelf) -> list[str]:

@@ -42,10 +42,10 @@ class Pace:
         """Seconds until its end, negative after it."""
         return self.until - self._clock()
 
-    def problem(self) -> str | None:
-        """Why it is over, None while it comes along."""
+    def problem(self, early: float = 0.0) -> str | None:
+        """Why it is over, None while it comes along; it ends so many seconds early."""
         now = self._clock()
-        if now > self.until:
+        if now > self.until - early:
             return f"only {self._received} bytes came in time"
         if now - self._since >= WINDOW:
             came = self._received - self._before

@@ -1,8 +1,8 @@
 """The command ``pelican``, where a site wants its own client to move the bytes: ``pelican object get``.
 
 It is believed no more than a server is. It gets the arguments that stand here and a part of the environment, a process group that
-is killed as a whole, and a directory of its own, since a killed one leaves hidden files behind. What it wrote is read back and
-checked like all else. https://docs.pelicanplatform.org, client commands.
+is killed as a whole, also when this process is killed, and a directory of its own, since a killed one leaves hidden files behind.
+What it wrote is read back and checked like all else. https://docs.pelicanplatform.org, client commands.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import subprocess
 import tempfile
 import time
 
+from publisher.resolver import bearer
 from publisher.resolver.errors import FetchError
+from publisher.resolver.guard import guarded
 from publisher.resolver.sources import Source
 
 TYPE_CHECKING = False
@@ -31,6 +33,7 @@ _NAME = "pelican"
 _DIRECTORY = "pelican"
 _LOOK_IN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _POLL = 0.05  # seconds
+_EARLY = 0.3  # seconds: who waits for this process until the deadline kills it then, and it has things to end and to remove
 _SPARE = 1 << 20  # bytes that any of its files may have: settings, statistics
 _LAST_LINES = 300  # characters of what it said that are repeated
 _PASSED = (
@@ -60,10 +63,20 @@ class Pelican(Source):
 
     def bring(self, name: str, size: int, pace: Pace, take: Callable[[str], None]) -> None:
         """See :meth:`Source.bring`. Raises OSError when there is nowhere to write."""
-        with _directory(self.network.root) as directory:
+        problem = self._problem(name, size, pace, take)
+        if problem is not None:
+            if pace.left() < _EARLY:  # what becomes of a failure depends on whose time is over, and that is told by the clock
+                time.sleep(max(0.0, pace.left()))
+            raise FetchError(f"{name}: the command pelican: {problem}")
+
+    def _problem(self, name: str, size: int, pace: Pace, take: Callable[[str], None]) -> str | None:
+        """Why there is nothing to take, None where it was taken."""
+        with _directory(self.network.root) as directory, guarded() as watch:
             path = os.path.join(directory, "object")
             said = os.path.join(directory, "said")
-            process = _started([self._program, "object", "get", f"{self.text}/{name}", path], directory, said)
+            argv = [self._program, "object", "get", f"{self.text}/{name}", path]
+            process = _started(argv, _environment(self.network.ca), directory, said)
+            watch(process.pid)
             try:
                 problem = _ended(process, directory, size, pace)
             finally:
@@ -72,9 +85,9 @@ class Pelican(Source):
                 problem = f"status {process.returncode}: {_last_of(said)}"
             if problem is None and (os.path.islink(path) or not os.path.isfile(path)):
                 problem = "it wrote nothing"
-            if problem is not None:
-                raise FetchError(f"{name}: the command pelican: {problem}")
-            take(path)
+            if problem is None:
+                take(path)
+            return problem
 
 
 def command() -> str | None:
@@ -82,7 +95,13 @@ def command() -> str | None:
     return shutil.which(_NAME)
 
 
-def _started(command: Sequence[str], directory: str, said: str) -> subprocess.Popen[bytes]:
+def _environment(ca: str) -> dict[str, str]:
+    """What it gets of ours, and the setting ``ca`` in the only way that it knows (crypto/x509 of Go)."""
+    passed = {key: value for key, value in os.environ.items() if key in _PASSED or key.startswith("PELICAN_")}
+    return {**passed, "SSL_CERT_DIR" if os.path.isdir(ca) else "SSL_CERT_FILE": ca} if ca else passed
+
+
+def _started(command: Sequence[str], environment: dict[str, str], directory: str, said: str) -> subprocess.Popen[bytes]:
     """A process group of its own that writes what it says into a file. Raises FetchError where it does not start."""
     with open(said, "wb") as file:
         try:
@@ -92,7 +111,7 @@ def _started(command: Sequence[str], directory: str, said: str) -> subprocess.Po
                 stdout=file,
                 stderr=file,
                 cwd=directory,
-                env={key: value for key, value in os.environ.items() if key in _PASSED or key.startswith("PELICAN_")},
+                env=environment,
                 start_new_session=True,
             )
         except OSError as error:
@@ -109,7 +128,7 @@ def _ended(process: subprocess.Popen[bytes], directory: str, size: int, pace: Pa
         now = _bytes_in(directory)
         pace.add(max(0, now - before))
         before = max(before, now)
-        problem = pace.problem()
+        problem = pace.problem(_EARLY)
         if problem is not None:
             return problem
         time.sleep(_POLL)
@@ -166,4 +185,5 @@ def _bytes_in(directory: str) -> int:
 def _last_of(path: str) -> str:
     with open(path, "rb") as file:
         text = file.read(_SPARE).decode(errors="replace")
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[-_LAST_LINES:]
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return bearer.hidden(line, os.environ)[-_LAST_LINES:]  # it names URLs, and there may be a token in them

@@ -12,6 +12,7 @@ import os
 _FIRST = 20.0  # seconds until the next try where one was in vain; doubled with each, up to the usual pause
 _MOST_DOUBLINGS = 10
 _WAIT = 60.0  # seconds by which it may lie in the future of who has been waiting for who asked
+_LATELY = 2  # times the pause: an answer older than that is none
 _MOST_BYTES = 100
 
 
@@ -43,12 +44,12 @@ class Refresh:
         return not self._now < asked + factor * (pause if usable else min(pause, _FIRST))
 
     def answered(self) -> bool:
-        """Whether they answered when they were asked last."""
+        """Whether they gave one when they were asked last, and that is not long ago: who hangs in asking says nothing."""
         state = self._read()
-        return state is not None and state[1] == 0
+        return state is not None and state[1] == 0 and self._now <= state[0] + _LATELY * self._every
 
     def done(self, *, answered: bool) -> None:
-        """They were asked just now; ``answered`` whether there was an index to be used among the answers. Raises OSError."""
+        """They were asked just now; ``answered`` whether an index that has not expired was among the answers. Raises OSError."""
         from publisher.resolver import files  # noqa: PLC0415 - a warm answer writes nothing
 
         state = self._read()

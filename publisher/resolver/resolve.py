@@ -15,6 +15,7 @@ from publisher.resolver.errors import (
     FetchError,
     LateError,
     ManifestError,
+    OldManifestError,
     ResolverError,
     SandboxError,
     UnknownImageError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from publisher.resolver.lookup import Found, Wanted
     from publisher.resolver.notes import Notes
     from publisher.resolver.pins import Starter
+    from publisher.resolver.sources import Source
     from publisher.resolver.trusted import Trusted
 
 _SOON = 60.0  # seconds: so old may a copy be that does not know an image, before those who may know it are asked
@@ -134,40 +136,54 @@ def find(
         now: this host's clock, seconds since the epoch.
         notes: gets what is worth saying beside the answer.
         directory: of :func:`usable_cache`.
-        hung: whether the repository hung a short while ago: it is not asked for the manifest if another place is.
+        hung: whether a sandbox of the repository hung a short while ago. Then, as when its manifest did, or when it was measured
+            to hang, it is not asked for the manifest where another place is, or a copy will do.
 
     Raises:
         ReferenceError, UnknownImageError, BlockedError: for the user to mend.
         UsageError: for who configured this.
-        ManifestError, ResolverError: the host's or the network's doing. What is not in a manifest that may be old is one, too.
+        ManifestError, ResolverError: the host's or the network's doing. What is not in a manifest that may be old is an
+            OldManifestError.
     """
     want = lookup.wanted(text, settings.roots)
-    local = [place for place in settings.manifests if f"{place}/".startswith(f"{settings.repository}/")]
-    others = [place for place in settings.manifests if place not in local]
-    network = network_of(settings)
-    places = [source(place, network) for place in ((others if hung else None) or settings.manifests)]
+    places = _manifests(settings, now, directory, hung=hung)
     keys = load_keys(settings.keys)
     copies = directory and os.path.join(directory, "manifest", settings.name)
     kept = None if copies is None else Kept(copies)
     check = Vouched(copies and os.path.join(copies, "verified")).payload
 
-    def loaded(refresh: float) -> Trusted:
-        return trusted.load(places, kept, keys=keys, repository=settings.name, now=now, notes=notes, refresh=refresh, check=check)
+    def loaded(refresh: float, *, wait: bool = False) -> Trusted:
+        return trusted.load(
+            places, kept, keys=keys, repository=settings.name, now=now, notes=notes, check=check, refresh=refresh, wait=wait
+        )
 
     manifest = loaded(settings.refresh)
     found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
     if isinstance(found, UnknownImageError) and not manifest.asked:
-        manifest = loaded(min(settings.refresh, _SOON))
+        manifest = loaded(min(settings.refresh, _SOON), wait=True)
         found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
     if isinstance(found, UnknownImageError):
-        if type(found) is not UnknownImageError or (manifest.age == FRESH and manifest.current):
+        if manifest.age == FRESH and manifest.current:
             raise found
-        raise ManifestError(f"{found.reason}, as far as {manifest.source} of the manifest knows, and there is no newer one")
+        kind = OldManifestError if type(found) is UnknownImageError else ManifestError
+        raise kind(f"{found.reason}, as far as {manifest.source} of the manifest knows, and there is no newer one")
     if found is None:
         return want, manifest, None
     if found.version.state == EXPIRING and found.version.until is not None:
         notes.warn(f"{found.name} will be gone on {time.strftime('%Y-%m-%d', time.gmtime(found.version.until))}")
     return want, manifest, found
+
+
+def _manifests(settings: Settings, now: float, directory: str | None, *, hung: bool) -> list[Source]:
+    """The places of the manifest; those in the repository are in doubt together."""
+    network = network_of(settings)
+    places = [source(text, network) for text in settings.manifests]
+    outage = Outage(directory and os.path.join(directory, "failures", "manifest-hangs"))
+    doubted = hung or facts.read(settings.facts, now).cvmfs is False or outage.lasts()
+    for place in places:
+        if f"{place.text}/".startswith(f"{settings.repository}/"):
+            place.outage, place.doubted = outage, doubted
+    return places
 
 
 def _looked_up(want: Wanted, settings: Settings, manifest: Trusted) -> Found | UnknownImageError:
@@ -178,12 +194,18 @@ def _looked_up(want: Wanted, settings: Settings, manifest: Trusted) -> Found | U
 
 
 def unlisted(text: str, settings: Settings) -> str | None:
-    """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens."""
+    """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens.
+
+    Raises:
+        SandboxError: it does not open in time, so that nobody can say whether it is there.
+    """
     try:
         path = lookup.wanted(text, settings.roots).path
         if path is None or settings.never == SANDBOX or settings.form == SIF:
             return None
         return _opened(os.path.join(settings.repository, path))
+    except LateError as error:
+        raise SandboxError(f"no manifest has {text!r}, and the repository does not say whether it is there: {error}") from None
     except ResolverError:
         return None
 

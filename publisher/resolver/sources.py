@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from publisher.resolver.config import Settings
+    from publisher.resolver.outage import Outage
     from publisher.resolver.pace import Pace
 
 BUILTIN, PELICAN, AUTO = "builtin", "pelican", "auto"
@@ -34,6 +35,7 @@ class Network:
         federation: host of the federation that ``osdf://`` means.
         slowest: bytes a second; a server that gives less is left for the next one, and a download's time follows from it.
         fetch_with: :data:`BUILTIN`; :data:`PELICAN`, the command instead; :data:`AUTO`, the command where nothing else helped.
+        https_only: whether servers of a federation that speak plain http are left alone: for files that no signature vouches for.
         silence: seconds without a byte, or until a connection stands.
         tls: what all connections share, once there is one.
     """
@@ -54,6 +56,7 @@ class Network:
         self.slowest = slowest
         self.fetch_with = fetch_with
         self.silence = silence
+        self.https_only = False
         self.tls: ssl.SSLContext | None = None
 
 
@@ -61,20 +64,26 @@ class Source:
     """A place, or one way to it.
 
     Attributes:
-        text: what it was given as, a directory's path or a URL.
+        address: what it was given as, a directory's path or a URL.
+        text: that, as it is said to others: without a query, since there may be a token in it.
         patience: seconds that one small file may take.
         local: whether asking costs nobody but this host.
         brings: whether it writes whole files by itself: ``bring``, not ``pieces``. Small ones are never brought.
         network: how the network is used.
+        outage: the memory of its hanging, None for none.
+        doubted: whether it is likely to hang: left alone where another place will do.
     """
 
     patience = 2.0
     local = True
     brings = False
     network = Network()
+    outage: Outage | None = None
+    doubted = False
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.text = address.partition("?")[0] if address.startswith(_REMOTE) else address
 
     def ways(
         self, name: str, *, small: bool = False, fresh: bool = False, again: bool = False, until: float | None = None
@@ -166,7 +175,7 @@ class Directory(Source):
     def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes]:  # noqa: ARG002 - a file ends by itself
         """See :meth:`Source.pieces`."""
         try:
-            with open(os.path.join(self.text, name), "rb", buffering=0) as file:
+            with open(os.path.join(self.address, name), "rb", buffering=0) as file:
                 file.seek(start)
                 while chunk := file.read(_CHUNK):
                     yield chunk
@@ -182,8 +191,8 @@ class Remote(Source):
     patience = 10.0
     local = False
 
-    def __init__(self, text: str, network: Network) -> None:
-        super().__init__(text)
+    def __init__(self, address: str, network: Network) -> None:
+        super().__init__(address)
         self.network = network
 
     def ways(
@@ -196,7 +205,7 @@ class Remote(Source):
             return federation.ways(self, name, small=small, fresh=fresh, again=again, until=until)
         from publisher.resolver.web import Web  # noqa: PLC0415 - as above
 
-        return iter((Web(self.text, self.network),))
+        return iter((Web(self.address, self.network),))
 
     def _pace(self) -> Pace:
         """A third of the patience: a server that says nothing must leave time for the next one."""

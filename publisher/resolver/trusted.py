@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from publisher.resolver.attempt import Attempt
-from publisher.resolver.errors import FetchError, ManifestError
+from publisher.resolver.errors import FetchError, LateError, ManifestError
 from publisher.resolver.manifest import (
     DEAD,
     EXPIRED,
@@ -48,7 +48,8 @@ class Trusted:
         source: the place it came from, as given, or :data:`KEPT`.
         age: ``fresh``, ``expired`` or ``dead``.
         asked: whether all places were asked just now, also those in the network.
-        current: whether a place answered, or those in the network did when they were asked last, a short while ago.
+        current: whether one of the places in the network, where there are any, gave an index that has not expired, just now or
+            a short while ago; else whether this index is a place's.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Trusted:
         self.age = age
         self.asked = asked
         self.current = current
-        self._places = sorted(places, key=lambda place: place.text != source)
+        self._places = sorted(places, key=lambda place: (place.doubted, place.text != source))
         self._kept = kept
         self._notes = notes
         self._shards: dict[str, Shard] = {}
@@ -106,16 +107,9 @@ class Trusted:
                 self._notes.add(f"{KEPT}: {error}")
         if self._kept is None or all(place.local for place in self._places):
             return self._asked_for(sha256)
-        from publisher.resolver import turn  # noqa: PLC0415 - a warm answer has it
+        from publisher.resolver import shards  # noqa: PLC0415 - a warm answer has it
 
-        kept, until = self._kept, time.monotonic() + sum(place.patience for place in self._places)
-        try:
-            kept.make()
-            with turn.taken([kept.lock("shards")], until, lambda: kept.shard(sha256) is not None) as held:
-                content = kept.shard(sha256) if held is None else None
-                return self._asked_for(sha256) if content is None else Shard.parse(content, sha256)
-        except (OSError, ManifestError):  # a cache that takes nothing, or holds something else
-            return self._asked_for(sha256)
+        return shards.once(sha256, self._kept, self._places, lambda: self._asked_for(sha256))
 
     def _asked_for(self, sha256: str) -> Shard:
         problems = []
@@ -148,11 +142,13 @@ def load(
     notes: Notes,
     check: Check = verified,
     refresh: float = 0.0,
+    wait: bool = False,
 ) -> Trusted:
     """Find the index that holds.
 
     Args:
-        places: where to ask; of equal serials the first one's counts.
+        places: where to ask; of equal serials the first one's counts. Those in doubt are asked only where there is no other one
+            and no copy that can be used.
         kept: last good copies, None where there is no cache.
         keys: the trusted keys, as :func:`publisher.resolver.verify.load_keys` gives them.
         repository: the name that the manifest must carry.
@@ -160,6 +156,7 @@ def load(
         notes: gets what went wrong without being in the way.
         check: gives the payload of an envelope that one of the keys has signed.
         refresh: seconds in which places in the network are asked once; only where copies are kept.
+        wait: whether another process that asks them is waited for though there is a copy.
 
     Raises:
         ManifestError: there is none that may be trusted; the reason names every place.
@@ -170,7 +167,7 @@ def load(
         return search.everywhere(None)
     from publisher.resolver.refresh import Refresh  # noqa: PLC0415 - not on a host that has all in CVMFS
 
-    return search.in_turn(kept, Refresh(kept.directory, refresh, now))
+    return search.in_turn(kept, Refresh(kept.directory, refresh, now), wait=wait)
 
 
 class _Judge:
@@ -192,10 +189,10 @@ class _Judge:
                 self._known[content] = error
         return self._known[content]
 
-    def is_fresh(self, content: bytes | None) -> bool:
-        """Whether it is one to do with."""
+    def age(self, content: bytes | None) -> str | None:
+        """The age of the index in an envelope, None where there is none to be used."""
         index = None if content is None else self.index(content)
-        return isinstance(index, Index) and index.age(self.now) == FRESH
+        return index.age(self.now) if isinstance(index, Index) else None
 
 
 class _Search:
@@ -207,13 +204,13 @@ class _Search:
         self._judge = judge
         self._notes = notes
 
-    def in_turn(self, kept: Kept, refresh: Refresh) -> Trusted:
-        """Ask places in the network if it is time, as one process of the host; who has a copy does not wait for another one."""
-        usable = self._judge.is_fresh(kept.index())
+    def in_turn(self, kept: Kept, refresh: Refresh, *, wait: bool) -> Trusted:
+        """Ask places in the network if it is time, as one process of the host; who has a copy need not wait for another one."""
+        usable = self._has_copy()
         if refresh.due(usable=usable):
             from publisher.resolver import turn  # noqa: PLC0415 - a warm answer asks nobody
 
-            patience = 0.0 if usable else 5 + max(place.patience for place in self._places)
+            patience = 0.0 if usable and not wait else 5 + max(place.patience for place in self._places)
             try:
                 kept.make()
                 until = time.monotonic() + patience
@@ -225,24 +222,35 @@ class _Search:
             except OSError as error:
                 self._notes.add(f"the cache takes no manifest: {error}")
                 return self.everywhere(None)
-        local = [place for place in self._places if place.local]
+        local = [place for place in self._willing() if place.local]
         found, problems = _indexes(local)
         problems += [f"{place.text}: was asked a short while ago" for place in self._places if not (usable or place.local)]
         return self._best(found, problems, asked=False, answered=refresh.answered())
 
     def everywhere(self, refresh: Refresh | None) -> Trusted:
-        """Ask all places. Raises OSError when that cannot be written down for ``refresh``."""
-        found, problems = _indexes(self._places)
-        if refresh is None:
-            return self._best(found, problems, asked=True)
+        """Ask all places, and have ``refresh`` remember it."""
+        found, problems = _indexes(self._willing())
         remote = {place.text for place in self._places if not place.local}
-        good = [text for text, content in found if isinstance(self._judge.index(content), Index)]
+        answered = any(text in remote and self._judge.age(content) == FRESH for text, content in found)
+        if refresh is None:
+            return self._best(found, problems, asked=True, answered=answered)
         try:
-            return self._best(found, problems, asked=True)
+            return self._best(found, problems, asked=True, answered=answered)
         finally:
-            refresh.done(answered=not remote.isdisjoint(good))
+            try:
+                refresh.done(answered=answered)
+            except OSError as error:  # the next job asks as well
+                self._notes.add(f"that the manifest was asked for cannot be remembered: {error}")
 
-    def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool = False) -> Trusted:
+    def _has_copy(self) -> bool:
+        return self._kept is not None and self._judge.age(self._kept.index()) in (FRESH, EXPIRED)
+
+    def _willing(self) -> Sequence[Source]:
+        """The places to ask."""
+        willing = [place for place in self._places if not place.doubted]
+        return willing if willing or self._has_copy() else self._places
+
+    def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool) -> Trusted:
         copy = None if self._kept is None else self._kept.index()
         best: tuple[Index, str, bytes] | None = None
         for text, content in [*found, *([] if copy is None else [(KEPT, copy)])]:
@@ -266,7 +274,7 @@ class _Search:
             kept=self._kept,
             notes=self._notes,
             asked=asked,
-            current=text != KEPT or answered,
+            current=answered or (text != KEPT and all(place.local for place in self._places)),
         )
 
 
@@ -275,10 +283,15 @@ def _indexes(places: Sequence[Source]) -> tuple[list[tuple[str, bytes]], list[st
     asked = [(place, time.monotonic() + place.patience, _ask(place, INDEX_NAME, MOST_INDEX_BYTES)) for place in places]
     found, problems = [], []
     for place, until, attempt in asked:
+        is_late = False
         try:
             found.append((place.text, attempt.result(until)))
-        except FetchError as error:  # noqa: PERF203 - one silent place must not take the others' answers along
+        except FetchError as error:  # one silent place must not take the others' answers along
             problems.append(f"{place.text}: {error}")
+            is_late = isinstance(error, LateError)
+        if place.outage is not None:
+            place.doubted = is_late
+            (place.outage.begin if is_late else place.outage.end)()
     return found, problems
 
 

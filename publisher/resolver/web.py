@@ -27,7 +27,7 @@ class Web(Source):
     """What stands below a URL; its query, if it has one, goes with every request (``?directread`` at a federation's director).
 
     Args:
-        text: the URL.
+        address: the URL.
         network: how the network is used.
         token: a bearer token for this host, None for none.
     """
@@ -35,14 +35,14 @@ class Web(Source):
     patience = 10.0
     local = False
 
-    def __init__(self, text: str, network: Network, token: str | None = None) -> None:
-        super().__init__(text)
+    def __init__(self, address: str, network: Network, token: str | None = None) -> None:
+        super().__init__(address)
         self.network = network
         self._token = token
 
     def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[memoryview]:
-        """See :meth:`Source.pieces`; all pieces are in the same buffer."""
-        base, mark, query = self.text.partition("?")
+        """See :meth:`Source.pieces`; all pieces are in the same buffer. What comes and is skipped is told to ``pace`` here."""
+        base, mark, query = self.address.partition("?")
         address = f"{base.rstrip('/')}/{urllib.parse.quote(name)}{mark}{query}"
         headers = {"Range": f"bytes={start}-{size - 1}"} if start and size else {}
         buffer = memoryview(bytearray(_CHUNK))
@@ -50,9 +50,13 @@ class Web(Source):
             with connection.got(address, self.network, headers=headers, token=self._token, pace=pace) as response:
                 surplus = _surplus(response, start, size)
                 while count := response.readinto(buffer):
-                    if surplus < count:
-                        yield buffer[surplus:count]
-                    surplus = max(0, surplus - count)
+                    skipped = min(surplus, count)
+                    if skipped:
+                        surplus -= skipped
+                        if pace is not None:
+                            pace.add(skipped)
+                    if skipped < count:
+                        yield buffer[skipped:count]
         except FetchError as error:
             raise type(error)(f"{name}: {error}") from None
 

@@ -27,7 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @functools.cache
-def _own_mounts() -> str | None:
+def own_mounts() -> str | None:
     """Give this process mounts of its own, which end with it; why it cannot have them, None where it has."""
     if os.geteuid() != 0:
         return "mounts want root"
@@ -42,7 +42,7 @@ class FakeCvmfs:
     def __init__(self, where: Path, *, size: str = "256m") -> None:
         if real_name() is not None:
             pytest.skip("CVMFS's stand-in was not tried: a real one is, which wants the mounts of the host, and not our own")
-        reason = _own_mounts()
+        reason = own_mounts()
         if reason is not None:
             pytest.skip(f"CVMFS's stand-in was NOT tried: {reason}")
         self.fqrn = FQRN

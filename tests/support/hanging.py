@@ -35,8 +35,36 @@ class Mount:
 @contextlib.contextmanager
 def mounted(directory: Path, scratch: Path) -> Iterator[Mount]:
     """Mount what is in a directory over it, through squashfuse; ``scratch`` is for the image."""
+    with _running(_image(directory, scratch), directory) as process:
+        yield Mount(process)
+
+
+@contextlib.contextmanager
+def mounted_beyond_kill(directory: Path, scratch: Path) -> Iterator[Mount]:
+    """As :func:`mounted`, but who opens something that nobody read before it hung cannot be killed.
+
+    His request has been taken, by a process that waits itself: its image lies in another mount, which is what hangs. (What a
+    stopped process has not taken yet can be taken back.)
+    """
+    below = scratch / "below"
+    below.mkdir()
+    image = _image(directory, below)
+    with _running(_image(below, scratch), below) as lower, _running(image, directory), contextlib.ExitStack() as stack:
+        with image.open("rb") as file:  # the kernel is to ask again
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        mount = Mount(lower)
+        stack.callback(mount.go_on)
+        yield mount
+
+
+def _image(directory: Path, scratch: Path) -> Path:
     image = scratch / f"{directory.name}.squashfs"
     subprocess.run(["mksquashfs", directory, image, "-quiet", "-no-progress"], check=True, capture_output=True)
+    return image
+
+
+@contextlib.contextmanager
+def _running(image: Path, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     options = "attr_timeout=0,entry_timeout=0"  # nothing is kept by the kernel: every look asks the process
     process = subprocess.Popen(["squashfuse", "-f", "-o", options, image, directory])
     try:
@@ -45,7 +73,7 @@ def mounted(directory: Path, scratch: Path) -> Iterator[Mount]:
             assert process.poll() is None
             assert time.monotonic() < until
             time.sleep(0.01)
-        yield Mount(process)
+        yield process
     finally:
         process.kill()  # whoever waits is told that nobody is there any more
         process.wait()

@@ -115,6 +115,24 @@ def test_a_reader_who_leaves_in_time_is_waited_for(fake: FakeCvmfs) -> None:
     assert fake.claimed() == []
 
 
+@pytest.mark.parametrize(
+    ("command", "fault", "content"), [("transaction", "interrupt-late", None), ("publish", "interrupt", b"1")]
+)
+def test_an_interrupt_waits_for_the_tool_and_leaves_nothing_open(
+    fake: FakeCvmfs, command: str, fault: str, content: bytes | None
+) -> None:
+    def publisher() -> None:
+        fake.fault(command, f"{fault} {os.getpid()}")
+        announce(fake.repository())
+
+    assert children.end(children.start(publisher)) == 1
+    assert not fake.flag.exists()
+    assert fake.claimed() == []
+    assert fake.repository().read(INDEX) == content
+    announce(fake.repository(), b"2")
+    assert fake.repository().read(INDEX) == b"2"
+
+
 def test_a_publish_that_does_not_end_is_ended(fake: FakeCvmfs) -> None:
     fake.fault("publish", "hang")
     with pytest.raises(RepositoryError, match="publish did not end within 1 s"):

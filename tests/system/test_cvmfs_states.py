@@ -15,9 +15,11 @@ from publisher.errors import RepositoryError
 from tests.support import children
 from tests.support.changes import announce
 from tests.support.cvmfs import FQRN, FakeCvmfs, fill
+from tests.support.file_server import FileServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from http.server import BaseHTTPRequestHandler
 
 
 pytestmark = pytest.mark.system
@@ -179,6 +181,21 @@ def test_a_look_is_taken_anew_where_a_publish_came_in_between(fake: FakeCvmfs) -
     assert looks == [b"1", b"2"]
 
 
+def test_a_look_that_publishes_never_leave_alone_is_given_up(fake: FakeCvmfs) -> None:
+    announce(fake.repository())
+    looks = []
+
+    def look() -> None:
+        looks.append(fake.repository().read(INDEX))
+        if len(looks) < 9:
+            fake.run("transaction", FQRN)
+            fake.run("publish", "-f", FQRN)
+
+    with pytest.raises(RepositoryError, match="a publish came in between"):
+        fake.repository().look(look)
+    assert len(looks) == 5
+
+
 def test_a_publish_waits_for_who_looks_and_who_looks_for_a_publish(fake: FakeCvmfs) -> None:
     """The tool fails halfway where anybody reads in the published mount."""
     announce(fake.repository())
@@ -246,6 +263,30 @@ def test_a_transaction_that_somebody_opens_just_before_ours_is_not_touched(fake:
     assert fake.flag.exists()
 
 
+def test_a_publish_of_somebody_else_that_ends_while_ours_begins_is_not_taken_for_ours(fake: FakeCvmfs) -> None:
+    class Stratum(FileServer):
+        def answer(self, request: BaseHTTPRequestHandler) -> None:
+            if request.path == "/.cvmfspublished" and fake.flag.exists() and not fake.claimed():
+                before = (fake.stratum / ".cvmfspublished").read_bytes()
+                fake.run("publish", FQRN)
+                fake.fault("publish", "fail 1 no")
+                request.send_response(200)
+                request.send_header("Content-Length", str(len(before)))
+                request.end_headers()
+                request.wfile.write(before)
+            else:
+                super().answer(request)
+
+    with Stratum(fake.stratum) as server:
+        conf = fake.configuration.read_text()
+        fake.configuration.write_text(conf.replace(f"file://{fake.stratum}", server.url))
+        with pytest.raises(RepositoryError, match="somebody else's transaction is open"):
+            publish_after(fake, lambda: fake.run("transaction", FQRN))
+        fake.run("publish", FQRN)
+        announce(fake.repository())
+    assert fake.repository().read(INDEX) == b"1"
+
+
 def test_the_tools_own_refusal_counts_where_our_look_missed_it(fake: FakeCvmfs) -> None:
     fake.fault("transaction", "fail 17 CernVM-FS transaction error: another transaction is already open")
     with pytest.raises(RepositoryError, match="somebody else's transaction is open"):
@@ -281,6 +322,21 @@ def test_a_transaction_whose_opening_was_cut_off_without_a_trace_is_for_the_oper
     fake.run("abort", "-f", FQRN)
     announce(fake.repository())
     assert fake.repository().read(INDEX) == b"1"
+
+
+def test_a_transaction_with_an_empty_record_is_for_the_operator(fake: FakeCvmfs) -> None:
+    def open_and_be_killed() -> None:
+        with fake.repository().transaction() as transaction:
+            transaction.write(INDEX, b"1")
+            os.kill(os.getpid(), 9)
+
+    assert children.end(children.start(open_and_be_killed)) == -9
+    os.truncate(fake.spool / "image-publisher/opened", 0)
+    with pytest.raises(RepositoryError, match="whose it is cannot be told"):
+        fake.repository().recover()
+    fake.run("abort", "-f", FQRN)
+    assert fake.repository().recover() == []
+    assert fake.claimed() == []
 
 
 def test_somebody_elses_publish_is_waited_for_and_what_a_dead_one_left_is_not(fake: FakeCvmfs) -> None:

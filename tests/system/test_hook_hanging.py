@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from publisher.resolver import files
 from publisher.resolver.outage import LASTS
 from tests.support import hanging
 from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
+from tests.support.faulty import FaultyServer
 from tests.support.hook import Hook
 
 pytestmark = pytest.mark.system
@@ -60,3 +62,50 @@ def test_nobody_hangs_with_it(tmp_path: Path) -> None:
         answer = hook.job(ContainerImage=CVMFS)
         assert answer.code == 320
         assert "no answer in time" in answer.message
+        answer = hook.job(ContainerImage=f"/cvmfs/{REPOSITORY}/old/one:1")
+        assert answer.code == 320, "it may be there though no manifest lists it"
+        assert "does not say whether it is there" in answer.message
+
+
+def test_a_child_that_cannot_be_killed_withholds_nothing_and_stays_the_only_one(tmp_path: Path) -> None:
+    """The manifest is what it hangs over; in its place comes the network's, for it and for those behind."""
+    ep = ExecutionPoint(tmp_path)
+    ep.publish(record(NAME, amd64=[version(NAME, sif=ep.store(sif_content(NAME)))]), now=int(time.time()))
+    objects = {f"/{path.relative_to(ep.origin)}": path.read_bytes() for path in ep.origin.rglob("*") if path.is_file()}
+    remembered = ep.cache / "manifest" / REPOSITORY
+    with FaultyServer(objects) as origin, hanging.mounted_beyond_kill(ep.repository, tmp_path) as mount:
+        hook = Hook([ROOT / ".venv" / "bin" / "python", "-m", "publisher.resolver"], ep, origin=origin.url, prefer="sif")
+        hook.environment["PYTHONPATH"] = str(ROOT)
+        mount.hang()
+        assert hook.job(ContainerImage=CVMFS).form == "sif"
+        (child,) = stuck(hook.scratch)
+        with files.locked(str(remembered / "asking-index"), 0):
+            origin.asked.clear()
+        (remembered / "asked").unlink()
+        assert hook.job(ContainerImage=CVMFS).form == "sif"
+        assert [asked.path for asked in origin.asked] == ["/manifest/index.json"]
+        assert stuck(hook.scratch) == [child]
+
+
+def stuck(directory: Path) -> list[int]:
+    """The processes that are left of those at work in a directory, when all of them wait beyond the reach of signals."""
+    until = time.monotonic() + 60
+    while True:
+        states = {int(path.name): state(path) for path in Path("/proc").glob("[0-9]*") if works_in(path, directory)}
+        if set(states.values()) <= {"D"}:
+            return sorted(states)
+        assert time.monotonic() < until
+
+
+def works_in(process: Path, directory: Path) -> bool:
+    try:
+        return (process / "cwd").readlink() == directory
+    except OSError:  # gone, or another user's
+        return False
+
+
+def state(process: Path) -> str:
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "gone"

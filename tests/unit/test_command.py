@@ -200,6 +200,43 @@ def test_a_program_without_a_guard_goes_on_to_its_end_whatever_it_says_meanwhile
     assert (tmp_path / "done").read_text() == "done\n"
 
 
+def test_a_program_without_a_guard_is_waited_for_by_an_interrupt(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    out, said = os.pipe()
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        os.write(said, b".")
+        raise KeyboardInterrupt
+
+    def publisher() -> None:
+        signal.signal(signal.SIGINT, interrupt)
+        shell(f"read x <{tmp_path}/go; echo done >{tmp_path}/done", guarded=False)
+
+    child = children.start(publisher)
+    os.close(said)
+    go = os.open(tmp_path / "go", os.O_WRONLY)  # waits for the program
+    for _ in range(2):
+        os.kill(child, signal.SIGINT)
+        assert os.read(out, 1) == b"."
+    watched = os.pidfd_open(child)
+    assert select.select([watched], [], [], 1)[0] == [], "it went without the program"
+    os.close(watched)
+    os.write(go, b"on\n")
+    os.close(go)
+    os.close(out)
+    assert children.end(child) == 1, "it was interrupted all the same"
+    assert (tmp_path / "done").exists()
+
+
+def test_an_interrupted_program_without_a_guard_keeps_its_deadline(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ready")
+    child = children.start(lambda: shell(f"echo $$ >{tmp_path}/ready; exec sleep 1000", guarded=False, deadline=2))
+    process = int((tmp_path / "ready").read_text())
+    os.kill(child, signal.SIGINT)
+    assert children.end(child) == 1
+    assert ended(process)
+
+
 def test_a_reader_is_no_zombie_afterwards() -> None:
     def child() -> None:
         with feed(["cat"], deadline=60) as stdin:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from publisher import layout, takedown, verifying
 from publisher.catalog import edition
 from publisher.layers.files import FileIndexWriter, IndexedFile, read_file_index
+from publisher.origins.directory import DirectoryOrigin
+from publisher.repositories.directory import DirectoryRepository
 from publisher.resolver import manifest
 from publisher.signing import Signer, new_key
 from publisher.tree import differences
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from publisher.signing import PublicKey
 
+T = TypeVar("T")
 MTIME = 1_600_000_000
 ROCKY = "htc/rocky:9"
 
@@ -220,6 +224,35 @@ def test_what_is_told_of_a_damaged_earlier_build_is_what_takes_that_one_down_alo
     after = takedown.carry_out(publication, catalog, down).catalog
     assert [version.state for _, version in after.records[ROCKY].versions()] == [manifest.CURRENT, manifest.BLOCKED]
     assert (place.repository.root / ROCKY / "content").read_text() == digest("newer linux/amd64")
+
+
+def test_a_sandbox_is_read_in_one_look_and_no_sif_in_it(place: Place) -> None:
+    """A publish waits for who looks."""
+    looking, read = [False], {}
+
+    class Looked(DirectoryRepository):
+        def look(self, read_all: Callable[[], T]) -> T:
+            looking[0] = True
+            try:
+                return read_all()
+            finally:
+                looking[0] = False
+
+        def exists(self, path: str) -> bool:
+            read["sandbox"] = looking[0]
+            return super().exists(path)
+
+    class Stored(DirectoryOrigin):
+        def sha256(self, name: str) -> str | None:
+            read["sif"] = looking[0]
+            return super().sha256(name)
+
+    there = Looked(place.repository.root, place.repository.name)
+    build = built_as(place, ROCKY)
+    shutil.rmtree(place.repository.root / layout.sandbox_path(build.version.manifest))
+    (said,) = verifying.verify_build(there, Stored(place.origin.root), build)
+    assert said.endswith("is missing")
+    assert read == {"sandbox": True, "sif": False}
 
 
 def test_the_mark_that_keeps_images_out_of_the_root_catalog_is_missed(place: Place) -> None:

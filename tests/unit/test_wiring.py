@@ -9,7 +9,6 @@ from publisher import layout, upkeep, wiring
 from publisher.config import settings
 from publisher.errors import SpaceError
 from publisher.plan import make_plan
-from publisher.signing import new_key
 from tests.support.place import Place
 from tests.support.published import answer, digest, entry
 from tests.support.syncing import Intake, Quiet
@@ -65,20 +64,3 @@ def test_a_take_down_that_meets_a_run_says_how_not_to_wait_for_its_end(tmp_path:
     assert isinstance(refused.exception, wiring.StateError)
     assert "systemctl stop ospool-image-publisher" in str(refused.exception)
     assert place.publication().open()[0].serial == catalog.serial
-
-
-def test_the_manifest_is_checked_with_either_half_of_the_key_and_the_keys_that_are_rotated_out(tmp_path: Path) -> None:
-    key, old = tmp_path / "key", tmp_path / "old"
-    own, other = new_key(key), new_key(old)
-
-    def ids(*trusted: str) -> list[str] | None:
-        keys = wiring.trusted(settings({"state": str(tmp_path), "key": str(key), "trusted_keys": trusted}, {}))
-        return None if keys is None else [one.keyid for one in keys]
-
-    assert ids() == [own.keyid]
-    assert ids(f"{old}.pub") == [own.keyid, other.keyid]
-    key.unlink()
-    assert ids() == [own.keyid], "as an account has it that may read the public half alone"
-    (tmp_path / "key.pub").unlink()
-    assert ids() is None
-    assert wiring.trusted(settings({"state": str(tmp_path)}, {})) is None

@@ -115,6 +115,7 @@ class CvmfsRepository(Repository):
 
         Raises:
             RepositoryError: the repository is in a state that somebody has to mend first, or publishing failed.
+            RemovalError: nothing is published.
             SpaceError: no room.
         """
         with self._lock():
@@ -162,7 +163,8 @@ class CvmfsRepository(Repository):
 
     def _open(self, template: tuple[str, str] | None) -> Claim | None:
         """Open a transaction at the server, claimed; None where the template was refused."""
-        claim = Claim(
+        self._condition.require_closed()
+        claim = Claim(  # only now: of a publish that was still under way before, the revision would be taken for ours
             self.fqrn,
             storage.token(),
             os.getpid(),
@@ -170,7 +172,6 @@ class CvmfsRepository(Repository):
             self._condition.stratum().revision(),
             None if template is None else template[1],
         )
-        self._condition.require_closed()
         with self._failures("note down a transaction"):
             self._record.unlink(missing_ok=True)
             claim.save(self._claim)
@@ -242,8 +243,8 @@ class CvmfsRepository(Repository):
                 return [f"{how} (opened by process {claim.pid})"]
             if status is None and self._host.identity() is not None:
                 raise RepositoryError(
-                    f"repository {self.fqrn}: process {claim.pid} was ended while it opened a transaction, and one is open: "
-                    "whose it is cannot be told",
+                    f"repository {self.fqrn}: process {claim.pid} was about to open a transaction and has left no record of it "
+                    "(ended there, or a full disk), and one is open: whose it is cannot be told",
                     hint=f"if nobody else is at work, `cvmfs_server abort -f {self.fqrn}`; remove {self._claim}; then run again",
                 )
             self._forget_unless_open()

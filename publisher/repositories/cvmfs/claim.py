@@ -7,6 +7,7 @@ a transaction that somebody else opened meanwhile, or after an operator ended ou
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from publisher.repositories import note
 if TYPE_CHECKING:
     from pathlib import Path
 
+_RECORD = re.compile(rb"([0-9]{1,3})\n(?:([0-9]+ [0-9]+\.[0-9]{9})\n)?")
 _KILLED = 128  # and above: how a shell says that a signal ended a program
 
 
@@ -60,10 +62,16 @@ class Claim:
 def recorded(record: Path) -> tuple[int | None, str | None]:
     """What a tool left behind that opened a transaction: its status, and the flag file's identity; None where it is not said.
 
-    Of a tool that was killed it is not said: it may have opened one or not. Raises OSError.
+    Of a tool that was killed it is not said: it may have opened one or not. Nor is it where the record is damaged.
+
+    Raises OSError.
     """
     try:
-        status, _, identity = record.read_text(encoding="ascii").partition("\n")
+        said = record.read_bytes()
     except FileNotFoundError:
         return None, None
-    return (int(status) if int(status) < _KILLED else None), identity.strip() or None
+    found = _RECORD.fullmatch(said)
+    if found is None:
+        return None, None
+    status, identity = found.groups()
+    return (int(status) if int(status) < _KILLED else None), None if identity is None else identity.decode()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _POLL = 0.05  # seconds
+_READS = 5  # of one thing, before it is given up: a publish waits for a reader, so that one that comes in between is rare
 _AHEAD = 3 * 86400  # seconds before its end that an expiring whitelist is told of
 _EXPIRED = ("whitelist expired", "its whitelist has expired", "sign it anew with `cvmfs_server resign {fqrn}` and run again")
 _FLAGS = (
@@ -97,12 +98,14 @@ class Condition:
         """What ``read`` finds in the mount. While a transaction ends, the tool takes the mount away and puts up another.
 
         Raises:
-            RepositoryError: there is no mount, and nobody is about to put one up; or what ``read`` raises.
+            RepositoryError: there is no mount, and nobody is about to put one up; a publish came in between again and again; or
+                what ``read`` raises.
         """
         self.require_there()
         deadline = time.monotonic() + self._patience
         settled = False
-        while True:
+        disturbed = 0
+        while disturbed < _READS:
             mount = self._host.mounted()
             try:
                 found = read()
@@ -115,7 +118,11 @@ class Condition:
             if self._host.mounted() is None and (settled or time.monotonic() >= deadline):
                 raise self._unmounted()
             settled = self._host.identity() is None and not self._host.publishing()
+            disturbed += mount is not None and not self._still(mount)
             time.sleep(_POLL)
+        raise self._unfit(
+            f"a publish came in between, each of {_READS} times that it was read", "run again when fewer are under way"
+        )
 
     def _still(self, mount: tuple[int, int] | None) -> bool:
         return mount is not None and self._host.mounted() == mount

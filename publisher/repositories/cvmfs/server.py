@@ -30,11 +30,13 @@ _WORD = re.compile(r"[A-Za-z0-9._:@+/=-]+", re.ASCII)
 _ANY = range(256)
 
 # Ends when the tool has ended, also when we were killed meanwhile, and leaves behind whose transaction is open: the tool's
-# status, and the identity of the flag file that it made. Arguments: record, flag file, tool and its arguments.
+# status, and the identity of the flag file that it made, if it did. Whole or not at all, whatever the disk's state. Arguments:
+# record, flag file, tool and its arguments.
 _RECORDED = """
 record=$1 flag=$2; shift 2
 "$@"; status=$?
-{ echo "$status"; stat -c '%i %.9Y' -- "$flag" 2>/dev/null || :; } >"$record.new" && mv -f -- "$record.new" "$record"
+{ echo "$status" && { LC_ALL=C stat -c '%i %.9Y' -- "$flag" || [ ! -e "$flag" ]; }; } >"$record.new" 2>/dev/null &&
+    sync -- "$record.new" && mv -f -- "$record.new" "$record"
 exit "$status"
 """
 

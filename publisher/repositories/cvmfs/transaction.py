@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from publisher import command, names, storage
-from publisher.errors import CommandError, RepositoryError, SpaceError
+from publisher.errors import CommandError, RemovalError, RepositoryError, SpaceError
 from publisher.repositories import Transaction
+from publisher.repositories.journal import each_removed
 from publisher.repositories.staging import AREA, StagedTransaction, parts_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class CvmfsTransaction(Transaction):
         """Close the transaction and do below the mount what it says; whether there is anything to publish.
 
         Raises:
+            RemovalError: of what goes, some cannot be deleted, and may be half deleted here: not to be published.
             RepositoryError, SpaceError: it could not be done.
         """
         self._over = True
@@ -95,8 +97,9 @@ class CvmfsTransaction(Transaction):
     def _carry_out(self, journal: Journal) -> None:
         """Renaming away what is published does not work in an overlay (EXDEV), so that what goes is deleted here."""
         replace(journal, removals=()).redo(self._mount, self._mount / AREA)
-        for path in journal.removals:
-            self._delete(path)
+        stuck = each_removed(journal.removals, self._delete)
+        if stuck:
+            raise RemovalError(stuck, published=False)
         if journal.trees or self._clone is not None:
             for parent in sorted(self._parents):
                 if not (self._mount / parent).is_dir():

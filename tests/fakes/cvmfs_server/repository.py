@@ -10,6 +10,7 @@ Faults, as the text of ``faults/COMMAND``, which is removed when it comes into e
     fail-late             ends with status 1 there (as a failing garbage collection does)
     orphan PID            kills that process, and goes on
     orphan-late PID       kills it when what counts is done, before the transaction is closed, and goes on
+    interrupt PID, interrupt-late PID   likewise, but interrupts it (SIGINT), and takes a second more
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class Repository:
         return self.settings().get("CVMFS_STRATUM0", "")
 
     def stratum_reachable(self) -> bool:
-        return self.stratum() == f"file://{self.srv}" and os.path.exists(f"{self.srv}/.cvmfswhitelist")
+        there = self.stratum() == f"file://{self.srv}" or self.stratum().startswith("http://127.0.0.1:")
+        return there and os.path.exists(f"{self.srv}/.cvmfswhitelist")
 
     def whitelist_expired(self) -> bool:
         with open(f"{self.srv}/.cvmfswhitelist", "rb") as whitelist:
@@ -223,6 +225,10 @@ class Repository:
             os.kill(os.getpid(), signal.SIGKILL)
         if kind.startswith("orphan"):
             os.kill(int(rest), signal.SIGKILL)
+            return
+        if kind.startswith("interrupt"):
+            os.kill(int(rest), signal.SIGINT)
+            time.sleep(1)
             return
         if kind == "lie":
             sys.exit(0)

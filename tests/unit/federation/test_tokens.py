@@ -115,4 +115,5 @@ def test_tokens_are_hidden_in_what_others_say_also_where_they_are_cut_short(issu
     token = issuer.token("storage.read:/")
     assert hidden(f"Bearer {token} is refused") == "Bearer TOKEN is refused"
     assert hidden(f"Bearer {token[:40]}") == "Bearer TOKEN"
+    assert hidden(f"authz=Bearer%20{token}&x=1") == "authz=Bearer%20TOKEN&x=1"
     assert hidden("it is opaque-token-of-old, cut: opaque-token", "opaque-token-of-old") == "it is TOKEN cut: TOKEN"

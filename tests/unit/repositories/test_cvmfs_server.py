@@ -147,6 +147,22 @@ def test_what_the_tool_opened_is_on_record(tool: Tool) -> None:
     assert identity != host.identity()
 
 
+def test_a_record_that_does_not_fit_on_the_disk_is_none(tool: Tool) -> None:
+    (tool.where / "record.new").symlink_to("/dev/full")
+    tool.says(0, flag=True)
+    assert tool.open()
+    assert not os.path.lexists(tool.where / "record")
+    assert recorded(tool.where / "record") == (None, None)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"0", b"0\n1 2", b"x\n1 2.000000000\n", b"\xff", b"0\n1 2.000000000\n1", b"-1\n"]
+)
+def test_a_damaged_record_says_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "record").write_bytes(content)
+    assert recorded(tmp_path / "record") == (None, None)
+
+
 @pytest.mark.parametrize(
     ("said", "hint"),
     [

@@ -13,6 +13,7 @@ import pytest
 from publisher.errors import RepositoryError
 from publisher.repositories.directory import DirectoryRepository
 from tests.support import children
+from tests.support.stubborn import stubborn
 from tests.support.trees import private_umask
 
 if TYPE_CHECKING:
@@ -347,3 +348,17 @@ def test_what_is_neither_staged_nor_in_place_is_an_error(repository: DirectoryRe
     (repository.root / ".transaction/journal").write_text(json.dumps(journal | {lost: [entry]}))
     with pytest.raises(RepositoryError, match=r"new/thing is neither staged nor in place.*give that transaction up"):
         repository.recover()
+
+
+def test_a_removal_that_does_not_go_is_told_by_the_recovery_once_and_holds_up_nothing(
+    repository: DirectoryRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(repository)
+    journal = {"schema": 1, "stage": "stage.1", "trees": [], "links": [], "files": [], "removals": [INDEX, TREE, "htc/rocky:9"]}
+    (repository.root / ".transaction/journal").write_text(json.dumps(journal))
+    with stubborn(repository, TREE, tmp_path, monkeypatch):
+        finished, said = repository.recover()
+        assert finished.startswith("finished an interrupted transaction")
+        assert f"cannot remove {TREE}: " in said
+        assert repository.recover() == []
+    assert (repository.read(INDEX), repository.links(), repository.exists(TREE)) == (None, {}, True)

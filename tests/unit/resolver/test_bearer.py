@@ -41,3 +41,26 @@ def test_the_first_that_is_a_token_counts(tmp_path: Path) -> None:
 def test_without_a_token_there_is_none(tmp_path: Path) -> None:
     assert bearer.found({}) is None
     assert bearer.found({"_CONDOR_CREDS": str(tmp_path / "nowhere"), "BEARER_TOKEN": ""}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x?authz=Bearer%20abc.def&a=b", "x?authz=TOKEN&a=b"),
+        ("x?a=b&authz%3DBearer abc", "x?a=b&authz%3DTOKEN"),
+        ('"Authorization: Bearer abc" was refused', '"Authorization: Bearer TOKEN" was refused'),
+        ("%20eyJhbGciOi.eyJz.c2ln; no", "%20TOKEN; no"),
+        ("t0ken, and 'anotherone'", "TOKEN, and 'TOKEN'"),
+        ("t0ken-tha", "TOKEN"),
+        ("x?t=a%2Fthird", "x?t=TOKEN"),
+        ("transfer failed", "transfer failed"),
+    ],
+)
+def test_what_looks_like_a_token_is_hidden(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.use").write_text('{"access_token": "anotherone"}')
+    (tmp_path / "b.use").write_text("a/third")
+    assert bearer.hidden(text, {"BEARER_TOKEN": "t0ken\n", "_CONDOR_CREDS": str(tmp_path)}) == said
+
+
+def test_a_token_that_is_no_text_is_no_hindrance() -> None:
+    assert bearer.hidden("transfer failed", {"BEARER_TOKEN": "\udce4"}) == "transfer failed"

@@ -86,7 +86,7 @@ def test_one_bad_answer_is_outlived(ep: ExecutionPoint, web: FileServer, fault: 
 def test_the_next_place_continues_what_the_first_one_broke_off(ep: ExecutionPoint, web: FileServer) -> None:
     ep.store(CONTENT)
     web.faults = ["cut"]
-    assert get(ep, web.url, f"{web.url}/?directread")[1] == f"{web.url}/?directread"
+    assert get(ep, web.url, f"{web.url}/?directread")[1] == f"{web.url}/", "the query is said nowhere"
     (_, everything), (path, rest) = web.requests
     assert everything == ""
     assert path.endswith(".sif?directread")
@@ -281,6 +281,7 @@ def test_leftovers_of_killed_processes_are_swept_unless_somebody_holds_them(ep: 
         "sif/bb/" + "b" * 64 + ".part",
         "sif/cc/" + "c" * 64 + ".part",
         "manifest/r/.index.json.ab",
+        "federation/.f.json.ab",
     ):
         leftovers[name] = ep.cache / name
         leftovers[name].parent.mkdir(parents=True, mode=0o700)
@@ -291,7 +292,7 @@ def test_leftovers_of_killed_processes_are_swept_unless_somebody_holds_them(ep: 
     ep.cache.chmod(0o700)
     with files.locked(str(ep.cache / "locks" / ("b" * 64)), 0):
         get(ep)
-    assert [path.exists() for path in leftovers.values()] == [False, True, True, False]
+    assert [path.exists() for path in leftovers.values()] == [False, True, True, False, False]
 
 
 def test_a_full_disk_is_said_and_nothing_is_left(ep: ExecutionPoint) -> None:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.resolver import connection
 from publisher.resolver.errors import FetchError
+from publisher.resolver.pace import Pace
 from publisher.resolver.sources import Network, source
 from tests.support.faulty import FaultyServer
 from tests.support.web import Tunnel, certificate
@@ -107,6 +109,23 @@ def test_a_query_goes_along_and_is_in_no_message(server: FaultyServer) -> None:
     assert str(failure.value) == "a: status 500 Internal Server Error"
 
 
+def test_a_redirect_leads_to_https_and_not_away_from_it(server: FaultyServer, tmp_path: Path) -> None:
+    authority, tls = certificate(tmp_path, "localhost")
+    with FaultyServer({"/a": b"by https"}, tls) as secure:
+        server.always, server.elsewhere = "moved", secure.url
+        assert read(server.url, Network(ca=str(authority))) == b"by https"
+        server.always, secure.always, secure.elsewhere = "", "moved", server.url.replace("http:", "HTTP:")
+        with pytest.raises(FetchError, match="a: redirected from https to http"):
+            read(secure.url, Network(ca=str(authority)))
+
+
+def test_a_redirect_to_something_that_is_no_url_is_not_repeated(server: FaultyServer) -> None:
+    server.always, server.elsewhere = "moved", f"{server.url}/x?authz=Bearer s3cret"
+    with pytest.raises(FetchError) as failure:
+        read(server.url)
+    assert str(failure.value) == "a: leads to something that is no URL"
+
+
 def test_a_directory_of_authorities_is_one_too(tmp_path: Path) -> None:
     """Named by their subjects' hashes, as OpenSSL wants them."""
     authority, tls = certificate(tmp_path, "localhost")
@@ -150,14 +169,53 @@ def test_a_proxy_that_is_none_is_said(server: FaultyServer, monkeypatch: pytest.
         read(server.url)
 
 
-def test_a_connection_that_does_not_come_about_does_not_outlast_the_patience() -> None:
-    """A listener whose queue is full answers no more: as a firewall that drops what comes."""
+@pytest.fixture
+def dead() -> Iterator[int]:
+    """The port of a listener whose queue is full, which answers no more: as a firewall that drops what comes."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as stack:
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
-        place = source(f"http://127.0.0.1:{listener.getsockname()[1]}", Network(silence=100))
-        place.patience = 0.9
-        with pytest.raises(FetchError, match="a: timed out"):
-            place.read("a", 100)
+        yield listener.getsockname()[1]
+
+
+def test_a_connection_that_does_not_come_about_does_not_outlast_the_patience(dead: int) -> None:
+    place = source(f"http://127.0.0.1:{dead}", Network(silence=100))
+    place.patience = 0.9
+    with pytest.raises(FetchError, match="a: timed out"):
+        place.read("a", 100)
+
+
+def led_to(ports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name leads to these ports of this host, as another may to several hosts."""
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: addresses)
+
+
+def test_a_name_with_dead_addresses_does_not_outlast_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    led_to([port] * 6, monkeypatch)
+    readings = itertools.count()
+    pace = Pace(lambda: float(next(readings)), 4.0)
+    with pytest.raises(FetchError, match="timed out"), connection.got("http://a.invalid/", Network(), pace=pace):
+        pass
+
+
+def test_a_dead_address_leaves_time_for_the_next_one(server: FaultyServer, dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    led_to([dead, int(server.url.rpartition(":")[2])], monkeypatch)
+    place = source("http://a.invalid", Network(silence=100))
+    place.patience = 6
+    assert place.read("a", 100) == b"here"
+
+
+def test_a_servers_answer_may_take_longer_than_an_address_has(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    led_to([int(server.url.rpartition(":")[2])] * 100, monkeypatch)
+    place = source("http://a.invalid", Network(silence=100))
+    place.patience = 15
+    server.held = "/a"
+    answer = threading.Timer(0.5, server.released.set)
+    answer.start()
+    assert place.read("a", 100) == b"here"
+    answer.join()

@@ -12,6 +12,7 @@ from publisher.resolver.job import Job
 from publisher.resolver.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME, Version
 from publisher.resolver.notes import Notes
 from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, Key, record, sif_content, sif_of, version
+from tests.support.faulty import FaultyServer
 from tests.support.hook import STARTS, job_ad
 
 if TYPE_CHECKING:
@@ -264,6 +265,34 @@ def test_the_last_good_copy_serves_what_it_knows_and_blames_nobody_for_the_rest(
     (site.ep.repository / ".publisher").rename(site.ep.root / "manifest gone")
     assert site.image(ContainerImage=CVMFS) == sandbox
     assert site.decide(ContainerImage="new/image:1").code == codes.MANIFEST
+
+
+def test_a_repository_that_lags_behind_blames_nobody_while_the_network_is_silent(site: Site, sandbox: str) -> None:
+    unlisted = site.ep.repository / "old" / "one:1"
+    unlisted.mkdir(parents=True)
+    with FaultyServer({}) as origin:
+        site.changed = {"origin": origin.url}
+        for cache in (str(site.ep.cache), None):
+            site.changed["cache"] = cache
+            assert site.decide(ContainerImage="new/image:1").code == codes.MANIFEST
+            assert site.decide(ContainerImage="arm/only:1").code == codes.MANIFEST
+            assert site.image(ContainerImage=CVMFS) == sandbox
+            assert site.image(ContainerImage=f"/cvmfs/{REPOSITORY}/old/one:1") == str(unlisted)
+        origin.objects = {f"/{path.relative_to(site.ep.origin)}": path.read_bytes() for path in site.ep.origin.rglob("*.json")}
+        assert site.decide(ContainerImage="new/image:1").code == codes.NO_IMAGE
+
+
+def test_nobody_is_blamed_for_an_architecture_that_only_an_old_copy_lacks(site: Site) -> None:
+    assert site.decide(ContainerImage="arm/only:1").code == codes.ARCHITECTURE
+    assert site.decide(ContainerImage=f"/cvmfs/{REPOSITORY}/arm/only:1").code == codes.ARCHITECTURE
+    (site.ep.repository / "arm" / "only:1").mkdir(parents=True)
+    site.now = NOW + LIFETIME + CLOCK_ERROR + 1
+    found = site.decide(ContainerImage=f"/cvmfs/{REPOSITORY}/arm/only:1")
+    assert (found.code, "not published for amd64, as far as" in found.message) == (codes.MANIFEST, True)
+    site.now = NOW
+    site.ep.origin.rename(site.ep.root / "origin gone")
+    (site.ep.repository / ".publisher").rename(site.ep.root / "manifest gone")
+    assert site.decide(ContainerImage="arm/only:1").code == codes.MANIFEST
 
 
 def test_past_the_hard_limit_only_paths_that_are_there_pass(site: Site, sandbox: str) -> None:

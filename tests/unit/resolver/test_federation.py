@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.resolver.attempt import Attempt
+from publisher.resolver.director import AnswerError
 from publisher.resolver.director import Director as Asking
 from publisher.resolver.errors import AbsentError, DeniedError, FetchError
 from publisher.resolver.fetch import fetch
@@ -232,12 +233,36 @@ def test_what_is_no_federation_is_said(federation: Federation, said: Said, messa
     "headers", [{}, {"Link": "<ftp://x/y>"}, {"Link": "<https://x.invalid/another/file>"}, {"Location": "nonsense"}]
 )
 def test_an_answer_that_names_no_server_is_none(federation: Federation, headers: dict[str, str]) -> None:
-    federation.servers(federation.asking())
     federation.network.root = None
-    federation.director.instead = [Said(200, body=f'{{"director_endpoint": "{federation.director.url}"}}')]
-    federation.director.instead += [Said(307, headers)] * 4
-    with pytest.raises(FetchError, match="names no server"):
-        federation.servers(federation.asking([]))
+    federation.director.instead = [Said(200, body=f'{{"director_endpoint": "{federation.director.url}"}}'), Said(307, headers)]
+    with pytest.raises(AnswerError, match=f"{federation.director.host}: names no server"):
+        federation.servers(federation.asking())
+
+
+@pytest.mark.parametrize("said", [Said(405, {"Content-Type": "application/json"}), Said(400, {"Server": "nginx"}), Said(307)])
+def test_what_a_director_says_of_one_path_is_held_against_nothing_else(federation: Federation, said: Said) -> None:
+    """As one does that is asked for the origin of a namespace without direct reads."""
+    federation.director.instead = [Said(200, body=f'{{"director_endpoint": "{federation.director.url}"}}'), said]
+    pauses: list[float] = []
+    with pytest.raises(AnswerError):
+        federation.servers(federation.asking(pauses), direct=True)
+    assert pauses == []
+    assert federation.servers(federation.asking())
+    assert federation.director.lines() == ["GET " + CONFIGURATION, DIRECT, f"GET {PATH}"], "discovery is asked once"
+
+
+def test_where_the_director_names_no_cache_the_origin_serves(federation: Federation) -> None:
+    federation.servers(federation.asking(), direct=True)
+    federation.director.instead = [Said(400)]
+    assert federation.fetch() == f"{federation.origin.url}{QUOTED}"
+
+
+def test_a_job_whose_time_is_over_leaves_no_mark_on_the_director(federation: Federation) -> None:
+    federation.director.instead = [Said(503)]
+    with pytest.raises(FetchError):
+        federation.asking().find(PATH, direct=False, until=time.monotonic() - 1)
+    federation.director.instead.clear()
+    assert federation.servers(federation.asking())
 
 
 class Private(Federation):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from publisher.resolver.errors import AbsentError, CorruptError, DeniedError, FetchError, RoomError
 from publisher.resolver.fetch import fetch
 from publisher.resolver.manifest import Sif
+from publisher.resolver.pace import Pace
 from publisher.resolver.sources import Network, Source, source
 from tests.support.execution_point import sif_content, sif_of
 from tests.support.faulty import FAULTS, FaultyServer
@@ -137,6 +138,36 @@ def test_a_server_that_ignores_the_range_is_used_and_one_that_shifts_it_is_not(s
     assert servers.first.ranges == [REST]
 
 
+def test_what_is_skipped_counts_for_the_servers_speed(servers: Servers) -> None:
+    servers.first.always = "whole"
+    now = 0.0
+    pace = Pace(lambda: now, 10.0)
+    (way,) = source(servers.first.url, servers.network).ways(SIF.path)
+    got = b"".join(bytes(chunk) for chunk in way.pieces(SIF.path, HALF, len(CONTENT), pace))
+    now = 11.0
+    assert got == CONTENT[HALF:]
+    assert pace.problem() == f"only {HALF} bytes came in time", "what it yields its user counts"
+
+
+def test_a_server_that_sends_all_of_it_has_the_time_for_all_of_it(servers: Servers) -> None:
+    now = 0.0
+
+    class Whole(Source):
+        network = Network(slowest=10_000)
+
+        def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes]:
+            nonlocal now
+            assert (name, size) == (SIF.path, len(CONTENT))
+            assert pace is not None
+            now += 150  # ten seconds would be enough for the rest
+            pace.add(start)
+            yield CONTENT[start:-1]
+            yield CONTENT[-1:]
+
+    servers.part.write_bytes(CONTENT[:-100_000])
+    assert fetch([Whole("whole")], SIF, str(servers.part), clock=lambda: now) == "whole"
+
+
 def test_a_cache_that_had_wrong_bytes_is_asked_last(servers: Servers) -> None:
     """In this download, and in the next ones on this host."""
     servers.first.always = "corrupted"
@@ -226,6 +257,27 @@ def test_a_connection_that_breaks_after_the_last_byte_is_no_failure(servers: Ser
 
     assert fetch([Late("late"), source(servers.second.url)], SIF, str(servers.part)) == "late"
     assert not (servers.root / "failures").exists()
+
+
+def test_a_query_goes_along_and_is_said_nowhere(servers: Servers) -> None:
+    """Not where it came from, not why it did not come, not in what is remembered of that."""
+    servers.first.always = "404"
+    places = [source(f"{server.url}?authz=s3cret", servers.network) for server in (servers.first, servers.second)]
+    assert fetch(places, SIF, str(servers.part)) == servers.second.url
+    assert [asked.path for server in (servers.first, servers.second) for asked in server.asked] == [f"{PATH}?authz=s3cret"] * 2
+    servers.part.unlink()
+    servers.second.always = "500"
+    with pytest.raises(FetchError) as failure:
+        fetch(places, SIF, str(servers.part))
+    assert f"{servers.second.url}: {SIF.path}: status 500" in str(failure.value)
+    for text in (str(failure.value), *(path.read_text() for path in (servers.root / "failures").iterdir())):
+        assert "s3cret" not in text
+
+
+def test_two_queries_are_two_ways(servers: Servers) -> None:
+    servers.first.faults = ["403"]
+    places = [source(f"{servers.first.url}{query}", servers.network) for query in ("?authz=one", "?authz=another")]
+    assert fetch(places, SIF, str(servers.part)) == servers.first.url
 
 
 @settings(max_examples=25, deadline=None)

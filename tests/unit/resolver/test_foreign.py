@@ -16,6 +16,7 @@ from publisher.resolver.errors import ArchitectureError, BusyError, FetchError, 
 from publisher.resolver.job import Job
 from publisher.resolver.notes import Notes
 from tests.support.execution_point import NOW, record, version
+from tests.support.federation import Director
 from tests.support.file_server import FileServer
 from tests.support.web import certificate
 
@@ -80,6 +81,19 @@ def test_a_query_goes_with_the_request(elsewhere: Elsewhere) -> None:
     assert elsewhere.web.requests == [("/sif/theirs.sif?authz=1", "")]
 
 
+def test_what_is_quoted_in_a_url_is_quoted_once(elsewhere: Elsewhere) -> None:
+    authority, tls = certificate(elsewhere.ep.root, "localhost")
+    elsewhere.changed = {"ca": str(authority)}
+    path = "/their%20images/a%3Ab%20c.sif"
+    sif_bytes(elsewhere.web.root / path.lstrip("/"))
+    elsewhere.fetch(f"{elsewhere.web.url}{path}")
+    with FileServer(elsewhere.web.root, tls=tls) as web:
+        server = web.url.replace("127.0.0.1", "localhost")
+        with Director(tls, "/their%20images", server) as director:
+            elsewhere.fetch(f"pelican://{director.host}{path}")
+        assert [*elsewhere.web.requests, *web.requests] == [(path, "")] * 2
+
+
 def test_a_name_that_gets_other_content_is_believed_for_a_while_only(elsewhere: Elsewhere) -> None:
     old = elsewhere.fetch()[0]
     new = sif_bytes(elsewhere.file, filling=b"renewed")
@@ -138,6 +152,27 @@ def test_what_is_no_whole_sif_for_this_machine_is_refused(
         elsewhere.fetch()
     assert elsewhere.left() == set()
     assert not list(elsewhere.ep.cache.rglob("*.sif"))
+
+
+def test_it_does_not_come_by_the_command_that_wants_to_know_sizes(elsewhere: Elsewhere) -> None:
+    authority, tls = certificate(elsewhere.ep.root, "localhost")
+    elsewhere.changed = {"ca": str(authority), "fetch_with": "pelican"}
+    with FileServer(elsewhere.web.root, tls=tls) as web:
+        server = web.url.replace("127.0.0.1", "localhost")
+        with Director(tls, "/sif", server) as director:
+            assert elsewhere.fetch(f"pelican://{director.host}/sif/theirs.sif")[2] == f"{server}/sif"
+
+
+def test_a_federations_server_that_speaks_plain_http_is_left_alone(elsewhere: Elsewhere) -> None:
+    """Whoever stands on the way could change the file, and nothing would tell."""
+    authority, tls = certificate(elsewhere.ep.root, "localhost")
+    elsewhere.changed = {"ca": str(authority)}
+    with (
+        Director(tls, "/sif", elsewhere.web.url) as director,
+        pytest.raises(FetchError, match=f"{elsewhere.web.url}/sif: speaks plain http, and no signature vouches for the file"),
+    ):
+        elsewhere.fetch(f"pelican://{director.host}/sif/theirs.sif")
+    assert elsewhere.web.requests == []
 
 
 def test_a_failure_is_not_tried_again_by_the_next_job(elsewhere: Elsewhere) -> None:

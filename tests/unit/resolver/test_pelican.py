@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import time
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from publisher.resolver.errors import FetchError
+from publisher.resolver.attempt import Attempt
+from publisher.resolver.errors import FetchError, LateError
 from publisher.resolver.fetch import fetch
+from publisher.resolver.pace import Pace
 from publisher.resolver.sources import AUTO, PELICAN, Network, source
 from tests.support.execution_point import lay_down, sif_content, sif_of
 from tests.support.faulty import FaultyServer
@@ -49,6 +53,9 @@ class Site:
     def calls(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text().splitlines()]
 
+    def calls_so_far(self) -> int:
+        return self._log.read_bytes().count(b"\n") if self._log.exists() else 0
+
     def left(self) -> list[Path]:
         return list((self.root / "pelican").iterdir())
 
@@ -76,6 +83,18 @@ def test_the_command_fetches_with_these_arguments_and_part_of_the_environment(
     assert site.left() == []
 
 
+def test_it_knows_the_authorities_that_the_site_trusts(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.setenv("SSL_CERT_FILE", "/of/others")
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    for ca in ("", str(tmp_path / "ca.pem"), str(tmp_path)):
+        site.network.ca = ca
+        site.fetch()
+        site.part.unlink()
+    given = [[call["env"].get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")] for call in site.calls()]
+    assert given == [["/of/others", None], [str(tmp_path / "ca.pem"), None], ["/of/others", str(tmp_path)]]
+
+
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
@@ -99,6 +118,20 @@ def test_what_it_does_wrong_is_found(site: Site, mode: str, message: str) -> Non
     assert not site.part.is_symlink()
 
 
+@pytest.mark.parametrize("token", ["eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl", "an/opaque+token=="])
+@pytest.mark.parametrize("said", ["https://x/y?authz=Bearer%20{quoted}&a=b", "https://x/y?a=b&authz={quoted}", "{token} expired"])
+def test_a_token_in_what_it_says_is_not_repeated(site: Site, monkeypatch: pytest.MonkeyPatch, token: str, said: str) -> None:
+    monkeypatch.setenv("BEARER_TOKEN", token)
+    quoted = urllib.parse.quote(token, safe="")
+    monkeypatch.setenv("PELICAN_TEST_SAYS", f'Get "{said.format(token=token, quoted=quoted)}": 403')
+    site.goes_wrong("fails")
+    with pytest.raises(FetchError, match=r'the command pelican: status 11: Get ".*TOKEN.*: 403') as failure:
+        site.fetch()
+    for text in (str(failure.value), *(path.read_text() for path in (site.root / "failures").iterdir())):
+        assert token[:8] not in text
+        assert quoted[:8] not in text
+
+
 def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -120,6 +153,30 @@ def test_at_the_deadline_it_and_all_that_it_started_is_killed_and_swept(site: Si
     call, child = site.calls()
     assert gone(call["pid"])
     assert gone(child["child"])
+    assert site.left() == []
+
+
+def test_it_does_not_outlive_the_process_that_fetches(site: Site) -> None:
+    """A hook kills that process at the deadline, and it can end nothing then."""
+    site.goes_wrong("hangs")
+    fetching = Attempt(lambda: site.fetch().encode())
+    until = time.monotonic() + 20
+    while site.calls_so_far() < 2 and time.monotonic() < until:
+        os.sched_yield()
+    with pytest.raises(LateError):
+        fetching.result(0)
+    call, child = site.calls()
+    assert gone(call["pid"])
+    assert gone(child["child"])
+
+
+def test_it_is_ended_before_others_lose_patience(site: Site) -> None:
+    site.goes_wrong("hangs")
+    readings = itertools.chain(itertools.repeat(0.0, 100), itertools.repeat(1.0))
+    (way,) = source("pelican://federation.invalid/images", site.network).ways(SIF.path)
+    with pytest.raises(FetchError, match="bytes came in time"):
+        way.bring(SIF.path, SIF.size, Pace(lambda: next(readings), 0.2), lambda _: None)
+    assert next(readings) == 0.0
     assert site.left() == []
 
 

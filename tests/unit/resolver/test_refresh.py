@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import files, trusted
-from publisher.resolver.errors import ManifestError, UnknownImageError
+from publisher.resolver import facts, files, trusted
+from publisher.resolver.errors import ManifestError, OldManifestError, UnknownImageError
 from publisher.resolver.kept import Kept
+from publisher.resolver.manifest import CLOCK_ERROR, HARD_LIMIT
 from publisher.resolver.refresh import Refresh
+from tests.support import children
 from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.faulty import FaultyServer
 
@@ -35,8 +37,8 @@ class Published:
         self.server = server
         self.content = sif_content(NAME)
 
-    def publish(self, *names: str, serial: int) -> None:
-        self.ep.publish(*(record(name) for name in names), serial=serial)
+    def publish(self, *names: str, serial: int, now: int = NOW) -> None:
+        self.ep.publish(*(record(name) for name in names), serial=serial, now=now)
         for name in names:
             self.ep.store(sif_content(name))
         files = (path for path in self.ep.origin.rglob("*") if path.is_file())
@@ -92,20 +94,25 @@ def test_an_image_that_the_copy_does_not_know_is_asked_for_unless_that_was_done_
     assert published.asked().count("index.json") == 0
 
 
-def test_a_server_that_is_gone_leaves_the_copy_and_is_asked_ever_less(published: Published) -> None:
-    published.resolve()
-    published.server.always = "500"
-    now, times = NOW + LATEST + 1, list[float]()
+def asked_ever_less(published: Published, now: float, age: str) -> float:
+    """Jobs come every ten seconds, and see the manifest of this age; the time when this was long enough."""
+    times = list[float]()
     while len(times) < 6:
         published.asked()
         found = published.resolve(now=now)
-        assert (found.source, found.age, found.index.serial) == (trusted.KEPT, "fresh", 1)
+        assert (found.age, found.index.serial) == (age, 1)
         if published.asked():
             times.append(now)
         now += 10
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    for number, gap in enumerate(gaps):
-        assert 0.75 * min(EVERY, 20 * 2**number) <= gap <= 1.25 * min(EVERY, 20 * 2**number) + 10
+    for number, (before, after) in enumerate(itertools.pairwise(times)):
+        assert 0.75 * min(EVERY, 20 * 2**number) <= after - before <= 1.25 * min(EVERY, 20 * 2**number) + 10
+    return now
+
+
+def test_a_server_that_is_gone_leaves_the_copy_and_is_asked_ever_less(published: Published) -> None:
+    published.resolve()
+    published.server.always = "500"
+    now = asked_ever_less(published, NOW + LATEST + 1, "fresh")
     published.server.always = ""
     published.resolve(now=now + LATEST)
     published.asked()
@@ -138,13 +145,24 @@ def test_a_host_without_a_copy_asks_again_after_seconds(published: Published) ->
     assert published.asked() == ["index.json"] * 12
 
 
-def test_a_copy_that_has_expired_is_asked_about_again_after_seconds(published: Published) -> None:
+def test_a_server_whose_manifest_has_expired_is_asked_ever_less(published: Published) -> None:
     published.resolve()
-    late = NOW + 20 * 86400
-    assert published.resolve(now=late).age == "expired"
+    now = asked_ever_less(published, NOW + 20 * 86400, "expired")
+    published.publish(NAME, serial=2, now=int(now))
+    assert published.resolve(now=now + LATEST).age == "fresh"
     published.asked()
-    assert published.resolve(now=late + 26).age == "expired"
-    assert published.asked() == ["index.json"]
+    published.resolve(now=now + LATEST + 0.7 * EVERY)
+    assert published.asked() == []
+
+
+def test_a_copy_that_is_dead_is_asked_about_again_after_seconds(published: Published) -> None:
+    published.resolve()
+    dead = NOW + HARD_LIMIT + CLOCK_ERROR + 1
+    published.asked()
+    for now in (dead, dead + 26, dead + 52, dead + 78):
+        with pytest.raises(ManifestError, match="too old"):
+            published.resolve(now=now)
+    assert published.asked() == ["index.json"] * 4
 
 
 def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +173,94 @@ def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeyp
         monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited"))
         assert published.resolve(now=NOW + LATEST + 1).source == trusted.KEPT
     assert published.asked() == []
+
+
+def test_who_misses_an_image_waits_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.resolve()
+    published.asked()
+    lately = Refresh(str(published.ep.cache / "manifest" / REPOSITORY), EVERY, NOW + LATEST)
+    with files.locked(lately.lock, 0):
+        monkeypatch.setattr(time, "sleep", lambda _: lately.done(answered=True))
+        with pytest.raises(UnknownImageError):
+            published.resolve("typing:error", now=NOW + LATEST + 1)
+    assert "index.json" not in published.asked()
+
+
+def test_an_answer_of_hours_ago_is_none_while_who_asks_hangs(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.resolve()
+    clock = [time.monotonic()]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    with files.locked(str(published.ep.cache / "manifest" / REPOSITORY / "asking-index"), 0):
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(time, "sleep", sleep)
+        with pytest.raises(OldManifestError, match="there is no newer one"):
+            published.resolve("new:1", now=NOW + 7200)
+
+
+def without_shards(published: Published) -> str:
+    """A cache that has the index alone; the sha256 of the shard that the next one asks for."""
+    published.resolve()
+    shards = list((published.ep.cache / "manifest" / REPOSITORY / "shards").iterdir())
+    for path in shards:
+        path.unlink()
+    published.asked()
+    return shards[0].stem
+
+
+def test_a_shard_that_is_not_to_be_had_is_not_asked_for_again_at_once(published: Published) -> None:
+    memory = published.ep.cache / "failures" / f"shard-{without_shards(published)}"
+    published.server.always = "500"
+    for said in ("a shard of the manifest is not to be had", "not tried again yet: a shard of the manifest"):
+        with pytest.raises(ManifestError, match=said):
+            published.resolve()
+    assert published.asked() == ["shards"]
+    published.server.always = ""
+    memory.write_text(f"1 {time.time() - 1} its time is over")
+    published.resolve()
+    assert published.asked() == ["shards"]
+    assert not memory.exists()
+
+
+def test_of_many_jobs_that_cannot_have_a_shard_one_asks(published: Published) -> None:
+    without_shards(published)
+    published.server.always, published.server.held = "500", "/manifest/shards"
+
+    def one() -> None:
+        with pytest.raises(ManifestError, match="a shard of the manifest is not to be had"):
+            published.resolve()
+
+    jobs = [children.start(one) for _ in range(8)]
+    published.server.released.set()
+    assert [children.end(job) for job in jobs] == [0] * 8
+    assert published.asked() == ["shards"]
+
+
+def test_a_shard_that_another_one_asks_for_too_long_is_not_asked_for_as_well(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = without_shards(published)
+    clock = [time.monotonic()]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    with files.locked(Kept(str(published.ep.cache / "manifest" / REPOSITORY)).lock(f"shard-{sha256[:2]}"), 0):
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(time, "sleep", sleep)
+        with pytest.raises(ManifestError, match="another process has been asking for it for too long"):
+            published.resolve()
+    assert published.asked() == []
+
+
+def test_a_damaged_shard_is_asked_for_once(published: Published) -> None:
+    sha256 = without_shards(published)
+    (published.ep.cache / "manifest" / REPOSITORY / "shards" / f"{sha256}.json").write_bytes(b"{}")
+    published.resolve()
+    published.resolve()
+    assert published.asked() == ["shards"]
 
 
 def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
@@ -193,6 +299,9 @@ def test_the_repository_is_asked_each_time_and_the_network_is_not(published: Pub
     ep.publish(record(NAME), serial=5)
     answer = ep.resolve(NAME, origin=[published.server.url])
     assert (answer.manifest.index.serial, answer.manifest.source) == (5, f"{ep.repository}/.publisher")
+    facts.write(str(ep.cache / "facts.json"), {"cvmfs": False}, NOW)
+    ep.publish(record(NAME), serial=6)
+    assert ep.resolve(NAME, origin=[published.server.url], form="sandbox").manifest.index.serial == 5
     assert published.asked() == []
 
 
@@ -210,6 +319,19 @@ def test_a_cache_that_takes_nothing_is_no_reason_not_to_ask(published: Published
     published.ep.cache.chmod(0o700)
     (published.ep.cache / "manifest" / REPOSITORY).write_text("a file where the directory should be")
     assert published.resolve().index.serial == 1
+
+
+def test_a_job_asks_once_where_it_cannot_be_remembered(published: Published) -> None:
+    """A full disk, say: the lock is made, and nothing is written."""
+    (published.ep.cache / "manifest" / REPOSITORY / "asked").mkdir(parents=True)
+    published.ep.cache.chmod(0o700)
+    for _ in range(2):
+        found = published.resolve()
+        assert (found.source, found.asked, found.current) == (f"{published.server.url}/manifest", True, True)
+        assert published.asked().count("index.json") == 1
+    published.server.always = "500"
+    assert published.resolve().source == trusted.KEPT
+    assert any("cannot be remembered" in line for line in published.ep.notes.all)
 
 
 PROGRAM = """

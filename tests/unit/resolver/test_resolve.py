@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import manifest
+from publisher.resolver import facts, manifest
 from publisher.resolver.errors import (
     BlockedError,
     CacheError,
@@ -19,6 +20,7 @@ from publisher.resolver.errors import (
 )
 from publisher.resolver.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME, Version
 from publisher.resolver.notes import Notes
+from publisher.resolver.outage import LASTS
 from publisher.resolver.resolve import find
 from tests.support.execution_point import NOW, REPOSITORY, ExecutionPoint, Key, digest, record, sif_content, sif_of, version
 
@@ -219,3 +221,24 @@ def test_a_repository_that_hung_is_not_asked_for_the_manifest_where_another_plac
     assert asked(hung=False) == f"{ep.repository}/.publisher"
     assert asked(hung=True) == f"{ep.origin}/manifest"
     assert asked(hung=True, origin=None) == f"{ep.repository}/.publisher", "there is no other"
+
+
+def test_a_repository_that_hung_over_the_manifest_is_looked_at_again_after_a_while(ep: ExecutionPoint, rocky: Version) -> None:
+    assert rocky.sif is not None
+    assert ep.resolve(NAME, form="sif").manifest.source == f"{ep.repository}/.publisher"
+    memory = ep.cache / "failures" / "manifest-hangs"
+    memory.parent.mkdir(exist_ok=True)
+    memory.touch()
+    assert ep.resolve(NAME, form="sif").manifest.source == f"{ep.origin}/manifest"
+    assert ep.resolve(NAME, form="sif", origin=None).manifest.source == "the last good copy"
+    os.utime(memory, (time.time() - LASTS - 1,) * 2)
+    assert ep.resolve(NAME, form="sif").manifest.source == f"{ep.repository}/.publisher"
+    assert not memory.exists()
+
+
+def test_a_repository_that_was_measured_to_hang_is_not_asked_for_the_manifest(ep: ExecutionPoint, rocky: Version) -> None:
+    assert rocky.sif is not None
+    facts.write(str(ep.cache / "facts.json"), {"cvmfs": False}, NOW)
+    assert ep.resolve(NAME).manifest.source == f"{ep.origin}/manifest"
+    facts.write(str(ep.cache / "facts.json"), {"cvmfs": True}, NOW)
+    assert ep.resolve(NAME).manifest.source == f"{ep.repository}/.publisher"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from publisher.resolver.errors import ManifestError
 from publisher.resolver.kept import Kept
 from publisher.resolver.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
 from publisher.resolver.notes import Notes
+from publisher.resolver.outage import LASTS, Outage
 from publisher.resolver.sources import Source, source
 from tests.support.execution_point import NOW, REPOSITORY, Key, edition, lay_down, record
 from tests.support.file_server import FileServer
@@ -171,6 +173,49 @@ def test_a_place_that_hangs_costs_its_patience_and_no_more(host: Host) -> None:
     found = host.load(hanging, source(str(host.two)))
     assert found.source == str(host.two)
     assert host.notes.all == [f"{host.one}: no answer in time"]
+
+
+def test_who_hung_over_the_manifest_is_left_alone_where_another_place_or_a_copy_will_do(host: Host) -> None:
+    memory = host.cache / "hangs"
+
+    def places(patience: float = 0.05) -> tuple[Source, Source]:
+        hanging, outage = source(str(host.one)), Outage(str(memory))
+        hanging.patience, hanging.outage, hanging.doubted = patience, outage, outage.lasts()
+        return hanging, source(str(host.two))
+
+    lay_down(edition([record("a:1")], host.key), host.two)
+    host.one.mkdir()
+    os.mkfifo(host.one / "index.json")
+    first = places()
+    assert host.load(*first).source == str(host.two)
+    assert host.notes.all == [f"{host.one}: no answer in time"]
+    for asked in (first, places()):
+        assert source_of(host.load(*asked), "a:1") is not None
+        assert host.notes.all == []
+    alone = places()[0]
+    found = host.load(alone)
+    assert (found.source, found.current, host.notes.all) == (trusted.KEPT, False, [])
+    with pytest.raises(ManifestError, match="no answer in time"):
+        host.load(alone, kept=False)
+    (host.one / "index.json").unlink()
+    lay_down(edition([record("a:1")], host.key, serial=2), host.one)
+    assert host.load(*places()).index.serial == 1
+    os.utime(memory, (time.time() - LASTS - 1,) * 2)
+    assert host.load(*places(Source.patience)).index.serial == 2
+    assert not memory.exists()
+
+
+def test_a_place_in_doubt_is_asked_for_a_shard_last(host: Host) -> None:
+    for place in (host.one, host.two):
+        lay_down(edition([record("a:1")], host.key), place)
+    assert host.load().source == str(host.one)
+    (host.two / "index.json").unlink()
+    with FileServer(host.one) as server:
+        doubtful = source(server.url)
+        doubtful.doubted = True
+        found = host.load(doubtful, source(str(host.two)))
+        assert (found.source, source_of(found, "a:1") is not None) == (trusted.KEPT, True)
+        assert server.requests == []
 
 
 def test_an_expired_manifest_is_used_and_said(host: Host) -> None:
