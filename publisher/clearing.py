@@ -7,6 +7,7 @@ it; what a kill leaves there is found again, because no manifest names it and it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from publisher import editions, layout, retention
@@ -15,6 +16,8 @@ from publisher.resolver import manifest
 from publisher.resolver.manifest import BLOCKED
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from publisher.catalog import Catalog
     from publisher.publication import Publication
     from publisher.retention import Bounds, Clearance
@@ -97,16 +100,15 @@ def _sweep_origin(publication: Publication, result: Cleared, now: int, bounds: B
     """
     origin = publication.origin
     listed = result.catalog.records.values()
-    named = retention.sifs_of(listed) | {
-        f"{layout.ORIGIN_MANIFEST}/{manifest.shard_name(sha256)}" for sha256 in editions.named(publication.repository.read)
-    }
+    named = retention.sifs_of(listed) | {_shard(sha256) for sha256 in editions.named(publication.repository.read)}
     blocked = {version.sif.path for record in listed for _, version in record.versions() if version.sif is not None} - named
+    shards = list(origin.names(f"{layout.ORIGIN_MANIFEST}/shards"))
+    _restore(publication, result, shards, dry=dry)
     found = []
-    for prefix in (layout.SIF_PREFIX, f"{layout.ORIGIN_MANIFEST}/shards"):
-        for name in origin.names(prefix):
-            stored = origin.modified(name) if name not in named else None
-            if stored is not None and (stored <= now - bounds.grace or name in blocked):
-                found.append((stored, name))
+    for name in chain(origin.names(layout.SIF_PREFIX), shards):
+        stored = origin.modified(name) if name not in named else None
+        if stored is not None and (stored <= now - bounds.grace or name in blocked):
+            found.append((stored, name))
     size = count = 0
     for _, name in sorted(found):
         weight = origin.size(name) or 0
@@ -121,3 +123,16 @@ def _sweep_origin(publication: Publication, result: Cleared, now: int, bounds: B
         count, size = count + 1, size + weight
         if name.startswith(f"{layout.SIF_PREFIX}/"):
             result.lines.append(f"{name} is removed from the origin: no manifest names it")
+
+
+def _restore(publication: Publication, result: Cleared, shards: Collection[str], *, dry: bool) -> None:
+    """Tell the origin the manifest again where it has lost one of its ``shards``: a publication tells it what is new alone."""
+    lost = {_shard(sha256) for sha256 in result.catalog.shards if sha256 is not None}.difference(shards)
+    if lost:
+        if not dry:
+            publication.tell_all(result.catalog)
+        result.lines.append(f"the origin has lost {len(lost)} shard(s) of the manifest, which are stored again")
+
+
+def _shard(sha256: str) -> str:
+    return f"{layout.ORIGIN_MANIFEST}/{manifest.shard_name(sha256)}"

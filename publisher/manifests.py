@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from publisher import catalog as catalogs
 from publisher import editions, layout
 from publisher.catalog import Catalog
+from publisher.errors import RepositoryError
 from publisher.resolver import manifest
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Manifests:
         self._grace = grace
         self._turn = turn
         self._highest = 0  # serial published anywhere
+        self._known: bytes | None = None  # the repository's index that the catalog was read from, or that was written last
         self._alike = False  # the origin is known to have all that the repository's index names
         self._by_other_key = False
 
@@ -63,14 +65,15 @@ class Manifests:
             CatalogError: the published manifest cannot be trusted.
         """
         name, done = self._repository.name, []
-        catalog = catalogs.load(self._read_repository, name, self._trusted) or Catalog(name)
-        index, there = self._read_repository(manifest.INDEX_NAME), self._read_origin(manifest.INDEX_NAME)
+        self._known = self._read_repository(manifest.INDEX_NAME)
+        catalog = catalogs.load(self._read_known, name, self._trusted) or Catalog(name)
+        index, there = self._known, self._read_origin(manifest.INDEX_NAME)
         elsewhere = catalogs.serial_of(there, name, self._trusted)
         self._highest = max(catalog.serial, elsewhere)
         self._alike = index == there
         self._by_other_key = index is not None and not catalogs.signed_by(index, self._signer.public)
         if catalog.serial > elsewhere:
-            self._tell_all(catalog)
+            self.tell_all(catalog)
             done.append(f"brought the origin's manifest from serial {elsewhere} to {catalog.serial}")
         return catalog, done
 
@@ -95,13 +98,19 @@ class Manifests:
         Only shards that changed are written, or looked at.
 
         Raises:
-            RepositoryError, SpaceError: it cannot be written.
+            RepositoryError, SpaceError: it cannot be written; or somebody else has published since the catalog was read, whose
+                changes it would undo. The lock that keeps runs apart is in the state directory, and accounts have their own.
         """
+        before = self._read_repository(manifest.INDEX_NAME)
+        if before != self._known:
+            raise RepositoryError(
+                f"another run has published since serial {catalog.serial} of the manifest was read",
+                hint="nothing was published, and what was built is kept; run again",
+            )
         serial = max(self._highest, catalog.serial) + 1  # above all that was ever published, also after a restore
         edition = catalogs.edition(catalog, self._signer, serial=serial, now=int(self._clock()))
         for name, content in edition.shards.items():
             transaction.write(f"{layout.REPOSITORY_MANIFEST}/{name}", content)
-        before = self._read_repository(manifest.INDEX_NAME)
         if before is not None:
             transaction.write(layout.edition_path(catalog.serial), before)
         if serial % self._turn == 0:
@@ -121,16 +130,23 @@ class Manifests:
 
         Raises:
             OriginError, SpaceError: it does not take it; :meth:`open` does it the next time.
+            RepositoryError: another run has published meanwhile.
         """
+        self._known = edition.index
         self._highest = edition.catalog.serial
         self._by_other_key = False
         if self._alike and len(edition.shards) < sum(one is not None for one in edition.catalog.shards):
             self._tell({**edition.shards, manifest.INDEX_NAME: edition.index})
         else:
-            self._tell_all(edition.catalog)
+            self.tell_all(edition.catalog)
 
-    def _tell_all(self, catalog: Catalog) -> None:
-        """The repository's manifest as it stands."""
+    def tell_all(self, catalog: Catalog) -> None:
+        """Tell the origin the repository's manifest as it stands: what it lacks of the shards, and the index.
+
+        Raises:
+            OriginError, SpaceError: it does not take it.
+            RepositoryError: another run has published meanwhile.
+        """
         content = self._read_repository(manifest.INDEX_NAME)
         if content is None:
             raise AssertionError(f"serial {catalog.serial} was read from an index, or written as one")
@@ -139,11 +155,13 @@ class Manifests:
         self._tell({**shards, manifest.INDEX_NAME: content})
 
     def _tell(self, files: Mapping[str, bytes]) -> None:
-        """Shards first, the index last."""
+        """Shards first, the index last: unless another run has published meanwhile, whose index is the one to be told."""
         self._alike = False
         for name, content in sorted(files.items(), key=lambda file: file[0] == manifest.INDEX_NAME):
             path = f"{layout.ORIGIN_MANIFEST}/{name}"
             if name == manifest.INDEX_NAME:
+                if self._read_repository(name) != content:
+                    raise RepositoryError("another run has published while the origin was told of the manifest", hint="run again")
                 self._origin.replace(path, content)
             elif self._origin.size(path) is None:
                 self._origin.put_bytes(path, content)
@@ -151,6 +169,10 @@ class Manifests:
 
     def _read_repository(self, name: str) -> bytes | None:
         return self._repository.read(f"{layout.REPOSITORY_MANIFEST}/{name}")
+
+    def _read_known(self, name: str) -> bytes | None:
+        """One edition, whatever is published meanwhile."""
+        return self._known if name == manifest.INDEX_NAME else self._read_repository(name)
 
     def _read_origin(self, name: str) -> bytes | None:
         return self._origin.read(f"{layout.ORIGIN_MANIFEST}/{name}")

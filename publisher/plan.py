@@ -234,10 +234,8 @@ def _item(entry: Entry, answer: Answer | PublisherError, catalog: Catalog, rebin
         reason = f"the image has no {' and no '.join(missing)}; it has {there}"
         return _failed(entry, UnsupportedError(reason, hint="name platforms that it has under platforms:"), record)
     operators = _operators_word(answer, record, catalog)
-    if isinstance(operators, PublisherError):
-        return _failed(entry, operators, record)
     if operators is not None:
-        return Item(entry, Action.UNCHANGED, operators, answer.digest)
+        return _as_operator_wants(entry, answer, record, operators)
     targets = tuple(
         target for platform in entry.platforms if (target := _target(entry, platform, answer, record, catalog)) is not None
     )
@@ -256,6 +254,35 @@ def _operators_word(answer: Answer, record: Record | None, catalog: Catalog) -> 
             reason = f"its image {short(digest)} is blocked: {blocked.reason or 'no reason is given'}"
             return PublisherError(reason, hint=f"if it is not to be any more: publisher unblock {digest}")
     return None
+
+
+def _as_operator_wants(entry: Entry, answer: Answer, record: Record | None, word: str | PublisherError) -> Item:
+    if isinstance(word, PublisherError):
+        return _failed(entry, word, record)
+    again = () if record is None else _again(entry, answer, record)
+    if record is not None and again:
+        return Item(entry, Action.CHANGED, f"{word}; wanted again, and means what it meant", record.digest, again)
+    return Item(entry, Action.UNCHANGED, word, answer.digest)
+
+
+def _again(entry: Entry, answer: Answer, record: Record) -> tuple[Target, ...]:
+    """Of a name that the operator wants left as it is: the platforms that left, or had left, and are wanted again.
+
+    They mean the same version again, whatever the registry says. What was rolled back from never is that version.
+    """
+    passed = {} if record.held is None else record.held["from"]
+    found = []
+    for platform in entry.platforms:
+        key = platform_key(platform)
+        first = next(iter(record.platforms.get(key, ())), None)
+        if first is None or not _forms(first) & entry.formats or first.manifest in passed.get(key, ()):
+            continue
+        had_left = first.state == manifest.SUPERSEDED and (
+            record.held is not None or first.manifest == answer.manifests[platform]  # or it is what an unblocked one left behind
+        )
+        if first.state == manifest.EXPIRING or had_left:
+            found.append(Target(platform, first.manifest, first.manifest, first))
+    return tuple(found)
 
 
 def _target(entry: Entry, platform: Platform, answer: Answer, record: Record | None, catalog: Catalog) -> Target | None:

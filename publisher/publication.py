@@ -19,7 +19,7 @@ from publisher.ready import ready
 from publisher.resolver.manifest import Sif
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from publisher.builders import BuiltImage
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from publisher.plan import Item
     from publisher.ready import Clone, Made, Ready
     from publisher.repositories import Repository, Transaction
-    from publisher.resolver.manifest import Record
+    from publisher.resolver.manifest import Record, Version
     from publisher.signing import PublicKey, Signer
 
     class Unpack(Protocol):
@@ -123,6 +123,14 @@ class Publication:
     def in_step(self, catalog: Catalog) -> bool:
         """Whether the origin's manifest is just the one that ``catalog`` was read from, or made by :meth:`publish`."""
         return self._manifests.in_step(catalog)
+
+    def tell_all(self, catalog: Catalog) -> None:
+        """Give the origin again what it lacks of the published manifest, which is ``catalog``'s.
+
+        Raises:
+            OriginError, SpaceError, RepositoryError: it does not take it, or another run has published meanwhile.
+        """
+        self._manifests.tell_all(catalog)
 
     def store(self, built: BuiltImage) -> Sif:
         """Put a SIF into the origin, verified.
@@ -221,9 +229,11 @@ class Publication:
             name = one.item.entry.name
             try:
                 self._put_all(transaction, one, made)
-                record = self._record(one, catalog.records.get(name))
+                record = self._record(one, catalog, made)
                 self._link_all(transaction, record, catalog.records.get(name))
                 changed[name] = record
+                for version in _indexed_anew(record, catalog, made):
+                    changed |= records.indexed_alike({**catalog.records, **changed}.values(), version)
             except SpaceError:
                 raise
             except PublisherError as error:
@@ -235,8 +245,12 @@ class Publication:
         return changed
 
     def _put_all(self, transaction: Transaction, one: Ready, made: set[str]) -> None:
-        """The sandboxes of an entry, straight from their SIFs into the open transaction, and the file indexes."""
+        """The sandboxes of an entry, straight from their SIFs into the open transaction, and the file indexes.
+
+        A published sandbox stays as it is, and its index with it; a new one has the index of its own build, whatever stood there.
+        """
         own: list[str] = []
+        indexes: dict[str, Path] = {}
         try:
             for part in sorted(one.made, key=one.is_unpacked):
                 if part.built is None or part.target.kept is not None:
@@ -247,14 +261,15 @@ class Publication:
                     if one.is_unpacked(part) or not self._cloned(transaction, part.built, one.clone):
                         size = part.built.unpacked_size
                         self._unpack(part.built.sif, transaction.tree(path), deadline=self._deadline, size=size)
-                if index not in made and not self._repository.exists(index):
-                    own.append(index)
-                    transaction.write(index, part.built.file_index)
+                if index not in made and (path in own or not self._repository.exists(index)):
+                    indexes[index] = part.built.file_index
+            for index, content in indexes.items():
+                transaction.write(index, content)
         except PublisherError:
-            for path in own:
+            for path in (*own, *(index for index in indexes if not self._repository.exists(index))):
                 transaction.remove(path)
             raise
-        made.update(own)
+        made.update(own, indexes)
 
     def _cloned(self, transaction: Transaction, built: BuiltImage, clone: Clone | None) -> bool:
         """Whether the sandbox could be made of another one; where not, nothing is left of the attempt."""
@@ -278,11 +293,32 @@ class Publication:
             if path not in shown:
                 transaction.remove(path)
 
-    def _record(self, one: Ready, before: Record | None) -> Record:
+    def _record(self, one: Ready, catalog: Catalog, made: Collection[str]) -> Record:
         entry, now = one.item.entry, int(self._clock())
-        current = {layout.platform_key(made.target.platform): made.version(entry.formats, now) for made in one.made}
-        record = records.succeeded(before, source_of(entry), one.item.digest, current, entry.name)
+        current = {
+            layout.platform_key(part.target.platform): part.version(entry.formats, now, _standing(part, catalog, made))
+            for part in one.made
+        }
+        record = records.succeeded(catalog.records.get(entry.name), source_of(entry), one.item.digest, current, entry.name)
         return records.leaving(record, now, now + int(self._grace), one.item.leaving)
+
+
+def _standing(part: Made, catalog: Catalog, made: Collection[str]) -> Version | None:
+    """The published version of a manifest that was built once more, for another form; None where its file index does not stay."""
+    if layout.sandbox_path(part.target.manifest) in made:
+        return None
+    found = catalog.version_of(part.target.manifest)
+    return found if found is not None and found.file_index is not None else None
+
+
+def _indexed_anew(record: Record, catalog: Catalog, made: Collection[str]) -> list[Version]:
+    """The versions whose sandbox was just made, where a file index of their manifest was published before, and another one."""
+    found = []
+    for version in (versions[0] for versions in record.platforms.values()):
+        before = catalog.version_of(version.manifest) if version.sandbox in made else None
+        if before is not None and before.file_index not in {None, version.file_index}:
+            found.append(version)
+    return found
 
 
 def _taken_away(transaction: Transaction, paths: Iterable[str]) -> dict[str, PublisherError]:

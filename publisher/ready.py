@@ -37,14 +37,15 @@ class Made:
     target: Target
     built: BuiltImage | None
 
-    def version(self, formats: Collection[str], now: int) -> Version:
-        """What the manifest will say of it."""
+    def version(self, formats: Collection[str], now: int, standing: Version | None = None) -> Version:
+        """What the manifest will say of it; ``standing`` is the published version whose file index it has, None for its own."""
         if self.built is not None and self.target.kept is not None:
             return records.with_sif(self.target.kept, self.built, formats, now)
         if self.built is not None:
             with self.built.file_index.open("rb") as file:
                 file_index = hashlib.file_digest(file, "sha256").hexdigest()
-            return records.built_version(self.target.manifest, self.built, formats, now, file_index)
+            version = records.built_version(self.target.manifest, self.built, formats, now, file_index)
+            return version if standing is None else records.indexed_as(version, standing)
         if self.target.published is None:
             raise AssertionError("a target without a published version has been built")
         return records.renewed_version(self.target.published, formats, now)

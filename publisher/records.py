@@ -13,7 +13,7 @@ from publisher.errors import UsageError
 from publisher.resolver.manifest import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from publisher.builders import BuiltImage
 
@@ -55,8 +55,26 @@ def with_sif(version: Version, built: BuiltImage, formats: Collection[str], now:
     return Version.from_json({**value, **sizes, "sif": sif, "notes": {**version.notes, **built.notes}})
 
 
+def indexed_as(version: Version, other: Version) -> Version:
+    """A version with the file index and sizes of another one of its manifest; with the tools too, where both name the sandbox."""
+    names = {"file_index", "unpacked_size", "files"}
+    if version.sandbox is not None and version.sandbox == other.sandbox:
+        names.add("tools")
+    return Version.from_json({**version.to_json(), **{name: said for name, said in other.to_json().items() if name in names}})
+
+
+def indexed_alike(listed: Iterable[Record], version: Version) -> dict[str, Record]:
+    """The records with versions of the same manifest that name another file index: with this one's, for a manifest has one."""
+
+    def is_other(one: Version) -> bool:
+        return one.manifest == version.manifest and one.file_index not in {None, version.file_index}
+
+    concerned = [record for record in listed if any(is_other(one) for _, one in record.versions())]
+    return {record.name: _each(record, lambda one: indexed_as(one, version) if is_other(one) else one) for record in concerned}
+
+
 def succeeded(before: Record | None, source: str, digest: str, current: Mapping[str, Version], record_name: str) -> Record:
-    """A name's record with new current versions; what was current is superseded, and other platforms stay.
+    """A name's record with new current versions; what was current is superseded, and other platforms stay, and so does a hold.
 
     A form that a current version has no more, but an earlier one of the same build has, stays listed as a superseded version
     of its own: its data is still used, and goes like any other's.
@@ -71,7 +89,7 @@ def succeeded(before: Record | None, source: str, digest: str, current: Mapping[
     platforms = dict(before.platforms) if before is not None else {}
     for platform, version in current.items():
         platforms[platform] = (version, *_older(platforms.get(platform, ()), version))
-    return Record(record_name, source, digest, platforms)
+    return Record(record_name, source, digest, platforms, None if before is None else before.held)
 
 
 def leaving(record: Record, now: int, until: int, platforms: Collection[str] | None = None) -> Record:

@@ -101,6 +101,28 @@ def read_public_key(path: Path) -> PublicKey:
     return PublicKey(key)
 
 
+def trusted(key: Path | None, further: Iterable[Path]) -> tuple[PublicKey, ...] | None:
+    """The keys of which one must have signed what is published; None where neither half of ``key`` can be read.
+
+    Args:
+        key: the publisher's private key; its public half does as well, for who may not read the other.
+        further: public keys that may have signed it too.
+
+    Raises:
+        UsageError: one of ``further`` cannot be read.
+    """
+    if key is None:
+        return None
+    try:
+        own = Signer(key).public
+    except UsageError:
+        try:
+            own = read_public_key(public_path_of(key))
+        except UsageError:
+            return None
+    return (own, *map(read_public_key, further))
+
+
 def private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """A private key from its PEM file.
 

@@ -1,8 +1,9 @@
 """Carries out a plan: fetch the next image while this one is built, store its SIF, publish in batches.
 
 One image's failure is a value in the report and stops nobody else. What stops the run is a wall that the next image would meet
-as well: a full disk, a repository that cannot be published to. A killed run loses nothing that was finished: fetched layers
-and built SIFs are found again by the next one.
+as well: a full disk, a repository that cannot be published to. A repository without room for one image may have room for others:
+what does not fit together is published in halves, and only several in a row that do not fit alone are a wall. A killed run loses
+nothing that was finished: fetched layers and built SIFs are found again by the next one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from publisher.publication import Publication
     from publisher.ready import Ready
     from publisher.reports.progress import Display
+
+
+_WALL = 5
+"""So many images in a row that do not fit into the repository, each alone: its disk is full."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,15 @@ class _Batch:
         return any(one.clone is not None for one in self.ready)
 
     @property
+    def left(self) -> float:
+        """Seconds that its images may go on waiting."""
+        return max(0.0, self.since + self.limits.seconds - self.clock())
+
+    @property
     def full(self) -> bool:
         if not self.ready:
             return False
-        waited = self.clock() - self.since
-        return waited >= self.limits.seconds or sum(one.unpacked_size for one in self.ready) >= self.limits.size
+        return self.left <= 0 or sum(one.unpacked_size for one in self.ready) >= self.limits.size
 
 
 class Sync:
@@ -159,20 +168,35 @@ class Sync:
     def _one(self, item: Item, fetched: Future[list[BuildRequest]], run: _Run) -> None:
         """Build one entry's platforms and store their SIFs; a failure becomes its outcome."""
         name = item.entry.name
+        run.in_hand = {target.manifest for target in item.targets}
         try:
-            requests = fetched.result()
-            built = {request.image.manifest.digest: self._build(request, item.entry) for request in requests}
+            requests, built = self._arrived(fetched, run), {}
+            for request in requests:
+                if run.batch.full:
+                    self._flush(run)
+                built[request.image.manifest.digest] = self._build(request, item.entry)
         except SpaceError:
             raise
         except PublisherError as error:
             error.image = name
             self._failed(name, error, run)
+            run.in_hand = set()
             return
         made = tuple(Made(target, built.get(target.manifest)) for target in item.targets)
         one = self._publication.ready(run.catalog, item, made)
         if one.clone is not None and run.batch.clones:
             self._flush(run)
+        run.in_hand = set()
         run.batch.add(one, requests)
+
+    def _arrived(self, fetched: Future[list[BuildRequest]], run: _Run) -> list[BuildRequest]:
+        """What was fetched. Finished images do not wait for it longer than they may."""
+        if run.batch.ready:
+            try:
+                return fetched.result(timeout=run.batch.left)
+            except TimeoutError:
+                self._flush(run)
+        return fetched.result()
 
     def _build(self, request: BuildRequest, entry: Entry) -> BuiltImage:
         name = request.name
@@ -195,29 +219,63 @@ class Sync:
         for one in batch.ready:
             self._display.step(one.item.entry.name, "publish", 0, 1)
         try:
-            published = self._publication.publish(run.catalog, batch.ready, [removal.name for removal in leaving])
+            try:
+                self._publish(batch.ready, run, leaving, due)
+            except SpaceError as error:
+                self._publish_in_halves(batch.ready, run, error)
+                if leaving or due is not None:
+                    self._publish([], run, leaving, due)
         except (RepositoryError, OriginError, SpaceError) as error:
             raise _Stopped(error) from error
+        for request in batch.requests:
+            if request.image.manifest.digest not in run.unfit | run.in_hand:
+                self._builder.discard(request)
+        run.batch = _Batch(self._limits, self._clock)
+        self._behind(run)
+
+    def _publish_in_halves(self, ready: list[Ready], run: _Run, error: SpaceError) -> None:
+        """Publish those that fit, of images for which there is no room together."""
+        if not ready:
+            raise error
+        if len(ready) == 1:
+            self._does_not_fit(ready[0], error, run)
+            return
+        half = len(ready) // 2
+        for part in (ready[:half], ready[half:]):
+            try:
+                self._publish(part, run)
+            except SpaceError as again:
+                self._publish_in_halves(part, run, again)
+
+    def _does_not_fit(self, one: Ready, error: SpaceError, run: _Run) -> None:
+        """Its build is kept: it is published once there is room."""
+        self._failed(one.item.entry.name, error, run)
+        run.unfit |= {made.target.manifest for made in one.made}
+        run.refused += 1
+        if run.refused >= _WALL:
+            raise error
+
+    def _publish(self, ready: list[Ready], run: _Run, leaving: Sequence[Removal] = (), due: str | None = None) -> None:
+        """One transaction. Raises RepositoryError, OriginError, SpaceError."""
+        published = self._publication.publish(run.catalog, ready, [removal.name for removal in leaving])
         run.catalog = published.catalog
         if due is not None:
             run.report.notes.append(f"manifest published anew: {due}")
-        for one in batch.ready:
+        for one in ready:
             name = one.item.entry.name
             if name in published.failed:
                 self._failed(name, published.failed[name], run)
             else:
+                run.refused = 0
                 run.report.add(name, Result.PUBLISHED, one.item.reason)
                 self._display.finish(name, f"published: {one.item.reason}")
-        for request in batch.requests:
-            self._builder.discard(request)
-        run.batch = _Batch(self._limits, self._clock)
-        self._behind(published.behind, run)
+        run.behind = published.behind
 
-    def _behind(self, error: PublisherError | None, run: _Run) -> None:
+    def _behind(self, run: _Run) -> None:
         """An origin that does not take the manifest would not take the next one either."""
-        if error is not None:
+        if run.behind is not None:
             run.report.notes.append("the origin's manifest is behind; the next run brings it up to date")
-            raise _Stopped(error)
+            raise _Stopped(run.behind)
 
     def _failed(self, name: str, error: PublisherError, run: _Run) -> None:
         run.report.add(name, Result.FAILED, _with_hint(error.reason, error))
@@ -226,11 +284,25 @@ class Sync:
 
 @dataclass
 class _Run:
-    """What changes while a run lasts."""
+    """What changes while a run lasts.
+
+    Attributes:
+        catalog: what is published.
+        report: what became of the images so far.
+        batch: those that wait.
+        in_hand: manifests of the entry that is being built: another name's builds of these are not let go of.
+        unfit: manifests of images for which there was no room.
+        refused: how many of those there were since one was published.
+        behind: why the origin does not have what was published last.
+    """
 
     catalog: Catalog
     report: Report
     batch: _Batch
+    in_hand: set[str] = field(default_factory=set)
+    unfit: set[str] = field(default_factory=set)
+    refused: int = 0
+    behind: PublisherError | None = None
 
     def batch_or_nothing(self, flush: Callable[[_Run], None]) -> None:
         """Publish what is finished before a wall ends the run; the wall is what is reported, not what follows from it."""

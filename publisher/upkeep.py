@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from publisher import holdings, inventory, records, takedown, verifying, wiring, withdrawal
+from publisher import holdings, inventory, records, signing, takedown, verifying, wiring, withdrawal
 from publisher.adoption import Verdict
 from publisher.config import settings
 from publisher.difference import difference
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from publisher.publication import Publication, Published
     from publisher.repositories import Repository
     from publisher.resolver.manifest import Version
+
+_AT_ONCE = (
+    "run again when that has ended; or, at once, when you have stopped it: systemctl stop ospool-image-publisher, where its "
+    "timer began it. What it has finished is not lost"
+)
 
 
 @click.command()
@@ -200,7 +205,7 @@ def _opened(flags: dict[str, object]) -> Iterator[tuple[Settings, Publication, C
     """The publication, with its lock held and what killed runs left mended; and what is published."""
     chosen = settings(flags, os.environ)
     publication = wiring.publication(chosen)
-    with wiring.locked(chosen.state):
+    with wiring.locked(chosen.state, _AT_ONCE):
         catalog, done = publication.open()
         for line in done:
             tell(line)
@@ -235,7 +240,10 @@ def _problems(settings: Settings, names: Sequence[str], sample: int | None) -> I
     if sample is not None:
         builds = random.sample(builds, min(sample, len(builds)))
     if not names:
-        yield from verifying.verify_manifest(there, origin, time.time())
+        trusted = signing.trusted(settings.key, settings.trusted_keys)
+        if trusted is None:
+            tell("the manifest's signature was not checked: neither half of the key can be read (--key)")
+        yield from verifying.verify_manifest(there, origin, time.time(), trusted)
         yield from verifying.verify_links(there, catalog)
         yield from verifying.verify_catalogs(there, catalog)
     for build in builds:

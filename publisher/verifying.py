@@ -6,9 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher import inventory, layout, records
+from publisher import inventory, layout, records, signing
 from publisher.errors import CatalogError, PublisherError
 from publisher.resolver import manifest
+from publisher.resolver.errors import ManifestError
 from publisher.tree import differences
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from publisher.origins import Origin
     from publisher.repositories import Repository
     from publisher.resolver.manifest import Version
+    from publisher.signing import PublicKey
 
 _SHOWN = 5
 """Paths of one tree that are named; the others are counted."""
@@ -42,14 +44,21 @@ def builds(catalog: Catalog, names: Collection[str]) -> list[Build]:
     return list(found.values())
 
 
-def verify_manifest(repository: Repository, origin: Origin, now: float) -> Iterator[str]:
-    """The manifest in both places: the same index, not expired, and every shard that it names."""
+def verify_manifest(repository: Repository, origin: Origin, now: float, trusted: Collection[PublicKey] | None) -> Iterator[str]:
+    """The manifest in both places: the same index, not expired, and every shard that it names.
+
+    One of the keys in ``trusted`` must have signed it; None where that cannot be checked.
+    """
     index = repository.read(f"{layout.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}")
     if index is None:
         yield "the repository has no manifest"
         return
-    if origin.read(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}") != index:
+    there = origin.read(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
+    if there != index:
         yield "the origin's manifest is not the repository's; a sync brings it up to date"
+    for place, content in (("repository", index), ("origin", there)):
+        if trusted is not None and content is not None:
+            yield from _signature(place, content, trusted)
     parsed = manifest.Index.parse(manifest.unseal(index)[0])
     if parsed.age(now) != manifest.FRESH:
         yield "the manifest has expired; a sync makes a new one"
@@ -63,6 +72,15 @@ def verify_manifest(repository: Repository, origin: Origin, now: float) -> Itera
                 yield f"the {place} has no {name}, which the manifest names"
             elif hashlib.sha256(content).hexdigest() != sha256:
                 yield f"the {place}'s {name} is damaged"
+
+
+def _signature(place: str, index: bytes, trusted: Collection[PublicKey]) -> Iterator[str]:
+    try:
+        signing.check(*manifest.unseal(index), trusted)
+    except ManifestError:
+        yield f"the {place}'s manifest is damaged"
+    except CatalogError:
+        yield f"the {place}'s manifest is not signed by this publisher's key, nor by one in trusted_keys"
 
 
 def verify_links(repository: Repository, catalog: Catalog) -> Iterator[str]:
@@ -88,7 +106,7 @@ def verify_catalogs(repository: Repository, catalog: Catalog) -> Iterator[str]:
 
 def verify_build(repository: Repository, origin: Origin, build: Build) -> Iterator[str]:
     """A build's sandbox against its file index, and its SIF against sha256 and size."""
-    label = f"{build.name} {build.platform} {build.version.manifest[7:19]}"
+    label = f"{build.name} {build.platform} {build.version.manifest}"  # what block takes
     checks: tuple[Callable[[], list[str]], ...] = (
         lambda: repository.look(lambda: _few(_sandbox(repository, build.version))),
         lambda: _few(_sif(origin, build.version)),  # apart: a publish waits for a look, and makes it begin anew

@@ -15,7 +15,7 @@ from publisher.blobs import BlobStore
 from publisher.builders.local import LocalBuilder
 from publisher.catalog import Catalog, load
 from publisher.changes import Changes, since
-from publisher.errors import PublisherError, UsageError
+from publisher.errors import PublisherError, SpaceError, UsageError
 from publisher.federation import transport
 from publisher.federation.address import Address
 from publisher.federation.minting import Claims, Minted
@@ -271,7 +271,10 @@ def published(settings: Settings) -> Catalog:
 def sync(
     settings: Settings, plan: Plan, catalog: Catalog, *, intake: Intake, publication: Publication, display: Display, tidy: bool
 ) -> Report:
-    """Carry out a plan, clear away what may go (``tidy``), and keep the store of blobs within its bounds."""
+    """Carry out a plan, clear away what may go (``tidy``), and keep the store of blobs within its bounds.
+
+    Where there was no room for an image, what may go is cleared away all the same: it makes room.
+    """
     tester = TestRunner(settings.test_account, _emptied(settings.state / "tmp"), settings.test_deadline)
     builder = LocalBuilder(
         settings.state / "builds",
@@ -283,9 +286,10 @@ def sync(
     limits = BatchLimits(settings.batch_size, settings.batch_time)
     run = Sync(intake, builder, publication, display, limits=limits)
     report = run.run(plan, catalog)
-    if report.stopped is None and tidy:
+    if tidy and (report.stopped is None or isinstance(report.stopped, SpaceError)):
         cleared = clear(settings, publication, run.catalog)
-        report.cleared, report.stopped, report.serial = cleared.lines, cleared.error, cleared.catalog.serial
+        report.cleared, report.serial = cleared.lines, cleared.catalog.serial
+        report.stopped = report.stopped or cleared.error
     report.notes += [*intake.warnings(), *publication.repository.noticed()]
     intake.store.trim(settings.blob_cache, keep=())
     return report
@@ -324,8 +328,8 @@ def _emptied(scratch: Path) -> Path:
 
 
 @contextlib.contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """Hold the state directory: one run at a time.
+def locked(state: Path, way_out: str = "run again when that has ended") -> Iterator[None]:
+    """Hold the state directory: one run at a time. ``way_out`` is what to do where another run has it.
 
     Raises:
         StateError: another run is under way, or the directory cannot be made.
@@ -337,7 +341,5 @@ def locked(state: Path) -> Iterator[None]:
             try:
                 stack.enter_context(files.locked(str(state / "lock"), deadline=0))
             except TimeoutError:
-                raise StateError(
-                    f"another run is using {state}", hint="it was not touched; run again when that has ended"
-                ) from None
+                raise StateError(f"another run is using {state}", hint=f"it was not touched; {way_out}") from None
         yield

@@ -232,7 +232,7 @@ def test_a_cvmfs_repository_is_cleared_blocked_rolled_back_and_verified_like_any
         blocked = takedown.carry_out(publication, cleared.catalog, taken).catalog
         assert list(place.repository.links()) == [".arch/arm64/a/a:1"]
         assert list(verifying.verify_links(place.repository, blocked)) == []
-        assert list(verifying.verify_manifest(place.repository, place.origin, place.now)) == []
+        assert list(verifying.verify_manifest(place.repository, place.origin, place.now, [place.signer.public])) == []
         assert fake.commands().count("transaction") == fake.commands().count("publish") == 8, (
             "and nothing was published for nothing"
         )

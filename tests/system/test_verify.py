@@ -42,7 +42,10 @@ def test_a_real_publication_is_well_and_each_damage_to_it_is_told(host: Host, re
     host.sync()
     well = host.run("verify")
     assert (well.returncode, well.stdout, well.stderr) == (0, "", "0 problem(s)\n")
-    label = f"verify/one:1 amd64 {digest[7:19]}"
+    without = host.run("verify", flags=[flag for flag in host.flags() if not flag.startswith("--key=")])
+    assert without.returncode == 0
+    assert "signature was not checked" in without.stderr
+    label = f"verify/one:1 amd64 {digest}"
     motd = host.repository / layout.sandbox_path(digest) / "etc/motd"
     before, time = motd.read_bytes(), motd.stat().st_mtime
     motd.write_bytes(b"two\n")

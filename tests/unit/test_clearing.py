@@ -99,6 +99,23 @@ def test_a_form_and_a_platform_that_the_list_wants_no_more_go_with_all_their_dat
     assert [(platform, version.sandbox) for platform, version in record.versions()] == [("amd64", None)]
 
 
+def test_a_shard_that_the_origin_lost_is_stored_again_though_the_manifest_does_not_change(place: Place) -> None:
+    publication = place.publication()
+    for text in ("one", "two"):
+        publish(place, publication, f"htc/{text}:1", text)
+    before = place.repository.read(INDEX)
+    shard, *_ = place.origin.names("manifest/shards")
+    catalog, _ = publication.open()
+    place.origin.remove(shard)
+    said = ["the origin has lost 1 shard(s) of the manifest, which are stored again"]
+    assert clearing.clear(publication, catalog, place.now, BOUNDS, dry=True).lines == said
+    assert place.origin.read(shard) is None
+    cleared = clear(place, publication)
+    assert (cleared.lines, cleared.error) == (said, None)
+    assert place.in_both() == before
+    assert clear(place, publication).lines == []
+
+
 def test_what_a_kill_left_between_the_manifest_and_the_origin_goes_in_the_next_run(place: Place) -> None:
     class Refusing(DirectoryOrigin):
         def remove(self, name: str) -> None:

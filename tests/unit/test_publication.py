@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher import layout
+from publisher import layout, takedown
 from publisher.catalog import Catalog, edition
-from publisher.errors import CatalogError, OriginError, SpaceError
+from publisher.errors import CatalogError, OriginError, RepositoryError, SpaceError
 from publisher.origins.directory import DirectoryOrigin
 from publisher.publication import Publication
 from publisher.resolver import manifest
@@ -289,6 +290,46 @@ def test_an_origin_that_did_not_take_an_edition_gets_all_of_the_next(place: Plac
     assert isinstance(second.behind, OriginError)
     refusing = False
     publication.publish(second.catalog, [], ["htc/image-1:1"])
+    place.in_both()
+
+
+def test_a_run_that_another_one_overtook_publishes_nothing_and_undoes_nothing(place: Place) -> None:
+    place.publish(place.publication(), (entry("bad/image:1"), answer("bad")))
+    slow, fast = place.publication(), place.publication()
+    catalog, _ = slow.open()
+    there, _ = fast.open()
+    takedown.carry_out(fast, there, takedown.take_down(there, "bad/image:1", place.now, "stolen data in it"))
+    blocked = place.in_both()
+    ready = place.ready(entry("htc/rocky:9"), answer("one"), catalog)
+    for late in (partial(slow.publish, catalog, [ready]), partial(slow.change, catalog, {})):
+        with pytest.raises(RepositoryError, match="another run has published") as raised:
+            late()
+        assert "run again" in str(raised.value.hint)
+        assert place.in_both() == blocked
+    assert place.repository.links() == {}
+    assert not place.repository.exists(layout.sandbox_path(digest("one linux/amd64")))
+    after = slow.publish(slow.open()[0], [ready]).catalog
+    assert [version.state for _, version in after.records["bad/image:1"].versions()] == [manifest.BLOCKED]
+    assert after.serial == 3
+
+
+def test_a_run_that_is_overtaken_while_it_tells_the_origin_leaves_the_others_manifest_there(place: Place) -> None:
+    """Or what was taken down would be back for those who ask the origin."""
+
+    class Slow(DirectoryOrigin):
+        def put_bytes(self, name: str, content: bytes) -> bool:
+            if name.startswith("manifest/shards") and not overtaken:
+                overtaken.append(name)
+                there, _ = fast.open()
+                takedown.carry_out(fast, there, takedown.take_down(there, "bad/image:1", place.now, "stolen data in it"))
+            return super().put_bytes(name, content)
+
+    overtaken: list[str] = []
+    place.publish(place.publication(), (entry("bad/image:1"), answer("bad")))
+    slow, fast = place.publication(Slow(place.origin.root)), place.publication()
+    behind = place.publish(slow, (entry("htc/rocky:9"), answer("one"))).behind
+    assert "another run has published" in str(behind)
+    assert place.index().serial == 3
     place.in_both()
 
 

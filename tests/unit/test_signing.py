@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from publisher.errors import CatalogError, UsageError
-from publisher.signing import Signer, check, new_key, public_path_of, read_public_key
+from publisher.signing import Signer, check, new_key, public_path_of, read_public_key, trusted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,8 +90,25 @@ def test_one_trusted_signature_is_enough_and_none_is_not(tmp_path: Path) -> None
     old, new = new_key(tmp_path / "old"), new_key(tmp_path / "new")
     signatures = [*Signer(tmp_path / "old").sign(b"payload").items(), ("unknown", b"signature")]
     check(b"payload", signatures, [old, new])
-    for trusted in ([new], []):
+    for keys in ([new], []):
         with pytest.raises(CatalogError, match="not signed"):
-            check(b"payload", signatures, trusted)
+            check(b"payload", signatures, keys)
     with pytest.raises(CatalogError, match="not signed"):
         check(b"other payload", signatures, [old])
+
+
+def test_what_is_published_is_checked_with_either_half_of_the_key_and_the_keys_that_are_rotated_out(tmp_path: Path) -> None:
+    key, old = tmp_path / "key", tmp_path / "old"
+    own, other = new_key(key), new_key(old)
+
+    def ids(*further: Path) -> list[str] | None:
+        keys = trusted(key, further)
+        return None if keys is None else [one.keyid for one in keys]
+
+    assert ids() == [own.keyid]
+    assert ids(public_path_of(old)) == [own.keyid, other.keyid]
+    key.unlink()
+    assert ids() == [own.keyid], "as an account has it that may read the public half alone"
+    public_path_of(key).unlink()
+    assert ids() is None
+    assert trusted(None, ()) is None

@@ -1,167 +1,18 @@
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.builders import Builder, BuildRequest, BuiltImage
-from publisher.catalog import Catalog
-from publisher.cloning import Difference
-from publisher.errors import LayerError, NotFoundError, OriginError, PublisherError, RepositoryError, SpaceError
-from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
+from publisher.errors import LayerError, NotFoundError, OriginError, RepositoryError, SpaceError
 from publisher.plan import make_plan
-from publisher.publication import Published
-from publisher.ready import Clone, Ready
-from publisher.reports.progress import Display
-from publisher.sync import BatchLimits, Sync
-from tests.support.published import AMD64, answer, built, carried_out, digest, entry
+from publisher.sync import BatchLimits
+from tests.support.published import AMD64, ARM64, answer, built, carried_out, digest, entry
+from tests.support.syncing import EMPTY, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
-    from publisher.images import Entry
-    from publisher.plan import Item
-    from publisher.ready import Made
+    from publisher.catalog import Catalog
     from publisher.reports.run import Report
-    from publisher.resolver.manifest import Sif
-
-EMPTY = Catalog("images.example.org")
-
-
-class Quiet(Display):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def begin(self, what: str, total: int) -> None: ...
-
-    def advance(self) -> None: ...
-
-    def step(self, image: str, step: str, done: int, total: int) -> None: ...
-
-    def finish(self, image: str, outcome: str) -> None:
-        self.lines.append(f"{image}: {outcome}")
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-def request_of(item: Item) -> list[BuildRequest]:
-    config = Descriptor("", digest("config"), 1)
-    return [
-        BuildRequest(
-            item.entry.name,
-            Image(ImageManifest(target.manifest, "", config, ()), ImageConfig(target.platform, (), b"{}")),
-            (),
-            (),
-        )
-        for target in item.targets
-        if target.published is None
-    ]
-
-
-class Intake:
-    """Gives fetched images; counts how far ahead it was asked."""
-
-    def __init__(self, failures: dict[str, PublisherError]) -> None:
-        self.failures = failures
-        self.asked: list[str] = []
-
-    def fetch(self, item: Item) -> Future[list[BuildRequest]]:
-        self.asked.append(item.entry.name)
-        future: Future[list[BuildRequest]] = Future()
-        error = self.failures.get(item.entry.name)
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(request_of(item))
-        return future
-
-
-class Building(Builder):
-    def __init__(self, failures: dict[str, PublisherError], before: Callable[[str], None]) -> None:
-        self.failures = failures
-        self.before = before
-        self.kept: list[str] = []
-
-    def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
-        progress("squash", 1, 1)
-        self.before(request.name)
-        if request.name in self.failures:
-            raise self.failures[request.name]
-        self.kept.append(request.name)
-        return built(request.image.manifest.digest)
-
-    def discard(self, request: BuildRequest) -> None:
-        self.kept.remove(request.name)
-
-    def sweep(self, wanted: Collection[str]) -> None:
-        self.swept = set(wanted)
-
-
-class Publication:
-    """Publishes into a list of transactions."""
-
-    def __init__(self) -> None:
-        self.transactions: list[list[str]] = []
-        self.stored: list[str] = []
-        self.left: list[str] = []
-        self.cloned: set[str] = set()
-        self.refuse: PublisherError | None = None
-        self.refuse_sif: PublisherError | None = None
-        self.left_out: dict[str, PublisherError] = {}
-        self.behind: PublisherError | None = None
-        self.why: str | None = None
-
-    def store(self, image: BuiltImage) -> Sif | None:
-        if self.refuse_sif is not None:
-            raise self.refuse_sif
-        self.stored.append(image.sha256)
-        return None
-
-    def ready(self, catalog: Catalog, item: Item, made: tuple[Made, ...]) -> Ready:
-        assert isinstance(catalog, Catalog)
-        clone = Clone("before", item.entry.name, Difference((), (), (), 1)) if item.entry.name in self.cloned else None
-        return Ready(item, made, clone)
-
-    def due(self, catalog: Catalog) -> str | None:
-        return self.why if catalog.serial == 0 else None
-
-    def publish(self, catalog: Catalog, ready: Sequence[Ready], leaving: Sequence[str] = ()) -> Published:
-        if self.refuse is not None:
-            raise self.refuse
-        self.left += leaving
-        names = [one.item.entry.name for one in ready]
-        self.transactions.append(names)
-        failed = {name: error for name, error in self.left_out.items() if name in names}
-        return Published(Catalog(catalog.repository, catalog.serial + 1), failed, self.behind)
-
-
-class World:
-    def __init__(self) -> None:
-        self.fetching: dict[str, PublisherError] = {}
-        self.building: dict[str, PublisherError] = {}
-        self.answers: dict[str, PublisherError] = {}
-        self.now = 0.0
-        self.before: Callable[[str], None] = lambda _: None
-        self.publication = Publication()
-        self.limits = BatchLimits()
-
-    def run(self, *entries: Entry, catalog: Catalog = EMPTY, allow_mass_removal: bool = False) -> Report:
-        answers = {one.name: self.answers.get(one.name, answer(one.name)) for one in entries}
-        plan = make_plan(entries, answers, catalog, allow_mass_removal=allow_mass_removal)
-        self.intake = Intake(self.fetching)
-        self.builder = Building(self.building, self.before)
-        self.display = Quiet()
-        sync = Sync(
-            self.intake,  # type: ignore[arg-type]  # the part of it that is used
-            self.builder,
-            self.publication,  # type: ignore[arg-type]
-            self.display,
-            limits=self.limits,
-            clock=lambda: self.now,
-        )
-        return sync.run(plan, catalog)
 
 
 @pytest.fixture
@@ -234,6 +85,28 @@ def test_every_clone_has_a_transaction_of_its_own_that_others_may_share(world: W
     assert world.publication.transactions == [["a/a:0", "a/a:1"], ["a/a:2", "a/a:3"], ["a/a:4", "a/a:5"]]
 
 
+def test_a_build_that_two_names_share_stays_until_both_are_published(world: World) -> None:
+    """However many transactions come in between: before a clone, before a second platform's build, and in halves."""
+    same, both = answer("same", [AMD64, ARM64]), entry("a/b:1", [AMD64, ARM64])
+    world.answers = {"a/a:1": same, "a/b:1": same}
+    world.publication.cloned = {"a/a:1", "a/b:1"}
+    world.run(entry("a/a:1"), entry("a/b:1"))
+    assert world.publication.transactions == [["a/a:1"], ["a/b:1"]]
+    assert world.builder.kept == ["a/a:1"], "the next run sweeps it"
+
+    world.publication.cloned = set()
+    world.limits = BatchLimits(seconds=100)
+    world.before = lambda _: setattr(world, "now", world.now + 120)
+    world.run(entry("a/a:1"), both)
+    assert world.publication.transactions[2:] == [["a/a:1"], ["a/b:1"]]
+
+    world.limits = BatchLimits()
+    world.publication.room = 2 * built(digest("x linux/amd64")).unpacked_size
+    report = world.run(entry("a/a:1"), both)
+    assert results(report) == {"a/a:1": "published", "a/b:1": "failed"}
+    assert digest("same linux/amd64") not in world.builder.gone
+
+
 def test_a_finished_image_waits_no_longer_than_it_may(world: World) -> None:
     world.limits = BatchLimits(seconds=100)
 
@@ -245,6 +118,28 @@ def test_a_finished_image_waits_no_longer_than_it_may(world: World) -> None:
     assert [len(names) for names in world.publication.transactions] == [3, 1]
 
 
+def test_a_finished_image_does_not_wait_for_layers_longer_than_it_may(world: World) -> None:
+    world.limits = BatchLimits(seconds=100)
+    world.arrivals = {"a/a:1": 90, "a/a:2": 5000}
+    world.run(*(entry(f"a/a:{number}") for number in range(4)))
+    assert world.publication.transactions == [["a/a:0", "a/a:1"], ["a/a:2", "a/a:3"]]
+    assert world.publication.times == [100, 5000]
+
+
+def test_a_finished_image_that_waited_as_long_as_it_may_does_not_wait_for_a_build_either(world: World) -> None:
+    world.limits = BatchLimits(seconds=100)
+    world.arrivals = {"a/a:1": 100}
+    world.answers["a/a:2"] = answer("two", [AMD64, ARM64])
+
+    def slow(name: str) -> None:
+        world.now += {"a/a:1": 60, "a/a:2": 120}.get(name, 0)
+
+    world.before = slow
+    world.run(entry("a/a:0"), entry("a/a:1"), entry("a/a:2", [AMD64, ARM64]))
+    assert world.publication.transactions == [["a/a:0"], ["a/a:1"], ["a/a:2"]]
+    assert world.publication.times == [100, 280, 400], "of several platforms, before each build"
+
+
 @pytest.mark.parametrize("where", ["fetching", "building"])
 def test_a_full_disk_stops_the_run_and_publishes_what_is_finished(world: World, where: str) -> None:
     getattr(world, where)["a/b:1"] = SpaceError("no room left", hint="free space")
@@ -253,6 +148,42 @@ def test_a_full_disk_stops_the_run_and_publishes_what_is_finished(world: World, 
     assert results(report) == {"a/a:1": "published", "a/b:1": "not tried", "a/c:1": "not tried"}
     assert isinstance(report.stopped, SpaceError)
     assert report.exit_code == 1
+
+
+def test_of_a_batch_that_has_no_room_together_is_published_what_fits(world: World) -> None:
+    world.publication.room = 5.5 * built(digest("x linux/amd64")).unpacked_size
+    report = world.run(*(entry(f"a/a:{number}") for number in range(8)))
+    assert world.publication.transactions == [["a/a:0", "a/a:1", "a/a:2", "a/a:3"], ["a/a:4"]]
+    assert list(results(report).values()) == ["published"] * 5 + ["failed"] * 3
+    assert "no room for a sandbox (make room there and run again)" in report.outcomes["a/a:7"].reason
+    assert (report.stopped, report.exit_code) == (None, 1)
+    assert world.builder.kept == ["a/a:5", "a/a:6", "a/a:7"], "they are not built again"
+
+
+def test_an_image_that_does_not_fit_holds_up_none_behind_it_nor_what_leaves(world: World) -> None:
+    one = built(digest("x linux/amd64")).unpacked_size
+    big = entry("a/big:1", [AMD64, ARM64])
+    world.answers[big.name] = answer("big", [AMD64, ARM64])
+    world.publication.room = 1.5 * one
+    world.limits = BatchLimits(size=one)
+    report = world.run(big, entry("a/b:1"), catalog=published("a/old:1"), allow_mass_removal=True)
+    assert results(report) == {"a/big:1": "failed", "a/b:1": "published"}
+    assert world.publication.left == ["a/old:1"]
+    world.limits = BatchLimits()
+    world.publication.why = "half of its life is over"
+    report = world.run(big)
+    assert results(report) == {"a/big:1": "failed"}
+    assert "half of its life is over" in report.notes[0]
+
+
+def test_several_in_a_row_that_do_not_fit_are_a_full_disk(world: World) -> None:
+    """Of a long list, all would be built before anybody is told."""
+    world.publication.room = 0
+    world.limits = BatchLimits(size=1)
+    report = world.run(*(entry(f"a/a:{number}") for number in range(9)))
+    assert list(results(report).values()) == ["failed"] * 5 + ["not tried"] * 4
+    assert isinstance(report.stopped, SpaceError)
+    assert len(world.intake.asked) == 6
 
 
 def test_a_repository_that_refuses_stops_the_run_and_keeps_what_was_built(world: World) -> None:

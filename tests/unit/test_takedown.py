@@ -189,3 +189,50 @@ def test_a_hold_outlives_the_publisher_and_the_cleaning_of_what_it_was_rolled_ba
     assert states(catalog.with_records({ROCKY: restored}), ROCKY) == [(digest("one linux/amd64"), CURRENT)]
     (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("two")}, catalog.with_records({ROCKY: restored})).items
     assert item.action is Action.CHANGED, "the next run builds it anew"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_held_name_that_left_the_list_and_is_back_means_what_it_meant_and_stays_held(place: Place, ended: bool) -> None:
+    publication = place.publication()
+    for text in ("one", "two"):
+        place.publish(publication, (entry(ROCKY), answer(text)))
+    catalog, _ = publication.open()
+    held = publication.change(catalog, {ROCKY: records.rolled_back(catalog.records[ROCKY], place.now)}).catalog
+    left = publication.publish(held, [], [ROCKY]).catalog
+    if ended:
+        place.now += 14 * 86400
+        left = publication.change(left, {ROCKY: records.ended(left.records[ROCKY], place.now)}).catalog
+        assert ROCKY not in place.repository.links()
+    back = place.publish(publication, (entry(ROCKY), answer("three"))).catalog
+    assert states(back, ROCKY) == states(held, ROCKY)
+    assert back.records[ROCKY].current("amd64").until is None  # type: ignore[union-attr]  # it is current
+    assert (back.records[ROCKY].held, back.records[ROCKY].digest) == (held.records[ROCKY].held, held.records[ROCKY].digest)
+    assert (place.repository.root / ROCKY / "content").read_text() == digest("one linux/amd64")
+    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("three")}, back).items
+    assert (item.action, item.reason) == (Action.UNCHANGED, "rolled back by the operator")
+
+
+def test_what_was_rolled_back_from_does_not_come_back_where_the_build_that_took_its_place_is_gone(place: Place) -> None:
+    publication = place.publication()
+    for text in ("one", "two"):
+        place.publish(publication, (entry(ROCKY), answer(text)))
+    catalog, _ = publication.open()
+    held = records.rolled_back(catalog.records[ROCKY], place.now)
+    bare = catalog.with_records({ROCKY: records.without(held, held.platforms["amd64"][:1])})
+    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("two")}, bare).items
+    assert item.action is Action.UNCHANGED
+
+
+def test_the_other_platform_of_a_blocked_name_comes_back_with_its_entry(place: Place) -> None:
+    publication = place.publication()
+    both, said = entry(ROCKY, [AMD64, ARM64]), answer("one", [AMD64, ARM64])
+    catalog = place.publish(publication, (both, said)).catalog
+    blocked = takedown.take_down(catalog, digest("one linux/amd64"), place.now, "stolen data")
+    catalog = takedown.carry_out(publication, catalog, blocked).catalog
+    publication.publish(catalog, [], [ROCKY])
+    for moved in (said, answer("two", [AMD64, ARM64])):
+        (item,) = make_plan([both], {ROCKY: moved}, publication.open()[0]).items
+        assert [target.manifest for target in item.targets] == [digest("one linux/arm64")]
+    back = place.publish(publication, (both, said)).catalog.records[ROCKY]
+    assert [(platform, version.state) for platform, version in back.versions()] == [("amd64", BLOCKED), ("arm64", CURRENT)]
+    assert list(place.repository.links()) == [f".arch/arm64/{ROCKY}"]

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from publisher import layout, verifying
+from publisher import layout, takedown, verifying
+from publisher.catalog import edition
 from publisher.layers.files import FileIndexWriter, IndexedFile, read_file_index
 from publisher.origins.directory import DirectoryOrigin
 from publisher.repositories.directory import DirectoryRepository
 from publisher.resolver import manifest
+from publisher.signing import Signer, new_key
 from publisher.tree import differences
 from tests.support.place import INDEX, Place
 from tests.support.published import answer, digest, entry
@@ -21,6 +23,8 @@ from tests.support.published import answer, digest, entry
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from publisher.signing import PublicKey
 
 T = TypeVar("T")
 MTIME = 1_600_000_000
@@ -135,9 +139,15 @@ def built_as(place: Place, name: str) -> verifying.Build:
     return found
 
 
+def told(place: Place, now: float | None = None, *trusted: PublicKey) -> list[str]:
+    """Of the manifest."""
+    keys = trusted or (place.signer.public,)
+    return list(verifying.verify_manifest(place.repository, place.origin, place.now if now is None else now, keys))
+
+
 def problems(place: Place, now: float | None = None) -> list[str]:
     catalog, _ = place.publication().open()
-    found = [*verifying.verify_manifest(place.repository, place.origin, place.now if now is None else now)]
+    found = told(place, now)
     found += [*verifying.verify_links(place.repository, catalog), *verifying.verify_catalogs(place.repository, catalog)]
     return found
 
@@ -169,20 +179,51 @@ def test_a_manifest_that_differs_is_damaged_or_expired_is_told(place: Place) -> 
     assert problems(place) == [f"the origin has no {name}, which the manifest names"]
     assert any("expired" in line for line in problems(place, place.now + manifest.LIFETIME + 7200))
     place.origin.remove(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
-    found = list(verifying.verify_manifest(place.repository, place.origin, place.now))
+    found = told(place)
     assert found[0].startswith("the origin's manifest is not the repository's")
     (place.repository.root / INDEX).unlink()
-    assert list(verifying.verify_manifest(place.repository, place.origin, place.now)) == ["the repository has no manifest"]
+    assert told(place) == ["the repository has no manifest"]
+
+
+def test_a_manifest_that_somebody_else_signed_is_told_wherever_it_is(place: Place) -> None:
+    new_key(place.where / "thief")
+    thief = Signer(place.where / "thief")
+    catalog, _ = place.publication().open()
+    forged = edition(catalog, thief, serial=catalog.serial, now=place.now).index
+    by_whom = "is not signed by this publisher's key, nor by one in trusted_keys"
+    place.origin.replace(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forged)
+    assert told(place)[1:] == [f"the origin's manifest {by_whom}"]
+    (place.repository.root / INDEX).write_bytes(forged)
+    assert told(place) == [f"the repository's manifest {by_whom}", f"the origin's manifest {by_whom}"]
+    assert told(place, place.now, place.signer.public, thief.public) == [], "as while a key is rotated"
+    assert list(verifying.verify_manifest(place.repository, place.origin, place.now, None)) == []
+    place.origin.replace(f"{layout.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", b"no index")
+    assert "the origin's manifest is damaged" in told(place)
 
 
 def test_a_file_index_that_is_missing_or_damaged_is_told(place: Place) -> None:
     build, path = built_as(place, ROCKY), layout.file_index_path(digest("one linux/amd64"))
     (place.repository.root / path).write_bytes(b"other")
-    told = list(verifying.verify_build(place.repository, place.origin, build))
-    assert told[-1].endswith(f"the file index {path} is damaged")
+    said = list(verifying.verify_build(place.repository, place.origin, build))
+    assert said[-1].endswith(f"the file index {path} is damaged")
     (place.repository.root / path).unlink()
-    told = list(verifying.verify_build(place.repository, place.origin, build))
-    assert told[-1].endswith(f"the file index {path} is missing")
+    said = list(verifying.verify_build(place.repository, place.origin, build))
+    assert said[-1].endswith(f"the file index {path} is missing")
+
+
+def test_what_is_told_of_a_damaged_earlier_build_is_what_takes_that_one_down_alone(place: Place) -> None:
+    publication = place.publication()
+    catalog = place.publish(publication, (entry(ROCKY), answer("newer"))).catalog
+    (place.repository.root / layout.file_index_path(digest("one linux/amd64"))).unlink()
+    damaged = next(one for one in verifying.builds(catalog, (ROCKY,)) if one.version.manifest == digest("one linux/amd64"))
+    line = list(verifying.verify_build(place.repository, place.origin, damaged))[-1]
+    assert line.endswith("is missing")
+    name, platform, said = line.split(": ")[0].split(" ")
+    assert (name, platform) == (ROCKY, "amd64")
+    down = takedown.take_down(catalog, said, place.now, "damaged")
+    after = takedown.carry_out(publication, catalog, down).catalog
+    assert [version.state for _, version in after.records[ROCKY].versions()] == [manifest.CURRENT, manifest.BLOCKED]
+    assert (place.repository.root / ROCKY / "content").read_text() == digest("newer linux/amd64")
 
 
 def test_a_sandbox_is_read_in_one_look_and_no_sif_in_it(place: Place) -> None:
