@@ -185,7 +185,10 @@ class Sync:
         made = tuple(Made(target, built.get(target.manifest)) for target in item.targets)
         one = self._publication.ready(run.catalog, item, made)
         if one.clone is not None and run.batch.clones:
-            self._flush(run)
+            if one.clone.pays:
+                self._flush(run)
+            else:
+                one = one.whole()
         run.in_hand = set()
         run.batch.add(one, requests)
 

@@ -59,7 +59,7 @@ def diff(one: str, other: str | None, arch: str, times: bool, as_json: bool, **f
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="only say what would go")
+@click.option("--dry-run", is_flag=True, help="only say what would go; what a killed run left is finished all the same")
 @common
 def gc(dry_run: bool, **flags: object) -> None:
     """Remove what was superseded or gone for long enough, within the bounds of one run. Every whole sync does it too."""

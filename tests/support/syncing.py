@@ -133,6 +133,8 @@ class Publication:
         self.stored: list[str] = []
         self.left: list[str] = []
         self.cloned: set[str] = set()
+        self.kept = 65_000
+        self.clones: list[str] = []
         self.refuse: PublisherError | None = None
         self.refuse_sif: PublisherError | None = None
         self.left_out: dict[str, PublisherError] = {}
@@ -149,7 +151,7 @@ class Publication:
 
     def ready(self, catalog: Catalog, item: Item, made: tuple[Made, ...]) -> Ready:
         assert isinstance(catalog, Catalog)
-        clone = Clone("before", item.entry.name, Difference((), (), (), 1)) if item.entry.name in self.cloned else None
+        clone = Clone("before", item.entry.name, Difference((), (), (), self.kept)) if item.entry.name in self.cloned else None
         return Ready(item, made, clone)
 
     def due(self, catalog: Catalog) -> str | None:
@@ -165,6 +167,7 @@ class Publication:
         self.left += leaving
         names = [one.item.entry.name for one in ready]
         self.transactions.append(names)
+        self.clones += [one.item.entry.name for one in ready if one.clone is not None]
         self.times.append(self.clock())
         failed = {name: error for name, error in self.left_out.items() if name in names}
         return Published(Catalog(catalog.repository, catalog.serial + 1), failed, self.behind)

@@ -85,6 +85,13 @@ def test_every_clone_has_a_transaction_of_its_own_that_others_may_share(world: W
     assert world.publication.transactions == [["a/a:0", "a/a:1"], ["a/a:2", "a/a:3"], ["a/a:4", "a/a:5"]]
 
 
+def test_a_small_image_is_unpacked_rather_than_cloned_in_a_transaction_of_its_own(world: World) -> None:
+    world.publication.cloned, world.publication.kept = {"a/a:0", "a/a:1", "a/a:2"}, 300
+    world.run(*(entry(f"a/a:{number}") for number in range(3)))
+    assert world.publication.transactions == [["a/a:0", "a/a:1", "a/a:2"]]
+    assert world.publication.clones == ["a/a:0"]
+
+
 def test_a_build_that_two_names_share_stays_until_both_are_published(world: World) -> None:
     """However many transactions come in between: before a clone, before a second platform's build, and in halves."""
     same, both = answer("same", [AMD64, ARM64]), entry("a/b:1", [AMD64, ARM64])
