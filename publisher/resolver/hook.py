@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _STEP = 30.0  # seconds: setting "backoff" where the settings cannot be had
-_ANSWERING, _ANSWERING_SHARE, _MOST_ANSWERING = 10.0, 0.1, 0.25
-"""What the work leaves of the time for its answer: seconds, or this share of the whole where it is more; at most that share."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,7 +55,7 @@ def _reply(settings: Settings, started: float, until: float) -> Reply:
     if not content.strip():
         return Reply(failure(codes.NO_AD, "there is no job's ad on standard input"), wait=settings.backoff * _chance())
     os.environ.setdefault(pins.STARTER, str(os.getppid()))  # the child's parent is another
-    attempt = Attempt(lambda: _worked_out(content, settings, started, until - _answering(settings.deadline)).to_bytes())
+    attempt = Attempt(lambda: _worked_out(content, settings, started, until).to_bytes())
     _signal.signal(_signal.SIGTERM, lambda *_: _die(attempt))
     try:
         return Reply.from_bytes(attempt.result(until))
@@ -79,11 +77,6 @@ def _read(until: float) -> bytes:
             return content
         content += chunk
     return b""
-
-
-def _answering(deadline: float) -> float:
-    """Seconds before the deadline at which the work gives up waiting: what it then does and says must come in time."""
-    return min(max(_ANSWERING, _ANSWERING_SHARE * deadline), _MOST_ANSWERING * deadline)
 
 
 def _worked_out(content: bytes, settings: Settings, started: float, until: float) -> Reply:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from publisher.resolver.config import Settings
     from publisher.resolver.pins import Starter
 
+_ANSWERING, _ANSWERING_SHARE, _MOST_ANSWERING = 10.0, 0.1, 0.25
+"""What the decision leaves of the time for the answer: seconds, or a share of it where that is more; and a share at most."""
 _TRACE = 1.0  # seconds for its line: a file system that hangs may be what it stands on
 
 
@@ -29,11 +31,13 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
         content: its ad.
         settings: where things are, and the site's policy.
         started: reading of the monotonic clock when the hook began.
-        until: reading at which it gives up.
+        until: reading at which it has to be there.
         chance: from 0 to 1, by chance.
     """
     notes, job = Notes(), Job(ads.read(content), _starter())
-    found = decide.decide(job, settings, scratch=os.getcwd(), now=time.time(), until=until, notes=notes)
+    found = decide.decide(
+        job, settings, scratch=os.getcwd(), now=time.time(), until=until - _answering(settings.deadline), notes=notes
+    )
     seconds = round(time.monotonic() - started, 4)
     line = {"job": job.id, "owner": job.owner, **found.to_json(), "seconds": seconds}
     trace_line(settings, line, notes, min(_TRACE, (until - time.monotonic()) / 2))
@@ -48,6 +52,11 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
         cache = resolve.usable_cache(settings, Notes())
         wait = delay.seconds(cache, f"{found.code} {found.image}", settings.backoff, chance)
     return Reply(reply.failure(found.code, found.message), wait=wait)
+
+
+def _answering(deadline: float) -> float:
+    """Seconds before the deadline at which the decision gives up waiting: what is then done and said must come in time."""
+    return min(max(_ANSWERING, _ANSWERING_SHARE * deadline), _MOST_ANSWERING * deadline)
 
 
 def _starter() -> Starter | None:
