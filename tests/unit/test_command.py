@@ -210,11 +210,13 @@ def test_a_program_without_a_guard_is_waited_for_by_an_interrupt(tmp_path: Path)
 
     def publisher() -> None:
         signal.signal(signal.SIGINT, interrupt)
-        shell(f"read x <{tmp_path}/go; echo done >{tmp_path}/done", guarded=False)
+        script = f"read x <{tmp_path}/go; echo done >{tmp_path}/done"
+        shell(script, guarded=False, started=lambda _kill: os.write(said, b"!"))
 
     child = children.start(publisher)
     os.close(said)
     go = os.open(tmp_path / "go", os.O_WRONLY)  # waits for the program
+    assert os.read(out, 1) == b"!"
     for _ in range(2):
         os.kill(child, signal.SIGINT)
         assert os.read(out, 1) == b"."
@@ -230,8 +232,13 @@ def test_a_program_without_a_guard_is_waited_for_by_an_interrupt(tmp_path: Path)
 
 def test_an_interrupted_program_without_a_guard_keeps_its_deadline(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ready")
-    child = children.start(lambda: shell(f"echo $$ >{tmp_path}/ready; exec sleep 1000", guarded=False, deadline=2))
+    out, said = os.pipe()
+    script = f"echo $$ >{tmp_path}/ready; exec sleep 1000"
+    child = children.start(lambda: shell(script, guarded=False, deadline=2, started=lambda _kill: os.write(said, b"!")))
     process = int((tmp_path / "ready").read_text())
+    assert os.read(out, 1) == b"!"
+    os.close(out)
+    os.close(said)
     os.kill(child, signal.SIGINT)
     assert children.end(child) == 1
     assert ended(process)
