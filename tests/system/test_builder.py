@@ -26,6 +26,7 @@ from publisher.squash import Mksquashfs, Tar2sqfs
 from publisher.testrun import TestRunner
 from tests.support import children, raw
 from tests.support.building import ACCOUNT, build, builder, refused
+from tests.support.disk import small_disk
 from tests.support.engine import NOW
 from tests.support.images import request
 from tests.support.layers import Entry, directory, file, hardlink, symlink, tar
@@ -312,24 +313,19 @@ def test_what_the_policy_dropped_is_in_the_notes(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """Three megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("NOT TESTED: what happens on a full disk; it takes root, and the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    with small_disk(tmp_path / "disk", "size=3m", "what happens on a full disk") as place:
+        yield place
 
 
 @pytest.mark.parametrize("left", [0, 1 << 16, 1 << 17, 1 << 20])
-def test_a_disk_that_runs_full_is_said_to_be_full(left: int, small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_runs_full_is_said_to_be_full(left: int, disk: Path, tmp_path: Path) -> None:
     asked = request([*layers(), tar([file("big", os.urandom(4 << 20))])], tmp_path / "blobs")
-    (small_disk / "scratch").mkdir()
-    with (small_disk / "filler").open("wb") as filler:
+    (disk / "scratch").mkdir()
+    with (disk / "filler").open("wb") as filler:
         filler.write(bytes((3 << 20) - left))
-    refused(asked, small_disk, SpaceError, "no room left", free=lambda _: 1 << 40)
+    refused(asked, disk, SpaceError, "no room left", free=lambda _: 1 << 40)
 
 
 @pytest.mark.parametrize(("squasher", "copies"), [(Mksquashfs, 1), (Tar2sqfs, 2)])

@@ -17,6 +17,7 @@ import pytest
 from publisher.resolver import codes, pins, tally
 from publisher.resolver.cache import Cache
 from tests.support import children
+from tests.support.disk import small_disk
 from tests.support.execution_point import ExecutionPoint, record, sif_content, version
 from tests.support.file_server import FileServer
 from tests.support.hook import WATCHDOG, Hook, Reply, job_ad, reply
@@ -48,12 +49,8 @@ def web(ep: ExecutionPoint) -> Iterator[FileServer]:
 @pytest.fixture
 def disk(ep: ExecutionPoint) -> Iterator[Path]:
     """The cache on a device of two megabytes."""
-    ep.cache.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", str(ep.cache)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("NOT TESTED: a cache on a full disk; it takes root, and the right to mount a tmpfs")
-    yield ep.cache
-    subprocess.run(["umount", ep.cache], check=True)
+    with small_disk(ep.cache, "size=2m,mode=700", "a cache on a full disk") as place:
+        yield place
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from publisher.resolver.errors import RoomError
 from publisher.resolver.notes import Notes
 from publisher.resolver.sources import source
 from tests.support import children
+from tests.support.disk import small_disk
 from tests.support.execution_point import ExecutionPoint, sif_content
 
 if TYPE_CHECKING:
@@ -65,15 +65,8 @@ class Host:
 
 @pytest.fixture
 def host(shared_path: Path) -> Iterator[Host]:
-    disk = shared_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("NOT TESTED: root and the caches of users; it takes root, and the right to mount a tmpfs")
-    try:
+    with small_disk(shared_path / "disk", "size=1m", "root and the caches of users") as disk:
         yield Host(shared_path, disk)
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_who_left_a_full_cache_makes_room_for_the_others(host: Host) -> None:

@@ -48,6 +48,17 @@ def refused(fake: FakeCvmfs, reason: str, hint: str, **more: object) -> None:
 # before work
 
 
+def open_and_be_killed(fake: FakeCvmfs) -> None:
+    """A run of ours leaves its transaction open."""
+
+    def run() -> None:
+        with fake.repository().transaction() as transaction:
+            transaction.write(INDEX, b"1")
+            os.kill(os.getpid(), 9)
+
+    assert children.end(children.start(run)) == -9
+
+
 def test_a_healthy_repository_has_nothing_to_say(fake: FakeCvmfs) -> None:
     assert fake.repository().recover() == []
     announce(fake.repository())
@@ -295,12 +306,7 @@ def test_the_tools_own_refusal_counts_where_our_look_missed_it(fake: FakeCvmfs) 
 
 
 def test_what_somebody_opened_after_an_operator_ended_ours_is_theirs(fake: FakeCvmfs) -> None:
-    def open_and_be_killed() -> None:
-        with fake.repository().transaction() as transaction:
-            transaction.write(INDEX, b"1")
-            os.kill(os.getpid(), 9)
-
-    assert children.end(children.start(open_and_be_killed)) == -9
+    open_and_be_killed(fake)
     fake.run("abort", "-f", FQRN)
     fake.run("transaction", FQRN)
     (fake.mount / "theirs").write_text("work")
@@ -325,12 +331,7 @@ def test_a_transaction_whose_opening_was_cut_off_without_a_trace_is_for_the_oper
 
 
 def test_a_transaction_with_an_empty_record_is_for_the_operator(fake: FakeCvmfs) -> None:
-    def open_and_be_killed() -> None:
-        with fake.repository().transaction() as transaction:
-            transaction.write(INDEX, b"1")
-            os.kill(os.getpid(), 9)
-
-    assert children.end(children.start(open_and_be_killed)) == -9
+    open_and_be_killed(fake)
     os.truncate(fake.spool / "image-publisher/opened", 0)
     with pytest.raises(RepositoryError, match="whose it is cannot be told"):
         fake.repository().recover()

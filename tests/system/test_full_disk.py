@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import subprocess
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ import pytest
 from publisher.errors import SpaceError
 from publisher.origins.directory import DirectoryOrigin
 from publisher.repositories.directory import DirectoryRepository
+from tests.support.disk import small_disk
 from tests.support.trees import snapshot
 
 if TYPE_CHECKING:
@@ -28,13 +27,8 @@ TREE, INDEX = ".images/0a/rocky", ".publisher/index.json"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Two megabytes and 64 files."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=64", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("NOT TESTED: what happens on a full disk; it takes root, and the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    with small_disk(tmp_path / "disk", "size=2m,nr_inodes=64", "what happens on a full disk") as place:
+        yield place
 
 
 def fill(disk: Path) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import hashlib
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from publisher.blobs import BlobStore
 from publisher.errors import SpaceError
 from publisher.oci import Descriptor
+from tests.support.disk import small_disk
 from tests.support.layers import file, tar
 
 if TYPE_CHECKING:
@@ -29,13 +29,8 @@ LAYER = tar([file("big", os.urandom(4 << 20))])
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """80 megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("NOT TESTED: what happens on a full disk; it takes root, and the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    with small_disk(tmp_path / "disk", "size=80m", "what happens on a full disk") as place:
+        yield place
 
 
 def fill(disk: Path) -> None:

@@ -157,7 +157,7 @@ def test_who_waits_in_vain_for_anothers_download_gets_the_other_form_or_is_told(
     fallback, busy = trace(ep)
     assert (fallback["code"], busy["code"]) == (0, codes.BUSY)
     given_up = [float(str(line["seconds"])) for line in (fallback, busy)]
-    assert given_up[0] < 4.5 <= given_up[1] < 6, "each leaves time for what comes after it"
+    assert given_up[0] < given_up[1], "the one leaves time for the sandbox, the other only for its answer"
 
 
 def test_a_host_that_hangs_is_given_up_at_the_deadline(hook: Hook, blocking: Path, ep: ExecutionPoint) -> None:
