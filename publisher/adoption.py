@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from publisher.errors import PublisherError, UnavailableError
 from publisher.layout import DEFAULT_ARCHITECTURE, IMAGES, platform_key
 from publisher.plan import source_of
+from publisher.records import ADOPTED
 from publisher.resolver.manifest import Record, Version
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_SOURCE = "unknown.invalid"
 """The registry of a name that is in no list: the older tool's links do not say it (RFC 6761: nobody's)."""
-ADOPTED = "adopted"
-"""The note of a version that was taken over: how it was recognised."""
 _DATA = re.compile(r"\.images/(?:sha256:)?([0-9a-f]{2})/([0-9a-f]{62})", re.ASCII)
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from publisher import editions, layout, retention
-from publisher.reports.check import size
+from publisher.quantity import size_text
 from publisher.resolver import manifest
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class Holdings:
 
     def lines(self) -> list[str]:
         """For people."""
-        found = [f"{self.sifs} SIF(s), {size(self.size) or '0 B'}, and {self.shards} shard(s) of the manifest are there"]
+        found = [f"{self.sifs} SIF(s), {size_text(self.size) or '0 B'}, and {self.shards} shard(s) of the manifest are there"]
         found += [f"missing: {name}" for name in self.missing]
         for stray in self.strays:
             when = "" if stray.stored is None else f", stored {datetime.fromtimestamp(stray.stored, UTC):%Y-%m-%d %H:%M} UTC"
-            found.append(f"not named: {stray.name} ({size(stray.size) or '0 B'}{when})")
+            found.append(f"not named: {stray.name} ({size_text(stray.size) or '0 B'}{when})")
         return found
 
     def to_json(self) -> dict[str, object]:

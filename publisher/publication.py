@@ -11,7 +11,7 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from publisher import cloning, layout, records, sandbox, withdrawal
+from publisher import cloning, layout, records, sandbox
 from publisher.errors import PublisherError, RemovalError, RepositoryError, SpaceError
 from publisher.manifests import Manifests
 from publisher.plan import source_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
-    from publisher.builders import BuiltImage
+    from publisher.built import BuiltImage
     from publisher.catalog import Catalog, Edition
     from publisher.origins import Origin
     from publisher.plan import Item
@@ -190,7 +190,7 @@ class Publication:
             RepositoryError, SpaceError: nothing of it is published.
         """
         result = Published(catalog)
-        after = replace(catalog.with_records(changed), lost=withdrawal.loss(catalog, changed, int(self._clock())))
+        after = replace(catalog.with_records(changed), lost=records.loss(catalog, changed, int(self._clock())))
         wanted = list(removals)
         edition: Edition | None = None
         while edition is None:

@@ -10,6 +10,7 @@ _BYTES = {
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
 }  # fmt: skip
+_THOUSAND = 1000
 _SECONDS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -47,6 +48,18 @@ def whole(value: object) -> int:
     if number is None or number < 1 or number != int(number):
         raise ValueError(f"{_shown(value)} is no whole number above zero")
     return int(number)
+
+
+def size_text(count: int) -> str:
+    """Bytes for people: ``1.2 GB``; empty for none."""
+    if not count:
+        return ""
+    amount, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < _THOUSAND or unit == "TB":
+            break
+        amount /= _THOUSAND
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def _amount(value: object, units: dict[str, int]) -> float | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from publisher.builders import BuiltImage
+    from publisher.built import BuiltImage
     from publisher.catalog import Catalog
     from publisher.cloning import Difference
     from publisher.layers.files import IndexedFile

@@ -6,6 +6,7 @@ and digests that were handed out go on resolving.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from publisher import layout
@@ -15,7 +16,11 @@ from publisher.resolver.manifest import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from publisher.builders import BuiltImage
+    from publisher.built import BuiltImage
+    from publisher.catalog import Catalog
+
+ADOPTED = "adopted"
+"""The note of a version that was taken over: how it was recognised."""
 
 
 def built_version(manifest: str, built: BuiltImage, formats: Collection[str], now: int, file_index: str | None = None) -> Version:
@@ -237,3 +242,21 @@ def _in_state(version: Version, state: str, since: int, until: int | None = None
     for name in ("until", "reason"):
         value.pop(name, None)
     return Version.from_json(value if until is None else {**value, "until": until})
+
+
+def adopted_versions(record: Record) -> list[Version]:
+    """The adopted versions of a record whose data is there, the newest first."""
+    found = [version for _, version in record.versions() if ADOPTED in version.notes and version.state != BLOCKED]
+    return sorted((version for version in found if version.sandbox is not None), key=lambda one: -one.published)
+
+
+def loss(catalog: Catalog, changed: Mapping[str, Record], now: int) -> str:
+    """What adopted build was the first to be removed, by this change or before it, for people; empty where none was."""
+    if catalog.lost:
+        return catalog.lost
+    for name, record in changed.items():
+        before = catalog.records.get(name)
+        kept = adopted_versions(record)
+        if before is not None and len(adopted_versions(before)) > len(kept):
+            return f"a build of {name} was removed on {time.strftime('%Y-%m-%d', time.gmtime(now))}"
+    return ""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from publisher.builders import Builder, BuildRequest, BuiltImage
+    from publisher.builders import Builder, BuildRequest
+    from publisher.built import BuiltImage
     from publisher.catalog import Catalog
     from publisher.images import Entry
     from publisher.intake import Intake

@@ -8,12 +8,10 @@ until the first adopted build is removed: what is gone nobody brings back. Pure,
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher import layout, retention
-from publisher.adoption import ADOPTED
+from publisher import layout, records, retention
 from publisher.errors import UsageError
 from publisher.resolver.manifest import BLOCKED
 
@@ -54,18 +52,6 @@ class Withdrawal:
         return [*lines, f"{len(self.names)} adopted name(s)" + (f"; {stay} other name(s) stay published" if stay else "")]
 
 
-def loss(catalog: Catalog, changed: Mapping[str, Record], now: int) -> str:
-    """What adopted build was the first to be removed, by this change or before it, for people; empty where none was."""
-    if catalog.lost:
-        return catalog.lost
-    for name, record in changed.items():
-        before = catalog.records.get(name)
-        kept = _adopted(record)
-        if before is not None and len(_adopted(before)) > len(kept):
-            return f"a build of {name} was removed on {time.strftime('%Y-%m-%d', time.gmtime(now))}"
-    return ""
-
-
 def withdrawal(catalog: Catalog, links: Mapping[str, str]) -> Withdrawal:
     """What takes an adoption back.
 
@@ -81,14 +67,14 @@ def withdrawal(catalog: Catalog, links: Mapping[str, str]) -> Withdrawal:
             f"the adoption cannot be taken back any more: {catalog.lost}",
             hint="the older tool can go on all the same: it builds what it misses",
         )
-    adopted = {name: record for name, record in catalog.records.items() if _adopted(record)}
+    adopted = {name: record for name, record in catalog.records.items() if records.adopted_versions(record)}
     blocked = [name for name, record in adopted.items() if any(one.state == BLOCKED for _, one in record.versions())]
     going = {name: record for name, record in adopted.items() if name not in blocked}
     if not adopted:
         raise UsageError("nothing that is published was adopted")
     rest = catalog.without(going)
     named = retention.data_of(rest.records.values())
-    again = {name: _adopted(record)[0] for name, record in going.items()}
+    again = {name: records.adopted_versions(record)[0] for name, record in going.items()}
     ours = {path for record in going.values() for path in layout.link_paths(record.name, list(record.platforms))} - going.keys()
     data = _data(going.values()) - named.keys() - {version.sandbox for version in again.values()}
     return Withdrawal(
@@ -108,12 +94,6 @@ def carry_out(publication: Publication, what: Withdrawal) -> Published:
         RepositoryError, SpaceError: nothing was changed.
     """
     return publication.change(what.catalog, {}, what.removals, links=what.links)
-
-
-def _adopted(record: Record) -> list[Version]:
-    """The adopted versions of a record whose data is there, the newest first."""
-    found = [version for _, version in record.versions() if ADOPTED in version.notes and version.state != BLOCKED]
-    return sorted((version for version in found if version.sandbox is not None), key=lambda one: -one.published)
 
 
 def _data(listed: Iterable[Record]) -> set[str]:

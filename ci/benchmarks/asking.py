@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ci.benchmarks.ours import own_memory
 from publisher import layout, records
 from publisher.blobs import BlobStore
-from publisher.builders import BuiltImage
+from publisher.built import BuiltImage
 from publisher.catalog import Catalog
 from publisher.images import Entry
 from publisher.intake import Intake

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ci.benchmarks import image, ours
 from ci.benchmarks.measure import Run, median, run
 from ci.demo import debian
-from publisher.resolver.lookup import go_name
+from publisher.resolver.machine import go_name
 from tests.support.registry import RegistryServer
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from publisher.resolver.fetch import fetch
 from publisher.resolver.manifest import Sif
-from publisher.resolver.sources import Network, source
+from publisher.resolver.places import source
+from publisher.resolver.sources import Network
 _, _, url, ca, path, sha256, size, part = sys.argv
 fetch([source(url, Network(ca=ca))], Sif(path, sha256, int(size)), part)
 """

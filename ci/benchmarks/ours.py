@@ -27,7 +27,7 @@ from publisher.layout import sif_path
 from publisher.origins.directory import DirectoryOrigin
 from publisher.registry import RegistryClient
 from publisher.resolver import reference as references
-from publisher.resolver.lookup import go_name
+from publisher.resolver.machine import go_name
 from publisher.squash import Mksquashfs
 from publisher.testrun import TestRunner
 

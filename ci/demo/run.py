@@ -24,7 +24,7 @@ from publisher.errors import PublisherError, UsageError
 from publisher.images import load
 from publisher.resolver import reference as references
 from publisher.resolver.errors import ReferenceError  # noqa: A004 - the field's term
-from publisher.resolver.lookup import go_name
+from publisher.resolver.machine import go_name
 from tests.support.registry import RegistryServer
 
 if TYPE_CHECKING:

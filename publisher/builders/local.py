@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from publisher import __version__, command, readback
-from publisher.builders import Builder, BuildRequest, BuiltImage
+from publisher.builders import Builder, BuildRequest
+from publisher.built import BuiltImage
 from publisher.errors import BuildError, LayerError, PublisherError, SpaceError
 from publisher.layers import DEFAULT_LIMITS, Limits
 from publisher.layers.emit import Emitter

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from publisher.checking import Checked, Verdict, counts
+from publisher.quantity import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 _PLACED = re.compile(r"(?P<file>.+?):(?P<line>[0-9]+): (?P<text>.*)", re.DOTALL)
 _LEVELS = {Verdict.WRONG: "error", Verdict.UNKNOWN: "warning"}
 _MARKS = {Verdict.FINE: "ok", Verdict.WRONG: "**wrong**", Verdict.UNKNOWN: "could not tell"}
-_UNIT = 1000
 
 
 def lines(checked: Sequence[Checked], dropped: Sequence[str], file: str) -> list[str]:
@@ -50,7 +50,7 @@ def markdown(checked: Sequence[Checked], dropped: Sequence[str]) -> str:
         found = _MARKS[one.verdict] + (f": {_cell(one.reason)}" if one.reason else "")
         found += f", published until {one.expires}" if one.expires is not None else ""
         paths = "<br>".join(f"`{_cell(path)}`" for path in one.paths[:5]) + (" …" if len(one.paths) > 5 else "")  # noqa: PLR2004
-        rows.append(f"| `{_cell(one.name)}` | {found} | {', '.join(one.platforms)} | {size(one.size)} | {paths} |")
+        rows.append(f"| `{_cell(one.name)}` | {found} | {', '.join(one.platforms)} | {size_text(one.size)} | {paths} |")
     parts = [f"**{_totals(checked)}**", "\n".join(rows) if checked else "Nothing to check."]
     if dropped:
         parts.append("No more in the list: " + ", ".join(f"`{_cell(name)}`" for name in dropped))
@@ -80,24 +80,12 @@ def to_json(checked: Sequence[Checked], dropped: Sequence[str]) -> dict[str, obj
     return {"entries": entries, "dropped": list(dropped)}
 
 
-def size(count: int) -> str:
-    """Bytes for people: ``1.2 GB``; empty for none."""
-    if not count:
-        return ""
-    amount, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if amount < _UNIT or unit == "TB":
-            break
-        amount /= _UNIT
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-
-
 def _rest(one: Checked) -> str:
     if one.reason:
         return f": {one.reason}"
     where = ", ".join(one.paths) or "as a SIF alone"
     last = "" if one.expires is None else f"; published until {one.expires}"
-    return f": {where} ({', '.join(one.platforms)}; {size(one.size)} compressed{last})"
+    return f": {where} ({', '.join(one.platforms)}; {size_text(one.size)} compressed{last})"
 
 
 def _totals(checked: Sequence[Checked]) -> str:

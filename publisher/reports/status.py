@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from publisher import layout
-from publisher.reports.check import size
+from publisher.quantity import size_text
 
 if TYPE_CHECKING:
     from publisher.resolver.manifest import Record, Version
@@ -38,7 +38,7 @@ def _version_lines(platform: str, version: Version, repository: str, *, first: b
         where = f"/cvmfs/{repository}/{version.sandbox}"
         found.append(f"    sandbox   {where} ({version.files} entries{_of(version.unpacked_size)})")
     if version.sif is not None:
-        found.append(f"    SIF       {version.sif.path} ({size(version.sif.size)})")
+        found.append(f"    SIF       {version.sif.path} ({size_text(version.sif.size)})")
     if version.file_index is not None:
         found.append(f"    files     {layout.file_index_path(version.manifest)}")
     notes = ", ".join(f"{name}: {what}" for name, what in version.notes.items())
@@ -47,7 +47,7 @@ def _version_lines(platform: str, version: Version, repository: str, *, first: b
 
 
 def _of(count: int) -> str:
-    return f", {size(count)}" if count else ""
+    return f", {size_text(count)}" if count else ""
 
 
 def _day(seconds: int) -> str:

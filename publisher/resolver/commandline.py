@@ -73,9 +73,9 @@ class Line:
         Raises:
             UsageError: something is missing, unknown, or has no such value.
         """
-        from publisher.resolver import lookup  # noqa: PLC0415 - help and usage need none of it
+        from publisher.resolver import machine  # noqa: PLC0415 - help and usage need none of it
 
-        return config.Settings(config.gather(self.flags, environ, self.config), lookup.go_name(os.uname().machine))
+        return config.Settings(config.gather(self.flags, environ, self.config), machine.go_name(os.uname().machine))
 
 
 def say(lines: Sequence[str]) -> None:

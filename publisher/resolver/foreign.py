@@ -26,8 +26,9 @@ from publisher.resolver.errors import (
 )
 from publisher.resolver.manifest import Sif
 from publisher.resolver.pace import Pace
+from publisher.resolver.places import network_of, source
 from publisher.resolver.sifheader import HEADER_BYTES, Header
-from publisher.resolver.sources import failure, network_of, source
+from publisher.resolver.sources import failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _DOCKER, _DIGEST = "docker://", "sha256:"
 _IMAGES, _ARCHITECTURES = ".images/", ".arch/"
-_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv6l": "arm/v6", "armv7l": "arm/v7"}
 
 
 class Wanted:
@@ -54,11 +53,6 @@ class Found:
         self.name = name
         self.arch = arch
         self.version = version
-
-
-def go_name(machine: str) -> str:
-    """An architecture in the words of Go and OCI from those of uname(2): ``x86_64`` -> ``amd64``; others stay as they are."""
-    return _GO_NAMES.get(machine, machine)
 
 
 def wanted(text: str, roots: Sequence[str]) -> Wanted:

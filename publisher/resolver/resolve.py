@@ -23,7 +23,7 @@ from publisher.resolver.errors import (
 from publisher.resolver.kept import Kept
 from publisher.resolver.manifest import DEAD, EXPIRING, FRESH
 from publisher.resolver.outage import Outage
-from publisher.resolver.sources import network_of, sif_sources, source
+from publisher.resolver.places import network_of, sif_sources, source
 from publisher.resolver.verify import load_keys
 from publisher.resolver.vouched import Vouched
 

@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Sequence
 
-    from publisher.resolver.config import Settings
     from publisher.resolver.outage import Outage
     from publisher.resolver.pace import Pace
 
 BUILTIN, PELICAN, AUTO = "builtin", "pelican", "auto"
 _CHUNK = 1 << 20
-_FEDERATED = ("pelican://", "osdf://")
-_REMOTE = ("http://", "https://", *_FEDERATED)
+FEDERATED = ("pelican://", "osdf://")
+REMOTE = ("http://", "https://", *FEDERATED)
 
 
 class Network:
@@ -83,7 +82,7 @@ class Source:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.text = address.partition("?")[0] if address.startswith(_REMOTE) else address
+        self.text = address.partition("?")[0] if address.startswith(REMOTE) else address
 
     def ways(
         self, name: str, *, small: bool = False, fresh: bool = False, again: bool = False, until: float | None = None
@@ -183,57 +182,6 @@ class Directory(Source):
             raise AbsentError(f"{name}: {error.strerror}") from None
         except OSError as error:
             raise FetchError(f"{name}: {error.strerror}") from None
-
-
-class Remote(Source):
-    """A place in the network, whose ways are found when it is asked."""
-
-    patience = 10.0
-    local = False
-
-    def __init__(self, address: str, network: Network) -> None:
-        super().__init__(address)
-        self.network = network
-
-    def ways(
-        self, name: str, *, small: bool = False, fresh: bool = False, again: bool = False, until: float | None = None
-    ) -> Iterator[Source]:
-        """See :meth:`Source.ways`."""
-        if self.text.startswith(_FEDERATED):
-            from publisher.resolver import federation  # noqa: PLC0415 - most answers need no network
-
-            return federation.ways(self, name, small=small, fresh=fresh, again=again, until=until)
-        from publisher.resolver.web import Web  # noqa: PLC0415 - as above
-
-        return iter((Web(self.address, self.network),))
-
-    def _pace(self) -> Pace:
-        """A third of the patience: a server that says nothing must leave time for the next one."""
-        from publisher.resolver.pace import Pace  # noqa: PLC0415 - as above
-
-        return Pace(time.monotonic, time.monotonic() + self.patience / 3)
-
-
-def source(text: str, network: Network | None = None) -> Source:
-    """The place that a text names: one in the network by its ``http(s)://``, ``pelican://`` or ``osdf://``, else a directory."""
-    return Remote(text, network or Source.network) if text.startswith(_REMOTE) else Directory(text)
-
-
-def sif_sources(settings: Settings) -> list[Source]:
-    """Where SIFs are fetched from: the origins, then the mirrors."""
-    network = network_of(settings)
-    return [source(text, network) for text in (*settings.origins, *settings.mirrors)]
-
-
-def network_of(settings: Settings) -> Network:
-    """How the network is used by these settings."""
-    return Network(
-        settings.cache,
-        ca=settings.ca,
-        federation=settings.federation,
-        slowest=settings.slowest,
-        fetch_with=settings.fetch_with,
-    )
 
 
 def failure(what: str, problems: Sequence[tuple[str, FetchError]]) -> FetchError:

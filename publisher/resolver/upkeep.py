@@ -10,7 +10,7 @@ from publisher.resolver import cache, failures, leftovers, pins, resolve, room, 
 from publisher.resolver.errors import CacheError, ResolverError, UsageError
 from publisher.resolver.kept import Kept
 from publisher.resolver.notes import Notes
-from publisher.resolver.sources import sif_sources
+from publisher.resolver.places import sif_sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from tests.support.engine import NOW
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.builders import BuildRequest, BuiltImage
+    from publisher.builders import BuildRequest
+    from publisher.built import BuiltImage
     from publisher.errors import PublisherError
 
 ACCOUNT = "nobody"

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from publisher import layout, records
-from publisher.builders import BuiltImage
+from publisher.built import BuiltImage
 from publisher.images import Entry
 from publisher.oci import Platform
 from publisher.plan import Answer, source_of

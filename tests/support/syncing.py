@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from publisher.builders import Builder, BuildRequest, BuiltImage
+from publisher.builders import Builder, BuildRequest
 from publisher.catalog import Catalog
 from publisher.cloning import Difference
 from publisher.errors import PublisherError, SpaceError
@@ -20,6 +20,7 @@ from tests.support.published import answer, built, digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from publisher.built import BuiltImage
     from publisher.images import Entry
     from publisher.plan import Answer, Item
     from publisher.ready import Made

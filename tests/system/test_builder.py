@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from publisher.builders import BuiltImage
+    from publisher.built import BuiltImage
     from publisher.squash import Squasher
 
 pytestmark = pytest.mark.system

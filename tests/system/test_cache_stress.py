@@ -14,8 +14,8 @@ import pytest
 from publisher.resolver import leftovers, pins, room
 from publisher.resolver.cache import Cache
 from publisher.resolver.errors import RoomError
+from publisher.resolver.places import source
 from publisher.resolver.room import Limits
-from publisher.resolver.sources import source
 from tests.support import children
 from tests.support.execution_point import ExecutionPoint, sif_content, sif_of
 

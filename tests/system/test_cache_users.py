@@ -13,7 +13,7 @@ from publisher.resolver import upkeep
 from publisher.resolver.cache import Cache
 from publisher.resolver.errors import RoomError
 from publisher.resolver.notes import Notes
-from publisher.resolver.sources import source
+from publisher.resolver.places import source
 from tests.support import children
 from tests.support.disk import small_disk
 from tests.support.execution_point import ExecutionPoint, sif_content

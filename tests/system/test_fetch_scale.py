@@ -33,7 +33,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from publisher.resolver.fetch import fetch
 from publisher.resolver.manifest import Sif
-from publisher.resolver.sources import source
+from publisher.resolver.places import source
 _, _, url, sha256, size, part = sys.argv
 fetch([source(url)], Sif("a.sif", sha256, int(size)), part)
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))

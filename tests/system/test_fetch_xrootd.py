@@ -10,7 +10,8 @@ import pytest
 
 from publisher.resolver.errors import AbsentError, DeniedError
 from publisher.resolver.fetch import fetch
-from publisher.resolver.sources import Network, source
+from publisher.resolver.places import source
+from publisher.resolver.sources import Network
 from tests.support.execution_point import REPOSITORY, ExecutionPoint, lay_down, record, sif_content, sif_of, version
 from tests.support.federation import Director
 from tests.support.tokens import Issuer

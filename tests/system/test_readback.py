@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from publisher.builders import BuiltImage
+    from publisher.built import BuiltImage
     from publisher.layers.survey import Survey
 
     Write = Callable[[memoryview | bytes], object]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from publisher.builders import BuiltImage
+    from publisher.built import BuiltImage
     from publisher.catalog import Catalog
     from publisher.publication import Publication
     from publisher.resolver.manifest import Version

@@ -7,6 +7,7 @@ import pytest
 
 from publisher import adoption, clearing, layout, takedown, withdrawal
 from publisher.errors import UsageError
+from publisher.records import ADOPTED
 from publisher.resolver.manifest import EXPIRING, Record, Version
 from publisher.retention import Bounds
 from tests.support.place import NAME, Place
@@ -45,7 +46,7 @@ def adopted(place: Place, publication: Publication, *names: str) -> dict[str, Pa
         link = place.repository.root / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(f"/cvmfs/{NAME}/{path}")
-        version = Version(f"sha256:{content}", sandbox=path, sif=None, published=int(place.now), notes={adoption.ADOPTED: "so"})
+        version = Version(f"sha256:{content}", sandbox=path, sif=None, published=int(place.now), notes={ADOPTED: "so"})
         records[name] = Record(name, f"docker.io/{name}", f"sha256:{content}", {"amd64": [version]})
     publication.change(catalog, records, relink=False)
     return where

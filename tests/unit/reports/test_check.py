@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import date
 
 from publisher.checking import Checked, Verdict
+from publisher.quantity import size_text
 from publisher.reports import check
 
 FINE = Checked("a/fine:1", 4, Verdict.FINE, "", ("a/fine:1", ".arch/arm64/a/fine:1"), 1_234_567, ("amd64", "arm64"))
@@ -71,4 +72,4 @@ def test_for_programs_nothing_is_lost() -> None:
 
 
 def test_sizes_are_for_people() -> None:
-    assert [check.size(count) for count in (0, 999, 1000, 1_500_000, 2 * 10**13)] == ["", "999 B", "1.0 kB", "1.5 MB", "20.0 TB"]
+    assert [size_text(count) for count in (0, 999, 1000, 1_500_000, 2 * 10**13)] == ["", "999 B", "1.0 kB", "1.5 MB", "20.0 TB"]

@@ -15,7 +15,8 @@ import pytest
 from publisher.resolver import failures, fetch, files
 from publisher.resolver.cache import Cache
 from publisher.resolver.errors import CacheError, FetchError
-from publisher.resolver.sources import Source, source
+from publisher.resolver.places import source
+from publisher.resolver.sources import Source
 from tests.support import children
 from tests.support.execution_point import ExecutionPoint, sif_content, sif_of
 

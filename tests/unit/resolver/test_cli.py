@@ -13,10 +13,10 @@ import pytest
 from publisher.resolver import config
 from publisher.resolver.cache import Cache
 from publisher.resolver.cli import COMMANDS, HOOKS, main
-from publisher.resolver.lookup import go_name
+from publisher.resolver.machine import go_name
 from publisher.resolver.manifest import CLOCK_ERROR, LIFETIME
 from publisher.resolver.pins import Starter
-from publisher.resolver.sources import source
+from publisher.resolver.places import source
 from tests.support.execution_point import ExecutionPoint, record, sif_content, version
 
 NAME = "htc/rocky:9"

@@ -17,7 +17,8 @@ import pytest
 from publisher.resolver import connection
 from publisher.resolver.errors import FetchError
 from publisher.resolver.pace import Pace
-from publisher.resolver.sources import Network, source
+from publisher.resolver.places import source
+from publisher.resolver.sources import Network
 from tests.support.faulty import FaultyServer
 from tests.support.web import Tunnel, certificate
 

@@ -14,7 +14,8 @@ from publisher.resolver.director import AnswerError
 from publisher.resolver.director import Director as Asking
 from publisher.resolver.errors import AbsentError, DeniedError, FetchError
 from publisher.resolver.fetch import fetch
-from publisher.resolver.sources import Network, source
+from publisher.resolver.places import source
+from publisher.resolver.sources import Network
 from tests.support.execution_point import sif_content, sif_of
 from tests.support.faulty import FaultyServer
 from tests.support.federation import CONFIGURATION, Director, Said

@@ -16,7 +16,8 @@ from publisher.resolver.errors import AbsentError, CorruptError, DeniedError, Fe
 from publisher.resolver.fetch import fetch
 from publisher.resolver.manifest import Sif
 from publisher.resolver.pace import Pace
-from publisher.resolver.sources import Network, Source, source
+from publisher.resolver.places import source
+from publisher.resolver.sources import Network, Source
 from tests.support.execution_point import sif_content, sif_of
 from tests.support.faulty import FAULTS, FaultyServer
 

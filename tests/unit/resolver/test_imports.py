@@ -20,7 +20,7 @@ PACKAGE = Path(publisher.resolver.__file__).parent
 ROOT = PACKAGE.parent.parent
 WARM = {
     *("attempt", "cache", "choice", "cli", "commandline", "config", "errors", "facts", "kept", "lookup", "manifest", "notes"),
-    *("outage", "pins", "quantity", "quickjson", "resolve", "shapes", "shelf", "sources", "trusted", "verify", "vouched"),
+    *("outage", "pins", "quantity", "quickjson", "places", "resolve", "shapes", "shelf", "sources", "trusted", "verify", "vouched"),
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
 OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"tally"}}

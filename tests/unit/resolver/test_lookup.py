@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver import lookup, manifest
+from publisher.resolver import lookup, machine, manifest
 from publisher.resolver.errors import BlockedError, ReferenceError, ResolverError, UnknownImageError  # noqa: A004 - the field's term
 from publisher.resolver.manifest import Record
 from tests.support.execution_point import digest, record, sif_content, sif_of, version
@@ -151,4 +151,4 @@ def test_an_unknown_image_is_the_users_to_mend(text: str) -> None:
 
 def test_machines_have_gos_names() -> None:
     machines = ["x86_64", "aarch64", "armv7l", "riscv64", "s390x"]
-    assert [lookup.go_name(machine) for machine in machines] == ["amd64", "arm64", "arm/v7", "riscv64", "s390x"]
+    assert [machine.go_name(one) for one in machines] == ["amd64", "arm64", "arm/v7", "riscv64", "s390x"]

@@ -17,7 +17,8 @@ from publisher.resolver.attempt import Attempt
 from publisher.resolver.errors import FetchError, LateError
 from publisher.resolver.fetch import fetch
 from publisher.resolver.pace import Pace
-from publisher.resolver.sources import AUTO, PELICAN, Network, source
+from publisher.resolver.places import source
+from publisher.resolver.sources import AUTO, PELICAN, Network
 from tests.support.execution_point import lay_down, sif_content, sif_of
 from tests.support.faulty import FaultyServer
 from tests.support.federation import Director

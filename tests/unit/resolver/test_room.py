@@ -11,8 +11,8 @@ import pytest
 from publisher.resolver import pins, room, turn
 from publisher.resolver.cache import Cache
 from publisher.resolver.errors import RoomError
+from publisher.resolver.places import source
 from publisher.resolver.room import Limits
-from publisher.resolver.sources import source
 from tests.support.execution_point import sif_content, sif_of
 
 if TYPE_CHECKING:

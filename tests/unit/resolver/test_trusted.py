@@ -14,7 +14,8 @@ from publisher.resolver.kept import Kept
 from publisher.resolver.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
 from publisher.resolver.notes import Notes
 from publisher.resolver.outage import LASTS, Outage
-from publisher.resolver.sources import Source, source
+from publisher.resolver.places import source
+from publisher.resolver.sources import Source
 from tests.support.execution_point import NOW, REPOSITORY, Key, edition, lay_down, record
 from tests.support.file_server import FileServer
 

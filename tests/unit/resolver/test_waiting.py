@@ -14,7 +14,8 @@ import pytest
 from publisher.resolver import failures, fetch, pins, tally, turn
 from publisher.resolver.cache import FULL, Cache
 from publisher.resolver.errors import BusyError, FetchError, RoomError
-from publisher.resolver.sources import Source, source
+from publisher.resolver.places import source
+from publisher.resolver.sources import Source
 from tests.support import children
 from tests.support.execution_point import ExecutionPoint, sif_content, sif_of
 
