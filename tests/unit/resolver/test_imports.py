@@ -19,7 +19,7 @@ PATH = f"/cvmfs/{REPOSITORY}/{NAME}"
 PACKAGE = Path(publisher.resolver.__file__).parent
 ROOT = PACKAGE.parent.parent
 WARM = {
-    *("attempt", "cache", "choice", "cli", "commandline", "config", "errors", "facts", "kept", "lookup", "manifest", "notes"),
+    *("attempt", "cache", "choice", "cli", "commandline", "config", "errors", "facts", "kept", "lookup", "machine", "manifest", "notes"),
     *("outage", "pins", "quantity", "quickjson", "places", "resolve", "shapes", "shelf", "sources", "trusted", "verify", "vouched"),
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
