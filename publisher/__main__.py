@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from publisher.cli import main
+from publisher.cli.main import main
 
 main()

@@ -1,8 +1,8 @@
 """Expected failures, by whose fault they are.
 
 Every error carries the image (where there is one), the reason and the next step, and prints as one line. A failure of one
-image is caught once, in :mod:`publisher.sync`, and becomes a value in the report; whatever else escapes is caught once, in
-:mod:`publisher.cli`. Anything that is not a :class:`PublisherError` is a bug and keeps its traceback.
+image is caught once, in :mod:`publisher.publish.sync`, and becomes a value in the report; whatever else escapes is caught once, in
+:mod:`publisher.cli.main`. Anything that is not a :class:`PublisherError` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci.benchmarks.ours import own_memory
-from publisher import layout, records
-from publisher.blobs import BlobStore
-from publisher.built import BuiltImage
-from publisher.catalog import Catalog
-from publisher.images import Entry
-from publisher.intake import Intake
+from publisher.contract.reference import Reference
+from publisher.images.reader import Entry
 from publisher.oci import Platform
-from publisher.plan import Plan, make_plan, source_of
-from publisher.registry import RegistryClient
-from publisher.reports.progress import Lines
-from publisher.resolver.reference import Reference
+from publisher.plan.make import Plan, make_plan, source_of
+from publisher.publish.intake import Intake
+from publisher.registry.blobs.store import BlobStore
+from publisher.registry.client import RegistryClient
+from publisher.state import paths, transitions
+from publisher.state.built import BuiltImage
+from publisher.state.snapshot import Catalog
+from publisher.system.progress import Lines
 
 if TYPE_CHECKING:
-    from publisher.resolver.manifest import Record
+    from publisher.contract.manifest import Record
 
 REPOSITORIES = 50
 """Over how many the references are spread."""
@@ -73,13 +73,13 @@ def _published(plan: Plan) -> Catalog:
     found: dict[str, Record] = {}
     for item in plan.work:
         current = {
-            layout.platform_key(target.platform): records.built_version(
+            paths.platform_key(target.platform): transitions.built_version(
                 target.manifest, _built(target.manifest), item.entry.formats, 1_800_000_000
             )
             for target in item.targets
         }
         name = item.entry.name
-        found[name] = records.succeeded(None, source_of(item.entry), item.digest, current, name)
+        found[name] = transitions.succeeded(None, source_of(item.entry), item.digest, current, name)
     return Catalog("bench.example.org").with_records(found)
 
 

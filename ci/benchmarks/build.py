@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ci.benchmarks import image, ours
 from ci.benchmarks.measure import Run, median, run
 from ci.demo import debian
-from publisher.resolver.machine import go_name
-from tests.support.registry import RegistryServer
+from publisher.resolver.config.machine import go_name
+from tests.support.registries.registry import RegistryServer
 
 if TYPE_CHECKING:
     from ci.benchmarks.image import Size

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci.benchmarks.ours import own_memory
-from publisher import cloning
-from publisher.layers.files import FileIndexWriter, read_file_index
-from publisher.sorting import by_path
+from publisher.build import patch_clone
+from publisher.fileindex.external_sort import by_path
+from publisher.fileindex.format import FileIndexWriter, read_file_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from publisher.layers.files import IndexedFile
+    from publisher.fileindex.format import IndexedFile
 
 _CHANGED = 2000  # every so many
 
@@ -33,7 +33,7 @@ def main() -> None:
     _write(before, count, 0)
     _write(after, count, _CHANGED)
     start = time.perf_counter()
-    made_of = cloning.similar(partial(_lines, before), partial(_lines, after), ordered=partial(by_path, scratch=scratch))
+    made_of = patch_clone.similar(partial(_lines, before), partial(_lines, after), ordered=partial(by_path, scratch=scratch))
     seconds = time.perf_counter() - start
     fresh = 0 if made_of is None else len(made_of.fresh)
     figures = {"seconds": seconds, "memory": own_memory(), "fresh": fresh, "changed": -(-count // _CHANGED)}

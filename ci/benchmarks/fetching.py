@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci.benchmarks.measure import median
-from tests.support.execution_point import sif_content, sif_of
-from tests.support.xrootd import NAMESPACE, Servers
+from tests.support.ep.execution_point import sif_content, sif_of
+from tests.support.osdf.xrootd import NAMESPACE, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +25,10 @@ _ROOT = Path(__file__).parents[2]
 _PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from publisher.resolver.fetch import fetch
-from publisher.resolver.manifest import Sif
-from publisher.resolver.places import source
-from publisher.resolver.sources import Network
+from publisher.resolver.transfer.fetch import fetch
+from publisher.contract.manifest import Sif
+from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.sources import Network
 _, _, url, ca, path, sha256, size, part = sys.argv
 fetch([source(url, Network(ca=ca))], Sif(path, sha256, int(size)), part)
 """

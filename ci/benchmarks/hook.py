@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from ci.benchmarks.measure import median
 from publisher.errors import BuildError
-from tests.support import execution_point
-from tests.support.file_server import FileServer
-from tests.support.hook import job_ad, reply
+from tests.support.ep import execution_point
+from tests.support.ep.hook import job_ad, reply
+from tests.support.osdf.file_server import FileServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tests.support.execution_point import ExecutionPoint
+    from tests.support.ep.execution_point import ExecutionPoint
 
 BAR_RATIO = 2.5
 BAR_MORE = 25.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ci.demo.layer import Layer
-from tests.support.registry import OCI, ask, push_image
+from tests.support.registries.registry import OCI, ask, push_image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from publisher import command
 from publisher.errors import CommandError
+from publisher.system import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,22 +17,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher import oci, pull, sandbox
-from publisher.blobs import BlobStore
-from publisher.builders import BuildRequest
-from publisher.builders.local import LocalBuilder
+from publisher import oci
+from publisher.build import unpack
+from publisher.build.builder import BuildRequest
+from publisher.build.local import LocalBuilder
+from publisher.build.squash import Mksquashfs
+from publisher.build.testrun import TestRunner
+from publisher.contract import reference as references
 from publisher.layers.flatten import flatten
 from publisher.layers.survey import survey
-from publisher.layout import sif_path
-from publisher.origins.directory import DirectoryOrigin
-from publisher.registry import RegistryClient
-from publisher.resolver import reference as references
-from publisher.resolver.machine import go_name
-from publisher.squash import Mksquashfs
-from publisher.testrun import TestRunner
+from publisher.publish import resolve
+from publisher.registry.blobs.store import BlobStore
+from publisher.registry.client import RegistryClient
+from publisher.resolver.config.machine import go_name
+from publisher.state.paths import sif_path
+from publisher.targets.origins.directory import DirectoryOrigin
 
 if TYPE_CHECKING:
-    from publisher.testrun import Outcome
+    from publisher.build.testrun import Outcome
 
 _ACCOUNT = "image-test"  # made by ci/install-system
 
@@ -69,7 +71,7 @@ def main() -> None:
     finished = time.perf_counter()
     DirectoryOrigin(state / "origin").put(sif_path(built.sha256), built.sif, sha256=built.sha256, size=built.size)
     stored = time.perf_counter()
-    sandbox.unpack(built.sif, state / "sandbox", deadline=1800)
+    unpack.unpack(built.sif, state / "sandbox", deadline=1800)
     figures = {
         "fetch": fetched - start,
         "build": finished - fetched - tester.seconds - readback,
@@ -99,8 +101,8 @@ async def _fetched(reference: references.Reference, state: Path) -> BuildRequest
     store = BlobStore(state / "blobs")
     async with RegistryClient(insecure=frozenset({reference.registry})) as client:
         digest = (await client.head(reference)).digest
-        image = await pull.resolve(client, store, reference, digest, oci.Platform("linux", go_name(os.uname().machine)))
-        layers, indexes = await pull.layers(client, store, image, reference, lambda *_: None)
+        image = await resolve.resolve(client, store, reference, digest, oci.Platform("linux", go_name(os.uname().machine)))
+        layers, indexes = await resolve.layers(client, store, image, reference, lambda *_: None)
     return BuildRequest(str(reference), image, layers, indexes)
 
 

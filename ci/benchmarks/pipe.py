@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from isal import igzip
 
+from publisher.build.sif import DATA_OFFSET
+from publisher.build.squash import Mksquashfs
 from publisher.layers.survey import Survey
-from publisher.sif import DATA_OFFSET
-from publisher.squash import Mksquashfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

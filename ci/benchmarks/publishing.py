@@ -1,7 +1,7 @@
 """``ci/bench publish``: one image into a repository of thousands against one of a few, and what comparing file indexes takes.
 
 Repository and origin are directories, so that what is measured is this program's own work and the disk's: what CVMFS adds depends
-on the catalogs that are touched, which ``tests/system/test_cost.py`` counts.
+on the catalogs that are touched, which ``tests/system/publish/test_cost.py`` counts.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci.benchmarks import measure
-from publisher import records
 from publisher.errors import BuildError
-from tests.support.place import Place
-from tests.support.published import answer, built, digest, entry
+from publisher.state import transitions
+from tests.support.publisher.built_values import answer, built, digest, entry
+from tests.support.publisher.prepublished import Place
 
 if TYPE_CHECKING:
-    from publisher.resolver.manifest import Record
+    from publisher.contract.manifest import Record
 
 FEW = 20
 """Images of the small repository."""
@@ -102,9 +102,9 @@ def _publishing(images: int, scratch: Path, rounds: int) -> float:
 def _record(number: int) -> Record:
     name = f"group{number % 100}/image-{number}:1"
     texts = [f"{name} {build}" for build in ("new", "old")]
-    new, old = (records.built_version(digest(text), built(text), ("sandbox", "sif"), 1_800_000_000) for text in texts)
-    before = records.succeeded(None, f"docker.io/{name}", digest(name), {"amd64": old}, name)
-    return records.succeeded(before, before.source, before.digest, {"amd64": new}, name)
+    new, old = (transitions.built_version(digest(text), built(text), ("sandbox", "sif"), 1_800_000_000) for text in texts)
+    before = transitions.succeeded(None, f"docker.io/{name}", digest(name), {"amd64": old}, name)
+    return transitions.succeeded(before, before.source, before.digest, {"amd64": new}, name)
 
 
 def _comparing(count: int, scratch: Path) -> int:

@@ -19,7 +19,7 @@ import aiohttp
 
 from ci.benchmarks.asking import reference_of
 from publisher.errors import BuildError
-from tests.support.registry import OCI, RegistryServer, describe, push_blob, sha256
+from tests.support.registries.registry import OCI, RegistryServer, describe, push_blob, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

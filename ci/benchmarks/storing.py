@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci.benchmarks.measure import median
-from tests.support.xrootd import NAMESPACE, Servers
+from tests.support.osdf.xrootd import NAMESPACE, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,8 @@ import asyncio, json, resource, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from publisher.federation import address, content, place, store, tokens, transport, upload
-from publisher.network.patience import Patience
-from publisher.network.proxies import Proxies
+from publisher.net.retry import Patience
+from publisher.net.proxies import Proxies
 _, _, url, ca, token, source, sha256, size, name = sys.argv
 
 async def main():

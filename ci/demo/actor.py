@@ -6,8 +6,8 @@ import os
 import pwd
 from typing import TYPE_CHECKING
 
-from publisher import command
 from publisher.errors import CommandError
+from publisher.system import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,8 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher import command
 from publisher.errors import CommandError, UsageError
+from publisher.system import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

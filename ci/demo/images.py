@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ci.demo.debian import ARCHITECTURES
 from ci.demo.layer import Layer
-from tests.support.registry import OCI, ask, push_image, push_index
+from tests.support.registries.registry import OCI, ask, push_image, push_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

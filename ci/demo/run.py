@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from ci.demo import debian, images, summary
 from ci.demo.actor import Actor
 from ci.demo.places import NAME, Places
+from publisher.contract import reference as references
+from publisher.contract.errors import InvalidReferenceError
 from publisher.errors import PublisherError, UsageError
-from publisher.images import load
-from publisher.resolver import reference as references
-from publisher.resolver.errors import ReferenceError  # noqa: A004 - the field's term
-from publisher.resolver.machine import go_name
-from tests.support.registry import RegistryServer
+from publisher.images.reader import load
+from publisher.resolver.config.machine import go_name
+from tests.support.registries.registry import RegistryServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -199,7 +199,7 @@ def _earlier_port(registry: Path) -> int | None:
 def _registry_of(text: str) -> str:
     try:
         return references.parse(text).registry
-    except ReferenceError as error:
+    except InvalidReferenceError as error:
         raise UsageError(str(error)) from None
 
 

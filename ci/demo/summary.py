@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ci.demo.places import NAME, shown, size
-from publisher.layout import sif_path
+from publisher.state.paths import sif_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import atheris
 
-with atheris.instrument_imports(include=["publisher.layers", "publisher.oci"]):
-    from tests.support import properties
+with atheris.instrument_imports(include=["publisher.layers.limits", "publisher.oci"]):
+    from tests.support.images import properties
 
-from tests.support.layers import tar
-from tests.support.raw import END, GNU_SPARSE, ODD
-from tests.support.registry import DOCKER, OCI, compress, describe
-from tests.support.stacks import STACKS
+from tests.support.images.layers import tar
+from tests.support.images.raw_tar import END, GNU_SPARSE, ODD
+from tests.support.images.stacks import STACKS
+from tests.support.registries.registry import DOCKER, OCI, compress, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

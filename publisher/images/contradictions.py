@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from publisher import names, yamlfile
+from publisher.contract.reference import Reference
 from publisher.errors import UsageError
-from publisher.images import globs
+from publisher.images import tag_globs
 from publisher.images.entry import cvmfs_name, name_of
-from publisher.images.globs import TagSet
-from publisher.images.model import Choice
-from publisher.resolver.reference import Reference
-from publisher.yamlfile import Problem
+from publisher.images.list_model import Choice
+from publisher.images.tag_globs import TagSet
+from publisher.system import safepath, yamlfile
+from publisher.system.yamlfile import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from publisher.yamlfile import Node
+    from publisher.system.yamlfile import Node
 
 _MOST_PATTERNS = 100
 """Of one repository: each is compared with each."""
@@ -74,7 +74,7 @@ def _excluded(choice: Choice, excluded: TagSet, line: int) -> Iterator[Problem]:
         yield Problem(line, f"exclude: it leaves out {named!r}, which is wanted by name; take it out of one of the two")
     if choice.wildcards:
         try:
-            if globs.example(TagSet(choice.wildcards, excluded.take)) is None:
+            if tag_globs.example(TagSet(choice.wildcards, excluded.take)) is None:
                 yield Problem(line, "exclude: it leaves out all tags that the wildcards match; leave it out, or the entry")
         except ValueError as error:
             yield Problem(line, f"exclude: {error}")
@@ -101,10 +101,10 @@ def _names(choice: Choice, line: int, name_template: str, taken: dict[str, tuple
 
 def _pattern(wild: _Wild, name_template: str, patterns: dict[str, list[_Wild]]) -> Iterator[Problem]:
     """A pattern against those before it: no tag may be two patterns' of a repository, no name two repositories'."""
-    longest = Reference(wild.reference.registry, wild.reference.repository, "x" * globs.LONGEST_TAG)
+    longest = Reference(wild.reference.registry, wild.reference.repository, "x" * tag_globs.LONGEST_TAG)
     prefix = name_of(longest, name_template).removesuffix(longest.tag or "")
     try:
-        names.split(f"{prefix}{longest.tag}", UsageError)
+        safepath.split(f"{prefix}{longest.tag}", UsageError)
     except UsageError:
         yield Problem(wild.line, f"the tags of {wild.reference} could make names that are too long; name each tag")
     earlier = patterns[prefix]
@@ -114,7 +114,7 @@ def _pattern(wild: _Wild, name_template: str, patterns: dict[str, list[_Wild]]) 
         return
     for other in earlier[:-1]:
         try:
-            both = globs.example(wild.tags, other.tags)
+            both = tag_globs.example(wild.tags, other.tags)
         except ValueError as error:
             yield Problem(wild.line, f"{error} (the other is in line {other.line})")
             return

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from publisher import names
+from publisher.contract.reference import Reference
 from publisher.errors import UsageError
-from publisher.images import order as orders
-from publisher.images.globs import TagSet
-from publisher.resolver.reference import Reference
+from publisher.images import tag_order as orders
+from publisher.images.tag_globs import TagSet
+from publisher.system import safepath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import date
 
-    from publisher.images.order import Order
+    from publisher.images.tag_order import Order
     from publisher.oci import Platform
 
 NAME_TEMPLATES = ("{repository}:{tag}", "{registry}/{repository}:{tag}")
@@ -63,7 +63,7 @@ class Pattern:
         exclude: but for those that one of these matches (wildcards, or tags).
         platforms, formats, owner, project, expires, max_size, private, group, line: as in :class:`Entry`, for each image.
         keep: how many of them, newest first; None for all.
-        order: which are newest, see :mod:`publisher.images.order`.
+        order: which are newest, see :mod:`publisher.images.tag_order`.
         name_template: one of :data:`NAME_TEMPLATES`.
     """
 
@@ -137,7 +137,7 @@ def cvmfs_name(reference: Reference, name_template: str) -> str:
         UsageError: a part of it is longer than file systems have.
     """
     name = name_of(reference, name_template)
-    names.split(name, UsageError)
+    safepath.split(name, UsageError)
     return name
 
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from pydantic_core import PydanticKnownError
 
-from publisher import yamlfile
-from publisher.images import globs
-from publisher.images.globs import TagSet
+from publisher.contract import reference as references
+from publisher.contract.errors import InvalidReferenceError
+from publisher.contract.reference import Reference
+from publisher.images import tag_globs
+from publisher.images.tag_globs import TagSet
 from publisher.oci import Platform
-from publisher.resolver import reference as references
-from publisher.resolver.errors import ReferenceError  # noqa: A004 - the field's term
-from publisher.resolver.reference import Reference
+from publisher.system import yamlfile
 
 ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x")
 """Go's names, of those that Linux runs on."""
@@ -58,10 +58,10 @@ def written(value: object) -> Written:
     if value.startswith(("http://", "https://")):
         raise ValueError(f"{shown} is a web address; write {yamlfile.quoted(value.partition('://')[2])}")
     bare, tag = _split_tag(value)
-    if globs.is_wildcard(bare):
+    if tag_globs.is_wildcard(bare):
         text = f"{shown} has a wildcard in its registry or repository; wildcards are for tags, write an entry for each repository"
         raise ValueError(text)
-    if not globs.is_wildcard(tag):
+    if not tag_globs.is_wildcard(tag):
         return _one(value, shown, bare=value == bare)
     glob, at, _ = tag.partition("@")
     if at:
@@ -81,7 +81,7 @@ def _one(value: str, shown: str, *, bare: bool) -> Written:
 def _parsed(text: str) -> Reference:
     try:
         return references.parse(text)
-    except ReferenceError as error:
+    except InvalidReferenceError as error:
         raise ValueError(f"{error.reason}; write [registry/]repository[:tag], such as 'htc/rocky:9'") from None
 
 
@@ -97,12 +97,12 @@ def tag_or_glob(value: object) -> str:
     if not isinstance(value, str):
         raise PydanticKnownError("string_type")
     shown = yamlfile.quoted(value)
-    if not value or len(value) > globs.LONGEST_TAG:
-        raise ValueError(f"{shown} is no tag and no wildcard for tags; write 1 to {globs.LONGEST_TAG} characters")
-    if not globs.is_wildcard(value):
+    if not value or len(value) > tag_globs.LONGEST_TAG:
+        raise ValueError(f"{shown} is no tag and no wildcard for tags; write 1 to {tag_globs.LONGEST_TAG} characters")
+    if not tag_globs.is_wildcard(value):
         if not _TAG.fullmatch(value):
             raise ValueError(f"{shown} is no tag; write letters, digits, '_', '.' and '-', the first no '.' or '-'")
-    elif globs.example(TagSet((value,))) is None:
+    elif tag_globs.example(TagSet((value,))) is None:
         allowed = "tags are made of letters, digits, '_', '.' and '-', and begin with none of the last two"
         raise ValueError(f"no tag can match {shown}: {allowed}; write a wildcard such as '1.*'")
     return value

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
 from publisher.layers.decompress import decompressed
+from publisher.layers.flatten_plan import DROP, MOVE
 from publisher.layers.header import BLOCK, make_header, padded
-from publisher.layers.plan import DROP, MOVE
 from publisher.layers.scan import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from publisher.layers.files import FileIndexWriter
+    from publisher.fileindex.format import FileIndexWriter
+    from publisher.layers.flatten_plan import Plan
     from publisher.layers.member import Member
-    from publisher.layers.plan import Plan
 
     Write = Callable[[memoryview | bytes], object]
 

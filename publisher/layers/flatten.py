@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
-from publisher.layers import DEFAULT_LIMITS, Limits
+from publisher.layers.flatten_plan import MOVE, PASS, Plan
 from publisher.layers.index import entries
-from publisher.layers.plan import MOVE, PASS, Plan
+from publisher.layers.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

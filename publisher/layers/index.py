@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from publisher.errors import LayerError
-from publisher.layers import DEFAULT_LIMITS, Limits
 from publisher.layers.decompress import decompressed
+from publisher.layers.limits import DEFAULT_LIMITS, Limits
 from publisher.layers.scan import Scanner
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from itertools import compress
 from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
-from publisher.layers import DEFAULT_LIMITS, Limits
 from publisher.layers.emit import published_mode
 from publisher.layers.index import numbers
+from publisher.layers.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from publisher.layers.plan import Plan
+    from publisher.layers.flatten_plan import Plan
 
 _DEFAULT_ROOT = (0o755, 0, 0)
 

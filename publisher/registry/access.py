@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
-from publisher.network.patience import WornOutError
-from publisher.registry.pace import Pace
+from publisher.net.retry import WornOutError
+from publisher.registry.rate_limit import Pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from yarl import URL
 
-    from publisher.network.patience import Patience
+    from publisher.net.retry import Patience
     from publisher.registry.authority import Authority
     from publisher.registry.endpoints import Endpoint
     from publisher.registry.transport import Answer, Transport

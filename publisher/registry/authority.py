@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from yarl import URL
 
 from publisher.errors import DeniedError, UnavailableError
-from publisher.registry import challenge, expiry, verdict
-from publisher.registry.single import SingleFlight
+from publisher.registry import challenge, credential_expiry
+from publisher.registry import status as verdict
+from publisher.registry.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from publisher.registry.challenge import Challenge
     from publisher.registry.credentials import Credentials
     from publisher.registry.endpoints import Endpoint
-    from publisher.registry.notices import Notices
     from publisher.registry.transport import Answer, Transport
+    from publisher.registry.warnings import Notices
 
 _BODY_LIMIT = 1 << 20
 _DEFAULT_LIFE = 60  # seconds; distribution's token specification (docs/spec/auth/token.md, "expires_in")
@@ -137,7 +138,7 @@ class Authority:
         if name not in self._credentials:
             found = await self._looking_up.get(name, lambda: asyncio.to_thread(self._look_up, name))
             self._credentials[name] = found
-            ending = None if found is None else expiry.notice(name, found, time.time())
+            ending = None if found is None else credential_expiry.notice(name, found, time.time())
             if ending is not None:
                 self._notices.add(f"{name} expiry", ending)
         return self._credentials[name]

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from publisher import oci
 from publisher.errors import DeniedError, NotFoundError, PublisherError, RegistryError, UnavailableError
-from publisher.network.patience import Patience
-from publisher.network.proxies import Proxies
-from publisher.registry import pages, verdict
+from publisher.net.proxies import Proxies
+from publisher.net.retry import Patience
+from publisher.registry import status, tag_pages
 from publisher.registry.access import Access
 from publisher.registry.authority import Authority
+from publisher.registry.blob_transfer import MisfitError, Transfer
 from publisher.registry.credentials import anonymous
 from publisher.registry.endpoints import Endpoints
-from publisher.registry.notices import Notices
-from publisher.registry.transfer import MisfitError, Transfer
 from publisher.registry.transport import Deadlines, Transport
+from publisher.registry.warnings import Notices
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
+    from publisher.contract.reference import Reference
+    from publisher.registry.blob_transfer import Sink
     from publisher.registry.credentials import Credentials
     from publisher.registry.endpoints import Endpoint
-    from publisher.registry.transfer import Sink
     from publisher.registry.transport import Answer
-    from publisher.resolver.reference import Reference
 
 T = TypeVar("T")
 
@@ -162,7 +162,7 @@ class RegistryClient:
         origin, repository = self._endpoints.origin(reference.registry), reference.repository
         bare = origin.resource(repository, "tags/list")
 
-        async def fetch(url: URL) -> pages.Page:
+        async def fetch(url: URL) -> tag_pages.Page:
             try:
                 return await self._access.patiently(origin, lambda: self._page(origin, repository, url))
             except (NotFoundError, DeniedError) as error:
@@ -174,9 +174,9 @@ class RegistryClient:
             try:
                 async with asyncio.timeout(self._deadlines.listing):
                     try:
-                        return await pages.collect(bare.with_query(n=pages.SIZE), fetch)
+                        return await tag_pages.collect(bare.with_query(n=tag_pages.SIZE), fetch)
                     except _SizeError:
-                        return await pages.collect(bare, fetch)
+                        return await tag_pages.collect(bare, fetch)
             except TimeoutError:
                 reason = f"{reference.registry} did not list the tags of {repository} within {self._deadlines.listing:.0f} s"
                 raise UnavailableError(reason) from None
@@ -252,9 +252,9 @@ class RegistryClient:
     async def _head(self, endpoint: Endpoint, reference: Reference, target: str) -> oci.Descriptor | None:
         headers, path = {"Accept": _ACCEPT}, f"manifests/{target}"
         async with self._access.open("HEAD", endpoint, reference.repository, path, headers) as answer:
-            if answer.status == _NO_SUCH_METHOD or (answer.status == _ABSENT and not verdict.says_registry(answer)):
+            if answer.status == _NO_SUCH_METHOD or (answer.status == _ABSENT and not status.says_registry(answer)):
                 return None
-            await verdict.check(answer, endpoint.name, _named(reference, target))
+            await status.check(answer, endpoint.name, _named(reference, target))
             digest = answer.headers.get("Docker-Content-Digest", "")
             if not _DIGEST.fullmatch(digest):
                 return None
@@ -264,16 +264,16 @@ class RegistryClient:
     async def _manifest(self, endpoint: Endpoint, reference: Reference, target: str) -> tuple[str, bytes]:
         headers, path = {"Accept": _ACCEPT}, f"manifests/{target}"
         async with self._access.open("GET", endpoint, reference.repository, path, headers, pull=True) as answer:
-            await verdict.check(answer, endpoint.name, _named(reference, target))
+            await status.check(answer, endpoint.name, _named(reference, target))
             return _media_type(answer), await answer.body(oci.MANIFEST_LIMIT)
 
-    async def _page(self, origin: Endpoint, repository: str, url: URL) -> pages.Page:
+    async def _page(self, origin: Endpoint, repository: str, url: URL) -> tag_pages.Page:
         async with self._access.open("GET", origin, repository, url, {"Accept": "application/json"}) as answer:
             if answer.status == _BAD and set(url.query) == {"n"}:
-                raise _SizeError(f"{origin.name} does not list {pages.SIZE} tags at a time")
-            await verdict.check(answer, origin.name, f"tags of {repository}", in_words=True)
-            body = await answer.body(pages.PAGE_LIMIT)
-            return pages.parse(body, origin.name, pages.following(url, answer.headers.getall("Link", [])))
+                raise _SizeError(f"{origin.name} does not list {tag_pages.SIZE} tags at a time")
+            await status.check(answer, origin.name, f"tags of {repository}", in_words=True)
+            body = await answer.body(tag_pages.PAGE_LIMIT)
+            return tag_pages.parse(body, origin.name, tag_pages.following(url, answer.headers.getall("Link", [])))
 
 
 class _SizeError(UnavailableError):

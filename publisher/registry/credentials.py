@@ -16,7 +16,7 @@ import docker.auth
 import docker.errors
 
 from publisher.errors import UsageError
-from publisher.registry import helper
+from publisher.registry import credential_helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,7 +72,7 @@ def docker_credentials(config: Path | None = None, *, deadline: float = 30) -> C
         name, server = loaded.get_credential_store(registry), registry
         if registry == docker.auth.INDEX_NAME:
             name, server = loaded.cred_helpers.get(registry) or name, docker.auth.INDEX_URL
-        found = helper.ask(name, server, deadline) if name else None
+        found = credential_helper.ask(name, server, deadline) if name else None
         if found is not None:
             return _from_helper(found)
         return _credentials(in_file.resolve_authconfig(registry))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
+from publisher.contract.reference import DOCKER_HUB
 from publisher.errors import UnavailableError
-from publisher.resolver.reference import DOCKER_HUB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,13 +15,13 @@ import aiohttp
 from yarl import URL
 
 from publisher.errors import UnavailableError
-from publisher.network import answer as answers
-from publisher.network.failures import Refusal, host_of, translated
+from publisher.net import response as answers
+from publisher.net.http_errors import Refusal, host_of, translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from publisher.network.proxies import Proxies
+    from publisher.net.proxies import Proxies
 
 _REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)

@@ -6,9 +6,10 @@ import os
 import sys
 import time
 
-from publisher.resolver.commandline import Line, say
-from publisher.resolver.errors import ResolverError, UsageError
-from publisher.resolver.notes import Notes
+from publisher.contract.errors import ExpectedError
+from publisher.resolver.config.commandline import Line, say
+from publisher.resolver.errors import UsageError
+from publisher.resolver.system.notes import Notes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def main() -> int:
     try:
         sys.stdout.write(_run(arguments, notes) + "\n")
         sys.stdout.flush()
-    except ResolverError as error:
+    except ExpectedError as error:
         say(notes.warnings)
         say([str(error)])
         return error.exit_code
@@ -51,7 +52,7 @@ def _run(arguments: Sequence[str], notes: Notes) -> str:
 def _resolve(line: Line, notes: Notes) -> str:
     if len(line.words) != 2:  # noqa: PLR2004 - the command and its one argument
         raise UsageError("usage: image-resolver resolve NAME [flags]", hint="image-resolver --help")
-    from publisher.resolver import resolve  # noqa: PLC0415 - not every command's
+    from publisher.resolver.select import resolve  # noqa: PLC0415 - not every command's
 
     answer = resolve.resolve(line.words[1], line.settings(os.environ), time.time(), notes)
     if not line.json:
@@ -62,33 +63,33 @@ def _resolve(line: Line, notes: Notes) -> str:
 
 
 def _cache(line: Line, notes: Notes) -> str:
-    from publisher.resolver import upkeep  # noqa: PLC0415 - not every command's
+    from publisher.resolver.host import cache_admin  # noqa: PLC0415 - not every command's
 
-    value = upkeep.run([*line.words[1:], *[upkeep.FORCE] * line.force], line.settings(os.environ), notes)
+    value = cache_admin.run([*line.words[1:], *[cache_admin.FORCE] * line.force], line.settings(os.environ), notes)
     if not line.json:
-        return upkeep.shown(value)
+        return cache_admin.shown(value)
     import json  # noqa: PLC0415 - as above
 
     return json.dumps(value, indent=2)
 
 
 def _prepare_job(arguments: Sequence[str]) -> int:
-    from publisher.resolver import hook  # noqa: PLC0415 - not every command's
+    from publisher.resolver.hook import main as hook  # noqa: PLC0415 - not every command's
 
     return hook.main(arguments)
 
 
 def _job_exit(arguments: Sequence[str]) -> int:
-    from publisher.resolver import jobexit  # noqa: PLC0415 - not every command's
+    from publisher.resolver.hook import job_exit  # noqa: PLC0415 - not every command's
 
-    return jobexit.main(arguments)
+    return job_exit.main(arguments)
 
 
 def _pilot(name: str) -> Callable[[Line, Notes], str]:
     def run(line: Line, notes: Notes) -> str:
-        from publisher.resolver import setup  # noqa: PLC0415 - no job waits for it
+        from publisher.resolver.host import commands  # noqa: PLC0415 - no job waits for it
 
-        return str(getattr(setup, name)(line, notes))
+        return str(getattr(commands, name)(line, notes))
 
     return run
 

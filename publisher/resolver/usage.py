@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from publisher.resolver import config
+from publisher.resolver.config import settings
 
 COMMANDS = (
     (
@@ -51,7 +51,7 @@ def text() -> str:
     for words, meaning in COMMANDS:
         lines += _entry(words, meaning)
     lines.append("")
-    for name, kind, many, default, meaning in config.TABLE:
+    for name, kind, many, default, meaning in settings.TABLE:
         also = "; can be repeated" * many + (f"; default {default}" if default else "")
         lines += _entry(f"--{name} {kind}", meaning + also)
     for flag, meaning in _FURTHER:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.origins.directory import DirectoryOrigin
-from publisher.repositories.directory import DirectoryRepository
-from tests.support import pelican
-from tests.support.cvmfs import fake_repository
-from tests.support.cvmfs_real import real_repository
+from publisher.targets.origins.directory import DirectoryOrigin
+from publisher.targets.repositories.directory import DirectoryRepository
+from tests.support.cvmfs.real import real_repository
+from tests.support.cvmfs.stand_in import fake_repository
+from tests.support.osdf import origin as pelican
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from publisher.origins import Origin
-    from publisher.repositories import Repository
+    from publisher.targets.origins.base import Origin
+    from publisher.targets.repositories.base import Repository
 
 REPOSITORIES: dict[str, Callable[[Path], Repository]] = {
     "directory": lambda place: DirectoryRepository(place / "repository"),

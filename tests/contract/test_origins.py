@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import OriginError
-from tests.support import children
+from tests.support.machine import child_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from publisher.origins import Origin
+    from publisher.targets.origins.base import Origin
 
 CONTENT = b"a SIF\n" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -161,11 +161,11 @@ def test_readers_see_the_old_or_the_new_index(origins: Callable[[], Origin]) -> 
 
     reader = origins()
     reader.replace(INDEX, b"0000")
-    child = children.start(replace_all)
-    while children.running(child):
+    child = child_process.start(replace_all)
+    while child_process.running(child):
         seen = reader.read(INDEX) or b""
         assert seen == seen[:4] * (int(seen[:4]) + 1)
-    assert children.end(child) == 0
+    assert child_process.end(child) == 0
 
 
 def test_names_are_sorted_and_only_those_below_the_prefix(origin: Origin) -> None:

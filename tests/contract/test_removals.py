@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher import takedown
+from publisher.contract.manifest import BLOCKED
 from publisher.errors import RemovalError, RepositoryError
-from publisher.layout import sandbox_path
-from publisher.resolver.manifest import BLOCKED
-from tests.support.changes import DEBIAN, INDEX, ROCKY, make, publish, publish_rocky
-from tests.support.place import Place
-from tests.support.published import answer, digest, entry
-from tests.support.stubborn import SAID, stubborn
+from publisher.maintain import block
+from publisher.state.paths import sandbox_path
+from tests.support.cvmfs.contract_changes import DEBIAN, INDEX, ROCKY, make, publish, publish_rocky
+from tests.support.cvmfs.undeletable_tree import SAID, stubborn
+from tests.support.publisher.built_values import answer, digest, entry
+from tests.support.publisher.prepublished import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from publisher.repositories import Repository, Transaction
+    from publisher.targets.repositories.base import Repository, Transaction
 
 NAME = "htc/rocky:9"
 
@@ -61,12 +61,12 @@ def test_an_image_whose_sandbox_does_not_go_is_taken_down_all_the_same(
     place.publish(publication, (entry(NAME), answer("one")))
     bad = digest("one linux/amd64")
     catalog, _ = publication.open()
-    found = takedown.take_down(catalog, NAME, place.now, "stolen data")
+    found = block.take_down(catalog, NAME, place.now, "stolen data")
     with (
         stubborn(place.repository, sandbox_path(bad), tmp_path, monkeypatch),
         pytest.raises(RepositoryError, match=SAID),
     ):
-        takedown.carry_out(publication, catalog, found)
+        block.carry_out(publication, catalog, found)
     catalog, _ = place.publication().open()
     assert [(version.manifest, version.state) for version in catalog.records[NAME].platforms["amd64"]] == [(bad, BLOCKED)]
     assert repositories().links() == {}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import RepositoryError
-from tests.support import children
-from tests.support.changes import DEBIAN, INDEX, ROCKY, fail_after, make, publish, publish_rocky, refused
+from tests.support.cvmfs.contract_changes import DEBIAN, INDEX, ROCKY, fail_after, make, publish, publish_rocky, refused
+from tests.support.machine import child_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from publisher.repositories import Repository
+    from publisher.targets.repositories.base import Repository
 
 UNSAFE = [
     *("", "/", "/etc/passwd", "..", "../x", "a/../../x", "a/..", ".", "a/./b", "a//b", "a/"),
@@ -124,12 +124,12 @@ def test_a_reader_never_finds_an_index_that_names_what_is_not_there(repositories
                 make(transaction.tree(f".images/0a/{serial}"))
 
     reader = repositories()
-    child = children.start(publish_all)
+    child = child_process.start(publish_all)
     named = [""]
-    while "htc/rocky:19/bin/sh" not in named and children.running(child):
+    while "htc/rocky:19/bin/sh" not in named and child_process.running(child):
         named = json.loads(reader.read(INDEX) or b"[]")
         assert [path for path in named if not reader.exists(path)] == []
-    assert children.end(child) == 0
+    assert child_process.end(child) == 0
     assert all(reader.exists(path) for path in json.loads(reader.read(INDEX) or b""))
 
 

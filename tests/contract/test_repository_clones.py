@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.changes import INDEX, ROCKY, fail_after, make, publish, publish_rocky, refused
+from tests.support.cvmfs.contract_changes import INDEX, ROCKY, fail_after, make, publish, publish_rocky, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from publisher.repositories import Repository, Transaction
+    from publisher.targets.repositories.base import Repository, Transaction
 
 
 def cloned_or_made(change: Transaction, path: str) -> bool:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import RepositoryError
-from tests.support.changes import DEBIAN, INDEX, ROCKY, make, publish, publish_rocky, refused
+from tests.support.cvmfs.contract_changes import DEBIAN, INDEX, ROCKY, make, publish, publish_rocky, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.repositories import Repository, Transaction
+    from publisher.targets.repositories.base import Repository, Transaction
 
 
 # trees

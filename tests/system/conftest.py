@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.cvmfs import FakeCvmfs
-from tests.support.cvmfs_host import CvmfsHost
-from tests.support.cvmfs_real import RealCvmfs, real_name
-from tests.support.registry import RegistryServer
-from tests.support.releasing import release
-from tests.support.site import Site
+from tests.support.cvmfs.host import CvmfsHost
+from tests.support.cvmfs.real import RealCvmfs, real_name
+from tests.support.cvmfs.stand_in import FakeCvmfs
+from tests.support.ep.pool_site import Site
+from tests.support.ep.release import release
+from tests.support.registries.registry import RegistryServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from publisher import images
 from publisher.errors import ListError
-from publisher.images import ImageList
-from tests.support.lists import listed, parse
+from publisher.images import reader
+from publisher.images.reader import ImageList
+from tests.support.publisher.lists import listed, parse
 
 _PARTS = st.from_regex(r"[a-z0-9]{1,4}(-[a-z0-9]{1,3})?", fullmatch=True)
 _REFERENCES = st.builds("q{}/{}:{}".format, _PARTS, _PARTS, _PARTS)
@@ -29,7 +29,7 @@ def test_the_order_of_entries_does_not_matter(both: tuple[list[str], list[str]])
 
 def _tried(content: bytes) -> None:
     try:
-        found = images.parse(content, "images.yaml")
+        found = reader.parse(content, "images.yaml")
     except ListError as refused:
         said = refused.problems
     else:

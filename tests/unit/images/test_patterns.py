@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher import images
+from publisher.contract.reference import Reference
 from publisher.errors import ListError
-from publisher.images import Entry, Pattern
+from publisher.images import reader
+from publisher.images.reader import Entry, Pattern
 from publisher.oci import Platform
-from publisher.resolver.reference import Reference
 
 BOTH = frozenset({"sandbox", "sif"})
 AMD64 = (Platform("linux", "amd64"),)
@@ -25,8 +25,8 @@ def listed(*entries: str) -> str:
     return "version: 1\ngroups:\n  - title: Some\n    images:\n" + "".join(f"      - {entry}\n" for entry in entries)
 
 
-def parse(*entries: str, template: str = images.NAME_TEMPLATES[0]) -> images.ImageList:
-    return images.parse(listed(*entries).encode(), "images.yaml", template)
+def parse(*entries: str, template: str = reader.NAME_TEMPLATES[0]) -> reader.ImageList:
+    return reader.parse(listed(*entries).encode(), "images.yaml", template)
 
 
 def pattern(entry: str) -> Pattern:
@@ -36,7 +36,7 @@ def pattern(entry: str) -> Pattern:
     return only
 
 
-def problems(*entries: str, template: str = images.NAME_TEMPLATES[0]) -> list[str]:
+def problems(*entries: str, template: str = reader.NAME_TEMPLATES[0]) -> list[str]:
     with pytest.raises(ListError) as refused:
         parse(*entries, template=template)
     return refused.value.problems
@@ -172,7 +172,7 @@ def test_wildcards_of_two_registries_with_one_name_are_refused() -> None:
         " such as '1.'; leave one out"
     )
     assert len(parse("x/y:2.*", "ghcr.io/x/y:1.*").patterns) == 2
-    assert len(parse("x/y:*", "ghcr.io/x/y:*", template=images.NAME_TEMPLATES[1]).patterns) == 2
+    assert len(parse("x/y:*", "ghcr.io/x/y:*", template=reader.NAME_TEMPLATES[1]).patterns) == 2
 
 
 @pytest.mark.parametrize("entries", [("x/y:1.*", "ghcr.io/x/y:1.0"), ("ghcr.io/x/y:1.0", "x/y:1.*")])
@@ -224,20 +224,20 @@ def names(entries: tuple[Entry, ...]) -> list[str]:
 
 
 def test_a_pattern_expands_to_the_tags_that_it_takes_newest_first() -> None:
-    found = images.expand(pattern("{image: 'gromacs/gromacs:2024.*', exclude: ['*-rc*']}"), TAGS)
+    found = reader.expand(pattern("{image: 'gromacs/gromacs:2024.*', exclude: ['*-rc*']}"), TAGS)
     assert names(found) == ["2024.10", "2024.2", "2024.1"]
 
 
 def test_only_the_newest_are_kept_by_the_order_that_is_stated() -> None:
-    assert names(images.expand(pattern("{image: 'gromacs/gromacs:2024.*', keep: 2}"), TAGS)) == ["2024.10", "2024.3-rc1"]
-    assert names(images.expand(pattern("{image: 'gromacs/gromacs:2024.*', keep: 2, order: name}"), TAGS)) == [
+    assert names(reader.expand(pattern("{image: 'gromacs/gromacs:2024.*', keep: 2}"), TAGS)) == ["2024.10", "2024.3-rc1"]
+    assert names(reader.expand(pattern("{image: 'gromacs/gromacs:2024.*', keep: 2, order: name}"), TAGS)) == [
         "2024.3-rc1",
         "2024.2",
     ]
 
 
 def test_no_tags_expand_to_nothing() -> None:
-    assert images.expand(pattern("gromacs/gromacs:*"), []) == ()
+    assert reader.expand(pattern("gromacs/gromacs:*"), []) == ()
 
 
 def test_expanded_entries_have_all_that_the_pattern_says() -> None:
@@ -245,7 +245,7 @@ def test_expanded_entries_have_all_that_the_pattern_says() -> None:
         "{image: 'x/y:1.*', platforms: [linux/arm64], formats: [sif], owner: A, project: B, expires: 2027-01-31,"
         " max_size: 1 GB, private: allowed}"
     )
-    (entry,) = images.expand(pattern(text), ["1.0", "2.0"])
+    (entry,) = reader.expand(pattern(text), ["1.0", "2.0"])
     assert entry == Entry(
         "x/y:1.0",
         Reference("docker.io", "x/y", "1.0"),
@@ -262,8 +262,8 @@ def test_expanded_entries_have_all_that_the_pattern_says() -> None:
 
 
 def test_expanded_names_follow_the_template() -> None:
-    found = parse("ghcr.io/x/y:*", template=images.NAME_TEMPLATES[1]).patterns[0]
-    assert [entry.name for entry in images.expand(found, ["1"])] == ["ghcr.io/x/y:1"]
+    found = parse("ghcr.io/x/y:*", template=reader.NAME_TEMPLATES[1]).patterns[0]
+    assert [entry.name for entry in reader.expand(found, ["1"])] == ["ghcr.io/x/y:1"]
     assert found.covers("ghcr.io/x/y:1")
     assert not found.covers("x/y:1")
 
@@ -286,7 +286,7 @@ def test_a_pattern_covers_the_names_that_could_come_from_it(name: str, covered: 
 
 def test_an_entry_wins_over_a_wildcards_of_the_same_name() -> None:
     found = parse("x/y:*", "{image: 'x/y:1', formats: [sif]}", "a/b:1")
-    whole = found.merged(images.expand(found.patterns[0], ["1", "2"]))
+    whole = found.merged(reader.expand(found.patterns[0], ["1", "2"]))
     assert [(entry.name, entry.line) for entry in whole] == [("x/y:2", 5), ("x/y:1", 6), ("a/b:1", 7)]
     assert whole[1].formats == {"sif"}
 
@@ -301,7 +301,7 @@ _TAGS = st.lists(st.from_regex(r"[a-z0-9][a-z0-9.-]{0,6}", fullmatch=True), max_
 )
 def test_what_a_pattern_expands_to_does_not_depend_on_how_the_tags_come(tags: list[str], data: st.DataObject, entry: str) -> None:
     one = pattern(entry)
-    found = images.expand(one, tags)
-    assert found == images.expand(one, data.draw(st.permutations(tags)))
+    found = reader.expand(one, tags)
+    assert found == reader.expand(one, data.draw(st.permutations(tags)))
     assert all(one.covers(made.name) for made in found)
     assert len(found) == len({made.name for made in found})

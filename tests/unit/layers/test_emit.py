@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import LayerError
+from publisher.fileindex.format import FileIndexWriter, read_file_index
 from publisher.layers.emit import Emitter, Extra, published_mode
-from publisher.layers.files import FileIndexWriter, read_file_index
 from publisher.layers.flatten import flatten
-from tests.support import raw
-from tests.support.engine import stream
-from tests.support.layers import Entry, directory, file, hardlink, indexed, symlink, tar, tree_of_stream
+from tests.support.images import raw_tar
+from tests.support.images.layers import Entry, directory, file, hardlink, indexed, symlink, tar, tree_of_stream
+from tests.support.images.tar_stream import stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.layers.plan import Plan
+    from publisher.layers.flatten_plan import Plan
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,13 @@ def test_everybody_may_read_what_is_published(kind: bytes, mode: int, published:
 
 
 def test_entries_that_need_no_change_leave_as_the_bytes_they_came_as(tmp_path: Path) -> None:
-    kept = [raw.file(b"a"), raw.pax((b"path", b"b"), (b"mtime", b"1500000000.5")) + raw.file(b"x"), raw.header(b"d/", b"5")]
-    kept[2] = raw.header(b"./d/", b"5", mode=b"0000755\0", tail=b"")
-    assert stream([b"".join(kept) + raw.END], tmp_path) == b"".join(kept) + raw.END
+    kept = [
+        raw_tar.file(b"a"),
+        raw_tar.pax((b"path", b"b"), (b"mtime", b"1500000000.5")) + raw_tar.file(b"x"),
+        raw_tar.header(b"d/", b"5"),
+    ]
+    kept[2] = raw_tar.header(b"./d/", b"5", mode=b"0000755\0", tail=b"")
+    assert stream([b"".join(kept) + raw_tar.END], tmp_path) == b"".join(kept) + raw_tar.END
 
 
 def test_times_end_at_the_newest_that_is_not_in_the_future(tmp_path: Path) -> None:

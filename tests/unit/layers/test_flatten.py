@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import LayerError
-from publisher.layers import Limits
 from publisher.layers.flatten import Tree, flatten
-from publisher.layers.plan import DROP, MOVE, PASS, Plan
-from tests.support.layers import Entry, directory, file, hardlink, indexed, symlink, tar
+from publisher.layers.flatten_plan import DROP, MOVE, PASS, Plan
+from publisher.layers.limits import Limits
+from tests.support.images.layers import Entry, directory, file, hardlink, indexed, symlink, tar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What a tree looks like is compared with umoci and Apptainer in tests/system/test_fidelity.py; here is the rest.
+# What a tree looks like is compared with umoci and Apptainer in tests/system/build/test_fidelity.py; here is the rest.
 
 
 def tree_of(stack: list[list[Entry]], where: Path, limits: Limits | None = None) -> Tree:

@@ -7,7 +7,7 @@ import pytest
 
 from publisher.errors import LayerError
 from publisher.layers.header import checksum_is_right, make_header, number, padded, parse_pax, with_mode
-from tests.support import raw
+from tests.support.images import raw_tar
 
 
 @pytest.mark.parametrize(
@@ -41,20 +41,25 @@ def test_sizes_are_rounded_up_to_blocks() -> None:
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_checksum_of_unsigned_or_signed_bytes_is_right(signed: bool) -> None:
-    block = raw.header(b"caf\xe9\xff", signed=signed)
+    block = raw_tar.header(b"caf\xe9\xff", signed=signed)
     assert checksum_is_right(block)
     assert not checksum_is_right(b"d" + block[1:])
     assert not checksum_is_right(block[:148] + b"nothing\0" + block[156:])
 
 
 def test_pax_records() -> None:
-    body = raw.record(b"path", b"a=b\nc") + raw.record(b"path", b"last") + raw.record(b"SCHILY.xattr.user.x", b"\0=\n") + bytes(3)
+    body = (
+        raw_tar.record(b"path", b"a=b\nc")
+        + raw_tar.record(b"path", b"last")
+        + raw_tar.record(b"SCHILY.xattr.user.x", b"\0=\n")
+        + bytes(3)
+    )
     assert parse_pax(body) == {b"path": b"last", b"SCHILY.xattr.user.x": b"\0=\n"}
 
 
 def test_pairs_of_the_oldest_sparse_format_become_a_map() -> None:
     pairs = [(b"offset", b"1"), (b"numbytes", b"2"), (b"offset", b"30"), (b"numbytes", b"4")]
-    body = b"".join(raw.record(b"GNU.sparse." + key, value) for key, value in pairs)
+    body = b"".join(raw_tar.record(b"GNU.sparse." + key, value) for key, value in pairs)
     assert parse_pax(body) == {b"GNU.sparse.map": b"1,2,30,4"}
 
 
@@ -69,9 +74,9 @@ def test_pairs_of_the_oldest_sparse_format_become_a_map() -> None:
         b"path=a\n",
         b"a path=a\n",
         b"4 \n\n",
-        raw.record(b"GNU.sparse.numbytes", b"1"),
-        raw.record(b"GNU.sparse.offset", b"1") * 2,
-        raw.record(b"GNU.sparse.offset", b"1,2"),
+        raw_tar.record(b"GNU.sparse.numbytes", b"1"),
+        raw_tar.record(b"GNU.sparse.offset", b"1") * 2,
+        raw_tar.record(b"GNU.sparse.offset", b"1,2"),
     ],
 )
 def test_malformed_pax_records_are_refused(body: bytes) -> None:
@@ -94,7 +99,7 @@ def test_malformed_pax_records_are_refused(body: bytes) -> None:
 def test_a_made_header_says_what_it_was_told(name: bytes, link: bytes) -> None:
     kind = b"2" if link else b"0"
     made = make_header(name, kind, mode=0o4755, uid=3_000_000_000, gid=7, size=0, mtime=1_600_000_000, link=link)
-    with tarfile.open(fileobj=io.BytesIO(made + raw.END), errors="surrogateescape") as archive:
+    with tarfile.open(fileobj=io.BytesIO(made + raw_tar.END), errors="surrogateescape") as archive:
         (member,) = archive.getmembers()
     assert (member.name.encode(errors="surrogateescape"), member.linkname.encode()) == (name, link)
     assert (member.mode, member.uid, member.gid, member.mtime) == (0o4755, 3_000_000_000, 7, 1_600_000_000)
@@ -112,7 +117,7 @@ def test_a_long_target_stands_behind_pax_records_and_in_none_of_them() -> None:
 
 
 def test_other_permission_bits_keep_the_rest_of_a_header() -> None:
-    block = raw.header(b"a", mode=b"0000600\0", uid=b"0000017\0")
+    block = raw_tar.header(b"a", mode=b"0000600\0", uid=b"0000017\0")
     changed = with_mode(block, 0o644)
     assert checksum_is_right(changed)
     assert (changed[:100], changed[108:148], changed[156:]) == (block[:100], block[108:148], block[156:])

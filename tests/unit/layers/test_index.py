@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import LayerError
-from publisher.layers import Limits
 from publisher.layers.index import IndexSummary, entries, numbers, read_summary, write_index
-from tests.support import raw
-from tests.support.layers import directory, file, hardlink, symlink, tar
+from publisher.layers.limits import Limits
+from tests.support.images import raw_tar
+from tests.support.images.layers import directory, file, hardlink, symlink, tar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,14 +45,17 @@ def test_an_index_says_what_the_headers_say(tmp_path: Path) -> None:
 
 def test_thousands_of_entries_come_back_in_order(tmp_path: Path) -> None:
     names = [b"%d" % number for number in range(9000)]
-    archive = b"".join(raw.header(name, mtime=raw.number(int(name) - 5)) for name in names)
+    archive = b"".join(raw_tar.header(name, mtime=raw_tar.number(int(name) - 5)) for name in names)
     index(archive, tmp_path / "index")
     assert [name for _, name, _ in entries(tmp_path / "index")] == names
     assert [mtime for _, mtime, *_ in numbers(tmp_path / "index")] == [number - 5 for number in range(9000)]
 
 
 def test_times_beyond_all_measure_are_held_within_it(tmp_path: Path) -> None:
-    index(raw.header(b"a", mtime=b"\x80" + b"\x7f" * 11) + raw.header(b"b", mtime=b"\xff\x80" + bytes(10)), tmp_path / "index")
+    index(
+        raw_tar.header(b"a", mtime=b"\x80" + b"\x7f" * 11) + raw_tar.header(b"b", mtime=b"\xff\x80" + bytes(10)),
+        tmp_path / "index",
+    )
     assert [mtime for _, mtime, *_ in numbers(tmp_path / "index")] == [1 << 62, -(1 << 62)]
 
 
@@ -76,9 +79,12 @@ LIMITS = Limits(unpacked_size=1 << 20, entries=3, path_length=20)
     [
         (gzip.compress(bytes(1 << 24)), "unpacks to more than 1048576 bytes"),
         (gzip.compress(tar([file("a", bytes(1 << 24))])), "unpacks to more than 1048576 bytes"),
-        (raw.header(b"a", b"S", magic=raw.GNU, tail=raw.sparse_map((1 << 30, 0), real=1 << 30)), "has 1073741824 bytes"),
-        (b"".join(raw.header(b"%d" % number) for number in range(4)), "more than 3 entries"),
-        (raw.header(b"a/" * 10 + b"b"), "path of 21 bytes"),
+        (
+            raw_tar.header(b"a", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((1 << 30, 0), real=1 << 30)),
+            "has 1073741824 bytes",
+        ),
+        (b"".join(raw_tar.header(b"%d" % number) for number in range(4)), "more than 3 entries"),
+        (raw_tar.header(b"a/" * 10 + b"b"), "path of 21 bytes"),
         (b"no archive".ljust(1024), "not a tar archive"),
     ],
 )

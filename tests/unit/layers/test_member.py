@@ -4,11 +4,11 @@ import pytest
 
 from publisher.errors import LayerError
 from publisher.layers.member import Headers, Member, interpret, normalised
-from tests.support import raw
+from tests.support.images import raw_tar
 
 
 def member(name: bytes = b"a", kind: bytes = b"0", pax: dict[bytes, bytes] | None = None, **fields: object) -> Member:
-    return interpret(Headers(raw.header(name, kind, **fields), pax))  # type: ignore[arg-type]  # header's own
+    return interpret(Headers(raw_tar.header(name, kind, **fields), pax))  # type: ignore[arg-type]  # header's own
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_symbolic_links_point_wherever_they_like() -> None:
 @pytest.mark.parametrize("target", [b"", b"x" * 4096, b"a\0b"])
 def test_a_target_that_no_file_system_takes_is_refused(target: bytes) -> None:
     with pytest.raises(LayerError, match="target"):
-        interpret(Headers(raw.header(b"a", b"2"), {b"linkpath": target}))
+        interpret(Headers(raw_tar.header(b"a", b"2"), {b"linkpath": target}))
 
 
 def test_the_root_is_a_directory() -> None:
@@ -65,10 +65,10 @@ def test_kinds_that_layers_do_not_have_are_refused(kind: bytes) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"size": raw.number(-1)},
-        {"uid": raw.number(-1, 8)},
-        {"gid": raw.number(1 << 32, 8)},
-        {"uid": raw.number(0xFFFFFFFF, 8)},
+        {"size": raw_tar.number(-1)},
+        {"uid": raw_tar.number(-1, 8)},
+        {"gid": raw_tar.number(1 << 32, 8)},
+        {"uid": raw_tar.number(0xFFFFFFFF, 8)},
         {"pax": {b"uid": b"4294967295"}},
     ],
 )

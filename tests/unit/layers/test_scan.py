@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from publisher.errors import LayerError
 from publisher.layers.header import make_header
 from publisher.layers.scan import Scanner
-from tests.support import raw
+from tests.support.images import raw_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +35,14 @@ def names(archive: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("portion", [1, 511, 512, 1000, 1 << 20])
 def test_kept_members_leave_as_the_bytes_they_came_as(portion: int) -> None:
-    members = [raw.file(b"a", b"1" * 700), raw.pax((b"path", b"n" * 200)) + raw.file(b"b"), raw.file(b"c", b""), raw.file(b"d")]
+    members = [
+        raw_tar.file(b"a", b"1" * 700),
+        raw_tar.pax((b"path", b"n" * 200)) + raw_tar.file(b"b"),
+        raw_tar.file(b"c", b""),
+        raw_tar.file(b"d"),
+    ]
     out = bytearray()
-    scanner = Scanner(trickle(b"".join(members) + raw.END, portion), out.extend)
+    scanner = Scanner(trickle(b"".join(members) + raw_tar.END, portion), out.extend)
     digests = []
     for keep in (True, False, True, True):
         member = scanner.next()
@@ -55,7 +60,9 @@ def test_kept_members_leave_as_the_bytes_they_came_as(portion: int) -> None:
 @pytest.mark.parametrize("portion", [1, 1000, 1 << 20])
 def test_another_header_replaces_all_of_a_members_headers(portion: int) -> None:
     out = bytearray()
-    scanner = Scanner(trickle(raw.pax((b"path", b"long")) + raw.file(b"a") + raw.file(b"b") + raw.END, portion), out.extend)
+    scanner = Scanner(
+        trickle(raw_tar.pax((b"path", b"long")) + raw_tar.file(b"a") + raw_tar.file(b"b") + raw_tar.END, portion), out.extend
+    )
     member = scanner.next()
     assert member is not None
     replacement = make_header(b"new", b"0", mode=0o644, size=7)
@@ -63,25 +70,25 @@ def test_another_header_replaces_all_of_a_members_headers(portion: int) -> None:
     assert scanner.next() is not None
     scanner.drop()
     scanner.flush()
-    assert bytes(out) == replacement + raw.data(b"content")
+    assert bytes(out) == replacement + raw_tar.data(b"content")
 
 
 def test_the_archive_may_end_without_zero_blocks_and_go_on_behind_them() -> None:
-    assert names(raw.file(b"a")) == [b"a"]
-    assert names(raw.file(b"a") + bytes(512)) == [b"a"]
-    assert names(raw.file(b"a") + raw.END + b"anything") == [b"a"]
+    assert names(raw_tar.file(b"a")) == [b"a"]
+    assert names(raw_tar.file(b"a") + bytes(512)) == [b"a"]
+    assert names(raw_tar.file(b"a") + raw_tar.END + b"anything") == [b"a"]
     assert names(b"") == []
 
 
 def test_where_a_member_begins_is_known() -> None:
-    scanner = Scanner(io.BytesIO(raw.file(b"a") + raw.pax((b"path", b"c")) + raw.file(b"b") + raw.END).read)
+    scanner = Scanner(io.BytesIO(raw_tar.file(b"a") + raw_tar.pax((b"path", b"c")) + raw_tar.file(b"b") + raw_tar.END).read)
     scanner.next()
     scanner.drop()
     scanner.next()
     assert (scanner.offset, scanner.count) == (1024, 2)
 
 
-SPARSE = raw.header(b"a", b"S", size=5, magic=raw.GNU, tail=raw.sparse_map((0, 5), real=9, more=True))
+SPARSE = raw_tar.header(b"a", b"S", size=5, magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 5), real=9, more=True))
 
 
 @pytest.mark.parametrize(
@@ -89,22 +96,23 @@ SPARSE = raw.header(b"a", b"S", size=5, magic=raw.GNU, tail=raw.sparse_map((0, 5
     [
         (b"this is no tar archive".ljust(2048, b"."), "is not a tar archive"),
         (b"short", "is not a tar archive"),
-        (raw.file(b"a") + b"x" * 512, "damaged: wrong checksum in the header of entry 2"),
-        (raw.file(b"a") + raw.header(b"b")[:300], "cut within a header"),
-        (raw.file(b"a", b"1" * 600)[:-512], "cut within the data of entry 1"),
-        (raw.header(b"a", size=1 << 30), "cut within the data of entry 1"),
-        (raw.pax((b"path", b"b" * 600))[:1024], "cut within an extended header"),
-        (raw.pax((b"path", b"b")) + raw.END, "ends after an extended header"),
-        (raw.header(b"x", b"x", size=(1 << 20) + 1), "extended header of 1048577 bytes"),
-        (raw.file(b"x", bytes(1 << 20), b"x") * 5, "extended headers without end"),
-        (raw.file(b"a") + bytes(512) + raw.file(b"b"), "goes on after a zero block"),
+        (raw_tar.file(b"a") + b"x" * 512, "damaged: wrong checksum in the header of entry 2"),
+        (raw_tar.file(b"a") + raw_tar.header(b"b")[:300], "cut within a header"),
+        (raw_tar.file(b"a", b"1" * 600)[:-512], "cut within the data of entry 1"),
+        (raw_tar.header(b"a", size=1 << 30), "cut within the data of entry 1"),
+        (raw_tar.pax((b"path", b"b" * 600))[:1024], "cut within an extended header"),
+        (raw_tar.pax((b"path", b"b")) + raw_tar.END, "ends after an extended header"),
+        (raw_tar.header(b"x", b"x", size=(1 << 20) + 1), "extended header of 1048577 bytes"),
+        (raw_tar.file(b"x", bytes(1 << 20), b"x") * 5, "extended headers without end"),
+        (raw_tar.file(b"a") + bytes(512) + raw_tar.file(b"b"), "goes on after a zero block"),
         (SPARSE, "cut within a sparse header"),
         (
-            raw.pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.realsize", b"9")) + raw.file(b"a"),
+            raw_tar.pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.realsize", b"9"))
+            + raw_tar.file(b"a"),
             "map",
         ),
-        (raw.file(b"a", b"12345", b"S", magic=raw.GNU, tail=raw.sparse_map((0, 600), real=600)), "more or less data"),
-        (raw.file(b"a", b"12345", b"S", magic=raw.GNU, tail=raw.sparse_map((0, 2), real=600)), "more or less data"),
+        (raw_tar.file(b"a", b"12345", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 600), real=600)), "more or less data"),
+        (raw_tar.file(b"a", b"12345", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 2), real=600)), "more or less data"),
     ],
 )
 def test_unsound_archives_are_refused_with_the_reason(archive: bytes, problem: str) -> None:
@@ -122,11 +130,11 @@ def test_whatever_the_portions_dropped_members_leave_nothing(members: list[tuple
     header = make_header(b"new", b"0", mode=0o600)
     for number, (action, size, extended) in enumerate(members):
         content = bytes([number + 1]) * size
-        whole = (raw.pax((b"path", b"long")) if extended else b"") + raw.file(b"a", content)
+        whole = (raw_tar.pax((b"path", b"long")) if extended else b"") + raw_tar.file(b"a", content)
         archive += whole
-        expected += {"drop": b"", "keep": whole, "replace": header + raw.data(content)}[action]
+        expected += {"drop": b"", "keep": whole, "replace": header + raw_tar.data(content)}[action]
     out = bytearray()
-    scanner = Scanner(trickle(archive + raw.END, portion), out.extend)
+    scanner = Scanner(trickle(archive + raw_tar.END, portion), out.extend)
     for action, size, _ in members:
         member = scanner.next()
         assert member is not None

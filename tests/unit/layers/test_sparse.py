@@ -6,16 +6,16 @@ import pytest
 
 from publisher.errors import LayerError
 from publisher.layers.sparse import gnu_map, pax_map
-from tests.support import raw
-from tests.support.engine import stream
-from tests.support.layers import tree_of_stream
+from tests.support.images import raw_tar
+from tests.support.images.layers import tree_of_stream
+from tests.support.images.tar_stream import stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def old(*segments: tuple[int, int], real: int) -> bytes:
-    return raw.header(b"a", b"S", magic=raw.GNU, tail=raw.sparse_map(*segments, real=real))
+    return raw_tar.header(b"a", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map(*segments, real=real))
 
 
 def never(_: int) -> bytes:
@@ -23,8 +23,10 @@ def never(_: int) -> bytes:
 
 
 def test_the_old_format_goes_on_in_extension_blocks() -> None:
-    block = raw.header(b"a", b"S", magic=raw.GNU, tail=raw.sparse_map((0, 1), (2, 1), (4, 1), (6, 1), real=99, more=True))
-    extensions = [raw.extension((8, 1), more=True), raw.extension((10, 1), (99, 0))]
+    block = raw_tar.header(
+        b"a", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 1), (2, 1), (4, 1), (6, 1), real=99, more=True)
+    )
+    extensions = [raw_tar.extension((8, 1), more=True), raw_tar.extension((10, 1), (99, 0))]
     found = gnu_map(block, extensions.__getitem__)
     assert found == ([(0, 1), (2, 1), (4, 1), (6, 1), (8, 1), (10, 1), (99, 0)], 99, 1024)
 
@@ -36,8 +38,8 @@ def test_maps_that_overlap_or_leave_the_file_are_refused(block: bytes) -> None:
 
 
 def test_a_map_without_end_is_refused() -> None:
-    block = raw.header(b"a", b"S", magic=raw.GNU, tail=raw.sparse_map(real=99, more=True))
-    endless = raw.extension(*[(0, 0)] * 20, (0, 1), more=True)
+    block = raw_tar.header(b"a", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map(real=99, more=True))
+    endless = raw_tar.extension(*[(0, 0)] * 20, (0, 1), more=True)
     with pytest.raises(LayerError, match="no map"):
         gnu_map(block, lambda _: endless.replace(b"00000000000\x0000000000000\0", b"00000000001\x0000000000000\0"))
 
@@ -65,9 +67,11 @@ def test_an_unknown_version_is_no_sparse_file() -> None:
     assert pax_map({b"GNU.sparse.major": b"2", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"9"}, never) is None
 
 
-@pytest.mark.parametrize("name", [name for name in [*raw.ODD, *raw.GNU_SPARSE] if "parse" in name and "not sparse" not in name])
+@pytest.mark.parametrize(
+    "name", [name for name in [*raw_tar.ODD, *raw_tar.GNU_SPARSE] if "parse" in name and "not sparse" not in name]
+)
 def test_holes_are_filled(name: str, tmp_path: Path) -> None:
-    archive = (raw.ODD | raw.GNU_SPARSE)[name] + raw.END
+    archive = (raw_tar.ODD | raw_tar.GNU_SPARSE)[name] + raw_tar.END
     (ours,) = tree_of_stream(stream([archive], tmp_path)).values()
     (theirs,) = tree_of_stream(archive).values()
     assert ours[5] == theirs[5]

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import LayerError
-from publisher.layers import Limits
 from publisher.layers.flatten import flatten
+from publisher.layers.limits import Limits
 from publisher.layers.survey import Survey, survey
-from tests.support.layers import Entry, directory, file, hardlink, indexed, symlink, tar
+from tests.support.images.layers import Entry, directory, file, hardlink, indexed, symlink, tar
 
 if TYPE_CHECKING:
     from pathlib import Path

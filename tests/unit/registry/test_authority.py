@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.contract.reference import DOCKER_HUB, Reference
 from publisher.errors import DeniedError, UnavailableError
-from publisher.registry import Credentials, RegistryClient
+from publisher.registry.client import RegistryClient
+from publisher.registry.credentials import Credentials
 from publisher.registry.endpoints import Endpoints
-from publisher.resolver.reference import DOCKER_HUB, Reference
-from tests.support.asking import BODY, DIGEST, HERE, MANIFEST, asking
-from tests.support.web import Web, says
+from tests.support.registries.scripted_http import Web, says
+from tests.support.registries.scripted_registry import BODY, DIGEST, HERE, MANIFEST, asking
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from tests.support.asking import Asking
-    from tests.support.web import Reply
+    from tests.support.registries.scripted_http import Reply
+    from tests.support.registries.scripted_registry import Asking
 
 ME = Credentials("me", "s3cret-pass")
 SERVICE = "registry, the quoted one"

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher import oci
+from publisher.contract.reference import Reference
 from publisher.errors import BlobError, DeniedError, NotFoundError, UnavailableError
-from publisher.network import answer
+from publisher.net import response
 from publisher.registry.endpoints import Endpoints
 from publisher.registry.transport import Deadlines
-from publisher.resolver.reference import Reference
-from tests.support.asking import BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
-from tests.support.web import breaks_off, hangs, says
+from tests.support.registries.scripted_http import breaks_off, hangs, says
+from tests.support.registries.scripted_registry import BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from tests.support.web import Reply
+    from tests.support.registries.scripted_http import Reply
 
 UNKNOWN = '{"errors": [{"code": "MANIFEST_UNKNOWN"}]}'
 
@@ -145,7 +145,7 @@ async def test_a_registry_that_wants_more_than_a_minute_of_peace_gets_it() -> No
     ],
 )
 def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float | None) -> None:
-    assert answer.seconds(value, lambda: 1_000_000) == seconds
+    assert response.seconds(value, lambda: 1_000_000) == seconds
 
 
 async def test_a_registry_that_never_answers_is_given_up_at_its_deadline() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import UsageError
-from publisher.registry import Credentials, docker_credentials
+from publisher.registry.credentials import Credentials, docker_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path

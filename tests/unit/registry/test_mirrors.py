@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.contract.reference import Reference
 from publisher.errors import BlobError, NotFoundError, UnavailableError
-from publisher.network.patience import Patience
-from publisher.registry import Credentials, RegistryClient
+from publisher.net.retry import Patience
+from publisher.registry.client import RegistryClient
+from publisher.registry.credentials import Credentials
 from publisher.registry.endpoints import mirror
-from publisher.resolver.reference import Reference
-from tests.support.asking import BLOB, BLOBS, BODY, BY_DIGEST, DIGEST, HERE, LAYER, MANIFEST
-from tests.support.web import Web, breaks_off, says
+from tests.support.registries.scripted_http import Web, breaks_off, says
+from tests.support.registries.scripted_registry import BLOB, BLOBS, BODY, BY_DIGEST, DIGEST, HERE, LAYER, MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from publisher import oci
-    from tests.support.web import Reply
+    from tests.support.registries.scripted_http import Reply
 
 OTHER = "sha256:" + "0b" * 32
 UNKNOWN = says(404, '{"errors": [{"code": "MANIFEST_UNKNOWN"}]}', Docker_Distribution_Api_Version="registry/2.0")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from yarl import URL
 
+from publisher.contract.reference import Reference
 from publisher.errors import UnavailableError, UsageError
-from publisher.network.patience import Patience
-from publisher.network.proxies import Proxies
-from publisher.registry import RegistryClient
-from publisher.resolver.reference import Reference
-from tests.support.asking import BODY, DIGEST, HERE, MANIFEST
-from tests.support.web import Tunnel, Web, certificate, says
+from publisher.net.proxies import Proxies
+from publisher.net.retry import Patience
+from publisher.registry.client import RegistryClient
+from tests.support.registries.scripted_http import Tunnel, Web, certificate, says
+from tests.support.registries.scripted_registry import BODY, DIGEST, HERE, MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path

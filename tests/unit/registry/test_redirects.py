@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
-from publisher.registry import Credentials
-from tests.support.asking import BLOB, BLOBS, asking
-from tests.support.web import Web, says
+from publisher.registry.credentials import Credentials
+from tests.support.registries.scripted_http import Web, says
+from tests.support.registries.scripted_registry import BLOB, BLOBS, asking
 
 BASIC = {"GET /v2/": [says(401, WWW_Authenticate='Basic realm="r"')]}
 SECRET = "signature=do-not-print-me%2Fat%20all"

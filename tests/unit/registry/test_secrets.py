@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.contract.reference import Reference
 from publisher.errors import DeniedError, PublisherError, UsageError
-from publisher.registry import Credentials, RegistryClient, docker_credentials
+from publisher.registry.client import RegistryClient
+from publisher.registry.credentials import Credentials, docker_credentials
 from publisher.registry.transport import Deadlines
-from publisher.resolver.reference import Reference
-from tests.support.asking import BLOBS, BODY, BY_DIGEST, HERE, LAYER, MANIFEST, asking
-from tests.support.web import Web, breaks_off, hangs, says
+from tests.support.registries.scripted_http import Web, breaks_off, hangs, says
+from tests.support.registries.scripted_registry import BLOBS, BODY, BY_DIGEST, HERE, LAYER, MANIFEST, asking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from tests.support.asking import Asking
-    from tests.support.web import Reply
+    from tests.support.registries.scripted_http import Reply
+    from tests.support.registries.scripted_registry import Asking
 
 PASSWORD, IDENTITY, TOKEN, SIGNATURE = "s3cret-password", "s3cret-identity", "s3cret-token", "s3cret-signature"
 BASIC = base64.b64encode(f"me:{PASSWORD}".encode()).decode()

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.execution_point import ExecutionPoint
-from tests.support.file_server import FileServer
+from tests.support.ep.execution_point import ExecutionPoint
+from tests.support.osdf.file_server import FileServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from publisher.resolver import config
-from publisher.resolver.cache import Cache
+from publisher.contract.manifest import CLOCK_ERROR, LIFETIME
+from publisher.resolver.cache.cache import Cache
+from publisher.resolver.cache.pins import Starter
 from publisher.resolver.cli import COMMANDS, HOOKS, main
-from publisher.resolver.machine import go_name
-from publisher.resolver.manifest import CLOCK_ERROR, LIFETIME
-from publisher.resolver.pins import Starter
-from publisher.resolver.places import source
-from tests.support.execution_point import ExecutionPoint, record, sif_content, version
+from publisher.resolver.config import settings
+from publisher.resolver.config.machine import go_name
+from publisher.resolver.transfer.open_source import source
+from tests.support.ep.execution_point import ExecutionPoint, record, sif_content, version
 
 NAME = "htc/rocky:9"
 ARCH = go_name(os.uname().machine)
@@ -39,7 +39,7 @@ class Shell:
 
 @pytest.fixture
 def shell(ep: ExecutionPoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    for name in config.SETTINGS:
+    for name in settings.SETTINGS:
         monkeypatch.delenv(f"IMAGE_RESOLVER_{name.upper().replace('-', '_')}", raising=False)
     monkeypatch.delenv("IMAGE_RESOLVER_CONFIG", raising=False)
     return Shell(ep, monkeypatch, capsys)
@@ -114,7 +114,7 @@ def test_help_names_every_setting(shell: Shell) -> None:
     for arguments in (["--help"], ["resolve", "-h"]):
         status, out, err = shell.run(*arguments)
         assert (status, err) == (0, "")
-        assert [name for name in (*config.SETTINGS, "config", "json") if f"  --{name} " not in out] == []
+        assert [name for name in (*settings.SETTINGS, "config", "json") if f"  --{name} " not in out] == []
 
 
 def test_help_names_every_command(shell: Shell) -> None:

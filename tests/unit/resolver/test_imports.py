@@ -6,25 +6,31 @@ import ast
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-import publisher.resolver
-from tests.support.execution_point import REPOSITORY, ExecutionPoint, record, sif_content
-from tests.support.hook import job_ad
+from tests.support.checkout import ROOT, SHIPPED
+from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content
+from tests.support.ep.hook import job_ad
 
 NAME = "htc/rocky:9"
 PATH = f"/cvmfs/{REPOSITORY}/{NAME}"
-PACKAGE = Path(publisher.resolver.__file__).parent
-ROOT = PACKAGE.parent.parent
 WARM = {
-    *("attempt", "cache", "choice", "cli", "commandline", "config", "errors", "facts", "kept", "lookup", "machine", "manifest", "notes"),
-    *("outage", "pins", "quantity", "quickjson", "places", "resolve", "shapes", "shelf", "sources", "trusted", "verify", "vouched"),
+    *("contract", "contract.errors", "contract.fields", "contract.manifest", "contract.quickjson"),
+    "contract.units",
+    *("resolver", "resolver.cli", "resolver.errors"),
+    *("resolver.system", "resolver.system.deadline_fork", "resolver.system.notes", "resolver.system.outage"),
+    *("resolver.config", "resolver.config.commandline", "resolver.config.machine", "resolver.config.settings"),
+    *("resolver.transfer", "resolver.transfer.open_source", "resolver.transfer.sources"),
+    *("resolver.cache", "resolver.cache.cache", "resolver.cache.entries", "resolver.cache.pins"),
+    *("resolver.trust", "resolver.trust.lookup", "resolver.trust.manifest_cache", "resolver.trust.manifest_loader"),
+    *("resolver.trust.signature_cache", "resolver.trust.signatures"),
+    *("resolver.select", "resolver.select.choice", "resolver.select.facts", "resolver.select.resolve"),
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
-OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"tally"}}
-HOOK = WARM | {"ad", "codes", "decide", "decision", "delay", "hook", "job", "prepare", "reply"}
+OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"resolver.cache.counters"}}
+HOOK_MODULES = ("backoff", "classad", "decide", "decision", "job", "main", "prepare", "reply", "statuses")
+HOOK = WARM | {"resolver.hook"} | {f"resolver.hook.{name}" for name in HOOK_MODULES}
 """Those that the hook needs, its child's among them."""
 LIBRARY = {"__future__", "_signal", "binascii", "hashlib", "os", "select", "stat", "sys", "time"}
 """What those import at once. Each has its price in every job: ``python3 -X importtime`` shows it."""
@@ -70,7 +76,8 @@ HOOK_PROGRAM = """
 import sys
 bare = set(sys.modules)
 sys.path.insert(0, sys.argv.pop(1))
-from publisher.resolver import cli, hook
+from publisher.resolver import cli
+from publisher.resolver.hook import main as hook
 import os, time
 content = sys.stdin.buffer.read()
 settings = hook.Line(sys.argv[1:]).settings(os.environ)
@@ -102,7 +109,7 @@ def statements(tree: ast.AST) -> list[ast.stmt]:
 
 
 def test_every_module_is_python_3_9() -> None:
-    for path in PACKAGE.glob("*.py"):
+    for path in SHIPPED:
         ast.parse(path.read_text(), str(path), feature_version=(3, 9))
 
 
@@ -124,21 +131,20 @@ def test_nothing_that_python_3_10_brought_is_used() -> None:
         "|",
         "bit_count",
     }
-    for path in PACKAGE.glob("*.py"):
-        assert not newer_than_3_9(ast.parse(path.read_text())), path.name
+    for path in SHIPPED:
+        assert not newer_than_3_9(ast.parse(path.read_text())), path
 
 
 def test_nothing_but_the_standard_library_and_itself_is_imported() -> None:
-    for path in PACKAGE.glob("*.py"):
+    for path in SHIPPED:
         names = {name for node in statements(ast.parse(path.read_text())) for name in imported_by(node)}
         foreign = {
             name
             for name in names
             if name.split(".")[0] not in sys.stdlib_module_names
-            and name != "publisher.resolver"
-            and not name.startswith("publisher.resolver.")
+            and not name.startswith(("publisher.resolver", "publisher.contract"))
         }
-        assert not foreign, path.name
+        assert not foreign, path
 
 
 def warm_modules(ep: ExecutionPoint, program: str, *words: str) -> set[str]:
@@ -156,7 +162,7 @@ def warm_modules(ep: ExecutionPoint, program: str, *words: str) -> set[str]:
 
 def assert_little(modules: set[str], ours: set[str]) -> None:
     found = {module for module in modules if module.startswith("publisher")}
-    assert found == {"publisher", "publisher.resolver"} | {f"publisher.resolver.{name}" for name in ours}
+    assert found == {"publisher"} | {f"publisher.{name}" for name in ours}
     assert not modules & DEAR
     assert len(modules - found) <= LIMIT
 
@@ -174,6 +180,7 @@ def test_a_warm_hook_imports_little_more(ep: ExecutionPoint, form: str) -> None:
 def test_the_modules_of_a_warm_answer_import_a_fixed_part_of_the_library() -> None:
     found: set[str] = set()
     for name in HOOK:
-        tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+        module = ROOT / "publisher" / name.replace(".", "/")
+        tree = ast.parse((module / "__init__.py" if module.is_dir() else module.with_suffix(".py")).read_text())
         found |= {module for node in tree.body if not is_for_type_checkers(node) for module in imported_by(node)}
     assert {module for module in found if not module.startswith("publisher")} == LIBRARY

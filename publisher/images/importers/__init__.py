@@ -1,0 +1,1 @@
+"""Other tools' lists turned into images.yaml."""

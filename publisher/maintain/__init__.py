@@ -1,0 +1,1 @@
+"""What is done to what is published: garbage collection, blocking, verification, audits."""

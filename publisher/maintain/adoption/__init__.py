@@ -1,0 +1,1 @@
+"""A repository of cvmfs-singularity-sync, taken over and given back."""

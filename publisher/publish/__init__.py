@@ -1,0 +1,1 @@
+"""A run: from references to builds, from builds to one transaction, and the manifest in both places."""

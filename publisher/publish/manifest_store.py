@@ -1,0 +1,179 @@
+"""The manifest in both places: read, written into a transaction of the repository, and told the origin.
+
+The repository's is the one that counts. What a kill left behind between the two is mended when it is opened the next time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from publisher.contract import manifest
+from publisher.errors import RepositoryError
+from publisher.publish import history
+from publisher.state import paths
+from publisher.state import snapshot as catalogs
+from publisher.state.snapshot import Catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from publisher.state.signing import PublicKey, Signer
+    from publisher.state.snapshot import Edition
+    from publisher.targets.origins.base import Origin
+    from publisher.targets.repositories.base import Repository, Transaction
+
+
+class Manifests:
+    """The manifest of a repository and its origin.
+
+    Args:
+        repository, origin: the places.
+        signer: signs it.
+        trusted: keys that may have signed what is published.
+        clock: seconds since the epoch.
+        grace: seconds that earlier editions stay, for who still reads them.
+        turn: every so many editions those go whose time is over: it takes reading all that are kept.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        origin: Origin,
+        signer: Signer,
+        *,
+        trusted: tuple[PublicKey, ...],
+        clock: Callable[[], float],
+        grace: float,
+        turn: int,
+    ) -> None:
+        self._repository = repository
+        self._origin = origin
+        self._signer = signer
+        self._trusted = trusted
+        self._clock = clock
+        self._grace = grace
+        self._turn = turn
+        self._highest = 0  # serial published anywhere
+        self._known: bytes | None = None  # the repository's index that the catalog was read from, or that was written last
+        self._alike = False  # the origin is known to have all that the repository's index names
+        self._by_other_key = False
+
+    def open(self) -> tuple[Catalog, list[str]]:
+        """What is published, and a line for what had to be done to have it in both places.
+
+        Raises:
+            RepositoryError, OriginError: they cannot be used.
+            CatalogError: the published manifest cannot be trusted.
+        """
+        name, done = self._repository.name, []
+        self._known = self._read_repository(manifest.INDEX_NAME)
+        catalog = catalogs.load(self._read_known, name, self._trusted) or Catalog(name)
+        index, there = self._known, self._read_origin(manifest.INDEX_NAME)
+        elsewhere = catalogs.serial_of(there, name, self._trusted)
+        self._highest = max(catalog.serial, elsewhere)
+        self._alike = index == there
+        self._by_other_key = index is not None and not catalogs.signed_by(index, self._signer.public)
+        if catalog.serial > elsewhere:
+            self.tell_all(catalog)
+            done.append(f"brought the origin's manifest from serial {elsewhere} to {catalog.serial}")
+        return catalog, done
+
+    def due(self, catalog: Catalog) -> str | None:
+        """Why the manifest must be published anew even though nothing changed; None where it need not."""
+        if self._highest > catalog.serial:
+            return f"the origin has serial {self._highest}, the repository {catalog.serial}"
+        if self._by_other_key:
+            return "another key than this publisher's signed it"
+        if catalogs.half_spent(catalog, int(self._clock())):
+            return "half of its life is over"
+        return None
+
+    def in_step(self, catalog: Catalog) -> bool:
+        """Whether the origin's manifest is just the one that ``catalog`` was read from, or made by :meth:`write`."""
+        there = self._read_origin(manifest.INDEX_NAME)
+        return there is not None and there == self._read_repository(manifest.INDEX_NAME) and self._highest == catalog.serial
+
+    def write(self, transaction: Transaction, catalog: Catalog) -> Edition:
+        """A catalog as the next edition; the index that it takes the place of is kept, see :mod:`publisher.publish.history`.
+
+        Only shards that changed are written, or looked at.
+
+        Raises:
+            RepositoryError, SpaceError: it cannot be written; or somebody else has published since the catalog was read, whose
+                changes it would undo. The lock that keeps runs apart is in the state directory, and accounts have their own.
+        """
+        before = self._read_repository(manifest.INDEX_NAME)
+        if before != self._known:
+            raise RepositoryError(
+                f"another run has published since serial {catalog.serial} of the manifest was read",
+                hint="nothing was published, and what was built is kept; run again",
+            )
+        serial = max(self._highest, catalog.serial) + 1  # above all that was ever published, also after a restore
+        edition = catalogs.edition(catalog, self._signer, serial=serial, now=int(self._clock()))
+        for name, content in edition.shards.items():
+            transaction.write(f"{paths.REPOSITORY_MANIFEST}/{name}", content)
+        if before is not None:
+            transaction.write(paths.edition_path(catalog.serial), before)
+        if serial % self._turn == 0:
+            self._sweep(transaction, edition.catalog)
+        transaction.write(f"{paths.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}", edition.index)
+        return edition
+
+    def _sweep(self, transaction: Transaction, catalog: Catalog) -> None:
+        """Remove earlier editions whose time is over, and the shards that only they name."""
+        needed = {f"{paths.REPOSITORY_MANIFEST}/{manifest.shard_name(one)}" for one in catalog.shards if one is not None}
+        for path in history.removable(self._repository.read, catalog.generated - int(self._grace)):
+            if path not in needed:
+                transaction.remove(path)
+
+    def announce(self, edition: Edition) -> None:
+        """Tell the origin what the repository shows already: what changed, or all where it may lack more than that.
+
+        Raises:
+            OriginError, SpaceError: it does not take it; :meth:`open` does it the next time.
+            RepositoryError: another run has published meanwhile.
+        """
+        self._known = edition.index
+        self._highest = edition.catalog.serial
+        self._by_other_key = False
+        if self._alike and len(edition.shards) < sum(one is not None for one in edition.catalog.shards):
+            self._tell({**edition.shards, manifest.INDEX_NAME: edition.index})
+        else:
+            self.tell_all(edition.catalog)
+
+    def tell_all(self, catalog: Catalog) -> None:
+        """Tell the origin the repository's manifest as it stands: what it lacks of the shards, and the index.
+
+        Raises:
+            OriginError, SpaceError: it does not take it.
+            RepositoryError: another run has published meanwhile.
+        """
+        content = self._read_repository(manifest.INDEX_NAME)
+        if content is None:
+            raise AssertionError(f"serial {catalog.serial} was read from an index, or written as one")
+        names = {manifest.shard_name(sha256) for sha256 in catalog.shards if sha256 is not None}
+        shards = {name: shard for name in names if (shard := self._read_repository(name)) is not None}
+        self._tell({**shards, manifest.INDEX_NAME: content})
+
+    def _tell(self, files: Mapping[str, bytes]) -> None:
+        """Shards first, the index last: unless another run has published meanwhile, whose index is the one to be told."""
+        self._alike = False
+        for name, content in sorted(files.items(), key=lambda file: file[0] == manifest.INDEX_NAME):
+            path = f"{paths.ORIGIN_MANIFEST}/{name}"
+            if name == manifest.INDEX_NAME:
+                if self._read_repository(name) != content:
+                    raise RepositoryError("another run has published while the origin was told of the manifest", hint="run again")
+                self._origin.replace(path, content)
+            elif self._origin.size(path) is None:
+                self._origin.put_bytes(path, content)
+        self._alike = True
+
+    def _read_repository(self, name: str) -> bytes | None:
+        return self._repository.read(f"{paths.REPOSITORY_MANIFEST}/{name}")
+
+    def _read_known(self, name: str) -> bytes | None:
+        """One edition, whatever is published meanwhile."""
+        return self._known if name == manifest.INDEX_NAME else self._read_repository(name)
+
+    def _read_origin(self, name: str) -> bytes | None:
+        return self._origin.read(f"{paths.ORIGIN_MANIFEST}/{name}")

@@ -1,0 +1,1 @@
+"""The content store: blobs by their digest, each layer with its header index."""

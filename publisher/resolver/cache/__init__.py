@@ -1,0 +1,1 @@
+"""SIFs on this host's disk: entries, pins, eviction."""

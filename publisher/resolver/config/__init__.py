@@ -1,0 +1,1 @@
+"""The settings of the resolver: flags, environment and resolver.ini."""

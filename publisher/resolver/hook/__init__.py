@@ -1,0 +1,1 @@
+"""HTCondor's hooks ``prepare-job`` and ``job-exit``."""

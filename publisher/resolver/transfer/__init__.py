@@ -1,0 +1,1 @@
+"""Files from directories, web servers and federations."""

@@ -1,0 +1,1 @@
+"""Which manifest holds: signatures, serials, copies kept for an outage."""

@@ -1,0 +1,1 @@
+"""The settings of the publisher: flags, environment and publisher.yaml."""

@@ -1,0 +1,1 @@
+"""Where images are published: repositories (CVMFS) and origins (OSDF)."""

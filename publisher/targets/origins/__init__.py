@@ -1,0 +1,1 @@
+"""Origins: immutable objects named by their content, and one mutable index."""

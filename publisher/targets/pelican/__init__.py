@@ -1,0 +1,1 @@
+"""The client of a Pelican federation's origin: discovery, director, tokens, WebDAV."""

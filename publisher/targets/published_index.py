@@ -1,0 +1,38 @@
+"""The file index of a published build, read where it stands and never as a whole: an image may have millions of files."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from publisher.errors import CatalogError
+from publisher.fileindex.format import read_file_index
+from publisher.state import paths
+from publisher.system.durable import failures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from publisher.contract.manifest import Version
+    from publisher.fileindex.format import IndexedFile
+    from publisher.targets.repositories.base import Repository
+
+
+def check(repository: Repository, version: Version) -> None:
+    """Demand that a version's file index is what the manifest says.
+
+    Raises:
+        CatalogError: it is missing or damaged, or cannot be read.
+    """
+    path = paths.file_index_path(version.manifest)
+    if not repository.exists(path):
+        raise CatalogError(f"the file index {path} is missing")
+    with failures(CatalogError, f"the file index {path} cannot be read"), (repository.root / path).open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != version.file_index:
+            raise CatalogError(f"the file index {path} is damaged")
+
+
+def lines(repository: Repository, version: Version) -> Iterator[IndexedFile]:
+    """The lines of a file index that was checked."""
+    with (repository.root / paths.file_index_path(version.manifest)).open("rb") as file:
+        yield from read_file_index(file)

@@ -1,0 +1,1 @@
+"""Repositories: trees of sandboxes, changed by transactions."""

@@ -1,0 +1,1 @@
+"""A CVMFS repository on its publisher host, changed by ``cvmfs_server``."""

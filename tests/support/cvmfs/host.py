@@ -1,0 +1,96 @@
+"""A publisher host whose repository is in CVMFS: whole runs, and whether what they published is sound."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import TYPE_CHECKING
+
+from publisher.cli import assemble
+from publisher.contract import manifest
+from publisher.fileindex.format import read_file_index
+from publisher.maintain import verify_tree
+from publisher.publish.publication import Publication
+from publisher.settings.settings import settings
+from publisher.state import paths
+from publisher.state.signing import Signer
+from publisher.system.progress import Lines
+from publisher.targets.origins.directory import DirectoryOrigin
+from tests.support.images.layers import file, tar
+from tests.support.images.runnable import runnable
+from tests.support.publisher.host import Host
+from tests.support.registries.registry import RegistryServer, push_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from publisher.contract.manifest import Version
+    from publisher.fileindex.format import IndexedFile
+    from publisher.publish.report import Report
+    from tests.support.cvmfs.real import RealCvmfs
+    from tests.support.cvmfs.stand_in import FakeCvmfs
+
+
+class CvmfsHost:
+    """A publisher host with a CVMFS repository and a registry."""
+
+    def __init__(self, where: Path, registry: RegistryServer, cvmfs: FakeCvmfs | RealCvmfs) -> None:
+        self.cvmfs = cvmfs
+        self.host = Host(where, registry)
+        self.host.repository = cvmfs.spool / "rdonly"
+        self.registry = registry
+
+    def sync(self) -> Report:
+        chosen = settings(
+            {
+                "images": str(self.host.list),
+                "repository": f"cvmfs:{self.cvmfs.fqrn}",
+                "origin": str(self.host.origin),
+                "state": str(self.host.state),
+                "key": str(self.host.key),
+                "insecure_registry": (self.registry.address,),
+            },
+            {},
+        )
+        repository = self.cvmfs.repository(parents=paths.image_directories())
+        publication = Publication(repository, DirectoryOrigin(self.host.origin), Signer(self.host.key), clock=time.time)
+        out = io.StringIO()
+        with assemble.locked(chosen.state), Lines(out) as shown, assemble.intake(chosen, shown) as intake:
+            catalog, _ = publication.open()
+            plan = assemble.plan(chosen, assemble.listed(chosen), catalog, intake, assemble.Wishes())
+            return assemble.sync(chosen, plan, catalog, intake=intake, publication=publication, display=shown, tidy=True)
+
+    def push(self, name: str, version: int) -> None:
+        """An image of which a version changes one file of many."""
+        said = f"{name} {version}".encode()
+        push_image(self.registry.address, name, "1", [tar(runnable()), tar([file("etc/motd", said, mode=0o644)])])
+
+    def sound(self) -> int:
+        """Everything that a manifest or a link names is there and whole; returns the versions seen."""
+        host, seen = self.host, 0
+        for where, index in ((host.repository / ".publisher", host.index()), (host.origin / "manifest", host.index(origin=True))):
+            for sha256 in filter(None, index.shards if index is not None else ()):
+                shard = manifest.Shard.parse((where / manifest.shard_name(sha256)).read_bytes(), sha256)
+                for record in map(shard.record, shard.records):
+                    assert record is not None
+                    for _, version in record.versions():
+                        assert version.sif is not None
+                        assert (host.origin / version.sif.path).stat().st_size == version.sif.size
+                        self.whole(version)
+                        seen += 1
+        for link in (host.repository / "kill").glob("*"):
+            assert not link.readlink().is_absolute()
+            assert (link / ".singularity.d/runscript").is_file(), f"{link} dangles"
+        return seen
+
+    def whole(self, version: Version) -> None:
+        """A sandbox against its file index: by content, every path."""
+        assert version.sandbox is not None
+        index = self.host.repository / paths.file_index_path(version.manifest)
+
+        def lines() -> Iterator[IndexedFile]:
+            with index.open("rb") as content:
+                yield from read_file_index(content)
+
+        assert list(verify_tree.differences(lines(), str(self.host.repository / version.sandbox))) == []

@@ -1,0 +1,136 @@
+"""The repository of a real ``cvmfs_server`` that the environment names, for tests to empty and publish to.
+
+It takes the place of the stand-in's, in one run of tests or the other: the stand-in wants mounts of its own, and in a process
+that has such the real tool's unmounting would reach only them. Nothing else on the host may hold mounts of its own either
+(``unshare --mount``), or the tool waits for ever for a client that cannot end.
+
+``server.conf`` has to say what docs/operations.md asks for, or each run has something to tell.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from publisher.targets.repositories.cvmfs.mount_gate import Gate
+from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
+from publisher.targets.repositories.cvmfs.server import PROGRAM
+from publisher.targets.repositories.cvmfs.stratum import Stratum
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VARIABLE = "OSPOOL_TEST_CVMFS_REPOSITORY"
+"""Names the repository."""
+
+_FAULTY = """#!/bin/sh
+# The real tool, with the faults of tests/fakes/cvmfs_server/repository.py: something is killed, or held open, at a moment that
+# can be seen from outside.
+echo "$1" >>"{where}/log"
+[ -e "{where}/faults/$1" ] || exec {program} "$@"
+read -r kind pid rest <"{where}/faults/$1"
+rm "{where}/faults/$1"
+published() {{ curl -s "{stratum}/.cvmfspublished" | grep -a ^S; }}
+before=$(published)
+case $kind in
+    fail) echo "$rest" >&2; exit "$pid" ;;
+    lie) exit 0 ;;
+    hang) exec sleep 3600 ;;
+    fail-late) exec 7<"{spool}/rdonly/.publisher/index.json"; {program} "$@" 7<&-; exit $? ;;
+    kill) [ "$1" = publish ] || kill -9 $$ ;;
+esac
+setsid {program} "$@" &
+tool=$!
+case "$1 $kind" in
+    "publish "*-late) while [ "$(published)" = "$before" ] && kill -0 $tool; do sleep 0.01; done ;;
+    "publish "*) until [ -e "{spool}/is_publishing.lock" ] || ! kill -0 $tool; do sleep 0.01; done ;;
+    *-late) wait $tool ;;
+esac
+case $kind in
+    orphan*) kill -9 "$pid" ;;
+    *) kill -9 -- -$tool; kill -9 $$ ;;
+esac
+wait $tool
+"""
+
+
+def real_name() -> str | None:
+    """The repository of a real server that tests use in place of the stand-in's; None where there is none."""
+    return os.environ.get(VARIABLE) if shutil.which(PROGRAM) is not None else None
+
+
+class RealCvmfs:
+    """The real repository, emptied; skips the test, and says so, where there is none."""
+
+    def __init__(self, where: Path) -> None:
+        fqrn = real_name()
+        if fqrn is None:
+            pytest.skip(
+                f"a REAL {PROGRAM} was NOT tried: it is not on PATH, or {VARIABLE} names no repository that tests may empty"
+            )
+        self.fqrn = fqrn
+        self.root = where / "real-cvmfs"
+        self.spool = Path("/var/spool/cvmfs", fqrn)
+        self.mount = Path("/cvmfs", fqrn)
+        self.flag = self.spool / "in_transaction.lock"
+        self.stratum = f"http://localhost/cvmfs/{fqrn}"
+        self.program = self.root / PROGRAM
+        (self.root / "faults").mkdir(parents=True)
+        real = shutil.which(PROGRAM)
+        self.program.write_text(_FAULTY.format(where=self.root, program=real, stratum=self.stratum, spool=self.spool))
+        self.program.chmod(0o755)
+        self._empty()
+
+    def _empty(self) -> None:
+        """Whatever a test that failed has left."""
+        if self.flag.exists():
+            self.run("abort", "-f", self.fqrn)
+        self.run("transaction", self.fqrn)
+        for path in self.mount.iterdir():
+            subprocess.run(["rm", "-rf", path], check=True)
+        self.run("publish", "-f", self.fqrn)
+        for path in (self.spool / "image-publisher").glob("*"):
+            path.unlink()
+        (self.root / "log").unlink()
+
+    def repository(self, **more: Any) -> CvmfsRepository:
+        return CvmfsRepository(self.fqrn, program=str(self.program), **more)
+
+    def run(self, *arguments: str, accept: Sequence[int] = (0,)) -> None:
+        done = subprocess.run(
+            [self.program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/"
+        )
+        assert done.returncode in accept, done.stdout + done.stderr
+
+    def fault(self, command: str, what: str) -> None:
+        """What goes wrong with the next such command."""
+        (self.root / "faults" / command).write_text(f"{what}\n")
+
+    def claimed(self) -> list[str]:
+        """What is left of transactions of ours, in the spool: nothing, when none is open."""
+        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *Gate.NAMES})
+
+    def commands(self) -> list[str]:
+        path = self.root / "log"
+        return [line for line in path.read_text().splitlines() if line != "list"] if path.exists() else []
+
+    def revision(self) -> int:
+        return Stratum(self.stratum).revision()
+
+    def log(self) -> list[dict[str, Any]]:
+        pytest.skip("only the stand-in counts what its commands do")
+
+    def close(self) -> None:
+        """Nothing is to be done: the next test empties it."""
+
+
+def real_repository(place: Path) -> CvmfsRepository:
+    """The real repository, emptied at the first call for a place."""
+    if not (place / "real-cvmfs").exists():
+        return RealCvmfs(place).repository()
+    return CvmfsRepository(os.environ[VARIABLE])

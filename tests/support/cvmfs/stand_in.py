@@ -1,0 +1,137 @@
+"""A CVMFS repository for tests: the stand-in's, made anew."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from publisher.targets.repositories.cvmfs.mount_gate import Gate
+from publisher.targets.repositories.cvmfs.repository import CvmfsRepository, Deadlines, Roots
+from publisher.targets.repositories.cvmfs.server import PROGRAM
+from tests.support.checkout import ROOT
+from tests.support.cvmfs.real import real_name
+
+FQRN = "images.example.org"
+_FAKE = ROOT / "tests/fakes/cvmfs_server"
+_CLONE_NEWNS = 0x00020000  # linux/sched.h
+_MS_REC, _MS_SLAVE = 0x4000, 1 << 19  # linux/mount.h
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
+def own_mounts() -> str | None:
+    """Give this process mounts of its own, which end with it; why it cannot have them, None where it has."""
+    if os.geteuid() != 0:
+        return "mounts want root"
+    if _libc.unshare(_CLONE_NEWNS) != 0 or _libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None) != 0:
+        return f"mounts are not allowed here: {os.strerror(ctypes.get_errno())}"
+    return None
+
+
+class FakeCvmfs:
+    """The stand-in with one repository, below ``where``; skips the test where mounts are not allowed."""
+
+    def __init__(self, where: Path, *, size: str = "256m") -> None:
+        if real_name() is not None:
+            pytest.skip("CVMFS's stand-in was not tried: a real one is, which wants the mounts of the host, and not our own")
+        reason = own_mounts()
+        if reason is not None:
+            pytest.skip(f"CVMFS's stand-in was NOT tried: {reason}")
+        self.fqrn = FQRN
+        self.root = where / "cvmfs"
+        self.root.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0755,size={size}", "fake", self.root], check=True)
+        for part in ("cvmfs", "spool", "etc", "srv", "bin"):
+            (self.root / part).mkdir()
+        self.program = self.root / "bin" / PROGRAM
+        self.program.write_text(f'#!/bin/sh\nCVMFS_FAKE_ROOT={self.root} exec {sys.executable} -SE {_FAKE} "$@"\n')
+        self.program.chmod(0o755)
+        self.run("mkfs", FQRN)
+        self.spool = self.root / "spool" / FQRN
+        self.mount = self.root / "cvmfs" / FQRN
+        self.stratum = self.root / "srv" / FQRN
+        self.configuration = self.root / "etc" / FQRN / "server.conf"
+        self.flag = self.spool / "in_transaction.lock"
+
+    @property
+    def roots(self) -> Roots:
+        return Roots(self.root / "cvmfs", self.root / "spool", self.root / "etc")
+
+    @property
+    def python(self) -> str:
+        """The interpreter that runs the stand-in."""
+        return sys.executable
+
+    def repository(self, **more: Any) -> CvmfsRepository:
+        return self.named(FQRN, **more)
+
+    def named(self, fqrn: str, **more: Any) -> CvmfsRepository:
+        """A repository of this name, whether there is one or not."""
+        more = {"deadlines": Deadlines(look=20, transaction=20, publish=60, abort=20), "patience": 20.0, **more}
+        return CvmfsRepository(fqrn, program=str(self.program), roots=self.roots, **more)
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check, cwd="/"
+        )
+
+    def fault(self, command: str, what: str) -> None:
+        """What goes wrong with the next such command; see the stand-in's ``repository.py``."""
+        (self.root / "faults" / command).write_text(what)
+
+    def log(self) -> list[dict[str, Any]]:
+        """What commands have done, and the costs of publishing."""
+        path = self.root / "log"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def claimed(self) -> list[str]:
+        """What is left of transactions of ours, in the spool: nothing, when none is open."""
+        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *Gate.NAMES})
+
+    def commands(self) -> list[str]:
+        return [line["command"] for line in self.log()]
+
+    def listed(self) -> str:
+        return self.run("list").stdout
+
+    def expire_whitelist(self, seconds: float) -> None:
+        """Let it expire in so many seconds from now."""
+        expiry = time.strftime("%Y%m%d%H%M%S", time.gmtime(time.time() + seconds))
+        (self.stratum / ".cvmfswhitelist").write_bytes(f"20200101000000\nE{expiry}\nN{FQRN}\n--\n\0\xff".encode("latin-1"))
+
+    def revision(self) -> int:
+        return next(int(line[1:]) for line in (self.stratum / ".cvmfspublished").read_bytes().split(b"\n") if line[:1] == b"S")
+
+    def close(self) -> None:
+        """Unmount all of it."""
+        with Path("/proc/self/mounts").open(encoding="utf-8", errors="surrogateescape") as lines:
+            mounted = [line.split()[1] for line in lines]
+        for path in reversed([path for path in mounted if path == str(self.root) or path.startswith(f"{self.root}/")]):
+            subprocess.run(["umount", "-l", path], check=True)
+
+
+def fill(tree: Path, files: int = 3) -> None:
+    """Make a small image: files, and the mark of a catalog."""
+    tree.mkdir()
+    for number in range(files):
+        (tree / f"file{number}").write_bytes(b"content")
+    (tree / ".cvmfscatalog").touch()
+
+
+def fake_repository(place: Path) -> CvmfsRepository:
+    """The stand-in's repository in a place: the first call makes it, the second finds it."""
+    if (place / "cvmfs").is_dir():
+        fake = FakeCvmfs.__new__(FakeCvmfs)
+        fake.root = place / "cvmfs"
+        fake.program = fake.root / "bin" / PROGRAM
+        return fake.repository()
+    return FakeCvmfs(place).repository()

@@ -1,0 +1,113 @@
+"""What must hold of the readers whatever they are given: for the fuzzer (``ci/fuzz``) and for what it has found."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+from publisher import oci
+from publisher.errors import LayerError, UnsupportedError
+from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
+from publisher.layers.emit import Emitter
+from publisher.layers.flatten import flatten
+from publisher.layers.header import BLOCK, number, padded
+from publisher.layers.index import write_index
+from publisher.layers.limits import Limits
+from publisher.layers.survey import survey
+from tests.support.images.tar_stream import NOW
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LIMITS = Limits(unpacked_size=1 << 20, entries=1000)
+_KINDS = {tarfile.REGTYPE: "f", tarfile.LNKTYPE: "h", tarfile.SYMTYPE: "l", tarfile.DIRTYPE: "d", tarfile.FIFOTYPE: "p"}
+
+
+def layer(blob: bytes, where: Path) -> None:
+    """A layer is refused with a LayerError, or the stream made of it says to another reader what the file index says.
+
+    That is more than "nothing breaks": a header that two readers read differently would let a layer put into the squashfs what
+    nobody checked.
+    """
+    path, index, files = where / "layer", where / "index", where / "files"
+    path.write_bytes(blob)
+    with contextlib.suppress(LayerError):
+        write_index(io.BytesIO(blob).read, index, _LIMITS)
+        plan = flatten([index], _LIMITS).finish()
+        newest = survey(plan, [index], NOW, _LIMITS).newest
+        stream = io.BytesIO()
+        with files.open("wb") as out:
+            writer = FileIndexWriter(out)
+            emitter = Emitter(stream.write, writer, newest)
+            emitter.layers(plan, [path], lambda _: None)
+            emitter.implied(plan.implied)
+            emitter.end()
+            writer.close()
+        _check(stream.getvalue(), files)
+
+
+def documents(body: bytes) -> None:
+    """A manifest, index or config is refused with an UnsupportedError, or what it says can be used."""
+    for parse in (_kind, oci.parse_index, _manifest, _config):
+        with contextlib.suppress(UnsupportedError):
+            parse(body)
+
+
+def repaired(archive: bytes) -> bytes:
+    """The archive with right checksums in all headers that a reader comes by: what a mutation breaks first."""
+    fixed = bytearray(archive)
+    position = 0
+    while position + BLOCK <= len(fixed):
+        block = fixed[position : position + BLOCK]
+        if not any(block):
+            break
+        block[148:156] = b" " * 8
+        fixed[position + 148 : position + 156] = b"%06o\0 " % sum(block)
+        size = 0
+        with contextlib.suppress(LayerError):
+            size = number(bytes(block[124:136]))
+        position += BLOCK + (padded(size) if 0 <= size < len(fixed) else 0)
+    return bytes(fixed)
+
+
+def _check(stream: bytes, files: Path) -> None:
+    lines = {line.path: line for line in read_file_index(io.BytesIO(files.read_bytes()))}
+    seen = set()
+    with tarfile.open(fileobj=io.BytesIO(stream), errors="surrogateescape") as archive:
+        for member in archive:
+            name = member.name.encode(errors="surrogateescape").removeprefix(b"./")
+            assert name not in seen, f"{name!r} is twice in the stream"
+            seen.add(name)
+            line = lines[name]
+            assert (line.kind, line.size) == (_KINDS[member.type], member.size), name
+            assert (line.mode, line.uid, line.gid) == (member.mode, member.uid, member.gid), name
+            assert line.content == _content(archive, member, line), name
+    assert seen == lines.keys()
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, line: IndexedFile) -> bytes:
+    if member.type == tarfile.REGTYPE:
+        opened = archive.extractfile(member)
+        assert opened is not None
+        return hashlib.sha256(opened.read()).hexdigest().encode()
+    if member.type in (tarfile.LNKTYPE, tarfile.SYMTYPE):
+        return member.linkname.encode(errors="surrogateescape")
+    return line.content
+
+
+def _kind(body: bytes) -> None:
+    assert oci.kind_of("", body) in oci.Kind
+
+
+def _manifest(body: bytes) -> None:
+    parsed = oci.parse_manifest(body, "sha256:" + hashlib.sha256(body).hexdigest())
+    assert parsed.config.size <= oci.CONFIG_LIMIT
+
+
+def _config(body: bytes) -> None:
+    parsed = oci.parse_config(body)
+    assert parsed.platform.os == "linux"
+    oci.join(oci.ImageManifest("", "", oci.Descriptor("", "", 0), ()), parsed)

@@ -1,0 +1,54 @@
+"""The engine from layers to the stream, and to the squashfs, without what Apptainer adds."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from publisher.build.sif import DATA_OFFSET
+from publisher.build.squash import Mksquashfs
+from publisher.fileindex.format import FileIndexWriter
+from publisher.layers.emit import Emitter
+from publisher.layers.flatten import flatten
+from publisher.layers.survey import survey
+from tests.support.images.layers import indexed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from publisher.build.squash import Squasher
+    from publisher.layers.emit import Write
+    from publisher.layers.flatten_plan import Plan
+
+NOW = 1_795_000_000
+"""When the tests' builds happen: the layers' times are before it, and this host's clock is after it."""
+
+
+def stream(layers: Sequence[bytes], where: Path) -> bytes:
+    """The flattened archive of layers."""
+    blobs, indexes = indexed(layers, where)
+    plan = flatten(indexes).finish()
+    out = io.BytesIO()
+    _emit(plan, blobs, survey(plan, indexes, NOW).newest, out.write)
+    return out.getvalue()
+
+
+def squashed(layers: Sequence[bytes], where: Path, made_by: Squasher | None = None) -> Path:
+    """The flattened layers as a file that has its squashfs where a SIF has it; by mksquashfs, if nothing else is said."""
+    blobs, indexes = indexed(layers, where)
+    plan = flatten(indexes).finish()
+    totals = survey(plan, indexes, NOW)
+    out = where / "squashed"
+    with (made_by or Mksquashfs()).squash(out, totals, offset=DATA_OFFSET, deadline=60) as write:
+        _emit(plan, blobs, totals.newest, write)
+    return out
+
+
+def _emit(plan: Plan, blobs: Sequence[Path], newest: int, write: Write) -> None:
+    files = FileIndexWriter(io.BytesIO())
+    emitter = Emitter(write, files, newest)
+    emitter.layers(plan, blobs, lambda _: None)
+    emitter.implied(plan.implied)
+    emitter.end()
+    files.close()

@@ -1,0 +1,61 @@
+"""A program that uploads to a real origin and is killed before one of its requests: ``python -m tests.support.osdf.killed_upload``.
+
+A program of its own, not a forked child: what is forked while other threads speak TLS may find their locks held for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from publisher.net.retry import Patience
+from publisher.state.signing import private_key
+from publisher.targets.origins.pelican import PelicanOrigin, Ways
+from publisher.targets.pelican.address import Address
+from publisher.targets.pelican.jwt import Claims, Minted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from publisher.targets.pelican.tokens import Right, Tokens
+
+
+class Deadly:
+    """Tokens whose holder is killed before its request number ``at``; never where that is 0."""
+
+    def __init__(self, tokens: Tokens, at: int) -> None:
+        self._tokens = tokens
+        self._left = itertools.count(at - 1, -1)
+
+    def bearer(self, rights: Sequence[Right], base: str) -> str | None:
+        if next(self._left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._tokens.bearer(rights, base)
+
+
+def main() -> None:
+    """Upload a SIF, a shard and an index, as JSON on standard input says."""
+    said = json.load(sys.stdin)
+    tokens = Minted(private_key(Path(said["key"])), said["keyid"], Claims(said["issuer"]), time.time)
+    ways = Ways(tokens=tokens, authority=Path(said["authority"]), patience=Patience(tries=3, first=0.01))
+    address = Address(said["director"], said["prefix"], direct=False)
+    origin = PelicanOrigin(address, replace(ways, tokens=Deadly(tokens, said["at"])))
+    source = Path(said["source"])
+    content = source.read_bytes()
+    sys.stdout.write("begins\n")
+    sys.stdout.flush()
+    origin.put(said["sif"], source, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    origin.put_bytes(said["shard"], b"{}")
+    origin.replace(said["index"], b"2")
+
+
+if __name__ == "__main__":
+    main()

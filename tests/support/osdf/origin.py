@@ -1,0 +1,102 @@
+"""A real origin for tests that want one: XRootD, kept running for the whole session, with a prefix for each place."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import os
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from publisher.net.retry import Patience
+from publisher.state.signing import private_key
+from publisher.targets.origins.pelican import PelicanOrigin, Ways
+from publisher.targets.pelican.address import Address
+from publisher.targets.pelican.jwt import Claims, Minted
+from tests.support.machine import child_process
+from tests.support.osdf.federation import Director
+from tests.support.osdf.xrootd import NAMESPACE, Servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PATIENCE = Patience(tries=3, first=0.01)
+_STARTING = threading.Lock()
+
+
+class Running(NamedTuple):
+    """What runs; ``director`` is its ``host:port``."""
+
+    servers: Servers
+    director: str
+    key: Path
+
+
+def running() -> Running:
+    """An origin and a director before it, until this process ends; the same for all threads."""
+    with _STARTING:
+        return _started()
+
+
+@contextlib.contextmanager
+def _director(servers: Servers) -> Iterator[str]:
+    """``host:port`` of a director in a process of its own: children that are forked while a thread here speaks TLS may hang."""
+    (alive, held), (told, tell) = os.pipe(), os.pipe()
+
+    def serve() -> None:
+        os.close(held)
+        with Director(servers.tls, NAMESPACE, servers.origin, issuer=servers.issuer.url) as director:
+            os.write(tell, director.host.encode())
+            os.close(tell)
+            os.read(alive, 1)  # until nobody is there who could write
+
+    child = child_process.start(serve)
+    for descriptor in (alive, tell):
+        os.close(descriptor)
+    host = os.read(told, 100).decode()
+    os.close(told)
+    try:
+        yield host
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.close(held)
+        child_process.end(child)
+
+
+@functools.cache
+def _started() -> Running:
+    stack = ExitStack()
+    servers = stack.enter_context(Servers())
+    host = stack.enter_context(_director(servers))
+    atexit.register(stack.close)
+    return Running(servers, host, servers.issuer.save(servers.where / "issuer.pem"))
+
+
+def minted(there: Running, base: str | None = None) -> Minted:
+    """Tokens of the origin's issuer, made as the publisher makes them."""
+    return Minted(private_key(there.key), there.servers.issuer.keyid, Claims(there.servers.issuer.url, base=base), time.time)
+
+
+def prefix(place: Path) -> str:
+    """The path that is a place's own."""
+    return f"{NAMESPACE}/{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
+
+
+def directed(place: Path) -> PelicanOrigin:
+    """The origin as the director names it."""
+    there = running()
+    ways = Ways(tokens=minted(there), authority=there.servers.authority, patience=PATIENCE)
+    return PelicanOrigin(Address(there.director, prefix(place), direct=False), ways)
+
+
+def direct(place: Path) -> PelicanOrigin:
+    """The origin itself."""
+    there = running()
+    ways = Ways(tokens=minted(there, NAMESPACE), authority=there.servers.authority, patience=PATIENCE)
+    return PelicanOrigin(Address(there.servers.origin.removeprefix("https://"), prefix(place), direct=True), ways)

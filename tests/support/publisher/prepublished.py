@@ -1,0 +1,131 @@
+"""A repository, an origin and a key, with images published in them that were never built: for tests without outside programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from publisher.contract import manifest
+from publisher.errors import RepositoryError
+from publisher.plan.make import Answer, make_plan
+from publisher.publish.publication import Publication, Published
+from publisher.publish.staged import Made, Ready
+from publisher.state import paths
+from publisher.state.signing import Signer, new_key
+from publisher.targets.origins.directory import DirectoryOrigin
+from publisher.targets.repositories.directory import DirectoryRepository
+from tests.support.publisher.built_values import built
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from io import BufferedRandom
+    from pathlib import Path
+
+    from publisher.images.reader import Entry
+    from publisher.state.snapshot import Catalog
+    from publisher.targets.repositories.base import Transaction
+
+NOW = 1_800_000_000
+NAME = "images.example.org"
+INDEX = f"{paths.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}"
+
+
+class _Clocked(DirectoryOrigin):
+    """Objects are as old as the test's clock says."""
+
+    def __init__(self, root: Path, clock: Callable[[], float]) -> None:
+        super().__init__(root)
+        self._clock = clock
+
+    def _store(self, name: str, fill: Callable[[BufferedRandom], None], sha256: str, size: int) -> bool:
+        new = super()._store(name, fill, sha256, size)
+        if new:
+            os.utime(self.root / name, (self._clock(), self._clock()))
+        return new
+
+
+class Refusing(DirectoryRepository):
+    """A repository in which somebody else owns what is at ``path``."""
+
+    def __init__(self, root: Path, path: str) -> None:
+        super().__init__(root, NAME)
+        self._path = path
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        with super().transaction() as transaction:
+            remove = transaction.remove
+
+            def refuse(path: str) -> None:
+                if path == self._path:
+                    raise RepositoryError(f"{path} belongs to another user")
+                remove(path)
+
+            transaction.remove = refuse  # type: ignore[method-assign]  # as a file system would
+            yield transaction
+
+
+class Place:
+    """A repository, an origin, a key and a clock, in one directory."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        new_key(where / "key")
+        self.signer = Signer(where / "key")
+        self.now = NOW
+        self.repository = DirectoryRepository(where / "cvmfs", NAME)
+        self.origin: DirectoryOrigin = _Clocked(where / "osdf", lambda: self.now)
+        self.broken: set[str] = set()
+        self.turn = 1
+        self.watch: Callable[[Path], None] = lambda _: None
+
+    def publication(self, origin: DirectoryOrigin | None = None) -> Publication:
+        return Publication(
+            self.repository,
+            origin or self.origin,
+            self.signer,
+            clock=lambda: self.now,
+            unpack=self.unpack,
+            edition_turn=self.turn,
+        )
+
+    def unpack(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
+        assert deadline > 0
+        assert size > 0
+        self.watch(target)
+        target.mkdir()
+        (target / "content").write_bytes(sif.read_bytes())
+        if sif.read_text() in self.broken:
+            raise RepositoryError("the sandbox cannot be unpacked")
+
+    def ready(self, one: Entry, said: Answer, catalog: Catalog) -> Ready:
+        (item,) = make_plan([one], {one.name: said}, catalog).items
+        made = [Made(target, built(target.manifest, self.where) if target.published is None else None) for target in item.targets]
+        return Ready(item, tuple(made))
+
+    def publish(self, publication: Publication, *wanted: tuple[Entry, Answer]) -> Published:
+        catalog, _ = publication.open()
+        ready = [self.ready(one, said, catalog) for one, said in wanted]
+        for one in ready:
+            for made in one.made:
+                if made.built is not None and "sif" in one.item.entry.formats:
+                    publication.store(made.built)
+        return publication.publish(catalog, ready)
+
+    def index(self) -> manifest.Index:
+        content = self.repository.read(INDEX)
+        assert content is not None
+        return manifest.Index.parse(manifest.unseal(content)[0], NAME)
+
+    def in_both(self) -> bytes:
+        """The index, the same in both places, and all that it names there."""
+        content = self.repository.read(INDEX)
+        assert content is not None
+        assert content == self.origin.read(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
+        for sha256 in filter(None, self.index().shards):
+            name = manifest.shard_name(sha256)
+            shard = self.repository.read(f"{paths.REPOSITORY_MANIFEST}/{name}")
+            assert shard is not None
+            assert shard == self.origin.read(f"{paths.ORIGIN_MANIFEST}/{name}")
+        return content

@@ -1,0 +1,206 @@
+"""A run of :class:`publisher.publish.sync.Sync` between a registry, a builder and a repository that only say what they would do."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from publisher.build.builder import Builder, BuildRequest
+from publisher.build.patch_clone import Difference
+from publisher.errors import PublisherError, SpaceError
+from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
+from publisher.plan.make import make_plan
+from publisher.publish.publication import Published
+from publisher.publish.staged import Clone, Ready
+from publisher.publish.sync import BatchLimits, Sync
+from publisher.state.snapshot import Catalog
+from publisher.system.progress import Display
+from tests.support.publisher.built_values import answer, built, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from publisher.contract.manifest import Sif
+    from publisher.images.reader import Entry
+    from publisher.plan.make import Answer, Item
+    from publisher.publish.report import Report
+    from publisher.publish.staged import Made
+    from publisher.state.built import BuiltImage
+
+EMPTY = Catalog("images.example.org")
+
+
+class Quiet(Display):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def begin(self, what: str, total: int) -> None: ...
+
+    def advance(self) -> None: ...
+
+    def step(self, image: str, step: str, done: int, total: int) -> None: ...
+
+    def finish(self, image: str, outcome: str) -> None:
+        self.lines.append(f"{image}: {outcome}")
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def request_of(item: Item) -> list[BuildRequest]:
+    config = Descriptor("", digest("config"), 1)
+    return [
+        BuildRequest(
+            item.entry.name,
+            Image(ImageManifest(target.manifest, "", config, ()), ImageConfig(target.platform, (), b"{}")),
+            (),
+            (),
+        )
+        for target in item.targets
+        if target.published is None
+    ]
+
+
+class Late(Future[list[BuildRequest]]):
+    """Layers that arrive at ``due`` by the test's clock: whoever waits for them puts it forward."""
+
+    def __init__(self, world: World, due: float) -> None:
+        super().__init__()
+        self.world = world
+        self.due = due
+
+    def result(self, timeout: float | None = None) -> list[BuildRequest]:
+        until = self.world.now + (float("inf") if timeout is None else timeout)
+        self.world.now = max(self.world.now, min(self.due, until))
+        if until < self.due:
+            raise TimeoutError
+        return super().result()
+
+
+class Intake:
+    """Gives fetched images; counts how far ahead it was asked."""
+
+    def __init__(self, failures: dict[str, PublisherError], make: Callable[[str], Future[list[BuildRequest]]]) -> None:
+        self.failures = failures
+        self.make = make
+        self.asked: list[str] = []
+
+    def fetch(self, item: Item) -> Future[list[BuildRequest]]:
+        self.asked.append(item.entry.name)
+        future = self.make(item.entry.name)
+        error = self.failures.get(item.entry.name)
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(request_of(item))
+        return future
+
+
+class Building(Builder):
+    """Builds nothing; tells ``before`` of each image."""
+
+    def __init__(self, failures: dict[str, PublisherError], before: Callable[[str], None]) -> None:
+        self.failures = failures
+        self.before = before
+        self.kept: list[str] = []
+        self.gone: set[str] = set()
+
+    def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
+        progress("squash", 1, 1)
+        self.before(request.name)
+        if request.name in self.failures:
+            raise self.failures[request.name]
+        self.kept.append(request.name)
+        self.gone.discard(request.image.manifest.digest)
+        return built(request.image.manifest.digest)
+
+    def discard(self, request: BuildRequest) -> None:
+        self.kept.remove(request.name)
+        self.gone.add(request.image.manifest.digest)
+
+    def sweep(self, wanted: Collection[str]) -> None:
+        self.swept = set(wanted)
+
+
+class Publication:
+    """Publishes into a list of transactions."""
+
+    def __init__(self) -> None:
+        self.transactions: list[list[str]] = []
+        self.times: list[float] = []
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.stored: list[str] = []
+        self.left: list[str] = []
+        self.cloned: set[str] = set()
+        self.kept = 65_000
+        self.clones: list[str] = []
+        self.refuse: PublisherError | None = None
+        self.refuse_sif: PublisherError | None = None
+        self.left_out: dict[str, PublisherError] = {}
+        self.behind: PublisherError | None = None
+        self.why: str | None = None
+        self.room: float = float("inf")
+        self.gone: set[str] = set()
+
+    def store(self, image: BuiltImage) -> Sif | None:
+        if self.refuse_sif is not None:
+            raise self.refuse_sif
+        self.stored.append(image.sha256)
+        return None
+
+    def ready(self, catalog: Catalog, item: Item, made: tuple[Made, ...]) -> Ready:
+        assert isinstance(catalog, Catalog)
+        clone = Clone("before", item.entry.name, Difference((), (), (), self.kept)) if item.entry.name in self.cloned else None
+        return Ready(item, made, clone)
+
+    def due(self, catalog: Catalog) -> str | None:
+        return self.why if catalog.serial == 0 else None
+
+    def publish(self, catalog: Catalog, ready: Sequence[Ready], leaving: Sequence[str] = ()) -> Published:
+        if self.refuse is not None:
+            raise self.refuse
+        assert not self.gone.intersection(made.target.manifest for one in ready for made in one.made if made.built is not None)
+        if sum(one.unpacked_size for one in ready) > self.room:
+            raise SpaceError("no room for a sandbox", hint="make room there and run again")
+        self.room -= sum(one.unpacked_size for one in ready)
+        self.left += leaving
+        names = [one.item.entry.name for one in ready]
+        self.transactions.append(names)
+        self.clones += [one.item.entry.name for one in ready if one.clone is not None]
+        self.times.append(self.clock())
+        failed = {name: error for name, error in self.left_out.items() if name in names}
+        return Published(Catalog(catalog.repository, catalog.serial + 1), failed, self.behind)
+
+
+class World:
+    """What is to go wrong, and the run."""
+
+    def __init__(self) -> None:
+        self.fetching: dict[str, PublisherError] = {}
+        self.arrivals: dict[str, float] = {}
+        self.building: dict[str, PublisherError] = {}
+        self.answers: dict[str, Answer | PublisherError] = {}
+        self.now = 0.0
+        self.before: Callable[[str], None] = lambda _: None
+        self.publication = Publication()
+        self.publication.clock = lambda: self.now
+        self.limits = BatchLimits()
+
+    def run(self, *entries: Entry, catalog: Catalog = EMPTY, allow_mass_removal: bool = False) -> Report:
+        answers = {one.name: self.answers.get(one.name, answer(one.name)) for one in entries}
+        plan = make_plan(entries, answers, catalog, allow_mass_removal=allow_mass_removal)
+        self.intake = Intake(self.fetching, lambda name: Late(self, self.arrivals.get(name, 0.0)))
+        self.builder = Building(self.building, self.before)
+        self.publication.gone = self.builder.gone
+        self.display = Quiet()
+        sync = Sync(
+            self.intake,  # type: ignore[arg-type]  # the part of it that is used
+            self.builder,
+            self.publication,  # type: ignore[arg-type]
+            self.display,
+            limits=self.limits,
+            clock=lambda: self.now,
+        )
+        return sync.run(plan, catalog)

@@ -1,0 +1,92 @@
+"""A registry client that talks to one scripted registry, and waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING
+
+from publisher import oci
+from publisher.contract.reference import Reference
+from publisher.net.retry import Patience
+from publisher.registry.client import RegistryClient
+from tests.support.registries.scripted_http import Web, says
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from publisher.registry.credentials import Credentials
+    from publisher.registry.transport import Deadlines
+    from tests.support.registries.scripted_http import Reply
+
+BODY = b'{"schemaVersion": 2, "config": {}, "layers": []}'
+DIGEST = "sha256:" + hashlib.sha256(BODY).hexdigest()
+BLOB = bytes(range(256)) * 4
+LAYER = oci.Descriptor("application/vnd.oci.image.layer.v1.tar", "sha256:" + hashlib.sha256(BLOB).hexdigest(), len(BLOB))
+MANIFEST, BY_DIGEST, BLOBS = "/v2/a/b/manifests/1", f"/v2/a/b/manifests/{DIGEST}", f"/v2/a/b/blobs/{LAYER.digest}"
+HERE = {"Docker_Content_Digest": DIGEST, "Content_Type": oci.OCI_MANIFEST}
+
+
+class Asking:
+    """A client that talks to one scripted registry."""
+
+    def __init__(self, registry: Web, client: RegistryClient, pauses: list[float]) -> None:
+        self.registry = registry
+        self.client = client
+        self.pauses = pauses
+        self.reference = Reference(registry.address, "a/b", "1")
+
+    async def head(self) -> oci.Descriptor:
+        return await self.client.head(self.reference)
+
+    async def manifest(self) -> tuple[str, bytes]:
+        return await self.client.manifest(self.reference, DIGEST)
+
+    async def blob(self, offset: int = 0) -> bytes:
+        received = bytearray()
+
+        async def sink(chunk: bytes) -> None:
+            received.extend(chunk)
+
+        await self.client.blob(self.reference, LAYER, sink, offset)
+        return bytes(received)
+
+
+@contextlib.asynccontextmanager
+async def asking(
+    routes: dict[str, list[Reply]],
+    *,
+    credentials: Credentials | None = None,
+    deadlines: Deadlines | None = None,
+    concurrency: int = 16,
+    rate: float | None = None,
+    mirrors: Sequence[str] = (),
+    mirror_tags: bool = True,
+    clock: Callable[[], float] | None = None,
+) -> AsyncIterator[Asking]:
+    """``clock`` is one that moves only by what is slept, if none is given."""
+    pauses: list[float] = []
+    slept = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal slept
+        pauses.append(seconds)
+        slept += seconds
+        await asyncio.sleep(0)
+
+    async with (
+        Web({"GET /v2/": [says()], **routes}) as registry,
+        RegistryClient(
+            insecure=frozenset({registry.address}),
+            credentials=lambda _: credentials,
+            deadlines=deadlines,
+            patience=Patience(sleep=sleep),
+            concurrency=concurrency,
+            rates={} if rate is None else {registry.address: rate},
+            mirrors={registry.address: mirrors},
+            mirror_tags=mirror_tags,
+            clock=clock or (lambda: slept),
+        ) as client,
+    ):
+        yield Asking(registry, client, pauses)

@@ -1,0 +1,124 @@
+"""A SIF is published only if it gives back what was put in."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.build import readback
+from publisher.build.local import LocalBuilder
+from publisher.build.sif import DATA_OFFSET
+from publisher.build.squash import Mksquashfs, Squasher
+from publisher.build.testrun import TestRunner
+from publisher.errors import BuildError
+from tests.support.images.built_layers import request
+from tests.support.images.layers import directory, file, hardlink, symlink, tar
+from tests.support.images.tar_stream import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from publisher.layers.survey import Survey
+    from publisher.state.built import BuiltImage
+
+    Write = Callable[[memoryview | bytes], object]
+
+pytestmark = pytest.mark.system
+
+LAYER = tar(
+    [
+        directory("a b"),
+        file("a b/blanks in it R 1 644 0 0 4 0", b"data"),
+        file("new\nline R 1 644 0 0 4 0", b"line"),
+        file("back\\slash", b"slash"),
+        file("caf\udce9", b"bytes"),
+        file("large", bytes(range(256)) * 2000, mode=0o755, uid=7, gid=8),
+        file("again", bytes(range(256)) * 2000),
+        file("empty", b""),
+        hardlink("linked", "large"),
+        symlink("lies", "somewhere\nx R 1 644 0 0 4 0"),
+    ]
+)
+
+
+class Damaging(Squasher):
+    """mksquashfs, whose first ``times`` files lose a block as they do when a thread is overtaken: all after it moves up."""
+
+    def __init__(self, times: int) -> None:
+        self._real = Mksquashfs()
+        self.name, self.version, self.compression = self._real.name, self._real.version, self._real.compression
+        self.times = times
+        self.made = 0
+
+    @contextlib.contextmanager
+    def squash(self, out: Path, totals: Survey, *, offset: int, deadline: float) -> Iterator[Write]:
+        with self._real.squash(out, totals, offset=offset, deadline=deadline) as write:
+            yield write
+        self.made += 1
+        if self.made <= self.times:
+            damage(out)
+
+
+def damage(sif: Path) -> None:
+    """Move the data of the image up by a few bytes, right behind the squashfs' superblock of 96."""
+    content = bytearray(sif.read_bytes())
+    start = DATA_OFFSET + 96
+    content[start : start + 2000] = content[start + 10 : start + 2010]
+    sif.write_bytes(content)
+
+
+def build(where: Path, squasher: Squasher) -> BuiltImage:
+    (where / "scratch").mkdir()
+    tester = TestRunner("image-test", where / "scratch")
+    builder = LocalBuilder(where / "builds", squasher, tester, now=lambda: NOW)
+    return builder.build(request([LAYER], where / "blobs"), lambda *_: None)
+
+
+def test_what_was_put_in_comes_out_whatever_its_name(shared_path: Path) -> None:
+    built = build(shared_path, Mksquashfs())
+    readback.check(built.sif, built.file_index, deadline=60)
+
+
+def test_a_block_that_was_lost_is_noticed(shared_path: Path) -> None:
+    built = build(shared_path, Mksquashfs())
+    damage(built.sif)
+    with pytest.raises(BuildError, match=r"does not give back|cannot be read back"):
+        readback.check(built.sif, built.file_index, deadline=60)
+
+
+@pytest.mark.parametrize("other", [b"other", b"dat4"])
+def test_other_content_of_a_sound_file_system_is_noticed(shared_path: Path, other: bytes) -> None:
+    (shared_path / "one").mkdir()
+    (shared_path / "two").mkdir()
+    one = build(shared_path / "one", Mksquashfs())
+    tester = TestRunner("image-test", shared_path / "one/scratch")
+    layer = tar([file("a b/blanks in it R 1 644 0 0 4 0", other)])
+    builder = LocalBuilder(shared_path / "two/builds", Mksquashfs(), tester, now=lambda: NOW)
+    two = builder.build(request([LAYER, layer], shared_path / "two/blobs"), lambda *_: None)
+    with pytest.raises(BuildError, match="does not give back"):
+        readback.check(two.sif, one.file_index, deadline=60)
+
+
+def test_a_damaged_sif_is_made_again(shared_path: Path) -> None:
+    squasher = Damaging(times=1)
+    built = build(shared_path, squasher)
+    assert squasher.made == 2
+    readback.check(built.sif, built.file_index, deadline=60)
+
+
+def test_one_that_is_damaged_every_time_is_not_published(shared_path: Path) -> None:
+    squasher = Damaging(times=100)
+    with pytest.raises(BuildError, match=r"does not give back|cannot be read back"):
+        build(shared_path, squasher)
+    assert squasher.made == 3
+    assert list((shared_path / "builds").iterdir()) == []
+
+
+def test_what_is_no_sif_is_told(tmp_path: Path) -> None:
+    (tmp_path / "sif").write_bytes(bytes(DATA_OFFSET + 4096))
+    (tmp_path / "files").write_bytes(b"")
+    with pytest.raises(BuildError, match="cannot be read back"):
+        readback.check(tmp_path / "sif", tmp_path / "files", deadline=60)

@@ -1,0 +1,115 @@
+"""Whole runs into a CVMFS repository, on the stand-in: a real registry, real builds, the run's own parts put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.state import paths
+from tests.support.images.layers import file, tar
+from tests.support.images.runnable import runnable
+from tests.support.registries.registry import push_image
+
+if TYPE_CHECKING:
+    from tests.support.cvmfs.host import CvmfsHost
+
+pytestmark = pytest.mark.system
+
+
+def test_a_run_is_one_transaction_that_opens_when_everything_is_built_and_stored(there: CvmfsHost) -> None:
+    for name in ("kill/one", "kill/two"):
+        there.push(name, 1)
+    there.host.images("kill/one:1", "kill/two:1")
+    assert there.sync().exit_code == 0
+    log = there.cvmfs.log()
+    assert [line["command"] for line in log] == ["transaction", "publish"]
+    assert there.sound() == 4
+    sifs = [path.stat() for path in (there.host.origin / "sif").rglob("*.sif")]
+    assert len(sifs) == 2
+    assert max(sif.st_mtime_ns for sif in sifs) < log[0]["time"]
+    root = there.host.repository
+    assert sorted(path.name for path in root.iterdir()) == [".images", ".publisher", "kill"]
+    marks = sorted(str(path.parent.relative_to(root)) for path in root.rglob(".cvmfscatalog"))
+    versions = [there.host.record(f"kill/{name}:1").current("amd64") for name in ("one", "two")]
+    assert marks == sorted([".images", *(str(version.sandbox) for version in versions if version is not None)])
+    assert len(list((root / ".images").glob("[0-9a-f][0-9a-f]"))) == 256
+
+    assert there.sync().exit_code == 0
+    assert len(there.cvmfs.log()) == 2, "a run without work opens no transaction"
+
+
+def test_a_new_version_is_cloned_and_changed_and_is_what_its_image_says(there: CvmfsHost) -> None:
+    for name in ("kill/one", "kill/two"):
+        there.push(name, 1)
+    there.host.images("kill/one:1", "kill/two:1")
+    there.sync()
+    first = there.cvmfs.log()[-1]
+    there.push("kill/one", 2)
+    assert there.sync().exit_code == 0
+    log = there.cvmfs.log()[2:]
+    assert [(line["command"], line.get("clones")) for line in log] == [("transaction", 1), ("publish", None)]
+    assert log[1]["entries"] < first["entries"] / 4
+    assert (there.host.repository / "kill/one:1/etc/motd").read_bytes() == b"kill/one 2"
+    assert there.sound() == 6
+
+    there.push("kill/one", 3)
+    there.push("kill/two", 3)
+    assert there.sync().exit_code == 0
+    log = there.cvmfs.log()[4:]
+    assert [(line["command"], line.get("clones")) for line in log] == [("transaction", 1), ("publish", None)], "both are small"
+    assert (there.host.repository / "kill/two:1/etc/motd").read_bytes() == b"kill/two 3"
+    assert there.sound() == 10
+
+    for name in ("kill/one", "kill/two"):
+        push_image(there.registry.address, name, "1", [tar(runnable()), tar([file(f"{name}{one}", b"") for one in range(200)])])
+    assert there.sync().exit_code == 0
+    log = there.cvmfs.log()[6:]
+    assert [(line["command"], line.get("clones")) for line in log] == [("transaction", 0), ("publish", None)]
+    assert there.sound() == 14
+
+
+@pytest.mark.parametrize("damage", ["etc/motd", "file index"])
+def test_a_predecessor_that_is_not_what_its_index_says_is_not_built_on(there: CvmfsHost, damage: str) -> None:
+    there.push("kill/one", 1)
+    there.host.images("kill/one:1")
+    there.sync()
+    before = there.host.record("kill/one:1").current("amd64")
+    assert before is not None
+    broken = paths.file_index_path(before.manifest) if damage == "file index" else f"{before.sandbox}/{damage}"
+    there.cvmfs.run("transaction", there.cvmfs.fqrn)
+    (there.cvmfs.mount / broken).unlink()
+    there.cvmfs.run("publish", there.cvmfs.fqrn)
+    there.push("kill/one", 2)
+    assert there.sync().exit_code == 0
+    after = there.host.record("kill/one:1").current("amd64")
+    assert after is not None
+    there.whole(after)
+    assert (there.host.repository / "kill/one:1/etc/motd").read_bytes() == b"kill/one 2"
+
+
+def test_somebody_elses_transaction_keeps_a_run_from_publishing_and_loses_nothing(there: CvmfsHost) -> None:
+    there.push("kill/one", 1)
+    there.host.images("kill/one:1")
+    there.cvmfs.run("transaction", there.cvmfs.fqrn)
+    (there.cvmfs.mount / "theirs").write_text("work")
+    report = there.sync()
+    assert report.exit_code == 1
+    assert "somebody else's transaction is open" in str(report.stopped)
+    assert (there.cvmfs.mount / "theirs").read_text() == "work"
+    there.cvmfs.run("publish", there.cvmfs.fqrn)
+    assert there.sync().exit_code == 0
+    assert (there.host.repository / "theirs").read_text() == "work"
+    assert there.sound() == 2
+
+
+def test_a_publish_that_ends_badly_when_it_is_out_is_a_note_in_the_report(there: CvmfsHost) -> None:
+    there.push("kill/one", 1)
+    there.host.images("kill/one:1")
+    there.sync()
+    there.push("kill/one", 2)
+    there.cvmfs.fault("publish", "fail-late")
+    report = there.sync()
+    assert report.exit_code == 0
+    assert [line for line in report.notes if "is published all the same" in line]
+    assert there.sound() == 4

@@ -1,0 +1,106 @@
+"""``publisher verify``, ``status`` and ``rollback`` on a publication of real parts."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.state import paths
+from tests.support.images.layers import directory, file, hardlink, symlink, tar
+from tests.support.images.runnable import runnable
+from tests.support.publisher.host import Host
+from tests.support.registries.registry import RegistryServer, push_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def host(shared_path: Path, registry: RegistryServer) -> Host:
+    return Host(shared_path, registry)
+
+
+def push(registry: RegistryServer, name: str, text: str) -> str:
+    repository, _, tag = name.partition(":")
+    entries = [
+        directory("etc"),
+        file("etc/motd", f"{text}\n".encode()),
+        hardlink("etc/again", "etc/motd"),
+        symlink("to", "etc/motd"),
+    ]
+    return push_image(registry.address, repository, tag, [tar(runnable()), tar([*entries, file("etc/odd\x01 näme", b"x")])])
+
+
+def test_a_real_publication_is_well_and_each_damage_to_it_is_told(host: Host, registry: RegistryServer) -> None:
+    digest = push(registry, "verify/one:1", "one")
+    host.images("verify/one:1")
+    host.sync()
+    well = host.run("verify")
+    assert (well.returncode, well.stdout, well.stderr) == (0, "", "0 problem(s)\n")
+    without = host.run("verify", flags=[flag for flag in host.flags() if not flag.startswith("--key=")])
+    assert without.returncode == 0
+    assert "signature was not checked" in without.stderr
+    label = f"verify/one:1 amd64 {digest}"
+    motd = host.repository / paths.sandbox_path(digest) / "etc/motd"
+    before, time = motd.read_bytes(), motd.stat().st_mtime
+    motd.write_bytes(b"two\n")
+    os.utime(motd, (time, time))
+    sif = host.sif("verify/one:1")
+    content = bytearray(sif.read_bytes())
+    content[-1] ^= 1
+    sif.write_bytes(content)
+    told = host.run("verify", "--sample=5")
+    assert told.returncode == 1
+    assert f"{label}: 'etc/motd' has other content" in told.stdout.splitlines()
+    assert f"{label}: the SIF {sif.relative_to(host.origin)} is damaged" in told.stdout.splitlines()
+    motd.write_bytes(before)
+    os.utime(motd, (time, time))
+    sif.unlink()
+    (motd.parent.parent / ".cvmfscatalog").unlink()
+    assert host.run("verify", "verify/one:1").stdout.splitlines() == [
+        f"{label}: the sandbox has no .cvmfscatalog",
+        f"{label}: the SIF {sif.relative_to(host.origin)} is missing",
+    ]
+    (host.repository / paths.file_index_path(digest)).write_bytes(b"no index")
+    assert "is damaged" in host.run("verify", "verify/one:1").stdout
+    assert host.run("verify", "verify/nobody:1").returncode == 2
+
+
+def test_a_name_goes_back_and_forth_and_syncs_leave_it_where_it_is(host: Host, registry: RegistryServer) -> None:
+    old = push(registry, "verify/back:1", "old")
+    host.images("verify/back:1")
+    host.sync()
+    new = push(registry, "verify/back:1", "new")
+    host.sync()
+    motd = host.repository / "verify/back:1/etc/motd"
+    rolled = host.run("rollback", "verify/back:1", check=True)
+    assert "rolled back" in rolled.stdout
+    assert motd.read_text() == "old\n"
+    report = host.sync()
+    assert (report.results, report.reasons) == ({"verify/back:1": "unchanged"}, {"verify/back:1": "rolled back by the operator"})
+    assert any("rollback --undo verify/back:1" in note for note in report.said["notes"])
+    assert motd.read_text() == "old\n"
+    assert host.run("verify").stdout == ""
+    assert host.run("rollback", "verify/back:1").returncode == 2, "there is none before it"
+    host.run("rollback", "--undo", "verify/back:1", check=True)
+    assert motd.read_text() == "new\n"
+    assert host.sync().reasons == {"verify/back:1": "current"}
+
+    shown = host.run("status", "verify/back:1", check=True).stdout
+    for text in (
+        f"{registry.address}/verify/back:1",
+        old,
+        new,
+        "current since",
+        "(earlier) superseded since",
+        str(paths.sandbox_path(new)),
+    ):
+        assert text in shown
+    status = json.loads(host.run("status", "--json", "verify/back:1", check=True).stdout)
+    assert [version["manifest"] for version in status["platforms"]["amd64"]] == [new, old]
+    assert host.run("status", "verify/nobody:1").returncode == 2

@@ -1,0 +1,260 @@
+"""Faults of registries and of what stands before them, on a real docker-registry behind a misbehaving proxy.
+
+At the level of the client: what comes of each fault, and that none of them is taken for "there is no such image".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract.reference import Reference
+from publisher.errors import BlobError, DeniedError, NotFoundError, UnavailableError
+from publisher.net.retry import Patience
+from publisher.oci import Platform
+from publisher.publish import resolve
+from publisher.registry.blobs.store import BlobStore
+from publisher.registry.client import RegistryClient
+from publisher.registry.transport import Deadlines
+from tests.support.images.layers import file, tar
+from tests.support.registries.proxy import Proxy, misbehaving
+from tests.support.registries.registry import RegistryServer, push_image
+from tests.support.registries.scripted_http import hangs, says
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from publisher import oci
+    from tests.support.registries.scripted_http import Reply
+
+pytestmark = pytest.mark.system
+
+NAME = "faults/image"
+LAYER = tar([file("data", bytes(range(256)) * 1000)])
+HEAD, GET, BLOB, LIST = "HEAD /v2/*/manifests/1", "GET /v2/*/manifests/*", "GET /v2/*/blobs/*", f"GET /v2/{NAME}/tags/list"
+TAGS = [str(number) for number in range(1, 10)]
+UNKNOWN = says(404, '{"errors": [{"code": "NAME_UNKNOWN"}]}', Docker_Distribution_Api_Version="registry/2.0")
+
+
+@pytest.fixture(scope="module")
+def pushed(registry: RegistryServer) -> RegistryServer:
+    """The registry with an image that has nine tags."""
+    push_image(registry.address, NAME, "1", [LAYER], compression="none")
+    for tag in TAGS[1:]:
+        push_image(registry.address, NAME, tag, [LAYER], compression="none")
+    return registry
+
+
+@pytest.fixture
+def proxy(pushed: RegistryServer) -> Iterator[Proxy]:
+    with misbehaving(pushed) as proxy:
+        yield proxy
+
+
+class Asking:
+    """A client before the proxy that waits for nothing; ``pauses`` is what it would have waited."""
+
+    def __init__(self, proxy: Proxy, deadlines: Deadlines | None = None) -> None:
+        self.pauses: list[float] = []
+        self.reference = Reference(proxy.address, NAME, "1")
+        self.client = RegistryClient(
+            insecure=frozenset({proxy.address}),
+            patience=Patience(sleep=self._sleep),
+            deadlines=deadlines or Deadlines(),
+            clock=lambda: sum(self.pauses),
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    async def head(self) -> str:
+        async with self.client as client:
+            return (await client.head(self.reference)).digest
+
+    async def tags(self) -> list[str]:
+        async with self.client as client:
+            return sorted(await client.tags(self.reference))
+
+    async def image(self, store: Path) -> tuple[oci.Image, bytes]:
+        """All the way to the layer's bytes."""
+        async with self.client as client:
+            blobs, digest = BlobStore(store), (await client.head(self.reference)).digest
+            image = await resolve.resolve(client, blobs, self.reference, digest, Platform("linux", "amd64"))
+            (layer,), _ = await resolve.layers(client, blobs, image, self.reference, lambda _done, _total: None)
+            return image, layer.read_bytes()
+
+
+def count(proxy: Proxy, method: str, ending: str) -> int:
+    return sum(asked.method == method and asked.path.endswith(ending) for asked in proxy.asked)
+
+
+async def test_without_a_fault_all_comes_through(proxy: Proxy, tmp_path: Path) -> None:
+    image, layer = await Asking(proxy).image(tmp_path)
+    assert layer == LAYER
+    assert await Asking(proxy).head() == image.manifest.digest
+    assert await Asking(proxy).tags() == TAGS
+
+
+# --- authentication
+
+
+async def test_401_again_and_again_is_a_denial_after_the_second(proxy: Proxy) -> None:
+    realm = f'Bearer realm="http://{proxy.address}/token"'
+    proxy.token = "never-right"
+    proxy.always(HEAD, says(401, WWW_Authenticate=realm))
+    with pytest.raises(DeniedError, match="to nobody without credentials"):
+        await Asking(proxy).head()
+    assert count(proxy, "HEAD", "/1") <= 2
+    assert count(proxy, "GET", "/token") <= 2
+
+
+async def test_a_token_that_expires_in_mid_run_is_replaced_for_all_that_are_under_way(proxy: Proxy) -> None:
+    asking = Asking(proxy)
+    proxy.token = "first"
+    references = [Reference(proxy.address, NAME, tag) for tag in TAGS]
+    async with asking.client as client:
+        before = [(await client.head(reference)).digest for reference in references]
+        proxy.token = "second"
+        after = await asyncio.gather(*(client.head(reference) for reference in references))
+    assert [found.digest for found in after] == before
+    assert count(proxy, "GET", "/token") <= 1 + len(TAGS)
+    heads = Counter(asked.path for asked in proxy.asked if asked.method == "HEAD")
+    assert max(heads.values()) <= 3
+
+
+# --- later, or not at all
+
+
+@pytest.mark.parametrize("headers", [{"Retry_After": "7"}, {}])
+async def test_429_is_waited_for_as_it_wants_and_given_up_in_the_end(proxy: Proxy, headers: dict[str, str]) -> None:
+    proxy.faults[HEAD] = [says(429, **headers)] * 2
+    asking = Asking(proxy)
+    assert await asking.head()
+    assert sum(asking.pauses) >= (14 if headers else 2)
+    proxy.always(HEAD, says(429, **headers))
+    with pytest.raises(UnavailableError, match=r"answers 429.*after 4 tries"):
+        await Asking(proxy).head()
+
+
+async def test_500_is_tried_again_and_given_up_in_the_end(proxy: Proxy, tmp_path: Path) -> None:
+    for route in (HEAD, GET, BLOB, LIST):
+        proxy.faults[route] = [says(500)] * 2
+    proxy.faults["GET /v2/"] = [says(500)]
+    assert (await Asking(proxy).image(tmp_path))[1] == LAYER
+    assert await Asking(proxy).tags() == TAGS
+    proxy.always(HEAD, says(500))
+    with pytest.raises(UnavailableError, match="answers 500, after 4 tries"):
+        await Asking(proxy).head()
+
+
+@pytest.mark.parametrize("route", [HEAD, GET, BLOB, LIST, "GET /v2/"])
+async def test_a_hang_never_outlives_its_deadline(proxy: Proxy, tmp_path: Path, route: str) -> None:
+    proxy.always(route, hangs)
+    short = Deadlines(small=0.2, idle=0.2, listing=0.5, slowest=1 << 30)
+    async with asyncio.timeout(60):
+        with pytest.raises(UnavailableError, match=r"did not answer in time|gave only 0 of|did not list the tags"):
+            await (Asking(proxy, short).tags() if route == LIST else Asking(proxy, short).image(tmp_path))
+
+
+async def test_what_hangs_once_is_asked_again(proxy: Proxy, tmp_path: Path) -> None:
+    for route in (HEAD, GET, BLOB, LIST):
+        proxy.faults[route] = [hangs]
+    short = Deadlines(idle=0.2)
+    assert (await Asking(proxy, short).image(tmp_path))[1] == LAYER
+    assert await Asking(proxy, short).tags() == TAGS
+
+
+# --- wrong answers
+
+
+async def test_half_a_body_is_asked_for_again_and_half_a_layer_for_its_other_half(proxy: Proxy, tmp_path: Path) -> None:
+    for route in (GET, LIST):
+        proxy.faults[route] = [proxy.cut()]
+    proxy.faults[BLOB] = [proxy.forward, proxy.cut()]
+    assert (await Asking(proxy).image(tmp_path))[1] == LAYER
+    ranges = [asked.headers["range"] for asked in proxy.asked if "range" in asked.headers]
+    assert ranges == [f"bytes={len(LAYER) // 2}-"]
+    assert await Asking(proxy).tags() == TAGS
+
+
+@pytest.mark.parametrize("announced", [1.0, 0.5])
+@pytest.mark.parametrize("route", [GET, LIST])
+async def test_half_a_body_for_ever_is_no_answer_whatever_length_it_claims(
+    proxy: Proxy, tmp_path: Path, route: str, announced: float
+) -> None:
+    proxy.always(route, proxy.cut(0.5, announced))
+    with pytest.raises((UnavailableError, BlobError), match=r"broke off|no list of tags|that is not sha256"):
+        await (Asking(proxy).tags() if route == LIST else Asking(proxy).image(tmp_path))
+
+
+async def test_a_length_that_is_more_than_comes_is_no_answer(proxy: Proxy, tmp_path: Path) -> None:
+    for route in (GET, BLOB, LIST):
+        proxy.faults[route] = [proxy.cut(1.0, 1.5)]
+    assert (await Asking(proxy).image(tmp_path))[1] == LAYER
+    assert await Asking(proxy).tags() == TAGS
+
+
+async def test_a_layer_that_is_too_long_or_too_short_is_refused(proxy: Proxy, tmp_path: Path) -> None:
+    proxy.always(f"GET /v2/{NAME}/blobs/*", proxy.changed(lambda body: body + b"!"))
+    with pytest.raises(BlobError, match="more than the"):
+        await Asking(proxy).image(tmp_path / "long")
+    proxy.always(f"GET /v2/{NAME}/blobs/*", proxy.changed(lambda body: body[:-1]))
+    with pytest.raises(UnavailableError, match=r"gives only \d+ of the \d+ bytes"):
+        await Asking(proxy).image(tmp_path / "short")
+
+
+async def test_a_wrong_digest_is_never_handed_out(proxy: Proxy, tmp_path: Path) -> None:
+    flipped: Callable[[bytes], bytes] = lambda body: body[:-2] + bytes([body[-2] ^ 1]) + body[-1:]  # noqa: E731 - of one line
+    proxy.always(GET, proxy.changed(flipped))
+    with pytest.raises(BlobError, match="gives a manifest that is not sha256:"):
+        await Asking(proxy).image(tmp_path)
+    proxy.faults = {BLOB: [proxy.forward, *[proxy.changed(flipped)] * 2]}
+    with pytest.raises(BlobError, match="are not that layer"):
+        await Asking(proxy).image(tmp_path)
+    proxy.faults = {HEAD: [proxy.changed(lambda body: body, Docker_Content_Digest="sha256:" + "0a" * 32)]}
+    with pytest.raises(NotFoundError, match="has no faults/image@sha256:0a0a"):
+        await Asking(proxy).image(tmp_path)
+
+
+# --- lists of tags
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "/v2/{name}/tags/list?last={last}&n={n}",
+        "/v2/{name}/tags/list?n={n}&next_page={last}",
+        "http://{host}/v2/{name}/tags/list?last={last}&n={n}",
+        "https://elsewhere.example/v2/{name}/tags/list?last={last}&n={n}",
+    ],
+)
+async def test_all_pages_of_a_list_are_followed(proxy: Proxy, link: str) -> None:
+    proxy.always(LIST, proxy.pages(2, link=link))
+    assert await Asking(proxy).tags() == TAGS
+    assert count(proxy, "GET", "/tags/list") == 5
+
+
+@pytest.mark.parametrize(
+    "cut", [says(500), says(404), UNKNOWN, says(403), says(200, "half a b"), says(200, '{"errors": []}'), hangs]
+)
+async def test_a_list_that_is_cut_in_the_middle_of_its_pages_is_could_not_tell(proxy: Proxy, cut: Reply) -> None:
+    proxy.always(LIST, proxy.pages(2, then={2: cut}))
+    with pytest.raises(UnavailableError):
+        await Asking(proxy, Deadlines(small=0.2, listing=2)).tags()
+
+
+async def test_a_list_that_never_ends_is_could_not_tell(proxy: Proxy) -> None:
+    proxy.always(LIST, proxy.pages(2, link="/v2/{name}/tags/list?last=2&n={n}"))
+    with pytest.raises(UnavailableError, match="go in circles"):
+        await Asking(proxy).tags()
+
+
+async def test_a_repository_that_is_not_there_is_not_found_and_says_so_for_its_tags_too(proxy: Proxy) -> None:
+    asking = Asking(proxy)
+    asking.reference = Reference(proxy.address, "faults/absent", "1")
+    with pytest.raises(NotFoundError, match="has no tags of faults/absent"):
+        await asking.tags()

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.build.metadata import Skeleton, make_skeleton, place
+from publisher.errors import BuildError
+from publisher.layers.emit import Extra
+from publisher.layers.flatten import Tree, flatten
+from tests.support.images.built_layers import image
+from tests.support.images.layers import Entry, directory, file, indexed, symlink, tar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SKELETON = Skeleton(
+    own=(
+        Extra(b".run", b"2", 0o777, link=b".singularity.d/actions/run"),
+        Extra(b".singularity.d", b"5", 0o755),
+        Extra(b".singularity.d/runscript", b"0", 0o755, b"#!/bin/sh\n"),
+        Extra(b"environment", b"2", 0o777, link=b".singularity.d/env/90-environment.sh"),
+    ),
+    mount_points=(
+        Extra(b"etc", b"5", 0o755),
+        Extra(b"etc/hosts", b"0", 0o644),
+        Extra(b"home", b"5", 0o755),
+        Extra(b"var", b"5", 0o755),
+        Extra(b"var/tmp", b"5", 0o755),
+    ),
+)
+
+
+def tree(entries: list[Entry], where: Path) -> Tree:
+    return flatten(indexed([tar(entries)], where)[1])
+
+
+def placed(entries: list[Entry], where: Path) -> list[bytes]:
+    return [extra.name for extra in place(tree(entries, where), SKELETON)]
+
+
+OWN = [extra.name for extra in SKELETON.own]
+
+
+def test_an_empty_image_gets_everything_parents_first(tmp_path: Path) -> None:
+    everything = [*OWN, b"etc", b"etc/hosts", b"home", b"var", b"var/tmp", b"srv", b"cvmfs"]
+    assert placed([], tmp_path) == everything
+
+
+def test_what_stands_is_left_alone(tmp_path: Path) -> None:
+    entries = [directory("etc"), file("etc/hosts"), file("home"), symlink("srv", "etc"), directory("cvmfs"), file("var/tmp/x")]
+    assert placed(entries, tmp_path) == OWN
+
+
+def test_mount_points_are_made_where_links_lead(tmp_path: Path) -> None:
+    entries = [
+        symlink("var", "data/var"),
+        symlink("home", "/usr/home"),
+        symlink("etc", "/etc.d"),
+        directory("etc.d"),
+        file("etc.d/hosts"),
+    ]
+    assert placed(entries, tmp_path) == [*OWN, b"usr", b"usr/home", b"data", b"data/var", b"data/var/tmp", b"srv", b"cvmfs"]
+
+
+def test_links_in_circles_and_to_reserved_names_get_none(tmp_path: Path) -> None:
+    entries = [symlink("etc", "etc"), symlink("home", ".cvmfscatalog"), symlink("var", "../../.wh.var"), symlink("srv", "srv")]
+    assert placed(entries, tmp_path) == [*OWN, b"cvmfs"]
+
+
+def test_the_images_own_metadata_goes_and_its_other_names_stay(tmp_path: Path) -> None:
+    entries = [
+        directory(".singularity.d"),
+        file(".singularity.d/env/99-own.sh"),
+        directory("environment"),
+        symlink(".run", "gone"),
+    ]
+    flattened = tree(entries, tmp_path)
+    assert [extra.name for extra in place(flattened, SKELETON)][:2] == [b".singularity.d", b".singularity.d/runscript"]
+    assert [list(actions) for actions in flattened.finish().actions] == [[0, 0, 1, 1]]
+
+
+@pytest.mark.system
+def test_what_apptainer_adds_has_no_trace_of_when_and_where(tmp_path: Path) -> None:
+    asked = image([], {"Env": ["A=1"], "Labels": {"a": "b"}}, "arm64")
+    skeletons = []
+    for name, umask in (("one", 0o022), ("two", 0o077)):
+        (tmp_path / name).mkdir()
+        before = os.umask(umask)
+        try:
+            skeletons.append(make_skeleton(asked, tmp_path / name))
+        finally:
+            os.umask(before)
+        assert list((tmp_path / name).iterdir()) == []
+    assert skeletons[0] == skeletons[1]
+    own = {extra.name: extra for extra in skeletons[0].own}
+    assert json.loads(own[b".singularity.d/labels.json"].content) == {
+        "a": "b",
+        "org.label-schema.build-arch": "arm64",
+        "org.label-schema.build-date": "2020-02-02T02:02:02Z",
+        "org.label-schema.schema-version": "1.0",
+        "org.label-schema.usage.apptainer.version": json.loads(own[b".singularity.d/labels.json"].content)[
+            "org.label-schema.usage.apptainer.version"
+        ],
+        "org.label-schema.usage.singularity.deffile.bootstrap": "docker",
+        "org.label-schema.usage.singularity.deffile.from": asked.manifest.digest,
+    }
+    assert own[b".singularity.d/Singularity"].content == f"bootstrap: docker\nfrom: {asked.manifest.digest}\n".encode()
+    assert str(tmp_path).encode() not in b"".join(extra.content for extra in skeletons[0].own)
+    assert {extra.mode for extra in (*skeletons[0].own, *skeletons[0].mount_points)} == {0o755, 0o644, 0o777}
+    assert {b"etc/hosts", b"tmp", b"var/tmp", b"proc"} <= {extra.name for extra in skeletons[0].mount_points}
+
+
+@pytest.mark.system
+def test_an_image_of_unknown_age_has_no_date(tmp_path: Path) -> None:
+    asked = image([])
+    undated = json.dumps(json.loads(asked.config.raw) | {"created": None}).encode()
+    skeleton = make_skeleton(replace(asked, config=replace(asked.config, raw=undated)), tmp_path)
+    (labels,) = (extra.content for extra in skeleton.own if extra.name == b".singularity.d/labels.json")
+    assert b"build-date" not in labels
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("config", [{"Env": "A=1"}, {"Entrypoint": {"a": 1}}, {"Labels": ["a"]}])
+def test_a_config_of_another_shape_is_refused(config: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="does not take the image's config: apptainer failed"):
+        make_skeleton(image([], config), tmp_path)
+    assert list(tmp_path.iterdir()) == []

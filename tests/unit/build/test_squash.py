@@ -1,0 +1,166 @@
+"""mksquashfs as it is called: real where it must work, a stand-in on PATH where its version or its failure is the matter."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.build.squash import Mksquashfs, Squasher, Tar2sqfs, squasher
+from publisher.errors import BuildError, SpaceError
+from publisher.layers.survey import Survey
+from tests.support.images import raw_tar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TOTALS = Survey(newest=1_600_000_000, unpacked_size=7, root=(0o1755, 0, 0))
+OFFSET = 4096
+
+
+def squash(where: Path, stream: bytes, totals: Survey = TOTALS, made_by: Squasher | None = None) -> Path:
+    out = where / "out"
+    with (made_by or Mksquashfs()).squash(out, totals, offset=OFFSET, deadline=60) as write:
+        write(stream)
+    return out
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mksquashfs that says what the test wants, and writes down how it was called."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    return place / "mksquashfs"
+
+
+def says(stand_in: Path, script: str, version: str = "4.5.1") -> None:
+    stand_in.write_text(
+        f'#!/bin/sh\nif [ "$1" = -version ]; then echo "mksquashfs version {version} (2022/03/17)"; exit 0; fi\n{script}\n'
+    )
+    stand_in.chmod(0o755)
+
+
+@pytest.mark.parametrize("version", ["4.4", "4.3-git", "3.11"])
+def test_a_mksquashfs_that_reads_no_tar_is_refused(version: str, stand_in: Path) -> None:
+    says(stand_in, "", version)
+    with pytest.raises(BuildError, match=r"reading tar streams came with 4\.5"):
+        Mksquashfs()
+
+
+@pytest.mark.parametrize("version", ["4.5", "4.5.1", "4.6.1-e1", "5.0"])
+def test_its_version_is_known(version: str, stand_in: Path) -> None:
+    says(stand_in, "", version)
+    assert Mksquashfs().version == version
+
+
+def test_a_host_squashes_with_what_it_has(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mksquashfs; where that one is too old, tar2sqfs; where neither is here, the reason is that of mksquashfs."""
+    says(stand_in, "", "4.5")
+    assert (squasher("gzip", 99).name, squasher().version) == ("mksquashfs", "4.5")
+    says(stand_in, "", "4.4")
+    assert squasher("gzip").name == "tar2sqfs"
+    monkeypatch.setattr("publisher.system.command._DEFAULT_PATH", str(stand_in.parent))
+    monkeypatch.setenv("PATH", f"{stand_in.parent}:/usr/sbin")  # which has no tar2sqfs
+    with pytest.raises(BuildError, match=r"4\.4.*came with 4\.5.*") as caught:
+        squasher()
+    assert "tar2sqfs" in str(caught.value.hint)
+
+
+def called(where: Path, stand_in: Path, totals: Survey = TOTALS, **more: object) -> list[str]:
+    says(stand_in, f'cat > /dev/null; echo "$SOURCE_DATE_EPOCH" "$@" > {where}/called')
+    squash(where, raw_tar.END, totals, Mksquashfs(**more))  # type: ignore[arg-type]  # its own
+    return (where / "called").read_text().split()
+
+
+def test_it_is_told_what_would_depend_on_the_day_and_on_the_machine(tmp_path: Path, stand_in: Path) -> None:
+    arguments = called(tmp_path, stand_in, memory=99)
+    assert arguments[:4] == ["1600000000", "-", str(tmp_path / "out"), "-tar"]
+    for option, value in [
+        *(("-offset", "4096"), ("-mem", "99M"), ("-comp", "zstd"), ("-Xcompression-level", "3")),
+        *(("-root-mode", "1755"), ("-root-uid", "0"), ("-root-gid", "0")),
+    ]:
+        assert arguments[arguments.index(option) + 1] == value
+    assert "-no-duplicates" in arguments, "its search for duplicates is a race, and quadratic in files of one size"
+
+
+def test_compression_can_be_one_that_old_kernels_read(tmp_path: Path, stand_in: Path) -> None:
+    arguments = called(tmp_path, stand_in, compression="gzip")
+    assert arguments[arguments.index("-comp") + 1] == "gzip"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "problem"),
+    [
+        ("FATAL ERROR: Write failed because No space left on device", SpaceError, "no room left"),
+        ("FATAL ERROR: something else", BuildError, "something else"),
+    ],
+)
+def test_its_failure_is_told_by_its_reason(
+    said: str, kind: type[Exception], problem: str, tmp_path: Path, stand_in: Path
+) -> None:
+    says(stand_in, f'echo "{said}" >&2; exit 1')
+    with pytest.raises(kind, match=problem):
+        squash(tmp_path, bytes(1 << 22))
+
+
+PROGRAMS: dict[str, Callable[[str, int], Squasher]] = {
+    "mksquashfs": Mksquashfs,
+    "tar2sqfs": lambda compression, _: Tar2sqfs(compression),
+}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("compression", ["zstd", "gzip"])
+def test_the_same_stream_gives_the_same_bytes_with_room_in_front(program: str, compression: str, tmp_path: Path) -> None:
+    digests = set()
+    for name, memory in (("one", 128), ("two", 64)):
+        (tmp_path / name).mkdir()
+        made_by = PROGRAMS[program](compression, memory)
+        content = squash(tmp_path / name, raw_tar.file(b"a") + raw_tar.END, made_by=made_by).read_bytes()
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["out"]
+        assert content[:OFFSET] == bytes(OFFSET)
+        digests.add(hashlib.sha256(content).hexdigest())
+    assert len(digests) == 1
+    listed = ["unsquashfs", "-lln", "-offset", str(OFFSET), str(tmp_path / "one/out")]
+    said = subprocess.run(listed, capture_output=True, check=True, text=True, env=os.environ | {"TZ": "UTC"}, timeout=60).stdout
+    assert [line.split() for line in said.splitlines()] == [
+        ["drwxr-xr-t", "0/0", "24", "2020-09-13", "12:26", "squashfs-root"],
+        ["-rw-r--r--", "0/0", "7", "2020-09-13", "12:26", "squashfs-root/a"],
+    ]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_stream_that_is_none_is_refused(program: str, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=f"{program} failed with status 1"):
+        squash(tmp_path, b"no tar archive".ljust(1 << 20, b"."), made_by=PROGRAMS[program]("zstd", 128))
+    assert [path.name for path in tmp_path.iterdir() if path.name != "out"] == []
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_root_directory_is_as_it_was_told_and_of_the_newest_time(program: str, tmp_path: Path) -> None:
+    out = squash(tmp_path, raw_tar.file(b"a", mtime=raw_tar.number(5)) + raw_tar.END, made_by=PROGRAMS[program]("zstd", 128))
+    subprocess.run(["unsquashfs", "-d", tmp_path / "tree", "-offset", str(OFFSET), out], check=True, capture_output=True)
+    status = (tmp_path / "tree").stat()
+    assert (stat.S_IMODE(status.st_mode), int(status.st_mtime)) == (0o1755, TOTALS.newest)
+    assert int((tmp_path / "tree/a").stat().st_mtime) == 5
+
+
+@pytest.mark.system
+def test_a_copy_that_has_no_room_is_told_by_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with pytest.raises(SpaceError, match="copied to its place: No space left"):
+        squash(tmp_path, raw_tar.file(b"a") + raw_tar.END, made_by=Tar2sqfs())
+    assert [path.name for path in tmp_path.iterdir() if path.name != "out"] == []

@@ -1,0 +1,119 @@
+"""How images are tested, with a stand-in for Apptainer on PATH; what a test keeps out is in tests/system/build/test_builder.py."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from publisher.build.testrun import Outcome, TestRunner
+from publisher.errors import TestRunError, UsageError
+
+REPORT = r"""#!/bin/sh
+{ echo "$*"; id -u; pwd; ls; echo "$HOME"; stat -c %u "$HOME"; cat image.sif; } | tr '\n' '|' >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def apptainer(shared_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An Apptainer that fails, with all that it saw for its last words."""
+    place = shared_path / "bin"
+    place.mkdir()
+    program = place / "apptainer"
+    program.write_text(REPORT)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    return program
+
+
+@pytest.fixture
+def sif(shared_path: Path) -> Path:
+    path = shared_path / "an image.sif"
+    path.write_bytes(b"content")
+    path.chmod(0o600)
+    return path
+
+
+def seen(scratch: Path, sif: Path, **more: object) -> list[str]:
+    """What Apptainer saw: arguments, uid, directory, its files, home, the home's owner, the SIF."""
+    asked = {"architecture": "amd64", "has_shell": True, **more}
+    with pytest.raises(TestRunError, match="the test run of the finished SIF failed") as caught:
+        TestRunner("nobody", scratch, deadline=60).test(sif, **asked)  # type: ignore[arg-type]  # its own
+    return caught.value.reason.partition("status 1: ")[2].split("|")
+
+
+def account() -> int:
+    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
+
+
+@pytest.mark.usefixtures("apptainer")
+def test_a_sif_is_run_shut_away_in_a_home_of_its_own(shared_path: Path, sif: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    scratch = shared_path / "scratch"
+    scratch.mkdir()
+    arguments, uid, directory, files, home, owner, content = seen(scratch, sif)
+    options = "--containall --no-home --net --network none --pwd /"
+    assert arguments == f"--silent exec {options} image.sif /bin/sh -c :"
+    assert (uid, owner) == (str(account()), str(account()))
+    assert (directory, files, content) == (home, "image.sif", "content")
+    assert Path(home).parent == scratch
+    assert list(scratch.iterdir()) == []
+    assert sif.read_bytes() == b"content"
+
+
+@pytest.mark.usefixtures("apptainer")
+def test_the_homes_of_killed_runs_are_swept_and_those_of_running_ones_are_not(shared_path: Path, sif: Path) -> None:
+    dead, living = shared_path / "ospool-test-run-dead", shared_path / "ospool-test-run-living"
+    for home in (dead, living):
+        home.mkdir()
+        (home / "image.sif").write_bytes(b"another")
+    descriptor = os.open(living, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        seen(shared_path, sif)
+    finally:
+        os.close(descriptor)
+    assert not dead.exists()
+    assert (living / "image.sif").read_bytes() == b"another"
+
+
+@pytest.mark.usefixtures("apptainer")
+def test_a_state_directory_that_the_account_cannot_enter_is_no_hindrance(shared_path: Path, sif: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: testing as another account; only root changes to it")
+    closed = shared_path / "closed"
+    closed.mkdir(mode=0o700)
+    *_, home, _, content = seen(closed, sif.rename(closed / "image"), architecture="s390x")
+    assert (Path(home).parent, content) == (Path("/var", "tmp"), "content")
+    assert not Path(home).exists()
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "reason"),
+    [
+        ("x86_64", {"architecture": "arm64", "has_shell": True}, "built for arm64, this host is amd64"),
+        ("aarch64", {"architecture": "amd64", "has_shell": True}, "built for amd64, this host is arm64"),
+        ("x86_64", {"architecture": "amd64", "has_shell": False}, "the image has no /bin/sh"),
+    ],
+)
+def test_what_cannot_run_here_is_looked_at(
+    *, machine: str, asked: dict[str, Any], reason: str, apptainer: Path, sif: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert seen(sif.parent, sif, **asked)[0] == "--silent sif list image.sif"
+    apptainer.write_text("#!/bin/sh\nexit 0\n")
+    assert TestRunner("nobody", sif.parent).test(sif, **asked) == Outcome("structure", reason)
+
+
+def test_images_are_not_tested_as_root_nor_as_nobody_knows_who(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: accounts to test as; only root changes to another")
+    with pytest.raises(UsageError, match="not tested as root"):
+        TestRunner("root", tmp_path)
+    with pytest.raises(UsageError, match="no account 'no-such-account'"):
+        TestRunner("no-such-account", tmp_path)

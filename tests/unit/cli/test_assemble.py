@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from click.testing import CliRunner
+
+from publisher.cli import assemble, maintenance
+from publisher.errors import SpaceError
+from publisher.plan.make import make_plan
+from publisher.settings.settings import settings
+from publisher.state import paths
+from tests.support.publisher.built_values import answer, digest, entry
+from tests.support.publisher.prepublished import Place
+from tests.support.publisher.recorded_sync import Intake, Quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class WithStore(Intake):
+    """An intake as a whole run uses it."""
+
+    @property
+    def store(self) -> WithStore:
+        return self
+
+    def trim(self, size: int, keep: Sequence[str]) -> None: ...
+
+    def warnings(self) -> list[str]:
+        return []
+
+
+def test_what_may_go_is_cleared_away_where_a_full_disk_stopped_the_run(tmp_path: Path) -> None:
+    """Nothing else makes room."""
+    place = Place(tmp_path)
+    place.now = 1_600_000_000
+    publication = place.publication()
+    for text in ("one", "two"):
+        place.publish(publication, (entry("htc/rocky:9"), answer(text)))
+    catalog, _ = publication.open()
+    other = entry("htc/other:1")
+    report = assemble.sync(
+        settings({"state": str(tmp_path / "state"), "test_account": "nobody"}, {}),
+        make_plan([other], {other.name: answer("other")}, catalog, whole=False),
+        catalog,
+        intake=WithStore({other.name: SpaceError("no room left")}, lambda _: Future()),  # type: ignore[arg-type]  # the part of it that is used
+        publication=publication,
+        display=Quiet(),
+        tidy=True,
+    )
+    assert not place.repository.exists(paths.sandbox_path(digest("one linux/amd64")))
+    assert isinstance(report.stopped, SpaceError), "it is told all the same"
+    assert (report.serial, len(report.cleared)) == (3, 2)
+
+
+def test_a_take_down_that_meets_a_run_says_how_not_to_wait_for_its_end(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    catalog = place.publish(place.publication(), (entry("htc/rocky:9"), answer("one"))).catalog
+    flags = [f"--{name}={tmp_path / path}" for name, path in (("repository", "cvmfs"), ("origin", "osdf"), ("key", "key"))]
+    block = ["htc/rocky:9", "--reason=stolen data", f"--state={tmp_path / 'state'}", *flags]
+    with assemble.locked(tmp_path / "state"):
+        refused = CliRunner().invoke(maintenance.block, block)
+    assert isinstance(refused.exception, assemble.StateError)
+    assert "systemctl stop ospool-image-publisher" in str(refused.exception)
+    assert place.publication().open()[0].serial == catalog.serial

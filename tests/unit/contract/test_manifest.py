@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from publisher.contract import manifest
+from publisher.contract.errors import ManifestError
+from publisher.contract.manifest import (
+    CLOCK_ERROR,
+    DEAD,
+    EXPIRED,
+    FRESH,
+    HARD_LIMIT,
+    LIFETIME,
+    Index,
+    Record,
+    Shard,
+    Sif,
+    Version,
+)
+from tests.support.ep.execution_point import digest, record, version
+
+SHA256 = "ab" * 32
+INDEX = Index("images.example.org", serial=7, generated=1000, expires=2000, sif_prefix="sif", shards=[SHA256, None])
+FULL = Version(
+    digest("full"),
+    sandbox=".images/ab/cdef",
+    sif=Sif("sif/ab/abc.sif", SHA256, 123),
+    published=10,
+    unpacked_size=456,
+    files=7,
+    test="ran",
+    tools={"mksquashfs": "4.5.1"},
+    notes={"devices": 2},
+    state=manifest.EXPIRING,
+    since=20,
+    until=30,
+    reason="asked for",
+)
+FULL_RECORD = Record("htc/rocky:9", "hub.example.org/htc/rocky:9", digest("index"), {"amd64": [FULL], "arm/v7": [version("old")]})
+ANY_JSON: st.SearchStrategy[Any] = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.just([])
+    | st.just({})
+)
+
+
+def as_json(payload: bytes) -> dict[str, Any]:
+    value = json.loads(payload)
+    assert isinstance(value, dict)
+    return value
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything inside a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] * bool(path) + [found for key, below in inner for found in leaves(below, (*path, key))]
+
+
+def with_leaf(value: Any, path: tuple[Any, ...], leaf: Any) -> Any:
+    changed = json.loads(json.dumps(value))
+    at = changed
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = leaf
+    return changed
+
+
+def test_an_index_is_read_as_it_was_written() -> None:
+    read = Index.parse(INDEX.payload(), "images.example.org")
+    assert all(getattr(read, name) == getattr(INDEX, name) for name in Index.__slots__)
+    assert Index.parse(INDEX.payload()).repository == "images.example.org"
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    read = Record.from_json("htc/rocky:9", json.loads(manifest.canonical(FULL_RECORD.to_json())))
+    assert read.to_json() == FULL_RECORD.to_json()
+    (platform, found), _ = read.versions()
+    assert platform == "amd64"
+    assert found.sif is not None
+    assert (found.sif.path, found.sif.sha256, found.sif.size) == ("sif/ab/abc.sif", SHA256, 123)
+    assert (found.until, found.since, found.reason, found.notes) == (30, 20, "asked for", {"devices": 2})
+
+
+def test_the_spelling_of_an_index_is_fixed() -> None:
+    """Signatures and the names of shards hang on it."""
+    assert INDEX.payload() == (
+        b'{"expires":2000,"generated":1000,"repository":"images.example.org","schema":1,"serial":7,"shards":["'
+        + SHA256.encode()
+        + b'",null],"sif_prefix":"sif","type":"container-image-manifest"}'
+    )
+
+
+def test_the_shard_of_a_key_is_fixed() -> None:
+    assert manifest.shard_number("htc/rocky:9", 256) == 205
+    assert {INDEX.shard_for(key) for key in "abcdefgh"} == {SHA256, None}
+    assert manifest.shard_name(SHA256) == f"shards/{SHA256}.json"
+
+
+def test_an_envelope_gives_back_payload_and_signatures() -> None:
+    signatures = {"b" * 64: bytes(range(72)), "a" * 64: b""}
+    payload, found = manifest.unseal(manifest.seal(b'{"a":"\\u00e9"}', signatures))
+    assert payload == b'{"a":"\\u00e9"}'
+    assert dict(found) == signatures
+
+
+def test_unknown_fields_are_ignored() -> None:
+    index = {**as_json(INDEX.payload()), "news": [1]}
+    assert Index.parse(manifest.canonical(index)).serial == 7
+    value = {**FULL_RECORD.to_json(), "news": 1}
+    assert Record.from_json("htc/rocky:9", value).to_json() == FULL_RECORD.to_json()
+    content = manifest.canonical({"schema": 1, "records": {}, "aliases": {}, "news": 1})
+    assert Shard.parse(content, hashlib.sha256(content).hexdigest()).records == {}
+
+
+def test_an_unknown_schema_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"schema 2.*install a newer resolver"):
+        Index.parse(manifest.canonical({**as_json(INDEX.payload()), "schema": 2}))
+    content = manifest.canonical({"schema": 2, "records": {}, "aliases": {}})
+    with pytest.raises(ManifestError, match="schema 2"):
+        Shard.parse(content, hashlib.sha256(content).hexdigest())
+
+
+def test_another_signed_thing_is_no_index() -> None:
+    """A key may sign more than manifests."""
+    for other in (b"{}", b"[]", manifest.canonical({**as_json(INDEX.payload()), "type": "report"})):
+        with pytest.raises(ManifestError, match="no manifest index, though it is signed"):
+            Index.parse(other)
+
+
+def test_another_repositorys_index_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"of the repository 'images\.example\.org', not of 'other'"):
+        Index.parse(INDEX.payload(), "other")
+
+
+def test_an_index_without_shards_is_refused() -> None:
+    with pytest.raises(ManifestError, match="no shards"):
+        Index.parse(manifest.canonical({**as_json(INDEX.payload()), "shards": []}))
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../b", "a//b", "a/./b", "a/", "", ".", "a\0b", "a\nb", 7])
+def test_a_path_that_could_leave_the_root_is_refused(path: object) -> None:
+    value = FULL_RECORD.to_json()
+    for at in (("platforms", "amd64", 0, "sandbox"), ("platforms", "amd64", 0, "sif", "path")):
+        with pytest.raises(ManifestError, match="where a path below the root belongs"):
+            Record.from_json("htc/rocky:9", with_leaf(value, at, path))
+    with pytest.raises(ManifestError):
+        Index.parse(manifest.canonical({**as_json(INDEX.payload()), "sif_prefix": path}))
+    if isinstance(path, str):
+        with pytest.raises(ManifestError):
+            Record.from_json(path, value)
+
+
+@given(st.data())
+def test_whatever_stands_in_a_record_it_is_one_or_is_refused(data: st.DataObject) -> None:
+    value = FULL_RECORD.to_json()
+    at = data.draw(st.sampled_from(leaves(value)))
+    try:
+        read = Record.from_json("htc/rocky:9", with_leaf(value, at, data.draw(ANY_JSON)))
+    except ManifestError:
+        return
+    assert Record.from_json("htc/rocky:9", json.loads(manifest.canonical(read.to_json()))).to_json() == read.to_json()
+    assert all(isinstance(alias, str) for alias in read.aliases())
+
+
+@given(st.data())
+def test_whatever_stands_in_an_index_it_is_one_or_is_refused(data: st.DataObject) -> None:
+    value = as_json(INDEX.payload())
+    at = data.draw(st.sampled_from(leaves(value)))
+    try:
+        read = Index.parse(manifest.canonical(with_leaf(value, at, data.draw(ANY_JSON))))
+    except ManifestError:
+        return
+    assert Index.parse(read.payload()).payload() == read.payload()
+    read.age(0)
+
+
+@given(st.binary())
+def test_noise_is_refused(noise: bytes) -> None:
+    with pytest.raises(ManifestError):
+        Index.parse(noise)
+    with pytest.raises(ManifestError):
+        manifest.unseal(noise)
+    with pytest.raises(ManifestError):
+        Shard.parse(noise, hashlib.sha256(noise).hexdigest())
+
+
+def test_a_deep_nest_is_refused() -> None:
+    with pytest.raises(ManifestError, match="not JSON"):
+        manifest.unseal(b"[" * 100_000)
+
+
+def test_oversized_files_are_refused() -> None:
+    with pytest.raises(ManifestError, match="more than any index"):
+        manifest.unseal(b" " * (manifest.MOST_INDEX_BYTES + 1))
+    with pytest.raises(ManifestError, match="more than any shard"):
+        Shard.parse(b" " * (manifest.MOST_SHARD_BYTES + 1), SHA256)
+
+
+def test_a_swapped_shard_is_refused() -> None:
+    first, second = (manifest.make_shard({}, {"key": name}) for name in "ab")
+    assert Shard.parse(first, hashlib.sha256(first).hexdigest()).aliases == {"key": "a"}
+    with pytest.raises(ManifestError, match="other bytes than the index says"):
+        Shard.parse(second, hashlib.sha256(first).hexdigest())
+
+
+def test_a_shard_has_the_records_it_names() -> None:
+    content = manifest.make_shard({"htc/rocky:9": FULL_RECORD.to_json(), "bad": {}}, {})
+    shard = Shard.parse(content, hashlib.sha256(content).hexdigest())
+    found = shard.record("htc/rocky:9")
+    assert found is not None
+    assert found.source == "hub.example.org/htc/rocky:9"
+    assert shard.record("htc/rocky:8") is None
+    with pytest.raises(ManifestError, match="record of 'bad' is not one"):
+        shard.record("bad")
+
+
+def test_a_clock_may_be_an_hour_off_before_an_index_is_expired_or_dead() -> None:
+    index = Index("r", serial=1, generated=0, expires=LIFETIME, sif_prefix="sif", shards=[None])
+    ages = {
+        -(10**6): FRESH,
+        LIFETIME + CLOCK_ERROR: FRESH,
+        LIFETIME + CLOCK_ERROR + 1: EXPIRED,
+        HARD_LIMIT + CLOCK_ERROR: EXPIRED,
+        HARD_LIMIT + CLOCK_ERROR + 1: DEAD,
+    }
+    assert {now: index.age(now) for now in ages} == ages
+
+
+def test_a_name_means_its_first_version_unless_that_has_only_a_past() -> None:
+    old, new = version("old", state=manifest.SUPERSEDED), version("new")
+    assert record("n:1", amd64=[new, old]).current("amd64") is new
+    assert record("n:1", amd64=[old]).current("amd64") is None
+    assert record("n:1", amd64=[new]).current("arm64") is None
+    blocked = version("blocked", state=manifest.BLOCKED)
+    assert record("n:1", amd64=[blocked, old]).current("amd64") is blocked
+
+
+def test_every_digest_and_place_of_an_image_leads_to_it() -> None:
+    bare = Version(digest("bare"), sandbox=None, sif=None, published=1)
+    assert set(Record("n:1", "hub.example.org/n:1", digest("index"), {"amd64": [FULL, bare]}).aliases()) == {
+        "docker://hub.example.org/n:1",
+        digest("index"),
+        digest("full"),
+        ".images/ab/cdef",
+        f"sha256:{SHA256}",
+        digest("bare"),
+    }

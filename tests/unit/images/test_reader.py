@@ -1,0 +1,308 @@
+"""images.yaml: what it takes, what it refuses, and what it says then."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract.reference import Reference
+from publisher.errors import ListError, UsageError
+from publisher.images import reader
+from publisher.images.reader import Entry
+from publisher.oci import Platform
+from publisher.system import yamlfile
+from tests.support.checkout import ROOT
+from tests.support.publisher.lists import listed, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DIGEST = "sha256:" + "a" * 64
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+
+
+def problems(text: str | bytes, template: str = reader.NAME_TEMPLATES[0]) -> list[str]:
+    with pytest.raises(ListError) as refused:
+        reader.parse(text.encode() if isinstance(text, str) else text, "images.yaml", template)
+    return refused.value.problems
+
+
+def problem(*entries: str) -> str:
+    (only,) = problems(listed(*entries))
+    return only
+
+
+def test_plain_references_and_mappings_become_entries() -> None:
+    text = """\
+version: 1
+defaults: {platforms: [linux/amd64], formats: [sandbox, sif]}
+groups:
+  - title: Common
+    images:
+      - debian:12
+      - hub.opensciencegrid.org/htc/rocky:9
+  - title: Special
+    images:
+      - image: ghcr.io/x/y:1
+        platforms: [linux/arm64, linux/amd64]
+        formats: [sif]
+        owner: Someone
+        project: Something
+        expires: 2027-01-31
+        max_size: 20 GB
+        private: allowed
+"""
+    both = frozenset({"sandbox", "sif"})
+    assert parse(text) == (
+        Entry("library/debian:12", Reference("docker.io", "library/debian", "12"), (AMD64,), both, group="Common"),
+        Entry("htc/rocky:9", Reference("hub.opensciencegrid.org", "htc/rocky", "9"), (AMD64,), both, group="Common"),
+        Entry(
+            "x/y:1",
+            Reference("ghcr.io", "x/y", "1"),
+            (ARM64, AMD64),
+            frozenset({"sif"}),
+            owner="Someone",
+            project="Something",
+            expires=date(2027, 1, 31),
+            max_size=20 * 10**9,
+            private=True,
+            group="Special",
+        ),
+    )
+
+
+def test_an_entry_knows_its_line() -> None:
+    assert [entry.line for entry in parse(listed("a:1", "image: b:1", "c:1"))] == [5, 6, 7]
+
+
+def test_defaults_hold_where_an_entry_says_nothing() -> None:
+    text = "defaults: {platforms: [linux/arm64], formats: [sif], max_size: 1 kB}\n" + listed(
+        "a:1", "{image: b:1, formats: [sandbox]}"
+    )
+    first, second = parse(text)
+    assert (first.platforms, first.formats, first.max_size) == ((ARM64,), frozenset({"sif"}), 1000)
+    assert (second.platforms, second.formats, second.max_size) == ((ARM64,), frozenset({"sandbox"}), 1000)
+
+
+def test_without_defaults_both_forms_for_amd64() -> None:
+    (entry,) = parse(listed("a:1"))
+    assert (entry.platforms, entry.formats) == ((AMD64,), frozenset({"sandbox", "sif"}))
+
+
+def test_a_tag_may_be_pinned_to_a_digest() -> None:
+    (entry,) = parse(listed(f"a/b:1@{DIGEST}"))
+    assert (entry.name, entry.reference.digest) == ("a/b:1", DIGEST)
+
+
+def test_no_tag_means_latest() -> None:
+    (entry,) = parse(listed("ghcr.io/star-bnl/star-sw"))
+    assert entry.name == "star-bnl/star-sw:latest"
+
+
+def test_the_registry_is_part_of_the_name_where_the_template_says_so() -> None:
+    (entry,) = parse(listed("debian:12"), "{registry}/{repository}:{tag}")
+    assert entry.name == "docker.io/library/debian:12"
+
+
+def test_a_variant_that_says_nothing_is_dropped() -> None:
+    (entry,) = parse(listed("{image: 'a:1', platforms: [linux/arm64/v8, linux/arm/v7]}"))
+    assert entry.platforms == (ARM64, Platform("linux", "arm", "v7"))
+
+
+def test_all_problems_come_at_once_by_line() -> None:
+    text = """\
+version: 1
+defaults: {platfroms: [linux/amd64]}
+groups:
+  - title: Common
+    images:
+      - debian:12
+      - 3.10
+      - image: x/y:1
+        formats: [sfi]
+        ownr: me
+      - *there
+      - docker.io/library/debian:12
+  - images: [HTC/x]
+"""
+    assert [re.sub(r";.*", "", line) for line in problems(text)] == [
+        "images.yaml:2: the key 'platfroms' is unknown",
+        "images.yaml:7: image: YAML reads 3.10 as a number",
+        "images.yaml:9: formats: 'sfi' stands here",
+        "images.yaml:10: the key 'ownr' is unknown",
+        "images.yaml:11: aliases (*there) are not followed",
+        "images.yaml:12: docker.io/library/debian:12 is in the list already, in line 6",
+        "images.yaml:13: image: 'HTC/x' is no image reference: the repository 'HTC/x' has capital letters",
+        "images.yaml:13: the key 'title' is missing here",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("3.10", "YAML reads 3.10 as a number; write it in quotes: '3.10'"),
+        ("310", "YAML reads 310 as a number; write it in quotes: '310'"),
+        ("12:30", "YAML reads 12:30 as a number; write it in quotes"),
+        ("yes", "YAML reads yes as true or false; write it in quotes: 'yes'"),
+        ("2027-01-31", "YAML reads 2027-01-31 as a date; write it in quotes"),
+        ("", "nothing stands here"),
+        ("[a]", "a text is expected here, not a list"),
+        ("'debian:12 '", "'12 ' is no tag"),
+        ("1" * 5000, "is longer than any reference"),
+        ("0x" + "f" * 8000, "is longer than any reference"),
+        ("1:" * 5000 + "1", "is longer than any reference"),
+        ("''", "there is no repository in it"),
+        ("https://ghcr.io/x/y:1", "is a web address; write 'ghcr.io/x/y:1'"),
+        (f"a/b@{DIGEST}", f"makes no name; write 'a/b:TAG@{DIGEST}'"),
+        ("reg.io/../../x:1", "has the part '..', which no published name may have"),
+        (".images/aa:1", "has the part '.images', which no published name may have"),
+        ("a/.arch:1", "has the part '.arch:1', which no published name may have"),
+        (".publisher/a", "has the part '.publisher', which no published name may have"),
+        (".transaction/a", "has the part '.transaction', which no published name may have"),
+        ("a/.cvmfscatalog", "has the part '.cvmfscatalog', which no published name may have"),
+        ("a/.wh.b", "has the part '.wh.b', which no published name may have"),
+        (f"{'a' * 200}:{'b' * 100}", "a part of more than 255 bytes; choose a shorter tag"),
+        (f"'{'a/' * 5000}'", "is longer than any reference"),
+        ("!foo a:1", "tags (!foo) are not known here"),
+        ("!!python/name:os.system ''", "tags (tag:yaml.org,2002:python/name:os.system) are not known here"),
+        ("*a", "aliases (*a) are not followed"),
+        ("{}", "the key 'image' is missing here"),
+        ("{image: 'a:1', image: 'b:1'}", "the key 'image' stands here a second time, the first is in line 5; leave one out"),
+        ("{image: 'a:1', platfrom: [linux/amd64]}", "the key 'platfrom' is unknown; write platforms"),
+        ("{image: 'a:1', zzz: 1}", "the key 'zzz' is unknown; the keys here are image, tags"),
+        ("{image: 'a:1', <<: {owner: b}}", "the key '<<' is unknown"),
+        ("{image: 'a:1', [b]: 3}", "a key must be a plain word"),
+        ("{image: 'a:1', platforms: [linux/x86_64]}", "no platform of execution points; write linux/amd64"),
+        ("{image: 'a:1', platforms: [linux/amd46]}", "no platform of execution points; write linux/amd64"),
+        ("{image: 'a:1', platforms: [windows/amd64]}", "no platform of execution points; write linux/amd64"),
+        ("{image: 'a:1', platforms: [linux/arm64/]}", "no platform of execution points; write linux/arm64"),
+        ("{image: 'a:1', platforms: [linux]}", "no platform of execution points; write linux/ and one of"),
+        ("{image: 'a:1', platforms: [linux/arm64, linux/arm64/v8]}", "linux/arm64 is named twice; leave one out"),
+        ("{image: 'a:1', platforms: linux/amd64}", "a list ('- ' before each) is expected here, not a text"),
+        ("{image: 'a:1', platforms: [386]}", "YAML reads 386 as a number; write it in quotes: '386'"),
+        (f"{{image: 'a:1', platforms: [{'linux/amd64, ' * 21}]}}", "list should have at most 20 items"),
+        ("{image: 'a:1', platforms: []}", "something in the list is expected here, not an empty list"),
+        ("{image: 'a:1', formats: [tar]}", "'tar' stands here; write 'sandbox' or 'sif'"),
+        ("{image: 'a:1', formats: [sif, sif]}", "sif is named twice; leave one out"),
+        ("{image: 'a:1', owner: 12}", "owner: YAML reads 12 as a number; write it in quotes: '12'"),
+        (r'{image: "a:1", owner: "\e[31m"}', "owner: '\\x1b[31m' is no line of text"),
+        ("{image: 'a:1', owner: ' '}", "owner: ' ' is no line of text"),
+        ("{image: 'a:1', expires: 2027-02-29}", "there is no day '2027-02-29' in the calendar"),
+        ("{image: 'a:1', expires: 31.1.2027}", "'31.1.2027' is no date; write it as 2027-01-31"),
+        ("{image: 'a:1', expires: 2027-01-31 10:00:00}", "is no date; write it as 2027-01-31"),
+        ("{image: 'a:1', expires: 20270131}", "is no date; write it as 2027-01-31"),
+        ("{image: 'a:1', max_size: 20 XB}", "'20 XB' is no size; write a number of bytes, or a text such as '20 GB'"),
+        ("{image: 'a:1', max_size: -1}", "-1 is no size"),
+        ("{image: 'a:1', private: yes}", "private: 'True' stands here; write 'allowed'"),
+        ("{image: 'a:1', owner: }", "owner: nothing stands here; write a value, or leave the key out"),
+        ("{image: 'a', tags: }", "tags: nothing stands here; write a value, or leave the key out"),
+    ],
+)
+def test_an_entry_that_is_wrong_is_refused_with_what_to_write(entry: str, says: str) -> None:
+    said = problem(entry)
+    assert said.startswith("images.yaml:5: ")
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "1: the file is empty"),
+        ("# nothing\n", "1: the file is empty"),
+        ("version: 1\ngroups: ]", "2: this is no YAML"),
+        ("version: 1\n\tgroups: []\n", "2: this is no YAML"),
+        ("version: 1\ngroups: []\n", "1: the list is empty"),
+        ("version: 1\ngroups:\n  - {title: A, images: []}\n", "1: the list is empty"),
+        ("version: 1\n", "1: the key 'groups' is missing here"),
+        ("groups: []\n", "1: the key 'version' is missing here"),
+        ("\nversion: 2\nunknown: 1\n", "2: version 2 is newer than this program, which knows 1"),
+        ("version: 0\ngroups: []\n", "1: version: '0' stands here; write 1"),
+        ("version: '1'\ngroups: []\n", "1: version: '1' stands here; write 1"),
+        ("- debian:12\n", "1: a mapping (key: value) is expected here, not a list"),
+        ("debian:12\n", "1: a mapping (key: value) is expected here, not a text"),
+        (listed("a:1") + "---\nversion: 1\n", "6: a second document begins here"),
+        (b"version: 1\n# caf\xe9\n", "2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        ("version: 1\n".encode("utf-16"), "1: byte 0xff is not UTF-8"),
+        ("version: 1\n\x00", "2: the character '\\x00' cannot stand in YAML"),
+        ("[" * 100_000, "1: the file is nested more than 12 deep"),
+        ("- " * 100_000, "1: the file is nested more than 12 deep"),
+        (b"#" * (yamlfile.LARGEST + 1), f"1: the file has more than {yamlfile.LARGEST} bytes"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_file_that_is_wrong_as_a_whole_is_refused(text: str | bytes, says: str) -> None:
+    (said,) = problems(text)
+    assert said.startswith(f"images.yaml:{says}")
+
+
+def test_a_file_of_endless_values_is_not_read_to_its_end() -> None:
+    (said,) = problems("[" + ",".join(["1"] * 500_001) + "]")
+    assert said.startswith("images.yaml:1: the file is more than 500000 values")
+
+
+def test_a_byte_order_mark_is_nothing_to_complain_of() -> None:
+    assert len(reader.parse(b"\xef\xbb\xbf" + listed("a:1").encode(), "images.yaml").entries) == 1
+
+
+def test_an_image_listed_twice_is_refused_with_both_lines() -> None:
+    said = problem("debian:12", "docker.io/library/debian:12")
+    assert said == "images.yaml:6: docker.io/library/debian:12 is in the list already, in line 5; leave one out"
+
+
+def test_the_pinned_and_the_moving_form_of_a_tag_are_the_same_image() -> None:
+    assert "is in the list already, in line 5" in problem("a/b:1", f"a/b:1@{DIGEST}")
+
+
+def test_two_registries_with_one_name_are_refused_with_both_lines() -> None:
+    said = problem("ghcr.io/x/y:1", "x/y:1")
+    assert (
+        said == "images.yaml:6: docker.io/x/y:1 would be published as x/y:1, and so would ghcr.io/x/y:1 in line 5; leave one out"
+    )
+
+
+def test_with_the_registry_in_the_name_two_registries_do_not_collide() -> None:
+    assert len(parse(listed("ghcr.io/x/y:1", "x/y:1"), "{registry}/{repository}:{tag}")) == 2
+
+
+def test_collisions_across_groups_are_found() -> None:
+    text = listed("a:1") + "  - title: Other\n    images: [{image: 'a:1'}]\n"
+    (said,) = problems(text)
+    assert said.startswith("images.yaml:7: docker.io/library/a:1 is in the list already, in line 5")
+
+
+def test_a_list_that_is_not_there_says_which_flag_to_use(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"images\.yaml cannot be read: No such file.*--images FILE"):
+        reader.load(tmp_path / "images.yaml")
+
+
+def test_a_list_is_loaded_from_its_file_and_problems_name_it(tmp_path: Path) -> None:
+    path = tmp_path / "images.yaml"
+    path.write_text(listed("a:1"))
+    assert [entry.name for entry in reader.load(path).entries] == ["library/a:1"]
+    path.write_text("version: 3")
+    with pytest.raises(ListError) as refused:
+        reader.load(path)
+    assert refused.value.problems[0].startswith(f"{path}:1: ")
+
+
+def test_the_repositorys_own_list_is_valid() -> None:
+    own = reader.load(ROOT / "images.yaml")
+    entries = {entry.name: entry for entry in own.entries}
+    assert str(entries["htc/rocky:9"].reference) == "hub.opensciencegrid.org/htc/rocky:9"
+    assert str(entries["library/debian:latest"].reference) == "docker.io/library/debian:latest"
+    assert (len(own.entries), len(own.patterns)) == (449, 113)
+    assert {str(pattern) for pattern in own.patterns} >= {"docker.io/gromacs/gromacs:*", "docker.io/eicweb/eic_xl:*-stable"}
+    registries = Counter(
+        reference.registry for reference in [one.reference for one in own.entries] + [one.reference for one in own.patterns]
+    )
+    assert registries == {
+        "docker.io": 432,
+        "containers.ligo.org": 58,
+        "ghcr.io": 51,
+        "hub.opensciencegrid.org": 20,
+        "docker.opencarp.org": 1,
+    }

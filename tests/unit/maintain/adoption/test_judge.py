@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+
+import pytest
+
+from publisher.contract.manifest import Record, Sif, Version
+from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError
+from publisher.maintain.adoption import judge as adoption
+from publisher.maintain.adoption import throttle
+from publisher.maintain.adoption.judge import OldLink, Verdict, judge, judge_unlisted, old_links, old_paths, taken_anyway
+from publisher.maintain.adoption.throttle import Pace
+from publisher.oci import Descriptor, ImageManifest
+from publisher.plan.make import Action, Answer, Plan, Unlisted, make_plan
+from publisher.state.snapshot import Catalog
+from tests.support.publisher.built_values import AMD64, ARM64, digest, entry
+
+NOW = 1_800_000_000
+FQRN = "singularity.opensciencegrid.org"
+LAYERS = ("3cd3f1b6" * 8, "a01aa4ed" * 8)
+BY_LAYERS = hashlib.sha256(("3cd3f1b6" * 8 + "a01aa4ed" * 8).encode()).hexdigest()
+
+
+def image(name: str = "one", layers: tuple[str, ...] = LAYERS) -> ImageManifest:
+    of_layers = tuple(Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", f"sha256:{layer}", 1) for layer in layers)
+    config = Descriptor("application/vnd.oci.image.config.v1+json", digest("config"), 1)
+    return ImageManifest(digest(name), "application/vnd.oci.image.manifest.v1+json", config, of_layers)
+
+
+def link(content: str = BY_LAYERS, index: bool = False, name: str = "htc/rocky:9") -> OldLink:
+    return OldLink(name, f".images/{'sha256:' if index else ''}{content[:2]}/{content[2:]}")
+
+
+def test_the_older_tools_links_are_told_from_others() -> None:
+    layers, index = "4f" + "8" * 62, "9b" + "c" * 62
+    links = {
+        "htc/rocky:9": f"/cvmfs/{FQRN}/.images/4f/{layers[2:]}",
+        "lscsoft/lalsuite/lalsuite-v6.53:stretch": f"/cvmfs/{FQRN}/.images/sha256:9b/{index[2:]}",
+        "htc/given/back:1": f"../../.images/4f/{layers[2:]}",
+        "htc/nowhere:1": f"../../.images/4f/{layers[2:]}",
+        ".arch/arm64/htc/rocky:9": f"../../../.images/4f/{layers[2:]}",
+        "htc/elsewhere:1": f"/cvmfs/other.example.org/.images/4f/{layers[2:]}",
+        "htc/short:1": f"/cvmfs/{FQRN}/.images/4f/888",
+        "htc/up:1": f"/cvmfs/{FQRN}/.images/../4f/{layers[2:]}",
+        "readme": f"/cvmfs/{FQRN}/.images/4f/{layers[2:]}",
+    }
+    found = old_links(links, FQRN)
+    assert [(one.name, one.digest) for one in found] == [
+        ("htc/rocky:9", f"sha256:{layers}"),
+        ("lscsoft/lalsuite/lalsuite-v6.53:stretch", f"sha256:{index}"),
+        ("htc/given/back:1", f"sha256:{layers}"),
+    ]
+    assert found[1].sandbox == f".images/sha256:9b/{index[2:]}"
+
+
+def test_the_old_hash_is_that_of_the_layers_in_their_order_or_the_indexs_own() -> None:
+    assert old_paths(image(), None) == {f".images/{BY_LAYERS[:2]}/{BY_LAYERS[2:]}"}
+    assert old_paths(image(layers=LAYERS[::-1]), None) != old_paths(image(), None)
+    index = digest("index")
+    assert old_paths(image(), index) == {f".images/sha256:{index[7:9]}/{index[9:]}"}
+
+
+def test_an_image_with_the_old_hash_is_current_under_its_true_digest() -> None:
+    judged = judge(link(), entry("htc/rocky:9"), Answer(digest("one"), {AMD64: digest("one")}), {AMD64: image()}, NOW)
+    assert judged.verdict is Verdict.CURRENT
+    assert judged.record is not None
+    assert judged.record.source == "docker.io/htc/rocky:9"
+    (version,) = judged.record.platforms["amd64"]
+    assert (version.manifest, version.sandbox, version.sif) == (digest("one"), link().sandbox, None)
+    plan = planned(judged.record)
+    assert (plan.items[0].action, plan.items[0].targets[0].kept) == (Action.CHANGED, version), "it wants its SIF"
+
+
+def test_of_an_index_the_older_tools_host_took_the_image_for_amd64() -> None:
+    answer = Answer(digest("index"), {ARM64: digest("arm"), AMD64: digest("one")})
+    images = {ARM64: image("arm"), AMD64: image("one")}
+    judged = judge(link(digest("index")[7:], index=True), entry("htc/rocky:9", [ARM64, AMD64]), answer, images, NOW)
+    assert judged.record is not None
+    assert [(platform, version.manifest) for platform, version in judged.record.versions()] == [("amd64", digest("one"))]
+
+
+def test_a_tag_that_is_for_another_architecture_alone_is_taken_for_that() -> None:
+    one = entry("cmssw/cms:rhel9-aarch64", [ARM64])
+    judged = judge(link(name=one.name), one, Answer(digest("arm"), {ARM64: digest("arm")}), {ARM64: image("arm")}, NOW)
+    assert judged.record is not None
+    assert list(judged.record.platforms) == ["arm64"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (Answer(digest("new"), {AMD64: digest("new")}), Verdict.OUTDATED),
+        (NotFoundError("there is none"), Verdict.OUTDATED),
+        (DeniedError("it is private"), Verdict.OUTDATED),
+        (UnavailableError("it is down"), Verdict.UNKNOWN),
+    ],
+)
+def test_what_is_not_current_is_taken_under_its_old_hash_and_nothing_where_nobody_can_tell(
+    answer: Answer | PublisherError, verdict: Verdict
+) -> None:
+    rocky = entry("htc/rocky:9")
+    judged = judge(link(), rocky, answer, {AMD64: image(layers=LAYERS[:1])}, NOW)
+    assert judged.verdict is verdict
+    assert (judged.record is None) is (verdict is Verdict.UNKNOWN)
+    taken = judged if judged.record is not None else taken_anyway(judged, rocky, NOW)
+    assert taken.record is not None
+    (version,) = taken.record.platforms["amd64"]
+    assert (version.manifest, version.sandbox) == (f"sha256:{BY_LAYERS}", link().sandbox)
+    plan = planned(taken.record)
+    assert (plan.items[0].action, plan.items[0].targets[0].kept) == (Action.CHANGED, None), "a sync builds what there is now"
+
+
+def test_a_manifest_that_cannot_be_had_now_is_no_verdict() -> None:
+    said = Answer(digest("one"), {AMD64: digest("one")})
+    assert judge(link(), entry("htc/rocky:9"), said, UnavailableError("it is down"), NOW).verdict is Verdict.UNKNOWN
+
+
+def test_a_name_in_no_list_belongs_to_nobody_and_one_of_a_wildcard_waits() -> None:
+    judged = judge_unlisted(link(), [], NOW)
+    assert judged.record is not None
+    assert judged.record.source == f"{adoption.UNKNOWN_SOURCE}/htc/rocky:9"
+    waiting = Unlisted("docker.io/htc/rocky:*", lambda name: name.startswith("htc/rocky:"), UnavailableError("it is down"))
+    assert judge_unlisted(link(), [waiting], NOW).record is None
+    removed = make_plan([], {}, Catalog(FQRN, 1, records={judged.record.name: judged.record}), allow_mass_removal=True)
+    assert [one.name for one in removed.removals] == ["htc/rocky:9"], "it leaves like any other that the list does not have"
+
+
+# --- the pace of their SIFs
+
+
+def planned(record: Record) -> Plan:
+    catalog = Catalog(FQRN, 1, records={record.name: record})
+    one = entry(record.source)
+    return make_plan([one], {one.name: Answer(digest("one"), {AMD64: digest("one")})}, catalog)
+
+
+def adopted(number: int, sif: Sif | None = None) -> Record:
+    text = f"image {number}"
+    sandbox = link(digest(f"old {number}")[7:]).sandbox
+    version = Version(digest(text), sandbox=sandbox, sif=sif, published=NOW)
+    return Record(f"a/{number}:1", f"docker.io/a/{number}:1", digest(text), {"amd64": [version]})
+
+
+def paced(count: int, pace: Pace, done: int = 0) -> list[str]:
+    entries = [entry(f"a/{number}:1") for number in range(count)]
+    answers = {f"a/{n}:1": Answer(digest(f"image {n}"), {AMD64: digest(f"image {n}")}) for n in range(count)}
+    sif = partial(Sif, size=1)
+    records = {f"a/{n}:1": adopted(n, sif(f"sif/{n}.sif", "0" * 64) if n < done else None) for n in range(count)}
+    plan = throttle.paced(make_plan(entries, answers, Catalog(FQRN, 1, records=records)), pace)
+    assert {item.action for item in plan.items} <= {Action.CHANGED, Action.UNCHANGED}
+    return [item.entry.name for item in plan.work]
+
+
+def test_a_run_makes_so_many_sifs_of_adopted_images_and_no_more() -> None:
+    assert paced(5, Pace(2, 0)) == ["a/0:1", "a/1:1"]
+    assert paced(5, Pace(2, 0), done=2) == ["a/2:1", "a/3:1"]
+    assert paced(5, Pace(9, 0)) == [f"a/{number}:1" for number in range(5)]
+
+
+def test_what_has_something_else_to_do_does_not_wait_for_its_turn() -> None:
+    one = entry("a/0:1")
+    both = adopted(0).platforms["amd64"]
+    record = Record("a/0:1", "docker.io/a/0:1", digest("image 0"), {"amd64": both, "arm64": both})
+    answers = {"a/0:1": Answer(digest("image 0"), {AMD64: digest("image 0")})}
+    plan = make_plan([one], answers, Catalog(FQRN, 1, records={"a/0:1": record}))
+    assert [item.leaving for item in throttle.paced(plan, Pace(0, 0)).work] == [("arm64",)]
+
+
+def test_images_that_fail_day_after_day_do_not_hold_up_the_others() -> None:
+    tried = {name for day in range(5) for name in paced(5, Pace(2, day))}
+    assert tried == {f"a/{number}:1" for number in range(5)}

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract.manifest import EXPIRING, Record, Version
+from publisher.errors import UsageError
+from publisher.maintain import block, gc
+from publisher.maintain.adoption import judge, undo
+from publisher.plan.retention import Bounds
+from publisher.state import paths
+from publisher.state.transitions import ADOPTED
+from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
+from tests.support.publisher.prepublished import NAME, Place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from publisher.maintain.adoption.undo import Withdrawal
+    from publisher.publish.publication import Publication
+    from publisher.state.snapshot import Catalog
+
+DAY = 86400
+ROCKY = "htc/rocky:9"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def publication(place: Place) -> Publication:
+    return place.publication()
+
+
+def adopted(place: Place, publication: Publication, *names: str) -> dict[str, Path]:
+    """Names as the older tool has laid them out, and taken in; where their sandboxes are."""
+    catalog, _ = publication.open()
+    where, records = {}, {}
+    for name in names:
+        content = digest(f"old {name}")[7:]
+        path = f".images/{content[:2]}/{content[2:]}"
+        where[name] = place.repository.root / path
+        where[name].mkdir(parents=True)
+        link = place.repository.root / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"/cvmfs/{NAME}/{path}")
+        version = Version(f"sha256:{content}", sandbox=path, sif=None, published=int(place.now), notes={ADOPTED: "so"})
+        records[name] = Record(name, f"docker.io/{name}", f"sha256:{content}", {"amd64": [version]})
+    publication.change(catalog, records, relink=False)
+    return where
+
+
+def taken_back(place: Place, publication: Publication) -> Withdrawal:
+    found = planned(place, publication)
+    published = undo.carry_out(publication, found)
+    assert published.behind is None
+    return found
+
+
+def planned(place: Place, publication: Publication) -> Withdrawal:
+    return undo.withdrawal(opened(publication), place.repository.links())
+
+
+def opened(publication: Publication) -> Catalog:
+    return publication.open()[0]
+
+
+def shows(place: Place, name: str, sandbox: Path) -> bool:
+    """By its text: nothing is mounted at ``/cvmfs`` here."""
+    text = os.readlink(place.repository.root / name)  # noqa: PTH115 - its text
+    path = str(sandbox.relative_to(place.repository.root))
+    return text in {f"/cvmfs/{NAME}/{path}", paths.link_target(name, path)}
+
+
+def test_an_adoption_that_nothing_came_of_is_taken_back_without_a_trace(place: Place, publication: Publication) -> None:
+    place.publish(publication, (entry("htc/own:1"), answer("own")))
+    before = place.repository.links()
+    there = adopted(place, publication, ROCKY, "htc/debian:12")
+    links = place.repository.links()
+    found = taken_back(place, publication)
+    assert sorted(found.names) == ["htc/debian:12", ROCKY]
+    assert found.lines == ["2 adopted name(s); 1 other name(s) stay published"]
+    assert place.repository.links() == links, "none was touched"
+    assert links.keys() - before.keys() == there.keys()
+    assert opened(publication).records.keys() == {"htc/own:1"}
+    place.in_both()
+    assert len(judge.old_links(links, NAME)) == 3, "and it can be done again"
+
+
+def test_what_syncs_made_of_adopted_names_is_left_and_their_links_show_what_they_did(
+    place: Place, publication: Publication
+) -> None:
+    there = adopted(place, publication, ROCKY)
+    place.publish(publication, (entry(ROCKY, [AMD64, ARM64]), answer("new", [AMD64, ARM64])))
+    new = [digest(f"new linux/{platform}") for platform in ("amd64", "arm64")]
+    found = taken_back(place, publication)
+    assert list(found.links) == [ROCKY]
+    assert shows(place, ROCKY, there[ROCKY])
+    assert place.repository.links().keys() == {ROCKY}, "there was none for arm64"
+    assert found.left == tuple(sorted(map(paths.sandbox_path, new)))
+    for one in new:
+        assert place.repository.exists(paths.sandbox_path(one)), "jobs are running there"
+        assert not place.repository.exists(paths.file_index_path(one))
+    assert opened(publication).records == {}
+    assert [one.name for one in judge.old_links(place.repository.links(), NAME)] == [ROCKY]
+
+
+def test_data_that_another_name_has_is_that_names(place: Place, publication: Publication) -> None:
+    adopted(place, publication, ROCKY)
+    place.publish(publication, (entry(ROCKY), answer("new")), (entry("htc/other:9"), answer("new")))
+    found = taken_back(place, publication)
+    assert (found.left, found.removals) == ((), ())
+    assert place.repository.exists("htc/other:9")
+    assert opened(publication).records.keys() == {"htc/other:9"}
+
+
+def test_a_name_whose_link_is_gone_gets_it_back_as_long_as_its_data_is_there(place: Place, publication: Publication) -> None:
+    there = adopted(place, publication, ROCKY)
+    catalog = publication.publish(opened(publication), [], [ROCKY]).catalog
+    assert [version.state for _, version in catalog.records[ROCKY].versions()] == [EXPIRING]
+    place.now += 14 * DAY
+    gc.clear(publication, catalog, int(place.now), Bounds(14 * DAY, 100, 10**12))
+    assert place.repository.links() == {}
+    taken_back(place, publication)
+    assert shows(place, ROCKY, there[ROCKY])
+
+
+def test_after_the_first_removal_it_is_refused_with_the_reason_for_ever(place: Place, publication: Publication) -> None:
+    adopted(place, publication, ROCKY, "htc/debian:12")
+    place.publish(publication, (entry(ROCKY), answer("new")))
+    place.now += 14 * DAY
+    gc.clear(publication, opened(publication), int(place.now), Bounds(14 * DAY, 100, 10**12))
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"a build of htc/rocky:9 was removed on 2027-01-29"):
+            planned(place, publication)
+        place.publish(place.publication(), (entry("htc/another:1"), answer("another")))
+        publication.change(opened(publication), {})
+        place.now += DAY
+
+
+def test_a_take_down_of_an_adopted_image_is_a_removal(place: Place, publication: Publication) -> None:
+    adopted(place, publication, ROCKY)
+    catalog = opened(publication)
+    block.carry_out(publication, catalog, block.take_down(catalog, ROCKY, int(place.now), "stolen data"))
+    with pytest.raises(UsageError, match="htc/rocky:9 was removed"):
+        planned(place, publication)
+
+
+def test_what_is_cleared_of_other_names_is_none(place: Place, publication: Publication) -> None:
+    adopted(place, publication, ROCKY)
+    for text in ("one", "two"):
+        place.publish(publication, (entry("htc/own:1"), answer(text)))
+    place.now += 14 * DAY
+    gc.clear(publication, opened(publication), int(place.now), Bounds(14 * DAY, 100, 10**12))
+    assert planned(place, publication).names == (ROCKY,)
+
+
+def test_a_name_with_a_blocked_build_stays_so_that_nobody_runs_it(place: Place, publication: Publication) -> None:
+    adopted(place, publication, ROCKY, "htc/debian:12")
+    place.publish(publication, (entry(ROCKY), answer("bad")))
+    catalog = opened(publication)
+    block.carry_out(publication, catalog, block.take_down(catalog, ROCKY, int(place.now), "stolen data"))
+    found = taken_back(place, publication)
+    assert found.names == ("htc/debian:12",)
+    assert found.lines[0] == "htc/rocky:9 stays: a build of it is blocked, and execution points must know"
+    assert opened(publication).records.keys() == {ROCKY}
+
+
+def test_where_nothing_was_adopted_there_is_nothing_to_take_back(place: Place, publication: Publication) -> None:
+    place.publish(publication, (entry("htc/own:1"), answer("own")))
+    with pytest.raises(UsageError, match="nothing that is published was adopted"):
+        planned(place, publication)

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract.manifest import BLOCKED, CURRENT, SUPERSEDED, Record, Version
+from publisher.errors import OriginError, RepositoryError, UsageError
+from publisher.maintain import block as takedown
+from publisher.plan.make import Action, make_plan
+from publisher.state import transitions
+from publisher.state.paths import file_index_path, sandbox_path
+from publisher.targets.origins.directory import DirectoryOrigin
+from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
+from tests.support.publisher.prepublished import Place, Refusing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from publisher.publish.publication import Publication
+    from publisher.state.snapshot import Catalog
+
+ROCKY, LATEST = "htc/rocky:9", "htc/rocky:latest"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def block(place: Place, publication: Publication, what: str, *, history: bool = False) -> Catalog:
+    catalog, _ = publication.open()
+    found = takedown.take_down(catalog, what, place.now, "stolen data", history=history)
+    return takedown.carry_out(publication, catalog, found).catalog
+
+
+def states(catalog: Catalog, name: str, platform: str = "amd64") -> list[tuple[str, str]]:
+    return [(version.manifest, version.state) for version in catalog.records[name].platforms[platform]]
+
+
+def test_everything_of_a_blocked_image_goes_at_once_but_its_names_for_it(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry(ROCKY, [AMD64, ARM64]), answer("one", [AMD64, ARM64])))
+    catalog = block(place, publication, ROCKY)
+    assert place.repository.links() == {}
+    assert list(place.origin.names("sif")) == []
+    for platform in ("amd64", "arm64"):
+        bad = digest(f"one linux/{platform}")
+        assert not place.repository.exists(sandbox_path(bad))
+        assert not place.repository.exists(file_index_path(bad))
+        (version,) = catalog.records[ROCKY].platforms[platform]
+        assert (version.state, version.reason, version.sandbox) == (BLOCKED, "stolen data", sandbox_path(bad))
+    place.in_both()
+
+
+def test_a_sandbox_that_cannot_be_removed_is_told_and_blocked_all_the_same(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry(ROCKY), answer("one")))
+    path = sandbox_path(digest("one linux/amd64"))
+    place.repository = Refusing(place.repository.root, path)
+    with pytest.raises(RepositoryError, match=f"{path} belongs to another user"):
+        block(place, place.publication(), ROCKY)
+    catalog, _ = publication.open()
+    assert states(catalog, ROCKY) == [(digest("one linux/amd64"), BLOCKED)]
+    assert list(place.origin.names("sif")) == []
+    place.in_both()
+
+
+def test_an_image_is_blocked_under_every_name_that_has_it(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry(ROCKY), answer("one")), (entry(LATEST), answer("one")), (entry("a/b:1"), answer("one")))
+    place.publish(publication, (entry("a/b:1"), answer("two")))
+    catalog = block(place, publication, ROCKY)
+    assert states(catalog, LATEST) == [(digest("one linux/amd64"), BLOCKED)]
+    assert states(catalog, "a/b:1") == [(digest("two linux/amd64"), CURRENT), (digest("one linux/amd64"), BLOCKED)]
+    assert list(place.repository.links()) == ["a/b:1"]
+    assert not place.repository.exists(sandbox_path(digest("one linux/amd64")))
+
+
+def test_another_architecture_does_not_stand_in_for_a_blocked_one(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry(ROCKY, [AMD64, ARM64]), answer("one", [AMD64, ARM64])))
+    block(place, publication, digest("one linux/amd64"))
+    assert list(place.repository.links()) == [".arch/arm64/htc/rocky:9"], "not the plain name, which amd64's users name"
+
+
+def test_earlier_builds_are_blocked_only_when_that_is_said(place: Place) -> None:
+    publication = place.publication()
+    for text in ("one", "two"):
+        place.publish(publication, (entry(ROCKY), answer(text)))
+    assert states(block(place, publication, ROCKY), ROCKY)[1] == (digest("one linux/amd64"), SUPERSEDED)
+    assert states(block(place, publication, ROCKY, history=True), ROCKY)[1] == (digest("one linux/amd64"), BLOCKED)
+    with pytest.raises(UsageError, match="nothing to block"):
+        block(place, publication, ROCKY, history=True)
+
+
+def test_a_plan_leaves_what_is_blocked_alone_whatever_its_registry_has(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry(ROCKY), answer("one")))
+    catalog = block(place, publication, ROCKY)
+    for text in ("one", "two"):
+        (item,) = make_plan([entry(ROCKY)], {ROCKY: answer(text)}, catalog).items
+        assert (item.action, item.reason) == (Action.UNCHANGED, "blocked by the operator")
+    assert make_plan([], {}, catalog).removals == (), "or the block would go with the name"
+    (other,) = make_plan([entry("a/b:1")], {"a/b:1": answer("one")}, catalog).items
+    assert other.action is Action.FAILED
+
+
+def test_what_is_blocked_no_more_is_published_again_by_the_next_run(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry(ROCKY), answer("one")), (entry(LATEST), answer("one")))
+    catalog = block(place, publication, ROCKY)
+    lifted = takedown.carry_out(publication, catalog, takedown.lift(catalog, LATEST)).catalog
+    assert lifted.records == {}
+    again = place.publish(publication, (entry(ROCKY), answer("one"))).catalog
+    assert states(again, ROCKY) == [(digest("one linux/amd64"), CURRENT)]
+    assert place.repository.exists(ROCKY)
+    with pytest.raises(UsageError, match="not blocked"):
+        takedown.lift(again, ROCKY)
+    with pytest.raises(UsageError, match="nothing is published"):
+        takedown.take_down(again, "a/nobody:1", 1, "why")
+
+
+def test_an_old_sandbox_that_another_image_shares_stays_for_that(place: Place) -> None:
+    """The older tool made one directory of images that differ in their configuration alone."""
+    publication = place.publication()
+    catalog = place.publish(publication, (entry(ROCKY), answer("one")), (entry("a/b:1"), answer("two"))).catalog
+    path = sandbox_path(digest("two linux/amd64"))
+    value = {**catalog.records[ROCKY].platforms["amd64"][0].to_json(), "sandbox": path}
+    shared = Record(ROCKY, f"docker.io/{ROCKY}", digest("one"), {"amd64": [Version.from_json(value)]})
+    publication.change(catalog, {ROCKY: shared})
+    block(place, publication, ROCKY)
+    assert list(place.repository.links()) == ["a/b:1"]
+    assert place.repository.exists("a/b:1")
+
+
+def test_an_origin_that_cannot_be_told_keeps_the_sif_that_its_manifest_names(place: Place) -> None:
+    class Stuck(DirectoryOrigin):
+        def replace(self, name: str, content: bytes) -> None:
+            raise OriginError(f"{name} ({len(content)} bytes) is refused")
+
+    place.publish(place.publication(), (entry(ROCKY), answer("one")))
+    stuck = place.publication(Stuck(place.origin.root))
+    catalog, _ = stuck.open()
+    published = takedown.carry_out(stuck, catalog, takedown.take_down(catalog, ROCKY, place.now, "stolen data"))
+    assert published.behind is not None
+    assert len(list(place.origin.names("sif"))) == 1
+    assert place.repository.links() == {}
+
+
+# --- rolling back
+
+
+def test_a_name_goes_back_version_by_version_and_forward_again_at_once(place: Place) -> None:
+    publication = place.publication()
+    for text in ("one", "two", "three"):
+        place.publish(publication, (entry(ROCKY), answer(text)))
+        place.now += 1
+    catalog, _ = publication.open()
+    for text in ("two", "one"):
+        catalog = publication.change(catalog, {ROCKY: transitions.rolled_back(catalog.records[ROCKY], place.now)}).catalog
+        assert (place.repository.root / ROCKY / "content").read_text() == digest(f"{text} linux/amd64")
+        assert states(catalog, ROCKY)[0] == (digest(f"{text} linux/amd64"), CURRENT)
+        assert [state for _, state in states(catalog, ROCKY)[1:]] == [SUPERSEDED] * 2
+    with pytest.raises(UsageError, match="no version before"):
+        transitions.rolled_back(catalog.records[ROCKY], place.now)
+    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("three")}, catalog).items
+    assert (item.action, item.reason) == (Action.UNCHANGED, "rolled back by the operator")
+    assert "--undo" in make_plan([entry(ROCKY)], {ROCKY: answer("three")}, catalog).notes[0]
+    back = publication.change(catalog, {ROCKY: transitions.restored(catalog.records[ROCKY], place.now)}).catalog
+    assert states(back, ROCKY)[0] == (digest("three linux/amd64"), CURRENT)
+    assert back.records[ROCKY].digest == digest("three")
+    assert (place.repository.root / ROCKY / "content").read_text() == digest("three linux/amd64")
+    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("three")}, publication.open()[0]).items
+    assert (item.action, item.reason) == (Action.UNCHANGED, "current")
+    with pytest.raises(UsageError, match="not rolled back"):
+        transitions.restored(back.records[ROCKY], place.now)
+
+
+def test_a_hold_outlives_the_publisher_and_the_cleaning_of_what_it_was_rolled_back_from(place: Place) -> None:
+    publication = place.publication()
+    for text in ("one", "two"):
+        place.publish(publication, (entry(ROCKY), answer(text)))
+    catalog, _ = publication.open()
+    publication.change(catalog, {ROCKY: transitions.rolled_back(catalog.records[ROCKY], place.now)})
+    catalog, _ = place.publication().open()
+    bare = transitions.without(catalog.records[ROCKY], catalog.records[ROCKY].platforms["amd64"][1:])
+    restored = transitions.restored(bare, place.now)
+    assert restored.held is None
+    assert states(catalog.with_records({ROCKY: restored}), ROCKY) == [(digest("one linux/amd64"), CURRENT)]
+    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("two")}, catalog.with_records({ROCKY: restored})).items
+    assert item.action is Action.CHANGED, "the next run builds it anew"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_held_name_that_left_the_list_and_is_back_means_what_it_meant_and_stays_held(place: Place, ended: bool) -> None:
+    publication = place.publication()
+    for text in ("one", "two"):
+        place.publish(publication, (entry(ROCKY), answer(text)))
+    catalog, _ = publication.open()
+    held = publication.change(catalog, {ROCKY: transitions.rolled_back(catalog.records[ROCKY], place.now)}).catalog
+    left = publication.publish(held, [], [ROCKY]).catalog
+    if ended:
+        place.now += 14 * 86400
+        left = publication.change(left, {ROCKY: transitions.ended(left.records[ROCKY], place.now)}).catalog
+        assert ROCKY not in place.repository.links()
+    back = place.publish(publication, (entry(ROCKY), answer("three"))).catalog
+    assert states(back, ROCKY) == states(held, ROCKY)
+    assert back.records[ROCKY].current("amd64").until is None  # type: ignore[union-attr]  # it is current
+    assert (back.records[ROCKY].held, back.records[ROCKY].digest) == (held.records[ROCKY].held, held.records[ROCKY].digest)
+    assert (place.repository.root / ROCKY / "content").read_text() == digest("one linux/amd64")
+    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("three")}, back).items
+    assert (item.action, item.reason) == (Action.UNCHANGED, "rolled back by the operator")
+
+
+def test_what_was_rolled_back_from_does_not_come_back_where_the_build_that_took_its_place_is_gone(place: Place) -> None:
+    publication = place.publication()
+    for text in ("one", "two"):
+        place.publish(publication, (entry(ROCKY), answer(text)))
+    catalog, _ = publication.open()
+    held = transitions.rolled_back(catalog.records[ROCKY], place.now)
+    bare = catalog.with_records({ROCKY: transitions.without(held, held.platforms["amd64"][:1])})
+    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("two")}, bare).items
+    assert item.action is Action.UNCHANGED
+
+
+def test_the_other_platform_of_a_blocked_name_comes_back_with_its_entry(place: Place) -> None:
+    publication = place.publication()
+    both, said = entry(ROCKY, [AMD64, ARM64]), answer("one", [AMD64, ARM64])
+    catalog = place.publish(publication, (both, said)).catalog
+    blocked = takedown.take_down(catalog, digest("one linux/amd64"), place.now, "stolen data")
+    catalog = takedown.carry_out(publication, catalog, blocked).catalog
+    publication.publish(catalog, [], [ROCKY])
+    for moved in (said, answer("two", [AMD64, ARM64])):
+        (item,) = make_plan([both], {ROCKY: moved}, publication.open()[0]).items
+        assert [target.manifest for target in item.targets] == [digest("one linux/arm64")]
+    back = place.publish(publication, (both, said)).catalog.records[ROCKY]
+    assert [(platform, version.state) for platform, version in back.versions()] == [("amd64", BLOCKED), ("arm64", CURRENT)]
+    assert list(place.repository.links()) == [f".arch/arm64/{ROCKY}"]

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import stat
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from publisher.contract import manifest
+from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
+from publisher.maintain import block, verify
+from publisher.maintain.verify_tree import differences
+from publisher.state import paths
+from publisher.state.signing import Signer, new_key
+from publisher.state.snapshot import edition
+from publisher.targets.origins.directory import DirectoryOrigin
+from publisher.targets.repositories.directory import DirectoryRepository
+from tests.support.publisher.built_values import answer, digest, entry
+from tests.support.publisher.prepublished import INDEX, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from publisher.state.signing import PublicKey
+
+T = TypeVar("T")
+MTIME = 1_600_000_000
+ROCKY = "htc/rocky:9"
+
+
+def indexed(root: Path) -> list[IndexedFile]:
+    """The index of a tree as it stands."""
+    out = io.BytesIO()
+    writer = FileIndexWriter(out)
+    for path in sorted(root.rglob("*")):
+        status, name = path.lstat(), os.fsencode(path.relative_to(root))
+        more = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+        if path.is_symlink():
+            writer.add(b"2", name, *more, 0, MTIME, os.fsencode(os.readlink(path)))  # noqa: PTH115 - bytes
+        elif path.is_dir():
+            writer.add(b"5", name, *more, 0, MTIME, b"")
+        elif path.is_file():
+            writer.add(b"0", name, *more, status.st_size, MTIME, hashlib.sha256(path.read_bytes()).digest())
+        else:
+            writer.add(b"6", name, *more, 0, MTIME, b"")
+    writer.close()
+    return list(read_file_index(io.BytesIO(out.getvalue())))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    (root / "etc" / "deep").mkdir(parents=True)
+    (root / "etc/motd").write_text("hello\n")
+    (root / "etc/deep" / "blank name\n").write_text("odd")
+    (root / "etc/link").symlink_to("motd")
+    os.mkfifo(root / "etc/fifo")
+    for path in (root / "etc/motd", root / "etc/deep" / "blank name\n"):
+        path.chmod(0o644)
+        os.utime(path, (MTIME, MTIME))
+    return root
+
+
+def replaced(path: Path, content: str) -> None:
+    before = path.stat()
+    path.write_text(content)
+    os.utime(path, (before.st_mtime, before.st_mtime))
+
+
+def as_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+def test_a_tree_that_is_as_its_index_says_has_no_differences(root: Path) -> None:
+    lines = indexed(root)
+    (root / ".cvmfscatalog").touch()
+    assert list(differences(lines, str(root))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda root: replaced(root / "etc/motd", "jello\n"), "'etc/motd' has other content"),
+        (lambda root: replaced(root / "etc/motd", "hello there\n"), "'etc/motd' has 12 bytes, not 6"),
+        (lambda root: os.utime(root / "etc/motd", (1, 1)), f"'etc/motd' has the time 1, not {MTIME}"),
+        (lambda root: (root / "etc/motd").chmod(0o600), "'etc/motd' has mode 600, not 644"),
+        (lambda root: (root / "etc/motd").unlink(), "'etc/motd' is missing"),
+        (lambda root: as_link(root / "etc/motd"), "'etc/motd' is a symbolic link, not a file"),
+        (lambda root: as_link(root / "etc/link"), "'etc/link' leads to '/etc/passwd', not to 'motd'"),
+        (lambda root: (root / "etc/more").touch(), "'etc/more' is not in the file index"),
+    ],
+)
+def test_whatever_became_of_a_path_is_told(root: Path, change: Callable[[Path], None], said: str) -> None:
+    lines = indexed(root)
+    change(root)
+    assert list(differences(lines, str(root))) == [said]
+
+
+def test_a_directory_that_became_a_link_is_not_followed(root: Path, tmp_path: Path) -> None:
+    lines = indexed(root)
+    (root / "etc/deep").rename(tmp_path / "away")
+    (root / "etc/deep").symlink_to(tmp_path / "away")
+    assert list(differences(lines, str(root))) == [
+        "'etc/deep' is a symbolic link, not a directory",
+        "'etc/deep/blank name\\n' is missing",
+    ]
+
+
+def test_another_name_of_a_file_may_be_a_file_of_its_own_with_its_content(root: Path) -> None:
+    """CVMFS keeps no hard links."""
+    lines = [*indexed(root), IndexedFile("h", b"etc/again", 0o644, 0, 0, 0, MTIME, b"etc/motd")]
+    replaced(root / "etc/motd", "hello\n")
+    (root / "etc/again").write_text("hello\n")
+    (root / "etc/again").chmod(0o644)
+    os.utime(root / "etc/again", (MTIME, MTIME))
+    assert list(differences(lines, str(root))) == []
+    replaced(root / "etc/again", "jello\n")
+    assert list(differences(lines, str(root))) == ["'etc/again' has other content"]
+
+
+# --- links, manifest, SIFs
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "place").mkdir()
+    place = Place(tmp_path / "place")
+    place.publish(place.publication(), (entry(ROCKY), answer("one")), (entry("a/b:1", formats=["sif"]), answer("two")))
+    return place
+
+
+def built_as(place: Place, name: str) -> verify.Build:
+    catalog, _ = place.publication().open()
+    (found,) = verify.builds(catalog, (name,))
+    return found
+
+
+def told(place: Place, now: float | None = None, *trusted: PublicKey) -> list[str]:
+    """Of the manifest."""
+    keys = trusted or (place.signer.public,)
+    return list(verify.verify_manifest(place.repository, place.origin, place.now if now is None else now, keys))
+
+
+def problems(place: Place, now: float | None = None) -> list[str]:
+    catalog, _ = place.publication().open()
+    found = told(place, now)
+    found += [*verify.verify_links(place.repository, catalog), *verify.verify_catalogs(place.repository, catalog)]
+    return found
+
+
+def test_links_and_manifest_that_are_well_are_not_told(place: Place) -> None:
+    assert problems(place) == []
+
+
+def test_a_link_that_is_missing_wrong_or_nobodys_is_told(place: Place) -> None:
+    link = place.repository.root / ROCKY
+    before = os.readlink(link)  # noqa: PTH115 - its text
+    link.unlink()
+    assert problems(place) == [f"{ROCKY}: the link is missing"]
+    link.symlink_to("../.images/ab/cd")
+    assert problems(place) == [f"{ROCKY}: the link leads to ../.images/ab/cd, not to {before}"]
+    link.unlink()
+    link.symlink_to(f"/cvmfs/{place.repository.name}/{paths.sandbox_path(digest('one linux/amd64'))}")
+    assert problems(place) == [], "the older tool's links are absolute"
+    (link.parent / "stray:1").symlink_to("../.images/ab/cd")
+    assert problems(place) == ["htc/stray:1: no record wants this link"]
+
+
+def test_a_manifest_that_differs_is_damaged_or_expired_is_told(place: Place) -> None:
+    (shard, *_) = place.origin.names("manifest/shards")
+    (place.origin.root / shard).write_bytes(b"{}")
+    name = shard.removeprefix("manifest/")
+    assert problems(place) == [f"the origin's {name} is damaged"]
+    (place.origin.root / shard).unlink()
+    assert problems(place) == [f"the origin has no {name}, which the manifest names"]
+    assert any("expired" in line for line in problems(place, place.now + manifest.LIFETIME + 7200))
+    place.origin.remove(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
+    found = told(place)
+    assert found[0].startswith("the origin's manifest is not the repository's")
+    (place.repository.root / INDEX).unlink()
+    assert told(place) == ["the repository has no manifest"]
+
+
+def test_a_manifest_that_somebody_else_signed_is_told_wherever_it_is(place: Place) -> None:
+    new_key(place.where / "thief")
+    thief = Signer(place.where / "thief")
+    catalog, _ = place.publication().open()
+    forged = edition(catalog, thief, serial=catalog.serial, now=place.now).index
+    by_whom = "is not signed by this publisher's key, nor by one in trusted_keys"
+    place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forged)
+    assert told(place)[1:] == [f"the origin's manifest {by_whom}"]
+    (place.repository.root / INDEX).write_bytes(forged)
+    assert told(place) == [f"the repository's manifest {by_whom}", f"the origin's manifest {by_whom}"]
+    assert told(place, place.now, place.signer.public, thief.public) == [], "as while a key is rotated"
+    assert list(verify.verify_manifest(place.repository, place.origin, place.now, None)) == []
+    place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", b"no index")
+    assert "the origin's manifest is damaged" in told(place)
+
+
+def test_a_file_index_that_is_missing_or_damaged_is_told(place: Place) -> None:
+    build, path = built_as(place, ROCKY), paths.file_index_path(digest("one linux/amd64"))
+    (place.repository.root / path).write_bytes(b"other")
+    said = list(verify.verify_build(place.repository, place.origin, build))
+    assert said[-1].endswith(f"the file index {path} is damaged")
+    (place.repository.root / path).unlink()
+    said = list(verify.verify_build(place.repository, place.origin, build))
+    assert said[-1].endswith(f"the file index {path} is missing")
+
+
+def test_what_is_told_of_a_damaged_earlier_build_is_what_takes_that_one_down_alone(place: Place) -> None:
+    publication = place.publication()
+    catalog = place.publish(publication, (entry(ROCKY), answer("newer"))).catalog
+    (place.repository.root / paths.file_index_path(digest("one linux/amd64"))).unlink()
+    damaged = next(one for one in verify.builds(catalog, (ROCKY,)) if one.version.manifest == digest("one linux/amd64"))
+    line = list(verify.verify_build(place.repository, place.origin, damaged))[-1]
+    assert line.endswith("is missing")
+    name, platform, said = line.split(": ")[0].split(" ")
+    assert (name, platform) == (ROCKY, "amd64")
+    down = block.take_down(catalog, said, place.now, "damaged")
+    after = block.carry_out(publication, catalog, down).catalog
+    assert [version.state for _, version in after.records[ROCKY].versions()] == [manifest.CURRENT, manifest.BLOCKED]
+    assert (place.repository.root / ROCKY / "content").read_text() == digest("newer linux/amd64")
+
+
+def test_a_sandbox_is_read_in_one_look_and_no_sif_in_it(place: Place) -> None:
+    """A publish waits for who looks."""
+    looking, read = [False], {}
+
+    class Looked(DirectoryRepository):
+        def look(self, read_all: Callable[[], T]) -> T:
+            looking[0] = True
+            try:
+                return read_all()
+            finally:
+                looking[0] = False
+
+        def exists(self, path: str) -> bool:
+            read["sandbox"] = looking[0]
+            return super().exists(path)
+
+    class Stored(DirectoryOrigin):
+        def sha256(self, name: str) -> str | None:
+            read["sif"] = looking[0]
+            return super().sha256(name)
+
+    there = Looked(place.repository.root, place.repository.name)
+    build = built_as(place, ROCKY)
+    shutil.rmtree(place.repository.root / paths.sandbox_path(build.version.manifest))
+    (said,) = verify.verify_build(there, Stored(place.origin.root), build)
+    assert said.endswith("is missing")
+    assert read == {"sandbox": True, "sif": False}
+
+
+def test_the_mark_that_keeps_images_out_of_the_root_catalog_is_missed(place: Place) -> None:
+    (place.repository.root / ".images/.cvmfscatalog").unlink()
+    assert problems(place) == [".images has no .cvmfscatalog"]
+
+
+def test_a_build_that_names_share_is_looked_at_once_and_a_blocked_one_never(place: Place) -> None:
+    publication = place.publication()
+    catalog = place.publish(publication, (entry("htc/rocky:latest"), answer("one"))).catalog
+    assert [build.name for build in verify.builds(catalog, ())] == ["a/b:1", ROCKY]
+    assert [build.name for build in verify.builds(catalog, ("htc/rocky:latest",))] == ["htc/rocky:latest"]

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import dataclasses
+from datetime import date
+from typing import TYPE_CHECKING, TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from publisher.contract.manifest import BLOCKED, EXPIRING, SUPERSEDED, Record, Version
+from publisher.errors import DeniedError, NotFoundError, UnavailableError
+from publisher.plan.make import Action, Answer, Item, Unlisted, make_plan
+from publisher.state.snapshot import Catalog
+from tests.support.publisher.built_values import AMD64, ARM64, GRACE, answer, carried_out, digest, entry
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from publisher.errors import PublisherError
+    from publisher.images.reader import Entry
+    from publisher.oci import Platform
+
+EMPTY = Catalog("images.example.org")
+
+
+def only(entry: Entry, said: Answer | Exception, catalog: Catalog, **more: object) -> Item:
+    (item,) = make_plan([entry], {entry.name: said}, catalog, **more).items  # type: ignore[arg-type,dict-item]
+    return item
+
+
+def published(entry: Entry, said: Answer, catalog: Catalog = EMPTY, now: int = 1000) -> Catalog:
+    return carried_out(make_plan([entry], {entry.name: said}, catalog), catalog, now)
+
+
+def test_a_name_that_is_not_published_is_built() -> None:
+    item = only(entry("htc/rocky:9"), answer("one"), EMPTY)
+    assert item.action is Action.NEW
+    assert [(target.manifest, target.before, target.published) for target in item.targets] == [
+        (digest("one linux/amd64"), None, None)
+    ]
+
+
+def test_what_is_published_as_it_is_costs_nothing() -> None:
+    rocky = entry("htc/rocky:9", [AMD64, ARM64])
+    said = answer("one", [AMD64, ARM64])
+    item = only(rocky, said, published(rocky, said))
+    assert item.action is Action.UNCHANGED
+    assert not item.targets
+
+
+def test_a_moved_tag_says_from_where_to_where_and_supersedes() -> None:
+    rocky = entry("htc/rocky:9")
+    before = published(rocky, answer("one"))
+    item = only(rocky, answer("two"), before)
+    assert item.action is Action.CHANGED
+    assert item.targets[0].before == digest("one linux/amd64")
+    assert digest("one linux/amd64")[7:19] in item.reason
+    assert digest("two linux/amd64")[7:19] in item.reason
+    record = published(rocky, answer("two"), before, now=2000).records["htc/rocky:9"]
+    assert [(version.manifest, version.state, version.since) for version in record.platforms["amd64"]] == [
+        (digest("two linux/amd64"), "current", 2000),
+        (digest("one linux/amd64"), SUPERSEDED, 2000),
+    ]
+
+
+def test_a_tag_that_moves_back_is_linked_and_not_built_again() -> None:
+    rocky = entry("htc/rocky:9")
+    catalog = published(rocky, answer("two"), published(rocky, answer("one")))
+    item = only(rocky, answer("one"), catalog)
+    assert item.targets[0].published is not None
+    back = published(rocky, answer("one"), catalog, now=3000).records["htc/rocky:9"]
+    assert [version.manifest for version in back.platforms["amd64"]] == [digest("one linux/amd64"), digest("two linux/amd64")]
+    assert back.current("amd64") is not None
+
+
+def test_only_the_platform_that_changed_is_built() -> None:
+    rocky = entry("htc/rocky:9", [AMD64, ARM64])
+    before = published(rocky, answer("one", [AMD64, ARM64]))
+    said = answer("one", [AMD64, ARM64])
+    mixed = Answer(digest("mixed"), {**said.manifests, ARM64: digest("new arm")}, said.offered)
+    item = only(rocky, mixed, before)
+    assert [(str(target.platform), target.manifest) for target in item.targets] == [("linux/arm64", digest("new arm"))]
+
+
+def test_an_index_that_changed_for_other_architectures_only_is_no_change() -> None:
+    rocky = entry("htc/rocky:9")
+    before = published(rocky, answer("one"))
+    moved = Answer(digest("another index"), answer("one").manifests)
+    assert only(rocky, moved, before).action is Action.UNCHANGED
+
+
+def test_one_content_under_two_names_is_built_once() -> None:
+    before = published(entry("htc/rocky:9"), answer("one"))
+    item = only(entry("htc/rocky:latest"), answer("one"), before)
+    assert item.action is Action.NEW
+    assert item.targets[0].published is not None
+
+
+def test_another_form_is_made_when_the_list_asks_for_it() -> None:
+    before = published(entry("htc/rocky:9", formats=["sif"]), answer("one"))
+    item = only(entry("htc/rocky:9"), answer("one"), before)
+    assert item.action is Action.CHANGED
+    assert item.targets[0].published is None
+
+
+def test_a_form_that_the_list_wants_no_more_goes_without_a_build() -> None:
+    before = published(entry("htc/rocky:9"), answer("one"))
+    for wanted in ("sandbox", "sif"):
+        item = only(entry("htc/rocky:9", formats=[wanted]), answer("one"), before)
+        assert item.action is Action.CHANGED
+        assert [target.published is not None for target in item.targets] == [True]
+
+
+def test_a_platform_that_the_list_wants_no_more_leaves_like_a_name_and_can_come_back() -> None:
+    both, said = entry("htc/rocky:9", [AMD64, ARM64]), answer("one", [AMD64, ARM64])
+    before = published(both, said)
+    item = only(entry("htc/rocky:9"), said, before)
+    assert (item.action, item.reason, item.targets, item.leaving) == (Action.CHANGED, "arm64 is wanted no more", (), ("arm64",))
+    after = published(entry("htc/rocky:9"), said, before, now=5)
+    (version,) = after.records["htc/rocky:9"].platforms["arm64"]
+    assert (version.state, version.until) == (EXPIRING, 5 + GRACE)
+    assert only(entry("htc/rocky:9"), said, after).action is Action.UNCHANGED
+    back = only(both, said, after)
+    assert [(str(target.platform), target.published is not None) for target in back.targets] == [("linux/arm64", True)]
+
+
+def test_what_only_a_registry_says_takes_no_platform_away() -> None:
+    both = entry("htc/rocky:9", [AMD64, ARM64])
+    before = published(both, answer("one", [AMD64, ARM64]))
+    item = only(both, answer("one"), before)
+    assert (item.action, item.leaving) == (Action.FAILED, ())
+
+
+def test_a_name_stays_with_its_repository_until_the_operator_says_otherwise() -> None:
+    before = published(entry("hub.example.org/htc/rocky:9"), answer("one"))
+    squatter = entry("docker.io/htc/rocky:9")
+    refused = only(squatter, answer("evil"), before)
+    assert refused.action is Action.FAILED
+    assert refused.error is not None
+    assert "hub.example.org/htc/rocky" in refused.error.reason
+    allowed = only(squatter, answer("evil"), before, rebind=["htc/rocky:9"])
+    assert allowed.action is Action.CHANGED
+    same = only(squatter, answer("one"), before, rebind=["htc/rocky:9"])
+    assert (same.action, same.targets) == (Action.CHANGED, ())
+    moved = carried_out(make_plan([squatter], {"htc/rocky:9": answer("one")}, before, rebind=["htc/rocky:9"]), before, 5)
+    assert moved.records["htc/rocky:9"].source == "docker.io/htc/rocky:9"
+
+
+def test_a_platform_that_the_image_lacks_fails_it_by_name() -> None:
+    item = only(entry("htc/rocky:9", [AMD64, ARM64]), answer("one"), EMPTY)
+    assert item.action is Action.FAILED
+    assert "linux/arm64" in item.reason
+    assert "linux/amd64" in item.reason
+
+
+@pytest.mark.parametrize("error", [UnavailableError("no answer from hub.example.org"), DeniedError("it is private")])
+def test_what_a_registry_does_not_say_changes_nothing_that_is_published(error: Exception) -> None:
+    rocky = entry("htc/rocky:9")
+    item = only(rocky, error, published(rocky, answer("one")))
+    assert item.action is Action.FAILED
+    assert item.reason.endswith("what is published stays")
+    assert not item.targets
+    plan = make_plan([rocky], {rocky.name: error}, published(rocky, answer("one")))  # type: ignore[dict-item]
+    assert plan.removals == ()
+
+
+def test_a_blocked_image_is_not_built_again() -> None:
+    rocky = entry("htc/rocky:9")
+    version = Version(digest("one linux/amd64"), sandbox=None, sif=None, published=1, state=BLOCKED, reason="stolen data")
+    record = Record("htc/rocky:9", "docker.io/htc/rocky:9", digest("one"), {"amd64": [version]})
+    item = only(rocky, answer("two"), EMPTY.with_records({"htc/rocky:9": record}))
+    assert (item.action, item.targets) == (Action.UNCHANGED, ())
+    other = only(entry("htc/other:9"), answer("one"), EMPTY.with_records({"htc/rocky:9": record}))
+    assert (other.action, other.targets) == (Action.FAILED, ()), "what was taken down does not come back under another name"
+    assert "stolen data" in other.reason
+
+
+def many(count: int) -> tuple[list[Entry], dict[str, Answer | PublisherError], Catalog]:
+    entries = [entry(f"a/image:{number}") for number in range(count)]
+    answers: dict[str, Answer | PublisherError] = {one.name: answer(one.name) for one in entries}
+    return entries, answers, carried_out(make_plan(entries, answers, EMPTY), EMPTY, 1)
+
+
+def test_names_that_left_the_list_leave_and_their_data_stays() -> None:
+    entries, answers, catalog = many(20)
+    plan = make_plan(entries[1:], answers, catalog)
+    assert [(removal.name, removal.reason) for removal in plan.leaving] == [("a/image:0", "no more in the list")]
+    after = carried_out(plan, catalog, 5)
+    (version,) = after.records["a/image:0"].platforms["amd64"]
+    assert (version.state, version.since, version.until) == (EXPIRING, 5, 5 + GRACE)
+    again = make_plan(entries[1:], answers, after)
+    assert (again.work, again.removals) == ((), ())
+
+
+def test_only_the_whole_list_says_that_a_name_is_missing_in_it() -> None:
+    entries, answers, catalog = many(20)
+    assert make_plan(entries[1:], answers, catalog, whole=False).removals == ()
+
+
+def test_what_a_registry_says_is_gone_leaves_like_the_delisted() -> None:
+    entries, answers, catalog = many(20)
+    answers["a/image:3"] = NotFoundError("hub.example.org has no a/image:3")
+    plan = make_plan(entries, answers, catalog)
+    assert plan.items[3].action is Action.GONE
+    assert [removal.name for removal in plan.leaving] == ["a/image:3"]
+    assert "hub.example.org has no a/image:3" in plan.leaving[0].reason
+    again = make_plan(entries, answers, carried_out(plan, catalog, 5))
+    assert again.removals == ()
+    assert again.items[3].action is Action.GONE
+
+
+def test_an_image_that_was_never_there_is_the_lists_mistake() -> None:
+    assert only(entry("a/typo:1"), NotFoundError("no such image"), EMPTY).action is Action.FAILED
+
+
+@pytest.mark.parametrize("back", ["listed", "there"])
+def test_what_comes_back_in_time_is_current_again_without_a_build(back: str) -> None:
+    entries, answers, catalog = many(20)
+    left = carried_out(
+        make_plan(entries[1:], answers, catalog)
+        if back == "listed"
+        else make_plan(entries, {**answers, "a/image:0": NotFoundError("gone")}, catalog),
+        catalog,
+        5,
+    )
+    plan = make_plan(entries, answers, left)
+    (item,) = plan.work
+    assert [target.published is not None for target in item.targets] == [True]
+    after = carried_out(plan, left, 9)
+    (version,) = after.records["a/image:0"].platforms["amd64"]
+    assert (version.state, version.until) == ("current", None)
+    assert not make_plan(entries, answers, after).work
+
+
+@pytest.mark.parametrize(("leaving", "refused"), [(1, False), (2, True), (20, True)])
+def test_more_than_a_twentieth_leaves_only_with_the_operators_word(leaving: int, refused: bool) -> None:
+    entries, answers, catalog = many(20)
+    rest = [*entries[leaving:], entry("a/other:1")]
+    answers["a/other:1"] = answer("other")
+    plan = make_plan(rest, answers, catalog)
+    assert len(plan.removals) == leaving
+    assert (plan.withheld is not None, plan.leaving == ()) == (refused, refused)
+    assert [item.entry.name for item in plan.work] == ["a/other:1"], "the rest of the list is not held up"
+    assert "--allow-mass-removal" in (plan.withheld or "--allow-mass-removal")
+    assert len(make_plan(rest, answers, catalog, allow_mass_removal=True).leaving) == leaving
+
+
+def test_gone_and_delisted_count_together() -> None:
+    entries, answers, catalog = many(20)
+    answers["a/image:3"] = NotFoundError("gone")
+    assert make_plan(entries[1:], answers, catalog).withheld is not None
+
+
+def test_a_wildcard_whose_tags_nobody_knows_keeps_what_it_covers() -> None:
+    entries, answers, catalog = many(20)
+    down = Unlisted("a/image:*", lambda name: name.startswith("a/"), UnavailableError("hub.example.org does not answer"))
+    plan = make_plan(entries[10:], answers, catalog, unlisted=[down])
+    assert plan.removals == ()
+    assert plan.kept[0] == ("a/image:0", "hub.example.org does not answer")
+    assert len(plan.kept) == 10
+
+
+contents = st.sampled_from(["one", "two", "three"])
+names = st.sampled_from(["a/a:1", "a/b:1", "b/a:2", "b/b:2"])
+platforms = st.lists(st.sampled_from([AMD64, ARM64]), min_size=1, max_size=2, unique=True)
+formats = st.sets(st.sampled_from(["sandbox", "sif"]), min_size=1)
+lists = st.dictionaries(names, st.tuples(contents, platforms, formats), min_size=1)
+Listed: TypeAlias = "dict[str, tuple[str, list[Platform], set[str]]]"
+
+
+def listed_entries(listed: Listed, order: list[str]) -> list[Entry]:
+    return [entry(name, listed[name][1], listed[name][2]) for name in order]
+
+
+def answers_for(listed: Listed) -> dict[str, Answer | PublisherError]:
+    return {name: answer(content, [AMD64, ARM64]) for name, (content, _, _) in listed.items()}
+
+
+def planned(listed: Listed, catalog: Catalog, order: list[str] | None = None) -> Catalog:
+    entries = listed_entries(listed, order or sorted(listed))
+    plan = make_plan(entries, answers_for(listed), catalog, allow_mass_removal=True)
+    return carried_out(plan, catalog, 7)
+
+
+@given(lists, lists)
+def test_a_plan_that_was_carried_out_leaves_nothing_to_do(first: Listed, second: Listed) -> None:
+    catalog = EMPTY
+    for listed in (first, second):
+        catalog = planned(listed, catalog)
+        again = make_plan(listed_entries(listed, sorted(listed)), answers_for(listed), catalog)
+        assert (again.work, again.removals) == ((), ())
+        for name, (content, wanted, _) in listed.items():
+            for platform in wanted:
+                current = catalog.records[name].current(platform.architecture)
+                assert current is not None
+                assert current.manifest == digest(f"{content} {platform}")
+
+
+@given(lists, st.randoms(use_true_random=False))
+def test_the_order_of_the_list_does_not_matter(listed: Listed, random: Random) -> None:
+    order = sorted(listed)
+    random.shuffle(order)
+    one, other = planned(listed, EMPTY), planned(listed, EMPTY, order)
+    assert {name: record.to_json() for name, record in one.records.items()} == {
+        name: record.to_json() for name, record in other.records.items()
+    }
+
+
+def test_plans_are_values() -> None:
+    plan = make_plan([entry("htc/rocky:9")], {"htc/rocky:9": answer("one")}, EMPTY)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.items = ()  # type: ignore[misc]
+
+
+def test_what_expires_soon_is_announced() -> None:
+    today = date(2027, 1, 1)
+    soon, far = entry("a/soon:1", expires=date(2027, 1, 20)), entry("a/far:1", expires=date(2027, 6, 1))
+    answers = {one.name: answer(one.name) for one in (soon, far)}
+    assert make_plan([soon, far], answers, EMPTY, today=today).notes == (
+        "a/soon:1 is published until 2027-01-20, as its entry says",
+    )
+    assert make_plan([soon, far], answers, EMPTY).notes == ()

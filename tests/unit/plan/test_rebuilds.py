@@ -1,0 +1,94 @@
+"""A manifest that is built a second time, for another form, by newer tools: what stands and what is said of it stay one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.publish.staged import Ready
+from publisher.state import paths as layout
+from publisher.targets import published_index
+from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
+from tests.support.publisher.prepublished import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from publisher.contract.manifest import Version
+    from publisher.publish.publication import Publication
+    from publisher.state.built import BuiltImage
+    from publisher.state.snapshot import Catalog
+
+ROCKY, LATEST = "htc/rocky:9", "htc/rocky:latest"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def by_newer_tools(made: BuiltImage, where: Path) -> BuiltImage:
+    paths = [where / f"newer.{made.sha256}.{kind}" for kind in ("sif", "files")]
+    for path in paths:
+        path.write_text("newer")
+    return replace(made, sif=paths[0], file_index=paths[1], unpacked_size=12, files=34, tools={"mksquashfs": "4.7"})
+
+
+def rebuild(place: Place, publication: Publication, name: str, formats: Collection[str], said: str = "one") -> Catalog:
+    catalog, _ = publication.open()
+    ready = place.ready(entry(name, formats=formats), answer(said), catalog)
+    made = tuple(replace(one, built=by_newer_tools(one.built, place.where)) for one in ready.made if one.built is not None)
+    assert made, "or it is no rebuild"
+    published = publication.publish(catalog, [Ready(ready.item, made)])
+    assert not published.failed
+    return published.catalog
+
+
+def versions(place: Place, catalog: Catalog) -> list[Version]:
+    """All that are listed; the file index that each names is the published one."""
+    found = [version for record in catalog.records.values() for _, version in record.versions()]
+    for version in found:
+        published_index.check(place.repository, version)
+    return found
+
+
+@pytest.mark.parametrize("formats", [("sandbox", "sif"), ("sif",)])
+def test_a_sandbox_that_stands_keeps_its_index_and_what_is_said_of_it(place: Place, formats: tuple[str, ...]) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry(ROCKY, formats=["sandbox"]), answer("one")))
+    found = versions(place, rebuild(place, publication, ROCKY, formats))
+    assert found[0].sif is not None
+    assert {(one.unpacked_size, one.files) for one in found} == {(710, 3)}
+    assert {one.tools["mksquashfs"] for one in found if one.sandbox is not None} == {"4.5.1"}
+    assert (place.repository.root / layout.sandbox_path(digest("one linux/amd64")) / "content").read_text() != "newer"
+
+
+def test_a_sandbox_that_is_new_has_the_index_of_its_own_build_and_so_has_every_other_version(place: Place) -> None:
+    publication = place.publication()
+    sif = ["sif"]
+    place.publish(publication, (entry(ROCKY, formats=sif), answer("one")), (entry(LATEST, formats=sif), answer("one")))
+    catalog = rebuild(place, publication, ROCKY, ("sandbox",))
+    assert (place.repository.root / ROCKY / "content").read_text() == "newer"
+    found = versions(place, catalog)
+    assert [len(record.platforms["amd64"]) for record in catalog.records.values()] == [2, 1]
+    assert {(one.unpacked_size, one.files) for one in found} == {(12, 34)}
+    assert [one.tools["mksquashfs"] for one in found] == ["4.7", "4.5.1", "4.5.1"], "of what made the sandbox, and the SIFs"
+    place.in_both()
+
+
+def test_an_index_stays_where_the_sandbox_that_was_to_be_made_fails(place: Place) -> None:
+    publication = place.publication()
+    both, said = [AMD64, ARM64], answer("one", [AMD64, ARM64])
+    before = place.publish(publication, (entry(ROCKY, both, ["sif"]), said)).catalog
+    ready = place.ready(entry(ROCKY, both), said, before)
+    first, second = (replace(one, built=by_newer_tools(one.built, place.where)) for one in ready.made if one.built is not None)
+    assert second.built is not None
+    place.broken = {"broken"}
+    second.built.sif.write_text("broken")
+    other = place.ready(entry("htc/other:1"), answer("other"), before)
+    published = publication.publish(before, [Ready(ready.item, (first, second)), other])
+    assert list(published.failed) == [ROCKY]
+    versions(place, published.catalog)

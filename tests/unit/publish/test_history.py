@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract import manifest
+from publisher.errors import CatalogError
+from publisher.publish import history
+from publisher.state import paths
+from tests.support.publisher.built_values import answer, entry
+from tests.support.publisher.prepublished import NOW, Place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Three editions, made at NOW, NOW + 10 and NOW + 20."""
+    place = Place(tmp_path)
+    for text in ("one", "two", "three"):
+        place.publish(place.publication(), (entry("htc/rocky:9"), answer(text)))
+        place.now += 10
+    return place
+
+
+def test_every_edition_leads_to_the_one_before_it_and_says_when_that_was_superseded(place: Place) -> None:
+    assert [(one.serial, one.superseded) for one in history.past(place.repository.read)] == [(2, NOW + 20), (1, NOW + 10)]
+
+
+def test_what_only_editions_name_that_are_old_enough_can_go(place: Place) -> None:
+    read = place.repository.read
+    assert history.removable(read, NOW + 9) == []
+    second, first = history.past(read)
+    assert history.removable(read, NOW + 10) == [
+        paths.edition_path(1),
+        *(f".publisher/{manifest.shard_name(sha256)}" for sha256 in sorted(first.shards - second.shards - history.current(read))),
+    ]
+    assert history.removable(read, NOW + 20)[:2] == [paths.edition_path(2), paths.edition_path(1)]
+    assert not {f".publisher/{manifest.shard_name(one)}" for one in history.current(read)} & set(
+        history.removable(read, NOW + 10**9)
+    )
+
+
+def test_a_damaged_edition_is_in_nobodys_way_and_takes_nothing_along(place: Place) -> None:
+    path = place.repository.root / paths.edition_path(1)
+    path.write_bytes(b"no envelope")
+    assert history.removable(place.repository.read, NOW + 10**9) == []
+    with pytest.raises(CatalogError, match=r"editions/1\.json is damaged"):
+        history.named(place.repository.read)
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("four")))
+    place.in_both()
+
+
+def test_where_nothing_is_published_there_are_no_editions(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert history.named(place.repository.read) == set()
+    assert history.removable(place.repository.read, NOW) == []

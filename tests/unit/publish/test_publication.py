@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract import manifest
+from publisher.errors import CatalogError, OriginError, RepositoryError, SpaceError
+from publisher.maintain import block
+from publisher.publish.publication import Publication
+from publisher.state import paths
+from publisher.state.signing import Signer, new_key
+from publisher.state.snapshot import Catalog, edition
+from publisher.targets.origins.directory import DirectoryOrigin
+from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
+from tests.support.publisher.prepublished import INDEX, NAME, NOW, Place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_what_is_published_is_all_there(place: Place) -> None:
+    published = place.publish(place.publication(), (entry("htc/rocky:9", [AMD64, ARM64]), answer("one", [AMD64, ARM64])))
+    assert not published.failed
+    root = place.repository.root
+    for link, platform in (("htc/rocky:9", "linux/amd64"), (".arch/arm64/htc/rocky:9", "linux/arm64")):
+        content = digest(f"one {platform}")
+        assert os.readlink(root / link).startswith("../")  # noqa: PTH115 - the text of the link
+        assert (root / link / "content").read_text() == content
+        version = published.catalog.records["htc/rocky:9"].current(platform[6:])
+        assert version is not None
+        assert version.sandbox is not None
+        assert version.sif is not None
+        assert (root / version.sandbox).samefile(root / link)
+        assert place.origin.size(version.sif.path) == version.sif.size
+    assert (root / ".images" / ".cvmfscatalog").read_bytes() == b""
+    assert place.index().serial == 1
+    place.in_both()
+
+
+def test_the_manifest_is_written_after_what_it_names(place: Place) -> None:
+    seen: list[bool] = []
+    place.watch = lambda _: seen.append(place.repository.exists(INDEX))
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+    assert seen == [False]
+
+
+def test_a_moved_tag_leaves_the_old_data_and_moves_the_link(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    place.now += 100
+    place.publish(publication, (entry("htc/rocky:9"), answer("two")))
+    root = place.repository.root
+    assert (root / "htc/rocky:9" / "content").read_text() == digest("two linux/amd64")
+    assert (root / paths.sandbox_path(digest("one linux/amd64")) / "content").is_file()
+    assert place.index().serial == 2
+    assert len([name for name in place.origin.names("sif")]) == 2  # noqa: C416 - it is an iterator
+
+
+def test_an_entry_that_fails_takes_nobody_with_it(place: Place) -> None:
+    place.broken = {digest("bad linux/amd64")}
+    published = place.publish(place.publication(), (entry("htc/bad:1"), answer("bad")), (entry("htc/good:1"), answer("good")))
+    assert list(published.failed) == ["htc/bad:1"]
+    assert sorted(published.catalog.records) == ["htc/good:1"]
+    assert not place.repository.exists("htc/bad:1")
+    assert not place.repository.exists(paths.sandbox_path(digest("bad linux/amd64")))
+    place.in_both()
+
+
+def test_an_entry_with_one_broken_platform_leaves_nothing_of_the_others(place: Place) -> None:
+    place.broken = {digest("one linux/arm64")}
+    other = (entry("htc/good:1"), answer("good"))
+    place.publish(place.publication(), (entry("htc/rocky:9", [AMD64, ARM64]), answer("one", [AMD64, ARM64])), other)
+    assert not place.repository.exists(paths.sandbox_path(digest("one linux/amd64")))
+
+
+def test_where_all_entries_fail_nothing_is_published(place: Place) -> None:
+    place.broken = {digest("bad linux/amd64")}
+    published = place.publish(place.publication(), (entry("htc/bad:1"), answer("bad")))
+    assert list(published.failed) == ["htc/bad:1"]
+    assert published.catalog.serial == 0
+    assert place.repository.read(INDEX) is None
+
+
+def test_a_full_disk_discards_the_whole_transaction(place: Place) -> None:
+    def full(_: Path) -> None:
+        raise SpaceError("no room left")
+
+    place.watch = full
+    with pytest.raises(SpaceError):
+        place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+    assert place.repository.read(INDEX) is None
+    assert place.repository.links() == {}
+
+
+def test_one_content_under_two_names_is_one_sandbox(place: Place) -> None:
+    unpacked: list[Path] = []
+    place.watch = unpacked.append
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")), (entry("htc/rocky:latest"), answer("one")))
+    assert len(unpacked) == 1
+    links = place.repository.links()
+    assert links["htc/rocky:9"] == links["htc/rocky:latest"]
+
+
+def test_a_published_content_gets_another_name_without_a_build(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    unpacked: list[Path] = []
+    place.watch = unpacked.append
+    published = place.publish(publication, (entry("htc/rocky:latest"), answer("one")))
+    assert not unpacked
+    assert published.catalog.records["htc/rocky:latest"].current("amd64") is not None
+    assert place.repository.exists("htc/rocky:latest")
+
+
+def test_only_the_forms_that_are_wanted_are_made(place: Place) -> None:
+    publication = place.publication()
+    published = place.publish(
+        publication,
+        (entry("a/sif:1", formats=["sif"]), answer("one")),
+        (entry("a/sandbox:1", formats=["sandbox"]), answer("two")),
+    )
+    assert list(place.repository.links()) == ["a/sandbox:1"]
+    assert len(list(place.origin.names("sif"))) == 1
+    sif, sandbox = (published.catalog.records[name].current("amd64") for name in ("a/sif:1", "a/sandbox:1"))
+    assert sif is not None
+    assert sandbox is not None
+    assert (sif.sandbox, sandbox.sif) == (None, None)
+
+
+def test_a_name_that_is_a_sandbox_no_more_loses_its_link(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    place.publish(publication, (entry("htc/rocky:9", formats=["sif"]), answer("two")))
+    assert place.repository.links() == {}, "or it would go on to show the old image"
+
+
+def test_a_form_that_is_wanted_no_more_keeps_its_data_until_retention_takes_it(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    published = place.publish(publication, (entry("htc/rocky:9", formats=["sif"]), answer("one")))
+    assert place.repository.links() == {}
+    sandbox = paths.sandbox_path(digest("one linux/amd64"))
+    assert place.repository.exists(sandbox)
+    assert [version.sandbox for _, version in published.catalog.records["htc/rocky:9"].versions()] == [None, sandbox]
+    place.in_both()
+
+
+def test_a_platform_that_is_wanted_no_more_is_announced_and_keeps_its_link_until_then(place: Place) -> None:
+    publication = place.publication()
+    said = answer("one", [AMD64, ARM64])
+    place.publish(publication, (entry("htc/rocky:9", [AMD64, ARM64]), said))
+    published = place.publish(publication, (entry("htc/rocky:9"), said))
+    version = published.catalog.records["htc/rocky:9"].current("arm64")
+    assert version is not None
+    assert (version.state, version.until) == (manifest.EXPIRING, place.now + 14 * 86400)
+    assert sorted(place.repository.links()) == [".arch/arm64/htc/rocky:9", "htc/rocky:9"]
+
+
+def test_an_image_for_another_architecture_alone_has_its_plain_name_too(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("cms/cms:rhel9-aarch64", [ARM64]), answer("arm", [ARM64])))
+    root = place.repository.root
+    assert (root / "cms/cms:rhel9-aarch64").samefile(root / ".arch/arm64/cms/cms:rhel9-aarch64")
+    both = (entry("cms/cms:rhel9-aarch64", [ARM64, AMD64]), answer("arm", [ARM64, AMD64]))
+    place.publish(publication, both)
+    assert (root / "cms/cms:rhel9-aarch64" / "content").read_text() == digest("arm linux/amd64")
+
+
+def test_a_name_that_leaves_is_marked_and_keeps_its_data(place: Place) -> None:
+    publication = place.publication()
+    catalog = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
+    place.now += 100
+    after = publication.publish(catalog, [], ["htc/rocky:9"]).catalog
+    version = after.records["htc/rocky:9"].current("amd64")
+    assert version is not None
+    assert (version.state, version.since, version.until) == (manifest.EXPIRING, place.now, place.now + 14 * 86400)
+    assert place.repository.exists("htc/rocky:9")
+    place.in_both()
+
+
+def test_an_origin_that_a_killed_run_left_behind_is_brought_up_to_date(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    for name in list(place.origin.names(paths.ORIGIN_MANIFEST)):
+        place.origin.remove(name)
+    again = place.publication()
+    catalog, done = again.open()
+    assert any("manifest from serial 0 to 1" in line for line in done)
+    assert catalog.serial == 1
+    place.in_both()
+    assert place.publication().open()[1] == []
+
+
+def test_an_origin_that_refuses_the_manifest_does_not_unpublish(place: Place) -> None:
+    class Refusing(DirectoryOrigin):
+        def replace(self, name: str, content: bytes) -> None:
+            raise OriginError(f"{name} ({len(content)} bytes) is refused")
+
+    published = place.publish(place.publication(Refusing(place.where / "osdf")), (entry("htc/rocky:9"), answer("one")))
+    assert isinstance(published.behind, OriginError)
+    assert published.catalog.serial == 1
+    assert place.repository.exists("htc/rocky:9")
+    place.publication().open()
+    place.in_both()
+
+
+def test_after_a_restore_the_serial_still_grows(place: Place) -> None:
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    old = place.repository.read(INDEX)
+    assert old is not None
+    for text in ("two", "three"):
+        place.publish(publication, (entry("htc/rocky:9"), answer(text)))
+    (place.repository.root / INDEX).write_bytes(old)  # the repository as a backup had it; the origin is ahead
+    again = place.publication()
+    catalog, _ = again.open()
+    assert catalog.serial == 1
+    assert "serial 3" in str(again.due(catalog))
+    renewed = again.publish(catalog, [])
+    assert renewed.catalog.serial == 4
+    assert again.due(renewed.catalog) is None
+    place.in_both()
+
+
+def test_after_a_restore_the_origin_gets_all_that_the_next_manifest_names(place: Place) -> None:
+    """Also where that one changes little: the origin has other shards than the repository, and swept what it had before."""
+    publication = place.publication()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    old = place.repository.read(INDEX)
+    assert old is not None
+    place.publish(publication, (entry("htc/rocky:9"), answer("two")))
+    shards = {f"{paths.ORIGIN_MANIFEST}/{manifest.shard_name(one)}" for one in place.index().shards if one is not None}
+    (place.repository.root / INDEX).write_bytes(old)
+    for name in list(place.origin.names(f"{paths.ORIGIN_MANIFEST}/shards")):
+        if name not in shards:
+            place.origin.remove(name)
+    place.publish(place.publication(), (entry("htc/debian:12"), answer("other")))
+    place.in_both()
+
+
+def test_only_what_changed_is_told_the_origin_and_all_where_it_lagged_behind(place: Place) -> None:
+    class Watched(DirectoryOrigin):
+        def size(self, name: str) -> int | None:
+            asked.append(name)
+            return super().size(name)
+
+        def replace(self, name: str, content: bytes) -> None:
+            if refusing:
+                raise OriginError(f"{name} is refused")
+            super().replace(name, content)
+
+    asked: list[str] = []
+    refusing = False
+    publication = place.publication(Watched(place.origin.root))
+    place.publish(publication, *((entry(f"htc/image-{number}:1"), answer(f"image {number}")) for number in range(60)))
+    asked.clear()
+    place.publish(publication, (entry("htc/rocky:9"), answer("one")))
+    assert len(asked) < 10
+    refusing = True
+    behind = place.publish(publication, (entry("htc/rocky:9"), answer("two"))).behind
+    assert isinstance(behind, OriginError)
+    refusing = False
+    for mended in (publication.open, lambda: publication.change(publication.open()[0], {})):
+        asked.clear()
+        mended()
+        assert len(asked) == sum(one is not None for one in place.index().shards)
+        place.in_both()
+
+
+def test_an_origin_that_did_not_take_an_edition_gets_all_of_the_next(place: Place) -> None:
+    class Refusing(DirectoryOrigin):
+        def put_bytes(self, name: str, content: bytes) -> bool:
+            if refusing:
+                raise OriginError(f"{name} is refused")
+            return super().put_bytes(name, content)
+
+    refusing = False
+    publication = place.publication(Refusing(place.origin.root))
+    first = place.publish(publication, *((entry(f"htc/image-{number}:1"), answer(f"image {number}")) for number in range(9)))
+    refusing = True
+    ready = place.ready(entry("htc/rocky:9"), answer("one"), first.catalog)
+    second = publication.publish(first.catalog, [ready])
+    assert isinstance(second.behind, OriginError)
+    refusing = False
+    publication.publish(second.catalog, [], ["htc/image-1:1"])
+    place.in_both()
+
+
+def test_a_run_that_another_one_overtook_publishes_nothing_and_undoes_nothing(place: Place) -> None:
+    place.publish(place.publication(), (entry("bad/image:1"), answer("bad")))
+    slow, fast = place.publication(), place.publication()
+    catalog, _ = slow.open()
+    there, _ = fast.open()
+    block.carry_out(fast, there, block.take_down(there, "bad/image:1", place.now, "stolen data in it"))
+    blocked = place.in_both()
+    ready = place.ready(entry("htc/rocky:9"), answer("one"), catalog)
+    for late in (partial(slow.publish, catalog, [ready]), partial(slow.change, catalog, {})):
+        with pytest.raises(RepositoryError, match="another run has published") as raised:
+            late()
+        assert "run again" in str(raised.value.hint)
+        assert place.in_both() == blocked
+    assert place.repository.links() == {}
+    assert not place.repository.exists(paths.sandbox_path(digest("one linux/amd64")))
+    after = slow.publish(slow.open()[0], [ready]).catalog
+    assert [version.state for _, version in after.records["bad/image:1"].versions()] == [manifest.BLOCKED]
+    assert after.serial == 3
+
+
+def test_a_run_that_is_overtaken_while_it_tells_the_origin_leaves_the_others_manifest_there(place: Place) -> None:
+    """Or what was taken down would be back for those who ask the origin."""
+
+    class Slow(DirectoryOrigin):
+        def put_bytes(self, name: str, content: bytes) -> bool:
+            if name.startswith("manifest/shards") and not overtaken:
+                overtaken.append(name)
+                there, _ = fast.open()
+                block.carry_out(fast, there, block.take_down(there, "bad/image:1", place.now, "stolen data in it"))
+            return super().put_bytes(name, content)
+
+    overtaken: list[str] = []
+    place.publish(place.publication(), (entry("bad/image:1"), answer("bad")))
+    slow, fast = place.publication(Slow(place.origin.root)), place.publication()
+    behind = place.publish(slow, (entry("htc/rocky:9"), answer("one"))).behind
+    assert "another run has published" in str(behind)
+    assert place.index().serial == 3
+    place.in_both()
+
+
+def test_an_index_past_half_its_life_is_due(place: Place) -> None:
+    publication = place.publication()
+    catalog = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
+    assert publication.due(catalog) is None
+    place.now += 8 * 86400
+    assert publication.due(catalog) is not None
+    renewed = publication.publish(catalog, []).catalog
+    assert (renewed.serial, renewed.generated) == (2, place.now)
+    assert renewed.records == catalog.records
+
+
+def test_a_manifest_signed_by_somebody_else_stops_everything(place: Place, tmp_path: Path) -> None:
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+    new_key(tmp_path / "thief")
+    forged = edition(Catalog(NAME), Signer(tmp_path / "thief"), serial=9, now=NOW)
+    place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forged.index)
+    with pytest.raises(CatalogError, match="not signed"):
+        place.publication().open()
+
+
+def test_a_key_that_is_rotated_out_may_have_signed_what_is_published(place: Place, tmp_path: Path) -> None:
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+    new_key(tmp_path / "new")
+    signer = Signer(tmp_path / "new")
+    with pytest.raises(CatalogError):
+        Publication(place.repository, place.origin, signer, clock=lambda: NOW).open()
+    rotated = Publication(
+        place.repository, place.origin, signer, clock=lambda: NOW, trusted=(place.signer.public,), unpack=place.unpack
+    )
+    catalog, _ = rotated.open()
+    assert "another key" in str(rotated.due(catalog)), "execution points that trust the new one alone wait for it"
+    published = rotated.publish(catalog, [])
+    assert published.catalog.serial == 2
+    assert rotated.due(published.catalog) is None
+    assert Publication(place.repository, place.origin, signer, clock=lambda: NOW).open()[0].serial == 2
+
+
+def test_a_shard_of_an_old_edition_that_is_wanted_again_stays(place: Place) -> None:
+    publication = place.publication()
+    first = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
+    place.now += 1
+    second = place.publish(publication, (entry("htc/rocky:9"), answer("two"))).catalog
+    place.now += 30 * 86400
+    published = publication.change(second, first.records)
+    assert published.catalog.records == first.records
+    assert place.repository.read(paths.edition_path(1)) is None
+    place.in_both()

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from publisher.errors import NotFoundError, SpaceError, UnavailableError
+from publisher.plan.make import Removal, make_plan
+from publisher.publish.report import Report, Result, plan_json, plan_lines
+from publisher.state.snapshot import Catalog
+from tests.support.publisher.built_values import AMD64, ARM64, answer, carried_out, digest, entry
+
+if TYPE_CHECKING:
+    from publisher.errors import PublisherError
+    from publisher.plan.make import Answer
+
+EMPTY = Catalog("images.example.org")
+
+
+def test_a_report_shows_what_is_not_as_it_should_be_and_the_totals() -> None:
+    report = Report(serial=7, notes=["manifest published anew"], removals=(Removal("a/old:1", "no more in the list"),))
+    report.add("a/a:1", Result.PUBLISHED, "new")
+    report.add("a/b:1", Result.UNCHANGED, "current")
+    report.add("a/c:1", Result.FAILED, "not a tar archive")
+    assert report.lines() == [
+        "manifest published anew",
+        "failed: a/c:1: not a tar archive",
+        "leaves: a/old:1: no more in the list",
+        "1 published, 1 unchanged, 1 failed; manifest serial 7",
+    ]
+    assert report.exit_code == 1
+
+
+def test_nothing_to_do_is_said() -> None:
+    report = Report(serial=7)
+    report.add("a/b:1", Result.UNCHANGED, "current")
+    assert report.lines() == ["nothing to do: 1 unchanged; manifest serial 7"]
+    assert report.exit_code == 0
+
+
+def test_what_was_cleared_away_is_said_and_is_not_nothing() -> None:
+    report = Report(serial=8, cleared=["a/old:1 is gone: the time that it was to be used is over"])
+    report.add("a/b:1", Result.UNCHANGED, "current")
+    assert report.lines() == [*report.cleared, "1 unchanged; manifest serial 8"]
+    assert report.to_json()["cleared"] == report.cleared
+    assert report.exit_code == 0
+
+
+def test_a_run_cut_short_says_why_and_is_no_success() -> None:
+    report = Report(stopped=SpaceError("no room left", hint="free space"))
+    report.add("a/a:1", Result.SKIPPED, "the run was stopped before it")
+    assert "stopped: no room left (free space)" in report.lines()
+    assert report.exit_code == 1
+    assert report.to_json()["stopped"] == "no room left (free space)"
+
+
+def test_a_plan_that_failed_is_not_nothing_to_do() -> None:
+    plan = make_plan([entry("a/down:1")], {"a/down:1": UnavailableError("no answer")}, EMPTY)
+    assert plan_lines(plan)[-1] == "1 failed"
+
+
+def test_a_plan_for_people_leaves_out_what_does_not_change() -> None:
+    same, new, gone = entry("a/same:1"), entry("a/new:1", [AMD64, ARM64]), entry("a/gone:1")
+    before = carried_out(make_plan([same], {"a/same:1": answer("one")}, EMPTY), EMPTY, 1)
+    answers: dict[str, Answer | PublisherError] = {
+        "a/same:1": answer("one"),
+        "a/new:1": answer("new", [AMD64, ARM64]),
+        "a/gone:1": NotFoundError("404", hint="ask its owner"),
+    }
+    plan = make_plan([same, new, gone], answers, before)
+    lines = plan_lines(plan)
+    assert lines[-1] == "1 new, 1 unchanged, 1 failed"
+    assert lines[0].startswith("new: a/new:1: linux/amd64: new, ")
+    assert "ask its owner" in lines[1]
+    assert len(lines) == 3
+    shown = plan_json(plan)["images"]
+    assert isinstance(shown, list)
+    assert shown[1]["platforms"][1] == {
+        "platform": "linux/arm64",
+        "manifest": digest("new linux/arm64"),
+        "before": None,
+        "build": True,
+    }
+    assert shown[2]["action"] == "failed"

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from publisher.contract import manifest
+from publisher.resolver.cache.pins import STARTER
+from publisher.resolver.hook import statuses
+from publisher.resolver.hook.prepare import prepared
+from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
+from tests.support.ep.hook import STARTS, job_ad, reply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from publisher.resolver.hook.classad import Value
+    from publisher.resolver.hook.reply import Reply
+
+NAME = "htc/rocky:9"
+SHA = "0" * 64
+PIECES = st.sampled_from(
+    [
+        *(
+            "/",
+            "//",
+            ":",
+            "@",
+            ".",
+            "..",
+            "?",
+            " ",
+            "\\",
+            '"',
+            "\0",
+            "é",
+            "\udcff",
+            "%2e",
+            "9",
+            "x",
+            ".sif",
+            "htc",
+            "rocky",
+            NAME,
+        ),
+        *(f"/cvmfs/{REPOSITORY}/", ".images/", ".arch/amd64/", "docker://", "osdf://", "https://", "hub.example.org/", "sha256:"),
+        *(SHA, version(NAME).manifest, f"{SHA}.sif"),
+    ]
+)
+IMAGES = st.one_of(st.lists(PIECES, max_size=6).map("".join), st.text(max_size=30))
+ADS = st.fixed_dictionaries(
+    {},
+    optional={
+        "ContainerImage": IMAGES,
+        "SingularityImage": IMAGES,
+        "ContainerImageFullPath": IMAGES,
+        "WantImageForm": st.sampled_from(["sif", "sandbox", "auto", "x", ""]),
+        "WantContainer": st.booleans(),
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> ExecutionPoint:
+    ep = ExecutionPoint(tmp_path_factory.mktemp("site"))
+    ep.store(sif_content(NAME))
+    ep.publish(record(NAME), now=int(time.time()))
+    return ep
+
+
+def prepare(ep: ExecutionPoint, content: bytes, **changed: str) -> Reply:
+    now = time.monotonic()
+    return prepared(content, ep.settings(**changed), now, now + 60, 1.0)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(attributes=ADS, noise=st.binary(max_size=40))
+def test_whatever_a_job_says_it_gets_one_sound_answer(
+    site: ExecutionPoint, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Value], noise: bytes
+) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    told = job_ad(**{name: _told(value) for name, value in attributes.items()})
+    found = reply(prepare(site, told + noise.replace(b"=", b"")).answer)
+    assert found.code in {row[0] for row in statuses.TABLE} - {statuses.BUG}
+    if found.code:
+        assert found.message
+        assert not found.updates
+    elif set(STARTS) <= set(found.updates):
+        assert str(site.root) in found.image
+
+
+def _told(value: Value) -> Value:
+    """As it can stand in an ad."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def test_a_failure_of_the_host_waits_and_the_users_does_not(site: ExecutionPoint, tmp_path: Path) -> None:
+    changed = {"backoff": "10", "cache": str(tmp_path / "cache"), "public_key": str(site.keys)}
+    broken = job_ad(ContainerImage=NAME)
+    waits = [prepare(site, broken, manifest=str(tmp_path / "absent"), **changed).wait for _ in range(3)]
+    assert waits == [0, 10, 20]
+    assert [prepare(site, job_ad(ContainerImage="no/such:1"), **changed).wait for _ in range(3)] == [0, 0, 0]
+
+
+def test_what_makes_an_image_doubtful_is_said_to_the_user_too(tmp_path: Path) -> None:
+    ep = ExecutionPoint(tmp_path)
+    ep.publish(record(NAME), now=int(time.time()) - manifest.LIFETIME - 86400)
+    found = reply(prepare(ep, job_ad(ContainerImage=NAME)).answer)
+    assert found.code == statuses.OK
+    assert version(NAME).manifest in found.message
+    assert "the manifest (serial 1, " in found.message
+    assert "expired on " in found.message
+
+
+def test_a_cache_that_others_may_write_remembers_nothing(site: ExecutionPoint, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    found = prepare(site, job_ad(ContainerImage=NAME), cache=str(cache), backoff="10", manifest=str(tmp_path / "absent"))
+    assert found.wait == 10
+    assert list(cache.iterdir()) == []
+
+
+def test_the_trace_has_a_line_for_each_decision(site: ExecutionPoint, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    for image in (NAME, "no/such:1"):
+        prepare(site, job_ad(ContainerImage=image), trace=str(trace))
+    good, bad = (json.loads(line) for line in trace.read_text().splitlines())
+    assert (good["job"], good["owner"], good["image"], good["name"], good["code"]) == ("7.0", "user", NAME, NAME, 0)
+    assert good["digest"] == version(NAME).manifest
+    assert 0 <= good["seconds"] < 60
+    assert abs(good["time"] - time.time()) < 3600
+    assert (bad["image"], bad["code"], bad["digest"]) == ("no/such:1", statuses.NO_IMAGE, None)
+
+
+def test_a_sif_is_pinned_by_the_jobs_starter(site: ExecutionPoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STARTER, str(os.getpid()))
+    prepare(site, job_ad(ContainerImage=NAME, WantImageForm="sif"))
+    assert [path.name for path in (site.cache / "pins").iterdir() if f".{os.getpid()}-" in path.name]

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from publisher.resolver.hook import classad, statuses
+from publisher.resolver.hook.reply import Reply, failure, success
+
+
+@given(st.binary(max_size=200), st.text(max_size=50), st.floats(0, 1e6))
+def test_what_one_process_sends_the_other_gets(answer: bytes, talk: str, wait: float) -> None:
+    talk = talk.encode("utf-8", "replace").decode()
+    found = Reply.from_bytes(Reply(answer, talk, wait).to_bytes())
+    assert (found.answer, found.talk, found.wait) == (answer, talk, wait)
+
+
+def test_the_status_stands_first_and_a_message_only_where_there_is_one() -> None:
+    assert success("", {"WantSIF": True}) == b"HookStatusCode = 0\nWantSIF = true\n"
+    assert success("image x", {}) == b'HookStatusCode = 0\nHookStatusMessage = "image x"\n'
+    assert failure(101, "no image") == b'HookStatusCode = 101\nHookStatusMessage = "no image [no-image]"\n'
+
+
+@pytest.mark.parametrize("message", ["two\nlines\tof it", 'say "no"', "x" * 5000])
+def test_a_message_is_one_short_line_that_names_its_code(message: str) -> None:
+    content = failure(statuses.FETCH, message)
+    assert content.count(b"\n") == 2
+    assert len(content) < 2000
+    text = str(classad.read(content)["hookstatusmessage"])
+    assert text.endswith(" [fetch]")
+    assert text[:50] == f"{' '.join(message.split())} [fetch]"[:50]

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from publisher.resolver.errors import CacheError
+from publisher.resolver.host import all_users
+from publisher.resolver.system.notes import Notes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ME = os.geteuid()
+
+
+def test_each_user_has_his_own_cache_where_the_setting_says(tmp_path: Path) -> None:
+    ours = tmp_path / f"of-{ME}.d" / "images"
+    for path in (
+        ours,
+        tmp_path / "of-x.d/images",
+        tmp_path / f"of-{ME + 1}.d/images",
+        tmp_path / f"{ME}",
+        tmp_path / f"of-0{ME}.d",
+    ):
+        path.mkdir(parents=True)
+    assert all_users.caches(f"{tmp_path}/of-{{uid}}.d/images") == [(ME, str(ours))], "another's is made by the wrong one"
+    assert all_users.caches(f"{tmp_path}/{{uid}}") == [(ME, f"{tmp_path}/{ME}")]
+    assert all_users.caches(f"{tmp_path}/of-{{uid}}.d/images/{{uid}}") == []
+    assert all_users.caches(f"{tmp_path}/absent/{{uid}}") == []
+    (tmp_path / f"link-{ME}").symlink_to(ours)
+    assert all_users.caches(f"{tmp_path}/link-{{uid}}") == []
+
+
+def test_what_fails_for_one_is_said(tmp_path: Path) -> None:
+    (tmp_path / str(ME)).mkdir()
+    notes = Notes()
+
+    def fail(path: str) -> None:
+        raise CacheError(f"not {path}")
+
+    assert all_users.each(f"{tmp_path}/{{uid}}", fail, notes) == []
+    assert notes.warnings == [f"{tmp_path}/{ME}: not {tmp_path}/{ME}"]
+    assert all_users.each(f"{tmp_path}/{{uid}}", lambda path: [path], notes) == [(ME, [f"{tmp_path}/{ME}"])]

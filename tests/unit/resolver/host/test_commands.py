@@ -1,0 +1,233 @@
+"""The commands that set a host up, with a program in Apptainer's place; real ones are in ``tests/system/pool/test_pool_pilot.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.resolver import cli
+from publisher.resolver.config import settings
+from publisher.resolver.config.commandline import Line
+from publisher.resolver.errors import HostError, UsageError
+from publisher.resolver.host import pilot
+from publisher.resolver.select import facts
+from publisher.resolver.system.notes import Notes
+from tests.support.ep.execution_point import ExecutionPoint, record, sif_content, version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "htc/rocky:9"
+CONTENT = sif_content(NAME, 2000)
+
+
+class Command:
+    """``pilot-start`` and the like at an execution point where NAME is published, with a script as Apptainer."""
+
+    def __init__(self, ep: ExecutionPoint) -> None:
+        self.ep = ep
+        self.apptainer = ep.root / "apptainer"
+        self.config = ep.root / "resolver.conf"
+        self.notes = Notes()
+        ep.publish(record(NAME, amd64=[version(NAME, sif=ep.store(CONTENT))]), now=int(time.time()))
+        self.answers("exit 0")
+        places = {"repository": ep.repository, "origin": ep.origin, "cache": ep.cache, "public-key": ep.keys, "arch": "amd64"}
+        lines = [f"{name} = {value}" for name, value in {**places, "apptainer": self.apptainer}.items()]
+        self.config.write_text("\n".join(["[resolver]", *lines, ""]))
+
+    def answers(self, script: str) -> None:
+        self.apptainer.write_text(f"#!/bin/sh\n{script}\n")
+        self.apptainer.chmod(0o755)
+
+    def __call__(self, *words: str) -> str:
+        self.notes = Notes()
+        return cli.COMMANDS[words[0]](Line([*words, "--config", str(self.config)]), self.notes)
+
+    def attributes(self, *words: str) -> dict[str, str]:
+        return dict(re.findall(r"^(\w+) = (.*)$", self(*words), re.MULTILINE))
+
+    def facts(self) -> dict[str, bool | None]:
+        written = json.loads((self.ep.cache / "facts.json").read_text())
+        return {name: written[name] for name in facts.NAMES}
+
+
+@pytest.fixture
+def command(ep: ExecutionPoint) -> Command:
+    return Command(ep)
+
+
+def test_the_probes_image_is_tried_as_a_sif_and_the_facts_are_written(command: Command) -> None:
+    command.answers(f'echo "$@" >> {command.ep.root}/asked')
+    found = command.attributes("startd-cron", "--probe", NAME)
+    assert (found["HasSIF"], found["ImageResolverSIF"], found["ImageResolverUsable"]) == ("true", "true", "true")
+    assert ".sif" in (command.ep.root / "asked").read_text().splitlines()[0]
+    assert {**command.facts(), "userns": True} == {"sif": True, "userns": True, "overlay": True, "cvmfs": True}
+    assert found["ImageCacheImages"] == "1"
+
+
+def test_a_sif_may_be_given_by_its_path(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "x.sif").write_bytes(CONTENT)
+    assert command.attributes("startd-cron", "--probe", str(tmp_path / "x.sif"))["HasSIF"] == "true"
+    assert not (command.ep.cache / "sif").exists()
+
+
+def test_without_an_image_to_try_it_with_nothing_is_claimed(command: Command) -> None:
+    found = command.attributes("startd-cron")
+    assert {"HasSIF", "ImageResolverUsable", "ImageResolverBinds"} & set(found) == set()
+    assert "no image to try it with" in found["ImageResolverProblems"]
+    assert (command.facts()["sif"], command.facts()["overlay"]) == (None, None)
+
+
+def test_an_image_that_is_not_to_be_had_says_nothing_of_the_host(command: Command) -> None:
+    found = command.attributes("startd-cron", "--probe", "htc/none:1")
+    assert "HasSIF" not in found
+    assert "no image 'htc/none:1' is published" in found["ImageResolverProblems"]
+
+
+def test_where_sifs_do_not_run_sandboxes_may(command: Command) -> None:
+    command.answers('case "$*" in *.sif*) echo no FUSE; exit 255;; esac')
+    found = command.attributes("startd-cron", "--probe", NAME)
+    assert (found["HasSIF"], found["ImageResolverBinds"], found["ImageResolverUsable"]) == ("false", "true", "true")
+    assert "SIFs: no FUSE" in found["ImageResolverProblems"]
+
+
+def test_where_neither_runs_the_machine_is_of_no_use(command: Command) -> None:
+    command.answers("exit 255")
+    assert command.attributes("startd-cron", "--probe", NAME)["ImageResolverUsable"] == "false"
+
+
+def test_without_apptainer_nothing_runs(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(command.ep.root / "nowhere"))
+    command.config.write_text(command.config.read_text().replace("apptainer =", "# apptainer ="))
+    found = command.attributes("startd-cron", "--probe", NAME)
+    assert (found["HasSIF"], found["ImageResolverUsable"]) == ("false", "false")
+    with pytest.raises(HostError, match="no Apptainer"):
+        command("condor-config")
+
+
+def test_facts_that_cannot_be_written_are_no_reason_to_stop(command: Command) -> None:
+    found = command.attributes("startd-cron", "--facts", f"{command.config}/facts.json")
+    assert "cannot write" in found["ImageResolverProblems"]
+
+
+def test_a_cache_that_is_not_ours_is_a_problem_and_no_more(command: Command) -> None:
+    command.ep.cache.mkdir()
+    command.ep.cache.chmod(0o777)
+    found = command.attributes("startd-cron")
+    assert "others may write in the cache" in found["ImageResolverProblems"]
+    assert "ImageCacheImages" not in found
+
+
+def test_a_pilot_adds_its_default_image_to_the_hooks_flags_and_containerises_every_job(command: Command) -> None:
+    found = command.attributes("pilot-start", "--default-images", f"1%{NAME}")
+    assert found["IMAGE_RESOLVER_FLAGS"] == f"--default-image {NAME}"
+    assert found["IMAGE_RESOLVER_EVERY_JOB"] == "true"
+    assert found["ImageResolverDefaultImage"] == f'"{NAME}"'
+    assert found["HasSIF"] == "true", "the default image is the probe where there is no other"
+    assert set(found["STARTD_ATTRS"].split()) == {"$(STARTD_ATTRS)"} | {
+        name for name in found if name[0] in "HI" and name[1:2].islower()
+    }
+
+
+def test_a_pilot_without_a_default_image_leaves_jobs_alone_that_name_none(command: Command) -> None:
+    found = command.attributes("pilot-start", "--default-images", f"1%{NAME},riscv64")
+    assert found["IMAGE_RESOLVER_EVERY_JOB"] == "false"
+    assert "IMAGE_RESOLVER_FLAGS" not in found
+
+
+def test_one_default_image_is_not_drawn(command: Command) -> None:
+    said = command("pilot-start", "--default-image", NAME, "--default-images", "1%other")
+    assert f"--default-image {NAME}" in said
+
+
+def test_a_pilot_binds_what_exists(command: Command) -> None:
+    repository = command.ep.repository.parent
+    found = command.attributes("pilot-start", "--bind", "/etc/hosts", "--bind", "/no/such:/x", "--bind", "/etc:/host-etc:ro")
+    assert found["IMAGE_RESOLVER_BINDS"] == f"/etc/hosts,/etc:/host-etc:ro,{repository}:/cvmfs:ro"
+
+
+def test_an_execution_points_configuration_has_the_sites_settings(command: Command) -> None:
+    said = command("condor-config", "--hook-keyword", "SITE", "--extra-arguments", "--nv", "--bind", "/no/such")
+    found = dict(re.findall(r"^(\w+) = (.*)$", said, re.MULTILINE))
+    assert found["STARTER_JOB_HOOK_KEYWORD"] == "SITE"
+    assert found["SITE_HOOK_PREPARE_JOB_ARGS"] == f"prepare-job --config {command.config} $(IMAGE_RESOLVER_FLAGS)"
+    assert found["SINGULARITY"] == str(command.apptainer)
+    assert found["SINGULARITY_EXTRA_ARGUMENTS"] == '"--nv"'
+    assert found["IMAGE_RESOLVER_BINDS"].startswith("/no/such,"), "HTCondor leaves out what does not exist"
+    assert found["IMAGE_RESOLVER_EVERY_JOB"] == "false"
+    assert "IMAGE_RESOLVER_EVERY_JOB = true" in command("condor-config", "--default-image", NAME)
+    drawn = command("condor-config", "--default-images", f"1%{NAME}")
+    assert "IMAGE_RESOLVER_EVERY_JOB = false" in drawn, "until pilot-start has drawn one"
+    assert not any("HOOK_JOB_EXIT" in name for name in found), "HTCondor would lose the output of every job"
+
+
+def test_cvmfs_in_its_usual_place_is_bound_as_it_is() -> None:
+    assert pilot.wanted_binds(settings.Settings({"repository-name": ["x.org"]}, "amd64")) == ["/cvmfs"]
+
+
+def test_the_hook_needs_a_file_to_read_its_settings_from(command: Command) -> None:
+    with pytest.raises(UsageError, match="--config"):
+        cli.COMMANDS["condor-config"](Line(["condor-config", "--repository", str(command.ep.repository)]), Notes())
+    with pytest.raises(UsageError, match="usage"):
+        command("condor-config", "elsewhere")
+
+
+def test_an_access_points_configuration_is_about_this_repository(command: Command) -> None:
+    said = command("condor-config", "access-point")
+    assert '"^/cvmfs/images[.]example[.]org/"' in said
+    assert "HAS_CVMFS_images_example_org" in said
+
+
+def test_an_access_point_takes_only_sifs_below_the_origins_for_ours(command: Command) -> None:
+    places = (
+        "--origin",
+        "osdf:///ospool/images/",
+        "--origin",
+        "/var/origin",
+        "--mirror",
+        "https://m.example.org:8443/x?directread",
+    )
+    said = command("condor-config", "access-point", *places)
+    (expression,) = re.findall(r'regexp\("([^"]*)", string\(ContainerImageFullPath\)\)', said)
+    sif = f"sif/ab/{'ab' * 32}.sif"
+    for ours in (
+        f"osdf:///ospool/images/{sif}",
+        f"https://m.example.org:8443/x/{sif}",
+    ):
+        assert re.search(expression, ours)
+    for theirs in (
+        "osdf:///ospool",
+        "osdf:///ospool/images2",
+        "https://m-example.org:8443/x",
+        "/var/origin",
+        "http://osdf:///ospool/images",
+    ):
+        assert not re.search(expression, f"{theirs}/{sif}")
+    assert not re.search(expression, f"osdf:///ospool/images/{sif}?directread"), "it would stay among the files to transfer"
+    assert "\\" not in expression
+
+
+def test_an_access_point_without_an_origins_url_leaves_sifs_alone(command: Command) -> None:
+    said = command("condor-config", "access-point")
+    assert "ImageResolverPlace" in said
+    assert "ImageResolverSIF" not in said
+
+
+def test_a_pilots_comments_say_what_is_wrong(command: Command) -> None:
+    command.answers("echo no FUSE; exit 255")
+    assert "# SIFs: no FUSE" in command("pilot-start", "--probe", NAME).splitlines()
+
+
+def test_a_wrong_default_image_is_the_sites_mistake(command: Command) -> None:
+    with pytest.raises(UsageError, match="WEIGHT%NAME"):
+        command("pilot-start", "--default-images", NAME)
+
+
+def test_the_environment_may_name_the_file(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_RESOLVER_CONFIG", os.fspath(command.config))
+    assert f"--config {command.config}" in cli.COMMANDS["condor-config"](Line(["condor-config"]), Notes())

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract import files
+from publisher.contract.errors import ManifestError
+from publisher.resolver.errors import FetchError
+from publisher.resolver.system.deadline_fork import Attempt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def soon() -> float:
+    return time.monotonic() + 60
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    """Who opens it for reading waits for who writes."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+def test_an_answer_of_any_size_arrives_whole() -> None:
+    for content in (b"", b"+", b"x" * 3_000_000):
+        assert Attempt(lambda content=content: content).result(soon()) == content  # type: ignore[misc]  # bound in the loop
+
+
+def test_a_failure_is_told_with_its_reason(tmp_path: Path) -> None:
+    def absent() -> bytes:
+        return (tmp_path / "absent").read_bytes()
+
+    def refused() -> bytes:
+        raise ManifestError("no manifest", hint="look elsewhere")
+
+    with pytest.raises(FetchError, match=r"No such file .*absent"):
+        Attempt(absent).result(soon())
+    with pytest.raises(FetchError, match=r"no manifest \(look elsewhere\)"):
+        Attempt(refused).result(soon())
+
+
+def test_a_bug_in_the_work_is_a_bug_here() -> None:
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        Attempt(lambda: bytes([1 // 0])).result(soon())
+
+
+def test_work_that_hangs_is_given_up_and_killed(tmp_path: Path, fifo: Path) -> None:
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
+
+    def hang() -> bytes:
+        with alive.open("wb", buffering=0) as end:
+            end.write(b"%d\n" % os.getpid())
+            return fifo.read_bytes()  # nobody will ever write
+
+    attempt = Attempt(hang)
+    with alive.open("rb") as end:
+        child = int(end.readline())
+        with pytest.raises(FetchError, match="no answer in time"):
+            attempt.result(time.monotonic() + 0.01)
+        assert end.read(1) == b"", "the child still holds its end"
+    with contextlib.suppress(ChildProcessError):  # where it was quick to die
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_attempts_run_at_the_same_time(tmp_path: Path) -> None:
+    """Each waits for the other's word."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for path in (first, second):
+        os.mkfifo(path)
+    held = [os.open(path, os.O_RDWR) for path in (first, second)]
+
+    def swap(give: Path, take: Path) -> bytes:
+        os.write(os.open(give, os.O_RDWR), give.name.encode())
+        return os.read(os.open(take, os.O_RDWR), 10)
+
+    attempts = [Attempt(lambda: swap(second, first)), Attempt(lambda: swap(first, second))]
+    assert [attempt.result(soon()) for attempt in attempts] == [b"first", b"second"]
+    for descriptor in held:
+        os.close(descriptor)
+
+
+def test_the_work_cannot_speak_on_the_streams_of_the_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    def speak() -> bytes:
+        for stream in (1, 2):
+            os.write(stream, b"talk")
+        return os.read(0, 10)
+
+    assert Attempt(speak).result(soon()) == b""
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_child_of_the_child_that_hangs_holds_up_nobody(fifo: Path) -> None:
+    """It holds the answer's pipe open: in the kernel, perhaps, where no signal reaches it."""
+
+    def work() -> bytes:
+        if os.fork() == 0:
+            fifo.read_bytes()
+            os._exit(0)
+        return b"answer"
+
+    assert Attempt(work).result(time.monotonic() + 60) == b"answer"
+    fifo.write_bytes(b"")
+
+
+def test_a_child_that_hangs_does_not_hold_its_parents_locks(tmp_path: Path, fifo: Path) -> None:
+    lock = str(tmp_path / "lock")
+    with files.locked(lock, 0):
+        attempt = Attempt(fifo.read_bytes)
+    try:
+        with files.locked(lock, 20):
+            pass
+    finally:
+        fifo.write_bytes(b"it hung all the time")
+    assert attempt.result(soon()) == b"it hung all the time"

@@ -1,0 +1,304 @@
+"""A download through servers that misbehave: the right bytes, or an error that says what it was, in one call."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from publisher.contract.manifest import Sif
+from publisher.resolver.errors import AbsentError, CorruptError, DeniedError, FetchError, RoomError
+from publisher.resolver.transfer.fetch import fetch
+from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.sources import Network, Source
+from publisher.resolver.transfer.watchdog import Pace
+from tests.support.ep.execution_point import sif_content, sif_of
+from tests.support.osdf.faulty_cache import FAULTS, FaultyServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONTENT = sif_content("a", 2_000_000)
+HALF = len(CONTENT) // 2
+SIF = sif_of(CONTENT)
+PATH = f"/{SIF.path}"
+ALL, REST = "", f"bytes={HALF}-{len(CONTENT) - 1}"
+SILENCE = 0.3  # seconds
+SLOW = ("trickling", "slow-head", "stalled", "silent")
+
+
+class Servers:
+    """Two caches with the same object, and a directory to fetch into."""
+
+    def __init__(self, root: Path, stack: ExitStack) -> None:
+        self.first, self.second = (stack.enter_context(FaultyServer({PATH: CONTENT})) for _ in range(2))
+        self.network = Network(str(root), silence=SILENCE)
+        self.root = root
+        self.part = root / "x.part"
+
+    def fetch(self, *servers: FaultyServer, until: float | None = None) -> str:
+        places = [source(server.url, self.network) for server in servers or (self.first, self.second)]
+        came_from = fetch(places, SIF, str(self.part), until=until)
+        assert self.part.read_bytes() == CONTENT
+        return came_from
+
+    def remembered(self) -> list[str]:
+        return [path.name for path in (self.root / "failures").iterdir()]
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(tmp_path, stack)
+
+
+RESUMED = {"truncated": REST, "stalled": f"bytes={3 << 18}-{len(CONTENT) - 1}"}
+"""What the next server is asked for after a fault; everything, where it is not said."""
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in ("trickling", "slow-head", "whole", "shifted")])
+def test_after_a_faulty_server_the_next_one_gives_the_rest(servers: Servers, fault: str) -> None:
+    servers.first.always = fault
+    assert servers.fetch() == servers.second.url
+    assert servers.first.ranges == [ALL]
+    assert servers.second.ranges == [RESUMED.get(fault, ALL)]
+    assert len(servers.remembered()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        ("truncated", FetchError, r"ended after \d+ of 2000000 bytes"),
+        ("short", CorruptError, "has 1000000 bytes, and the manifest says 2000000"),
+        ("longer", CorruptError, "has 2000004 bytes, and the manifest says 2000000"),
+        ("endless", CorruptError, "more than the 2000000 bytes that the manifest says"),
+        ("corrupted", CorruptError, "other bytes than the manifest says"),
+        ("mixed", CorruptError, "other bytes than the manifest says"),
+        ("stalled", FetchError, "timed out"),
+        ("silent", FetchError, "timed out"),
+        ("looping", FetchError, "redirected without end"),
+        ("elsewhere", FetchError, "leads to something that is not http"),
+        ("empty", FetchError, "ended after 0 of 2000000 bytes"),
+        ("reset", FetchError, "closed connection without response"),
+        ("garbage", FetchError, "SSH-2.0-OpenSSH"),
+        ("401", DeniedError, "status 401 Unauthorized"),
+        ("403", DeniedError, "status 403 Forbidden"),
+        ("404", AbsentError, "status 404 Not Found"),
+        ("416", CorruptError, "status 416"),
+        ("429", FetchError, "status 429 Too Many Requests"),
+        ("500", FetchError, "status 500 Internal Server Error"),
+        ("504", FetchError, "status 504 Gateway Timeout"),
+    ],
+)
+def test_a_server_that_is_always_faulty_is_named_with_its_fault(
+    servers: Servers, fault: str, kind: type[FetchError], message: str
+) -> None:
+    servers.first.always = fault
+    with pytest.raises(FetchError, match=f"{servers.first.url}: {SIF.path}: .*{message}") as failure:
+        servers.fetch(servers.first)
+    assert type(failure.value) is kind
+    kept_to_be_continued = fault in ("truncated", "stalled")
+    assert servers.part.exists() == kept_to_be_continued
+    assert len(servers.first.asked) == (1 if kind in (AbsentError, DeniedError) else 2)
+
+
+def test_a_poisoned_first_half_costs_a_new_beginning_and_blames_nobody_innocent(servers: Servers) -> None:
+    """The first one's bytes are wrong and break off; the second one, which is right, is asked for the rest, then for all."""
+    servers.first.objects[PATH] = bytes(len(CONTENT))
+    servers.first.always = "truncated"
+    assert servers.fetch() == servers.second.url
+    assert servers.second.ranges == [REST, ALL]
+
+
+def test_wrong_bytes_of_an_earlier_process_cost_a_new_beginning(servers: Servers) -> None:
+    servers.part.write_bytes(bytes(HALF))
+    servers.fetch(servers.first)
+    assert servers.first.ranges == [REST, ALL]
+
+
+def test_two_halves_from_two_broken_servers_are_one_file(servers: Servers) -> None:
+    servers.first.faults = ["truncated"]
+    servers.second.faults = ["truncated"]
+    assert servers.fetch() == servers.first.url
+    assert servers.first.ranges == [ALL, f"bytes={HALF + HALF // 2}-{len(CONTENT) - 1}"]
+    assert servers.second.ranges == [REST]
+
+
+@pytest.mark.parametrize("fault", ["whole", "shifted"])
+def test_a_server_that_ignores_the_range_is_used_and_one_that_shifts_it_is_not(servers: Servers, fault: str) -> None:
+    servers.part.write_bytes(CONTENT[:HALF])
+    servers.first.always = fault
+    assert servers.fetch() == (servers.first.url if fault == "whole" else servers.second.url)
+    assert servers.first.ranges == [REST]
+
+
+def test_what_is_skipped_counts_for_the_servers_speed(servers: Servers) -> None:
+    servers.first.always = "whole"
+    now = 0.0
+    pace = Pace(lambda: now, 10.0)
+    (way,) = source(servers.first.url, servers.network).ways(SIF.path)
+    got = b"".join(bytes(chunk) for chunk in way.pieces(SIF.path, HALF, len(CONTENT), pace))
+    now = 11.0
+    assert got == CONTENT[HALF:]
+    assert pace.problem() == f"only {HALF} bytes came in time", "what it yields its user counts"
+
+
+def test_a_server_that_sends_all_of_it_has_the_time_for_all_of_it(servers: Servers) -> None:
+    now = 0.0
+
+    class Whole(Source):
+        network = Network(slowest=10_000)
+
+        def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes]:
+            nonlocal now
+            assert (name, size) == (SIF.path, len(CONTENT))
+            assert pace is not None
+            now += 150  # ten seconds would be enough for the rest
+            pace.add(start)
+            yield CONTENT[start:-1]
+            yield CONTENT[-1:]
+
+    servers.part.write_bytes(CONTENT[:-100_000])
+    assert fetch([Whole("whole")], SIF, str(servers.part), clock=lambda: now) == "whole"
+
+
+def test_a_cache_that_had_wrong_bytes_is_asked_last(servers: Servers) -> None:
+    """In this download, and in the next ones on this host."""
+    servers.first.always = "corrupted"
+    servers.second.faults = ["500"]
+    assert servers.fetch() == servers.second.url
+    assert (len(servers.first.asked), len(servers.second.asked)) == (1, 2)
+    servers.part.unlink()
+    assert servers.fetch() == servers.second.url
+    assert (len(servers.first.asked), len(servers.second.asked)) == (1, 3)
+
+
+def test_a_server_that_failed_is_asked_last_by_the_next_downloads_until_it_works(servers: Servers) -> None:
+    servers.first.faults = ["504"]
+    assert servers.fetch() == servers.second.url
+    servers.second.always = "500"
+    servers.part.unlink()
+    assert servers.fetch() == servers.first.url
+    assert [len(server.asked) for server in (servers.first, servers.second)] == [2, 2]
+    servers.second.always = ""
+    servers.part.unlink()
+    assert servers.fetch() == servers.first.url, "it worked, so it is first again"
+
+
+def test_a_missing_file_is_not_held_against_the_server(servers: Servers) -> None:
+    servers.first.faults = ["404"]
+    servers.fetch()
+    (name,) = servers.remembered()
+    assert name.startswith(f"{SIF.sha256[:32]}-at-")
+
+
+def test_the_callers_deadline_ends_a_stall(servers: Servers) -> None:
+    servers.network.silence = 60
+    servers.first.always = "stalled"
+    with pytest.raises(FetchError, match="in time"):
+        servers.fetch(until=time.monotonic() + 0.5)
+    assert servers.second.asked == []
+    assert not (servers.root / "failures").exists()
+
+
+@pytest.mark.parametrize("fault", ["trickling", "slow-head"])
+def test_a_server_that_sends_a_byte_now_and_then_does_not_outlast_the_deadline(servers: Servers, fault: str) -> None:
+    servers.network.silence = 60
+    servers.first.always = fault
+    with pytest.raises(FetchError, match=r"only \d+ .*bytes came in time"):
+        servers.fetch(until=time.monotonic() + 0.5)
+
+
+def test_a_server_below_the_least_speed_is_left(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("publisher.resolver.transfer.watchdog.WINDOW", 0.3)
+    servers.first.always = "trickling"
+    assert servers.fetch(until=time.monotonic() + 20) == servers.second.url
+
+
+def test_a_host_without_a_thread_to_spare_fetches_all_the_same(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    without = SimpleNamespace(Thread=Refused, Event=threading.Event, Lock=threading.Lock)
+    monkeypatch.setattr("publisher.resolver.transfer.watchdog.threading", without)
+    monkeypatch.setattr("publisher.resolver.transfer.hashing.threading", without)
+    servers.first.always = "stalled"
+    assert servers.fetch() == servers.second.url
+
+
+def test_what_does_not_fit_is_not_begun(servers: Servers) -> None:
+    with pytest.raises(RoomError, match="no room for the 1152921504606846976 bytes"):
+        fetch([source(servers.first.url)], Sif(SIF.path, SIF.sha256, 1 << 60), str(servers.part))
+    assert servers.first.asked == []
+    assert not servers.part.exists()
+
+
+def test_nothing_is_asked_where_nothing_is_missing(servers: Servers) -> None:
+    servers.part.write_bytes(CONTENT)
+    assert servers.fetch() == ""
+    assert servers.first.asked == []
+
+
+def test_a_connection_that_breaks_after_the_last_byte_is_no_failure(servers: Servers) -> None:
+    class Late(Source):
+        network = servers.network
+
+        def pieces(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+            assert (name, start, size) == (SIF.path, 0, len(CONTENT))
+            yield CONTENT
+            raise FetchError("connection reset")
+
+    assert fetch([Late("late"), source(servers.second.url)], SIF, str(servers.part)) == "late"
+    assert not (servers.root / "failures").exists()
+
+
+def test_a_query_goes_along_and_is_said_nowhere(servers: Servers) -> None:
+    """Not where it came from, not why it did not come, not in what is remembered of that."""
+    servers.first.always = "404"
+    places = [source(f"{server.url}?authz=s3cret", servers.network) for server in (servers.first, servers.second)]
+    assert fetch(places, SIF, str(servers.part)) == servers.second.url
+    assert [asked.path for server in (servers.first, servers.second) for asked in server.asked] == [f"{PATH}?authz=s3cret"] * 2
+    servers.part.unlink()
+    servers.second.always = "500"
+    with pytest.raises(FetchError) as failure:
+        fetch(places, SIF, str(servers.part))
+    assert f"{servers.second.url}: {SIF.path}: status 500" in str(failure.value)
+    for text in (str(failure.value), *(path.read_text() for path in (servers.root / "failures").iterdir())):
+        assert "s3cret" not in text
+
+
+def test_two_queries_are_two_ways(servers: Servers) -> None:
+    servers.first.faults = ["403"]
+    places = [source(f"{servers.first.url}{query}", servers.network) for query in ("?authz=one", "?authz=another")]
+    assert fetch(places, SIF, str(servers.part)) == servers.first.url
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.sampled_from([fault for fault in FAULTS if fault not in SLOW]), max_size=3), min_size=1, max_size=3))
+def test_any_sequence_of_faults_ends_with_the_right_bytes_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, faults: list[list[str]]
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    with ExitStack() as stack:
+        network = Network(str(root), silence=SILENCE)
+        running = [stack.enter_context(FaultyServer({PATH: CONTENT})) for _ in faults]
+        for server, several in zip(running, faults, strict=True):
+            server.faults = list(several)
+        places = [source(server.url, network) for server in running]
+        try:
+            assert fetch(places, SIF, str(root / "x.part")) in {server.url for server in running}
+        except FetchError:
+            assert (root / "x.part").stat().st_size < len(CONTENT) if (root / "x.part").exists() else True
+        else:
+            assert (root / "x.part").read_bytes() == CONTENT
+        assert {path.name for path in root.iterdir()} <= {"x.part", "failures"}
+        if any(not several for several in faults):
+            assert (root / "x.part").read_bytes() == CONTENT, "one server was right all the time"

@@ -1,0 +1,222 @@
+"""One GET: through proxies, along redirects, to an end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import socket
+import subprocess
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.resolver.errors import FetchError
+from publisher.resolver.transfer import http
+from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.sources import Network
+from publisher.resolver.transfer.watchdog import Pace
+from tests.support.osdf.faulty_cache import FaultyServer
+from tests.support.registries.scripted_http import Tunnel, certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyServer]:
+    with FaultyServer({"/a": b"here"}) as running:
+        yield running
+
+
+def read(url: str, network: Network | None = None) -> bytes:
+    return source(url, network).read("a", 100)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy"])
+def test_plain_http_goes_through_the_environments_proxy(server: FaultyServer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy is asked for the whole URL."""
+    with FaultyServer({"http://images.example.org:8000/a": b"by proxy"}) as proxy:
+        monkeypatch.setenv(name, proxy.url)
+        assert read("http://images.example.org:8000") == b"by proxy"
+        assert proxy.asked[0].proxy_authorization == ""
+        monkeypatch.setenv(name, proxy.url.replace("localhost", "us%40er:pa%3Ass@localhost").removeprefix("http://"))
+        assert read("http://images.example.org:8000") == b"by proxy"
+        assert proxy.asked[1].proxy_authorization == "Basic dXNAZXI6cGE6c3M="
+        monkeypatch.setenv("no_proxy", "example.com,localhost")
+        assert read(server.url) == b"here"
+
+
+@pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")  # http.client leaves a refused tunnel open
+async def test_https_goes_through_the_proxys_tunnel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, tls = certificate(tmp_path, "images.example.org")
+    with FaultyServer({"/a": b"here"}, tls) as server:
+        async with Tunnel(server.url.removeprefix("https://")) as tunnel:
+            monkeypatch.setenv("https_proxy", f"http://user:pass@{tunnel.address}")
+            url, network = "https://images.example.org", Network(ca=str(authority))
+            assert await asyncio.to_thread(read, url, network) == b"here"
+            assert "CONNECT images.example.org:443" in tunnel.asked[0]
+            assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in tunnel.asked[0]
+        async with Tunnel(server.url.removeprefix("https://"), status=407) as tunnel:
+            monkeypatch.setenv("https_proxy", f"http://{tunnel.address}")
+            with pytest.raises(FetchError, match="Tunnel connection failed: 407") as failure:
+                await asyncio.to_thread(read, url, network)
+            del failure
+            gc.collect()
+
+
+def test_a_redirect_is_followed_a_few_times(server: FaultyServer) -> None:
+    with ExitStack() as stack:
+        chain = [server, *(stack.enter_context(FaultyServer({"/a": b"not here"})) for _ in range(6))]
+        for to, one in itertools.pairwise(chain):
+            one.always, one.elsewhere = "moved", to.url
+        assert read(chain[5].url) == b"here"
+        with pytest.raises(FetchError, match="a: redirected without end"):
+            read(chain[6].url)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[", "http://localhost:port", "http://localhost:99999"])
+def test_an_address_that_is_none_is_a_failure_like_others(url: str) -> None:
+    with pytest.raises(FetchError):
+        read(url)
+
+
+def test_a_server_that_is_not_there_is_said() -> None:
+    with FaultyServer({}) as gone:
+        pass
+    with pytest.raises(FetchError, match="a: Connection refused"):
+        read(gone.url)
+
+
+def test_a_query_goes_along_and_is_in_no_message(server: FaultyServer) -> None:
+    assert read(f"{server.url}?directread") == b"here"
+    assert server.asked[0].path == "/a?directread"
+    server.always = "500"
+    with pytest.raises(FetchError) as failure:
+        read(f"{server.url}?authz=secret")
+    assert str(failure.value) == "a: status 500 Internal Server Error"
+
+
+def test_a_redirect_leads_to_https_and_not_away_from_it(server: FaultyServer, tmp_path: Path) -> None:
+    authority, tls = certificate(tmp_path, "localhost")
+    with FaultyServer({"/a": b"by https"}, tls) as secure:
+        server.always, server.elsewhere = "moved", secure.url
+        assert read(server.url, Network(ca=str(authority))) == b"by https"
+        server.always, secure.always, secure.elsewhere = "", "moved", server.url.replace("http:", "HTTP:")
+        with pytest.raises(FetchError, match="a: redirected from https to http"):
+            read(secure.url, Network(ca=str(authority)))
+
+
+def test_a_redirect_to_something_that_is_no_url_is_not_repeated(server: FaultyServer) -> None:
+    server.always, server.elsewhere = "moved", f"{server.url}/x?authz=Bearer s3cret"
+    with pytest.raises(FetchError) as failure:
+        read(server.url)
+    assert str(failure.value) == "a: leads to something that is no URL"
+
+
+def test_a_directory_of_authorities_is_one_too(tmp_path: Path) -> None:
+    """Named by their subjects' hashes, as OpenSSL wants them."""
+    authority, tls = certificate(tmp_path, "localhost")
+    argv = ["openssl", "x509", "-hash", "-noout", "-in", str(authority)]
+    name = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+    (tmp_path / "authorities").mkdir()
+    (tmp_path / "authorities" / f"{name}.0").write_bytes(authority.read_bytes())
+    with FaultyServer({"/a": b"here"}, tls) as server:
+        assert read(server.url, Network(ca=str(tmp_path / "authorities"))) == b"here"
+
+
+@pytest.mark.parametrize("head", [b"\x16\x03\x03\x40\x00", b""])
+def test_a_handshake_does_not_outlast_the_patience(head: bytes) -> None:
+    """A record that is announced and comes byte by byte, for as long as somebody takes it; or nothing at all."""
+    gone = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(head)
+                while head and not gone.wait(0.02):
+                    connection.sendall(b"\0")
+                gone.wait()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        place = source(f"https://127.0.0.1:{listener.getsockname()[1]}", Network(silence=60))
+        place.patience = 0.9
+        try:
+            with pytest.raises(FetchError, match=r"handshake operation timed out|only 0 bytes came in time"):
+                place.read("a", 100)
+        finally:
+            gone.set()
+            thread.join()
+
+
+def test_a_proxy_that_is_none_is_said(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://")
+    with pytest.raises(FetchError, match="the environment names no usable proxy"):
+        read(server.url)
+
+
+@pytest.fixture
+def dead() -> Iterator[int]:
+    """The port of a listener whose queue is full, which answers no more: as a firewall that drops what comes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_a_connection_that_does_not_come_about_does_not_outlast_the_patience(dead: int) -> None:
+    place = source(f"http://127.0.0.1:{dead}", Network(silence=100))
+    place.patience = 0.9
+    with pytest.raises(FetchError, match="a: timed out"):
+        place.read("a", 100)
+
+
+def led_to(ports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name leads to these ports of this host, as another may to several hosts."""
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: addresses)
+
+
+def test_a_name_with_dead_addresses_does_not_outlast_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    led_to([port] * 6, monkeypatch)
+    readings = itertools.count()
+    pace = Pace(lambda: float(next(readings)), 4.0)
+    with pytest.raises(FetchError, match="timed out"), http.got("http://a.invalid/", Network(), pace=pace):
+        pass
+
+
+def test_a_dead_address_leaves_time_for_the_next_one(server: FaultyServer, dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    led_to([dead, int(server.url.rpartition(":")[2])], monkeypatch)
+    place = source("http://a.invalid", Network(silence=100))
+    place.patience = 6
+    assert place.read("a", 100) == b"here"
+
+
+def test_a_servers_answer_may_take_longer_than_an_address_has(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    led_to([int(server.url.rpartition(":")[2])] * 100, monkeypatch)
+    place = source("http://a.invalid", Network(silence=100))
+    place.patience = 15
+    server.held = "/a"
+    answer = threading.Timer(0.5, server.released.set)
+    answer.start()
+    assert place.read("a", 100) == b"here"
+    answer.join()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.resolver.transfer import token as bearer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("content", "token"),
+    [
+        ("abc\n", "abc"),
+        ('{"access_token": "abc", "expires_in": 1200}', "abc"),
+        ('{"access_token": 7}', None),
+        ('{"access_token"', None),
+        ("", None),
+        ("two words", None),
+        ("two\r\nlines", None),
+        ("\xe4", None),
+    ],
+)
+def test_a_token_is_a_file_or_in_its_json(tmp_path: Path, content: str, token: str | None) -> None:
+    (tmp_path / "a.use").write_text(content)
+    assert bearer.found({"BEARER_TOKEN_FILE": str(tmp_path / "a.use")}) == token
+    assert bearer.found({"_CONDOR_CREDS": str(tmp_path)}) == token
+
+
+def test_the_first_that_is_a_token_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.top").write_text("not-for-use")
+    (tmp_path / "b.use").write_text("{")
+    (tmp_path / "c.use").write_text("from-condor")
+    places = {"BEARER_TOKEN_FILE": str(tmp_path / "nowhere"), "_CONDOR_CREDS": str(tmp_path)}
+    assert bearer.found(places) == "from-condor"
+    assert bearer.found({**places, "BEARER_TOKEN": "from-the-job"}) == "from-the-job"
+
+
+def test_without_a_token_there_is_none(tmp_path: Path) -> None:
+    assert bearer.found({}) is None
+    assert bearer.found({"_CONDOR_CREDS": str(tmp_path / "nowhere"), "BEARER_TOKEN": ""}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x?authz=Bearer%20abc.def&a=b", "x?authz=TOKEN&a=b"),
+        ("x?a=b&authz%3DBearer abc", "x?a=b&authz%3DTOKEN"),
+        ('"Authorization: Bearer abc" was refused', '"Authorization: Bearer TOKEN" was refused'),
+        ("%20eyJhbGciOi.eyJz.c2ln; no", "%20TOKEN; no"),
+        ("t0ken, and 'anotherone'", "TOKEN, and 'TOKEN'"),
+        ("t0ken-tha", "TOKEN"),
+        ("x?t=a%2Fthird", "x?t=TOKEN"),
+        ("transfer failed", "transfer failed"),
+    ],
+)
+def test_what_looks_like_a_token_is_hidden(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.use").write_text('{"access_token": "anotherone"}')
+    (tmp_path / "b.use").write_text("a/third")
+    assert bearer.hidden(text, {"BEARER_TOKEN": "t0ken\n", "_CONDOR_CREDS": str(tmp_path)}) == said
+
+
+def test_a_token_that_is_no_text_is_no_hindrance() -> None:
+    assert bearer.hidden("transfer failed", {"BEARER_TOKEN": "\udce4"}) == "transfer failed"

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract import manifest
+from publisher.contract.errors import ExpectedError, InvalidReferenceError
+from publisher.contract.manifest import Record
+from publisher.resolver.config import machine
+from publisher.resolver.errors import BlockedError, UnknownImageError
+from publisher.resolver.trust import lookup
+from tests.support.ep.execution_point import digest, record, sif_content, sif_of, version
+
+if TYPE_CHECKING:
+    from publisher.resolver.trust.lookup import Found
+
+ROOTS = ("/cvmfs/images.example.org", "/mnt/images")
+OLD, NEW, ARM = version("old", state=manifest.SUPERSEDED), version("new"), version("arm")
+ROCKY = record("htc/rocky:9", amd64=[NEW, OLD], arm64=[ARM])
+DEBIAN = record("library/debian:12", "docker.io/library/debian:12")
+LATEST = record("htc/rocky:latest")
+OTHER = record(
+    "htc/gone:1", amd64=[version("bad", state=manifest.BLOCKED, reason="malware"), version("good", state=manifest.SUPERSEDED)]
+)
+ALMA = record("library/alma:9")
+NESTED = record("ghcr.io/a/b:1", "ghcr.io/a/b:1")
+
+
+def known(*records: Record) -> dict[str, Record]:
+    return {key: one for one in records for key in (*one.aliases(), one.name)}
+
+
+def find(text: str, arch: str = "amd64") -> Found:
+    keys = known(ROCKY, DEBIAN, ALMA, LATEST, OTHER, NESTED)
+    return lookup.find(lookup.wanted(text, ROOTS), arch, keys.get)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/cvmfs/images.example.org/htc/rocky:9",
+        "/cvmfs/images.example.org//htc/rocky:9/",
+        "/mnt/images/htc/rocky:9",
+        "htc/rocky:9",
+        "docker://hub.example.org/htc/rocky:9",
+        "hub.example.org/htc/rocky:9",
+        digest("new"),
+        digest("index of htc/rocky:9"),
+        f"htc/rocky@{digest('new')}",
+        f"docker://ghcr.io/elsewhere/rocky:9@{digest('new')}",
+        f"sha256:{sif_of(sif_content('new')).sha256}",
+        f"/cvmfs/images.example.org/{NEW.sandbox}",
+        f"/mnt/images/{NEW.sandbox}/",
+    ],
+)
+def test_every_spelling_leads_to_the_image(text: str) -> None:
+    found = find(text)
+    assert (found.name, found.arch, found.version) == ("htc/rocky:9", "amd64", NEW)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("htc/rocky", "htc/rocky:latest"),
+        ("/cvmfs/images.example.org/htc/rocky", "htc/rocky:latest"),
+        ("docker://hub.example.org/htc/rocky", "htc/rocky:latest"),
+        ("debian:12", "library/debian:12"),
+        ("docker://debian:12", "library/debian:12"),
+        ("alma:9", "library/alma:9"),
+        ("docker.io/library/debian:12", "library/debian:12"),
+        ("ghcr.io/a/b:1", "ghcr.io/a/b:1"),
+    ],
+)
+def test_defaults_of_names_are_those_of_references(text: str, name: str) -> None:
+    assert find(text).name == name
+
+
+@pytest.mark.parametrize("text", ["docker://htc/rocky:9", "docker://docker.io/htc/rocky:9", "docker://ghcr.io/htc/rocky:9"])
+def test_a_reference_never_leads_to_another_registrys_image(text: str) -> None:
+    with pytest.raises(UnknownImageError):
+        find(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [digest("old"), f"/mnt/images/{OLD.sandbox}", f"sha256:{sif_of(sif_content('old')).sha256}", f"htc/rocky:9@{digest('old')}"],
+)
+def test_a_digest_leads_to_that_very_version_after_the_tag_has_moved(text: str) -> None:
+    assert find(text).version is OLD
+
+
+def test_the_machine_decides_among_architectures() -> None:
+    assert find("htc/rocky:9", "arm64").version is ARM
+    assert find("/mnt/images/.arch/arm64/htc/rocky:9").version is ARM
+    assert find(digest("arm"), "arm64").version is ARM
+
+
+def test_an_architecture_with_a_variant_has_two_parts_in_a_path() -> None:
+    seven = Record("v2/x:1", "hub.example.org/v2/x:1", digest("index"), {"arm/v7": [version("seven")]})
+    want = lookup.wanted("/mnt/images/.arch/arm/v7/v2/x:1", ROOTS)
+    assert lookup.find(want, "amd64", known(seven).get).arch == "arm/v7"
+
+
+def test_a_missing_architecture_is_said_with_those_there_are() -> None:
+    with pytest.raises(UnknownImageError, match=r"htc/rocky:9 is not published for s390x \(it is for: amd64, arm64\)"):
+        find("htc/rocky:9", "s390x")
+    with pytest.raises(UnknownImageError, match="for arm64, this is amd64"):
+        find(digest("arm"))
+    with pytest.raises(UnknownImageError, match="none any more"):
+        lookup.find(lookup.wanted("n:1", ROOTS), "amd64", known(record("n:1", amd64=[OLD])).get)
+
+
+@pytest.mark.parametrize("text", ["htc/gone:1", digest("bad"), "docker://hub.example.org/htc/gone:1"])
+def test_a_blocked_image_is_refused_with_the_reason(text: str) -> None:
+    with pytest.raises(BlockedError, match="blocked: malware") as failure:
+        find(text)
+    assert failure.value.exit_code == 1
+
+
+def test_a_good_version_of_a_blocked_name_is_there_by_its_digest() -> None:
+    assert find(digest("good")).version.manifest == digest("good")
+
+
+def test_an_alias_whose_version_is_gone_never_leads_to_another_one() -> None:
+    want = lookup.wanted(digest("vanished"), ROOTS)
+    with pytest.raises(UnknownImageError, match="no version of htc/rocky:9 any more"):
+        lookup.find(want, "amd64", {digest("vanished"): ROCKY}.get)
+
+
+@pytest.mark.parametrize("text", ["", "a\nb", "/cvmfs/images.example.org/a\x1b", "sha256:\udcff", "docker://A", "a@sha256:1"])
+def test_what_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(InvalidReferenceError):
+        find(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["/cvmfs/other.example.org/htc/rocky:9", "/cvmfs/images.example.organic/a:1", "./htc/rocky:9", "/a"]
+)
+def test_a_path_elsewhere_is_not_ours(text: str) -> None:
+    with pytest.raises(UnknownImageError, match=r"is not in the repository /cvmfs/images\.example\.org"):
+        find(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["htc/rocky:8", "nothing", "sha256:12", "/mnt/images/.images/ab/cd", "/mnt/images/.arch/arm64", "A:1"]
+)
+def test_an_unknown_image_is_the_users_to_mend(text: str) -> None:
+    with pytest.raises(ExpectedError, match=r"no image .* is published") as failure:
+        find(text)
+    assert failure.value.exit_code == 1
+    assert failure.value.hint
+
+
+def test_machines_have_gos_names() -> None:
+    machines = ["x86_64", "aarch64", "armv7l", "riscv64", "s390x"]
+    assert [machine.go_name(one) for one in machines] == ["amd64", "arm64", "arm/v7", "riscv64", "s390x"]

@@ -1,0 +1,316 @@
+"""Which manifest holds; tests are named after what an attacker, an accident or time does to it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract import manifest
+from publisher.contract.errors import ManifestError
+from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
+from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.outage import LASTS, Outage
+from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.sources import Source
+from publisher.resolver.trust import manifest_loader
+from publisher.resolver.trust.manifest_cache import Kept
+from tests.support.ep.execution_point import NOW, REPOSITORY, Key, edition, lay_down, record
+from tests.support.osdf.file_server import FileServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from publisher.resolver.trust.manifest_loader import Trusted
+
+
+class Host:
+    """Two places and a cache of copies."""
+
+    def __init__(self, root: Path) -> None:
+        self.key = Key()
+        self.keys = {self.key.keyid: self.key.pem}
+        self.one, self.two, self.cache = root / "one", root / "two", root / "cache"
+        self.notes = Notes()
+
+    def load(self, *places: Source, now: float = NOW, kept: bool = True) -> Trusted:
+        self.notes = Notes()
+        return manifest_loader.load(
+            places or (source(str(self.one)), source(str(self.two))),
+            Kept(str(self.cache)) if kept else None,
+            keys=self.keys,
+            repository=REPOSITORY,
+            now=now,
+            notes=self.notes,
+        )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def source_of(found: Trusted, name: str) -> str | None:
+    known = found.record(name)
+    return None if known is None else known.source
+
+
+def test_the_highest_serial_holds_wherever_it_is(host: Host) -> None:
+    for one, two in ((1, 2), (4, 3)):
+        for place, serial in ((host.one, one), (host.two, two)):
+            lay_down(edition([record("a:1", f"hub.example.org/serial{serial}")], host.key, serial=serial), place)
+        found = host.load(kept=False)
+        assert found.index.serial == max(one, two)
+        assert found.source == str(host.one if one > two else host.two)
+        assert source_of(found, "a:1") == f"hub.example.org/serial{max(one, two)}"
+
+
+def test_of_equal_serials_the_first_place_counts(host: Host) -> None:
+    for place in (host.one, host.two):
+        lay_down(edition([], host.key, serial=3), place)
+    assert host.load().source == str(host.one)
+
+
+def test_a_place_that_lags_behind_is_no_error(host: Host) -> None:
+    lay_down(edition([], host.key, serial=1), host.one)
+    lay_down(edition([], host.key, serial=2), host.two)
+    assert host.load().index.serial == 2
+    assert host.notes.all == []
+
+
+def test_a_rollback_is_not_followed(host: Host) -> None:
+    """All places serve an old and well signed manifest: what was seen once is not forgotten."""
+    lay_down(edition([record("a:1")], host.key, serial=1), host.one)
+    old = {path.name: path.read_bytes() for path in host.one.glob("index.json")}
+    lay_down(edition([record("b:1")], host.key, serial=2), host.one)
+    found = host.load(source(str(host.one)))
+    assert source_of(found, "b:1") is not None
+    lay_down(old, host.one)
+    found = host.load(source(str(host.one)))
+    assert (found.index.serial, found.source) == (2, manifest_loader.KEPT)
+    assert source_of(found, "a:1") is None
+
+
+def test_a_serial_nobody_signed_is_not_remembered(host: Host) -> None:
+    lay_down(edition([], host.key, serial=1), host.one)
+    lay_down(edition([], Key(), serial=99), host.two)
+    assert host.load().index.serial == 1
+    assert host.load().index.serial == 1
+    assert len(host.notes.all) == 1
+    assert host.notes.all[0].startswith(f"{host.two}: the manifest's index is signed by")
+    assert host.notes.warnings == []
+
+
+def test_the_last_good_copy_serves_when_all_places_are_gone(host: Host) -> None:
+    lay_down(edition([record("a:1")], host.key), host.one)
+    assert source_of(host.load(), "a:1") is not None
+    for path in host.one.rglob("*.json"):
+        path.unlink()
+    found = host.load()
+    assert (found.source, found.age) == (manifest_loader.KEPT, "fresh")
+    assert source_of(found, "a:1") is not None
+    assert len(host.notes.all) == 2
+
+
+def test_a_copy_that_was_tampered_with_is_worth_nothing(host: Host) -> None:
+    lay_down(edition([record("a:1")], host.key), host.one)
+    source_of(host.load(), "a:1")
+    index = host.cache / "index.json"
+    index.write_bytes(index.read_bytes().replace(b"images", b"imaget"))
+    found = host.load()
+    assert found.source == str(host.one)
+    assert index.read_bytes() == (host.one / "index.json").read_bytes()
+    (shard,) = (host.cache / "shards").iterdir()
+    shard.write_bytes(b"{}")
+    assert source_of(host.load(), "a:1") is not None
+    assert any(line.startswith(f"{manifest_loader.KEPT}: the manifest's shard") for line in host.notes.all)
+    assert shard.read_bytes() == (host.one / "shards" / shard.name).read_bytes()
+
+
+def test_a_revoked_key_takes_the_copy_along(host: Host) -> None:
+    lay_down(edition([], host.key, serial=9), host.one)
+    host.load()
+    thief, host.key = host.key, Key()
+    host.keys = {host.key.keyid: host.key.pem}
+    lay_down(edition([], thief, serial=10), host.one)
+    with pytest.raises(ManifestError, match="no such key is trusted") as failure:
+        host.load()
+    assert manifest_loader.KEPT in str(failure.value)
+    lay_down(edition([], host.key, serial=11), host.two)
+    assert host.load().index.serial == 11
+
+
+def test_another_repositorys_manifest_is_refused(host: Host) -> None:
+    lay_down(edition([], host.key, repository="other.example.org"), host.one)
+    with pytest.raises(ManifestError, match=r"of the repository 'other\.example\.org', not of"):
+        host.load()
+
+
+def test_every_place_is_named_where_none_can_be_used(host: Host) -> None:
+    lay_down({"index.json": b"<html>"}, host.two)
+    with pytest.raises(ManifestError) as failure:
+        host.load()
+    assert failure.value.exit_code == 4
+    for part in (f"{host.one}: index.json: No such file", f"{host.two}: the manifest's index is not JSON"):
+        assert part in str(failure.value)
+
+
+def test_an_oversized_index_is_not_read_to_its_end(host: Host) -> None:
+    host.one.mkdir()
+    with (host.one / "index.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ManifestError, match=r"index\.json has more than"):
+        host.load()
+
+
+def test_a_place_that_hangs_costs_its_patience_and_no_more(host: Host) -> None:
+    lay_down(edition([record("a:1")], host.key), host.two)
+    host.one.mkdir()
+    os.mkfifo(host.one / "index.json")
+    hanging = source(str(host.one))
+    hanging.patience = 0.05
+    found = host.load(hanging, source(str(host.two)))
+    assert found.source == str(host.two)
+    assert host.notes.all == [f"{host.one}: no answer in time"]
+
+
+def test_who_hung_over_the_manifest_is_left_alone_where_another_place_or_a_copy_will_do(host: Host) -> None:
+    memory = host.cache / "hangs"
+
+    def places(patience: float = 0.05) -> tuple[Source, Source]:
+        hanging, outage = source(str(host.one)), Outage(str(memory))
+        hanging.patience, hanging.outage, hanging.doubted = patience, outage, outage.lasts()
+        return hanging, source(str(host.two))
+
+    lay_down(edition([record("a:1")], host.key), host.two)
+    host.one.mkdir()
+    os.mkfifo(host.one / "index.json")
+    first = places()
+    assert host.load(*first).source == str(host.two)
+    assert host.notes.all == [f"{host.one}: no answer in time"]
+    for asked in (first, places()):
+        assert source_of(host.load(*asked), "a:1") is not None
+        assert host.notes.all == []
+    alone = places()[0]
+    found = host.load(alone)
+    assert (found.source, found.current, host.notes.all) == (manifest_loader.KEPT, False, [])
+    with pytest.raises(ManifestError, match="no answer in time"):
+        host.load(alone, kept=False)
+    (host.one / "index.json").unlink()
+    lay_down(edition([record("a:1")], host.key, serial=2), host.one)
+    assert host.load(*places()).index.serial == 1
+    os.utime(memory, (time.time() - LASTS - 1,) * 2)
+    assert host.load(*places(Source.patience)).index.serial == 2
+    assert not memory.exists()
+
+
+def test_a_place_in_doubt_is_asked_for_a_shard_last(host: Host) -> None:
+    for place in (host.one, host.two):
+        lay_down(edition([record("a:1")], host.key), place)
+    assert host.load().source == str(host.one)
+    (host.two / "index.json").unlink()
+    with FileServer(host.one) as server:
+        doubtful = source(server.url)
+        doubtful.doubted = True
+        found = host.load(doubtful, source(str(host.two)))
+        assert (found.source, source_of(found, "a:1") is not None) == (manifest_loader.KEPT, True)
+        assert server.requests == []
+
+
+def test_an_expired_manifest_is_used_and_said(host: Host) -> None:
+    lay_down(edition([record("a:1")], host.key, now=NOW), host.one)
+    assert host.load(now=NOW + LIFETIME + CLOCK_ERROR).age == "fresh"
+    assert host.notes.warnings == []
+    found = host.load(now=NOW + LIFETIME + CLOCK_ERROR + 1)
+    assert found.age == "expired"
+    assert source_of(found, "a:1") is not None
+    assert host.notes.warnings == [f"the manifest (serial 1, from {host.one}) expired on 2025-06-29, and there is no fresher one"]
+
+
+def test_a_dead_manifest_says_so(host: Host) -> None:
+    lay_down(edition([record("a:1")], host.key), host.one)
+    assert host.load(now=NOW + HARD_LIMIT + CLOCK_ERROR + 1).age == "dead"
+    assert len(host.notes.warnings) == 1
+
+
+def test_a_swapped_shard_is_taken_from_elsewhere(host: Host) -> None:
+    files = edition([record("a:1"), record("b:1"), record("c:1")], host.key)
+    for place in (host.one, host.two):
+        lay_down(files, place)
+    for path in (host.one / "shards").iterdir():
+        path.write_bytes(b"[]" + path.read_bytes())
+    assert source_of(host.load(), "a:1") is not None
+    for path in (host.two / "shards").iterdir():
+        path.unlink()
+    with pytest.raises(ManifestError, match="shard of the manifest is not to be had") as failure:
+        host.load(kept=False).record("a:1")
+    assert "other bytes than the index says" in str(failure.value)
+    assert "No such file" in str(failure.value)
+
+
+def test_a_shard_is_asked_for_where_its_index_is(host: Host) -> None:
+    lay_down(edition([record("a:1")], host.key, serial=1), host.one)
+    lay_down(edition([record("a:1"), record("b:1")], host.key, serial=2), host.two)
+    with FileServer(host.one) as lagging:
+        assert source_of(host.load(source(lagging.url), source(str(host.two))), "b:1") is not None
+        assert [path for path, _ in lagging.requests] == ["/index.json"]
+
+
+def test_an_alias_is_followed_into_another_shard(host: Host) -> None:
+    wanted = record("a:1")
+    lay_down(edition([wanted], host.key, count=64), host.one)
+    found = host.load()
+    homes = {found.index.shard_for(key) for key in (*wanted.aliases(), "a:1")}
+    assert len(homes) > 1
+    for key in wanted.aliases():
+        assert source_of(found, key) == wanted.source
+    assert found.record("sha256:nothing") is None
+
+
+def test_an_empty_shard_and_a_broken_alias_are_nothing(host: Host) -> None:
+    index = manifest.Index(REPOSITORY, serial=1, generated=NOW, expires=NOW + 1, sif_prefix="sif", shards=[None])
+    payload = index.payload()
+    lay_down({"index.json": manifest.seal(payload, {host.key.keyid: host.key.sign(payload)})}, host.one)
+    assert host.load().record("a:1") is None
+    shard = manifest.make_shard({}, {"a:1": "vanished:1", "b:1": 7})  # type: ignore[dict-item]  # what a broken publisher wrote
+    lay_down({manifest.shard_name("0" * 64): shard}, host.one)
+    assert host.load(kept=False).record("b:1") is None
+
+
+def test_shards_that_no_index_names_any_more_are_not_kept(host: Host) -> None:
+    for serial in (1, 2):
+        lay_down(edition([record("a:1", f"hub.example.org/{serial}")], host.key, serial=serial), host.one)
+        assert source_of(host.load(), "a:1") == f"hub.example.org/{serial}"
+        assert len(list((host.cache / "shards").iterdir())) == 1
+
+
+def test_the_same_manifest_is_written_to_the_cache_once(host: Host) -> None:
+    lay_down(edition([record("a:1")], host.key), host.one)
+    source_of(host.load(), "a:1")
+    before = {path: path.stat().st_ino for path in host.cache.rglob("*.json")}
+    source_of(host.load(), "a:1")
+    assert {path: path.stat().st_ino for path in host.cache.rglob("*.json")} == before
+    assert len(before) == 2
+
+
+def test_a_cache_that_takes_nothing_is_only_noted(host: Host) -> None:
+    lay_down(edition([record("a:1")], host.key), host.one)
+    host.cache.write_text("a file where the directory should be")
+    assert source_of(host.load(), "a:1") is not None
+    assert any("was not kept" in line for line in host.notes.all)
+    assert any(line.startswith("a shard was not kept") for line in host.notes.all)
+
+
+class Broken(Source):
+    """A place whose program has a bug."""
+
+    def pieces(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+        raise ZeroDivisionError(name, start, size)
+
+
+def test_a_bug_is_not_taken_for_a_broken_place(host: Host) -> None:
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        host.load(Broken("broken"))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract import manifest
+from publisher.contract.errors import ExpectedError, ManifestError
+from publisher.resolver.trust.signature_cache import Vouched
+from tests.support.ep.execution_point import NOW, Key, edition
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY, OTHER = Key(), Key()
+KEYS = {KEY.keyid: KEY.pem}
+BOTH = {**KEYS, OTHER.keyid: OTHER.pem}
+
+
+def index(serial: int = 1, key: Key = KEY) -> bytes:
+    return edition([], key, serial=serial, now=NOW)[manifest.INDEX_NAME]
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Vouched:
+    return Vouched(str(tmp_path / "manifest" / "verified"))
+
+
+def without_openssl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/absent")
+
+
+def test_what_was_checked_is_not_checked_again(memory: Vouched, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = index()
+    payload = memory.payload(content, KEYS)
+    without_openssl(monkeypatch)
+    assert memory.payload(content, KEYS) == payload == manifest.unseal(content)[0]
+
+
+def test_other_bytes_and_other_keys_are(memory: Vouched, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = index()
+    memory.payload(content, BOTH)
+    without_openssl(monkeypatch)
+    for other, keys in ((index(2), BOTH), (content, KEYS), (content + b" ", BOTH)):
+        with pytest.raises(ExpectedError, match="cannot run openssl"):
+            memory.payload(other, keys)
+
+
+def test_a_revoked_key_counts_for_nothing_at_once(memory: Vouched) -> None:
+    content = index()
+    memory.payload(content, BOTH)
+    with pytest.raises(ManifestError, match="no such key is trusted"):
+        memory.payload(content, {OTHER.keyid: OTHER.pem})
+
+
+def test_what_was_wrong_is_not_remembered(memory: Vouched, tmp_path: Path) -> None:
+    content = index().replace(b'\\"serial\\":1', b'\\"serial\\":9')
+    for _ in range(2):
+        with pytest.raises(ManifestError, match="signature of the manifest's index is wrong"):
+            memory.payload(content, KEYS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_places_are_remembered_and_no_more_than_a_few(memory: Vouched, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = [index(serial) for serial in range(1, 7)]
+    for content in contents:
+        memory.payload(content, KEYS)
+    without_openssl(monkeypatch)
+    for content in contents[2:]:
+        assert memory.payload(content, KEYS)
+    with pytest.raises(ExpectedError, match="cannot run openssl"):
+        memory.payload(contents[0], KEYS)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 300, b"short\n" * 40])
+def test_a_damaged_memory_is_none(memory: Vouched, tmp_path: Path, damage: bytes) -> None:
+    memory.payload(index(), KEYS)
+    (tmp_path / "manifest" / "verified").write_bytes(damage)
+    assert memory.payload(index(), KEYS)
+
+
+def test_without_a_place_for_it_each_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    content = index()
+    for memory in (Vouched(None), Vouched(str(tmp_path / "file" / "verified"))):
+        assert memory.payload(content, KEYS)
+    without_openssl(monkeypatch)
+    with pytest.raises(ExpectedError, match="cannot run openssl"):
+        Vouched(None).payload(content, KEYS)

@@ -1,0 +1,52 @@
+"""The ``pelican`` command, when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from publisher.targets.pelican.address import Address
+from publisher.targets.pelican.cli_upload import Pelican
+from publisher.targets.pelican.content import of_file
+from publisher.targets.pelican.tokens import Anonymous
+from publisher.targets.pelican.transport import Deadlines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+class Somewhere(NamedTuple):
+    base: str = "/"
+
+    async def where(self) -> Somewhere:
+        return self
+
+
+async def test_an_upload_that_is_cancelled_ends_the_command_first(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    program = tmp_path / "pelican"
+    program.write_text(f"#!/bin/sh\necho $$ >{told}\nexec sleep 600\n")
+    program.chmod(0o755)
+    source = tmp_path / "sif"
+    source.touch()
+    pelican = Pelican(
+        Address("federation.example", "/prefix", direct=False),
+        Somewhere(),  # type: ignore[arg-type]  # all that is asked of a place here
+        Anonymous(),
+        Deadlines(),
+        None,
+        program=str(program),
+    )
+    carrying = asyncio.ensure_future(pelican.carry(None, "sif/x", of_file(source, EMPTY, 0)))  # type: ignore[arg-type]  # not used
+    child = int(await asyncio.to_thread(told.read_text))
+    carrying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await carrying
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)

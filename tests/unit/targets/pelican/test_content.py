@@ -1,0 +1,43 @@
+"""Content on its way, when who takes it goes away in the middle of a piece."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+
+from publisher.targets.pelican.content import Content, Sending, of_bytes
+from publisher.targets.pelican.transport import PIECE
+
+
+class Slow(io.BytesIO):
+    """Its first read waits."""
+
+    def __init__(self, content: bytes, begun: threading.Event, go_on: threading.Event) -> None:
+        super().__init__(content)
+        self._begun, self._go_on = begun, go_on
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._begun.set()
+        assert self._go_on.wait(60)
+        return super().read(size)
+
+
+async def test_a_second_try_sends_all_of_it_though_the_first_was_left_while_it_read() -> None:
+    whole = bytes(range(256)) * (3 * PIECE // 256)
+    begun, go_on = threading.Event(), threading.Event()
+    plain = of_bytes("it", whole)
+    content = Content("it", plain.sha256, len(whole), None, lambda: Slow(whole, begun, go_on))
+
+    async def first(sending: Sending) -> None:
+        async for _ in sending.pieces():
+            pass
+
+    async with Sending(content) as sending:
+        left = asyncio.ensure_future(first(sending))
+        await asyncio.to_thread(begun.wait, 60)
+        left.cancel()
+        await asyncio.wait([left])
+        asyncio.get_running_loop().call_later(0.05, go_on.set)  # by when the second waits for the read that is under way
+        assert b"".join([piece async for piece in sending.pieces()]) == whole
+        sending.check()
