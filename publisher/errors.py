@@ -115,7 +115,7 @@ class OriginError(PublisherError):
     """The OSDF side: an object could not be stored or read back."""
 
 
-class CatalogError(PublisherError):
+class PublishedManifestError(PublisherError):
     """The published manifest, or the key that signs it, cannot be used."""
 
 

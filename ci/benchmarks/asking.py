@@ -23,8 +23,8 @@ from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
 from publisher.state import paths, transitions
 from publisher.state.built import BuiltImage
-from publisher.state.snapshot import Catalog
-from publisher.system.progress import Lines
+from publisher.state.snapshot import Snapshot
+from publisher.system.progress import LineDisplay
 
 if TYPE_CHECKING:
     from publisher.contract.manifest import Record
@@ -47,19 +47,19 @@ def main() -> None:
     with Intake(
         lambda: RegistryClient(insecure=insecure),
         lambda: BlobStore(state / "blobs"),
-        Lines(io.StringIO()),
+        LineDisplay(io.StringIO()),
         public=lambda: RegistryClient(insecure=insecure),
     ) as intake:
-        first = make_plan(entries, intake.ask(entries, {}), Catalog("bench.example.org"))
-        catalog = _published(first)
+        first = make_plan(entries, intake.ask(entries, {}), Snapshot("bench.example.org"))
+        snapshot = _published(first)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         sys.stdin.readline()  # whoever measures takes note of what the registry was asked so far
         start = time.perf_counter()
-        again = make_plan(entries, intake.ask(entries, catalog.records), catalog)
+        again = make_plan(entries, intake.ask(entries, snapshot.records), snapshot)
         seconds = time.perf_counter() - start
     unchanged = not again.work and not again.removals and all(item.error is None for item in again.items)
-    figures = {"seconds": seconds, "memory": own_memory(), "published": len(catalog.records), "unchanged": unchanged}
+    figures = {"seconds": seconds, "memory": own_memory(), "published": len(snapshot.records), "unchanged": unchanged}
     sys.stdout.write(json.dumps(figures))
 
 
@@ -68,19 +68,19 @@ def _entry(reference: Reference) -> Entry:
     return Entry(name, reference, (_PLATFORM,), frozenset(("sandbox", "sif")))
 
 
-def _published(plan: Plan) -> Catalog:
+def _published(plan: Plan) -> Snapshot:
     """The catalog after a plan, as if all of it had been built."""
     found: dict[str, Record] = {}
     for item in plan.work:
         current = {
             paths.platform_key(target.platform): transitions.built_version(
-                target.manifest, _built(target.manifest), item.entry.formats, 1_800_000_000
+                target.digest, _built(target.digest), item.entry.formats, 1_800_000_000
             )
             for target in item.targets
         }
         name = item.entry.name
         found[name] = transitions.succeeded(None, source_of(item.entry), item.digest, current, name)
-    return Catalog("bench.example.org").with_records(found)
+    return Snapshot("bench.example.org").with_records(found)
 
 
 def _built(manifest: str) -> BuiltImage:

@@ -95,7 +95,7 @@ def _filled(work: Path, images: int) -> ExecutionPoint:
     (ep.repository / str(version.sandbox) / "bin").mkdir(parents=True)
     others = (execution_point.record(f"group{number % 500}/image{number}:v1") for number in range(images - 1))
     records = [execution_point.record(_NAME, amd64=[version]), *others]
-    files = execution_point.edition(records, ep.key, now=int(time.time()), count=256)
+    files = execution_point.revision(records, ep.key, now=int(time.time()), count=256)
     for directory in (ep.repository / ".publisher", ep.origin / "manifest"):
         execution_point.lay_down(files, directory)
     return ep

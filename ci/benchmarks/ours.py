@@ -34,7 +34,7 @@ from publisher.state.paths import sif_path
 from publisher.targets.origins.directory import DirectoryOrigin
 
 if TYPE_CHECKING:
-    from publisher.build.testrun import Outcome
+    from publisher.build.testrun import TestOutcome
 
 _ACCOUNT = "image-test"  # made by ci/install-system
 
@@ -44,7 +44,7 @@ class _Timed(TestRunner):
 
     seconds = 0.0
 
-    def test(self, sif: Path, *, architecture: str, has_shell: bool) -> Outcome:
+    def test(self, sif: Path, *, architecture: str, has_shell: bool) -> TestOutcome:
         start = time.perf_counter()
         try:
             return super().test(sif, architecture=architecture, has_shell=has_shell)

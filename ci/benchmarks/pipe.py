@@ -15,7 +15,7 @@ from isal import igzip
 
 from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash import Mksquashfs
-from publisher.layers.survey import Survey
+from publisher.layers.survey import StreamSurvey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ def main() -> None:
     """Squash layers one after the other."""
     out, told, *layers = sys.argv[1:]
     totals = json.loads(told)
-    survey = Survey(totals["newest"], totals["unpacked_size"], tuple(totals["root"]))
+    survey = StreamSurvey(totals["newest"], totals["unpacked_size"], tuple(totals["root"]))
     with Mksquashfs().squash(Path(out), survey, offset=DATA_OFFSET, deadline=1800) as write:
         for layer in layers:
             _inflate(Path(layer), write)

@@ -61,7 +61,7 @@ class _Publisher:
         self.seconds.append(time.perf_counter() - start)
         if published.failed or published.behind is not None:
             raise BuildError(f"the image could not be published: {published}")
-        self._catalog = published.catalog
+        self._catalog = published.snapshot
 
 
 def benchmark(images: int, work: Path, rounds: int, *, bars: bool) -> bool:
@@ -104,7 +104,7 @@ def _record(number: int) -> Record:
     texts = [f"{name} {build}" for build in ("new", "old")]
     new, old = (transitions.built_version(digest(text), built(text), ("sandbox", "sif"), 1_800_000_000) for text in texts)
     before = transitions.succeeded(None, f"docker.io/{name}", digest(name), {"amd64": old}, name)
-    return transitions.succeeded(before, before.source, before.digest, {"amd64": new}, name)
+    return transitions.succeeded(before, before.reference, before.digest, {"amd64": new}, name)
 
 
 def _comparing(count: int, scratch: Path) -> int:

@@ -51,10 +51,10 @@ class Actor:
         return done.stdout.decode("utf-8", "replace")
 
 
-def _ordinary(needed: Sequence[Path]) -> tuple[command.Account | None, str]:
+def _ordinary(needed: Sequence[Path]) -> tuple[command.UnixAccount | None, str]:
     """The test account; or none, and why not."""
     entry = pwd.getpwnam(_ACCOUNT)
-    account = command.Account(entry.pw_uid, entry.pw_gid)
+    account = command.UnixAccount(entry.pw_uid, entry.pw_gid)
     for path in needed:
         try:
             command.run(["test", "-r", str(path)], deadline=_DEADLINE, account=account)

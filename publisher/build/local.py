@@ -27,7 +27,7 @@ from publisher.fileindex.format import FileIndexWriter
 from publisher.layers.emit import Emitter
 from publisher.layers.flatten import flatten
 from publisher.layers.index import read_summary
-from publisher.layers.limits import DEFAULT_LIMITS, Limits
+from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.layers.survey import survey
 from publisher.state.built import BuiltImage
 from publisher.system import command
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from publisher.build.squash import Squasher
     from publisher.build.testrun import TestRunner
-    from publisher.layers.emit import Extra
-    from publisher.layers.flatten_plan import Plan
-    from publisher.layers.survey import Survey
+    from publisher.layers.emit import ExtraEntry
+    from publisher.layers.flatten_plan import FlattenPlan
+    from publisher.layers.survey import StreamSurvey
 
     Progress = Callable[[str, int, int], None]
 
@@ -72,7 +72,7 @@ class LocalBuilder(Builder):
         squasher: Squasher,
         tester: TestRunner,
         *,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: LayerLimits = DEFAULT_LIMITS,
         deadline: float = 4 * 3600,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
@@ -223,9 +223,9 @@ class LocalBuilder(Builder):
 class _Prepared:
     """All that is known before a byte is squashed."""
 
-    plan: Plan
-    totals: Survey
-    extras: list[Extra]
+    plan: FlattenPlan
+    totals: StreamSurvey
+    extras: list[ExtraEntry]
     has_shell: bool
 
 

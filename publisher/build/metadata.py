@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher.errors import BuildError, CommandError, SpaceError
-from publisher.layers.emit import Extra
+from publisher.layers.emit import ExtraEntry
 from publisher.system import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from publisher.layers.flatten import Tree
+    from publisher.layers.flatten import FlattenedTree
     from publisher.oci import Image
 
 _EMPTY_LAYER = bytes(1024)  # an archive without entries
 _DIRECTORY = b".singularity.d"
 _OWN = (_DIRECTORY, b".exec", b".run", b".shell", b".test", b"singularity", b"environment")
-_ALSO = (Extra(b"srv", b"5", 0o755), Extra(b"cvmfs", b"5", 0o755))  # mount points that sites bind
+_ALSO = (ExtraEntry(b"srv", b"5", 0o755), ExtraEntry(b"cvmfs", b"5", 0o755))  # mount points that sites bind
 _LABELS = b".singularity.d/labels.json"
 _RECIPE = b".singularity.d/Singularity"
 _DEADLINE = 120  # seconds; it takes a tenth of one
@@ -39,18 +39,18 @@ _PREFIX = "org.label-schema."
 
 
 @dataclass(frozen=True)
-class Skeleton:
+class MetadataSkeleton:
     """What Apptainer adds, parents first.
 
     ``own`` is ``.singularity.d``, which replaces the image's, and the links that lead there; those and the ``mount_points`` fill
     gaps, for a file or directory of such a name (``/environment``) is the image's.
     """
 
-    own: tuple[Extra, ...]
-    mount_points: tuple[Extra, ...]
+    own: tuple[ExtraEntry, ...]
+    mount_points: tuple[ExtraEntry, ...]
 
 
-def make_skeleton(image: Image, scratch: Path) -> Skeleton:
+def make_skeleton(image: Image, scratch: Path) -> MetadataSkeleton:
     """Ask Apptainer what it adds to an image.
 
     Args:
@@ -68,7 +68,7 @@ def make_skeleton(image: Image, scratch: Path) -> Skeleton:
         return _read(where / "sandbox", image)
 
 
-def place(tree: Tree, skeleton: Skeleton) -> list[Extra]:
+def place(tree: FlattenedTree, skeleton: MetadataSkeleton) -> list[ExtraEntry]:
     """The entries to add to a flattened tree, parents first; makes room for them in the tree."""
     tree.remove(_DIRECTORY)
     placed = {extra.name: extra for extra in skeleton.own if _below(extra.name) or not tree.occupied(extra.name)}
@@ -78,8 +78,8 @@ def place(tree: Tree, skeleton: Skeleton) -> list[Extra]:
             continue
         for parent in _parents(spot):
             if parent not in placed and tree.lookup(parent) is None:
-                placed[parent] = Extra(parent, b"5", 0o755)
-        placed[spot] = Extra(spot, extra.kind, extra.mode, extra.content, extra.link)
+                placed[parent] = ExtraEntry(parent, b"5", 0o755)
+        placed[spot] = ExtraEntry(spot, extra.kind, extra.mode, extra.content, extra.link)
     return list(placed.values())
 
 
@@ -129,9 +129,9 @@ def _build(where: Path) -> None:
         raise BuildError(f"Apptainer does not take the image's config: {error.reason}", hint=error.hint) from error
 
 
-def _read(sandbox: Path, image: Image) -> Skeleton:
-    own: list[Extra] = []
-    mount_points: list[Extra] = []
+def _read(sandbox: Path, image: Image) -> MetadataSkeleton:
+    own: list[ExtraEntry] = []
+    mount_points: list[ExtraEntry] = []
     for extra in _entries(sandbox):
         if extra.name == _LABELS:
             own.append(replace(extra, content=_true_labels(extra.content, image)))
@@ -143,21 +143,21 @@ def _read(sandbox: Path, image: Image) -> Skeleton:
             mount_points.append(extra)
     if not own:
         raise BuildError("Apptainer made a sandbox without .singularity.d")
-    return Skeleton(tuple(own), tuple(mount_points))
+    return MetadataSkeleton(tuple(own), tuple(mount_points))
 
 
-def _entries(root: Path, prefix: bytes = b"") -> Iterator[Extra]:
+def _entries(root: Path, prefix: bytes = b"") -> Iterator[ExtraEntry]:
     """All below ``root``, parents first, in a fixed order and with modes that do not depend on this run's umask."""
     for path in sorted(root.iterdir()):
         name = prefix + os.fsencode(path.name)
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
-            yield Extra(name, b"2", 0o777, link=os.fsencode(path.readlink()))
+            yield ExtraEntry(name, b"2", 0o777, link=os.fsencode(path.readlink()))
         elif stat.S_ISDIR(mode):
-            yield Extra(name, b"5", 0o755)
+            yield ExtraEntry(name, b"5", 0o755)
             yield from _entries(path, name + b"/")
         elif stat.S_ISREG(mode):
-            yield Extra(name, b"0", 0o755 if mode & 0o100 else 0o644, path.read_bytes())
+            yield ExtraEntry(name, b"0", 0o755 if mode & 0o100 else 0o644, path.read_bytes())
 
 
 def _true_labels(content: bytes, image: Image) -> bytes:

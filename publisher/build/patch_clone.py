@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from publisher.fileindex.difference import Change, Ordered
+    from publisher.fileindex.difference import FileChange, Ordered
     from publisher.fileindex.format import IndexedFile
 
     Lines = Callable[[], Iterable[IndexedFile]]
@@ -36,7 +36,7 @@ _UNLISTED = (b"#", b" ", b"\t")
 
 
 @dataclass(frozen=True)
-class Difference:
+class ClonePatch:
     """What makes the newer tree of a clone of the older.
 
     Attributes:
@@ -54,7 +54,7 @@ class Difference:
 
 def similar(
     before: Lines, after: Lines, share: float = 0.5, *, most: int = _MOST, ordered: Ordered = by_path
-) -> Difference | None:
+) -> ClonePatch | None:
     """What makes one tree of the other; None where too little of the newer one stays, or it cannot be done.
 
     Memory does not grow with the indexes.
@@ -99,10 +99,10 @@ def similar(
     if not all(map(_listable, gone | fresh | touched)):
         return None
     kept = total - len(fresh)
-    return Difference(tuple(sorted(gone, reverse=True)), tuple(sorted(fresh)), directories, kept)
+    return ClonePatch(tuple(sorted(gone, reverse=True)), tuple(sorted(fresh)), directories, kept)
 
 
-def change(sif: Path, tree: Path, made_of: Difference, *, deadline: float) -> None:
+def change(sif: Path, tree: Path, made_of: ClonePatch, *, deadline: float) -> None:
     """Make the newer tree of a clone of the older one.
 
     Args:
@@ -148,7 +148,7 @@ def _plain(path: bytes) -> bytes:
     return path.removeprefix(b"./").strip(b"/")
 
 
-def _is_of_directories(change: Change) -> bool:
+def _is_of_directories(change: FileChange) -> bool:
     return change.before is not None and change.after is not None and change.before.kind == change.after.kind == "d"
 
 

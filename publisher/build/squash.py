@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from publisher.layers.survey import Survey
+    from publisher.layers.survey import StreamSurvey
 
     Write = Callable[[memoryview | bytes], object]
 
@@ -48,7 +48,9 @@ class Squasher(ABC):
     copies = 1
 
     @abstractmethod
-    def squash(self, out: Path, totals: Survey, *, offset: int, deadline: float) -> contextlib.AbstractContextManager[Write]:
+    def squash(
+        self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float
+    ) -> contextlib.AbstractContextManager[Write]:
         """Yields the function that takes the stream; the file is complete when the block ends.
 
         Args:
@@ -79,7 +81,7 @@ class Mksquashfs(Squasher):
         self.version = _version()
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: Survey, *, offset: int, deadline: float) -> Iterator[Write]:
+    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
         """See :meth:`Squasher.squash`."""
         argv = [*_seen_as_root(), "mksquashfs", "-", str(out), "-tar", "-offset", str(offset), "-mem", f"{self._memory}M"]
         argv += ["-comp", self.compression, *_LEVELS[self.compression], "-no-progress", "-quiet", "-no-recovery"]
@@ -110,7 +112,7 @@ class Tar2sqfs(Squasher):
         self.version = next((word for word in said if word[:1].isdigit()), "unknown")
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: Survey, *, offset: int, deadline: float) -> Iterator[Write]:
+    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
         """See :meth:`Squasher.squash`."""
         made = out.with_name(f".{out.name}.{self.name}")
         level = f"level={_LEVELS[self.compression][1]}"

@@ -30,7 +30,7 @@ _HOME = "ospool-test-run-"  # how a home's name begins
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TestOutcome:
     """``test`` as the record has it: ``ran`` or ``structure``; why, where it is only the structure."""
 
     test: str
@@ -57,7 +57,7 @@ class TestRunner:
         self._deadline = deadline
         self._account = _account(account) if os.geteuid() == 0 else None
 
-    def test(self, sif: Path, *, architecture: str, has_shell: bool) -> Outcome:
+    def test(self, sif: Path, *, architecture: str, has_shell: bool) -> TestOutcome:
         """Run ``/bin/sh -c :`` in the image, or look at its structure alone.
 
         Raises:
@@ -70,11 +70,11 @@ class TestRunner:
             return self._structure(sif, "the image has no /bin/sh")
         argv = ["apptainer", "--silent", "exec", "--containall", "--no-home", "--net", "--network", "none", "--pwd", "/"]
         self._run([*argv, "image.sif", "/bin/sh", "-c", ":"], sif, self._deadline)
-        return Outcome("ran")
+        return TestOutcome("ran")
 
-    def _structure(self, sif: Path, reason: str) -> Outcome:
+    def _structure(self, sif: Path, reason: str) -> TestOutcome:
         self._run(["apptainer", "--silent", "sif", "list", "image.sif"], sif, _INSPECT_DEADLINE)
-        return Outcome("structure", reason)
+        return TestOutcome("structure", reason)
 
     def _run(self, argv: list[str], sif: Path, deadline: float) -> None:
         """Run a command as the account, in a home of its own that has the SIF as ``image.sif``."""
@@ -150,7 +150,7 @@ def _lend(sif: Path, name: Path) -> None:
     name.chmod(0o644)
 
 
-def _account(name: str) -> command.Account:
+def _account(name: str) -> command.UnixAccount:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -159,4 +159,4 @@ def _account(name: str) -> command.Account:
         ) from None
     if entry.pw_uid == 0:
         raise UsageError("images are not tested as root", hint="set test_account to an unprivileged account")
-    return command.Account(entry.pw_uid, entry.pw_gid)
+    return command.UnixAccount(entry.pw_uid, entry.pw_gid)

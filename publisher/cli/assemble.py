@@ -16,32 +16,32 @@ from publisher.build.testrun import TestRunner
 from publisher.contract import files
 from publisher.errors import PublisherError, SpaceError, UsageError
 from publisher.images import reader
-from publisher.images.list_diff import Changes, since
+from publisher.images.list_diff import ListDiff, since
 from publisher.maintain import gc
-from publisher.maintain.adoption.throttle import Pace, paced
-from publisher.net.retry import Patience
+from publisher.maintain.adoption.throttle import BatchQuota, paced
+from publisher.net.retry import RetryPolicy
 from publisher.plan import lint, quota
-from publisher.plan.make import Plan, Unlisted, make_plan
-from publisher.plan.retention import Bounds
+from publisher.plan.make import Plan, UnlistedPattern, make_plan
+from publisher.plan.retention import RetentionLimits
 from publisher.publish.intake import Intake
 from publisher.publish.publication import Publication
 from publisher.publish.sync import BatchLimits, Sync
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
 from publisher.registry.credentials import anonymous, docker_credentials
-from publisher.registry.transport import Deadlines
-from publisher.settings.targets import Cvmfs
+from publisher.registry.transport import RegistryTimeouts
+from publisher.settings.targets import CvmfsTarget
 from publisher.state import signing
 from publisher.state.paths import REPOSITORY_MANIFEST, image_directories
-from publisher.state.snapshot import Catalog, load
+from publisher.state.snapshot import Snapshot, load
 from publisher.system.durable import delete, failures
 from publisher.targets.origins.directory import DirectoryOrigin
-from publisher.targets.origins.pelican import PelicanOrigin, Ways
+from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican import transport
-from publisher.targets.pelican.address import Address
+from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.cli_upload import PROGRAM
-from publisher.targets.pelican.jwt import Claims, Minted
-from publisher.targets.pelican.tokens import Environment, TokenFile
+from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
+from publisher.targets.pelican.tokens import EnvironmentTokens, FileTokens
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.directory import DirectoryRepository
 
@@ -51,14 +51,14 @@ if TYPE_CHECKING:
 
     from publisher.contract.manifest import Record
     from publisher.images.reader import Entry, ImageList
-    from publisher.maintain.gc import Cleared
-    from publisher.plan.lint import Checked
-    from publisher.publish.report import Report
+    from publisher.maintain.gc import GcResult
+    from publisher.plan.lint import CheckedEntry
+    from publisher.publish.report import RunReport
     from publisher.registry.credentials import Credentials
-    from publisher.settings.settings import Settings
+    from publisher.settings.settings import PublisherSettings
     from publisher.system.progress import Display
     from publisher.targets.origins.base import Origin
-    from publisher.targets.pelican.tokens import Tokens
+    from publisher.targets.pelican.tokens import TokenSource
     from publisher.targets.repositories.base import Repository
 
     LookUp = Callable[[str], Credentials | None]
@@ -68,7 +68,7 @@ _SAMPLE = 3  # images of a wildcard that are looked at
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RunOptions:
     """What the operator says for one run.
 
     Attributes:
@@ -82,11 +82,11 @@ class Wishes:
     allow_mass_removal: bool = False
 
 
-class StateError(PublisherError):
+class StateDirectoryError(PublisherError):
     """The state directory cannot be used, or another run is using it."""
 
 
-def listed(settings: Settings) -> ImageList:
+def listed(settings: PublisherSettings) -> ImageList:
     """The image list.
 
     Raises:
@@ -96,39 +96,39 @@ def listed(settings: Settings) -> ImageList:
     return reader.load(settings.images, settings.name_template)
 
 
-def plan(settings: Settings, listed: ImageList, catalog: Catalog, intake: Intake, wishes: Wishes) -> Plan:
+def plan(settings: PublisherSettings, listed: ImageList, snapshot: Snapshot, intake: Intake, wishes: RunOptions) -> Plan:
     """What a run would do, whether it is carried out or only shown.
 
     Raises:
         UsageError: a name that the list does not have.
     """
     entries, unlisted = entries_of(listed, wishes.names, intake)
-    answers = intake.ask(entries, catalog.records)
-    answers |= quota.refused(entries, catalog, settings.quotas)
+    answers = intake.ask(entries, snapshot.records)
+    answers |= quota.refused(entries, snapshot, settings.quotas)
     now = datetime.now(UTC)
     made = make_plan(
         entries,
         answers,
-        catalog,
+        snapshot,
         whole=not wishes.names,
         rebind=wishes.rebind,
         unlisted=unlisted,
         allow_mass_removal=wishes.allow_mass_removal,
         today=now.date(),
     )
-    return paced(made, Pace(settings.adopt_sifs_per_run, now.toordinal()))
+    return paced(made, BatchQuota(settings.adopt_sifs_per_run, now.toordinal()))
 
 
-def entries_of(listed: ImageList, names: Sequence[str], intake: Intake) -> tuple[tuple[Entry, ...], list[Unlisted]]:
+def entries_of(listed: ImageList, names: Sequence[str], intake: Intake) -> tuple[tuple[Entry, ...], list[UnlistedPattern]]:
     """The entries that are meant, those of wildcards among them; registries are asked for tags only where it takes them."""
     if names:
         with contextlib.suppress(UsageError):
             return reader.select(_live(listed.entries), names), []
     expanded: list[Entry] = []
-    unlisted: list[Unlisted] = []
+    unlisted: list[UnlistedPattern] = []
     for pattern, tags in zip(listed.patterns, intake.tags(listed.patterns), strict=True):
         if isinstance(tags, PublisherError):
-            unlisted.append(Unlisted(str(pattern), pattern.covers, tags))
+            unlisted.append(UnlistedPattern(str(pattern), pattern.covers, tags))
         else:
             expanded += reader.expand(pattern, tags)
     return reader.select(_live(listed.merged(expanded)), names), unlisted
@@ -140,7 +140,7 @@ def _live(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     return tuple(entry for entry in entries if entry.expires is None or entry.expires >= today)
 
 
-def changes(settings: Settings, base: str | None) -> Changes:
+def changes(settings: PublisherSettings, base: str | None) -> ListDiff:
     """What of the list is to be checked: all of it, or what it changes against the git revision ``base``.
 
     Raises:
@@ -148,17 +148,17 @@ def changes(settings: Settings, base: str | None) -> Changes:
     """
     if base is None:
         whole = reader.load(settings.images, settings.name_template)
-        return Changes(whole, whole, ())
+        return ListDiff(whole, whole, ())
     return since(base, settings.images, settings.name_template)
 
 
-def check(settings: Settings, changes: Changes, intake: Intake) -> list[Checked]:
+def check(settings: PublisherSettings, changes: ListDiff, intake: Intake) -> list[CheckedEntry]:
     """Ask registries about entries, as everybody would; wildcards by the newest few images that they come to."""
     listed = changes.changed
     entries, checked = list(listed.entries), []
     for pattern, tags in zip(listed.patterns, intake.tags(listed.patterns), strict=True):
         if isinstance(tags, PublisherError):
-            checked.append(lint.judge_unlisted(Unlisted(str(pattern), pattern.covers, tags), pattern.line))
+            checked.append(lint.judge_unlisted(UnlistedPattern(str(pattern), pattern.covers, tags), pattern.line))
         else:
             expanded = reader.expand(pattern, tags)
             checked.append(lint.judge_wildcard(str(pattern), pattern.line, [entry.name for entry in expanded]))
@@ -169,9 +169,9 @@ def check(settings: Settings, changes: Changes, intake: Intake) -> list[Checked]
     return sorted(checked, key=lambda one: (one.line, one.name))
 
 
-def intake(settings: Settings, display: Display) -> Intake:
+def intake(settings: PublisherSettings, display: Display) -> Intake:
     """The way in from the registries."""
-    deadlines = Deadlines(small=settings.request_deadline, slowest=settings.slowest_fetch)
+    deadlines = RegistryTimeouts(small=settings.request_deadline, slowest=settings.slowest_fetch)
     look_up = docker_credentials()
 
     def client(credentials: LookUp, mirrors: Mapping[str, Sequence[str]]) -> RegistryClient:
@@ -181,7 +181,7 @@ def intake(settings: Settings, display: Display) -> Intake:
             mirrors=mirrors,
             mirror_tags=settings.mirror_tags,
             deadlines=deadlines,
-            patience=Patience(obeyed=settings.longest_pause),
+            patience=RetryPolicy(obeyed=settings.longest_pause),
             concurrency=settings.registry_concurrency,
             rates=settings.rates,
         )
@@ -195,35 +195,35 @@ def intake(settings: Settings, display: Display) -> Intake:
     )
 
 
-def repository(settings: Settings) -> Repository:
+def repository(settings: PublisherSettings) -> Repository:
     """The repository that sandboxes go to.
 
     Raises:
         UsageError: it is not given.
     """
     place = settings.places().repository
-    if isinstance(place, Cvmfs):
+    if isinstance(place, CvmfsTarget):
         return CvmfsRepository(place.fqrn, settings.repository_name, parents=image_directories())
     return DirectoryRepository(place, settings.repository_name)
 
 
-def origin(settings: Settings) -> Origin:
+def origin(settings: PublisherSettings) -> Origin:
     """The origin that SIFs go to.
 
     Raises:
         UsageError: it is not given, or the settings of its tokens do not fit together.
     """
     place = settings.places().origin
-    if not isinstance(place, Address):
+    if not isinstance(place, OriginAddress):
         return DirectoryOrigin(place)
     if place.direct and settings.uploads == "pelican":
         raise UsageError("the pelican command stores in federations only", hint="write origin as pelican://FEDERATION/PREFIX")
-    ways = Ways(
+    ways = UploadOptions(
         tokens=_tokens(settings),
-        removing=None if settings.removal_token_file is None else TokenFile(settings.removal_token_file),
+        removing=None if settings.removal_token_file is None else FileTokens(settings.removal_token_file),
         hosts=settings.origin_hosts,
         authority=settings.origin_authority,
-        deadlines=transport.Deadlines(settings.origin_deadline, settings.origin_deadline, settings.slowest_transfer),
+        deadlines=transport.OriginTimeouts(settings.origin_deadline, settings.origin_deadline, settings.slowest_transfer),
         proxies=urllib.request.getproxies_environment(),
         checksums=settings.origin_checksums,
         program=PROGRAM if settings.uploads == "pelican" else None,
@@ -231,17 +231,17 @@ def origin(settings: Settings) -> Origin:
     return PelicanOrigin(place if place.host else replace(place, host=settings.federation), ways)
 
 
-def _tokens(settings: Settings) -> Tokens:
+def _tokens(settings: PublisherSettings) -> TokenSource:
     """Where the tokens come from that the origin is shown."""
     if settings.token_key is None:
-        return Environment(os.environ) if settings.token_file is None else TokenFile(settings.token_file)
+        return EnvironmentTokens(os.environ) if settings.token_file is None else FileTokens(settings.token_file)
     if settings.token_file is not None or settings.token_issuer is None:
         raise UsageError("token_key goes with token_issuer, and not with token_file")
-    claims = Claims(settings.token_issuer, base=settings.token_base)
-    return Minted(signing.private_key(settings.token_key), settings.token_key_id, claims, time.time)
+    claims = TokenClaims(settings.token_issuer, base=settings.token_base)
+    return MintedTokens(signing.private_key(settings.token_key), settings.token_key_id, claims, time.time)
 
 
-def publication(settings: Settings) -> Publication:
+def publication(settings: PublisherSettings) -> Publication:
     """The way out to repository and origin.
 
     Raises:
@@ -256,25 +256,32 @@ def publication(settings: Settings) -> Publication:
         clock=time.time,
         trusted=tuple(map(signing.read_public_key, settings.trusted_keys)),
         grace=settings.removal_grace,
-        edition_grace=settings.superseded_grace,
+        revision_grace=settings.superseded_grace,
     )
 
 
-def published(settings: Settings) -> Catalog:
+def published(settings: PublisherSettings) -> Snapshot:
     """What is published, for looking only: no key, no lock, nothing repaired.
 
     Raises:
         UsageError: the repository is not given.
-        CatalogError: the manifest is damaged.
+        PublishedManifestError: the manifest is damaged.
     """
     there = repository(settings)
     read = lambda name: there.read(f"{REPOSITORY_MANIFEST}/{name}")  # noqa: E731 - a function of one line
-    return load(read, there.name, None) or Catalog(there.name)
+    return load(read, there.name, None) or Snapshot(there.name)
 
 
 def sync(
-    settings: Settings, plan: Plan, catalog: Catalog, *, intake: Intake, publication: Publication, display: Display, tidy: bool
-) -> Report:
+    settings: PublisherSettings,
+    plan: Plan,
+    snapshot: Snapshot,
+    *,
+    intake: Intake,
+    publication: Publication,
+    display: Display,
+    tidy: bool,
+) -> RunReport:
     """Carry out a plan, clear away what may go (``tidy``), and keep the store of blobs within its bounds.
 
     Where there was no room for an image, what may go is cleared away all the same: it makes room.
@@ -289,29 +296,29 @@ def sync(
     )
     limits = BatchLimits(settings.batch_size, settings.batch_time)
     run = Sync(intake, builder, publication, display, limits=limits)
-    report = run.run(plan, catalog)
+    report = run.run(plan, snapshot)
     if tidy and (report.stopped is None or isinstance(report.stopped, SpaceError)):
-        cleared = clear(settings, publication, run.catalog)
-        report.cleared, report.serial = cleared.lines, cleared.catalog.serial
+        cleared = clear(settings, publication, run.snapshot)
+        report.cleared, report.serial = cleared.lines, cleared.snapshot.serial
         report.stopped = report.stopped or cleared.error
     report.notes += [*intake.warnings(), *publication.repository.noticed()]
     intake.store.trim(settings.blob_cache, keep=())
     return report
 
 
-def clear(settings: Settings, publication: Publication, catalog: Catalog, *, dry: bool = False) -> Cleared:
+def clear(settings: PublisherSettings, publication: Publication, snapshot: Snapshot, *, dry: bool = False) -> GcResult:
     """Clear away what has been superseded, or gone, for long enough."""
-    bounds = Bounds(settings.superseded_grace, settings.removals_per_run, settings.removed_size_per_run)
-    return gc.clear(publication, catalog, int(time.time()), bounds, dry=dry)
+    bounds = RetentionLimits(settings.superseded_grace, settings.removals_per_run, settings.removed_size_per_run)
+    return gc.clear(publication, snapshot, int(time.time()), bounds, dry=dry)
 
 
-def record_of(catalog: Catalog, name: str) -> Record:
+def record_of(snapshot: Snapshot, name: str) -> Record:
     """What is published under a name.
 
     Raises:
         UsageError: nothing.
     """
-    record = catalog.records.get(name)
+    record = snapshot.records.get(name)
     if record is None:
         raise UsageError(f"nothing is published under the name {name}")
     return record
@@ -321,9 +328,9 @@ def _emptied(scratch: Path) -> Path:
     """The directory for temporary files, without what killed runs left in it; the lock is held, so nobody else uses it.
 
     Raises:
-        StateError: it cannot be made or emptied.
+        StateDirectoryError: it cannot be made or emptied.
     """
-    with failures(StateError, f"{scratch} cannot be made or emptied"):
+    with failures(StateDirectoryError, f"{scratch} cannot be made or emptied"):
         scratch.mkdir(parents=True, exist_ok=True)
         scratch.chmod(0o711)  # the test account passes through
         for left in scratch.iterdir():
@@ -336,14 +343,14 @@ def locked(state: Path, way_out: str = "run again when that has ended") -> Itera
     """Hold the state directory: one run at a time. ``way_out`` is what to do where another run has it.
 
     Raises:
-        StateError: another run is under way, or the directory cannot be made.
+        StateDirectoryError: another run is under way, or the directory cannot be made.
         SpaceError: no room left.
     """
     with contextlib.ExitStack() as stack:
-        with failures(StateError, f"the state directory {state} cannot be used"):
+        with failures(StateDirectoryError, f"the state directory {state} cannot be used"):
             state.mkdir(parents=True, exist_ok=True)
             try:
                 stack.enter_context(files.locked(str(state / "lock"), deadline=0))
             except TimeoutError:
-                raise StateError(f"another run is using {state}", hint=f"it was not touched; {way_out}") from None
+                raise StateDirectoryError(f"another run is using {state}", hint=f"it was not touched; {way_out}") from None
         yield

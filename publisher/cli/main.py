@@ -23,7 +23,7 @@ from publisher.cli.options import common, show, tell, wishes
 from publisher.errors import ListError, PublisherError, UsageError
 from publisher.images import reader
 from publisher.images.importers import convert
-from publisher.plan.lint import Verdict
+from publisher.plan.lint import CheckVerdict
 from publisher.publish.report import plan_json, plan_lines
 from publisher.settings.settings import settings
 from publisher.state import signing
@@ -78,19 +78,19 @@ def check(base: str | None, whole: bool, form: str, summary: Path | None, **flag
     click.echo(texts[form]().rstrip("\n"))
     if summary is not None:
         summary.write_text(checks.markdown(checked, changes.dropped))
-    sys.exit(1 if any(one.verdict is Verdict.WRONG for one in checked) else 0)
+    sys.exit(1 if any(one.verdict is CheckVerdict.WRONG for one in checked) else 0)
 
 
 @publisher.command()
 @click.option("--json", "as_json", is_flag=True, help="for programs")
 @wishes
 @common
-def plan(as_json: bool, wishes: assemble.Wishes, **flags: object) -> None:
+def plan(as_json: bool, wishes: assemble.RunOptions, **flags: object) -> None:
     """Print what sync would do, for all images or those NAMEd."""
     chosen = settings(flags, os.environ)
-    listed, catalog = assemble.listed(chosen), assemble.published(chosen)
+    listed, snapshot = assemble.listed(chosen), assemble.published(chosen)
     with display() as shown, assemble.intake(chosen, shown) as intake:
-        made = assemble.plan(chosen, listed, catalog, intake, wishes)
+        made = assemble.plan(chosen, listed, snapshot, intake, wishes)
         for line in intake.warnings():
             shown.say(line)
     show(plan_json(made), plan_lines(made), as_json)
@@ -100,18 +100,18 @@ def plan(as_json: bool, wishes: assemble.Wishes, **flags: object) -> None:
 @click.option("--json", "as_json", is_flag=True, help="for programs")
 @wishes
 @common
-def sync(as_json: bool, wishes: assemble.Wishes, **flags: object) -> None:
+def sync(as_json: bool, wishes: assemble.RunOptions, **flags: object) -> None:
     """Publish what is new or changed: all images of the list, or those NAMEd."""
     chosen = settings(flags, os.environ)
     publication = assemble.publication(chosen)
     listed = assemble.listed(chosen)  # a bad list is told before anything is begun
     with assemble.locked(chosen.state), display() as shown, assemble.intake(chosen, shown) as intake:
-        catalog, done = publication.open()
+        snapshot, done = publication.open()
         for line in done:
             shown.say(line)
-        made = assemble.plan(chosen, listed, catalog, intake, wishes)
+        made = assemble.plan(chosen, listed, snapshot, intake, wishes)
         tidy = not wishes.names
-        report = assemble.sync(chosen, made, catalog, intake=intake, publication=publication, display=shown, tidy=tidy)
+        report = assemble.sync(chosen, made, snapshot, intake=intake, publication=publication, display=shown, tidy=tidy)
     show(report.to_json(), report.lines(), as_json)
     sys.exit(report.exit_code)
 

@@ -21,8 +21,8 @@ from publisher.maintain import audit
 from publisher.maintain import block as takedown
 from publisher.maintain import verify as verifying
 from publisher.maintain.adoption import undo as withdrawal
-from publisher.maintain.adoption.apply import Takeover
-from publisher.maintain.adoption.judge import Verdict
+from publisher.maintain.adoption.apply import Adopter
+from publisher.maintain.adoption.judge import LinkVerdict
 from publisher.settings.settings import settings
 from publisher.state import signing, transitions
 from publisher.state.paths import DEFAULT_ARCHITECTURE
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from publisher.contract.manifest import Version
-    from publisher.fileindex.difference import Change
+    from publisher.fileindex.difference import FileChange
     from publisher.fileindex.format import IndexedFile
-    from publisher.publish.publication import Publication, Published
-    from publisher.settings.settings import Settings
-    from publisher.state.snapshot import Catalog
+    from publisher.publish.publication import Publication, PublishResult
+    from publisher.settings.settings import PublisherSettings
+    from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Repository
 
 _AT_ONCE = (
@@ -69,8 +69,8 @@ def diff(one: str, other: str | None, arch: str, times: bool, as_json: bool, **f
 @common
 def gc(dry_run: bool, **flags: object) -> None:
     """Remove what was superseded or gone for long enough, within the bounds of one run. Every whole sync does it too."""
-    with _opened(flags) as (chosen, publication, catalog):
-        cleared = assemble.clear(chosen, publication, catalog, dry=dry_run)
+    with _opened(flags) as (chosen, publication, snapshot):
+        cleared = assemble.clear(chosen, publication, snapshot, dry=dry_run)
     click.echo("\n".join(cleared.lines or ["nothing to do"]))
     if cleared.error is not None:
         raise cleared.error
@@ -98,9 +98,9 @@ def verify(names: tuple[str, ...], sample: int | None, **flags: object) -> None:
 @common
 def status(name: str, as_json: bool, **flags: object) -> None:
     """Show what is published under NAME: source, versions, states, paths. No registry is asked."""
-    catalog = assemble.published(settings(flags, os.environ))
-    record = assemble.record_of(catalog, name)
-    show(statuses.to_json(record), statuses.lines(record, catalog.repository), as_json)
+    snapshot = assemble.published(settings(flags, os.environ))
+    record = assemble.record_of(snapshot, name)
+    show(statuses.to_json(record), statuses.lines(record, snapshot.repository), as_json)
 
 
 @click.command()
@@ -123,11 +123,11 @@ def origin(as_json: bool, **flags: object) -> None:
 @common
 def rollback(name: str, undo: bool, **flags: object) -> None:
     """Let NAME mean the version before. Syncs leave it so, until --undo."""
-    with _opened(flags) as (_, publication, catalog):
+    with _opened(flags) as (_, publication, snapshot):
         change = transitions.restored if undo else transitions.rolled_back
-        record = change(assemble.record_of(catalog, name), int(time.time()))
-        published = publication.change(catalog, {name: record})
-    click.echo("\n".join(statuses.lines(record, published.catalog.repository)))
+        record = change(assemble.record_of(snapshot, name), int(time.time()))
+        published = publication.change(snapshot, {name: record})
+    click.echo("\n".join(statuses.lines(record, published.snapshot.repository)))
     _raise_if_behind(published)
 
 
@@ -138,9 +138,9 @@ def rollback(name: str, undo: bool, **flags: object) -> None:
 @common
 def block(what: str, reason: str, history: bool, **flags: object) -> None:
     """Take down what NAME means now, or the platform manifest DIGEST: under all names that have it, whatever the list says."""
-    with _opened(flags) as (_, publication, catalog):
-        found = takedown.take_down(catalog, what, int(time.time()), reason, history=history)
-        published = takedown.carry_out(publication, catalog, found)
+    with _opened(flags) as (_, publication, snapshot):
+        found = takedown.take_down(snapshot, what, int(time.time()), reason, history=history)
+        published = takedown.carry_out(publication, snapshot, found)
     for name in found.changed:
         click.echo(f"blocked: {name}")
     _raise_if_behind(published)
@@ -151,9 +151,9 @@ def block(what: str, reason: str, history: bool, **flags: object) -> None:
 @common
 def unblock(what: str, **flags: object) -> None:
     """Lift what block did; the next sync publishes what the list says."""
-    with _opened(flags) as (_, publication, catalog):
-        found = takedown.lift(catalog, what)
-        published = takedown.carry_out(publication, catalog, found)
+    with _opened(flags) as (_, publication, snapshot):
+        found = takedown.lift(snapshot, what)
+        published = takedown.carry_out(publication, snapshot, found)
     for name in found.changed:
         click.echo(f"not blocked any more: {name}; the next sync publishes it again")
     _raise_if_behind(published)
@@ -178,27 +178,27 @@ def adopt(apply: bool, anyway: bool, undo: bool, **flags: object) -> None:
     listed = assemble.listed(chosen)
     with contextlib.ExitStack() as stack:
         if apply:
-            _, publication, catalog = stack.enter_context(_opened(flags))
+            _, publication, snapshot = stack.enter_context(_opened(flags))
         else:
-            publication, catalog = None, assemble.published(chosen)
+            publication, snapshot = None, assemble.published(chosen)
         intake = stack.enter_context(assemble.intake(chosen, stack.enter_context(display())))
         entries, unlisted = assemble.entries_of(listed, (), intake)
-        takeover = Takeover(assemble.repository(chosen), intake, entries, unlisted, clock=time.time, anyway=anyway)
-        found = takeover.run(catalog, publication)
+        takeover = Adopter(assemble.repository(chosen), intake, entries, unlisted, clock=time.time, anyway=anyway)
+        found = takeover.run(snapshot, publication)
     click.echo("\n".join([*found.lines, f"{'taken in' if apply else 'would be taken in (--apply does it)'}: {found.total}"]))
-    sys.exit(1 if found.counts[Verdict.UNKNOWN] and not anyway else 0)
+    sys.exit(1 if found.counts[LinkVerdict.UNKNOWN] and not anyway else 0)
 
 
 def _give_back(flags: dict[str, object], *, apply: bool) -> None:
     """Take an adoption back, or say what that would do."""
     with contextlib.ExitStack() as stack:
         if apply:
-            _, publication, catalog = stack.enter_context(_opened(flags))
+            _, publication, snapshot = stack.enter_context(_opened(flags))
             there = publication.repository
         else:
             chosen = settings(flags, os.environ)
-            publication, catalog, there = None, assemble.published(chosen), assemble.repository(chosen)
-        found = withdrawal.withdrawal(catalog, there.links())
+            publication, snapshot, there = None, assemble.published(chosen), assemble.repository(chosen)
+        found = withdrawal.withdrawal(snapshot, there.links())
         published = None if publication is None else withdrawal.carry_out(publication, found)
     *lines, total = found.lines
     click.echo("\n".join([*lines, f"{'taken back' if apply else 'would be taken back (--apply does it)'}: {total}"]))
@@ -207,28 +207,28 @@ def _give_back(flags: dict[str, object], *, apply: bool) -> None:
 
 
 @contextlib.contextmanager
-def _opened(flags: dict[str, object]) -> Iterator[tuple[Settings, Publication, Catalog]]:
+def _opened(flags: dict[str, object]) -> Iterator[tuple[PublisherSettings, Publication, Snapshot]]:
     """The publication, with its lock held and what killed runs left mended; and what is published."""
     chosen = settings(flags, os.environ)
     publication = assemble.publication(chosen)
     with assemble.locked(chosen.state, _AT_ONCE):
-        catalog, done = publication.open()
+        snapshot, done = publication.open()
         for line in done:
             tell(line)
         try:
-            yield chosen, publication, catalog
+            yield chosen, publication, snapshot
         finally:
             for line in publication.repository.noticed():
                 tell(line)
 
 
-def _raise_if_behind(published: Published) -> None:
+def _raise_if_behind(published: PublishResult) -> None:
     """What is published in the repository, and not yet in the origin, is not all well."""
     if published.behind is not None:
         raise published.behind
 
 
-def _problems(settings: Settings, names: Sequence[str], sample: int | None) -> Iterator[str]:
+def _problems(settings: PublisherSettings, names: Sequence[str], sample: int | None) -> Iterator[str]:
     """A line for everything published that is not as the manifest says: all of it, or what is ``names``.
 
     Args:
@@ -239,10 +239,10 @@ def _problems(settings: Settings, names: Sequence[str], sample: int | None) -> I
     Raises:
         UsageError: nothing is published under a name.
     """
-    there, origin, catalog = assemble.repository(settings), assemble.origin(settings), assemble.published(settings)
+    there, origin, snapshot = assemble.repository(settings), assemble.origin(settings), assemble.published(settings)
     for name in names:
-        assemble.record_of(catalog, name)
-    builds = verifying.builds(catalog, names)
+        assemble.record_of(snapshot, name)
+    builds = verifying.builds(snapshot, names)
     if sample is not None:
         builds = random.sample(builds, min(sample, len(builds)))
     if not names:
@@ -250,13 +250,13 @@ def _problems(settings: Settings, names: Sequence[str], sample: int | None) -> I
         if trusted is None:
             tell("the manifest's signature was not checked: neither half of the key can be read (--key)")
         yield from verifying.verify_manifest(there, origin, time.time(), trusted)
-        yield from verifying.verify_links(there, catalog)
-        yield from verifying.verify_catalogs(there, catalog)
+        yield from verifying.verify_links(there, snapshot)
+        yield from verifying.verify_catalogs(there, snapshot)
     for build in builds:
         yield from verifying.verify_build(there, origin, build)
 
 
-def _diff(settings: Settings, one: str, other: str | None, platform: str, *, times: bool) -> Iterator[Change]:
+def _diff(settings: PublisherSettings, one: str, other: str | None, platform: str, *, times: bool) -> Iterator[FileChange]:
     """What changed between two builds; of a name alone, between the build before and the one that it means now.
 
     Args:
@@ -268,25 +268,25 @@ def _diff(settings: Settings, one: str, other: str | None, platform: str, *, tim
 
     Raises:
         UsageError: there is no such build, or its file index is not published.
-        CatalogError: a file index is missing or damaged.
+        PublishedManifestError: a file index is missing or damaged.
     """
     there = assemble.repository(settings)
-    catalog = assemble.published(settings)
+    snapshot = assemble.published(settings)
     if other is None:
-        versions = catalog.versions(one, platform)
+        versions = snapshot.versions(one, platform)
         if len(versions) == 1:
             raise UsageError(f"{one} has one build only", hint="name another image or digest to compare it with")
         before, after = versions[1], versions[0]
     else:
-        before, after = (_version(catalog, text, platform) for text in (one, other))
+        before, after = (_version(snapshot, text, platform) for text in (one, other))
     return difference(*(_file_index(there, version) for version in (before, after)), times=times)
 
 
-def _version(catalog: Catalog, text: str, platform: str) -> Version:
+def _version(snapshot: Snapshot, text: str, platform: str) -> Version:
     if not text.startswith("sha256:"):
-        return catalog.versions(text, platform)[0]
+        return snapshot.versions(text, platform)[0]
     found = next(
-        (version for record in catalog.records.values() for _, version in record.versions() if version.manifest == text), None
+        (version for record in snapshot.records.values() for _, version in record.versions() if version.digest == text), None
     )
     if found is None:
         raise UsageError(f"no build of {text} is published", hint="it is the digest of a platform's manifest that is meant")
@@ -295,7 +295,7 @@ def _version(catalog: Catalog, text: str, platform: str) -> Version:
 
 def _file_index(repository: Repository, version: Version) -> Iterator[IndexedFile]:
     if version.file_index is None:
-        raise UsageError(f"the file index of {version.manifest} is not published")
+        raise UsageError(f"the file index of {version.digest} is not published")
     published_index.check(repository, version)
     return published_index.lines(repository, version)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from publisher.cli.assemble import Wishes
+from publisher.cli.assemble import RunOptions
 from publisher.plan.make import MOST_REMOVED
-from publisher.settings.settings import Settings
+from publisher.settings.settings import PublisherSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 def common(function: F) -> F:
     """The flags that all commands have: one for each key of the configuration, and ``--config``."""
-    for name, field in reversed(Settings.model_fields.items()):
+    for name, field in reversed(PublisherSettings.model_fields.items()):
         key = field.alias or name
         flag, metavar = f"--{key.replace('_', '-')}", _METAVARS.get(key, "VALUE")
         function = click.option(flag, key, multiple=key in _SEVERAL, metavar=metavar, help=field.description)(function)
@@ -37,7 +37,7 @@ def wishes(function: F) -> F:
 
     @functools.wraps(function)
     def wishing(names: tuple[str, ...], rebind: tuple[str, ...], allow_mass_removal: bool, **others: object) -> object:
-        return function(wishes=Wishes(names, rebind, allow_mass_removal), **others)
+        return function(wishes=RunOptions(names, rebind, allow_mass_removal), **others)
 
     removal = f"more than {MOST_REMOVED:.0%} of the published names may leave in this run"
     binding = "this published name may come from another repository from now on"

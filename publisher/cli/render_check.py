@@ -5,25 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from publisher.plan.lint import Checked, Verdict, counts
+from publisher.plan.lint import CheckedEntry, CheckVerdict, counts
 from publisher.system.quantities import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PLACED = re.compile(r"(?P<file>.+?):(?P<line>[0-9]+): (?P<text>.*)", re.DOTALL)
-_LEVELS = {Verdict.WRONG: "error", Verdict.UNKNOWN: "warning"}
-_MARKS = {Verdict.FINE: "ok", Verdict.WRONG: "**wrong**", Verdict.UNKNOWN: "could not tell"}
+_LEVELS = {CheckVerdict.WRONG: "error", CheckVerdict.UNKNOWN: "warning"}
+_MARKS = {CheckVerdict.FINE: "ok", CheckVerdict.WRONG: "**wrong**", CheckVerdict.UNKNOWN: "could not tell"}
 
 
-def lines(checked: Sequence[Checked], dropped: Sequence[str], file: str) -> list[str]:
+def lines(checked: Sequence[CheckedEntry], dropped: Sequence[str], file: str) -> list[str]:
     """For people: a line for each entry, then the totals."""
     found = [f"{file}:{one.line}: {one.verdict.value}: {one.name}{_rest(one)}" for one in checked]
     found += [f"no more in the list: {name}" for name in dropped]
     return [*found, _totals(checked)]
 
 
-def github(checked: Sequence[Checked], file: str) -> list[str]:
+def github(checked: Sequence[CheckedEntry], file: str) -> list[str]:
     """GitHub's workflow commands (docs.github.com, "Workflow commands for GitHub Actions"), one for each finding."""
     found = [
         _annotation(_LEVELS[one.verdict], file, one.line, f"{one.name}: {one.reason}")
@@ -43,7 +43,7 @@ def github_problems(problems: Sequence[str]) -> list[str]:
     return found
 
 
-def markdown(checked: Sequence[Checked], dropped: Sequence[str]) -> str:
+def markdown(checked: Sequence[CheckedEntry], dropped: Sequence[str]) -> str:
     """For a comment on a pull request."""
     rows = ["| image | found | platforms | compressed | published as |", "|---|---|---|---|---|"]
     for one in checked:
@@ -62,7 +62,7 @@ def markdown_problems(problems: Sequence[str]) -> str:
     return "\n".join([f"**{len(problems)} problem(s) in the list**", "", *(f"- {_cell(problem)}" for problem in problems)]) + "\n"
 
 
-def to_json(checked: Sequence[Checked], dropped: Sequence[str]) -> dict[str, object]:
+def to_json(checked: Sequence[CheckedEntry], dropped: Sequence[str]) -> dict[str, object]:
     """For programs."""
     entries = [
         {
@@ -80,7 +80,7 @@ def to_json(checked: Sequence[Checked], dropped: Sequence[str]) -> dict[str, obj
     return {"entries": entries, "dropped": list(dropped)}
 
 
-def _rest(one: Checked) -> str:
+def _rest(one: CheckedEntry) -> str:
     if one.reason:
         return f": {one.reason}"
     where = ", ".join(one.paths) or "as a SIF alone"
@@ -88,9 +88,9 @@ def _rest(one: Checked) -> str:
     return f": {where} ({', '.join(one.platforms)}; {size_text(one.size)} compressed{last})"
 
 
-def _totals(checked: Sequence[Checked]) -> str:
+def _totals(checked: Sequence[CheckedEntry]) -> str:
     found = counts(checked)
-    return ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict]) or "nothing to check"
+    return ", ".join(f"{found[verdict]} {verdict.value}" for verdict in CheckVerdict if found[verdict]) or "nothing to check"
 
 
 def _annotation(level: str, file: str, line: int, text: str) -> str:

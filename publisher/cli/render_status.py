@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def lines(record: Record, repository: str) -> list[str]:
     """For people; ``repository`` is the repository's name."""
-    found = [record.name, f"  source    {record.source}", f"  digest    {record.digest}"]
+    found = [record.name, f"  source    {record.reference}", f"  digest    {record.digest}"]
     if record.held is not None:
         found.append(f"  held      rolled back on {_day(record.held['since'])}; publisher rollback --undo {record.name}")
     for platform, versions in record.platforms.items():
@@ -33,14 +33,14 @@ def _version_lines(platform: str, version: Version, repository: str, *, first: b
     why = f": {version.reason}" if version.reason is not None else ""
     state = f"{version.state} since {_day(version.since)}{until}{why}"
     found = [f"  {platform}  {'' if first else '(earlier) '}{state}; published {_day(version.published)}"]
-    found.append(f"    manifest  {version.manifest}")
+    found.append(f"    manifest  {version.digest}")
     if version.sandbox is not None:
         where = f"/cvmfs/{repository}/{version.sandbox}"
         found.append(f"    sandbox   {where} ({version.files} entries{_of(version.unpacked_size)})")
     if version.sif is not None:
         found.append(f"    SIF       {version.sif.path} ({size_text(version.sif.size)})")
     if version.file_index is not None:
-        found.append(f"    files     {paths.file_index_path(version.manifest)}")
+        found.append(f"    files     {paths.file_index_path(version.digest)}")
     notes = ", ".join(f"{name}: {what}" for name, what in version.notes.items())
     found.append(f"    test      {version.test or 'none'}{f'; {notes}' if notes else ''}")
     return found

@@ -56,7 +56,7 @@ class Version:
     """One platform of an image at one time.
 
     Attributes:
-        manifest: digest of the platform's manifest, ``sha256:<64 hex>``.
+        digest: digest of the platform's manifest, ``sha256:<64 hex>``.
         sandbox: path of the sandbox in the repository, None where that form is not published.
         sif: the SIF, None where that form is not published.
         state: one of :data:`CURRENT`, :data:`SUPERSEDED`, :data:`EXPIRING`, :data:`BLOCKED`.
@@ -67,13 +67,13 @@ class Version:
     """
 
     __slots__ = (
-        "file_index", "files", "manifest", "notes", "published", "reason", "sandbox", "sif", "since", "state", "test", "tools",
+        "digest", "file_index", "files", "notes", "published", "reason", "sandbox", "sif", "since", "state", "test", "tools",
         "unpacked_size", "until",
     )  # fmt: skip
 
     def __init__(
         self,
-        manifest: str,
+        digest: str,
         *,
         sandbox: str | None,
         sif: Sif | None,
@@ -89,7 +89,7 @@ class Version:
         until: int | None = None,
         reason: str | None = None,
     ) -> None:
-        self.manifest = manifest
+        self.digest = digest
         self.sandbox = sandbox
         self.sif = sif
         self.published = published
@@ -120,7 +120,7 @@ class Version:
         sif = value.get("sif")
         state = fields.one_of(value["state"], _STATES)
         return cls(
-            fields.digest(value["manifest"]),
+            fields.digest(value["digest"]),
             sandbox=None if value.get("sandbox") is None else fields.safe_path(value["sandbox"]),
             sif=None
             if sif is None
@@ -144,24 +144,24 @@ class Record:
 
     Attributes:
         name: the CVMFS name, ``htc/rocky:9``.
-        source: where it comes from, complete: ``hub.opensciencegrid.org/htc/rocky:9``.
+        reference: where it comes from, complete: ``hub.opensciencegrid.org/htc/rocky:9``.
         digest: what the source's tag meant when it was last published (of an index, or of the one manifest).
         platforms: ``amd64``, ``arm64``, ``arm/v7`` … -> versions, the current one first, superseded ones newest first.
         held: what the publisher needs to know of a name that its operator rolled back, else None; readers let it be.
     """
 
-    __slots__ = ("digest", "held", "name", "platforms", "source")
+    __slots__ = ("digest", "held", "name", "platforms", "reference")
 
     def __init__(
         self,
         name: str,
-        source: str,
+        reference: str,
         digest: str,
         platforms: Mapping[str, Iterable[Version]],
         held: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self.source = source
+        self.reference = reference
         self.digest = digest
         self.platforms = {platform: tuple(versions) for platform, versions in platforms.items()}
         self.held = held
@@ -179,10 +179,10 @@ class Record:
 
     def aliases(self) -> Iterator[str]:
         """The other keys that lead here: the source, its digest, and each version's manifest, sandbox and SIF."""
-        yield f"docker://{self.source}"
+        yield f"docker://{self.reference}"
         yield self.digest
         for _, version in self.versions():
-            yield version.manifest
+            yield version.digest
             if version.sandbox is not None:
                 yield version.sandbox
             if version.sif is not None:
@@ -191,7 +191,7 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """The JSON object; the name is its key in the shard."""
         platforms = {platform: [version.to_json() for version in found] for platform, found in self.platforms.items()}
-        value = {"source": self.source, "digest": self.digest, "platforms": platforms}
+        value = {"reference": self.reference, "digest": self.digest, "platforms": platforms}
         return value if self.held is None else {**value, "held": dict(self.held)}
 
     @classmethod
@@ -204,7 +204,7 @@ class Record:
         try:
             platforms = {str(key): tuple(map(Version.from_json, found)) for key, found in value["platforms"].items()}
             held = value.get("held")
-            return cls(fields.safe_path(name), str(value["source"]), fields.digest(value["digest"]), platforms, held)
+            return cls(fields.safe_path(name), str(value["reference"]), fields.digest(value["digest"]), platforms, held)
         except fields.WRONG as error:
             raise ManifestError(f"the manifest's record of {name!r} is not one: {error!r}") from None
 

@@ -22,7 +22,7 @@ _ATTRIBUTES = ("kind", "mode", "uid", "gid", "size", "mtime", "content")
 
 
 @dataclass(frozen=True)
-class Change:
+class FileChange:
     """One path that differs.
 
     Attributes:
@@ -73,7 +73,7 @@ class Change:
 
 def difference(
     before: Iterable[IndexedFile], after: Iterable[IndexedFile], *, times: bool = False, ordered: Ordered = by_path
-) -> Iterator[Change]:
+) -> Iterator[FileChange]:
     """The paths that differ, in the order of their bytes.
 
     Args:
@@ -89,14 +89,14 @@ def difference(
     old, new = next(olds, None), next(news, None)
     while old is not None or new is not None:
         if new is None or (old is not None and old.path < new.path):
-            yield Change(old.path, old, None)  # type: ignore[union-attr]  # one of them is a line
+            yield FileChange(old.path, old, None)  # type: ignore[union-attr]  # one of them is a line
             old = next(olds, None)
         elif old is None or new.path < old.path:
-            yield Change(new.path, None, new)
+            yield FileChange(new.path, None, new)
             new = next(news, None)
         else:
             if _compared(old, times=times) != _compared(new, times=times):
-                yield Change(new.path, old, new)
+                yield FileChange(new.path, old, new)
             old, new = next(olds, None), next(news, None)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Changes:
+class ListDiff:
     """The difference of two lists.
 
     Attributes:
@@ -31,7 +31,7 @@ class Changes:
     dropped: tuple[str, ...]
 
 
-def since(base: str, path: Path, name_template: str) -> Changes:
+def since(base: str, path: Path, name_template: str) -> ListDiff:
     """What the list at ``path`` changes against the revision ``base``.
 
     A list that is not there in ``base``, or cannot be read there, is taken for an empty one: all of the new list is checked.
@@ -51,11 +51,11 @@ def since(base: str, path: Path, name_template: str) -> Changes:
     return difference(before, now)
 
 
-def difference(before: ImageList, now: ImageList) -> Changes:
+def difference(before: ImageList, now: ImageList) -> ListDiff:
     """What ``now`` says that ``before`` did not. Where an entry stands in the file does not count."""
     entries, patterns = set(before.entries), set(before.patterns)
     names = {entry.name for entry in now.entries}
-    return Changes(
+    return ListDiff(
         now,
         ImageList(
             tuple(entry for entry in now.entries if entry not in entries),

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from publisher.images import json_schema, rules, tag_globs
-from publisher.images.rules import Written
+from publisher.images.rules import WrittenReference
 from publisher.oci import Platform
 from publisher.system import quantities
 
@@ -41,7 +41,7 @@ def _given(value: object) -> object:
 _Optional = Annotated[_Item | None, BeforeValidator(_given)]
 _SOME: Any = Field(min_length=1, max_length=20)
 _Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(rules.text)]
-_Written = Annotated[Written, PlainValidator(rules.written), WithJsonSchema(json_schema.IMAGE)]
+_Written = Annotated[WrittenReference, PlainValidator(rules.written), WithJsonSchema(json_schema.IMAGE)]
 _Globs = Annotated[
     list[Annotated[str, PlainValidator(rules.tag_or_glob), WithJsonSchema(json_schema.TAG_OR_GLOB)]],
     _SOME,
@@ -58,13 +58,13 @@ _Day = Annotated[date, PlainValidator(rules.day), WithJsonSchema(json_schema.DAY
 _Count = Annotated[int, PlainValidator(rules.count), WithJsonSchema({"type": "integer", "minimum": 1})]
 
 
-class _Part(BaseModel):
+class _ListPart(BaseModel):
     """What all parts of the file have in common: keys that it does not know are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Defaults(_Part):
+class ListDefaults(_ListPart):
     """What holds for entries that do not say it themselves."""
 
     platforms: _Platforms = Field(
@@ -78,7 +78,7 @@ class Defaults(_Part):
     max_size: _Optional[_Size] = Field(default=None, description="size that an image's files may have, unpacked")
 
 
-class Choice(BaseModel):
+class PublicationKeys(BaseModel):
     """Which images an entry means; its other keys are let pass."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -118,7 +118,7 @@ class Choice(BaseModel):
         return () if self.image.glob is None else (self.image.glob,)
 
 
-class Image(Choice):
+class ListedImage(PublicationKeys):
     """An entry: a reference, or a mapping."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=json_schema.entry)
@@ -136,16 +136,18 @@ class Image(Choice):
     )
 
 
-class Group(_Part):
+class ListGroup(_ListPart):
     """Images that belong together."""
 
     title: _Text = Field(description="what they have in common")
-    images: list[Image] = Field(description="references, or mappings where more is to be said")
+    images: list[ListedImage] = Field(description="references, or mappings where more is to be said")
 
 
-class File(_Part):
+class ListFile(_ListPart):
     """The images that are published. A reference for each, or a mapping where more is to be said."""
 
     version: Literal[1] = Field(description="of this format")
-    defaults: Defaults = Field(default_factory=Defaults, description="what holds for entries that do not say it themselves")
-    groups: list[Group] = Field(description="the images, by what they have in common")
+    defaults: ListDefaults = Field(
+        default_factory=ListDefaults, description="what holds for entries that do not say it themselves"
+    )
+    groups: list[ListGroup] = Field(description="the images, by what they have in common")

@@ -17,16 +17,16 @@ from publisher.contract.reference import Reference
 from publisher.errors import ListError, UsageError
 from publisher.images import contradictions, json_schema
 from publisher.images.entry import NAME_TEMPLATES, Entry, ImageList, Pattern, cvmfs_name, expand
-from publisher.images.list_model import VERSION, File
+from publisher.images.list_model import VERSION, ListFile
 from publisher.system import yamlfile
-from publisher.system.yamlfile import Problem
+from publisher.system.yamlfile import YamlProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from publisher.images.list_model import Image
-    from publisher.system.yamlfile import Node
+    from publisher.images.list_model import ListedImage
+    from publisher.system.yamlfile import YamlNode
 
 __all__ = ["NAME_TEMPLATES", "Entry", "ImageList", "Pattern", "cvmfs_name", "expand", "load", "parse", "schema", "select"]
 
@@ -65,19 +65,19 @@ def parse(content: bytes, file: str, name_template: str = NAME_TEMPLATES[0]) -> 
         newer = _newer_version(root)
         if newer is not None:
             raise ListError(yamlfile.lines(file, [newer]))
-        model, wrong = yamlfile.validate(File, root)
+        model, wrong = yamlfile.validate(ListFile, root)
         problems += [*wrong, *contradictions.find(root, name_template)]
         if model is not None and not problems:
             listed = _listed(model, root, name_template)
             if listed.entries or listed.patterns:
                 return listed
-            problems.append(Problem(root.line, "the list is empty; nothing is ever removed by emptying it"))
+            problems.append(YamlProblem(root.line, "the list is empty; nothing is ever removed by emptying it"))
     raise ListError(yamlfile.lines(file, problems))
 
 
 def schema() -> str:
     """The JSON Schema of images.yaml, as the text of its file."""
-    return json.dumps(json_schema.schema(File, "images.yaml"), indent=2) + "\n"
+    return json.dumps(json_schema.schema(ListFile, "images.yaml"), indent=2) + "\n"
 
 
 def select(entries: Sequence[Entry], wanted: Sequence[str]) -> tuple[Entry, ...]:
@@ -107,15 +107,17 @@ def select(entries: Sequence[Entry], wanted: Sequence[str]) -> tuple[Entry, ...]
     return tuple(entry for entry in entries if entry.name in chosen)
 
 
-def _newer_version(root: Node) -> Problem | None:
+def _newer_version(root: YamlNode) -> YamlProblem | None:
     """A version of the file format that this program does not know: its other findings would mean nothing."""
     node = root.find(["version"])
     if node is root or not isinstance(node.value, int) or node.value <= VERSION:
         return None
-    return Problem(node.line, f"version {node.value} is newer than this program, which knows {VERSION}; use a newer publisher")
+    return YamlProblem(
+        node.line, f"version {node.value} is newer than this program, which knows {VERSION}; use a newer publisher"
+    )
 
 
-def _listed(model: File, root: Node, name_template: str) -> ImageList:
+def _listed(model: ListFile, root: YamlNode, name_template: str) -> ImageList:
     entries: list[Entry] = []
     patterns: list[Pattern] = []
     for number, group in enumerate(model.groups):
@@ -128,7 +130,7 @@ def _listed(model: File, root: Node, name_template: str) -> ImageList:
     return ImageList(tuple(entries), tuple(patterns))
 
 
-def _common(image: Image, model: File, group: str, line: int) -> dict[str, Any]:
+def _common(image: ListedImage, model: ListFile, group: str, line: int) -> dict[str, Any]:
     """What entries and patterns have alike."""
     return {
         "platforms": tuple(image.platforms or model.defaults.platforms),
@@ -143,14 +145,14 @@ def _common(image: Image, model: File, group: str, line: int) -> dict[str, Any]:
     }
 
 
-def _entries(image: Image, name_template: str, common: dict[str, Any]) -> Iterator[Entry]:
+def _entries(image: ListedImage, name_template: str, common: dict[str, Any]) -> Iterator[Entry]:
     said = image.image.reference
     for tag in image.named:
         reference = said if said.tag == tag else Reference(said.registry, said.repository, tag)
         yield Entry(cvmfs_name(reference, name_template), reference, **common)
 
 
-def _pattern(image: Image, name_template: str, common: dict[str, Any]) -> Pattern:
+def _pattern(image: ListedImage, name_template: str, common: dict[str, Any]) -> Pattern:
     said = image.image.reference
     return Pattern(
         reference=Reference(said.registry, said.repository),

@@ -31,7 +31,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
-class Written(NamedTuple):
+class WrittenReference(NamedTuple):
     """What stands behind ``image``: the reference, and what its tag is.
 
     Attributes:
@@ -45,7 +45,7 @@ class Written(NamedTuple):
     bare: bool = False
 
 
-def written(value: object) -> Written:
+def written(value: object) -> WrittenReference:
     """What an entry's ``image`` says."""
     if not isinstance(value, str):
         raise PydanticKnownError("string_type")
@@ -67,15 +67,15 @@ def written(value: object) -> Written:
     if at:
         raise ValueError(f"{shown} has a wildcard and a digest; write {f'{bare}:{glob}'!r}, or the one tag that is meant")
     reference = _parsed(bare)
-    return Written(Reference(reference.registry, reference.repository), glob=tag_or_glob(glob))
+    return WrittenReference(Reference(reference.registry, reference.repository), glob=tag_or_glob(glob))
 
 
-def _one(value: str, shown: str, *, bare: bool) -> Written:
+def _one(value: str, shown: str, *, bare: bool) -> WrittenReference:
     reference = _parsed(value)
     if reference.tag is None:
         without, _, digest = value.partition("@")
         raise ValueError(f"{shown} has a digest alone, which makes no name; write {f'{without}:TAG@{digest}'!r}")
-    return Written(reference, bare=bare)
+    return WrittenReference(reference, bare=bare)
 
 
 def _parsed(text: str) -> Reference:

@@ -29,7 +29,7 @@ _ISAL_ERROR: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  
 _DAMAGED = (EOFError, OSError, zlib.error, _ISAL_ERROR, zstandard.ZstdError)
 
 
-class _Source(io.RawIOBase):
+class _CompressedSource(io.RawIOBase):
     """A file object over a ``read`` function, with the first bytes put back."""
 
     def __init__(self, head: bytes, read: Read) -> None:
@@ -62,7 +62,7 @@ def decompressed(read: Read) -> Iterator[Read]:
     for magic, name in _REFUSED.items():
         if head.startswith(magic):
             raise LayerError(f"the layer is compressed with {name}, which the OCI image specification does not have")
-    source = io.BufferedReader(_Source(head, read), 1 << 20)
+    source = io.BufferedReader(_CompressedSource(head, read), 1 << 20)
     if head.startswith(_GZIP):
         inflated: IO[bytes] = igzip_threaded.open(source, "rb", threads=1)  # type: ignore[no-untyped-call]  # isal has no types
         with inflated:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.fileindex.format import FileIndexWriter
-    from publisher.layers.flatten_plan import Plan
+    from publisher.layers.flatten_plan import FlattenPlan
     from publisher.layers.member import Member
 
     Write = Callable[[memoryview | bytes], object]
@@ -33,7 +33,7 @@ _LINK_MODE = 0o777  # what Linux shows for every symbolic link
 
 
 @dataclass(frozen=True)
-class Extra:
+class ExtraEntry:
     """An entry that comes from this host instead of a layer: kind is a tar type flag, owner 0:0."""
 
     name: bytes
@@ -64,7 +64,7 @@ class Emitter:
         self._files = files
         self._newest = newest
 
-    def layers(self, plan: Plan, layers: Sequence[Path], progress: Callable[[int], None]) -> None:
+    def layers(self, plan: FlattenPlan, layers: Sequence[Path], progress: Callable[[int], None]) -> None:
         """All layers, from the bottom up; ``progress`` is told the compressed bytes read, the plan what was dropped on the way.
 
         Raises:
@@ -86,9 +86,9 @@ class Emitter:
     def implied(self, names: Iterable[bytes]) -> None:
         """Directories that no entry describes."""
         for name in names:
-            self.add(Extra(name, b"5", 0o755))
+            self.add(ExtraEntry(name, b"5", 0o755))
 
-    def add(self, entry: Extra) -> None:
+    def add(self, entry: ExtraEntry) -> None:
         """An entry that comes from this host, with the stream's newest time."""
         size = len(entry.content)
         mode = published_mode(entry.kind, entry.mode)
@@ -110,7 +110,7 @@ class Emitter:
         """The end of the archive."""
         self._write(bytes(2 * BLOCK))
 
-    def _layer(self, scanner: Scanner, actions: bytearray, plan: Plan, base: int) -> None:
+    def _layer(self, scanner: Scanner, actions: bytearray, plan: FlattenPlan, base: int) -> None:
         links: list[tuple[Member, int, list[bytes]]] = []
         last = len(actions.rstrip(b"\0"))
         for ordinal in range(last):

@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
-from publisher.layers.flatten_plan import MOVE, PASS, Plan
+from publisher.layers.flatten_plan import MOVE, PASS, FlattenPlan
 from publisher.layers.index import entries
-from publisher.layers.limits import DEFAULT_LIMITS, Limits
+from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +36,7 @@ _VARIANT = "links with $(, which clients of CVMFS expand"
 _OFTEN = 0xFFFF  # entries between two looks at the clock
 
 
-class Tree:
+class FlattenedTree:
     """The flattened tree while layers are replayed.
 
     Args:
@@ -44,7 +44,7 @@ class Tree:
         tick: called now and then; may raise to end the replaying.
     """
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS, tick: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, limits: LayerLimits = DEFAULT_LIMITS, tick: Callable[[], None] = lambda: None) -> None:
         self._limits = limits
         self._tick = tick
         self._grown = 0  # names that came into the tree, those that left it only now and then taken off
@@ -114,13 +114,13 @@ class Tree:
             return None
         return b"/".join(name for name, _ in steps[1:])
 
-    def finish(self) -> Plan:
+    def finish(self) -> FlattenPlan:
         """The plan. The tree is used up by it: its memory is needed for the emission.
 
         Raises:
             LayerError: more entries, or a longer path, than the limit.
         """
-        plan = Plan([bytearray(count) for count in self._counts])
+        plan = FlattenPlan([bytearray(count) for count in self._counts])
         own = self._root.get(_SELF)
         plan.root = own if isinstance(own, int) else None
         for kept, (path, entry) in enumerate(self._walk(plan.dropped), 1):
@@ -316,15 +316,17 @@ class Tree:
         return _reserved(name)
 
 
-def flatten(indexes: Sequence[Path], limits: Limits = DEFAULT_LIMITS, tick: Callable[[], None] = lambda: None) -> Tree:
+def flatten(
+    indexes: Sequence[Path], limits: LayerLimits = DEFAULT_LIMITS, tick: Callable[[], None] = lambda: None
+) -> FlattenedTree:
     """Replay layers from the bottom up; ``tick`` is called now and then and may raise.
 
     Raises:
-        LayerError: as :meth:`Tree.apply`; more layers than the limit.
+        LayerError: as :meth:`FlattenedTree.apply`; more layers than the limit.
     """
     if len(indexes) > limits.layers:
         raise LayerError(f"the image has {len(indexes)} layers, more than {limits.layers} are allowed")
-    tree = Tree(limits, tick)
+    tree = FlattenedTree(limits, tick)
     for index in indexes:
         tree.apply(entries(index))
     return tree

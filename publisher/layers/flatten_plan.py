@@ -9,7 +9,7 @@ DROP, PASS, MOVE = 0, 1, 2
 
 
 @dataclass
-class Plan:
+class FlattenPlan:
     """What survives.
 
     Attributes:

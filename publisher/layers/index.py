@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from publisher.errors import LayerError
 from publisher.layers.decompress import decompressed
-from publisher.layers.limits import DEFAULT_LIMITS, Limits
+from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.layers.scan import Scanner
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class IndexSummary:
     unpacked: int
 
 
-def write_index(read: Read, path: Path, limits: Limits = DEFAULT_LIMITS) -> IndexSummary:
+def write_index(read: Read, path: Path, limits: LayerLimits = DEFAULT_LIMITS) -> IndexSummary:
     """Read a compressed layer to its end and write its index (temporary name, then rename).
 
     Raises:
@@ -100,7 +100,7 @@ def _blocks(path: Path) -> Iterator[tuple[bytes, bytes]]:
             yield file.read(length), file.read(count * NUMBERS.size)
 
 
-def _write_entries(scanner: Scanner, out: IO[bytes], limits: Limits) -> None:
+def _write_entries(scanner: Scanner, out: IO[bytes], limits: LayerLimits) -> None:
     names: list[bytes] = []
     packed: list[bytes] = []
     while (member := scanner.next()) is not None:
@@ -121,7 +121,7 @@ def _write_entries(scanner: Scanner, out: IO[bytes], limits: Limits) -> None:
         _write_block(out, names, packed)
 
 
-def _check_length(name: bytes, limits: Limits) -> None:
+def _check_length(name: bytes, limits: LayerLimits) -> None:
     if len(name) > limits.path_length:
         raise LayerError(f"the layer has a path of {len(name)} bytes, more than {limits.path_length} are allowed")
     if len(name) > _NAME_MAX and (longest := max(map(len, name.split(b"/")))) > _NAME_MAX:

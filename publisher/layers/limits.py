@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Limits:
+class LayerLimits:
     """What one image may ask for. Whatever exceeds a limit ends the build with a :class:`publisher.errors.LayerError`.
 
     Attributes:
@@ -27,4 +27,4 @@ class Limits:
     path_length: int = 3800
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = LayerLimits()

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 from publisher.errors import LayerError
 from publisher.layers.emit import published_mode
 from publisher.layers.index import numbers
-from publisher.layers.limits import DEFAULT_LIMITS, Limits
+from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from publisher.layers.flatten_plan import Plan
+    from publisher.layers.flatten_plan import FlattenPlan
 
 _DEFAULT_ROOT = (0o755, 0, 0)
 
 
 @dataclass(frozen=True)
-class Survey:
+class StreamSurvey:
     """Totals of a plan.
 
     Attributes:
@@ -39,7 +39,7 @@ class Survey:
     root: tuple[int, int, int]
 
 
-def survey(plan: Plan, indexes: Sequence[Path], now: int, limits: Limits = DEFAULT_LIMITS) -> Survey:
+def survey(plan: FlattenPlan, indexes: Sequence[Path], now: int, limits: LayerLimits = DEFAULT_LIMITS) -> StreamSurvey:
     """Total a plan over the indexes of its layers; ``now`` is in seconds since the epoch.
 
     Raises:
@@ -53,10 +53,10 @@ def survey(plan: Plan, indexes: Sequence[Path], now: int, limits: Limits = DEFAU
             total += size
     if total > limits.unpacked_size:
         raise LayerError(f"the image unpacks to {total} bytes, more than {limits.unpacked_size} are allowed")
-    return Survey(newest, total, _root(plan, indexes))
+    return StreamSurvey(newest, total, _root(plan, indexes))
 
 
-def _root(plan: Plan, indexes: Sequence[Path]) -> tuple[int, int, int]:
+def _root(plan: FlattenPlan, indexes: Sequence[Path]) -> tuple[int, int, int]:
     if plan.root is None:
         return _DEFAULT_ROOT
     layer, ordinal = plan.root >> 32, plan.root & 0xFFFFFFFF

@@ -15,14 +15,14 @@ from publisher.system.quantities import size_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
     from publisher.targets.origins.base import Origin
 
 _INDEX = f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}"
 
 
 @dataclass(frozen=True)
-class Stray:
+class StrayObject:
     """An object that nothing names; ``stored`` is seconds since the epoch by the origin's clock, None where it is gone by now."""
 
     name: str
@@ -31,13 +31,13 @@ class Stray:
 
 
 @dataclass(frozen=True)
-class Holdings:
+class OriginAudit:
     """What an origin holds.
 
     Attributes:
         sifs: number of the SIFs that are named and there.
         size: bytes of them, as the manifest says.
-        shards: number of the manifest's shards that are named and there, those of earlier editions among them.
+        shards: number of the manifest's shards that are named and there, those of earlier revisions among them.
         missing: names of objects that are named and not there.
         strays: objects that nothing names: of retention's next runs, of killed runs, or somebody else's.
     """
@@ -46,7 +46,7 @@ class Holdings:
     size: int
     shards: int
     missing: tuple[str, ...]
-    strays: tuple[Stray, ...]
+    strays: tuple[StrayObject, ...]
 
     def lines(self) -> list[str]:
         """For people."""
@@ -64,27 +64,29 @@ class Holdings:
         return {**named, "missing": list(self.missing), "not_named": strays}
 
 
-def take(origin: Origin, catalog: Catalog, read: Callable[[str], bytes | None]) -> Holdings:
+def take(origin: Origin, snapshot: Snapshot, read: Callable[[str], bytes | None]) -> OriginAudit:
     """Look at an origin. What it names is listed, and only of strays more is asked; ``verify`` reads objects.
 
     Args:
         origin: what is looked at.
-        catalog: what is published.
+        snapshot: what is published.
         read: gives the content of a file of the repository.
 
     Raises:
-        CatalogError: an edition of the manifest is damaged.
+        PublishedManifestError: a revision of the manifest is damaged.
         OriginError: the origin cannot be listed.
     """
-    named = retention.sifs_of(catalog.records.values())
-    versions = [version for record in catalog.records.values() for _, version in record.versions()]
+    named = retention.sifs_of(snapshot.records.values())
+    versions = [version for record in snapshot.records.values() for _, version in record.versions()]
     sifs = {one.sif.path: one.sif.size for one in versions if one.sif is not None and one.sif.path in named}
     shards = {f"{paths.ORIGIN_MANIFEST}/{manifest.shard_name(sha256)}" for sha256 in history.named(read)}
     current = {f"{paths.ORIGIN_MANIFEST}/{manifest.shard_name(sha256)}" for sha256 in history.current(read)}
     there = set(origin.names())
     needed = {*sifs, *current, *([_INDEX] if current else [])}
-    strays = [Stray(name, origin.size(name) or 0, origin.modified(name)) for name in sorted(there - {*sifs, *shards, _INDEX})]
-    return Holdings(
+    strays = [
+        StrayObject(name, origin.size(name) or 0, origin.modified(name)) for name in sorted(there - {*sifs, *shards, _INDEX})
+    ]
+    return OriginAudit(
         sifs=len(there & set(sifs)),
         size=sum(weight for path, weight in sifs.items() if path in there),
         shards=len(there & shards),

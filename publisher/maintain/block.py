@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from publisher.contract.manifest import Record, Version
-    from publisher.publish.publication import Publication, Published
-    from publisher.state.snapshot import Catalog
+    from publisher.publish.publication import Publication, PublishResult
+    from publisher.state.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class TakeDown:
+class BlockPlan:
     """What is to be done.
 
     Attributes:
@@ -39,11 +39,11 @@ class TakeDown:
     sifs: tuple[str, ...] = ()
 
 
-def take_down(catalog: Catalog, what: str, now: int, reason: str, *, history: bool = False) -> TakeDown:
+def take_down(snapshot: Snapshot, what: str, now: int, reason: str, *, history: bool = False) -> BlockPlan:
     """Block what a name means now on all platforms, or the platform manifest with a digest.
 
     Args:
-        catalog: what is published.
+        snapshot: what is published.
         what: a CVMFS name, or ``sha256:…``.
         now: seconds since the epoch.
         reason: for the users, who read it.
@@ -52,39 +52,39 @@ def take_down(catalog: Catalog, what: str, now: int, reason: str, *, history: bo
     Raises:
         UsageError: nothing of it is published, or all is blocked.
     """
-    digests = frozenset(version.manifest for version in _meant(catalog, what, history=history) if version.state != BLOCKED)
+    digests = frozenset(version.digest for version in _meant(snapshot, what, history=history) if version.state != BLOCKED)
     if not digests:
         raise UsageError(f"{what}: there is nothing to block", hint=f"publisher status {what} says what is published")
     changed = {
         name: transitions.blocked(record, digests, now, reason)
-        for name, record in catalog.records.items()
+        for name, record in snapshot.records.items()
         if _has(record, digests)
     }
-    after = catalog.with_records(changed).records.values()
+    after = snapshot.with_records(changed).records.values()
     named, kept = retention.data_of(after), retention.sifs_of(after)
-    versions = [version for record in changed.values() for _, version in record.versions() if version.manifest in digests]
+    versions = [version for record in changed.values() for _, version in record.versions() if version.digest in digests]
     paths = {path for version in versions for path in retention.paths_of(version) if not named[path]}
     sifs = {version.sif.path for version in versions if version.sif is not None} - kept
-    return TakeDown(digests, changed, tuple(sorted(paths)), tuple(sorted(sifs)))
+    return BlockPlan(digests, changed, tuple(sorted(paths)), tuple(sorted(sifs)))
 
 
-def lift(catalog: Catalog, what: str) -> TakeDown:
+def lift(snapshot: Snapshot, what: str) -> BlockPlan:
     """Block it no more: the next sync publishes what the list says. ``what`` as in :func:`take_down`.
 
     Raises:
         UsageError: nothing of it is blocked.
     """
-    meant = _meant(catalog, what, history=True)
-    digests = frozenset(version.manifest for version in meant if version.state == BLOCKED)
+    meant = _meant(snapshot, what, history=True)
+    digests = frozenset(version.digest for version in meant if version.state == BLOCKED)
     if not digests:
         raise UsageError(f"{what} is not blocked")
-    return TakeDown(
+    return BlockPlan(
         digests,
-        {name: transitions.unblocked(record, digests) for name, record in catalog.records.items() if _has(record, digests)},
+        {name: transitions.unblocked(record, digests) for name, record in snapshot.records.items() if _has(record, digests)},
     )
 
 
-def carry_out(publication: Publication, catalog: Catalog, what: TakeDown) -> Published:
+def carry_out(publication: Publication, snapshot: Snapshot, what: BlockPlan) -> PublishResult:
     """One transaction of the repository; the SIFs go once the origin's manifest says that they are blocked.
 
     Where that cannot be told the origin now (``behind``), the next run's clearing removes them.
@@ -93,7 +93,7 @@ def carry_out(publication: Publication, catalog: Catalog, what: TakeDown) -> Pub
         RepositoryError, SpaceError: nothing was changed; or it was, and a sandbox could not be removed.
         OriginError: a SIF could not be removed; the next run's clearing does it.
     """
-    published = publication.change(catalog, what.changed, what.removals)
+    published = publication.change(snapshot, what.changed, what.removals)
     if published.behind is None:
         for path in what.sifs:
             publication.origin.remove(path)
@@ -102,12 +102,12 @@ def carry_out(publication: Publication, catalog: Catalog, what: TakeDown) -> Pub
     return published
 
 
-def _meant(catalog: Catalog, what: str, *, history: bool) -> Iterator[Version]:
+def _meant(snapshot: Snapshot, what: str, *, history: bool) -> Iterator[Version]:
     if what.startswith("sha256:"):
-        for record in catalog.records.values():
-            yield from (version for _, version in record.versions() if version.manifest == what)
+        for record in snapshot.records.values():
+            yield from (version for _, version in record.versions() if version.digest == what)
         return
-    named = catalog.records.get(what)
+    named = snapshot.records.get(what)
     if named is None:
         raise UsageError(f"nothing is published under the name {what}")
     for versions in named.platforms.values():
@@ -115,4 +115,4 @@ def _meant(catalog: Catalog, what: str, *, history: bool) -> Iterator[Version]:
 
 
 def _has(record: Record, digests: Collection[str]) -> bool:
-    return any(version.manifest in digests for _, version in record.versions())
+    return any(version.digest in digests for _, version in record.versions())

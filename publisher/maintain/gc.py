@@ -20,56 +20,56 @@ from publisher.state import paths as layout
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from publisher.plan.retention import Bounds, Clearance
+    from publisher.plan.retention import RetentionLimits, RetentionPlan
     from publisher.publish.publication import Publication
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
 
 
 @dataclass
-class Cleared:
+class GcResult:
     """What was cleared away.
 
     Attributes:
-        catalog: what is published now.
+        snapshot: what is published now.
         lines: what was done, for people.
         error: why it was cut short, or something stayed; the next run goes on. None where all went well.
     """
 
-    catalog: Catalog
+    snapshot: Snapshot
     lines: list[str] = field(default_factory=list)
     error: PublisherError | None = None
 
 
-def clear(publication: Publication, catalog: Catalog, now: int, bounds: Bounds, *, dry: bool = False) -> Cleared:
+def clear(publication: Publication, snapshot: Snapshot, now: int, bounds: RetentionLimits, *, dry: bool = False) -> GcResult:
     """Clear away what may go.
 
     Args:
         publication: opened.
-        catalog: what is published.
+        snapshot: what is published.
         now: seconds since the epoch.
         bounds: of one run.
         dry: only say what would be done.
     """
-    result = Cleared(catalog)
+    result = GcResult(snapshot)
     try:
         _clear_repository(publication, result, now, bounds, dry=dry)
-        if publication.in_step(result.catalog):
+        if publication.in_step(result.snapshot):
             _sweep_origin(publication, result, now, bounds, dry=dry)
     except PublisherError as error:
         result.error = error
     return result
 
 
-def _clear_repository(publication: Publication, result: Cleared, now: int, bounds: Bounds, *, dry: bool) -> None:
-    catalog = result.catalog
-    allowed = retention.clearance(catalog, now, bounds)
-    removals = [*allowed.removals, *_left_of_blocked(publication, catalog)]
+def _clear_repository(publication: Publication, result: GcResult, now: int, bounds: RetentionLimits, *, dry: bool) -> None:
+    snapshot = result.snapshot
+    allowed = retention.clearance(snapshot, now, bounds)
+    removals = [*allowed.removals, *_left_of_blocked(publication, snapshot)]
     result.lines += _lines(allowed)
     if dry:
-        result.catalog = catalog.with_records(allowed.changed)
+        result.snapshot = snapshot.with_records(allowed.changed)
     elif allowed.changed or removals:
-        published = publication.change(catalog, allowed.changed, removals)
-        result.catalog = published.catalog
+        published = publication.change(snapshot, allowed.changed, removals)
+        result.snapshot = published.snapshot
         for path, error in published.stuck.items():
             result.lines.append(f"{path} is named by no manifest any more and cannot be removed, which is left to you: {error}")
             result.error = error
@@ -77,31 +77,31 @@ def _clear_repository(publication: Publication, result: Cleared, now: int, bound
             raise published.behind
 
 
-def _left_of_blocked(publication: Publication, catalog: Catalog) -> list[str]:
+def _left_of_blocked(publication: Publication, snapshot: Snapshot) -> list[str]:
     """Data of blocked versions that is still there."""
-    named = retention.data_of(catalog.records.values())
-    versions = (version for record in catalog.records.values() for _, version in record.versions() if version.state == BLOCKED)
+    named = retention.data_of(snapshot.records.values())
+    versions = (version for record in snapshot.records.values() for _, version in record.versions() if version.state == BLOCKED)
     paths = {path for version in versions for path in retention.paths_of(version) if not named[path]}
     return sorted(path for path in paths if publication.repository.exists(path))
 
 
-def _lines(allowed: Clearance) -> list[str]:
+def _lines(allowed: RetentionPlan) -> list[str]:
     lines = [f"{name} is gone: the time that it was to be used is over" for name in allowed.ended]
     lines += [
-        f"{one.name} {one.platform}: the build {one.version.manifest} is removed: superseded long ago" for one in allowed.dropped
+        f"{one.name} {one.platform}: the build {one.version.digest} is removed: superseded long ago" for one in allowed.dropped
     ]
     if allowed.waiting:
         lines.append(f"{allowed.waiting} more build(s) wait for a later run: removals_per_run and removed_size_per_run bound one")
     return lines
 
 
-def _sweep_origin(publication: Publication, result: Cleared, now: int, bounds: Bounds, *, dry: bool) -> None:
+def _sweep_origin(publication: Publication, result: GcResult, now: int, bounds: RetentionLimits, *, dry: bool) -> None:
     """Remove SIFs and shards that no manifest names and that have been there for longer than the grace, the oldest first.
 
     What a run stores that is killed before it publishes is younger than that; SIFs of blocked versions do not wait.
     """
     origin = publication.origin
-    listed = result.catalog.records.values()
+    listed = result.snapshot.records.values()
     named = retention.sifs_of(listed) | {_shard(sha256) for sha256 in history.named(publication.repository.read)}
     blocked = {version.sif.path for record in listed for _, version in record.versions() if version.sif is not None} - named
     shards = list(origin.names(f"{layout.ORIGIN_MANIFEST}/shards"))
@@ -127,12 +127,12 @@ def _sweep_origin(publication: Publication, result: Cleared, now: int, bounds: B
             result.lines.append(f"{name} is removed from the origin: no manifest names it")
 
 
-def _restore(publication: Publication, result: Cleared, shards: Collection[str], *, dry: bool) -> None:
+def _restore(publication: Publication, result: GcResult, shards: Collection[str], *, dry: bool) -> None:
     """Tell the origin the manifest again where it has lost one of its ``shards``: a publication tells it what is new alone."""
-    lost = {_shard(sha256) for sha256 in result.catalog.shards if sha256 is not None}.difference(shards)
+    lost = {_shard(sha256) for sha256 in result.snapshot.shards if sha256 is not None}.difference(shards)
     if lost:
         if not dry:
-            publication.tell_all(result.catalog)
+            publication.tell_all(result.snapshot)
         result.lines.append(f"the origin has lost {len(lost)} shard(s) of the manifest, which are stored again")
 
 

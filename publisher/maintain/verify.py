@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
-from publisher.errors import CatalogError, PublisherError
+from publisher.errors import PublishedManifestError, PublisherError
 from publisher.maintain.verify_tree import differences
 from publisher.state import paths, signing, transitions
 from publisher.targets import published_index
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from publisher.contract.manifest import Version
     from publisher.state.signing import PublicKey
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
     from publisher.targets.origins.base import Origin
     from publisher.targets.repositories.base import Repository
 
@@ -27,7 +27,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Build:
+class VerifiedBuild:
     """A version whose data is looked at, and a name that it has."""
 
     name: str
@@ -35,13 +35,13 @@ class Build:
     version: Version
 
 
-def builds(catalog: Catalog, names: Collection[str]) -> list[Build]:
+def builds(snapshot: Snapshot, names: Collection[str]) -> list[VerifiedBuild]:
     """All that has data, each once: of ``names``, or of all where none is given."""
-    found: dict[tuple[str, str | None], Build] = {}
-    for name, record in catalog.records.items():
+    found: dict[tuple[str, str | None], VerifiedBuild] = {}
+    for name, record in snapshot.records.items():
         for platform, version in record.versions() if not names or name in names else ():
             if version.state != manifest.BLOCKED:
-                found.setdefault((version.manifest, version.sandbox), Build(name, platform, version))
+                found.setdefault((version.digest, version.sandbox), VerifiedBuild(name, platform, version))
     return list(found.values())
 
 
@@ -80,14 +80,14 @@ def _signature(place: str, index: bytes, trusted: Collection[PublicKey]) -> Iter
         signing.check(*manifest.unseal(index), trusted)
     except ManifestError:
         yield f"the {place}'s manifest is damaged"
-    except CatalogError:
+    except PublishedManifestError:
         yield f"the {place}'s manifest is not signed by this publisher's key, nor by one in trusted_keys"
 
 
-def verify_links(repository: Repository, catalog: Catalog) -> Iterator[str]:
+def verify_links(repository: Repository, snapshot: Snapshot) -> Iterator[str]:
     """Every link that a record wants, and none besides. The older tool's absolute links to the same sandbox are as good."""
     found = repository.links()
-    wanted = {path: target for record in catalog.records.values() for path, target in transitions.links(record).items()}
+    wanted = {path: target for record in snapshot.records.values() for path, target in transitions.links(record).items()}
     for path, target in wanted.items():
         absolute = f"/cvmfs/{repository.name}/{target.rpartition('../')[2]}"
         if path not in found:
@@ -98,16 +98,16 @@ def verify_links(repository: Repository, catalog: Catalog) -> Iterator[str]:
         yield f"{path}: no record wants this link"
 
 
-def verify_catalogs(repository: Repository, catalog: Catalog) -> Iterator[str]:
+def verify_catalogs(repository: Repository, snapshot: Snapshot) -> Iterator[str]:
     """The mark that keeps all images out of the repository's root catalog: made with the first one that is not taken over."""
-    own = any(build.version.sandbox is not None and build.version.file_index is not None for build in builds(catalog, ()))
+    own = any(build.version.sandbox is not None and build.version.file_index is not None for build in builds(snapshot, ()))
     if own and not repository.exists(f"{paths.IMAGES}/{paths.CATALOG_MARK}"):
         yield f"{paths.IMAGES} has no {paths.CATALOG_MARK}"
 
 
-def verify_build(repository: Repository, origin: Origin, build: Build) -> Iterator[str]:
+def verify_build(repository: Repository, origin: Origin, build: VerifiedBuild) -> Iterator[str]:
     """A build's sandbox against its file index, and its SIF against sha256 and size."""
-    label = f"{build.name} {build.platform} {build.version.manifest}"  # what block takes
+    label = f"{build.name} {build.platform} {build.version.digest}"  # what block takes
     checks: tuple[Callable[[], list[str]], ...] = (
         lambda: repository.look(lambda: _few(_sandbox(repository, build.version))),
         lambda: _few(_sif(origin, build.version)),  # apart: a publish waits for a look, and makes it begin anew
@@ -140,7 +140,7 @@ def _sandbox(repository: Repository, version: Version) -> Iterator[str]:
         yield f"the sandbox has no {paths.CATALOG_MARK}"
     try:
         published_index.check(repository, version)
-    except CatalogError as error:
+    except PublishedManifestError as error:
         yield error.reason
         return
     yield from differences(published_index.lines(repository, version), str(repository.root / version.sandbox))

@@ -22,7 +22,7 @@ _SERVER_ERRORS = 500
 
 
 @dataclass(frozen=True)
-class Refusal:
+class HttpRefusal:
     """What a failure is that no further try mends.
 
     Attributes:
@@ -43,7 +43,7 @@ def host_of(url: URL) -> str:
 
 
 @contextlib.contextmanager
-def translated(host: str, refusal: Refusal, via: str = "") -> Iterator[None]:
+def translated(host: str, refusal: HttpRefusal, via: str = "") -> Iterator[None]:
     """A block that sends or reads. ``from None``: aiohttp's texts may hold a URL.
 
     Args:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Background:
+class BackgroundLoop:
     """A context manager: the loop runs within its block; what is unfinished at the end is cancelled.
 
     It belongs to the process that began the block: a forked child has no such thread, and ends the block without waiting for it.

@@ -6,7 +6,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from publisher.net.http_errors import Refusal, host_of, translated
+from publisher.net.http_errors import HttpRefusal, host_of, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 
-class Answer:
+class HttpResponse:
     """An answer as it comes.
 
     Attributes:
@@ -23,7 +23,7 @@ class Answer:
         status: of HTTP.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, refusal: Refusal) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, refusal: HttpRefusal) -> None:
         self._response = response
         self._refusal = refusal
         self.host = host_of(response.url)

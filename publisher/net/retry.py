@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class WornOutError(UnavailableError):
+class RetriesExhaustedError(UnavailableError):
     """All tries are used up."""
 
 
@@ -35,7 +35,7 @@ class TransientError(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a host is given.
 
     Attributes:
@@ -56,7 +56,7 @@ class Patience:
         """Await ``attempt()`` until it does not raise a TransientError; ``gained()`` grows while a transfer gets on.
 
         Raises:
-            WornOutError: no more patience; with the last reason.
+            RetriesExhaustedError: no more patience; with the last reason.
         """
 
         async def once() -> T:  # tenacity looks at the function to find out whether to wait for it
@@ -75,7 +75,9 @@ class Patience:
             asked = f" and wants {error.retry_after:.0f} s of peace" if error.retry_after else ""
             tries = retrying.statistics.get("attempt_number", 1)
             after = f", after {tries} tries" if tries > 1 else ""
-            raise WornOutError(f"{error.reason}{asked}{after}", hint="nothing was changed; it is asked again next time") from None
+            raise RetriesExhaustedError(
+                f"{error.reason}{asked}{after}", hint="nothing was changed; it is asked again next time"
+            ) from None
 
     def _is_worth_it(self, error: BaseException) -> bool:
         return isinstance(error, TransientError) and (error.retry_after or 0) <= self.obeyed

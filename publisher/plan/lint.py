@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from publisher.images.reader import Entry
     from publisher.oci import Image
-    from publisher.plan.make import Unlisted
-    from publisher.system.yamlfile import Problem
+    from publisher.plan.make import UnlistedPattern
+    from publisher.system.yamlfile import YamlProblem
 
 
-class Verdict(Enum):
+class CheckVerdict(Enum):
     """How an entry was found."""
 
     FINE = "fine"
@@ -32,7 +32,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedEntry:
     """What was found of one entry.
 
     Attributes:
@@ -48,7 +48,7 @@ class Checked:
 
     name: str
     line: int
-    verdict: Verdict
+    verdict: CheckVerdict
     reason: str = ""
     paths: tuple[str, ...] = ()
     size: int = 0
@@ -56,7 +56,7 @@ class Checked:
     expires: date | None = None
 
 
-def judge(entry: Entry, found: Sequence[Image] | PublisherError, largest: int, today: date | None = None) -> Checked:
+def judge(entry: Entry, found: Sequence[Image] | PublisherError, largest: int, today: date | None = None) -> CheckedEntry:
     """The verdict on an entry.
 
     Args:
@@ -66,41 +66,41 @@ def judge(entry: Entry, found: Sequence[Image] | PublisherError, largest: int, t
         today: a last day that is near is told; none is when None.
     """
     if isinstance(found, PublisherError):
-        verdict = Verdict.UNKNOWN if isinstance(found, UnavailableError) else Verdict.WRONG
-        return Checked(entry.name, entry.line, verdict, _reason(found))
+        verdict = CheckVerdict.UNKNOWN if isinstance(found, UnavailableError) else CheckVerdict.WRONG
+        return CheckedEntry(entry.name, entry.line, verdict, _reason(found))
     size = sum(layer.size for image in found for layer in image.manifest.layers)
     allowed = min(entry.max_size or largest, largest)
     heaviest = max(sum(layer.size for layer in image.manifest.layers) for image in found)
     if heaviest > allowed:
         reason = f"its layers have {heaviest} bytes compressed, {allowed} are allowed unpacked"
-        return Checked(entry.name, entry.line, Verdict.WRONG, reason, size=size)
+        return CheckedEntry(entry.name, entry.line, CheckVerdict.WRONG, reason, size=size)
     platforms = tuple(layout.platform_key(platform) for platform in entry.platforms)
     paths = tuple(layout.link_paths(entry.name, platforms)) if "sandbox" in entry.formats else ()
     near = entry.expires is not None and today is not None and is_near(entry.expires, today)
-    return Checked(entry.name, entry.line, Verdict.FINE, "", paths, size, platforms, entry.expires if near else None)
+    return CheckedEntry(entry.name, entry.line, CheckVerdict.FINE, "", paths, size, platforms, entry.expires if near else None)
 
 
-def judge_wildcard(wildcard: str, line: int, names: Sequence[str]) -> Checked:
+def judge_wildcard(wildcard: str, line: int, names: Sequence[str]) -> CheckedEntry:
     """The verdict on a wildcard whose tags are known: ``names`` are those it comes to."""
     if not names:
-        return Checked(wildcard, line, Verdict.WRONG, "it matches none of the tags that there are")
-    return Checked(wildcard, line, Verdict.FINE, f"{len(names)} image(s), the newest {names[0]}", tuple(names))
+        return CheckedEntry(wildcard, line, CheckVerdict.WRONG, "it matches none of the tags that there are")
+    return CheckedEntry(wildcard, line, CheckVerdict.FINE, f"{len(names)} image(s), the newest {names[0]}", tuple(names))
 
 
-def judge_unlisted(unlisted: Unlisted, line: int) -> Checked:
+def judge_unlisted(unlisted: UnlistedPattern, line: int) -> CheckedEntry:
     """The verdict on a wildcard whose tags could not be listed."""
-    verdict = Verdict.UNKNOWN if isinstance(unlisted.error, UnavailableError) else Verdict.WRONG
-    return Checked(unlisted.wildcard, line, verdict, _reason(unlisted.error))
+    verdict = CheckVerdict.UNKNOWN if isinstance(unlisted.error, UnavailableError) else CheckVerdict.WRONG
+    return CheckedEntry(unlisted.wildcard, line, verdict, _reason(unlisted.error))
 
 
-def judge_quota(problem: Problem) -> Checked:
+def judge_quota(problem: YamlProblem) -> CheckedEntry:
     """An owner's list of images that is longer than his quota."""
-    return Checked("quota", problem.line, Verdict.WRONG, problem.text)
+    return CheckedEntry("quota", problem.line, CheckVerdict.WRONG, problem.text)
 
 
-def counts(checked: Sequence[Checked]) -> Mapping[Verdict, int]:
+def counts(checked: Sequence[CheckedEntry]) -> Mapping[CheckVerdict, int]:
     """How many were found how."""
-    return {verdict: sum(one.verdict is verdict for one in checked) for verdict in Verdict}
+    return {verdict: sum(one.verdict is verdict for one in checked) for verdict in CheckVerdict}
 
 
 def _reason(error: PublisherError) -> str:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from publisher.contract import manifest
 from publisher.errors import PublisherError
 from publisher.system import quantities
-from publisher.system.yamlfile import Problem, quoted
+from publisher.system.yamlfile import YamlProblem, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from publisher.images.reader import Entry
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
 
 DEFAULT = "default"
 NOBODY = "nobody"
@@ -61,7 +61,7 @@ def _quota(owner: str, given: Any) -> Quota:
         raise ValueError(f"the quota of {quoted(owner)}: {error}") from None
 
 
-def over_quota(entries: Iterable[Entry], sizes: Mapping[str, int], allowed: Mapping[str, Quota]) -> list[Problem]:
+def over_quota(entries: Iterable[Entry], sizes: Mapping[str, int], allowed: Mapping[str, Quota]) -> list[YamlProblem]:
     """Whose images are too many or too large; one problem for each, at the line of the first entry that is too much.
 
     What is published comes before what is new, and then what stands higher in the list.
@@ -71,17 +71,17 @@ def over_quota(entries: Iterable[Entry], sizes: Mapping[str, int], allowed: Mapp
         sizes: CVMFS name -> bytes of the unpacked files of what is published; what is not yet takes no room.
         allowed: owner, :data:`DEFAULT` or :data:`NOBODY` -> quota.
     """
-    first: dict[str, Problem] = {}
+    first: dict[str, YamlProblem] = {}
     for entry, why in _beyond(entries, sizes, allowed):
-        first.setdefault(why, Problem(entry.line, f"{why}; {_INSTEAD}"))
+        first.setdefault(why, YamlProblem(entry.line, f"{why}; {_INSTEAD}"))
     return sorted(first.values())
 
 
-def refused(entries: Iterable[Entry], catalog: Catalog, allowed: Mapping[str, Quota]) -> dict[str, PublisherError]:
+def refused(entries: Iterable[Entry], snapshot: Snapshot, allowed: Mapping[str, Quota]) -> dict[str, PublisherError]:
     """The names of all entries that are too much, as :func:`over_quota` counts, each with the reason."""
     sizes = {
         name: sum(version.unpacked_size for _, version in record.versions() if version.state == manifest.CURRENT)
-        for name, record in catalog.records.items()
+        for name, record in snapshot.records.items()
     }
     return {entry.name: PublisherError(why, hint=_INSTEAD) for entry, why in _beyond(entries, sizes, allowed)}
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from publisher.contract.manifest import Record, Version
     from publisher.images.reader import Entry
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
 
 ANNOUNCED = 30
 """Days ahead that the end of an entry is announced."""
 
 
 @dataclass(frozen=True)
-class Bounds:
+class RetentionLimits:
     """What one run may take away.
 
     Attributes:
@@ -44,7 +44,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedData:
     """A version that is listed no more."""
 
     name: str
@@ -53,7 +53,7 @@ class Dropped:
 
 
 @dataclass(frozen=True)
-class Clearance:
+class RetentionPlan:
     """What is to be done.
 
     Attributes:
@@ -66,26 +66,28 @@ class Clearance:
 
     changed: Mapping[str, Record]
     ended: tuple[str, ...]
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[DroppedData, ...]
     removals: tuple[str, ...]
     waiting: int
 
 
-def clearance(catalog: Catalog, now: int, bounds: Bounds) -> Clearance:
+def clearance(snapshot: Snapshot, now: int, bounds: RetentionLimits) -> RetentionPlan:
     """What a run may clear away at ``now`` (seconds since the epoch)."""
-    ended = {name: transitions.ended(record, now) for name, record in catalog.records.items() if transitions.is_over(record, now)}
-    after = {**catalog.records, **ended}
+    ended = {
+        name: transitions.ended(record, now) for name, record in snapshot.records.items() if transitions.is_over(record, now)
+    }
+    after = {**snapshot.records, **ended}
     over = sorted(_over(after.values(), now - bounds.grace), key=_age)
     dropped, removals = _within(over, after.values(), bounds)
     gone = [one.version for one in dropped]
     changed = ended | {one.name: transitions.without(after[one.name], gone) for one in dropped}
-    return Clearance(changed, tuple(ended), tuple(dropped), tuple(removals), len(over) - len(dropped))
+    return RetentionPlan(changed, tuple(ended), tuple(dropped), tuple(removals), len(over) - len(dropped))
 
 
 def paths_of(version: Version) -> list[str]:
     """Paths in the repository of a version's data: its sandbox, its file index."""
     found = [] if version.sandbox is None else [version.sandbox]
-    return found if version.file_index is None else [*found, layout.file_index_path(version.manifest)]
+    return found if version.file_index is None else [*found, layout.file_index_path(version.digest)]
 
 
 def data_of(listed: Iterable[Record]) -> Counter[str]:
@@ -115,22 +117,24 @@ def is_near(last: date, today: date) -> bool:
     return 0 <= (last - today).days <= ANNOUNCED
 
 
-def _over(listed: Iterable[Record], since: float) -> Iterator[Dropped]:
+def _over(listed: Iterable[Record], since: float) -> Iterator[DroppedData]:
     for record in listed:
         for platform, version in record.versions():
             if version.state == SUPERSEDED and version.since <= since:
-                yield Dropped(record.name, platform, version)
+                yield DroppedData(record.name, platform, version)
 
 
-def _age(one: Dropped) -> tuple[int, str, str, str]:
+def _age(one: DroppedData) -> tuple[int, str, str, str]:
     """Oldest first, so that nothing waits for ever; names and digests make the order the same every time."""
-    return one.version.since, one.name, one.platform, one.version.manifest
+    return one.version.since, one.name, one.platform, one.version.digest
 
 
-def _within(over: Iterable[Dropped], listed: Iterable[Record], bounds: Bounds) -> tuple[list[Dropped], list[str]]:
+def _within(
+    over: Iterable[DroppedData], listed: Iterable[Record], bounds: RetentionLimits
+) -> tuple[list[DroppedData], list[str]]:
     """What of ``over`` goes in this run, and the paths that nothing names afterwards."""
     left = data_of(listed)
-    dropped: list[Dropped] = []
+    dropped: list[DroppedData] = []
     removals: list[str] = []
     size = 0
     for one in over:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from publisher import oci
 from publisher.build.builder import BuildRequest
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnsupportedError
-from publisher.net.loop import Background
-from publisher.plan.make import Answer
+from publisher.net.loop import BackgroundLoop
+from publisher.plan.make import ResolvedReference
 from publisher.publish import resolve
 from publisher.state.paths import platform_key
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from publisher.contract.manifest import Record
     from publisher.images.reader import Entry, Pattern
     from publisher.oci import Platform
-    from publisher.plan.make import Item
+    from publisher.plan.make import PlanItem
     from publisher.registry.blobs.store import BlobStore
     from publisher.registry.client import RegistryClient
     from publisher.system.progress import Display
@@ -64,7 +64,7 @@ class Intake:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._background = stack.enter_context(Background())
+            self._background = stack.enter_context(BackgroundLoop())
             self._client, self._public, self.store = self._background.submit(self._connect()).result()
             stack.callback(lambda: self._background.submit(self._disconnect()).result())
             self._stack = stack.pop_all()
@@ -114,7 +114,7 @@ class Intake:
 
     # --- what references mean
 
-    def ask(self, entries: Iterable[Entry], records: Mapping[str, Record]) -> dict[str, Answer | PublisherError]:
+    def ask(self, entries: Iterable[Entry], records: Mapping[str, Record]) -> dict[str, ResolvedReference | PublisherError]:
         """What each entry's reference means now: one HEAD each, and a GET for an index or image not seen before.
 
         Args:
@@ -128,16 +128,18 @@ class Intake:
         self._display.begin("asking registries about images", len(wanted))
         return self._background.submit(self._ask_all(wanted, records)).result()
 
-    async def _ask_all(self, entries: list[Entry], records: Mapping[str, Record]) -> dict[str, Answer | PublisherError]:
+    async def _ask_all(
+        self, entries: list[Entry], records: Mapping[str, Record]
+    ) -> dict[str, ResolvedReference | PublisherError]:
         answers = await self._at_once(entries, lambda entry: self._answer(entry, records.get(entry.name)))
         return dict(zip([entry.name for entry in entries], answers, strict=True))
 
-    async def _answer(self, entry: Entry, record: Record | None) -> Answer:
+    async def _answer(self, entry: Entry, record: Record | None) -> ResolvedReference:
         reference = entry.reference
         digest = reference.digest or (await self._client.head(reference)).digest
         known = _known(record, entry.platforms)
         if set(known.values()) == {digest} and len(known) == len(entry.platforms):
-            return Answer(digest, known)  # no index: the very manifest that is published
+            return ResolvedReference(digest, known)  # no index: the very manifest that is published
         if record is None or record.digest != digest:
             await self._check_public(entry)
         try:
@@ -150,7 +152,7 @@ class Intake:
                 raise
             raise UnavailableError(f"{reference.registry} has the tag, but not what it means: {error.reason}") from error
 
-    async def _of_one(self, entry: Entry, digest: str) -> Answer:
+    async def _of_one(self, entry: Entry, digest: str) -> ResolvedReference:
         """A tag that means one manifest: which platform that is for, its config says."""
         reasons = []
         for platform in entry.platforms:
@@ -159,7 +161,7 @@ class Intake:
             except UnsupportedError as error:
                 reasons.append(error)
             else:
-                return Answer(digest, {platform: digest}, (str(image.platform),))
+                return ResolvedReference(digest, {platform: digest}, (str(image.platform),))
         raise reasons[0]
 
     async def _check_public(self, entry: Entry) -> None:
@@ -178,19 +180,19 @@ class Intake:
             raise DeniedError(f"not everybody can pull it: {error.reason}", hint=hint) from None
 
     def manifests(
-        self, entries: Iterable[Entry], answers: Mapping[str, Answer | PublisherError]
+        self, entries: Iterable[Entry], answers: Mapping[str, ResolvedReference | PublisherError]
     ) -> dict[str, dict[Platform, oci.ImageManifest] | PublisherError]:
         """The manifest of each platform of each entry that has an answer; those that the store has are not asked for again."""
         pairs = ((entry, answers[entry.name]) for entry in entries)
-        wanted = [(entry, answer) for entry, answer in pairs if isinstance(answer, Answer)]
+        wanted = [(entry, answer) for entry, answer in pairs if isinstance(answer, ResolvedReference)]
         self._display.begin("reading manifests", len(wanted))
         found = self._background.submit(self._at_once(wanted, self._manifests)).result()
         return dict(zip([entry.name for entry, _ in wanted], found, strict=True))
 
-    async def _manifests(self, wanted: tuple[Entry, Answer]) -> dict[Platform, oci.ImageManifest]:
+    async def _manifests(self, wanted: tuple[Entry, ResolvedReference]) -> dict[Platform, oci.ImageManifest]:
         entry, answer = wanted
         found = {}
-        for platform, digest in answer.manifests.items():
+        for platform, digest in answer.digests.items():
             _, body = await resolve.manifest(self._client, self.store, entry.reference, digest)
             found[platform] = oci.parse_manifest(body, digest)
         return found
@@ -214,21 +216,21 @@ class Intake:
 
     # --- what has to be built
 
-    def fetch(self, item: Item) -> Future[list[BuildRequest]]:
+    def fetch(self, item: PlanItem) -> Future[list[BuildRequest]]:
         """Start to fetch all that has to be built for an item; one request for each platform.
 
         The result raises LayerError, BlobError, SpaceError and what registries answer, see :func:`publisher.publish.resolve.layers`.
         """
         return self._background.submit(self._fetch(item))
 
-    async def _fetch(self, item: Item) -> list[BuildRequest]:
+    async def _fetch(self, item: PlanItem) -> list[BuildRequest]:
         name, reference = item.entry.name, item.entry.reference
         requests = []
         for target in item.targets:
             if target.published is not None:
                 continue
             label = name if len(item.targets) == 1 else f"{name} {platform_key(target.platform)}"
-            image = await resolve.resolve(self._client, self.store, reference, target.manifest, target.platform)
+            image = await resolve.resolve(self._client, self.store, reference, target.digest, target.platform)
             layers, indexes = await resolve.layers(
                 self._client, self.store, image, reference, lambda done, total: self._display.step(name, "fetch", done, total)
             )
@@ -241,13 +243,13 @@ def _known(record: Record | None, platforms: Iterable[Platform]) -> dict[Platfor
     if record is None:
         return {}
     current = {platform: record.current(platform_key(platform)) for platform in platforms}
-    return {platform: version.manifest for platform, version in current.items() if version is not None}
+    return {platform: version.digest for platform, version in current.items() if version is not None}
 
 
-def _of_index(digest: str, descriptors: tuple[oci.Descriptor, ...], platforms: Iterable[Platform]) -> Answer:
+def _of_index(digest: str, descriptors: tuple[oci.Descriptor, ...], platforms: Iterable[Platform]) -> ResolvedReference:
     manifests = {}
     for platform in platforms:
         with contextlib.suppress(UnsupportedError):
             manifests[platform] = oci.choose_platform(descriptors, platform).digest
     offered = sorted({str(descriptor.platform) for descriptor in descriptors if descriptor.platform is not None})
-    return Answer(digest, manifests, tuple(offered))
+    return ResolvedReference(digest, manifests, tuple(offered))

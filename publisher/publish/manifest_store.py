@@ -11,19 +11,19 @@ from publisher.contract import manifest
 from publisher.errors import RepositoryError
 from publisher.publish import history
 from publisher.state import paths
-from publisher.state import snapshot as catalogs
-from publisher.state.snapshot import Catalog
+from publisher.state import snapshot as snapshots
+from publisher.state.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from publisher.state.signing import PublicKey, Signer
-    from publisher.state.snapshot import Edition
+    from publisher.state.snapshot import Revision
     from publisher.targets.origins.base import Origin
     from publisher.targets.repositories.base import Repository, Transaction
 
 
-class Manifests:
+class ManifestStore:
     """The manifest of a repository and its origin.
 
     Args:
@@ -31,8 +31,8 @@ class Manifests:
         signer: signs it.
         trusted: keys that may have signed what is published.
         clock: seconds since the epoch.
-        grace: seconds that earlier editions stay, for who still reads them.
-        turn: every so many editions those go whose time is over: it takes reading all that are kept.
+        grace: seconds that earlier revisions stay, for who still reads them.
+        turn: every so many revisions those go whose time is over: it takes reading all that are kept.
     """
 
     def __init__(
@@ -54,94 +54,96 @@ class Manifests:
         self._grace = grace
         self._turn = turn
         self._highest = 0  # serial published anywhere
-        self._known: bytes | None = None  # the repository's index that the catalog was read from, or that was written last
+        self._known: bytes | None = (
+            None  # the repository's index that the published state was read from, or that was written last
+        )
         self._alike = False  # the origin is known to have all that the repository's index names
         self._by_other_key = False
 
-    def open(self) -> tuple[Catalog, list[str]]:
+    def open(self) -> tuple[Snapshot, list[str]]:
         """What is published, and a line for what had to be done to have it in both places.
 
         Raises:
             RepositoryError, OriginError: they cannot be used.
-            CatalogError: the published manifest cannot be trusted.
+            PublishedManifestError: the published manifest cannot be trusted.
         """
         name, done = self._repository.name, []
         self._known = self._read_repository(manifest.INDEX_NAME)
-        catalog = catalogs.load(self._read_known, name, self._trusted) or Catalog(name)
+        snapshot = snapshots.load(self._read_known, name, self._trusted) or Snapshot(name)
         index, there = self._known, self._read_origin(manifest.INDEX_NAME)
-        elsewhere = catalogs.serial_of(there, name, self._trusted)
-        self._highest = max(catalog.serial, elsewhere)
+        elsewhere = snapshots.serial_of(there, name, self._trusted)
+        self._highest = max(snapshot.serial, elsewhere)
         self._alike = index == there
-        self._by_other_key = index is not None and not catalogs.signed_by(index, self._signer.public)
-        if catalog.serial > elsewhere:
-            self.tell_all(catalog)
-            done.append(f"brought the origin's manifest from serial {elsewhere} to {catalog.serial}")
-        return catalog, done
+        self._by_other_key = index is not None and not snapshots.signed_by(index, self._signer.public)
+        if snapshot.serial > elsewhere:
+            self.tell_all(snapshot)
+            done.append(f"brought the origin's manifest from serial {elsewhere} to {snapshot.serial}")
+        return snapshot, done
 
-    def due(self, catalog: Catalog) -> str | None:
+    def due(self, snapshot: Snapshot) -> str | None:
         """Why the manifest must be published anew even though nothing changed; None where it need not."""
-        if self._highest > catalog.serial:
-            return f"the origin has serial {self._highest}, the repository {catalog.serial}"
+        if self._highest > snapshot.serial:
+            return f"the origin has serial {self._highest}, the repository {snapshot.serial}"
         if self._by_other_key:
             return "another key than this publisher's signed it"
-        if catalogs.half_spent(catalog, int(self._clock())):
+        if snapshots.half_spent(snapshot, int(self._clock())):
             return "half of its life is over"
         return None
 
-    def in_step(self, catalog: Catalog) -> bool:
-        """Whether the origin's manifest is just the one that ``catalog`` was read from, or made by :meth:`write`."""
+    def in_step(self, snapshot: Snapshot) -> bool:
+        """Whether the origin's manifest is just the one that ``snapshot`` was read from, or made by :meth:`write`."""
         there = self._read_origin(manifest.INDEX_NAME)
-        return there is not None and there == self._read_repository(manifest.INDEX_NAME) and self._highest == catalog.serial
+        return there is not None and there == self._read_repository(manifest.INDEX_NAME) and self._highest == snapshot.serial
 
-    def write(self, transaction: Transaction, catalog: Catalog) -> Edition:
-        """A catalog as the next edition; the index that it takes the place of is kept, see :mod:`publisher.publish.history`.
+    def write(self, transaction: Transaction, snapshot: Snapshot) -> Revision:
+        """A catalog as the next revision; the index that it takes the place of is kept, see :mod:`publisher.publish.history`.
 
         Only shards that changed are written, or looked at.
 
         Raises:
-            RepositoryError, SpaceError: it cannot be written; or somebody else has published since the catalog was read, whose
+            RepositoryError, SpaceError: it cannot be written; or somebody else has published since the published state was read, whose
                 changes it would undo. The lock that keeps runs apart is in the state directory, and accounts have their own.
         """
         before = self._read_repository(manifest.INDEX_NAME)
         if before != self._known:
             raise RepositoryError(
-                f"another run has published since serial {catalog.serial} of the manifest was read",
+                f"another run has published since serial {snapshot.serial} of the manifest was read",
                 hint="nothing was published, and what was built is kept; run again",
             )
-        serial = max(self._highest, catalog.serial) + 1  # above all that was ever published, also after a restore
-        edition = catalogs.edition(catalog, self._signer, serial=serial, now=int(self._clock()))
-        for name, content in edition.shards.items():
+        serial = max(self._highest, snapshot.serial) + 1  # above all that was ever published, also after a restore
+        revision = snapshots.revision(snapshot, self._signer, serial=serial, now=int(self._clock()))
+        for name, content in revision.shards.items():
             transaction.write(f"{paths.REPOSITORY_MANIFEST}/{name}", content)
         if before is not None:
-            transaction.write(paths.edition_path(catalog.serial), before)
+            transaction.write(paths.revision_path(snapshot.serial), before)
         if serial % self._turn == 0:
-            self._sweep(transaction, edition.catalog)
-        transaction.write(f"{paths.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}", edition.index)
-        return edition
+            self._sweep(transaction, revision.snapshot)
+        transaction.write(f"{paths.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}", revision.index)
+        return revision
 
-    def _sweep(self, transaction: Transaction, catalog: Catalog) -> None:
-        """Remove earlier editions whose time is over, and the shards that only they name."""
-        needed = {f"{paths.REPOSITORY_MANIFEST}/{manifest.shard_name(one)}" for one in catalog.shards if one is not None}
-        for path in history.removable(self._repository.read, catalog.generated - int(self._grace)):
+    def _sweep(self, transaction: Transaction, snapshot: Snapshot) -> None:
+        """Remove earlier revisions whose time is over, and the shards that only they name."""
+        needed = {f"{paths.REPOSITORY_MANIFEST}/{manifest.shard_name(one)}" for one in snapshot.shards if one is not None}
+        for path in history.removable(self._repository.read, snapshot.generated - int(self._grace)):
             if path not in needed:
                 transaction.remove(path)
 
-    def announce(self, edition: Edition) -> None:
+    def announce(self, revision: Revision) -> None:
         """Tell the origin what the repository shows already: what changed, or all where it may lack more than that.
 
         Raises:
             OriginError, SpaceError: it does not take it; :meth:`open` does it the next time.
             RepositoryError: another run has published meanwhile.
         """
-        self._known = edition.index
-        self._highest = edition.catalog.serial
+        self._known = revision.index
+        self._highest = revision.snapshot.serial
         self._by_other_key = False
-        if self._alike and len(edition.shards) < sum(one is not None for one in edition.catalog.shards):
-            self._tell({**edition.shards, manifest.INDEX_NAME: edition.index})
+        if self._alike and len(revision.shards) < sum(one is not None for one in revision.snapshot.shards):
+            self._tell({**revision.shards, manifest.INDEX_NAME: revision.index})
         else:
-            self.tell_all(edition.catalog)
+            self.tell_all(revision.snapshot)
 
-    def tell_all(self, catalog: Catalog) -> None:
+    def tell_all(self, snapshot: Snapshot) -> None:
         """Tell the origin the repository's manifest as it stands: what it lacks of the shards, and the index.
 
         Raises:
@@ -150,8 +152,8 @@ class Manifests:
         """
         content = self._read_repository(manifest.INDEX_NAME)
         if content is None:
-            raise AssertionError(f"serial {catalog.serial} was read from an index, or written as one")
-        names = {manifest.shard_name(sha256) for sha256 in catalog.shards if sha256 is not None}
+            raise AssertionError(f"serial {snapshot.serial} was read from an index, or written as one")
+        names = {manifest.shard_name(sha256) for sha256 in snapshot.shards if sha256 is not None}
         shards = {name: shard for name in names if (shard := self._read_repository(name)) is not None}
         self._tell({**shards, manifest.INDEX_NAME: content})
 
@@ -172,7 +174,7 @@ class Manifests:
         return self._repository.read(f"{paths.REPOSITORY_MANIFEST}/{name}")
 
     def _read_known(self, name: str) -> bytes | None:
-        """One edition, whatever is published meanwhile."""
+        """One revision, whatever is published meanwhile."""
         return self._known if name == manifest.INDEX_NAME else self._read_repository(name)
 
     def _read_origin(self, name: str) -> bytes | None:

@@ -16,7 +16,7 @@ from publisher.build import unpack as sandbox
 from publisher.contract.manifest import Sif
 from publisher.errors import PublisherError, RemovalError, RepositoryError, SpaceError
 from publisher.plan.make import source_of
-from publisher.publish.manifest_store import Manifests
+from publisher.publish.manifest_store import ManifestStore
 from publisher.publish.staged import ready
 from publisher.state import paths as layout
 from publisher.state import transitions
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.contract.manifest import Record, Version
-    from publisher.plan.make import Item
-    from publisher.publish.staged import Clone, Made, Ready
+    from publisher.plan.make import PlanItem
+    from publisher.publish.staged import BuiltTarget, StagedClone, StagedEntry
     from publisher.state.built import BuiltImage
     from publisher.state.signing import PublicKey, Signer
-    from publisher.state.snapshot import Catalog, Edition
+    from publisher.state.snapshot import Revision, Snapshot
     from publisher.targets.origins.base import Origin
     from publisher.targets.repositories.base import Repository, Transaction
 
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Published:
+class PublishResult:
     """What a transaction did.
 
     Attributes:
-        catalog: what is published now.
+        snapshot: what is published now.
         failed: entries that did not get into it, each with its reason.
         behind: why the origin's manifest could not be brought up to date; the next run does it. None where it could.
         stuck: paths that were to be taken away and could not be, each with its reason.
     """
 
-    catalog: Catalog
+    snapshot: Snapshot
     failed: dict[str, PublisherError] = field(default_factory=dict)
     behind: PublisherError | None = None
     stuck: dict[str, PublisherError] = field(default_factory=dict)
@@ -69,8 +69,8 @@ class Publication:
         clock: seconds since the epoch.
         deadline: seconds that unpacking one sandbox may take.
         grace: seconds that a name which leaves is still used.
-        edition_grace: seconds that earlier editions of the manifest stay, for who still reads them.
-        edition_turn: every so many editions it is looked for those whose time is over.
+        revision_grace: seconds that earlier revisions of the manifest stay, for who still reads them.
+        revision_turn: every so many revisions it is looked for those whose time is over.
         unpack: makes a sandbox of a SIF: as :func:`publisher.build.unpack.unpack`.
     """
 
@@ -84,8 +84,8 @@ class Publication:
         trusted: tuple[PublicKey, ...] = (),
         deadline: float = 3600.0,
         grace: float = 14 * 86400.0,
-        edition_grace: float = 14 * 86400.0,
-        edition_turn: int = 16,
+        revision_grace: float = 14 * 86400.0,
+        revision_turn: int = 16,
         unpack: Unpack = sandbox.unpack,
     ) -> None:
         self._repository = repository
@@ -94,8 +94,8 @@ class Publication:
         self._deadline = deadline
         self._grace = grace
         self._unpack = unpack
-        self._manifests = Manifests(
-            repository, origin, signer, trusted=(signer.public, *trusted), clock=clock, grace=edition_grace, turn=edition_turn
+        self._manifests = ManifestStore(
+            repository, origin, signer, trusted=(signer.public, *trusted), clock=clock, grace=revision_grace, turn=revision_turn
         )
 
     @property
@@ -108,32 +108,32 @@ class Publication:
         """Where SIFs and the manifest are."""
         return self._origin
 
-    def open(self) -> tuple[Catalog, list[str]]:
+    def open(self) -> tuple[Snapshot, list[str]]:
         """Finish or discard what killed runs left behind; what is published, and a line for each thing done.
 
         Raises:
             RepositoryError, OriginError: they cannot be used.
-            CatalogError: the published manifest cannot be trusted.
+            PublishedManifestError: the published manifest cannot be trusted.
         """
         done = self._repository.recover() + self._origin.recover()
-        catalog, more = self._manifests.open()
-        return catalog, done + more
+        snapshot, more = self._manifests.open()
+        return snapshot, done + more
 
-    def due(self, catalog: Catalog) -> str | None:
+    def due(self, snapshot: Snapshot) -> str | None:
         """Why the manifest must be published anew even though nothing changed; None where it need not."""
-        return self._manifests.due(catalog)
+        return self._manifests.due(snapshot)
 
-    def in_step(self, catalog: Catalog) -> bool:
-        """Whether the origin's manifest is just the one that ``catalog`` was read from, or made by :meth:`publish`."""
-        return self._manifests.in_step(catalog)
+    def in_step(self, snapshot: Snapshot) -> bool:
+        """Whether the origin's manifest is just the one that ``snapshot`` was read from, or made by :meth:`publish`."""
+        return self._manifests.in_step(snapshot)
 
-    def tell_all(self, catalog: Catalog) -> None:
-        """Give the origin again what it lacks of the published manifest, which is ``catalog``'s.
+    def tell_all(self, snapshot: Snapshot) -> None:
+        """Give the origin again what it lacks of the published manifest, which is ``snapshot``'s.
 
         Raises:
             OriginError, SpaceError, RepositoryError: it does not take it, or another run has published meanwhile.
         """
-        self._manifests.tell_all(catalog)
+        self._manifests.tell_all(snapshot)
 
     def store(self, built: BuiltImage) -> Sif:
         """Put a SIF into the origin, verified.
@@ -145,11 +145,11 @@ class Publication:
         self._origin.put(path, built.sif, sha256=built.sha256, size=built.size)
         return Sif(path, built.sha256, built.size)
 
-    def ready(self, catalog: Catalog, item: Item, made: tuple[Made, ...]) -> Ready:
+    def ready(self, snapshot: Snapshot, item: PlanItem, made: tuple[BuiltTarget, ...]) -> StagedEntry:
         """An entry that is built and stored, as :meth:`publish` takes it: see :func:`publisher.publish.staged.ready`."""
-        return ready(self._repository, catalog, item, made)
+        return ready(self._repository, snapshot, item, made)
 
-    def publish(self, catalog: Catalog, ready: list[Ready], leaving: Iterable[str] = ()) -> Published:
+    def publish(self, snapshot: Snapshot, ready: list[StagedEntry], leaving: Iterable[str] = ()) -> PublishResult:
         """One transaction for all of ``ready``, and the manifest that names them; with none, the manifest alone.
 
         Names that are ``leaving`` are marked in the manifest; their data stays.
@@ -160,30 +160,30 @@ class Publication:
             RepositoryError: nothing of it is published.
             SpaceError: no room left; nothing of it is published.
         """
-        result = Published(catalog)
-        published: Edition | None = None
+        result = PublishResult(snapshot)
+        published: Revision | None = None
         with contextlib.suppress(_NothingLeftError), self._repository.transaction() as transaction:
-            changed = self._make_all(transaction, catalog, ready, result.failed)
+            changed = self._make_all(transaction, snapshot, ready, result.failed)
             now = int(self._clock())
-            changed |= {name: transitions.leaving(catalog.records[name], now, now + int(self._grace)) for name in leaving}
+            changed |= {name: transitions.leaving(snapshot.records[name], now, now + int(self._grace)) for name in leaving}
             if ready and not changed:
                 raise _NothingLeftError
-            published = self._manifests.write(transaction, catalog.with_records(changed))
+            published = self._manifests.write(transaction, snapshot.with_records(changed))
         return result if published is None else self._announced(published, result)
 
     def change(
         self,
-        catalog: Catalog,
+        snapshot: Snapshot,
         changed: Mapping[str, Record],
         removals: Iterable[str] = (),
         *,
         relink: bool = True,
         links: Mapping[str, str] | None = None,
-    ) -> Published:
+    ) -> PublishResult:
         """One transaction that replaces records, makes their links show what they mean now, and takes paths away.
 
         Args:
-            catalog: what is published.
+            snapshot: what is published.
             changed: name -> its record from now on; one without versions goes.
             removals: paths in the repository. One that cannot be taken away holds up none of the others, nor the records.
             relink: links change too.
@@ -192,31 +192,31 @@ class Publication:
         Raises:
             RepositoryError, SpaceError: nothing of it is published.
         """
-        result = Published(catalog)
-        after = replace(catalog.with_records(changed), lost=transitions.loss(catalog, changed, int(self._clock())))
+        result = PublishResult(snapshot)
+        after = replace(snapshot.with_records(changed), lost=transitions.loss(snapshot, changed, int(self._clock())))
         wanted = list(removals)
-        edition: Edition | None = None
-        while edition is None:
+        revision: Revision | None = None
+        while revision is None:
             try:
                 with self._repository.transaction() as transaction:
                     for record in changed.values() if relink else ():
-                        self._link_all(transaction, record, catalog.records.get(record.name))
+                        self._link_all(transaction, record, snapshot.records.get(record.name))
                     for path, target in (links or {}).items():
                         transaction.link(path, target)
-                    edition = self._manifests.write(transaction, after)
+                    revision = self._manifests.write(transaction, after)
                     result.stuck |= _taken_away(transaction, [path for path in wanted if path not in result.stuck])
             except RemovalError as error:
                 if not error.stuck.keys() <= {*wanted}:  # a link, say, which must not stay
                     raise
                 result.stuck |= error.stuck
-                edition = edition if error.published else None
-        return self._announced(edition, result)
+                revision = revision if error.published else None
+        return self._announced(revision, result)
 
-    def _announced(self, edition: Edition, result: Published) -> Published:
+    def _announced(self, revision: Revision, result: PublishResult) -> PublishResult:
         """Tell the origin what the repository shows already."""
-        result.catalog = edition.catalog
+        result.snapshot = revision.snapshot
         try:
-            self._manifests.announce(edition)
+            self._manifests.announce(revision)
         except PublisherError as error:
             result.behind = error
         return result
@@ -224,7 +224,7 @@ class Publication:
     # --- one transaction
 
     def _make_all(
-        self, transaction: Transaction, catalog: Catalog, ready: list[Ready], failed: dict[str, PublisherError]
+        self, transaction: Transaction, snapshot: Snapshot, ready: list[StagedEntry], failed: dict[str, PublisherError]
     ) -> dict[str, Record]:
         changed: dict[str, Record] = {}
         made: set[str] = set()
@@ -232,11 +232,11 @@ class Publication:
             name = one.item.entry.name
             try:
                 self._put_all(transaction, one, made)
-                record = self._record(one, catalog, made)
-                self._link_all(transaction, record, catalog.records.get(name))
+                record = self._record(one, snapshot, made)
+                self._link_all(transaction, record, snapshot.records.get(name))
                 changed[name] = record
-                for version in _indexed_anew(record, catalog, made):
-                    changed |= transitions.indexed_alike({**catalog.records, **changed}.values(), version)
+                for version in _indexed_anew(record, snapshot, made):
+                    changed |= transitions.indexed_alike({**snapshot.records, **changed}.values(), version)
             except SpaceError:
                 raise
             except PublisherError as error:
@@ -247,7 +247,7 @@ class Publication:
             transaction.write(f"{layout.IMAGES}/{layout.CATALOG_MARK}", b"")
         return changed
 
-    def _put_all(self, transaction: Transaction, one: Ready, made: set[str]) -> None:
+    def _put_all(self, transaction: Transaction, one: StagedEntry, made: set[str]) -> None:
         """The sandboxes of an entry, straight from their SIFs into the open transaction, and the file indexes.
 
         A published sandbox stays as it is, and its index with it; a new one has the index of its own build, whatever stood there.
@@ -258,7 +258,7 @@ class Publication:
             for part in sorted(one.made, key=one.is_unpacked):
                 if part.built is None or part.target.kept is not None:
                     continue
-                index, path = layout.file_index_path(part.target.manifest), layout.sandbox_path(part.target.manifest)
+                index, path = layout.file_index_path(part.target.digest), layout.sandbox_path(part.target.digest)
                 if "sandbox" in one.item.entry.formats and path not in made and not self._repository.exists(path):
                     own.append(path)
                     if one.is_unpacked(part) or not self._cloned(transaction, part.built, one.clone):
@@ -274,7 +274,7 @@ class Publication:
             raise
         made.update(own, indexes)
 
-    def _cloned(self, transaction: Transaction, built: BuiltImage, clone: Clone | None) -> bool:
+    def _cloned(self, transaction: Transaction, built: BuiltImage, clone: StagedClone | None) -> bool:
         """Whether the sandbox could be made of another one; where not, nothing is left of the attempt."""
         tree = None if clone is None else transaction.clone(clone.source, clone.sandbox)
         if tree is None or clone is None:
@@ -296,29 +296,29 @@ class Publication:
             if path not in shown:
                 transaction.remove(path)
 
-    def _record(self, one: Ready, catalog: Catalog, made: Collection[str]) -> Record:
+    def _record(self, one: StagedEntry, snapshot: Snapshot, made: Collection[str]) -> Record:
         entry, now = one.item.entry, int(self._clock())
         current = {
-            layout.platform_key(part.target.platform): part.version(entry.formats, now, _standing(part, catalog, made))
+            layout.platform_key(part.target.platform): part.version(entry.formats, now, _standing(part, snapshot, made))
             for part in one.made
         }
-        record = transitions.succeeded(catalog.records.get(entry.name), source_of(entry), one.item.digest, current, entry.name)
+        record = transitions.succeeded(snapshot.records.get(entry.name), source_of(entry), one.item.digest, current, entry.name)
         return transitions.leaving(record, now, now + int(self._grace), one.item.leaving)
 
 
-def _standing(part: Made, catalog: Catalog, made: Collection[str]) -> Version | None:
+def _standing(part: BuiltTarget, snapshot: Snapshot, made: Collection[str]) -> Version | None:
     """The published version of a manifest that was built once more, for another form; None where its file index does not stay."""
-    if layout.sandbox_path(part.target.manifest) in made:
+    if layout.sandbox_path(part.target.digest) in made:
         return None
-    found = catalog.version_of(part.target.manifest)
+    found = snapshot.version_of(part.target.digest)
     return found if found is not None and found.file_index is not None else None
 
 
-def _indexed_anew(record: Record, catalog: Catalog, made: Collection[str]) -> list[Version]:
+def _indexed_anew(record: Record, snapshot: Snapshot, made: Collection[str]) -> list[Version]:
     """The versions whose sandbox was just made, where a file index of their manifest was published before, and another one."""
     found = []
     for version in (versions[0] for versions in record.platforms.values()):
-        before = catalog.version_of(version.manifest) if version.sandbox in made else None
+        before = snapshot.version_of(version.digest) if version.sandbox in made else None
         if before is not None and before.file_index not in {None, version.file_index}:
             found.append(version)
     return found

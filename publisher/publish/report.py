@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from publisher.errors import PublisherError
-    from publisher.plan.make import Item, Plan, Removal, Unlisted
+    from publisher.plan.make import Plan, PlanItem, Removal, UnlistedPattern
 
 
-class Result(Enum):
+class ImageResult(Enum):
     """How it ended for an image."""
 
     PUBLISHED = "published"
@@ -30,12 +30,12 @@ class Outcome:
     """What became of one image; ``reason`` is one line."""
 
     name: str
-    result: Result
+    result: ImageResult
     reason: str
 
 
 @dataclass
-class Report:
+class RunReport:
     """What a run did.
 
     Attributes:
@@ -55,14 +55,14 @@ class Report:
     stopped: PublisherError | None = None
     removals: tuple[Removal, ...] = ()
     withheld: str | None = None
-    unlisted: tuple[Unlisted, ...] = ()
+    unlisted: tuple[UnlistedPattern, ...] = ()
     cleared: list[str] = field(default_factory=list)
 
-    def add(self, name: str, result: Result, reason: str) -> None:
+    def add(self, name: str, result: ImageResult, reason: str) -> None:
         """Record an outcome."""
         self.outcomes[name] = Outcome(name, result, reason)
 
-    def count(self, result: Result) -> int:
+    def count(self, result: ImageResult) -> int:
         """How many images ended so."""
         return sum(outcome.result is result for outcome in self.outcomes.values())
 
@@ -70,7 +70,7 @@ class Report:
     def exit_code(self) -> int:
         """0 all well, 1 some image failed, the run was cut short, or removals were withheld, or tags not listed."""
         short = self.stopped is not None or self.withheld is not None or self.unlisted
-        return 1 if short or self.count(Result.FAILED) or self.count(Result.SKIPPED) else 0
+        return 1 if short or self.count(ImageResult.FAILED) or self.count(ImageResult.SKIPPED) else 0
 
     def to_json(self) -> dict[str, object]:
         """For programs."""
@@ -88,13 +88,13 @@ class Report:
 
     def lines(self) -> list[str]:
         """For people: what is not as it should be, then the totals."""
-        bad = [one for one in self.outcomes.values() if one.result in {Result.FAILED, Result.SKIPPED}]
+        bad = [one for one in self.outcomes.values() if one.result in {ImageResult.FAILED, ImageResult.SKIPPED}]
         found = self.notes + _unlisted_lines(self.unlisted) + [f"{one.result.value}: {one.name}: {one.reason}" for one in bad]
         if self.stopped is not None:
             found.append(f"stopped: {self.stopped}")
         found += [*_removal_lines(self.removals, self.withheld), *self.cleared]
-        totals = ", ".join(f"{count} {result.value}" for result in Result if (count := self.count(result)))
-        nothing = not self.count(Result.PUBLISHED) and not self.removals and not self.cleared and self.exit_code == 0
+        totals = ", ".join(f"{count} {result.value}" for result in ImageResult if (count := self.count(result)))
+        nothing = not self.count(ImageResult.PUBLISHED) and not self.removals and not self.cleared and self.exit_code == 0
         return [*found, f"{'nothing to do: ' if nothing else ''}{totals or 'no images'}; manifest serial {self.serial}"]
 
 
@@ -111,7 +111,7 @@ def plan_lines(plan: Plan) -> list[str]:
     return [*found, f"{'nothing to do: ' if idle else ''}{totals or 'no images'}"]
 
 
-def _unlisted_lines(unlisted: Sequence[Unlisted]) -> list[str]:
+def _unlisted_lines(unlisted: Sequence[UnlistedPattern]) -> list[str]:
     return [f"failed: {one.wildcard}: its tags cannot be listed: {one.error}" for one in unlisted]
 
 
@@ -131,14 +131,14 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "images": [
             {
                 "name": item.entry.name,
-                "source": str(item.entry.reference),
+                "reference": str(item.entry.reference),
                 "action": item.action.value,
                 "reason": _text(item),
                 "digest": item.digest or None,
                 "platforms": [
                     {
                         "platform": str(target.platform),
-                        "manifest": target.manifest,
+                        "digest": target.digest,
                         "before": target.before,
                         "build": target.published is None,
                     }
@@ -154,6 +154,6 @@ def plan_json(plan: Plan) -> dict[str, object]:
     }
 
 
-def _text(item: Item) -> str:
+def _text(item: PlanItem) -> str:
     hint = item.error.hint if item.error is not None else None
     return item.reason if hint is None else f"{item.reason} ({hint})"

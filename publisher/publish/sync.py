@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import BuildError, OriginError, PublisherError, RepositoryError, SpaceError
 from publisher.plan.make import Action
-from publisher.publish.report import Report, Result
-from publisher.publish.staged import Made
+from publisher.publish.report import ImageResult, RunReport
+from publisher.publish.staged import BuiltTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from publisher.build.builder import Builder, BuildRequest
     from publisher.images.reader import Entry
-    from publisher.plan.make import Item, Plan, Removal
+    from publisher.plan.make import Plan, PlanItem, Removal
     from publisher.publish.intake import Intake
     from publisher.publish.publication import Publication
-    from publisher.publish.staged import Ready
+    from publisher.publish.staged import StagedEntry
     from publisher.state.built import BuiltImage
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
     from publisher.system.progress import Display
 
 
@@ -50,11 +50,11 @@ class _Batch:
 
     limits: BatchLimits
     clock: Callable[[], float]
-    ready: list[Ready] = field(default_factory=list)
+    ready: list[StagedEntry] = field(default_factory=list)
     requests: list[BuildRequest] = field(default_factory=list)
     since: float = 0.0
 
-    def add(self, ready: Ready, requests: list[BuildRequest]) -> None:
+    def add(self, ready: StagedEntry, requests: list[BuildRequest]) -> None:
         if not self.ready:
             self.since = self.clock()
         self.ready.append(ready)
@@ -89,10 +89,10 @@ class Sync:
         clock: seconds, monotonic.
 
     Attributes:
-        catalog: what is published once :meth:`run` has returned.
+        snapshot: what is published once :meth:`run` has returned.
     """
 
-    catalog: Catalog
+    snapshot: Snapshot
 
     def __init__(
         self,
@@ -111,33 +111,33 @@ class Sync:
         self._limits = limits
         self._clock = clock
 
-    def run(self, plan: Plan, catalog: Catalog) -> Report:
+    def run(self, plan: Plan, snapshot: Snapshot) -> RunReport:
         """Carry out a plan against what is published; never raises for an image's sake."""
-        report = Report(serial=catalog.serial, removals=plan.removals, withheld=plan.withheld, unlisted=plan.unlisted)
+        report = RunReport(serial=snapshot.serial, removals=plan.removals, withheld=plan.withheld, unlisted=plan.unlisted)
         report.notes += plan.notes
         self._report_rest(plan, report)
-        self._builder.sweep({target.manifest for item in plan.work for target in item.targets})
-        run = _Run(catalog, report, _Batch(self._limits, self._clock))
+        self._builder.sweep({target.digest for item in plan.work for target in item.targets})
+        run = _Run(snapshot, report, _Batch(self._limits, self._clock))
         try:
             self._work(plan, run)
         except _Stopped as stop:
             report.stopped = stop.error
         for item in plan.work:
             if item.entry.name not in report.outcomes:
-                report.add(item.entry.name, Result.SKIPPED, "the run was stopped before it")
+                report.add(item.entry.name, ImageResult.SKIPPED, "the run was stopped before it")
         report.outcomes = {item.entry.name: report.outcomes[item.entry.name] for item in plan.items}
-        report.serial = run.catalog.serial
-        self.catalog = run.catalog
+        report.serial = run.snapshot.serial
+        self.snapshot = run.snapshot
         return report
 
-    def _report_rest(self, plan: Plan, report: Report) -> None:
+    def _report_rest(self, plan: Plan, report: RunReport) -> None:
         for item in plan.items:
             if item.action is Action.UNCHANGED:
-                report.add(item.entry.name, Result.UNCHANGED, item.reason)
+                report.add(item.entry.name, ImageResult.UNCHANGED, item.reason)
             elif item.action is Action.GONE:
-                report.add(item.entry.name, Result.GONE, item.reason)
+                report.add(item.entry.name, ImageResult.GONE, item.reason)
             elif item.action is Action.FAILED:
-                report.add(item.entry.name, Result.FAILED, _with_hint(item.reason, item.error))
+                report.add(item.entry.name, ImageResult.FAILED, _with_hint(item.reason, item.error))
                 self._display.say(f"{item.entry.name}: failed: {item.reason}")
 
     def _work(self, plan: Plan, run: _Run) -> None:
@@ -151,9 +151,9 @@ class Sync:
         except SpaceError as error:
             run.batch_or_nothing(self._flush)
             raise _Stopped(error) from error
-        self._flush(run, plan.leaving, self._publication.due(run.catalog))
+        self._flush(run, plan.leaving, self._publication.due(run.snapshot))
 
-    def _fetched(self, work: tuple[Item, ...]) -> Iterator[tuple[Item, Future[list[BuildRequest]]]]:
+    def _fetched(self, work: tuple[PlanItem, ...]) -> Iterator[tuple[PlanItem, Future[list[BuildRequest]]]]:
         """Every item with its fetch, the next one's under way already."""
         futures = [self._intake.fetch(item) for item in work[:1]]
         for position, item in enumerate(work):
@@ -166,10 +166,10 @@ class Sync:
                     waiting.cancel()
                 raise
 
-    def _one(self, item: Item, fetched: Future[list[BuildRequest]], run: _Run) -> None:
+    def _one(self, item: PlanItem, fetched: Future[list[BuildRequest]], run: _Run) -> None:
         """Build one entry's platforms and store their SIFs; a failure becomes its outcome."""
         name = item.entry.name
-        run.in_hand = {target.manifest for target in item.targets}
+        run.in_hand = {target.digest for target in item.targets}
         try:
             requests, built = self._arrived(fetched, run), {}
             for request in requests:
@@ -183,8 +183,8 @@ class Sync:
             self._failed(name, error, run)
             run.in_hand = set()
             return
-        made = tuple(Made(target, built.get(target.manifest)) for target in item.targets)
-        one = self._publication.ready(run.catalog, item, made)
+        made = tuple(BuiltTarget(target, built.get(target.digest)) for target in item.targets)
+        one = self._publication.ready(run.snapshot, item, made)
         if one.clone is not None and run.batch.clones:
             if one.clone.pays:
                 self._flush(run)
@@ -237,7 +237,7 @@ class Sync:
         run.batch = _Batch(self._limits, self._clock)
         self._behind(run)
 
-    def _publish_in_halves(self, ready: list[Ready], run: _Run, error: SpaceError) -> None:
+    def _publish_in_halves(self, ready: list[StagedEntry], run: _Run, error: SpaceError) -> None:
         """Publish those that fit, of images for which there is no room together."""
         if not ready:
             raise error
@@ -251,18 +251,18 @@ class Sync:
             except SpaceError as again:
                 self._publish_in_halves(part, run, again)
 
-    def _does_not_fit(self, one: Ready, error: SpaceError, run: _Run) -> None:
+    def _does_not_fit(self, one: StagedEntry, error: SpaceError, run: _Run) -> None:
         """Its build is kept: it is published once there is room."""
         self._failed(one.item.entry.name, error, run)
-        run.unfit |= {made.target.manifest for made in one.made}
+        run.unfit |= {made.target.digest for made in one.made}
         run.refused += 1
         if run.refused >= _WALL:
             raise error
 
-    def _publish(self, ready: list[Ready], run: _Run, leaving: Sequence[Removal] = (), due: str | None = None) -> None:
+    def _publish(self, ready: list[StagedEntry], run: _Run, leaving: Sequence[Removal] = (), due: str | None = None) -> None:
         """One transaction. Raises RepositoryError, OriginError, SpaceError."""
-        published = self._publication.publish(run.catalog, ready, [removal.name for removal in leaving])
-        run.catalog = published.catalog
+        published = self._publication.publish(run.snapshot, ready, [removal.name for removal in leaving])
+        run.snapshot = published.snapshot
         if due is not None:
             run.report.notes.append(f"manifest published anew: {due}")
         for one in ready:
@@ -271,7 +271,7 @@ class Sync:
                 self._failed(name, published.failed[name], run)
             else:
                 run.refused = 0
-                run.report.add(name, Result.PUBLISHED, one.item.reason)
+                run.report.add(name, ImageResult.PUBLISHED, one.item.reason)
                 self._display.finish(name, f"published: {one.item.reason}")
         run.behind = published.behind
 
@@ -282,7 +282,7 @@ class Sync:
             raise _Stopped(run.behind)
 
     def _failed(self, name: str, error: PublisherError, run: _Run) -> None:
-        run.report.add(name, Result.FAILED, _with_hint(error.reason, error))
+        run.report.add(name, ImageResult.FAILED, _with_hint(error.reason, error))
         self._display.finish(name, f"failed: {_with_hint(error.reason, error)}")
 
 
@@ -291,7 +291,7 @@ class _Run:
     """What changes while a run lasts.
 
     Attributes:
-        catalog: what is published.
+        snapshot: what is published.
         report: what became of the images so far.
         batch: those that wait.
         in_hand: manifests of the entry that is being built: another name's builds of these are not let go of.
@@ -300,8 +300,8 @@ class _Run:
         behind: why the origin does not have what was published last.
     """
 
-    catalog: Catalog
-    report: Report
+    snapshot: Snapshot
+    report: RunReport
     batch: _Batch
     in_hand: set[str] = field(default_factory=set)
     unfit: set[str] = field(default_factory=set)

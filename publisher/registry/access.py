@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
-from publisher.net.retry import WornOutError
-from publisher.registry.rate_limit import Pace
+from publisher.net.retry import RetriesExhaustedError
+from publisher.registry.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from yarl import URL
 
-    from publisher.net.retry import Patience
+    from publisher.net.retry import RetryPolicy
     from publisher.registry.authority import Authority
     from publisher.registry.endpoints import Endpoint
-    from publisher.registry.transport import Answer, Transport
+    from publisher.registry.transport import RegistryResponse, RegistryTransport
 
 T = TypeVar("T")
 
@@ -41,9 +41,9 @@ class Access:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: RegistryTransport,
         authority: Authority,
-        patience: Patience,
+        patience: RetryPolicy,
         *,
         concurrency: int,
         rates: Mapping[str, float],
@@ -56,7 +56,7 @@ class Access:
         self._concurrency = concurrency
         self._rates = rates
         self._clock = clock
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[str, RateLimiter] = {}
         self._failed: dict[str, tuple[int, float]] = {}
 
     @contextlib.asynccontextmanager
@@ -70,7 +70,7 @@ class Access:
         *,
         small: bool = True,
         pull: bool = False,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[RegistryResponse]:
         """A request with what the endpoint wants to see; a 401 is answered once with something better.
 
         Args:
@@ -123,13 +123,13 @@ class Access:
             hasty: one try and no more: there is somebody else to ask.
 
         Raises:
-            WornOutError: no more patience; and whatever ``attempt`` raises but TransientError.
+            RetriesExhaustedError: no more patience; and whatever ``attempt`` raises but TransientError.
             UnavailableError: there is no such thing for who shows no credentials, and ours are refused: that says nothing.
         """
         name = endpoint.name
         try:
             result = await (self._hasty if hasty else self._patience).run(attempt, gained)
-        except WornOutError:
+        except RetriesExhaustedError:
             self._failed[name] = (self._failed.get(name, (0, 0.0))[0] + 1, self._clock())
             raise
         except (NotFoundError, DeniedError) as error:
@@ -141,10 +141,10 @@ class Access:
         self._failed.pop(name, None)
         return result
 
-    def _pace(self, name: str) -> Pace:
+    def _pace(self, name: str) -> RateLimiter:
         if name not in self._paces:
             patience = self._patience
-            self._paces[name] = Pace(
+            self._paces[name] = RateLimiter(
                 name,
                 concurrency=self._concurrency,
                 rate=self._rates.get(name),

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from publisher.registry.challenge import Challenge
     from publisher.registry.credentials import Credentials
     from publisher.registry.endpoints import Endpoint
-    from publisher.registry.transport import Answer, Transport
-    from publisher.registry.warnings import Notices
+    from publisher.registry.transport import RegistryResponse, RegistryTransport
+    from publisher.registry.warnings import RegistryWarnings
 
 _BODY_LIMIT = 1 << 20
 _DEFAULT_LIFE = 60  # seconds; distribution's token specification (docs/spec/auth/token.md, "expires_in")
@@ -54,10 +54,10 @@ class Authority:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: RegistryTransport,
         credentials: Callable[[str], Credentials | None],
         clock: Callable[[], float],
-        notices: Notices,
+        notices: RegistryWarnings,
     ) -> None:
         self._transport = transport
         self._look_up = credentials
@@ -188,7 +188,9 @@ class Authority:
                 return self._token(answer, await answer.body(_BODY_LIMIT))
         return await self._fetch(endpoint, repository, key)
 
-    async def _refuse(self, endpoint: Endpoint, repository: str, answer: Answer, credentials: Credentials | None) -> bool:
+    async def _refuse(
+        self, endpoint: Endpoint, repository: str, answer: RegistryResponse, credentials: Credentials | None
+    ) -> bool:
         """Whether a token service refuses credentials for good: with 401, or 400 for an identity token (RFC 6749, 5.2).
 
         Raises:
@@ -204,7 +206,7 @@ class Authority:
             return True
         raise await self.denied(endpoint, repository)
 
-    def _token(self, answer: Answer, body: bytes) -> _Token:
+    def _token(self, answer: RegistryResponse, body: bytes) -> _Token:
         try:
             fields = json.loads(body)
             token = fields.get("token") or fields.get("access_token")

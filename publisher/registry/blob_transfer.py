@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from publisher import oci
     from publisher.registry.access import Access
     from publisher.registry.endpoints import Endpoint
-    from publisher.registry.transport import Answer
+    from publisher.registry.transport import RegistryResponse
 
     Sink = Callable[[bytes], Awaitable[None]]
 
 _OK, _PARTIAL = 200, 206
 
 
-class MisfitError(BlobError):
+class SizeMismatchError(BlobError):
     """What came is not what was asked for; somebody else may have the right thing."""
 
 
-class Transfer:
+class BlobTransfer:
     """One blob's.
 
     Args:
@@ -52,7 +52,7 @@ class Transfer:
 
         Raises:
             TransientError: it broke off.
-            MisfitError: there are more bytes than the descriptor says.
+            SizeMismatchError: there are more bytes than the descriptor says.
             DeniedError, NotFoundError, UnavailableError: as their names say.
         """
         size = self._descriptor.size
@@ -74,12 +74,14 @@ class Transfer:
 
     async def _hand_on(self, endpoint: Endpoint, chunk: bytes) -> None:
         if self.position + len(chunk) > self._descriptor.size:
-            raise MisfitError(f"{endpoint.name} gives more than the {self._descriptor.size} bytes of {self._descriptor.digest}")
+            raise SizeMismatchError(
+                f"{endpoint.name} gives more than the {self._descriptor.size} bytes of {self._descriptor.digest}"
+            )
         self.position += len(chunk)
         await self._sink(chunk)
 
 
-def _check_start(answer: Answer, position: int) -> int:
+def _check_start(answer: RegistryResponse, position: int) -> int:
     """Refuse the wrong part of a blob (RFC 9110, section 14.4); returns the bytes to pass over, none."""
     if not re.match(rf"bytes {position}-", answer.headers.get("Content-Range", "")):
         raise UnavailableError(f"{answer.host} gives another part of a blob than it was asked for")

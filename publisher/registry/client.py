@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from publisher import oci
 from publisher.errors import DeniedError, NotFoundError, PublisherError, RegistryError, UnavailableError
 from publisher.net.proxies import Proxies
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.registry import status, tag_pages
 from publisher.registry.access import Access
 from publisher.registry.authority import Authority
-from publisher.registry.blob_transfer import MisfitError, Transfer
+from publisher.registry.blob_transfer import BlobTransfer, SizeMismatchError
 from publisher.registry.credentials import anonymous
 from publisher.registry.endpoints import Endpoints
-from publisher.registry.transport import Deadlines, Transport
-from publisher.registry.warnings import Notices
+from publisher.registry.transport import RegistryTimeouts, RegistryTransport
+from publisher.registry.warnings import RegistryWarnings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from publisher.registry.blob_transfer import Sink
     from publisher.registry.credentials import Credentials
     from publisher.registry.endpoints import Endpoint
-    from publisher.registry.transport import Answer
+    from publisher.registry.transport import RegistryResponse
 
 T = TypeVar("T")
 
@@ -74,8 +74,8 @@ class RegistryClient:
         mirrors: Mapping[str, Sequence[str]] | None = None,
         mirror_tags: bool = True,
         credentials: Callable[[str], Credentials | None] = anonymous,
-        deadlines: Deadlines | None = None,
-        patience: Patience | None = None,
+        deadlines: RegistryTimeouts | None = None,
+        patience: RetryPolicy | None = None,
         concurrency: int = 64,
         rates: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -83,16 +83,16 @@ class RegistryClient:
         self._endpoints = Endpoints(insecure, mirrors or {})
         self._mirror_tags = mirror_tags
         self._look_up = credentials
-        self._deadlines = deadlines or Deadlines()
-        self._patience = patience or Patience()
+        self._deadlines = deadlines or RegistryTimeouts()
+        self._patience = patience or RetryPolicy()
         self._concurrency = concurrency
         self._rates = rates or {}
         self._clock = clock
-        self._notices = Notices()
+        self._notices = RegistryWarnings()
         self._mirrored: set[str] = set()
 
     async def __aenter__(self) -> Self:
-        self._transport = Transport(self._deadlines, Proxies(urllib.request.getproxies_environment()))
+        self._transport = RegistryTransport(self._deadlines, Proxies(urllib.request.getproxies_environment()))
         self._authority = Authority(self._transport, self._look_up, self._clock, self._notices)
         self._access = Access(
             self._transport,
@@ -192,13 +192,13 @@ class RegistryClient:
         async def attempt(endpoint: Endpoint) -> tuple[str, bytes]:
             media_type, body = await self._manifest(endpoint, reference, digest)
             if _digest(body) != digest:
-                raise MisfitError(f"{endpoint.name} gives a manifest that is not {digest}")
+                raise SizeMismatchError(f"{endpoint.name} gives a manifest that is not {digest}")
             return media_type, body
 
         with about(reference):
             try:
                 return await self._ask(reference, attempt)
-            except MisfitError:
+            except SizeMismatchError:
                 return await self._ask(reference, attempt, mirrored=False)
 
     async def blob(self, reference: Reference, descriptor: oci.Descriptor, sink: Sink, offset: int = 0) -> None:
@@ -212,7 +212,7 @@ class RegistryClient:
             NotFoundError, DeniedError: as their names say.
             UnavailableError: no progress any more, or slower than the slowest transfer allowed.
         """
-        transfer = Transfer(self._access, reference.repository, descriptor, sink, offset)
+        transfer = BlobTransfer(self._access, reference.repository, descriptor, sink, offset)
         mirrored = descriptor.digest not in self._mirrored
         if self._endpoints.mirrors(reference.registry):
             self._mirrored.add(descriptor.digest)
@@ -239,7 +239,7 @@ class RegistryClient:
                 return await self._access.patiently(mirror, functools.partial(attempt, mirror), gained, hasty=True)
             except (NotFoundError, DeniedError):
                 continue
-            except (RegistryError, MisfitError) as error:
+            except (RegistryError, SizeMismatchError) as error:
                 text = f"the mirror {mirror.name} fails, and {reference.registry} is asked itself: {error.reason}"
                 self._notices.add(f"{mirror.name} mirror", text)
         origin = self._endpoints.origin(reference.registry)
@@ -280,7 +280,7 @@ class _SizeError(UnavailableError):
     """A registry that has an upper limit on pages, and refuses instead of giving less (distribution 3)."""
 
 
-def _media_type(answer: Answer) -> str:
+def _media_type(answer: RegistryResponse) -> str:
     return answer.headers.get("Content-Type", "").partition(";")[0].strip()
 
 

@@ -16,7 +16,7 @@ from publisher.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from publisher.registry.transport import Answer
+    from publisher.registry.transport import RegistryResponse
 
 _FIRST, _LONGEST = 1.0, 20.0  # seconds of peace after 429s that do not say how much
 _TOO_MANY, _UNAVAILABLE, _SERVER_ERRORS = 429, 503, 500
@@ -38,7 +38,7 @@ class Pulls:
         return min(self.limit, self.left + (now - self.at) * self.limit / self.window)
 
 
-class Pace:
+class RateLimiter:
     """One host's.
 
     Args:
@@ -91,7 +91,7 @@ class Pace:
             finally:
                 self._pulling -= pull
 
-    def note(self, answer: Answer, *, pull: bool) -> None:
+    def note(self, answer: RegistryResponse, *, pull: bool) -> None:
         """Take an answer's limits and wishes to heart."""
         now = self._clock()
         after = answer.retry_after
@@ -105,7 +105,7 @@ class Pace:
             self._backoff = 0.0
         self._note_pulls(answer, now, others=self._pulling - pull)
 
-    def _note_pulls(self, answer: Answer, now: float, others: int) -> None:
+    def _note_pulls(self, answer: RegistryResponse, now: float, others: int) -> None:
         """Docker Hub's headers (its manual, "Pull usage and limits"): ``ratelimit-remaining: 76;w=21600``."""
         limit = _LIMIT.fullmatch(answer.headers.get("RateLimit-Limit", ""))
         left = _LIMIT.fullmatch(answer.headers.get("RateLimit-Remaining", ""))

@@ -9,7 +9,7 @@ from publisher.errors import DeniedError, NotFoundError, UnavailableError
 from publisher.net.retry import TransientError
 
 if TYPE_CHECKING:
-    from publisher.registry.transport import Answer
+    from publisher.registry.transport import RegistryResponse
 
 _OK = 200
 _LATER = (408, 425, 429)
@@ -20,13 +20,15 @@ _ABSENT_CODES = ("BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNO
 _ERROR_LIMIT = 64 * 1024  # bytes of an error's body
 
 
-def busy(answer: Answer) -> None:
+def busy(answer: RegistryResponse) -> None:
     """Raise TransientError for an answer that says "later": 429, 5xx and their like, with its ``Retry-After``."""
     if answer.status in _LATER or answer.status >= _SERVER_ERRORS:
         raise TransientError(f"{answer.host} answers {answer.status}", answer.retry_after)
 
 
-async def check(answer: Answer, registry: str, what: str, accept: tuple[int, ...] = (_OK,), *, in_words: bool = False) -> None:
+async def check(
+    answer: RegistryResponse, registry: str, what: str, accept: tuple[int, ...] = (_OK,), *, in_words: bool = False
+) -> None:
     """Let an answer pass that has an accepted status.
 
     Args:
@@ -57,7 +59,7 @@ async def check(answer: Answer, registry: str, what: str, accept: tuple[int, ...
     raise UnavailableError(f"{registry} answers 404 for {what}, but not as a registry does")
 
 
-def says_registry(answer: Answer) -> bool:
+def says_registry(answer: RegistryResponse) -> bool:
     """Whether the answer calls itself a registry's (distribution-spec 1.1, "Legacy Docker support HTTP headers")."""
     return "Docker-Distribution-Api-Version" in answer.headers
 

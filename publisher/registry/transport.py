@@ -16,7 +16,7 @@ from yarl import URL
 
 from publisher.errors import UnavailableError
 from publisher.net import response as answers
-from publisher.net.http_errors import Refusal, host_of, translated
+from publisher.net.http_errors import HttpRefusal, host_of, translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -27,7 +27,7 @@ _REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
 _CHUNK = 1 << 18
 _NAMES_KEPT = 300  # seconds that a host's address is remembered
-_REFUSAL = Refusal(
+_REFUSAL = HttpRefusal(
     UnavailableError,
     untrusted="if a private authority has signed it: SSL_CERT_FILE=FILE names the authorities that are trusted",
     plain="a registry that speaks plain http has to be named with --insecure-registry",
@@ -35,7 +35,7 @@ _REFUSAL = Refusal(
 
 
 @dataclass(frozen=True)
-class Deadlines:
+class RegistryTimeouts:
     """How long things may take.
 
     Attributes:
@@ -53,7 +53,7 @@ class Deadlines:
     slowest: int = 100_000
 
 
-class Answer(answers.Answer):
+class RegistryResponse(answers.HttpResponse):
     """An answer of a registry, or of whom it sent us to.
 
     Attributes:
@@ -65,7 +65,7 @@ class Answer(answers.Answer):
         self.away = away
 
 
-class Transport:
+class RegistryTransport:
     """Sends requests through one session; certificates are checked by the host's own authorities.
 
     Args:
@@ -73,7 +73,7 @@ class Transport:
         proxies: which requests go through which proxy.
     """
 
-    def __init__(self, deadlines: Deadlines, proxies: Proxies) -> None:
+    def __init__(self, deadlines: RegistryTimeouts, proxies: Proxies) -> None:
         self._deadlines = deadlines
         self._proxies = proxies
         self._session = aiohttp.ClientSession(
@@ -97,7 +97,7 @@ class Transport:
         *,
         form: Mapping[str, str] | None = None,
         small: bool = True,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[RegistryResponse]:
         """Send a request and follow redirects; a request with a ``form`` (it holds secrets) is never redirected.
 
         Args:
@@ -119,7 +119,7 @@ class Transport:
             response = await self._send(method, here, sent, form, limits)
             try:
                 if response.status not in _MOVED or form is not None:
-                    yield Answer(response, away=away)
+                    yield RegistryResponse(response, away=away)
                     return
                 target = _target(here, response.headers.get("Location", ""), plain=url.scheme == "http")
             finally:

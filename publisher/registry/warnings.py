@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Notices:
+class RegistryWarnings:
     """The notices so far."""
 
     def __init__(self) -> None:

@@ -7,9 +7,9 @@ import sys
 import time
 
 from publisher.contract.errors import ExpectedError
-from publisher.resolver.config.commandline import Line, say
-from publisher.resolver.errors import UsageError
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.config.commandline import CommandLine, say
+from publisher.resolver.errors import ResolverUsageError
+from publisher.resolver.system.notes import Warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run the command with this process's arguments; the exit status."""
-    notes = Notes()
+    notes = Warnings()
     arguments = sys.argv[1:]
     if arguments and arguments[0] in HOOKS:
         return HOOKS[arguments[0]](arguments)
@@ -38,20 +38,20 @@ def main() -> int:
     return 0
 
 
-def _run(arguments: Sequence[str], notes: Notes) -> str:
-    line = Line(arguments)
+def _run(arguments: Sequence[str], notes: Warnings) -> str:
+    line = CommandLine(arguments)
     if line.help:
         from publisher.resolver import usage  # noqa: PLC0415 - who asks for help has time
 
         return usage.text()
     if not line.words or line.words[0] not in COMMANDS:
-        raise UsageError(f"usage: image-resolver {'|'.join((*COMMANDS, *HOOKS))} … [flags]", hint="image-resolver --help")
+        raise ResolverUsageError(f"usage: image-resolver {'|'.join((*COMMANDS, *HOOKS))} … [flags]", hint="image-resolver --help")
     return COMMANDS[line.words[0]](line, notes)
 
 
-def _resolve(line: Line, notes: Notes) -> str:
+def _resolve(line: CommandLine, notes: Warnings) -> str:
     if len(line.words) != 2:  # noqa: PLR2004 - the command and its one argument
-        raise UsageError("usage: image-resolver resolve NAME [flags]", hint="image-resolver --help")
+        raise ResolverUsageError("usage: image-resolver resolve NAME [flags]", hint="image-resolver --help")
     from publisher.resolver.select import resolve  # noqa: PLC0415 - not every command's
 
     answer = resolve.resolve(line.words[1], line.settings(os.environ), time.time(), notes)
@@ -62,7 +62,7 @@ def _resolve(line: Line, notes: Notes) -> str:
     return json.dumps(answer.to_json(notes), indent=2)
 
 
-def _cache(line: Line, notes: Notes) -> str:
+def _cache(line: CommandLine, notes: Warnings) -> str:
     from publisher.resolver.host import cache_admin  # noqa: PLC0415 - not every command's
 
     value = cache_admin.run([*line.words[1:], *[cache_admin.FORCE] * line.force], line.settings(os.environ), notes)
@@ -85,8 +85,8 @@ def _job_exit(arguments: Sequence[str]) -> int:
     return job_exit.main(arguments)
 
 
-def _pilot(name: str) -> Callable[[Line, Notes], str]:
-    def run(line: Line, notes: Notes) -> str:
+def _pilot(name: str) -> Callable[[CommandLine, Warnings], str]:
+    def run(line: CommandLine, notes: Warnings) -> str:
         from publisher.resolver.host import commands  # noqa: PLC0415 - no job waits for it
 
         return str(getattr(commands, name)(line, notes))
@@ -94,7 +94,7 @@ def _pilot(name: str) -> Callable[[Line, Notes], str]:
     return run
 
 
-COMMANDS: Mapping[str, Callable[[Line, Notes], str]] = {
+COMMANDS: Mapping[str, Callable[[CommandLine, Warnings], str]] = {
     "resolve": _resolve,
     "cache": _cache,
     "pilot-start": _pilot("start"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from publisher.contract.errors import ExpectedError, ManifestError
 
 
-class UsageError(ExpectedError):
+class ResolverUsageError(ExpectedError):
     """The command line or the configuration file is wrong; nothing was done."""
 
     exit_code = 2
@@ -43,7 +43,7 @@ class FetchError(ExpectedError):
     """A file could not be had from any place: absent, cut, changed, refused or too slow."""
 
 
-class LateError(FetchError):
+class DeadlineError(FetchError):
     """There was no answer in time; whoever was asked may still hang."""
 
 
@@ -51,7 +51,7 @@ class AbsentError(FetchError):
     """The file is not there."""
 
 
-class DeniedError(FetchError):
+class AccessDeniedError(FetchError):
     """It is there, or may be, and we may not read it."""
 
 
@@ -71,9 +71,9 @@ class CacheError(ExpectedError):
     """The cache directory cannot be used: no permission, unsafe ownership, a failing disk."""
 
 
-class RoomError(CacheError):
+class CacheSpaceError(CacheError):
     """There is no room for a file in the cache."""
 
 
-class BusyError(CacheError):
+class CacheBusyError(CacheError):
     """Another process has been at it for too long."""

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
 
 from publisher.errors import ListError, UsageError
-from publisher.layers.limits import DEFAULT_LIMITS, Limits
+from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.plan import quota
 from publisher.plan.quota import Quota  # noqa: TC001 - pydantic reads it
 from publisher.settings import registry_options
-from publisher.settings.targets import FQRN, Cvmfs, Places, to_origin, to_path, to_repository
+from publisher.settings.targets import FQRN, CvmfsTarget, PublishTargets, to_origin, to_path, to_repository
 from publisher.system import quantities, yamlfile
-from publisher.targets.pelican.address import Address
+from publisher.targets.pelican.address import OriginAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,16 +76,16 @@ _Seconds = Annotated[float, PlainValidator(quantities.seconds)]
 _Whole = Annotated[int, PlainValidator(quantities.whole)]
 
 
-class Settings(BaseModel):
+class PublisherSettings(BaseModel):
     """All settings. Sizes are bytes, times are seconds, paths are absolute; :func:`table` shows what each is for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: _Directory = Field(default=Path("images.yaml"), description="the image list")
-    repository: Annotated[Path | Cvmfs, PlainValidator(to_repository)] | None = Field(
+    repository: Annotated[Path | CvmfsTarget, PlainValidator(to_repository)] | None = Field(
         default=None, description="where sandboxes go: cvmfs:FQRN, a repository that this host publishes, or a directory"
     )
-    origin: Annotated[Path | Address, PlainValidator(to_origin)] | None = Field(
+    origin: Annotated[Path | OriginAddress, PlainValidator(to_origin)] | None = Field(
         default=None,
         description="where SIFs go: pelican://FEDERATION/PREFIX, osdf:///PREFIX, https://HOST/PREFIX, or a directory",
     )
@@ -195,9 +195,9 @@ class Settings(BaseModel):
     test_deadline: _Seconds = Field(default=120, description="time for the test run of one image")
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> LayerLimits:
         """What one image may ask for."""
-        return Limits(unpacked_size=self.max_unpacked_size, entries=self.max_entries, path_length=self.max_path_length)
+        return LayerLimits(unpacked_size=self.max_unpacked_size, entries=self.max_entries, path_length=self.max_path_length)
 
     def signing_key(self) -> Path:
         """The private key's file.
@@ -209,7 +209,7 @@ class Settings(BaseModel):
             raise UsageError("no key is given to sign the manifest with", hint="give --key FILE; publisher keys new makes one")
         return self.key
 
-    def places(self) -> Places:
+    def places(self) -> PublishTargets:
         """Where to publish.
 
         Raises:
@@ -219,16 +219,16 @@ class Settings(BaseModel):
             given = {"--repository DIR": self.repository, "--origin DIR": self.origin}
             missing = " and ".join(flag for flag, path in given.items() if path is None)
             raise UsageError("it is not said where to publish", hint=f"give {missing}, or their keys in publisher.yaml")
-        return Places(self.repository, self.origin)
+        return PublishTargets(self.repository, self.origin)
 
 
 def settings(
     flags: Mapping[str, object], environ: Mapping[str, str], *, cwd: Path | None = None, euid: int | None = None
-) -> Settings:
+) -> PublisherSettings:
     """The settings that hold.
 
     Args:
-        flags: keys of :class:`Settings` (``insecure_registry`` among them), and ``config``; None and () are not given.
+        flags: keys of :class:`PublisherSettings` (``insecure_registry`` among them), and ``config``; None and () are not given.
         environ: ``PUBLISHER_*``, of which empty ones are not given; HOME and XDG_STATE_HOME.
         cwd: what relative paths in flags and environment start from; this process's when None. Those in the file start
             from the file's directory.
@@ -257,13 +257,13 @@ def settings(
     problems += _published_by_mistake(values)
     if problems:
         raise ListError(problems, "the configuration")
-    return Settings().model_copy(update=values)
+    return PublisherSettings().model_copy(update=values)
 
 
 def table() -> str:
     """All keys as a Markdown table, for the documentation."""
     rows = ["| Key | Default | What it is |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    for name, field in PublisherSettings.model_fields.items():
         default = field.default
         if isinstance(default, bool):
             default = str(default).lower()
@@ -280,7 +280,7 @@ def _from_file(path: Path, context: dict[str, Any]) -> tuple[dict[str, Any], lis
     root, problems = yamlfile.parse(content)
     part = None
     if root is not None:
-        part, wrong = yamlfile.validate(Settings, root, context | {"base": path.parent})
+        part, wrong = yamlfile.validate(PublisherSettings, root, context | {"base": path.parent})
         problems += wrong
     return ({} if part is None else _given(part)), yamlfile.lines(str(path), problems)
 
@@ -290,20 +290,20 @@ def _from_words(
 ) -> tuple[dict[str, Any], list[str]]:
     """Values and problems of flags or variables; ``label`` is how a key is spelt there."""
     try:
-        return _given(Settings.model_validate(source, context=context)), []
+        return _given(PublisherSettings.model_validate(source, context=context)), []
     except ValidationError as error:
         problems = []
         for detail in error.errors(include_url=False):
             name = label(str(detail["loc"][0]))
             if detail["type"] == "extra_forbidden":
-                meant = yamlfile.close(name, [label(field.alias or key) for key, field in Settings.model_fields.items()])
+                meant = yamlfile.close(name, [label(field.alias or key) for key, field in PublisherSettings.model_fields.items()])
                 problems.append(f"{name}: there is no such setting" + ("" if meant is None else f"; write {meant}"))
             else:
                 problems.append(f"{name}: {yamlfile.why(detail)}")
         return {}, problems
 
 
-def _given(part: Settings) -> dict[str, Any]:
+def _given(part: PublisherSettings) -> dict[str, Any]:
     return {name: getattr(part, name) for name in part.model_fields_set}
 
 
@@ -328,8 +328,8 @@ def _default_state(environ: Mapping[str, str], euid: int) -> Path:
 def _published_by_mistake(values: Mapping[str, Any]) -> list[str]:
     """What lies inside the repository or the origin is published: nothing else of ours may be there."""
     places = {name: values[name] for name in ("repository", "origin", "state", *_SECRETS) if values.get(name)}
-    places = {name: place for name, place in places.items() if not isinstance(place, Address)}
-    paths = {name: place.mount if isinstance(place, Cvmfs) else place for name, place in places.items()}
+    places = {name: place for name, place in places.items() if not isinstance(place, OriginAddress)}
+    paths = {name: place.mount if isinstance(place, CvmfsTarget) else place for name, place in places.items()}
     pairs = [(inner, outer) for outer in ("repository", "origin") for inner in paths if outer in paths and inner != outer]
     return [
         f"{inner}: {places[inner]} lies inside the {outer} {places[outer]}, which everybody can read; put it elsewhere"

@@ -12,13 +12,13 @@ from publisher.targets.pelican import address
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-    from publisher.targets.pelican.address import Address
+    from publisher.targets.pelican.address import OriginAddress
 
 FQRN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
 """A name of a CVMFS repository."""
 
 
-class Cvmfs(NamedTuple):
+class CvmfsTarget(NamedTuple):
     """A CVMFS repository of this host."""
 
     fqrn: str
@@ -33,11 +33,11 @@ class Cvmfs(NamedTuple):
         return f"cvmfs:{self.fqrn}"
 
 
-class Places(NamedTuple):
+class PublishTargets(NamedTuple):
     """Where to publish: the repository's directory or its name in CVMFS, and the origin's directory or address."""
 
-    repository: Path | Cvmfs
-    origin: Path | Address
+    repository: Path | CvmfsTarget
+    origin: Path | OriginAddress
 
 
 def to_path(value: object, info: ValidationInfo) -> Path:
@@ -55,7 +55,7 @@ def to_path(value: object, info: ValidationInfo) -> Path:
     return Path(os.path.normpath(context.get("base", Path.cwd()) / text))
 
 
-def to_repository(value: object, info: ValidationInfo) -> Path | Cvmfs:
+def to_repository(value: object, info: ValidationInfo) -> Path | CvmfsTarget:
     """A repository: ``cvmfs:FQRN``, or a directory.
 
     Raises:
@@ -66,10 +66,10 @@ def to_repository(value: object, info: ValidationInfo) -> Path | Cvmfs:
         return to_path(value, info)
     if not FQRN.fullmatch(fqrn):
         raise ValueError(f"{fqrn!r} is no name of a CVMFS repository; write cvmfs:FQRN, such as cvmfs:images.example.org")
-    return Cvmfs(fqrn)
+    return CvmfsTarget(fqrn)
 
 
-def to_origin(value: object, info: ValidationInfo) -> Path | Address:
+def to_origin(value: object, info: ValidationInfo) -> Path | OriginAddress:
     """An origin: a directory, or a place in a federation or on a server.
 
     Raises:

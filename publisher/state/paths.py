@@ -46,9 +46,9 @@ def file_index_path(manifest: str) -> str:
     return f"{REPOSITORY_MANIFEST}/files/{content[:2]}/{content[2:]}.zst"
 
 
-def edition_path(serial: int) -> str:
+def revision_path(serial: int) -> str:
     """Path in the repository of an index that another one took the place of (:mod:`publisher.publish.history`)."""
-    return f"{REPOSITORY_MANIFEST}/editions/{serial}.json"
+    return f"{REPOSITORY_MANIFEST}/revisions/{serial}.json"
 
 
 def link_paths(name: str, platforms: Sequence[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from publisher.contract import files
-from publisher.errors import CatalogError, UsageError
+from publisher.errors import PublishedManifestError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,11 +146,11 @@ def check(payload: bytes, signatures: Iterable[tuple[str, bytes]], trusted: Iter
     """Demand that a trusted key signed ``payload``.
 
     Raises:
-        CatalogError: none of them did.
+        PublishedManifestError: none of them did.
     """
     keys = {key.keyid: key for key in trusted}
     if not any(keyid in keys and keys[keyid].verifies(payload, signature) for keyid, signature in signatures):
-        raise CatalogError(
+        raise PublishedManifestError(
             "the published manifest is not signed by this publisher's key",
             hint="give the key that signed it; nothing was changed",
         )

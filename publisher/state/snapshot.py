@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
-from publisher.errors import CatalogError, UsageError
+from publisher.errors import PublishedManifestError, UsageError
 from publisher.state import paths, signing
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Catalog:
+class Snapshot:
     """The records of one repository at one serial; serial 0 is the empty beginning.
 
     Attributes:
@@ -45,16 +45,16 @@ class Catalog:
     shards: tuple[str | None, ...] = ()
     touched: frozenset[int] = frozenset()
 
-    def with_records(self, changed: Mapping[str, Record]) -> Catalog:
+    def with_records(self, changed: Mapping[str, Record]) -> Snapshot:
         """The same with some records replaced or added; one without any version goes."""
         gone = [name for name, record in changed.items() if not any(record.platforms.values())]
         return self._with({name: record for name, record in changed.items() if name not in gone}, gone)
 
-    def without(self, names: Iterable[str]) -> Catalog:
+    def without(self, names: Iterable[str]) -> Snapshot:
         """The same without the records of some names."""
         return self._with({}, names)
 
-    def _with(self, changed: Mapping[str, Record], gone: Iterable[str]) -> Catalog:
+    def _with(self, changed: Mapping[str, Record], gone: Iterable[str]) -> Snapshot:
         records = {**self.records, **changed}
         for name in gone:
             records.pop(name, None)
@@ -88,30 +88,30 @@ class Catalog:
         versions = (version for record in self.records.values() for _, version in record.versions())
         there = [version for version in versions if version.state != manifest.BLOCKED]
         there.sort(key=lambda version: (version.sandbox is not None) + (version.sif is not None))
-        return {version.manifest: version for version in there}
+        return {version.digest: version for version in there}
 
     @cached_property
     def _blocked(self) -> dict[str, Version]:
         versions = (version for record in self.records.values() for _, version in record.versions())
-        return {version.manifest: version for version in versions if version.state == manifest.BLOCKED}
+        return {version.digest: version for version in versions if version.state == manifest.BLOCKED}
 
 
 @dataclass(frozen=True)
-class Edition:
+class Revision:
     """A catalog as files below the manifest's directory: shards first, the index last.
 
     Attributes:
-        catalog: the catalog as it is once these files are published.
+        snapshot: the catalog as it is once these files are published.
         shards: ``shards/<sha256>.json`` -> content, of those that were made anew.
         index: content of ``index.json``.
     """
 
-    catalog: Catalog
+    snapshot: Snapshot
     shards: Mapping[str, bytes]
     index: bytes
 
 
-def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable[PublicKey] | None) -> Catalog | None:
+def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable[PublicKey] | None) -> Snapshot | None:
     """Read a published manifest back.
 
     Args:
@@ -123,7 +123,7 @@ def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable
         the catalog, None where no index is published.
 
     Raises:
-        CatalogError: signed by no trusted key, of another repository, damaged, or with a shard missing.
+        PublishedManifestError: signed by no trusted key, of another repository, damaged, or with a shard missing.
     """
     content = read(manifest.INDEX_NAME)
     if content is None:
@@ -134,15 +134,15 @@ def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable
         for sha256 in sorted({sha256 for sha256 in index.shards if sha256 is not None}):
             shard = read(manifest.shard_name(sha256))
             if shard is None:
-                raise CatalogError(f"the published manifest names a shard that is not there: {sha256}")
+                raise PublishedManifestError(f"the published manifest names a shard that is not there: {sha256}")
             parsed = manifest.Shard.parse(shard, sha256)
             for name in parsed.records:
                 record = parsed.record(name)
                 if record is not None:
                     records[name] = record
     except ManifestError as error:
-        raise CatalogError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
-    return Catalog(
+        raise PublishedManifestError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
+    return Snapshot(
         repository, index.serial, index.generated, index.expires, dict(sorted(records.items())), index.lost, index.shards
     )
 
@@ -151,14 +151,14 @@ def serial_of(content: bytes | None, repository: str, trusted: Iterable[PublicKe
     """The serial of an index's content, 0 where there is none or it is not ours.
 
     Raises:
-        CatalogError: it is ours by name, and signed by somebody else.
+        PublishedManifestError: it is ours by name, and signed by somebody else.
     """
     if content is None:
         return 0
     try:
         return _checked_index(content, repository, trusted).serial
     except ManifestError as error:
-        raise CatalogError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
+        raise PublishedManifestError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
 
 
 def signed_by(content: bytes, key: PublicKey) -> bool:
@@ -167,18 +167,18 @@ def signed_by(content: bytes, key: PublicKey) -> bool:
     return any(keyid == key.keyid and key.verifies(payload, signature) for keyid, signature in signatures)
 
 
-def edition(catalog: Catalog, signer: Signer, *, serial: int, now: int) -> Edition:
+def revision(snapshot: Snapshot, signer: Signer, *, serial: int, now: int) -> Revision:
     """The files of a catalog, signed; ``serial`` must be above all that was ever published, ``now`` is the clock's seconds.
 
     The new index names the serial of the catalog as the one before it. Shards are made anew where the catalog's records were
     changed since it was published, and all of them where nothing was.
     """
-    known = catalog.touched and len(catalog.shards) == manifest.SHARDS
-    contents = _shards(catalog.records.values(), catalog.touched if known else range(manifest.SHARDS))
-    digests: list[str | None] = list(catalog.shards) if known else [None] * manifest.SHARDS
+    known = snapshot.touched and len(snapshot.shards) == manifest.SHARDS
+    contents = _shards(snapshot.records.values(), snapshot.touched if known else range(manifest.SHARDS))
+    digests: list[str | None] = list(snapshot.shards) if known else [None] * manifest.SHARDS
     for number, content in contents.items():
         digests[number] = None if content is None else hashlib.sha256(content).hexdigest()
-    new = replace(catalog, serial=serial, generated=now, expires=now + manifest.LIFETIME)
+    new = replace(snapshot, serial=serial, generated=now, expires=now + manifest.LIFETIME)
     new = replace(new, shards=tuple(digests), touched=frozenset())
     payload = manifest.Index(
         new.repository,
@@ -187,16 +187,16 @@ def edition(catalog: Catalog, signer: Signer, *, serial: int, now: int) -> Editi
         expires=new.expires,
         sif_prefix=paths.SIF_PREFIX,
         shards=digests,
-        previous=catalog.serial,
-        lost=catalog.lost,
+        previous=snapshot.serial,
+        lost=snapshot.lost,
     ).payload()
     shards = {manifest.shard_name(str(digests[number])): content for number, content in contents.items() if content is not None}
-    return Edition(new, shards, manifest.seal(payload, signer.sign(payload)))
+    return Revision(new, shards, manifest.seal(payload, signer.sign(payload)))
 
 
-def half_spent(catalog: Catalog, now: int) -> bool:
+def half_spent(snapshot: Snapshot, now: int) -> bool:
     """Whether the published index is past half of its life, and is to be signed anew."""
-    return catalog.serial > 0 and now >= catalog.generated + (catalog.expires - catalog.generated) // 2
+    return snapshot.serial > 0 and now >= snapshot.generated + (snapshot.expires - snapshot.generated) // 2
 
 
 def _checked_index(content: bytes, repository: str, trusted: Iterable[PublicKey] | None) -> manifest.Index:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from publisher.state.built import BuiltImage
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
 
 ADOPTED = "adopted"
 """The note of a version that was taken over: how it was recognised."""
@@ -72,7 +72,7 @@ def indexed_alike(listed: Iterable[Record], version: Version) -> dict[str, Recor
     """The records with versions of the same manifest that name another file index: with this one's, for a manifest has one."""
 
     def is_other(one: Version) -> bool:
-        return one.manifest == version.manifest and one.file_index not in {None, version.file_index}
+        return one.digest == version.digest and one.file_index not in {None, version.file_index}
 
     concerned = [record for record in listed if any(is_other(one) for _, one in record.versions())]
     return {record.name: _each(record, lambda one: indexed_as(one, version) if is_other(one) else one) for record in concerned}
@@ -107,7 +107,7 @@ def leaving(record: Record, now: int, until: int, platforms: Collection[str] | N
         for platform, versions in record.platforms.items()
         if platforms is None or platform in platforms
     }
-    return Record(record.name, record.source, record.digest, {**record.platforms, **changed}, record.held)
+    return Record(record.name, record.reference, record.digest, {**record.platforms, **changed}, record.held)
 
 
 def ended(record: Record, now: int) -> Record:
@@ -127,7 +127,7 @@ def without(record: Record, dropped: Collection[Version]) -> Record:
         for platform, versions in record.platforms.items()
         if (kept := tuple(version for version in versions if version not in dropped))
     }
-    return Record(record.name, record.source, record.digest, platforms, record.held)
+    return Record(record.name, record.reference, record.digest, platforms, record.held)
 
 
 def blocked(record: Record, digests: Collection[str], now: int, reason: str) -> Record:
@@ -136,7 +136,7 @@ def blocked(record: Record, digests: Collection[str], now: int, reason: str) -> 
         record,
         lambda version: (
             Version.from_json({**_in_state(version, BLOCKED, now).to_json(), "reason": reason})
-            if version.manifest in digests
+            if version.digest in digests
             else version
         ),
     )
@@ -145,7 +145,7 @@ def blocked(record: Record, digests: Collection[str], now: int, reason: str) -> 
 def unblocked(record: Record, digests: Collection[str]) -> Record:
     """A record without the blocked versions that have these manifests: their data is gone, and a sync makes it anew."""
     return without(
-        record, [version for _, version in record.versions() if version.state == BLOCKED and version.manifest in digests]
+        record, [version for _, version in record.versions() if version.state == BLOCKED and version.digest in digests]
     )
 
 
@@ -161,15 +161,15 @@ def rolled_back(record: Record, now: int) -> Record:
     for platform, versions in record.platforms.items():
         if versions[0].state != CURRENT:
             continue
-        left = [*passed.get(platform, []), versions[0].manifest]
-        before = next((one for one in versions[1:] if one.state == SUPERSEDED and one.manifest not in left), None)
+        left = [*passed.get(platform, []), versions[0].digest]
+        before = next((one for one in versions[1:] if one.state == SUPERSEDED and one.digest not in left), None)
         if before is not None:
             passed[platform] = left
-            platforms[platform] = _to_front(versions, before.manifest, now)
+            platforms[platform] = _to_front(versions, before.digest, now)
     if platforms == record.platforms:
         raise UsageError(f"{record.name} has no version before this one whose data is still there")
-    digest = min(platforms.items())[1][0].manifest  # what the tag meant then is not known; what the tag means now, it is not
-    return Record(record.name, record.source, digest, platforms, {"digest": held["digest"], "from": passed, "since": now})
+    digest = min(platforms.items())[1][0].digest  # what the tag meant then is not known; what the tag means now, it is not
+    return Record(record.name, record.reference, digest, platforms, {"digest": held["digest"], "from": passed, "since": now})
 
 
 def restored(record: Record, now: int) -> Record:
@@ -183,9 +183,9 @@ def restored(record: Record, now: int) -> Record:
     platforms = dict(record.platforms)
     for platform, (first, *_) in record.held["from"].items():
         versions = platforms.get(platform, ())
-        if any(version.manifest == first and version.state == SUPERSEDED for version in versions):
+        if any(version.digest == first and version.state == SUPERSEDED for version in versions):
             platforms[platform] = _to_front(versions, first, now)
-    return Record(record.name, record.source, record.held["digest"], platforms)
+    return Record(record.name, record.reference, record.held["digest"], platforms)
 
 
 def links(record: Record) -> dict[str, str]:
@@ -205,7 +205,7 @@ def links(record: Record) -> dict[str, str]:
 
 def _each(record: Record, change: Callable[[Version], Version]) -> Record:
     platforms = {platform: tuple(map(change, versions)) for platform, versions in record.platforms.items()}
-    return Record(record.name, record.source, record.digest, platforms, record.held)
+    return Record(record.name, record.reference, record.digest, platforms, record.held)
 
 
 def _is_over(version: Version, now: int) -> bool:
@@ -214,12 +214,12 @@ def _is_over(version: Version, now: int) -> bool:
 
 def _to_front(versions: tuple[Version, ...], manifest: str, now: int) -> tuple[Version, ...]:
     """The version of a manifest becomes the current one, and what was current is superseded."""
-    chosen = next(version for version in versions if version.manifest == manifest)
+    chosen = next(version for version in versions if version.digest == manifest)
     return (_in_state(chosen, CURRENT, now), *_older(versions, _in_state(chosen, CURRENT, now)))
 
 
 def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ...]:
-    older = (_rest(version, current) if version.manifest == current.manifest else version for version in versions)
+    older = (_rest(version, current) if version.digest == current.digest else version for version in versions)
     return tuple(
         _in_state(version, SUPERSEDED, current.since) if version.state in {CURRENT, EXPIRING} else version
         for version in older
@@ -250,12 +250,12 @@ def adopted_versions(record: Record) -> list[Version]:
     return sorted((version for version in found if version.sandbox is not None), key=lambda one: -one.published)
 
 
-def loss(catalog: Catalog, changed: Mapping[str, Record], now: int) -> str:
+def loss(snapshot: Snapshot, changed: Mapping[str, Record], now: int) -> str:
     """What adopted build was the first to be removed, by this change or before it, for people; empty where none was."""
-    if catalog.lost:
-        return catalog.lost
+    if snapshot.lost:
+        return snapshot.lost
     for name, record in changed.items():
-        before = catalog.records.get(name)
+        before = snapshot.records.get(name)
         kept = adopted_versions(record)
         if before is not None and len(adopted_versions(before)) > len(kept):
             return f"a build of {name} was removed on {time.strftime('%Y-%m-%d', time.gmtime(now))}"

@@ -32,7 +32,7 @@ _BUFFER = 1 << 20
 
 
 @dataclass(frozen=True)
-class Completed:
+class CompletedCommand:
     """A program that has ended with status 0, or with a status the caller wanted to see."""
 
     status: int
@@ -41,7 +41,7 @@ class Completed:
 
 
 @dataclass(frozen=True)
-class Account:
+class UnixAccount:
     """The user a child runs as: numeric ids; supplementary groups are dropped."""
 
     uid: int
@@ -64,13 +64,13 @@ def run(
     deadline: float,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    account: Account | None = None,
+    account: UnixAccount | None = None,
     umask: int | None = None,
     given: bytes | None = None,
     accept: Sequence[int] = (0,),
     guarded: bool = True,
     started: Callable[[Callable[[], None]], None] | None = None,
-) -> Completed:
+) -> CompletedCommand:
     """Run a program to its end.
 
     Args:
@@ -229,14 +229,14 @@ class _Child:
             raise CommandError(f"{self.name} did not end within {deadline:g} s and was killed")
         self.completed(b"", (0,))
 
-    def completed(self, stdout: bytes, accept: Sequence[int]) -> Completed:
+    def completed(self, stdout: bytes, accept: Sequence[int]) -> CompletedCommand:
         status = self.process.returncode
         self.stderr.seek(max(0, self.stderr.seek(0, os.SEEK_END) - _KEPT))
         stderr = self.stderr.read().decode("utf-8", "replace")
         if status not in accept:
             how = f"was ended by signal {-status}" if status < 0 else f"failed with status {status}"
             raise CommandError(f"{self.name} {how}: {_last_words(stderr)}", status=status, stderr=stderr)
-        return Completed(status, stdout, stderr)
+        return CompletedCommand(status, stdout, stderr)
 
 
 @contextlib.contextmanager
@@ -248,7 +248,7 @@ def _start(
     name: str | None = None,
     env: Mapping[str, str] | None,
     cwd: Path | None,
-    account: Account | None = None,
+    account: UnixAccount | None = None,
     umask: int | None = None,
     unguarded: float | None = None,
 ) -> Iterator[_Child]:

@@ -54,7 +54,7 @@ class Display(AbstractContextManager["Display"], ABC):
         return None
 
 
-class Lines(Display):
+class LineDisplay(Display):
     """Plain lines, for logs: each step of each image once, and again every half a minute while it lasts."""
 
     def __init__(self, out: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -96,7 +96,7 @@ class Lines(Display):
             print(line, file=self._out, flush=True)
 
 
-class Bars(Display):
+class BarDisplay(Display):
     """A bar for the whole phase and one for every image under way."""
 
     def __init__(self, console: Console) -> None:
@@ -151,4 +151,4 @@ class Bars(Display):
 def display(out: IO[str] = sys.stderr) -> Display:
     """Bars where ``out`` is a terminal, lines elsewhere."""
     console = Console(file=out)
-    return Bars(console) if console.is_terminal and not console.is_dumb_terminal else Lines(out)
+    return BarDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(out)

@@ -45,7 +45,7 @@ def watch(lines: Iterable[bytes]) -> None:
         kill_session(leader)
 
 
-class Guard:
+class Reaper:
     """The publisher's end of the pipe. Safe for many threads; a forked process gets a guard of its own."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Guard:
             os.write(self._pipe, line)
 
 
-GUARD = Guard()
+GUARD = Reaper()
 """The guard of this process."""
 
 

@@ -44,7 +44,7 @@ _REFUSED = object()
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Problem(NamedTuple):
+class YamlProblem(NamedTuple):
     """Where (lines count from 1), and what is wrong and what to write instead."""
 
     line: int
@@ -52,7 +52,7 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class YamlNode:
     """A value: its line (its key's, in a mapping), and for a scalar the text that stands there."""
 
     line: int
@@ -67,7 +67,7 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
-    def find(self, location: Iterable[str | int]) -> Node:
+    def find(self, location: Iterable[str | int]) -> YamlNode:
         """The node at a location (keys and positions), or the nearest one above it."""
         node = self
         for step in location:
@@ -84,24 +84,24 @@ def read(path: Path) -> bytes:
         return file.read(LARGEST + 1)
 
 
-def lines(file: str, problems: Iterable[Problem]) -> list[str]:
+def lines(file: str, problems: Iterable[YamlProblem]) -> list[str]:
     """The problems as ``FILE:LINE: text``, by line."""
     return [f"{file}:{problem.line}: {problem.text}" for problem in sorted(problems)]
 
 
-def parse(content: bytes) -> tuple[Node | None, list[Problem]]:
+def parse(content: bytes) -> tuple[YamlNode | None, list[YamlProblem]]:
     """The file's one document, and what is wrong with it as YAML; None where nothing else can be said of it."""
     if len(content) > LARGEST:
-        return None, [Problem(1, f"the file has more than {LARGEST} bytes; nothing that long is read")]
+        return None, [YamlProblem(1, f"the file has more than {LARGEST} bytes; nothing that long is read")]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        return None, [Problem(line, f"byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8")]
+        return None, [YamlProblem(line, f"byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8")]
     unprintable = _UNPRINTABLE.search(text)
     if unprintable:
         line = text.count("\n", 0, unprintable.start()) + 1
-        return None, [Problem(line, f"the character {unprintable[0]!r} cannot stand in YAML; delete it")]
+        return None, [YamlProblem(line, f"the character {unprintable[0]!r} cannot stand in YAML; delete it")]
     reader = _Reader(text)
     try:
         return reader.document(), reader.problems
@@ -111,7 +111,7 @@ def parse(content: bytes) -> tuple[Node | None, list[Problem]]:
         return None, [*reader.problems, error.problem]
 
 
-def validate(model: type[Model], node: Node, context: dict[str, Any] | None = None) -> tuple[Model | None, list[Problem]]:
+def validate(model: type[Model], node: YamlNode, context: dict[str, Any] | None = None) -> tuple[Model | None, list[YamlProblem]]:
     """What the model makes of a document, and why it does not where it does not; ``context`` is for its validators."""
     try:
         return model.model_validate(node.plain(), context=context), []
@@ -120,7 +120,7 @@ def validate(model: type[Model], node: Node, context: dict[str, Any] | None = No
         for detail in error.errors(include_url=False):
             found = node.find(detail["loc"])
             if found.value is not _REFUSED:
-                problems.append(Problem(found.line, _explain(model, detail, found)))
+                problems.append(YamlProblem(found.line, _explain(model, detail, found)))
         return None, problems
 
 
@@ -134,7 +134,7 @@ def quoted(text: str) -> str:
     return repr(text) if len(text) <= 200 else f"{text[:200]!r}…"  # noqa: PLR2004 - longer than any sound reference
 
 
-def why(detail: ErrorDetails, node: Node | None = None) -> str:
+def why(detail: ErrorDetails, node: YamlNode | None = None) -> str:
     """One of pydantic's findings without its key: what is wrong; ``node`` is what stands there, if it is in a file."""
     kind, given = detail["type"], detail["input"]
     if given is None:
@@ -150,7 +150,7 @@ def why(detail: ErrorDetails, node: Node | None = None) -> str:
     return detail["msg"][:1].lower() + detail["msg"][1:]
 
 
-def _explain(model: type[BaseModel], detail: ErrorDetails, node: Node) -> str:
+def _explain(model: type[BaseModel], detail: ErrorDetails, node: YamlNode) -> str:
     """One of pydantic's findings as a sentence for the file's author; ``node`` is what stands there."""
     location, kind = detail["loc"], detail["type"]
     if kind == "extra_forbidden":
@@ -200,13 +200,13 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
-def _syntax(error: yaml.MarkedYAMLError) -> Problem:
+def _syntax(error: yaml.MarkedYAMLError) -> YamlProblem:
     """What the parser says, in one line and with its place."""
     mark: Any = error.problem_mark
     if error.context == "while scanning an alias":
         text = f"this is no YAML (column {mark.column + 1}); a text that begins with * goes into quotes: '*'"
-        return Problem(mark.line + 1, text)
-    return Problem(mark.line + 1, f"this is no YAML: {error.problem} (column {mark.column + 1})")
+        return YamlProblem(mark.line + 1, text)
+    return YamlProblem(mark.line + 1, f"this is no YAML: {error.problem} (column {mark.column + 1})")
 
 
 class _HopelessError(Exception):
@@ -214,18 +214,18 @@ class _HopelessError(Exception):
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
-        self.problem = Problem(line, text)
+        self.problem = YamlProblem(line, text)
 
 
 class _Reader:
     """Nodes from the parser's events. ``problems`` takes what does not keep the rest from being looked at."""
 
     def __init__(self, text: str) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[YamlProblem] = []
         self._events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
         self._values = 0
 
-    def document(self) -> Node:
+    def document(self) -> YamlNode:
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
             raise _HopelessError(1, "the file is empty")
@@ -236,7 +236,7 @@ class _Reader:
             raise _HopelessError(event.start_mark.line + 1, "a second document begins here ('---'); leave one")
         return root
 
-    def _node(self, event: Any, line: int, depth: int) -> Node:
+    def _node(self, event: Any, line: int, depth: int) -> YamlNode:
         self._values += 1
         if self._values > _MOST_VALUES or depth > _DEEPEST:
             what = f"nested more than {_DEEPEST} deep" if depth > _DEEPEST else f"more than {_MOST_VALUES} values"
@@ -252,17 +252,17 @@ class _Reader:
             value = self._mapping(depth)
         if event.tag is not None:
             return self._refuse(line, f"tags ({event.tag}) are not known here; leave it out, and put the text in quotes")
-        return Node(line, value, event.value if isinstance(event, yaml.ScalarEvent) else "")
+        return YamlNode(line, value, event.value if isinstance(event, yaml.ScalarEvent) else "")
 
-    def _mapping(self, depth: int) -> dict[str, Node]:
-        found: dict[str, Node] = {}
+    def _mapping(self, depth: int) -> dict[str, YamlNode]:
+        found: dict[str, YamlNode] = {}
         for event in self._until(yaml.MappingEndEvent):
             line = event.start_mark.line + 1
             key = self._key(event, line, depth)
             value = self._node(next(self._events), line, depth + 1)
             if key is not None and key in found:
                 text = f"the key {quoted(key)} stands here a second time, the first is in line {found[key].line}; leave one out"
-                self.problems.append(Problem(line, text))
+                self.problems.append(YamlProblem(line, text))
             elif key is not None:
                 found[key] = value
         return found
@@ -271,16 +271,16 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent) and event.tag is None:
             return str(event.value)
         self._node(event, line, depth + 1)
-        self.problems.append(Problem(line, "a key must be a plain word"))
+        self.problems.append(YamlProblem(line, "a key must be a plain word"))
         return None
 
     def _until(self, end: type) -> Iterator[Any]:
         while not isinstance(event := next(self._events), end):
             yield event
 
-    def _refuse(self, line: int, text: str) -> Node:
-        self.problems.append(Problem(line, text))
-        return Node(line, _REFUSED)
+    def _refuse(self, line: int, text: str) -> YamlNode:
+        self.problems.append(YamlProblem(line, text))
+        return YamlNode(line, _REFUSED)
 
 
 def _scalar(text: str) -> Any:

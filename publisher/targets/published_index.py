@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from publisher.errors import CatalogError
+from publisher.errors import PublishedManifestError
 from publisher.fileindex.format import read_file_index
 from publisher.state import paths
 from publisher.system.durable import failures
@@ -22,17 +22,17 @@ def check(repository: Repository, version: Version) -> None:
     """Demand that a version's file index is what the manifest says.
 
     Raises:
-        CatalogError: it is missing or damaged, or cannot be read.
+        PublishedManifestError: it is missing or damaged, or cannot be read.
     """
-    path = paths.file_index_path(version.manifest)
+    path = paths.file_index_path(version.digest)
     if not repository.exists(path):
-        raise CatalogError(f"the file index {path} is missing")
-    with failures(CatalogError, f"the file index {path} cannot be read"), (repository.root / path).open("rb") as file:
+        raise PublishedManifestError(f"the file index {path} is missing")
+    with failures(PublishedManifestError, f"the file index {path} cannot be read"), (repository.root / path).open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != version.file_index:
-            raise CatalogError(f"the file index {path} is damaged")
+            raise PublishedManifestError(f"the file index {path} is damaged")
 
 
 def lines(repository: Repository, version: Version) -> Iterator[IndexedFile]:
     """The lines of a file index that was checked."""
-    with (repository.root / paths.file_index_path(version.manifest)).open("rb") as file:
+    with (repository.root / paths.file_index_path(version.digest)).open("rb") as file:
         yield from read_file_index(file)

@@ -60,15 +60,15 @@ def test_an_image_whose_sandbox_does_not_go_is_taken_down_all_the_same(
     publication = place.publication()
     place.publish(publication, (entry(NAME), answer("one")))
     bad = digest("one linux/amd64")
-    catalog, _ = publication.open()
-    found = block.take_down(catalog, NAME, place.now, "stolen data")
+    snapshot, _ = publication.open()
+    found = block.take_down(snapshot, NAME, place.now, "stolen data")
     with (
         stubborn(place.repository, sandbox_path(bad), tmp_path, monkeypatch),
         pytest.raises(RepositoryError, match=SAID),
     ):
-        block.carry_out(publication, catalog, found)
-    catalog, _ = place.publication().open()
-    assert [(version.manifest, version.state) for version in catalog.records[NAME].platforms["amd64"]] == [(bad, BLOCKED)]
+        block.carry_out(publication, snapshot, found)
+    snapshot, _ = place.publication().open()
+    assert [(version.digest, version.state) for version in snapshot.records[NAME].platforms["amd64"]] == [(bad, BLOCKED)]
     assert repositories().links() == {}
     assert list(place.origin.names("sif")) == []
     assert repositories().exists(f"{sandbox_path(bad)}/content")

@@ -10,7 +10,7 @@ import yaml
 
 from publisher.images import contradictions, rules, tag_globs
 from publisher.images.tag_globs import TagSet
-from publisher.system.yamlfile import Node, Problem
+from publisher.system.yamlfile import YamlNode, YamlProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ _LONGEST_TITLE = 200
 
 
 @dataclass
-class _Item:
+class _DraftItem:
     """An entry: ``image``, and what makes it a mapping. ``comments`` stand before it."""
 
     line: int
@@ -30,12 +30,12 @@ class _Item:
     tags: list[str] = field(default_factory=list)
     platform: str | None = None
 
-    def node(self) -> Node:
+    def node(self) -> YamlNode:
         """As it would be read from a file where it stands in this line."""
-        keys = {"image": Node(self.line, self.image)}
+        keys = {"image": YamlNode(self.line, self.image)}
         if self.tags:
-            keys["tags"] = Node(self.line, [Node(self.line, tag) for tag in self.tags])
-        return Node(self.line, keys)
+            keys["tags"] = YamlNode(self.line, [YamlNode(self.line, tag) for tag in self.tags])
+        return YamlNode(self.line, keys)
 
     def text(self) -> str:
         tags = f", tags: [{', '.join(map(json.dumps, self.tags))}]" if self.tags else ""
@@ -45,12 +45,12 @@ class _Item:
 
 
 @dataclass
-class _Group:
+class _DraftGroup:
     """A group; ``remarks`` are comments before it."""
 
     title: str
     remarks: list[str]
-    items: list[_Item] = field(default_factory=list)
+    items: list[_DraftItem] = field(default_factory=list)
     comments: list[str] = field(default_factory=list)
 
 
@@ -64,10 +64,10 @@ class Draft:
 
     def __init__(self, name_template: str) -> None:
         self.name_template = name_template
-        self.problems: list[Problem] = []
+        self.problems: list[YamlProblem] = []
         self._head: list[str] = []
-        self._groups: list[_Group] = []
-        self._wild: dict[Reference, list[_Item]] = {}
+        self._groups: list[_DraftGroup] = []
+        self._wild: dict[Reference, list[_DraftItem]] = {}
         self._tail: list[str] = []
 
     @property
@@ -82,7 +82,9 @@ class Draft:
     def begin(self, title: str, remarks: Sequence[str] = ()) -> None:
         """Begin a group; ``remarks`` are comments before it."""
         line = _clean(title)
-        self._groups.append(_Group(line[:_LONGEST_TITLE].rstrip(), [*remarks, *([line] if len(line) > _LONGEST_TITLE else [])]))
+        self._groups.append(
+            _DraftGroup(line[:_LONGEST_TITLE].rstrip(), [*remarks, *([line] if len(line) > _LONGEST_TITLE else [])])
+        )
 
     def end(self, comments: Sequence[str]) -> None:
         """Comments for the end of the file."""
@@ -98,13 +100,13 @@ class Draft:
         Wildcards of one repository that have tags in common become one entry.
         """
         group = self._groups[-1]
-        item = _Item(line, image, group.comments, platform=platform)
+        item = _DraftItem(line, image, group.comments, platform=platform)
         group.comments = []
         written = rules.written(image)
         if written.glob is None or not self._joined(item, written.reference, written.glob):
             group.items.append(item)
 
-    def _joined(self, item: _Item, reference: Reference, glob: str) -> bool:
+    def _joined(self, item: _DraftItem, reference: Reference, glob: str) -> bool:
         """Whether the wildcard went to an earlier entry of its repository."""
         earlier = self._wild.setdefault(reference, [])
         same = [other for other in earlier if _overlap(_globs(other), glob)]
@@ -114,7 +116,7 @@ class Draft:
         first, *others = same
         if glob in _globs(first):
             text = f"{item.image} is in the list already, in line {first.line}; it is not imported twice"
-            self.problems.append(Problem(item.line, text))
+            self.problems.append(YamlProblem(item.line, text))
             return True
         tags = [*_globs(first), *(tag for other in others for tag in _globs(other)), glob]
         first.image, first.tags = item.image.removesuffix(f":{glob}"), list(dict.fromkeys(tags))
@@ -123,15 +125,15 @@ class Draft:
             self._drop(other)
         return True
 
-    def _drop(self, item: _Item) -> None:
+    def _drop(self, item: _DraftItem) -> None:
         for group in self._groups:
             group.items = [other for other in group.items if other is not item]
 
-    def contradictions(self) -> list[Problem]:
+    def contradictions(self) -> list[YamlProblem]:
         """Leave out what the list cannot have beside what stands before it: entries that are there twice, or share a name."""
-        nodes = [Node(1, {"images": Node(1, [item.node() for item in group.items])}) for group in self._groups]
-        root = Node(1, {"groups": Node(1, nodes)})
-        found = [Problem(one.line, f"not imported: {one.text}") for one in contradictions.find(root, self.name_template)]
+        nodes = [YamlNode(1, {"images": YamlNode(1, [item.node() for item in group.items])}) for group in self._groups]
+        root = YamlNode(1, {"groups": YamlNode(1, nodes)})
+        found = [YamlProblem(one.line, f"not imported: {one.text}") for one in contradictions.find(root, self.name_template)]
         bad = {problem.line for problem in found}
         for group in self._groups:
             group.items = [item for item in group.items if item.line not in bad]
@@ -153,7 +155,7 @@ class Draft:
         return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _globs(item: _Item) -> list[str]:
+def _globs(item: _DraftItem) -> list[str]:
     return item.tags or [rules.written(item.image).glob or ""]
 
 

@@ -15,7 +15,7 @@ from publisher.images import rules
 from publisher.images.entry import NAME_TEMPLATES
 from publisher.images.importers.draft import Draft
 from publisher.system import yamlfile
-from publisher.system.yamlfile import Node, Problem, quoted
+from publisher.system.yamlfile import YamlNode, YamlProblem, quoted
 
 _TEMPLATE = NAME_TEMPLATES[1]
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -46,29 +46,31 @@ def read(content: bytes, file: str) -> Draft:
     lines = set[int]()
     for node in root.value["input"].value:
         if not isinstance(node.value, str):
-            draft.problems.append(Problem(node.line, "not imported: a text is expected here, https://REGISTRY/REPOSITORY:TAG"))
+            draft.problems.append(
+                YamlProblem(node.line, "not imported: a text is expected here, https://REGISTRY/REPOSITORY:TAG")
+            )
         elif node.line in lines:
             text = f"not imported: {quoted(node.value)} shares its line with another; write each in a line of its own"
-            draft.problems.append(Problem(node.line, text))
+            draft.problems.append(YamlProblem(node.line, text))
         else:
             renamed |= _add(draft, node.line, node.value, told=renamed)
         lines.add(node.line)
     return draft
 
 
-def _of_the_whole(root: Node) -> list[Problem]:
+def _of_the_whole(root: YamlNode) -> list[YamlProblem]:
     if not isinstance(root.value, dict):
-        return [Problem(root.line, "a recipe is a mapping: version, cvmfs_repo, output_format, input")]
+        return [YamlProblem(root.line, "a recipe is a mapping: version, cvmfs_repo, output_format, input")]
     version, urls = root.find(["version"]), root.find(["input"])
     found = []
     if version.value != 1 or version is root:
-        found.append(Problem(version.line, "the recipe's version is not 1; no other is known"))
+        found.append(YamlProblem(version.line, "the recipe's version is not 1; no other is known"))
     if not isinstance(urls.value, list):
-        found.append(Problem(urls.line, "the recipe has no list of URLs under input"))
+        found.append(YamlProblem(urls.line, "the recipe has no list of URLs under input"))
     return found
 
 
-def _notes(root: Node) -> list[str]:
+def _notes(root: YamlNode) -> list[str]:
     notes = [
         f"ducc links images as <registry>/<repository>:<tag>. For such names, in publisher.yaml: name_template: '{_TEMPLATE}'"
     ]
@@ -87,18 +89,18 @@ def _add(draft: Draft, line: int, url: str, *, told: bool) -> bool:
             raise ValueError(f"{quoted(url)} is no URL of an image; write https://REGISTRY/REPOSITORY:TAG")  # noqa: TRY301 - as the others
         written = rules.written(text)
     except ValueError as error:
-        draft.problems.append(Problem(line, f"not imported: {error}"))
+        draft.problems.append(YamlProblem(line, f"not imported: {error}"))
         return False
     draft.add(line, text)
-    draft.problems += [Problem(line, note) for note in _differences(text, parts.scheme, written)]
+    draft.problems += [YamlProblem(line, note) for note in _differences(text, parts.scheme, written)]
     renamed = not text.startswith(f"{written.reference.registry}/")
     if renamed and not told:
         names = f"{DOCKER_HUB}/… with the template that has the registry, not {parts.netloc}/…"
-        draft.problems.append(Problem(line, f"the names of Docker Hub's images, this and others, are {names}"))
+        draft.problems.append(YamlProblem(line, f"the names of Docker Hub's images, this and others, are {names}"))
     return renamed
 
 
-def _differences(text: str, scheme: str, written: rules.Written) -> list[str]:
+def _differences(text: str, scheme: str, written: rules.WrittenReference) -> list[str]:
     """What is not quite what it was with ducc."""
     found = []
     if written.bare:

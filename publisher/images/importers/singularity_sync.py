@@ -16,7 +16,7 @@ from publisher.contract.reference import DOCKER_HUB
 from publisher.images import rules
 from publisher.images.entry import NAME_TEMPLATES
 from publisher.images.importers.draft import Draft
-from publisher.system.yamlfile import Problem, quoted
+from publisher.system.yamlfile import YamlProblem, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ _PLATFORMS = {"aarch64": "linux/arm64", "arm64": "linux/arm64", "ppc64le": "linu
 """By the last word of a tag. The old tool asked for no platform and took what such a tag had."""
 
 
-class Meaning(NamedTuple):
+class LineMeaning(NamedTuple):
     """What the old tool made of an entry."""
 
     registry: str
@@ -43,7 +43,7 @@ class Meaning(NamedTuple):
         return f"{self.namespace}/{self.repository}:{self.tag}"
 
 
-def meaning(entry: str) -> Meaning:
+def meaning(entry: str) -> LineMeaning:
     """What the old tool made of an entry: ``entry`` is a line of the list, without blanks around it."""
     parts = entry.split("/")
     if len(parts) > _BARE_PARTS:
@@ -52,7 +52,7 @@ def meaning(entry: str) -> Meaning:
         registry, namespace, rest = DOCKER_HUB, parts[0] if len(parts) == _BARE_PARTS else "library", parts[-1]
     pieces = rest.split(":")
     tag = pieces[1] if len(pieces) == _TAGGED else "latest"
-    return Meaning(DOCKER_HUB if registry in _HUB_NAMES else registry, namespace, pieces[0], tag)
+    return LineMeaning(DOCKER_HUB if registry in _HUB_NAMES else registry, namespace, pieces[0], tag)
 
 
 def read(text: str) -> Draft:
@@ -97,13 +97,13 @@ def _add(draft: Draft, line: int, entry: str) -> None:
             draft.add(line, text, None if "*" in old.tag else _PLATFORMS.get(old.tag.rpartition("-")[2]))
             if text != entry:
                 was = f"the old tool read {quoted(entry)} as {old.name} from {old.registry}"
-                draft.problems.append(Problem(line, f"{was}; it is imported as {text}"))
+                draft.problems.append(YamlProblem(line, f"{was}; it is imported as {text}"))
             return
     was = f"the old tool read it as {quoted(old.name)} from {quoted(old.registry)}"
-    draft.problems.append(Problem(line, f"not imported: {quoted(entry)}: {was}; {'; '.join(_why(entry))}"))
+    draft.problems.append(YamlProblem(line, f"not imported: {quoted(entry)}: {was}; {'; '.join(_why(entry))}"))
 
 
-def _means(text: str, old: Meaning) -> bool:
+def _means(text: str, old: LineMeaning) -> bool:
     """Whether a text means in images.yaml what the old tool made of it."""
     try:
         written = rules.written(text)

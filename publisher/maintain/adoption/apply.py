@@ -6,23 +6,23 @@ import itertools
 from typing import TYPE_CHECKING
 
 from publisher.maintain.adoption import judge
-from publisher.maintain.adoption.judge import Adoption, Judged, Verdict
+from publisher.maintain.adoption.judge import Adoption, JudgedLink, LinkVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from publisher.images.reader import Entry
     from publisher.maintain.adoption.judge import OldLink
-    from publisher.plan.make import Unlisted
+    from publisher.plan.make import UnlistedPattern
     from publisher.publish.intake import Intake
     from publisher.publish.publication import Publication
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Repository
 
 _PORTION = 200  # links of which registries are asked before they are published
 
 
-class Takeover:
+class Adopter:
     """One adoption.
 
     Args:
@@ -39,7 +39,7 @@ class Takeover:
         repository: Repository,
         intake: Intake,
         entries: Iterable[Entry],
-        unlisted: Sequence[Unlisted],
+        unlisted: Sequence[UnlistedPattern],
         *,
         clock: Callable[[], float],
         anyway: bool = False,
@@ -51,11 +51,11 @@ class Takeover:
         self._clock = clock
         self._anyway = anyway
 
-    def run(self, catalog: Catalog, publication: Publication | None) -> Adoption:
+    def run(self, snapshot: Snapshot, publication: Publication | None) -> Adoption:
         """Judge the links that the catalog does not have, and publish their records.
 
         Args:
-            catalog: what is published.
+            snapshot: what is published.
             publication: opened; None to look only.
 
         Raises:
@@ -63,25 +63,25 @@ class Takeover:
         """
         found = Adoption()
         links = judge.old_links(self._repository.links(), self._repository.name)
-        waiting = iter([link for link in links if link.name not in catalog.records])
+        waiting = iter([link for link in links if link.name not in snapshot.records])
         while portion := list(itertools.islice(waiting, _PORTION)):
-            judged = self._judge(portion, catalog)
+            judged = self._judge(portion, snapshot)
             found.add(judged)
             records = {one.link.name: one.record for one in judged if one.record is not None}
             if publication is not None and records:
-                published = publication.change(catalog, records, relink=False)
-                catalog = published.catalog
+                published = publication.change(snapshot, records, relink=False)
+                snapshot = published.snapshot
                 if published.behind is not None:
                     raise published.behind
         return found
 
-    def _judge(self, links: list[OldLink], catalog: Catalog) -> list[Judged]:
+    def _judge(self, links: list[OldLink], snapshot: Snapshot) -> list[JudgedLink]:
         there = [link for link in links if self._repository.exists(link.sandbox)]
         entries = [self._entries[link.name] for link in there if link.name in self._entries]
-        answers = self._intake.ask(entries, catalog.records)
+        answers = self._intake.ask(entries, snapshot.records)
         images = self._intake.manifests(entries, answers)
         now = int(self._clock())
-        judged = [Judged(link, Verdict.DANGLING, link.sandbox) for link in links if link not in there]
+        judged = [JudgedLink(link, LinkVerdict.DANGLING, link.sandbox) for link in links if link not in there]
         for link in there:
             entry = self._entries.get(link.name)
             if entry is None:

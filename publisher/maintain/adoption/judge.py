@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
     from publisher.images.reader import Entry
     from publisher.oci import ImageManifest, Platform
-    from publisher.plan.make import Answer, Unlisted
+    from publisher.plan.make import ResolvedReference, UnlistedPattern
 
 UNKNOWN_SOURCE = "unknown.invalid"
 """The registry of a name that is in no list: the older tool's links do not say it (RFC 6761: nobody's)."""
 _DATA = re.compile(r"\.images/(?:sha256:)?([0-9a-f]{2})/([0-9a-f]{62})", re.ASCII)
 
 
-class Verdict(Enum):
+class LinkVerdict(Enum):
     """How a link of the older tool was found."""
 
     CURRENT = "current"
@@ -59,11 +59,11 @@ class OldLink:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedLink:
     """The verdict on a link; ``record`` is what it becomes, None where nobody can tell now."""
 
     link: OldLink
-    verdict: Verdict
+    verdict: LinkVerdict
     reason: str = ""
     record: Record | None = None
 
@@ -72,20 +72,22 @@ class Judged:
 class Adoption:
     """What an adoption found: how many links of each kind, and a line for each that is not simply current."""
 
-    counts: Counter[Verdict] = field(default_factory=Counter)
+    counts: Counter[LinkVerdict] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
 
-    def add(self, judged: Iterable[Judged]) -> None:
+    def add(self, judged: Iterable[JudgedLink]) -> None:
         """Count them."""
         for one in judged:
             self.counts[one.verdict] += 1
-            if one.verdict is not Verdict.CURRENT:
+            if one.verdict is not LinkVerdict.CURRENT:
                 self.lines.append(f"{one.verdict.value}: {one.link.name}{f': {one.reason}' if one.reason else ''}")
 
     @property
     def total(self) -> str:
         """For people."""
-        return ", ".join(f"{self.counts[verdict]} {verdict.value}" for verdict in Verdict if self.counts[verdict]) or "no links"
+        return (
+            ", ".join(f"{self.counts[verdict]} {verdict.value}" for verdict in LinkVerdict if self.counts[verdict]) or "no links"
+        )
 
 
 def old_links(links: Mapping[str, str], repository: str) -> list[OldLink]:
@@ -114,10 +116,10 @@ def old_paths(image: ImageManifest, index: str | None) -> frozenset[str]:
 def judge(
     link: OldLink,
     entry: Entry,
-    answer: Answer | PublisherError,
+    answer: ResolvedReference | PublisherError,
     images: Mapping[Platform, ImageManifest] | PublisherError,
     now: int,
-) -> Judged:
+) -> JudgedLink:
     """The verdict on a link whose name the list has.
 
     Args:
@@ -137,30 +139,33 @@ def judge(
         fits = index is None or platform_key(platform) == DEFAULT_ARCHITECTURE or len(images) == 1
         if fits and link.sandbox in old_paths(image, index):
             version = _version(image.digest, link.sandbox, now, "as an index" if index else "by its layers")
-            return Judged(
-                link, Verdict.CURRENT, "", Record(link.name, source_of(entry), answer.digest, {platform_key(platform): [version]})
+            return JudgedLink(
+                link,
+                LinkVerdict.CURRENT,
+                "",
+                Record(link.name, source_of(entry), answer.digest, {platform_key(platform): [version]}),
             )
-    return Judged(link, Verdict.OUTDATED, "the registry has another build", _outdated(link, entry, now))
+    return JudgedLink(link, LinkVerdict.OUTDATED, "the registry has another build", _outdated(link, entry, now))
 
 
-def judge_unlisted(link: OldLink, unlisted: Iterable[Unlisted], now: int) -> Judged:
+def judge_unlisted(link: OldLink, unlisted: Iterable[UnlistedPattern], now: int) -> JudgedLink:
     """The verdict on a link whose name no entry has; ``unlisted`` are wildcards whose tags nobody knows now."""
     for one in unlisted:
         if one.covers(link.name):
-            return Judged(link, Verdict.UNKNOWN, f"the tags of {one.wildcard} cannot be listed")
-    return Judged(link, Verdict.UNLISTED, "", _outdated(link, None, now))
+            return JudgedLink(link, LinkVerdict.UNKNOWN, f"the tags of {one.wildcard} cannot be listed")
+    return JudgedLink(link, LinkVerdict.UNLISTED, "", _outdated(link, None, now))
 
 
-def taken_anyway(judged: Judged, entry: Entry | None, now: int) -> Judged:
+def taken_anyway(judged: JudgedLink, entry: Entry | None, now: int) -> JudgedLink:
     """A link that nobody can tell anything about, taken in under its old hash."""
-    return Judged(judged.link, judged.verdict, judged.reason, _outdated(judged.link, entry, now))
+    return JudgedLink(judged.link, judged.verdict, judged.reason, _outdated(judged.link, entry, now))
 
 
-def _untold(link: OldLink, entry: Entry, error: PublisherError, now: int) -> Judged:
+def _untold(link: OldLink, entry: Entry, error: PublisherError, now: int) -> JudgedLink:
     """Of a registry that is down nobody can tell; one that says no has said that the link is not current."""
     if isinstance(error, UnavailableError):
-        return Judged(link, Verdict.UNKNOWN, str(error))
-    return Judged(link, Verdict.OUTDATED, str(error), _outdated(link, entry, now))
+        return JudgedLink(link, LinkVerdict.UNKNOWN, str(error))
+    return JudgedLink(link, LinkVerdict.OUTDATED, str(error), _outdated(link, entry, now))
 
 
 def _outdated(link: OldLink, entry: Entry | None, now: int) -> Record:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from publisher.plan.make import Action
 
 if TYPE_CHECKING:
-    from publisher.plan.make import Item, Plan
+    from publisher.plan.make import Plan, PlanItem
 
 
 @dataclass(frozen=True)
-class Pace:
+class BatchQuota:
     """How many adopted images get their SIF in one run, and whose turn it is.
 
     Attributes:
@@ -28,7 +28,7 @@ class Pace:
     turn: int
 
 
-def paced(plan: Plan, pace: Pace) -> Plan:
+def paced(plan: Plan, pace: BatchQuota) -> Plan:
     """A plan that leaves those adopted images alone that get their SIF in a later run."""
     waiting = [item.entry.name for item in plan.items if _wants_sifs_alone(item)]
     first = pace.turn * pace.limit % max(1, len(waiting))
@@ -43,6 +43,6 @@ def paced(plan: Plan, pace: Pace) -> Plan:
     )
 
 
-def _wants_sifs_alone(item: Item) -> bool:
-    of_adopted = [target.kept is not None and target.before == target.manifest for target in item.targets]
+def _wants_sifs_alone(item: PlanItem) -> bool:
+    of_adopted = [target.kept is not None and target.before == target.digest for target in item.targets]
     return bool(of_adopted) and all(of_adopted) and not item.leaving

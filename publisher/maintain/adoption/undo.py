@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from publisher.contract.manifest import Record, Version
-    from publisher.publish.publication import Publication, Published
-    from publisher.state.snapshot import Catalog
+    from publisher.publish.publication import Publication, PublishResult
+    from publisher.state.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class Withdrawal:
+class AdoptionUndo:
     """What is to be done.
 
     Attributes:
-        catalog: what is published without the records that go; its serial is still that of what is published.
+        snapshot: what is published without the records that go; its serial is still that of what is published.
         names: whose records go.
         links: path -> target of the links that are set again.
         removals: our other links to these names, and file indexes that nobody names any more.
@@ -37,7 +37,7 @@ class Withdrawal:
         kept: a line for each name that stays as it is.
     """
 
-    catalog: Catalog
+    snapshot: Snapshot
     names: tuple[str, ...]
     links: Mapping[str, str]
     removals: tuple[str, ...]
@@ -49,52 +49,52 @@ class Withdrawal:
         """For people: what needs to be looked at, and how much there is."""
         lines = [*self.kept, *(f"the link is set again: {path} -> {target}" for path, target in self.links.items())]
         lines += [f"left for the older tool to clean up: {path}" for path in self.left]
-        stay = len(self.catalog.records)
+        stay = len(self.snapshot.records)
         return [*lines, f"{len(self.names)} adopted name(s)" + (f"; {stay} other name(s) stay published" if stay else "")]
 
 
-def withdrawal(catalog: Catalog, links: Mapping[str, str]) -> Withdrawal:
+def withdrawal(snapshot: Snapshot, links: Mapping[str, str]) -> AdoptionUndo:
     """What takes an adoption back.
 
     Args:
-        catalog: what is published.
+        snapshot: what is published.
         links: the repository's, path -> target.
 
     Raises:
         UsageError: an adopted build was removed since, or none is published.
     """
-    if catalog.lost:
+    if snapshot.lost:
         raise UsageError(
-            f"the adoption cannot be taken back any more: {catalog.lost}",
+            f"the adoption cannot be taken back any more: {snapshot.lost}",
             hint="the older tool can go on all the same: it builds what it misses",
         )
-    adopted = {name: record for name, record in catalog.records.items() if transitions.adopted_versions(record)}
+    adopted = {name: record for name, record in snapshot.records.items() if transitions.adopted_versions(record)}
     blocked = [name for name, record in adopted.items() if any(one.state == BLOCKED for _, one in record.versions())]
     going = {name: record for name, record in adopted.items() if name not in blocked}
     if not adopted:
         raise UsageError("nothing that is published was adopted")
-    rest = catalog.without(going)
+    rest = snapshot.without(going)
     named = retention.data_of(rest.records.values())
     again = {name: transitions.adopted_versions(record)[0] for name, record in going.items()}
     ours = {path for record in going.values() for path in paths.link_paths(record.name, list(record.platforms))} - going.keys()
     data = _data(going.values()) - named.keys() - {version.sandbox for version in again.values()}
-    return Withdrawal(
+    return AdoptionUndo(
         rest,
         tuple(going),
-        dict(_relinked(again, links, catalog.repository)),
+        dict(_relinked(again, links, snapshot.repository)),
         tuple(sorted((ours & links.keys()) | {path for path in data if path.startswith(f"{paths.REPOSITORY_MANIFEST}/")})),
         tuple(sorted(path for path in data if path.startswith(f"{paths.IMAGES}/"))),
         tuple(f"{name} stays: a build of it is blocked, and execution points must know" for name in blocked),
     )
 
 
-def carry_out(publication: Publication, what: Withdrawal) -> Published:
+def carry_out(publication: Publication, what: AdoptionUndo) -> PublishResult:
     """One transaction.
 
     Raises:
         RepositoryError, SpaceError: nothing was changed.
     """
-    return publication.change(what.catalog, {}, what.removals, links=what.links)
+    return publication.change(what.snapshot, {}, what.removals, links=what.links)
 
 
 def _data(listed: Iterable[Record]) -> set[str]:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from publisher.contract import files
 from publisher.errors import BlobError, SpaceError
 from publisher.layers.index import read_summary, write_index
-from publisher.layers.limits import DEFAULT_LIMITS, Limits
-from publisher.registry.blobs.writer import Arrival
+from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
+from publisher.registry.blobs.writer import BlobWriter
 from publisher.system.durable import failures
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.oci import Descriptor
-    from publisher.registry.blobs.writer import Arrived
+    from publisher.registry.blobs.writer import WrittenBlob
 
     Sink = Callable[[bytes], Awaitable[None]]
     Source = Callable[[Sink, int], Awaitable[None]]
@@ -64,7 +64,7 @@ class BlobStore:
         self,
         root: Path,
         *,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: LayerLimits = DEFAULT_LIMITS,
         largest: int = 50 << 30,
         parallel: int = 4,
         patience: float = 6 * 3600,
@@ -187,7 +187,7 @@ class BlobStore:
             progress(received)
 
         try:
-            async with Arrival(partial, index, self._limits) as arrival:
+            async with BlobWriter(partial, index, self._limits) as arrival:
                 await source(sink, received)
                 arrived = await arrival.finish()
             _check(arrived, descriptor)
@@ -247,19 +247,19 @@ class BlobStore:
         name = digest.removeprefix("sha256:")
         return self._root / "sha256" / name[:2] / name[2:]
 
-    def _all(self) -> list[_Group]:
+    def _all(self) -> list[_FetchGroup]:
         """Everything in the store, gathered by digest. Raises OSError."""
-        found: dict[str, _Group] = {}
+        found: dict[str, _FetchGroup] = {}
         directories = [("", self._root / "partial"), *((path.name, path) for path in (self._root / "sha256").iterdir())]
         for prefix, directory in directories:
             for path in directory.iterdir():
                 digest = "sha256:" + prefix + path.name.removeprefix(".").partition(".")[0]
-                group = found.setdefault(digest, _Group(digest))
+                group = found.setdefault(digest, _FetchGroup(digest))
                 with contextlib.suppress(FileNotFoundError):  # another process has just finished or deleted it
                     group.add(path)
         return list(found.values())
 
-    def _delete(self, group: _Group) -> bool:
+    def _delete(self, group: _FetchGroup) -> bool:
         """Delete a digest's files, unless somebody is busy with it. Raises OSError."""
         with contextlib.ExitStack() as held:
             if not self._lock(group.digest, held):
@@ -269,7 +269,7 @@ class BlobStore:
             return True
 
 
-class _Group:
+class _FetchGroup:
     """All files of one digest: blob, index, what a broken transfer and killed processes left."""
 
     def __init__(self, digest: str) -> None:
@@ -294,7 +294,7 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _check(arrived: Arrived, descriptor: Descriptor) -> None:
+def _check(arrived: WrittenBlob, descriptor: Descriptor) -> None:
     if (f"sha256:{arrived.sha256}", arrived.size) != (descriptor.digest, descriptor.size):
         reason = f"the {arrived.size} bytes that came for layer {descriptor.digest} of {descriptor.size} bytes are not that layer"
         raise BlobError(reason, hint="the registry, or something on the way to it, is damaged")

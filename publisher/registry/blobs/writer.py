@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO
 
-    from publisher.layers.limits import Limits
+    from publisher.layers.limits import LayerLimits
 
 _WAITING = 16
 _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
-class Arrived:
+class WrittenBlob:
     """A file that is whole and on disk: its sha256 (64 hex), its bytes, and why it has no index (None where it has)."""
 
     sha256: str
@@ -39,7 +39,7 @@ class Arrived:
     not_a_layer: LayerError | None
 
 
-class Arrival:
+class BlobWriter:
     """An asynchronous context manager around the writing of one file, continued where it exists.
 
     Leaving it early, by an error, keeps the file for the next try. :meth:`finish` says that all has arrived.
@@ -50,7 +50,7 @@ class Arrival:
         limits: what a layer may ask for.
     """
 
-    def __init__(self, path: Path, index: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, index: Path, limits: LayerLimits) -> None:
         self._path = path
         self._index = index
         self._limits = limits
@@ -82,20 +82,20 @@ class Arrival:
             self._thread.result()
         self._chunks.put(chunk)
 
-    async def finish(self) -> Arrived:
+    async def finish(self) -> WrittenBlob:
         """All bytes have been handed over: wait until they are on disk. Raises as :meth:`put`."""
         self._whole = True
         self._chunks.put(None)
         await asyncio.wait({self._thread})
         return self._thread.result()
 
-    def _ended(self, thread: asyncio.Future[Arrived]) -> None:
+    def _ended(self, thread: asyncio.Future[WrittenBlob]) -> None:
         thread.exception()  # seen: whoever hands over more, or finishes, gets it
         self._room.release()
 
     # --- in the thread
 
-    def _work(self) -> Arrived:
+    def _work(self) -> WrittenBlob:
         with failures(BlobError, f"{self._path} cannot be written"), self._path.open("ab+") as file:
             file.seek(0)
             tee = _Tee(file, self._next)
@@ -108,7 +108,7 @@ class Arrival:
                 pass
             file.flush()
             os.fsync(file.fileno())
-            return Arrived(tee.sha256.hexdigest(), tee.size, not_a_layer)
+            return WrittenBlob(tee.sha256.hexdigest(), tee.size, not_a_layer)
 
     def _next(self) -> bytes:
         chunk = self._chunks.get()

@@ -16,17 +16,17 @@ import stat
 import time
 
 from publisher.resolver.cache import pins
-from publisher.resolver.cache.entries import Shelf
-from publisher.resolver.errors import BusyError, CacheError, FetchError, RoomError
+from publisher.resolver.cache.entries import CacheEntries
+from publisher.resolver.errors import CacheBusyError, CacheError, CacheSpaceError, FetchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from publisher.contract.manifest import Sif
-    from publisher.resolver.cache.eviction import Limits
+    from publisher.resolver.cache.eviction import CacheLimits
     from publisher.resolver.cache.pins import Starter
-    from publisher.resolver.config.settings import Settings
+    from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.transfer.sources import Source
 
     Share = tuple[int, float]
@@ -63,7 +63,7 @@ class Cache:
         shared: bool = False,
     ) -> None:
         self.root = root
-        self.shelf = Shelf(root, shared=shared)
+        self.shelf = CacheEntries(root, shared=shared)
         self._user = os.geteuid() if user is None else user
         self._most = most
         self._least_free = least_free
@@ -102,8 +102,8 @@ class Cache:
             starter: of the job that gets it, which keeps it from being removed; None for nobody.
 
         Raises:
-            RoomError: the disk, or the cache's share of it, is full of what is in use.
-            BusyError: another process fetches it, or others fetch other SIFs, and they do not come to an end.
+            CacheSpaceError: the disk, or the cache's share of it, is full of what is in use.
+            CacheBusyError: another process fetches it, or others fetch other SIFs, and they do not come to an end.
             CacheError: an unusable cache.
             FetchError: no place has the right bytes, now or a moment ago.
         """
@@ -122,7 +122,7 @@ class Cache:
         except OSError as error:
             raise CacheError(f"the cache {self.root} cannot be used: {error}") from None
 
-    def limits(self) -> Limits:
+    def limits(self) -> CacheLimits:
         """What it may take now, in bytes. Raises OSError."""
         from publisher.resolver.cache import eviction  # noqa: PLC0415 - see sif()
 
@@ -166,7 +166,7 @@ class Cache:
                 self._check_failures(sif)
                 return self._fetched(sif, places, end, held)
         except TimeoutError as error:
-            raise BusyError(f"{self.shelf.path(sif.sha256)}: {error}") from None
+            raise CacheBusyError(f"{self.shelf.path(sif.sha256)}: {error}") from None
 
     def _fetched(self, sif: Sif, places: Sequence[Source], end: float, held: int) -> str:
         """Fetch it, as the one process that does; the place it came from. Raises OSError."""
@@ -205,18 +205,18 @@ class Cache:
             eviction.reserve(self.shelf, sif.sha256, sif.size, limits, held)
             try:
                 return fetch.fetch(places, sif, part, until=end)
-            except RoomError:
+            except CacheSpaceError:
                 removed = eviction.reserve(self.shelf, sif.sha256, sif.size, limits, held)
                 if not removed and not eviction.relieve(self.shelf, sif.sha256, sif.size):
                     raise
             return fetch.fetch(places, sif, part, until=end)
-        except RoomError as error:
+        except CacheSpaceError as error:
             negative_cache.forget(self.root, FULL)  # a job's end makes room: this pause does not grow
             negative_cache.note(self.root, FULL, f"{sif.size} {error}", time.time())
             raise
 
     def _check_failures(self, sif: Sif) -> None:
-        """Raises FetchError, RoomError: a moment ago it could not be fetched, and now it is no better."""
+        """Raises FetchError, CacheSpaceError: a moment ago it could not be fetched, and now it is no better."""
         from publisher.resolver.system import negative_cache  # noqa: PLC0415 - as above
 
         now = time.time()
@@ -227,7 +227,7 @@ class Cache:
         if full is not None:
             size, _, rest = full.partition(" ")
             if size.isdigit() and int(size) <= sif.size:
-                raise RoomError(f"not tried again yet: {rest}")
+                raise CacheSpaceError(f"not tried again yet: {rest}")
 
     def slot_paths(self, sha256: str) -> list[str]:
         """The locks of the downloads at a time, each image's in an order of its own."""
@@ -238,7 +238,7 @@ class Cache:
         return [os.path.join(directory, str(number)) for number in numbers]
 
 
-def of(settings: Settings) -> Cache:
+def of(settings: ResolverSettings) -> Cache:
     """The cache that the settings name.
 
     Raises:

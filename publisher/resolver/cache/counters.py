@@ -12,7 +12,7 @@ _DIRECTORY = "tally"
 _MOST_LINES = 1 << 20  # bytes of the file of downloads beyond which it is summed up into one line
 
 
-class Counts:
+class CacheCounters:
     """Since the cache was made: answers from it, downloads, their bytes and seconds."""
 
     __slots__ = ("bytes", "fetched", "hits", "seconds")
@@ -34,14 +34,14 @@ def fetched(root: str, size: int, seconds: float) -> None:
     _append(root, "fetched", f"1 {size} {seconds * 1000:.0f}\n".encode())
 
 
-def counts(root: str) -> Counts:
+def counts(root: str) -> CacheCounters:
     """What was counted."""
     try:
         hits = os.stat(_path(root, "hits")).st_size
     except OSError:
         hits = 0
     times, size, milliseconds = _sums(root)
-    return Counts(hits, times, size, milliseconds / 1000)
+    return CacheCounters(hits, times, size, milliseconds / 1000)
 
 
 def condense(root: str) -> None:

@@ -22,7 +22,7 @@ _SIF, _PART, _SEEN = ".sif", ".part", ".seen"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Item:
+class CacheEntry:
     """A SIF on the shelf: ``size`` in bytes, ``used`` the time it was last asked for, seconds since the epoch."""
 
     __slots__ = ("sha256", "size", "used")
@@ -33,7 +33,7 @@ class Item:
         self.used = used
 
 
-class Shelf:
+class CacheEntries:
     """The SIFs below the directory ``root``. With ``shared``, everybody may read them."""
 
     def __init__(self, root: str, *, shared: bool = False) -> None:
@@ -143,7 +143,7 @@ class Shelf:
         self.unsee(sha256)
         self._drop(sha256)
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[CacheEntry]:
         """The SIFs that stand here, the one that was asked for longest ago first. Raises OSError."""
         found = []
         for sha256, path in self._all(_SIF):
@@ -151,7 +151,7 @@ class Shelf:
                 status = os.lstat(path)
             except FileNotFoundError:
                 continue
-            found.append(Item(sha256, status.st_size, self._used(sha256) or status.st_mtime))
+            found.append(CacheEntry(sha256, status.st_size, self._used(sha256) or status.st_mtime))
         return sorted(found, key=lambda item: item.used)
 
     def parts(self) -> list[tuple[str, str]]:

@@ -12,20 +12,20 @@ import os
 import time
 
 from publisher.resolver.cache import pins
-from publisher.resolver.errors import RoomError
+from publisher.resolver.errors import CacheSpaceError
 from publisher.resolver.system import locks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from publisher.resolver.cache.entries import Item, Shelf
+    from publisher.resolver.cache.entries import CacheEntries, CacheEntry
 
 _PATIENCE = 30.0  # seconds for the lock of who reckons
 _LOCK = "room"
 
 
-class Limits:
+class CacheLimits:
     """Of a cache, in bytes: ``most`` that its SIFs may take, ``free`` that must stay free on its file system."""
 
     __slots__ = ("free", "most")
@@ -35,14 +35,14 @@ class Limits:
         self.free = free
 
 
-def limits(root: str, most: tuple[int, float], least_free: tuple[int, float]) -> Limits:
+def limits(root: str, most: tuple[int, float], least_free: tuple[int, float]) -> CacheLimits:
     """Limits from settings: each bytes and a fraction of the file system that ``root`` is on. Raises OSError."""
     status = os.statvfs(root)
     whole = status.f_blocks * status.f_frsize
-    return Limits(most[0] or int(most[1] * whole), least_free[0] or int(least_free[1] * whole))
+    return CacheLimits(most[0] or int(most[1] * whole), least_free[0] or int(least_free[1] * whole))
 
 
-class Removed:
+class EvictionResult:
     """What went: sha256 of each, and their bytes."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Removed:
         self.bytes = 0
 
 
-def reserve(shelf: Shelf, sha256: str, size: int, limits: Limits, held: int) -> int:
+def reserve(shelf: CacheEntries, sha256: str, size: int, limits: CacheLimits, held: int) -> int:
     """Have room for a SIF, and keep it from others as long as its lock is held.
 
     Args:
@@ -64,7 +64,7 @@ def reserve(shelf: Shelf, sha256: str, size: int, limits: Limits, held: int) -> 
         the bytes that were removed for it.
 
     Raises:
-        RoomError: there is none, and nothing that may go makes enough; nothing was removed then.
+        CacheSpaceError: there is none, and nothing that may go makes enough; nothing was removed then.
         OSError: the cache cannot be read or written.
     """
     with locks.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
@@ -74,7 +74,7 @@ def reserve(shelf: Shelf, sha256: str, size: int, limits: Limits, held: int) -> 
     return removed
 
 
-def relieve(shelf: Shelf, sha256: str, size: int) -> int:
+def relieve(shelf: CacheEntries, sha256: str, size: int) -> int:
     """Remove as many bytes as a SIF has, or what can go, where reckoning did not help (a quota); the bytes that went.
 
     Raises:
@@ -89,7 +89,7 @@ def done(held: int) -> None:
     os.ftruncate(held, 0)
 
 
-def trim(shelf: Shelf, limits: Limits) -> Removed:
+def trim(shelf: CacheEntries, limits: CacheLimits) -> EvictionResult:
     """Bring the cache within its limits, as far as jobs let it. Raises OSError."""
     with locks.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
         missing = _missing(shelf, limits, "", 0)
@@ -98,7 +98,9 @@ def trim(shelf: Shelf, limits: Limits) -> Removed:
         return _remove(shelf, missing)
 
 
-def remove(shelf: Shelf, item: Item, needed: Mapping[str, int], removed: Removed, *, firm: bool = False) -> bool:
+def remove(
+    shelf: CacheEntries, item: CacheEntry, needed: Mapping[str, int], removed: EvictionResult, *, firm: bool = False
+) -> bool:
     """Remove a SIF that nobody needs (by firm pins only, with ``firm``) and nobody fetches; whether it went. Raises OSError."""
     if item.sha256 in needed:
         return False
@@ -122,26 +124,26 @@ def free(root: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _remove_for(shelf: Shelf, missing: int, sha256: str, size: int) -> int:
+def _remove_for(shelf: CacheEntries, missing: int, sha256: str, size: int) -> int:
     """Remove what is missing, or nothing where there is not so much; the bytes that went."""
     needed = pins.held(shelf.root, shelf.was_used, firm=True)
     can_go = sum(item.size for item in shelf.items() if item.sha256 not in needed and item.sha256 != sha256)
     can_go += sum(part for _, part in _broken_off(shelf, sha256))
     if can_go < missing:
-        raise RoomError(
+        raise CacheSpaceError(
             f"no room for the {size} bytes of a SIF in {shelf.root}: {missing} too few, and only {can_go} can go",
             hint="raise cache-size, lower cache-free, or make room",
         )
     dropped = _drop_parts(shelf, sha256)
     dropped += _remove(shelf, missing - dropped).bytes
     if dropped < missing:
-        raise RoomError(f"no room for the {size} bytes of a SIF in {shelf.root}: all of it has come into use")
+        raise CacheSpaceError(f"no room for the {size} bytes of a SIF in {shelf.root}: all of it has come into use")
     return dropped
 
 
-def _remove(shelf: Shelf, wanted: int) -> Removed:
+def _remove(shelf: CacheEntries, wanted: int) -> EvictionResult:
     """Remove SIFs until so many bytes went, if there are so many; those with soft pins last."""
-    removed = Removed()
+    removed = EvictionResult()
     for firm in (False, True):
         needed = pins.held(shelf.root, shelf.was_used, firm=firm)
         for item in shelf.items():
@@ -151,7 +153,7 @@ def _remove(shelf: Shelf, wanted: int) -> Removed:
     return removed
 
 
-def _drop_parts(shelf: Shelf, but: str) -> int:
+def _drop_parts(shelf: CacheEntries, but: str) -> int:
     """Remove the downloads that broke off; the bytes that went."""
     dropped = 0
     for sha256, size in _broken_off(shelf, but):
@@ -161,13 +163,13 @@ def _drop_parts(shelf: Shelf, but: str) -> int:
     return dropped
 
 
-def _broken_off(shelf: Shelf, but: str) -> list[tuple[str, int]]:
+def _broken_off(shelf: CacheEntries, but: str) -> list[tuple[str, int]]:
     """sha256 and bytes of the downloads that nobody goes on with now."""
     going_on = {but, *(sha256 for sha256, _ in _running(shelf, but))}
     return [(sha256, _size(path)) for sha256, path in shelf.parts() if sha256 not in going_on]
 
 
-def _missing(shelf: Shelf, limits: Limits, sha256: str, size: int) -> int:
+def _missing(shelf: CacheEntries, limits: CacheLimits, sha256: str, size: int) -> int:
     """Bytes that must go before ``size`` more fit in; downloads that run are taken for finished."""
     total = sum(item.size for item in shelf.items()) + sum(part for _, part in _broken_off(shelf, sha256))
     promised = 0
@@ -179,7 +181,7 @@ def _missing(shelf: Shelf, limits: Limits, sha256: str, size: int) -> int:
     return max(total + size - limits.most, limits.free + promised + size - there - free(shelf.root))
 
 
-def _running(shelf: Shelf, but: str) -> Sequence[tuple[str, int]]:
+def _running(shelf: CacheEntries, but: str) -> Sequence[tuple[str, int]]:
     """sha256 and final size of the downloads that run now: whose lock is held and has a size in it."""
     names = os.listdir(os.path.dirname(shelf.lock(_LOCK)))
     sizes = [(name, _reserved(shelf.lock(name))) for name in names if name not in (but, _LOCK)]

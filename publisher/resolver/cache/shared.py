@@ -10,7 +10,7 @@ import os
 import stat
 
 from publisher.resolver.cache import cache, pins
-from publisher.resolver.cache.entries import Shelf
+from publisher.resolver.cache.entries import CacheEntries
 from publisher.resolver.errors import CacheError
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def found(root: str, owner: int, sha256: str, starter: Starter | None) -> str | 
     Raises:
         CacheError: the store, or what is in it, could have been changed by somebody else.
     """
-    shelf = Shelf(root)
+    shelf = CacheEntries(root)
     path = shelf.path(sha256)
     if not os.path.exists(path):
         return None

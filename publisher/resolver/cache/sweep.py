@@ -10,13 +10,13 @@ from publisher.resolver.system import locks, negative_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from publisher.resolver.cache.entries import Shelf
+    from publisher.resolver.cache.entries import CacheEntries
 
 _CONTINUED = 3600  # seconds that a broken-off download is kept to be continued
 _PLACES = ("manifest", "failures", "tally", "pins", "federation")  # where files are replaced by way of .<name>.<random>
 
 
-def sweep(shelf: Shelf) -> list[str]:
+def sweep(shelf: CacheEntries) -> list[str]:
     """Remove what is old and nobody's; the paths that went. Raises OSError."""
     gone = [part for sha256, part in shelf.parts() if _is_old(part) and _removed(part, shelf.lock(sha256))]
     for place in _PLACES:

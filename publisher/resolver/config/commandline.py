@@ -6,14 +6,14 @@ import os
 import sys
 
 from publisher.resolver.config import settings as config
-from publisher.resolver.errors import UsageError
+from publisher.resolver.errors import ResolverUsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class Line:
+class CommandLine:
     """A parsed command line.
 
     Attributes:
@@ -27,7 +27,7 @@ class Line:
         """Parse.
 
         Raises:
-            UsageError: a flag that does not exist, or has no value.
+            ResolverUsageError: a flag that does not exist, or has no value.
         """
         self.words: list[str] = []
         self.flags: dict[str, list[str]] = {}
@@ -57,25 +57,25 @@ class Line:
         flag, equals, value = word.partition("=")
         name = flag[2:]
         if not flag.startswith("--") or name not in (*config.SETTINGS, "config"):
-            raise UsageError(f"unknown flag {flag}", hint="image-resolver --help")
+            raise ResolverUsageError(f"unknown flag {flag}", hint="image-resolver --help")
         if not equals:
             if not rest:
-                raise UsageError(f"{flag} needs a value")
+                raise ResolverUsageError(f"{flag} needs a value")
             value = rest.pop(0)
         if name == "config":
             self.config = value
         else:
             self.flags.setdefault(name, []).append(value)
 
-    def settings(self, environ: Mapping[str, str]) -> config.Settings:
+    def settings(self, environ: Mapping[str, str]) -> config.ResolverSettings:
         """The settings of line, environment and file together.
 
         Raises:
-            UsageError: something is missing, unknown, or has no such value.
+            ResolverUsageError: something is missing, unknown, or has no such value.
         """
         from publisher.resolver.config import machine  # noqa: PLC0415 - help and usage need none of it
 
-        return config.Settings(config.gather(self.flags, environ, self.config), machine.go_name(os.uname().machine))
+        return config.ResolverSettings(config.gather(self.flags, environ, self.config), machine.go_name(os.uname().machine))
 
 
 def say(lines: Sequence[str]) -> None:

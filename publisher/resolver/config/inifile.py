@@ -6,7 +6,7 @@ configparser would take a quarter of the time that a warm answer takes.
 
 from __future__ import annotations
 
-from publisher.resolver.errors import UsageError
+from publisher.resolver.errors import ResolverUsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ def read(path: str, known: Container[str]) -> dict[str, list[str]]:
     """The file's settings -> their values.
 
     Raises:
-        UsageError: it cannot be read, or says something that is not ``known``; the reason has the line.
+        ResolverUsageError: it cannot be read, or says something that is not ``known``; the reason has the line.
     """
     try:
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the configuration {path}: {error}") from None
+        raise ResolverUsageError(f"cannot read the configuration {path}: {error}") from None
     found: dict[str, list[str]] = {}
     values: list[str] | None = None
     in_section = False
@@ -35,14 +35,16 @@ def read(path: str, known: Container[str]) -> dict[str, list[str]]:
             continue
         if text.startswith("["):
             if text != _SECTION:
-                raise UsageError(f"{path}, line {number}: {text} is no section of it", hint=f"there is {_SECTION}")
+                raise ResolverUsageError(f"{path}, line {number}: {text} is no section of it", hint=f"there is {_SECTION}")
             in_section = True
         elif line[0].isspace() and values is not None:
             values.append(text)
         else:
             name, values = _setting(text, in_section, f"{path}, line {number}", found)
             if name not in known:
-                raise UsageError(f"{path}, line {number}: unknown setting {name!r}", hint="image-resolver --help has them all")
+                raise ResolverUsageError(
+                    f"{path}, line {number}: unknown setting {name!r}", hint="image-resolver --help has them all"
+                )
             found[name] = values
     return found
 
@@ -51,7 +53,7 @@ def _setting(text: str, in_section: bool, where: str, found: Mapping[str, object
     name, equals, value = text.partition("=")
     name, value = name.strip(), value.strip()
     if not equals or not in_section:
-        raise UsageError(f"{where}: neither a setting nor in {_SECTION}: {text}")
+        raise ResolverUsageError(f"{where}: neither a setting nor in {_SECTION}: {text}")
     if name in found:
-        raise UsageError(f"{where}: {name} is there twice")
+        raise ResolverUsageError(f"{where}: {name} is there twice")
     return name, [value] if value else []

@@ -1,7 +1,7 @@
 """What the resolver is told: flags, environment variables and a file, in this order of precedence.
 
 All three have the same settings, and :data:`TABLE` has them all: a new one is a line there and an attribute of
-:class:`Settings`. Relative paths in the file are relative to the file.
+:class:`ResolverSettings`. Relative paths in the file are relative to the file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from publisher.contract import units
-from publisher.resolver.errors import UsageError
+from publisher.resolver.errors import ResolverUsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ _DEFAULTS = {row[0]: row[3] for row in TABLE}
 _VARIABLE = "IMAGE_RESOLVER_"
 
 
-class Settings:
+class ResolverSettings:
     """Settings that are complete and fit together.
 
     Attributes:
@@ -137,12 +137,14 @@ class Settings:
         """Check and complete what was given; ``arch`` is this machine's.
 
         Raises:
-            UsageError: something is missing or has no such value.
+            ResolverUsageError: something is missing or has no such value.
         """
         directory = _text(given, "repository")
         self.name = _text(given, "repository-name") or os.path.basename((directory or "").rstrip("/"))
         if not self.name or "/" in self.name or self.name in (".", "..") or not self.name.isprintable():
-            raise UsageError("which repository's manifest is to be trusted?", hint="--repository DIR, or --repository-name NAME")
+            raise ResolverUsageError(
+                "which repository's manifest is to be trusted?", hint="--repository DIR, or --repository-name NAME"
+            )
         cvmfs = f"/cvmfs/{self.name}"
         self.repository = os.path.abspath(directory or cvmfs)
         self.roots = tuple(dict.fromkeys((cvmfs, self.repository, (directory or cvmfs).rstrip("/"))))
@@ -193,7 +195,7 @@ def gather(flags: Given, environ: Mapping[str, str], file: str | None) -> dict[s
         file: the configuration file's path, None for none (then ``IMAGE_RESOLVER_CONFIG`` counts).
 
     Raises:
-        UsageError: the file cannot be read, or says something unknown.
+        ResolverUsageError: the file cannot be read, or says something unknown.
     """
     gathered: dict[str, list[str]] = {}
     file = file or environ.get(f"{_VARIABLE}CONFIG")
@@ -214,14 +216,14 @@ def _text(given: Given, name: str) -> str:
     """The one value of a setting, or its default."""
     values = given.get(name) or (_DEFAULTS[name],)
     if len(values) > 1:
-        raise UsageError(f"{name} has {len(values)} values, and can have one")
+        raise ResolverUsageError(f"{name} has {len(values)} values, and can have one")
     return values[0]
 
 
 def _word(given: Given, name: str) -> str:
     value, known = _text(given, name), _KINDS[name].split("|")
     if value not in known:
-        raise UsageError(f"--{name} {value!r} is none of {', '.join(known)}")
+        raise ResolverUsageError(f"--{name} {value!r} is none of {', '.join(known)}")
     return value
 
 
@@ -236,7 +238,7 @@ def _quantity(given: Given, name: str, read: Callable[[str], T]) -> T:
     try:
         return read(_text(given, name))
     except ValueError as error:
-        raise UsageError(f"--{name}: {error}") from None
+        raise ResolverUsageError(f"--{name}: {error}") from None
 
 
 def _manifest_of(origin: str) -> str:

@@ -19,9 +19,9 @@ from publisher.resolver.select import facts, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from publisher.resolver.config.settings import Settings
+    from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.hook.job import Job
-    from publisher.resolver.system.notes import Notes
+    from publisher.resolver.system.notes import Warnings
 
 _DOCKER, _SCHEME = "docker://", "://"
 _OPENED = frozenset(
@@ -30,7 +30,7 @@ _OPENED = frozenset(
 """Schemes that Apptainer 1.4 opens; of every other it says "Unsupported transport type"."""
 
 
-def decide(job: Job, settings: Settings, *, scratch: str, now: float, until: float, notes: Notes) -> Decision:
+def decide(job: Job, settings: ResolverSettings, *, scratch: str, now: float, until: float, notes: Warnings) -> Decision:
     """What a job gets.
 
     Args:
@@ -60,7 +60,7 @@ def decide(job: Job, settings: Settings, *, scratch: str, now: float, until: flo
 class _Case:
     """A job that names an image, or was given the site's."""
 
-    def __init__(self, job: Job, settings: Settings, now: float, *, until: float, notes: Notes) -> None:
+    def __init__(self, job: Job, settings: ResolverSettings, now: float, *, until: float, notes: Warnings) -> None:
         self._job = job
         self._settings = settings
         self._now = now

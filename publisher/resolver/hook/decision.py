@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from publisher.contract.manifest import Sif
     from publisher.resolver.hook.classad import Value
     from publisher.resolver.hook.job import Job
-    from publisher.resolver.select.resolve import Answer
+    from publisher.resolver.select.resolve import Resolution
 
-_TRACED = ("name", "digest", "form", "path", "source", "bytes", "serial")
+_TRACED = ("name", "digest", "form", "path", "sif_source", "bytes", "serial")
 """What the trace has of an image beside how it was named; null where there is none."""
 
 
@@ -62,23 +62,23 @@ class Decision:
         return {"image": self.image, "code": self.code, "why": self.why, **{name: self._traced.get(name) for name in _TRACED}}
 
 
-def found(image: str, answer: Answer) -> Decision:
+def found(image: str, answer: Resolution) -> Decision:
     """An image of the manifest."""
     traced: dict[str, object] = {"form": answer.form, "path": answer.path, "serial": answer.manifest.index.serial}
-    traced["source"] = answer.fetched or None
+    traced["sif_source"] = answer.sif_source or None
     if answer.found is None:
         return Decision(
             image, answer.why, message=f"image {answer.path}", updates=_started(answer.path, answer.form), traced=traced
         )
     name, version = answer.found.name, answer.found.version
-    traced["name"], traced["digest"] = name, version.manifest
-    traced["bytes"] = version.sif.size if answer.fetched and version.sif else 0
+    traced["name"], traced["digest"] = name, version.digest
+    traced["bytes"] = version.sif.size if answer.sif_source and version.sif else 0
     return Decision(
         image,
         answer.why,
-        message=f"image {name} for {answer.found.arch} is {version.manifest}, started as a {answer.form}",
+        message=f"image {name} for {answer.found.arch} is {version.digest}, started as a {answer.form}",
         updates=_started(answer.path, answer.form),
-        cited={"ImageName": name, "ImageDigest": version.manifest, "ImageForm": answer.form},
+        cited={"ImageName": name, "ImageDigest": version.digest, "ImageForm": answer.form},
         traced=traced,
     )
 
@@ -91,7 +91,7 @@ def unlisted(image: str, why: str, path: str) -> Decision:
 
 def foreign(image: str, why: str, sif: Sif, *, path: str, came_from: str) -> Decision:
     """A SIF of others, fetched by its URL; ``sif.path`` is that."""
-    traced = {"form": SIF, "path": path, "source": came_from or None, "bytes": sif.size if came_from else 0}
+    traced = {"form": SIF, "path": path, "sif_source": came_from or None, "bytes": sif.size if came_from else 0}
     message = f"image {sif.path} with the sha256 {sif.sha256}"
     cited = {"ImageName": sif.path, "ImageSha256": sif.sha256, "ImageForm": SIF}
     return Decision(image, why, message=message, updates=_started(path, SIF), cited=cited, traced=traced)

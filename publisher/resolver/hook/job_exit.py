@@ -10,7 +10,7 @@ import sys
 
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import pins
-from publisher.resolver.config.commandline import Line, say
+from publisher.resolver.config.commandline import CommandLine, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     """Run the hook with the process's arguments; always 0. The job's ad on standard input is not needed."""
     try:
-        settings = Line(arguments).settings(os.environ)
+        settings = CommandLine(arguments).settings(os.environ)
         starter = pins.starter(os.environ)
         for root in (settings.cache, settings.store):
             if root is not None:

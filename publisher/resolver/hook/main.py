@@ -17,18 +17,18 @@ import time
 from publisher.contract import units
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import pins
-from publisher.resolver.config.commandline import Line
-from publisher.resolver.errors import LateError
+from publisher.resolver.config.commandline import CommandLine
+from publisher.resolver.errors import DeadlineError
 from publisher.resolver.hook import statuses
 from publisher.resolver.hook.classad import MOST_BYTES
-from publisher.resolver.hook.reply import Reply, failure
-from publisher.resolver.system.deadline_fork import Attempt
+from publisher.resolver.hook.reply import HookReply, failure
+from publisher.resolver.system.deadline_fork import ForkedCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from publisher.resolver.config.settings import Settings
+    from publisher.resolver.config.settings import ResolverSettings
 
 _CHUNK = 1 << 16
 _STEP = 30.0  # seconds: setting "backoff" where the settings cannot be had
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     step, until = _step(), started + _STEP
     try:
-        settings = Line(arguments).settings(os.environ)
+        settings = CommandLine(arguments).settings(os.environ)
         step, until = settings.backoff, started + settings.deadline
         reply = _reply(settings, started, until)
     except ExpectedError as error:
-        reply = Reply(failure(statuses.of(error), str(error)), wait=step * _chance())
+        reply = HookReply(failure(statuses.of(error), str(error)), wait=step * _chance())
     except Exception:  # noqa: BLE001 - the outermost frame: a bug must not become a job outside its container
         sys.excepthook(*sys.exc_info())
         reply = _broken(step)
@@ -53,18 +53,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _reply(settings: Settings, started: float, until: float) -> Reply:
+def _reply(settings: ResolverSettings, started: float, until: float) -> HookReply:
     content = _read(until)
     if not content.strip():
-        return Reply(failure(statuses.NO_AD, "there is no job's ad on standard input"), wait=settings.backoff * _chance())
+        return HookReply(failure(statuses.NO_AD, "there is no job's ad on standard input"), wait=settings.backoff * _chance())
     os.environ.setdefault(pins.STARTER, str(os.getppid()))  # the child's parent is another
-    attempt = Attempt(lambda: _worked_out(content, settings, started, until).to_bytes())
+    attempt = ForkedCall(lambda: _worked_out(content, settings, started, until).to_bytes())
     _signal.signal(_signal.SIGTERM, lambda *_: _die(attempt))
     try:
-        return Reply.from_bytes(attempt.result(until))
-    except LateError:
+        return HookReply.from_bytes(attempt.result(until))
+    except DeadlineError:
         _trace_deadline(settings)
-        return Reply(failure(statuses.DEADLINE, f"the image was not ready within {settings.deadline:g} s"))
+        return HookReply(failure(statuses.DEADLINE, f"the image was not ready within {settings.deadline:g} s"))
     finally:
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # the child's number may be another process's by now
 
@@ -82,7 +82,7 @@ def _read(until: float) -> bytes:
     return b""
 
 
-def _worked_out(content: bytes, settings: Settings, started: float, until: float) -> Reply:
+def _worked_out(content: bytes, settings: ResolverSettings, started: float, until: float) -> HookReply:
     """In the child, whose standard streams lead nowhere: what it says is collected."""
     import io  # noqa: PLC0415 - built in, and only the child needs it
 
@@ -98,16 +98,16 @@ def _worked_out(content: bytes, settings: Settings, started: float, until: float
     return reply
 
 
-def _broken(step: float) -> Reply:
-    return Reply(failure(statuses.BUG, "a bug in the hook"), wait=step * _chance())
+def _broken(step: float) -> HookReply:
+    return HookReply(failure(statuses.BUG, "a bug in the hook"), wait=step * _chance())
 
 
-def _trace_deadline(settings: Settings) -> None:
+def _trace_deadline(settings: ResolverSettings) -> None:
     """By this process: there is no child any more that could."""
     from publisher.resolver.hook import prepare  # noqa: PLC0415 - this happens rarely
-    from publisher.resolver.system.notes import Notes  # noqa: PLC0415 - as above
+    from publisher.resolver.system.notes import Warnings  # noqa: PLC0415 - as above
 
-    notes = Notes()
+    notes = Warnings()
     line: dict[str, object] = {"code": statuses.DEADLINE, "why": "the deadline has passed", "seconds": settings.deadline}
     prepare.trace_line(settings, line, notes)
     for note in notes.all:
@@ -127,7 +127,7 @@ def _chance() -> float:
     return os.urandom(1)[0] / 255
 
 
-def _die(attempt: Attempt) -> None:
+def _die(attempt: ForkedCall) -> None:
     """On SIGTERM: no answer, no child left behind."""
     attempt.give_up()
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)

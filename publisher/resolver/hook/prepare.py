@@ -11,22 +11,22 @@ from publisher.resolver.errors import FetchError
 from publisher.resolver.hook import backoff, decide, reply, statuses
 from publisher.resolver.hook import classad as ads
 from publisher.resolver.hook.job import Job
-from publisher.resolver.hook.reply import Reply
+from publisher.resolver.hook.reply import HookReply
 from publisher.resolver.select import resolve
-from publisher.resolver.system.deadline_fork import Attempt
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.deadline_fork import ForkedCall
+from publisher.resolver.system.notes import Warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from publisher.resolver.cache.pins import Starter
-    from publisher.resolver.config.settings import Settings
+    from publisher.resolver.config.settings import ResolverSettings
 
 _ANSWERING, _ANSWERING_SHARE, _MOST_ANSWERING = 10.0, 0.1, 0.25
 """What the decision leaves of the time for the answer: seconds, or a share of it where that is more; and a share at most."""
 _TRACE = 1.0  # seconds for its line: a file system that hangs may be what it stands on
 
 
-def prepared(content: bytes, settings: Settings, started: float, until: float, chance: float) -> Reply:
+def prepared(content: bytes, settings: ResolverSettings, started: float, until: float, chance: float) -> HookReply:
     """The reply to a job.
 
     Args:
@@ -36,7 +36,7 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
         until: reading at which it has to be there.
         chance: from 0 to 1, by chance.
     """
-    notes, job = Notes(), Job(ads.read(content), _starter())
+    notes, job = Warnings(), Job(ads.read(content), _starter())
     found = decide.decide(
         job, settings, scratch=os.getcwd(), now=time.time(), until=until - _answering(settings.deadline), notes=notes
     )
@@ -48,12 +48,12 @@ def prepared(content: bytes, settings: Settings, started: float, until: float, c
         sys.stderr.write(f"image-resolver: {note}\n")
     if found.code == statuses.OK:
         said = "; ".join(filter(None, [found.message, *notes.warnings]))  # what goes to stderr is dropped where all went well
-        return Reply(reply.success(said, found.updates))
+        return HookReply(reply.success(said, found.updates))
     wait = 0.0
     if found.code >= statuses.FIRST_OF_HOST:
-        cache = resolve.usable_cache(settings, Notes())
+        cache = resolve.usable_cache(settings, Warnings())
         wait = backoff.seconds(cache, f"{found.code} {found.image}", settings.backoff, chance)
-    return Reply(reply.failure(found.code, found.message), wait=wait)
+    return HookReply(reply.failure(found.code, found.message), wait=wait)
 
 
 def _answering(deadline: float) -> float:
@@ -69,7 +69,7 @@ def _starter() -> Starter | None:
         return None
 
 
-def _cite(attributes: dict[str, str], notes: Notes) -> None:
+def _cite(attributes: dict[str, str], notes: Warnings) -> None:
     """Tell the starter what the job's ad should keep; that it cannot be told is no reason to withhold an image."""
     config = os.environ.get("_CONDOR_CHIRP_CONFIG")
     if config and attributes:
@@ -81,7 +81,7 @@ def _cite(attributes: dict[str, str], notes: Notes) -> None:
             notes.add(f"the job's ad does not get the image's digest: {error}")
 
 
-def trace_line(settings: Settings, line: dict[str, object], notes: Notes, seconds: float = _TRACE) -> None:
+def trace_line(settings: ResolverSettings, line: dict[str, object], notes: Warnings, seconds: float = _TRACE) -> None:
     """Add to the trace, if there is one; that it cannot be written, or not in time, is no reason to withhold an image."""
     if settings.trace is None:
         return
@@ -94,6 +94,6 @@ def trace_line(settings: Settings, line: dict[str, object], notes: Notes, second
         return b""
 
     try:
-        Attempt(write).result(time.monotonic() + seconds)
+        ForkedCall(write).result(time.monotonic() + seconds)
     except FetchError as error:
         notes.add(f"the trace cannot be written: {error}")

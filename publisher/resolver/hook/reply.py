@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LONGEST_MESSAGE = 1000  # characters; it ends up in the job's ad and in its log
 
 
-class Reply:
+class HookReply:
     """``answer`` is what HTCondor reads; ``talk`` goes to standard error; ``wait`` seconds are waited before either."""
 
     __slots__ = ("answer", "talk", "wait")
@@ -29,7 +29,7 @@ class Reply:
         return f"{self.wait} {len(self.answer)}\n".encode() + self.answer + self.talk.encode("utf-8", "replace")
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Reply:
+    def from_bytes(cls, content: bytes) -> HookReply:
         """As it was sent."""
         head, _, rest = content.partition(b"\n")
         wait, size = head.split()

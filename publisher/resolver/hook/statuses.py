@@ -48,13 +48,13 @@ _BY_ERROR = (
     (errors.FormError, NO_FORM),
     (errors.UnknownImageError, NO_IMAGE),
     (InvalidReferenceError, NO_REFERENCE),
-    (errors.UsageError, CONFIGURATION),
+    (errors.ResolverUsageError, CONFIGURATION),
     (ManifestError, MANIFEST),
     (errors.SandboxError, SANDBOX),
     (errors.HostError, HOST),
     (errors.FetchError, FETCH),
-    (errors.RoomError, NO_ROOM),
-    (errors.BusyError, BUSY),
+    (errors.CacheSpaceError, NO_ROOM),
+    (errors.CacheBusyError, BUSY),
     (errors.CacheError, CACHE),
 )
 

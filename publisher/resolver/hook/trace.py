@@ -1,7 +1,7 @@
 """The trace: a JSON line for each decision, for who wants to know what a site's jobs got, from where, and how long it took.
 
     {"time": 1750000000.1, "job": "7.0", "owner": "user", "image": "/cvmfs/…/htc/rocky:9", "code": 0, "why": "…", "seconds": 0.03,
-     "name": "htc/rocky:9", "digest": "sha256:…", "form": "sif", "path": "/…", "source": "https://…", "bytes": 913000000, …}
+     "name": "htc/rocky:9", "digest": "sha256:…", "form": "sif", "path": "/…", "sif_source": "https://…", "bytes": 913000000, …}
 
 Each line is one write(2) at the file's end, so that lines of jobs that start together never mix. A file that has grown beyond its
 size is renamed to ``<name>.1``, in the place of an older one; while somebody reads it under a lock it goes on growing.

@@ -11,14 +11,14 @@ import stat
 import time
 
 from publisher.resolver.errors import FetchError
-from publisher.resolver.system.deadline_fork import Attempt
+from publisher.resolver.system.deadline_fork import ForkedCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from publisher.resolver.system.notes import Notes
+    from publisher.resolver.system.notes import Warnings
 
 UID = "{uid}"
 _NOBODY = 65534  # the group: no file in a cache needs one
@@ -40,7 +40,7 @@ def caches(pattern: str) -> list[tuple[int, str]]:
     return found
 
 
-def each(pattern: str, work: Callable[[str], Any], notes: Notes) -> list[tuple[int, Any]]:
+def each(pattern: str, work: Callable[[str], Any], notes: Warnings) -> list[tuple[int, Any]]:
     """What ``work`` says, for JSON, of each of the caches, as its user; those longest out of use come first.
 
     Args:
@@ -53,7 +53,7 @@ def each(pattern: str, work: Callable[[str], Any], notes: Notes) -> list[tuple[i
     """
     said = []
     for user, path in sorted(caches(pattern), key=lambda found: _last_use(found[1])):
-        attempt = Attempt(lambda user=user, path=path: _as(user, work, path))  # type: ignore[misc]  # it infers no lambda's defaults
+        attempt = ForkedCall(lambda user=user, path=path: _as(user, work, path))  # type: ignore[misc]  # it infers no lambda's defaults
         try:
             said.append((user, json.loads(attempt.result(time.monotonic() + _TIME))))
         except FetchError as error:

@@ -8,13 +8,13 @@ import time
 
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import cache, counters, eviction, pins, shared, sweep
-from publisher.resolver.errors import CacheError, UsageError
+from publisher.resolver.errors import CacheError, ResolverUsageError
 from publisher.resolver.host import all_users
 from publisher.resolver.select import resolve
 from publisher.resolver.system import locks, negative_cache
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from publisher.resolver.transfer.open_source import sif_sources
-from publisher.resolver.trust.manifest_cache import Kept
+from publisher.resolver.trust.manifest_cache import ManifestCache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from publisher.resolver.cache.cache import Cache
-    from publisher.resolver.config.settings import Settings
+    from publisher.resolver.config.settings import ResolverSettings
 
-    Subcommand = Callable[[Sequence[str], Settings, Notes], Any]
+    Subcommand = Callable[[Sequence[str], ResolverSettings, Warnings], Any]
 
 FREE, OLDEST = "ImageCacheFreeBytes", "ImageCacheOldestUse"
 FORCE = "--force"
@@ -33,7 +33,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 
 
-def run(words: Sequence[str], settings: Settings, notes: Notes) -> Any:
+def run(words: Sequence[str], settings: ResolverSettings, notes: Warnings) -> Any:
     """Carry out a subcommand. Root's ``list``, ``gc`` and ``statistics`` are about all users' caches, where each has his own.
 
     Args:
@@ -45,7 +45,7 @@ def run(words: Sequence[str], settings: Settings, notes: Notes) -> Any:
         a value for JSON; :func:`shown` makes text of it.
 
     Raises:
-        UsageError: no such subcommand, or arguments that it does not take.
+        ResolverUsageError: no such subcommand, or arguments that it does not take.
         CacheError: the cache cannot be used, or something in it was damaged.
         ExpectedError: of ``fill``, an image is not to be had.
     """
@@ -57,7 +57,7 @@ def run(words: Sequence[str], settings: Settings, notes: Notes) -> Any:
         fits = not arguments or (subcommand is _clear and list(arguments) == [FORCE])
     if subcommand is None or not fits:
         hint = f"fill takes names, clear {FORCE}, the others nothing"
-        raise UsageError(f"usage: image-resolver cache {'|'.join(_SUBCOMMANDS)}", hint=hint)
+        raise ResolverUsageError(f"usage: image-resolver cache {'|'.join(_SUBCOMMANDS)}", hint=hint)
     try:
         if subcommand in _OF_ALL and os.geteuid() == 0 and all_users.UID in (settings.caches or ""):
             return _of_all(subcommand, settings, notes)
@@ -73,7 +73,7 @@ def shown(value: Any) -> str:
     return "\n".join("  ".join(_cell(name, found) for name, found in row.items()) for row in value) or "nothing"
 
 
-def statistics(settings: Settings) -> dict[str, Any]:
+def statistics(settings: ResolverSettings) -> dict[str, Any]:
     """The cache in numbers, as attributes of a machine's ad: what it holds, and counts since it was made. Raises CacheError."""
     ours = _safe(settings)
     try:
@@ -95,13 +95,13 @@ def statistics(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _of_all(subcommand: Subcommand, settings: Settings, notes: Notes) -> Any:
+def _of_all(subcommand: Subcommand, settings: ResolverSettings, notes: Warnings) -> Any:
     """A subcommand's results of all users' caches, in one."""
 
     def of_one(path: str) -> Any:
         theirs = copy.copy(settings)
         theirs.cache = path
-        return subcommand((), theirs, Notes())
+        return subcommand((), theirs, Warnings())
 
     said = all_users.each(str(settings.caches), of_one, notes)
     if subcommand is _list:
@@ -117,7 +117,7 @@ def _together(name: str, values: Sequence[Any]) -> Any:
     return ", ".join(there) if isinstance(values[0], str) else sum(values)
 
 
-def _list(_: Sequence[str], settings: Settings, __: Notes) -> list[dict[str, Any]]:
+def _list(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> list[dict[str, Any]]:
     ours = _safe(settings)
     names, used = _names(settings), pins.held(ours.root, ours.shelf.was_used)
     return [
@@ -132,7 +132,7 @@ def _list(_: Sequence[str], settings: Settings, __: Notes) -> list[dict[str, Any
     ]
 
 
-def _gc(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
+def _gc(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> dict[str, Any]:
     ours = _safe(settings)
     swept = sweep.sweep(ours.shelf)
     os.makedirs(os.path.join(ours.root, "locks"), mode=0o700, exist_ok=True)
@@ -141,7 +141,7 @@ def _gc(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
     return {"leftovers": len(swept), "bytes": removed.bytes, **_went(removed, settings)}
 
 
-def _verify(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
+def _verify(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> dict[str, Any]:
     """Every SIF's bytes; what is damaged is removed. One that is being fetched or removed is left alone."""
     ours, bad, busy, gone = _safe(settings), [], 0, 0
     items = ours.shelf.items()
@@ -163,8 +163,8 @@ def _verify(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
     return {"verified": len(items) - busy - gone, "busy": busy}
 
 
-def _clear(arguments: Sequence[str], settings: Settings, _: Notes) -> dict[str, Any]:
-    ours, removed = _safe(settings), eviction.Removed()
+def _clear(arguments: Sequence[str], settings: ResolverSettings, _: Warnings) -> dict[str, Any]:
+    ours, removed = _safe(settings), eviction.EvictionResult()
     if FORCE in arguments:
         pins.forget(ours.root)
     used = pins.held(ours.root, ours.shelf.was_used)
@@ -173,13 +173,13 @@ def _clear(arguments: Sequence[str], settings: Settings, _: Notes) -> dict[str, 
     return {"bytes": removed.bytes, "in use": stays, **_went(removed, settings)}
 
 
-def _went(removed: eviction.Removed, settings: Settings) -> dict[str, Any]:
+def _went(removed: eviction.EvictionResult, settings: ResolverSettings) -> dict[str, Any]:
     """How many went and which, by name where it is known."""
     names = _names(settings)
     return {"removed": len(removed.names), "images": ", ".join(names.get(sha256) or sha256 for sha256 in removed.names)}
 
 
-def _fill(names: Sequence[str], settings: Settings, notes: Notes) -> list[dict[str, Any]]:
+def _fill(names: Sequence[str], settings: ResolverSettings, notes: Warnings) -> list[dict[str, Any]]:
     """Have images in the store, if there is one and it is ours, else in the cache."""
     ours = cache.of(settings) if settings.store is None else _store(settings, settings.store)
     ours.prepare()
@@ -191,16 +191,16 @@ def _fill(names: Sequence[str], settings: Settings, notes: Notes) -> list[dict[s
             why = "it is published as a sandbox only" if found else f"the manifest (serial {manifest.index.serial}) is too old"
             raise ExpectedError(f"cannot fill {name!r} in: {why}")
         path, fetched = ours.sif(found.version.sif, places)
-        rows.append({"name": found.name, "path": path, "fetched": fetched or None})
+        rows.append({"name": found.name, "path": path, "sif_source": fetched or None})
     return rows
 
 
-def _store(settings: Settings, root: str) -> Cache:
+def _store(settings: ResolverSettings, root: str) -> Cache:
     shared.prepare(root)
     return cache.Cache(root, most=settings.cache_size, least_free=settings.cache_free, slots=settings.fetches, shared=True)
 
 
-def _statistics(_: Sequence[str], settings: Settings, __: Notes) -> dict[str, Any]:
+def _statistics(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> dict[str, Any]:
     return statistics(settings)
 
 
@@ -215,15 +215,15 @@ _SUBCOMMANDS: dict[str, Subcommand] = {
 }
 
 
-def _safe(settings: Settings) -> Cache:
+def _safe(settings: ResolverSettings) -> Cache:
     ours = cache.of(settings)
     ours.prepare()
     return ours
 
 
-def _names(settings: Settings) -> dict[str, str]:
+def _names(settings: ResolverSettings) -> dict[str, str]:
     """sha256 of a SIF -> name, as far as the manifest that is kept here knows. Shards that cannot be read know none."""
-    kept = Kept(os.path.join(str(settings.cache), "manifest", settings.name))
+    kept = ManifestCache(os.path.join(str(settings.cache), "manifest", settings.name))
     return {
         version.sif.sha256: record.name
         for shard in kept.shards()

@@ -7,7 +7,7 @@ import random
 import sys
 import time
 
-from publisher.resolver.errors import CacheError, HostError, UsageError
+from publisher.resolver.errors import CacheError, HostError, ResolverUsageError
 from publisher.resolver.hook import classad as ads
 from publisher.resolver.host import cache_admin, condor_config, pilot
 from publisher.resolver.select import facts
@@ -16,17 +16,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
-    from publisher.resolver.config.commandline import Line
-    from publisher.resolver.config.settings import Settings
-    from publisher.resolver.host.pilot import Measured
-    from publisher.resolver.system.notes import Notes
+    from publisher.resolver.config.commandline import CommandLine
+    from publisher.resolver.config.settings import ResolverSettings
+    from publisher.resolver.host.pilot import HostMeasurement
+    from publisher.resolver.system.notes import Warnings
 
     Attributes = dict[str, Union[str, int, bool]]
 
 _ACCESS_POINT = "access-point"
 
 
-def start(line: Line, notes: Notes) -> str:
+def start(line: CommandLine, notes: Warnings) -> str:
     """``pilot-start``: measure, draw the default image, write the facts; HTCondor's configuration of this pilot."""
     settings = line.settings(os.environ)
     chosen = pilot.default_image(settings, os.environ, random.random())  # noqa: S311 - which image, not a secret
@@ -38,7 +38,7 @@ def start(line: Line, notes: Notes) -> str:
     return "\n".join([*said, condor_config.pilot(chosen, pilot.binds(settings), _lines(attributes))])
 
 
-def cron(line: Line, notes: Notes) -> str:
+def cron(line: CommandLine, notes: Warnings) -> str:
     """``startd-cron``: measure, write the facts; the attributes of the machine, with the cache in numbers."""
     settings = line.settings(os.environ)
     found = _measured(settings, notes)
@@ -52,11 +52,11 @@ def cron(line: Line, notes: Notes) -> str:
     return "\n".join(_lines({**found.attributes(), **cache, "ImageResolverProblems": "; ".join(problems)}))
 
 
-def configuration(line: Line, notes: Notes) -> str:  # noqa: ARG001 - every command has these arguments
+def configuration(line: CommandLine, notes: Warnings) -> str:  # noqa: ARG001 - every command has these arguments
     """``condor-config``: an execution point's configuration; ``condor-config access-point``: an access point's.
 
     Raises:
-        UsageError: no configuration file was given.
+        ResolverUsageError: no configuration file was given.
         HostError: there is no Apptainer.
     """
     words, settings = line.words[1:], line.settings(os.environ)
@@ -64,7 +64,9 @@ def configuration(line: Line, notes: Notes) -> str:  # noqa: ARG001 - every comm
         return condor_config.access_point(settings)
     config = line.config or os.environ.get("IMAGE_RESOLVER_CONFIG")
     if words or not config:
-        raise UsageError("usage: image-resolver condor-config [access-point] --config FILE", hint="the hook reads that file")
+        raise ResolverUsageError(
+            "usage: image-resolver condor-config [access-point] --config FILE", hint="the hook reads that file"
+        )
     apptainer = pilot.apptainer(settings)
     if apptainer is None:
         raise HostError("no Apptainer on this host", hint="--apptainer FILE, where HTCondor will find it")
@@ -74,7 +76,7 @@ def configuration(line: Line, notes: Notes) -> str:  # noqa: ARG001 - every comm
     )
 
 
-def _measured(settings: Settings, notes: Notes) -> Measured:
+def _measured(settings: ResolverSettings, notes: Warnings) -> HostMeasurement:
     found = pilot.measure(settings, time.time(), notes)
     if settings.facts:
         try:

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from publisher.resolver.config.settings import Settings
+    from publisher.resolver.config.settings import ResolverSettings
 
 _EXECUTION_POINT = """\
 # The execution point's side of the image publishing pipeline: written by 'image-resolver condor-config', for HTCondor 23.2 or
@@ -96,7 +96,7 @@ JOB_TRANSFORM_ImageResolverSIF @=end
 _RETRY, _PERIOD = 10, 5  # minutes
 
 
-def execution_point(settings: Settings, *, apptainer: str, binds: Iterable[str], program: str, config: str) -> str:
+def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterable[str], program: str, config: str) -> str:
     """The configuration of an execution point, with comments.
 
     Args:
@@ -141,7 +141,7 @@ def _word(yes: bool) -> str:
     return "true" if yes else "false"
 
 
-def access_point(settings: Settings) -> str:
+def access_point(settings: ResolverSettings) -> str:
     """The configuration of an access point whose jobs name images of this repository, for a file of its configuration."""
     attribute = "HAS_CVMFS_" + "".join(character if character.isalnum() else "_" for character in settings.name)
     written = _ACCESS_POINT.format(name=settings.name, pattern=_pattern(settings.name), attribute=attribute)

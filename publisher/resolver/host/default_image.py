@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from publisher.contract import units
-from publisher.resolver.errors import UsageError
+from publisher.resolver.errors import ResolverUsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _NO_GPU = ("", "-1", "10000", "na", "NoDevFiles")
 """What batch systems were seen to set CUDA_VISIBLE_DEVICES to where a job has none."""
 
 
-class Host:
+class HostCapacity:
     """What of a host decides: ``arch`` in Go's words, the x86-64 ``level`` (0 elsewhere), and whether it has a GPU for jobs."""
 
     __slots__ = ("arch", "gpu", "level")
@@ -32,7 +32,7 @@ class Host:
         self.gpu = gpu
 
 
-class Offer:
+class ImageOffer:
     """An image with its ``weight`` and conditions; ``arch`` None is any, ``level`` 0 any, ``gpu`` only with one."""
 
     __slots__ = ("arch", "gpu", "level", "name", "weight")
@@ -41,7 +41,7 @@ class Offer:
         """Read ``WEIGHT%NAME[,CONDITION…]``: ``25%htc/almalinux:10,x86-64-v3``. A condition is an architecture, a level, ``gpu``.
 
         Raises:
-            UsageError: it is not of that form.
+            ResolverUsageError: it is not of that form.
         """
         weight, percent, rest = text.partition("%")
         self.name, *conditions = rest.split(",")
@@ -53,7 +53,9 @@ class Offer:
         except ValueError:
             percent = ""
         if not percent or not self.name or not all(conditions):
-            raise UsageError(f"--default-images {text!r}: not WEIGHT%NAME[,CONDITION…]", hint="25%htc/almalinux:10,x86-64-v3")
+            raise ResolverUsageError(
+                f"--default-images {text!r}: not WEIGHT%NAME[,CONDITION…]", hint="25%htc/almalinux:10,x86-64-v3"
+            )
         for word in conditions:
             if word == _GPU:
                 self.gpu = True
@@ -62,12 +64,12 @@ class Offer:
             else:
                 self.arch = word
 
-    def fits(self, host: Host) -> bool:
+    def fits(self, host: HostCapacity) -> bool:
         """Whether the host can run it and is meant by it."""
         return self.arch in (None, host.arch) and self.level <= host.level and (host.gpu or not self.gpu)
 
 
-def choose(offers: Iterable[Offer], host: Host, draw: float) -> str:
+def choose(offers: Iterable[ImageOffer], host: HostCapacity, draw: float) -> str:
     """The name that was drawn among the offers which fit, by their weights; empty where none fits.
 
     On a host with a GPU those for GPUs come alone, where there are any.

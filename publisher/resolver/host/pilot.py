@@ -12,31 +12,31 @@ import time
 
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.config.settings import SANDBOX, SIF
-from publisher.resolver.errors import UsageError
+from publisher.resolver.errors import ResolverUsageError
 from publisher.resolver.host import default_image as defaults
 from publisher.resolver.host import probes
-from publisher.resolver.host.default_image import Host, Offer
-from publisher.resolver.host.probes import Probe
+from publisher.resolver.host.default_image import HostCapacity, ImageOffer
+from publisher.resolver.host.probes import HostProbe
 from publisher.resolver.system import path_probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from publisher.resolver.config.settings import Settings
-    from publisher.resolver.system.notes import Notes
+    from publisher.resolver.config.settings import ResolverSettings
+    from publisher.resolver.system.notes import Warnings
 
 _APPTAINER = ("apptainer", "singularity")
 _GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")
 _CVMFS = "/cvmfs"
 
 
-class Measured:
-    """What was found: each a :class:`~publisher.resolver.host.probes.Probe`, and ``when``, seconds since the epoch."""
+class HostMeasurement:
+    """What was found: each a :class:`~publisher.resolver.host.probes.HostProbe`, and ``when``, seconds since the epoch."""
 
     __slots__ = ("cvmfs", "overlay", "sif", "userns", "when")
 
-    def __init__(self, when: int, *, userns: Probe, sif: Probe, overlay: Probe, cvmfs: Probe) -> None:
+    def __init__(self, when: int, *, userns: HostProbe, sif: HostProbe, overlay: HostProbe, cvmfs: HostProbe) -> None:
         self.when = when
         self.userns = userns
         self.sif = sif
@@ -69,16 +69,16 @@ class Measured:
         return False if self.sif.yes is False and (self.overlay.yes is False or self.cvmfs.yes is False) else None
 
 
-def measure(settings: Settings, now: float, notes: Notes) -> Measured:
+def measure(settings: ResolverSettings, now: float, notes: Warnings) -> HostMeasurement:
     """Try out what jobs will need. What the probe's image needed is noted."""
     seconds = settings.probe_time
     program = apptainer(settings)
     userns = probes.user_namespaces(seconds)
     cvmfs = probes.opens(settings.repository, seconds)
-    nothing = Probe(yes=None, why="not tried: no image to try it with")
+    nothing = HostProbe(yes=None, why="not tried: no image to try it with")
     if program is None:
-        missing = Probe(yes=False, why=f"no {' or '.join(_APPTAINER)} on this host")
-        return Measured(int(now), userns=userns, sif=missing, overlay=missing, cvmfs=cvmfs)
+        missing = HostProbe(yes=False, why=f"no {' or '.join(_APPTAINER)} on this host")
+        return HostMeasurement(int(now), userns=userns, sif=missing, overlay=missing, cvmfs=cvmfs)
     sif, overlay = nothing, nothing
     image = _image(settings, SIF, now, notes)
     if image:
@@ -87,10 +87,10 @@ def measure(settings: Settings, now: float, notes: Notes) -> Measured:
         image = _image(settings, SANDBOX, now, notes)
     if image:
         overlay = probes.binds_anywhere(program, image, seconds)
-    return Measured(int(now), userns=userns, sif=sif, overlay=overlay, cvmfs=cvmfs)
+    return HostMeasurement(int(now), userns=userns, sif=sif, overlay=overlay, cvmfs=cvmfs)
 
 
-def default_image(settings: Settings, environ: Mapping[str, str], draw: float) -> str:
+def default_image(settings: ResolverSettings, environ: Mapping[str, str], draw: float) -> str:
     """The image of this pilot's jobs that name none; empty where the site has none for this host.
 
     Args:
@@ -99,23 +99,23 @@ def default_image(settings: Settings, environ: Mapping[str, str], draw: float) -
         draw: a random number, 0 <= draw < 1.
 
     Raises:
-        UsageError: one of the default images cannot be read.
+        ResolverUsageError: one of the default images cannot be read.
     """
     if settings.default_image:
         return settings.default_image
     devices = [path for pattern in _GPU_DEVICES for path in glob.glob(pattern)]
-    host = Host(settings.arch, _level(), gpu=defaults.has_gpu(environ, devices))
-    return defaults.choose(map(Offer, settings.default_images), host, draw)
+    host = HostCapacity(settings.arch, _level(), gpu=defaults.has_gpu(environ, devices))
+    return defaults.choose(map(ImageOffer, settings.default_images), host, draw)
 
 
-def apptainer(settings: Settings) -> str | None:
+def apptainer(settings: ResolverSettings) -> str | None:
     """The path of Apptainer on this host, None where it has none."""
     if settings.apptainer:
         return settings.apptainer
     return path_probe.program(_APPTAINER, settings.probe_time)
 
 
-def wanted_binds(settings: Settings) -> list[str]:
+def wanted_binds(settings: ResolverSettings) -> list[str]:
     """What jobs are to see in their containers beside the image, as Apptainer's --bind takes it.
 
     The repository's parent directory is one of them, as ``/cvmfs``.
@@ -124,14 +124,14 @@ def wanted_binds(settings: Settings) -> list[str]:
     return [*settings.binds, _CVMFS if parent == _CVMFS else f"{parent}:{_CVMFS}:ro"]
 
 
-def binds(settings: Settings) -> list[str]:
+def binds(settings: ResolverSettings) -> list[str]:
     """Of :func:`wanted_binds`, those that exist here now."""
     wanted = wanted_binds(settings)
     there = path_probe.existing([bind.partition(":")[0] for bind in wanted], settings.probe_time)
     return [bind for bind in wanted if bind.partition(":")[0] in there]
 
 
-def _image(settings: Settings, form: str, now: float, notes: Notes) -> str | None:
+def _image(settings: ResolverSettings, form: str, now: float, notes: Warnings) -> str | None:
     """A path to try containers with in this form; None where there is none. A failure is noted, not raised."""
     probe = settings.probe or settings.default_image
     if not probe:
@@ -145,7 +145,7 @@ def _image(settings: Settings, form: str, now: float, notes: Notes) -> str | Non
     wanted.facts = None  # what was measured before must not decide what is measured now
     try:
         return resolve(probe, wanted, now, notes).path
-    except UsageError:
+    except ResolverUsageError:
         raise
     except ExpectedError as error:
         notes.add(f"{probe} as a {form}: {error}")

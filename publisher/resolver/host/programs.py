@@ -7,9 +7,9 @@ import os
 import signal
 import time
 
-from publisher.resolver.errors import FetchError, LateError
+from publisher.resolver.errors import DeadlineError, FetchError
 from publisher.resolver.system import path_probe
-from publisher.resolver.system.deadline_fork import Attempt
+from publisher.resolver.system.deadline_fork import ForkedCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def _hangs(path: str, until: float) -> bool:
             return file.read(1)
 
     try:
-        Attempt(read).result(until)
-    except LateError:
+        ForkedCall(read).result(until)
+    except DeadlineError:
         return True
     except FetchError:  # absent, or not to be read: that is found out when it is started
         pass

@@ -7,11 +7,11 @@ from publisher.resolver.errors import FormError, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from publisher.resolver.select.facts import Facts
-    from publisher.resolver.trust.lookup import Found
+    from publisher.resolver.select.facts import HostFacts
+    from publisher.resolver.trust.lookup import FoundVersion
 
 
-class Policy:
+class FormPolicy:
     """What is wanted: ``asked`` (``auto`` or a form) by the settings, or ``by_job``; ``prefer`` and ``never`` by the site."""
 
     __slots__ = ("asked", "by_job", "never", "prefer")
@@ -23,7 +23,7 @@ class Policy:
         self.never = never
 
 
-class Choice:
+class FormChoice:
     """A form to try, and ``why`` it stands where it does."""
 
     __slots__ = ("form", "why")
@@ -36,7 +36,7 @@ class Choice:
         return f"Choice({self.form!r}, {self.why!r})"
 
 
-def forms(found: Found, policy: Policy, facts: Facts, *, hung: bool, has_cache: bool = True) -> list[Choice]:
+def forms(found: FoundVersion, policy: FormPolicy, facts: HostFacts, *, hung: bool, has_cache: bool = True) -> list[FormChoice]:
     """The forms to try, the best first.
 
     Args:
@@ -65,15 +65,15 @@ def forms(found: Found, policy: Policy, facts: Facts, *, hung: bool, has_cache: 
         raise HostError(f"this host starts {found.name} in no form: {'; '.join(against.values())}")
     doubt = "it did not open in time a short while ago" if hung else "" if facts.cvmfs is not False else "CVMFS did not answer"
     if doubt and left[0] == SANDBOX and len(left) > 1:
-        return [Choice(SIF, f"of the sandbox, {doubt}"), Choice(SANDBOX, "the SIF is not to be had")]
-    return [Choice(form, _why(form, policy, against, first=form == left[0])) for form in left]
+        return [FormChoice(SIF, f"of the sandbox, {doubt}"), FormChoice(SANDBOX, "the SIF is not to be had")]
+    return [FormChoice(form, _why(form, policy, against, first=form == left[0])) for form in left]
 
 
 def _by_preference(prefer: str) -> list[str]:
     return [SIF, SANDBOX] if prefer == SIF else [SANDBOX, SIF]
 
 
-def _objection(form: str, is_published: bool, policy: Policy, facts: Facts) -> str:
+def _objection(form: str, is_published: bool, policy: FormPolicy, facts: HostFacts) -> str:
     """Why a form is out of the question here, empty where it is not."""
     if not is_published:
         return f"it is not published as a {_word(form)}"
@@ -84,7 +84,7 @@ def _objection(form: str, is_published: bool, policy: Policy, facts: Facts) -> s
     return ""
 
 
-def _why(form: str, policy: Policy, against: dict[str, str], *, first: bool) -> str:
+def _why(form: str, policy: FormPolicy, against: dict[str, str], *, first: bool) -> str:
     if not first:
         return f"the {_word(policy.prefer)} is not to be had"
     if policy.asked == form:

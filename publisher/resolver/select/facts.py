@@ -27,7 +27,7 @@ _CLOCK_STEP = 300  # seconds by which a file may seem to come from the future
 _MOST_BYTES = 4096
 
 
-class Facts:
+class HostFacts:
     """``sif``, ``userns``, ``overlay`` and ``cvmfs``, each True, False or None; ``measured`` is when, None for never."""
 
     __slots__ = ("cvmfs", "measured", "overlay", "sif", "userns")
@@ -38,19 +38,19 @@ class Facts:
         self.sif, self.userns, self.overlay, self.cvmfs = [known.get(name) for name in NAMES]
 
 
-def read(path: str | None, now: float) -> Facts:
+def read(path: str | None, now: float) -> HostFacts:
     """The facts in a file; none are known where it is absent, damaged, of another schema, too old, or from the future."""
     if path is None:
-        return Facts()
+        return HostFacts()
     try:
         with open(path, "rb") as file:
             value = quickjson.loads(file.read(_MOST_BYTES))
         measured = value["measured"]
         if value["schema"] != SCHEMA or not now - LIFETIME <= measured <= now + _CLOCK_STEP:
-            return Facts()
-        return Facts(int(measured), {name: found for name, found in value.items() if isinstance(found, bool)})
+            return HostFacts()
+        return HostFacts(int(measured), {name: found for name, found in value.items() if isinstance(found, bool)})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return Facts()
+        return HostFacts()
 
 
 def write(path: str, found: Measured, now: float) -> None:

@@ -19,17 +19,17 @@ from publisher.resolver.cache import cache, eviction
 from publisher.resolver.errors import (
     AbsentError,
     ArchitectureError,
-    BusyError,
+    CacheBusyError,
     CacheError,
+    CacheSpaceError,
     FetchError,
-    RoomError,
     UnknownImageError,
 )
 from publisher.resolver.system import locks, negative_cache
 from publisher.resolver.transfer.open_source import network_of, source
-from publisher.resolver.transfer.sif_header import HEADER_BYTES, Header
+from publisher.resolver.transfer.sif_header import HEADER_BYTES, SifHeader
 from publisher.resolver.transfer.sources import failure
-from publisher.resolver.transfer.watchdog import Pace
+from publisher.resolver.transfer.watchdog import TransferDeadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from publisher.resolver.cache.cache import Cache
     from publisher.resolver.cache.pins import Starter
-    from publisher.resolver.config.settings import Settings
+    from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.transfer.sources import Source
 
 BELIEVED = 6 * 3600
@@ -46,7 +46,7 @@ _SCHEMES = ("osdf://", "pelican://", "https://")
 _KEPT = 86400  # seconds
 _LOOK = 16 << 20  # bytes between two looks at the room that is left
 _MOST_BYTES = 200  # of a note
-_LASTING = (UnknownImageError, InvalidReferenceError, ArchitectureError, RoomError)
+_LASTING = (UnknownImageError, InvalidReferenceError, ArchitectureError, CacheSpaceError)
 """What the next job would be told after the same trouble, besides FetchError."""
 _KINDS = {kind.__name__: kind for kind in (*_LASTING, FetchError)}
 
@@ -56,7 +56,7 @@ def is_fetchable(text: str) -> bool:
     return text.startswith(_SCHEMES)
 
 
-def fetched(text: str, settings: Settings, *, now: float, until: float, starter: Starter | None) -> tuple[Sif, str, str]:
+def fetched(text: str, settings: ResolverSettings, *, now: float, until: float, starter: Starter | None) -> tuple[Sif, str, str]:
     """Have the SIF of a URL in the cache.
 
     Args:
@@ -71,7 +71,7 @@ def fetched(text: str, settings: Settings, *, now: float, until: float, starter:
 
     Raises:
         UnknownImageError, InvalidReferenceError, ArchitectureError: there is no such file, it is no SIF, or for another machine.
-        FetchError, RoomError, BusyError, CacheError: the host's or the network's doing.
+        FetchError, CacheSpaceError, CacheBusyError, CacheError: the host's or the network's doing.
     """
     held = cache.of(settings)
     held.prepare()
@@ -108,7 +108,7 @@ class _Url:
             pass
         return None
 
-    def fetched_once(self, settings: Settings, until: float) -> tuple[Sif, str]:
+    def fetched_once(self, settings: ResolverSettings, until: float) -> tuple[Sif, str]:
         """The SIF, fetched by this process or another, and where from; all processes but one wait."""
         self._check_failures()
         self._held.shelf.make(self._key)
@@ -123,16 +123,16 @@ class _Url:
                 with locks.taken(self._held.slot_paths(self._key), until, None, "no turn came to fetch it"):
                     return self._fetched(settings, until)
         except TimeoutError as error:
-            raise BusyError(f"{self._text}: {error}") from None
+            raise CacheBusyError(f"{self._text}: {error}") from None
 
-    def _fetched(self, settings: Settings, until: float) -> tuple[Sif, str]:
+    def _fetched(self, settings: ResolverSettings, until: float) -> tuple[Sif, str]:
         _sweep(os.path.dirname(self._note))
         part = f"{self._note}.part"
         try:
             try:
-                sif, came_from = _Download(self._text, part, self._held, settings.arch).run(settings, until)
+                sif, came_from = _ForeignDownload(self._text, part, self._held, settings.arch).run(settings, until)
             except (FetchError, *_LASTING) as error:
-                if isinstance(error, RoomError):
+                if isinstance(error, CacheSpaceError):
                     negative_cache.forget(self._held.root, self._key)  # a job's end makes room: this pause does not grow
                 if time.monotonic() < until:  # else only this job's time was over
                     negative_cache.note(self._held.root, self._key, f"{type(error).__name__} {error}", time.time())
@@ -171,7 +171,7 @@ class _NoSifError(FetchError):
     """One way gave something else."""
 
 
-class _Download:
+class _ForeignDownload:
     """A file of a size that nobody knows before: the SIF of the URL ``text`` for ``arch``, written to ``path``."""
 
     def __init__(self, text: str, path: str, held: Cache, arch: str) -> None:
@@ -181,12 +181,12 @@ class _Download:
         self._root = held.root
         self._limits = held.limits()
 
-    def run(self, settings: Settings, until: float) -> tuple[Sif, str]:
+    def run(self, settings: ResolverSettings, until: float) -> tuple[Sif, str]:
         """The SIF and the way it came by: the first that gives a whole one.
 
         Raises:
             UnknownImageError, InvalidReferenceError: no way has the file, or a SIF; of several reasons the last way's, the origin's.
-            ArchitectureError, FetchError, RoomError: for another machine; not to be had in time; no room.
+            ArchitectureError, FetchError, CacheSpaceError: for another machine; not to be had in time; no room.
         """
         base, mark, query = self._text.partition("?")
         directory, _, name = base.rpartition("/")
@@ -212,7 +212,7 @@ class _Download:
     def _streamed(self, way: Source, name: str, until: float) -> Sif:
         """Write the file as one way gives it, no further than it may be one of ours. Raises OSError besides."""
         size, looked, begin, digest = 0, 0, b"", hashlib.sha256()
-        pace = Pace(time.monotonic, until, way.network.slowest)
+        pace = TransferDeadline(time.monotonic, until, way.network.slowest)
         with open(self._path, "wb", buffering=0) as file:
             for chunk in way.pieces(name, 0, None, pace):
                 if size == 0 or size - looked >= _LOOK:
@@ -234,9 +234,9 @@ class _Download:
             raise FetchError(f"{self._text} ended after {size} of {end} bytes")
         return Sif(self._text, digest.hexdigest(), size)
 
-    def _header(self, begin: bytes) -> Header:
+    def _header(self, begin: bytes) -> SifHeader:
         """Of a SIF for this machine."""
-        header = Header.parse(begin)
+        header = SifHeader.parse(begin)
         if header is None:
             raise _NoSifError(f"{self._text} is no SIF")
         if header.arch != self._arch.partition("/")[0]:
@@ -260,5 +260,5 @@ class _Download:
                 raise self._no_room() from None
             raise
 
-    def _no_room(self) -> RoomError:
-        return RoomError(f"no room for a SIF of unknown size in {self._root}", hint="raise cache-size, lower cache-free")
+    def _no_room(self) -> CacheSpaceError:
+        return CacheSpaceError(f"no room for a SIF of unknown size in {self._root}", hint="raise cache-size, lower cache-free")

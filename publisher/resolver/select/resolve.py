@@ -10,15 +10,15 @@ from publisher.contract.manifest import DEAD, EXPIRING, FRESH
 from publisher.resolver.cache import cache
 from publisher.resolver.cache.cache import Cache
 from publisher.resolver.config.settings import AUTO, SANDBOX, SIF
-from publisher.resolver.errors import CacheError, FetchError, LateError, OldManifestError, SandboxError, UnknownImageError
+from publisher.resolver.errors import CacheError, DeadlineError, FetchError, OldManifestError, SandboxError, UnknownImageError
 from publisher.resolver.select import choice, facts
-from publisher.resolver.select.choice import Policy
-from publisher.resolver.system.deadline_fork import Attempt
+from publisher.resolver.select.choice import FormPolicy
+from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.system.outage import Outage
 from publisher.resolver.transfer.open_source import network_of, sif_sources, source
 from publisher.resolver.trust import lookup, manifest_loader
-from publisher.resolver.trust.manifest_cache import Kept
-from publisher.resolver.trust.signature_cache import Vouched
+from publisher.resolver.trust.manifest_cache import ManifestCache
+from publisher.resolver.trust.signature_cache import SignatureCache
 from publisher.resolver.trust.signatures import load_keys
 
 TYPE_CHECKING = False
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from publisher.resolver.cache.pins import Starter
-    from publisher.resolver.config.settings import Settings
-    from publisher.resolver.select.choice import Choice
-    from publisher.resolver.system.notes import Notes
+    from publisher.resolver.config.settings import ResolverSettings
+    from publisher.resolver.select.choice import FormChoice
+    from publisher.resolver.system.notes import Warnings
     from publisher.resolver.transfer.sources import Source
-    from publisher.resolver.trust.lookup import Found, Wanted
-    from publisher.resolver.trust.manifest_loader import Trusted
+    from publisher.resolver.trust.lookup import FoundVersion, ImageQuery
+    from publisher.resolver.trust.manifest_loader import TrustedManifest
 
 _SOON = 60.0  # seconds: so old may a copy be that does not know an image, before those who may know it are asked
 _PROBE = 5.0  # seconds in which a sandbox must open; CVMFS may have to fetch a catalog for it
 _NEXT, _MOST_NEXT = 2 * _PROBE, 0.25  # what a SIF leaves for the form after it: seconds, at most this share of what is left
 
 
-class Answer:
+class Resolution:
     """What to start.
 
     Attributes:
@@ -47,21 +47,21 @@ class Answer:
         path: absolute; of a sandbox the directory itself, not the name's link, which may move while the job runs.
         found: the version, None where an old manifest let a path through.
         manifest: the manifest that said so.
-        fetched: the place that the SIF was fetched from just now, else empty.
+        sif_source: the place that the SIF was fetched from just now, else empty.
         why: why it is this form, empty where there was no choice.
     """
 
-    __slots__ = ("fetched", "form", "found", "manifest", "path", "why")
+    __slots__ = ("form", "found", "manifest", "path", "sif_source", "why")
 
-    def __init__(self, form: str, path: str, found: Found | None, manifest: Trusted, fetched: str = "") -> None:
+    def __init__(self, form: str, path: str, found: FoundVersion | None, manifest: TrustedManifest, sif_source: str = "") -> None:
         self.form = form
         self.path = path
         self.found = found
         self.manifest = manifest
-        self.fetched = fetched
+        self.sif_source = sif_source
         self.why = ""
 
-    def to_json(self, notes: Notes) -> dict[str, Any]:
+    def to_json(self, notes: Warnings) -> dict[str, Any]:
         """For programs: the answer, what it rests on, and the notes. Fields that are not known are null."""
         version = None if self.found is None else self.found.version
         sif = None if version is None or version.sif is None else version.sif
@@ -70,28 +70,28 @@ class Answer:
             "form": self.form,
             "path": self.path,
             "arch": self.found and self.found.arch,
-            "manifest": version and version.manifest,
+            "digest": version and version.digest,
             "sif": sif and {"sha256": sif.sha256, "size": sif.size},
             "state": version and version.state,
-            "fetched": self.fetched or None,
+            "sif_source": self.sif_source or None,
             "why": self.why,
-            "source": self.manifest.source,
+            "manifest_source": self.manifest.source,
             "serial": self.manifest.index.serial,
-            "age": self.manifest.age,
+            "manifest_age": self.manifest.age,
             "notes": notes.all,
         }
 
 
 def resolve(
     text: str,
-    settings: Settings,
+    settings: ResolverSettings,
     now: float,
-    notes: Notes,
+    notes: Warnings,
     *,
     asked: str | None = None,
     until: float | None = None,
     starter: Starter | None = None,
-) -> Answer:
+) -> Resolution:
     """Find an image and make it ready.
 
     Args:
@@ -112,17 +112,17 @@ def resolve(
     outage = Outage(directory and os.path.join(directory, "failures", "repository-hangs"))
     hung = outage.lasts()
     want, manifest, found = find(text, settings, now, notes, directory=directory, hung=hung)
-    policy = Policy(asked or settings.form, settings.prefer, settings.never, by_job=asked is not None)
+    policy = FormPolicy(asked or settings.form, settings.prefer, settings.never, by_job=asked is not None)
     if found is None:
         return _passed_through(want, settings, manifest, policy)
     measured = facts.read(settings.facts, now)
     choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None or settings.store is not None)
-    return _Making(found, settings, manifest, outage, starter).first(choices, notes, until)
+    return _Preparation(found, settings, manifest, outage, starter).first(choices, notes, until)
 
 
 def find(
-    text: str, settings: Settings, now: float, notes: Notes, *, directory: str | None, hung: bool = False
-) -> tuple[Wanted, Trusted, Found | None]:
+    text: str, settings: ResolverSettings, now: float, notes: Warnings, *, directory: str | None, hung: bool = False
+) -> tuple[ImageQuery, TrustedManifest, FoundVersion | None]:
     """What a text stands for, the manifest that says so, and the version that is meant: None where it is too old to say.
 
     Args:
@@ -144,10 +144,10 @@ def find(
     places = _manifests(settings, now, directory, hung=hung)
     keys = load_keys(settings.keys)
     copies = directory and os.path.join(directory, "manifest", settings.name)
-    kept = None if copies is None else Kept(copies)
-    check = Vouched(copies and os.path.join(copies, "verified")).payload
+    kept = None if copies is None else ManifestCache(copies)
+    check = SignatureCache(copies and os.path.join(copies, "verified")).payload
 
-    def loaded(refresh: float, *, wait: bool = False) -> Trusted:
+    def loaded(refresh: float, *, wait: bool = False) -> TrustedManifest:
         return manifest_loader.load(
             places, kept, keys=keys, repository=settings.name, now=now, notes=notes, check=check, refresh=refresh, wait=wait
         )
@@ -169,7 +169,7 @@ def find(
     return want, manifest, found
 
 
-def _manifests(settings: Settings, now: float, directory: str | None, *, hung: bool) -> list[Source]:
+def _manifests(settings: ResolverSettings, now: float, directory: str | None, *, hung: bool) -> list[Source]:
     """The places of the manifest; those in the repository are in doubt together."""
     network = network_of(settings)
     places = [source(text, network) for text in settings.manifests]
@@ -181,14 +181,14 @@ def _manifests(settings: Settings, now: float, directory: str | None, *, hung: b
     return places
 
 
-def _looked_up(want: Wanted, settings: Settings, manifest: Trusted) -> Found | UnknownImageError:
+def _looked_up(want: ImageQuery, settings: ResolverSettings, manifest: TrustedManifest) -> FoundVersion | UnknownImageError:
     try:
         return lookup.find(want, settings.arch, manifest.record)
     except UnknownImageError as error:
         return error
 
 
-def unlisted(text: str, settings: Settings) -> str | None:
+def unlisted(text: str, settings: ResolverSettings) -> str | None:
     """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens.
 
     Raises:
@@ -199,13 +199,13 @@ def unlisted(text: str, settings: Settings) -> str | None:
         if path is None or settings.never == SANDBOX or settings.form == SIF:
             return None
         return _opened(os.path.join(settings.repository, path))
-    except LateError as error:
+    except DeadlineError as error:
         raise SandboxError(f"no manifest has {text!r}, and the repository does not say whether it is there: {error}") from None
     except ExpectedError:
         return None
 
 
-def usable_cache(settings: Settings, notes: Notes) -> str | None:
+def usable_cache(settings: ResolverSettings, notes: Warnings) -> str | None:
     """The cache's directory, None where there is none or it is not safe: no reason to withhold a sandbox."""
     if settings.cache is not None:
         try:
@@ -216,17 +216,19 @@ def usable_cache(settings: Settings, notes: Notes) -> str | None:
     return settings.cache
 
 
-class _Making:
+class _Preparation:
     """Having a version ready in one form or another."""
 
-    def __init__(self, found: Found, settings: Settings, manifest: Trusted, outage: Outage, starter: Starter | None) -> None:
+    def __init__(
+        self, found: FoundVersion, settings: ResolverSettings, manifest: TrustedManifest, outage: Outage, starter: Starter | None
+    ) -> None:
         self._found = found
         self._starter = starter
         self._settings = settings
         self._manifest = manifest
         self._outage = outage
 
-    def first(self, choices: Sequence[Choice], notes: Notes, until: float | None) -> Answer:
+    def first(self, choices: Sequence[FormChoice], notes: Warnings, until: float | None) -> Resolution:
         """The first form that is to be had.
 
         Raises:
@@ -247,18 +249,18 @@ class _Making:
             raise problems[0]
         raise type(problems[-1])(f"{self._found.name} is to be had in no form: {'; '.join(map(str, problems))}")
 
-    def _sandbox(self) -> Answer:
+    def _sandbox(self) -> Resolution:
         path = os.path.join(self._settings.repository, str(self._found.version.sandbox))
         try:
             _opened(path)
         except FetchError as error:
-            if isinstance(error, LateError):
+            if isinstance(error, DeadlineError):
                 self._outage.begin()
             raise SandboxError(f"the sandbox {path} cannot be opened: {error}") from None
         self._outage.end()
-        return Answer(SANDBOX, path, self._found, self._manifest)
+        return Resolution(SANDBOX, path, self._found, self._manifest)
 
-    def _sif(self, until: float | None, notes: Notes) -> Answer:
+    def _sif(self, until: float | None, notes: Warnings) -> Resolution:
         sif = self._found.version.sif
         if sif is None:
             raise ValueError("choice.forms() offers no SIF where there is none")
@@ -268,12 +270,12 @@ class _Making:
                 from publisher.resolver.cache import counters  # noqa: PLC0415 - small, and no sandbox needs it
 
                 counters.hit(self._settings.cache)
-            return Answer(SIF, path, self._found, self._manifest)
+            return Resolution(SIF, path, self._found, self._manifest)
         places = sif_sources(self._settings)
         path, fetched = cache.of(self._settings).sif(sif, places, until=until, starter=self._starter)
-        return Answer(SIF, path, self._found, self._manifest, fetched)
+        return Resolution(SIF, path, self._found, self._manifest, fetched)
 
-    def _in_store(self, sha256: str, notes: Notes) -> str | None:
+    def _in_store(self, sha256: str, notes: Warnings) -> str | None:
         """The path in the host's store, None where it is not there or not to be trusted."""
         if self._settings.store is None:
             return None
@@ -291,7 +293,7 @@ def _sooner(until: float | None) -> float | None:
     return None if until is None else until - min(_NEXT, _MOST_NEXT * max(0.0, until - time.monotonic()))
 
 
-def _passed_through(want: Wanted, settings: Settings, manifest: Trusted, policy: Policy) -> Answer:
+def _passed_through(want: ImageQuery, settings: ResolverSettings, manifest: TrustedManifest, policy: FormPolicy) -> Resolution:
     """Of a manifest that is too old to be believed nothing counts; a path of the repository that is there still does.
 
     Raises:
@@ -299,7 +301,7 @@ def _passed_through(want: Wanted, settings: Settings, manifest: Trusted, policy:
     """
     if want.path is not None and policy.asked in (AUTO, SANDBOX) and policy.never != SANDBOX:
         try:
-            return Answer(SANDBOX, _opened(os.path.join(settings.repository, want.path)), None, manifest)
+            return Resolution(SANDBOX, _opened(os.path.join(settings.repository, want.path)), None, manifest)
         except FetchError:
             pass
     raise ManifestError(f"the manifest (serial {manifest.index.serial}) is too old to say where {want.text!r} is")
@@ -319,4 +321,4 @@ def _opened(path: str) -> str:
             next(entries, None)
         return os.fsencode(directory)
 
-    return os.fsdecode(Attempt(open_it).result(time.monotonic() + _PROBE))
+    return os.fsdecode(ForkedCall(open_it).result(time.monotonic() + _PROBE))

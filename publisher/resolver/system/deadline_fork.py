@@ -13,7 +13,7 @@ import select
 import time
 
 from publisher.contract.errors import ExpectedError
-from publisher.resolver.errors import FetchError, LateError
+from publisher.resolver.errors import DeadlineError, FetchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _PARTING = 0.05  # seconds in which a child that has answered ends
 _DESCRIPTORS = 1024  # this program opens few; the limit may be a million
 
 
-class Attempt:
+class ForkedCall:
     """A function that runs in a child, and its answer."""
 
     def __init__(self, work: Callable[[], bytes]) -> None:
@@ -45,14 +45,14 @@ class Attempt:
 
         Raises:
             FetchError: the work failed.
-            LateError: it did not end in time.
+            DeadlineError: it did not end in time.
         """
         answer = b""
         try:
             while not _is_whole(answer):
                 if not select.select([self._answer], [], [], max(0.0, until - time.monotonic()))[0]:
                     self.give_up()
-                    raise LateError("no answer in time")
+                    raise DeadlineError("no answer in time")
                 chunk = os.read(self._answer, _CHUNK)
                 if not chunk:
                     break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Notes:
+class Warnings:
     """Lines in the order they came up.
 
     Attributes:

@@ -6,7 +6,7 @@ import os
 import time
 
 from publisher.resolver.errors import FetchError
-from publisher.resolver.system.deadline_fork import Attempt
+from publisher.resolver.system.deadline_fork import ForkedCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ _SEARCH = 2.0  # seconds
 def existing(paths: Sequence[str], seconds: float, is_there: Callable[[str], bool] = os.path.exists) -> list[str]:
     """Of these paths, those that are there; one that hangs is not."""
 
-    def look(path: str) -> Attempt:
-        return Attempt(lambda: b"yes" if is_there(path) else b"")
+    def look(path: str) -> ForkedCall:
+        return ForkedCall(lambda: b"yes" if is_there(path) else b"")
 
     tries = [(path, look(path)) for path in paths]
     until = time.monotonic() + seconds
@@ -52,7 +52,7 @@ def _is_program(path: str) -> bool:
     return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
-def _says_yes(attempt: Attempt, until: float) -> bool:
+def _says_yes(attempt: ForkedCall, until: float) -> bool:
     try:
         return bool(attempt.result(until))
     except FetchError:

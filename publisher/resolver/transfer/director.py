@@ -15,10 +15,10 @@ import time
 import urllib.parse
 
 from publisher.contract import files
-from publisher.resolver.errors import AbsentError, DeniedError, FetchError
+from publisher.resolver.errors import AbsentError, AccessDeniedError, FetchError
 from publisher.resolver.system import negative_cache
 from publisher.resolver.transfer import http
-from publisher.resolver.transfer.watchdog import Pace
+from publisher.resolver.transfer.watchdog import TransferDeadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse
     from typing import Any, TypeVar
 
-    from publisher.resolver.transfer.sources import Network
+    from publisher.resolver.transfer.sources import NetworkOptions
 
     T = TypeVar("T")
 
@@ -41,11 +41,11 @@ _REDIRECTS = (200, 302, 307)
 _REBOOTED = 429
 
 
-class AnswerError(FetchError):
+class DirectorError(FetchError):
     """The director's answer is of no use for this path, which says nothing of other paths or of the director."""
 
 
-class Directed:
+class DirectorResponse:
     """A director's answer.
 
     Attributes:
@@ -71,7 +71,11 @@ class Director:
     """
 
     def __init__(
-        self, host: str, network: Network, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.time
+        self,
+        host: str,
+        network: NetworkOptions,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._host = host
         self._key = f"director-{_digest(host)}"  # of failures.py
@@ -79,7 +83,7 @@ class Director:
         self._sleep = sleep
         self._clock = clock
 
-    def find(self, path: str, *, direct: bool, again: bool = False, until: float | None = None) -> Directed:
+    def find(self, path: str, *, direct: bool, again: bool = False, until: float | None = None) -> DirectorResponse:
         """Where an object is.
 
         Args:
@@ -90,17 +94,17 @@ class Director:
 
         Raises:
             AbsentError: the federation has no such namespace, or the namespace no such object.
-            DeniedError: refused.
-            AnswerError: an answer, and none that can be used.
+            AccessDeniedError: refused.
+            DirectorError: an answer, and none that can be used.
             FetchError: no answer.
         """
-        memory = _Memory(self._network.root, self._host, self._clock())
+        memory = _DirectorCache(self._network.root, self._host, self._clock())
         known = memory.find(path, direct=direct)
         if known is not None and not again:
             return known
         try:
             found = self._ask(memory, path, direct=direct, again=again, until=until)
-        except (AbsentError, DeniedError):
+        except (AbsentError, AccessDeniedError):
             raise
         except FetchError:
             late = memory.find(path, direct=direct, late=True)
@@ -110,7 +114,7 @@ class Director:
         memory.add(found, direct=direct)
         return found
 
-    def _ask(self, memory: _Memory, path: str, *, direct: bool, again: bool, until: float | None) -> Directed:
+    def _ask(self, memory: _DirectorCache, path: str, *, direct: bool, again: bool, until: float | None) -> DirectorResponse:
         """As :meth:`find`, but for what is remembered of answers; what is remembered of failures counts unless ``again``."""
         root, now = self._network.root, self._clock()
         failed = None if root is None or again else negative_cache.recent(root, self._key, now)
@@ -122,7 +126,7 @@ class Director:
             url = memory.director() or self._discovered(memory, tries, until)
             address = f"{url}{urllib.parse.quote(path)}{query}"
             found = self._patiently(address, tries, until, lambda response: _directed(response, path))
-        except (AbsentError, DeniedError, AnswerError):
+        except (AbsentError, AccessDeniedError, DirectorError):
             raise
         except FetchError as error:
             if root is not None and (until is None or time.monotonic() < until):  # else only this job's time was over
@@ -132,7 +136,7 @@ class Director:
             negative_cache.forget(root, self._key)
         return found
 
-    def _discovered(self, memory: _Memory, tries: int, until: float | None) -> str:
+    def _discovered(self, memory: _DirectorCache, tries: int, until: float | None) -> str:
         def read(response: HTTPResponse) -> str:
             if response.status != 200:  # noqa: PLR2004 - success
                 raise FetchError(f"is no federation: status {response.status} {response.reason}")
@@ -158,18 +162,18 @@ class Director:
         for number in range(1, tries + 1):
             left = _ONE if until is None else min(_ONE, until - time.monotonic())
             try:
-                pace = Pace(time.monotonic, time.monotonic() + left)
+                pace = TransferDeadline(time.monotonic, time.monotonic() + left)
                 with http.got(address, self._network, pace=pace, follow=address.endswith(_DISCOVERY)) as response:
                     wait = _wait(response)
                     if wait is None:
                         return read(response)
                     error = FetchError(f"status {response.status} {response.reason}")
-            except (AbsentError, DeniedError):
+            except (AbsentError, AccessDeniedError):
                 raise
             except FetchError as problem:
                 error, wait = problem, 0.0
             wait = max(wait, pause * negative_cache.jitter())
-            is_last = number == tries or isinstance(error, AnswerError)
+            is_last = number == tries or isinstance(error, DirectorError)
             if is_last or (until is not None and time.monotonic() + wait > until):
                 raise type(error)(f"{urllib.parse.urlsplit(address).netloc}: {error}")
             self._sleep(wait)
@@ -190,10 +194,10 @@ def _wait(response: HTTPResponse) -> float | None:
     return wait if response.status == 404 and not is_director else None  # noqa: PLR2004 - not found
 
 
-def _directed(response: HTTPResponse, path: str) -> Directed:
+def _directed(response: HTTPResponse, path: str) -> DirectorResponse:
     if response.status not in _REDIRECTS:
         error = http.status_error(response.status, response.reason)
-        raise error if isinstance(error, (AbsentError, DeniedError)) else AnswerError(str(error))
+        raise error if isinstance(error, (AbsentError, AccessDeniedError)) else DirectorError(str(error))
     quoted = urllib.parse.quote(path)
     links = response.headers.get_all("Link") or [f"<{response.headers.get('Location', '')}>"]
     servers = []
@@ -204,12 +208,12 @@ def _directed(response: HTTPResponse, path: str) -> Directed:
                 servers.append(base[: -len(end)])
                 break
     if not servers:
-        raise AnswerError("names no server")
+        raise DirectorError("names no server")
     said = _fields(response.headers.get("X-Pelican-Namespace", ""))
     namespace = said.get("namespace", "").rstrip("/")
     if not namespace.startswith("/") or not f"{path}/".startswith(f"{namespace}/"):
         namespace = path  # an answer that does not say what it holds for holds for the object
-    return Directed(
+    return DirectorResponse(
         namespace, list(dict.fromkeys(servers))[:_MOST_SERVERS], private=said.get("require-token", "").lower() == "true"
     )
 
@@ -230,7 +234,7 @@ def _fields(text: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-class _Memory:
+class _DirectorCache:
     """What a federation said, for all processes of the host. What cannot be read or written is not remembered."""
 
     def __init__(self, root: str | None, host: str, now: float) -> None:
@@ -246,16 +250,16 @@ class _Memory:
         self._content["director"] = {"url": url, "until": self._until(_DISCOVERY_HOLDS)}
         self._write()
 
-    def find(self, path: str, *, direct: bool, late: bool = False) -> Directed | None:
+    def find(self, path: str, *, direct: bool, late: bool = False) -> DirectorResponse | None:
         """What holds for a path: the innermost namespace's answer. ``late``: also when its time is over."""
         best: dict[str, Any] | None = None
         for entry in self._entries():
             covers = entry["direct"] == direct and f"{path}/".startswith(f"{entry['namespace']}/")
             if covers and (late or self._holds(entry, _HOLDS)):
                 best = entry if best is None or len(entry["namespace"]) > len(best["namespace"]) else best
-        return None if best is None else Directed(best["namespace"], list(best["servers"]), private=bool(best["private"]))
+        return None if best is None else DirectorResponse(best["namespace"], list(best["servers"]), private=bool(best["private"]))
 
-    def add(self, found: Directed, *, direct: bool) -> None:
+    def add(self, found: DirectorResponse, *, direct: bool) -> None:
         others = [entry for entry in self._entries() if (entry["namespace"], entry["direct"]) != (found.namespace, direct)]
         mine = {**vars(found), "direct": direct, "until": self._until(_HOLDS)}
         self._content["namespaces"] = [*others[-_MOST_NAMESPACES:], mine]

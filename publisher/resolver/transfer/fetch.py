@@ -8,11 +8,11 @@ import os
 import time
 from contextlib import closing, suppress
 
-from publisher.resolver.errors import AbsentError, CacheError, CorruptError, DeniedError, FetchError, RoomError
+from publisher.resolver.errors import AbsentError, AccessDeniedError, CacheError, CacheSpaceError, CorruptError, FetchError
 from publisher.resolver.system import negative_cache
-from publisher.resolver.transfer.partial import Part
+from publisher.resolver.transfer.partial import PartialFile
 from publisher.resolver.transfer.sources import Source, failure
-from publisher.resolver.transfer.watchdog import Pace
+from publisher.resolver.transfer.watchdog import TransferDeadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write fails with where there is no room: device, quota, limit of the process."""
 _START_UP = 30.0  # seconds that any try may take
 _UNDEMANDING = 10  # by so much slower than the setting a server may be when all have had their turn
-_REFUSED = (AbsentError, DeniedError)  # a server that said so is not asked again by this download
+_REFUSED = (AbsentError, AccessDeniedError)  # a server that said so is not asked again by this download
 
 
 def allowance(size: int, places: Sequence[Source] = ()) -> float:
@@ -51,20 +51,22 @@ def fetch(
         the way that the last of it came by; empty where nothing was missing.
 
     Raises:
-        AbsentError, DeniedError, CorruptError: all said so.
+        AbsentError, AccessDeniedError, CorruptError: all said so.
         FetchError: no place gave the right bytes in time. Of a download that broke off, ``part`` stays.
-        RoomError: no room. ``part`` is gone.
+        CacheSpaceError: no room. ``part`` is gone.
         CacheError: the file cannot be written. ``part`` is gone.
     """
     end = clock() + allowance(sif.size, places)
     end = end if until is None else min(end, until)
     try:
-        with closing(Part(part, sif)) as growing:
+        with closing(PartialFile(part, sif)) as growing:
             return "" if growing.complete() else _Download(growing, sif, clock, end).run(places)
     except OSError as error:
         _remove(part)
         if error.errno in FULL:
-            raise RoomError(f"no room for the {sif.size} bytes of {part}", hint="make room, or set another --cache") from None
+            raise CacheSpaceError(
+                f"no room for the {sif.size} bytes of {part}", hint="make room, or set another --cache"
+            ) from None
         raise CacheError(f"cannot write {part}: {error.strerror}") from None
     except FetchError:
         if os.path.getsize(part) == 0:
@@ -79,7 +81,7 @@ def _try_allowance(size: int, slowest: float) -> float:
 class _Download:
     """The tries of one download, until the reading ``end`` of the clock."""
 
-    def __init__(self, part: Part, sif: Sif, clock: Callable[[], float], end: float) -> None:
+    def __init__(self, part: PartialFile, sif: Sif, clock: Callable[[], float], end: float) -> None:
         self._part = part
         self._sif = sif
         self._clock = clock
@@ -133,7 +135,7 @@ class _Download:
         """Append what a way has beyond what is there; why it ended early or was wrong. Raises OSError."""
         self._part.check_room()
         whole = _try_allowance(self._sif.size, slowest)  # a server that ignores ranges sends all of it, as does the command
-        pace = Pace(self._clock, min(self._end, self._clock() + whole), slowest)
+        pace = TransferDeadline(self._clock, min(self._end, self._clock() + whole), slowest)
         try:
             if way.brings:
                 self._bring(way, pace)
@@ -145,7 +147,7 @@ class _Download:
             return FetchError(f"{self._sif.path}: ended after {self._part.size} of {self._sif.size} bytes")
         return None
 
-    def _stream(self, way: Source, pace: Pace) -> None:
+    def _stream(self, way: Source, pace: TransferDeadline) -> None:
         for chunk in way.pieces(self._sif.path, self._part.size, self._sif.size, pace):
             if self._part.size + len(chunk) > self._sif.size:
                 self._part.empty()
@@ -157,7 +159,7 @@ class _Download:
                 late = f"only {self._part.size} of {self._sif.size} bytes came in time"
                 raise FetchError(f"{self._sif.path}: {late if pace.left() < 0 else problem}")
 
-    def _bring(self, way: Source, pace: Pace) -> None:
+    def _bring(self, way: Source, pace: TransferDeadline) -> None:
         self._part.empty()
         way.bring(self._sif.path, self._sif.size, pace, self._part.adopt)
 

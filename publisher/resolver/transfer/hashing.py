@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 _TO_DISK = 64 << 20  # bytes after which what is there goes to the disk
 
 
-class Hashing:
+class FileHasher:
     """Of an open file.
 
     Args:

@@ -17,8 +17,8 @@ import ssl
 import urllib.parse
 import urllib.request
 
-from publisher.resolver.errors import AbsentError, CorruptError, DeniedError, FetchError
-from publisher.resolver.transfer.watchdog import Watch
+from publisher.resolver.errors import AbsentError, AccessDeniedError, CorruptError, FetchError
+from publisher.resolver.transfer.watchdog import Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from typing import Any
     from urllib.parse import SplitResult
 
-    from publisher.resolver.transfer.sources import Network
-    from publisher.resolver.transfer.watchdog import Pace
+    from publisher.resolver.transfer.sources import NetworkOptions
+    from publisher.resolver.transfer.watchdog import TransferDeadline
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 _SHORTEST = 0.1  # seconds of a socket's time-out: 0 would mean something else
 _AGENT = "image-resolver"
-_KINDS = {401: DeniedError, 403: DeniedError, 404: AbsentError, 410: AbsentError, 416: CorruptError}
+_KINDS = {401: AccessDeniedError, 403: AccessDeniedError, 404: AbsentError, 410: AbsentError, 416: CorruptError}
 
 
 @contextlib.contextmanager
 def got(
     address: str,
-    network: Network,
+    network: NetworkOptions,
     *,
     headers: Mapping[str, str] | None = None,
     token: str | None = None,
-    pace: Pace | None = None,
+    pace: TransferDeadline | None = None,
     follow: bool = True,
 ) -> Iterator[HTTPResponse]:
     """The response to a GET, whatever its status is.
@@ -90,11 +90,11 @@ def status_error(status: int, reason: str) -> FetchError:
 def _asked(
     stack: contextlib.ExitStack,
     address: str,
-    network: Network,
+    network: NetworkOptions,
     *,
     headers: Mapping[str, str],
     token: str | None,
-    pace: Pace | None,
+    pace: TransferDeadline | None,
 ) -> HTTPResponse:
     stack.enter_context(_explained())
     parts = urllib.parse.urlsplit(address)
@@ -121,20 +121,22 @@ def _explained() -> Iterator[None]:
         raise FetchError(str(getattr(error, "strerror", "") or error) or type(error).__name__) from None
 
 
-def _connecting(stack: contextlib.ExitStack, network: Network, pace: Pace | None) -> Callable[..., socket.socket]:
+def _connecting(
+    stack: contextlib.ExitStack, network: NetworkOptions, pace: TransferDeadline | None
+) -> Callable[..., socket.socket]:
     """As ``socket.create_connection``; what it connects is watched from the first byte on."""
 
     def connect(address: tuple[str, int], *_: Any) -> socket.socket:
         connected = _connected(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), network, pace)
         if pace is not None:
-            stack.enter_context(_watched(Watch(pace, connected.dup())))
+            stack.enter_context(_watched(Watchdog(pace, connected.dup())))
         return connected
 
     return connect
 
 
 @contextlib.contextmanager
-def _watched(watch: Watch) -> Iterator[None]:
+def _watched(watch: Watchdog) -> Iterator[None]:
     """What fails because the watch ended it fails for the watch's reason, also if it looks like an early end."""
     with watch:
         try:
@@ -146,7 +148,7 @@ def _watched(watch: Watch) -> Iterator[None]:
         raise FetchError(watch.problem)
 
 
-def _connected(addresses: Sequence[Any], network: Network, pace: Pace | None) -> socket.socket:
+def _connected(addresses: Sequence[Any], network: NetworkOptions, pace: TransferDeadline | None) -> socket.socket:
     """A connection to the first address that takes one; each has its share of the time that is left.
 
     Args:
@@ -184,7 +186,7 @@ def _tried(address: Any, timeout: float) -> socket.socket:
     return connection
 
 
-def _connection(parts: SplitResult, network: Network) -> tuple[HTTPConnection, str, dict[str, str]]:
+def _connection(parts: SplitResult, network: NetworkOptions) -> tuple[HTTPConnection, str, dict[str, str]]:
     """A connection that does not stand yet, what is asked of it, and headers that a proxy wants."""
     target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
     proxy = _proxy(parts)
@@ -219,7 +221,7 @@ def _proxy_rights(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
-def _tls(network: Network) -> ssl.SSLContext:
+def _tls(network: NetworkOptions) -> ssl.SSLContext:
     if network.tls is None:
         network.tls = ssl.create_default_context()
         network.tls.set_alpn_protocols(["http/1.1"])

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from http.client import HTTPResponse
 
-    from publisher.resolver.transfer.sources import Network
-    from publisher.resolver.transfer.watchdog import Pace
+    from publisher.resolver.transfer.sources import NetworkOptions
+    from publisher.resolver.transfer.watchdog import TransferDeadline
 
 _CHUNK = 1 << 18  # bytes: what a stall costs, and no slower than more
 _OK, _PARTIAL = 200, 206
 
 
-class Web(Source):
+class HttpSource(Source):
     """What stands below a URL; its query, if it has one, goes with every request (``?directread`` at a federation's director).
 
     Args:
@@ -35,12 +35,12 @@ class Web(Source):
     patience = 10.0
     local = False
 
-    def __init__(self, address: str, network: Network, token: str | None = None) -> None:
+    def __init__(self, address: str, network: NetworkOptions, token: str | None = None) -> None:
         super().__init__(address)
         self.network = network
         self._token = token
 
-    def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[memoryview]:
+    def pieces(self, name: str, start: int, size: int | None, pace: TransferDeadline | None = None) -> Iterator[memoryview]:
         """See :meth:`Source.pieces`; all pieces are in the same buffer. What comes and is skipped is told to ``pace`` here."""
         base, mark, query = self.address.partition("?")
         address = f"{base.rstrip('/')}/{urllib.parse.quote(name)}{mark}{query}"

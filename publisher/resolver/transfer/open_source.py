@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 
-from publisher.resolver.transfer.sources import FEDERATED, REMOTE, Directory, Network, Source
+from publisher.resolver.transfer.sources import FEDERATED, REMOTE, DirectorySource, NetworkOptions, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from publisher.resolver.config.settings import Settings
-    from publisher.resolver.transfer.watchdog import Pace
+    from publisher.resolver.config.settings import ResolverSettings
+    from publisher.resolver.transfer.watchdog import TransferDeadline
 
 
-class Remote(Source):
+class RemoteSource(Source):
     """A place in the network, whose ways are found when it is asked."""
 
     patience = 10.0
     local = False
 
-    def __init__(self, address: str, network: Network) -> None:
+    def __init__(self, address: str, network: NetworkOptions) -> None:
         super().__init__(address)
         self.network = network
 
@@ -32,31 +32,31 @@ class Remote(Source):
             from publisher.resolver.transfer import pelican_source  # noqa: PLC0415 - most answers need no network
 
             return pelican_source.ways(self, name, small=small, fresh=fresh, again=again, until=until)
-        from publisher.resolver.transfer.http_source import Web  # noqa: PLC0415 - as above
+        from publisher.resolver.transfer.http_source import HttpSource  # noqa: PLC0415 - as above
 
-        return iter((Web(self.address, self.network),))
+        return iter((HttpSource(self.address, self.network),))
 
-    def _pace(self) -> Pace:
+    def _pace(self) -> TransferDeadline:
         """A third of the patience: a server that says nothing must leave time for the next one."""
-        from publisher.resolver.transfer.watchdog import Pace  # noqa: PLC0415 - as above
+        from publisher.resolver.transfer.watchdog import TransferDeadline  # noqa: PLC0415 - as above
 
-        return Pace(time.monotonic, time.monotonic() + self.patience / 3)
+        return TransferDeadline(time.monotonic, time.monotonic() + self.patience / 3)
 
 
-def source(text: str, network: Network | None = None) -> Source:
+def source(text: str, network: NetworkOptions | None = None) -> Source:
     """The place that a text names: one in the network by its ``http(s)://``, ``pelican://`` or ``osdf://``, else a directory."""
-    return Remote(text, network or Source.network) if text.startswith(REMOTE) else Directory(text)
+    return RemoteSource(text, network or Source.network) if text.startswith(REMOTE) else DirectorySource(text)
 
 
-def sif_sources(settings: Settings) -> list[Source]:
+def sif_sources(settings: ResolverSettings) -> list[Source]:
     """Where SIFs are fetched from: the origins, then the mirrors."""
     network = network_of(settings)
     return [source(text, network) for text in (*settings.origins, *settings.mirrors)]
 
 
-def network_of(settings: Settings) -> Network:
+def network_of(settings: ResolverSettings) -> NetworkOptions:
     """How the network is used by these settings."""
-    return Network(
+    return NetworkOptions(
         settings.cache,
         ca=settings.ca,
         federation=settings.federation,

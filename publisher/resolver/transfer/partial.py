@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from publisher.resolver.transfer.hashing import Hashing
+from publisher.resolver.transfer.hashing import FileHasher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _MAGIC_AT, _MAGIC = 32, b"SIF_MAGIC\0"  # sylabs/sif: launch script, then the ma
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Part:
+class PartialFile:
     """The file at ``path``, made if need be, with what an earlier try left in it. All of it raises OSError.
 
     Attributes:
@@ -71,10 +71,10 @@ class Part:
         if room.f_bavail * room.f_frsize < self._sif.size - self.size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _opened(self, flags: int) -> tuple[FileIO, Hashing]:
+    def _opened(self, flags: int) -> tuple[FileIO, FileHasher]:
         file = os.fdopen(os.open(self._path, flags, 0o644), "r+b", buffering=0)
         self.size = file.seek(0, os.SEEK_END)
-        return file, Hashing(file.fileno(), self.size)
+        return file, FileHasher(file.fileno(), self.size)
 
     def _has_magic(self) -> bool:
         return os.pread(self._file.fileno(), len(_MAGIC), _MAGIC_AT) == _MAGIC

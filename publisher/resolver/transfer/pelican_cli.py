@@ -27,8 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from publisher.resolver.transfer.sources import Network
-    from publisher.resolver.transfer.watchdog import Pace
+    from publisher.resolver.transfer.sources import NetworkOptions
+    from publisher.resolver.transfer.watchdog import TransferDeadline
 
 _NAME = "pelican"
 _DIRECTORY = "pelican"
@@ -45,7 +45,7 @@ _PASSED = (
 """Variables that it gets, and those that begin with ``PELICAN_``."""
 
 
-class Pelican(Source):
+class PelicanCommand(Source):
     """Objects below a URL of ``pelican://``.
 
     Args:
@@ -57,12 +57,12 @@ class Pelican(Source):
     local = False
     brings = True
 
-    def __init__(self, program: str, text: str, network: Network) -> None:
+    def __init__(self, program: str, text: str, network: NetworkOptions) -> None:
         super().__init__(text)
         self.network = network
         self._program = program
 
-    def bring(self, name: str, size: int, pace: Pace, take: Callable[[str], None]) -> None:
+    def bring(self, name: str, size: int, pace: TransferDeadline, take: Callable[[str], None]) -> None:
         """See :meth:`Source.bring`. Raises OSError when there is nowhere to write."""
         problem = self._problem(name, size, pace, take)
         if problem is not None:
@@ -70,7 +70,7 @@ class Pelican(Source):
                 time.sleep(max(0.0, pace.left()))
             raise FetchError(f"{name}: the command pelican: {problem}")
 
-    def _problem(self, name: str, size: int, pace: Pace, take: Callable[[str], None]) -> str | None:
+    def _problem(self, name: str, size: int, pace: TransferDeadline, take: Callable[[str], None]) -> str | None:
         """Why there is nothing to take, None where it was taken."""
         with _directory(self.network.root) as directory, guarded() as watch:
             path = os.path.join(directory, "object")
@@ -119,7 +119,7 @@ def _started(command: Sequence[str], environment: dict[str, str], directory: str
             raise FetchError(f"the command {command[0]} does not start: {error.strerror}") from None
 
 
-def _ended(process: subprocess.Popen[bytes], directory: str, size: int, pace: Pace) -> str | None:
+def _ended(process: subprocess.Popen[bytes], directory: str, size: int, pace: TransferDeadline) -> str | None:
     """Wait; why it has to be killed, None when it ended by itself. Its files may not grow beyond what they should be."""
     with contextlib.suppress(ProcessLookupError):
         most = max(size, _SPARE)

@@ -5,31 +5,31 @@ from __future__ import annotations
 import os
 import urllib.parse
 
-from publisher.resolver.errors import AbsentError, DeniedError, FetchError
-from publisher.resolver.transfer.director import AnswerError, Director
-from publisher.resolver.transfer.http_source import Web
+from publisher.resolver.errors import AbsentError, AccessDeniedError, FetchError
+from publisher.resolver.transfer.director import Director, DirectorError
+from publisher.resolver.transfer.http_source import HttpSource
 from publisher.resolver.transfer.sources import AUTO, BUILTIN, PELICAN, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from publisher.resolver.transfer.director import Directed
-    from publisher.resolver.transfer.sources import Network
-    from publisher.resolver.transfer.watchdog import Pace
+    from publisher.resolver.transfer.director import DirectorResponse
+    from publisher.resolver.transfer.sources import NetworkOptions
+    from publisher.resolver.transfer.watchdog import TransferDeadline
 
 
-class Closed(Source):
+class ClosedSource(Source):
     """A way that there is not, and why: it is a failure like any other's."""
 
     local = False
 
-    def __init__(self, text: str, network: Network, error: FetchError) -> None:
+    def __init__(self, text: str, network: NetworkOptions, error: FetchError) -> None:
         super().__init__(text)
         self.network = network
         self._error = error
 
-    def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes]:  # noqa: ARG002 - there is nothing
+    def pieces(self, name: str, start: int, size: int | None, pace: TransferDeadline | None = None) -> Iterator[bytes]:  # noqa: ARG002 - there is nothing
         """Raises FetchError."""
         raise self._error
 
@@ -39,7 +39,7 @@ def ways(place: Source, name: str, *, small: bool, fresh: bool, again: bool, unt
     network = place.network
     host, prefix = parsed(place.text, network)
     if not host:
-        yield Closed(place.text, network, FetchError("which federation does osdf:// mean? (--federation HOST)"))
+        yield ClosedSource(place.text, network, FetchError("which federation does osdf:// mean? (--federation HOST)"))
         return
     if network.fetch_with != PELICAN or small:
         yield from _served(host, prefix, place, name, fresh=fresh, again=again, until=until)
@@ -48,12 +48,12 @@ def ways(place: Source, name: str, *, small: bool, fresh: bool, again: bool, unt
 
         command = pelican_cli.command()
         if command is not None:
-            yield pelican_cli.Pelican(command, f"pelican://{host}{prefix}", network)
+            yield pelican_cli.PelicanCommand(command, f"pelican://{host}{prefix}", network)
         elif network.fetch_with != AUTO:
-            yield Closed(place.text, network, FetchError("the command pelican is not there"))
+            yield ClosedSource(place.text, network, FetchError("the command pelican is not there"))
 
 
-def parsed(text: str, network: Network) -> tuple[str, str]:
+def parsed(text: str, network: NetworkOptions) -> tuple[str, str]:
     """Host of the federation and path in it, from ``pelican://<host>/<path>`` or ``osdf:///<path>``; no host where none is known.
 
     ``osdf://a/b`` means ``osdf:///a/b``, as for other clients.
@@ -73,11 +73,11 @@ def _served(
     for direct in (True,) if fresh else (False, True):
         try:
             answer = director.find(f"{prefix}/{name}", direct=direct, again=again, until=until)
-        except (AbsentError, DeniedError, AnswerError) as error:
-            yield Closed(place.text, place.network, error)
+        except (AbsentError, AccessDeniedError, DirectorError) as error:
+            yield ClosedSource(place.text, place.network, error)
             continue
         except FetchError as error:
-            yield Closed(place.text, place.network, error)
+            yield ClosedSource(place.text, place.network, error)
             return  # a director that does not answer knows no origin either
         for server in answer.servers:
             if server not in before:
@@ -85,11 +85,11 @@ def _served(
                 yield _way(server + urllib.parse.quote(prefix), answer, place.network)
 
 
-def _way(url: str, answer: Directed, network: Network) -> Source:
+def _way(url: str, answer: DirectorResponse, network: NetworkOptions) -> Source:
     if network.https_only and not url.startswith("https://"):
-        return Closed(url, network, FetchError("speaks plain http, and no signature vouches for the file"))
+        return ClosedSource(url, network, FetchError("speaks plain http, and no signature vouches for the file"))
     if not answer.private:
-        return Web(url, network)
+        return HttpSource(url, network)
     from publisher.resolver.transfer import token  # noqa: PLC0415 - few namespaces are private
 
-    return Web(url, network, token.found(os.environ))
+    return HttpSource(url, network, token.found(os.environ))

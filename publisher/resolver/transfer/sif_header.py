@@ -17,7 +17,7 @@ _ARCHITECTURES = {
 }  # fmt: skip
 
 
-class Header:
+class SifHeader:
     """``arch`` in Go's words (``unknown`` for what is not known); ``end`` is the byte at which the data ends."""
 
     __slots__ = ("arch", "end")
@@ -27,7 +27,7 @@ class Header:
         self.end = end
 
     @classmethod
-    def parse(cls, content: bytes) -> Header | None:
+    def parse(cls, content: bytes) -> SifHeader | None:
         """The header in the first bytes of a file, None where that is no SIF."""
         if len(content) < HEADER_BYTES or content[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
             return None

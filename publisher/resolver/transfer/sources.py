@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from publisher.resolver.system.outage import Outage
-    from publisher.resolver.transfer.watchdog import Pace
+    from publisher.resolver.transfer.watchdog import TransferDeadline
 
 BUILTIN, PELICAN, AUTO = "builtin", "pelican", "auto"
 _CHUNK = 1 << 20
@@ -25,7 +25,7 @@ FEDERATED = ("pelican://", "osdf://")
 REMOTE = ("http://", "https://", *FEDERATED)
 
 
-class Network:
+class NetworkOptions:
     """How the network is used.
 
     Attributes:
@@ -76,7 +76,7 @@ class Source:
     patience = 2.0
     local = True
     brings = False
-    network = Network()
+    network = NetworkOptions()
     outage: Outage | None = None
     doubted = False
 
@@ -99,7 +99,9 @@ class Source:
         del name, small, fresh, again, until  # there is but this one
         yield self
 
-    def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes | memoryview]:
+    def pieces(
+        self, name: str, start: int, size: int | None, pace: TransferDeadline | None = None
+    ) -> Iterator[bytes | memoryview]:
         """The content of a file from byte ``start`` on, piece by piece, each of which is good until the next one is asked for.
 
         Args:
@@ -114,7 +116,7 @@ class Source:
         """
         raise NotImplementedError
 
-    def bring(self, name: str, size: int, pace: Pace, take: Callable[[str], None]) -> None:
+    def bring(self, name: str, size: int, pace: TransferDeadline, take: Callable[[str], None]) -> None:
         """Have a file written, and give its path to ``take``, which moves it away.
 
         Args:
@@ -163,15 +165,15 @@ class Source:
                 raise CorruptError(f"{name}: other bytes than the index says")
         return content
 
-    def _pace(self) -> Pace | None:
+    def _pace(self) -> TransferDeadline | None:
         """Of one way to a small file."""
         return None
 
 
-class Directory(Source):
+class DirectorySource(Source):
     """A directory's files."""
 
-    def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes]:  # noqa: ARG002 - a file ends by itself
+    def pieces(self, name: str, start: int, size: int | None, pace: TransferDeadline | None = None) -> Iterator[bytes]:  # noqa: ARG002 - a file ends by itself
         """See :meth:`Source.pieces`."""
         try:
             with open(os.path.join(self.address, name), "rb", buffering=0) as file:

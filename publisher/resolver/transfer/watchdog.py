@@ -17,7 +17,7 @@ WINDOW = 30.0  # seconds over which the speed is taken
 _LOOK = 0.25  # seconds between two looks
 
 
-class Pace:
+class TransferDeadline:
     """Of one try.
 
     Args:
@@ -55,7 +55,7 @@ class Pace:
         return None
 
 
-class Watch:
+class Watchdog:
     """A context manager that shuts a connection down when its pace is lost.
 
     Args:
@@ -66,14 +66,14 @@ class Watch:
         problem: why it did, None where it did not.
     """
 
-    def __init__(self, pace: Pace, connection: socket.socket) -> None:
+    def __init__(self, pace: TransferDeadline, connection: socket.socket) -> None:
         self.problem: str | None = None
         self._pace = pace
         self._connection = connection
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> Watch:  # noqa: PYI034 - Self is in no library of Python 3.9
+    def __enter__(self) -> Watchdog:  # noqa: PYI034 - Self is in no library of Python 3.9
         try:
             self._thread.start()
         except RuntimeError:  # a job may have all the threads that its user may have; time-outs of the socket remain

@@ -21,7 +21,7 @@ _DOCKER, _DIGEST = "docker://", "sha256:"
 _IMAGES, _ARCHITECTURES = ".images/", ".arch/"
 
 
-class Wanted:
+class ImageQuery:
     """What a text may stand for.
 
     Attributes:
@@ -40,7 +40,7 @@ class Wanted:
         self.path = path
 
 
-class Found:
+class FoundVersion:
     """A version of an image: ``name`` is the CVMFS name, ``arch`` its architecture."""
 
     __slots__ = ("arch", "name", "version")
@@ -51,7 +51,7 @@ class Found:
         self.version = version
 
 
-def wanted(text: str, roots: Sequence[str]) -> Wanted:
+def wanted(text: str, roots: Sequence[str]) -> ImageQuery:
     """What a text may stand for.
 
     Args:
@@ -66,18 +66,18 @@ def wanted(text: str, roots: Sequence[str]) -> Wanted:
     if not text or not text.isprintable():
         raise InvalidReferenceError(f"{text!r} is no image's name")
     if text.startswith(_DOCKER):
-        return Wanted(text, [_reference_key(text)])
+        return ImageQuery(text, [_reference_key(text)])
     if text.startswith(_DIGEST):
-        return Wanted(text, [text])
+        return ImageQuery(text, [text])
     path = _below(text, roots)
     if path is not None:
         return _in_repository(text, path)
     if text.startswith(("/", "./", "../")):
         raise UnknownImageError(f"{text!r} is not in the repository {roots[0]}", hint="another manifest may know it")
-    return Wanted(text, _keys_of_name(text))
+    return ImageQuery(text, _keys_of_name(text))
 
 
-def find(want: Wanted, arch: str, record_of: Callable[[str], Record | None]) -> Found:
+def find(want: ImageQuery, arch: str, record_of: Callable[[str], Record | None]) -> FoundVersion:
     """The version that is meant.
 
     Args:
@@ -109,13 +109,13 @@ def _below(text: str, roots: Sequence[str]) -> str | None:
     return None
 
 
-def _in_repository(text: str, path: str) -> Wanted:
+def _in_repository(text: str, path: str) -> ImageQuery:
     if path.startswith(_IMAGES):
-        return Wanted(text, [path], path=path)
+        return ImageQuery(text, [path], path=path)
     if path.startswith(_ARCHITECTURES):
         arch, name = _split_architecture(path[len(_ARCHITECTURES) :])
-        return Wanted(text, [_with_tag(name)], arch=arch, path=path)
-    return Wanted(text, [_with_tag(path)], path=path)
+        return ImageQuery(text, [_with_tag(name)], arch=arch, path=path)
+    return ImageQuery(text, [_with_tag(path)], path=path)
 
 
 def _split_architecture(rest: str) -> tuple[str, str]:
@@ -152,20 +152,20 @@ def _with_tag(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
-def _chosen(record: Record, key: str, arch: str) -> Found:
+def _chosen(record: Record, key: str, arch: str) -> FoundVersion:
     """The version that ``key`` names itself; else what the record means on ``arch`` now."""
     for platform, version in record.versions():
         sif = None if version.sif is None else f"{_DIGEST}{version.sif.sha256}"
-        if key in (version.manifest, version.sandbox, sif):
+        if key in (version.digest, version.sandbox, sif):
             if platform != arch:
                 raise ArchitectureError(
                     f"{key} is {record.name} for {platform}, this is {arch}", hint="name the image by its tag"
                 )
-            return Found(record.name, platform, version)
+            return FoundVersion(record.name, platform, version)
     if key.startswith((_DIGEST, _IMAGES)) and key != record.digest:
         raise UnknownImageError(f"{key} is no version of {record.name} any more")
     current = record.current(arch)
     if current is None:
         there = ", ".join(sorted(platform for platform in record.platforms if record.current(platform))) or "none any more"
         raise ArchitectureError(f"{record.name} is not published for {arch}", hint=f"it is for: {there}")
-    return Found(record.name, arch, current)
+    return FoundVersion(record.name, arch, current)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-class Kept:
+class ManifestCache:
     """The copies in one directory, which is made when there is something to keep."""
 
     def __init__(self, directory: str) -> None:

@@ -21,8 +21,8 @@ from publisher.contract.manifest import (
     Shard,
     shard_name,
 )
-from publisher.resolver.errors import FetchError, LateError
-from publisher.resolver.system.deadline_fork import Attempt
+from publisher.resolver.errors import DeadlineError, FetchError
+from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.trust.signatures import verified
 
 TYPE_CHECKING = False
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from publisher.contract.manifest import Record
-    from publisher.resolver.system.notes import Notes
+    from publisher.resolver.system.notes import Warnings
     from publisher.resolver.transfer.sources import Source
-    from publisher.resolver.trust.manifest_cache import Kept
-    from publisher.resolver.trust.poll_schedule import Refresh
+    from publisher.resolver.trust.manifest_cache import ManifestCache
+    from publisher.resolver.trust.poll_schedule import PollSchedule
 
     Check = Callable[[bytes, Mapping[str, bytes]], bytes]
 
@@ -41,7 +41,7 @@ KEPT = "the last good copy"
 """What the cache's copy is called where a source is named."""
 
 
-class Trusted:
+class TrustedManifest:
     """The index that holds, and the way to its shards.
 
     Attributes:
@@ -60,8 +60,8 @@ class Trusted:
         source: str,
         age: str,
         places: Sequence[Source],
-        kept: Kept | None,
-        notes: Notes,
+        kept: ManifestCache | None,
+        notes: Warnings,
         asked: bool = True,
         current: bool = True,
     ) -> None:
@@ -135,16 +135,16 @@ class Trusted:
 
 def load(
     places: Sequence[Source],
-    kept: Kept | None,
+    kept: ManifestCache | None,
     *,
     keys: Mapping[str, bytes],
     repository: str,
     now: float,
-    notes: Notes,
+    notes: Warnings,
     check: Check = verified,
     refresh: float = 0.0,
     wait: bool = False,
-) -> Trusted:
+) -> TrustedManifest:
     """Find the index that holds.
 
     Args:
@@ -163,15 +163,15 @@ def load(
         ManifestError: there is none that may be trusted; the reason names every place.
         ExpectedError: openssl cannot be used.
     """
-    search = _Search(places, kept, _Judge(keys, repository, now, check), notes)
+    search = _ManifestLoader(places, kept, _IndexChecks(keys, repository, now, check), notes)
     if kept is None or all(place.local for place in places):
         return search.everywhere(None)
-    from publisher.resolver.trust.poll_schedule import Refresh  # noqa: PLC0415 - not on a host that has all in CVMFS
+    from publisher.resolver.trust.poll_schedule import PollSchedule  # noqa: PLC0415 - not on a host that has all in CVMFS
 
-    return search.in_turn(kept, Refresh(kept.directory, refresh, now), wait=wait)
+    return search.in_turn(kept, PollSchedule(kept.directory, refresh, now), wait=wait)
 
 
-class _Judge:
+class _IndexChecks:
     """Which envelopes are good, each looked at once."""
 
     def __init__(self, keys: Mapping[str, bytes], repository: str, now: float, check: Check) -> None:
@@ -196,16 +196,16 @@ class _Judge:
         return index.age(self.now) if isinstance(index, Index) else None
 
 
-class _Search:
+class _ManifestLoader:
     """The best index of the places and the copy."""
 
-    def __init__(self, places: Sequence[Source], kept: Kept | None, judge: _Judge, notes: Notes) -> None:
+    def __init__(self, places: Sequence[Source], kept: ManifestCache | None, judge: _IndexChecks, notes: Warnings) -> None:
         self._places = places
         self._kept = kept
         self._judge = judge
         self._notes = notes
 
-    def in_turn(self, kept: Kept, refresh: Refresh, *, wait: bool) -> Trusted:
+    def in_turn(self, kept: ManifestCache, refresh: PollSchedule, *, wait: bool) -> TrustedManifest:
         """Ask places in the network if it is time, as one process of the host; who has a copy need not wait for another one."""
         usable = self._has_copy()
         if refresh.due(usable=usable):
@@ -228,7 +228,7 @@ class _Search:
         problems += [f"{place.text}: was asked a short while ago" for place in self._places if not (usable or place.local)]
         return self._best(found, problems, asked=False, answered=refresh.answered())
 
-    def everywhere(self, refresh: Refresh | None) -> Trusted:
+    def everywhere(self, refresh: PollSchedule | None) -> TrustedManifest:
         """Ask all places, and have ``refresh`` remember it."""
         found, problems = _indexes(self._willing())
         remote = {place.text for place in self._places if not place.local}
@@ -251,7 +251,7 @@ class _Search:
         willing = [place for place in self._places if not place.doubted]
         return willing if willing or self._has_copy() else self._places
 
-    def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool) -> Trusted:
+    def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool) -> TrustedManifest:
         copy = None if self._kept is None else self._kept.index()
         best: tuple[Index, str, bytes] | None = None
         for text, content in [*found, *([] if copy is None else [(KEPT, copy)])]:
@@ -267,7 +267,7 @@ class _Search:
             self._notes.add(problem)
         if self._kept is not None and content != copy:
             _keep_index(self._kept, index, content, self._notes)
-        return Trusted(
+        return TrustedManifest(
             index,
             source=text,
             age=_age(index, text, self._judge.now, self._notes),
@@ -289,26 +289,26 @@ def _indexes(places: Sequence[Source]) -> tuple[list[tuple[str, bytes]], list[st
             found.append((place.text, attempt.result(until)))
         except FetchError as error:  # one silent place must not take the others' answers along
             problems.append(f"{place.text}: {error}")
-            is_late = isinstance(error, LateError)
+            is_late = isinstance(error, DeadlineError)
         if place.outage is not None:
             place.doubted = is_late
             (place.outage.begin if is_late else place.outage.end)()
     return found, problems
 
 
-def _ask(place: Source, name: str, most: int, sha256: str | None = None) -> Attempt:
+def _ask(place: Source, name: str, most: int, sha256: str | None = None) -> ForkedCall:
     """A small file of a place; one that has no sha256 is one that changes."""
-    return Attempt(lambda: place.read(name, most, sha256, fresh=sha256 is None))
+    return ForkedCall(lambda: place.read(name, most, sha256, fresh=sha256 is None))
 
 
-def _keep_index(kept: Kept, index: Index, content: bytes, notes: Notes) -> None:
+def _keep_index(kept: ManifestCache, index: Index, content: bytes, notes: Warnings) -> None:
     try:
         kept.keep_index(content, index.shards)
     except OSError as error:
         notes.add(f"the manifest's index was not kept: {error}")
 
 
-def _age(index: Index, text: str, now: float, notes: Notes) -> str:
+def _age(index: Index, text: str, now: float, notes: Warnings) -> str:
     age = index.age(now)
     if age in (EXPIRED, DEAD):
         day = time.strftime("%Y-%m-%d", time.gmtime(index.expires))

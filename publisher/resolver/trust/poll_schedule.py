@@ -16,7 +16,7 @@ _LATELY = 2  # times the pause: an answer older than that is none
 _MOST_BYTES = 100
 
 
-class Refresh:
+class PollSchedule:
     """Of the copies in a directory.
 
     Args:

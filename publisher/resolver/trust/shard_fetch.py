@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from publisher.resolver.transfer.sources import Source
-    from publisher.resolver.trust.manifest_cache import Kept
+    from publisher.resolver.trust.manifest_cache import ManifestCache
 
 _SLACK = 5.0  # seconds by which others wait longer than who asks may take
 
 
-def once(sha256: str, kept: Kept, places: Sequence[Source], ask: Callable[[], Shard]) -> Shard:
+def once(sha256: str, kept: ManifestCache, places: Sequence[Source], ask: Callable[[], Shard]) -> Shard:
     """What ``ask`` gives to this process, or gave to another one.
 
     Args:
@@ -56,7 +56,7 @@ def once(sha256: str, kept: Kept, places: Sequence[Source], ask: Callable[[], Sh
         return shard or _asked(ask, memory, key)
 
 
-def _copy(kept: Kept, sha256: str) -> Shard | None:
+def _copy(kept: ManifestCache, sha256: str) -> Shard | None:
     """The one that another process has kept; None where it is damaged, too."""
     content = kept.shard(sha256)
     try:

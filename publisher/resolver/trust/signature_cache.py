@@ -24,7 +24,7 @@ _MOST = 4
 _LINE = 65  # bytes: 64 hexadecimal digits and the line's end
 
 
-class Vouched:
+class SignatureCache:
     """The memory at ``path``; None for none."""
 
     def __init__(self, path: str | None) -> None:

@@ -14,7 +14,7 @@ import time
 
 from publisher.contract.errors import ExpectedError, ManifestError
 from publisher.contract.manifest import unseal
-from publisher.resolver.errors import UsageError
+from publisher.resolver.errors import ResolverUsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def load_keys(paths: Iterable[str]) -> dict[str, bytes]:
         paths: files with one public key each, and directories of such files (``*.pem``, ``*.pub``).
 
     Raises:
-        UsageError: a file that is no public key, or no key at all.
+        ResolverUsageError: a file that is no public key, or no key at all.
     """
     keys = {}
     for path in paths:
@@ -43,7 +43,7 @@ def load_keys(paths: Iterable[str]) -> dict[str, bytes]:
             keyid, pem = _read_key(file)
             keys[keyid] = pem
     if not keys:
-        raise UsageError("no trusted key", hint="--public-key FILE, or a directory with *.pem or *.pub files")
+        raise ResolverUsageError("no trusted key", hint="--public-key FILE, or a directory with *.pem or *.pub files")
     return keys
 
 
@@ -78,7 +78,7 @@ def _key_files(path: str) -> list[str]:
     except NotADirectoryError:
         return [path]
     except OSError as error:
-        raise UsageError(f"cannot read the trusted key {path}: {error.strerror}") from None
+        raise ResolverUsageError(f"cannot read the trusted key {path}: {error.strerror}") from None
 
 
 def _read_key(path: str) -> tuple[str, bytes]:
@@ -86,7 +86,7 @@ def _read_key(path: str) -> tuple[str, bytes]:
         with open(path, "rb") as file:
             content = file.read(_MOST_KEY_BYTES)
     except OSError as error:
-        raise UsageError(f"cannot read the trusted key {path}: {error.strerror}") from None
+        raise ResolverUsageError(f"cannot read the trusted key {path}: {error.strerror}") from None
     _, begin, rest = content.partition(_BEGIN)
     body, end, _ = rest.partition(_END)
     try:
@@ -94,7 +94,7 @@ def _read_key(path: str) -> tuple[str, bytes]:
     except binascii.Error:
         der = b""
     if not der:
-        raise UsageError(f"{path} is no public key in PEM", hint="'publisher keys new' writes one as FILE.pub")
+        raise ResolverUsageError(f"{path} is no public key in PEM", hint="'publisher keys new' writes one as FILE.pub")
     return hashlib.sha256(der).hexdigest(), begin + body + end + b"\n"
 
 

@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, TypeVar
 
 from publisher.errors import OriginError
 from publisher.net.proxies import Proxies
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.system import safepath
 from publisher.targets.origins.base import Origin
 from publisher.targets.pelican import content as contents
-from publisher.targets.pelican.cli_upload import Pelican
-from publisher.targets.pelican.endpoint import Direct, Directed
-from publisher.targets.pelican.loop import Line
-from publisher.targets.pelican.tokens import Anonymous
-from publisher.targets.pelican.transport import Deadlines, Transport
+from publisher.targets.pelican.cli_upload import PelicanUpload
+from publisher.targets.pelican.endpoint import DirectedEndpoint, DirectEndpoint
+from publisher.targets.pelican.loop import OriginLoop
+from publisher.targets.pelican.tokens import NoTokens
+from publisher.targets.pelican.transport import OriginTimeouts, OriginTransport
 from publisher.targets.pelican.upload import INCOMING, Own, Uploads
-from publisher.targets.pelican.webdav import Store
+from publisher.targets.pelican.webdav import WebDavClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from publisher.targets.pelican.address import Address
-    from publisher.targets.pelican.content import Content
-    from publisher.targets.pelican.propfind import Entry
-    from publisher.targets.pelican.tokens import Tokens
+    from publisher.targets.pelican.address import OriginAddress
+    from publisher.targets.pelican.content import UploadContent
+    from publisher.targets.pelican.propfind import DavEntry
+    from publisher.targets.pelican.tokens import TokenSource
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ _SMALL = 64 << 20  # bytes of an object that is read into memory
 
 
 @dataclass(frozen=True)
-class Ways:
+class UploadOptions:
     """How the origin is reached.
 
     Attributes:
@@ -59,18 +59,18 @@ class Ways:
         program: the ``pelican`` command that carries uploads; this program itself when None.
     """
 
-    tokens: Tokens = field(default_factory=Anonymous)
-    removing: Tokens | None = None
+    tokens: TokenSource = field(default_factory=NoTokens)
+    removing: TokenSource | None = None
     hosts: frozenset[str] = frozenset()
     authority: Path | None = None
-    deadlines: Deadlines = field(default_factory=Deadlines)
-    patience: Patience = field(default_factory=Patience)
+    deadlines: OriginTimeouts = field(default_factory=OriginTimeouts)
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
     proxies: dict[str, str] = field(default_factory=dict, repr=False)
     checksums: bool = False
     program: str | None = None
 
 
-class _Turns:
+class _UploadSlots:
     """One upload of a name at a time in this process: the others find it there.
 
     Among processes XRootD decides, and not sharply: it looks whether a name is taken before it renames, so that both of two
@@ -95,26 +95,26 @@ class _Turns:
                 self._changed.notify_all()
 
 
-_TURNS = _Turns()
+_TURNS = _UploadSlots()
 
 
 class PelicanOrigin(Origin):
     """The origin at ``address``; nothing is asked of it before the first use."""
 
-    def __init__(self, address: Address, ways: Ways, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, address: OriginAddress, ways: UploadOptions, clock: Callable[[], float] = time.time) -> None:
         self.address = address
         self._clock = clock
         self._patience = ways.patience
-        transport = Transport(ways.deadlines, Proxies(ways.proxies), ways.authority)
-        place = Direct(address) if address.direct else Directed(transport, address, ways.hosts, ways.tokens)
-        self._store = Store(transport, place, ways.tokens, ways.removing or ways.tokens)
+        transport = OriginTransport(ways.deadlines, Proxies(ways.proxies), ways.authority)
+        place = DirectEndpoint(address) if address.direct else DirectedEndpoint(transport, address, ways.hosts, ways.tokens)
+        self._store = WebDavClient(transport, place, ways.tokens, ways.removing or ways.tokens)
         carrier = (
             Own()
             if ways.program is None
-            else Pelican(address, place, ways.tokens, ways.deadlines, ways.authority, program=ways.program)
+            else PelicanUpload(address, place, ways.tokens, ways.deadlines, ways.authority, program=ways.program)
         )
         self._uploads = Uploads(self._store, carrier, ways.patience, checksums=ways.checksums)
-        self._line = Line(transport)
+        self._line = OriginLoop(transport)
 
     def recover(self) -> list[str]:
         """See :meth:`Origin.recover`. What other hosts' runs left goes when it is a day old."""
@@ -162,11 +162,11 @@ class PelicanOrigin(Origin):
         if self._object(name) is not None:
             self._ask(partial(self._store.delete, name))
 
-    def _put(self, name: str, content: Content) -> bool:
+    def _put(self, name: str, content: UploadContent) -> bool:
         with _TURNS.of(f"{self.address}/{_checked(name)}"):
             return self._line.run(self._uploads.put(name, content))
 
-    def _object(self, name: str) -> Entry | None:
+    def _object(self, name: str) -> DavEntry | None:
         found = self._ask(partial(self._store.stat, _checked(name)))
         return None if found is None or found.directory else found
 

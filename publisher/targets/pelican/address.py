@@ -10,7 +10,7 @@ _FORM = re.compile(rf"(?P<scheme>pelican|osdf|https)://(?P<host>{_HOST})?(?P<pre
 
 
 @dataclass(frozen=True)
-class Address:
+class OriginAddress:
     """An origin that is reached over the network.
 
     Attributes:
@@ -30,7 +30,7 @@ class Address:
         return f"{'https' if self.direct else 'pelican'}://{self.host}{self.prefix}"
 
 
-def parse(text: str) -> Address:
+def parse(text: str) -> OriginAddress:
     """An address from its text.
 
     Raises:
@@ -47,7 +47,7 @@ def parse(text: str) -> Address:
     if scheme == "osdf":
         if host is not None:
             raise ValueError(f"{text} names a host; write osdf:///PREFIX with three slashes, or pelican://{host}{prefix}")
-        return Address("", prefix, direct=False)
+        return OriginAddress("", prefix, direct=False)
     if host is None:
         raise ValueError(f"{text} names no host")
-    return Address(host, prefix, direct=scheme == "https")
+    return OriginAddress(host, prefix, direct=scheme == "https")

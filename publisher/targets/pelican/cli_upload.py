@@ -16,25 +16,25 @@ from publisher.errors import CommandError, OriginError
 from publisher.net.retry import TransientError
 from publisher.system import command
 from publisher.targets.pelican import tokens
-from publisher.targets.pelican.content import Sending
-from publisher.targets.pelican.tokens import CREATE, READ, Right
+from publisher.targets.pelican.content import UploadStream
+from publisher.targets.pelican.tokens import CREATE, READ, TokenScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from publisher.targets.pelican.address import Address
-    from publisher.targets.pelican.content import Content
-    from publisher.targets.pelican.endpoint import Place
-    from publisher.targets.pelican.tokens import Tokens
-    from publisher.targets.pelican.transport import Deadlines
-    from publisher.targets.pelican.webdav import Store
+    from publisher.targets.pelican.address import OriginAddress
+    from publisher.targets.pelican.content import UploadContent
+    from publisher.targets.pelican.endpoint import OriginEndpoint
+    from publisher.targets.pelican.tokens import TokenSource
+    from publisher.targets.pelican.transport import OriginTimeouts
+    from publisher.targets.pelican.webdav import WebDavClient
 
 PROGRAM = "pelican"
 _LOOK = 0.05  # seconds
 _RETRYABLE = 11  # what it exits with where another try may help (its documentation, "exit codes")
 
 
-class Pelican:
+class PelicanUpload:
     """The command.
 
     Args:
@@ -48,10 +48,10 @@ class Pelican:
 
     def __init__(
         self,
-        address: Address,
-        place: Place,
-        tokens: Tokens,
-        deadlines: Deadlines,
+        address: OriginAddress,
+        place: OriginEndpoint,
+        tokens: TokenSource,
+        deadlines: OriginTimeouts,
         authority: Path | None,
         *,
         program: str = PROGRAM,
@@ -63,14 +63,14 @@ class Pelican:
         self._authority = authority
         self._program = program
 
-    async def carry(self, _store: Store, name: str, content: Content) -> Sending:
+    async def carry(self, _store: WebDavClient, name: str, content: UploadContent) -> UploadStream:
         """See :meth:`publisher.targets.pelican.upload.Carrier.carry`."""
-        async with Sending(content) as sending:
+        async with UploadStream(content) as sending:
             async for _ in sending.pieces():  # its own checksum is of what it reads; ours is of what it should have read
                 pass
         sending.check()
         path = f"{self._address.prefix}/{name}"
-        rights = [Right(CREATE, path), Right(READ, path)]
+        rights = [TokenScope(CREATE, path), TokenScope(READ, path)]
         token = self._tokens.bearer(rights, (await self._place.where()).base)
         await self._stoppable([str(content.path), f"pelican://{self._address.host}{path}"], token, content.size)
         return sending

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Content:
+class UploadContent:
     """Bytes that can be read again and again.
 
     Attributes:
@@ -42,14 +42,14 @@ class Content:
         return self._open()
 
 
-class Sending:
+class UploadStream:
     """The content on its way: an asynchronous context manager that holds it open, whatever becomes of who takes the pieces.
 
     Attributes:
         problem: why the content could not be read to its end, None where it could.
     """
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: UploadContent) -> None:
         self._content = content
         self._ahead: asyncio.Future[bytes] | None = None
         self.problem: OriginError | None = None
@@ -130,12 +130,12 @@ class Sending:
         return piece
 
 
-def of_bytes(label: str, content: bytes) -> Content:
+def of_bytes(label: str, content: bytes) -> UploadContent:
     """Bytes in memory."""
-    return Content(label, hashlib.sha256(content).hexdigest(), len(content), None, lambda: io.BytesIO(content))
+    return UploadContent(label, hashlib.sha256(content).hexdigest(), len(content), None, lambda: io.BytesIO(content))
 
 
-def of_file(path: Path, sha256: str, size: int) -> Content:
+def of_file(path: Path, sha256: str, size: int) -> UploadContent:
     """A file that is said to have this sha256 and size.
 
     Raises:
@@ -148,4 +148,4 @@ def of_file(path: Path, sha256: str, size: int) -> Content:
         raise OriginError(f"cannot store {path}: {error.strerror}") from None
     if found != size:
         raise OriginError(f"{path} is {found} bytes, not {size}")
-    return Content(str(path), sha256, size, path, lambda: path.open("rb", buffering=0))
+    return UploadContent(str(path), sha256, size, path, lambda: path.open("rb", buffering=0))

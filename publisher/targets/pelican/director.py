@@ -16,7 +16,7 @@ from publisher.targets.pelican.discovery import trusted
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from publisher.targets.pelican.transport import Answer, Transport
+    from publisher.targets.pelican.transport import OriginResponse, OriginTransport
 
 _REDIRECTS = (302, 307)
 _INCAPABLE = 405
@@ -25,7 +25,7 @@ _PRIORITY = re.compile(r";\s*pri=\"?([0-9]{1,6})", re.IGNORECASE)
 _LAST = 1 << 20  # the priority of a server that has none
 
 
-class Located(NamedTuple):
+class ObjectLocation(NamedTuple):
     """Where a prefix is stored.
 
     Attributes:
@@ -43,7 +43,9 @@ class Located(NamedTuple):
         return URL(f"{self.server}{self.path}/{name}", encoded=True)
 
 
-async def locate(transport: Transport, director: URL, path: str, hosts: Collection[str], token: str | None) -> Located:
+async def locate(
+    transport: OriginTransport, director: URL, path: str, hosts: Collection[str], token: str | None
+) -> ObjectLocation:
     """Ask where what is stored below ``path`` goes.
 
     Args:
@@ -69,7 +71,7 @@ async def locate(transport: Transport, director: URL, path: str, hosts: Collecti
             return _located(answer.headers, path, host_of(url), hosts)
 
 
-async def _refusal(answer: Answer, path: str) -> Exception:
+async def _refusal(answer: OriginResponse, path: str) -> Exception:
     refused = await status.refused(answer)
     doing = f"say where {path} is stored"
     if answer.status == _INCAPABLE:
@@ -82,14 +84,14 @@ async def _refusal(answer: Answer, path: str) -> Exception:
     return status.failure(refused, doing)
 
 
-def _located(headers: Mapping[str, str], path: str, director: str, hosts: Collection[str]) -> Located:
+def _located(headers: Mapping[str, str], path: str, director: str, hosts: Collection[str]) -> ObjectLocation:
     named = servers(headers.get("Link", "")) or [headers.get("Location", "")]
     url = trusted(named[0], f"the origin that {director} names for {path}")
     if url.raw_path != path:
         raise OriginError(f"{director} was asked for {path} and names another path at {host_of(url)}")
     if hosts and not {host_of(url), f"{url.host}:{url.port}"} & set(hosts):
         raise OriginError(f"{director} sends us to {host_of(url)}, which origin_hosts does not have")
-    return Located(url.origin(), path, _base(headers, path))
+    return ObjectLocation(url.origin(), path, _base(headers, path))
 
 
 def servers(link: str) -> list[str]:

@@ -12,14 +12,14 @@ from publisher.net.http_errors import host_of
 from publisher.targets.pelican import status
 
 if TYPE_CHECKING:
-    from publisher.targets.pelican.transport import Transport
+    from publisher.targets.pelican.transport import OriginTransport
 
 _DOCUMENT = "/.well-known/pelican-configuration"
 _LARGEST = 1 << 16
 _OK = 200
 
 
-async def director_of(transport: Transport, federation: str) -> URL:
+async def director_of(transport: OriginTransport, federation: str) -> URL:
     """The URL of a federation's director.
 
     Args:

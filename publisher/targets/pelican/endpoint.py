@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from yarl import URL
 
-from publisher.targets.pelican.director import Located, locate
+from publisher.targets.pelican.director import ObjectLocation, locate
 from publisher.targets.pelican.discovery import director_of
-from publisher.targets.pelican.tokens import CREATE, Right
+from publisher.targets.pelican.tokens import CREATE, TokenScope
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from publisher.targets.pelican.address import Address
-    from publisher.targets.pelican.tokens import Tokens
-    from publisher.targets.pelican.transport import Transport
+    from publisher.targets.pelican.address import OriginAddress
+    from publisher.targets.pelican.tokens import TokenSource
+    from publisher.targets.pelican.transport import OriginTransport
 
 
-class Place(Protocol):
+class OriginEndpoint(Protocol):
     """Knows the origin."""
 
-    async def where(self) -> Located:
+    async def where(self) -> ObjectLocation:
         """The origin.
 
         Raises:
@@ -33,21 +33,21 @@ class Place(Protocol):
         """It does not answer: look for it anew the next time."""
 
 
-class Direct:
+class DirectEndpoint:
     """A server that is known. Scopes are relative to its root, unless the settings say otherwise."""
 
-    def __init__(self, address: Address) -> None:
-        self._located = Located(URL(f"https://{address.host}"), address.prefix, "/")
+    def __init__(self, address: OriginAddress) -> None:
+        self._located = ObjectLocation(URL(f"https://{address.host}"), address.prefix, "/")
 
-    async def where(self) -> Located:
-        """See :meth:`Place.where`."""
+    async def where(self) -> ObjectLocation:
+        """See :meth:`OriginEndpoint.where`."""
         return self._located
 
     def forget(self) -> None:
-        """See :meth:`Place.forget`: there is no other."""
+        """See :meth:`OriginEndpoint.forget`: there is no other."""
 
 
-class Directed:
+class DirectedEndpoint:
     """What a federation's director names.
 
     Args:
@@ -57,24 +57,24 @@ class Directed:
         tokens: for a director that does not answer without.
     """
 
-    def __init__(self, transport: Transport, address: Address, hosts: Collection[str], tokens: Tokens) -> None:
+    def __init__(self, transport: OriginTransport, address: OriginAddress, hosts: Collection[str], tokens: TokenSource) -> None:
         self._transport = transport
         self._address = address
         self._hosts = hosts
         self._tokens = tokens
         self._director: URL | None = None
-        self._located: Located | None = None
+        self._located: ObjectLocation | None = None
 
-    async def where(self) -> Located:
-        """See :meth:`Place.where`."""
+    async def where(self) -> ObjectLocation:
+        """See :meth:`OriginEndpoint.where`."""
         if self._located is None:
             if self._director is None:
                 self._director = await director_of(self._transport, self._address.host)
             path = self._address.prefix
-            token = self._tokens.bearer([Right(CREATE, path)], "/")
+            token = self._tokens.bearer([TokenScope(CREATE, path)], "/")
             self._located = await locate(self._transport, self._director, path, self._hosts, token)
         return self._located
 
     def forget(self) -> None:
-        """See :meth:`Place.forget`."""
+        """See :meth:`OriginEndpoint.forget`."""
         self._located = self._director = None

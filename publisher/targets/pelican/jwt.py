@@ -21,7 +21,7 @@ from publisher.errors import OriginError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from publisher.targets.pelican.tokens import Right
+    from publisher.targets.pelican.tokens import TokenScope
 
 ANY_AUDIENCE = "https://wlcg.cern.ch/jwt/v1/any"
 """The audience that every service accepts (WLCG profile)."""
@@ -30,7 +30,7 @@ _COORDINATE = 32  # bytes of a P-256 coordinate
 
 
 @dataclass(frozen=True)
-class Claims:
+class TokenClaims:
     """What all tokens of one issuer have in common.
 
     Attributes:
@@ -48,7 +48,7 @@ class Claims:
     life: int = 600
 
 
-class Minted:
+class MintedTokens:
     """Tokens made with ``key``.
 
     Args:
@@ -58,13 +58,15 @@ class Minted:
         clock: seconds since the epoch.
     """
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, keyid: str | None, claims: Claims, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, key: ec.EllipticCurvePrivateKey, keyid: str | None, claims: TokenClaims, clock: Callable[[], float]
+    ) -> None:
         self._key = key
         self._keyid = keyid or thumbprint(key.public_key())
         self._claims = claims
         self._clock = clock
 
-    def bearer(self, rights: Sequence[Right], base: str) -> str | None:
+    def bearer(self, rights: Sequence[TokenScope], base: str) -> str | None:
         """See :meth:`publisher.targets.pelican.tokens.Tokens.bearer`.
 
         Raises:

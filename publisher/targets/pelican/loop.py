@@ -8,27 +8,27 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from publisher.errors import OriginError
-from publisher.net.loop import Background
-from publisher.net.retry import WornOutError
+from publisher.net.loop import BackgroundLoop
+from publisher.net.retry import RetriesExhaustedError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from publisher.targets.pelican.transport import Transport
+    from publisher.targets.pelican.transport import OriginTransport
 
 T = TypeVar("T")
 
 
-class Line:
+class OriginLoop:
     """Runs coroutines for a caller that waits for them; ends, and closes the transport, with its owner or the program.
 
     What it runs must not refer to its owner.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: OriginTransport) -> None:
         self._transport = transport
         self._lock = threading.Lock()
-        self._background: Background | None = None
+        self._background: BackgroundLoop | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine; an interrupt cancels it.
@@ -39,22 +39,22 @@ class Line:
         future = self._started().submit(work)
         try:
             return future.result()
-        except WornOutError as error:
+        except RetriesExhaustedError as error:
             raise OriginError(error.reason, hint=error.hint) from None
         except BaseException:
             future.cancel()
             raise
 
-    def _started(self) -> Background:
+    def _started(self) -> BackgroundLoop:
         with self._lock:
             if self._background is None:
                 stack = contextlib.ExitStack()
-                self._background = stack.enter_context(Background())
+                self._background = stack.enter_context(BackgroundLoop())
                 stack.callback(_close, self._background, self._transport)
                 weakref.finalize(self, stack.close)
             return self._background
 
 
-def _close(background: Background, transport: Transport) -> None:
+def _close(background: BackgroundLoop, transport: OriginTransport) -> None:
     if background.here:  # and not a forked child's copy, which garbage collection ends there
         background.submit(transport.close()).result()

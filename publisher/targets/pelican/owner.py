@@ -17,7 +17,7 @@ _SKEW = 600.0  # seconds by which the origin's clock may be another than ours
 _FORM = re.compile(r"(?P<host>[0-9a-f]{16})-(?P<boot>[0-9a-f]{8})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9a-f]{16}")
 
 
-class Uploader(NamedTuple):
+class UploadOwner(NamedTuple):
     """A process, as names of its uploads tell it.
 
     Attributes:
@@ -52,10 +52,10 @@ class Uploader(NamedTuple):
         return modified is not None and modified < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - _SKEW
 
 
-def this_process() -> Uploader:
+def this_process() -> UploadOwner:
     """The process that runs this."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:8]
-    return Uploader(_host(), boot, os.getpid(), _started(os.getpid()) or 0)
+    return UploadOwner(_host(), boot, os.getpid(), _started(os.getpid()) or 0)
 
 
 def _host() -> str:

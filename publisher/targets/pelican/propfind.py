@@ -16,7 +16,7 @@ _FORBIDDEN = re.compile(rb"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Entry:
+class DavEntry:
     """A file or a directory.
 
     Attributes:
@@ -32,7 +32,7 @@ class Entry:
     modified: float | None
 
 
-def entries(document: bytes, host: str) -> list[Entry]:
+def entries(document: bytes, host: str) -> list[DavEntry]:
     """The entries of a multistatus document; ``host`` is who sent it.
 
     Raises:
@@ -47,13 +47,13 @@ def entries(document: bytes, host: str) -> list[Entry]:
         raise OriginError(f"{host} lists files in a form that cannot be read") from None
 
 
-def _entry(response: ET.Element) -> Entry:
+def _entry(response: ET.Element) -> DavEntry:
     href = urllib.parse.urlsplit(response.findtext(f"{_DAV}href", "")).path
     collection = next(response.iter(f"{_DAV}collection"), None) is not None
     size = _text(response, "getcontentlength")
     modified = _text(response, "getlastmodified")
     when = email.utils.parsedate_to_datetime(modified).timestamp() if modified else None
-    return Entry(urllib.parse.unquote(href).rstrip("/"), collection, int(size or 0), when)
+    return DavEntry(urllib.parse.unquote(href).rstrip("/"), collection, int(size or 0), when)
 
 
 def _text(response: ET.Element, name: str) -> str:

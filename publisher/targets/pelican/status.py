@@ -9,7 +9,7 @@ from publisher.net.retry import TransientError
 from publisher.targets.pelican.tokens import hidden
 
 if TYPE_CHECKING:
-    from publisher.targets.pelican.transport import Answer
+    from publisher.targets.pelican.transport import OriginResponse
 
 REFUSED = (401, 403)
 MISSING = 404
@@ -21,11 +21,11 @@ _NO_ROOM = ("no space left", "quota exceeded")
 _ABSENT = ("not a directory",)
 
 
-class DeniedError(OriginError):
+class OriginDeniedError(OriginError):
     """A server refuses: a token is missing, wrong or over, or does not say enough."""
 
 
-class Refused(NamedTuple):
+class OriginRefusal(NamedTuple):
     """An answer that is a refusal.
 
     Attributes:
@@ -41,12 +41,12 @@ class Refused(NamedTuple):
     later: float | None
 
 
-async def refused(answer: Answer) -> Refused:
+async def refused(answer: OriginResponse) -> OriginRefusal:
     """Read an answer to its end."""
     text = (await answer.body(_MOST)).decode("utf-8", "replace")
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     said = "" if "<" in text else hidden(line, answer.bearer)[:_WORDS]  # nothing of a page for people
-    return Refused(answer.host, answer.status, said, answer.retry_after)
+    return OriginRefusal(answer.host, answer.status, said, answer.retry_after)
 
 
 def means_absent(status: int, said: str) -> bool:
@@ -54,14 +54,14 @@ def means_absent(status: int, said: str) -> bool:
     return status == MISSING or (status >= _SERVER and any(word in said.lower() for word in _ABSENT))
 
 
-def failure(refused: Refused, doing: str) -> Exception:
+def failure(refused: OriginRefusal, doing: str) -> Exception:
     """The error that a refusal comes to; ``doing`` is what was to be done, as ``store sif/ab/x.sif``."""
     host, status, said, later = refused
     reason = f"{host} does not {doing}: status {status}{': ' if said else ''}{said}"
     if status == _FULL or any(word in said.lower() for word in _NO_ROOM):
         return SpaceError(reason, hint="make room at the origin and run again")
     if status in REFUSED:
-        return DeniedError(reason, hint="the token is missing, over, or does not allow it; docs/osdf.md has the scopes")
+        return OriginDeniedError(reason, hint="the token is missing, over, or does not allow it; docs/osdf.md has the scopes")
     if status in _MOVED:
         return OriginError(f"{host} does not {doing}: it sends us elsewhere, and that is not followed")
     if status in (_LOCKED, _MANY) or (status >= _SERVER and not means_absent(status, said)):

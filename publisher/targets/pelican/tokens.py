@@ -25,17 +25,17 @@ _JWT = re.compile(r"eyJ[A-Za-z0-9._~+/=-]+", re.ASCII)
 _TELLTALE = 12  # characters of a token that give it away
 
 
-class Right(NamedTuple):
+class TokenScope(NamedTuple):
     """A capability for a path and all below it; the path is absolute in the federation."""
 
     capability: str
     path: str
 
 
-class Tokens(Protocol):
+class TokenSource(Protocol):
     """Where tokens come from."""
 
-    def bearer(self, rights: Sequence[Right], base: str) -> str | None:
+    def bearer(self, rights: Sequence[TokenScope], base: str) -> str | None:
         """A token that gives ``rights``; None where none is to be shown.
 
         Args:
@@ -47,22 +47,22 @@ class Tokens(Protocol):
         """
 
 
-class Anonymous:
+class NoTokens:
     """No tokens."""
 
-    def bearer(self, _rights: Sequence[Right], _base: str) -> str | None:
-        """See :meth:`Tokens.bearer`."""
+    def bearer(self, _rights: Sequence[TokenScope], _base: str) -> str | None:
+        """See :meth:`TokenSource.bearer`."""
         return None
 
 
-class TokenFile:
+class FileTokens:
     """A file that somebody keeps fresh; only the newest content counts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def bearer(self, _rights: Sequence[Right], _base: str) -> str | None:
-        """See :meth:`Tokens.bearer`."""
+    def bearer(self, _rights: Sequence[TokenScope], _base: str) -> str | None:
+        """See :meth:`TokenSource.bearer`."""
         try:
             with self._path.open("rb") as file:
                 if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IRWXO:
@@ -73,18 +73,18 @@ class TokenFile:
         return _sound(content.decode("ascii", "replace").strip(), f"the token file {self._path}")
 
 
-class Environment:
+class EnvironmentTokens:
     """``BEARER_TOKEN`` or the file that ``BEARER_TOKEN_FILE`` names (WLCG bearer token discovery); none where neither is set."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
-    def bearer(self, rights: Sequence[Right], base: str) -> str | None:
-        """See :meth:`Tokens.bearer`."""
+    def bearer(self, rights: Sequence[TokenScope], base: str) -> str | None:
+        """See :meth:`TokenSource.bearer`."""
         token, path = (self._environ.get(name, "").strip() for name in ("BEARER_TOKEN", "BEARER_TOKEN_FILE"))
         if token:
             return _sound(token, "BEARER_TOKEN in the environment")
-        return TokenFile(Path(path)).bearer(rights, base) if path else None
+        return FileTokens(Path(path)).bearer(rights, base) if path else None
 
 
 def hidden(text: str, token: str | None = None) -> str:

@@ -17,7 +17,7 @@ import aiohttp
 
 from publisher.errors import OriginError
 from publisher.net import response as answers
-from publisher.net.http_errors import Refusal, host_of, late, translated
+from publisher.net.http_errors import HttpRefusal, host_of, late, translated
 from publisher.net.retry import TransientError
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ PIECE = 1 << 19
 """Bytes that are read, sent and hashed at a time."""
 
 _GOOD_BYE = 2.0  # seconds
-_REFUSAL = Refusal(
+_REFUSAL = HttpRefusal(
     OriginError, untrusted="if a private authority has signed it: the setting origin_authority names its certificate"
 )
 
 
 @dataclass(frozen=True)
-class Deadlines:
+class OriginTimeouts:
     """How long things may take.
 
     Attributes:
@@ -56,14 +56,14 @@ class Deadlines:
         return self.small + size / self.slowest
 
 
-class Answer(answers.Answer):
+class OriginResponse(answers.HttpResponse):
     """An answer whose body is read within the request's time.
 
     Attributes:
         bearer: the token that was shown, None for none.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, pulse: _Pulse, bearer: str | None) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, pulse: _ProgressWatch, bearer: str | None) -> None:
         super().__init__(response, _REFUSAL)
         self._pulse = pulse
         self.bearer = bearer
@@ -80,7 +80,7 @@ class Answer(answers.Answer):
         return piece
 
 
-class Transport:
+class OriginTransport:
     """Sends requests through one session, which is opened by the first of them and belongs to its event loop.
 
     Args:
@@ -89,7 +89,7 @@ class Transport:
         authority: PEM file of an authority that is trusted beside the host's own, None for none.
     """
 
-    def __init__(self, deadlines: Deadlines, proxies: Proxies, authority: Path | None = None) -> None:
+    def __init__(self, deadlines: OriginTimeouts, proxies: Proxies, authority: Path | None = None) -> None:
         self.deadlines = deadlines
         self._proxies = proxies
         self._authority = authority
@@ -120,7 +120,7 @@ class Transport:
         body: AsyncIterator[bytes] | None = None,
         total: float | None = None,
         idle: float | None = None,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[OriginResponse]:
         """Send a request; the time that it may take covers the block.
 
         Args:
@@ -140,11 +140,11 @@ class Transport:
         total = self.deadlines.small if total is None else total
         with _in_time(host):
             async with asyncio.timeout(total) as limit:
-                pulse = _Pulse(limit, self.deadlines.idle if idle is None else idle)
+                pulse = _ProgressWatch(limit, self.deadlines.idle if idle is None else idle)
                 response = await self._send(method, url, headers, None if body is None else pulse.over(body))
                 async with response:
                     pulse.beat()
-                    yield Answer(response, pulse, headers.get("Authorization", "").removeprefix("Bearer ") or None)
+                    yield OriginResponse(response, pulse, headers.get("Authorization", "").removeprefix("Bearer ") or None)
 
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str], body: AsyncIterator[bytes] | None
@@ -193,7 +193,7 @@ class Transport:
         return self._context
 
 
-class _Pulse:
+class _ProgressWatch:
     """Ends a request that nothing moves in: each beat grants it ``idle`` seconds more, within its whole time."""
 
     def __init__(self, limit: asyncio.Timeout, idle: float) -> None:

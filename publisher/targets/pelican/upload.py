@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Protocol
 from publisher.errors import OriginError, PublisherError
 from publisher.net.retry import TransientError
 from publisher.targets.pelican import status
-from publisher.targets.pelican.content import Sending
+from publisher.targets.pelican.content import UploadStream
 from publisher.targets.pelican.owner import this_process
 from publisher.targets.pelican.tokens import CREATE, MODIFY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from publisher.net.retry import Patience
-    from publisher.targets.pelican.content import Content
-    from publisher.targets.pelican.status import Refused
-    from publisher.targets.pelican.webdav import Store
+    from publisher.net.retry import RetryPolicy
+    from publisher.targets.pelican.content import UploadContent
+    from publisher.targets.pelican.status import OriginRefusal
+    from publisher.targets.pelican.webdav import WebDavClient
 
 INCOMING = ".incoming"
 _OLD = 86400.0  # seconds; a living upload is written to all the time
@@ -35,20 +35,20 @@ _TIDYING = 15.0  # seconds that deleting what a failed upload left may take
 class Carrier(Protocol):
     """What brings the bytes there."""
 
-    async def carry(self, store: Store, name: str, content: Content) -> Sending:
+    async def carry(self, store: WebDavClient, name: str, content: UploadContent) -> UploadStream:
         """Upload content under a name that nothing has; what was sent, checked.
 
         Raises:
-            OriginError, SpaceError, TransientError: as :meth:`publisher.targets.pelican.webdav.Store.put`.
+            OriginError, SpaceError, TransientError: as :meth:`publisher.targets.pelican.webdav.WebDavClient.put`.
         """
 
 
 class Own:
     """This program itself."""
 
-    async def carry(self, store: Store, name: str, content: Content) -> Sending:
+    async def carry(self, store: WebDavClient, name: str, content: UploadContent) -> UploadStream:
         """See :meth:`Carrier.carry`."""
-        async with Sending(content) as sending:
+        async with UploadStream(content) as sending:
             try:
                 await store.put(name, sending, content.size)
             except TransientError:
@@ -70,13 +70,13 @@ class Uploads:
         checksums: the origin is asked for its own as well, before all is read back.
     """
 
-    def __init__(self, store: Store, carrier: Carrier, patience: Patience, *, checksums: bool = False) -> None:
+    def __init__(self, store: WebDavClient, carrier: Carrier, patience: RetryPolicy, *, checksums: bool = False) -> None:
         self._store = store
         self._carrier = carrier
         self._patience = patience
         self._checksums = checksums
 
-    async def put(self, name: str, content: Content) -> bool:
+    async def put(self, name: str, content: UploadContent) -> bool:
         """Store content for good; False where it was there already.
 
         Raises:
@@ -85,7 +85,7 @@ class Uploads:
         """
         return await self._patience.run(lambda: self._put(name, content))
 
-    async def replace(self, name: str, content: Content) -> None:
+    async def replace(self, name: str, content: UploadContent) -> None:
         """Let content take the place of what the name has. Raises as :meth:`put`."""
         await self._patience.run(lambda: self._replace(name, content))
 
@@ -100,7 +100,7 @@ class Uploads:
                 swept.append((last, entry.size))
         return swept
 
-    async def _put(self, name: str, content: Content) -> bool:
+    async def _put(self, name: str, content: UploadContent) -> bool:
         if await self._is_there(name, content):
             return False
         async with self._uploaded(name, content) as upload:
@@ -108,7 +108,7 @@ class Uploads:
             upload.moved = refused is None
             return refused is None or await self._given_before(name, content, refused)
 
-    async def _replace(self, name: str, content: Content) -> None:
+    async def _replace(self, name: str, content: UploadContent) -> None:
         there = await self._store.stat(name)
         if there is not None and there.directory:
             raise OriginError(f"{name!r} is there and is not a file")
@@ -118,13 +118,13 @@ class Uploads:
             if refused is not None:
                 raise _not_moved(name, refused)
 
-    async def _given_before(self, name: str, content: Content, refused: Refused) -> bool:
+    async def _given_before(self, name: str, content: UploadContent, refused: OriginRefusal) -> bool:
         """What a refused move means: another upload was quicker (False), or it is refused for good."""
         if refused.status != status.MISSING and await self._is_there(name, content):
             return False
         raise _not_moved(name, refused)
 
-    async def _is_there(self, name: str, content: Content) -> bool:
+    async def _is_there(self, name: str, content: UploadContent) -> bool:
         """Whether the name has just these bytes.
 
         Raises:
@@ -145,7 +145,7 @@ class Uploads:
         return True
 
     @contextlib.asynccontextmanager
-    async def _uploaded(self, name: str, content: Content) -> AsyncIterator[_Upload]:
+    async def _uploaded(self, name: str, content: UploadContent) -> AsyncIterator[_Upload]:
         """An upload that is there and right; it is gone afterwards unless it was moved."""
         upload = _Upload(f"{INCOMING}/{this_process().name()}")
         carrier = self._carrier if content.path is not None else Own()
@@ -159,7 +159,7 @@ class Uploads:
                     async with asyncio.timeout(_TIDYING):
                         await self._store.delete(upload.name, ours=True)
 
-    async def _check(self, temporary: str, name: str, content: Content, adler32: str) -> None:
+    async def _check(self, temporary: str, name: str, content: UploadContent, adler32: str) -> None:
         """Compare what an upload is at the origin with what it should be: its checksum there, its size, and all its bytes."""
         there = await self._store.adler32(temporary, content.size) if self._checksums else None
         problem = None if there in (None, adler32) else f"adler32 {there}, not {adler32}"
@@ -178,7 +178,7 @@ class _Upload:
     moved: bool = False
 
 
-def _not_moved(name: str, refused: Refused) -> Exception:
+def _not_moved(name: str, refused: OriginRefusal) -> Exception:
     doing = f"give an upload the name {name}"
     if refused.status == status.MISSING:
         return TransientError(f"{refused.host} does not {doing}: it is gone")

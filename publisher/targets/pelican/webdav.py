@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 from publisher.errors import OriginError
 from publisher.net.retry import TransientError
 from publisher.targets.pelican import propfind, status
-from publisher.targets.pelican.tokens import CREATE, MODIFY, READ, Right
+from publisher.targets.pelican.tokens import CREATE, MODIFY, READ, TokenScope
 from publisher.targets.pelican.transport import PIECE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from publisher.targets.pelican.content import Sending
-    from publisher.targets.pelican.endpoint import Place
-    from publisher.targets.pelican.propfind import Entry
-    from publisher.targets.pelican.status import Refused
-    from publisher.targets.pelican.tokens import Tokens
-    from publisher.targets.pelican.transport import Answer, Transport
+    from publisher.targets.pelican.content import UploadStream
+    from publisher.targets.pelican.endpoint import OriginEndpoint
+    from publisher.targets.pelican.propfind import DavEntry
+    from publisher.targets.pelican.status import OriginRefusal
+    from publisher.targets.pelican.tokens import TokenSource
+    from publisher.targets.pelican.transport import OriginResponse, OriginTransport
 
 _OK, _CREATED, _EMPTY, _PARTIAL, _MULTISTATUS = 200, 201, 204, 206, 207
 _DONE = (_OK, _CREATED, _EMPTY)
@@ -36,7 +36,7 @@ _REST = 0.05  # seconds
 _ADLER = re.compile(r"(?:^|,)\s*adler32=([0-9a-f]{1,8})\s*(?:,|$)", re.IGNORECASE)
 
 
-class Store:
+class WebDavClient:
     """An origin.
 
     Args:
@@ -46,13 +46,13 @@ class Store:
         removing: what is shown to it for taking objects away.
     """
 
-    def __init__(self, transport: Transport, place: Place, tokens: Tokens, removing: Tokens) -> None:
+    def __init__(self, transport: OriginTransport, place: OriginEndpoint, tokens: TokenSource, removing: TokenSource) -> None:
         self._transport = transport
         self._place = place
         self._tokens = tokens
         self._removing = removing
 
-    async def stat(self, name: str) -> Entry | None:
+    async def stat(self, name: str) -> DavEntry | None:
         """A file or a directory, None where there is nothing. Raises OriginError, TransientError."""
         found = await self._properties(name, "0")
         if found is None:
@@ -61,7 +61,7 @@ class Store:
             raise OriginError(f"the origin was asked for {name} and tells of {len(found)} paths")
         return found[0]
 
-    async def children(self, name: str) -> dict[str, Entry]:
+    async def children(self, name: str) -> dict[str, DavEntry]:
         """The entries of a directory by their last part; none where there is no such directory."""
         found = await self._properties(name, "1") or []
         top = (await self._place.where()).path + (f"/{name}" if name else "")
@@ -89,7 +89,7 @@ class Store:
                 return content
         raise TransientError(f"{name} is replaced whenever it is read")
 
-    async def put(self, name: str, sending: Sending, size: int) -> None:
+    async def put(self, name: str, sending: UploadStream, size: int) -> None:
         """Store what is sent under a name that nothing has; what is left of a failed one has to be deleted.
 
         Raises:
@@ -152,7 +152,7 @@ class Store:
         await again(attempt)
         return reading.hexdigest()
 
-    async def move(self, name: str, to: str, right: str) -> Refused | None:
+    async def move(self, name: str, to: str, right: str) -> OriginRefusal | None:
         """Give a file another name; None where that was done.
 
         Args:
@@ -177,14 +177,14 @@ class Store:
             if answer.status not in _DONE:
                 await self._absent(answer, f"remove {name}")
 
-    async def _properties(self, name: str, depth: str) -> list[Entry] | None:
+    async def _properties(self, name: str, depth: str) -> list[DavEntry] | None:
         async with self._send("PROPFIND", name, [(READ, name)], headers={"Depth": depth}) as answer:
             if answer.status == _MULTISTATUS:
                 return propfind.entries(await answer.body(_LARGEST_LISTING), answer.host)
             await self._absent(answer, f"tell of {name or 'its prefix'}")
             return None
 
-    async def _absent(self, answer: Answer, doing: str) -> bytes | None:
+    async def _absent(self, answer: OriginResponse, doing: str) -> bytes | None:
         """None; raises the error that an answer comes to, unless it means that there is no such thing."""
         refused = await status.refused(answer)
         if not status.means_absent(refused.status, refused.said):
@@ -200,14 +200,14 @@ class Store:
         *,
         headers: dict[str, str] | None = None,
         body: Callable[[], AsyncIterator[bytes]] | None = None,
-        tokens: Tokens | None = None,
+        tokens: TokenSource | None = None,
         **times: Any,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[OriginResponse]:
         """A request with a token for ``rights`` (capability, name); refused, once more if there is another token by now."""
         try:
             located, tokens = await self._place.where(), tokens or self._tokens
             url, top = located.url(name) if name else located.server.with_path(located.path), located.path
-            needs = [Right(capability, f"{top}/{of}" if of else top) for capability, of in rights]
+            needs = [TokenScope(capability, f"{top}/{of}" if of else top) for capability, of in rights]
             shown, refreshed = tokens.bearer(needs, located.base), False
             while True:
                 full = {**(headers or {}), **({} if shown is None else {"Authorization": f"Bearer {shown}"})}
@@ -241,7 +241,7 @@ class _Reading:
         """None where the file is absent, or not of its size."""
         return None if self.absent or self.position != self._size else self._sha256.hexdigest()
 
-    async def take(self, answer: Answer) -> None:
+    async def take(self, answer: OriginResponse) -> None:
         """Hash a body while it comes, in another thread; a file of another size is absent."""
         self._begin(answer)
         batch: list[bytes] = []
@@ -264,7 +264,7 @@ class _Reading:
         if self.position < self._size:
             self.absent = True
 
-    def _begin(self, answer: Answer) -> None:
+    def _begin(self, answer: OriginResponse) -> None:
         if answer.status == _OK:
             self._sha256, self.position = hashlib.sha256(), 0
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {self.position}-"):

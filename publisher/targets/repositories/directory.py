@@ -63,7 +63,7 @@ class DirectoryRepository(Repository):
         try:
             with self._lock():
                 return self._settle()
-        except lock.BusyError:
+        except lock.RepositoryLockedError:
             return []
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class BusyError(RepositoryError):
+class RepositoryLockedError(RepositoryError):
     """Another transaction is open."""
 
 
@@ -23,7 +23,7 @@ def held(path: Path, repository: object) -> Iterator[None]:
     """Hold the lock at ``path``, which is made and never removed; it has our process id in it.
 
     Raises:
-        BusyError: another process has it; the message names ``repository`` and that process.
+        RepositoryLockedError: another process has it; the message names ``repository`` and that process.
         OSError: it cannot be made.
     """
     with contextlib.ExitStack() as stack:
@@ -31,7 +31,7 @@ def held(path: Path, repository: object) -> Iterator[None]:
             descriptor = stack.enter_context(files.locked(str(path), deadline=0))
         except TimeoutError:
             holder = path.read_text(encoding="ascii", errors="replace").strip() or "just starting"
-            raise BusyError(
+            raise RepositoryLockedError(
                 f"another transaction is open in {repository}, by process {holder}",
                 hint="run again when it has ended; it was not touched",
             ) from None

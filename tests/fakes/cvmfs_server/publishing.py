@@ -150,7 +150,7 @@ def catalog_entries(lower: str, touched: list[str]) -> int:
             above = "/".join(parts[:depth])
             if os.path.exists(f"{lower}/{above}/.cvmfscatalog"):
                 catalogs.add(above)
-    return sum(count(f"{lower}/{catalog}") for catalog in catalogs)
+    return sum(count(f"{lower}/{snapshot}") for snapshot in catalogs)
 
 
 def count(directory: str, *, top: bool = True) -> int:

@@ -14,7 +14,7 @@ from publisher.publish.publication import Publication
 from publisher.settings.settings import settings
 from publisher.state import paths
 from publisher.state.signing import Signer
-from publisher.system.progress import Lines
+from publisher.system.progress import LineDisplay
 from publisher.targets.origins.directory import DirectoryOrigin
 from tests.support.images.layers import file, tar
 from tests.support.images.runnable import runnable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from publisher.contract.manifest import Version
     from publisher.fileindex.format import IndexedFile
-    from publisher.publish.report import Report
+    from publisher.publish.report import RunReport
     from tests.support.cvmfs.real import RealCvmfs
     from tests.support.cvmfs.stand_in import FakeCvmfs
 
@@ -41,7 +41,7 @@ class CvmfsHost:
         self.host.repository = cvmfs.spool / "rdonly"
         self.registry = registry
 
-    def sync(self) -> Report:
+    def sync(self) -> RunReport:
         chosen = settings(
             {
                 "images": str(self.host.list),
@@ -56,10 +56,10 @@ class CvmfsHost:
         repository = self.cvmfs.repository(parents=paths.image_directories())
         publication = Publication(repository, DirectoryOrigin(self.host.origin), Signer(self.host.key), clock=time.time)
         out = io.StringIO()
-        with assemble.locked(chosen.state), Lines(out) as shown, assemble.intake(chosen, shown) as intake:
-            catalog, _ = publication.open()
-            plan = assemble.plan(chosen, assemble.listed(chosen), catalog, intake, assemble.Wishes())
-            return assemble.sync(chosen, plan, catalog, intake=intake, publication=publication, display=shown, tidy=True)
+        with assemble.locked(chosen.state), LineDisplay(out) as shown, assemble.intake(chosen, shown) as intake:
+            snapshot, _ = publication.open()
+            plan = assemble.plan(chosen, assemble.listed(chosen), snapshot, intake, assemble.RunOptions())
+            return assemble.sync(chosen, plan, snapshot, intake=intake, publication=publication, display=shown, tidy=True)
 
     def push(self, name: str, version: int) -> None:
         """An image of which a version changes one file of many."""
@@ -87,7 +87,7 @@ class CvmfsHost:
     def whole(self, version: Version) -> None:
         """A sandbox against its file index: by content, every path."""
         assert version.sandbox is not None
-        index = self.host.repository / paths.file_index_path(version.manifest)
+        index = self.host.repository / paths.file_index_path(version.digest)
 
         def lines() -> Iterator[IndexedFile]:
             with index.open("rb") as content:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from publisher.targets.repositories.cvmfs.mount_gate import Gate
+from publisher.targets.repositories.cvmfs.mount_gate import MountGate
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.cvmfs.server import PROGRAM
-from publisher.targets.repositories.cvmfs.stratum import Stratum
+from publisher.targets.repositories.cvmfs.stratum import StratumZero
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,14 +113,14 @@ class RealCvmfs:
 
     def claimed(self) -> list[str]:
         """What is left of transactions of ours, in the spool: nothing, when none is open."""
-        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *Gate.NAMES})
+        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *MountGate.NAMES})
 
     def commands(self) -> list[str]:
         path = self.root / "log"
         return [line for line in path.read_text().splitlines() if line != "list"] if path.exists() else []
 
     def revision(self) -> int:
-        return Stratum(self.stratum).revision()
+        return StratumZero(self.stratum).revision()
 
     def log(self) -> list[dict[str, Any]]:
         pytest.skip("only the stand-in counts what its commands do")

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from publisher.targets.repositories.cvmfs.mount_gate import Gate
-from publisher.targets.repositories.cvmfs.repository import CvmfsRepository, Deadlines, Roots
-from publisher.targets.repositories.cvmfs.server import PROGRAM
+from publisher.targets.repositories.cvmfs.host import HostPaths
+from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
+from publisher.targets.repositories.cvmfs.server import PROGRAM, CvmfsTimeouts
 from tests.support.checkout import ROOT
 from tests.support.cvmfs.real import real_name
 
@@ -63,8 +64,8 @@ class FakeCvmfs:
         self.flag = self.spool / "in_transaction.lock"
 
     @property
-    def roots(self) -> Roots:
-        return Roots(self.root / "cvmfs", self.root / "spool", self.root / "etc")
+    def roots(self) -> HostPaths:
+        return HostPaths(self.root / "cvmfs", self.root / "spool", self.root / "etc")
 
     @property
     def python(self) -> str:
@@ -76,7 +77,7 @@ class FakeCvmfs:
 
     def named(self, fqrn: str, **more: Any) -> CvmfsRepository:
         """A repository of this name, whether there is one or not."""
-        more = {"deadlines": Deadlines(look=20, transaction=20, publish=60, abort=20), "patience": 20.0, **more}
+        more = {"deadlines": CvmfsTimeouts(look=20, transaction=20, publish=60, abort=20), "patience": 20.0, **more}
         return CvmfsRepository(fqrn, program=str(self.program), roots=self.roots, **more)
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -95,7 +96,7 @@ class FakeCvmfs:
 
     def claimed(self) -> list[str]:
         """What is left of transactions of ours, in the spool: nothing, when none is open."""
-        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *Gate.NAMES})
+        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *MountGate.NAMES})
 
     def commands(self) -> list[str]:
         return [line["command"] for line in self.log()]

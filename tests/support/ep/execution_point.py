@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from publisher.contract import manifest
 from publisher.contract.manifest import Index, Record, Sif, Version
-from publisher.resolver.config.settings import Settings
-from publisher.resolver.select.resolve import Answer, resolve
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.config.settings import ResolverSettings
+from publisher.resolver.select.resolve import Resolution, resolve
+from publisher.resolver.system.notes import Warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +70,7 @@ def envelope(index: Index, *keys: Key) -> bytes:
     return manifest.seal(payload, {key.keyid: key.sign(payload) for key in keys})
 
 
-def edition(
+def revision(
     records: Iterable[Record], key: Key, *, serial: int = 1, now: int = NOW, repository: str = REPOSITORY, count: int = 4
 ) -> dict[str, bytes]:
     """The manifest's files: name -> content."""
@@ -110,7 +110,7 @@ class ExecutionPoint:
         self.cache = root / "cache"
         self.keys = root / "keys"
         self.key = Key()
-        self.notes = Notes()
+        self.notes = Warnings()
         self.keys.mkdir()
         (self.keys / "current.pem").write_bytes(self.key.pem)
 
@@ -120,7 +120,7 @@ class ExecutionPoint:
             for _, found in one.versions():
                 if found.sandbox is not None:
                     (self.repository / found.sandbox / "bin").mkdir(parents=True, exist_ok=True)
-        files = edition(records, key or self.key, serial=serial, now=now)
+        files = revision(records, key or self.key, serial=serial, now=now)
         lay_down(files, self.repository / ".publisher")
         lay_down(files, self.origin / "manifest")
         return files
@@ -131,7 +131,7 @@ class ExecutionPoint:
         lay_down({sif.path: content}, self.origin)
         return sif
 
-    def settings(self, **changed: str | list[str] | None) -> Settings:
+    def settings(self, **changed: str | list[str] | None) -> ResolverSettings:
         """The usual settings with some changed; None takes one away. ``repository_name`` is ``repository-name`` and so on."""
         usual: dict[str, str | list[str] | None] = {
             "repository": str(self.repository),
@@ -140,8 +140,8 @@ class ExecutionPoint:
             "public_key": str(self.keys),
         }
         given = {name.replace("_", "-"): value for name, value in {**usual, **changed}.items() if value is not None}
-        return Settings({name: [value] if isinstance(value, str) else value for name, value in given.items()}, "amd64")
+        return ResolverSettings({name: [value] if isinstance(value, str) else value for name, value in given.items()}, "amd64")
 
-    def resolve(self, name: str, now: float = NOW, **changed: str | list[str] | None) -> Answer:
-        self.notes = Notes()
+    def resolve(self, name: str, now: float = NOW, **changed: str | list[str] | None) -> Resolution:
+        self.notes = Warnings()
         return resolve(name, self.settings(**changed), now, self.notes)

@@ -15,14 +15,14 @@ from publisher.layers.emit import Emitter
 from publisher.layers.flatten import flatten
 from publisher.layers.header import BLOCK, number, padded
 from publisher.layers.index import write_index
-from publisher.layers.limits import Limits
+from publisher.layers.limits import LayerLimits
 from publisher.layers.survey import survey
 from tests.support.images.tar_stream import NOW
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LIMITS = Limits(unpacked_size=1 << 20, entries=1000)
+_LIMITS = LayerLimits(unpacked_size=1 << 20, entries=1000)
 _KINDS = {tarfile.REGTYPE: "f", tarfile.LNKTYPE: "h", tarfile.SYMTYPE: "l", tarfile.DIRTYPE: "d", tarfile.FIFOTYPE: "p"}
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from publisher.build.squash import Squasher
     from publisher.layers.emit import Write
-    from publisher.layers.flatten_plan import Plan
+    from publisher.layers.flatten_plan import FlattenPlan
 
 NOW = 1_795_000_000
 """When the tests' builds happen: the layers' times are before it, and this host's clock is after it."""
@@ -45,7 +45,7 @@ def squashed(layers: Sequence[bytes], where: Path, made_by: Squasher | None = No
     return out
 
 
-def _emit(plan: Plan, blobs: Sequence[Path], newest: int, write: Write) -> None:
+def _emit(plan: FlattenPlan, blobs: Sequence[Path], newest: int, write: Write) -> None:
     files = FileIndexWriter(io.BytesIO())
     emitter = Emitter(write, files, newest)
     emitter.layers(plan, blobs, lambda _: None)

@@ -16,26 +16,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.state.signing import private_key
-from publisher.targets.origins.pelican import PelicanOrigin, Ways
-from publisher.targets.pelican.address import Address
-from publisher.targets.pelican.jwt import Claims, Minted
+from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
+from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from publisher.targets.pelican.tokens import Right, Tokens
+    from publisher.targets.pelican.tokens import TokenScope, TokenSource
 
 
 class Deadly:
     """Tokens whose holder is killed before its request number ``at``; never where that is 0."""
 
-    def __init__(self, tokens: Tokens, at: int) -> None:
+    def __init__(self, tokens: TokenSource, at: int) -> None:
         self._tokens = tokens
         self._left = itertools.count(at - 1, -1)
 
-    def bearer(self, rights: Sequence[Right], base: str) -> str | None:
+    def bearer(self, rights: Sequence[TokenScope], base: str) -> str | None:
         if next(self._left) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return self._tokens.bearer(rights, base)
@@ -44,9 +44,9 @@ class Deadly:
 def main() -> None:
     """Upload a SIF, a shard and an index, as JSON on standard input says."""
     said = json.load(sys.stdin)
-    tokens = Minted(private_key(Path(said["key"])), said["keyid"], Claims(said["issuer"]), time.time)
-    ways = Ways(tokens=tokens, authority=Path(said["authority"]), patience=Patience(tries=3, first=0.01))
-    address = Address(said["director"], said["prefix"], direct=False)
+    tokens = MintedTokens(private_key(Path(said["key"])), said["keyid"], TokenClaims(said["issuer"]), time.time)
+    ways = UploadOptions(tokens=tokens, authority=Path(said["authority"]), patience=RetryPolicy(tries=3, first=0.01))
+    address = OriginAddress(said["director"], said["prefix"], direct=False)
     origin = PelicanOrigin(address, replace(ways, tokens=Deadly(tokens, said["at"])))
     source = Path(said["source"])
     content = source.read_bytes()

@@ -13,11 +13,11 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.state.signing import private_key
-from publisher.targets.origins.pelican import PelicanOrigin, Ways
-from publisher.targets.pelican.address import Address
-from publisher.targets.pelican.jwt import Claims, Minted
+from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
+from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
 from tests.support.machine import child_process
 from tests.support.osdf.federation import Director
 from tests.support.osdf.xrootd import NAMESPACE, Servers
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE = Patience(tries=3, first=0.01)
+PATIENCE = RetryPolicy(tries=3, first=0.01)
 _STARTING = threading.Lock()
 
 
@@ -78,9 +78,11 @@ def _started() -> Running:
     return Running(servers, host, servers.issuer.save(servers.where / "issuer.pem"))
 
 
-def minted(there: Running, base: str | None = None) -> Minted:
+def minted(there: Running, base: str | None = None) -> MintedTokens:
     """Tokens of the origin's issuer, made as the publisher makes them."""
-    return Minted(private_key(there.key), there.servers.issuer.keyid, Claims(there.servers.issuer.url, base=base), time.time)
+    return MintedTokens(
+        private_key(there.key), there.servers.issuer.keyid, TokenClaims(there.servers.issuer.url, base=base), time.time
+    )
 
 
 def prefix(place: Path) -> str:
@@ -91,12 +93,12 @@ def prefix(place: Path) -> str:
 def directed(place: Path) -> PelicanOrigin:
     """The origin as the director names it."""
     there = running()
-    ways = Ways(tokens=minted(there), authority=there.servers.authority, patience=PATIENCE)
-    return PelicanOrigin(Address(there.director, prefix(place), direct=False), ways)
+    ways = UploadOptions(tokens=minted(there), authority=there.servers.authority, patience=PATIENCE)
+    return PelicanOrigin(OriginAddress(there.director, prefix(place), direct=False), ways)
 
 
 def direct(place: Path) -> PelicanOrigin:
     """The origin itself."""
     there = running()
-    ways = Ways(tokens=minted(there, NAMESPACE), authority=there.servers.authority, patience=PATIENCE)
-    return PelicanOrigin(Address(there.servers.origin.removeprefix("https://"), prefix(place), direct=True), ways)
+    ways = UploadOptions(tokens=minted(there, NAMESPACE), authority=there.servers.authority, patience=PATIENCE)
+    return PelicanOrigin(OriginAddress(there.servers.origin.removeprefix("https://"), prefix(place), direct=True), ways)

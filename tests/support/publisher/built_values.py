@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from publisher.contract.reference import parse
 from publisher.images.reader import Entry
 from publisher.oci import Platform
-from publisher.plan.make import Answer, source_of
+from publisher.plan.make import ResolvedReference, source_of
 from publisher.state import paths as layout
 from publisher.state import transitions
 from publisher.state.built import BuiltImage
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.plan.make import Plan
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64")
@@ -38,10 +38,10 @@ def entry(
     return Entry(name, parsed, tuple(platforms), frozenset(formats), **more)  # type: ignore[arg-type]  # fields of Entry
 
 
-def answer(text: str, platforms: Iterable[Platform] = (AMD64,)) -> Answer:
+def answer(text: str, platforms: Iterable[Platform] = (AMD64,)) -> ResolvedReference:
     """What a registry says of an image whose content is ``text``."""
     manifests = {platform: digest(f"{text} {platform}") for platform in platforms}
-    return Answer(digest(text), manifests, tuple(map(str, manifests)))
+    return ResolvedReference(digest(text), manifests, tuple(map(str, manifests)))
 
 
 def built(text: str, where: Path | None = None) -> BuiltImage:
@@ -59,20 +59,20 @@ GRACE = 1000
 """Seconds that names which leave are still used."""
 
 
-def carried_out(plan: Plan, catalog: Catalog, now: int) -> Catalog:
+def carried_out(plan: Plan, snapshot: Snapshot, now: int) -> Snapshot:
     """The catalog after a plan, without doing any of it."""
     changed = {}
     for item in plan.work:
         current = {
             layout.platform_key(target.platform): (
-                transitions.built_version(target.manifest, built(target.manifest), item.entry.formats, now)
+                transitions.built_version(target.digest, built(target.digest), item.entry.formats, now)
                 if target.published is None
                 else transitions.renewed_version(target.published, item.entry.formats, now)
             )
             for target in item.targets
         }
         name = item.entry.name
-        record = transitions.succeeded(catalog.records.get(name), source_of(item.entry), item.digest, current, name)
+        record = transitions.succeeded(snapshot.records.get(name), source_of(item.entry), item.digest, current, name)
         changed[name] = transitions.leaving(record, now, now + GRACE, item.leaving)
-    changed |= {one.name: transitions.leaving(catalog.records[one.name], now, now + GRACE) for one in plan.leaving}
-    return catalog.with_records(changed)
+    changed |= {one.name: transitions.leaving(snapshot.records[one.name], now, now + GRACE) for one in plan.leaving}
+    return snapshot.with_records(changed)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
 from publisher.errors import RepositoryError
-from publisher.plan.make import Answer, make_plan
-from publisher.publish.publication import Publication, Published
-from publisher.publish.staged import Made, Ready
+from publisher.plan.make import ResolvedReference, make_plan
+from publisher.publish.publication import Publication, PublishResult
+from publisher.publish.staged import BuiltTarget, StagedEntry
 from publisher.state import paths
 from publisher.state.signing import Signer, new_key
 from publisher.targets.origins.directory import DirectoryOrigin
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.images.reader import Entry
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Transaction
 
 NOW = 1_800_000_000
@@ -87,7 +87,7 @@ class Place:
             self.signer,
             clock=lambda: self.now,
             unpack=self.unpack,
-            edition_turn=self.turn,
+            revision_turn=self.turn,
         )
 
     def unpack(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
@@ -99,19 +99,21 @@ class Place:
         if sif.read_text() in self.broken:
             raise RepositoryError("the sandbox cannot be unpacked")
 
-    def ready(self, one: Entry, said: Answer, catalog: Catalog) -> Ready:
-        (item,) = make_plan([one], {one.name: said}, catalog).items
-        made = [Made(target, built(target.manifest, self.where) if target.published is None else None) for target in item.targets]
-        return Ready(item, tuple(made))
+    def ready(self, one: Entry, said: ResolvedReference, snapshot: Snapshot) -> StagedEntry:
+        (item,) = make_plan([one], {one.name: said}, snapshot).items
+        made = [
+            BuiltTarget(target, built(target.digest, self.where) if target.published is None else None) for target in item.targets
+        ]
+        return StagedEntry(item, tuple(made))
 
-    def publish(self, publication: Publication, *wanted: tuple[Entry, Answer]) -> Published:
-        catalog, _ = publication.open()
-        ready = [self.ready(one, said, catalog) for one, said in wanted]
+    def publish(self, publication: Publication, *wanted: tuple[Entry, ResolvedReference]) -> PublishResult:
+        snapshot, _ = publication.open()
+        ready = [self.ready(one, said, snapshot) for one, said in wanted]
         for one in ready:
             for made in one.made:
                 if made.built is not None and "sif" in one.item.entry.formats:
                     publication.store(made.built)
-        return publication.publish(catalog, ready)
+        return publication.publish(snapshot, ready)
 
     def index(self) -> manifest.Index:
         content = self.repository.read(INDEX)

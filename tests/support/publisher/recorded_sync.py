@@ -6,14 +6,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from publisher.build.builder import Builder, BuildRequest
-from publisher.build.patch_clone import Difference
+from publisher.build.patch_clone import ClonePatch
 from publisher.errors import PublisherError, SpaceError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
 from publisher.plan.make import make_plan
-from publisher.publish.publication import Published
-from publisher.publish.staged import Clone, Ready
+from publisher.publish.publication import PublishResult
+from publisher.publish.staged import StagedClone, StagedEntry
 from publisher.publish.sync import BatchLimits, Sync
-from publisher.state.snapshot import Catalog
+from publisher.state.snapshot import Snapshot
 from publisher.system.progress import Display
 from tests.support.publisher.built_values import answer, built, digest
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from publisher.contract.manifest import Sif
     from publisher.images.reader import Entry
-    from publisher.plan.make import Answer, Item
-    from publisher.publish.report import Report
-    from publisher.publish.staged import Made
+    from publisher.plan.make import PlanItem, ResolvedReference
+    from publisher.publish.report import RunReport
+    from publisher.publish.staged import BuiltTarget
     from publisher.state.built import BuiltImage
 
-EMPTY = Catalog("images.example.org")
+EMPTY = Snapshot("images.example.org")
 
 
 class Quiet(Display):
@@ -49,12 +49,12 @@ class Quiet(Display):
         self.lines.append(line)
 
 
-def request_of(item: Item) -> list[BuildRequest]:
+def request_of(item: PlanItem) -> list[BuildRequest]:
     config = Descriptor("", digest("config"), 1)
     return [
         BuildRequest(
             item.entry.name,
-            Image(ImageManifest(target.manifest, "", config, ()), ImageConfig(target.platform, (), b"{}")),
+            Image(ImageManifest(target.digest, "", config, ()), ImageConfig(target.platform, (), b"{}")),
             (),
             (),
         )
@@ -87,7 +87,7 @@ class Intake:
         self.make = make
         self.asked: list[str] = []
 
-    def fetch(self, item: Item) -> Future[list[BuildRequest]]:
+    def fetch(self, item: PlanItem) -> Future[list[BuildRequest]]:
         self.asked.append(item.entry.name)
         future = self.make(item.entry.name)
         error = self.failures.get(item.entry.name)
@@ -150,18 +150,20 @@ class Publication:
         self.stored.append(image.sha256)
         return None
 
-    def ready(self, catalog: Catalog, item: Item, made: tuple[Made, ...]) -> Ready:
-        assert isinstance(catalog, Catalog)
-        clone = Clone("before", item.entry.name, Difference((), (), (), self.kept)) if item.entry.name in self.cloned else None
-        return Ready(item, made, clone)
+    def ready(self, snapshot: Snapshot, item: PlanItem, made: tuple[BuiltTarget, ...]) -> StagedEntry:
+        assert isinstance(snapshot, Snapshot)
+        clone = (
+            StagedClone("before", item.entry.name, ClonePatch((), (), (), self.kept)) if item.entry.name in self.cloned else None
+        )
+        return StagedEntry(item, made, clone)
 
-    def due(self, catalog: Catalog) -> str | None:
-        return self.why if catalog.serial == 0 else None
+    def due(self, snapshot: Snapshot) -> str | None:
+        return self.why if snapshot.serial == 0 else None
 
-    def publish(self, catalog: Catalog, ready: Sequence[Ready], leaving: Sequence[str] = ()) -> Published:
+    def publish(self, snapshot: Snapshot, ready: Sequence[StagedEntry], leaving: Sequence[str] = ()) -> PublishResult:
         if self.refuse is not None:
             raise self.refuse
-        assert not self.gone.intersection(made.target.manifest for one in ready for made in one.made if made.built is not None)
+        assert not self.gone.intersection(made.target.digest for one in ready for made in one.made if made.built is not None)
         if sum(one.unpacked_size for one in ready) > self.room:
             raise SpaceError("no room for a sandbox", hint="make room there and run again")
         self.room -= sum(one.unpacked_size for one in ready)
@@ -171,7 +173,7 @@ class Publication:
         self.clones += [one.item.entry.name for one in ready if one.clone is not None]
         self.times.append(self.clock())
         failed = {name: error for name, error in self.left_out.items() if name in names}
-        return Published(Catalog(catalog.repository, catalog.serial + 1), failed, self.behind)
+        return PublishResult(Snapshot(snapshot.repository, snapshot.serial + 1), failed, self.behind)
 
 
 class World:
@@ -181,16 +183,16 @@ class World:
         self.fetching: dict[str, PublisherError] = {}
         self.arrivals: dict[str, float] = {}
         self.building: dict[str, PublisherError] = {}
-        self.answers: dict[str, Answer | PublisherError] = {}
+        self.answers: dict[str, ResolvedReference | PublisherError] = {}
         self.now = 0.0
         self.before: Callable[[str], None] = lambda _: None
         self.publication = Publication()
         self.publication.clock = lambda: self.now
         self.limits = BatchLimits()
 
-    def run(self, *entries: Entry, catalog: Catalog = EMPTY, allow_mass_removal: bool = False) -> Report:
+    def run(self, *entries: Entry, snapshot: Snapshot = EMPTY, allow_mass_removal: bool = False) -> RunReport:
         answers = {one.name: self.answers.get(one.name, answer(one.name)) for one in entries}
-        plan = make_plan(entries, answers, catalog, allow_mass_removal=allow_mass_removal)
+        plan = make_plan(entries, answers, snapshot, allow_mass_removal=allow_mass_removal)
         self.intake = Intake(self.fetching, lambda name: Late(self, self.arrivals.get(name, 0.0)))
         self.builder = Building(self.building, self.before)
         self.publication.gone = self.builder.gone
@@ -203,4 +205,4 @@ class World:
             limits=self.limits,
             clock=lambda: self.now,
         )
-        return sync.run(plan, catalog)
+        return sync.run(plan, snapshot)

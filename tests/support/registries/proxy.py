@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 
-from publisher.net.loop import Background
+from publisher.net.loop import BackgroundLoop
 from tests.support.registries.scripted_http import Web, breaks_off, says
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Proxy(Web):
 @contextlib.contextmanager
 def misbehaving(registry: RegistryServer) -> Iterator[Proxy]:
     """A proxy before a registry, in a thread of its own, so that programs in plain order can be tested with it."""
-    with Background() as background:
+    with BackgroundLoop() as background:
         proxy = Proxy(registry.address)
         background.submit(proxy.__aenter__()).result()
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from publisher import oci
 from publisher.contract.reference import Reference
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
 from tests.support.registries.scripted_http import Web, says
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from publisher.registry.credentials import Credentials
-    from publisher.registry.transport import Deadlines
+    from publisher.registry.transport import RegistryTimeouts
     from tests.support.registries.scripted_http import Reply
 
 BODY = b'{"schemaVersion": 2, "config": {}, "layers": []}'
@@ -58,7 +58,7 @@ async def asking(
     routes: dict[str, list[Reply]],
     *,
     credentials: Credentials | None = None,
-    deadlines: Deadlines | None = None,
+    deadlines: RegistryTimeouts | None = None,
     concurrency: int = 16,
     rate: float | None = None,
     mirrors: Sequence[str] = (),
@@ -81,7 +81,7 @@ async def asking(
             insecure=frozenset({registry.address}),
             credentials=lambda _: credentials,
             deadlines=deadlines,
-            patience=Patience(sleep=sleep),
+            patience=RetryPolicy(sleep=sleep),
             concurrency=concurrency,
             rates={} if rate is None else {registry.address: rate},
             mirrors={registry.address: mirrors},

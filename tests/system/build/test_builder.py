@@ -23,7 +23,7 @@ from publisher.build.squash import Mksquashfs, Tar2sqfs
 from publisher.build.testrun import TestRunner
 from publisher.errors import BuildError, CommandError, LayerError, SpaceError
 from publisher.fileindex.format import read_file_index
-from publisher.layers.limits import Limits
+from publisher.layers.limits import LayerLimits
 from publisher.system import command
 from tests.support.images import raw_tar
 from tests.support.images.built_layers import request
@@ -52,12 +52,12 @@ CONFIG = {
 }
 
 
-def ordinary() -> command.Account | None:
+def ordinary() -> command.UnixAccount | None:
     """The account that images are tested as; None where we are an ordinary user ourselves."""
     if os.geteuid() != 0:
         return None
     entry = pwd.getpwnam(ACCOUNT)
-    return command.Account(entry.pw_uid, entry.pw_gid)
+    return command.UnixAccount(entry.pw_uid, entry.pw_gid)
 
 
 def become_ordinary() -> None:
@@ -245,7 +245,7 @@ def test_layers_that_are_not_what_the_config_says_are_refused(tmp_path: Path) ->
 
 
 def test_an_image_beyond_a_limit_is_refused(tmp_path: Path) -> None:
-    refused(request(layers(), tmp_path / "blobs"), tmp_path, LayerError, "more than 10 entries", limits=Limits(entries=10))
+    refused(request(layers(), tmp_path / "blobs"), tmp_path, LayerError, "more than 10 entries", limits=LayerLimits(entries=10))
 
 
 def test_a_layer_without_its_index_is_told_apart(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from publisher.layers.survey import Survey
+    from publisher.layers.survey import StreamSurvey
     from publisher.state.built import BuiltImage
 
     Write = Callable[[memoryview | bytes], object]
@@ -54,7 +54,7 @@ class Damaging(Squasher):
         self.made = 0
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: Survey, *, offset: int, deadline: float) -> Iterator[Write]:
+    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
         with self._real.squash(out, totals, offset=offset, deadline=deadline) as write:
             yield write
         self.made += 1

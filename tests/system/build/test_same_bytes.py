@@ -71,7 +71,7 @@ def test_a_rebuild_on_another_host_can_be_compared_by_its_record(registry: Regis
         assert version is not None
         assert version.sif is not None
         assert sha256(host.sif("sync/again:1").read_bytes()) == f"sha256:{version.sif.sha256}"
-        versions.append((version.manifest, version.tools, version.sif.sha256))
+        versions.append((version.digest, version.tools, version.sif.sha256))
     assert versions[0] == versions[1]
     assert set(versions[0][1]) == {"publisher", "apptainer", "mksquashfs", "compression"}
     assert versions[0][0] == versions[2][0]

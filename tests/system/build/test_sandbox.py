@@ -16,7 +16,7 @@ from publisher.build.squash import Mksquashfs
 from publisher.build.testrun import TestRunner
 from publisher.build.unpack import CATALOG, unpack
 from publisher.errors import RepositoryError, SpaceError
-from publisher.layers.survey import Survey
+from publisher.layers.survey import StreamSurvey
 from publisher.system import command
 from publisher.system.durable import delete
 from tests.support.images.built_layers import request
@@ -72,7 +72,7 @@ def open_sif(sif: Path, shared_path: Path) -> Path:
     return place
 
 
-def listing(*arguments: str, account: command.Account | None = None, home: Path) -> dict[str, str]:
+def listing(*arguments: str, account: command.UnixAccount | None = None, home: Path) -> dict[str, str]:
     """Path -> what ``find`` says of it in a container, without what Apptainer mounts there."""
     env = {"HOME": str(home), "APPTAINER_CONFIGDIR": f"{home}/config", "APPTAINER_NO_PRIVS": "1"}
     argv = ["apptainer", "--silent", "exec", "--containall", "--no-home", "--pwd", "/", *arguments]
@@ -86,7 +86,7 @@ def listing(*arguments: str, account: command.Account | None = None, home: Path)
 def test_a_sif_and_its_sandbox_show_the_same_tree_to_an_ordinary_user(open_sif: Path, shared_path: Path) -> None:
     sandbox = shared_path / "sandbox"
     unpack(open_sif, sandbox, deadline=60)
-    account = command.Account(65534, 65534) if os.geteuid() == 0 else None
+    account = command.UnixAccount(65534, 65534) if os.geteuid() == 0 else None
     trees = [listing(str(image), account=account, home=shared_path) for image in (open_sif, sandbox)]
     if os.geteuid() != 0:  # an ordinary user's unsquashfs gives no setuid bits
         trees[1]["/set-user-id"] = trees[1]["/set-user-id"].replace("f 755", "f 4755")
@@ -103,7 +103,7 @@ def test_a_sandbox_runs_as_its_sif_runs(open_sif: Path, shared_path: Path) -> No
     said = []
     for image in (open_sif, sandbox):
         env = {"HOME": str(shared_path), "APPTAINER_CONFIGDIR": f"{shared_path}/config"}
-        account = command.Account(65534, 65534) if os.geteuid() == 0 else None
+        account = command.UnixAccount(65534, 65534) if os.geteuid() == 0 else None
         argv = ["apptainer", "--silent", "run", "--containall", str(image)]
         said.append(command.run(argv, deadline=60, env=env, cwd=shared_path, account=account).stdout)
     assert said == [b"1 2 word\n"] * 2
@@ -253,7 +253,7 @@ def test_a_tree_that_comes_out_incomplete_is_refused(shared_path: Path) -> None:
     """A device node, which no SIF of ours has: an ordinary user's unsquashfs warns and goes on."""
     shared_path.chmod(0o777)
     image = shared_path / "image"
-    with Mksquashfs().squash(image, Survey(1, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as write:
+    with Mksquashfs().squash(image, StreamSurvey(1, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as write:
         write(tar([Entry("char", "null"), file("a")]))
 
     def refused() -> None:

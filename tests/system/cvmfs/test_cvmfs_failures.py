@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 from publisher.errors import RepositoryError
-from publisher.targets.repositories.cvmfs.repository import Deadlines
+from publisher.targets.repositories.cvmfs.server import CvmfsTimeouts
 from tests.support.cvmfs.contract_changes import announce
 from tests.support.cvmfs.stand_in import FakeCvmfs, fill
 from tests.support.machine import child_process
@@ -136,7 +136,7 @@ def test_an_interrupt_waits_for_the_tool_and_leaves_nothing_open(
 def test_a_publish_that_does_not_end_is_ended(fake: FakeCvmfs) -> None:
     fake.fault("publish", "hang")
     with pytest.raises(RepositoryError, match="publish did not end within 1 s"):
-        announce(fake.repository(deadlines=Deadlines(publish=1)))
+        announce(fake.repository(deadlines=CvmfsTimeouts(publish=1)))
     assert not fake.flag.exists()
     announce(fake.repository())
     assert fake.repository().read(INDEX) == b"1"

@@ -26,35 +26,35 @@ INDEX = ".publisher/index.json"
 RANDOM_KILLS = 8
 
 
-def image(edition: int) -> str:
-    return f".images/0a/{edition}"
+def image(revision: int) -> str:
+    return f".images/0a/{revision}"
 
 
-def publish(cvmfs: Cvmfs, edition: int, *, clone: bool) -> None:
+def publish(cvmfs: Cvmfs, revision: int, *, clone: bool) -> None:
     """A new image, unpacked or cloned from the last one, the link to it, the index that names it, and the last one away."""
     repository = cvmfs.repository()
     with repository.transaction() as transaction:
-        if not repository.exists(image(edition)):
-            tree = transaction.clone(image(edition - 1), image(edition)) if clone else None
+        if not repository.exists(image(revision)):
+            tree = transaction.clone(image(revision - 1), image(revision)) if clone else None
             if tree is None:
-                tree = transaction.tree(image(edition))
+                tree = transaction.tree(image(revision))
                 (tree / "bin").mkdir(parents=True)
-            (tree / "bin/sh").write_text(str(edition))
-        transaction.link("htc/rocky:9", f"../{image(edition)}")
-        transaction.write(INDEX, json.dumps(edition).encode())
-        transaction.remove(image(edition - 2))
+            (tree / "bin/sh").write_text(str(revision))
+        transaction.link("htc/rocky:9", f"../{image(revision)}")
+        transaction.write(INDEX, json.dumps(revision).encode())
+        transaction.remove(image(revision - 2))
 
 
 def seen(cvmfs: Cvmfs) -> int:
-    """The edition that a reader finds; it is whole, in the published mount and in the revision that clients get."""
+    """The revision that a reader finds; it is whole, in the published mount and in the revision that clients get."""
     reader = cvmfs.repository()
-    edition = int(reader.read(INDEX) or b"0")
-    assert reader.read("htc/rocky:9/bin/sh") == str(edition).encode()
-    assert reader.links() == {"htc/rocky:9": f"../{image(edition)}"}
-    assert not reader.exists(image(edition + 1))
-    assert reader.exists(image(edition - 1)) == (edition > 1)
-    assert not reader.exists(image(edition - 2))
-    return edition
+    revision = int(reader.read(INDEX) or b"0")
+    assert reader.read("htc/rocky:9/bin/sh") == str(revision).encode()
+    assert reader.links() == {"htc/rocky:9": f"../{image(revision)}"}
+    assert not reader.exists(image(revision + 1))
+    assert reader.exists(image(revision - 1)) == (revision > 1)
+    assert not reader.exists(image(revision - 2))
+    return revision
 
 
 def settled(cvmfs: Cvmfs) -> None:
@@ -68,36 +68,36 @@ def settled(cvmfs: Cvmfs) -> None:
 def test_a_kill_before_any_change_costs_only_a_rerun(cvmfs: Cvmfs, clone: bool, stride: int) -> None:
     """One repository for all points: what one kill leaves is there for the next."""
     publish(cvmfs, 1, clone=False)
-    edition, outcomes = 1, []
+    revision, outcomes = 1, []
     for point in itertools.count(step=stride):
-        if not child_process.killed(point, lambda: publish(cvmfs, edition + 1, clone=clone)):  # noqa: B023 - called in this round
+        if not child_process.killed(point, lambda: publish(cvmfs, revision + 1, clone=clone)):  # noqa: B023 - called in this round
             break
         done = cvmfs.repository().recover()
         assert cvmfs.repository().recover() == []
         found = seen(cvmfs)
-        assert found in (edition, edition + 1)
+        assert found in (revision, revision + 1)
         assert len(done) == (1 if done else 0)
-        outcomes.append(found == edition + 1)
-        publish(cvmfs, edition + 1, clone=clone)
-        edition += 1
-        assert seen(cvmfs) == edition
+        outcomes.append(found == revision + 1)
+        publish(cvmfs, revision + 1, clone=clone)
+        revision += 1
+        assert seen(cvmfs) == revision
         settled(cvmfs)
-    assert seen(cvmfs) == edition + 1
+    assert seen(cvmfs) == revision + 1
     assert len(outcomes) > 20 / stride
     assert set(outcomes) == {False, True} or stride > 1  # few changes of ours come after the publish
 
 
 def test_a_rerun_needs_not_be_told_to_recover(cvmfs: Cvmfs) -> None:
     publish(cvmfs, 1, clone=False)
-    edition = 1
+    revision = 1
     for point in itertools.count(0, 5):
-        if not child_process.killed(point, lambda: publish(cvmfs, edition + 1, clone=True)):  # noqa: B023 - called in this round
+        if not child_process.killed(point, lambda: publish(cvmfs, revision + 1, clone=True)):  # noqa: B023 - called in this round
             break
-        publish(cvmfs, edition + 1, clone=True)
-        edition += 1
-        assert seen(cvmfs) == edition
+        publish(cvmfs, revision + 1, clone=True)
+        revision += 1
+        assert seen(cvmfs) == revision
         settled(cvmfs)
-    assert edition > 5
+    assert revision > 5
 
 
 def test_a_killed_recovery_is_recovered_from(cvmfs: Cvmfs) -> None:
@@ -120,18 +120,18 @@ def test_a_killed_recovery_is_recovered_from(cvmfs: Cvmfs) -> None:
 def test_kills_at_random_moments_cost_only_a_rerun(cvmfs: Cvmfs) -> None:
     dice = random.Random(5)
     publish(cvmfs, 1, clone=False)
-    edition = 1
+    revision = 1
     for _ in range(RANDOM_KILLS):
         clone = dice.random() < 0.5
-        child = child_process.start(lambda: publish(cvmfs, edition + 1, clone=clone))  # noqa: B023 - called in this round
+        child = child_process.start(lambda: publish(cvmfs, revision + 1, clone=clone))  # noqa: B023 - called in this round
         time.sleep(dice.random() * 0.3)
         os.kill(child, 9)
         child_process.end(child)
         cvmfs.repository().recover()
-        assert seen(cvmfs) in (edition, edition + 1)
-        publish(cvmfs, edition + 1, clone=clone)
-        edition += 1
-        assert seen(cvmfs) == edition
+        assert seen(cvmfs) in (revision, revision + 1)
+        publish(cvmfs, revision + 1, clone=clone)
+        revision += 1
+        assert seen(cvmfs) == revision
         settled(cvmfs)
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from publisher.resolver.cache import eviction, pins, sweep
 from publisher.resolver.cache.cache import Cache
-from publisher.resolver.cache.eviction import Limits
-from publisher.resolver.errors import RoomError
+from publisher.resolver.cache.eviction import CacheLimits
+from publisher.resolver.errors import CacheSpaceError
 from publisher.resolver.transfer.open_source import source
 from tests.support.ep.execution_point import ExecutionPoint, sif_content, sif_of
 from tests.support.machine import child_process
@@ -32,7 +32,7 @@ ROUNDS, PROCESSES, MOST_CHANGES = 40, 6, 25
 def job(ep: ExecutionPoint, content: bytes) -> None:
     """What a hook and its job do: the SIF is there, and is the right one, as long as the starter lives."""
     cache, starter = Cache(str(ep.cache), most=(2 * SIZE, 0.0)), pins.Starter(os.getpid())
-    with contextlib.suppress(RoomError):  # where jobs need the other two
+    with contextlib.suppress(CacheSpaceError):  # where jobs need the other two
         path, _ = cache.sif(sif_of(content), [source(str(ep.origin))], starter=starter)
         for _ in range(3):
             assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sif_of(content).sha256
@@ -43,7 +43,7 @@ def cleaner(ep: ExecutionPoint) -> None:
     cache = Cache(str(ep.cache))
     cache.prepare()
     (ep.cache / "locks").mkdir(exist_ok=True)
-    eviction.trim(cache.shelf, Limits(SIZE, 0))
+    eviction.trim(cache.shelf, CacheLimits(SIZE, 0))
     sweep.sweep(cache.shelf)
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from publisher.resolver.cache.cache import Cache
-from publisher.resolver.errors import RoomError
+from publisher.resolver.errors import CacheSpaceError
 from publisher.resolver.host import cache_admin
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from publisher.resolver.transfer.open_source import source
 from tests.support.ep.execution_point import ExecutionPoint, sif_content
 from tests.support.machine import child_process
@@ -35,7 +35,7 @@ class Host:
     def __init__(self, root: Path, disk: Path) -> None:
         self.ep = ExecutionPoint(root)
         self.disk = disk
-        self.notes = Notes()
+        self.notes = Warnings()
         disk.chmod(0o1777)
         for name in ("a", "b", "c"):
             self.fetch(EARLY, name)
@@ -50,7 +50,7 @@ class Host:
 
         def job() -> None:
             os.setresuid(user, user, user)
-            with pytest.raises(RoomError) if fails else nullcontext():
+            with pytest.raises(CacheSpaceError) if fails else nullcontext():
                 Cache(str(self.cache(user)), least_free=(0, 0.05)).sif(sif, [source(str(self.ep.origin))])
 
         assert child_process.end(child_process.start(job)) == 0

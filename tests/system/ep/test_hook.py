@@ -117,7 +117,7 @@ def at_work(hook: Hook, silent: Path, *flags: str) -> tuple[subprocess.Popen[byt
 def test_a_job_gets_the_sandbox_itself_and_the_digest_for_its_log(hook: Hook, ep: ExecutionPoint) -> None:
     answer = hook.job(SingularityImage=CVMFS)
     assert (answer.code, answer.image, answer.form) == (0, f"{ep.repository}/{version(NAME).sandbox}", "sandbox")
-    assert version(NAME).manifest in answer.message
+    assert version(NAME).digest in answer.message
     assert answer.talk == ""
 
 
@@ -127,7 +127,7 @@ def test_without_the_repository_it_gets_the_sif(hook: Hook, ep: ExecutionPoint) 
     assert (answer.code, answer.form) == (0, "sif")
     assert Path(answer.image).read_bytes() == CONTENT
     (line,) = trace(ep)
-    assert (line["job"], line["form"], line["source"], line["bytes"]) == ("7.0", "sif", str(ep.origin), len(CONTENT))
+    assert (line["job"], line["form"], line["sif_source"], line["bytes"]) == ("7.0", "sif", str(ep.origin), len(CONTENT))
 
 
 def test_the_answer_is_one_write(hook: Hook) -> None:
@@ -300,7 +300,7 @@ def test_the_starter_is_told_what_the_jobs_ad_keeps(hook: Hook, tmp_path: Path) 
         hook.environment["_CONDOR_CHIRP_CONFIG"] = str(starter.config)
         answer = hook.job(SingularityImage=CVMFS)
     assert (answer.code, answer.talk) == (0, "")
-    assert f'set_job_attr_delayed ChirpImageDigest "{version(NAME).manifest}"' in starter.lines
+    assert f'set_job_attr_delayed ChirpImageDigest "{version(NAME).digest}"' in starter.lines
 
 
 def test_a_starter_that_does_not_listen_withholds_no_image(hook: Hook, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_it_answers_in_both_forms_over_the_network_and_without(program: Path, ep
         assert sandbox == f"{ep.repository}/{version(NAME).sandbox}\n"
         ep.repository.rename(ep.root / "away")
         answer = json.loads(run(program, "resolve", NAME, "--json", *flags(ep, web.url)))
-        assert (answer["form"], answer["source"], answer["fetched"]) == ("sif", "the last good copy", web.url)
+        assert (answer["form"], answer["manifest_source"], answer["sif_source"]) == ("sif", "the last good copy", web.url)
         assert [path for path, _ in web.requests].count("/manifest/index.json") == 1, "it is not time to ask again"
     assert Path(answer["path"]).read_bytes() == CONTENT
     assert run(program, "resolve", NAME, *flags(ep, web.url)) == f"{answer['path']}\n", "from the cache alone"

@@ -93,7 +93,7 @@ def test_two_hundred_jobs_at_once_on_a_host_without_anything_are_one_of_each_req
         server.released.set()
         answers = [json.loads(job.communicate()[0]) for job in jobs]
     assert {answer["path"] for answer in answers} == {str(ep.cache / "sif" / sif.sha256[:2] / f"{sif.sha256}.sif")}
-    assert sum(answer["fetched"] is not None for answer in answers) == 1
+    assert sum(answer["sif_source"] is not None for answer in answers) == 1
     index, shard, whole = sorted(asked.path for asked in server.asked)
     assert (index, whole) == ("/manifest/index.json", f"/{sif.path}")
     assert shard.startswith("/manifest/shards/")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from publisher.resolver.errors import AbsentError, DeniedError
+from publisher.resolver.errors import AbsentError, AccessDeniedError
 from publisher.resolver.transfer.fetch import fetch
 from publisher.resolver.transfer.open_source import source
-from publisher.resolver.transfer.sources import Network
+from publisher.resolver.transfer.sources import NetworkOptions
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, lay_down, record, sif_content, sif_of, version
 from tests.support.osdf.federation import Director
 from tests.support.osdf.tokens import Issuer
@@ -35,7 +35,7 @@ class Pool:
         self.servers = servers
         self.director = director
         self.place = f"pelican://{director.host}{NAMESPACE}"
-        self.network = Network(str(root), ca=str(servers.authority), silence=5)
+        self.network = NetworkOptions(str(root), ca=str(servers.authority), silence=5)
         self.part = root / "x.part"
         self.content = sif_content(root.name, SIZE)
         self.sif = sif_of(self.content)
@@ -139,7 +139,7 @@ def test_a_private_namespace_is_read_with_a_token_and_only_with_a_right_one(
         pool.put(pool.content)
         for token in ("", Issuer().token("storage.read:/")):
             monkeypatch.setenv("BEARER_TOKEN", token)
-            with pytest.raises(DeniedError, match="status 403"):
+            with pytest.raises(AccessDeniedError, match="status 403"):
                 pool.fetch()
         monkeypatch.setenv("BEARER_TOKEN", servers.issuer.token("storage.read:/"))
         assert pool.fetch() == f"{servers.origin}{NAMESPACE}"
@@ -159,7 +159,7 @@ def test_a_host_without_cvmfs_has_manifest_and_sif_from_the_federation(pool: Poo
     answer = ep.resolve("a/b:1", **places)
     assert Path(answer.path).read_bytes() == pool.content
     assert answer.manifest.source == f"{pool.place}/manifest"
-    assert answer.fetched == f"{pool.servers.cache}{NAMESPACE}"
+    assert answer.sif_source == f"{pool.servers.cache}{NAMESPACE}"
     asked = pool.director.lines()
     assert ep.resolve("a/b:1", **places).path == answer.path
     assert pool.director.lines() == asked

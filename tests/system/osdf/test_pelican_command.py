@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from publisher.errors import OriginError
-from publisher.targets.origins.pelican import PelicanOrigin, Ways
-from publisher.targets.pelican.address import Address
+from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
+from publisher.targets.pelican.address import OriginAddress
 from tests.support.checkout import ROOT
 from tests.support.osdf import origin as pelican
 
@@ -33,8 +33,10 @@ def origin(tmp_path: Path, log: Path) -> PelicanOrigin:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -SE {_FAKE} {log} "$@"\n')
     program.chmod(0o755)
     there = pelican.running()
-    ways = Ways(tokens=pelican.minted(there), authority=there.servers.authority, patience=pelican.PATIENCE, program=str(program))
-    return PelicanOrigin(Address(there.director, pelican.prefix(tmp_path), direct=False), ways)
+    ways = UploadOptions(
+        tokens=pelican.minted(there), authority=there.servers.authority, patience=pelican.PATIENCE, program=str(program)
+    )
+    return PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), ways)
 
 
 @pytest.fixture
@@ -88,8 +90,8 @@ def test_a_failure_of_the_command_has_its_words_and_no_token(tmp_path: Path, sou
     program.write_text('#!/bin/sh\necho "Error code 4000: Bearer $(cat "$4") is refused" >&2\nexit 1\n')
     program.chmod(0o755)
     there = pelican.running()
-    ways = Ways(tokens=pelican.minted(there), authority=there.servers.authority, program=str(program))
-    origin = PelicanOrigin(Address(there.director, pelican.prefix(tmp_path), direct=False), ways)
+    ways = UploadOptions(tokens=pelican.minted(there), authority=there.servers.authority, program=str(program))
+    origin = PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), ways)
     with pytest.raises(OriginError, match=r"pelican failed with status 1: Error code 4000: Bearer TOKEN"):
         put(origin, source)
     assert list(origin.names()) == []
@@ -103,8 +105,8 @@ def test_a_source_that_is_not_what_it_should_be_never_reaches_the_command(origin
 
 def test_a_command_that_is_missing_is_an_error(tmp_path: Path, source: Path) -> None:
     there = pelican.running()
-    ways = Ways(tokens=pelican.minted(there), authority=there.servers.authority, program=str(tmp_path / "nothing"))
-    origin = PelicanOrigin(Address(there.director, pelican.prefix(tmp_path), direct=False), ways)
+    ways = UploadOptions(tokens=pelican.minted(there), authority=there.servers.authority, program=str(tmp_path / "nothing"))
+    origin = PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), ways)
     with pytest.raises(OriginError, match="cannot be started"):
         put(origin, source)
 

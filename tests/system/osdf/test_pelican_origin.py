@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import OriginError
-from publisher.net.retry import Patience
-from publisher.targets.origins.pelican import PelicanOrigin, Ways
+from publisher.net.retry import RetryPolicy
+from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican import owner
-from publisher.targets.pelican.address import Address
-from publisher.targets.pelican.status import DeniedError
+from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.status import OriginDeniedError
 from tests.support.machine import child_process
 from tests.support.osdf import origin as pelican
 from tests.support.osdf.xrootd import NAMESPACE, Servers
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from publisher.targets.pelican.tokens import Right, Tokens
+    from publisher.targets.pelican.tokens import TokenScope, TokenSource
 
 pytestmark = pytest.mark.system
 SIF, INDEX = "sif/ab/x.sif", "manifest/index.json"
@@ -38,9 +38,9 @@ class Listed:
 
     def __init__(self, *tokens: str) -> None:
         self._tokens = list(tokens)
-        self.asked: list[Sequence[Right]] = []
+        self.asked: list[Sequence[TokenScope]] = []
 
-    def bearer(self, rights: Sequence[Right], _base: str) -> str:
+    def bearer(self, rights: Sequence[TokenScope], _base: str) -> str:
         self.asked.append(rights)
         return self._tokens.pop(0) if len(self._tokens) > 1 else self._tokens[0]
 
@@ -58,12 +58,12 @@ def servers(shared: Servers) -> Servers:
 
 
 def origin(
-    servers: Servers, tokens: Tokens, removing: Tokens | None = None, *, days: float = 0, checksums: bool = False
+    servers: Servers, tokens: TokenSource, removing: TokenSource | None = None, *, days: float = 0, checksums: bool = False
 ) -> PelicanOrigin:
     """``days``: by how much our clock is later."""
-    address = Address(servers.origin.removeprefix("https://"), NAMESPACE, direct=True)
-    patience = Patience(tries=2, first=0.01)
-    ways = Ways(tokens=tokens, removing=removing, authority=servers.authority, patience=patience, checksums=checksums)
+    address = OriginAddress(servers.origin.removeprefix("https://"), NAMESPACE, direct=True)
+    patience = RetryPolicy(tries=2, first=0.01)
+    ways = UploadOptions(tokens=tokens, removing=removing, authority=servers.authority, patience=patience, checksums=checksums)
     return PelicanOrigin(address, ways, lambda: time.time() + days * DAY)
 
 
@@ -84,7 +84,7 @@ def test_the_token_that_is_asked_for_suffices_and_cannot_overwrite_or_delete(ser
         there.replace(INDEX, content)
     with pytest.raises(OriginError, match="other bytes"):
         put(there, tmp_path / "sif", b"other")
-    with pytest.raises(DeniedError, match=r"docs/osdf\.md"):
+    with pytest.raises(OriginDeniedError, match=r"docs/osdf\.md"):
         there.remove(SIF)
     assert servers.files() == {SIF: b"first", INDEX: b"2"}
 
@@ -125,7 +125,7 @@ def test_a_refused_token_is_refreshed_once(servers: Servers, tmp_path: Path) -> 
     tokens = Listed(good, over, good)
     assert put(origin(servers, tokens), tmp_path / "sif", b"first")
     assert len(tokens.asked) == 5  # PROPFIND, PUT twice, GET, MOVE
-    with pytest.raises(DeniedError) as refused:
+    with pytest.raises(OriginDeniedError) as refused:
         origin(servers, Listed(good, over)).put_bytes("sif/ab/y.sif", b"second")
     assert over not in str(refused.value)
 
@@ -133,7 +133,7 @@ def test_a_refused_token_is_refreshed_once(servers: Servers, tmp_path: Path) -> 
 @pytest.mark.parametrize("size", [10, 32 << 20])
 def test_an_upload_that_is_not_allowed_is_refused_as_such_whatever_its_size(servers: Servers, tmp_path: Path, size: int) -> None:
     """XRootD closes the connection while a large one is sent."""
-    with pytest.raises(DeniedError, match="status 403"):
+    with pytest.raises(OriginDeniedError, match="status 403"):
         put(origin(servers, Listed(token(servers, "storage.read:/"))), tmp_path / "sif", bytes(size))
     assert servers.files() == {}
 
@@ -207,7 +207,7 @@ def test_an_origin_that_dies_during_an_upload_is_an_error_and_a_rerun_completes_
 def test_an_origin_that_everybody_may_read_is_looked_at_without_a_token(tmp_path: Path) -> None:
     there = pelican.running()
     pelican.directed(tmp_path).put_bytes("manifest/shards/x.json", b"{}")
-    ways = Ways(authority=there.servers.authority)
-    assert list(PelicanOrigin(Address(there.director, pelican.prefix(tmp_path), direct=False), ways).names()) == [
+    ways = UploadOptions(authority=there.servers.authority)
+    assert list(PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), ways).names()) == [
         "manifest/shards/x.json"
     ]

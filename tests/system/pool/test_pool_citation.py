@@ -22,6 +22,6 @@ def test_the_jobs_ad_keeps_the_images_name_digest_and_form(site: Site, universe:
     version = site.host.record(SMALL).current("amd64")
     assert version is not None
     ad = jobs.ad()
-    assert (ad["ChirpImageName"], ad["ChirpImageDigest"]) == (SMALL, version.manifest)
+    assert (ad["ChirpImageName"], ad["ChirpImageDigest"]) == (SMALL, version.digest)
     assert ad["ChirpImageForm"] == "sandbox"
-    assert f'ChirpImageDigest = "{version.manifest}"' in jobs.log
+    assert f'ChirpImageDigest = "{version.digest}"' in jobs.log

@@ -58,7 +58,7 @@ def test_a_job_runs_in_the_sandbox_and_sees_cvmfs(site: Site) -> None:
     for jobs in submitted:
         assert where(jobs.done()) == f"{site.repository}/{version.sandbox}"
         assert jobs.output().splitlines()[2] == REPOSITORY
-        assert version.manifest in jobs.log, "the user finds in the log what to cite"
+        assert version.digest in jobs.log, "the user finds in the log what to cite"
 
 
 def test_without_cvmfs_it_runs_in_the_sif_and_then_without_osdf_too(site: Site) -> None:

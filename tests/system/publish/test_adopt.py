@@ -60,7 +60,7 @@ def resolve(host: Host, name: str) -> str:
 def current(host: Host, name: str, platform: str = "amd64") -> tuple[str, str | None, bool]:
     version = host.record(name).current(platform)
     assert version is not None
-    return version.manifest, version.sandbox, version.sif is not None
+    return version.digest, version.sandbox, version.sif is not None
 
 
 def test_what_is_current_is_taken_over_unbuilt_and_gets_its_sif_in_its_turn(host: Host, registry: RegistryServer) -> None:
@@ -124,7 +124,7 @@ def test_what_is_not_current_keeps_its_name_until_a_sync_replaces_it_or_lets_it_
     assert sorted(one["name"] for one in report.said["removals"]) == ["adopt/dead:1", "adopt/unlisted:1"]
     assert (host.repository / "adopt/moved:1/etc/motd").read_text() == "new\n"
     assert os.readlink(host.repository / "adopt/moved:1").startswith("../.images/")  # noqa: PTH115 - its text
-    states = [(version.manifest, version.state) for version in host.record("adopt/moved:1").platforms["amd64"]]
+    states = [(version.digest, version.state) for version in host.record("adopt/moved:1").platforms["amd64"]]
     assert states == [(moved, "current"), (f"sha256:{sha256('moved')}", "superseded")]
     assert olds["moved"].is_dir(), "for the jobs that run in it"
     assert host.run("verify").stdout.splitlines() == ["adopt/nowhere:1: no record wants this link"]

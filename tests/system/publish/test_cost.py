@@ -104,7 +104,7 @@ class Filled:
             sandbox = self.lower / version.sandbox
             sandbox.mkdir(parents=True)
             (sandbox / ".cvmfscatalog").touch()
-            index = self.lower / paths.file_index_path(version.manifest)
+            index = self.lower / paths.file_index_path(version.digest)
             index.parent.mkdir(parents=True, exist_ok=True)
             index.touch()
         link = self.lower / name
@@ -115,13 +115,13 @@ class Filled:
     def cost(self, text: str) -> Counter[str]:
         """Of publishing one image, once the run has begun."""
         publication = self.place.publication()
-        catalog, _ = publication.open()
-        ready = self.place.ready(entry("htc/rocky:9"), answer(text), catalog)
+        snapshot, _ = publication.open()
+        ready = self.place.ready(entry("htc/rocky:9"), answer(text), snapshot)
         for made in ready.made:
             assert made.built is not None
             publication.store(made.built)
         self.repository.counts.clear()
-        assert publication.publish(catalog, [ready]).behind is None
+        assert publication.publish(snapshot, [ready]).behind is None
         log = self.fake.log()[-1]
         assert log["command"] == "publish"
         return self.repository.counts + Counter({name: log[name] for name in ("entries", "bytes", "catalog_entries")})

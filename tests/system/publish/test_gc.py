@@ -11,7 +11,7 @@ import pytest
 from publisher.contract import manifest
 from publisher.contract.manifest import Record, Version
 from publisher.maintain import block, gc, verify
-from publisher.plan.retention import Bounds
+from publisher.plan.retention import RetentionLimits
 from publisher.publish.publication import Publication
 from publisher.state import paths, transitions
 from publisher.state.signing import Signer
@@ -45,7 +45,7 @@ def days_pass(host: Host, days: int) -> None:
     publication = Publication(
         DirectoryRepository(host.repository), DirectoryOrigin(host.origin), Signer(host.key), clock=time.time
     )
-    catalog, _ = publication.open()
+    snapshot, _ = publication.open()
 
     def older(version: Version) -> Version:
         value = version.to_json()
@@ -53,10 +53,12 @@ def days_pass(host: Host, days: int) -> None:
         return Version.from_json({**value, **times})
 
     changed = {
-        name: Record(name, record.source, record.digest, {key: [*map(older, found)] for key, found in record.platforms.items()})
-        for name, record in catalog.records.items()
+        name: Record(
+            name, record.reference, record.digest, {key: [*map(older, found)] for key, found in record.platforms.items()}
+        )
+        for name, record in snapshot.records.items()
     }
-    publication.change(catalog, changed, relink=False)
+    publication.change(snapshot, changed, relink=False)
     for path in (host.origin / "sif").rglob("*.sif"):
         stored = path.stat().st_mtime - days * DAY
         os.utime(path, (stored, stored))
@@ -176,7 +178,7 @@ def everything_named_is_there(place: Place) -> None:
 
 
 def test_a_clearing_that_is_killed_anywhere_costs_only_a_rerun(shared_path: Path) -> None:
-    bounds = Bounds(14 * DAY, 100, 10**12)
+    bounds = RetentionLimits(14 * DAY, 100, 10**12)
     at = 0
     while True:
         where = shared_path / f"place-{at}"
@@ -184,14 +186,14 @@ def test_a_clearing_that_is_killed_anywhere_costs_only_a_rerun(shared_path: Path
         place = Place(where)
         publication = place.publication()
         place.publish(publication, (entry("a/a:1"), answer("one")), (entry("a/b:1"), answer("left")))
-        catalog = place.publish(publication, (entry("a/a:1"), answer("two"))).catalog
-        publication.publish(catalog, [], ["a/b:1"])
+        snapshot = place.publish(publication, (entry("a/a:1"), answer("two"))).snapshot
+        publication.publish(snapshot, [], ["a/b:1"])
         place.now += 14 * DAY
 
         def clear(place: Place = place) -> None:
             opened = place.publication()
-            catalog, _ = opened.open()
-            assert gc.clear(opened, catalog, place.now, bounds).error is None
+            snapshot, _ = opened.open()
+            assert gc.clear(opened, snapshot, place.now, bounds).error is None
 
         killed = child_process.killed(at, clear)
         if killed:
@@ -218,21 +220,21 @@ def test_a_cvmfs_repository_is_cleared_blocked_rolled_back_and_verified_like_any
         publication = place.publication()
         for text in ("one", "two", "three"):
             place.publish(publication, (entry("a/a:1", [AMD64, ARM64]), answer(text, [AMD64, ARM64])))
-        catalog = place.publish(publication, (entry("a/b:1"), answer("left"))).catalog
-        catalog = publication.publish(catalog, [], ["a/b:1"]).catalog
-        catalog = publication.change(
-            catalog, {"a/a:1": transitions.rolled_back(catalog.records["a/a:1"], int(place.now))}
-        ).catalog
+        snapshot = place.publish(publication, (entry("a/b:1"), answer("left"))).snapshot
+        snapshot = publication.publish(snapshot, [], ["a/b:1"]).snapshot
+        snapshot = publication.change(
+            snapshot, {"a/a:1": transitions.rolled_back(snapshot.records["a/a:1"], int(place.now))}
+        ).snapshot
         assert (place.repository.root / "a/a:1/content").read_text() == digest("two linux/amd64")
         place.now += 14 * DAY
-        cleared = gc.clear(publication, catalog, place.now, Bounds(14 * DAY, 100, 10**12))
+        cleared = gc.clear(publication, snapshot, place.now, RetentionLimits(14 * DAY, 100, 10**12))
         assert cleared.error is None
         assert sorted(place.repository.links()) == [".arch/arm64/a/a:1", "a/a:1"]
         for text in ("one", "three"):
             assert not place.repository.exists(paths.sandbox_path(digest(f"{text} linux/amd64")))
         place.in_both()
-        taken = block.take_down(cleared.catalog, digest("two linux/amd64"), place.now, "stolen data")
-        blocked = block.carry_out(publication, cleared.catalog, taken).catalog
+        taken = block.take_down(cleared.snapshot, digest("two linux/amd64"), place.now, "stolen data")
+        blocked = block.carry_out(publication, cleared.snapshot, taken).snapshot
         assert list(place.repository.links()) == [".arch/arm64/a/a:1"]
         assert list(verify.verify_links(place.repository, blocked)) == []
         assert list(verify.verify_manifest(place.repository, place.origin, place.now, [place.signer.public])) == []

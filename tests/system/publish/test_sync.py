@@ -84,7 +84,7 @@ def test_a_changed_tag_is_rebuilt_and_the_old_data_stays(host: Host, registry: R
     assert said_by(host.repository / "sync/moving:1", host).endswith("new\n")
     assert said_by(host.repository / paths.sandbox_path(old), host).endswith("old\n")
     assert said_by(old_sif, host).endswith("old\n")
-    states = [(version.manifest, version.state) for version in host.record("sync/moving:1").platforms["amd64"]]
+    states = [(version.digest, version.state) for version in host.record("sync/moving:1").platforms["amd64"]]
     assert states == [(new, "current"), (old, "superseded")]
 
 

@@ -13,7 +13,7 @@ from publisher.contract import manifest
 from publisher.state import paths
 from publisher.state import snapshot as catalogs
 from publisher.state.signing import Signer
-from publisher.state.snapshot import Catalog
+from publisher.state.snapshot import Snapshot
 from tests.support.images.printing_image import push
 from tests.support.publisher.host import Host, run_as
 
@@ -146,5 +146,5 @@ def forge(host: Host) -> None:
     """What a thief with the key puts into the origin: an empty manifest, its serial far ahead."""
     index = host.index()
     assert index is not None
-    edition = catalogs.edition(Catalog(host.repository.name), Signer(host.key), serial=999, now=index.generated)
-    (host.origin / "manifest" / manifest.INDEX_NAME).write_bytes(edition.index)
+    revision = catalogs.revision(Snapshot(host.repository.name), Signer(host.key), serial=999, now=index.generated)
+    (host.origin / "manifest" / manifest.INDEX_NAME).write_bytes(revision.index)

@@ -102,5 +102,5 @@ def test_a_name_goes_back_and_forth_and_syncs_leave_it_where_it_is(host: Host, r
     ):
         assert text in shown
     status = json.loads(host.run("status", "--json", "verify/back:1", check=True).stdout)
-    assert [version["manifest"] for version in status["platforms"]["amd64"]] == [new, old]
+    assert [version["digest"] for version in status["platforms"]["amd64"]] == [new, old]
     assert host.run("status", "verify/nobody:1").returncode == 2

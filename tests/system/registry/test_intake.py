@@ -12,13 +12,13 @@ import pytest
 from publisher.errors import DeniedError, NotFoundError, UnavailableError, UnsupportedError
 from publisher.images.reader import expand, parse
 from publisher.oci import Platform
-from publisher.plan.make import Answer, make_plan
+from publisher.plan.make import ResolvedReference, make_plan
 from publisher.publish.intake import Intake
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
 from publisher.registry.credentials import Credentials, anonymous
-from publisher.state.snapshot import Catalog
-from publisher.system.progress import Lines
+from publisher.state.snapshot import Snapshot
+from publisher.system.progress import LineDisplay
 from tests.support.images.layers import file, tar
 from tests.support.publisher.built_values import AMD64, ARM64, carried_out, entry
 from tests.support.registries.registry import RegistryServer, free_port, push_image, push_index
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from publisher.images.reader import Entry
 
 pytestmark = pytest.mark.system
-EMPTY = Catalog("images.example.org")
+EMPTY = Snapshot("images.example.org")
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def opened(
     with Intake(
         lambda: RegistryClient(insecure=insecure, credentials=credentials),
         lambda: BlobStore(where / "blobs"),
-        Lines(io.StringIO()),
+        LineDisplay(io.StringIO()),
         public=lambda: RegistryClient(insecure=insecure),
         private_images=private_images,
     ) as intake:
@@ -66,8 +66,8 @@ def test_one_manifest_is_of_the_platform_that_its_config_says(intake: Intake, re
     amd64, arm64 = push(registry, "ask/one", "1", "amd"), push(registry, "ask/one", "arm", "arm", "linux/arm64")
     here, there = wanted(registry, "ask/one:1"), wanted(registry, "ask/one:arm", ARM64)
     assert intake.ask([here, there], {}) == {
-        here.name: Answer(amd64, {AMD64: amd64}, ("linux/amd64",)),
-        there.name: Answer(arm64, {ARM64: arm64}, ("linux/arm64",)),
+        here.name: ResolvedReference(amd64, {AMD64: amd64}, ("linux/amd64",)),
+        there.name: ResolvedReference(arm64, {ARM64: arm64}, ("linux/arm64",)),
     }
     answers = intake.ask([wanted(registry, "ask/one:arm")], {})
     assert isinstance(answers["ask/one:arm"], UnsupportedError)
@@ -78,26 +78,26 @@ def test_an_index_gives_each_platform_its_own_manifest(intake: Intake, registry:
     index = push_index(registry.address, "ask/multi", "1", digests, attested=True)
     one = wanted(registry, "ask/multi:1", AMD64, ARM64, Platform("linux", "s390x"))
     manifests = {AMD64: digests["linux/amd64"], ARM64: digests["linux/arm64"]}
-    assert intake.ask([one], {}) == {one.name: Answer(index, manifests, ("linux/amd64", "linux/arm64"))}
+    assert intake.ask([one], {}) == {one.name: ResolvedReference(index, manifests, ("linux/amd64", "linux/arm64"))}
 
 
 def test_what_is_published_costs_one_head(intake: Intake, registry: RegistryServer) -> None:
     push(registry, "ask/known", "1", "known")
     known = wanted(registry, "ask/known:1")
     plan = make_plan([known], intake.ask([known], {}), EMPTY)
-    catalog = carried_out(plan, EMPTY, 1)
+    snapshot = carried_out(plan, EMPTY, 1)
     registry.requests()
-    assert not make_plan([known], intake.ask([known], catalog.records), catalog).work
+    assert not make_plan([known], intake.ask([known], snapshot.records), snapshot).work
     assert [(request.method, request.path) for request in registry.requests()] == [("HEAD", "/v2/ask/known/manifests/1")]
 
 
 def test_a_pinned_digest_is_not_asked_for_at_all(intake: Intake, registry: RegistryServer) -> None:
     digest = push(registry, "ask/pinned", "1", "pinned")
     pinned = wanted(registry, f"ask/pinned:1@{digest}")
-    catalog = carried_out(make_plan([pinned], intake.ask([pinned], {}), EMPTY), EMPTY, 1)
+    snapshot = carried_out(make_plan([pinned], intake.ask([pinned], {}), EMPTY), EMPTY, 1)
     push(registry, "ask/pinned", "1", "the tag moves on")
     registry.requests()
-    assert not make_plan([pinned], intake.ask([pinned], catalog.records), catalog).work
+    assert not make_plan([pinned], intake.ask([pinned], snapshot.records), snapshot).work
     assert registry.requests() == []
 
 
@@ -115,9 +115,9 @@ def test_only_what_must_be_built_is_fetched(intake: Intake, registry: RegistrySe
     digests = {str(one): push(registry, "ask/some", "", str(one), str(one)) for one in (AMD64, ARM64)}
     push_index(registry.address, "ask/some", "1", digests)
     amd64 = wanted(registry, "ask/some:1")
-    catalog = carried_out(make_plan([amd64], intake.ask([amd64], {}), EMPTY), EMPTY, 1)
+    snapshot = carried_out(make_plan([amd64], intake.ask([amd64], {}), EMPTY), EMPTY, 1)
     both = wanted(registry, "ask/some:1", AMD64, ARM64)
-    (item,) = make_plan([both], intake.ask([both], catalog.records), catalog).items
+    (item,) = make_plan([both], intake.ask([both], snapshot.records), snapshot).items
     assert [request.image.manifest.digest for request in intake.fetch(item).result(60)] == [digests["linux/arm64"]]
 
 
@@ -127,7 +127,7 @@ def test_gone_and_down_are_told_apart_and_stop_nobody(intake: Intake, registry: 
     answers = intake.ask([wanted(registry, "ask/gone:1"), down, wanted(registry, "ask/there:1")], {})
     assert isinstance(answers["ask/gone:1"], NotFoundError)
     assert isinstance(answers["ask/down:1"], UnavailableError)
-    assert isinstance(answers["ask/there:1"], Answer)
+    assert isinstance(answers["ask/there:1"], ResolvedReference)
 
 
 USER = ("publisher", "open sesame")
@@ -145,7 +145,7 @@ def test_a_private_image_is_published_only_if_list_and_operator_agree(
         with opened(closed.address, tmp_path, lambda _: Credentials(*USER), private_images=operator_says) as intake:
             answer = intake.ask([one], {})[one.name]
             if entry_says and operator_says:
-                assert answer == Answer(digest, {AMD64: digest}, ("linux/amd64",))
+                assert answer == ResolvedReference(digest, {AMD64: digest}, ("linux/amd64",))
             else:
                 assert isinstance(answer, DeniedError)
                 assert "not everybody can pull it" in answer.reason

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.images.reader import expand, parse
-from publisher.net.retry import Patience
-from publisher.plan.make import Action, Plan, Unlisted, make_plan
+from publisher.net.retry import RetryPolicy
+from publisher.plan.make import Action, Plan, UnlistedPattern, make_plan
 from publisher.publish.intake import Intake
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
-from publisher.registry.transport import Deadlines
-from publisher.state.snapshot import Catalog
-from publisher.system.progress import Lines
+from publisher.registry.transport import RegistryTimeouts
+from publisher.state.snapshot import Snapshot
+from publisher.system.progress import LineDisplay
 from tests.support.images.layers import file, tar
 from tests.support.publisher.built_values import carried_out
 from tests.support.registries.proxy import Proxy, misbehaving
@@ -46,27 +46,27 @@ class World:
         self._where = where
         text = f"version: 1\ngroups: [{{title: Wild, images: ['{proxy.address}/{NAME}:*']}}]\n"
         (self.pattern,) = parse(text.encode(), "images.yaml").patterns
-        empty = Catalog("images.example.org")
-        self.catalog = carried_out(self.plan(empty), empty, 1)
-        assert len(self.catalog.records) == len(TAGS)
+        empty = Snapshot("images.example.org")
+        self.snapshot = carried_out(self.plan(empty), empty, 1)
+        assert len(self.snapshot.records) == len(TAGS)
 
-    def plan(self, catalog: Catalog | None = None) -> Plan:
-        catalog = self.catalog if catalog is None else catalog
+    def plan(self, snapshot: Snapshot | None = None) -> Plan:
+        snapshot = self.snapshot if snapshot is None else snapshot
         insecure = frozenset({self._proxy.address})
 
         async def no_wait(_: float) -> None:
             await asyncio.sleep(0)
 
         def client() -> RegistryClient:
-            deadlines = Deadlines(small=0.5, idle=0.2, listing=0.5)
-            return RegistryClient(insecure=insecure, patience=Patience(sleep=no_wait), deadlines=deadlines)
+            deadlines = RegistryTimeouts(small=0.5, idle=0.2, listing=0.5)
+            return RegistryClient(insecure=insecure, patience=RetryPolicy(sleep=no_wait), deadlines=deadlines)
 
         store = lambda: BlobStore(self._where / "blobs")  # noqa: E731 - one line
-        with Intake(client, store, Lines(io.StringIO()), public=client) as intake:
+        with Intake(client, store, LineDisplay(io.StringIO()), public=client) as intake:
             (tags,) = intake.tags([self.pattern])
-            unlisted = [] if isinstance(tags, list) else [Unlisted(str(self.pattern), self.pattern.covers, tags)]
+            unlisted = [] if isinstance(tags, list) else [UnlistedPattern(str(self.pattern), self.pattern.covers, tags)]
             entries = expand(self.pattern, tags) if isinstance(tags, list) else ()
-            return make_plan(entries, intake.ask(entries, catalog.records), catalog, unlisted=unlisted, allow_mass_removal=True)
+            return make_plan(entries, intake.ask(entries, snapshot.records), snapshot, unlisted=unlisted, allow_mass_removal=True)
 
     def push(self, tag: str, text: str) -> None:
         push_image(self._registry.address, NAME, tag, [tar([file("content", text.encode())])])

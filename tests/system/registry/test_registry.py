@@ -11,7 +11,7 @@ import pytest
 from publisher.contract.reference import Reference
 from publisher.errors import BlobError, DeniedError, LayerError, NotFoundError, UnavailableError, UnsupportedError
 from publisher.layers.index import read_summary
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.oci import Platform
 from publisher.publish import resolve
 from publisher.registry.blobs.store import BlobStore
@@ -48,7 +48,7 @@ def client_for(server: RegistryServer, credentials: Credentials | None = None) -
         pass
 
     return RegistryClient(
-        insecure=frozenset({server.address}), credentials=lambda _: credentials, patience=Patience(sleep=no_sleep)
+        insecure=frozenset({server.address}), credentials=lambda _: credentials, patience=RetryPolicy(sleep=no_sleep)
     )
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from publisher.contract.reference import Reference
 from publisher.errors import BlobError, DeniedError, NotFoundError, UnavailableError
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.oci import Platform
 from publisher.publish import resolve
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
-from publisher.registry.transport import Deadlines
+from publisher.registry.transport import RegistryTimeouts
 from tests.support.images.layers import file, tar
 from tests.support.registries.proxy import Proxy, misbehaving
 from tests.support.registries.registry import RegistryServer, push_image
@@ -58,13 +58,13 @@ def proxy(pushed: RegistryServer) -> Iterator[Proxy]:
 class Asking:
     """A client before the proxy that waits for nothing; ``pauses`` is what it would have waited."""
 
-    def __init__(self, proxy: Proxy, deadlines: Deadlines | None = None) -> None:
+    def __init__(self, proxy: Proxy, deadlines: RegistryTimeouts | None = None) -> None:
         self.pauses: list[float] = []
         self.reference = Reference(proxy.address, NAME, "1")
         self.client = RegistryClient(
             insecure=frozenset({proxy.address}),
-            patience=Patience(sleep=self._sleep),
-            deadlines=deadlines or Deadlines(),
+            patience=RetryPolicy(sleep=self._sleep),
+            deadlines=deadlines or RegistryTimeouts(),
             clock=lambda: sum(self.pauses),
         )
 
@@ -154,7 +154,7 @@ async def test_500_is_tried_again_and_given_up_in_the_end(proxy: Proxy, tmp_path
 @pytest.mark.parametrize("route", [HEAD, GET, BLOB, LIST, "GET /v2/"])
 async def test_a_hang_never_outlives_its_deadline(proxy: Proxy, tmp_path: Path, route: str) -> None:
     proxy.always(route, hangs)
-    short = Deadlines(small=0.2, idle=0.2, listing=0.5, slowest=1 << 30)
+    short = RegistryTimeouts(small=0.2, idle=0.2, listing=0.5, slowest=1 << 30)
     async with asyncio.timeout(60):
         with pytest.raises(UnavailableError, match=r"did not answer in time|gave only 0 of|did not list the tags"):
             await (Asking(proxy, short).tags() if route == LIST else Asking(proxy, short).image(tmp_path))
@@ -163,7 +163,7 @@ async def test_a_hang_never_outlives_its_deadline(proxy: Proxy, tmp_path: Path, 
 async def test_what_hangs_once_is_asked_again(proxy: Proxy, tmp_path: Path) -> None:
     for route in (HEAD, GET, BLOB, LIST):
         proxy.faults[route] = [hangs]
-    short = Deadlines(idle=0.2)
+    short = RegistryTimeouts(idle=0.2)
     assert (await Asking(proxy, short).image(tmp_path))[1] == LAYER
     assert await Asking(proxy, short).tags() == TAGS
 
@@ -244,7 +244,7 @@ async def test_all_pages_of_a_list_are_followed(proxy: Proxy, link: str) -> None
 async def test_a_list_that_is_cut_in_the_middle_of_its_pages_is_could_not_tell(proxy: Proxy, cut: Reply) -> None:
     proxy.always(LIST, proxy.pages(2, then={2: cut}))
     with pytest.raises(UnavailableError):
-        await Asking(proxy, Deadlines(small=0.2, listing=2)).tags()
+        await Asking(proxy, RegistryTimeouts(small=0.2, listing=2)).tags()
 
 
 async def test_a_list_that_never_ends_is_could_not_tell(proxy: Proxy) -> None:

@@ -7,34 +7,34 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.build.metadata import Skeleton, make_skeleton, place
+from publisher.build.metadata import MetadataSkeleton, make_skeleton, place
 from publisher.errors import BuildError
-from publisher.layers.emit import Extra
-from publisher.layers.flatten import Tree, flatten
+from publisher.layers.emit import ExtraEntry
+from publisher.layers.flatten import FlattenedTree, flatten
 from tests.support.images.built_layers import image
 from tests.support.images.layers import Entry, directory, file, indexed, symlink, tar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SKELETON = Skeleton(
+SKELETON = MetadataSkeleton(
     own=(
-        Extra(b".run", b"2", 0o777, link=b".singularity.d/actions/run"),
-        Extra(b".singularity.d", b"5", 0o755),
-        Extra(b".singularity.d/runscript", b"0", 0o755, b"#!/bin/sh\n"),
-        Extra(b"environment", b"2", 0o777, link=b".singularity.d/env/90-environment.sh"),
+        ExtraEntry(b".run", b"2", 0o777, link=b".singularity.d/actions/run"),
+        ExtraEntry(b".singularity.d", b"5", 0o755),
+        ExtraEntry(b".singularity.d/runscript", b"0", 0o755, b"#!/bin/sh\n"),
+        ExtraEntry(b"environment", b"2", 0o777, link=b".singularity.d/env/90-environment.sh"),
     ),
     mount_points=(
-        Extra(b"etc", b"5", 0o755),
-        Extra(b"etc/hosts", b"0", 0o644),
-        Extra(b"home", b"5", 0o755),
-        Extra(b"var", b"5", 0o755),
-        Extra(b"var/tmp", b"5", 0o755),
+        ExtraEntry(b"etc", b"5", 0o755),
+        ExtraEntry(b"etc/hosts", b"0", 0o644),
+        ExtraEntry(b"home", b"5", 0o755),
+        ExtraEntry(b"var", b"5", 0o755),
+        ExtraEntry(b"var/tmp", b"5", 0o755),
     ),
 )
 
 
-def tree(entries: list[Entry], where: Path) -> Tree:
+def tree(entries: list[Entry], where: Path) -> FlattenedTree:
     return flatten(indexed([tar(entries)], where)[1])
 
 

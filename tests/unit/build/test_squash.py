@@ -13,18 +13,18 @@ import pytest
 
 from publisher.build.squash import Mksquashfs, Squasher, Tar2sqfs, squasher
 from publisher.errors import BuildError, SpaceError
-from publisher.layers.survey import Survey
+from publisher.layers.survey import StreamSurvey
 from tests.support.images import raw_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-TOTALS = Survey(newest=1_600_000_000, unpacked_size=7, root=(0o1755, 0, 0))
+TOTALS = StreamSurvey(newest=1_600_000_000, unpacked_size=7, root=(0o1755, 0, 0))
 OFFSET = 4096
 
 
-def squash(where: Path, stream: bytes, totals: Survey = TOTALS, made_by: Squasher | None = None) -> Path:
+def squash(where: Path, stream: bytes, totals: StreamSurvey = TOTALS, made_by: Squasher | None = None) -> Path:
     out = where / "out"
     with (made_by or Mksquashfs()).squash(out, totals, offset=OFFSET, deadline=60) as write:
         write(stream)
@@ -73,7 +73,7 @@ def test_a_host_squashes_with_what_it_has(stand_in: Path, monkeypatch: pytest.Mo
     assert "tar2sqfs" in str(caught.value.hint)
 
 
-def called(where: Path, stand_in: Path, totals: Survey = TOTALS, **more: object) -> list[str]:
+def called(where: Path, stand_in: Path, totals: StreamSurvey = TOTALS, **more: object) -> list[str]:
     says(stand_in, f'cat > /dev/null; echo "$SOURCE_DATE_EPOCH" "$@" > {where}/called')
     squash(where, raw_tar.END, totals, Mksquashfs(**more))  # type: ignore[arg-type]  # its own
     return (where / "called").read_text().split()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from publisher.build.testrun import Outcome, TestRunner
+from publisher.build.testrun import TestOutcome, TestRunner
 from publisher.errors import TestRunError, UsageError
 
 REPORT = r"""#!/bin/sh
@@ -107,7 +107,7 @@ def test_what_cannot_run_here_is_looked_at(
     monkeypatch.setattr("platform.machine", lambda: machine)
     assert seen(sif.parent, sif, **asked)[0] == "--silent sif list image.sif"
     apptainer.write_text("#!/bin/sh\nexit 0\n")
-    assert TestRunner("nobody", sif.parent).test(sif, **asked) == Outcome("structure", reason)
+    assert TestRunner("nobody", sif.parent).test(sif, **asked) == TestOutcome("structure", reason)
 
 
 def test_images_are_not_tested_as_root_nor_as_nobody_knows_who(tmp_path: Path) -> None:

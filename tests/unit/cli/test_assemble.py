@@ -39,12 +39,12 @@ def test_what_may_go_is_cleared_away_where_a_full_disk_stopped_the_run(tmp_path:
     publication = place.publication()
     for text in ("one", "two"):
         place.publish(publication, (entry("htc/rocky:9"), answer(text)))
-    catalog, _ = publication.open()
+    snapshot, _ = publication.open()
     other = entry("htc/other:1")
     report = assemble.sync(
         settings({"state": str(tmp_path / "state"), "test_account": "nobody"}, {}),
-        make_plan([other], {other.name: answer("other")}, catalog, whole=False),
-        catalog,
+        make_plan([other], {other.name: answer("other")}, snapshot, whole=False),
+        snapshot,
         intake=WithStore({other.name: SpaceError("no room left")}, lambda _: Future()),  # type: ignore[arg-type]  # the part of it that is used
         publication=publication,
         display=Quiet(),
@@ -57,11 +57,11 @@ def test_what_may_go_is_cleared_away_where_a_full_disk_stopped_the_run(tmp_path:
 
 def test_a_take_down_that_meets_a_run_says_how_not_to_wait_for_its_end(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    catalog = place.publish(place.publication(), (entry("htc/rocky:9"), answer("one"))).catalog
+    snapshot = place.publish(place.publication(), (entry("htc/rocky:9"), answer("one"))).snapshot
     flags = [f"--{name}={tmp_path / path}" for name, path in (("repository", "cvmfs"), ("origin", "osdf"), ("key", "key"))]
     block = ["htc/rocky:9", "--reason=stolen data", f"--state={tmp_path / 'state'}", *flags]
     with assemble.locked(tmp_path / "state"):
         refused = CliRunner().invoke(maintenance.block, block)
-    assert isinstance(refused.exception, assemble.StateError)
+    assert isinstance(refused.exception, assemble.StateDirectoryError)
     assert "systemctl stop ospool-image-publisher" in str(refused.exception)
-    assert place.publication().open()[0].serial == catalog.serial
+    assert place.publication().open()[0].serial == snapshot.serial

@@ -4,12 +4,12 @@ from dataclasses import replace
 from datetime import date
 
 from publisher.cli import render_check
-from publisher.plan.lint import Checked, Verdict
+from publisher.plan.lint import CheckedEntry, CheckVerdict
 from publisher.system.quantities import size_text
 
-FINE = Checked("a/fine:1", 4, Verdict.FINE, "", ("a/fine:1", ".arch/arm64/a/fine:1"), 1_234_567, ("amd64", "arm64"))
-WRONG = Checked("a/wrong:1", 9, Verdict.WRONG, "no such image | `x` 100%\n::error::injected")
-DOWN = Checked("a/down:1", 12, Verdict.UNKNOWN, "no answer")
+FINE = CheckedEntry("a/fine:1", 4, CheckVerdict.FINE, "", ("a/fine:1", ".arch/arm64/a/fine:1"), 1_234_567, ("amd64", "arm64"))
+WRONG = CheckedEntry("a/wrong:1", 9, CheckVerdict.WRONG, "no such image | `x` 100%\n::error::injected")
+DOWN = CheckedEntry("a/down:1", 12, CheckVerdict.UNKNOWN, "no answer")
 ALL = [FINE, WRONG, DOWN]
 
 

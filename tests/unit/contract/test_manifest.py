@@ -218,7 +218,7 @@ def test_a_shard_has_the_records_it_names() -> None:
     shard = Shard.parse(content, hashlib.sha256(content).hexdigest())
     found = shard.record("htc/rocky:9")
     assert found is not None
-    assert found.source == "hub.example.org/htc/rocky:9"
+    assert found.reference == "hub.example.org/htc/rocky:9"
     assert shard.record("htc/rocky:8") is None
     with pytest.raises(ManifestError, match="record of 'bad' is not one"):
         shard.record("bad")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from publisher.resolver import cli
 from publisher.resolver.config import settings as config
-from publisher.resolver.config.commandline import Line
+from publisher.resolver.config.commandline import CommandLine
 from publisher.resolver.hook import statuses as codes
 from publisher.resolver.host import commands
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_every_command_and_flag_in_it_is_there() -> None:
 
 def test_every_attribute_that_a_machine_gets_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGE_RESOLVER_CACHE", str(tmp_path / "cache"))
-    said = commands.cron(Line(["startd-cron", "--repository", str(tmp_path), "--apptainer", "/bin/false"]), Notes())
+    said = commands.cron(CommandLine(["startd-cron", "--repository", str(tmp_path), "--apptainer", "/bin/false"]), Warnings())
     names = {line.partition(" = ")[0] for line in said.splitlines()} | ATTRIBUTES
     assert len(names) > 10
     assert [name for name in names if f"`{name}`" not in DOCUMENT and not name.startswith("ImageCache")] == []

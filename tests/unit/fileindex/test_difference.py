@@ -6,7 +6,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.fileindex.difference import Change, difference
+from publisher.fileindex.difference import FileChange, difference
 from publisher.fileindex.format import IndexedFile
 
 
@@ -16,7 +16,7 @@ def line(path: bytes, content: bytes = b"x", **more: object) -> IndexedFile:
     return dataclasses.replace(found, **more)  # type: ignore[arg-type]  # its fields
 
 
-def compared(before: list[IndexedFile], after: list[IndexedFile], *, times: bool = False) -> list[Change]:
+def compared(before: list[IndexedFile], after: list[IndexedFile], *, times: bool = False) -> list[FileChange]:
     return list(difference(before, after, times=times))
 
 

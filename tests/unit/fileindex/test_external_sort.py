@@ -59,7 +59,7 @@ def test_two_file_indexes_are_compared_in_the_memory_of_a_portion() -> None:
 
 
 def test_what_differs_in_too_many_places_to_be_held_is_not_similar() -> None:
-    def same(most: int) -> patch_clone.Difference | None:
+    def same(most: int) -> patch_clone.ClonePatch | None:
         return patch_clone.similar(lambda: lines(1000, 100), lambda: lines(1000, 50), most=most)
 
     assert same(20) is not None

@@ -45,7 +45,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     made.repository.close()  # it has processes at work
 
 
-def names(found: list_diff.Changes) -> list[str]:
+def names(found: list_diff.ListDiff) -> list[str]:
     return [entry.name for entry in found.changed.entries] + [str(pattern) for pattern in found.changed.patterns]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from publisher.errors import LayerError
 from publisher.fileindex.format import FileIndexWriter, read_file_index
-from publisher.layers.emit import Emitter, Extra, published_mode
+from publisher.layers.emit import Emitter, ExtraEntry, published_mode
 from publisher.layers.flatten import flatten
 from tests.support.images import raw_tar
 from tests.support.images.layers import Entry, directory, file, hardlink, indexed, symlink, tar, tree_of_stream
@@ -18,7 +18,7 @@ from tests.support.images.tar_stream import stream
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.layers.flatten_plan import Plan
+    from publisher.layers.flatten_plan import FlattenPlan
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def test_times_end_at_the_newest_that_is_not_in_the_future(tmp_path: Path) -> No
     assert times == {b"future": 1_700_000_000, b"newest": 1_700_000_000, b"past": 0, b"d/x": 5, b"d": 1_700_000_000}
 
 
-def emitted(plan: Plan, blobs: list[Path], index: Path) -> bytes:
+def emitted(plan: FlattenPlan, blobs: list[Path], index: Path) -> bytes:
     out = io.BytesIO()
     with index.open("wb") as opened:
         files = FileIndexWriter(opened)
         emitter = Emitter(out.write, files, 1_650_000_000)
         emitter.layers(plan, blobs, lambda _: None)
         emitter.implied(plan.implied)
-        emitter.add(Extra(b"etc/hosts", b"0", 0o600, b"content"))
-        emitter.add(Extra(b".run", b"2", 0o777, link=b".singularity.d/run"))
+        emitter.add(ExtraEntry(b"etc/hosts", b"0", 0o600, b"content"))
+        emitter.add(ExtraEntry(b".run", b"2", 0o777, link=b".singularity.d/run"))
         emitter.end()
         files.close()
     assert (files.files, files.unpacked_size) == (9, 19)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import LayerError
-from publisher.layers.flatten import Tree, flatten
-from publisher.layers.flatten_plan import DROP, MOVE, PASS, Plan
-from publisher.layers.limits import Limits
+from publisher.layers.flatten import FlattenedTree, flatten
+from publisher.layers.flatten_plan import DROP, MOVE, PASS, FlattenPlan
+from publisher.layers.limits import LayerLimits
 from tests.support.images.layers import Entry, directory, file, hardlink, indexed, symlink, tar
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 # What a tree looks like is compared with umoci and Apptainer in tests/system/build/test_fidelity.py; here is the rest.
 
 
-def tree_of(stack: list[list[Entry]], where: Path, limits: Limits | None = None) -> Tree:
+def tree_of(stack: list[list[Entry]], where: Path, limits: LayerLimits | None = None) -> FlattenedTree:
     _, indexes = indexed([tar(layer) for layer in stack], where)
-    return flatten(indexes, limits or Limits())
+    return flatten(indexes, limits or LayerLimits())
 
 
-def plan_of(stack: list[list[Entry]], where: Path, limits: Limits | None = None) -> Plan:
+def plan_of(stack: list[list[Entry]], where: Path, limits: LayerLimits | None = None) -> FlattenPlan:
     return tree_of(stack, where, limits).finish()
 
 
@@ -81,32 +81,32 @@ def test_what_cannot_be_unpacked_is_refused_with_its_layer(stack: list[list[Entr
 
 def test_limits_of_layers_and_entries(tmp_path: Path) -> None:
     stack = [[file("a"), file("b")], [file("a"), file("c")]]
-    plan_of(stack, tmp_path, Limits(layers=2, entries=3))
+    plan_of(stack, tmp_path, LayerLimits(layers=2, entries=3))
     with pytest.raises(LayerError, match="2 layers, more than 1"):
-        plan_of(stack, tmp_path, Limits(layers=1))
+        plan_of(stack, tmp_path, LayerLimits(layers=1))
     with pytest.raises(LayerError, match="more than 2 entries"):
-        plan_of(stack, tmp_path, Limits(entries=2))
+        plan_of(stack, tmp_path, LayerLimits(entries=2))
 
 
 def test_links_lead_to_no_path_longer_than_the_limit(tmp_path: Path) -> None:
     """A link to ``d/d``, which has a link to ``d/d`` ...: paths that no entry spells."""
     links = [symlink("/".join(["l"] * depth), "d/" * 20) for depth in range(1, 20)]
     for last in (file("/".join(["l"] * 19)), directory("/".join(["l"] * 19 + ["d"])), file("/".join(["l"] * 19 + ["x"]))):
-        plan_of([[*links[:2], file("l/l/x")]], tmp_path, Limits(path_length=81))
+        plan_of([[*links[:2], file("l/l/x")]], tmp_path, LayerLimits(path_length=81))
         with pytest.raises(LayerError, match=r"a path of \d\d\d bytes, more than 100 are allowed"):
-            plan_of([[*links, last]], tmp_path, Limits(path_length=100))
+            plan_of([[*links, last]], tmp_path, LayerLimits(path_length=100))
     with pytest.raises(LayerError, match="a path of 81 bytes, more than 80"):
-        plan_of([[*links[:2], file("l/l/x")]], tmp_path, Limits(path_length=80))
+        plan_of([[*links[:2], file("l/l/x")]], tmp_path, LayerLimits(path_length=80))
 
 
 def test_what_is_replaced_and_what_is_implied_counts_while_it_is_there(tmp_path: Path) -> None:
     layers = [[file(f"{number}-{name}") for name in range(10)] for number in range(5)]
     with pytest.raises(LayerError, match="more than 10 entries"):
-        tree_of([*layers], tmp_path, Limits(entries=10))
+        tree_of([*layers], tmp_path, LayerLimits(entries=10))
     removing = [[*layer, *(file(f".wh.{number - 1}-{name}", b"") for name in range(10))] for number, layer in enumerate(layers)]
-    assert sum(map(any, plan_of(removing, tmp_path, Limits(entries=20)).actions)) == 1
+    assert sum(map(any, plan_of(removing, tmp_path, LayerLimits(entries=20)).actions)) == 1
     with pytest.raises(LayerError, match="more than 10 entries"):
-        tree_of([[file("d/" * 30 + "x")]], tmp_path, Limits(entries=10))
+        tree_of([[file("d/" * 30 + "x")]], tmp_path, LayerLimits(entries=10))
 
 
 def test_long_ways_through_links_have_an_end(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_nothing_of_an_image_leads_out_of_its_root(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
+def tree(tmp_path: Path) -> FlattenedTree:
     entries = [
         *(directory("usr/bin"), file("usr/bin/dash"), symlink("usr/bin/sh", "dash"), symlink("bin", "/usr/bin")),
         *(symlink("dangling", "no/where"), symlink("loop", "loop"), symlink("reserved", ".cvmfs/x"), file("file")),
@@ -156,7 +156,7 @@ def tree(tmp_path: Path) -> Tree:
         (b"file/x", None),
     ],
 )
-def test_looking_up_follows_links(tree: Tree, path: bytes, kind: str | None) -> None:
+def test_looking_up_follows_links(tree: FlattenedTree, path: bytes, kind: str | None) -> None:
     assert tree.lookup(path) == kind
 
 
@@ -173,11 +173,11 @@ def test_looking_up_follows_links(tree: Tree, path: bytes, kind: str | None) -> 
         (b"reserved", None),
     ],
 )
-def test_where_an_entry_would_come_to_stand(tree: Tree, path: bytes, spot: bytes | None) -> None:
+def test_where_an_entry_would_come_to_stand(tree: FlattenedTree, path: bytes, spot: bytes | None) -> None:
     assert tree.resting_place(path) == spot
 
 
-def test_what_is_removed_is_gone_with_all_below_it(tree: Tree) -> None:
+def test_what_is_removed_is_gone_with_all_below_it(tree: FlattenedTree) -> None:
     for path in (b"usr", b"file", b"no/such/thing"):
         tree.remove(path)
     plan = tree.finish()

@@ -9,7 +9,7 @@ import pytest
 
 from publisher.errors import LayerError
 from publisher.layers.index import IndexSummary, entries, numbers, read_summary, write_index
-from publisher.layers.limits import Limits
+from publisher.layers.limits import LayerLimits
 from tests.support.images import raw_tar
 from tests.support.images.layers import directory, file, hardlink, symlink, tar
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def index(archive: bytes, path: Path, limits: Limits | None = None) -> IndexSummary:
-    return write_index(io.BytesIO(archive).read, path, limits or Limits())
+def index(archive: bytes, path: Path, limits: LayerLimits | None = None) -> IndexSummary:
+    return write_index(io.BytesIO(archive).read, path, limits or LayerLimits())
 
 
 def test_an_index_says_what_the_headers_say(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_digest_is_of_all_bytes_also_behind_the_archives_end(tmp_path: Path)
     assert index(archive, tmp_path / "index").diff_id == "sha256:" + hashlib.sha256(archive).hexdigest()
 
 
-LIMITS = Limits(unpacked_size=1 << 20, entries=3, path_length=20)
+LIMITS = LayerLimits(unpacked_size=1 << 20, entries=3, path_length=20)
 
 
 @pytest.mark.parametrize(

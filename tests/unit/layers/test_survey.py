@@ -6,23 +6,23 @@ import pytest
 
 from publisher.errors import LayerError
 from publisher.layers.flatten import flatten
-from publisher.layers.limits import Limits
-from publisher.layers.survey import Survey, survey
+from publisher.layers.limits import LayerLimits
+from publisher.layers.survey import StreamSurvey, survey
 from tests.support.images.layers import Entry, directory, file, hardlink, indexed, symlink, tar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def survey_of(stack: list[list[Entry]], where: Path, now: int = 2_000_000_000, limits: Limits | None = None) -> Survey:
+def survey_of(stack: list[list[Entry]], where: Path, now: int = 2_000_000_000, limits: LayerLimits | None = None) -> StreamSurvey:
     _, indexes = indexed([tar(layer) for layer in stack], where)
-    return survey(flatten(indexes).finish(), indexes, now, limits or Limits())
+    return survey(flatten(indexes).finish(), indexes, now, limits or LayerLimits())
 
 
 def test_totals_are_of_what_survives(tmp_path: Path) -> None:
     lower = [file("gone", bytes(5000), mtime=1_900_000_000), file("a", b"12"), file("b", b"34"), file("empty", b"")]
     upper = [file(".wh.gone", b""), hardlink("c", "a"), file("d", b"1", mtime=1_800_000_000), symlink("l", "x")]
-    assert survey_of([lower, upper], tmp_path) == Survey(newest=1_800_000_000, unpacked_size=5, root=(0o755, 0, 0))
+    assert survey_of([lower, upper], tmp_path) == StreamSurvey(newest=1_800_000_000, unpacked_size=5, root=(0o755, 0, 0))
 
 
 def test_times_in_the_future_do_not_count(tmp_path: Path) -> None:
@@ -42,6 +42,6 @@ def test_the_root_is_what_the_last_layer_says_and_roots_and_open_to_all(tmp_path
 
 def test_an_image_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     stack = [[file("a", bytes(600))], [file("b", bytes(600))]]
-    assert survey_of(stack, tmp_path, limits=Limits(unpacked_size=1200)).unpacked_size == 1200
+    assert survey_of(stack, tmp_path, limits=LayerLimits(unpacked_size=1200)).unpacked_size == 1200
     with pytest.raises(LayerError, match="unpacks to 1200 bytes, more than 1199"):
-        survey_of(stack, tmp_path, limits=Limits(unpacked_size=1199))
+        survey_of(stack, tmp_path, limits=LayerLimits(unpacked_size=1199))

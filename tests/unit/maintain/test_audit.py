@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.maintain import audit
-from publisher.maintain.audit import Stray
+from publisher.maintain.audit import StrayObject
 from tests.support.publisher.built_values import answer, entry
 from tests.support.publisher.prepublished import NOW, Place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.maintain.audit import Holdings
+    from publisher.maintain.audit import OriginAudit
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def taken(place: Place) -> Holdings:
-    catalog, _ = place.publication().open()
-    return audit.take(place.origin, catalog, place.repository.read)
+def taken(place: Place) -> OriginAudit:
+    snapshot, _ = place.publication().open()
+    return audit.take(place.origin, snapshot, place.repository.read)
 
 
 def sif(place: Place) -> str:
@@ -51,9 +51,9 @@ def test_what_is_missing_is_told(place: Place) -> None:
     gone = [sif(place), "manifest/index.json"]
     for name in gone:
         place.origin.remove(name)
-    catalog, _ = place.publication().open()
+    snapshot, _ = place.publication().open()
     place.origin.remove("manifest/index.json")  # opening has mended it
-    found = audit.take(place.origin, catalog, place.repository.read)
+    found = audit.take(place.origin, snapshot, place.repository.read)
     assert list(found.missing) == sorted(gone)
     assert (found.sifs, found.size) == (0, 0)
     assert f"missing: {gone[0]}" in found.lines()
@@ -63,7 +63,7 @@ def test_what_nothing_names_is_told_with_its_size_and_age(place: Place) -> None:
     place.publish(place.publication(), (entry("a/x:1"), answer("one")))
     place.origin.put_bytes("sif/00/stray.sif", b"12345")
     found = taken(place)
-    assert found.strays == (Stray("sif/00/stray.sif", 5, found.strays[0].stored),)
+    assert found.strays == (StrayObject("sif/00/stray.sif", 5, found.strays[0].stored),)
     assert found.strays[0].stored == pytest.approx(NOW)
     assert "not named: sif/00/stray.sif (5 B, stored 2027-01-15 08:00 UTC)" in found.lines()
     assert found.to_json()["not_named"] == [{"name": "sif/00/stray.sif", "size": 5, "stored": found.strays[0].stored}]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.publish.publication import Publication
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
 
 ROCKY, LATEST = "htc/rocky:9", "htc/rocky:latest"
 
@@ -28,27 +28,27 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def block(place: Place, publication: Publication, what: str, *, history: bool = False) -> Catalog:
-    catalog, _ = publication.open()
-    found = takedown.take_down(catalog, what, place.now, "stolen data", history=history)
-    return takedown.carry_out(publication, catalog, found).catalog
+def block(place: Place, publication: Publication, what: str, *, history: bool = False) -> Snapshot:
+    snapshot, _ = publication.open()
+    found = takedown.take_down(snapshot, what, place.now, "stolen data", history=history)
+    return takedown.carry_out(publication, snapshot, found).snapshot
 
 
-def states(catalog: Catalog, name: str, platform: str = "amd64") -> list[tuple[str, str]]:
-    return [(version.manifest, version.state) for version in catalog.records[name].platforms[platform]]
+def states(snapshot: Snapshot, name: str, platform: str = "amd64") -> list[tuple[str, str]]:
+    return [(version.digest, version.state) for version in snapshot.records[name].platforms[platform]]
 
 
 def test_everything_of_a_blocked_image_goes_at_once_but_its_names_for_it(place: Place) -> None:
     publication = place.publication()
     place.publish(publication, (entry(ROCKY, [AMD64, ARM64]), answer("one", [AMD64, ARM64])))
-    catalog = block(place, publication, ROCKY)
+    snapshot = block(place, publication, ROCKY)
     assert place.repository.links() == {}
     assert list(place.origin.names("sif")) == []
     for platform in ("amd64", "arm64"):
         bad = digest(f"one linux/{platform}")
         assert not place.repository.exists(sandbox_path(bad))
         assert not place.repository.exists(file_index_path(bad))
-        (version,) = catalog.records[ROCKY].platforms[platform]
+        (version,) = snapshot.records[ROCKY].platforms[platform]
         assert (version.state, version.reason, version.sandbox) == (BLOCKED, "stolen data", sandbox_path(bad))
     place.in_both()
 
@@ -60,8 +60,8 @@ def test_a_sandbox_that_cannot_be_removed_is_told_and_blocked_all_the_same(place
     place.repository = Refusing(place.repository.root, path)
     with pytest.raises(RepositoryError, match=f"{path} belongs to another user"):
         block(place, place.publication(), ROCKY)
-    catalog, _ = publication.open()
-    assert states(catalog, ROCKY) == [(digest("one linux/amd64"), BLOCKED)]
+    snapshot, _ = publication.open()
+    assert states(snapshot, ROCKY) == [(digest("one linux/amd64"), BLOCKED)]
     assert list(place.origin.names("sif")) == []
     place.in_both()
 
@@ -70,9 +70,9 @@ def test_an_image_is_blocked_under_every_name_that_has_it(place: Place) -> None:
     publication = place.publication()
     place.publish(publication, (entry(ROCKY), answer("one")), (entry(LATEST), answer("one")), (entry("a/b:1"), answer("one")))
     place.publish(publication, (entry("a/b:1"), answer("two")))
-    catalog = block(place, publication, ROCKY)
-    assert states(catalog, LATEST) == [(digest("one linux/amd64"), BLOCKED)]
-    assert states(catalog, "a/b:1") == [(digest("two linux/amd64"), CURRENT), (digest("one linux/amd64"), BLOCKED)]
+    snapshot = block(place, publication, ROCKY)
+    assert states(snapshot, LATEST) == [(digest("one linux/amd64"), BLOCKED)]
+    assert states(snapshot, "a/b:1") == [(digest("two linux/amd64"), CURRENT), (digest("one linux/amd64"), BLOCKED)]
     assert list(place.repository.links()) == ["a/b:1"]
     assert not place.repository.exists(sandbox_path(digest("one linux/amd64")))
 
@@ -97,22 +97,22 @@ def test_earlier_builds_are_blocked_only_when_that_is_said(place: Place) -> None
 def test_a_plan_leaves_what_is_blocked_alone_whatever_its_registry_has(place: Place) -> None:
     publication = place.publication()
     place.publish(publication, (entry(ROCKY), answer("one")))
-    catalog = block(place, publication, ROCKY)
+    snapshot = block(place, publication, ROCKY)
     for text in ("one", "two"):
-        (item,) = make_plan([entry(ROCKY)], {ROCKY: answer(text)}, catalog).items
+        (item,) = make_plan([entry(ROCKY)], {ROCKY: answer(text)}, snapshot).items
         assert (item.action, item.reason) == (Action.UNCHANGED, "blocked by the operator")
-    assert make_plan([], {}, catalog).removals == (), "or the block would go with the name"
-    (other,) = make_plan([entry("a/b:1")], {"a/b:1": answer("one")}, catalog).items
+    assert make_plan([], {}, snapshot).removals == (), "or the block would go with the name"
+    (other,) = make_plan([entry("a/b:1")], {"a/b:1": answer("one")}, snapshot).items
     assert other.action is Action.FAILED
 
 
 def test_what_is_blocked_no_more_is_published_again_by_the_next_run(place: Place) -> None:
     publication = place.publication()
     place.publish(publication, (entry(ROCKY), answer("one")), (entry(LATEST), answer("one")))
-    catalog = block(place, publication, ROCKY)
-    lifted = takedown.carry_out(publication, catalog, takedown.lift(catalog, LATEST)).catalog
+    snapshot = block(place, publication, ROCKY)
+    lifted = takedown.carry_out(publication, snapshot, takedown.lift(snapshot, LATEST)).snapshot
     assert lifted.records == {}
-    again = place.publish(publication, (entry(ROCKY), answer("one"))).catalog
+    again = place.publish(publication, (entry(ROCKY), answer("one"))).snapshot
     assert states(again, ROCKY) == [(digest("one linux/amd64"), CURRENT)]
     assert place.repository.exists(ROCKY)
     with pytest.raises(UsageError, match="not blocked"):
@@ -124,11 +124,11 @@ def test_what_is_blocked_no_more_is_published_again_by_the_next_run(place: Place
 def test_an_old_sandbox_that_another_image_shares_stays_for_that(place: Place) -> None:
     """The older tool made one directory of images that differ in their configuration alone."""
     publication = place.publication()
-    catalog = place.publish(publication, (entry(ROCKY), answer("one")), (entry("a/b:1"), answer("two"))).catalog
+    snapshot = place.publish(publication, (entry(ROCKY), answer("one")), (entry("a/b:1"), answer("two"))).snapshot
     path = sandbox_path(digest("two linux/amd64"))
-    value = {**catalog.records[ROCKY].platforms["amd64"][0].to_json(), "sandbox": path}
+    value = {**snapshot.records[ROCKY].platforms["amd64"][0].to_json(), "sandbox": path}
     shared = Record(ROCKY, f"docker.io/{ROCKY}", digest("one"), {"amd64": [Version.from_json(value)]})
-    publication.change(catalog, {ROCKY: shared})
+    publication.change(snapshot, {ROCKY: shared})
     block(place, publication, ROCKY)
     assert list(place.repository.links()) == ["a/b:1"]
     assert place.repository.exists("a/b:1")
@@ -141,8 +141,8 @@ def test_an_origin_that_cannot_be_told_keeps_the_sif_that_its_manifest_names(pla
 
     place.publish(place.publication(), (entry(ROCKY), answer("one")))
     stuck = place.publication(Stuck(place.origin.root))
-    catalog, _ = stuck.open()
-    published = takedown.carry_out(stuck, catalog, takedown.take_down(catalog, ROCKY, place.now, "stolen data"))
+    snapshot, _ = stuck.open()
+    published = takedown.carry_out(stuck, snapshot, takedown.take_down(snapshot, ROCKY, place.now, "stolen data"))
     assert published.behind is not None
     assert len(list(place.origin.names("sif"))) == 1
     assert place.repository.links() == {}
@@ -156,18 +156,18 @@ def test_a_name_goes_back_version_by_version_and_forward_again_at_once(place: Pl
     for text in ("one", "two", "three"):
         place.publish(publication, (entry(ROCKY), answer(text)))
         place.now += 1
-    catalog, _ = publication.open()
+    snapshot, _ = publication.open()
     for text in ("two", "one"):
-        catalog = publication.change(catalog, {ROCKY: transitions.rolled_back(catalog.records[ROCKY], place.now)}).catalog
+        snapshot = publication.change(snapshot, {ROCKY: transitions.rolled_back(snapshot.records[ROCKY], place.now)}).snapshot
         assert (place.repository.root / ROCKY / "content").read_text() == digest(f"{text} linux/amd64")
-        assert states(catalog, ROCKY)[0] == (digest(f"{text} linux/amd64"), CURRENT)
-        assert [state for _, state in states(catalog, ROCKY)[1:]] == [SUPERSEDED] * 2
+        assert states(snapshot, ROCKY)[0] == (digest(f"{text} linux/amd64"), CURRENT)
+        assert [state for _, state in states(snapshot, ROCKY)[1:]] == [SUPERSEDED] * 2
     with pytest.raises(UsageError, match="no version before"):
-        transitions.rolled_back(catalog.records[ROCKY], place.now)
-    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("three")}, catalog).items
+        transitions.rolled_back(snapshot.records[ROCKY], place.now)
+    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("three")}, snapshot).items
     assert (item.action, item.reason) == (Action.UNCHANGED, "rolled back by the operator")
-    assert "--undo" in make_plan([entry(ROCKY)], {ROCKY: answer("three")}, catalog).notes[0]
-    back = publication.change(catalog, {ROCKY: transitions.restored(catalog.records[ROCKY], place.now)}).catalog
+    assert "--undo" in make_plan([entry(ROCKY)], {ROCKY: answer("three")}, snapshot).notes[0]
+    back = publication.change(snapshot, {ROCKY: transitions.restored(snapshot.records[ROCKY], place.now)}).snapshot
     assert states(back, ROCKY)[0] == (digest("three linux/amd64"), CURRENT)
     assert back.records[ROCKY].digest == digest("three")
     assert (place.repository.root / ROCKY / "content").read_text() == digest("three linux/amd64")
@@ -181,14 +181,14 @@ def test_a_hold_outlives_the_publisher_and_the_cleaning_of_what_it_was_rolled_ba
     publication = place.publication()
     for text in ("one", "two"):
         place.publish(publication, (entry(ROCKY), answer(text)))
-    catalog, _ = publication.open()
-    publication.change(catalog, {ROCKY: transitions.rolled_back(catalog.records[ROCKY], place.now)})
-    catalog, _ = place.publication().open()
-    bare = transitions.without(catalog.records[ROCKY], catalog.records[ROCKY].platforms["amd64"][1:])
+    snapshot, _ = publication.open()
+    publication.change(snapshot, {ROCKY: transitions.rolled_back(snapshot.records[ROCKY], place.now)})
+    snapshot, _ = place.publication().open()
+    bare = transitions.without(snapshot.records[ROCKY], snapshot.records[ROCKY].platforms["amd64"][1:])
     restored = transitions.restored(bare, place.now)
     assert restored.held is None
-    assert states(catalog.with_records({ROCKY: restored}), ROCKY) == [(digest("one linux/amd64"), CURRENT)]
-    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("two")}, catalog.with_records({ROCKY: restored})).items
+    assert states(snapshot.with_records({ROCKY: restored}), ROCKY) == [(digest("one linux/amd64"), CURRENT)]
+    (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("two")}, snapshot.with_records({ROCKY: restored})).items
     assert item.action is Action.CHANGED, "the next run builds it anew"
 
 
@@ -197,14 +197,14 @@ def test_a_held_name_that_left_the_list_and_is_back_means_what_it_meant_and_stay
     publication = place.publication()
     for text in ("one", "two"):
         place.publish(publication, (entry(ROCKY), answer(text)))
-    catalog, _ = publication.open()
-    held = publication.change(catalog, {ROCKY: transitions.rolled_back(catalog.records[ROCKY], place.now)}).catalog
-    left = publication.publish(held, [], [ROCKY]).catalog
+    snapshot, _ = publication.open()
+    held = publication.change(snapshot, {ROCKY: transitions.rolled_back(snapshot.records[ROCKY], place.now)}).snapshot
+    left = publication.publish(held, [], [ROCKY]).snapshot
     if ended:
         place.now += 14 * 86400
-        left = publication.change(left, {ROCKY: transitions.ended(left.records[ROCKY], place.now)}).catalog
+        left = publication.change(left, {ROCKY: transitions.ended(left.records[ROCKY], place.now)}).snapshot
         assert ROCKY not in place.repository.links()
-    back = place.publish(publication, (entry(ROCKY), answer("three"))).catalog
+    back = place.publish(publication, (entry(ROCKY), answer("three"))).snapshot
     assert states(back, ROCKY) == states(held, ROCKY)
     assert back.records[ROCKY].current("amd64").until is None  # type: ignore[union-attr]  # it is current
     assert (back.records[ROCKY].held, back.records[ROCKY].digest) == (held.records[ROCKY].held, held.records[ROCKY].digest)
@@ -217,9 +217,9 @@ def test_what_was_rolled_back_from_does_not_come_back_where_the_build_that_took_
     publication = place.publication()
     for text in ("one", "two"):
         place.publish(publication, (entry(ROCKY), answer(text)))
-    catalog, _ = publication.open()
-    held = transitions.rolled_back(catalog.records[ROCKY], place.now)
-    bare = catalog.with_records({ROCKY: transitions.without(held, held.platforms["amd64"][:1])})
+    snapshot, _ = publication.open()
+    held = transitions.rolled_back(snapshot.records[ROCKY], place.now)
+    bare = snapshot.with_records({ROCKY: transitions.without(held, held.platforms["amd64"][:1])})
     (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("two")}, bare).items
     assert item.action is Action.UNCHANGED
 
@@ -227,13 +227,13 @@ def test_what_was_rolled_back_from_does_not_come_back_where_the_build_that_took_
 def test_the_other_platform_of_a_blocked_name_comes_back_with_its_entry(place: Place) -> None:
     publication = place.publication()
     both, said = entry(ROCKY, [AMD64, ARM64]), answer("one", [AMD64, ARM64])
-    catalog = place.publish(publication, (both, said)).catalog
-    blocked = takedown.take_down(catalog, digest("one linux/amd64"), place.now, "stolen data")
-    catalog = takedown.carry_out(publication, catalog, blocked).catalog
-    publication.publish(catalog, [], [ROCKY])
+    snapshot = place.publish(publication, (both, said)).snapshot
+    blocked = takedown.take_down(snapshot, digest("one linux/amd64"), place.now, "stolen data")
+    snapshot = takedown.carry_out(publication, snapshot, blocked).snapshot
+    publication.publish(snapshot, [], [ROCKY])
     for moved in (said, answer("two", [AMD64, ARM64])):
         (item,) = make_plan([both], {ROCKY: moved}, publication.open()[0]).items
-        assert [target.manifest for target in item.targets] == [digest("one linux/arm64")]
-    back = place.publish(publication, (both, said)).catalog.records[ROCKY]
+        assert [target.digest for target in item.targets] == [digest("one linux/arm64")]
+    back = place.publish(publication, (both, said)).snapshot.records[ROCKY]
     assert [(platform, version.state) for platform, version in back.versions()] == [("amd64", BLOCKED), ("arm64", CURRENT)]
     assert list(place.repository.links()) == [f".arch/arm64/{ROCKY}"]

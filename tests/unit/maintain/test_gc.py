@@ -8,7 +8,7 @@ import pytest
 from publisher.contract import manifest
 from publisher.errors import OriginError, RepositoryError
 from publisher.maintain import block, gc
-from publisher.plan.retention import Bounds
+from publisher.plan.retention import RetentionLimits
 from publisher.state import paths
 from publisher.targets.origins.directory import DirectoryOrigin
 from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
@@ -17,12 +17,12 @@ from tests.support.publisher.prepublished import INDEX, NOW, Place, Refusing
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.maintain.gc import Cleared
+    from publisher.maintain.gc import GcResult
     from publisher.publish.publication import Publication
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
 
 DAY = 86400
-BOUNDS = Bounds(grace=14 * DAY, count=100, size=10**12)
+BOUNDS = RetentionLimits(grace=14 * DAY, count=100, size=10**12)
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def publish(place: Place, publication: Publication, name: str, text: str) -> Catalog:
-    return place.publish(publication, (entry(name), answer(text))).catalog
+def publish(place: Place, publication: Publication, name: str, text: str) -> Snapshot:
+    return place.publish(publication, (entry(name), answer(text))).snapshot
 
 
-def clear(place: Place, publication: Publication, bounds: Bounds = BOUNDS) -> Cleared:
-    catalog, _ = publication.open()
-    return gc.clear(publication, catalog, place.now, bounds)
+def clear(place: Place, publication: Publication, bounds: RetentionLimits = BOUNDS) -> GcResult:
+    snapshot, _ = publication.open()
+    return gc.clear(publication, snapshot, place.now, bounds)
 
 
 def sandbox(text: str) -> str:
@@ -66,8 +66,8 @@ def test_a_superseded_build_leaves_the_manifest_the_repository_and_the_origin_to
 
 def test_a_name_that_left_is_gone_after_its_grace_and_its_data_after_another(place: Place) -> None:
     publication = place.publication()
-    catalog = publish(place, publication, "htc/rocky:9", "one")
-    publication.publish(catalog, [], ["htc/rocky:9"])
+    snapshot = publish(place, publication, "htc/rocky:9", "one")
+    publication.publish(snapshot, [], ["htc/rocky:9"])
     place.now += 14 * DAY
     assert "htc/rocky:9 is gone" in clear(place, publication).lines[0]
     assert place.repository.links() == {}
@@ -106,10 +106,10 @@ def test_a_shard_that_the_origin_lost_is_stored_again_though_the_manifest_does_n
         publish(place, publication, f"htc/{text}:1", text)
     before = place.repository.read(INDEX)
     shard, *_ = place.origin.names("manifest/shards")
-    catalog, _ = publication.open()
+    snapshot, _ = publication.open()
     place.origin.remove(shard)
     said = ["the origin has lost 1 shard(s) of the manifest, which are stored again"]
-    assert gc.clear(publication, catalog, place.now, BOUNDS, dry=True).lines == said
+    assert gc.clear(publication, snapshot, place.now, BOUNDS, dry=True).lines == said
     assert place.origin.read(shard) is None
     cleared = clear(place, publication)
     assert (cleared.lines, cleared.error) == (said, None)
@@ -142,8 +142,8 @@ def test_a_sandbox_that_cannot_be_removed_holds_up_no_other_however_old_it_is(pl
     place.now += 14 * DAY
     place.repository = Refusing(place.repository.root, sandbox("one"))
     for left, stuck in ((2, True), (1, False)):
-        cleared = clear(place, place.publication(), Bounds(14 * DAY, 1, 10**12))
-        assert len(cleared.catalog.records["htc/rocky:9"].platforms["amd64"]) == left
+        cleared = clear(place, place.publication(), RetentionLimits(14 * DAY, 1, 10**12))
+        assert len(cleared.snapshot.records["htc/rocky:9"].platforms["amd64"]) == left
         assert isinstance(cleared.error, RepositoryError) is stuck
         assert any("belongs to another user" in line and sandbox("one") in line for line in cleared.lines) is stuck
     assert place.repository.exists(sandbox("one"))
@@ -165,7 +165,7 @@ def test_an_object_of_the_origin_that_cannot_be_removed_holds_up_no_other(place:
         place.origin.put_bytes(name, b"left")
         os.utime(place.origin.root / name, (NOW - age * DAY, NOW - age * DAY))
     for left in ([names[0], names[2]], [names[0]], [names[0]]):
-        cleared = clear(place, place.publication(Stuck(place.origin.root)), Bounds(14 * DAY, 1, 10**12))
+        cleared = clear(place, place.publication(Stuck(place.origin.root)), RetentionLimits(14 * DAY, 1, 10**12))
         assert str(cleared.error) == f"{names[0]} stays"
         assert [name for name in names if name in place.origin.names("sif")] == left
 
@@ -220,9 +220,9 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(place: Place) -> None:
     publish(place, publication, "htc/rocky:9", "one")
     publish(place, publication, "htc/rocky:9", "two")
     place.now += 14 * DAY
-    catalog, _ = publication.open()
+    snapshot, _ = publication.open()
     before = place.repository.read(INDEX)
-    said = gc.clear(publication, catalog, place.now, BOUNDS, dry=True).lines
+    said = gc.clear(publication, snapshot, place.now, BOUNDS, dry=True).lines
     assert len(said) == 2
     assert place.repository.read(INDEX) == before
     assert place.repository.exists(sandbox("one"))
@@ -235,17 +235,17 @@ def test_shards_of_old_editions_go_after_the_grace_and_never_one_that_is_named(p
     for number, text in enumerate(("one", "two", "three")):
         place.now += number
         publish(place, publication, "htc/rocky:9", text)
-    editions = place.repository.root / ".publisher/editions"
+    revisions = place.repository.root / ".publisher/revisions"
     shards = place.repository.root / ".publisher/shards"
-    assert sorted(path.name for path in editions.iterdir()) == ["1.json", "2.json"]
+    assert sorted(path.name for path in revisions.iterdir()) == ["1.json", "2.json"]
     before = {path.name for path in shards.iterdir()}
     place.now += 14 * DAY
     publish(place, publication, "htc/debian:12", "other")
-    assert [path.name for path in editions.iterdir()] == ["3.json"], "superseded just now"
+    assert [path.name for path in revisions.iterdir()] == ["3.json"], "superseded just now"
     named = {manifest.shard_name(sha256).rpartition("/")[2] for sha256 in place.index().shards if sha256 is not None}
     left = {path.name for path in shards.iterdir()}
     assert named <= left
-    assert before - left, "those of the first two editions"
+    assert before - left, "those of the first two revisions"
     place.now += DAY
     clear(place, publication)
     there = {name.rpartition("/")[2] for name in place.origin.names("manifest/shards")}
@@ -257,11 +257,11 @@ def test_shards_of_old_editions_go_after_the_grace_and_never_one_that_is_named(p
 def test_old_editions_go_in_their_turn_so_that_not_every_publish_reads_all_there_are(place: Place) -> None:
     place.turn = 4
     publication = place.publication()
-    editions = place.repository.root / ".publisher/editions"
+    revisions = place.repository.root / ".publisher/revisions"
     for number in range(1, 9):
         publish(place, publication, "htc/rocky:9", str(number))
         place.now += 14 * DAY
-        kept = sorted(int(path.stem) for path in editions.iterdir()) if editions.exists() else []
+        kept = sorted(int(path.stem) for path in revisions.iterdir()) if revisions.exists() else []
         assert kept == list(range(max(1, (number // 4) * 4 - 1), number))
     place.in_both()
 
@@ -274,9 +274,9 @@ def test_what_a_broken_off_take_down_left_goes_whatever_its_age(place: Place) ->
     publication = place.publication()
     publish(place, publication, "htc/rocky:9", "one")
     refusing = place.publication(Refusing(place.origin.root))
-    catalog, _ = refusing.open()
+    snapshot, _ = refusing.open()
     with pytest.raises(OriginError):
-        block.carry_out(refusing, catalog, block.take_down(catalog, "htc/rocky:9", place.now, "stolen data"))
+        block.carry_out(refusing, snapshot, block.take_down(snapshot, "htc/rocky:9", place.now, "stolen data"))
     (place.repository.root / sandbox("one")).mkdir(parents=True)
     assert len(list(place.origin.names("sif"))) == 1
     clear(place, publication)
@@ -296,5 +296,5 @@ def test_the_origin_is_cleared_within_the_bounds_of_a_run_too_the_oldest_first(p
         place.origin.put_bytes(name, b"left")
         os.utime(place.origin.root / name, (NOW - age * DAY, NOW - age * DAY))
     for left in ([names[0], names[2]], [names[0]], []):
-        clear(place, publication, Bounds(14 * DAY, 1, 10**12))
+        clear(place, publication, RetentionLimits(14 * DAY, 1, 10**12))
         assert [name for name in names if name in place.origin.names("sif")] == left

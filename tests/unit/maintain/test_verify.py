@@ -15,7 +15,7 @@ from publisher.maintain import block, verify
 from publisher.maintain.verify_tree import differences
 from publisher.state import paths
 from publisher.state.signing import Signer, new_key
-from publisher.state.snapshot import edition
+from publisher.state.snapshot import revision
 from publisher.targets.origins.directory import DirectoryOrigin
 from publisher.targets.repositories.directory import DirectoryRepository
 from tests.support.publisher.built_values import answer, digest, entry
@@ -134,9 +134,9 @@ def place(tmp_path: Path) -> Place:
     return place
 
 
-def built_as(place: Place, name: str) -> verify.Build:
-    catalog, _ = place.publication().open()
-    (found,) = verify.builds(catalog, (name,))
+def built_as(place: Place, name: str) -> verify.VerifiedBuild:
+    snapshot, _ = place.publication().open()
+    (found,) = verify.builds(snapshot, (name,))
     return found
 
 
@@ -147,9 +147,9 @@ def told(place: Place, now: float | None = None, *trusted: PublicKey) -> list[st
 
 
 def problems(place: Place, now: float | None = None) -> list[str]:
-    catalog, _ = place.publication().open()
+    snapshot, _ = place.publication().open()
     found = told(place, now)
-    found += [*verify.verify_links(place.repository, catalog), *verify.verify_catalogs(place.repository, catalog)]
+    found += [*verify.verify_links(place.repository, snapshot), *verify.verify_catalogs(place.repository, snapshot)]
     return found
 
 
@@ -189,8 +189,8 @@ def test_a_manifest_that_differs_is_damaged_or_expired_is_told(place: Place) -> 
 def test_a_manifest_that_somebody_else_signed_is_told_wherever_it_is(place: Place) -> None:
     new_key(place.where / "thief")
     thief = Signer(place.where / "thief")
-    catalog, _ = place.publication().open()
-    forged = edition(catalog, thief, serial=catalog.serial, now=place.now).index
+    snapshot, _ = place.publication().open()
+    forged = revision(snapshot, thief, serial=snapshot.serial, now=place.now).index
     by_whom = "is not signed by this publisher's key, nor by one in trusted_keys"
     place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forged)
     assert told(place)[1:] == [f"the origin's manifest {by_whom}"]
@@ -214,15 +214,15 @@ def test_a_file_index_that_is_missing_or_damaged_is_told(place: Place) -> None:
 
 def test_what_is_told_of_a_damaged_earlier_build_is_what_takes_that_one_down_alone(place: Place) -> None:
     publication = place.publication()
-    catalog = place.publish(publication, (entry(ROCKY), answer("newer"))).catalog
+    snapshot = place.publish(publication, (entry(ROCKY), answer("newer"))).snapshot
     (place.repository.root / paths.file_index_path(digest("one linux/amd64"))).unlink()
-    damaged = next(one for one in verify.builds(catalog, (ROCKY,)) if one.version.manifest == digest("one linux/amd64"))
+    damaged = next(one for one in verify.builds(snapshot, (ROCKY,)) if one.version.digest == digest("one linux/amd64"))
     line = list(verify.verify_build(place.repository, place.origin, damaged))[-1]
     assert line.endswith("is missing")
     name, platform, said = line.split(": ")[0].split(" ")
     assert (name, platform) == (ROCKY, "amd64")
-    down = block.take_down(catalog, said, place.now, "damaged")
-    after = block.carry_out(publication, catalog, down).catalog
+    down = block.take_down(snapshot, said, place.now, "damaged")
+    after = block.carry_out(publication, snapshot, down).snapshot
     assert [version.state for _, version in after.records[ROCKY].versions()] == [manifest.CURRENT, manifest.BLOCKED]
     assert (place.repository.root / ROCKY / "content").read_text() == digest("newer linux/amd64")
 
@@ -250,7 +250,7 @@ def test_a_sandbox_is_read_in_one_look_and_no_sif_in_it(place: Place) -> None:
 
     there = Looked(place.repository.root, place.repository.name)
     build = built_as(place, ROCKY)
-    shutil.rmtree(place.repository.root / paths.sandbox_path(build.version.manifest))
+    shutil.rmtree(place.repository.root / paths.sandbox_path(build.version.digest))
     (said,) = verify.verify_build(there, Stored(place.origin.root), build)
     assert said.endswith("is missing")
     assert read == {"sandbox": True, "sif": False}
@@ -263,6 +263,6 @@ def test_the_mark_that_keeps_images_out_of_the_root_catalog_is_missed(place: Pla
 
 def test_a_build_that_names_share_is_looked_at_once_and_a_blocked_one_never(place: Place) -> None:
     publication = place.publication()
-    catalog = place.publish(publication, (entry("htc/rocky:latest"), answer("one"))).catalog
-    assert [build.name for build in verify.builds(catalog, ())] == ["a/b:1", ROCKY]
-    assert [build.name for build in verify.builds(catalog, ("htc/rocky:latest",))] == ["htc/rocky:latest"]
+    snapshot = place.publish(publication, (entry("htc/rocky:latest"), answer("one"))).snapshot
+    assert [build.name for build in verify.builds(snapshot, ())] == ["a/b:1", ROCKY]
+    assert [build.name for build in verify.builds(snapshot, ("htc/rocky:latest",))] == ["htc/rocky:latest"]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from publisher.net.loop import Background
+from publisher.net.loop import BackgroundLoop
 from tests.support.machine import child_process
 
 
@@ -13,7 +13,7 @@ def test_work_runs_beside_the_main_thread_and_gives_its_result() -> None:
     async def who() -> str:
         return threading.current_thread().name
 
-    with Background() as background:
+    with BackgroundLoop() as background:
         assert background.submit(who()).result(10) == "network"
 
 
@@ -21,7 +21,7 @@ def test_an_error_reaches_who_waits_for_it() -> None:
     async def fail() -> None:
         raise LookupError("nothing there")
 
-    with Background() as background, pytest.raises(LookupError, match="nothing there"):
+    with BackgroundLoop() as background, pytest.raises(LookupError, match="nothing there"):
         background.submit(fail()).result(10)
 
 
@@ -35,7 +35,7 @@ def test_what_is_unfinished_at_the_end_is_cancelled() -> None:
         finally:
             ended.set()
 
-    with Background() as background:
+    with BackgroundLoop() as background:
         future = background.submit(forever())
         assert begun.wait(10)
     assert ended.is_set()
@@ -43,7 +43,7 @@ def test_what_is_unfinished_at_the_end_is_cancelled() -> None:
 
 
 def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not() -> None:
-    with Background() as background:
+    with BackgroundLoop() as background:
         child = child_process.start(lambda: background.__exit__(None, None, None))
         assert child_process.end(child) == 0
         assert background.here

@@ -7,8 +7,8 @@ import pytest
 
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnsupportedError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest, Platform
-from publisher.plan.lint import Verdict, judge, judge_unlisted, judge_wildcard
-from publisher.plan.make import Unlisted
+from publisher.plan.lint import CheckVerdict, judge, judge_unlisted, judge_wildcard
+from publisher.plan.make import UnlistedPattern
 from tests.support.publisher.built_values import AMD64, ARM64, digest, entry
 
 GB = 10**9
@@ -23,7 +23,7 @@ def image(platform: Platform, *sizes: int) -> Image:
 def test_a_sound_entry_says_what_it_would_publish_and_where() -> None:
     both = dataclasses.replace(entry("htc/rocky:9", [AMD64, ARM64]), line=7)
     found = judge(both, [image(AMD64, 100, 20), image(ARM64, 90)], GB)
-    assert (found.verdict, found.line, found.size) == (Verdict.FINE, 7, 210)
+    assert (found.verdict, found.line, found.size) == (CheckVerdict.FINE, 7, 210)
     assert found.paths == ("htc/rocky:9", ".arch/arm64/htc/rocky:9")
     assert found.platforms == ("amd64", "arm64")
     assert judge(entry("htc/rocky:9", formats=["sif"]), [image(AMD64, 1)], GB).paths == ()
@@ -32,13 +32,13 @@ def test_a_sound_entry_says_what_it_would_publish_and_where() -> None:
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (UnavailableError("no answer"), Verdict.UNKNOWN),
-        (NotFoundError("no such image"), Verdict.WRONG),
-        (DeniedError("it is private"), Verdict.WRONG),
-        (UnsupportedError("schema 1"), Verdict.WRONG),
+        (UnavailableError("no answer"), CheckVerdict.UNKNOWN),
+        (NotFoundError("no such image"), CheckVerdict.WRONG),
+        (DeniedError("it is private"), CheckVerdict.WRONG),
+        (UnsupportedError("schema 1"), CheckVerdict.WRONG),
     ],
 )
-def test_a_registry_that_is_down_is_no_fault_of_the_entry(error: PublisherError, verdict: Verdict) -> None:
+def test_a_registry_that_is_down_is_no_fault_of_the_entry(error: PublisherError, verdict: CheckVerdict) -> None:
     found = judge(entry("htc/rocky:9"), error, GB)
     assert found.verdict is verdict
     assert error.reason in found.reason
@@ -48,21 +48,23 @@ def test_what_needs_credentials_says_so() -> None:
     assert "without credentials" in judge(entry("htc/rocky:9"), DeniedError("401"), GB).reason
 
 
-@pytest.mark.parametrize(("max_size", "verdict"), [(None, Verdict.FINE), (150, Verdict.FINE), (149, Verdict.WRONG)])
-def test_an_image_that_is_too_large_already_compressed_is_wrong(max_size: int | None, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    ("max_size", "verdict"), [(None, CheckVerdict.FINE), (150, CheckVerdict.FINE), (149, CheckVerdict.WRONG)]
+)
+def test_an_image_that_is_too_large_already_compressed_is_wrong(max_size: int | None, verdict: CheckVerdict) -> None:
     wanted = entry("htc/rocky:9", [AMD64, ARM64], max_size=max_size)
     assert judge(wanted, [image(AMD64, 150), image(ARM64, 100)], GB).verdict is verdict
-    assert judge(wanted, [image(AMD64, 2 * GB)], GB).verdict is Verdict.WRONG
+    assert judge(wanted, [image(AMD64, 2 * GB)], GB).verdict is CheckVerdict.WRONG
 
 
 def test_wildcards_are_judged_by_what_they_come_to() -> None:
-    assert judge_wildcard("a/b:9*", 3, []).verdict is Verdict.WRONG
+    assert judge_wildcard("a/b:9*", 3, []).verdict is CheckVerdict.WRONG
     fine = judge_wildcard("a/b:9*", 3, ["a/b:91", "a/b:90"])
-    assert (fine.verdict, fine.line) == (Verdict.FINE, 3)
+    assert (fine.verdict, fine.line) == (CheckVerdict.FINE, 3)
     assert "2 image(s)" in fine.reason
-    down = Unlisted("a/b:9*", lambda _: True, UnavailableError("no answer"))
-    gone = Unlisted("a/b:9*", lambda _: True, NotFoundError("no such repository"))
-    assert [judge_unlisted(one, 3).verdict for one in (down, gone)] == [Verdict.UNKNOWN, Verdict.WRONG]
+    down = UnlistedPattern("a/b:9*", lambda _: True, UnavailableError("no answer"))
+    gone = UnlistedPattern("a/b:9*", lambda _: True, NotFoundError("no such repository"))
+    assert [judge_unlisted(one, 3).verdict for one in (down, gone)] == [CheckVerdict.UNKNOWN, CheckVerdict.WRONG]
 
 
 def test_a_last_day_that_is_near_is_told() -> None:

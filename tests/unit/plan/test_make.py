@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from publisher.contract.manifest import BLOCKED, EXPIRING, SUPERSEDED, Record, Version
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
-from publisher.plan.make import Action, Answer, Item, Unlisted, make_plan
-from publisher.state.snapshot import Catalog
+from publisher.plan.make import Action, PlanItem, ResolvedReference, UnlistedPattern, make_plan
+from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import AMD64, ARM64, GRACE, answer, carried_out, digest, entry
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from publisher.images.reader import Entry
     from publisher.oci import Platform
 
-EMPTY = Catalog("images.example.org")
+EMPTY = Snapshot("images.example.org")
 
 
-def only(entry: Entry, said: Answer | Exception, catalog: Catalog, **more: object) -> Item:
-    (item,) = make_plan([entry], {entry.name: said}, catalog, **more).items  # type: ignore[arg-type,dict-item]
+def only(entry: Entry, said: ResolvedReference | Exception, snapshot: Snapshot, **more: object) -> PlanItem:
+    (item,) = make_plan([entry], {entry.name: said}, snapshot, **more).items  # type: ignore[arg-type,dict-item]
     return item
 
 
-def published(entry: Entry, said: Answer, catalog: Catalog = EMPTY, now: int = 1000) -> Catalog:
-    return carried_out(make_plan([entry], {entry.name: said}, catalog), catalog, now)
+def published(entry: Entry, said: ResolvedReference, snapshot: Snapshot = EMPTY, now: int = 1000) -> Snapshot:
+    return carried_out(make_plan([entry], {entry.name: said}, snapshot), snapshot, now)
 
 
 def test_a_name_that_is_not_published_is_built() -> None:
     item = only(entry("htc/rocky:9"), answer("one"), EMPTY)
     assert item.action is Action.NEW
-    assert [(target.manifest, target.before, target.published) for target in item.targets] == [
+    assert [(target.digest, target.before, target.published) for target in item.targets] == [
         (digest("one linux/amd64"), None, None)
     ]
 
@@ -58,7 +58,7 @@ def test_a_moved_tag_says_from_where_to_where_and_supersedes() -> None:
     assert digest("one linux/amd64")[7:19] in item.reason
     assert digest("two linux/amd64")[7:19] in item.reason
     record = published(rocky, answer("two"), before, now=2000).records["htc/rocky:9"]
-    assert [(version.manifest, version.state, version.since) for version in record.platforms["amd64"]] == [
+    assert [(version.digest, version.state, version.since) for version in record.platforms["amd64"]] == [
         (digest("two linux/amd64"), "current", 2000),
         (digest("one linux/amd64"), SUPERSEDED, 2000),
     ]
@@ -66,11 +66,11 @@ def test_a_moved_tag_says_from_where_to_where_and_supersedes() -> None:
 
 def test_a_tag_that_moves_back_is_linked_and_not_built_again() -> None:
     rocky = entry("htc/rocky:9")
-    catalog = published(rocky, answer("two"), published(rocky, answer("one")))
-    item = only(rocky, answer("one"), catalog)
+    snapshot = published(rocky, answer("two"), published(rocky, answer("one")))
+    item = only(rocky, answer("one"), snapshot)
     assert item.targets[0].published is not None
-    back = published(rocky, answer("one"), catalog, now=3000).records["htc/rocky:9"]
-    assert [version.manifest for version in back.platforms["amd64"]] == [digest("one linux/amd64"), digest("two linux/amd64")]
+    back = published(rocky, answer("one"), snapshot, now=3000).records["htc/rocky:9"]
+    assert [version.digest for version in back.platforms["amd64"]] == [digest("one linux/amd64"), digest("two linux/amd64")]
     assert back.current("amd64") is not None
 
 
@@ -78,15 +78,15 @@ def test_only_the_platform_that_changed_is_built() -> None:
     rocky = entry("htc/rocky:9", [AMD64, ARM64])
     before = published(rocky, answer("one", [AMD64, ARM64]))
     said = answer("one", [AMD64, ARM64])
-    mixed = Answer(digest("mixed"), {**said.manifests, ARM64: digest("new arm")}, said.offered)
+    mixed = ResolvedReference(digest("mixed"), {**said.digests, ARM64: digest("new arm")}, said.offered)
     item = only(rocky, mixed, before)
-    assert [(str(target.platform), target.manifest) for target in item.targets] == [("linux/arm64", digest("new arm"))]
+    assert [(str(target.platform), target.digest) for target in item.targets] == [("linux/arm64", digest("new arm"))]
 
 
 def test_an_index_that_changed_for_other_architectures_only_is_no_change() -> None:
     rocky = entry("htc/rocky:9")
     before = published(rocky, answer("one"))
-    moved = Answer(digest("another index"), answer("one").manifests)
+    moved = ResolvedReference(digest("another index"), answer("one").digests)
     assert only(rocky, moved, before).action is Action.UNCHANGED
 
 
@@ -144,7 +144,7 @@ def test_a_name_stays_with_its_repository_until_the_operator_says_otherwise() ->
     same = only(squatter, answer("one"), before, rebind=["htc/rocky:9"])
     assert (same.action, same.targets) == (Action.CHANGED, ())
     moved = carried_out(make_plan([squatter], {"htc/rocky:9": answer("one")}, before, rebind=["htc/rocky:9"]), before, 5)
-    assert moved.records["htc/rocky:9"].source == "docker.io/htc/rocky:9"
+    assert moved.records["htc/rocky:9"].reference == "docker.io/htc/rocky:9"
 
 
 def test_a_platform_that_the_image_lacks_fails_it_by_name() -> None:
@@ -176,17 +176,17 @@ def test_a_blocked_image_is_not_built_again() -> None:
     assert "stolen data" in other.reason
 
 
-def many(count: int) -> tuple[list[Entry], dict[str, Answer | PublisherError], Catalog]:
+def many(count: int) -> tuple[list[Entry], dict[str, ResolvedReference | PublisherError], Snapshot]:
     entries = [entry(f"a/image:{number}") for number in range(count)]
-    answers: dict[str, Answer | PublisherError] = {one.name: answer(one.name) for one in entries}
+    answers: dict[str, ResolvedReference | PublisherError] = {one.name: answer(one.name) for one in entries}
     return entries, answers, carried_out(make_plan(entries, answers, EMPTY), EMPTY, 1)
 
 
 def test_names_that_left_the_list_leave_and_their_data_stays() -> None:
-    entries, answers, catalog = many(20)
-    plan = make_plan(entries[1:], answers, catalog)
+    entries, answers, snapshot = many(20)
+    plan = make_plan(entries[1:], answers, snapshot)
     assert [(removal.name, removal.reason) for removal in plan.leaving] == [("a/image:0", "no more in the list")]
-    after = carried_out(plan, catalog, 5)
+    after = carried_out(plan, snapshot, 5)
     (version,) = after.records["a/image:0"].platforms["amd64"]
     assert (version.state, version.since, version.until) == (EXPIRING, 5, 5 + GRACE)
     again = make_plan(entries[1:], answers, after)
@@ -194,18 +194,18 @@ def test_names_that_left_the_list_leave_and_their_data_stays() -> None:
 
 
 def test_only_the_whole_list_says_that_a_name_is_missing_in_it() -> None:
-    entries, answers, catalog = many(20)
-    assert make_plan(entries[1:], answers, catalog, whole=False).removals == ()
+    entries, answers, snapshot = many(20)
+    assert make_plan(entries[1:], answers, snapshot, whole=False).removals == ()
 
 
 def test_what_a_registry_says_is_gone_leaves_like_the_delisted() -> None:
-    entries, answers, catalog = many(20)
+    entries, answers, snapshot = many(20)
     answers["a/image:3"] = NotFoundError("hub.example.org has no a/image:3")
-    plan = make_plan(entries, answers, catalog)
+    plan = make_plan(entries, answers, snapshot)
     assert plan.items[3].action is Action.GONE
     assert [removal.name for removal in plan.leaving] == ["a/image:3"]
     assert "hub.example.org has no a/image:3" in plan.leaving[0].reason
-    again = make_plan(entries, answers, carried_out(plan, catalog, 5))
+    again = make_plan(entries, answers, carried_out(plan, snapshot, 5))
     assert again.removals == ()
     assert again.items[3].action is Action.GONE
 
@@ -216,12 +216,12 @@ def test_an_image_that_was_never_there_is_the_lists_mistake() -> None:
 
 @pytest.mark.parametrize("back", ["listed", "there"])
 def test_what_comes_back_in_time_is_current_again_without_a_build(back: str) -> None:
-    entries, answers, catalog = many(20)
+    entries, answers, snapshot = many(20)
     left = carried_out(
-        make_plan(entries[1:], answers, catalog)
+        make_plan(entries[1:], answers, snapshot)
         if back == "listed"
-        else make_plan(entries, {**answers, "a/image:0": NotFoundError("gone")}, catalog),
-        catalog,
+        else make_plan(entries, {**answers, "a/image:0": NotFoundError("gone")}, snapshot),
+        snapshot,
         5,
     )
     plan = make_plan(entries, answers, left)
@@ -235,27 +235,27 @@ def test_what_comes_back_in_time_is_current_again_without_a_build(back: str) -> 
 
 @pytest.mark.parametrize(("leaving", "refused"), [(1, False), (2, True), (20, True)])
 def test_more_than_a_twentieth_leaves_only_with_the_operators_word(leaving: int, refused: bool) -> None:
-    entries, answers, catalog = many(20)
+    entries, answers, snapshot = many(20)
     rest = [*entries[leaving:], entry("a/other:1")]
     answers["a/other:1"] = answer("other")
-    plan = make_plan(rest, answers, catalog)
+    plan = make_plan(rest, answers, snapshot)
     assert len(plan.removals) == leaving
     assert (plan.withheld is not None, plan.leaving == ()) == (refused, refused)
     assert [item.entry.name for item in plan.work] == ["a/other:1"], "the rest of the list is not held up"
     assert "--allow-mass-removal" in (plan.withheld or "--allow-mass-removal")
-    assert len(make_plan(rest, answers, catalog, allow_mass_removal=True).leaving) == leaving
+    assert len(make_plan(rest, answers, snapshot, allow_mass_removal=True).leaving) == leaving
 
 
 def test_gone_and_delisted_count_together() -> None:
-    entries, answers, catalog = many(20)
+    entries, answers, snapshot = many(20)
     answers["a/image:3"] = NotFoundError("gone")
-    assert make_plan(entries[1:], answers, catalog).withheld is not None
+    assert make_plan(entries[1:], answers, snapshot).withheld is not None
 
 
 def test_a_wildcard_whose_tags_nobody_knows_keeps_what_it_covers() -> None:
-    entries, answers, catalog = many(20)
-    down = Unlisted("a/image:*", lambda name: name.startswith("a/"), UnavailableError("hub.example.org does not answer"))
-    plan = make_plan(entries[10:], answers, catalog, unlisted=[down])
+    entries, answers, snapshot = many(20)
+    down = UnlistedPattern("a/image:*", lambda name: name.startswith("a/"), UnavailableError("hub.example.org does not answer"))
+    plan = make_plan(entries[10:], answers, snapshot, unlisted=[down])
     assert plan.removals == ()
     assert plan.kept[0] == ("a/image:0", "hub.example.org does not answer")
     assert len(plan.kept) == 10
@@ -273,28 +273,28 @@ def listed_entries(listed: Listed, order: list[str]) -> list[Entry]:
     return [entry(name, listed[name][1], listed[name][2]) for name in order]
 
 
-def answers_for(listed: Listed) -> dict[str, Answer | PublisherError]:
+def answers_for(listed: Listed) -> dict[str, ResolvedReference | PublisherError]:
     return {name: answer(content, [AMD64, ARM64]) for name, (content, _, _) in listed.items()}
 
 
-def planned(listed: Listed, catalog: Catalog, order: list[str] | None = None) -> Catalog:
+def planned(listed: Listed, snapshot: Snapshot, order: list[str] | None = None) -> Snapshot:
     entries = listed_entries(listed, order or sorted(listed))
-    plan = make_plan(entries, answers_for(listed), catalog, allow_mass_removal=True)
-    return carried_out(plan, catalog, 7)
+    plan = make_plan(entries, answers_for(listed), snapshot, allow_mass_removal=True)
+    return carried_out(plan, snapshot, 7)
 
 
 @given(lists, lists)
 def test_a_plan_that_was_carried_out_leaves_nothing_to_do(first: Listed, second: Listed) -> None:
-    catalog = EMPTY
+    snapshot = EMPTY
     for listed in (first, second):
-        catalog = planned(listed, catalog)
-        again = make_plan(listed_entries(listed, sorted(listed)), answers_for(listed), catalog)
+        snapshot = planned(listed, snapshot)
+        again = make_plan(listed_entries(listed, sorted(listed)), answers_for(listed), snapshot)
         assert (again.work, again.removals) == ((), ())
         for name, (content, wanted, _) in listed.items():
             for platform in wanted:
-                current = catalog.records[name].current(platform.architecture)
+                current = snapshot.records[name].current(platform.architecture)
                 assert current is not None
-                assert current.manifest == digest(f"{content} {platform}")
+                assert current.digest == digest(f"{content} {platform}")
 
 
 @given(lists, st.randoms(use_true_random=False))

@@ -14,7 +14,7 @@ from publisher.images.reader import Entry
 from publisher.oci import Platform
 from publisher.plan import quota
 from publisher.plan.quota import Quota, over_quota
-from publisher.state.snapshot import Catalog
+from publisher.state.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from random import Random
@@ -76,9 +76,9 @@ def test_what_is_too_much_is_refused_by_name_by_the_sizes_that_are_published() -
             "x/y:2", "docker.io/x/y:2", "sha256:" + "0" * 64, {"amd64": [version("c", 300)], "arm64": [version("d", 300)]}
         ),
     }
-    catalog = Catalog("images.example.org", records=records)
-    assert quota.refused(ENTRIES, catalog, {"A": Quota(size=1000)}) == {}
-    errors = quota.refused(ENTRIES, catalog, {"A": Quota(size=999)})
+    snapshot = Snapshot("images.example.org", records=records)
+    assert quota.refused(ENTRIES, snapshot, {"A": Quota(size=1000)}) == {}
+    errors = quota.refused(ENTRIES, snapshot, {"A": Quota(size=999)})
     assert {name: str(error) for name, error in errors.items()} == dict.fromkeys(
         ("x/y:2", "x/y:3"),
         "the images of 'A' have 1000 B, and their quota is 999 B (take some out, or ask the operator for more)",

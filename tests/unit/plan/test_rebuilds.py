@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.publish.staged import Ready
+from publisher.publish.staged import StagedEntry
 from publisher.state import paths as layout
 from publisher.targets import published_index
 from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from publisher.contract.manifest import Version
     from publisher.publish.publication import Publication
     from publisher.state.built import BuiltImage
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
 
 ROCKY, LATEST = "htc/rocky:9", "htc/rocky:latest"
 
@@ -37,19 +37,19 @@ def by_newer_tools(made: BuiltImage, where: Path) -> BuiltImage:
     return replace(made, sif=paths[0], file_index=paths[1], unpacked_size=12, files=34, tools={"mksquashfs": "4.7"})
 
 
-def rebuild(place: Place, publication: Publication, name: str, formats: Collection[str], said: str = "one") -> Catalog:
-    catalog, _ = publication.open()
-    ready = place.ready(entry(name, formats=formats), answer(said), catalog)
+def rebuild(place: Place, publication: Publication, name: str, formats: Collection[str], said: str = "one") -> Snapshot:
+    snapshot, _ = publication.open()
+    ready = place.ready(entry(name, formats=formats), answer(said), snapshot)
     made = tuple(replace(one, built=by_newer_tools(one.built, place.where)) for one in ready.made if one.built is not None)
     assert made, "or it is no rebuild"
-    published = publication.publish(catalog, [Ready(ready.item, made)])
+    published = publication.publish(snapshot, [StagedEntry(ready.item, made)])
     assert not published.failed
-    return published.catalog
+    return published.snapshot
 
 
-def versions(place: Place, catalog: Catalog) -> list[Version]:
+def versions(place: Place, snapshot: Snapshot) -> list[Version]:
     """All that are listed; the file index that each names is the published one."""
-    found = [version for record in catalog.records.values() for _, version in record.versions()]
+    found = [version for record in snapshot.records.values() for _, version in record.versions()]
     for version in found:
         published_index.check(place.repository, version)
     return found
@@ -70,10 +70,10 @@ def test_a_sandbox_that_is_new_has_the_index_of_its_own_build_and_so_has_every_o
     publication = place.publication()
     sif = ["sif"]
     place.publish(publication, (entry(ROCKY, formats=sif), answer("one")), (entry(LATEST, formats=sif), answer("one")))
-    catalog = rebuild(place, publication, ROCKY, ("sandbox",))
+    snapshot = rebuild(place, publication, ROCKY, ("sandbox",))
     assert (place.repository.root / ROCKY / "content").read_text() == "newer"
-    found = versions(place, catalog)
-    assert [len(record.platforms["amd64"]) for record in catalog.records.values()] == [2, 1]
+    found = versions(place, snapshot)
+    assert [len(record.platforms["amd64"]) for record in snapshot.records.values()] == [2, 1]
     assert {(one.unpacked_size, one.files) for one in found} == {(12, 34)}
     assert [one.tools["mksquashfs"] for one in found] == ["4.7", "4.5.1", "4.5.1"], "of what made the sandbox, and the SIFs"
     place.in_both()
@@ -82,13 +82,13 @@ def test_a_sandbox_that_is_new_has_the_index_of_its_own_build_and_so_has_every_o
 def test_an_index_stays_where_the_sandbox_that_was_to_be_made_fails(place: Place) -> None:
     publication = place.publication()
     both, said = [AMD64, ARM64], answer("one", [AMD64, ARM64])
-    before = place.publish(publication, (entry(ROCKY, both, ["sif"]), said)).catalog
+    before = place.publish(publication, (entry(ROCKY, both, ["sif"]), said)).snapshot
     ready = place.ready(entry(ROCKY, both), said, before)
     first, second = (replace(one, built=by_newer_tools(one.built, place.where)) for one in ready.made if one.built is not None)
     assert second.built is not None
     place.broken = {"broken"}
     second.built.sif.write_text("broken")
     other = place.ready(entry("htc/other:1"), answer("other"), before)
-    published = publication.publish(before, [Ready(ready.item, (first, second)), other])
+    published = publication.publish(before, [StagedEntry(ready.item, (first, second)), other])
     assert list(published.failed) == [ROCKY]
-    versions(place, published.catalog)
+    versions(place, published.snapshot)

@@ -6,14 +6,14 @@ import pytest
 
 from publisher.contract.manifest import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
 from publisher.plan import retention
-from publisher.plan.retention import Bounds, clearance
+from publisher.plan.retention import RetentionLimits, clearance
 from publisher.state import paths, transitions
-from publisher.state.snapshot import Catalog
+from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import digest, entry
 
 DAY = 86400
 NOW = 1_800_000_000
-BOUNDS = Bounds(grace=14 * DAY, count=100, size=10**12)
+BOUNDS = RetentionLimits(grace=14 * DAY, count=100, size=10**12)
 
 
 def version(text: str, state: str = CURRENT, days: float = 0, **more: object) -> Version:
@@ -37,33 +37,33 @@ def record(name: str, *versions: Version, platform: str = "amd64") -> Record:
     return Record(name, f"docker.io/{name}", digest(name), {platform: versions})
 
 
-def catalog(*listed: Record) -> Catalog:
-    return Catalog("images.example.org", 1, records={one.name: one for one in listed})
+def snapshot(*listed: Record) -> Snapshot:
+    return Snapshot("images.example.org", 1, records={one.name: one for one in listed})
 
 
-def dropped(found: retention.Clearance) -> list[tuple[str, str]]:
-    return [(one.name, one.version.manifest) for one in found.dropped]
+def dropped(found: retention.RetentionPlan) -> list[tuple[str, str]]:
+    return [(one.name, one.version.digest) for one in found.dropped]
 
 
 def test_nothing_goes_before_its_time() -> None:
-    there = catalog(
+    there = snapshot(
         record("a/a:1", version("new"), version("old", SUPERSEDED, 13.9)),
         record("a/b:1", version("leaving", EXPIRING, 30, until=NOW + 1)),
     )
-    assert clearance(there, NOW, BOUNDS) == retention.Clearance({}, (), (), (), 0)
+    assert clearance(there, NOW, BOUNDS) == retention.RetentionPlan({}, (), (), (), 0)
 
 
 def test_a_superseded_version_goes_with_all_its_data_after_the_grace() -> None:
-    there = catalog(record("a/a:1", version("new"), version("old", SUPERSEDED, 14)))
+    there = snapshot(record("a/a:1", version("new"), version("old", SUPERSEDED, 14)))
     found = clearance(there, NOW, BOUNDS)
     assert dropped(found) == [("a/a:1", digest("old"))]
     assert set(found.removals) == {paths.sandbox_path(digest("old")), paths.file_index_path(digest("old"))}
     (left,) = found.changed["a/a:1"].platforms["amd64"]
-    assert (left.manifest, left.state) == (digest("new"), CURRENT)
+    assert (left.digest, left.state) == (digest("new"), CURRENT)
 
 
 def test_a_name_whose_time_is_over_means_nothing_any_more_and_its_data_waits_for_its_own_grace() -> None:
-    there = catalog(record("a/a:1", version("last", EXPIRING, 14, until=NOW)))
+    there = snapshot(record("a/a:1", version("last", EXPIRING, 14, until=NOW)))
     found = clearance(there, NOW, BOUNDS)
     assert (found.ended, found.removals) == (("a/a:1",), ())
     gone = found.changed["a/a:1"]
@@ -77,10 +77,10 @@ def test_a_name_whose_time_is_over_means_nothing_any_more_and_its_data_waits_for
 
 def test_data_that_another_name_still_uses_stays() -> None:
     old = version("shared", SUPERSEDED, 20)
-    there = catalog(record("a/a:1", version("new"), old), record("a/b:1", version("shared")))
+    there = snapshot(record("a/a:1", version("new"), old), record("a/b:1", version("shared")))
     found = clearance(there, NOW, BOUNDS)
     assert (dropped(found), found.removals) == ([("a/a:1", digest("shared"))], ())
-    both = catalog(record("a/a:1", version("new"), old), record("a/b:1", version("newer"), version("shared", SUPERSEDED, 15)))
+    both = snapshot(record("a/a:1", version("new"), old), record("a/b:1", version("newer"), version("shared", SUPERSEDED, 15)))
     gone = clearance(both, NOW, BOUNDS)
     assert len(gone.dropped) == 2
     assert paths.sandbox_path(digest("shared")) in gone.removals
@@ -89,17 +89,17 @@ def test_data_that_another_name_still_uses_stays() -> None:
 def test_an_old_sandbox_that_two_manifests_share_stays_with_either() -> None:
     """The older tool made one directory of images that differ in their configuration alone."""
     path = ".images/ab/" + "c" * 62
-    there = catalog(
+    there = snapshot(
         record("a/a:1", version("new"), version("one", SUPERSEDED, 20, sandbox=path, file_index=None)),
         record("a/b:1", version("two", sandbox=path, file_index=None)),
     )
     assert clearance(there, NOW, BOUNDS).removals == ()
 
 
-@pytest.mark.parametrize("bounds", [Bounds(14 * DAY, 2, 10**12), Bounds(14 * DAY, 100, 250)])
-def test_a_run_takes_the_oldest_as_far_as_its_bounds_go_and_the_next_ones_take_the_rest(bounds: Bounds) -> None:
+@pytest.mark.parametrize("bounds", [RetentionLimits(14 * DAY, 2, 10**12), RetentionLimits(14 * DAY, 100, 250)])
+def test_a_run_takes_the_oldest_as_far_as_its_bounds_go_and_the_next_ones_take_the_rest(bounds: RetentionLimits) -> None:
     names = {f"a/{number}:1": 20 + (number * 7) % 10 for number in range(5)}
-    there = catalog(*(record(name, version("new"), version(name, SUPERSEDED, days)) for name, days in names.items()))
+    there = snapshot(*(record(name, version("new"), version(name, SUPERSEDED, days)) for name, days in names.items()))
     order = [(name, digest(name)) for name, _ in sorted(names.items(), key=lambda pair: -pair[1])]
     taken: list[tuple[str, str]] = []
     for left in (3, 1, 0):
@@ -111,13 +111,13 @@ def test_a_run_takes_the_oldest_as_far_as_its_bounds_go_and_the_next_ones_take_t
 
 
 def test_one_version_larger_than_the_bound_does_not_hold_up_the_others() -> None:
-    there = catalog(record("a/a:1", version("new"), version("huge", SUPERSEDED, 20, unpacked_size=10**6)))
-    assert dropped(clearance(there, NOW, Bounds(14 * DAY, 10, 5))) == [("a/a:1", digest("huge"))]
+    there = snapshot(record("a/a:1", version("new"), version("huge", SUPERSEDED, 20, unpacked_size=10**6)))
+    assert dropped(clearance(there, NOW, RetentionLimits(14 * DAY, 10, 5))) == [("a/a:1", digest("huge"))]
 
 
 def test_what_is_blocked_stays_listed_and_has_no_data() -> None:
     one = record("a/a:1", version("bad", BLOCKED, 100, reason="stolen data"))
-    assert clearance(catalog(one), NOW, BOUNDS).changed == {}
+    assert clearance(snapshot(one), NOW, BOUNDS).changed == {}
     assert not retention.data_of([one])
     assert not retention.sifs_of([one])
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.contract import manifest
-from publisher.errors import CatalogError
+from publisher.errors import PublishedManifestError
 from publisher.publish import history
 from publisher.state import paths
 from tests.support.publisher.built_values import answer, entry
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Three editions, made at NOW, NOW + 10 and NOW + 20."""
+    """Three revisions, made at NOW, NOW + 10 and NOW + 20."""
     place = Place(tmp_path)
     for text in ("one", "two", "three"):
         place.publish(place.publication(), (entry("htc/rocky:9"), answer(text)))
@@ -34,26 +34,26 @@ def test_what_only_editions_name_that_are_old_enough_can_go(place: Place) -> Non
     assert history.removable(read, NOW + 9) == []
     second, first = history.past(read)
     assert history.removable(read, NOW + 10) == [
-        paths.edition_path(1),
+        paths.revision_path(1),
         *(f".publisher/{manifest.shard_name(sha256)}" for sha256 in sorted(first.shards - second.shards - history.current(read))),
     ]
-    assert history.removable(read, NOW + 20)[:2] == [paths.edition_path(2), paths.edition_path(1)]
+    assert history.removable(read, NOW + 20)[:2] == [paths.revision_path(2), paths.revision_path(1)]
     assert not {f".publisher/{manifest.shard_name(one)}" for one in history.current(read)} & set(
         history.removable(read, NOW + 10**9)
     )
 
 
 def test_a_damaged_edition_is_in_nobodys_way_and_takes_nothing_along(place: Place) -> None:
-    path = place.repository.root / paths.edition_path(1)
+    path = place.repository.root / paths.revision_path(1)
     path.write_bytes(b"no envelope")
     assert history.removable(place.repository.read, NOW + 10**9) == []
-    with pytest.raises(CatalogError, match=r"editions/1\.json is damaged"):
+    with pytest.raises(PublishedManifestError, match=r"revisions/1\.json is damaged"):
         history.named(place.repository.read)
     place.publish(place.publication(), (entry("htc/rocky:9"), answer("four")))
     place.in_both()
 
 
-def test_where_nothing_is_published_there_are_no_editions(tmp_path: Path) -> None:
+def test_where_nothing_is_published_there_are_no_revisions(tmp_path: Path) -> None:
     place = Place(tmp_path)
     assert history.named(place.repository.read) == set()
     assert history.removable(place.repository.read, NOW) == []

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.contract import manifest
-from publisher.errors import CatalogError, OriginError, RepositoryError, SpaceError
+from publisher.errors import OriginError, PublishedManifestError, RepositoryError, SpaceError
 from publisher.maintain import block
 from publisher.publish.publication import Publication
 from publisher.state import paths
 from publisher.state.signing import Signer, new_key
-from publisher.state.snapshot import Catalog, edition
+from publisher.state.snapshot import Snapshot, revision
 from publisher.targets.origins.directory import DirectoryOrigin
 from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
 from tests.support.publisher.prepublished import INDEX, NAME, NOW, Place
@@ -34,7 +34,7 @@ def test_what_is_published_is_all_there(place: Place) -> None:
         content = digest(f"one {platform}")
         assert os.readlink(root / link).startswith("../")  # noqa: PTH115 - the text of the link
         assert (root / link / "content").read_text() == content
-        version = published.catalog.records["htc/rocky:9"].current(platform[6:])
+        version = published.snapshot.records["htc/rocky:9"].current(platform[6:])
         assert version is not None
         assert version.sandbox is not None
         assert version.sif is not None
@@ -68,7 +68,7 @@ def test_an_entry_that_fails_takes_nobody_with_it(place: Place) -> None:
     place.broken = {digest("bad linux/amd64")}
     published = place.publish(place.publication(), (entry("htc/bad:1"), answer("bad")), (entry("htc/good:1"), answer("good")))
     assert list(published.failed) == ["htc/bad:1"]
-    assert sorted(published.catalog.records) == ["htc/good:1"]
+    assert sorted(published.snapshot.records) == ["htc/good:1"]
     assert not place.repository.exists("htc/bad:1")
     assert not place.repository.exists(paths.sandbox_path(digest("bad linux/amd64")))
     place.in_both()
@@ -85,7 +85,7 @@ def test_where_all_entries_fail_nothing_is_published(place: Place) -> None:
     place.broken = {digest("bad linux/amd64")}
     published = place.publish(place.publication(), (entry("htc/bad:1"), answer("bad")))
     assert list(published.failed) == ["htc/bad:1"]
-    assert published.catalog.serial == 0
+    assert published.snapshot.serial == 0
     assert place.repository.read(INDEX) is None
 
 
@@ -116,7 +116,7 @@ def test_a_published_content_gets_another_name_without_a_build(place: Place) -> 
     place.watch = unpacked.append
     published = place.publish(publication, (entry("htc/rocky:latest"), answer("one")))
     assert not unpacked
-    assert published.catalog.records["htc/rocky:latest"].current("amd64") is not None
+    assert published.snapshot.records["htc/rocky:latest"].current("amd64") is not None
     assert place.repository.exists("htc/rocky:latest")
 
 
@@ -129,7 +129,7 @@ def test_only_the_forms_that_are_wanted_are_made(place: Place) -> None:
     )
     assert list(place.repository.links()) == ["a/sandbox:1"]
     assert len(list(place.origin.names("sif"))) == 1
-    sif, sandbox = (published.catalog.records[name].current("amd64") for name in ("a/sif:1", "a/sandbox:1"))
+    sif, sandbox = (published.snapshot.records[name].current("amd64") for name in ("a/sif:1", "a/sandbox:1"))
     assert sif is not None
     assert sandbox is not None
     assert (sif.sandbox, sandbox.sif) == (None, None)
@@ -149,7 +149,7 @@ def test_a_form_that_is_wanted_no_more_keeps_its_data_until_retention_takes_it(p
     assert place.repository.links() == {}
     sandbox = paths.sandbox_path(digest("one linux/amd64"))
     assert place.repository.exists(sandbox)
-    assert [version.sandbox for _, version in published.catalog.records["htc/rocky:9"].versions()] == [None, sandbox]
+    assert [version.sandbox for _, version in published.snapshot.records["htc/rocky:9"].versions()] == [None, sandbox]
     place.in_both()
 
 
@@ -158,7 +158,7 @@ def test_a_platform_that_is_wanted_no_more_is_announced_and_keeps_its_link_until
     said = answer("one", [AMD64, ARM64])
     place.publish(publication, (entry("htc/rocky:9", [AMD64, ARM64]), said))
     published = place.publish(publication, (entry("htc/rocky:9"), said))
-    version = published.catalog.records["htc/rocky:9"].current("arm64")
+    version = published.snapshot.records["htc/rocky:9"].current("arm64")
     assert version is not None
     assert (version.state, version.until) == (manifest.EXPIRING, place.now + 14 * 86400)
     assert sorted(place.repository.links()) == [".arch/arm64/htc/rocky:9", "htc/rocky:9"]
@@ -176,9 +176,9 @@ def test_an_image_for_another_architecture_alone_has_its_plain_name_too(place: P
 
 def test_a_name_that_leaves_is_marked_and_keeps_its_data(place: Place) -> None:
     publication = place.publication()
-    catalog = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
+    snapshot = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).snapshot
     place.now += 100
-    after = publication.publish(catalog, [], ["htc/rocky:9"]).catalog
+    after = publication.publish(snapshot, [], ["htc/rocky:9"]).snapshot
     version = after.records["htc/rocky:9"].current("amd64")
     assert version is not None
     assert (version.state, version.since, version.until) == (manifest.EXPIRING, place.now, place.now + 14 * 86400)
@@ -192,9 +192,9 @@ def test_an_origin_that_a_killed_run_left_behind_is_brought_up_to_date(place: Pl
     for name in list(place.origin.names(paths.ORIGIN_MANIFEST)):
         place.origin.remove(name)
     again = place.publication()
-    catalog, done = again.open()
+    snapshot, done = again.open()
     assert any("manifest from serial 0 to 1" in line for line in done)
-    assert catalog.serial == 1
+    assert snapshot.serial == 1
     place.in_both()
     assert place.publication().open()[1] == []
 
@@ -206,7 +206,7 @@ def test_an_origin_that_refuses_the_manifest_does_not_unpublish(place: Place) ->
 
     published = place.publish(place.publication(Refusing(place.where / "osdf")), (entry("htc/rocky:9"), answer("one")))
     assert isinstance(published.behind, OriginError)
-    assert published.catalog.serial == 1
+    assert published.snapshot.serial == 1
     assert place.repository.exists("htc/rocky:9")
     place.publication().open()
     place.in_both()
@@ -221,12 +221,12 @@ def test_after_a_restore_the_serial_still_grows(place: Place) -> None:
         place.publish(publication, (entry("htc/rocky:9"), answer(text)))
     (place.repository.root / INDEX).write_bytes(old)  # the repository as a backup had it; the origin is ahead
     again = place.publication()
-    catalog, _ = again.open()
-    assert catalog.serial == 1
-    assert "serial 3" in str(again.due(catalog))
-    renewed = again.publish(catalog, [])
-    assert renewed.catalog.serial == 4
-    assert again.due(renewed.catalog) is None
+    snapshot, _ = again.open()
+    assert snapshot.serial == 1
+    assert "serial 3" in str(again.due(snapshot))
+    renewed = again.publish(snapshot, [])
+    assert renewed.snapshot.serial == 4
+    assert again.due(renewed.snapshot) is None
     place.in_both()
 
 
@@ -286,30 +286,30 @@ def test_an_origin_that_did_not_take_an_edition_gets_all_of_the_next(place: Plac
     publication = place.publication(Refusing(place.origin.root))
     first = place.publish(publication, *((entry(f"htc/image-{number}:1"), answer(f"image {number}")) for number in range(9)))
     refusing = True
-    ready = place.ready(entry("htc/rocky:9"), answer("one"), first.catalog)
-    second = publication.publish(first.catalog, [ready])
+    ready = place.ready(entry("htc/rocky:9"), answer("one"), first.snapshot)
+    second = publication.publish(first.snapshot, [ready])
     assert isinstance(second.behind, OriginError)
     refusing = False
-    publication.publish(second.catalog, [], ["htc/image-1:1"])
+    publication.publish(second.snapshot, [], ["htc/image-1:1"])
     place.in_both()
 
 
 def test_a_run_that_another_one_overtook_publishes_nothing_and_undoes_nothing(place: Place) -> None:
     place.publish(place.publication(), (entry("bad/image:1"), answer("bad")))
     slow, fast = place.publication(), place.publication()
-    catalog, _ = slow.open()
+    snapshot, _ = slow.open()
     there, _ = fast.open()
     block.carry_out(fast, there, block.take_down(there, "bad/image:1", place.now, "stolen data in it"))
     blocked = place.in_both()
-    ready = place.ready(entry("htc/rocky:9"), answer("one"), catalog)
-    for late in (partial(slow.publish, catalog, [ready]), partial(slow.change, catalog, {})):
+    ready = place.ready(entry("htc/rocky:9"), answer("one"), snapshot)
+    for late in (partial(slow.publish, snapshot, [ready]), partial(slow.change, snapshot, {})):
         with pytest.raises(RepositoryError, match="another run has published") as raised:
             late()
         assert "run again" in str(raised.value.hint)
         assert place.in_both() == blocked
     assert place.repository.links() == {}
     assert not place.repository.exists(paths.sandbox_path(digest("one linux/amd64")))
-    after = slow.publish(slow.open()[0], [ready]).catalog
+    after = slow.publish(slow.open()[0], [ready]).snapshot
     assert [version.state for _, version in after.records["bad/image:1"].versions()] == [manifest.BLOCKED]
     assert after.serial == 3
 
@@ -336,21 +336,21 @@ def test_a_run_that_is_overtaken_while_it_tells_the_origin_leaves_the_others_man
 
 def test_an_index_past_half_its_life_is_due(place: Place) -> None:
     publication = place.publication()
-    catalog = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
-    assert publication.due(catalog) is None
+    snapshot = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).snapshot
+    assert publication.due(snapshot) is None
     place.now += 8 * 86400
-    assert publication.due(catalog) is not None
-    renewed = publication.publish(catalog, []).catalog
+    assert publication.due(snapshot) is not None
+    renewed = publication.publish(snapshot, []).snapshot
     assert (renewed.serial, renewed.generated) == (2, place.now)
-    assert renewed.records == catalog.records
+    assert renewed.records == snapshot.records
 
 
 def test_a_manifest_signed_by_somebody_else_stops_everything(place: Place, tmp_path: Path) -> None:
     place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
     new_key(tmp_path / "thief")
-    forged = edition(Catalog(NAME), Signer(tmp_path / "thief"), serial=9, now=NOW)
+    forged = revision(Snapshot(NAME), Signer(tmp_path / "thief"), serial=9, now=NOW)
     place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forged.index)
-    with pytest.raises(CatalogError, match="not signed"):
+    with pytest.raises(PublishedManifestError, match="not signed"):
         place.publication().open()
 
 
@@ -358,26 +358,26 @@ def test_a_key_that_is_rotated_out_may_have_signed_what_is_published(place: Plac
     place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
     new_key(tmp_path / "new")
     signer = Signer(tmp_path / "new")
-    with pytest.raises(CatalogError):
+    with pytest.raises(PublishedManifestError):
         Publication(place.repository, place.origin, signer, clock=lambda: NOW).open()
     rotated = Publication(
         place.repository, place.origin, signer, clock=lambda: NOW, trusted=(place.signer.public,), unpack=place.unpack
     )
-    catalog, _ = rotated.open()
-    assert "another key" in str(rotated.due(catalog)), "execution points that trust the new one alone wait for it"
-    published = rotated.publish(catalog, [])
-    assert published.catalog.serial == 2
-    assert rotated.due(published.catalog) is None
+    snapshot, _ = rotated.open()
+    assert "another key" in str(rotated.due(snapshot)), "execution points that trust the new one alone wait for it"
+    published = rotated.publish(snapshot, [])
+    assert published.snapshot.serial == 2
+    assert rotated.due(published.snapshot) is None
     assert Publication(place.repository, place.origin, signer, clock=lambda: NOW).open()[0].serial == 2
 
 
 def test_a_shard_of_an_old_edition_that_is_wanted_again_stays(place: Place) -> None:
     publication = place.publication()
-    first = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).catalog
+    first = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).snapshot
     place.now += 1
-    second = place.publish(publication, (entry("htc/rocky:9"), answer("two"))).catalog
+    second = place.publish(publication, (entry("htc/rocky:9"), answer("two"))).snapshot
     place.now += 30 * 86400
     published = publication.change(second, first.records)
-    assert published.catalog.records == first.records
-    assert place.repository.read(paths.edition_path(1)) is None
+    assert published.snapshot.records == first.records
+    assert place.repository.read(paths.revision_path(1)) is None
     place.in_both()

@@ -4,22 +4,22 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import NotFoundError, SpaceError, UnavailableError
 from publisher.plan.make import Removal, make_plan
-from publisher.publish.report import Report, Result, plan_json, plan_lines
-from publisher.state.snapshot import Catalog
+from publisher.publish.report import ImageResult, RunReport, plan_json, plan_lines
+from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import AMD64, ARM64, answer, carried_out, digest, entry
 
 if TYPE_CHECKING:
     from publisher.errors import PublisherError
-    from publisher.plan.make import Answer
+    from publisher.plan.make import ResolvedReference
 
-EMPTY = Catalog("images.example.org")
+EMPTY = Snapshot("images.example.org")
 
 
 def test_a_report_shows_what_is_not_as_it_should_be_and_the_totals() -> None:
-    report = Report(serial=7, notes=["manifest published anew"], removals=(Removal("a/old:1", "no more in the list"),))
-    report.add("a/a:1", Result.PUBLISHED, "new")
-    report.add("a/b:1", Result.UNCHANGED, "current")
-    report.add("a/c:1", Result.FAILED, "not a tar archive")
+    report = RunReport(serial=7, notes=["manifest published anew"], removals=(Removal("a/old:1", "no more in the list"),))
+    report.add("a/a:1", ImageResult.PUBLISHED, "new")
+    report.add("a/b:1", ImageResult.UNCHANGED, "current")
+    report.add("a/c:1", ImageResult.FAILED, "not a tar archive")
     assert report.lines() == [
         "manifest published anew",
         "failed: a/c:1: not a tar archive",
@@ -30,23 +30,23 @@ def test_a_report_shows_what_is_not_as_it_should_be_and_the_totals() -> None:
 
 
 def test_nothing_to_do_is_said() -> None:
-    report = Report(serial=7)
-    report.add("a/b:1", Result.UNCHANGED, "current")
+    report = RunReport(serial=7)
+    report.add("a/b:1", ImageResult.UNCHANGED, "current")
     assert report.lines() == ["nothing to do: 1 unchanged; manifest serial 7"]
     assert report.exit_code == 0
 
 
 def test_what_was_cleared_away_is_said_and_is_not_nothing() -> None:
-    report = Report(serial=8, cleared=["a/old:1 is gone: the time that it was to be used is over"])
-    report.add("a/b:1", Result.UNCHANGED, "current")
+    report = RunReport(serial=8, cleared=["a/old:1 is gone: the time that it was to be used is over"])
+    report.add("a/b:1", ImageResult.UNCHANGED, "current")
     assert report.lines() == [*report.cleared, "1 unchanged; manifest serial 8"]
     assert report.to_json()["cleared"] == report.cleared
     assert report.exit_code == 0
 
 
 def test_a_run_cut_short_says_why_and_is_no_success() -> None:
-    report = Report(stopped=SpaceError("no room left", hint="free space"))
-    report.add("a/a:1", Result.SKIPPED, "the run was stopped before it")
+    report = RunReport(stopped=SpaceError("no room left", hint="free space"))
+    report.add("a/a:1", ImageResult.SKIPPED, "the run was stopped before it")
     assert "stopped: no room left (free space)" in report.lines()
     assert report.exit_code == 1
     assert report.to_json()["stopped"] == "no room left (free space)"
@@ -60,7 +60,7 @@ def test_a_plan_that_failed_is_not_nothing_to_do() -> None:
 def test_a_plan_for_people_leaves_out_what_does_not_change() -> None:
     same, new, gone = entry("a/same:1"), entry("a/new:1", [AMD64, ARM64]), entry("a/gone:1")
     before = carried_out(make_plan([same], {"a/same:1": answer("one")}, EMPTY), EMPTY, 1)
-    answers: dict[str, Answer | PublisherError] = {
+    answers: dict[str, ResolvedReference | PublisherError] = {
         "a/same:1": answer("one"),
         "a/new:1": answer("new", [AMD64, ARM64]),
         "a/gone:1": NotFoundError("404", hint="ask its owner"),
@@ -75,7 +75,7 @@ def test_a_plan_for_people_leaves_out_what_does_not_change() -> None:
     assert isinstance(shown, list)
     assert shown[1]["platforms"][1] == {
         "platform": "linux/arm64",
-        "manifest": digest("new linux/arm64"),
+        "digest": digest("new linux/arm64"),
         "before": None,
         "build": True,
     }

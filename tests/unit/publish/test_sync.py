@@ -11,8 +11,8 @@ from tests.support.publisher.built_values import AMD64, ARM64, answer, built, ca
 from tests.support.publisher.recorded_sync import EMPTY, World
 
 if TYPE_CHECKING:
-    from publisher.publish.report import Report
-    from publisher.state.snapshot import Catalog
+    from publisher.publish.report import RunReport
+    from publisher.state.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -20,12 +20,12 @@ def world() -> World:
     return World()
 
 
-def published(*names: str) -> Catalog:
+def published(*names: str) -> Snapshot:
     entries = [entry(name) for name in names]
     return carried_out(make_plan(entries, {name: answer(name) for name in names}, EMPTY), EMPTY, 1)
 
 
-def results(report: Report) -> dict[str, str]:
+def results(report: RunReport) -> dict[str, str]:
     return {name: outcome.result.value for name, outcome in report.outcomes.items()}
 
 
@@ -39,8 +39,8 @@ def test_what_is_ready_is_published_in_one_transaction_and_let_go(world: World) 
 
 def test_nothing_to_do_publishes_nothing_and_says_so(world: World) -> None:
     wanted = entry("a/a:1")
-    catalog = carried_out(make_plan([wanted], {"a/a:1": answer("a/a:1")}, EMPTY), EMPTY, 1)
-    report = world.run(wanted, catalog=catalog)
+    snapshot = carried_out(make_plan([wanted], {"a/a:1": answer("a/a:1")}, EMPTY), EMPTY, 1)
+    report = world.run(wanted, snapshot=snapshot)
     assert world.publication.transactions == []
     assert world.intake.asked == []
     assert report.lines()[-1].startswith("nothing to do: 1 unchanged")
@@ -173,7 +173,7 @@ def test_an_image_that_does_not_fit_holds_up_none_behind_it_nor_what_leaves(worl
     world.answers[big.name] = answer("big", [AMD64, ARM64])
     world.publication.room = 1.5 * one
     world.limits = BatchLimits(size=one)
-    report = world.run(big, entry("a/b:1"), catalog=published("a/old:1"), allow_mass_removal=True)
+    report = world.run(big, entry("a/b:1"), snapshot=published("a/old:1"), allow_mass_removal=True)
     assert results(report) == {"a/big:1": "failed", "a/b:1": "published"}
     assert world.publication.left == ["a/old:1"]
     world.limits = BatchLimits()
@@ -235,9 +235,9 @@ def test_a_manifest_that_grows_old_is_published_anew(world: World) -> None:
 
 
 def test_what_leaves_is_marked_in_the_last_transaction(world: World) -> None:
-    catalog = published("a/old:1", "a/gone:1")
+    snapshot = published("a/old:1", "a/gone:1")
     world.answers["a/gone:1"] = NotFoundError("no such tag")
-    report = world.run(entry("a/new:1"), entry("a/gone:1"), catalog=catalog, allow_mass_removal=True)
+    report = world.run(entry("a/new:1"), entry("a/gone:1"), snapshot=snapshot, allow_mass_removal=True)
     assert world.publication.transactions == [["a/new:1"]]
     assert sorted(world.publication.left) == ["a/gone:1", "a/old:1"]
     assert results(report) == {"a/new:1": "published", "a/gone:1": "gone"}
@@ -245,13 +245,13 @@ def test_what_leaves_is_marked_in_the_last_transaction(world: World) -> None:
 
 
 def test_what_leaves_alone_is_a_transaction_too(world: World) -> None:
-    report = world.run(entry("a/a:1"), catalog=published("a/a:1", "a/old:1"), allow_mass_removal=True)
+    report = world.run(entry("a/a:1"), snapshot=published("a/a:1", "a/old:1"), allow_mass_removal=True)
     assert world.publication.left == ["a/old:1"]
     assert not report.lines()[-1].startswith("nothing to do")
 
 
 def test_withheld_removals_take_nothing_and_are_told(world: World) -> None:
-    report = world.run(entry("a/new:1"), catalog=published("a/old:1"))
+    report = world.run(entry("a/new:1"), snapshot=published("a/old:1"))
     assert world.publication.left == []
     assert results(report) == {"a/new:1": "published"}
     assert report.exit_code == 1

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from publisher.errors import BlobError, UnavailableError
-from publisher.registry.transport import Deadlines
+from publisher.registry.transport import RegistryTimeouts
 from tests.support.registries.scripted_http import breaks_off, hangs, says
 from tests.support.registries.scripted_registry import BLOB, BLOBS, asking
 
@@ -83,7 +83,7 @@ async def test_a_transfer_that_stands_still_is_taken_up_again() -> None:
         await response.write(BLOB[:300])
         return await hangs(request)
 
-    async with asking({f"GET {BLOBS}": [stands_still, ranged]}, deadlines=Deadlines(idle=0.1)) as it, asyncio.timeout(30):
+    async with asking({f"GET {BLOBS}": [stands_still, ranged]}, deadlines=RegistryTimeouts(idle=0.1)) as it, asyncio.timeout(30):
         assert await it.blob() == BLOB
 
 
@@ -95,6 +95,6 @@ async def test_a_transfer_that_drips_is_given_up() -> None:
         await response.write(BLOB[:1])
         return await hangs(request)
 
-    async with asking({f"GET {BLOBS}": [drips]}, deadlines=Deadlines(small=0.1, slowest=1 << 20)) as it:
+    async with asking({f"GET {BLOBS}": [drips]}, deadlines=RegistryTimeouts(small=0.1, slowest=1 << 20)) as it:
         with pytest.raises(UnavailableError, match="gave only 1 of 1024 bytes of a blob in 0 s"):
             await it.blob()

@@ -13,7 +13,7 @@ from publisher.contract.reference import Reference
 from publisher.errors import BlobError, DeniedError, NotFoundError, UnavailableError
 from publisher.net import response
 from publisher.registry.endpoints import Endpoints
-from publisher.registry.transport import Deadlines
+from publisher.registry.transport import RegistryTimeouts
 from tests.support.registries.scripted_http import breaks_off, hangs, says
 from tests.support.registries.scripted_registry import BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
 
@@ -149,15 +149,15 @@ def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float | N
 
 
 async def test_a_registry_that_never_answers_is_given_up_at_its_deadline() -> None:
-    async with asking({f"HEAD {MANIFEST}": [hangs]}, deadlines=Deadlines(small=0.1)) as it:
+    async with asking({f"HEAD {MANIFEST}": [hangs]}, deadlines=RegistryTimeouts(small=0.1)) as it:
         with pytest.raises(UnavailableError, match="did not answer in time, after 4 tries"):
             await it.head()
 
 
 async def test_a_registry_that_hangs_at_once_is_waited_for_once_by_all() -> None:
-    async with asking({"GET /v2/": [hangs]}, deadlines=Deadlines(small=0.1)) as it:
+    async with asking({"GET /v2/": [hangs]}, deadlines=RegistryTimeouts(small=0.1)) as it:
         outcomes = await asyncio.gather(*(it.head() for _ in range(16)), return_exceptions=True)
-        assert {type(outcome).__name__ for outcome in outcomes} == {"WornOutError"}
+        assert {type(outcome).__name__ for outcome in outcomes} == {"RetriesExhaustedError"}
         assert it.registry.lines == ["GET /v2/"] * 4
 
 
@@ -205,7 +205,7 @@ async def test_a_connection_that_does_not_come_about_is_given_up_at_its_own_dead
             filling = stack.enter_context(socket.socket())
             filling.setblocking(False)
             filling.connect_ex((host, port))
-        async with asking({}, deadlines=Deadlines(connect=0.1, small=3600, idle=3600)) as it, asyncio.timeout(60):
+        async with asking({}, deadlines=RegistryTimeouts(connect=0.1, small=3600, idle=3600)) as it, asyncio.timeout(60):
             it.client._endpoints = Endpoints(frozenset({f"{host}:{port}"}), {})
             with pytest.raises(UnavailableError, match=f"{port} did not answer in time, after 4 tries"):
                 await it.client.head(Reference(f"{host}:{port}", "a/b", "1"))

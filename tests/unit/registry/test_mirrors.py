@@ -9,7 +9,7 @@ import pytest
 
 from publisher.contract.reference import Reference
 from publisher.errors import BlobError, NotFoundError, UnavailableError
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
 from publisher.registry.credentials import Credentials
 from publisher.registry.endpoints import mirror
@@ -77,7 +77,7 @@ async def mirrored(
             mirrors={main.address: urls},
             mirror_tags=mirror_tags,
             credentials=lambda name: credentials if name == main.address else None,
-            patience=Patience(sleep=sleep),
+            patience=RetryPolicy(sleep=sleep),
             clock=lambda: 0.0,
         ) as client:
             yield Mirrored(main, second, client, pauses)

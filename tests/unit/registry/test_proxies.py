@@ -11,7 +11,7 @@ from yarl import URL
 from publisher.contract.reference import Reference
 from publisher.errors import UnavailableError, UsageError
 from publisher.net.proxies import Proxies
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
 from tests.support.registries.scripted_http import Tunnel, Web, certificate, says
 from tests.support.registries.scripted_registry import BODY, DIGEST, HERE, MANIFEST
@@ -36,7 +36,7 @@ async def no_sleep(_: float) -> None:
 
 
 async def head(*, insecure: bool = False) -> str:
-    client = RegistryClient(insecure=frozenset({NAME} if insecure else ()), patience=Patience(sleep=no_sleep))
+    client = RegistryClient(insecure=frozenset({NAME} if insecure else ()), patience=RetryPolicy(sleep=no_sleep))
     async with client:
         return (await client.head(Reference(NAME, "a/b", "1"))).digest
 

@@ -9,9 +9,9 @@ import pytest
 from yarl import URL
 
 from publisher.errors import UnavailableError
-from publisher.net.retry import Patience
+from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
-from publisher.registry.rate_limit import Pace
+from publisher.registry.rate_limit import RateLimiter
 from tests.support.registries.scripted_http import Web, says
 from tests.support.registries.scripted_registry import BLOBS, BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
 
@@ -29,7 +29,7 @@ async def test_requests_are_spread_over_time_as_the_rate_says() -> None:
         started.append(now + seconds)
 
     async with asking({HEAD: [OK]}, rate=4, clock=lambda: now) as it:
-        it.client._access._patience = Patience(sleep=sleep)
+        it.client._access._patience = RetryPolicy(sleep=sleep)
         await asyncio.gather(*(it.head() for _ in range(5)))
         assert started == [0.25, 0.5, 0.75, 1.0]
         now = 10.0
@@ -50,7 +50,7 @@ async def test_peace_that_a_host_wants_from_one_task_it_gets_from_all(status: in
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    pace = Pace("host", concurrency=2, rate=None, longest=60, clock=lambda: now, sleep=sleep)
+    pace = RateLimiter("host", concurrency=2, rate=None, longest=60, clock=lambda: now, sleep=sleep)
     async with asking({HEAD: [says(status, Retry_After="30")]}) as it:
         url = f"http://{it.registry.address}{MANIFEST}"
         async with it.client._transport.open("HEAD", URL(url), {}) as answer:

@@ -14,7 +14,7 @@ from publisher.contract.reference import Reference
 from publisher.errors import DeniedError, PublisherError, UsageError
 from publisher.registry.client import RegistryClient
 from publisher.registry.credentials import Credentials, docker_credentials
-from publisher.registry.transport import Deadlines
+from publisher.registry.transport import RegistryTimeouts
 from tests.support.registries.scripted_http import Web, breaks_off, hangs, says
 from tests.support.registries.scripted_registry import BLOBS, BODY, BY_DIGEST, HERE, LAYER, MANIFEST, asking
 
@@ -107,7 +107,7 @@ async def test_nothing_that_the_client_says_holds_a_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     routes = {f"HEAD {MANIFEST}", f"GET {MANIFEST}", f"GET {BY_DIGEST}", f"GET {BLOBS}", f"GET {LIST}"}
-    deadlines = Deadlines(small=0.05, idle=0.05, listing=0.3)
+    deadlines = RegistryTimeouts(small=0.05, idle=0.05, listing=0.3)
     async with asking({}, credentials=credentials, deadlines=deadlines) as it:
         wants = says(401, WWW_Authenticate=f'Bearer realm="http://{it.registry.address}/token"')
         it.registry.routes = {"GET /v2/": [wants], "GET /token": [ISSUED], "POST /token": [ISSUED]}

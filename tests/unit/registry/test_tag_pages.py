@@ -11,7 +11,7 @@ from yarl import URL
 from publisher.contract.reference import Reference
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
 from publisher.registry import tag_pages
-from publisher.registry.transport import Deadlines
+from publisher.registry.transport import RegistryTimeouts
 from tests.support.registries.scripted_http import breaks_off, hangs, says
 from tests.support.registries.scripted_registry import asking
 
@@ -183,7 +183,7 @@ async def test_a_repository_that_is_not_shown_is_denied() -> None:
 
 
 async def test_a_list_is_given_up_at_its_deadline_however_patient_its_pages_are() -> None:
-    deadlines = Deadlines(listing=0.2, small=3600, idle=3600)
+    deadlines = RegistryTimeouts(listing=0.2, small=3600, idle=3600)
     async with asking({ROUTE: [page("1", link=f"{LIST}?last=1"), hangs]}, deadlines=deadlines) as it:
         with pytest.raises(UnavailableError, match="did not list the tags of a/b within 0 s"):
             await tags(it)

@@ -80,7 +80,7 @@ from publisher.resolver import cli
 from publisher.resolver.hook import main as hook
 import os, time
 content = sys.stdin.buffer.read()
-settings = hook.Line(sys.argv[1:]).settings(os.environ)
+settings = hook.CommandLine(sys.argv[1:]).settings(os.environ)
 now = time.monotonic()
 reply = hook._worked_out(content, settings, now, now + 60)
 sys.stdout.buffer.write(reply.answer)

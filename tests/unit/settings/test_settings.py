@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 
 from publisher.errors import ListError, UsageError
-from publisher.layers.limits import Limits
+from publisher.layers.limits import LayerLimits
 from publisher.settings import settings as config
-from publisher.settings.settings import Settings
-from publisher.settings.targets import Cvmfs
-from publisher.targets.pelican.address import Address
+from publisher.settings.settings import PublisherSettings
+from publisher.settings.targets import CvmfsTarget
+from publisher.targets.pelican.address import OriginAddress
 
 USER = 1000
 
 
-def settings(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None, *, euid: int = USER) -> Settings:
+def settings(
+    flags: dict[str, object] | None = None, environ: dict[str, str] | None = None, *, euid: int = USER
+) -> PublisherSettings:
     return config.settings(flags or {}, {"HOME": "/home/some", **(environ or {})}, cwd=Path("/here"), euid=euid)
 
 
@@ -106,7 +108,7 @@ def test_without_a_home_the_state_directory_has_to_be_given(environ: dict[str, s
     ],
     ids=["flags", "variable"],
 )
-def test_insecure_registries_are_several(found: Settings) -> None:
+def test_insecure_registries_are_several(found: PublisherSettings) -> None:
     assert found.insecure_registries == {"localhost:5000", "registry.example:80"}
 
 
@@ -125,14 +127,14 @@ repository_name: singularity.opensciencegrid.org
     found = settings({"config": written(tmp_path, text)})
     assert found.insecure_registries == {"[::1]:5000", "localhost"}
     assert (found.blob_cache, found.batch_time, found.build_deadline) == (20 * 10**9, 600, 7200)
-    assert found.limits == Limits(unpacked_size=1 << 30, entries=10, path_length=99)
+    assert found.limits == LayerLimits(unpacked_size=1 << 30, entries=10, path_length=99)
     assert found.name_template == "{registry}/{repository}:{tag}"
     assert found.repository_name == "singularity.opensciencegrid.org"
 
 
 def test_limits_and_account_are_those_of_the_parts_that_use_them_by_default() -> None:
     found = settings()
-    assert found.limits == Limits()
+    assert found.limits == LayerLimits()
     assert (found.test_account, found.squash_memory) == ("image-test", 128)
 
 
@@ -207,20 +209,20 @@ def test_nothing_else_of_ours_may_lie_where_everybody_can_read(flags: dict[str, 
 
 def test_a_repository_may_be_one_of_cvmfs() -> None:
     found = settings({"repository": "cvmfs:images.example.org", "origin": "osdf"})
-    assert found.places() == (Cvmfs("images.example.org"), Path("/here/osdf"))
-    assert Cvmfs("images.example.org").mount == Path("/cvmfs/images.example.org")
+    assert found.places() == (CvmfsTarget("images.example.org"), Path("/here/osdf"))
+    assert CvmfsTarget("images.example.org").mount == Path("/cvmfs/images.example.org")
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("pelican://federation.example:8443/osg/images", Address("federation.example:8443", "/osg/images", direct=False)),
-        ("osdf:///osg/images/", Address("", "/osg/images", direct=False)),
-        ("https://origin.example", Address("origin.example", "", direct=True)),
-        ("https://[::1]:8443/images", Address("[::1]:8443", "/images", direct=True)),
+        ("pelican://federation.example:8443/osg/images", OriginAddress("federation.example:8443", "/osg/images", direct=False)),
+        ("osdf:///osg/images/", OriginAddress("", "/osg/images", direct=False)),
+        ("https://origin.example", OriginAddress("origin.example", "", direct=True)),
+        ("https://[::1]:8443/images", OriginAddress("[::1]:8443", "/images", direct=True)),
     ],
 )
-def test_an_origin_may_be_one_of_a_federation_or_a_server(text: str, found: Address) -> None:
+def test_an_origin_may_be_one_of_a_federation_or_a_server(text: str, found: OriginAddress) -> None:
     assert settings({"repository": "r", "origin": text}).places().origin == found
     assert str(found) == text.rstrip("/")
 
@@ -268,7 +270,7 @@ def test_nothing_after_a_colon_is_refused(tmp_path: Path) -> None:
 def test_the_table_has_every_key_with_its_default() -> None:
     rows = config.table().splitlines()
     assert [row.split("|")[1].strip() for row in rows[2:]] == [
-        f"`{field.alias or name}`" for name, field in Settings.model_fields.items()
+        f"`{field.alias or name}`" for name, field in PublisherSettings.model_fields.items()
     ]
     assert "| `squash_memory` | `128` | MiB that mksquashfs may use for its caches |" in rows
     assert all(re.fullmatch(r"\| `\w+` \| .* \| \S.* \|", row) for row in rows[2:])

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from publisher.errors import CatalogError, UsageError
+from publisher.errors import PublishedManifestError, UsageError
 from publisher.state.signing import Signer, check, new_key, public_path_of, read_public_key, trusted
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ def test_one_trusted_signature_is_enough_and_none_is_not(tmp_path: Path) -> None
     signatures = [*Signer(tmp_path / "old").sign(b"payload").items(), ("unknown", b"signature")]
     check(b"payload", signatures, [old, new])
     for keys in ([new], []):
-        with pytest.raises(CatalogError, match="not signed"):
+        with pytest.raises(PublishedManifestError, match="not signed"):
             check(b"payload", signatures, keys)
-    with pytest.raises(CatalogError, match="not signed"):
+    with pytest.raises(PublishedManifestError, match="not signed"):
         check(b"other payload", signatures, [old])
 
 

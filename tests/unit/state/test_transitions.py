@@ -21,13 +21,13 @@ def record(*versions: Version, **others: tuple[Version, ...]) -> Record:
 
 
 def succeeded(before: Record, current: Version) -> list[tuple[str, set[str], str, int]]:
-    after = transitions.succeeded(before, before.source, before.digest, {"amd64": current}, before.name)
+    after = transitions.succeeded(before, before.reference, before.digest, {"amd64": current}, before.name)
     return shown(after)
 
 
 def shown(of: Record, platform: str = "amd64") -> list[tuple[str, set[str], str, int]]:
     """Manifest, forms, state and since when, of each version."""
-    return [(one.manifest, forms(one), one.state, one.since) for one in of.platforms[platform]]
+    return [(one.digest, forms(one), one.state, one.since) for one in of.platforms[platform]]
 
 
 def forms(one: Version) -> set[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import CommandError
-from publisher.system.command import Account, environment, feed, run
+from publisher.system.command import UnixAccount, environment, feed, run
 from tests.support.machine import child_process
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def test_umask_and_directory_are_the_childs_own(tmp_path: Path) -> None:
 def test_another_account_loses_roots_groups() -> None:
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: running as another account; only root may")
-    assert shell("id -u; id -g; id -G", account=Account(65534, 65533)).split() == ["65534", "65533", "65533"]
+    assert shell("id -u; id -g; id -G", account=UnixAccount(65534, 65533)).split() == ["65534", "65533", "65533"]
 
 
 def test_a_program_that_reads_a_stream_gets_it(tmp_path: Path) -> None:

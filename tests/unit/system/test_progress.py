@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from publisher.system.progress import Bars, Lines, display
+from publisher.system.progress import BarDisplay, LineDisplay, display
 
 
 class Terminal(io.StringIO):
@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 def test_elsewhere_than_on_a_terminal_there_are_plain_lines() -> None:
     out = io.StringIO()
     with display(out) as shown:
-        assert isinstance(shown, Lines)
+        assert isinstance(shown, LineDisplay)
         shown.begin("publishing", 3)
         shown.step("a/a:1", "fetch", 50, 200)
         shown.finish("a/a:1", "published: new")
@@ -33,7 +33,7 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines() -> None:
 
 def test_a_step_that_lasts_is_told_again_every_half_a_minute() -> None:
     out, now = io.StringIO(), [0.0]
-    shown = Lines(out, lambda: now[0])
+    shown = LineDisplay(out, lambda: now[0])
     for second in range(95):
         now[0] = float(second)
         shown.step("a/a:1", "squash", second, 100)
@@ -42,7 +42,7 @@ def test_a_step_that_lasts_is_told_again_every_half_a_minute() -> None:
 
 def test_two_steps_of_an_image_are_two_lines() -> None:
     out = io.StringIO()
-    shown = Lines(out, lambda: 0.0)
+    shown = LineDisplay(out, lambda: 0.0)
     shown.step("a/a:1", "plan", 0, 1)
     shown.step("a/a:1", "test", 0, 1)
     assert out.getvalue().splitlines() == ["a/a:1: plan", "a/a:1: test"]
@@ -51,7 +51,7 @@ def test_two_steps_of_an_image_are_two_lines() -> None:
 def test_on_a_terminal_there_are_bars_for_all_and_for_each() -> None:
     out = Terminal()
     console = Console(file=out, force_terminal=True, width=100, color_system=None, legacy_windows=False)
-    with Bars(console) as shown:
+    with BarDisplay(console) as shown:
         shown.begin("publishing", 2)
         shown.step("a/a:1", "fetch", 50, 200)
         shown.step("a/b:1", "squash", 1, 1)
@@ -62,4 +62,4 @@ def test_on_a_terminal_there_are_bars_for_all_and_for_each() -> None:
     for words in ("publishing", "a/a:1: fetch", "25%", "a/b:1: squash"):
         assert words in running
     assert "a/a:1: published: new [in brackets]" in out.getvalue(), "what images are called is no markup"
-    assert isinstance(display(out), Bars)
+    assert isinstance(display(out), BarDisplay)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 
-from publisher.system.reaper import Guard, watch
+from publisher.system.reaper import Reaper, watch
 
 
 def test_sessions_that_have_not_ended_are_killed_at_the_end() -> None:
@@ -21,7 +21,7 @@ def test_sessions_that_have_not_ended_are_killed_at_the_end() -> None:
 
 
 def test_a_guard_that_was_killed_stops_nobody() -> None:
-    guard = Guard()
+    guard = Reaper()
     guard.start()
     reader, guard._pipe = os.pipe()
     os.close(reader)

@@ -21,7 +21,7 @@ _KILLED = 128  # and above: how a shell says that a signal ended a program
 
 
 @dataclass(frozen=True)
-class Claim:
+class TransactionClaim:
     """A transaction of ours.
 
     Attributes:
@@ -45,7 +45,7 @@ class Claim:
         note.save(path, asdict(self), mode=0o644)
 
     @classmethod
-    def load(cls, path: Path) -> Claim | None:
+    def load(cls, path: Path) -> TransactionClaim | None:
         """The claim at ``path``, None where there is none.
 
         Raises:

@@ -22,7 +22,7 @@ _POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
-class Roots:
+class HostPaths:
     """The directories of all repositories of a host; others than these only in tests."""
 
     mounts: Path = Path("/cvmfs")
@@ -30,7 +30,7 @@ class Roots:
     configuration: Path = Path("/etc/cvmfs/repositories.d")
 
 
-class Host:
+class CvmfsHost:
     """The files of one repository.
 
     Attributes:
@@ -40,7 +40,7 @@ class Host:
         flag: the file that is there while a transaction is open.
     """
 
-    def __init__(self, fqrn: str, roots: Roots) -> None:
+    def __init__(self, fqrn: str, roots: HostPaths) -> None:
         self.mount = roots.mounts / fqrn
         self.spool = roots.spool / fqrn
         self.published = self.spool / "rdonly"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _POLL = 0.05  # seconds between two tries for a lock: flock(2) has no deadline of its own
 
 
-class Gate:
+class MountGate:
     """The gate of the repository whose own directory of ours is ``area``."""
 
     NAMES = ("gate", "readers")

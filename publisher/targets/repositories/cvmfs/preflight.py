@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from publisher.errors import RepositoryError
 from publisher.system import durable
 from publisher.targets.repositories.cvmfs.repository_settings import advice, refusal
-from publisher.targets.repositories.cvmfs.stratum import Stratum
+from publisher.targets.repositories.cvmfs.stratum import StratumZero
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from publisher.targets.repositories.cvmfs.host import Host
-    from publisher.targets.repositories.cvmfs.server import Server
+    from publisher.targets.repositories.cvmfs.host import CvmfsHost
+    from publisher.targets.repositories.cvmfs.server import CvmfsServer
 
 T = TypeVar("T")
 _POLL = 0.05  # seconds
@@ -35,7 +35,7 @@ _MISSING = ("there is no such repository on this host", "`cvmfs_server mkfs {fqr
 _UNHEALTHY = "mount it with `cvmfs_server mount {fqrn}` (after a reboot: `cvmfs_server mount -a`) and run again"
 
 
-class Condition:
+class Preflight:
     """The condition of the repository ``fqrn``.
 
     Args:
@@ -46,7 +46,7 @@ class Condition:
         clock: seconds since the epoch.
     """
 
-    def __init__(self, fqrn: str, server: Server, host: Host, patience: float, clock: Callable[[], float]) -> None:
+    def __init__(self, fqrn: str, server: CvmfsServer, host: CvmfsHost, patience: float, clock: Callable[[], float]) -> None:
         self._fqrn = fqrn
         self._server = server
         self._host = host
@@ -136,12 +136,12 @@ class Condition:
         with durable.failures(RepositoryError, doing, "run as the repository's owner, or as root"):
             return self._host.settings()
 
-    def stratum(self) -> Stratum:
+    def stratum(self) -> StratumZero:
         """The stratum 0 that is published to. Raises RepositoryError."""
         url = self.settings().get("CVMFS_STRATUM0")
         if url is None:
             raise self._unfit("its server.conf has no CVMFS_STRATUM0", "run where the stratum 0 is published")
-        return Stratum(url)
+        return StratumZero(url)
 
     def _whitelist(self) -> list[str]:
         left = self.stratum().whitelist_expiry() - self._clock()

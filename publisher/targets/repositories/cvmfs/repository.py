@@ -20,11 +20,11 @@ from publisher.errors import PublisherError, RepositoryError
 from publisher.system import durable
 from publisher.targets.repositories import lock
 from publisher.targets.repositories.base import Repository
-from publisher.targets.repositories.cvmfs.claim import Claim, recorded
-from publisher.targets.repositories.cvmfs.host import Host, Roots
-from publisher.targets.repositories.cvmfs.mount_gate import Gate
-from publisher.targets.repositories.cvmfs.preflight import Condition
-from publisher.targets.repositories.cvmfs.server import Deadlines, Server, sound
+from publisher.targets.repositories.cvmfs.claim import TransactionClaim, recorded
+from publisher.targets.repositories.cvmfs.host import CvmfsHost, HostPaths
+from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.preflight import Preflight
+from publisher.targets.repositories.cvmfs.server import CvmfsServer, CvmfsTimeouts, sound
 from publisher.targets.repositories.cvmfs.transaction import CvmfsTransaction
 from publisher.targets.repositories.published_tree import PublishedTree
 
@@ -34,12 +34,11 @@ if TYPE_CHECKING:
 
     from publisher.targets.repositories.base import Transaction
 
-__all__ = ["CvmfsRepository", "Deadlines", "Roots"]
 
 T = TypeVar("T")
 _POLL = 0.5  # seconds between two tries to discard a transaction
 _SHORT = 2.0  # seconds that a read of one file waits while a publish is under way; it is over before the mount is missed
-_ROOTS, _DEADLINES = Roots(), Deadlines()
+_ROOTS, _DEADLINES = HostPaths(), CvmfsTimeouts()
 
 
 class CvmfsRepository(Repository):
@@ -62,8 +61,8 @@ class CvmfsRepository(Repository):
         name: str | None = None,
         *,
         program: str = "cvmfs_server",
-        roots: Roots = _ROOTS,
-        deadlines: Deadlines = _DEADLINES,
+        roots: HostPaths = _ROOTS,
+        deadlines: CvmfsTimeouts = _DEADLINES,
         patience: float = 60.0,
         parents: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
@@ -72,18 +71,18 @@ class CvmfsRepository(Repository):
             raise RepositoryError(f"{fqrn!r} is no name of a CVMFS repository")
         self.fqrn = fqrn
         self.name = name or fqrn
-        self._server = Server(fqrn, program, deadlines)
-        self._host = Host(fqrn, roots)
+        self._server = CvmfsServer(fqrn, program, deadlines)
+        self._host = CvmfsHost(fqrn, roots)
         self.root = self._host.published
         self._tree = PublishedTree(self.root)
         self._deadlines = deadlines
         self._patience = patience
         self._parents = parents
         self._clock = clock
-        self._condition = Condition(fqrn, self._server, self._host, patience, clock)
+        self._condition = Preflight(fqrn, self._server, self._host, patience, clock)
         self._noticed: list[str] = []
         self._area = self._host.spool / "image-publisher"
-        self._gate = Gate(self._area)
+        self._gate = MountGate(self._area)
         self._claim = self._area / "claim"
         self._record = self._area / "opened"
 
@@ -107,7 +106,7 @@ class CvmfsRepository(Repository):
             with self._lock():
                 done = self._settle()
                 return done + self._condition.require_fit()
-        except lock.BusyError:
+        except lock.RepositoryLockedError:
             return []
 
     @contextlib.contextmanager
@@ -123,7 +122,7 @@ class CvmfsRepository(Repository):
             self._settle()
             self._condition.require_fit()
             self._condition.require_closed()
-            claims: list[Claim] = []
+            claims: list[TransactionClaim] = []
 
             def begin(template: tuple[str, str] | None) -> bool:
                 claim = self._open(template)
@@ -162,10 +161,10 @@ class CvmfsRepository(Repository):
 
     # --- a transaction of ours
 
-    def _open(self, template: tuple[str, str] | None) -> Claim | None:
+    def _open(self, template: tuple[str, str] | None) -> TransactionClaim | None:
         """Open a transaction at the server, claimed; None where the template was refused."""
         self._condition.require_closed()
-        claim = Claim(  # only now: of a publish that was still under way before, the revision would be taken for ours
+        claim = TransactionClaim(  # only now: of a publish that was still under way before, the revision would be taken for ours
             self.fqrn,
             durable.token(),
             os.getpid(),
@@ -186,7 +185,7 @@ class CvmfsRepository(Repository):
             return None
         return claim
 
-    def _publish(self, claim: Claim) -> None:
+    def _publish(self, claim: TransactionClaim) -> None:
         """Publish, and believe it when the stratum 0 shows a newer revision: whatever the tool's exit status says."""
         said: PublisherError | None = None
         try:
@@ -210,14 +209,14 @@ class CvmfsRepository(Repository):
     def _give_up(self) -> None:
         """End what may be left of a transaction of ours: after a publish nothing is."""
         with self._failures("end a transaction"):
-            claim = Claim.load(self._claim)
+            claim = TransactionClaim.load(self._claim)
             if claim is None:
                 return
             if self._is_ours():
                 self._abort(claim)
             self._forget_unless_open()
 
-    def _abort(self, claim: Claim) -> None:
+    def _abort(self, claim: TransactionClaim) -> None:
         """Discard it; where somebody reads in the mount, again, until the patience is over."""
         deadline = time.monotonic() + self._patience
         with self._closed():
@@ -230,7 +229,7 @@ class CvmfsRepository(Repository):
     def _settle(self) -> list[str]:
         """End what a killed run left open, where it is proven ours. The lock is held."""
         with self._failures("recover"):
-            claim = Claim.load(self._claim)
+            claim = TransactionClaim.load(self._claim)
             if claim is None:
                 self._sweep()
                 return []
@@ -267,13 +266,13 @@ class CvmfsRepository(Repository):
     def _sweep(self) -> None:
         """Remove what nothing claims, half written files of killed runs among it."""
         for path in self._area.iterdir():
-            if path.name not in ("lock", *Gate.NAMES):
+            if path.name not in ("lock", *MountGate.NAMES):
                 path.unlink()
 
     def _unpublished(self, path: str) -> bool:
         """Whether a path is in a clone of an open transaction: the tool shows it from the start."""
         with self._failures(f"look at {path!r}"):
-            claim = Claim.load(self._claim)
+            claim = TransactionClaim.load(self._claim)
         return claim is not None and claim.clone is not None and f"{path}/".startswith(f"{claim.clone}/")
 
     def _failures(self, doing: str) -> AbstractContextManager[None]:

@@ -20,7 +20,7 @@ from publisher.system import command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from publisher.system.command import Completed
+    from publisher.system.command import CompletedCommand
 
 PROGRAM = "cvmfs_server"
 MARK = "OSPOOL_IMAGE_PUBLISHER"
@@ -82,7 +82,7 @@ _NO_ROOM = "No space left on device"
 
 
 @dataclass(frozen=True)
-class Deadlines:
+class CvmfsTimeouts:
     """Seconds that commands may take. Publishing hashes and compresses all that is new: 50 GB take about an hour."""
 
     look: float = 120.0
@@ -91,7 +91,7 @@ class Deadlines:
     abort: float = 600.0
 
 
-class Server:
+class CvmfsServer:
     """``cvmfs_server`` for one repository.
 
     Args:
@@ -100,7 +100,7 @@ class Server:
         deadlines: how long its commands may take.
     """
 
-    def __init__(self, fqrn: str, program: str = PROGRAM, deadlines: Deadlines = Deadlines()) -> None:
+    def __init__(self, fqrn: str, program: str = PROGRAM, deadlines: CvmfsTimeouts = CvmfsTimeouts()) -> None:
         self.fqrn = fqrn
         self._program = program
         self._deadlines = deadlines
@@ -173,10 +173,10 @@ class Server:
             raise self._failed("abort", done)
         return False
 
-    def _run(self, arguments: Sequence[str], deadline: float, token: str = "") -> Completed:
+    def _run(self, arguments: Sequence[str], deadline: float, token: str = "") -> CompletedCommand:
         return self._command(arguments[0], [self._program, *map(_word, arguments)], deadline, token)
 
-    def _command(self, name: str, argv: Sequence[str], deadline: float, token: str) -> Completed:
+    def _command(self, name: str, argv: Sequence[str], deadline: float, token: str) -> CompletedCommand:
         try:
             # Not ended with us: a publish that is cut off leaves a repository that only an abort mends.
             return command.run(argv, deadline=deadline, env={MARK: token}, cwd=Path("/"), accept=_ANY, guarded=False)
@@ -187,7 +187,7 @@ class Server:
                 hint = "install the cvmfs-server package on the publisher host, or correct PATH"
             raise self._error(f"cvmfs_server {name} {how}", hint) from error
 
-    def _failed(self, name: str, done: Completed) -> PublisherError:
+    def _failed(self, name: str, done: CompletedCommand) -> PublisherError:
         """The error for a command that said why it failed, if it did."""
         said = "\n".join(_streams(done))
         if _NO_ROOM in said:
@@ -210,12 +210,12 @@ def _word(text: str) -> str:
     return text
 
 
-def _streams(done: Completed) -> list[str]:
+def _streams(done: CompletedCommand) -> list[str]:
     """What the tool said, without what says nothing: the command line, or the stack, that it shows after a failure."""
     streams = (done.stdout.decode("utf-8", "replace"), done.stderr)
     return [stream.partition("Executed Command")[0].partition("Stacktrace:")[0] for stream in streams]
 
 
-def _last_words(done: Completed) -> str:
+def _last_words(done: CompletedCommand) -> str:
     lines = [line.strip() for stream in _streams(done) for line in stream.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "it said nothing"

@@ -20,7 +20,7 @@ _EXPIRY = re.compile(r"E[0-9]{14}", re.ASCII)
 _REVISION = re.compile(r"S[0-9]+", re.ASCII)
 
 
-class Stratum:
+class StratumZero:
     """The stratum 0 at ``url``; ``deadline`` is in seconds for an answer. No proxy is asked: it could answer with what was."""
 
     def __init__(self, url: str, deadline: float = 20.0) -> None:

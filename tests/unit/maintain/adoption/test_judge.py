@@ -9,11 +9,11 @@ from publisher.contract.manifest import Record, Sif, Version
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError
 from publisher.maintain.adoption import judge as adoption
 from publisher.maintain.adoption import throttle
-from publisher.maintain.adoption.judge import OldLink, Verdict, judge, judge_unlisted, old_links, old_paths, taken_anyway
-from publisher.maintain.adoption.throttle import Pace
+from publisher.maintain.adoption.judge import LinkVerdict, OldLink, judge, judge_unlisted, old_links, old_paths, taken_anyway
+from publisher.maintain.adoption.throttle import BatchQuota
 from publisher.oci import Descriptor, ImageManifest
-from publisher.plan.make import Action, Answer, Plan, Unlisted, make_plan
-from publisher.state.snapshot import Catalog
+from publisher.plan.make import Action, Plan, ResolvedReference, UnlistedPattern, make_plan
+from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import AMD64, ARM64, digest, entry
 
 NOW = 1_800_000_000
@@ -62,27 +62,27 @@ def test_the_old_hash_is_that_of_the_layers_in_their_order_or_the_indexs_own() -
 
 
 def test_an_image_with_the_old_hash_is_current_under_its_true_digest() -> None:
-    judged = judge(link(), entry("htc/rocky:9"), Answer(digest("one"), {AMD64: digest("one")}), {AMD64: image()}, NOW)
-    assert judged.verdict is Verdict.CURRENT
+    judged = judge(link(), entry("htc/rocky:9"), ResolvedReference(digest("one"), {AMD64: digest("one")}), {AMD64: image()}, NOW)
+    assert judged.verdict is LinkVerdict.CURRENT
     assert judged.record is not None
-    assert judged.record.source == "docker.io/htc/rocky:9"
+    assert judged.record.reference == "docker.io/htc/rocky:9"
     (version,) = judged.record.platforms["amd64"]
-    assert (version.manifest, version.sandbox, version.sif) == (digest("one"), link().sandbox, None)
+    assert (version.digest, version.sandbox, version.sif) == (digest("one"), link().sandbox, None)
     plan = planned(judged.record)
     assert (plan.items[0].action, plan.items[0].targets[0].kept) == (Action.CHANGED, version), "it wants its SIF"
 
 
 def test_of_an_index_the_older_tools_host_took_the_image_for_amd64() -> None:
-    answer = Answer(digest("index"), {ARM64: digest("arm"), AMD64: digest("one")})
+    answer = ResolvedReference(digest("index"), {ARM64: digest("arm"), AMD64: digest("one")})
     images = {ARM64: image("arm"), AMD64: image("one")}
     judged = judge(link(digest("index")[7:], index=True), entry("htc/rocky:9", [ARM64, AMD64]), answer, images, NOW)
     assert judged.record is not None
-    assert [(platform, version.manifest) for platform, version in judged.record.versions()] == [("amd64", digest("one"))]
+    assert [(platform, version.digest) for platform, version in judged.record.versions()] == [("amd64", digest("one"))]
 
 
 def test_a_tag_that_is_for_another_architecture_alone_is_taken_for_that() -> None:
     one = entry("cmssw/cms:rhel9-aarch64", [ARM64])
-    judged = judge(link(name=one.name), one, Answer(digest("arm"), {ARM64: digest("arm")}), {ARM64: image("arm")}, NOW)
+    judged = judge(link(name=one.name), one, ResolvedReference(digest("arm"), {ARM64: digest("arm")}), {ARM64: image("arm")}, NOW)
     assert judged.record is not None
     assert list(judged.record.platforms) == ["arm64"]
 
@@ -90,39 +90,39 @@ def test_a_tag_that_is_for_another_architecture_alone_is_taken_for_that() -> Non
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
-        (Answer(digest("new"), {AMD64: digest("new")}), Verdict.OUTDATED),
-        (NotFoundError("there is none"), Verdict.OUTDATED),
-        (DeniedError("it is private"), Verdict.OUTDATED),
-        (UnavailableError("it is down"), Verdict.UNKNOWN),
+        (ResolvedReference(digest("new"), {AMD64: digest("new")}), LinkVerdict.OUTDATED),
+        (NotFoundError("there is none"), LinkVerdict.OUTDATED),
+        (DeniedError("it is private"), LinkVerdict.OUTDATED),
+        (UnavailableError("it is down"), LinkVerdict.UNKNOWN),
     ],
 )
 def test_what_is_not_current_is_taken_under_its_old_hash_and_nothing_where_nobody_can_tell(
-    answer: Answer | PublisherError, verdict: Verdict
+    answer: ResolvedReference | PublisherError, verdict: LinkVerdict
 ) -> None:
     rocky = entry("htc/rocky:9")
     judged = judge(link(), rocky, answer, {AMD64: image(layers=LAYERS[:1])}, NOW)
     assert judged.verdict is verdict
-    assert (judged.record is None) is (verdict is Verdict.UNKNOWN)
+    assert (judged.record is None) is (verdict is LinkVerdict.UNKNOWN)
     taken = judged if judged.record is not None else taken_anyway(judged, rocky, NOW)
     assert taken.record is not None
     (version,) = taken.record.platforms["amd64"]
-    assert (version.manifest, version.sandbox) == (f"sha256:{BY_LAYERS}", link().sandbox)
+    assert (version.digest, version.sandbox) == (f"sha256:{BY_LAYERS}", link().sandbox)
     plan = planned(taken.record)
     assert (plan.items[0].action, plan.items[0].targets[0].kept) == (Action.CHANGED, None), "a sync builds what there is now"
 
 
 def test_a_manifest_that_cannot_be_had_now_is_no_verdict() -> None:
-    said = Answer(digest("one"), {AMD64: digest("one")})
-    assert judge(link(), entry("htc/rocky:9"), said, UnavailableError("it is down"), NOW).verdict is Verdict.UNKNOWN
+    said = ResolvedReference(digest("one"), {AMD64: digest("one")})
+    assert judge(link(), entry("htc/rocky:9"), said, UnavailableError("it is down"), NOW).verdict is LinkVerdict.UNKNOWN
 
 
 def test_a_name_in_no_list_belongs_to_nobody_and_one_of_a_wildcard_waits() -> None:
     judged = judge_unlisted(link(), [], NOW)
     assert judged.record is not None
-    assert judged.record.source == f"{adoption.UNKNOWN_SOURCE}/htc/rocky:9"
-    waiting = Unlisted("docker.io/htc/rocky:*", lambda name: name.startswith("htc/rocky:"), UnavailableError("it is down"))
+    assert judged.record.reference == f"{adoption.UNKNOWN_SOURCE}/htc/rocky:9"
+    waiting = UnlistedPattern("docker.io/htc/rocky:*", lambda name: name.startswith("htc/rocky:"), UnavailableError("it is down"))
     assert judge_unlisted(link(), [waiting], NOW).record is None
-    removed = make_plan([], {}, Catalog(FQRN, 1, records={judged.record.name: judged.record}), allow_mass_removal=True)
+    removed = make_plan([], {}, Snapshot(FQRN, 1, records={judged.record.name: judged.record}), allow_mass_removal=True)
     assert [one.name for one in removed.removals] == ["htc/rocky:9"], "it leaves like any other that the list does not have"
 
 
@@ -130,9 +130,9 @@ def test_a_name_in_no_list_belongs_to_nobody_and_one_of_a_wildcard_waits() -> No
 
 
 def planned(record: Record) -> Plan:
-    catalog = Catalog(FQRN, 1, records={record.name: record})
-    one = entry(record.source)
-    return make_plan([one], {one.name: Answer(digest("one"), {AMD64: digest("one")})}, catalog)
+    snapshot = Snapshot(FQRN, 1, records={record.name: record})
+    one = entry(record.reference)
+    return make_plan([one], {one.name: ResolvedReference(digest("one"), {AMD64: digest("one")})}, snapshot)
 
 
 def adopted(number: int, sif: Sif | None = None) -> Record:
@@ -142,31 +142,31 @@ def adopted(number: int, sif: Sif | None = None) -> Record:
     return Record(f"a/{number}:1", f"docker.io/a/{number}:1", digest(text), {"amd64": [version]})
 
 
-def paced(count: int, pace: Pace, done: int = 0) -> list[str]:
+def paced(count: int, pace: BatchQuota, done: int = 0) -> list[str]:
     entries = [entry(f"a/{number}:1") for number in range(count)]
-    answers = {f"a/{n}:1": Answer(digest(f"image {n}"), {AMD64: digest(f"image {n}")}) for n in range(count)}
+    answers = {f"a/{n}:1": ResolvedReference(digest(f"image {n}"), {AMD64: digest(f"image {n}")}) for n in range(count)}
     sif = partial(Sif, size=1)
     records = {f"a/{n}:1": adopted(n, sif(f"sif/{n}.sif", "0" * 64) if n < done else None) for n in range(count)}
-    plan = throttle.paced(make_plan(entries, answers, Catalog(FQRN, 1, records=records)), pace)
+    plan = throttle.paced(make_plan(entries, answers, Snapshot(FQRN, 1, records=records)), pace)
     assert {item.action for item in plan.items} <= {Action.CHANGED, Action.UNCHANGED}
     return [item.entry.name for item in plan.work]
 
 
 def test_a_run_makes_so_many_sifs_of_adopted_images_and_no_more() -> None:
-    assert paced(5, Pace(2, 0)) == ["a/0:1", "a/1:1"]
-    assert paced(5, Pace(2, 0), done=2) == ["a/2:1", "a/3:1"]
-    assert paced(5, Pace(9, 0)) == [f"a/{number}:1" for number in range(5)]
+    assert paced(5, BatchQuota(2, 0)) == ["a/0:1", "a/1:1"]
+    assert paced(5, BatchQuota(2, 0), done=2) == ["a/2:1", "a/3:1"]
+    assert paced(5, BatchQuota(9, 0)) == [f"a/{number}:1" for number in range(5)]
 
 
 def test_what_has_something_else_to_do_does_not_wait_for_its_turn() -> None:
     one = entry("a/0:1")
     both = adopted(0).platforms["amd64"]
     record = Record("a/0:1", "docker.io/a/0:1", digest("image 0"), {"amd64": both, "arm64": both})
-    answers = {"a/0:1": Answer(digest("image 0"), {AMD64: digest("image 0")})}
-    plan = make_plan([one], answers, Catalog(FQRN, 1, records={"a/0:1": record}))
-    assert [item.leaving for item in throttle.paced(plan, Pace(0, 0)).work] == [("arm64",)]
+    answers = {"a/0:1": ResolvedReference(digest("image 0"), {AMD64: digest("image 0")})}
+    plan = make_plan([one], answers, Snapshot(FQRN, 1, records={"a/0:1": record}))
+    assert [item.leaving for item in throttle.paced(plan, BatchQuota(0, 0)).work] == [("arm64",)]
 
 
 def test_images_that_fail_day_after_day_do_not_hold_up_the_others() -> None:
-    tried = {name for day in range(5) for name in paced(5, Pace(2, day))}
+    tried = {name for day in range(5) for name in paced(5, BatchQuota(2, day))}
     assert tried == {f"a/{number}:1" for number in range(5)}

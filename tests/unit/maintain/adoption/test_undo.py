@@ -9,7 +9,7 @@ from publisher.contract.manifest import EXPIRING, Record, Version
 from publisher.errors import UsageError
 from publisher.maintain import block, gc
 from publisher.maintain.adoption import judge, undo
-from publisher.plan.retention import Bounds
+from publisher.plan.retention import RetentionLimits
 from publisher.state import paths
 from publisher.state.transitions import ADOPTED
 from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
@@ -18,9 +18,9 @@ from tests.support.publisher.prepublished import NAME, Place
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.maintain.adoption.undo import Withdrawal
+    from publisher.maintain.adoption.undo import AdoptionUndo
     from publisher.publish.publication import Publication
-    from publisher.state.snapshot import Catalog
+    from publisher.state.snapshot import Snapshot
 
 DAY = 86400
 ROCKY = "htc/rocky:9"
@@ -38,7 +38,7 @@ def publication(place: Place) -> Publication:
 
 def adopted(place: Place, publication: Publication, *names: str) -> dict[str, Path]:
     """Names as the older tool has laid them out, and taken in; where their sandboxes are."""
-    catalog, _ = publication.open()
+    snapshot, _ = publication.open()
     where, records = {}, {}
     for name in names:
         content = digest(f"old {name}")[7:]
@@ -50,22 +50,22 @@ def adopted(place: Place, publication: Publication, *names: str) -> dict[str, Pa
         link.symlink_to(f"/cvmfs/{NAME}/{path}")
         version = Version(f"sha256:{content}", sandbox=path, sif=None, published=int(place.now), notes={ADOPTED: "so"})
         records[name] = Record(name, f"docker.io/{name}", f"sha256:{content}", {"amd64": [version]})
-    publication.change(catalog, records, relink=False)
+    publication.change(snapshot, records, relink=False)
     return where
 
 
-def taken_back(place: Place, publication: Publication) -> Withdrawal:
+def taken_back(place: Place, publication: Publication) -> AdoptionUndo:
     found = planned(place, publication)
     published = undo.carry_out(publication, found)
     assert published.behind is None
     return found
 
 
-def planned(place: Place, publication: Publication) -> Withdrawal:
+def planned(place: Place, publication: Publication) -> AdoptionUndo:
     return undo.withdrawal(opened(publication), place.repository.links())
 
 
-def opened(publication: Publication) -> Catalog:
+def opened(publication: Publication) -> Snapshot:
     return publication.open()[0]
 
 
@@ -120,10 +120,10 @@ def test_data_that_another_name_has_is_that_names(place: Place, publication: Pub
 
 def test_a_name_whose_link_is_gone_gets_it_back_as_long_as_its_data_is_there(place: Place, publication: Publication) -> None:
     there = adopted(place, publication, ROCKY)
-    catalog = publication.publish(opened(publication), [], [ROCKY]).catalog
-    assert [version.state for _, version in catalog.records[ROCKY].versions()] == [EXPIRING]
+    snapshot = publication.publish(opened(publication), [], [ROCKY]).snapshot
+    assert [version.state for _, version in snapshot.records[ROCKY].versions()] == [EXPIRING]
     place.now += 14 * DAY
-    gc.clear(publication, catalog, int(place.now), Bounds(14 * DAY, 100, 10**12))
+    gc.clear(publication, snapshot, int(place.now), RetentionLimits(14 * DAY, 100, 10**12))
     assert place.repository.links() == {}
     taken_back(place, publication)
     assert shows(place, ROCKY, there[ROCKY])
@@ -133,7 +133,7 @@ def test_after_the_first_removal_it_is_refused_with_the_reason_for_ever(place: P
     adopted(place, publication, ROCKY, "htc/debian:12")
     place.publish(publication, (entry(ROCKY), answer("new")))
     place.now += 14 * DAY
-    gc.clear(publication, opened(publication), int(place.now), Bounds(14 * DAY, 100, 10**12))
+    gc.clear(publication, opened(publication), int(place.now), RetentionLimits(14 * DAY, 100, 10**12))
     for _ in range(2):
         with pytest.raises(UsageError, match=r"a build of htc/rocky:9 was removed on 2027-01-29"):
             planned(place, publication)
@@ -144,8 +144,8 @@ def test_after_the_first_removal_it_is_refused_with_the_reason_for_ever(place: P
 
 def test_a_take_down_of_an_adopted_image_is_a_removal(place: Place, publication: Publication) -> None:
     adopted(place, publication, ROCKY)
-    catalog = opened(publication)
-    block.carry_out(publication, catalog, block.take_down(catalog, ROCKY, int(place.now), "stolen data"))
+    snapshot = opened(publication)
+    block.carry_out(publication, snapshot, block.take_down(snapshot, ROCKY, int(place.now), "stolen data"))
     with pytest.raises(UsageError, match="htc/rocky:9 was removed"):
         planned(place, publication)
 
@@ -155,15 +155,15 @@ def test_what_is_cleared_of_other_names_is_none(place: Place, publication: Publi
     for text in ("one", "two"):
         place.publish(publication, (entry("htc/own:1"), answer(text)))
     place.now += 14 * DAY
-    gc.clear(publication, opened(publication), int(place.now), Bounds(14 * DAY, 100, 10**12))
+    gc.clear(publication, opened(publication), int(place.now), RetentionLimits(14 * DAY, 100, 10**12))
     assert planned(place, publication).names == (ROCKY,)
 
 
 def test_a_name_with_a_blocked_build_stays_so_that_nobody_runs_it(place: Place, publication: Publication) -> None:
     adopted(place, publication, ROCKY, "htc/debian:12")
     place.publish(publication, (entry(ROCKY), answer("bad")))
-    catalog = opened(publication)
-    block.carry_out(publication, catalog, block.take_down(catalog, ROCKY, int(place.now), "stolen data"))
+    snapshot = opened(publication)
+    block.carry_out(publication, snapshot, block.take_down(snapshot, ROCKY, int(place.now), "stolen data"))
     found = taken_back(place, publication)
     assert found.names == ("htc/debian:12",)
     assert found.lines[0] == "htc/rocky:9 stays: a build of it is blocked, and execution points must know"

@@ -13,7 +13,7 @@ import zstandard
 from publisher.contract import files
 from publisher.errors import BlobError, LayerError, SpaceError, UnavailableError
 from publisher.layers.index import write_index
-from publisher.layers.limits import Limits
+from publisher.layers.limits import LayerLimits
 from publisher.oci import Descriptor
 from publisher.registry.blobs.store import BlobStore
 from tests.support.images.layers import directory, file, tar
@@ -149,7 +149,7 @@ async def test_a_good_blob_that_is_no_layer_is_kept_so_that_it_is_not_fetched_to
 
 async def test_a_bomb_ends_at_the_limit(root: Path) -> None:
     with pytest.raises(LayerError, match="unpacks to more than 50000 bytes"):
-        await BlobStore(root, limits=Limits(unpacked_size=50_000)).layer(described(GZIP), Source(GZIP), ignore)
+        await BlobStore(root, limits=LayerLimits(unpacked_size=50_000)).layer(described(GZIP), Source(GZIP), ignore)
 
 
 async def test_a_layer_larger_than_allowed_is_not_fetched(root: Path) -> None:

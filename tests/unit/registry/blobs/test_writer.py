@@ -10,7 +10,7 @@ import pytest
 
 from publisher.errors import BlobError
 from publisher.layers.limits import DEFAULT_LIMITS
-from publisher.registry.blobs.writer import Arrival, _Tee
+from publisher.registry.blobs.writer import BlobWriter, _Tee
 from tests.support.images.layers import file, tar
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ async def test_chunks_wait_for_a_slow_disk_sixteen_at_most(tmp_path: Path) -> No
     """The thread stands still while nobody reads the pipe that it has to write the index to."""
     pipe = tmp_path / f".index.{os.getpid()}"
     os.mkfifo(pipe)
-    async with Arrival(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
+    async with BlobWriter(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
         for _ in range(16):
             await arrival.put(b"x")
         with pytest.raises(TimeoutError):
@@ -53,7 +53,7 @@ class _Gate:
 
 async def test_chunks_that_were_taken_make_room_for_as_many_and_no_more(tmp_path: Path) -> None:
     gate = _Gate(open_for=20)
-    arrival = Arrival(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS)
+    arrival = BlobWriter(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS)
     arrival._chunks = gate  # type: ignore[assignment]  # stands in for it
     async with arrival:
         for _ in range(20 + 16):
@@ -67,7 +67,7 @@ async def test_chunks_that_were_taken_make_room_for_as_many_and_no_more(tmp_path
 
 
 async def test_a_file_that_cannot_be_written_is_an_error_for_whoever_hands_over_or_finishes(tmp_path: Path) -> None:
-    async with Arrival(tmp_path / "absent" / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
+    async with BlobWriter(tmp_path / "absent" / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
         with pytest.raises(BlobError, match=r"cannot be written: .*No such file"):
             await arrival.finish()
 
@@ -84,7 +84,7 @@ def test_a_failure_to_write_is_told_to_whoever_reads_next(tmp_path: Path) -> Non
 
 async def test_an_arrival_that_is_left_without_its_end_leaves_what_came_and_no_index(tmp_path: Path) -> None:
     content = tar([file("a")])
-    async with Arrival(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
+    async with BlobWriter(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
         await arrival.put(content)
     assert (tmp_path / "blob").read_bytes() == content
     assert names(tmp_path) == ["blob"]

@@ -10,8 +10,8 @@ import pytest
 
 from publisher.resolver.cache import eviction, pins
 from publisher.resolver.cache.cache import Cache
-from publisher.resolver.cache.eviction import Limits
-from publisher.resolver.errors import RoomError
+from publisher.resolver.cache.eviction import CacheLimits
+from publisher.resolver.errors import CacheSpaceError
 from publisher.resolver.system import locks
 from publisher.resolver.transfer.open_source import source
 from tests.support.ep.execution_point import sif_content, sif_of
@@ -48,7 +48,7 @@ def there(cache: Cache) -> list[str]:
     return [item.sha256 for item in cache.shelf.items()]
 
 
-def reserve(cache: Cache, sif: Sif, limits: Limits) -> None:
+def reserve(cache: Cache, sif: Sif, limits: CacheLimits) -> None:
     cache.shelf.make(sif.sha256)
     with locks.taken([cache.shelf.lock(sif.sha256)], 0) as held:
         assert held is not None
@@ -58,10 +58,10 @@ def reserve(cache: Cache, sif: Sif, limits: Limits) -> None:
 def test_what_was_used_longest_ago_goes_and_no_more_than_must(ep: ExecutionPoint, cache: Cache) -> None:
     old, middle, young = fill(ep, cache, "old", "middle", "young")
     new = sif_of(sif_content("new", SIZE))
-    reserve(cache, new, Limits(3 * SIZE, 0))
+    reserve(cache, new, CacheLimits(3 * SIZE, 0))
     assert there(cache) == [middle.sha256, young.sha256]
     cache.sif(middle, [])
-    reserve(cache, new, Limits(2 * SIZE, 0))
+    reserve(cache, new, CacheLimits(2 * SIZE, 0))
     assert there(cache) == [middle.sha256]
     assert not list((ep.cache / "sif").rglob(f"{old.sha256}*"))
 
@@ -69,7 +69,7 @@ def test_what_was_used_longest_ago_goes_and_no_more_than_must(ep: ExecutionPoint
 def test_what_a_job_needs_never_goes(ep: ExecutionPoint, cache: Cache) -> None:
     old, young = fill(ep, cache, "old", "young")
     pins.pin(cache.root, old.sha256, pins.Starter(os.getpid()))
-    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(2 * SIZE, 0))
+    reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(2 * SIZE, 0))
     assert there(cache) == [old.sha256]
     assert young.sha256 not in there(cache)
 
@@ -90,28 +90,28 @@ def test_what_only_others_need_who_may_be_dead_goes_where_nothing_else_can(
     needed, old, middle, young = fill(ep, cache, "needed", "old", "middle", "young")
     pins.pin(cache.root, needed.sha256, pins.Starter(os.getpid()))
     soften(cache, monkeypatch, old, middle)
-    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(4 * SIZE, 0))
+    reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(4 * SIZE, 0))
     assert there(cache) == [needed.sha256, old.sha256, middle.sha256], "the youngest, which nobody needs"
-    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(3 * SIZE, 0))
+    reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(3 * SIZE, 0))
     assert there(cache) == [needed.sha256, middle.sha256], "no more than must"
     assert young.sha256 not in there(cache)
-    assert eviction.trim(cache.shelf, Limits(0, 0)).names == [middle.sha256]
-    with pytest.raises(RoomError, match="only 0 can go"):
-        reserve(cache, sif_of(sif_content("new", SIZE)), Limits(SIZE, 0))
+    assert eviction.trim(cache.shelf, CacheLimits(0, 0)).names == [middle.sha256]
+    with pytest.raises(CacheSpaceError, match="only 0 can go"):
+        reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(SIZE, 0))
 
 
 def test_nothing_goes_in_vain(ep: ExecutionPoint, cache: Cache) -> None:
     old, young = fill(ep, cache, "old", "young")
     pins.pin(cache.root, old.sha256, pins.Starter(os.getpid()))
-    with pytest.raises(RoomError, match=f"no room for the {2 * SIZE} bytes.*{2 * SIZE} too few, and only {SIZE} can go"):
-        reserve(cache, sif_of(sif_content("new", 2 * SIZE)), Limits(2 * SIZE, 0))
+    with pytest.raises(CacheSpaceError, match=f"no room for the {2 * SIZE} bytes.*{2 * SIZE} too few, and only {SIZE} can go"):
+        reserve(cache, sif_of(sif_content("new", 2 * SIZE)), CacheLimits(2 * SIZE, 0))
     assert there(cache) == [old.sha256, young.sha256]
 
 
 def test_a_floor_of_free_space_is_kept(ep: ExecutionPoint, cache: Cache) -> None:
     fill(ep, cache, "old", "young")
-    with pytest.raises(RoomError):
-        reserve(cache, sif_of(sif_content("new", SIZE)), Limits(ALL, ALL))
+    with pytest.raises(CacheSpaceError):
+        reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(ALL, ALL))
     assert len(there(cache)) == 2
     floor = eviction.free(cache.root) - SIZE // 2  # what other tests write meanwhile is little against this
     assert eviction.limits(cache.root, (5, 0.0), (floor, 0.0)).free == floor
@@ -128,14 +128,14 @@ def test_downloads_that_run_are_reckoned_with_as_if_finished(ep: ExecutionPoint,
     fill(ep, cache, "old")
     running, new = (sif_of(sif_content(name, SIZE)) for name in ("running", "new"))
     cache.shelf.make(running.sha256)
-    limits = Limits(2 * SIZE, 0)
+    limits = CacheLimits(2 * SIZE, 0)
     with locks.taken([cache.shelf.lock(running.sha256)], 0) as held:
         assert held is not None
         eviction.reserve(cache.shelf, running.sha256, SIZE, limits, held)
         assert len(there(cache)) == 1
         reserve(cache, new, limits)
         assert there(cache) == []
-        with pytest.raises(RoomError):
+        with pytest.raises(CacheSpaceError):
             reserve(cache, sif_of(sif_content("third", 2 * SIZE)), limits)
     reserve(cache, sif_of(sif_content("third", 2 * SIZE)), limits)
 
@@ -143,9 +143,9 @@ def test_downloads_that_run_are_reckoned_with_as_if_finished(ep: ExecutionPoint,
 def test_a_cache_is_trimmed_to_its_limits_except_for_what_is_in_use(ep: ExecutionPoint, cache: Cache) -> None:
     first, second, third = fill(ep, cache, "first", "second", "third")
     pins.pin(cache.root, first.sha256, pins.Starter(os.getpid()))
-    removed = eviction.trim(cache.shelf, Limits(2 * SIZE, 0))
+    removed = eviction.trim(cache.shelf, CacheLimits(2 * SIZE, 0))
     assert (removed.names, removed.bytes) == ([second.sha256], SIZE)
-    eviction.trim(cache.shelf, Limits(0, 0))
+    eviction.trim(cache.shelf, CacheLimits(0, 0))
     assert there(cache) == [first.sha256]
     assert third.sha256 not in there(cache)
 
@@ -153,7 +153,7 @@ def test_a_cache_is_trimmed_to_its_limits_except_for_what_is_in_use(ep: Executio
 def test_what_is_being_fetched_or_checked_is_left_alone(ep: ExecutionPoint, cache: Cache) -> None:
     (only,) = fill(ep, cache, "only")
     with locks.taken([cache.shelf.lock(only.sha256)], 0):
-        assert eviction.trim(cache.shelf, Limits(0, 0)).names == []
+        assert eviction.trim(cache.shelf, CacheLimits(0, 0)).names == []
     assert there(cache) == [only.sha256]
 
 
@@ -167,7 +167,7 @@ def test_a_job_that_comes_between_keeps_its_sif(ep: ExecutionPoint, cache: Cache
         return unsee(sha256)
 
     monkeypatch.setattr(cache.shelf, "unsee", job_comes_first)
-    assert eviction.trim(cache.shelf, Limits(0, 0)).names == []
+    assert eviction.trim(cache.shelf, CacheLimits(0, 0)).names == []
     assert cache.shelf.is_seen(only.sha256), "nothing is hashed for it while others wait for room"
 
 
@@ -182,11 +182,11 @@ def test_downloads_that_broke_off_take_room_and_go_before_any_sif(ep: ExecutionP
     old, young = fill(ep, cache, "old", "young")
     broken_off, held = (part_of(ep, cache, name, SIZE // 2) for name in ("broken off", "held"))
     with locks.taken([cache.shelf.lock(held)], 0):
-        reserve(cache, sif_of(sif_content("new", SIZE)), Limits(3 * SIZE + SIZE // 2, 0))
+        reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(3 * SIZE + SIZE // 2, 0))
     assert there(cache) == [old.sha256, young.sha256]
     assert [sha256 for sha256, _ in cache.shelf.parts()] == [held], "somebody goes on with it"
     assert broken_off != held
-    assert eviction.trim(cache.shelf, Limits(2 * SIZE, 0)).names == []
+    assert eviction.trim(cache.shelf, CacheLimits(2 * SIZE, 0)).names == []
     assert cache.shelf.parts() == []
 
 
@@ -194,7 +194,7 @@ def test_downloads_that_broke_off_may_be_all_that_can_go(ep: ExecutionPoint, cac
     (only,) = fill(ep, cache, "only")
     pins.pin(cache.root, only.sha256, pins.Starter(os.getpid()))
     part_of(ep, cache, "broken off", SIZE)
-    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(2 * SIZE, 0))
+    reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(2 * SIZE, 0))
     assert there(cache) == [only.sha256]
     assert cache.shelf.parts() == []
 
@@ -202,7 +202,7 @@ def test_downloads_that_broke_off_may_be_all_that_can_go(ep: ExecutionPoint, cac
 def test_what_has_come_of_a_download_stays_for_it(ep: ExecutionPoint, cache: Cache) -> None:
     fill(ep, cache, "old")
     mine = part_of(ep, cache, "new", SIZE // 2)
-    reserve(cache, sif_of(sif_content("new", SIZE)), Limits(SIZE, 0))
+    reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(SIZE, 0))
     assert there(cache) == []
     assert [sha256 for sha256, _ in cache.shelf.parts()] == [mine]
 

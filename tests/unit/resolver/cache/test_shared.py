@@ -11,10 +11,10 @@ import pytest
 
 from publisher.resolver.cache import counters, pins, shared
 from publisher.resolver.cache.cache import Cache
-from publisher.resolver.cache.entries import Shelf
+from publisher.resolver.cache.entries import CacheEntries
 from publisher.resolver.errors import CacheError
 from publisher.resolver.host import cache_admin
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import NOW, ExecutionPoint, record, sif_content, version
 from tests.support.machine import child_process
 
@@ -35,7 +35,7 @@ def filled(ep: ExecutionPoint, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("time.time", lambda: float(NOW))
     root = ep.root / "store"
     ep.publish(record(NAME, amd64=[version(NAME, sif=ep.store(CONTENT))]))
-    cache_admin.run(["fill", NAME], ep.settings(store=str(root), store_owner=ME), Notes())
+    cache_admin.run(["fill", NAME], ep.settings(store=str(root), store_owner=ME), Warnings())
     (ep.origin / "sif").rename(ep.origin / "away")
     return root
 
@@ -108,7 +108,7 @@ def test_what_was_touched_in_the_store_is_not_handed_out(ep: ExecutionPoint, fil
 
 def test_a_job_that_has_ended_has_used_what_it_had(ep: ExecutionPoint, filled: Path) -> None:
     """What goes first is what was used longest ago, and jobs cannot write that down in a store."""
-    shelf = Shelf(str(filled))
+    shelf = CacheEntries(str(filled))
     starter = child_process.start(signal.pause)
     shelf.use(sha256(ep), 1000)
     pins.pin(str(filled), sha256(ep), pins.Starter(starter))
@@ -116,7 +116,7 @@ def test_a_job_that_has_ended_has_used_what_it_had(ep: ExecutionPoint, filled: P
     assert [item.used for item in shelf.items()] == [1000]
     os.kill(starter, signal.SIGKILL)
     child_process.end(starter)
-    run = cache_admin.run(["gc"], ep.settings(cache=str(filled), cache_free="0"), Notes())
+    run = cache_admin.run(["gc"], ep.settings(cache=str(filled), cache_free="0"), Warnings())
     assert run["removed"] == 0
     (item,) = shelf.items()
     assert item.used > 1000

@@ -13,7 +13,7 @@ import pytest
 
 from publisher.resolver.cache import counters, pins
 from publisher.resolver.cache.cache import FULL, Cache
-from publisher.resolver.errors import BusyError, FetchError, RoomError
+from publisher.resolver.errors import CacheBusyError, CacheSpaceError, FetchError
 from publisher.resolver.system import locks, negative_cache
 from publisher.resolver.transfer import fetch
 from publisher.resolver.transfer.open_source import source
@@ -99,7 +99,7 @@ def test_no_more_downloads_than_the_host_may_have_run_at_a_time(ep: ExecutionPoi
     ep.cache.chmod(0o700)
     slots = [str(ep.cache / "slots" / number) for number in "01"]
     with locks.taken(slots[:1], 0):
-        with locks.taken(slots[1:], 0), pytest.raises(BusyError, match="2 downloads at a time"):
+        with locks.taken(slots[1:], 0), pytest.raises(CacheBusyError, match="2 downloads at a time"):
             cache.sif(SIF, [source(str(ep.origin))], until=0)
         cache.sif(SIF, [source(str(ep.origin))])
 
@@ -115,7 +115,7 @@ def test_users_with_caches_of_their_own_can_share_the_bound(shared_path: Path) -
     def another_user() -> None:
         if os.geteuid() == 0:
             os.setresuid(65534, 65534, 65534)
-        with pytest.raises(BusyError, match="1 downloads at a time"):
+        with pytest.raises(CacheBusyError, match="1 downloads at a time"):
             Cache(str(shared_path / "theirs"), slots=1, slot_directory=str(slots)).sif(SIF, [source(str(ep.origin))], until=0)
 
     theirs.prepare()
@@ -144,7 +144,7 @@ def test_a_disk_that_is_full_is_not_filled_again_by_each_job(ep: ExecutionPoint,
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for said in ("no room for the 300000 bytes", "not tried again yet: no room"):
-        with pytest.raises(RoomError, match=said):
+        with pytest.raises(CacheSpaceError, match=said):
             cache.sif(SIF, [Filling("filling")])
     assert len(asked) == 1 + can_go, "once more where room was made"
     assert [item.sha256 for item in cache.shelf.items()] == [other.sha256] * (not can_go)
@@ -166,7 +166,7 @@ def test_who_waited_does_not_fill_a_disk_that_was_full_for_those_before(ep: Exec
 
     def waiting() -> None:
         os.closerange(first, max(first, second) + 1)  # its own share of the locks
-        with pytest.raises(RoomError, match="not tried again yet: no room"):
+        with pytest.raises(CacheSpaceError, match="not tried again yet: no room"):
             cache.sif(SIF, [source(web.url)], until=time.monotonic() + 20)
 
     def is_behind() -> bool:
@@ -208,9 +208,9 @@ def test_that_there_is_no_room_is_remembered_and_for_no_longer_each_time(ep: Exe
     ep.store(CONTENT)
     full = Cache(str(ep.cache), most=(1000, 0.0))
     for _ in range(3):
-        with pytest.raises(RoomError, match="no room for the 300000 bytes"):
+        with pytest.raises(CacheSpaceError, match="no room for the 300000 bytes"):
             full.sif(SIF, [source(str(ep.origin))])
-        with pytest.raises(RoomError, match=r"not tried again yet: no room .*\(1 in a row.* in [123]?\d s\)"):
+        with pytest.raises(CacheSpaceError, match=r"not tried again yet: no room .*\(1 in a row.* in [123]?\d s\)"):
             full.sif(SIF, [source(str(ep.origin))])
         (ep.cache / "failures/room").write_text(f"1 {time.time() - 1} its time is over")
 
@@ -231,7 +231,7 @@ def test_who_waits_behind_other_downloads_waits_until_his_own_deadline(
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     monkeypatch.setattr("time.sleep", sleep)
     until = 5 * fetch.allowance(SIF.size)
-    with locks.taken([str(ep.cache / "slots/0")], 0), pytest.raises(BusyError, match="1 downloads at a time"):
+    with locks.taken([str(ep.cache / "slots/0")], 0), pytest.raises(CacheBusyError, match="1 downloads at a time"):
         cache.sif(SIF, [source(str(ep.origin))], until=until)
     assert now[0] == pytest.approx(until)
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver.config.settings import LISTS, PATHS, SETTINGS, TABLE, Settings, gather
-from publisher.resolver.errors import UsageError
+from publisher.resolver.config.settings import LISTS, PATHS, SETTINGS, TABLE, ResolverSettings, gather
+from publisher.resolver.errors import ResolverUsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,9 +26,9 @@ form = sif
 """
 
 
-def settings(**given: str | list[str]) -> Settings:
+def settings(**given: str | list[str]) -> ResolverSettings:
     named = {name.replace("_", "-"): [value] if isinstance(value, str) else value for name, value in given.items()}
-    return Settings(named, "amd64")
+    return ResolverSettings(named, "amd64")
 
 
 def test_a_file_says_all_and_is_relative_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,14 +79,14 @@ def test_flags_win_over_variables_and_variables_over_the_file(tmp_path: Path) ->
 def test_a_file_with_anything_else_is_refused_with_the_line(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "resolver.ini"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UsageError, match=why) as failure:
+    with pytest.raises(ResolverUsageError, match=why) as failure:
         gather({}, {}, str(path))
     assert failure.value.exit_code == 2
     assert str(path) in str(failure.value)
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot read the configuration .*absent\.ini"):
+    with pytest.raises(ResolverUsageError, match=r"cannot read the configuration .*absent\.ini"):
         gather({}, {}, str(tmp_path / "absent.ini"))
 
 
@@ -120,22 +120,22 @@ def test_given_values_replace_the_defaults() -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\nb"])
 def test_without_a_sound_name_nothing_can_be_trusted(name: str) -> None:
-    with pytest.raises(UsageError, match="which repository's manifest"):
+    with pytest.raises(ResolverUsageError, match="which repository's manifest"):
         settings(repository_name=name)
-    with pytest.raises(UsageError, match="which repository's manifest"):
+    with pytest.raises(ResolverUsageError, match="which repository's manifest"):
         settings(repository="/")
 
 
 def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(UsageError, match="'squash' is none of auto, sandbox, sif"):
+    with pytest.raises(ResolverUsageError, match="'squash' is none of auto, sandbox, sif"):
         settings(repository="/mnt/x", form="squash")
 
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in LISTS])
 def test_what_is_one_cannot_be_two(name: str) -> None:
     given = {"repository": ["/mnt/x"], name: ["/a", "/b"]}
-    with pytest.raises(UsageError, match=f"{name} has 2 values"):
-        Settings(given, "amd64")
+    with pytest.raises(ResolverUsageError, match=f"{name} has 2 values"):
+        ResolverSettings(given, "amd64")
 
 
 def test_a_hosts_policy_has_defaults_and_its_files_stand_in_the_cache(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_times_and_sizes_may_have_units(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_values_of_the_wrong_kind_are_refused_by_name(given: dict[str, str], why: str) -> None:
-    with pytest.raises(UsageError, match=why):
+    with pytest.raises(ResolverUsageError, match=why):
         settings(repository="/mnt/x", **given)
 
 

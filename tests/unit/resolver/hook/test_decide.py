@@ -11,7 +11,7 @@ from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME, Versi
 from publisher.resolver.hook import classad, statuses
 from publisher.resolver.hook.decide import decide
 from publisher.resolver.hook.job import Job
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import NOW, REPOSITORY, ExecutionPoint, Key, record, sif_content, sif_of, version
 from tests.support.ep.hook import STARTS, job_ad
 from tests.support.osdf.faulty_cache import FaultyServer
@@ -40,7 +40,7 @@ class Site:
         return self.decide_ad(job_ad(**attributes))
 
     def decide_ad(self, content: bytes) -> Decision:
-        job, notes = Job(classad.read(content)), Notes()
+        job, notes = Job(classad.read(content)), Warnings()
         settings = self.ep.settings(**self.changed)
         until = time.monotonic() + 60
         return decide(job, settings, scratch=str(self.scratch), now=self.now, until=until, notes=notes)
@@ -82,7 +82,7 @@ def is_untouched(found: Decision) -> bool:
         NAME,
         f"docker://hub.example.org/{NAME}",
         f"hub.example.org/{NAME}",
-        version(NAME).manifest,
+        version(NAME).digest,
         f"sha256:{SHA}",
         f"/cvmfs/{REPOSITORY}/{version(NAME).sandbox}",
         f"osdf:///images/sif/{SHA[:2]}/{SHA}.sif",
@@ -97,8 +97,8 @@ def test_any_spelling_of_a_published_image_is_its_sandbox(site: Site, sandbox: s
 
 def test_it_says_what_a_user_needs_to_cite_the_image(site: Site) -> None:
     found = site.decide(ContainerImage=CVMFS)
-    assert found.message == f"image {NAME} for amd64 is {version(NAME).manifest}, started as a sandbox"
-    assert found.cited == {"ImageName": NAME, "ImageDigest": version(NAME).manifest, "ImageForm": "sandbox"}
+    assert found.message == f"image {NAME} for amd64 is {version(NAME).digest}, started as a sandbox"
+    assert found.cited == {"ImageName": NAME, "ImageDigest": version(NAME).digest, "ImageForm": "sandbox"}
     assert site.decide(ContainerImage="docker://ubuntu:22.04").cited == {}
 
 
@@ -298,7 +298,7 @@ def test_the_highest_serial_counts_wherever_it_is(site: Site) -> None:
     for path, content in lagging.items():
         path.write_bytes(content)
     assert site.image(ContainerImage=CVMFS).endswith(str(new.sandbox))
-    assert site.image(ContainerImage=version(NAME).manifest).endswith(str(version(NAME).sandbox))
+    assert site.image(ContainerImage=version(NAME).digest).endswith(str(version(NAME).sandbox))
 
 
 def test_a_lower_serial_than_was_seen_brings_nothing_back(site: Site) -> None:
@@ -376,15 +376,15 @@ def test_the_trace_says_what_was_asked_found_and_fetched(site: Site) -> None:
         "code": 0,
         "why": "it was asked for",
         "name": NAME,
-        "digest": version(NAME).manifest,
+        "digest": version(NAME).digest,
         "form": "sif",
         "path": found.updates["ContainerImage"],
-        "source": str(site.ep.origin),
+        "sif_source": str(site.ep.origin),
         "bytes": sif.sif.size,
         "serial": 1,
     }
     again = site.decide(ContainerImage=CVMFS, WantImageForm="sif").to_json()
-    assert (again["source"], again["bytes"]) == (None, 0)
+    assert (again["sif_source"], again["bytes"]) == (None, 0)
     failed = site.decide(ContainerImage="gone:1").to_json()
     assert (failed["code"], failed["form"], failed["digest"]) == (101, None, None)
     assert "gone:1" in str(failed["why"])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.resolver.hook.classad import Value
-    from publisher.resolver.hook.reply import Reply
+    from publisher.resolver.hook.reply import HookReply
 
 NAME = "htc/rocky:9"
 SHA = "0" * 64
@@ -51,7 +51,7 @@ PIECES = st.sampled_from(
             NAME,
         ),
         *(f"/cvmfs/{REPOSITORY}/", ".images/", ".arch/amd64/", "docker://", "osdf://", "https://", "hub.example.org/", "sha256:"),
-        *(SHA, version(NAME).manifest, f"{SHA}.sif"),
+        *(SHA, version(NAME).digest, f"{SHA}.sif"),
     ]
 )
 IMAGES = st.one_of(st.lists(PIECES, max_size=6).map("".join), st.text(max_size=30))
@@ -75,7 +75,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> ExecutionPoint:
     return ep
 
 
-def prepare(ep: ExecutionPoint, content: bytes, **changed: str) -> Reply:
+def prepare(ep: ExecutionPoint, content: bytes, **changed: str) -> HookReply:
     now = time.monotonic()
     return prepared(content, ep.settings(**changed), now, now + 60, 1.0)
 
@@ -114,7 +114,7 @@ def test_what_makes_an_image_doubtful_is_said_to_the_user_too(tmp_path: Path) ->
     ep.publish(record(NAME), now=int(time.time()) - manifest.LIFETIME - 86400)
     found = reply(prepare(ep, job_ad(ContainerImage=NAME)).answer)
     assert found.code == statuses.OK
-    assert version(NAME).manifest in found.message
+    assert version(NAME).digest in found.message
     assert "the manifest (serial 1, " in found.message
     assert "expired on " in found.message
 
@@ -134,7 +134,7 @@ def test_the_trace_has_a_line_for_each_decision(site: ExecutionPoint, tmp_path: 
         prepare(site, job_ad(ContainerImage=image), trace=str(trace))
     good, bad = (json.loads(line) for line in trace.read_text().splitlines())
     assert (good["job"], good["owner"], good["image"], good["name"], good["code"]) == ("7.0", "user", NAME, NAME, 0)
-    assert good["digest"] == version(NAME).manifest
+    assert good["digest"] == version(NAME).digest
     assert 0 <= good["seconds"] < 60
     assert abs(good["time"] - time.time()) < 3600
     assert (bad["image"], bad["code"], bad["digest"]) == ("no/such:1", statuses.NO_IMAGE, None)

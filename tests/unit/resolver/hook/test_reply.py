@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from publisher.resolver.hook import classad, statuses
-from publisher.resolver.hook.reply import Reply, failure, success
+from publisher.resolver.hook.reply import HookReply, failure, success
 
 
 @given(st.binary(max_size=200), st.text(max_size=50), st.floats(0, 1e6))
 def test_what_one_process_sends_the_other_gets(answer: bytes, talk: str, wait: float) -> None:
     talk = talk.encode("utf-8", "replace").decode()
-    found = Reply.from_bytes(Reply(answer, talk, wait).to_bytes())
+    found = HookReply.from_bytes(HookReply(answer, talk, wait).to_bytes())
     assert (found.answer, found.talk, found.wait) == (answer, talk, wait)
 
 

@@ -39,12 +39,12 @@ def test_each_kind_of_failure_has_its_own_status() -> None:
     assert statuses.of(errors.BlockedError("")) == 103
     assert statuses.of(InvalidReferenceError("")) == 104
     assert statuses.of(errors.FormError("")) == 105
-    assert statuses.of(errors.UsageError("")) == 302
+    assert statuses.of(errors.ResolverUsageError("")) == 302
     assert statuses.of(ManifestError("")) == 310
     assert statuses.of(errors.SandboxError("")) == 320
     assert statuses.of(errors.FetchError("")) == 321
     assert statuses.of(errors.CacheError("")) == 322
-    assert statuses.of(errors.RoomError("")) == 323
-    assert statuses.of(errors.BusyError("")) == 324
+    assert statuses.of(errors.CacheSpaceError("")) == 323
+    assert statuses.of(errors.CacheBusyError("")) == 324
     assert statuses.of(errors.HostError("")) == 330
     assert statuses.of(ExpectedError("")) == 399

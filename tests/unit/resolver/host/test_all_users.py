@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from publisher.resolver.errors import CacheError
 from publisher.resolver.host import all_users
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def test_each_user_has_his_own_cache_where_the_setting_says(tmp_path: Path) -> N
 
 def test_what_fails_for_one_is_said(tmp_path: Path) -> None:
     (tmp_path / str(ME)).mkdir()
-    notes = Notes()
+    notes = Warnings()
 
     def fail(path: str) -> None:
         raise CacheError(f"not {path}")

@@ -12,10 +12,10 @@ import pytest
 
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import cache, counters, pins
-from publisher.resolver.errors import CacheError, UnknownImageError, UsageError
+from publisher.resolver.errors import CacheError, ResolverUsageError, UnknownImageError
 from publisher.resolver.host import cache_admin
 from publisher.resolver.system import negative_cache
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import ExecutionPoint, record, sif_content, version
 from tests.support.machine import child_process
 
@@ -43,7 +43,7 @@ def sifs(ep: ExecutionPoint) -> list[Path]:
 
 
 def run(ep: ExecutionPoint, *words: str, **changed: str) -> Any:
-    return cache_admin.run(words, ep.settings(**changed), Notes())
+    return cache_admin.run(words, ep.settings(**changed), Warnings())
 
 
 def test_the_list_has_size_use_jobs_and_name(filled: ExecutionPoint) -> None:
@@ -137,7 +137,7 @@ def test_statistics_are_attributes_of_a_machine(filled: ExecutionPoint) -> None:
 def test_fill_has_images_in_the_cache_where_there_is_no_store(filled: ExecutionPoint) -> None:
     run(filled, "clear")
     (row,) = run(filled, "fill", NAMES[1])
-    assert (row["name"], row["fetched"]) == (NAMES[1], str(filled.origin))
+    assert (row["name"], row["sif_source"]) == (NAMES[1], str(filled.origin))
     assert [row["name"] for row in run(filled, "list")] == [NAMES[1]]
     with pytest.raises(UnknownImageError):
         run(filled, "fill", "no/such:image")
@@ -156,13 +156,13 @@ def test_fill_says_what_it_cannot_have(ep: ExecutionPoint) -> None:
     "words", [[], ["tidy"], ["list", "x"], ["list", "--force"], ["fill"], ["fill", "x", "--force"], ["clear", "x"]]
 )
 def test_what_is_no_subcommand_is_refused(ep: ExecutionPoint, words: list[str]) -> None:
-    with pytest.raises(UsageError, match="usage: image-resolver cache list"):
+    with pytest.raises(ResolverUsageError, match="usage: image-resolver cache list"):
         run(ep, *words)
 
 
 def test_a_cache_that_cannot_be_used_is_said(ep: ExecutionPoint) -> None:
     with pytest.raises(CacheError, match="no cache"):
-        cache_admin.run(["list"], ep.settings(cache=None), Notes())
+        cache_admin.run(["list"], ep.settings(cache=None), Warnings())
     (ep.root / "file").touch()
     with pytest.raises(CacheError, match="cannot make the cache"):
         run(ep, "statistics", cache=f"{ep.root}/file/cache")

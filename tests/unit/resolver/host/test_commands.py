@@ -12,11 +12,11 @@ import pytest
 
 from publisher.resolver import cli
 from publisher.resolver.config import settings
-from publisher.resolver.config.commandline import Line
-from publisher.resolver.errors import HostError, UsageError
+from publisher.resolver.config.commandline import CommandLine
+from publisher.resolver.errors import HostError, ResolverUsageError
 from publisher.resolver.host import pilot
 from publisher.resolver.select import facts
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import ExecutionPoint, record, sif_content, version
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Command:
         self.ep = ep
         self.apptainer = ep.root / "apptainer"
         self.config = ep.root / "resolver.conf"
-        self.notes = Notes()
+        self.notes = Warnings()
         ep.publish(record(NAME, amd64=[version(NAME, sif=ep.store(CONTENT))]), now=int(time.time()))
         self.answers("exit 0")
         places = {"repository": ep.repository, "origin": ep.origin, "cache": ep.cache, "public-key": ep.keys, "arch": "amd64"}
@@ -45,8 +45,8 @@ class Command:
         self.apptainer.chmod(0o755)
 
     def __call__(self, *words: str) -> str:
-        self.notes = Notes()
-        return cli.COMMANDS[words[0]](Line([*words, "--config", str(self.config)]), self.notes)
+        self.notes = Warnings()
+        return cli.COMMANDS[words[0]](CommandLine([*words, "--config", str(self.config)]), self.notes)
 
     def attributes(self, *words: str) -> dict[str, str]:
         return dict(re.findall(r"^(\w+) = (.*)$", self(*words), re.MULTILINE))
@@ -167,13 +167,13 @@ def test_an_execution_points_configuration_has_the_sites_settings(command: Comma
 
 
 def test_cvmfs_in_its_usual_place_is_bound_as_it_is() -> None:
-    assert pilot.wanted_binds(settings.Settings({"repository-name": ["x.org"]}, "amd64")) == ["/cvmfs"]
+    assert pilot.wanted_binds(settings.ResolverSettings({"repository-name": ["x.org"]}, "amd64")) == ["/cvmfs"]
 
 
 def test_the_hook_needs_a_file_to_read_its_settings_from(command: Command) -> None:
-    with pytest.raises(UsageError, match="--config"):
-        cli.COMMANDS["condor-config"](Line(["condor-config", "--repository", str(command.ep.repository)]), Notes())
-    with pytest.raises(UsageError, match="usage"):
+    with pytest.raises(ResolverUsageError, match="--config"):
+        cli.COMMANDS["condor-config"](CommandLine(["condor-config", "--repository", str(command.ep.repository)]), Warnings())
+    with pytest.raises(ResolverUsageError, match="usage"):
         command("condor-config", "elsewhere")
 
 
@@ -224,10 +224,10 @@ def test_a_pilots_comments_say_what_is_wrong(command: Command) -> None:
 
 
 def test_a_wrong_default_image_is_the_sites_mistake(command: Command) -> None:
-    with pytest.raises(UsageError, match="WEIGHT%NAME"):
+    with pytest.raises(ResolverUsageError, match="WEIGHT%NAME"):
         command("pilot-start", "--default-images", NAME)
 
 
 def test_the_environment_may_name_the_file(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGE_RESOLVER_CONFIG", os.fspath(command.config))
-    assert f"--config {command.config}" in cli.COMMANDS["condor-config"](Line(["condor-config"]), Notes())
+    assert f"--config {command.config}" in cli.COMMANDS["condor-config"](CommandLine(["condor-config"]), Warnings())

@@ -7,58 +7,63 @@ import pytest
 from publisher.resolver.config.settings import AUTO, SANDBOX, SIF
 from publisher.resolver.errors import FormError, HostError
 from publisher.resolver.select import choice
-from publisher.resolver.select.choice import Policy
-from publisher.resolver.select.facts import Facts
-from publisher.resolver.trust.lookup import Found
+from publisher.resolver.select.choice import FormPolicy
+from publisher.resolver.select.facts import HostFacts
+from publisher.resolver.trust.lookup import FoundVersion
 from tests.support.ep.execution_point import version
 
-BOTH = Found("htc/rocky:9", "amd64", version("x"))
-SANDBOX_ALONE = Found("htc/rocky:9", "amd64", version("x", sif=None))
-SIF_ALONE = Found("htc/rocky:9", "amd64", version("x", sandbox=None))
-UNKNOWN = Facts()
+BOTH = FoundVersion("htc/rocky:9", "amd64", version("x"))
+SANDBOX_ALONE = FoundVersion("htc/rocky:9", "amd64", version("x", sif=None))
+SIF_ALONE = FoundVersion("htc/rocky:9", "amd64", version("x", sandbox=None))
+UNKNOWN = HostFacts()
 
 
 def order(
-    found: Found = BOTH, policy: Policy | None = None, facts: Facts = UNKNOWN, *, hung: bool = False, has_cache: bool = True
+    found: FoundVersion = BOTH,
+    policy: FormPolicy | None = None,
+    facts: HostFacts = UNKNOWN,
+    *,
+    hung: bool = False,
+    has_cache: bool = True,
 ) -> list[str]:
-    return [one.form for one in choice.forms(found, policy or Policy(), facts, hung=hung, has_cache=has_cache)]
+    return [one.form for one in choice.forms(found, policy or FormPolicy(), facts, hung=hung, has_cache=has_cache)]
 
 
-def measured(**found: bool | None) -> Facts:
-    return Facts(1, found)
+def measured(**found: bool | None) -> HostFacts:
+    return HostFacts(1, found)
 
 
 def test_the_site_says_which_form_comes_first() -> None:
     assert order() == [SANDBOX, SIF]
-    assert order(policy=Policy(prefer=SIF)) == [SIF, SANDBOX]
+    assert order(policy=FormPolicy(prefer=SIF)) == [SIF, SANDBOX]
 
 
 def test_what_is_never_wanted_is_never_tried() -> None:
-    assert order(policy=Policy(never=SANDBOX)) == [SIF]
-    assert order(policy=Policy(never=SIF, prefer=SIF)) == [SANDBOX]
+    assert order(policy=FormPolicy(never=SANDBOX)) == [SIF]
+    assert order(policy=FormPolicy(never=SIF, prefer=SIF)) == [SANDBOX]
     with pytest.raises(HostError, match="in no form: it is not published as a sandbox; the site never starts a SIF"):
-        order(SIF_ALONE, Policy(never=SIF))
+        order(SIF_ALONE, FormPolicy(never=SIF))
 
 
 def test_a_form_that_is_not_published_is_not_tried() -> None:
-    assert order(SANDBOX_ALONE, Policy(prefer=SIF)) == [SANDBOX]
+    assert order(SANDBOX_ALONE, FormPolicy(prefer=SIF)) == [SANDBOX]
     assert order(SIF_ALONE) == [SIF]
 
 
 def test_what_was_asked_for_is_all_that_is_tried() -> None:
-    assert order(policy=Policy(SIF)) == [SIF]
-    assert order(policy=Policy(SANDBOX, prefer=SIF)) == [SANDBOX]
+    assert order(policy=FormPolicy(SIF)) == [SIF]
+    assert order(policy=FormPolicy(SANDBOX, prefer=SIF)) == [SANDBOX]
     with pytest.raises(FormError, match="not published as a SIF"):
-        order(SANDBOX_ALONE, Policy(SIF, by_job=True))
+        order(SANDBOX_ALONE, FormPolicy(SIF, by_job=True))
     with pytest.raises(HostError, match="not published as a SIF, and nothing else is wanted here"):
-        order(SANDBOX_ALONE, Policy(SIF))
+        order(SANDBOX_ALONE, FormPolicy(SIF))
     with pytest.raises(HostError, match="the site never starts a sandbox"):
-        order(policy=Policy(SANDBOX, never=SANDBOX))
+        order(policy=FormPolicy(SANDBOX, never=SANDBOX))
 
 
 def test_where_sifs_do_not_run_there_are_only_sandboxes() -> None:
-    assert order(policy=Policy(prefer=SIF), facts=measured(sif=False)) == [SANDBOX]
-    assert order(policy=Policy(prefer=SIF), facts=measured(sif=None)) == [SIF, SANDBOX]
+    assert order(policy=FormPolicy(prefer=SIF), facts=measured(sif=False)) == [SANDBOX]
+    assert order(policy=FormPolicy(prefer=SIF), facts=measured(sif=None)) == [SIF, SANDBOX]
     with pytest.raises(HostError, match="SIFs do not run on this host"):
         order(SIF_ALONE, facts=measured(sif=False))
 
@@ -67,8 +72,8 @@ def test_a_repository_that_does_not_answer_comes_last_not_never() -> None:
     assert order(hung=True) == order(facts=measured(cvmfs=False)) == [SIF, SANDBOX]
     assert order(facts=measured(cvmfs=True)) == [SANDBOX, SIF]
     assert order(SANDBOX_ALONE, hung=True) == [SANDBOX]
-    assert order(policy=Policy(SANDBOX), hung=True) == [SANDBOX]
-    assert order(policy=Policy(never=SIF), hung=True) == [SANDBOX]
+    assert order(policy=FormPolicy(SANDBOX), hung=True) == [SANDBOX]
+    assert order(policy=FormPolicy(never=SIF), hung=True) == [SANDBOX]
 
 
 def test_without_a_cache_there_are_no_sifs() -> None:
@@ -78,21 +83,23 @@ def test_without_a_cache_there_are_no_sifs() -> None:
 
 
 def test_why_names_what_decided() -> None:
-    def first(found: Found = BOTH, policy: Policy | None = None, facts: Facts = UNKNOWN, *, hung: bool = False) -> str:
-        return choice.forms(found, policy or Policy(), facts, hung=hung)[0].why
+    def first(
+        found: FoundVersion = BOTH, policy: FormPolicy | None = None, facts: HostFacts = UNKNOWN, *, hung: bool = False
+    ) -> str:
+        return choice.forms(found, policy or FormPolicy(), facts, hung=hung)[0].why
 
     assert first() == "the site prefers it"
-    assert first(policy=Policy(SIF)) == "it was asked for"
+    assert first(policy=FormPolicy(SIF)) == "it was asked for"
     assert first(SIF_ALONE) == "it is not published as a sandbox"
-    assert first(policy=Policy(never=SANDBOX)) == "the site never starts a sandbox"
+    assert first(policy=FormPolicy(never=SANDBOX)) == "the site never starts a sandbox"
     assert first(hung=True) == "of the sandbox, it did not open in time a short while ago"
     assert first(facts=measured(cvmfs=False)) == "of the sandbox, CVMFS did not answer"
-    assert [one.why for one in choice.forms(BOTH, Policy(prefer=SIF), UNKNOWN, hung=False)][1] == "the SIF is not to be had"
+    assert [one.why for one in choice.forms(BOTH, FormPolicy(prefer=SIF), UNKNOWN, hung=False)][1] == "the SIF is not to be had"
 
 
 def test_no_combination_offers_what_is_forbidden_or_absent() -> None:
     known = (True, False, None)
-    policies = [Policy(*parts) for parts in itertools.product((AUTO, SANDBOX, SIF), (SANDBOX, SIF), ("none", SANDBOX, SIF))]
+    policies = [FormPolicy(*parts) for parts in itertools.product((AUTO, SANDBOX, SIF), (SANDBOX, SIF), ("none", SANDBOX, SIF))]
     for found, policy, sif, cvmfs, hung in itertools.product(
         (BOTH, SANDBOX_ALONE, SIF_ALONE), policies, known, known, (True, False)
     ):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def values(found: facts.Facts) -> list[bool | None]:
+def values(found: facts.HostFacts) -> list[bool | None]:
     return [getattr(found, name) for name in facts.NAMES]
 
 

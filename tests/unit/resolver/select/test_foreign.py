@@ -15,12 +15,12 @@ import pytest
 from publisher.build import sif
 from publisher.contract import manifest
 from publisher.contract.errors import InvalidReferenceError
-from publisher.resolver.errors import ArchitectureError, BusyError, FetchError, RoomError, UnknownImageError
+from publisher.resolver.errors import ArchitectureError, CacheBusyError, CacheSpaceError, FetchError, UnknownImageError
 from publisher.resolver.hook import statuses
 from publisher.resolver.hook.decide import decide
 from publisher.resolver.hook.job import Job
 from publisher.resolver.select import foreign
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import NOW, record, version
 from tests.support.machine import child_process
 from tests.support.osdf.faulty_cache import FaultyServer
@@ -283,7 +283,7 @@ def test_what_breaks_off_is_said_and_leaves_nothing(elsewhere: Elsewhere) -> Non
 def test_its_time_is_the_jobs(elsewhere: Elsewhere) -> None:
     elsewhere.web.faults = ["stall"]
     try:
-        with pytest.raises((FetchError, BusyError)):
+        with pytest.raises((FetchError, CacheBusyError)):
             elsewhere.fetch(seconds=0.5)
     finally:
         elsewhere.web.released.set()
@@ -294,7 +294,7 @@ def test_what_has_no_room_is_not_written(elsewhere: Elsewhere) -> None:
     elsewhere.changed = {"cache_free": "100 %"}
     for downloads in (1, 2):
         for said in ("no room for a SIF of unknown size", r"not tried again yet: no room .*\(1 in a row"):
-            with pytest.raises(RoomError, match=said):
+            with pytest.raises(CacheSpaceError, match=said):
                 elsewhere.fetch()
         assert elsewhere.web.downloads() == downloads
         noted = next((elsewhere.ep.cache / "failures").iterdir())
@@ -308,7 +308,7 @@ def test_a_quota_that_shows_only_when_it_is_full_is_no_room(elsewhere: Elsewhere
     def with_little() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-        with pytest.raises(RoomError, match="no room for a SIF of unknown size"):
+        with pytest.raises(CacheSpaceError, match="no room for a SIF of unknown size"):
             elsewhere.fetch()
 
     assert child_process.end(child_process.start(with_little)) == 0
@@ -327,7 +327,7 @@ def test_what_killed_processes_left_goes_with_time(elsewhere: Elsewhere) -> None
 
 
 def decided(ep: ExecutionPoint, url: str, **changed: str) -> Decision:
-    job, notes = Job({"containerimage": url}), Notes()
+    job, notes = Job({"containerimage": url}), Warnings()
     settings = ep.settings(unknown="fetch", **changed)
     return decide(job, settings, scratch=str(ep.root), now=NOW, until=time.monotonic() + 60, notes=notes)
 
@@ -348,11 +348,11 @@ def test_a_job_gets_it_where_the_site_wants_that(ep: ExecutionPoint) -> None:
         assert sha256 in found.message
         assert found.cited == {"ImageName": url, "ImageSha256": sha256, "ImageForm": "sif"}
         line = found.to_json()
-        assert (line["form"], line["source"], line["bytes"]) == ("sif", f"{place}/sif", len(content))
+        assert (line["form"], line["sif_source"], line["bytes"]) == ("sif", f"{place}/sif", len(content))
         for policy in ({"unknown": "pass"}, {"never": "sif"}):
             settings = ep.settings(**{"unknown": "fetch", "ca": str(authority), **policy})
             job = Job({"containerimage": url, "wantsif": True})
-            passed = decide(job, settings, scratch=str(ep.root), now=NOW, until=time.monotonic() + 60, notes=Notes())
+            passed = decide(job, settings, scratch=str(ep.root), now=NOW, until=time.monotonic() + 60, notes=Warnings())
             assert (passed.code, passed.updates) == (0, {})
         assert decided(ep, f"{place}/sif/absent.sif", ca=str(authority)).code == statuses.NO_IMAGE
         bad = version("bad", sif=manifest.Sif(f"sif/{sha256[:2]}/{sha256}.sif", sha256, len(content)), state=manifest.BLOCKED)

@@ -10,10 +10,10 @@ import pytest
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
 from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME, Version
-from publisher.resolver.errors import BlockedError, CacheError, FetchError, HostError, SandboxError, UsageError
+from publisher.resolver.errors import BlockedError, CacheError, FetchError, HostError, ResolverUsageError, SandboxError
 from publisher.resolver.select import facts
 from publisher.resolver.select.resolve import find
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from publisher.resolver.system.outage import LASTS
 from tests.support.ep.execution_point import NOW, REPOSITORY, ExecutionPoint, Key, digest, record, sif_content, sif_of, version
 
@@ -52,7 +52,7 @@ def test_a_sif_is_fetched_into_the_cache(ep: ExecutionPoint, rocky: Version) -> 
 def test_without_the_repository_all_comes_over_the_network(ep: ExecutionPoint, rocky: Version, web: FileServer) -> None:
     assert rocky.sandbox is not None
     answer = ep.resolve(NAME, repository=None, repository_name=REPOSITORY, origin=[web.url])
-    assert (answer.form, answer.manifest.source, answer.fetched) == ("sif", f"{web.url}/manifest", web.url)
+    assert (answer.form, answer.manifest.source, answer.sif_source) == ("sif", f"{web.url}/manifest", web.url)
     assert len(web.requests) == 3, "the index, one shard, the SIF"
     assert ep.resolve(NAME, repository=None, repository_name=REPOSITORY, origin=[web.url]).path == answer.path
     assert len(web.requests) == 3, "nothing is due"
@@ -115,7 +115,7 @@ def test_a_blocked_image_is_refused_though_both_forms_are_there(ep: ExecutionPoi
     assert ep.resolve(NAME, form="sif").path
     ep.publish(record(NAME, amd64=[version(NAME, state=manifest.BLOCKED, reason="malware")]), serial=2)
     for form in ("auto", "sandbox", "sif"):
-        for text in (NAME, rocky.manifest):
+        for text in (NAME, rocky.digest):
             with pytest.raises(BlockedError, match="malware"):
                 ep.resolve(text, form=form)
 
@@ -130,7 +130,7 @@ def test_an_expired_manifest_still_serves(ep: ExecutionPoint, rocky: Version) ->
     answer = ep.resolve(NAME, now=NOW + LIFETIME + CLOCK_ERROR + 1, form="sif")
     assert rocky.sif is not None
     assert rocky.sif.sha256 in answer.path
-    assert answer.to_json(ep.notes)["age"] == "expired"
+    assert answer.to_json(ep.notes)["manifest_age"] == "expired"
     assert len(ep.notes.warnings) == 1
 
 
@@ -141,9 +141,9 @@ def test_with_a_dead_manifest_only_paths_that_are_there_pass(ep: ExecutionPoint,
     for text in (f"/cvmfs/{REPOSITORY}/{NAME}", str(link), f"/cvmfs/{REPOSITORY}/{rocky.sandbox}"):
         answer = ep.resolve(text, now=DEAD)
         assert (answer.form, answer.path) == ("sandbox", f"{ep.repository}/{rocky.sandbox}")
-        assert answer.to_json(ep.notes)["manifest"] is None
+        assert answer.to_json(ep.notes)["digest"] is None
         assert ep.notes.warnings
-    for text in (NAME, rocky.manifest, f"docker://hub.example.org/{NAME}", f"/cvmfs/{REPOSITORY}/htc/rocky:8"):
+    for text in (NAME, rocky.digest, f"docker://hub.example.org/{NAME}", f"/cvmfs/{REPOSITORY}/htc/rocky:8"):
         with pytest.raises(ManifestError, match="too old"):
             ep.resolve(text, now=DEAD)
     with pytest.raises(ManifestError, match="too old"):
@@ -178,7 +178,7 @@ def test_a_cache_that_cannot_be_used_does_not_withhold_a_sandbox(ep: ExecutionPo
 
 def test_without_trusted_keys_nothing_is_answered(ep: ExecutionPoint, rocky: Version) -> None:
     assert rocky.sandbox
-    with pytest.raises(UsageError, match="no trusted key"):
+    with pytest.raises(ResolverUsageError, match="no trusted key"):
         ep.resolve(NAME, public_key=[])
 
 
@@ -191,25 +191,25 @@ def test_the_answer_for_programs_has_what_it_rests_on(ep: ExecutionPoint, rocky:
         "form": "sif",
         "path": answer.path,
         "arch": "amd64",
-        "manifest": rocky.manifest,
+        "digest": rocky.digest,
         "sif": {"sha256": sif.sha256, "size": sif.size},
         "state": "current",
-        "fetched": str(ep.origin),
+        "sif_source": str(ep.origin),
         "why": "it was asked for",
-        "source": f"{ep.repository}/.publisher",
+        "manifest_source": f"{ep.repository}/.publisher",
         "serial": 1,
-        "age": "fresh",
+        "manifest_age": "fresh",
         "notes": [],
     }
     again = ep.resolve(NAME, form="sif").to_json(ep.notes)
-    assert again["fetched"] is None
+    assert again["sif_source"] is None
 
 
 def test_a_repository_that_hung_is_not_asked_for_the_manifest_where_another_place_is(ep: ExecutionPoint, rocky: Version) -> None:
     assert rocky.sandbox
 
     def asked(*, hung: bool, **changed: str | list[str] | None) -> str:
-        return find(NAME, ep.settings(**changed), NOW, Notes(), directory=None, hung=hung)[1].source
+        return find(NAME, ep.settings(**changed), NOW, Warnings(), directory=None, hung=hung)[1].source
 
     assert asked(hung=False) == f"{ep.repository}/.publisher"
     assert asked(hung=True) == f"{ep.origin}/manifest"

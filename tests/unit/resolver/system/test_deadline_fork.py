@@ -11,7 +11,7 @@ import pytest
 from publisher.contract import files
 from publisher.contract.errors import ManifestError
 from publisher.resolver.errors import FetchError
-from publisher.resolver.system.deadline_fork import Attempt
+from publisher.resolver.system.deadline_fork import ForkedCall
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def fifo(tmp_path: Path) -> Path:
 
 def test_an_answer_of_any_size_arrives_whole() -> None:
     for content in (b"", b"+", b"x" * 3_000_000):
-        assert Attempt(lambda content=content: content).result(soon()) == content  # type: ignore[misc]  # bound in the loop
+        assert ForkedCall(lambda content=content: content).result(soon()) == content  # type: ignore[misc]  # bound in the loop
 
 
 def test_a_failure_is_told_with_its_reason(tmp_path: Path) -> None:
@@ -42,14 +42,14 @@ def test_a_failure_is_told_with_its_reason(tmp_path: Path) -> None:
         raise ManifestError("no manifest", hint="look elsewhere")
 
     with pytest.raises(FetchError, match=r"No such file .*absent"):
-        Attempt(absent).result(soon())
+        ForkedCall(absent).result(soon())
     with pytest.raises(FetchError, match=r"no manifest \(look elsewhere\)"):
-        Attempt(refused).result(soon())
+        ForkedCall(refused).result(soon())
 
 
 def test_a_bug_in_the_work_is_a_bug_here() -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        Attempt(lambda: bytes([1 // 0])).result(soon())
+        ForkedCall(lambda: bytes([1 // 0])).result(soon())
 
 
 def test_work_that_hangs_is_given_up_and_killed(tmp_path: Path, fifo: Path) -> None:
@@ -61,7 +61,7 @@ def test_work_that_hangs_is_given_up_and_killed(tmp_path: Path, fifo: Path) -> N
             end.write(b"%d\n" % os.getpid())
             return fifo.read_bytes()  # nobody will ever write
 
-    attempt = Attempt(hang)
+    attempt = ForkedCall(hang)
     with alive.open("rb") as end:
         child = int(end.readline())
         with pytest.raises(FetchError, match="no answer in time"):
@@ -82,7 +82,7 @@ def test_attempts_run_at_the_same_time(tmp_path: Path) -> None:
         os.write(os.open(give, os.O_RDWR), give.name.encode())
         return os.read(os.open(take, os.O_RDWR), 10)
 
-    attempts = [Attempt(lambda: swap(second, first)), Attempt(lambda: swap(first, second))]
+    attempts = [ForkedCall(lambda: swap(second, first)), ForkedCall(lambda: swap(first, second))]
     assert [attempt.result(soon()) for attempt in attempts] == [b"first", b"second"]
     for descriptor in held:
         os.close(descriptor)
@@ -94,7 +94,7 @@ def test_the_work_cannot_speak_on_the_streams_of_the_answer(capfd: pytest.Captur
             os.write(stream, b"talk")
         return os.read(0, 10)
 
-    assert Attempt(speak).result(soon()) == b""
+    assert ForkedCall(speak).result(soon()) == b""
     assert capfd.readouterr() == ("", "")
 
 
@@ -107,14 +107,14 @@ def test_a_child_of_the_child_that_hangs_holds_up_nobody(fifo: Path) -> None:
             os._exit(0)
         return b"answer"
 
-    assert Attempt(work).result(time.monotonic() + 60) == b"answer"
+    assert ForkedCall(work).result(time.monotonic() + 60) == b"answer"
     fifo.write_bytes(b"")
 
 
 def test_a_child_that_hangs_does_not_hold_its_parents_locks(tmp_path: Path, fifo: Path) -> None:
     lock = str(tmp_path / "lock")
     with files.locked(lock, 0):
-        attempt = Attempt(fifo.read_bytes)
+        attempt = ForkedCall(fifo.read_bytes)
     try:
         with files.locked(lock, 20):
             pass

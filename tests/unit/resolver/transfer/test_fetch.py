@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from publisher.contract.manifest import Sif
-from publisher.resolver.errors import AbsentError, CorruptError, DeniedError, FetchError, RoomError
+from publisher.resolver.errors import AbsentError, AccessDeniedError, CacheSpaceError, CorruptError, FetchError
 from publisher.resolver.transfer.fetch import fetch
 from publisher.resolver.transfer.open_source import source
-from publisher.resolver.transfer.sources import Network, Source
-from publisher.resolver.transfer.watchdog import Pace
+from publisher.resolver.transfer.sources import NetworkOptions, Source
+from publisher.resolver.transfer.watchdog import TransferDeadline
 from tests.support.ep.execution_point import sif_content, sif_of
 from tests.support.osdf.faulty_cache import FAULTS, FaultyServer
 
@@ -39,7 +39,7 @@ class Servers:
 
     def __init__(self, root: Path, stack: ExitStack) -> None:
         self.first, self.second = (stack.enter_context(FaultyServer({PATH: CONTENT})) for _ in range(2))
-        self.network = Network(str(root), silence=SILENCE)
+        self.network = NetworkOptions(str(root), silence=SILENCE)
         self.root = root
         self.part = root / "x.part"
 
@@ -88,8 +88,8 @@ def test_after_a_faulty_server_the_next_one_gives_the_rest(servers: Servers, fau
         ("empty", FetchError, "ended after 0 of 2000000 bytes"),
         ("reset", FetchError, "closed connection without response"),
         ("garbage", FetchError, "SSH-2.0-OpenSSH"),
-        ("401", DeniedError, "status 401 Unauthorized"),
-        ("403", DeniedError, "status 403 Forbidden"),
+        ("401", AccessDeniedError, "status 401 Unauthorized"),
+        ("403", AccessDeniedError, "status 403 Forbidden"),
         ("404", AbsentError, "status 404 Not Found"),
         ("416", CorruptError, "status 416"),
         ("429", FetchError, "status 429 Too Many Requests"),
@@ -106,7 +106,7 @@ def test_a_server_that_is_always_faulty_is_named_with_its_fault(
     assert type(failure.value) is kind
     kept_to_be_continued = fault in ("truncated", "stalled")
     assert servers.part.exists() == kept_to_be_continued
-    assert len(servers.first.asked) == (1 if kind in (AbsentError, DeniedError) else 2)
+    assert len(servers.first.asked) == (1 if kind in (AbsentError, AccessDeniedError) else 2)
 
 
 def test_a_poisoned_first_half_costs_a_new_beginning_and_blames_nobody_innocent(servers: Servers) -> None:
@@ -142,7 +142,7 @@ def test_a_server_that_ignores_the_range_is_used_and_one_that_shifts_it_is_not(s
 def test_what_is_skipped_counts_for_the_servers_speed(servers: Servers) -> None:
     servers.first.always = "whole"
     now = 0.0
-    pace = Pace(lambda: now, 10.0)
+    pace = TransferDeadline(lambda: now, 10.0)
     (way,) = source(servers.first.url, servers.network).ways(SIF.path)
     got = b"".join(bytes(chunk) for chunk in way.pieces(SIF.path, HALF, len(CONTENT), pace))
     now = 11.0
@@ -154,9 +154,9 @@ def test_a_server_that_sends_all_of_it_has_the_time_for_all_of_it(servers: Serve
     now = 0.0
 
     class Whole(Source):
-        network = Network(slowest=10_000)
+        network = NetworkOptions(slowest=10_000)
 
-        def pieces(self, name: str, start: int, size: int | None, pace: Pace | None = None) -> Iterator[bytes]:
+        def pieces(self, name: str, start: int, size: int | None, pace: TransferDeadline | None = None) -> Iterator[bytes]:
             nonlocal now
             assert (name, size) == (SIF.path, len(CONTENT))
             assert pace is not None
@@ -235,7 +235,7 @@ def test_a_host_without_a_thread_to_spare_fetches_all_the_same(servers: Servers,
 
 
 def test_what_does_not_fit_is_not_begun(servers: Servers) -> None:
-    with pytest.raises(RoomError, match="no room for the 1152921504606846976 bytes"):
+    with pytest.raises(CacheSpaceError, match="no room for the 1152921504606846976 bytes"):
         fetch([source(servers.first.url)], Sif(SIF.path, SIF.sha256, 1 << 60), str(servers.part))
     assert servers.first.asked == []
     assert not servers.part.exists()
@@ -288,7 +288,7 @@ def test_any_sequence_of_faults_ends_with_the_right_bytes_or_an_error(
 ) -> None:
     root = tmp_path_factory.mktemp("any")
     with ExitStack() as stack:
-        network = Network(str(root), silence=SILENCE)
+        network = NetworkOptions(str(root), silence=SILENCE)
         running = [stack.enter_context(FaultyServer({PATH: CONTENT})) for _ in faults]
         for server, several in zip(running, faults, strict=True):
             server.faults = list(several)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from publisher.resolver.transfer.hashing import Hashing
+from publisher.resolver.transfer.hashing import FileHasher
 
 if TYPE_CHECKING:
     import pytest
@@ -22,7 +22,7 @@ def test_the_hash_is_that_of_what_is_there_however_it_came(
     """None is a new beginning."""
     path = tmp_path_factory.mktemp("hashing") / "file"
     path.write_bytes(before)
-    with path.open("r+b", buffering=0) as file, closing(Hashing(file.fileno(), len(before))) as hashing:
+    with path.open("r+b", buffering=0) as file, closing(FileHasher(file.fileno(), len(before))) as hashing:
         file.seek(0, os.SEEK_END)
         for step in steps:
             if step is None:

@@ -17,8 +17,8 @@ import pytest
 from publisher.resolver.errors import FetchError
 from publisher.resolver.transfer import http
 from publisher.resolver.transfer.open_source import source
-from publisher.resolver.transfer.sources import Network
-from publisher.resolver.transfer.watchdog import Pace
+from publisher.resolver.transfer.sources import NetworkOptions
+from publisher.resolver.transfer.watchdog import TransferDeadline
 from tests.support.osdf.faulty_cache import FaultyServer
 from tests.support.registries.scripted_http import Tunnel, certificate
 
@@ -42,7 +42,7 @@ def server() -> Iterator[FaultyServer]:
         yield running
 
 
-def read(url: str, network: Network | None = None) -> bytes:
+def read(url: str, network: NetworkOptions | None = None) -> bytes:
     return source(url, network).read("a", 100)
 
 
@@ -66,7 +66,7 @@ async def test_https_goes_through_the_proxys_tunnel(tmp_path: Path, monkeypatch:
     with FaultyServer({"/a": b"here"}, tls) as server:
         async with Tunnel(server.url.removeprefix("https://")) as tunnel:
             monkeypatch.setenv("https_proxy", f"http://user:pass@{tunnel.address}")
-            url, network = "https://images.example.org", Network(ca=str(authority))
+            url, network = "https://images.example.org", NetworkOptions(ca=str(authority))
             assert await asyncio.to_thread(read, url, network) == b"here"
             assert "CONNECT images.example.org:443" in tunnel.asked[0]
             assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in tunnel.asked[0]
@@ -114,10 +114,10 @@ def test_a_redirect_leads_to_https_and_not_away_from_it(server: FaultyServer, tm
     authority, tls = certificate(tmp_path, "localhost")
     with FaultyServer({"/a": b"by https"}, tls) as secure:
         server.always, server.elsewhere = "moved", secure.url
-        assert read(server.url, Network(ca=str(authority))) == b"by https"
+        assert read(server.url, NetworkOptions(ca=str(authority))) == b"by https"
         server.always, secure.always, secure.elsewhere = "", "moved", server.url.replace("http:", "HTTP:")
         with pytest.raises(FetchError, match="a: redirected from https to http"):
-            read(secure.url, Network(ca=str(authority)))
+            read(secure.url, NetworkOptions(ca=str(authority)))
 
 
 def test_a_redirect_to_something_that_is_no_url_is_not_repeated(server: FaultyServer) -> None:
@@ -135,7 +135,7 @@ def test_a_directory_of_authorities_is_one_too(tmp_path: Path) -> None:
     (tmp_path / "authorities").mkdir()
     (tmp_path / "authorities" / f"{name}.0").write_bytes(authority.read_bytes())
     with FaultyServer({"/a": b"here"}, tls) as server:
-        assert read(server.url, Network(ca=str(tmp_path / "authorities"))) == b"here"
+        assert read(server.url, NetworkOptions(ca=str(tmp_path / "authorities"))) == b"here"
 
 
 @pytest.mark.parametrize("head", [b"\x16\x03\x03\x40\x00", b""])
@@ -154,7 +154,7 @@ def test_a_handshake_does_not_outlast_the_patience(head: bytes) -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        place = source(f"https://127.0.0.1:{listener.getsockname()[1]}", Network(silence=60))
+        place = source(f"https://127.0.0.1:{listener.getsockname()[1]}", NetworkOptions(silence=60))
         place.patience = 0.9
         try:
             with pytest.raises(FetchError, match=r"handshake operation timed out|only 0 bytes came in time"):
@@ -182,7 +182,7 @@ def dead() -> Iterator[int]:
 
 
 def test_a_connection_that_does_not_come_about_does_not_outlast_the_patience(dead: int) -> None:
-    place = source(f"http://127.0.0.1:{dead}", Network(silence=100))
+    place = source(f"http://127.0.0.1:{dead}", NetworkOptions(silence=100))
     place.patience = 0.9
     with pytest.raises(FetchError, match="a: timed out"):
         place.read("a", 100)
@@ -199,21 +199,21 @@ def test_a_name_with_dead_addresses_does_not_outlast_the_deadline(monkeypatch: p
         port = closed.getsockname()[1]
     led_to([port] * 6, monkeypatch)
     readings = itertools.count()
-    pace = Pace(lambda: float(next(readings)), 4.0)
-    with pytest.raises(FetchError, match="timed out"), http.got("http://a.invalid/", Network(), pace=pace):
+    pace = TransferDeadline(lambda: float(next(readings)), 4.0)
+    with pytest.raises(FetchError, match="timed out"), http.got("http://a.invalid/", NetworkOptions(), pace=pace):
         pass
 
 
 def test_a_dead_address_leaves_time_for_the_next_one(server: FaultyServer, dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     led_to([dead, int(server.url.rpartition(":")[2])], monkeypatch)
-    place = source("http://a.invalid", Network(silence=100))
+    place = source("http://a.invalid", NetworkOptions(silence=100))
     place.patience = 6
     assert place.read("a", 100) == b"here"
 
 
 def test_a_servers_answer_may_take_longer_than_an_address_has(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     led_to([int(server.url.rpartition(":")[2])] * 100, monkeypatch)
-    place = source("http://a.invalid", Network(silence=100))
+    place = source("http://a.invalid", NetworkOptions(silence=100))
     place.patience = 15
     server.held = "/a"
     answer = threading.Timer(0.5, server.released.set)

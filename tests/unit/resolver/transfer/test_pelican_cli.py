@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from publisher.resolver.errors import FetchError, LateError
-from publisher.resolver.system.deadline_fork import Attempt
+from publisher.resolver.errors import DeadlineError, FetchError
+from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.transfer.fetch import fetch
 from publisher.resolver.transfer.open_source import source
-from publisher.resolver.transfer.sources import AUTO, PELICAN, Network
-from publisher.resolver.transfer.watchdog import Pace
+from publisher.resolver.transfer.sources import AUTO, PELICAN, NetworkOptions
+from publisher.resolver.transfer.watchdog import TransferDeadline
 from tests.support.checkout import ROOT
 from tests.support.ep.execution_point import lay_down, sif_content, sif_of
 from tests.support.osdf.faulty_cache import FaultyServer
@@ -37,7 +37,7 @@ class Site:
         self.root = root / "cache"
         self.root.mkdir()
         self.part = self.root / "x.part"
-        self.network = Network(str(self.root), fetch_with=PELICAN)
+        self.network = NetworkOptions(str(self.root), fetch_with=PELICAN)
         self._log = root / "log"
         self._set = monkeypatch.setenv
         monkeypatch.setenv("PATH", f"{FAKES}:{os.environ['PATH']}")
@@ -161,11 +161,11 @@ def test_at_the_deadline_it_and_all_that_it_started_is_killed_and_swept(site: Si
 def test_it_does_not_outlive_the_process_that_fetches(site: Site) -> None:
     """A hook kills that process at the deadline, and it can end nothing then."""
     site.goes_wrong("hangs")
-    fetching = Attempt(lambda: site.fetch().encode())
+    fetching = ForkedCall(lambda: site.fetch().encode())
     until = time.monotonic() + 20
     while site.calls_so_far() < 2 and time.monotonic() < until:
         os.sched_yield()
-    with pytest.raises(LateError):
+    with pytest.raises(DeadlineError):
         fetching.result(0)
     call, child = site.calls()
     assert gone(call["pid"])
@@ -177,7 +177,7 @@ def test_it_is_ended_before_others_lose_patience(site: Site) -> None:
     readings = itertools.chain(itertools.repeat(0.0, 100), itertools.repeat(1.0))
     (way,) = source("pelican://federation.invalid/images", site.network).ways(SIF.path)
     with pytest.raises(FetchError, match="bytes came in time"):
-        way.bring(SIF.path, SIF.size, Pace(lambda: next(readings), 0.2), lambda _: None)
+        way.bring(SIF.path, SIF.size, TransferDeadline(lambda: next(readings), 0.2), lambda _: None)
     assert next(readings) == 0.0
     assert site.left() == []
 
@@ -230,7 +230,7 @@ def test_one_that_does_not_start_is_a_failure_of_this_way_alone(
 
 def test_as_a_last_resort_it_comes_after_the_servers(site: Site, tmp_path: Path) -> None:
     authority, tls = certificate(tmp_path, "localhost")
-    network = Network(str(site.root), fetch_with=AUTO, silence=1, ca=str(authority))
+    network = NetworkOptions(str(site.root), fetch_with=AUTO, silence=1, ca=str(authority))
     with FaultyServer({f"/images/{SIF.path}": CONTENT}) as server, Director(tls, "/images", server.url) as director:
         place = source(f"pelican://{director.host}/images", network)
         assert fetch([place], SIF, str(site.part)) == f"{server.url}/images"
@@ -241,6 +241,6 @@ def test_as_a_last_resort_it_comes_after_the_servers(site: Site, tmp_path: Path)
 
 def test_shards_come_from_servers_all_the_same(site: Site, tmp_path: Path) -> None:
     authority, tls = certificate(tmp_path, "localhost")
-    network = Network(str(site.root), fetch_with=PELICAN, ca=str(authority))
+    network = NetworkOptions(str(site.root), fetch_with=PELICAN, ca=str(authority))
     with FaultyServer({"/images/a": b"here"}) as server, Director(tls, "/images", server.url) as director:
         assert source(f"pelican://{director.host}/images", network).read("a", 100) == b"here"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver.errors import AbsentError, DeniedError, FetchError
-from publisher.resolver.system.deadline_fork import Attempt
-from publisher.resolver.transfer.director import AnswerError
+from publisher.resolver.errors import AbsentError, AccessDeniedError, FetchError
+from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.transfer.director import Director as Asking
+from publisher.resolver.transfer.director import DirectorError
 from publisher.resolver.transfer.fetch import fetch
 from publisher.resolver.transfer.open_source import source
-from publisher.resolver.transfer.sources import Network
+from publisher.resolver.transfer.sources import NetworkOptions
 from tests.support.ep.execution_point import sif_content, sif_of
 from tests.support.osdf.faulty_cache import FaultyServer
 from tests.support.osdf.federation import CONFIGURATION, Director, Said
@@ -54,7 +54,7 @@ class Federation:
         self.director = stack.enter_context(CachesOnly(tls, "/images", self.origin.url, [self.near.url, self.far.url]))
         self.root = root / "cache"
         self.root.mkdir()
-        self.network = Network(str(self.root), ca=str(self.authority), silence=1)
+        self.network = NetworkOptions(str(self.root), ca=str(self.authority), silence=1)
         self.part = root / "x.part"
 
     def fetch(self, place: str | None = None, *, until: float | None = None) -> str:
@@ -120,7 +120,7 @@ def test_one_caches_refusal_is_not_final_but_everybodys_is(federation: Federatio
     federation.near.always = federation.far.always = "403"
     assert federation.fetch() == f"{federation.origin.url}{QUOTED}"
     federation.origin.always = "403"
-    with pytest.raises(DeniedError, match="status 403 Forbidden"):
+    with pytest.raises(AccessDeniedError, match="status 403 Forbidden"):
         federation.fetch()
 
 
@@ -236,7 +236,7 @@ def test_what_is_no_federation_is_said(federation: Federation, said: Said, messa
 def test_an_answer_that_names_no_server_is_none(federation: Federation, headers: dict[str, str]) -> None:
     federation.network.root = None
     federation.director.instead = [Said(200, body=f'{{"director_endpoint": "{federation.director.url}"}}'), Said(307, headers)]
-    with pytest.raises(AnswerError, match=f"{federation.director.host}: names no server"):
+    with pytest.raises(DirectorError, match=f"{federation.director.host}: names no server"):
         federation.servers(federation.asking())
 
 
@@ -245,7 +245,7 @@ def test_what_a_director_says_of_one_path_is_held_against_nothing_else(federatio
     """As one does that is asked for the origin of a namespace without direct reads."""
     federation.director.instead = [Said(200, body=f'{{"director_endpoint": "{federation.director.url}"}}'), said]
     pauses: list[float] = []
-    with pytest.raises(AnswerError):
+    with pytest.raises(DirectorError):
         federation.servers(federation.asking(pauses), direct=True)
     assert pauses == []
     assert federation.servers(federation.asking())
@@ -319,7 +319,7 @@ def test_a_token_is_in_no_message(private: Private, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("BEARER_TOKEN", "s3cret")
     for server in (private.near, private.far, private.origin):
         server.always = "403"
-    with pytest.raises(DeniedError) as failure:
+    with pytest.raises(AccessDeniedError) as failure:
         private.fetch()
     assert "s3cret" not in str(failure.value)
 
@@ -343,22 +343,22 @@ def test_the_index_comes_from_the_origin_alone_and_its_shards_from_caches(federa
     assert [len(server.asked) for server in (federation.near, federation.far, federation.origin)] == [1, 1, 2]
     federation.near.always = "silent"
     federation.network.silence, place.patience = 60, 6
-    reading = Attempt(lambda: place.read("shards/a.json", 100))
+    reading = ForkedCall(lambda: place.read("shards/a.json", 100))
     assert reading.result(time.monotonic() + 5) == b"shards/a.json"
     assert len(federation.far.asked) == 2, "a silent cache leaves time for the next one"
 
 
 def test_an_authority_nobody_trusts_is_said(federation: Federation) -> None:
-    federation.network = Network(str(federation.root), silence=1)
+    federation.network = NetworkOptions(str(federation.root), silence=1)
     with pytest.raises(FetchError, match="certificate verify failed"):
         federation.fetch(until=time.monotonic() + 0.1)
-    federation.network = Network(ca="/nowhere")
+    federation.network = NetworkOptions(ca="/nowhere")
     with pytest.raises(FetchError, match="the authorities in /nowhere cannot be read: No such file"):
         federation.fetch(until=time.monotonic() + 0.1)
 
 
 def test_an_authority_of_the_environment_is_trusted(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    federation.network = Network(str(federation.root), silence=1)
+    federation.network = NetworkOptions(str(federation.root), silence=1)
     monkeypatch.setenv("SSL_CERT_FILE", str(federation.authority))
     assert federation.fetch() == f"{federation.near.url}{QUOTED}"
     assert os.environ["SSL_CERT_FILE"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build import sif
-from publisher.resolver.transfer.sif_header import HEADER_BYTES, Header
+from publisher.resolver.transfer.sif_header import HEADER_BYTES, SifHeader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,17 +16,17 @@ def test_what_the_publisher_writes_is_read(tmp_path: Path, arch: str) -> None:
     path = tmp_path / "image.sif"
     path.write_bytes(bytes(sif.DATA_OFFSET) + b"hsqs" + bytes(5000))
     sif.write_sif_header(path, architecture=arch, identity=bytes(16), epoch=1)
-    header = Header.parse(path.read_bytes()[:HEADER_BYTES])
+    header = SifHeader.parse(path.read_bytes()[:HEADER_BYTES])
     assert header is not None
     assert (header.arch, header.end) == (arch, path.stat().st_size)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>" * 100, bytes(500), bytes(32) + b"SIF_MAGIC\0"])
 def test_anything_else_is_no_sif(content: bytes) -> None:
-    assert Header.parse(content) is None
+    assert SifHeader.parse(content) is None
 
 
 def test_an_architecture_that_is_not_known_is_said() -> None:
-    header = Header.parse(bytes(32) + b"SIF_MAGIC\0" + b"01\x0099\0" + bytes(200))
+    header = SifHeader.parse(bytes(32) + b"SIF_MAGIC\0" + b"01\x0099\0" + bytes(200))
     assert header is not None
     assert header.arch == "unknown"

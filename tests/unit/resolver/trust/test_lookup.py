@@ -13,7 +13,7 @@ from publisher.resolver.trust import lookup
 from tests.support.ep.execution_point import digest, record, sif_content, sif_of, version
 
 if TYPE_CHECKING:
-    from publisher.resolver.trust.lookup import Found
+    from publisher.resolver.trust.lookup import FoundVersion
 
 ROOTS = ("/cvmfs/images.example.org", "/mnt/images")
 OLD, NEW, ARM = version("old", state=manifest.SUPERSEDED), version("new"), version("arm")
@@ -31,7 +31,7 @@ def known(*records: Record) -> dict[str, Record]:
     return {key: one for one in records for key in (*one.aliases(), one.name)}
 
 
-def find(text: str, arch: str = "amd64") -> Found:
+def find(text: str, arch: str = "amd64") -> FoundVersion:
     keys = known(ROCKY, DEBIAN, ALMA, LATEST, OTHER, NESTED)
     return lookup.find(lookup.wanted(text, ROOTS), arch, keys.get)
 
@@ -119,7 +119,7 @@ def test_a_blocked_image_is_refused_with_the_reason(text: str) -> None:
 
 
 def test_a_good_version_of_a_blocked_name_is_there_by_its_digest() -> None:
-    assert find(digest("good")).version.manifest == digest("good")
+    assert find(digest("good")).version.digest == digest("good")
 
 
 def test_an_alias_whose_version_is_gone_never_leads_to_another_one() -> None:

@@ -11,20 +11,20 @@ import pytest
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
 from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
-from publisher.resolver.system.notes import Notes
+from publisher.resolver.system.notes import Warnings
 from publisher.resolver.system.outage import LASTS, Outage
 from publisher.resolver.transfer.open_source import source
 from publisher.resolver.transfer.sources import Source
 from publisher.resolver.trust import manifest_loader
-from publisher.resolver.trust.manifest_cache import Kept
-from tests.support.ep.execution_point import NOW, REPOSITORY, Key, edition, lay_down, record
+from publisher.resolver.trust.manifest_cache import ManifestCache
+from tests.support.ep.execution_point import NOW, REPOSITORY, Key, lay_down, record, revision
 from tests.support.osdf.file_server import FileServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from publisher.resolver.trust.manifest_loader import Trusted
+    from publisher.resolver.trust.manifest_loader import TrustedManifest
 
 
 class Host:
@@ -34,13 +34,13 @@ class Host:
         self.key = Key()
         self.keys = {self.key.keyid: self.key.pem}
         self.one, self.two, self.cache = root / "one", root / "two", root / "cache"
-        self.notes = Notes()
+        self.notes = Warnings()
 
-    def load(self, *places: Source, now: float = NOW, kept: bool = True) -> Trusted:
-        self.notes = Notes()
+    def load(self, *places: Source, now: float = NOW, kept: bool = True) -> TrustedManifest:
+        self.notes = Warnings()
         return manifest_loader.load(
             places or (source(str(self.one)), source(str(self.two))),
-            Kept(str(self.cache)) if kept else None,
+            ManifestCache(str(self.cache)) if kept else None,
             keys=self.keys,
             repository=REPOSITORY,
             now=now,
@@ -53,15 +53,15 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def source_of(found: Trusted, name: str) -> str | None:
+def source_of(found: TrustedManifest, name: str) -> str | None:
     known = found.record(name)
-    return None if known is None else known.source
+    return None if known is None else known.reference
 
 
 def test_the_highest_serial_holds_wherever_it_is(host: Host) -> None:
     for one, two in ((1, 2), (4, 3)):
         for place, serial in ((host.one, one), (host.two, two)):
-            lay_down(edition([record("a:1", f"hub.example.org/serial{serial}")], host.key, serial=serial), place)
+            lay_down(revision([record("a:1", f"hub.example.org/serial{serial}")], host.key, serial=serial), place)
         found = host.load(kept=False)
         assert found.index.serial == max(one, two)
         assert found.source == str(host.one if one > two else host.two)
@@ -70,22 +70,22 @@ def test_the_highest_serial_holds_wherever_it_is(host: Host) -> None:
 
 def test_of_equal_serials_the_first_place_counts(host: Host) -> None:
     for place in (host.one, host.two):
-        lay_down(edition([], host.key, serial=3), place)
+        lay_down(revision([], host.key, serial=3), place)
     assert host.load().source == str(host.one)
 
 
 def test_a_place_that_lags_behind_is_no_error(host: Host) -> None:
-    lay_down(edition([], host.key, serial=1), host.one)
-    lay_down(edition([], host.key, serial=2), host.two)
+    lay_down(revision([], host.key, serial=1), host.one)
+    lay_down(revision([], host.key, serial=2), host.two)
     assert host.load().index.serial == 2
     assert host.notes.all == []
 
 
 def test_a_rollback_is_not_followed(host: Host) -> None:
     """All places serve an old and well signed manifest: what was seen once is not forgotten."""
-    lay_down(edition([record("a:1")], host.key, serial=1), host.one)
+    lay_down(revision([record("a:1")], host.key, serial=1), host.one)
     old = {path.name: path.read_bytes() for path in host.one.glob("index.json")}
-    lay_down(edition([record("b:1")], host.key, serial=2), host.one)
+    lay_down(revision([record("b:1")], host.key, serial=2), host.one)
     found = host.load(source(str(host.one)))
     assert source_of(found, "b:1") is not None
     lay_down(old, host.one)
@@ -95,8 +95,8 @@ def test_a_rollback_is_not_followed(host: Host) -> None:
 
 
 def test_a_serial_nobody_signed_is_not_remembered(host: Host) -> None:
-    lay_down(edition([], host.key, serial=1), host.one)
-    lay_down(edition([], Key(), serial=99), host.two)
+    lay_down(revision([], host.key, serial=1), host.one)
+    lay_down(revision([], Key(), serial=99), host.two)
     assert host.load().index.serial == 1
     assert host.load().index.serial == 1
     assert len(host.notes.all) == 1
@@ -105,7 +105,7 @@ def test_a_serial_nobody_signed_is_not_remembered(host: Host) -> None:
 
 
 def test_the_last_good_copy_serves_when_all_places_are_gone(host: Host) -> None:
-    lay_down(edition([record("a:1")], host.key), host.one)
+    lay_down(revision([record("a:1")], host.key), host.one)
     assert source_of(host.load(), "a:1") is not None
     for path in host.one.rglob("*.json"):
         path.unlink()
@@ -116,7 +116,7 @@ def test_the_last_good_copy_serves_when_all_places_are_gone(host: Host) -> None:
 
 
 def test_a_copy_that_was_tampered_with_is_worth_nothing(host: Host) -> None:
-    lay_down(edition([record("a:1")], host.key), host.one)
+    lay_down(revision([record("a:1")], host.key), host.one)
     source_of(host.load(), "a:1")
     index = host.cache / "index.json"
     index.write_bytes(index.read_bytes().replace(b"images", b"imaget"))
@@ -131,20 +131,20 @@ def test_a_copy_that_was_tampered_with_is_worth_nothing(host: Host) -> None:
 
 
 def test_a_revoked_key_takes_the_copy_along(host: Host) -> None:
-    lay_down(edition([], host.key, serial=9), host.one)
+    lay_down(revision([], host.key, serial=9), host.one)
     host.load()
     thief, host.key = host.key, Key()
     host.keys = {host.key.keyid: host.key.pem}
-    lay_down(edition([], thief, serial=10), host.one)
+    lay_down(revision([], thief, serial=10), host.one)
     with pytest.raises(ManifestError, match="no such key is trusted") as failure:
         host.load()
     assert manifest_loader.KEPT in str(failure.value)
-    lay_down(edition([], host.key, serial=11), host.two)
+    lay_down(revision([], host.key, serial=11), host.two)
     assert host.load().index.serial == 11
 
 
 def test_another_repositorys_manifest_is_refused(host: Host) -> None:
-    lay_down(edition([], host.key, repository="other.example.org"), host.one)
+    lay_down(revision([], host.key, repository="other.example.org"), host.one)
     with pytest.raises(ManifestError, match=r"of the repository 'other\.example\.org', not of"):
         host.load()
 
@@ -167,7 +167,7 @@ def test_an_oversized_index_is_not_read_to_its_end(host: Host) -> None:
 
 
 def test_a_place_that_hangs_costs_its_patience_and_no_more(host: Host) -> None:
-    lay_down(edition([record("a:1")], host.key), host.two)
+    lay_down(revision([record("a:1")], host.key), host.two)
     host.one.mkdir()
     os.mkfifo(host.one / "index.json")
     hanging = source(str(host.one))
@@ -185,7 +185,7 @@ def test_who_hung_over_the_manifest_is_left_alone_where_another_place_or_a_copy_
         hanging.patience, hanging.outage, hanging.doubted = patience, outage, outage.lasts()
         return hanging, source(str(host.two))
 
-    lay_down(edition([record("a:1")], host.key), host.two)
+    lay_down(revision([record("a:1")], host.key), host.two)
     host.one.mkdir()
     os.mkfifo(host.one / "index.json")
     first = places()
@@ -200,7 +200,7 @@ def test_who_hung_over_the_manifest_is_left_alone_where_another_place_or_a_copy_
     with pytest.raises(ManifestError, match="no answer in time"):
         host.load(alone, kept=False)
     (host.one / "index.json").unlink()
-    lay_down(edition([record("a:1")], host.key, serial=2), host.one)
+    lay_down(revision([record("a:1")], host.key, serial=2), host.one)
     assert host.load(*places()).index.serial == 1
     os.utime(memory, (time.time() - LASTS - 1,) * 2)
     assert host.load(*places(Source.patience)).index.serial == 2
@@ -209,7 +209,7 @@ def test_who_hung_over_the_manifest_is_left_alone_where_another_place_or_a_copy_
 
 def test_a_place_in_doubt_is_asked_for_a_shard_last(host: Host) -> None:
     for place in (host.one, host.two):
-        lay_down(edition([record("a:1")], host.key), place)
+        lay_down(revision([record("a:1")], host.key), place)
     assert host.load().source == str(host.one)
     (host.two / "index.json").unlink()
     with FileServer(host.one) as server:
@@ -221,7 +221,7 @@ def test_a_place_in_doubt_is_asked_for_a_shard_last(host: Host) -> None:
 
 
 def test_an_expired_manifest_is_used_and_said(host: Host) -> None:
-    lay_down(edition([record("a:1")], host.key, now=NOW), host.one)
+    lay_down(revision([record("a:1")], host.key, now=NOW), host.one)
     assert host.load(now=NOW + LIFETIME + CLOCK_ERROR).age == "fresh"
     assert host.notes.warnings == []
     found = host.load(now=NOW + LIFETIME + CLOCK_ERROR + 1)
@@ -231,13 +231,13 @@ def test_an_expired_manifest_is_used_and_said(host: Host) -> None:
 
 
 def test_a_dead_manifest_says_so(host: Host) -> None:
-    lay_down(edition([record("a:1")], host.key), host.one)
+    lay_down(revision([record("a:1")], host.key), host.one)
     assert host.load(now=NOW + HARD_LIMIT + CLOCK_ERROR + 1).age == "dead"
     assert len(host.notes.warnings) == 1
 
 
 def test_a_swapped_shard_is_taken_from_elsewhere(host: Host) -> None:
-    files = edition([record("a:1"), record("b:1"), record("c:1")], host.key)
+    files = revision([record("a:1"), record("b:1"), record("c:1")], host.key)
     for place in (host.one, host.two):
         lay_down(files, place)
     for path in (host.one / "shards").iterdir():
@@ -252,8 +252,8 @@ def test_a_swapped_shard_is_taken_from_elsewhere(host: Host) -> None:
 
 
 def test_a_shard_is_asked_for_where_its_index_is(host: Host) -> None:
-    lay_down(edition([record("a:1")], host.key, serial=1), host.one)
-    lay_down(edition([record("a:1"), record("b:1")], host.key, serial=2), host.two)
+    lay_down(revision([record("a:1")], host.key, serial=1), host.one)
+    lay_down(revision([record("a:1"), record("b:1")], host.key, serial=2), host.two)
     with FileServer(host.one) as lagging:
         assert source_of(host.load(source(lagging.url), source(str(host.two))), "b:1") is not None
         assert [path for path, _ in lagging.requests] == ["/index.json"]
@@ -261,12 +261,12 @@ def test_a_shard_is_asked_for_where_its_index_is(host: Host) -> None:
 
 def test_an_alias_is_followed_into_another_shard(host: Host) -> None:
     wanted = record("a:1")
-    lay_down(edition([wanted], host.key, count=64), host.one)
+    lay_down(revision([wanted], host.key, count=64), host.one)
     found = host.load()
     homes = {found.index.shard_for(key) for key in (*wanted.aliases(), "a:1")}
     assert len(homes) > 1
     for key in wanted.aliases():
-        assert source_of(found, key) == wanted.source
+        assert source_of(found, key) == wanted.reference
     assert found.record("sha256:nothing") is None
 
 
@@ -282,13 +282,13 @@ def test_an_empty_shard_and_a_broken_alias_are_nothing(host: Host) -> None:
 
 def test_shards_that_no_index_names_any_more_are_not_kept(host: Host) -> None:
     for serial in (1, 2):
-        lay_down(edition([record("a:1", f"hub.example.org/{serial}")], host.key, serial=serial), host.one)
+        lay_down(revision([record("a:1", f"hub.example.org/{serial}")], host.key, serial=serial), host.one)
         assert source_of(host.load(), "a:1") == f"hub.example.org/{serial}"
         assert len(list((host.cache / "shards").iterdir())) == 1
 
 
 def test_the_same_manifest_is_written_to_the_cache_once(host: Host) -> None:
-    lay_down(edition([record("a:1")], host.key), host.one)
+    lay_down(revision([record("a:1")], host.key), host.one)
     source_of(host.load(), "a:1")
     before = {path: path.stat().st_ino for path in host.cache.rglob("*.json")}
     source_of(host.load(), "a:1")
@@ -297,7 +297,7 @@ def test_the_same_manifest_is_written_to_the_cache_once(host: Host) -> None:
 
 
 def test_a_cache_that_takes_nothing_is_only_noted(host: Host) -> None:
-    lay_down(edition([record("a:1")], host.key), host.one)
+    lay_down(revision([record("a:1")], host.key), host.one)
     host.cache.write_text("a file where the directory should be")
     assert source_of(host.load(), "a:1") is not None
     assert any("was not kept" in line for line in host.notes.all)

@@ -17,8 +17,8 @@ from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT
 from publisher.resolver.errors import OldManifestError, UnknownImageError
 from publisher.resolver.select import facts
 from publisher.resolver.trust import manifest_loader
-from publisher.resolver.trust.manifest_cache import Kept
-from publisher.resolver.trust.poll_schedule import Refresh
+from publisher.resolver.trust.manifest_cache import ManifestCache
+from publisher.resolver.trust.poll_schedule import PollSchedule
 from tests.support.checkout import ROOT
 from tests.support.ep.execution_point import NOW, REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.machine import child_process
@@ -47,7 +47,7 @@ class Published:
         files = (path for path in self.ep.origin.rglob("*") if path.is_file())
         self.server.objects = {f"/{path.relative_to(self.ep.origin)}": path.read_bytes() for path in files}
 
-    def resolve(self, name: str = NAME, now: float = NOW) -> manifest_loader.Trusted:
+    def resolve(self, name: str = NAME, now: float = NOW) -> manifest_loader.TrustedManifest:
         answer = self.ep.resolve(name, now=now, repository=None, repository_name=REPOSITORY, origin=[self.server.url])
         return answer.manifest
 
@@ -171,8 +171,8 @@ def test_a_copy_that_is_dead_is_asked_about_again_after_seconds(published: Publi
 def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     published.resolve()
     published.asked()
-    kept = Kept(str(published.ep.cache / "manifest" / REPOSITORY))
-    with files.locked(Refresh(kept.directory, EVERY, NOW).lock, 0):
+    kept = ManifestCache(str(published.ep.cache / "manifest" / REPOSITORY))
+    with files.locked(PollSchedule(kept.directory, EVERY, NOW).lock, 0):
         monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited"))
         assert published.resolve(now=NOW + LATEST + 1).source == manifest_loader.KEPT
     assert published.asked() == []
@@ -181,7 +181,7 @@ def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeyp
 def test_who_misses_an_image_waits_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     published.resolve()
     published.asked()
-    lately = Refresh(str(published.ep.cache / "manifest" / REPOSITORY), EVERY, NOW + LATEST)
+    lately = PollSchedule(str(published.ep.cache / "manifest" / REPOSITORY), EVERY, NOW + LATEST)
     with files.locked(lately.lock, 0):
         monkeypatch.setattr(time, "sleep", lambda _: lately.done(answered=True))
         with pytest.raises(UnknownImageError):
@@ -250,7 +250,7 @@ def test_a_shard_that_another_one_asks_for_too_long_is_not_asked_for_as_well(
     def sleep(seconds: float) -> None:
         clock[0] += seconds
 
-    with files.locked(Kept(str(published.ep.cache / "manifest" / REPOSITORY)).lock(f"shard-{sha256[:2]}"), 0):
+    with files.locked(ManifestCache(str(published.ep.cache / "manifest" / REPOSITORY)).lock(f"shard-{sha256[:2]}"), 0):
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
         monkeypatch.setattr(time, "sleep", sleep)
         with pytest.raises(ManifestError, match="another process has been asking for it for too long"):
@@ -276,7 +276,7 @@ def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
 @pytest.mark.parametrize("content", ["", "now and then", "1 2", "nan 0 1", "1 0 inf"])
 def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "asked").write_text(content)
-    assert Refresh(str(tmp_path), EVERY, NOW).due(usable=True)
+    assert PollSchedule(str(tmp_path), EVERY, NOW).due(usable=True)
 
 
 def test_hosts_that_started_together_spread_out(tmp_path: Path) -> None:
@@ -285,11 +285,11 @@ def test_hosts_that_started_together_spread_out(tmp_path: Path) -> None:
     for number in range(200):
         directory = tmp_path / str(number)
         directory.mkdir()
-        Refresh(str(directory), EVERY, NOW).done(answered=True)
-        assert not Refresh(str(directory), EVERY, NOW + 0.749 * EVERY).due(usable=True)
-        assert Refresh(str(directory), EVERY, NOW + LATEST).due(usable=True)
-        early += Refresh(str(directory), EVERY, NOW + 0.85 * EVERY).due(usable=True)
-        late += not Refresh(str(directory), EVERY, NOW + 1.15 * EVERY).due(usable=True)
+        PollSchedule(str(directory), EVERY, NOW).done(answered=True)
+        assert not PollSchedule(str(directory), EVERY, NOW + 0.749 * EVERY).due(usable=True)
+        assert PollSchedule(str(directory), EVERY, NOW + LATEST).due(usable=True)
+        early += PollSchedule(str(directory), EVERY, NOW + 0.85 * EVERY).due(usable=True)
+        late += not PollSchedule(str(directory), EVERY, NOW + 1.15 * EVERY).due(usable=True)
     assert early > 10
     assert late > 10
 
@@ -314,7 +314,7 @@ def test_a_mirror_serves_when_the_origin_does_not(published: Published) -> None:
             NAME, repository=None, repository_name=REPOSITORY, origin=[origin.url], mirror=[published.server.url]
         )
     assert answer.manifest.source == f"{published.server.url}/manifest"
-    assert answer.fetched == published.server.url
+    assert answer.sif_source == published.server.url
 
 
 def test_a_cache_that_takes_nothing_is_no_reason_not_to_ask(published: Published) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from publisher.contract import manifest
 from publisher.contract.errors import ExpectedError, ManifestError
-from publisher.resolver.trust.signature_cache import Vouched
-from tests.support.ep.execution_point import NOW, Key, edition
+from publisher.resolver.trust.signature_cache import SignatureCache
+from tests.support.ep.execution_point import NOW, Key, revision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,26 +18,26 @@ BOTH = {**KEYS, OTHER.keyid: OTHER.pem}
 
 
 def index(serial: int = 1, key: Key = KEY) -> bytes:
-    return edition([], key, serial=serial, now=NOW)[manifest.INDEX_NAME]
+    return revision([], key, serial=serial, now=NOW)[manifest.INDEX_NAME]
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Vouched:
-    return Vouched(str(tmp_path / "manifest" / "verified"))
+def memory(tmp_path: Path) -> SignatureCache:
+    return SignatureCache(str(tmp_path / "manifest" / "verified"))
 
 
 def without_openssl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/absent")
 
 
-def test_what_was_checked_is_not_checked_again(memory: Vouched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_checked_is_not_checked_again(memory: SignatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     content = index()
     payload = memory.payload(content, KEYS)
     without_openssl(monkeypatch)
     assert memory.payload(content, KEYS) == payload == manifest.unseal(content)[0]
 
 
-def test_other_bytes_and_other_keys_are(memory: Vouched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_bytes_and_other_keys_are(memory: SignatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     content = index()
     memory.payload(content, BOTH)
     without_openssl(monkeypatch)
@@ -46,14 +46,14 @@ def test_other_bytes_and_other_keys_are(memory: Vouched, monkeypatch: pytest.Mon
             memory.payload(other, keys)
 
 
-def test_a_revoked_key_counts_for_nothing_at_once(memory: Vouched) -> None:
+def test_a_revoked_key_counts_for_nothing_at_once(memory: SignatureCache) -> None:
     content = index()
     memory.payload(content, BOTH)
     with pytest.raises(ManifestError, match="no such key is trusted"):
         memory.payload(content, {OTHER.keyid: OTHER.pem})
 
 
-def test_what_was_wrong_is_not_remembered(memory: Vouched, tmp_path: Path) -> None:
+def test_what_was_wrong_is_not_remembered(memory: SignatureCache, tmp_path: Path) -> None:
     content = index().replace(b'\\"serial\\":1', b'\\"serial\\":9')
     for _ in range(2):
         with pytest.raises(ManifestError, match="signature of the manifest's index is wrong"):
@@ -61,7 +61,7 @@ def test_what_was_wrong_is_not_remembered(memory: Vouched, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_several_places_are_remembered_and_no_more_than_a_few(memory: Vouched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_places_are_remembered_and_no_more_than_a_few(memory: SignatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = [index(serial) for serial in range(1, 7)]
     for content in contents:
         memory.payload(content, KEYS)
@@ -73,7 +73,7 @@ def test_several_places_are_remembered_and_no_more_than_a_few(memory: Vouched, m
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 300, b"short\n" * 40])
-def test_a_damaged_memory_is_none(memory: Vouched, tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_memory_is_none(memory: SignatureCache, tmp_path: Path, damage: bytes) -> None:
     memory.payload(index(), KEYS)
     (tmp_path / "manifest" / "verified").write_bytes(damage)
     assert memory.payload(index(), KEYS)
@@ -82,8 +82,8 @@ def test_a_damaged_memory_is_none(memory: Vouched, tmp_path: Path, damage: bytes
 def test_without_a_place_for_it_each_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     content = index()
-    for memory in (Vouched(None), Vouched(str(tmp_path / "file" / "verified"))):
+    for memory in (SignatureCache(None), SignatureCache(str(tmp_path / "file" / "verified"))):
         assert memory.payload(content, KEYS)
     without_openssl(monkeypatch)
     with pytest.raises(ExpectedError, match="cannot run openssl"):
-        Vouched(None).payload(content, KEYS)
+        SignatureCache(None).payload(content, KEYS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from publisher.contract import manifest
 from publisher.contract.errors import ExpectedError, ManifestError
-from publisher.resolver.errors import UsageError
+from publisher.resolver.errors import ResolverUsageError
 from publisher.resolver.trust import signatures
 from tests.support.ep.execution_point import Key
 
@@ -148,13 +148,13 @@ def test_what_is_no_public_key_is_refused_by_its_name(tmp_path: Path) -> None:
     garbled = b"-----BEGIN PUBLIC KEY-----\nA\n-----END PUBLIC KEY-----\n"
     for content in (b"", private, cut, garbled):
         (tmp_path / "key.pem").write_bytes(content)
-        with pytest.raises(UsageError, match=r"key\.pem is no public key"):
+        with pytest.raises(ResolverUsageError, match=r"key\.pem is no public key"):
             signatures.load_keys([str(tmp_path)])
 
 
 def test_without_any_key_nothing_is_trusted(tmp_path: Path) -> None:
     for paths in ([], [str(tmp_path)]):
-        with pytest.raises(UsageError, match="no trusted key"):
+        with pytest.raises(ResolverUsageError, match="no trusted key"):
             signatures.load_keys(paths)
 
 
@@ -162,7 +162,7 @@ def test_without_any_key_nothing_is_trusted(tmp_path: Path) -> None:
 def test_a_key_that_cannot_be_read_is_said(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.pem").mkdir()
     (tmp_path / "secret.pem/loop.pem").symlink_to("loop.pem")
-    with pytest.raises(UsageError, match="cannot read the trusted key"):
+    with pytest.raises(ResolverUsageError, match="cannot read the trusted key"):
         signatures.load_keys([str(tmp_path / name)])
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from publisher.targets.pelican.address import Address
-from publisher.targets.pelican.cli_upload import Pelican
+from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.cli_upload import PelicanUpload
 from publisher.targets.pelican.content import of_file
-from publisher.targets.pelican.tokens import Anonymous
-from publisher.targets.pelican.transport import Deadlines
+from publisher.targets.pelican.tokens import NoTokens
+from publisher.targets.pelican.transport import OriginTimeouts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +35,11 @@ async def test_an_upload_that_is_cancelled_ends_the_command_first(tmp_path: Path
     program.chmod(0o755)
     source = tmp_path / "sif"
     source.touch()
-    pelican = Pelican(
-        Address("federation.example", "/prefix", direct=False),
+    pelican = PelicanUpload(
+        OriginAddress("federation.example", "/prefix", direct=False),
         Somewhere(),  # type: ignore[arg-type]  # all that is asked of a place here
-        Anonymous(),
-        Deadlines(),
+        NoTokens(),
+        OriginTimeouts(),
         None,
         program=str(program),
     )

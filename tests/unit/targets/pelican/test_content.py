@@ -6,7 +6,7 @@ import asyncio
 import io
 import threading
 
-from publisher.targets.pelican.content import Content, Sending, of_bytes
+from publisher.targets.pelican.content import UploadContent, UploadStream, of_bytes
 from publisher.targets.pelican.transport import PIECE
 
 
@@ -27,13 +27,13 @@ async def test_a_second_try_sends_all_of_it_though_the_first_was_left_while_it_r
     whole = bytes(range(256)) * (3 * PIECE // 256)
     begun, go_on = threading.Event(), threading.Event()
     plain = of_bytes("it", whole)
-    content = Content("it", plain.sha256, len(whole), None, lambda: Slow(whole, begun, go_on))
+    content = UploadContent("it", plain.sha256, len(whole), None, lambda: Slow(whole, begun, go_on))
 
-    async def first(sending: Sending) -> None:
+    async def first(sending: UploadStream) -> None:
         async for _ in sending.pieces():
             pass
 
-    async with Sending(content) as sending:
+    async with UploadStream(content) as sending:
         left = asyncio.ensure_future(first(sending))
         await asyncio.to_thread(begun.wait, 60)
         left.cancel()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import OriginError
-from publisher.net.retry import Patience
-from publisher.targets.origins.pelican import PelicanOrigin, Ways
-from publisher.targets.pelican.address import Address
+from publisher.net.retry import RetryPolicy
+from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
+from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.director import servers
 from tests.support.osdf.federation import CONFIGURATION, Director, Said
 from tests.support.registries.scripted_http import certificate
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from publisher.targets.pelican.tokens import Right
+    from publisher.targets.pelican.tokens import TokenScope
 
 PATH = "/osg/images"
 CONFIGURED = '{"director_endpoint": "%s"}'
@@ -32,7 +32,7 @@ class Counted:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
 
-    def bearer(self, _rights: Sequence[Right], _base: str) -> str:
+    def bearer(self, _rights: Sequence[TokenScope], _base: str) -> str:
         return f"secret-{next(self._numbers)}"
 
 
@@ -45,14 +45,14 @@ def director(tmp_path: Path) -> Iterator[Director]:
 
 
 @pytest.fixture
-def ways(tmp_path: Path) -> Ways:
-    return Ways(tokens=Counted(), authority=tmp_path / "authority.pem", patience=Patience(tries=2, first=0))
+def ways(tmp_path: Path) -> UploadOptions:
+    return UploadOptions(tokens=Counted(), authority=tmp_path / "authority.pem", patience=RetryPolicy(tries=2, first=0))
 
 
-def failure(director: Director, ways: Ways, path: str = PATH) -> str:
+def failure(director: Director, ways: UploadOptions, path: str = PATH) -> str:
     """What is said when an origin is asked for."""
     with pytest.raises(OriginError) as refused:
-        PelicanOrigin(Address(director.host, path, direct=False), ways).size("x")
+        PelicanOrigin(OriginAddress(director.host, path, direct=False), ways).size("x")
     assert "secret" not in str(refused.value)
     return str(refused.value)
 
@@ -66,13 +66,13 @@ def answered(director: Director, said: Said) -> None:
     director.instead = [configured(director), said, configured(director), said]
 
 
-def test_the_director_is_asked_where_a_put_goes_and_sees_no_token(director: Director, ways: Ways) -> None:
+def test_the_director_is_asked_where_a_put_goes_and_sees_no_token(director: Director, ways: UploadOptions) -> None:
     assert "localhost:1 cannot be reached" in failure(director, ways)
     assert director.lines()[:2] == [f"GET {CONFIGURATION}", f"PUT {PATH}"]
     assert not any("authorization" in asked.headers for asked in director.asked)
 
 
-def test_an_origin_that_does_not_answer_is_looked_for_anew(director: Director, ways: Ways) -> None:
+def test_an_origin_that_does_not_answer_is_looked_for_anew(director: Director, ways: UploadOptions) -> None:
     failure(director, ways)
     assert director.lines() == [f"GET {CONFIGURATION}", f"PUT {PATH}"] * 2
 
@@ -88,13 +88,17 @@ def test_an_origin_that_does_not_answer_is_looked_for_anew(director: Director, w
         ("https://[", "not at an https URL"),
     ],
 )
-def test_a_place_that_a_token_may_not_go_to_is_not_followed(director: Director, ways: Ways, location: str, said: str) -> None:
+def test_a_place_that_a_token_may_not_go_to_is_not_followed(
+    director: Director, ways: UploadOptions, location: str, said: str
+) -> None:
     answered(director, Said(307, {"Location": location}))
     assert said in failure(director, ways)
     assert director.lines()[1:] == [f"PUT {PATH}"]
 
 
-def test_the_servers_of_the_link_header_come_before_the_location_and_its_token_is_dropped(director: Director, ways: Ways) -> None:
+def test_the_servers_of_the_link_header_come_before_the_location_and_its_token_is_dropped(
+    director: Director, ways: UploadOptions
+) -> None:
     link = (
         f'<https://localhost:2{PATH}?authz=secret>; rel="duplicate"; pri=1, <https://localhost:3{PATH}>; rel="duplicate"; pri=2'
     )
@@ -108,12 +112,12 @@ def test_servers_come_in_the_order_of_their_priorities() -> None:
     assert servers("") == []
 
 
-def test_only_origins_that_are_named_in_the_settings_are_spoken_to(director: Director, ways: Ways) -> None:
+def test_only_origins_that_are_named_in_the_settings_are_spoken_to(director: Director, ways: UploadOptions) -> None:
     assert "which origin_hosts does not have" in failure(director, replace(ways, hosts=frozenset({"origin.example:8443"})))
     assert "cannot be reached" in failure(director, replace(ways, hosts=frozenset({"localhost:1"})))
 
 
-def test_a_director_that_answers_nobody_without_a_token_is_shown_one(director: Director, ways: Ways) -> None:
+def test_a_director_that_answers_nobody_without_a_token_is_shown_one(director: Director, ways: UploadOptions) -> None:
     director.instead = [configured(director), Said(403)]
     assert "localhost:1 cannot be reached" in failure(director, ways)
     shown = [asked.headers.get("authorization") for asked in director.asked if asked.path == PATH]
@@ -134,7 +138,7 @@ def test_a_director_that_answers_nobody_without_a_token_is_shown_one(director: D
     ],
 )
 def test_what_a_director_refuses_is_said_and_what_may_pass_is_asked_again(
-    director: Director, ways: Ways, said: Said, words: str, asked: int
+    director: Director, ways: UploadOptions, said: Said, words: str, asked: int
 ) -> None:
     answered(director, said)
     if said.status == 403:
@@ -155,16 +159,16 @@ def test_what_a_director_refuses_is_said_and_what_may_pass_is_asked_again(
         (Said(200, {}, "x" * 100_000), "more than the 65536 bytes"),
     ],
 )
-def test_a_host_that_is_no_federation_is_an_error(director: Director, ways: Ways, said: Said, words: str) -> None:
+def test_a_host_that_is_no_federation_is_an_error(director: Director, ways: UploadOptions, said: Said, words: str) -> None:
     director.instead = [said]
     assert words in failure(director, ways)
     assert director.lines() == [f"GET {CONFIGURATION}"]
 
 
-def test_a_path_that_no_namespace_has_is_an_error(director: Director, ways: Ways) -> None:
+def test_a_path_that_no_namespace_has_is_an_error(director: Director, ways: UploadOptions) -> None:
     assert "no such namespace" in failure(director, ways, "/elsewhere/images")
 
 
-def test_a_federation_whose_certificate_is_not_trusted_is_an_error(director: Director, ways: Ways) -> None:
+def test_a_federation_whose_certificate_is_not_trusted_is_an_error(director: Director, ways: UploadOptions) -> None:
     assert "its certificate is not trusted (if a private authority" in failure(director, replace(ways, authority=None))
     assert director.asked == []

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 
-from publisher.targets.pelican.loop import Line
+from publisher.targets.pelican.loop import OriginLoop
 from tests.support.machine import child_process
 
 
@@ -21,7 +21,7 @@ async def three() -> int:
 
 def test_the_transport_is_closed_with_its_owner() -> None:
     session = Session()
-    line = Line(session)  # type: ignore[arg-type]  # closing is all that is asked of it
+    line = OriginLoop(session)  # type: ignore[arg-type]  # closing is all that is asked of it
     assert line.run(three()) == 3
     del line
     gc.collect()
@@ -30,7 +30,7 @@ def test_the_transport_is_closed_with_its_owner() -> None:
 
 def test_a_forked_child_that_drops_its_copy_neither_closes_nor_waits() -> None:
     session = Session()
-    lines = [Line(session)]  # type: ignore[arg-type]  # as above
+    lines = [OriginLoop(session)]  # type: ignore[arg-type]  # as above
     lines[0].run(three())
 
     def drop() -> None:

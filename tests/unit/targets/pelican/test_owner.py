@@ -25,7 +25,7 @@ ME = owner.this_process()
     ],
     ids=["ours", "of who had our number", "before our boot", "a twin of this host", "of any age", "another host"],
 )
-def test_only_a_process_of_this_host_is_known_to_be_dead(who: owner.Uploader, modified: float | None, dead: bool) -> None:
+def test_only_a_process_of_this_host_is_known_to_be_dead(who: owner.UploadOwner, modified: float | None, dead: bool) -> None:
     assert ME.knows_dead(who.name(), modified) is dead
 
 

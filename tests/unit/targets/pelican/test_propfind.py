@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from publisher.errors import OriginError
-from publisher.targets.pelican.propfind import Entry, entries
+from publisher.targets.pelican.propfind import DavEntry, entries
 
 XROOTD = b"""<?xml version="1.0" encoding="utf-8"?>
 <D:multistatus xmlns:D="DAV:" xmlns:ns1="http://apache.org/dav/props/" xmlns:ns0="DAV:">
@@ -26,10 +26,10 @@ OTHERS = b"""<multistatus xmlns="DAV:"><response><href>https://h.example/a%20b</
 
 def test_what_xrootd_and_others_say_of_files_and_directories() -> None:
     assert entries(XROOTD, "h") == [
-        Entry("/images", directory=True, size=4096, modified=1795514392.0),
-        Entry("/images/x", directory=False, size=5, modified=1795514392.0),
+        DavEntry("/images", directory=True, size=4096, modified=1795514392.0),
+        DavEntry("/images/x", directory=False, size=5, modified=1795514392.0),
     ]
-    assert entries(OTHERS, "h") == [Entry("/a b", directory=False, size=0, modified=None)]
+    assert entries(OTHERS, "h") == [DavEntry("/a b", directory=False, size=0, modified=None)]
 
 
 @pytest.mark.parametrize(

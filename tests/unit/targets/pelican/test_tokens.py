@@ -12,14 +12,14 @@ import pytest
 
 from publisher.errors import OriginError
 from publisher.state.signing import private_key
-from publisher.targets.pelican.jwt import Claims, Minted, thumbprint
-from publisher.targets.pelican.tokens import CREATE, MODIFY, Environment, Right, TokenFile, hidden
+from publisher.targets.pelican.jwt import MintedTokens, TokenClaims, thumbprint
+from publisher.targets.pelican.tokens import CREATE, MODIFY, EnvironmentTokens, FileTokens, TokenScope, hidden
 from tests.support.osdf.tokens import Issuer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RIGHTS = [Right(MODIFY, "/osg/images/.incoming/x"), Right(CREATE, "/osg/images/sif/ab/y.sif")]
+RIGHTS = [TokenScope(MODIFY, "/osg/images/.incoming/x"), TokenScope(CREATE, "/osg/images/sif/ab/y.sif")]
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def issuer() -> Issuer:
     return Issuer()
 
 
-def minted(issuer: Issuer, where: Path, base: str | None = None) -> Minted:
-    return Minted(private_key(issuer.save(where / "key.pem")), issuer.keyid, Claims(issuer.url, base=base), time.time)
+def minted(issuer: Issuer, where: Path, base: str | None = None) -> MintedTokens:
+    return MintedTokens(private_key(issuer.save(where / "key.pem")), issuer.keyid, TokenClaims(issuer.url, base=base), time.time)
 
 
 def test_a_token_that_is_made_here_is_sound_and_says_what_the_request_needs_and_no_more(issuer: Issuer, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_token_file_is_read_anew_every_time(tmp_path: Path) -> None:
     path.touch(mode=0o600)
     for token in ("one.two-three_four", "five"):
         path.write_text(f"{token}\n")
-        assert TokenFile(path).bearer([], "/") == token
+        assert FileTokens(path).bearer([], "/") == token
 
 
 @pytest.mark.parametrize("content", ["", "two words", "a\nb", "caf\xe9"])
@@ -89,26 +89,26 @@ def test_a_file_that_holds_no_token_is_an_error_that_does_not_show_it(tmp_path: 
     path.touch(mode=0o600)
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(OriginError, match=r"file holds no token$"):
-        TokenFile(path).bearer([], "/")
+        FileTokens(path).bearer([], "/")
 
 
 def test_a_token_file_that_is_missing_or_open_to_everybody_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "token"
     with pytest.raises(OriginError, match="No such file"):
-        TokenFile(path).bearer([], "/")
+        FileTokens(path).bearer([], "/")
     path.write_text("secret")
     path.chmod(0o644)
     with pytest.raises(OriginError, match="open to everybody"):
-        TokenFile(path).bearer([], "/")
+        FileTokens(path).bearer([], "/")
 
 
 def test_the_environment_names_a_token_or_its_file_or_none(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.touch(mode=0o600)
     path.write_text("from-file")
-    assert Environment({}).bearer([], "/") is None
-    assert Environment({"BEARER_TOKEN_FILE": str(path)}).bearer([], "/") == "from-file"
-    assert Environment({"BEARER_TOKEN": "itself", "BEARER_TOKEN_FILE": str(path)}).bearer([], "/") == "itself"
+    assert EnvironmentTokens({}).bearer([], "/") is None
+    assert EnvironmentTokens({"BEARER_TOKEN_FILE": str(path)}).bearer([], "/") == "from-file"
+    assert EnvironmentTokens({"BEARER_TOKEN": "itself", "BEARER_TOKEN_FILE": str(path)}).bearer([], "/") == "itself"
 
 
 def test_tokens_are_hidden_in_what_others_say_also_where_they_are_cut_short(issuer: Issuer) -> None:

@@ -12,7 +12,7 @@ from publisher.errors import OriginError
 from publisher.net.proxies import Proxies
 from publisher.net.retry import TransientError
 from publisher.targets.pelican import status as verdict
-from publisher.targets.pelican.transport import Deadlines, Transport
+from publisher.targets.pelican.transport import OriginTimeouts, OriginTransport
 from tests.support.registries.scripted_http import Tunnel, Web, certificate, hangs, says
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ THERE = URL(f"https://{NAME}/a")
 SHOWN = "Basic " + b64encode(b"me:pr0xy-pass").decode()
 
 
-async def ask(transport: Transport, method: str = "GET", url: URL = THERE, body: list[bytes] | None = None) -> bytes:
+async def ask(transport: OriginTransport, method: str = "GET", url: URL = THERE, body: list[bytes] | None = None) -> bytes:
     async def pieces() -> AsyncIterator[bytes]:
         for piece in body or ():
             yield piece
@@ -41,12 +41,12 @@ async def test_an_upload_goes_through_the_proxy_and_only_the_proxy_sees_its_pass
     authority, context = certificate(tmp_path, NAME)
     async with Web({"PUT /a": [says(201, b"taken")]}, tls=context) as origin, Tunnel(origin.address) as proxy:
         proxies = Proxies({"https": f"http://me:pr0xy-pass@{proxy.address}"})
-        assert await ask(Transport(Deadlines(), proxies, authority), "PUT", body=[b"12", b"345"]) == b"taken"
+        assert await ask(OriginTransport(OriginTimeouts(), proxies, authority), "PUT", body=[b"12", b"345"]) == b"taken"
         assert [asked.body for asked in origin.asked] == [b"12345"]
         assert "proxy-authorization" not in origin.asked[0].headers
         assert f"Proxy-Authorization: {SHOWN}" in proxy.asked[0]
         with pytest.raises(OriginError, match=r"its certificate is not trusted \(.*origin_authority"):
-            await ask(Transport(Deadlines(), proxies))
+            await ask(OriginTransport(OriginTimeouts(), proxies))
 
 
 @pytest.mark.parametrize(("status", "error"), [(407, OriginError), (502, TransientError)])
@@ -54,14 +54,14 @@ async def test_a_proxy_that_lets_nobody_through_is_named_without_its_password(st
     async with Tunnel("127.0.0.1:1", status) as proxy:
         proxies = Proxies({"https": f"http://me:pr0xy-pass@{proxy.address}"})
         with pytest.raises(error, match=f"the proxy {proxy.address} does not let us through to {NAME}: it answers {status}"):
-            await ask(Transport(Deadlines(), proxies))
+            await ask(OriginTransport(OriginTimeouts(), proxies))
     with pytest.raises(TransientError, match=f"the proxy {proxy.address} cannot be reached: Connection refused"):
-        await ask(Transport(Deadlines(), proxies))
+        await ask(OriginTransport(OriginTimeouts(), proxies))
 
 
 async def test_a_name_that_no_host_can_have_is_said_to_be_none() -> None:
     with pytest.raises(OriginError, match="that is no host name"):
-        await ask(Transport(Deadlines(), Proxies({})), url=URL(f"https://{'a' * 64}.test/"))
+        await ask(OriginTransport(OriginTimeouts(), Proxies({})), url=URL(f"https://{'a' * 64}.test/"))
 
 
 async def test_a_host_that_says_nothing_is_late_and_one_that_says_too_much_is_refused(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ async def test_a_host_that_says_nothing_is_late_and_one_that_says_too_much_is_re
     async with Web({"GET /a": [hangs, says(200, bytes((1 << 20) + 1))]}, tls=context) as origin:
         url = URL(f"https://localhost:{origin.address.rpartition(':')[2]}/a")
         with pytest.raises(TransientError, match="did not answer in time"):
-            await ask(Transport(Deadlines(idle=0.2), Proxies({}), authority), url=url)
+            await ask(OriginTransport(OriginTimeouts(idle=0.2), Proxies({}), authority), url=url)
         with pytest.raises(OriginError, match="more than the 1048576 bytes"):
-            await ask(Transport(Deadlines(), Proxies({}), authority), url=url)
+            await ask(OriginTransport(OriginTimeouts(), Proxies({}), authority), url=url)
 
 
 async def test_what_a_refusal_says_is_told_without_the_token_and_its_wish_for_peace_is_heard(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_what_a_refusal_says_is_told_without_the_token_and_its_wish_for_pe
     token = "opaque-" + "x" * 40
     async with Web({"GET /a": [says(429, f"{token} comes too often", Retry_After="7")]}, tls=context) as origin:
         url = URL(f"https://localhost:{origin.address.rpartition(':')[2]}/a")
-        transport = Transport(Deadlines(), Proxies({}), authority)
+        transport = OriginTransport(OriginTimeouts(), Proxies({}), authority)
         async with transport.open("GET", url, {"Authorization": f"Bearer {token}"}) as answer:
             refused = await verdict.refused(answer)
         await transport.close()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import OriginError, SpaceError
-from publisher.net.retry import Patience
-from publisher.targets.origins.pelican import PelicanOrigin, Ways
-from publisher.targets.pelican.address import Address
-from publisher.targets.pelican.status import DeniedError
+from publisher.net.retry import RetryPolicy
+from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
+from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.status import OriginDeniedError
 from tests.support.registries.scripted_http import certificate
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class Server:
         self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
-        address = Address(f"localhost:{self._server.server_address[1]}", "", direct=True)
-        self.origin = PelicanOrigin(address, Ways(authority=authority, patience=Patience(tries=2, first=0)))
+        address = OriginAddress(f"localhost:{self._server.server_address[1]}", "", direct=True)
+        self.origin = PelicanOrigin(address, UploadOptions(authority=authority, patience=RetryPolicy(tries=2, first=0)))
 
     def close(self) -> None:
         self._server.shutdown()
@@ -102,13 +102,13 @@ def put(server: Server, tmp_path: Path) -> None:
 def test_an_upload_that_is_cut_off_since_it_is_refused_is_told_from_one_that_broke_off(server: Server, tmp_path: Path) -> None:
     server.cuts = True
     server.says = {"PUT": [(403, b"no")]}
-    with pytest.raises(DeniedError, match="status 403: no"):
+    with pytest.raises(OriginDeniedError, match="status 403: no"):
         put(server, tmp_path)
     assert server.asked.count("PUT") == 2
     server.says = {"PUT": [(201, b"")], "DELETE": [(200, b"")]}
     with pytest.raises(OriginError, match="after 2 tries") as broken:
         put(server, tmp_path)
-    assert not isinstance(broken.value, DeniedError)
+    assert not isinstance(broken.value, OriginDeniedError)
 
 
 @pytest.mark.parametrize("said", [(507, b""), (500, b"Unable to write x; no space left on device")])

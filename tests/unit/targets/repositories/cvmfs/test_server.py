@@ -11,8 +11,8 @@ import pytest
 
 from publisher.errors import RepositoryError, SpaceError
 from publisher.targets.repositories.cvmfs.claim import recorded
-from publisher.targets.repositories.cvmfs.host import Host, Roots
-from publisher.targets.repositories.cvmfs.server import MARK, Deadlines, Server
+from publisher.targets.repositories.cvmfs.host import CvmfsHost, HostPaths
+from publisher.targets.repositories.cvmfs.server import MARK, CvmfsServer, CvmfsTimeouts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ class Tool:
         self.path = where / "cvmfs_server"
         self.path.write_text(PROGRAM.format(python=sys.executable, mark=MARK))
         self.path.chmod(0o755)
-        self.server = Server(FQRN, str(self.path), Deadlines(look=10, transaction=10, publish=10, abort=10))
+        self.server = CvmfsServer(FQRN, str(self.path), CvmfsTimeouts(look=10, transaction=10, publish=10, abort=10))
         self.says(0)
 
     def says(self, status: int, out: str = "", err: str = "", *, flag: bool = False, seconds: float = 0) -> None:
@@ -135,8 +135,8 @@ def test_a_refused_template_is_no_failure(tool: Tool) -> None:
 def test_what_the_tool_opened_is_on_record(tool: Tool) -> None:
     tool.says(0, flag=True)
     assert tool.open()
-    roots = Roots(tool.where, tool.where, tool.where)
-    host = Host("", roots)
+    roots = HostPaths(tool.where, tool.where, tool.where)
+    host = CvmfsHost("", roots)
     host.flag = tool.where / "flag"
     status, identity = recorded(tool.where / "record")
     assert status == 0
@@ -224,7 +224,7 @@ def test_an_abort_that_a_reader_is_in_the_way_of_can_be_tried_again(tool: Tool) 
 
 def test_a_command_that_does_not_end_is_ended(tool: Tool) -> None:
     tool.says(0, seconds=60)
-    server = Server(FQRN, str(tool.path), Deadlines(publish=0.5, transaction=0.5))
+    server = CvmfsServer(FQRN, str(tool.path), CvmfsTimeouts(publish=0.5, transaction=0.5))
     with pytest.raises(RepositoryError, match=r"cvmfs_server publish did not end within 0\.5 s and was killed"):
         server.publish("token")
     with pytest.raises(RepositoryError, match=r"cvmfs_server transaction did not end within 0\.5 s and was killed"):
@@ -234,5 +234,5 @@ def test_a_command_that_does_not_end_is_ended(tool: Tool) -> None:
 
 def test_a_host_without_the_tool_is_told_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError) as missing:
-        Server(FQRN, str(tmp_path / "cvmfs_server")).listed()
+        CvmfsServer(FQRN, str(tmp_path / "cvmfs_server")).listed()
     assert "cvmfs-server package" in (missing.value.hint or "")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import RepositoryError
-from publisher.targets.repositories.cvmfs.stratum import Stratum
+from publisher.targets.repositories.cvmfs.stratum import StratumZero
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 SIGNATURE = b"--\n0123abcd\nS99\nE20990101000000\n\x00\xff"
 
 
-def stratum(where: Path, published: bytes | None = None, whitelist: bytes | None = None) -> Stratum:
+def stratum(where: Path, published: bytes | None = None, whitelist: bytes | None = None) -> StratumZero:
     for name, content in ((".cvmfspublished", published), (".cvmfswhitelist", whitelist)):
         if content is not None:
             (where / name).write_bytes(content)
-    return Stratum(f"file://{where}", deadline=5)
+    return StratumZero(f"file://{where}", deadline=5)
 
 
 def test_the_revision_is_the_manifests_and_not_what_follows_it(tmp_path: Path) -> None:
@@ -41,4 +41,4 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path: Path, content: bytes | No
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/cvmfs/x", "nothing", "http://[::"])
 def test_a_stratum_that_does_not_answer_is_an_error(url: str) -> None:
     with pytest.raises(RepositoryError, match="cannot be read"):
-        Stratum(url, deadline=5).revision()
+        StratumZero(url, deadline=5).revision()
