@@ -1,6 +1,6 @@
-"""What the manifest's values must look like. The manifest is signed, and its reader still trusts no path and no number in it.
+"""Checks of the manifest's values. The manifest is signed, but its reader still trusts no path and no number in it.
 
-Each function gives its value back, or raises ValueError; :func:`loaded` stands before them and raises the error itself.
+Each check returns the value or raises ValueError. :func:`load_json` comes before them and raises ManifestError itself.
 """
 
 from __future__ import annotations
@@ -12,56 +12,60 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-WRONG = (KeyError, TypeError, ValueError, AttributeError)
-"""What wrong shapes raise while a value is taken apart."""
+SHAPE_ERRORS = (KeyError, TypeError, ValueError, AttributeError)
+"""What Python raises when a value of the wrong shape is taken apart."""
 _HEXADECIMAL = frozenset("0123456789abcdef")
 _SHA256_DIGITS = 64
 _ALGORITHM = "sha256:"
 
 
-def loaded(content: bytes, what: str) -> Any:
-    """The value of a JSON text; ``what`` it should be is for the error.
+def load_json(content: bytes, part: str) -> Any:
+    """Return the value of a JSON text; ``part`` names the part of the manifest in the error.
 
     Raises:
-        ManifestError: no JSON.
+        ManifestError: the content is not JSON.
     """
     try:
         return quickjson.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"the manifest's {what} is not JSON: {error}") from None
+        raise ManifestError(f"the manifest's {part} is not JSON: {error}") from None
 
 
 def sha256(value: Any) -> str:
-    """64 hexadecimal digits, letters small."""
+    """Return the value if it is 64 lower-case hexadecimal digits; raise ValueError otherwise."""
     if not isinstance(value, str) or len(value) != _SHA256_DIGITS or set(value) - _HEXADECIMAL:
-        raise ValueError(f"{value!r} where a sha256 belongs")
+        raise ValueError(f"{value!r} is not a sha256")
     return value
 
 
 def digest(value: Any) -> str:
-    """``sha256:`` and 64 hexadecimal digits."""
+    """Return the value if it is ``sha256:`` and 64 lower-case hexadecimal digits; raise ValueError otherwise."""
     if not isinstance(value, str) or not value.startswith(_ALGORITHM):
-        raise ValueError(f"{value!r} where a sha256 belongs")
+        raise ValueError(f"{value!r} is not a sha256 digest")
     sha256(value[len(_ALGORITHM) :])
     return value
 
 
 def count(value: Any) -> int:
-    """A whole number from 0 on."""
+    """Return the value if it is a whole number, 0 or more; raise ValueError otherwise."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} where a number belongs")
+        raise ValueError(f"{value!r} is not a whole number")
     return value
 
 
 def one_of(value: Any, known: tuple[str, ...]) -> str:
-    """One of the known words."""
+    """Return the value if it is one of the known words; raise ValueError otherwise."""
     if value not in known:
-        raise ValueError(f"{value!r}, not one of {', '.join(known)}")
+        raise ValueError(f"{value!r} is not one of {', '.join(known)}")
     return str(value)
 
 
 def safe_path(value: Any) -> str:
-    """A relative path without ``.``, ``..``, empty parts and control characters."""
+    """Return the value if it is a relative path without ``.``, ``..``, empty parts or control characters.
+
+    Raises:
+        ValueError: the value is not such a path.
+    """
     if not isinstance(value, str) or any(part in ("", ".", "..") for part in value.split("/")) or not value.isprintable():
-        raise ValueError(f"{value!r} where a path below the root belongs")
+        raise ValueError(f"{value!r} is not a safe relative path")
     return value

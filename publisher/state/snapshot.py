@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
+from publisher.contract.records import BLOCKED, SUPERSEDED
 from publisher.errors import PublishedManifestError, UsageError
 from publisher.state import paths, signing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from publisher.contract.manifest import Record, Version
+    from publisher.contract.records import Record, Version
     from publisher.state.signing import PublicKey, Signer
 
 
@@ -86,14 +87,14 @@ class Snapshot:
     def _by_manifest(self) -> dict[str, Version]:
         """Of several versions of one manifest, one that has all forms."""
         versions = (version for record in self.records.values() for _, version in record.versions())
-        there = [version for version in versions if version.state != manifest.BLOCKED]
+        there = [version for version in versions if version.state != BLOCKED]
         there.sort(key=lambda version: (version.sandbox is not None) + (version.sif is not None))
         return {version.digest: version for version in there}
 
     @cached_property
     def _blocked(self) -> dict[str, Version]:
         versions = (version for record in self.records.values() for _, version in record.versions())
-        return {version.digest: version for version in versions if version.state == manifest.BLOCKED}
+        return {version.digest: version for version in versions if version.state == BLOCKED}
 
 
 @dataclass(frozen=True)
@@ -249,4 +250,4 @@ def _numbers(record: Record) -> tuple[int, ...]:
 
 
 def _means_something(record: Record) -> bool:
-    return any(version.state != manifest.SUPERSEDED for _, version in record.versions())
+    return any(version.state != SUPERSEDED for _, version in record.versions())

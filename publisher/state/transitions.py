@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from publisher.contract.manifest import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
+from publisher.contract.records import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
 from publisher.errors import UsageError
 from publisher.state import paths
 
@@ -94,7 +94,7 @@ def succeeded(before: Record | None, source: str, digest: str, current: Mapping[
     platforms = dict(before.platforms) if before is not None else {}
     for platform, version in current.items():
         platforms[platform] = (version, *_older(platforms.get(platform, ()), version))
-    return Record(record_name, source, digest, platforms, None if before is None else before.held)
+    return Record(record_name, source, digest, platforms, None if before is None else before.rollback)
 
 
 def leaving(record: Record, now: int, until: int, platforms: Collection[str] | None = None) -> Record:
@@ -107,7 +107,7 @@ def leaving(record: Record, now: int, until: int, platforms: Collection[str] | N
         for platform, versions in record.platforms.items()
         if platforms is None or platform in platforms
     }
-    return Record(record.name, record.reference, record.digest, {**record.platforms, **changed}, record.held)
+    return Record(record.name, record.reference, record.digest, {**record.platforms, **changed}, record.rollback)
 
 
 def ended(record: Record, now: int) -> Record:
@@ -127,7 +127,7 @@ def without(record: Record, dropped: Collection[Version]) -> Record:
         for platform, versions in record.platforms.items()
         if (kept := tuple(version for version in versions if version not in dropped))
     }
-    return Record(record.name, record.reference, record.digest, platforms, record.held)
+    return Record(record.name, record.reference, record.digest, platforms, record.rollback)
 
 
 def blocked(record: Record, digests: Collection[str], now: int, reason: str) -> Record:
@@ -155,7 +155,7 @@ def rolled_back(record: Record, now: int) -> Record:
     Raises:
         UsageError: it means nothing now, or there is no version before on any platform.
     """
-    held = record.held or {"digest": record.digest, "from": {}}
+    held = record.rollback or {"digest": record.digest, "from": {}}
     passed: dict[str, list[str]] = {platform: list(digests) for platform, digests in held["from"].items()}
     platforms = dict(record.platforms)
     for platform, versions in record.platforms.items():
@@ -178,14 +178,14 @@ def restored(record: Record, now: int) -> Record:
     Raises:
         UsageError: it was not rolled back.
     """
-    if record.held is None:
+    if record.rollback is None:
         raise UsageError(f"{record.name} is not rolled back")
     platforms = dict(record.platforms)
-    for platform, (first, *_) in record.held["from"].items():
+    for platform, (first, *_) in record.rollback["from"].items():
         versions = platforms.get(platform, ())
         if any(version.digest == first and version.state == SUPERSEDED for version in versions):
             platforms[platform] = _to_front(versions, first, now)
-    return Record(record.name, record.reference, record.held["digest"], platforms)
+    return Record(record.name, record.reference, record.rollback["digest"], platforms)
 
 
 def links(record: Record) -> dict[str, str]:
@@ -205,7 +205,7 @@ def links(record: Record) -> dict[str, str]:
 
 def _each(record: Record, change: Callable[[Version], Version]) -> Record:
     platforms = {platform: tuple(map(change, versions)) for platform, versions in record.platforms.items()}
-    return Record(record.name, record.reference, record.digest, platforms, record.held)
+    return Record(record.name, record.reference, record.digest, platforms, record.rollback)
 
 
 def _is_over(version: Version, now: int) -> bool:

@@ -16,7 +16,7 @@ from tests.support.ep.hook import job_ad
 NAME = "htc/rocky:9"
 PATH = f"/cvmfs/{REPOSITORY}/{NAME}"
 WARM = {
-    *("contract", "contract.errors", "contract.fields", "contract.manifest", "contract.quickjson"),
+    *("contract", "contract.errors", "contract.fields", "contract.manifest", "contract.quickjson", "contract.records"),
     "contract.units",
     *("resolver", "resolver.cli", "resolver.errors"),
     *("resolver.system", "resolver.system.deadline_fork", "resolver.system.notes", "resolver.system.outage"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from publisher.contract import manifest
-from publisher.contract.manifest import Record
+from publisher.contract.records import Record
 from publisher.errors import PublishedManifestError
 from publisher.plan.make import make_plan
 from publisher.state import snapshot as snapshots

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from publisher.contract.manifest import CURRENT, EXPIRING, SUPERSEDED, Record, Version
+from publisher.contract.records import CURRENT, EXPIRING, SUPERSEDED, Record, Version
 from publisher.errors import UsageError
 from publisher.state import paths, transitions
 from tests.support.publisher.built_values import built, digest
