@@ -11,8 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+POOL_TESTS = Path(__file__).parent / "system" / "pool"
+
 settings.register_profile("here", database=None, deadline=None)  # nothing written into the checkout; speed is for ci/bench
 settings.load_profile("here")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process of pytest-xdist, and those of the HTCondor pool, which is one for all, in another."""
+    for item in items:
+        in_pool = POOL_TESTS in item.path.parents
+        item.add_marker(pytest.mark.xdist_group("pool" if in_pool else str(item.path)))
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from publisher.state.snapshot import Snapshot
 from publisher.system.progress import LineDisplay
 
 if TYPE_CHECKING:
-    from publisher.contract.manifest import Record
+    from publisher.contract.records import Record
 
 REPOSITORIES = 50
 """Over how many the references are spread."""

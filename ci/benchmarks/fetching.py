@@ -26,11 +26,11 @@ _PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from publisher.resolver.transfer.fetch import fetch
-from publisher.contract.manifest import Sif
-from publisher.resolver.transfer.open_source import source
+from publisher.contract.records import Sif
+from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import Network
 _, _, url, ca, path, sha256, size, part = sys.argv
-fetch([source(url, Network(ca=ca))], Sif(path, sha256, int(size)), part)
+fetch([open_source(url, Network(ca=ca))], Sif(path, sha256, int(size)), part)
 """
 
 

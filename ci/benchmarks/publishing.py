@@ -20,7 +20,7 @@ from tests.support.publisher.built_values import answer, built, digest, entry
 from tests.support.publisher.prepublished import Place
 
 if TYPE_CHECKING:
-    from publisher.contract.manifest import Record
+    from publisher.contract.records import Record
 
 FEW = 20
 """Images of the small repository."""
