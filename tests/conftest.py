@@ -19,7 +19,7 @@ settings.load_profile("here")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process of pytest-xdist, and those of the HTCondor pool, which is one for all, in another."""
+    """Keep the tests of a file in one process of pytest-xdist, and all that share the HTCondor pool in one as well."""
     for item in items:
         in_pool = POOL_TESTS in item.path.parents
         item.add_marker(pytest.mark.xdist_group("pool" if in_pool else str(item.path)))
