@@ -1,4 +1,9 @@
-"""Sizes and times as people write them: ``50 GB``, ``512 MiB``, ``10 min``; the same units as in the publisher's settings."""
+"""Sizes, times and numbers as people write them: ``20 GB``, ``512 MiB``, ``10 min``, ``4 h``.
+
+Both sides read the same units. The ``parse_`` functions read the resolver's settings, which are text and may be 0. The
+``positive_`` functions read the publisher's YAML files and settings: text or numbers, and more than 0. The resolver reads its
+settings in every job, so this module needs no ``re``.
+"""
 
 from __future__ import annotations
 
@@ -8,62 +13,133 @@ _BYTES = {
     "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
 }  # fmt: skip
 _SECONDS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}
-_LONGEST = 30  # characters; more is no number that anybody means
+_NO_UNIT = {"": 1}
+_MAX_DIGITS = 20  # characters of a number; the largest 64-bit number has 19
+_MAX_SHOWN = 60  # characters of a refused value that an error repeats
+_SIZE_HELP = "write a number of bytes, or a number with a unit such as '20 GB' or '512 MiB'"
+_TIME_HELP = "write a number of seconds, or a number with a unit such as '90 s', '10 min' or '4 h'"
 
 
-def size(text: str) -> int:
-    """Bytes: a number with a unit (kB, MB, GB, TB; KiB, MiB, GiB, TiB; B or none). 0 is one.
+def parse_size(text: str) -> int:
+    """Return bytes from a number with an optional unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB); 0 is allowed.
 
     Raises:
-        ValueError: not a size.
+        ValueError: the text is not a size.
     """
     try:
-        return int(_amount(text.casefold(), _BYTES))
+        return int(_parse(text, _BYTES))
     except ValueError:
-        raise ValueError(f"{text!r} is no size; write a number of bytes, or '20 GB', '512 MiB'") from None
+        raise _refused(text, "size", _SIZE_HELP) from None
 
 
-def share(text: str) -> tuple[int, float]:
-    """Bytes and a fraction of a file system, one of them 0: a size, or a percentage such as ``5 %``.
+def parse_share(text: str) -> tuple[int, float]:
+    """Return ``(bytes, fraction of a file system)`` from a size or a percentage such as ``5 %``; the other of the two is 0.
 
     Raises:
-        ValueError: neither.
+        ValueError: the text is neither a size nor a percentage.
     """
     if not text.endswith("%"):
-        return size(text), 0.0
+        return parse_size(text), 0.0
     number = text[:-1].strip()
-    if not (number.isascii() and number.isdigit() and int(number) <= 100):  # noqa: PLR2004 - all there is
-        raise ValueError(f"{text!r} is no percentage")
+    if not (number.isascii() and number.isdigit() and int(number) <= 100):  # noqa: PLR2004 - a percentage ends at 100
+        raise _refused(text, "percentage", "write a whole number from 0 to 100, such as '5 %'")
     return 0, int(number) / 100
 
 
-def seconds(text: str) -> float:
-    """Seconds: a number with a unit (s, min, h, d, or none). 0 is one.
+def parse_seconds(text: str) -> float:
+    """Return seconds from a number with an optional unit (s, min, h, d); 0 is allowed.
 
     Raises:
-        ValueError: not a time.
+        ValueError: the text is not a time.
     """
     try:
-        return _amount(text, _SECONDS)
+        return float(_parse(text, _SECONDS))
     except ValueError:
-        raise ValueError(f"{text!r} is no time; write a number of seconds, or '90 s', '10 min', '4 h'") from None
+        raise _refused(text, "time", _TIME_HELP) from None
 
 
-def whole(text: str) -> int:
-    """A whole number, 0 or more, from its digits.
+def parse_count(text: str) -> int:
+    """Return a whole number from its digits; 0 is allowed.
 
     Raises:
-        ValueError: not one.
+        ValueError: the text is not a whole number.
     """
-    if not (text.isascii() and text.isdigit()) or len(text) > _LONGEST:
-        raise ValueError(f"{text!r} is no whole number")
+    if not (text.isascii() and text.isdigit()) or len(text) > _MAX_DIGITS:
+        raise _refused(text, "whole number")
     return int(text)
 
 
-def _amount(text: str, units: dict[str, int]) -> float:
-    text = text.strip()
+def positive_size(value: object) -> int:
+    """Return bytes, 1 or more, from a whole number or from a text as :func:`parse_size` reads it.
+
+    Raises:
+        ValueError: the value is not a size, or is 0, negative or a fraction of a byte.
+    """
+    number = _number(value, _BYTES)
+    if number is None or number < 1 or number != int(number):
+        raise _refused(value, "size", _SIZE_HELP)
+    return int(number)
+
+
+def positive_seconds(value: object) -> float:
+    """Return seconds, more than 0, from a number or from a text as :func:`parse_seconds` reads it.
+
+    Raises:
+        ValueError: the value is not a time, or is 0 or negative.
+    """
+    number = _number(value, _SECONDS)
+    if number is None or number <= 0:
+        raise _refused(value, "time", _TIME_HELP)
+    return float(number)
+
+
+def positive_count(value: object) -> int:
+    """Return a whole number, 1 or more, from a number or from its digits in a text.
+
+    Raises:
+        ValueError: the value is not a whole number above 0.
+    """
+    number = _number(value, _NO_UNIT)
+    if number is None or number < 1 or number != int(number):
+        raise _refused(value, "whole number above 0")
+    return int(number)
+
+
+def format_size(count: int) -> str:
+    """Return bytes for people, such as ``1.2 GB``; the empty string for 0."""
+    if not count:
+        return ""
+    amount, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":  # noqa: PLR2004 - these units are powers of 1000
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def _number(value: object, units: dict[str, int]) -> float | None:
+    """Return the amount in the smallest unit, None if the value is not one; True and False are not numbers here."""
+    if isinstance(value, str):
+        try:
+            return _parse(value, units)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if abs(value) < 1 << 63 else None  # refuses infinity and NaN too
+
+
+def _parse(text: str, units: dict[str, int]) -> float:
+    """Return a number times its unit in the smallest unit; raise ValueError if the text is not that."""
+    text = text.strip().casefold()
     number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit, digits = text[len(number) :], number.rstrip(" ")
-    if unit not in units or not digits.isascii() or not digits.replace(".", "", 1).isdigit() or len(digits) > _LONGEST:
+    if unit not in units or not digits.isascii() or not digits.replace(".", "", 1).isdigit() or len(digits) > _MAX_DIGITS:
         raise ValueError(text)
-    return float(digits) * units[unit]
+    return (float(digits) if "." in digits else int(digits)) * units[unit]
+
+
+def _refused(value: object, kind: str, instead: str = "") -> ValueError:
+    shown = repr(value)
+    shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
+    return ValueError(f"{shown} is not a valid {kind}" + (f"; {instead}" if instead else ""))
