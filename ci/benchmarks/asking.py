@@ -17,7 +17,8 @@ from ci.benchmarks.ours import own_memory
 from publisher.contract.reference import Reference
 from publisher.images.reader import Entry
 from publisher.oci import Platform
-from publisher.plan.make import Plan, make_plan, source_of
+from publisher.plan.make import make_plan
+from publisher.plan.model import Plan, tag_reference
 from publisher.publish.intake import Intake
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
@@ -79,7 +80,7 @@ def _published(plan: Plan) -> Snapshot:
             for target in item.targets
         }
         name = item.entry.name
-        found[name] = transitions.succeeded(None, source_of(item.entry), item.digest, current, name)
+        found[name] = transitions.succeeded(None, tag_reference(item.entry), item.digest, current, name)
     return Snapshot("bench.example.org").with_records(found)
 
 

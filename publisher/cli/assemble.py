@@ -21,7 +21,8 @@ from publisher.maintain import gc
 from publisher.maintain.adoption.throttle import BatchQuota, paced
 from publisher.net.retry import RetryPolicy
 from publisher.plan import lint, quota
-from publisher.plan.make import Plan, UnlistedPattern, make_plan
+from publisher.plan.make import make_plan
+from publisher.plan.model import Plan, UnlistedPattern
 from publisher.plan.retention import RetentionLimits
 from publisher.publish.intake import Intake
 from publisher.publish.publication import Publication
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from publisher.contract.manifest import Record
+    from publisher.contract.records import Record
     from publisher.images.reader import Entry, ImageList
     from publisher.maintain.gc import GcResult
     from publisher.plan.lint import CheckedEntry
@@ -104,7 +105,7 @@ def plan(settings: PublisherSettings, listed: ImageList, snapshot: Snapshot, int
     """
     entries, unlisted = entries_of(listed, wishes.names, intake)
     answers = intake.ask(entries, snapshot.records)
-    answers |= quota.refused(entries, snapshot, settings.quotas)
+    answers |= quota.refusals(entries, snapshot, settings.quotas)
     now = datetime.now(UTC)
     made = make_plan(
         entries,

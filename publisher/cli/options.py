@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from publisher.cli.assemble import RunOptions
-from publisher.plan.make import MOST_REMOVED
+from publisher.plan.make import MAX_REMOVED_SHARE
 from publisher.settings.settings import PublisherSettings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def wishes(function: F) -> F:
     def wishing(names: tuple[str, ...], rebind: tuple[str, ...], allow_mass_removal: bool, **others: object) -> object:
         return function(wishes=RunOptions(names, rebind, allow_mass_removal), **others)
 
-    removal = f"more than {MOST_REMOVED:.0%} of the published names may leave in this run"
+    removal = f"more than {MAX_REMOVED_SHARE:.0%} of the published names may leave in this run"
     binding = "this published name may come from another repository from now on"
     wrapped = click.option("--allow-mass-removal", is_flag=True, help=removal)(wishing)
     wrapped = click.option("--rebind", multiple=True, metavar="NAME", help=binding)(wrapped)

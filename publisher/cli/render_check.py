@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from publisher.plan.lint import CheckedEntry, CheckVerdict, counts
-from publisher.system.quantities import size_text
+from publisher.contract.units import format_size
+from publisher.plan.lint import CheckedEntry, CheckVerdict, count_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def markdown(checked: Sequence[CheckedEntry], dropped: Sequence[str]) -> str:
         found = _MARKS[one.verdict] + (f": {_cell(one.reason)}" if one.reason else "")
         found += f", published until {one.expires}" if one.expires is not None else ""
         paths = "<br>".join(f"`{_cell(path)}`" for path in one.paths[:5]) + (" …" if len(one.paths) > 5 else "")  # noqa: PLR2004
-        rows.append(f"| `{_cell(one.name)}` | {found} | {', '.join(one.platforms)} | {size_text(one.size)} | {paths} |")
+        rows.append(f"| `{_cell(one.name)}` | {found} | {', '.join(one.platforms)} | {format_size(one.size)} | {paths} |")
     parts = [f"**{_totals(checked)}**", "\n".join(rows) if checked else "Nothing to check."]
     if dropped:
         parts.append("No more in the list: " + ", ".join(f"`{_cell(name)}`" for name in dropped))
@@ -85,11 +85,11 @@ def _rest(one: CheckedEntry) -> str:
         return f": {one.reason}"
     where = ", ".join(one.paths) or "as a SIF alone"
     last = "" if one.expires is None else f"; published until {one.expires}"
-    return f": {where} ({', '.join(one.platforms)}; {size_text(one.size)} compressed{last})"
+    return f": {where} ({', '.join(one.platforms)}; {format_size(one.size)} compressed{last})"
 
 
 def _totals(checked: Sequence[CheckedEntry]) -> str:
-    found = counts(checked)
+    found = count_verdicts(checked)
     return ", ".join(f"{found[verdict]} {verdict.value}" for verdict in CheckVerdict if found[verdict]) or "nothing to check"
 
 

@@ -1,1 +1,1 @@
-"""What a run will do: the list, the registries' digests and the published state make a plan. Pure."""
+"""Plans what a run will do from the list, the registries' digests and the published state. Pure."""

@@ -1,6 +1,6 @@
-"""What is wrong with entries of the list, judged by what their registries say. Pure.
+"""Judges the entries of the list by what their registries say. Pure.
 
-A registry that is down is "could not tell", not "wrong": a stranger's outage turns nobody's pull request red.
+A registry that is down makes an entry UNKNOWN, not WRONG: a third party's outage must not fail a pull request.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from publisher.errors import DeniedError, PublisherError, UnavailableError
-from publisher.plan.retention import is_near
-from publisher.state import paths as layout
+from publisher.plan.model import with_hint
+from publisher.plan.retention import expires_soon
+from publisher.state import paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
     from publisher.images.reader import Entry
     from publisher.oci import Image
-    from publisher.plan.make import UnlistedPattern
+    from publisher.plan.model import UnlistedPattern
     from publisher.system.yamlfile import YamlProblem
 
 
 class CheckVerdict(Enum):
-    """How an entry was found."""
+    """The verdict on an entry of the list."""
 
     FINE = "fine"
     WRONG = "wrong"
@@ -33,17 +34,17 @@ class CheckVerdict(Enum):
 
 @dataclass(frozen=True)
 class CheckedEntry:
-    """What was found of one entry.
+    """An entry of the list with the verdict on it.
 
     Attributes:
-        name: its CVMFS name, or the wildcard.
-        line: where it stands in the list.
-        verdict: how it was found.
-        reason: why, one line; empty where it is fine.
-        paths: where it would be published, below ``/cvmfs/<repository>``.
-        size: bytes of its layers, compressed, all platforms together.
-        platforms: for which it would be.
-        expires: its last day, where that is near; else None.
+        name: the CVMFS name, or the wildcard.
+        line: line number in the list.
+        verdict: the verdict.
+        reason: why, one line; may be empty where the entry is fine.
+        paths: where the image would be published, below ``/cvmfs/<repository>``.
+        size: compressed bytes of the layers of all platforms together.
+        platforms: keys of the platforms that would be published.
+        expires: the last day of the entry if it is near, else None.
     """
 
     name: str
@@ -56,54 +57,56 @@ class CheckedEntry:
     expires: date | None = None
 
 
-def judge(entry: Entry, found: Sequence[Image] | PublisherError, largest: int, today: date | None = None) -> CheckedEntry:
-    """The verdict on an entry.
+def judge(entry: Entry, answer: Sequence[Image] | PublisherError, max_size: int, today: date | None = None) -> CheckedEntry:
+    """Return the verdict on an entry.
 
     Args:
         entry: the entry.
-        found: an image for each of its platforms, as the registry gives them to everybody; or the reason why not.
-        largest: bytes that an image may have, if its entry does not say less.
-        today: a last day that is near is told; none is when None.
+        answer: an image for each of its platforms, as the registry serves them anonymously; or why it does not.
+        max_size: bytes that an image may have unpacked, unless its entry allows fewer.
+        today: the day, to report that an entry expires soon; None reports nothing.
     """
-    if isinstance(found, PublisherError):
-        verdict = CheckVerdict.UNKNOWN if isinstance(found, UnavailableError) else CheckVerdict.WRONG
-        return CheckedEntry(entry.name, entry.line, verdict, _reason(found))
-    size = sum(layer.size for image in found for layer in image.manifest.layers)
-    allowed = min(entry.max_size or largest, largest)
-    heaviest = max(sum(layer.size for layer in image.manifest.layers) for image in found)
-    if heaviest > allowed:
-        reason = f"its layers have {heaviest} bytes compressed, {allowed} are allowed unpacked"
-        return CheckedEntry(entry.name, entry.line, CheckVerdict.WRONG, reason, size=size)
-    platforms = tuple(layout.platform_key(platform) for platform in entry.platforms)
-    paths = tuple(layout.link_paths(entry.name, platforms)) if "sandbox" in entry.formats else ()
-    near = entry.expires is not None and today is not None and is_near(entry.expires, today)
-    return CheckedEntry(entry.name, entry.line, CheckVerdict.FINE, "", paths, size, platforms, entry.expires if near else None)
+    if isinstance(answer, PublisherError):
+        return CheckedEntry(entry.name, entry.line, _error_verdict(answer), _reason(answer))
+    sizes = [sum(layer.size for layer in image.manifest.layers) for image in answer]
+    allowed = min(entry.max_size or max_size, max_size)
+    if max(sizes) > allowed:
+        reason = f"its layers have {max(sizes)} bytes compressed, but only {allowed} bytes are allowed unpacked"
+        return CheckedEntry(entry.name, entry.line, CheckVerdict.WRONG, reason, size=sum(sizes))
+    platforms = tuple(paths.platform_key(platform) for platform in entry.platforms)
+    links = tuple(paths.link_paths(entry.name, platforms)) if "sandbox" in entry.formats else ()
+    near = entry.expires is not None and today is not None and expires_soon(entry.expires, today)
+    expires = entry.expires if near else None
+    return CheckedEntry(entry.name, entry.line, CheckVerdict.FINE, "", links, sum(sizes), platforms, expires)
 
 
 def judge_wildcard(wildcard: str, line: int, names: Sequence[str]) -> CheckedEntry:
-    """The verdict on a wildcard whose tags are known: ``names`` are those it comes to."""
+    """Return the verdict on a wildcard with known tags; ``names`` are the CVMFS names that it expands to, the newest first."""
     if not names:
-        return CheckedEntry(wildcard, line, CheckVerdict.WRONG, "it matches none of the tags that there are")
-    return CheckedEntry(wildcard, line, CheckVerdict.FINE, f"{len(names)} image(s), the newest {names[0]}", tuple(names))
+        return CheckedEntry(wildcard, line, CheckVerdict.WRONG, "it matches none of the repository's tags")
+    return CheckedEntry(wildcard, line, CheckVerdict.FINE, f"{len(names)} image(s), the newest is {names[0]}", tuple(names))
 
 
 def judge_unlisted(unlisted: UnlistedPattern, line: int) -> CheckedEntry:
-    """The verdict on a wildcard whose tags could not be listed."""
-    verdict = CheckVerdict.UNKNOWN if isinstance(unlisted.error, UnavailableError) else CheckVerdict.WRONG
-    return CheckedEntry(unlisted.wildcard, line, verdict, _reason(unlisted.error))
+    """Return the verdict on a wildcard of which the tags could not be listed."""
+    return CheckedEntry(unlisted.wildcard, line, _error_verdict(unlisted.error), _reason(unlisted.error))
 
 
 def judge_quota(problem: YamlProblem) -> CheckedEntry:
-    """An owner's list of images that is longer than his quota."""
+    """Return the verdict on an owner's entries that exceed the owner's quota."""
     return CheckedEntry("quota", problem.line, CheckVerdict.WRONG, problem.text)
 
 
-def counts(checked: Sequence[CheckedEntry]) -> Mapping[CheckVerdict, int]:
-    """How many were found how."""
-    return {verdict: sum(one.verdict is verdict for one in checked) for verdict in CheckVerdict}
+def count_verdicts(checked: Sequence[CheckedEntry]) -> Mapping[CheckVerdict, int]:
+    """Return verdict -> number of entries with it, for every verdict."""
+    return {verdict: sum(entry.verdict is verdict for entry in checked) for verdict in CheckVerdict}
+
+
+def _error_verdict(error: PublisherError) -> CheckVerdict:
+    return CheckVerdict.UNKNOWN if isinstance(error, UnavailableError) else CheckVerdict.WRONG
 
 
 def _reason(error: PublisherError) -> str:
     if isinstance(error, DeniedError):
         return f"it cannot be pulled without credentials: {error.reason}"
-    return error.reason if error.hint is None else f"{error.reason} ({error.hint})"
+    return with_hint(error.reason, error)

@@ -1,11 +1,12 @@
-"""What one owner's images may take: how many they are, and the bytes of their files. The operator's word, in publisher.yaml.
+"""Limits on what one owner's images may use: how many images, and the bytes of their files. Set in publisher.yaml.
 
     quotas:
       default: {images: 50, size: 500 GB}     # each owner that is not named here
       IceCube: {images: 200, size: 5 TB}
       nobody: {images: 1000}                  # all entries without an owner, together
 
-Who has no quota, neither by name nor by default, may take what he likes; so may ``nobody`` without a line of its own.
+An owner without a quota of its own and without a default has no limit; neither have entries without an owner if ``nobody`` is
+not given.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from publisher.contract import manifest
+from publisher.contract import units
+from publisher.contract.records import CURRENT
 from publisher.errors import PublisherError
-from publisher.system import quantities
 from publisher.system.yamlfile import YamlProblem, quoted
 
 if TYPE_CHECKING:
@@ -27,89 +28,89 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 NOBODY = "nobody"
-_INSTEAD = "take some out, or ask the operator for more"
-_KEYS = {"images": quantities.whole, "size": quantities.size}
+_HINT = "remove some entries, or ask the operator for a larger quota"
+_PARSERS = {"images": units.positive_count, "size": units.positive_size}
 
 
 @dataclass(frozen=True)
 class Quota:
-    """How many images, and how many bytes of unpacked files; None for as many as there are."""
+    """A limit on the number of images and on the bytes of their unpacked files; None is unlimited."""
 
     images: int | None = None
     size: int | None = None
 
 
-def quotas(value: object) -> dict[str, Quota]:
-    """Quotas by owner, as publisher.yaml has them.
+def parse_quotas(value: object) -> dict[str, Quota]:
+    """Return owner -> quota, from the value of ``quotas`` in publisher.yaml.
 
     Raises:
-        ValueError: they are none; says what to write.
+        ValueError: the value is not valid; the message says what to write.
     """
     if not isinstance(value, dict) or not all(isinstance(owner, str) for owner in value):
-        raise ValueError("owners with their quotas are expected here, such as default: {images: 50, size: 500 GB}")
-    return {owner: _quota(owner, given) for owner, given in value.items()}
+        raise ValueError("write owners with their quotas here, such as default: {images: 50, size: 500 GB}")
+    return {owner: _parse_quota(owner, quota) for owner, quota in value.items()}
 
 
-def _quota(owner: str, given: Any) -> Quota:
-    if not isinstance(given, dict) or not given or not _KEYS.keys() >= given.keys():
+def _parse_quota(owner: str, value: Any) -> Quota:
+    if not isinstance(value, dict) or not value or not _PARSERS.keys() >= value.keys():
         raise ValueError(
-            f"the quota of {quoted(owner)} is none; write images:, size: or both, such as {{images: 50, size: 500 GB}}"
+            f"the quota of {quoted(owner)} is not valid; write images:, size: or both, such as {{images: 50, size: 500 GB}}"
         )
     try:
-        return Quota(**{key: _KEYS[key](amount) for key, amount in given.items()})
+        return Quota(**{key: _PARSERS[key](amount) for key, amount in value.items()})
     except ValueError as error:
         raise ValueError(f"the quota of {quoted(owner)}: {error}") from None
 
 
-def over_quota(entries: Iterable[Entry], sizes: Mapping[str, int], allowed: Mapping[str, Quota]) -> list[YamlProblem]:
-    """Whose images are too many or too large; one problem for each, at the line of the first entry that is too much.
+def over_quota(entries: Iterable[Entry], sizes: Mapping[str, int], quotas: Mapping[str, Quota]) -> list[YamlProblem]:
+    """Return a problem for each exceeded quota, at the line of the first entry beyond it.
 
-    What is published comes before what is new, and then what stands higher in the list.
+    Published images are counted before new ones, and then in the order of the list.
 
     Args:
-        entries: all that is wanted, wildcards expanded.
-        sizes: CVMFS name -> bytes of the unpacked files of what is published; what is not yet takes no room.
-        allowed: owner, :data:`DEFAULT` or :data:`NOBODY` -> quota.
+        entries: all wanted entries, wildcards expanded.
+        sizes: CVMFS name -> bytes of the unpacked files that are published; an image that is not published counts as 0.
+        quotas: owner, :data:`DEFAULT` or :data:`NOBODY` -> quota.
     """
-    first: dict[str, YamlProblem] = {}
-    for entry, why in _beyond(entries, sizes, allowed):
-        first.setdefault(why, YamlProblem(entry.line, f"{why}; {_INSTEAD}"))
-    return sorted(first.values())
+    problems: dict[str, YamlProblem] = {}
+    for entry, reason in _beyond_quota(entries, sizes, quotas):
+        problems.setdefault(reason, YamlProblem(entry.line, f"{reason}; {_HINT}"))
+    return sorted(problems.values())
 
 
-def refused(entries: Iterable[Entry], snapshot: Snapshot, allowed: Mapping[str, Quota]) -> dict[str, PublisherError]:
-    """The names of all entries that are too much, as :func:`over_quota` counts, each with the reason."""
+def refusals(entries: Iterable[Entry], snapshot: Snapshot, quotas: Mapping[str, Quota]) -> dict[str, PublisherError]:
+    """Return CVMFS name -> reason for all entries beyond their owner's quota, counted as in :func:`over_quota`."""
     sizes = {
-        name: sum(version.unpacked_size for _, version in record.versions() if version.state == manifest.CURRENT)
+        name: sum(version.unpacked_size for _, version in record.versions() if version.state == CURRENT)
         for name, record in snapshot.records.items()
     }
-    return {entry.name: PublisherError(why, hint=_INSTEAD) for entry, why in _beyond(entries, sizes, allowed)}
+    return {entry.name: PublisherError(reason, hint=_HINT) for entry, reason in _beyond_quota(entries, sizes, quotas)}
 
 
-def _beyond(entries: Iterable[Entry], sizes: Mapping[str, int], allowed: Mapping[str, Quota]) -> Iterator[tuple[Entry, str]]:
-    owned: dict[str | None, list[Entry]] = defaultdict(list)
+def _beyond_quota(entries: Iterable[Entry], sizes: Mapping[str, int], quotas: Mapping[str, Quota]) -> Iterator[tuple[Entry, str]]:
+    by_owner: dict[str | None, list[Entry]] = defaultdict(list)
     for entry in entries:
-        owned[entry.owner].append(entry)
-    for owner, theirs in owned.items():
-        quota = allowed.get(NOBODY) if owner is None else allowed.get(owner, allowed.get(DEFAULT))
+        by_owner[entry.owner].append(entry)
+    for owner, owned in by_owner.items():
+        quota = quotas.get(NOBODY) if owner is None else quotas.get(owner, quotas.get(DEFAULT))
         if quota is not None:
             who = "the entries without an owner" if owner is None else f"the images of {quoted(owner)}"
-            ordered = sorted(theirs, key=lambda entry: (entry.name not in sizes, entry.line, entry.name))
-            yield from _beyond_one(who, ordered, sizes, quota)
+            ordered = sorted(owned, key=lambda entry: (entry.name not in sizes, entry.line, entry.name))
+            yield from _beyond_one_quota(who, ordered, sizes, quota)
 
 
-def _beyond_one(who: str, entries: Sequence[Entry], sizes: Mapping[str, int], quota: Quota) -> Iterator[tuple[Entry, str]]:
-    whole = sum(sizes.get(entry.name, 0) for entry in entries)
-    total = 0
+def _beyond_one_quota(who: str, entries: Sequence[Entry], sizes: Mapping[str, int], quota: Quota) -> Iterator[tuple[Entry, str]]:
+    total = sum(sizes.get(entry.name, 0) for entry in entries)
+    used = 0
     for count, entry in enumerate(entries, 1):
-        total += sizes.get(entry.name, 0)
+        used += sizes.get(entry.name, 0)
         if quota.images is not None and count > quota.images:
-            yield entry, f"{who} are {len(entries)}, and their quota is {quota.images}"
-        elif quota.size is not None and total > quota.size:
-            yield entry, f"{who} have {_shown(whole)}, and their quota is {_shown(quota.size)}"
+            yield entry, f"{who} number {len(entries)}, but the quota is {quota.images}"
+        elif quota.size is not None and used > quota.size:
+            yield entry, f"{who} use {_format_size(total)}, but the quota is {_format_size(quota.size)}"
 
 
-def _shown(size: int) -> str:
+def _format_size(size: int) -> str:
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
         if size >= factor:
             return f"{size / factor:.4g} {unit}"

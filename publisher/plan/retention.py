@@ -1,41 +1,43 @@
-"""What may go, and when: names whose time is over, versions that no job can still be using, and data that nothing names.
+"""Decides what may be removed, and when: names whose time is over, superseded versions, and data that no version names.
 
-The manifest is the whole state. A name that leaves is ``expiring`` until a day that its record says; then it means nothing
-any more, and its versions are ``superseded`` like those that newer ones took the place of. A superseded version stays listed,
-and its data in place, for a grace longer than the longest job; only then it goes, the oldest first. Data goes with the last
-version that names it, under whatever name that is. Pure: values in, values out, and nothing that a registry says is asked.
+The manifest is the whole state. A name that leaves is ``expiring`` until the time in its record; then it means nothing any
+more, and its versions become ``superseded``, like versions that newer ones replaced. A superseded version stays listed, with its
+data, for a grace period longer than the longest job. After that versions are dropped, the oldest first. Data is removed with
+the last version that names it, under whatever name. Pure; registries are not asked.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher.contract.manifest import BLOCKED, SUPERSEDED
-from publisher.state import paths as layout
-from publisher.state import transitions
+from publisher.contract.records import BLOCKED, SUPERSEDED
+from publisher.state import paths, transitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import date
 
-    from publisher.contract.manifest import Record, Version
+    from publisher.contract.records import Record, Version
     from publisher.images.reader import Entry
     from publisher.state.snapshot import Snapshot
 
-ANNOUNCED = 30
+_log = logging.getLogger(__name__)
+
+ANNOUNCED_DAYS = 30
 """Days ahead that the end of an entry is announced."""
 
 
 @dataclass(frozen=True)
 class RetentionLimits:
-    """What one run may take away.
+    """The limits on what one run may remove.
 
     Attributes:
         grace: seconds that a version stays after it was superseded.
-        count: versions, and likewise objects of the origin.
-        size: bytes of their files; the first one goes however large it is.
+        count: most versions, and most objects of the origin, that one run removes.
+        size: most bytes of files that one run removes; the first removal is allowed however large it is.
     """
 
     grace: float
@@ -44,8 +46,8 @@ class RetentionLimits:
 
 
 @dataclass(frozen=True)
-class DroppedData:
-    """A version that is listed no more."""
+class DroppedVersion:
+    """A version that leaves the manifest, with its name and platform key."""
 
     name: str
     platform: str
@@ -54,97 +56,103 @@ class DroppedData:
 
 @dataclass(frozen=True)
 class RetentionPlan:
-    """What is to be done.
+    """What one run removes.
 
     Attributes:
-        changed: name -> its record from now on; one without versions goes.
-        ended: names that mean nothing any more from now on.
-        dropped: versions that are listed no more, the oldest first.
-        removals: paths in the repository whose data goes.
-        waiting: versions that will go in a later run, this one's bounds being reached.
+        changed: name -> its new record; a record without versions is removed.
+        ended: names that mean nothing any more.
+        dropped: versions that leave the manifest, the oldest first.
+        removals: paths in the repository of the data to remove.
+        waiting: number of versions left to later runs because the limits were reached.
     """
 
     changed: Mapping[str, Record]
     ended: tuple[str, ...]
-    dropped: tuple[DroppedData, ...]
+    dropped: tuple[DroppedVersion, ...]
     removals: tuple[str, ...]
     waiting: int
 
 
-def clearance(snapshot: Snapshot, now: int, bounds: RetentionLimits) -> RetentionPlan:
-    """What a run may clear away at ``now`` (seconds since the epoch)."""
+def plan_retention(snapshot: Snapshot, now: int, limits: RetentionLimits) -> RetentionPlan:
+    """Return what a run may remove at ``now`` (seconds since the epoch)."""
     ended = {
         name: transitions.ended(record, now) for name, record in snapshot.records.items() if transitions.is_over(record, now)
     }
-    after = {**snapshot.records, **ended}
-    over = sorted(_over(after.values(), now - bounds.grace), key=_age)
-    dropped, removals = _within(over, after.values(), bounds)
-    gone = [one.version for one in dropped]
-    changed = ended | {one.name: transitions.without(after[one.name], gone) for one in dropped}
-    return RetentionPlan(changed, tuple(ended), tuple(dropped), tuple(removals), len(over) - len(dropped))
+    records = {**snapshot.records, **ended}
+    droppable = sorted(_superseded_before(records.values(), now - limits.grace), key=_oldest_first)
+    dropped, removals = _within_limits(droppable, records.values(), limits)
+    versions = [drop.version for drop in dropped]
+    changed = ended | {drop.name: transitions.without(records[drop.name], versions) for drop in dropped}
+    for name in ended:
+        _log.debug("%s: ended", name)
+    for drop in dropped:
+        _log.debug("%s: dropped %s for %s, superseded at %d", drop.name, drop.version.digest, drop.platform, drop.version.since)
+    return RetentionPlan(changed, tuple(ended), tuple(dropped), tuple(removals), len(droppable) - len(dropped))
 
 
-def paths_of(version: Version) -> list[str]:
-    """Paths in the repository of a version's data: its sandbox, its file index."""
-    found = [] if version.sandbox is None else [version.sandbox]
-    return found if version.file_index is None else [*found, layout.file_index_path(version.digest)]
+def data_paths(version: Version) -> list[str]:
+    """Return the paths in the repository of a version's data: its sandbox and its file index, where it has them."""
+    sandbox = [] if version.sandbox is None else [version.sandbox]
+    return sandbox if version.file_index is None else [*sandbox, paths.file_index_path(version.digest)]
 
 
-def data_of(listed: Iterable[Record]) -> Counter[str]:
-    """How many versions name each path in the repository; what is blocked has no data."""
-    versions = (version for record in listed for _, version in record.versions() if version.state != BLOCKED)
-    return Counter(path for version in versions for path in paths_of(version))
+def count_data_paths(records: Iterable[Record]) -> Counter[str]:
+    """Return path in the repository -> number of versions that name it; blocked versions have no data."""
+    versions = (version for record in records for _, version in record.versions() if version.state != BLOCKED)
+    return Counter(path for version in versions for path in data_paths(version))
 
 
-def sifs_of(listed: Iterable[Record]) -> set[str]:
-    """The SIFs that versions name, as paths in the origin; what is blocked has none."""
+def sif_paths(records: Iterable[Record]) -> set[str]:
+    """Return the paths in the origin of all SIFs that versions name; blocked versions have none."""
     return {
         version.sif.path
-        for record in listed
+        for record in records
         for _, version in record.versions()
         if version.sif is not None and version.state != BLOCKED
     }
 
 
-def announced(entries: Iterable[Entry], today: date) -> list[str]:
-    """A line for each entry whose last day is near, the nearest first."""
-    near = sorted((entry.expires, entry.name) for entry in entries if entry.expires is not None and is_near(entry.expires, today))
-    return [f"{name} is published until {last}, as its entry says" for last, name in near]
+def expiry_notes(entries: Iterable[Entry], today: date) -> list[str]:
+    """Return a line for each entry that expires soon, the earliest first."""
+    soon = sorted(
+        (entry.expires, entry.name) for entry in entries if entry.expires is not None and expires_soon(entry.expires, today)
+    )
+    return [f"{name} is published until {last}, as its entry says" for last, name in soon]
 
 
-def is_near(last: date, today: date) -> bool:
-    """Whether a last day is within :data:`ANNOUNCED` days."""
-    return 0 <= (last - today).days <= ANNOUNCED
+def expires_soon(last: date, today: date) -> bool:
+    """Return whether a last day is within the next :data:`ANNOUNCED_DAYS` days."""
+    return 0 <= (last - today).days <= ANNOUNCED_DAYS
 
 
-def _over(listed: Iterable[Record], since: float) -> Iterator[DroppedData]:
-    for record in listed:
+def _superseded_before(records: Iterable[Record], time: float) -> Iterator[DroppedVersion]:
+    for record in records:
         for platform, version in record.versions():
-            if version.state == SUPERSEDED and version.since <= since:
-                yield DroppedData(record.name, platform, version)
+            if version.state == SUPERSEDED and version.since <= time:
+                yield DroppedVersion(record.name, platform, version)
 
 
-def _age(one: DroppedData) -> tuple[int, str, str, str]:
-    """Oldest first, so that nothing waits for ever; names and digests make the order the same every time."""
-    return one.version.since, one.name, one.platform, one.version.digest
+def _oldest_first(drop: DroppedVersion) -> tuple[int, str, str, str]:
+    """Return a sort key: the oldest first, so that nothing waits for ever; then a fixed order by name and digest."""
+    return drop.version.since, drop.name, drop.platform, drop.version.digest
 
 
-def _within(
-    over: Iterable[DroppedData], listed: Iterable[Record], bounds: RetentionLimits
-) -> tuple[list[DroppedData], list[str]]:
-    """What of ``over`` goes in this run, and the paths that nothing names afterwards."""
-    left = data_of(listed)
-    dropped: list[DroppedData] = []
+def _within_limits(
+    droppable: Iterable[DroppedVersion], records: Iterable[Record], limits: RetentionLimits
+) -> tuple[list[DroppedVersion], list[str]]:
+    """Return the versions that this run drops, and the paths that no version names afterwards."""
+    references = count_data_paths(records)
+    dropped: list[DroppedVersion] = []
     removals: list[str] = []
-    size = 0
-    for one in over:
-        paths = paths_of(one.version)
-        freed = [path for path in paths if left[path] == 1]
-        weight = one.version.unpacked_size if one.version.sandbox in freed else 0
-        if dropped and (len(dropped) >= bounds.count or size + weight > bounds.size):
+    total = 0
+    for drop in droppable:
+        data = data_paths(drop.version)
+        unnamed = [path for path in data if references[path] == 1]
+        size = drop.version.unpacked_size if drop.version.sandbox in unnamed else 0
+        if dropped and (len(dropped) >= limits.count or total + size > limits.size):
             break
-        size += weight
-        left.subtract(paths)
-        removals += freed
-        dropped.append(one)
+        total += size
+        references.subtract(data)
+        removals += unnamed
+        dropped.append(drop)
     return dropped, removals

@@ -13,7 +13,7 @@ from publisher import oci
 from publisher.build.builder import BuildRequest
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnsupportedError
 from publisher.net.loop import BackgroundLoop
-from publisher.plan.make import ResolvedReference
+from publisher.plan.model import ResolvedReference
 from publisher.publish import resolve
 from publisher.state.paths import platform_key
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from types import TracebackType
 
-    from publisher.contract.manifest import Record
+    from publisher.contract.records import Record
     from publisher.images.reader import Entry, Pattern
     from publisher.oci import Platform
-    from publisher.plan.make import PlanItem
+    from publisher.plan.model import PlanItem
     from publisher.registry.blobs.store import BlobStore
     from publisher.registry.client import RegistryClient
     from publisher.system.progress import Display

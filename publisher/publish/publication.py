@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from publisher.build import patch_clone
 from publisher.build import unpack as sandbox
-from publisher.contract.manifest import Sif
+from publisher.contract.records import Sif
 from publisher.errors import PublisherError, RemovalError, RepositoryError, SpaceError
-from publisher.plan.make import source_of
+from publisher.plan.model import tag_reference
 from publisher.publish.manifest_store import ManifestStore
 from publisher.publish.staged import ready
 from publisher.state import paths as layout
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
-    from publisher.contract.manifest import Record, Version
-    from publisher.plan.make import PlanItem
+    from publisher.contract.records import Record, Version
+    from publisher.plan.model import PlanItem
     from publisher.publish.staged import BuiltTarget, StagedClone, StagedEntry
     from publisher.state.built import BuiltImage
     from publisher.state.signing import PublicKey, Signer
@@ -256,7 +256,7 @@ class Publication:
         indexes: dict[str, Path] = {}
         try:
             for part in sorted(one.made, key=one.is_unpacked):
-                if part.built is None or part.target.kept is not None:
+                if part.built is None or part.target.adopted is not None:
                     continue
                 index, path = layout.file_index_path(part.target.digest), layout.sandbox_path(part.target.digest)
                 if "sandbox" in one.item.entry.formats and path not in made and not self._repository.exists(path):
@@ -302,7 +302,7 @@ class Publication:
             layout.platform_key(part.target.platform): part.version(entry.formats, now, _standing(part, snapshot, made))
             for part in one.made
         }
-        record = transitions.succeeded(snapshot.records.get(entry.name), source_of(entry), one.item.digest, current, entry.name)
+        record = transitions.succeeded(snapshot.records.get(entry.name), tag_reference(entry), one.item.digest, current, entry.name)
         return transitions.leaving(record, now, now + int(self._grace), one.item.leaving)
 
 

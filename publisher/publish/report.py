@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from publisher.plan.make import Action
+from publisher.plan.model import Action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from publisher.errors import PublisherError
-    from publisher.plan.make import Plan, PlanItem, Removal, UnlistedPattern
+    from publisher.plan.model import Plan, PlanItem, Removal, UnlistedPattern
 
 
 class ImageResult(Enum):
@@ -139,7 +139,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
                     {
                         "platform": str(target.platform),
                         "digest": target.digest,
-                        "before": target.before,
+                        "before": target.previous,
                         "build": target.published is None,
                     }
                     for target in item.targets

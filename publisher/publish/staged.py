@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.build.patch_clone import ClonePatch
-    from publisher.contract.manifest import Version
+    from publisher.contract.records import Version
     from publisher.fileindex.format import IndexedFile
-    from publisher.plan.make import PlanItem, PlatformTarget
+    from publisher.plan.model import PlanItem, PlatformTarget
     from publisher.state.built import BuiltImage
     from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Repository
@@ -41,8 +41,8 @@ class BuiltTarget:
 
     def version(self, formats: Collection[str], now: int, standing: Version | None = None) -> Version:
         """What the manifest will say of it; ``standing`` is the published version whose file index it has, None for its own."""
-        if self.built is not None and self.target.kept is not None:
-            return transitions.with_sif(self.target.kept, self.built, formats, now)
+        if self.built is not None and self.target.adopted is not None:
+            return transitions.with_sif(self.target.adopted, self.built, formats, now)
         if self.built is not None:
             with self.built.file_index.open("rb") as file:
                 file_index = hashlib.file_digest(file, "sha256").hexdigest()
@@ -90,7 +90,7 @@ class StagedEntry:
     @property
     def unpacked_size(self) -> int:
         """Bytes that its sandboxes will take."""
-        return sum(made.built.unpacked_size for made in self.made if made.built is not None and made.target.kept is None)
+        return sum(made.built.unpacked_size for made in self.made if made.built is not None and made.target.adopted is None)
 
 
 def ready(repository: Repository, snapshot: Snapshot, item: PlanItem, made: tuple[BuiltTarget, ...]) -> StagedEntry:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from publisher.errors import BuildError, OriginError, PublisherError, RepositoryError, SpaceError
-from publisher.plan.make import Action
+from publisher.plan.model import Action
 from publisher.publish.report import ImageResult, RunReport
 from publisher.publish.staged import BuiltTarget
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from publisher.build.builder import Builder, BuildRequest
     from publisher.images.reader import Entry
-    from publisher.plan.make import Plan, PlanItem, Removal
+    from publisher.plan.model import Plan, PlanItem, Removal
     from publisher.publish.intake import Intake
     from publisher.publish.publication import Publication
     from publisher.publish.staged import StagedEntry

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
 
+from publisher.contract import units
 from publisher.errors import ListError, UsageError
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.plan import quota
 from publisher.plan.quota import Quota  # noqa: TC001 - pydantic reads it
 from publisher.settings import registry_options
 from publisher.settings.targets import FQRN, CvmfsTarget, PublishTargets, to_origin, to_path, to_repository
-from publisher.system import quantities, yamlfile
+from publisher.system import yamlfile
 from publisher.targets.pelican.address import OriginAddress
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
 
 
 def _grace(value: object) -> float:
-    seconds = quantities.seconds(value)
+    seconds = units.positive_seconds(value)
     if seconds < _SHORTEST_GRACE:
         raise ValueError("jobs go on using what leaves: give them at least 2 d, and more than the longest job takes")
     return seconds
@@ -71,9 +72,9 @@ def _paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
 
 
 _Directory = Annotated[Path, PlainValidator(to_path)]
-_Bytes = Annotated[int, PlainValidator(quantities.size)]
-_Seconds = Annotated[float, PlainValidator(quantities.seconds)]
-_Whole = Annotated[int, PlainValidator(quantities.whole)]
+_Bytes = Annotated[int, PlainValidator(units.positive_size)]
+_Seconds = Annotated[float, PlainValidator(units.positive_seconds)]
+_Whole = Annotated[int, PlainValidator(units.positive_count)]
 
 
 class PublisherSettings(BaseModel):
@@ -166,7 +167,7 @@ class PublisherSettings(BaseModel):
     longest_pause: _Seconds = Field(
         default=60, description="time of peace that a registry is granted (Retry-After, pull limits); with more, images wait"
     )
-    quotas: Annotated[Mapping[str, Quota], PlainValidator(quota.quotas)] = Field(
+    quotas: Annotated[Mapping[str, Quota], PlainValidator(quota.parse_quotas)] = Field(
         default={},
         description="owner: {images: NUMBER, size: SIZE}, for owners of entries; `default` and `nobody` are owners too",
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from publisher.images.reader import Entry
     from publisher.maintain.adoption.judge import OldLink
-    from publisher.plan.make import UnlistedPattern
+    from publisher.plan.model import UnlistedPattern
     from publisher.publish.intake import Intake
     from publisher.publish.publication import Publication
     from publisher.state.snapshot import Snapshot

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from publisher.contract.manifest import Record, Version
+from publisher.contract.records import Record, Version
 from publisher.errors import PublisherError, UnavailableError
-from publisher.plan.make import source_of
+from publisher.plan.model import tag_reference
 from publisher.state.paths import DEFAULT_ARCHITECTURE, IMAGES, platform_key
 from publisher.state.transitions import ADOPTED
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from publisher.images.reader import Entry
     from publisher.oci import ImageManifest, Platform
-    from publisher.plan.make import ResolvedReference, UnlistedPattern
+    from publisher.plan.model import ResolvedReference, UnlistedPattern
 
 UNKNOWN_SOURCE = "unknown.invalid"
 """The registry of a name that is in no list: the older tool's links do not say it (RFC 6761: nobody's)."""
@@ -143,7 +143,7 @@ def judge(
                 link,
                 LinkVerdict.CURRENT,
                 "",
-                Record(link.name, source_of(entry), answer.digest, {platform_key(platform): [version]}),
+                Record(link.name, tag_reference(entry), answer.digest, {platform_key(platform): [version]}),
             )
     return JudgedLink(link, LinkVerdict.OUTDATED, "the registry has another build", _outdated(link, entry, now))
 
@@ -169,7 +169,7 @@ def _untold(link: OldLink, entry: Entry, error: PublisherError, now: int) -> Jud
 
 
 def _outdated(link: OldLink, entry: Entry | None, now: int) -> Record:
-    source = f"{UNKNOWN_SOURCE}/{link.name}" if entry is None else source_of(entry)
+    source = f"{UNKNOWN_SOURCE}/{link.name}" if entry is None else tag_reference(entry)
     platform = DEFAULT_ARCHITECTURE if entry is None else platform_key(entry.platforms[0])
     version = _version(link.digest, link.sandbox, now, "by its old hash alone")
     return Record(link.name, source, link.digest, {platform: [version]})

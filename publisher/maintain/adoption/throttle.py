@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from publisher.plan.make import Action
+from publisher.plan.model import Action
 
 if TYPE_CHECKING:
-    from publisher.plan.make import Plan, PlanItem
+    from publisher.plan.model import Plan, PlanItem
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,5 @@ def paced(plan: Plan, pace: BatchQuota) -> Plan:
 
 
 def _wants_sifs_alone(item: PlanItem) -> bool:
-    of_adopted = [target.kept is not None and target.before == target.digest for target in item.targets]
+    of_adopted = [target.adopted is not None and target.previous == target.digest for target in item.targets]
     return bool(of_adopted) and all(of_adopted) and not item.leaving

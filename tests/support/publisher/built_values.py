@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from publisher.contract.reference import parse
 from publisher.images.reader import Entry
 from publisher.oci import Platform
-from publisher.plan.make import ResolvedReference, source_of
+from publisher.plan.model import ResolvedReference, tag_reference
 from publisher.state import paths as layout
 from publisher.state import transitions
 from publisher.state.built import BuiltImage
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from publisher.plan.make import Plan
+    from publisher.plan.model import Plan
     from publisher.state.snapshot import Snapshot
 
 AMD64 = Platform("linux", "amd64")
@@ -72,7 +72,7 @@ def carried_out(plan: Plan, snapshot: Snapshot, now: int) -> Snapshot:
             for target in item.targets
         }
         name = item.entry.name
-        record = transitions.succeeded(snapshot.records.get(name), source_of(item.entry), item.digest, current, name)
+        record = transitions.succeeded(snapshot.records.get(name), tag_reference(item.entry), item.digest, current, name)
         changed[name] = transitions.leaving(record, now, now + GRACE, item.leaving)
     changed |= {one.name: transitions.leaving(snapshot.records[one.name], now, now + GRACE) for one in plan.leaving}
     return snapshot.with_records(changed)

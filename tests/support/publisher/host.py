@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from publisher.contract import manifest
+from publisher.contract.records import Record
 from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Host:
         path = self.origin / "manifest" / "index.json" if origin else self.repository / ".publisher" / "index.json"
         return manifest.Index.parse(manifest.unseal(path.read_bytes())[0]) if path.exists() else None
 
-    def record(self, name: str) -> manifest.Record:
+    def record(self, name: str) -> Record:
         index = self.index()
         assert index is not None
         sha256 = index.shard_for(name)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
 from publisher.errors import RepositoryError
-from publisher.plan.make import ResolvedReference, make_plan
+from publisher.plan.make import make_plan
+from publisher.plan.model import ResolvedReference
 from publisher.publish.publication import Publication, PublishResult
 from publisher.publish.staged import BuiltTarget, StagedEntry
 from publisher.state import paths

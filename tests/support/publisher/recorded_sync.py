@@ -20,9 +20,9 @@ from tests.support.publisher.built_values import answer, built, digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from publisher.contract.manifest import Sif
+    from publisher.contract.records import Sif
     from publisher.images.reader import Entry
-    from publisher.plan.make import PlanItem, ResolvedReference
+    from publisher.plan.model import PlanItem, ResolvedReference
     from publisher.publish.report import RunReport
     from publisher.publish.staged import BuiltTarget
     from publisher.state.built import BuiltImage

@@ -133,7 +133,7 @@ def test_an_owner_with_more_entries_than_his_quota_is_told_at_the_line(change: C
     change.host.images(*({"image": f"check/{name}:1", "owner": "me"} for name in ("one", "two")))
     done = change.check("--base=HEAD", "--config=publisher.yaml")
     assert done.returncode == 1
-    assert "wrong: quota: the images of 'me' are 2, and their quota is 1" in done.stdout
+    assert "wrong: quota: the images of 'me' number 2, but the quota is 1" in done.stdout
 
 
 def test_which_revision_must_be_said(change: Change) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.contract import manifest
-from publisher.contract.manifest import Record, Version
+from publisher.contract.records import Record, Version
 from publisher.maintain import block, gc, verify
 from publisher.plan.retention import RetentionLimits
 from publisher.publish.publication import Publication
@@ -129,7 +129,7 @@ def test_a_form_and_a_platform_that_the_list_wants_no_more_go_with_their_data(ho
     host.sync()
     amd64, arm64 = (host.repository / paths.sandbox_path(parts[one]) for one in ("linux/amd64", "linux/arm64"))
     host.images({"image": "gc/many:1", "formats": ["sif"]})
-    assert "arm64 is wanted no more" in host.sync().reasons["gc/many:1"]
+    assert "arm64 is no longer wanted" in host.sync().reasons["gc/many:1"]
     assert set(host.sync().results.values()) == {"unchanged"}
     assert sorted(path.is_dir() for path in (amd64, arm64)) == [True, True]
     assert (host.repository / ".arch/arm64/gc/many:1").samefile(arm64), "until its last day"

@@ -194,7 +194,7 @@ def test_a_registry_that_is_down_changes_nothing(host: Host, shared_path: Path) 
     report = host.sync(check=False)
     assert report.status == 1
     assert report.results == {"sync/kept:1": "failed"}
-    assert "what is published stays" in report.reasons["sync/kept:1"]
+    assert "the published version stays" in report.reasons["sync/kept:1"]
     assert (host.repository / ".publisher/index.json").read_bytes() == before
     assert said_by(host.repository / "sync/kept:1", host).endswith("kept\n")
 
@@ -294,7 +294,7 @@ def test_wildcards_publish_what_matches_and_follow_the_registry(host: Host, regi
     refused = host.sync(check=False)
     assert refused.results == {"sync/wild:1.12": "published"}
     assert refused.status == 1
-    assert refused.said["removals"] == [{"name": "sync/wild:1.10", "reason": "no more in the list"}]
+    assert refused.said["removals"] == [{"name": "sync/wild:1.10", "reason": "no longer in the list"}]
     assert "--allow-mass-removal" in refused.said["withheld"]
     assert host.record("sync/wild:1.10").platforms["amd64"][0].state == "current"
     allowed = host.sync("--allow-mass-removal")

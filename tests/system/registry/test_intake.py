@@ -12,7 +12,8 @@ import pytest
 from publisher.errors import DeniedError, NotFoundError, UnavailableError, UnsupportedError
 from publisher.images.reader import expand, parse
 from publisher.oci import Platform
-from publisher.plan.make import ResolvedReference, make_plan
+from publisher.plan.make import make_plan
+from publisher.plan.model import ResolvedReference
 from publisher.publish.intake import Intake
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient

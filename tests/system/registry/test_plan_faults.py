@@ -10,7 +10,8 @@ import pytest
 
 from publisher.images.reader import expand, parse
 from publisher.net.retry import RetryPolicy
-from publisher.plan.make import Action, Plan, UnlistedPattern, make_plan
+from publisher.plan.make import make_plan
+from publisher.plan.model import Action, Plan, UnlistedPattern
 from publisher.publish.intake import Intake
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
@@ -114,7 +115,7 @@ def test_no_fault_of_a_head_changes_what_is_published(world: World, proxy: Proxy
     plan = world.plan()
     assert (plan.work, plan.removals) == ((), ())
     assert plan.count(Action.FAILED) == len(TAGS)
-    assert all(item.reason.endswith("what is published stays") for item in plan.items)
+    assert all(item.reason.endswith("the published version stays") for item in plan.items)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

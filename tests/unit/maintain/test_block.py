@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.contract.manifest import BLOCKED, CURRENT, SUPERSEDED, Record, Version
+from publisher.contract.records import BLOCKED, CURRENT, SUPERSEDED, Record, Version
 from publisher.errors import OriginError, RepositoryError, UsageError
 from publisher.maintain import block as takedown
-from publisher.plan.make import Action, make_plan
+from publisher.plan.make import make_plan
+from publisher.plan.model import Action
 from publisher.state import transitions
 from publisher.state.paths import file_index_path, sandbox_path
 from publisher.targets.origins.directory import DirectoryOrigin
@@ -186,7 +187,7 @@ def test_a_hold_outlives_the_publisher_and_the_cleaning_of_what_it_was_rolled_ba
     snapshot, _ = place.publication().open()
     bare = transitions.without(snapshot.records[ROCKY], snapshot.records[ROCKY].platforms["amd64"][1:])
     restored = transitions.restored(bare, place.now)
-    assert restored.held is None
+    assert restored.rollback is None
     assert states(snapshot.with_records({ROCKY: restored}), ROCKY) == [(digest("one linux/amd64"), CURRENT)]
     (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("two")}, snapshot.with_records({ROCKY: restored})).items
     assert item.action is Action.CHANGED, "the next run builds it anew"
@@ -207,7 +208,7 @@ def test_a_held_name_that_left_the_list_and_is_back_means_what_it_meant_and_stay
     back = place.publish(publication, (entry(ROCKY), answer("three"))).snapshot
     assert states(back, ROCKY) == states(held, ROCKY)
     assert back.records[ROCKY].current("amd64").until is None  # type: ignore[union-attr]  # it is current
-    assert (back.records[ROCKY].held, back.records[ROCKY].digest) == (held.records[ROCKY].held, held.records[ROCKY].digest)
+    assert (back.records[ROCKY].rollback, back.records[ROCKY].digest) == (held.records[ROCKY].rollback, held.records[ROCKY].digest)
     assert (place.repository.root / ROCKY / "content").read_text() == digest("one linux/amd64")
     (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("three")}, back).items
     assert (item.action, item.reason) == (Action.UNCHANGED, "rolled back by the operator")

@@ -8,7 +8,7 @@ import pytest
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnsupportedError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest, Platform
 from publisher.plan.lint import CheckVerdict, judge, judge_unlisted, judge_wildcard
-from publisher.plan.make import UnlistedPattern
+from publisher.plan.model import UnlistedPattern
 from tests.support.publisher.built_values import AMD64, ARM64, digest, entry
 
 GB = 10**9

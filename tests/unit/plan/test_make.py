@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.contract.manifest import BLOCKED, EXPIRING, SUPERSEDED, Record, Version
+from publisher.contract.records import BLOCKED, EXPIRING, SUPERSEDED, Record, Version
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
-from publisher.plan.make import Action, PlanItem, ResolvedReference, UnlistedPattern, make_plan
+from publisher.plan.make import make_plan
+from publisher.plan.model import Action, PlanItem, ResolvedReference, UnlistedPattern
 from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import AMD64, ARM64, GRACE, answer, carried_out, digest, entry
 
@@ -36,7 +37,7 @@ def published(entry: Entry, said: ResolvedReference, snapshot: Snapshot = EMPTY,
 def test_a_name_that_is_not_published_is_built() -> None:
     item = only(entry("htc/rocky:9"), answer("one"), EMPTY)
     assert item.action is Action.NEW
-    assert [(target.digest, target.before, target.published) for target in item.targets] == [
+    assert [(target.digest, target.previous, target.published) for target in item.targets] == [
         (digest("one linux/amd64"), None, None)
     ]
 
@@ -54,7 +55,7 @@ def test_a_moved_tag_says_from_where_to_where_and_supersedes() -> None:
     before = published(rocky, answer("one"))
     item = only(rocky, answer("two"), before)
     assert item.action is Action.CHANGED
-    assert item.targets[0].before == digest("one linux/amd64")
+    assert item.targets[0].previous == digest("one linux/amd64")
     assert digest("one linux/amd64")[7:19] in item.reason
     assert digest("two linux/amd64")[7:19] in item.reason
     record = published(rocky, answer("two"), before, now=2000).records["htc/rocky:9"]
@@ -116,7 +117,7 @@ def test_a_platform_that_the_list_wants_no_more_leaves_like_a_name_and_can_come_
     both, said = entry("htc/rocky:9", [AMD64, ARM64]), answer("one", [AMD64, ARM64])
     before = published(both, said)
     item = only(entry("htc/rocky:9"), said, before)
-    assert (item.action, item.reason, item.targets, item.leaving) == (Action.CHANGED, "arm64 is wanted no more", (), ("arm64",))
+    assert (item.action, item.reason, item.targets, item.leaving) == (Action.CHANGED, "arm64 is no longer wanted", (), ("arm64",))
     after = published(entry("htc/rocky:9"), said, before, now=5)
     (version,) = after.records["htc/rocky:9"].platforms["arm64"]
     assert (version.state, version.until) == (EXPIRING, 5 + GRACE)
@@ -159,7 +160,7 @@ def test_what_a_registry_does_not_say_changes_nothing_that_is_published(error: E
     rocky = entry("htc/rocky:9")
     item = only(rocky, error, published(rocky, answer("one")))
     assert item.action is Action.FAILED
-    assert item.reason.endswith("what is published stays")
+    assert item.reason.endswith("the published version stays")
     assert not item.targets
     plan = make_plan([rocky], {rocky.name: error}, published(rocky, answer("one")))  # type: ignore[dict-item]
     assert plan.removals == ()
@@ -185,7 +186,7 @@ def many(count: int) -> tuple[list[Entry], dict[str, ResolvedReference | Publish
 def test_names_that_left_the_list_leave_and_their_data_stays() -> None:
     entries, answers, snapshot = many(20)
     plan = make_plan(entries[1:], answers, snapshot)
-    assert [(removal.name, removal.reason) for removal in plan.leaving] == [("a/image:0", "no more in the list")]
+    assert [(removal.name, removal.reason) for removal in plan.leaving] == [("a/image:0", "no longer in the list")]
     after = carried_out(plan, snapshot, 5)
     (version,) = after.records["a/image:0"].platforms["amd64"]
     assert (version.state, version.since, version.until) == (EXPIRING, 5, 5 + GRACE)

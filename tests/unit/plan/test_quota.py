@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.contract.manifest import CURRENT, SUPERSEDED, Record, Version
+from publisher.contract.records import CURRENT, SUPERSEDED, Record, Version
 from publisher.contract.reference import Reference
 from publisher.images.reader import Entry
 from publisher.oci import Platform
@@ -35,13 +35,13 @@ def test_within_their_quotas_nobody_is_told() -> None:
 
 def test_too_many_images_are_told_at_the_first_that_is_too_much() -> None:
     assert over_quota(ENTRIES, SIZES, {"A": Quota(images=1)}) == [
-        (2, "the images of 'A' are 3, and their quota is 1; take some out, or ask the operator for more")
+        (2, "the images of 'A' number 3, but the quota is 1; remove some entries, or ask the operator for a larger quota")
     ]
 
 
 def test_too_many_bytes_are_told_at_the_first_that_is_too_much() -> None:
     assert over_quota(ENTRIES, SIZES, {"A": Quota(size=2_500_000_000)}) == [
-        (3, "the images of 'A' have 3 GB, and their quota is 2.5 GB; take some out, or ask the operator for more")
+        (3, "the images of 'A' use 3 GB, but the quota is 2.5 GB; remove some entries, or ask the operator for a larger quota")
     ]
 
 
@@ -55,7 +55,10 @@ def test_entries_without_an_owner_are_taken_together_where_they_have_a_quota() -
     nobodys = [entry(str(line), None, line) for line in (1, 2, 3)]
     assert over_quota(nobodys, {}, {"default": Quota(images=1)}) == []
     (problem,) = over_quota(nobodys, {}, {"nobody": Quota(images=2)})
-    assert problem == (3, "the entries without an owner are 3, and their quota is 2; take some out, or ask the operator for more")
+    assert problem == (
+        3,
+        "the entries without an owner number 3, but the quota is 2; remove some entries, or ask the operator for a larger quota",
+    )
 
 
 def test_what_is_published_comes_before_what_is_new() -> None:
@@ -77,17 +80,17 @@ def test_what_is_too_much_is_refused_by_name_by_the_sizes_that_are_published() -
         ),
     }
     snapshot = Snapshot("images.example.org", records=records)
-    assert quota.refused(ENTRIES, snapshot, {"A": Quota(size=1000)}) == {}
-    errors = quota.refused(ENTRIES, snapshot, {"A": Quota(size=999)})
+    assert quota.refusals(ENTRIES, snapshot, {"A": Quota(size=1000)}) == {}
+    errors = quota.refusals(ENTRIES, snapshot, {"A": Quota(size=999)})
     assert {name: str(error) for name, error in errors.items()} == dict.fromkeys(
         ("x/y:2", "x/y:3"),
-        "the images of 'A' have 1000 B, and their quota is 999 B (take some out, or ask the operator for more)",
+        "the images of 'A' use 1000 B, but the quota is 999 B (remove some entries, or ask the operator for a larger quota)",
     )
 
 
 def test_quotas_are_read_as_people_write_them() -> None:
     given = {"default": {"images": 50, "size": "500 GB"}, "IceCube": {"size": "5 TB"}, "nobody": {"images": "7"}}
-    assert quota.quotas(given) == {
+    assert quota.parse_quotas(given) == {
         "default": Quota(50, 500 * 10**9),
         "IceCube": Quota(None, 5 * 10**12),
         "nobody": Quota(7, None),
@@ -97,18 +100,18 @@ def test_quotas_are_read_as_people_write_them() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ([], "owners with their quotas are expected here"),
-        ({1: {"images": 1}}, "owners with their quotas are expected here"),
-        ({"A": 5}, "the quota of 'A' is none; write images:, size: or both"),
-        ({"A": {}}, "the quota of 'A' is none"),
-        ({"A": {"image": 5}}, "the quota of 'A' is none"),
-        ({"A": {"images": 0}}, "the quota of 'A': 0 is no whole number above zero"),
-        ({"A": {"size": "big"}}, "the quota of 'A': 'big' is no size"),
+        ([], "write owners with their quotas here"),
+        ({1: {"images": 1}}, "write owners with their quotas here"),
+        ({"A": 5}, "the quota of 'A' is not valid; write images:, size: or both"),
+        ({"A": {}}, "the quota of 'A' is not valid"),
+        ({"A": {"image": 5}}, "the quota of 'A' is not valid"),
+        ({"A": {"images": 0}}, "the quota of 'A': 0 is not a valid whole number above 0"),
+        ({"A": {"size": "big"}}, "the quota of 'A': 'big' is not a valid size"),
     ],
 )
 def test_what_is_no_quota_is_refused(given: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        quota.quotas(given)
+        quota.parse_quotas(given)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["A", "B", None]), st.integers(0, 50)), max_size=8), st.integers(1, 4), st.randoms())

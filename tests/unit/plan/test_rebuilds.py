@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from publisher.contract.manifest import Version
+    from publisher.contract.records import Version
     from publisher.publish.publication import Publication
     from publisher.state.built import BuiltImage
     from publisher.state.snapshot import Snapshot

@@ -4,9 +4,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from publisher.contract.manifest import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
+from publisher.contract.records import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
 from publisher.plan import retention
-from publisher.plan.retention import RetentionLimits, clearance
+from publisher.plan.retention import RetentionLimits, plan_retention
 from publisher.state import paths, transitions
 from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import digest, entry
@@ -50,12 +50,12 @@ def test_nothing_goes_before_its_time() -> None:
         record("a/a:1", version("new"), version("old", SUPERSEDED, 13.9)),
         record("a/b:1", version("leaving", EXPIRING, 30, until=NOW + 1)),
     )
-    assert clearance(there, NOW, BOUNDS) == retention.RetentionPlan({}, (), (), (), 0)
+    assert plan_retention(there, NOW, BOUNDS) == retention.RetentionPlan({}, (), (), (), 0)
 
 
 def test_a_superseded_version_goes_with_all_its_data_after_the_grace() -> None:
     there = snapshot(record("a/a:1", version("new"), version("old", SUPERSEDED, 14)))
-    found = clearance(there, NOW, BOUNDS)
+    found = plan_retention(there, NOW, BOUNDS)
     assert dropped(found) == [("a/a:1", digest("old"))]
     assert set(found.removals) == {paths.sandbox_path(digest("old")), paths.file_index_path(digest("old"))}
     (left,) = found.changed["a/a:1"].platforms["amd64"]
@@ -64,13 +64,13 @@ def test_a_superseded_version_goes_with_all_its_data_after_the_grace() -> None:
 
 def test_a_name_whose_time_is_over_means_nothing_any_more_and_its_data_waits_for_its_own_grace() -> None:
     there = snapshot(record("a/a:1", version("last", EXPIRING, 14, until=NOW)))
-    found = clearance(there, NOW, BOUNDS)
+    found = plan_retention(there, NOW, BOUNDS)
     assert (found.ended, found.removals) == (("a/a:1",), ())
     gone = found.changed["a/a:1"]
     assert gone.current("amd64") is None
     assert transitions.links(gone) == {}
     assert [(one.state, one.since, one.until) for _, one in gone.versions()] == [(SUPERSEDED, NOW, None)]
-    later = clearance(there.with_records(found.changed), NOW + 14 * DAY, BOUNDS)
+    later = plan_retention(there.with_records(found.changed), NOW + 14 * DAY, BOUNDS)
     assert set(later.removals) == {paths.sandbox_path(digest("last")), paths.file_index_path(digest("last"))}
     assert there.with_records(found.changed).with_records(later.changed).records == {}
 
@@ -78,10 +78,10 @@ def test_a_name_whose_time_is_over_means_nothing_any_more_and_its_data_waits_for
 def test_data_that_another_name_still_uses_stays() -> None:
     old = version("shared", SUPERSEDED, 20)
     there = snapshot(record("a/a:1", version("new"), old), record("a/b:1", version("shared")))
-    found = clearance(there, NOW, BOUNDS)
+    found = plan_retention(there, NOW, BOUNDS)
     assert (dropped(found), found.removals) == ([("a/a:1", digest("shared"))], ())
     both = snapshot(record("a/a:1", version("new"), old), record("a/b:1", version("newer"), version("shared", SUPERSEDED, 15)))
-    gone = clearance(both, NOW, BOUNDS)
+    gone = plan_retention(both, NOW, BOUNDS)
     assert len(gone.dropped) == 2
     assert paths.sandbox_path(digest("shared")) in gone.removals
 
@@ -93,7 +93,7 @@ def test_an_old_sandbox_that_two_manifests_share_stays_with_either() -> None:
         record("a/a:1", version("new"), version("one", SUPERSEDED, 20, sandbox=path, file_index=None)),
         record("a/b:1", version("two", sandbox=path, file_index=None)),
     )
-    assert clearance(there, NOW, BOUNDS).removals == ()
+    assert plan_retention(there, NOW, BOUNDS).removals == ()
 
 
 @pytest.mark.parametrize("bounds", [RetentionLimits(14 * DAY, 2, 10**12), RetentionLimits(14 * DAY, 100, 250)])
@@ -103,7 +103,7 @@ def test_a_run_takes_the_oldest_as_far_as_its_bounds_go_and_the_next_ones_take_t
     order = [(name, digest(name)) for name, _ in sorted(names.items(), key=lambda pair: -pair[1])]
     taken: list[tuple[str, str]] = []
     for left in (3, 1, 0):
-        found = clearance(there, NOW, bounds)
+        found = plan_retention(there, NOW, bounds)
         assert found.waiting == left
         taken += dropped(found)
         there = there.with_records(found.changed)
@@ -112,14 +112,14 @@ def test_a_run_takes_the_oldest_as_far_as_its_bounds_go_and_the_next_ones_take_t
 
 def test_one_version_larger_than_the_bound_does_not_hold_up_the_others() -> None:
     there = snapshot(record("a/a:1", version("new"), version("huge", SUPERSEDED, 20, unpacked_size=10**6)))
-    assert dropped(clearance(there, NOW, RetentionLimits(14 * DAY, 10, 5))) == [("a/a:1", digest("huge"))]
+    assert dropped(plan_retention(there, NOW, RetentionLimits(14 * DAY, 10, 5))) == [("a/a:1", digest("huge"))]
 
 
 def test_what_is_blocked_stays_listed_and_has_no_data() -> None:
     one = record("a/a:1", version("bad", BLOCKED, 100, reason="stolen data"))
-    assert clearance(snapshot(one), NOW, BOUNDS).changed == {}
-    assert not retention.data_of([one])
-    assert not retention.sifs_of([one])
+    assert plan_retention(snapshot(one), NOW, BOUNDS).changed == {}
+    assert not retention.count_data_paths([one])
+    assert not retention.sif_paths([one])
 
 
 def test_entries_that_expire_within_thirty_days_are_announced() -> None:
@@ -128,7 +128,7 @@ def test_entries_that_expire_within_thirty_days_are_announced() -> None:
         entry(f"a/{name}:1", expires=today + timedelta(days=days))
         for name, days in (("later", 30), ("far", 31), ("soon", 0), ("over", -1))
     ]
-    lines = retention.announced([*entries, entry("a/never:1")], today)
+    lines = retention.expiry_notes([*entries, entry("a/never:1")], today)
     assert lines == [
         "a/soon:1 is published until 2027-01-01, as its entry says",
         "a/later:1 is published until 2027-01-31, as its entry says",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.contract import manifest
+from publisher.contract.records import BLOCKED, EXPIRING
 from publisher.errors import OriginError, PublishedManifestError, RepositoryError, SpaceError
 from publisher.maintain import block
 from publisher.publish.publication import Publication
@@ -160,7 +161,7 @@ def test_a_platform_that_is_wanted_no_more_is_announced_and_keeps_its_link_until
     published = place.publish(publication, (entry("htc/rocky:9"), said))
     version = published.snapshot.records["htc/rocky:9"].current("arm64")
     assert version is not None
-    assert (version.state, version.until) == (manifest.EXPIRING, place.now + 14 * 86400)
+    assert (version.state, version.until) == (EXPIRING, place.now + 14 * 86400)
     assert sorted(place.repository.links()) == [".arch/arm64/htc/rocky:9", "htc/rocky:9"]
 
 
@@ -181,7 +182,7 @@ def test_a_name_that_leaves_is_marked_and_keeps_its_data(place: Place) -> None:
     after = publication.publish(snapshot, [], ["htc/rocky:9"]).snapshot
     version = after.records["htc/rocky:9"].current("amd64")
     assert version is not None
-    assert (version.state, version.since, version.until) == (manifest.EXPIRING, place.now, place.now + 14 * 86400)
+    assert (version.state, version.since, version.until) == (EXPIRING, place.now, place.now + 14 * 86400)
     assert place.repository.exists("htc/rocky:9")
     place.in_both()
 
@@ -310,7 +311,7 @@ def test_a_run_that_another_one_overtook_publishes_nothing_and_undoes_nothing(pl
     assert place.repository.links() == {}
     assert not place.repository.exists(paths.sandbox_path(digest("one linux/amd64")))
     after = slow.publish(slow.open()[0], [ready]).snapshot
-    assert [version.state for _, version in after.records["bad/image:1"].versions()] == [manifest.BLOCKED]
+    assert [version.state for _, version in after.records["bad/image:1"].versions()] == [BLOCKED]
     assert after.serial == 3
 
 

@@ -3,27 +3,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from publisher.errors import NotFoundError, SpaceError, UnavailableError
-from publisher.plan.make import Removal, make_plan
+from publisher.plan.make import make_plan
+from publisher.plan.model import Removal
 from publisher.publish.report import ImageResult, RunReport, plan_json, plan_lines
 from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import AMD64, ARM64, answer, carried_out, digest, entry
 
 if TYPE_CHECKING:
     from publisher.errors import PublisherError
-    from publisher.plan.make import ResolvedReference
+    from publisher.plan.model import ResolvedReference
 
 EMPTY = Snapshot("images.example.org")
 
 
 def test_a_report_shows_what_is_not_as_it_should_be_and_the_totals() -> None:
-    report = RunReport(serial=7, notes=["manifest published anew"], removals=(Removal("a/old:1", "no more in the list"),))
+    report = RunReport(serial=7, notes=["manifest published anew"], removals=(Removal("a/old:1", "no longer in the list"),))
     report.add("a/a:1", ImageResult.PUBLISHED, "new")
     report.add("a/b:1", ImageResult.UNCHANGED, "current")
     report.add("a/c:1", ImageResult.FAILED, "not a tar archive")
     assert report.lines() == [
         "manifest published anew",
         "failed: a/c:1: not a tar archive",
-        "leaves: a/old:1: no more in the list",
+        "leaves: a/old:1: no longer in the list",
         "1 published, 1 unchanged, 1 failed; manifest serial 7",
     ]
     assert report.exit_code == 1

@@ -5,14 +5,15 @@ from functools import partial
 
 import pytest
 
-from publisher.contract.manifest import Record, Sif, Version
+from publisher.contract.records import Record, Sif, Version
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError
 from publisher.maintain.adoption import judge as adoption
 from publisher.maintain.adoption import throttle
 from publisher.maintain.adoption.judge import LinkVerdict, OldLink, judge, judge_unlisted, old_links, old_paths, taken_anyway
 from publisher.maintain.adoption.throttle import BatchQuota
 from publisher.oci import Descriptor, ImageManifest
-from publisher.plan.make import Action, Plan, ResolvedReference, UnlistedPattern, make_plan
+from publisher.plan.make import make_plan
+from publisher.plan.model import Action, Plan, ResolvedReference, UnlistedPattern
 from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import AMD64, ARM64, digest, entry
 
@@ -69,7 +70,7 @@ def test_an_image_with_the_old_hash_is_current_under_its_true_digest() -> None:
     (version,) = judged.record.platforms["amd64"]
     assert (version.digest, version.sandbox, version.sif) == (digest("one"), link().sandbox, None)
     plan = planned(judged.record)
-    assert (plan.items[0].action, plan.items[0].targets[0].kept) == (Action.CHANGED, version), "it wants its SIF"
+    assert (plan.items[0].action, plan.items[0].targets[0].adopted) == (Action.CHANGED, version), "it wants its SIF"
 
 
 def test_of_an_index_the_older_tools_host_took_the_image_for_amd64() -> None:
@@ -108,7 +109,7 @@ def test_what_is_not_current_is_taken_under_its_old_hash_and_nothing_where_nobod
     (version,) = taken.record.platforms["amd64"]
     assert (version.digest, version.sandbox) == (f"sha256:{BY_LAYERS}", link().sandbox)
     plan = planned(taken.record)
-    assert (plan.items[0].action, plan.items[0].targets[0].kept) == (Action.CHANGED, None), "a sync builds what there is now"
+    assert (plan.items[0].action, plan.items[0].targets[0].adopted) == (Action.CHANGED, None), "a sync builds what there is now"
 
 
 def test_a_manifest_that_cannot_be_had_now_is_no_verdict() -> None:
