@@ -1,4 +1,4 @@
-"""What ``docs/ep.md`` says and a program can check."""
+"""What ``docs/ep.md`` and ``docs/ep-reference.md`` say and a program can check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-DOCUMENT = (ROOT / "docs/ep.md").read_text()
+DOCUMENT = "".join((ROOT / "docs" / name).read_text() for name in ("ep.md", "ep-reference.md"))
 ATTRIBUTES = {"HasImageResolver", "HasSIF", "ImageResolverDefaultImage", "ImageResolverProblems"}
 
 
