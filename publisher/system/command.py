@@ -1,6 +1,6 @@
 """The one door to other programs.
 
-Every child gets its own session (so that all it starts can be killed, by :mod:`publisher.system.reaper` where this process was killed
+Every child gets its own session (so that all it starts can be killed, by :mod:`publisher.contract.reaper` where this process was killed
 itself), a deadline, a standard input that is closed unless given, and an environment made from an allow-list: registry
 credentials, proxies' passwords, signing keys and Apptainer's own variables of the caller do not reach it. What a child prints
 is kept to its last 64 KiB.
@@ -18,8 +18,8 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from publisher.contract.reaper import REAPER, kill_session
 from publisher.errors import CommandError
-from publisher.system.reaper import GUARD, kill_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -254,7 +254,7 @@ def _start(
 ) -> Iterator[_Child]:
     """``unguarded``: seconds that it may go on for, whatever becomes of us; None where it ends with the body."""
     with tempfile.TemporaryFile() as stderr:
-        GUARD.start()
+        REAPER.start()
         started = time.monotonic()
         try:
             process = subprocess.Popen(
@@ -277,7 +277,7 @@ def _start(
             ) from error
         child = _Child(process, name or _name(argv), stderr)
         try:
-            with GUARD.over(process.pid) if unguarded is None else contextlib.nullcontext():
+            with REAPER.guard(process.pid) if unguarded is None else contextlib.nullcontext():
                 try:
                     yield child
                 finally:

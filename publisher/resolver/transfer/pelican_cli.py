@@ -17,9 +17,9 @@ import subprocess
 import tempfile
 import time
 
+from publisher.contract.reaper import Reaper
 from publisher.resolver.errors import FetchError
 from publisher.resolver.system import path_probe
-from publisher.resolver.system.reaper import guarded
 from publisher.resolver.transfer import token
 from publisher.resolver.transfer.sources import Source
 
@@ -72,16 +72,16 @@ class PelicanCommand(Source):
 
     def _problem(self, name: str, size: int, pace: TransferDeadline, take: Callable[[str], None]) -> str | None:
         """Why there is nothing to take, None where it was taken."""
-        with _directory(self.network.root) as directory, guarded() as watch:
+        with _directory(self.network.root) as directory, _reaper() as reaper:
             path = os.path.join(directory, "object")
             said = os.path.join(directory, "said")
             argv = [self._program, "object", "get", f"{self.text}/{name}", path]
             process = _started(argv, _environment(self.network.ca), directory, said)
-            watch(process.pid)
-            try:
-                problem = _ended(process, directory, size, pace)
-            finally:
-                _kill(process)
+            with reaper.guard(process.pid):
+                try:
+                    problem = _ended(process, directory, size, pace)
+                finally:
+                    _kill(process)
             if problem is None and process.returncode != 0:
                 problem = f"status {process.returncode}: {_last_of(said)}"
             if problem is None and (os.path.islink(path) or not os.path.isfile(path)):
@@ -93,7 +93,23 @@ class PelicanCommand(Source):
 
 def command() -> str | None:
     """Path of the command, None where there is none."""
-    return path_probe.program((_NAME,))
+    return path_probe.find_program((_NAME,))
+
+
+@contextlib.contextmanager
+def _reaper() -> Iterator[Reaper]:
+    """Run a reaper during the block, which kills the command if this process is killed.
+
+    Raises:
+        FetchError: the reaper's shell cannot be started.
+    """
+    reaper = Reaper()
+    try:
+        reaper.start()
+    except OSError as error:
+        raise FetchError(f"{error.filename} cannot be started: {error.strerror}") from None
+    with contextlib.closing(reaper):
+        yield reaper
 
 
 def _environment(ca: str) -> dict[str, str]:
@@ -187,4 +203,4 @@ def _last_of(path: str) -> str:
     with open(path, "rb") as file:
         text = file.read(_SPARE).decode(errors="replace")
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return token.hidden(line, os.environ)[-_LAST_LINES:]  # it names URLs, and there may be a token in them
+    return token.redact(line, os.environ)[-_LAST_LINES:]  # it names URLs, and there may be a token in them

@@ -1,4 +1,4 @@
-"""The command ``pelican`` as a way to fetch. It is a stand-in: the real one was not to be had."""
+"""The command ``pelican`` as a route to fetch. It is a stand-in: the real one was not to be had."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from publisher.resolver.errors import DeadlineError, FetchError
 from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.transfer.fetch import fetch
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import AUTO, PELICAN, NetworkOptions
 from publisher.resolver.transfer.watchdog import TransferDeadline
 from tests.support.checkout import ROOT
@@ -49,7 +49,7 @@ class Site:
         self._set("PELICAN_TEST_MODE", mode)
 
     def fetch(self, until: float | None = None) -> str:
-        place = source("pelican://federation.invalid/images", self.network)
+        place = open_source("pelican://federation.invalid/images", self.network)
         return fetch([place], SIF, str(self.part), until=until)
 
     def calls(self) -> list[dict[str, Any]]:
@@ -175,9 +175,9 @@ def test_it_does_not_outlive_the_process_that_fetches(site: Site) -> None:
 def test_it_is_ended_before_others_lose_patience(site: Site) -> None:
     site.goes_wrong("hangs")
     readings = itertools.chain(itertools.repeat(0.0, 100), itertools.repeat(1.0))
-    (way,) = source("pelican://federation.invalid/images", site.network).ways(SIF.path)
+    (route,) = open_source("pelican://federation.invalid/images", site.network).routes(SIF.path)
     with pytest.raises(FetchError, match="bytes came in time"):
-        way.bring(SIF.path, SIF.size, TransferDeadline(lambda: next(readings), 0.2), lambda _: None)
+        route.download(SIF.path, SIF.size, TransferDeadline(lambda: next(readings), 0.2), lambda _: None)
     assert next(readings) == 0.0
     assert site.left() == []
 
@@ -221,7 +221,7 @@ def test_one_that_does_not_start_is_a_failure_of_this_way_alone(
     (tmp_path / "bin/pelican").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     lay_down({SIF.path: CONTENT}, tmp_path / "mirror")
-    places = [source("pelican://federation.invalid/images", site.network), source(str(tmp_path / "mirror"))]
+    places = [open_source("pelican://federation.invalid/images", site.network), open_source(str(tmp_path / "mirror"))]
     assert fetch(places, SIF, str(site.part)) == str(tmp_path / "mirror")
     site.part.unlink()
     with pytest.raises(FetchError, match="does not start: Exec format error"):
@@ -232,7 +232,7 @@ def test_as_a_last_resort_it_comes_after_the_servers(site: Site, tmp_path: Path)
     authority, tls = certificate(tmp_path, "localhost")
     network = NetworkOptions(str(site.root), fetch_with=AUTO, silence=1, ca=str(authority))
     with FaultyServer({f"/images/{SIF.path}": CONTENT}) as server, Director(tls, "/images", server.url) as director:
-        place = source(f"pelican://{director.host}/images", network)
+        place = open_source(f"pelican://{director.host}/images", network)
         assert fetch([place], SIF, str(site.part)) == f"{server.url}/images"
         site.part.unlink()
         server.always = "404"
@@ -243,4 +243,11 @@ def test_shards_come_from_servers_all_the_same(site: Site, tmp_path: Path) -> No
     authority, tls = certificate(tmp_path, "localhost")
     network = NetworkOptions(str(site.root), fetch_with=PELICAN, ca=str(authority))
     with FaultyServer({"/images/a": b"here"}) as server, Director(tls, "/images", server.url) as director:
-        assert source(f"pelican://{director.host}/images", network).read("a", 100) == b"here"
+        assert open_source(f"pelican://{director.host}/images", network).read("a", 100) == b"here"
+
+
+def test_without_the_reapers_shell_nothing_is_started(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("publisher.contract.reaper._SHELL", "/nowhere/sh")
+    with pytest.raises(FetchError, match="/nowhere/sh cannot be started: No such file"):
+        site.fetch()
+    assert site.calls_so_far() == 0
