@@ -1,4 +1,4 @@
-"""The file index of a published build, read where it stands and never as a whole: an image may have millions of files."""
+"""The file index of a published build, read as a stream where it is published: an image may have millions of files."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from publisher.system.durable import failures
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from publisher.contract.manifest import Version
+    from publisher.contract.records import Version
     from publisher.fileindex.format import IndexedFile
     from publisher.targets.repositories.base import Repository
 
 
 def check(repository: Repository, version: Version) -> None:
-    """Demand that a version's file index is what the manifest says.
+    """Check that the published file index of a version has the sha256 that the manifest gives.
 
     Raises:
-        PublishedManifestError: it is missing or damaged, or cannot be read.
+        PublishedManifestError: the index is missing or damaged, or cannot be read.
     """
     path = paths.file_index_path(version.digest)
     if not repository.exists(path):
         raise PublishedManifestError(f"the file index {path} is missing")
-    with failures(PublishedManifestError, f"the file index {path} cannot be read"), (repository.root / path).open("rb") as file:
+    with failures(PublishedManifestError, f"cannot read the file index {path}"), (repository.root / path).open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != version.file_index:
             raise PublishedManifestError(f"the file index {path} is damaged")
 
 
 def lines(repository: Repository, version: Version) -> Iterator[IndexedFile]:
-    """The lines of a file index that was checked."""
+    """Yield the entries of a file index that :func:`check` has accepted."""
     with (repository.root / paths.file_index_path(version.digest)).open("rb") as file:
         yield from read_file_index(file)

@@ -50,7 +50,7 @@ def test_a_clone_alone_is_published(repository: Repository) -> None:
 def test_a_repository_that_clones_does(repository: Repository) -> None:
     publish_rocky(repository)
     with repository.transaction() as transaction:
-        assert cloned_or_made(transaction, ".images/0a/next") == repository.clones
+        assert cloned_or_made(transaction, ".images/0a/next") == repository.can_clone
 
 
 def test_nothing_of_a_clone_is_left_by_a_block_that_raises(repositories: Callable[[], Repository]) -> None:

@@ -1,1 +1,1 @@
-"""Repositories: trees of sandboxes, changed by transactions."""
+"""Repositories that sandboxes are published in: a plain directory, or a CVMFS repository."""

@@ -1,7 +1,8 @@
-"""The CVMFS side behind one interface: a tree of sandboxes, links and the manifest, changed by transactions.
+"""The interface of a repository: a tree of sandboxes, links and the manifest, changed by transactions.
 
-``directory.py`` is the embedded default, ``cvmfs/`` the production form. ``tests/contract/test_repositor*.py``
-is the contract that every implementation passes unchanged. Paths are relative to the repository's root, with ``/``.
+``directory.py`` implements it for a plain directory (the embedded default), ``cvmfs/`` for a CVMFS repository (production).
+Every implementation passes the tests in ``tests/contract/test_repositor*.py`` unchanged. Paths are relative to the
+repository's root and use ``/``.
 """
 
 from __future__ import annotations
@@ -18,58 +19,64 @@ T = TypeVar("T")
 
 
 class Transaction(ABC):
-    """Changes that become visible together when the ``with`` block of :meth:`Repository.transaction` ends well.
+    """Changes that are published together when the ``with`` block of :meth:`Repository.transaction` ends without an error.
 
-    Readers may see the parts appear one after another, but only in the order: trees, links, files, ``index.json``, removals
-    (of links first); so that nothing visible ever names what is not there. Nothing is visible of a transaction whose body raised.
+    Readers may see the changes appear one after another, but only in this order: trees, links, files, ``index.json``, removals
+    (links first). So nothing visible ever names something that does not exist. If the block raises, nothing is published.
 
-    Of two links or two files at one path the last counts. Every method raises RepositoryError for an unsafe path (see
-    :func:`publisher.system.safepath.split`), one that goes through a symbolic link, one above or below another of the same transaction
-    and one that this transaction puts something else at; and SpaceError where there is no room.
+    If one path is given two links or two files, the last one counts. Every method raises RepositoryError if the path is unsafe
+    (see :func:`publisher.system.safepath.split`), goes through a symbolic link, is above or below another path of the same
+    transaction, or is already used for something else in it; and SpaceError if the disk is full.
     """
 
     @abstractmethod
     def tree(self, path: str) -> Path:
-        """A directory *not yet made*, on the repository's file system, for the caller to make and fill; it appears at ``path``.
+        """Return a directory that does *not exist yet*, for the caller to create and fill; it is published at ``path``.
 
-        A caller who cannot fill it calls :meth:`remove` with the same path: the rest of the transaction is published without it.
+        The directory is on the repository's file system. A caller who cannot fill it calls :meth:`remove` with the same path;
+        the rest of the transaction is then published without it.
 
         Raises:
-            RepositoryError: ``path`` is already there, or already in this transaction. When the block ends: nothing was made.
+            RepositoryError: ``path`` already exists, or is already in this transaction. When the block ends: the caller did not
+                create the directory.
         """
 
     @abstractmethod
     def link(self, path: str, target: str) -> None:
-        """A symbolic link at ``path`` with the relative ``target``, whatever link stood there before.
+        """Create a symbolic link at ``path`` with the relative ``target``; an existing link is replaced.
 
         Raises:
-            RepositoryError: absolute target or one that leaves the repository, or something other than a link there.
+            RepositoryError: the target is absolute or leaves the repository, or something other than a link is at ``path``.
         """
 
     @abstractmethod
     def write(self, path: str, content: bytes | Path) -> None:
-        """A file at ``path`` with ``content`` (or that of the file given), replacing a file that stood there.
+        """Write a file at ``path`` with ``content``, or with the content of the file given; an existing file is replaced.
 
         Raises:
-            RepositoryError: something other than a file there.
+            RepositoryError: something other than a file is at ``path``.
         """
 
     @abstractmethod
     def remove(self, path: str) -> None:
-        """Take away the tree, link or file at ``path``; nothing happens where there is none.
+        """Remove the tree, link or file at ``path``; do nothing if there is none.
 
-        What this transaction was to put there is cancelled, whatever state it is in; directories above that become empty go too.
+        A change that this transaction would make at ``path`` is cancelled, whatever state it is in. Parent directories that
+        become empty are removed too.
         """
 
     def clone(self, source: str, path: str) -> Path | None:
-        """A copy of the published tree ``source``, for the caller to change; it appears at ``path``.
+        """Return a copy of the published tree ``source``, for the caller to change; it is published at ``path``.
 
-        What it costs does not depend on what is in the tree. None where the repository cannot do it (:attr:`Repository.clones`),
-        or not now: not before all other changes of a transaction, without the directory that ``path`` is in being published, or
-        a second time. Nothing is changed then, and :meth:`tree` is the way. :meth:`remove` takes it back.
+        The cost does not depend on the size of the tree; :meth:`remove` cancels the clone.
+
+        Returns:
+            The copy; None, with nothing changed, if the repository cannot clone (:attr:`Repository.can_clone`), or cannot do it
+            now: only the first change of a transaction can be a clone, and the parent directory of ``path`` has to be
+            published already. The caller then uses :meth:`tree`.
 
         Raises:
-            RepositoryError: ``path`` is already there.
+            RepositoryError: ``path`` already exists.
         """
         del source, path
         return None
@@ -81,40 +88,40 @@ class Repository(ABC):
     name: str
     """The repository's name in the manifest: the FQRN in production."""
     root: Path
-    """Where what is published can be read on this host; looked at, never written to."""
-    clones: bool = False
-    """Whether a transaction may begin with a clone: where not, nobody need look for something similar."""
+    """The directory on this host where the published content can be read; never written to."""
+    can_clone: bool = False
+    """Whether a transaction may begin with a clone; if not, callers need not look for a similar tree."""
 
     @abstractmethod
     def recover(self) -> list[str]:
-        """Finish or discard what killed runs left behind; a line for each thing done. Called at the start of a run."""
+        """Finish or discard what killed runs left behind, and return a line for each action. Called at the start of a run."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """Open a transaction. Published when the block ends; discarded when it raises.
+        """Open a transaction, which is published when the block ends and discarded if the block raises.
 
         Raises:
-            RepositoryError: another transaction is open (somebody else's is never touched), or publishing failed.
-            RemovalError: of these it says itself what is published.
-            SpaceError: no room.
+            RepositoryError: another transaction is open (it is not touched), or publishing failed.
+            RemovalError: some paths could not be removed; its ``published`` says whether the other changes were published.
+            SpaceError: the disk is full.
         """
 
     @abstractmethod
     def read(self, path: str) -> bytes | None:
-        """The published bytes of a file, None where there is none. Links are followed as long as they stay in the repository."""
+        """Return the content of a published file, or None if there is none. Links are followed within the repository only."""
 
     @abstractmethod
     def exists(self, path: str) -> bool:
-        """Whether a tree, link or file is published at ``path`` (a link that dangles or leaves the repository does not count)."""
+        """Return whether a tree, link or file is published at ``path``; dangling links and links that leave do not count."""
 
     @abstractmethod
     def links(self) -> dict[str, str]:
-        """All published links outside ``.images`` and ``.publisher``, dangling ones too: path -> target, sorted by path."""
+        """Return all published links outside ``.images`` and ``.publisher``, dangling ones too: path -> target, sorted."""
 
-    def look(self, read: Callable[[], T]) -> T:
-        """What ``read`` finds below :attr:`root`, all at one time: again from its start where a publish came in between."""
+    def read_consistently(self, read: Callable[[], T]) -> T:
+        """Return the result of ``read``, which reads below :attr:`root`; it is called again if a publish came in between."""
         return read()
 
-    def noticed(self) -> list[str]:
-        """A line for each thing that went wrong while transactions were published that are published all the same; told once."""
+    def take_warnings(self) -> list[str]:
+        """Return, once, a line for each problem of a transaction that was published nevertheless."""
         return []

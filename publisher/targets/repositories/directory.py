@@ -1,15 +1,16 @@
-"""The embedded default: a repository that is a plain directory, on this host or on a shared file system.
+"""A repository that is a plain directory, on this host or on a shared file system: the embedded default.
 
-A transaction is staged in ``.transaction/`` of the repository itself, so that everything becomes visible by renames; its redo
-journal makes a kill at any point cost no more than the next :meth:`~DirectoryRepository.recover`.
+A transaction is staged in ``.transaction/`` of the repository itself, so that renames publish it. A redo journal makes a kill at
+any point harmless: the next :meth:`DirectoryRepository.recover` finishes or discards the transaction.
 
-``.transaction/`` holds ``lock`` (flock(2), with the holder's pid), ``journal``, the open transaction's ``stage.*`` and what was
-taken away and waits to be deleted (``removed.*``).
+``.transaction/`` contains ``lock`` (flock(2), with the holder's process id), ``journal``, the open transaction's ``stage.*`` and
+removed trees that wait to be deleted (``removed.*``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,11 @@ from publisher.contract import files
 from publisher.errors import RemovalError, RepositoryError
 from publisher.system import durable as storage
 from publisher.system import safepath
-from publisher.targets.repositories import lock
 from publisher.targets.repositories.base import Repository
 from publisher.targets.repositories.journal import Journal
+from publisher.targets.repositories.lock import RepositoryLockedError, hold_lock
 from publisher.targets.repositories.published_tree import PublishedTree
-from publisher.targets.repositories.staging import AREA, StagedTransaction
+from publisher.targets.repositories.staging import STAGING_AREA, StagedTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,11 +31,16 @@ if TYPE_CHECKING:
 
     from publisher.targets.repositories.base import Transaction
 
+_log = logging.getLogger(__name__)
+
 
 class DirectoryRepository(Repository):
-    """A repository at ``root``, made by the first transaction; ``name`` is the base name of ``root`` unless given.
+    """A repository at ``root``, created by the first transaction.
 
-    ``durable`` opens a file system for being synchronised, see :func:`publisher.system.durable.durable`.
+    Args:
+        root: the directory.
+        name: the repository's name in the manifest, the base name of ``root`` if None.
+        durable: opens a file system so that it can be synchronised, see :func:`publisher.system.durable.durable`.
     """
 
     def __init__(
@@ -48,7 +54,7 @@ class DirectoryRepository(Repository):
         self.name = name or self.root.name
         self._durable = durable
         self._published = PublishedTree(self.root)
-        self._area = self.root / AREA
+        self._area = self.root / STAGING_AREA
         self._journal = self._area / "journal"
 
     def recover(self) -> list[str]:
@@ -56,14 +62,15 @@ class DirectoryRepository(Repository):
 
         Raises:
             RepositoryError: the journal cannot be read or carried out.
-            SpaceError: no room to carry it out.
+            SpaceError: the disk is too full to carry it out.
         """
         if not self._area.is_dir():
             return []
         try:
             with self._lock():
                 return self._settle()
-        except lock.RepositoryLockedError:
+        except RepositoryLockedError as error:
+            _log.info("%s; there is nothing to recover", error.reason)
             return []
 
     @contextlib.contextmanager
@@ -72,8 +79,8 @@ class DirectoryRepository(Repository):
 
         Raises:
             RepositoryError: another transaction is open, or a file operation failed.
-            RemovalError: all else is published.
-            SpaceError: no room.
+            RemovalError: some removals failed; everything else is published.
+            SpaceError: the disk is full.
         """
         with self._lock(), contextlib.ExitStack() as stack:
             self._settle()
@@ -81,6 +88,7 @@ class DirectoryRepository(Repository):
             with self._failures("open a transaction"):
                 sync = stack.enter_context(self._durable(self._area))
                 stage.mkdir(mode=0o700)
+            _log.info("repository %s: opened a transaction", self.root)
             staged = StagedTransaction(self.root, stage)
             try:
                 yield staged
@@ -90,6 +98,7 @@ class DirectoryRepository(Repository):
                 raise
             stuck = self._carry_out(journal, sync) if journal else {}
             self._sweep()
+            _log.info("repository %s: published %s", self.root, journal or "nothing: there was no change")
             if stuck:
                 raise RemovalError(stuck, published=True)
 
@@ -105,16 +114,16 @@ class DirectoryRepository(Repository):
         """See :meth:`Repository.links`."""
         return self._published.links()
 
-    def _failures(self, doing: str, hint: str | None = None) -> AbstractContextManager[None]:
-        return storage.failures(RepositoryError, f"repository {self.root}: cannot {doing}", hint)
+    def _failures(self, action: str, hint: str | None = None) -> AbstractContextManager[None]:
+        return storage.failures(RepositoryError, f"repository {self.root}: cannot {action}", hint)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """Hold the repository's lock, making what it stands in."""
+        """Hold the repository's lock for the block; create the directory that it is in."""
         with contextlib.ExitStack() as stack:
             with self._failures("take the lock"):
                 self._make_area()
-                stack.enter_context(lock.held(self._area / "lock", self.root))
+                stack.enter_context(hold_lock(self._area / "lock", self.root))
             yield
 
     def _make_area(self) -> None:
@@ -124,7 +133,7 @@ class DirectoryRepository(Repository):
         self._area.mkdir(mode=0o700, exist_ok=True)
 
     def _commit(self, staged: StagedTransaction, sync: Callable[[], None]) -> Journal:
-        """The commit point: whatever happens after it, the transaction will be carried out."""
+        """Write the journal. This is the commit point: afterwards the transaction will be carried out."""
         with self._failures("publish"):
             journal = staged.journal()
             if journal:
@@ -133,17 +142,18 @@ class DirectoryRepository(Repository):
             return journal
 
     def _discard(self, stage: Path) -> None:
-        """Give up before the commit point; what cannot be deleted now is left to the next :meth:`recover`."""
+        """Discard an uncommitted transaction; what cannot be deleted now is left to the next :meth:`recover`."""
         with contextlib.suppress(OSError):
             self._journal.unlink(missing_ok=True)
             storage.delete(stage)
+        _log.info("repository %s: aborted a transaction", self.root)
 
     def _carry_out(self, journal: Journal, sync: Callable[[], None]) -> dict[str, RepositoryError]:
-        """Redo the journal; it goes when its work is on disk, and durably so, before anything else is staged.
+        """Redo the journal, and delete it once its changes are on disk, before anything else is staged.
 
-        What could not be taken away is returned, and not tried again: it would hold up every later transaction.
+        Removals that failed are returned and not tried again, because they would hold up every later transaction.
         """
-        with self._failures("finish a transaction", hint="what is missing is made up for by the next run"):
+        with self._failures("finish a transaction", hint="the next run finishes it"):
             stuck = journal.redo(self.root, self._area)
             sync()
             self._journal.unlink()
@@ -151,31 +161,32 @@ class DirectoryRepository(Repository):
             return stuck
 
     def _settle(self) -> list[str]:
-        """Finish what was committed, discard what was not. The lock is held."""
-        done = []
+        """Finish a committed transaction, or discard what is left of an uncommitted one. The caller holds the lock."""
         with self._failures("recover"):
             journal = Journal.load(self._journal)
-        if journal is not None:
+        if journal is None:
+            actions = self._sweep()
+        else:
             with contextlib.ExitStack() as stack:
                 with self._failures("recover"):
                     sync = stack.enter_context(self._durable(self._area))
                 stuck = self._carry_out(journal, sync)
-            done.append(f"finished an interrupted transaction: {journal}")
-            done += [str(error) for error in stuck.values()]
+            actions = [f"finished an interrupted transaction: {journal}", *map(str, stuck.values())]
             self._sweep()
-            return done
-        return self._sweep()
+        for action in actions:
+            _log.info("repository %s: recovery: %s", self.root, action)
+        return actions
 
     def _sweep(self) -> list[str]:
-        """Delete what no transaction needs. What cannot be deleted is reported and stays: it is in nobody's way."""
-        done = []
+        """Delete what no transaction needs. What cannot be deleted is reported and stays; it does not block anything."""
+        actions = []
         with self._failures("sweep the staging area"):
             leftovers = sorted(path for path in self._area.iterdir() if path.name != "lock")
         for path in leftovers:
             try:
                 kind = "a removed tree" if path.name.startswith("removed.") else "an interrupted transaction"
                 storage.delete(path)
-                done.append(f"discarded what was left of {kind}: {AREA}/{path.name}")
-            except OSError as failure:
-                done.append(f"cannot delete {AREA}/{path.name}: {failure}")
-        return done
+                actions.append(f"discarded what was left of {kind}: {STAGING_AREA}/{path.name}")
+            except OSError as error:
+                actions.append(f"cannot delete {STAGING_AREA}/{path.name}: {error}")
+        return actions

@@ -1,7 +1,7 @@
-"""The redo journal of a directory repository: a transaction is published from the moment that its journal is on disk.
+"""The redo journal of a directory repository: once its journal is on disk, a transaction will be carried out.
 
-Everything in it can be done again after a kill at any point, with the same result. The journal of a transaction names its own
-staging directory, so that an old journal never picks up what a later transaction staged.
+Every step can be repeated after a kill at any point, with the same result. A journal names the staging directory of its own
+transaction, so an old journal never picks up what a later transaction staged.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from publisher.errors import RepositoryError
 from publisher.system import durable, safepath
-from publisher.targets.repositories import note
+from publisher.targets.repositories.durable_record import DurableRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
 INDEX = ".publisher/index.json"
-"""The file that names all others: it appears last."""
+"""The file that names all others; it is published last."""
 
 
 @dataclass(frozen=True)
 class StagedTree:
-    """A tree made as ``staged`` in the staging directory, to appear at ``path`` with the permission bits ``mode``."""
+    """A tree that is ``staged`` in the staging directory, to be published at ``path`` with the permission bits ``mode``."""
 
     staged: str
     path: str
@@ -35,7 +35,7 @@ class StagedTree:
 
 @dataclass(frozen=True)
 class StagedLink:
-    """A symbolic link at ``path`` with the relative ``target``."""
+    """A symbolic link to be published at ``path`` with the relative ``target``."""
 
     path: str
     target: str
@@ -43,15 +43,26 @@ class StagedLink:
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A file written as ``staged`` in the staging directory, to appear at ``path``."""
+    """A file that is ``staged`` in the staging directory, to be published at ``path``."""
 
     staged: str
     path: str
 
 
 @dataclass(frozen=True)
-class Journal:
-    """What a transaction does, in the order in which it becomes visible; ``stage`` is the staging directory's name."""
+class Journal(DurableRecord):
+    """The changes of a transaction, in the order in which they become visible.
+
+    Attributes:
+        stage: the name of the transaction's staging directory.
+        trees: trees to publish.
+        links: links to publish.
+        files: files to publish.
+        removals: paths to remove.
+    """
+
+    FILE_MODE: ClassVar[int] = 0o600
+    DAMAGED_HINT: ClassVar[str] = "finish it with the version that wrote it, or remove it to give that transaction up"
 
     stage: str
     trees: tuple[StagedTree, ...] = ()
@@ -60,29 +71,16 @@ class Journal:
     removals: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Whether there is anything to do."""
+        """Return whether there is anything to do."""
         return bool(self.trees or self.links or self.files or self.removals)
 
     def __str__(self) -> str:
-        """The numbers, for a report."""
+        """Return the number of changes of each kind, for a report."""
         return f"{len(self.trees)} tree(s), {len(self.links)} link(s), {len(self.files)} file(s), {len(self.removals)} removal(s)"
 
-    def save(self, path: Path) -> None:
-        """Write the journal: from here on the transaction will be carried out, whatever happens. Raises OSError."""
-        note.save(path, asdict(self), mode=0o600)
-
     @classmethod
-    def load(cls, path: Path) -> Journal | None:
-        """The journal at ``path``, None where there is none.
-
-        Raises:
-            RepositoryError: what stands there is no journal of this program.
-            OSError: it cannot be read.
-        """
-        return note.load(path, cls._parsed, "finish it with the version that wrote it, or remove it to give that transaction up")
-
-    @classmethod
-    def _parsed(cls, values: dict[str, Any]) -> Journal:
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Make a journal from its JSON object."""
         return cls(
             stage=values["stage"],
             trees=tuple(StagedTree(**tree) for tree in values["trees"]),
@@ -92,15 +90,15 @@ class Journal:
         )
 
     def redo(self, root: Path, area: Path) -> dict[str, RepositoryError]:
-        """Carry the transaction out below ``root``, or what is left of it; removed trees end up in ``area``.
+        """Carry out the transaction below ``root``, or the part that is left; removed trees are moved to ``area``.
 
         Returns:
-            The paths that could not be taken away, each with its reason: what else is to be done does not wait for them.
+            The paths that could not be removed, each with its error; they do not stop the other changes.
 
         Raises:
-            RepositoryError: something staged is lost, or a parent of a path became a link.
-            OSError: a file operation failed; it can be tried again.
-            SpaceError: no room for a removal; it can be tried again.
+            RepositoryError: a staged file or tree is missing, or a parent of a path has become a link.
+            OSError: a file operation failed; the call can be repeated.
+            SpaceError: the disk is full during a removal; the call can be repeated.
         """
         stage = area / self.stage
         for tree in self.trees:
@@ -109,11 +107,11 @@ class Journal:
             _place_link(link.target, stage / "link", _destination(root, link.path))
         for file in sorted(self.files, key=lambda file: file.path == INDEX):
             _place_file(stage / file.staged, _destination(root, file.path))
-        return each_removed(self.removals, lambda path: _take_away(root, path, area))
+        return remove_each(self.removals, lambda path: _remove_published(root, path, area))
 
 
-def each_removed(paths: Iterable[str], remove: Callable[[str], None]) -> dict[str, RepositoryError]:
-    """Remove every path, also after one that could not be; which could not, each with its reason. Raises SpaceError."""
+def remove_each(paths: Iterable[str], remove: Callable[[str], None]) -> dict[str, RepositoryError]:
+    """Remove every path, even if one fails; return the paths that failed, each with its error. Raises SpaceError."""
     stuck: dict[str, RepositoryError] = {}
     for path in paths:
         try:
@@ -125,6 +123,7 @@ def each_removed(paths: Iterable[str], remove: Callable[[str], None]) -> dict[st
 
 
 def _destination(root: Path, path: str) -> Path:
+    """Return where a path is published, after creating its parent directories."""
     parts = safepath.split(path, RepositoryError)
     destination = safepath.locate(root, parts, RepositoryError)
     safepath.make_parents(root, parts)
@@ -132,7 +131,7 @@ def _destination(root: Path, path: str) -> Path:
 
 
 def _place_tree(tree: StagedTree, staged: Path, destination: Path) -> None:
-    """A directory without write permission cannot be renamed by an ordinary user (rename(2)): its mode is set in between."""
+    """Publish a tree. An ordinary user cannot rename a directory without write permission, so its mode is set afterwards."""
     if staged.is_dir():
         staged.chmod(tree.mode | 0o700)
         staged.rename(destination)
@@ -164,7 +163,8 @@ def _lost(destination: Path) -> RepositoryError:
     )
 
 
-def _take_away(root: Path, path: str, area: Path) -> None:
+def _remove_published(root: Path, path: str, area: Path) -> None:
+    """Remove a link or file; move a tree to ``area``, where it is deleted later. Do nothing if there is none."""
     parts = safepath.split(path, RepositoryError)
     victim = safepath.locate(root, parts, RepositoryError)
     try:
@@ -177,14 +177,14 @@ def _take_away(root: Path, path: str, area: Path) -> None:
         victim.rename(area / f"removed.{durable.token()}")
     elif mode is not None:
         victim.unlink()
-    _remove_emptied(root, parts[:-1])
+    _remove_empty_parents(root, parts[:-1])
 
 
-def _remove_emptied(root: Path, parents: tuple[str, ...]) -> None:
+def _remove_empty_parents(root: Path, parents: tuple[str, ...]) -> None:
     for depth in range(len(parents), 0, -1):
         try:
             root.joinpath(*parents[:depth]).rmdir()
-        except FileNotFoundError:  # a run that was killed has been here
+        except FileNotFoundError:  # already removed by a run that was killed
             continue
-        except OSError:  # not empty, or not ours to remove
+        except OSError:  # not empty, or no permission
             return

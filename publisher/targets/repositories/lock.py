@@ -1,4 +1,4 @@
-"""One transaction at a time in a repository, across all processes of a host: a lock file that says who has it."""
+"""The lock of a repository: one transaction at a time, across all processes of a host."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ if TYPE_CHECKING:
 
 
 class RepositoryLockedError(RepositoryError):
-    """Another transaction is open."""
+    """Another process has a transaction open in the repository."""
 
 
 @contextlib.contextmanager
-def held(path: Path, repository: object) -> Iterator[None]:
-    """Hold the lock at ``path``, which is made and never removed; it has our process id in it.
+def hold_lock(path: Path, repository: object) -> Iterator[None]:
+    """Hold the lock file at ``path`` for the block; the file contains the process id of the holder and is never removed.
+
+    Args:
+        path: the lock file, created if it does not exist.
+        repository: named in the error message.
 
     Raises:
-        RepositoryLockedError: another process has it; the message names ``repository`` and that process.
-        OSError: it cannot be made.
+        RepositoryLockedError: another process holds the lock; the message names that process.
+        OSError: the file cannot be created.
     """
     with contextlib.ExitStack() as stack:
         try:
             descriptor = stack.enter_context(files.locked(str(path), deadline=0))
         except TimeoutError:
-            holder = path.read_text(encoding="ascii", errors="replace").strip() or "just starting"
+            holder = path.read_text(encoding="ascii", errors="replace").strip() or "that has just started"
             raise RepositoryLockedError(
                 f"another transaction is open in {repository}, by process {holder}",
                 hint="run again when it has ended; it was not touched",

@@ -1,4 +1,4 @@
-"""What is published below a directory, for looking at: the readers' side of every repository that is a tree of files here."""
+"""Reading what is published below a directory, as every repository does that is a tree of files on this host."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import RepositoryError
 from publisher.system import durable
-from publisher.targets.repositories.staging import AREA, parts_of
+from publisher.targets.repositories.staging import STAGING_AREA, split_path
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-_NOT_LISTED = (AREA, ".images", ".publisher")
+_UNLISTED = (STAGING_AREA, ".images", ".publisher")
 
 
 class PublishedTree:
-    """The tree below ``root``, whose links are followed as long as they stay inside."""
+    """The published tree below ``root``; links are followed as long as they stay inside."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -25,7 +25,7 @@ class PublishedTree:
     def read(self, path: str) -> bytes | None:
         """See :meth:`publisher.targets.repositories.base.Repository.read`."""
         with self._failures(f"read {path!r}"):
-            published = self._resolved(path)
+            published = self._resolve(path)
             if published is None or not published.is_file():
                 return None
             return published.read_bytes()
@@ -33,37 +33,37 @@ class PublishedTree:
     def exists(self, path: str) -> bool:
         """See :meth:`publisher.targets.repositories.base.Repository.exists`."""
         with self._failures(f"look at {path!r}"):
-            return self._resolved(path) is not None
+            return self._resolve(path) is not None
 
     def links(self) -> dict[str, str]:
         """See :meth:`publisher.targets.repositories.base.Repository.links`."""
-        found: dict[str, str] = {}
+        links: dict[str, str] = {}
         waiting = [""]
         with self._failures("list the links"):
             while waiting:
-                below = waiting.pop()
-                for entry in self._entries(below):
-                    path = f"{below}{entry.name}"
+                directory = waiting.pop()
+                for entry in self._entries(directory):
+                    path = f"{directory}{entry.name}"
                     if entry.is_symlink():
-                        found[path] = os.readlink(entry.path)  # noqa: PTH115 - the text, not a Path made of it
-                    elif entry.is_dir() and path not in _NOT_LISTED:
+                        links[path] = os.readlink(entry.path)  # noqa: PTH115 - the text, not a Path made of it
+                    elif entry.is_dir() and path not in _UNLISTED:
                         waiting.append(f"{path}/")
-        return dict(sorted(found.items()))
+        return dict(sorted(links.items()))
 
-    def _entries(self, below: str) -> list[os.DirEntry[str]]:
-        """Entries of a directory, none where it was just removed or was never made."""
+    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+        """Return the entries of a directory; an empty list if it was just removed or never existed."""
         try:
-            with os.scandir(self._root / below) as entries:
+            with os.scandir(self._root / directory) as entries:
                 return list(entries)
         except FileNotFoundError:
             return []
 
-    def _resolved(self, path: str) -> Path | None:
-        """The path with all links followed, None where it dangles or leaves the repository."""
+    def _resolve(self, path: str) -> Path | None:
+        """Return the path with all links followed; None if it dangles or leaves the repository."""
         root = Path(os.path.realpath(self._root))  # Path.resolve raises RuntimeError for a loop of links before Python 3.13
-        published = Path(os.path.realpath(root.joinpath(*parts_of(path))))
-        inside = published.is_relative_to(root) and not published.is_relative_to(root / AREA)
+        published = Path(os.path.realpath(root.joinpath(*split_path(path))))
+        inside = published.is_relative_to(root) and not published.is_relative_to(root / STAGING_AREA)
         return published if inside and published.exists() else None
 
-    def _failures(self, doing: str) -> AbstractContextManager[None]:
-        return durable.failures(RepositoryError, f"repository {self._root}: cannot {doing}")
+    def _failures(self, action: str) -> AbstractContextManager[None]:
+        return durable.failures(RepositoryError, f"repository {self._root}: cannot {action}")

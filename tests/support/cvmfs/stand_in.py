@@ -64,7 +64,7 @@ class FakeCvmfs:
         self.flag = self.spool / "in_transaction.lock"
 
     @property
-    def roots(self) -> HostPaths:
+    def host_paths(self) -> HostPaths:
         return HostPaths(self.root / "cvmfs", self.root / "spool", self.root / "etc")
 
     @property
@@ -77,8 +77,8 @@ class FakeCvmfs:
 
     def named(self, fqrn: str, **more: Any) -> CvmfsRepository:
         """A repository of this name, whether there is one or not."""
-        more = {"deadlines": CvmfsTimeouts(look=20, transaction=20, publish=60, abort=20), "patience": 20.0, **more}
-        return CvmfsRepository(fqrn, program=str(self.program), roots=self.roots, **more)
+        more = {"timeouts": CvmfsTimeouts(listing=20, transaction=20, publish=60, abort=20), "timeout": 20.0, **more}
+        return CvmfsRepository(fqrn, program=str(self.program), host_paths=self.host_paths, **more)
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

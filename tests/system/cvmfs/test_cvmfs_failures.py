@@ -54,7 +54,7 @@ def test_a_publish_that_fails_is_discarded_and_the_next_one_works(fake: FakeCvmf
 
 def test_a_publish_is_believed_by_the_revision_and_not_by_its_status(fake: FakeCvmfs) -> None:
     fake.fault("publish", "lie")
-    with pytest.raises(RepositoryError, match="says that it has published, but the stratum 0 still shows revision 1"):
+    with pytest.raises(RepositoryError, match="reports that it has published, but the stratum 0 still shows revision 1"):
         announce(fake.repository())
     assert not fake.flag.exists()
     assert fake.repository().read(INDEX) is None
@@ -68,23 +68,23 @@ def test_a_publish_that_fails_after_its_revision_is_out_is_published(fake: FakeC
     announce(repository)
     assert not fake.flag.exists()
     assert (fake.repository().read(INDEX), fake.revision()) == (b"1", 2)
-    (said,) = repository.noticed()
+    (said,) = repository.take_warnings()
     assert said.startswith("revision 2 is published all the same: ")
     assert told in said
-    assert repository.noticed() == []
+    assert repository.take_warnings() == []
     assert fake.repository().recover() == []
 
 
 def test_somebody_who_reads_where_the_tool_unmounts_costs_a_note_and_a_wait(fake: FakeCvmfs) -> None:
     """The tool dies of it when the revision is out, and its abort fails for as long as the file is open."""
     announce(fake.repository())
-    repository = fake.repository(patience=0.1)
+    repository = fake.repository(timeout=0.1)
     with (fake.spool / "rdonly" / INDEX).open() as reader:
         announce(repository, b"2")
         assert reader.read() == "1"
-        assert "revision 3 is published all the same" in repository.noticed()[0]
+        assert "revision 3 is published all the same" in repository.take_warnings()[0]
         with pytest.raises(RepositoryError, match="abort failed with status 5") as error:
-            fake.repository(patience=0.1).recover()
+            fake.repository(timeout=0.1).recover()
         assert "lsof" in (error.value.hint or "")
     (said,) = fake.repository().recover()
     assert said.startswith("closed an interrupted transaction, which was published")
@@ -136,7 +136,7 @@ def test_an_interrupt_waits_for_the_tool_and_leaves_nothing_open(
 def test_a_publish_that_does_not_end_is_ended(fake: FakeCvmfs) -> None:
     fake.fault("publish", "hang")
     with pytest.raises(RepositoryError, match="publish did not end within 1 s"):
-        announce(fake.repository(deadlines=CvmfsTimeouts(publish=1)))
+        announce(fake.repository(timeouts=CvmfsTimeouts(publish=1)))
     assert not fake.flag.exists()
     announce(fake.repository())
     assert fake.repository().read(INDEX) == b"1"
@@ -184,9 +184,9 @@ def test_a_refused_template_is_unpacked_instead(fake: FakeCvmfs) -> None:
 
 def test_extended_attributes_keep_it_from_cloning(fake: FakeCvmfs) -> None:
     """No file index knows them."""
-    assert fake.repository().clones
+    assert fake.repository().can_clone
     fake.configuration.write_text(fake.configuration.read_text().replace("'false'", "'true'"))
-    assert not fake.repository().clones
+    assert not fake.repository().can_clone
 
 
 def test_names_that_mean_something_to_cvmfs_are_refused(fake: FakeCvmfs) -> None:
@@ -213,7 +213,7 @@ def test_what_a_killed_run_started_is_waited_for(fake: FakeCvmfs) -> None:
     os.kill(child, 9)
     child_process.end(child)
     with pytest.raises(RepositoryError, match=f"still at work, as process {hanging}") as error:
-        fake.repository(patience=0).recover()
+        fake.repository(timeout=0).recover()
     assert f"kill {hanging}" in (error.value.hint or "")
     os.kill(hanging, 9)
     assert fake.repository().recover() == [f"discarded an interrupted one (opened by process {child})"]
@@ -236,7 +236,7 @@ def test_what_a_killed_run_left_writing_below_the_mount_is_waited_for(fake: Fake
     child = child_process.start(open_and_be_killed)
     assert child_process.end(child) == -9
     with pytest.raises(RepositoryError, match="still at work, as process"):
-        fake.repository(patience=0).recover()
+        fake.repository(timeout=0).recover()
     assert "abort" not in fake.commands()
     os.write(ended[1], b"\n")
     assert fake.repository().recover() == [f"discarded an interrupted one (opened by process {child})"]
@@ -270,7 +270,7 @@ def test_a_tree_that_cannot_be_deleted_is_an_error_of_the_repository(fake: FakeC
 
 def test_nothing_but_a_name_is_taken_for_a_repository(fake: FakeCvmfs) -> None:
     for name in ("../x", "a;b", ""):
-        with pytest.raises(RepositoryError, match="no name of a CVMFS repository"):
+        with pytest.raises(RepositoryError, match="is not a valid name of a CVMFS repository"):
             fake.named(name)
 
 

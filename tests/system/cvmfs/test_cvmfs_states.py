@@ -121,13 +121,13 @@ def test_a_host_without_the_stratum_0s_address_is_told(fake: FakeCvmfs) -> None:
         fake.repository().recover()
     fake.configuration.unlink()
     with pytest.raises(RepositoryError, match=r"server\.conf"):
-        _ = fake.repository().clones
+        _ = fake.repository().can_clone
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("CVMFS_AUTO_TAG=true", "what has a tag is never collected; set it to false"),
+        ("CVMFS_AUTO_TAG=true", "tagged content is never collected; set it to false"),
         ("CVMFS_AUTO_GC=true", "fails with it; set it to false"),
         ("CVMFS_GARBAGE_COLLECTION=false", "stays in its storage for ever; set it to true"),
         ("CVMFS_FORCE_REMOUNT_WARNING=true", "waits a minute"),
@@ -168,7 +168,7 @@ def test_a_reader_waits_for_the_mount_that_a_publish_takes_away_at_its_end(fake:
     child = child_process.start(lambda: os.write(write, fake.repository().read(INDEX) or b"nothing"))
     try:
         with pytest.raises(RepositoryError, match="not mounted"):
-            fake.repository(patience=0.2).read(INDEX)
+            fake.repository(timeout=0.2).read(INDEX)
         assert child_process.running(child)
         fake.run("abort", "-f", FQRN)
         assert os.read(read, 100) == b"1"
@@ -188,7 +188,7 @@ def test_a_look_is_taken_anew_where_a_publish_came_in_between(fake: FakeCvmfs) -
             fake.run("publish", "-f", FQRN)
         return looks[-1]
 
-    assert fake.repository().look(look) == b"2"
+    assert fake.repository().read_consistently(look) == b"2"
     assert looks == [b"1", b"2"]
 
 
@@ -203,7 +203,7 @@ def test_a_look_that_publishes_never_leave_alone_is_given_up(fake: FakeCvmfs) ->
             fake.run("publish", "-f", FQRN)
 
     with pytest.raises(RepositoryError, match="a publish came in between"):
-        fake.repository().look(look)
+        fake.repository().read_consistently(look)
     assert len(looks) == 5
 
 
@@ -218,7 +218,7 @@ def test_a_publish_waits_for_who_looks_and_who_looks_for_a_publish(fake: FakeCvm
                 os.write(inside[1], b".")
                 os.read(go_on[0], 1)
 
-        fake.repository().look(look)
+        fake.repository().read_consistently(look)
 
     looking = child_process.start(look_long)
     os.read(inside[0], 1)
@@ -321,7 +321,7 @@ def test_a_transaction_whose_opening_was_cut_off_without_a_trace_is_for_the_oper
     with pytest.raises(RepositoryError):
         announce(fake.repository())
     for use in (fake.repository().recover, lambda: announce(fake.repository())):
-        with pytest.raises(RepositoryError, match="whose it is cannot be told") as error:
+        with pytest.raises(RepositoryError, match="it is unknown whether it is ours") as error:
             use()
         assert f"cvmfs_server abort -f {FQRN}" in (error.value.hint or "")
     assert "abort" not in fake.commands()
@@ -333,7 +333,7 @@ def test_a_transaction_whose_opening_was_cut_off_without_a_trace_is_for_the_oper
 def test_a_transaction_with_an_empty_record_is_for_the_operator(fake: FakeCvmfs) -> None:
     open_and_be_killed(fake)
     os.truncate(fake.spool / "image-publisher/opened", 0)
-    with pytest.raises(RepositoryError, match="whose it is cannot be told"):
+    with pytest.raises(RepositoryError, match="it is unknown whether it is ours"):
         fake.repository().recover()
     fake.run("abort", "-f", FQRN)
     assert fake.repository().recover() == []

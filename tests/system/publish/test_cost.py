@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from io import BufferedRandom
     from pathlib import Path
 
-    from publisher.contract.manifest import Record
+    from publisher.contract.records import Record
     from publisher.targets.repositories.base import Transaction
 
 pytestmark = pytest.mark.system
@@ -32,7 +32,7 @@ class Counted(Repository):
     """A repository, and how often it was looked at."""
 
     def __init__(self, inner: Repository) -> None:
-        self.name, self.root, self.clones = inner.name, inner.root, inner.clones
+        self.name, self.root, self.can_clone = inner.name, inner.root, inner.can_clone
         self._inner = inner
         self.counts: Counter[str] = Counter()
 
@@ -116,12 +116,11 @@ class Filled:
         """Of publishing one image, once the run has begun."""
         publication = self.place.publication()
         snapshot, _ = publication.open()
-        ready = self.place.ready(entry("htc/rocky:9"), answer(text), snapshot)
-        for made in ready.made:
-            assert made.built is not None
-            publication.store(made.built)
+        staged = self.place.stage(entry("htc/rocky:9"), answer(text), snapshot)
+        for build in staged.builds.values():
+            publication.store_sif(build)
         self.repository.counts.clear()
-        assert publication.publish(snapshot, [ready]).behind is None
+        assert publication.publish(snapshot, [staged]).behind is None
         log = self.fake.log()[-1]
         assert log["command"] == "publish"
         return self.repository.counts + Counter({name: log[name] for name in ("entries", "bytes", "catalog_entries")})

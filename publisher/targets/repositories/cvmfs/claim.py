@@ -1,37 +1,46 @@
-"""What says that an open transaction is ours: written before it is opened, gone when it is over.
+"""The claim by which a transaction is known to be ours: written before the transaction is opened, removed when it is over.
 
-Only a transaction that a claim proves to be ours is ever aborted. The claim says that we were about to open one when none was
-open; the tool's record (``Server.open``) says that it was opened, and by the flag file's inode and time which one that is. So
-a transaction that somebody else opened meanwhile, or after an operator ended ours, is told apart.
+Only a transaction that a claim proves to be ours is ever aborted. The claim says that we were about to open a transaction when
+none was open. The record that the tool leaves (:meth:`publisher.targets.repositories.cvmfs.server.CvmfsServer.open`) says that
+it was opened, and identifies it by the inode and time of the flag file. So a transaction that somebody else opened meanwhile, or
+after an operator ended ours, is never mistaken for ours.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from publisher.targets.repositories import note
+from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+from publisher.targets.repositories.durable_record import DurableRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from publisher.targets.repositories.cvmfs.host import CvmfsHost
+
 _RECORD = re.compile(rb"([0-9]{1,3})\n(?:([0-9]+ [0-9]+\.[0-9]{9})\n)?")
-_KILLED = 128  # and above: how a shell says that a signal ended a program
+_KILLED = 128  # and above: the exit status by which a shell reports that a signal ended a program
 
 
 @dataclass(frozen=True)
-class TransactionClaim:
-    """A transaction of ours.
+class TransactionClaim(DurableRecord):
+    """The record of a transaction of ours.
 
     Attributes:
         repository: the FQRN.
-        token: nothing else has it.
-        pid: process that opened it.
-        time: when, seconds since the epoch.
-        revision: what was published before.
-        clone: path of a tree that the transaction begins with, which is not published yet; None without one.
+        token: a random text that identifies the transaction.
+        pid: the process that opened it.
+        time: when, in seconds since the epoch.
+        revision: the published repository revision before it.
+        clone: the path of a tree that the transaction begins with, which is not published yet; None if there is none.
     """
+
+    FILE_MODE: ClassVar[int] = 0o644
+    DAMAGED_HINT: ClassVar[str] = (
+        "if `cvmfs_server list` shows a transaction that nobody else has opened, abort it; then remove the file"
+    )
 
     repository: str
     token: str
@@ -40,38 +49,75 @@ class TransactionClaim:
     revision: int
     clone: str | None = None
 
-    def save(self, path: Path) -> None:
-        """Write the claim. Raises OSError."""
-        note.save(path, asdict(self), mode=0o644)
-
     @classmethod
-    def load(cls, path: Path) -> TransactionClaim | None:
-        """The claim at ``path``, None where there is none.
-
-        Raises:
-            RepositoryError: what stands there is no claim of this program.
-            OSError: it cannot be read.
-        """
-        return note.load(
-            path,
-            lambda values: cls(**values),
-            "if `cvmfs_server list` shows a transaction that nobody else has opened, abort it; then remove the file",
-        )
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Make a claim from its JSON object."""
+        return cls(**values)
 
 
-def recorded(record: Path) -> tuple[int | None, str | None]:
-    """What a tool left behind that opened a transaction: its status, and the flag file's identity; None where it is not said.
+class ClaimFile:
+    """The claim of a repository and the tool's record beside it.
 
-    Of a tool that was killed it is not said: it may have opened one or not. Nor is it where the record is damaged.
+    Attributes:
+        path: the file of the claim.
+        record: the file of the tool's record.
+    """
 
-    Raises OSError.
+    def __init__(self, area: Path, host: CvmfsHost) -> None:
+        self.path = area / "claim"
+        self.record = area / "opened"
+        self._area = area
+        self._host = host
+
+    def load(self) -> TransactionClaim | None:
+        """Read the claim; return None if there is none. Raises RepositoryError, OSError."""
+        return TransactionClaim.load(self.path)
+
+    def save(self, claim: TransactionClaim) -> None:
+        """Write the claim, after removing an old record. Raises OSError."""
+        self.record.unlink(missing_ok=True)
+        claim.save(self.path)
+
+    def is_ours(self) -> bool:
+        """Return whether the open transaction is the one that was opened under this claim. Raises OSError."""
+        status, identity = read_record(self.record)
+        return status == 0 and identity is not None and identity == self._host.open_transaction()
+
+    def is_undecided(self) -> bool:
+        """Return whether a transaction is open, and the tool left no record that says whether it is ours. Raises OSError."""
+        status, _ = read_record(self.record)
+        return status is None and self._host.open_transaction() is not None
+
+    def release(self) -> None:
+        """Remove the claim, unless the transaction is open, or may be. Raises OSError."""
+        if self.is_undecided() or self.is_ours():
+            return
+        self.path.unlink(missing_ok=True)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what nothing claims, half-written files of killed runs included. Raises OSError."""
+        for path in self._area.iterdir():
+            if path.name not in ("lock", *MountGate.NAMES):
+                path.unlink()
+
+
+def read_record(record: Path) -> tuple[int | None, str | None]:
+    """Read the record of the tool that was to open a transaction.
+
+    Returns:
+        The tool's exit status and the identity of the flag file; None for each that is unknown. Both are unknown if the record
+        is missing or damaged. The status is unknown if the tool was killed: it may have opened a transaction or not.
+
+    Raises:
+        OSError: the record cannot be read.
     """
     try:
-        said = record.read_bytes()
+        content = record.read_bytes()
     except FileNotFoundError:
         return None, None
-    found = _RECORD.fullmatch(said)
-    if found is None:
+    match = _RECORD.fullmatch(content)
+    if match is None:
         return None, None
-    status, identity = found.groups()
+    status, identity = match.groups()
     return (int(status) if int(status) < _KILLED else None), None if identity is None else identity.decode()

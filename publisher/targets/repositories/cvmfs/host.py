@@ -1,9 +1,10 @@
-"""What the publisher host keeps of a repository: where it stands, and what its files say of transactions."""
+"""The files of a CVMFS repository on its publisher host: mounts, configuration, and the state of transactions."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import time
@@ -17,13 +18,14 @@ from publisher.targets.repositories.cvmfs.server import MARK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_log = logging.getLogger(__name__)
 _SETTING = re.compile(r"""\s*(CVMFS_[A-Z0-9_]+)=(["']?)(.*?)\2\s*""", re.ASCII)
 _POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
 class HostPaths:
-    """The directories of all repositories of a host; others than these only in tests."""
+    """The directories that a host keeps its repositories in; tests use others than the defaults."""
 
     mounts: Path = Path("/cvmfs")
     spool: Path = Path("/var/spool/cvmfs")
@@ -31,43 +33,43 @@ class HostPaths:
 
 
 class CvmfsHost:
-    """The files of one repository.
+    """The files of one repository on its publisher host.
 
     Attributes:
-        mount: where it is written while a transaction is open.
-        published: the mount that shows what is published, also while a transaction is open.
-        spool: what the tool, and we, note down of it.
-        flag: the file that is there while a transaction is open.
+        mount: where the repository can be written while a transaction is open.
+        published: the mount that shows the published content, even while a transaction is open.
+        spool: the directory of the tool's state, and of ours.
+        flag: the file that exists while a transaction is open.
     """
 
-    def __init__(self, fqrn: str, roots: HostPaths) -> None:
-        self.mount = roots.mounts / fqrn
-        self.spool = roots.spool / fqrn
+    def __init__(self, fqrn: str, host_paths: HostPaths) -> None:
+        self.mount = host_paths.mounts / fqrn
+        self.spool = host_paths.spool / fqrn
         self.published = self.spool / "rdonly"
         self.flag = self.spool / "in_transaction.lock"
         self._socket = self.spool / "cvmfs_io"
         self._publishing = self.spool / "is_publishing.lock"
-        self._configuration = roots.configuration / fqrn / "server.conf"
-        self._common = roots.configuration.parent / "server.local"
+        self._configuration = host_paths.configuration / fqrn / "server.conf"
+        self._common = host_paths.configuration.parent / "server.local"
 
     def settings(self) -> dict[str, str]:
-        """What cvmfs_server knows of the repository: ``server.conf``, and what ``server.local`` says for all. Raises OSError."""
+        """Return the settings in ``server.conf``, over those in ``server.local`` for all repositories. Raises OSError."""
         common = _settings(self._common) if self._common.exists() else {}
         return common | _settings(self._configuration)
 
-    def mounted(self) -> tuple[int, int] | None:
-        """Which mount shows what is published; None while there is none, or none that answers.
+    def published_mount(self) -> tuple[int, int] | None:
+        """Identify the mount that shows the published content; return None if there is none, or it does not answer.
 
-        Numbers of devices are used again at once, so that the time of the client's socket counts as well.
+        Device numbers are reused at once, so the identity includes the time of the client's socket.
         """
         try:
-            here, above = self.published.stat().st_dev, self.spool.stat().st_dev
-            return None if here == above else (here, self._socket.stat().st_ctime_ns)
+            device, parent = self.published.stat().st_dev, self.spool.stat().st_dev
+            return None if device == parent else (device, self._socket.stat().st_ctime_ns)
         except OSError:
             return None
 
-    def identity(self) -> str | None:
-        """Which transaction is open, as the flag file's inode and time; None where none is."""
+    def open_transaction(self) -> str | None:
+        """Identify the open transaction by the flag file's inode and time; return None if no transaction is open."""
         try:
             status = self.flag.stat()
         except FileNotFoundError:
@@ -75,8 +77,8 @@ class CvmfsHost:
         seconds, rest = divmod(status.st_mtime_ns, 10**9)
         return f"{status.st_ino} {seconds}.{rest:09d}"
 
-    def publishing(self) -> bool:
-        """Whether a publish is under way: its lock file is not only there but locked."""
+    def is_publishing(self) -> bool:
+        """Return whether a publish is in progress: its lock file exists and is locked."""
         try:
             descriptor = os.open(self._publishing, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -89,33 +91,45 @@ class CvmfsHost:
             os.close(descriptor)
         return False
 
-    def wait_for_stragglers(self, token: str, patience: float) -> None:
-        """Wait for what a killed run started and what goes on without it: the tool, and what writes below the mount.
+    def has_transaction(self) -> bool:
+        """Return whether a transaction is open or a publish is in progress, whoever's it is."""
+        return self.open_transaction() is not None or self.is_publishing()
+
+    def wait_for_stragglers(self, token: str, timeout: float) -> None:
+        """Wait for processes of a killed run that go on without it: the tool, and processes that write below the mount.
+
+        Args:
+            token: identifies the transaction of the killed run.
+            timeout: seconds to wait.
 
         Raises:
-            RepositoryError: something is still at work after ``patience`` seconds.
+            RepositoryError: such a process still runs after ``timeout`` seconds.
         """
-        deadline = time.monotonic() + patience
-        while busy := self._at_work(token):
+        deadline = time.monotonic() + timeout
+        waiting = False
+        while straggler := self._straggler(token):
             if time.monotonic() >= deadline:
                 raise RepositoryError(
-                    f"{self.mount}: what an interrupted run has started is still at work, as process {busy}",
-                    hint=f"run again when it has ended, or end it (kill {busy})",
+                    f"{self.mount}: a program that an interrupted run has started is still at work, as process {straggler}",
+                    hint=f"run again when it has ended, or end it (kill {straggler})",
                 )
+            if not waiting:
+                _log.info("%s: waiting for process %d, which an interrupted run has started", self.mount, straggler)
+                waiting = True
             time.sleep(_POLL)
 
-    def _at_work(self, token: str) -> int | None:
+    def _straggler(self, token: str) -> int | None:
         for process in _processes():
             with contextlib.suppress(OSError):  # it has just ended, or is another user's
-                if _marked(process, token) or _writes_below(process, self.mount):
+                if _is_marked(process, token) or _writes_below(process, self.mount):
                     return int(process.name)
         return None
 
 
 def _settings(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    found = (_SETTING.fullmatch(line) for line in lines)
-    return {match[1]: match[3] for match in found if match is not None}
+    matches = (_SETTING.fullmatch(line) for line in lines)
+    return {match[1]: match[3] for match in matches if match is not None}
 
 
 def _processes() -> Iterator[Path]:
@@ -125,8 +139,11 @@ def _processes() -> Iterator[Path]:
             yield process
 
 
-def _marked(process: Path, token: str) -> bool:
-    """Whether it belongs to a transaction. The client that the tool mounts with inherits the mark, and stays: it is no work."""
+def _is_marked(process: Path, token: str) -> bool:
+    """Return whether a process works for a transaction.
+
+    The client that the tool mounts with inherits the mark and keeps running; it does not count.
+    """
     if f"{MARK}={token}".encode() not in (process / "environ").read_bytes().split(b"\0"):
         return False
     arguments = (process / "cmdline").read_bytes().split(b"\0")

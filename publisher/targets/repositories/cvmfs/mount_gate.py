@@ -1,16 +1,17 @@
-"""Keeps our own readers out of the published mount while the tool takes it away.
+"""The mount gate: a lock that keeps our own readers out of the published mount while the tool replaces it.
 
-At the end of a publish, and of an abort, the tool unmounts what shows the published revision and mounts the next one. It is not
-prepared for anybody who reads there: the unmounting fails as busy, and the tool ends with all half done.
+At the end of a publish, and of an abort, the tool unmounts the published revision and mounts the next one. It cannot cope with
+readers: unmounting fails because the mount is busy, and the tool ends with its work half done.
 
-Two files in the area, each with a flock(2), which no kill leaves behind: readers pass the ``gate`` one by one and hold
-``readers`` while they look; who closes the gate holds both, so that nobody comes in any more and those inside go out.
+The gate is two files in our directory, each with a flock(2), which no kill leaves behind. Readers pass ``gate`` one by one and
+hold ``readers`` while they read. A writer holds both, so that no reader enters any more and those inside leave.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from typing import TYPE_CHECKING
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_POLL = 0.05  # seconds between two tries for a lock: flock(2) has no deadline of its own
+_log = logging.getLogger(__name__)
+_POLL = 0.05  # seconds between two attempts to lock: flock(2) has no timeout of its own
 
 
 class MountGate:
-    """The gate of the repository whose own directory of ours is ``area``."""
+    """The mount gate of a repository; ``area`` is our directory of that repository."""
 
     NAMES = ("gate", "readers")
 
@@ -32,49 +34,58 @@ class MountGate:
         self._inside = False
 
     @contextlib.contextmanager
-    def passed(self, patience: float) -> Iterator[None]:
-        """Be inside while the block lasts; after ``patience`` seconds also without having been let in."""
+    def enter(self, timeout: float) -> Iterator[None]:
+        """Be a reader for the block; after ``timeout`` seconds go on even if the gate is still closed."""
         if self._inside:
             yield
             return
-        deadline = time.monotonic() + patience
-        with contextlib.ExitStack() as held:
-            with _held(self._gate, fcntl.LOCK_SH, deadline):
-                held.enter_context(_held(self._readers, fcntl.LOCK_SH, deadline))
+        deadline = time.monotonic() + timeout
+        with contextlib.ExitStack() as stack:
+            with _flock(self._gate, fcntl.LOCK_SH, deadline, "a publish that replaces the mount"):
+                stack.enter_context(_flock(self._readers, fcntl.LOCK_SH, deadline, "a publish that replaces the mount"))
             self._inside = True
             try:
                 yield
             finally:
                 self._inside = False
 
-    def make(self) -> None:
-        """Put it up. Raises OSError."""
+    def create(self) -> None:
+        """Create the gate's files. Raises OSError."""
         for path in (self._gate, self._readers):
             path.touch(mode=0o644)
 
     @contextlib.contextmanager
-    def closed(self, patience: float) -> Iterator[None]:
-        """Keep everybody out while the block lasts; after ``patience`` seconds although somebody is still inside."""
-        deadline = time.monotonic() + patience
-        with _held(self._gate, fcntl.LOCK_EX, deadline), _held(self._readers, fcntl.LOCK_EX, deadline):
+    def close(self, timeout: float) -> Iterator[None]:
+        """Keep all readers out for the block; after ``timeout`` seconds go on even if one is still inside."""
+        deadline = time.monotonic() + timeout
+        with (
+            _flock(self._gate, fcntl.LOCK_EX, deadline, "readers that are entering"),
+            _flock(self._readers, fcntl.LOCK_EX, deadline, "readers of the published mount"),
+        ):
             yield
 
 
 @contextlib.contextmanager
-def _held(path: Path, kind: int, deadline: float) -> Iterator[None]:
+def _flock(path: Path, operation: int, deadline: float, holder: str) -> Iterator[None]:
+    """Hold a flock(2) for the block; without it if the deadline has passed or the file cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # nothing was ever published here, or not for this user to see
+    except OSError:  # nothing was ever published here, or this user may not see it
         yield
         return
     try:
+        waiting = False
         while True:
             try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
+                    _log.info("%s is still held by %s; going on without it", path, holder)
                     break
+                if not waiting:
+                    _log.info("waiting for %s, held by %s", path, holder)
+                    waiting = True
                 time.sleep(_POLL)
         yield
     finally:

@@ -1,56 +1,66 @@
-"""What a repository's settings mean for publishing images: some make it impossible, some slow, some leave rubbish behind.
+"""What a repository's settings mean for publishing images: some prevent it, some slow it down, some leave garbage behind.
 
-Names and defaults: CernVM-FS documentation, "Server Configuration"; what each does to a publish was measured.
+Names and defaults: CernVM-FS documentation, "Server Configuration". The effect of each setting on a publish was measured.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_UNWISE = (
-    # (setting, how it can be unwise, and when it is so without being set; what follows; what it should be)
-    ("CVMFS_AUTO_TAG", "true", False, "each publish makes a tag, and what has a tag is never collected", "false"),
-    ("CVMFS_AUTO_GC", "true", False, "a publish takes as long as a garbage collection, and fails with it", "false"),
-    ("CVMFS_GARBAGE_COLLECTION", "false", True, "what is removed stays in its storage for ever", "true"),
-    ("CVMFS_FORCE_REMOUNT_WARNING", "true", True, "a publish waits a minute where anybody reads below /cvmfs", "false"),
-    ("CVMFS_AUTO_REPAIR_MOUNTPOINT", "false", False, "what a killed publish leaves has to be mended by hand", "true"),
-    ("CVMFS_AUTOCATALOGS", "true", False, "files are added to images, and `publisher verify` tells of it", "false"),
-    (
+
+class _Advice(NamedTuple):
+    """A setting with a value that should be another; ``is_default`` says whether the bad value is also the default."""
+
+    name: str
+    bad: str
+    is_default: bool
+    effect: str
+    good: str
+
+
+_ADVICE = (
+    _Advice("CVMFS_AUTO_TAG", "true", False, "each publish makes a tag, and tagged content is never collected", "false"),
+    _Advice("CVMFS_AUTO_GC", "true", False, "a publish takes as long as a garbage collection, and fails with it", "false"),
+    _Advice("CVMFS_GARBAGE_COLLECTION", "false", True, "removed content stays in the storage for ever", "true"),
+    _Advice("CVMFS_FORCE_REMOUNT_WARNING", "true", True, "a publish waits a minute if anybody reads below /cvmfs", "false"),
+    _Advice("CVMFS_AUTO_REPAIR_MOUNTPOINT", "false", False, "mounts have to be repaired by hand after a killed publish", "true"),
+    _Advice("CVMFS_AUTOCATALOGS", "true", False, "files are added to images, and `publisher verify` reports them", "false"),
+    _Advice(
         "CVMFS_IGNORE_SPECIAL_FILES",
         "true",
         False,
-        "named pipes of images are left out, and `publisher verify` tells of it",
+        "named pipes are left out of images, and `publisher verify` reports them as missing",
         "false",
     ),
-    ("CVMFS_ENFORCE_LIMITS", "true", False, "one image above a limit keeps all others from being published", "false"),
+    _Advice("CVMFS_ENFORCE_LIMITS", "true", False, "one image above a limit keeps all others from being published", "false"),
 )
 
 
 def refusal(settings: Mapping[str, str], user: str | None) -> tuple[str, str] | None:
-    """Why nothing can be published with these settings, and what to do about it; None where it can.
+    """Return why nothing can be published with these settings and what to do about it; None if publishing is possible.
 
     Args:
         settings: name -> value.
-        user: who publishes; None for root, who may for everybody.
+        user: the user who publishes; None for root, who may publish to every repository.
     """
     owner = settings.get("CVMFS_USER")
     if user is not None and owner not in (None, user):
         return f"it belongs to {owner}, and this is {user}", f"run as {owner}, or as root"
     if settings.get("CVMFS_UPSTREAM_STORAGE", "").startswith("gw,"):
         return (
-            "it is published through a gateway, which this program cannot do",
-            "run where the stratum 0's storage is",
+            "it is published through a gateway, which this program does not support",
+            "run on the host that has the stratum 0's storage",
         )
     return None
 
 
 def advice(settings: Mapping[str, str]) -> list[str]:
-    """A line for each setting that does not stop a publish and should be another."""
+    """Return a line for each setting that does not prevent a publish but should be changed."""
     return [
         f"server.conf: {name}={settings.get(name, bad)}: {effect}; set it to {good}"
-        for name, bad, unset, effect, good in _UNWISE
-        if (settings[name] == bad if name in settings else unset)
+        for name, bad, is_default, effect, good in _ADVICE
+        if (settings[name] == bad if name in settings else is_default)
     ]

@@ -1,4 +1,4 @@
-"""The stratum 0 as clients see it: which revision is published, and until when the whitelist lets clients trust it.
+"""The stratum 0 as clients see it: the published revision, and how long the whitelist lets clients trust it.
 
 Formats of ``.cvmfspublished`` and ``.cvmfswhitelist``: CernVM-FS documentation, "Internal Manifest Structure".
 """
@@ -15,51 +15,51 @@ from publisher.errors import RepositoryError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LARGEST = 64 * 1024  # bytes
+_MAX_SIZE = 64 * 1024  # bytes
 _EXPIRY = re.compile(r"E[0-9]{14}", re.ASCII)
 _REVISION = re.compile(r"S[0-9]+", re.ASCII)
 
 
 class StratumZero:
-    """The stratum 0 at ``url``; ``deadline`` is in seconds for an answer. No proxy is asked: it could answer with what was."""
+    """The stratum 0 at ``url``, read within ``timeout`` seconds and without a proxy, which could return an old revision."""
 
-    def __init__(self, url: str, deadline: float = 20.0) -> None:
+    def __init__(self, url: str, timeout: float = 20.0) -> None:
         self._url = url
-        self._deadline = deadline
+        self._timeout = timeout
 
     def revision(self) -> int:
-        """The published revision.
+        """Return the published repository revision.
 
         Raises:
             RepositoryError: it cannot be read.
         """
-        return int(self._line(".cvmfspublished", _REVISION)[1:])
+        return int(self._find_line(".cvmfspublished", _REVISION)[1:])
 
     def whitelist_expiry(self) -> float:
-        """When the whitelist expires, seconds since the epoch.
+        """Return when the whitelist expires, in seconds since the epoch.
 
         Raises:
             RepositoryError: it cannot be read.
         """
-        text = self._line(".cvmfswhitelist", _EXPIRY)[1:]
+        text = self._find_line(".cvmfswhitelist", _EXPIRY)[1:]
         try:
             return datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp()
         except ValueError as error:
-            raise self._error(f".cvmfswhitelist says E{text}") from error
+            raise self._error(f".cvmfswhitelist has the invalid expiry date E{text}") from error
 
-    def _line(self, name: str, wanted: re.Pattern[str]) -> str:
+    def _find_line(self, name: str, pattern: re.Pattern[str]) -> str:
         for line in self._lines(name):
-            if wanted.fullmatch(line):
+            if pattern.fullmatch(line):
                 return line
-        raise self._error(f"{name} has no line {wanted.pattern}")
+        raise self._error(f"{name} has no line {pattern.pattern}")
 
     def _lines(self, name: str) -> Iterator[str]:
-        """The lines up to the signature."""
+        """Yield the lines of a file, up to the signature."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"{self._url}/{name}", timeout=self._deadline) as answer:
-                content = answer.read(_LARGEST)
-        except (OSError, ValueError) as error:  # ValueError: no URL
+            with opener.open(f"{self._url}/{name}", timeout=self._timeout) as response:
+                content = response.read(_MAX_SIZE)
+        except (OSError, ValueError) as error:  # ValueError: not a URL
             raise self._error(f"{name}: {error}") from error
         for line in content.splitlines():
             if line == b"--":

@@ -1,8 +1,8 @@
-"""A transaction of a CVMFS repository while its block lasts.
+"""The changes of an open transaction of a CVMFS repository.
 
-Nothing is opened at the server before the first change, so that a block without changes costs nothing and the first change can
-say which published tree the transaction begins with. Changes are staged below the mount itself, as in a directory repository,
-and put in place by renames inside the overlay's upper directory: they are refused for the same reasons, and cost no copy.
+The first change opens the transaction at the server. So a block without changes costs nothing, and the first change can name a
+published tree that the transaction begins with. Changes are staged below the mount itself, as in a directory repository, and
+renames inside the overlay's upper directory put them in place. So they are refused for the same reasons, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from publisher.errors import CommandError, RemovalError, RepositoryError, SpaceError
 from publisher.system import command, durable, safepath
 from publisher.targets.repositories.base import Transaction
-from publisher.targets.repositories.journal import each_removed
-from publisher.targets.repositories.staging import AREA, StagedTransaction, parts_of
+from publisher.targets.repositories.journal import remove_each
+from publisher.targets.repositories.staging import STAGING_AREA, StagedTransaction, split_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 
     from publisher.targets.repositories.journal import Journal
 
-_DELETION = 3600.0  # seconds; 22,500 entries took 4 s through the overlay
+_DELETION_TIMEOUT = 3600.0  # seconds; deleting 22,500 entries through the overlay took 4 s
 
 
 class CvmfsTransaction(Transaction):
-    """Collects the changes.
+    """A transaction that stages its changes below the repository's mount.
 
     Args:
         mount: the repository's mount, writable once the transaction is open at the server.
-        begin: opens it, from a template (source and destination) or without one; False where the template was refused.
-        parents: directories that are made with the first tree, so that later transactions can clone to them.
+        begin: opens the transaction at the server, with a template (source and destination) or None; returns False if the
+            template was refused.
+        parents: directories that are created with the first tree, so that later transactions can clone into them.
     """
 
     def __init__(self, mount: Path, begin: Callable[[tuple[str, str] | None], bool], parents: Sequence[str] = ()) -> None:
@@ -46,19 +47,19 @@ class CvmfsTransaction(Transaction):
 
     def tree(self, path: str) -> Path:
         """See :meth:`Transaction.tree`."""
-        return self._opened_for(path).tree(path)
+        return self._require_stage(path).tree(path)
 
     def link(self, path: str, target: str) -> None:
         """See :meth:`Transaction.link`."""
-        self._opened_for(path).link(path, target)
+        self._require_stage(path).link(path, target)
 
     def write(self, path: str, content: bytes | Path) -> None:
         """See :meth:`Transaction.write`."""
-        self._opened_for(path).write(path, content)
+        self._require_stage(path).write(path, content)
 
     def remove(self, path: str) -> None:
-        """See :meth:`Transaction.remove`. A clone is deleted at once, so that something else can stand there."""
-        staged = self._opened_for(path, clone=True)
+        """See :meth:`Transaction.remove`. A clone is deleted at once, so that its path can be used again."""
+        staged = self._require_stage(path, clone=True)
         if path == self._clone:
             self._delete(path)
             self._clone = None
@@ -66,12 +67,12 @@ class CvmfsTransaction(Transaction):
             staged.remove(path)
 
     def clone(self, source: str, path: str) -> Path | None:
-        """See :meth:`Transaction.clone`. The tool clones when it opens a transaction, and one tree only."""
-        original, copy = (safepath.locate(self._mount, _sound(one), RepositoryError) for one in (source, path))
+        """See :meth:`Transaction.clone`. The tool clones only one tree, and only when it opens a transaction."""
+        original, copy = (safepath.locate(self._mount, _check_path(name), RepositoryError) for name in (source, path))
         if os.path.lexists(copy):
-            raise RepositoryError(f"{path} is already there")
-        first = self._staged is None and not self._over
-        possible = first and copy.parent.is_dir() and original.is_dir() and not original.is_symlink()
+            raise RepositoryError(f"{path} already exists")
+        is_first_change = self._staged is None and not self._over
+        possible = is_first_change and copy.parent.is_dir() and original.is_dir() and not original.is_symlink()
         if not possible or not self._begin((source, path)):
             return None
         self._stage()
@@ -79,25 +80,25 @@ class CvmfsTransaction(Transaction):
         return self._mount / path
 
     def put_in_place(self) -> bool:
-        """Close the transaction and do below the mount what it says; whether there is anything to publish.
+        """Close the transaction and carry out its changes below the mount; return whether there is anything to publish.
 
         Raises:
-            RemovalError: of what goes, some cannot be deleted, and may be half deleted here: not to be published.
-            RepositoryError, SpaceError: it could not be done.
+            RemovalError: something could not be deleted, and may be half deleted: the transaction must not be published.
+            RepositoryError, SpaceError: the changes could not be carried out.
         """
         self._over = True
         if self._staged is None:
             return False
-        with durable.failures(RepositoryError, f"{self._mount}: cannot put in place what was staged"):
+        with durable.failures(RepositoryError, f"{self._mount}: cannot put the staged changes in place"):
             journal = self._staged.journal()
             self._carry_out(journal)
-            durable.delete(self._mount / AREA)
+            durable.delete(self._mount / STAGING_AREA)
         return bool(journal) or self._clone is not None
 
     def _carry_out(self, journal: Journal) -> None:
-        """Renaming away what is published does not work in an overlay (EXDEV), so that what goes is deleted here."""
-        replace(journal, removals=()).redo(self._mount, self._mount / AREA)
-        stuck = each_removed(journal.removals, self._delete)
+        """Carry out the journal. Removals are deleted here: published directories cannot be renamed in an overlay (EXDEV)."""
+        replace(journal, removals=()).redo(self._mount, self._mount / STAGING_AREA)
+        stuck = remove_each(journal.removals, self._delete)
         if stuck:
             raise RemovalError(stuck, published=False)
         if journal.trees or self._clone is not None:
@@ -105,49 +106,49 @@ class CvmfsTransaction(Transaction):
                 if not (self._mount / parent).is_dir():
                     safepath.make_parents(self._mount, (*parent.split("/"), ""))
 
-    def _opened_for(self, path: str, *, clone: bool = False) -> StagedTransaction:
-        """The staging area, opened by the first change that is not refused for its path alone."""
-        _sound(path)
+    def _require_stage(self, path: str, *, clone: bool = False) -> StagedTransaction:
+        """Return the staging area; the first change whose path is valid opens the transaction."""
+        _check_path(path)
         if self._over:
             raise RepositoryError(f"{path}: the transaction is over")
-        if self._clone is not None and not (clone and path == self._clone) and _overlapping(path, self._clone):
-            raise RepositoryError(f"{path}: this transaction puts {self._clone}")
+        if self._clone is not None and not (clone and path == self._clone) and _overlap(path, self._clone):
+            raise RepositoryError(f"{path}: this transaction adds {self._clone}")
         if self._staged is None:
             self._begin(None)
             return self._stage()
         return self._staged
 
     def _stage(self) -> StagedTransaction:
-        stage = self._mount / AREA / "stage"
+        stage = self._mount / STAGING_AREA / "stage"
         with durable.failures(RepositoryError, f"{self._mount}: cannot open a transaction"):
             stage.mkdir(parents=True)
         self._staged = StagedTransaction(self._mount, stage)
         return self._staged
 
     def _delete(self, path: str) -> None:
-        """Delete through the overlay: by the program, which neither depth nor a name stops, and directories above that empty."""
-        victim = safepath.locate(self._mount, parts_of(path), RepositoryError)
+        """Delete a path and parents that become empty, through the overlay: ``rm`` copes with any depth and any name."""
+        victim = safepath.locate(self._mount, split_path(path), RepositoryError)
         if victim.is_dir() and not victim.is_symlink():
             _delete_tree(victim)
         else:
             victim.unlink(missing_ok=True)
-        above = path.rpartition("/")[0]
-        while above and above not in self._parents and _emptied(self._mount / above):
-            above = above.rpartition("/")[0]
+        parent = path.rpartition("/")[0]
+        while parent and parent not in self._parents and _remove_if_empty(self._mount / parent):
+            parent = parent.rpartition("/")[0]
 
 
 def _delete_tree(tree: Path) -> None:
-    opened = [] if os.geteuid() == 0 else [["chmod", "-R", "u+rwX", "--", str(tree)]]
+    make_writable = [] if os.geteuid() == 0 else [["chmod", "-R", "u+rwX", "--", str(tree)]]
     try:
-        for argv in (*opened, ["rm", "-rf", "--one-file-system", "--", str(tree)]):
-            command.run(argv, deadline=_DELETION)
+        for argv in (*make_writable, ["rm", "-rf", "--one-file-system", "--", str(tree)]):
+            command.run(argv, deadline=_DELETION_TIMEOUT)
     except CommandError as error:
         if os.strerror(errno.ENOSPC) in error.stderr:
-            raise SpaceError(f"cannot delete {tree}: no room left", hint="make room in /var/spool/cvmfs") from error
+            raise SpaceError(f"cannot delete {tree}: the disk is full", hint="free space in /var/spool/cvmfs") from error
         raise RepositoryError(f"cannot delete {tree}: {error.reason}", hint=error.hint) from error
 
 
-def _emptied(directory: Path) -> bool:
+def _remove_if_empty(directory: Path) -> bool:
     try:
         directory.rmdir()
     except OSError:
@@ -155,12 +156,14 @@ def _emptied(directory: Path) -> bool:
     return True
 
 
-def _sound(path: str) -> tuple[str, ...]:
-    parts = parts_of(path)
+def _check_path(path: str) -> tuple[str, ...]:
+    """Return the parts of a path that is safe in a CVMFS repository. Raises RepositoryError."""
+    parts = split_path(path)
     if parts[0].startswith(".cvmfs"):
-        raise RepositoryError(f"unsafe name {path!r}: names of .cvmfs* at the root mean something to CVMFS")
+        raise RepositoryError(f"unsafe name {path!r}: names that begin with .cvmfs are reserved for CVMFS at the root")
     return parts
 
 
-def _overlapping(one: str, other: str) -> bool:
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+def _overlap(first: str, second: str) -> bool:
+    """Return whether two paths are the same, or one is above the other."""
+    return f"{first}/".startswith(f"{second}/") or f"{second}/".startswith(f"{first}/")

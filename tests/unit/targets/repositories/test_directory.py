@@ -201,7 +201,7 @@ def test_what_cannot_be_synchronised_is_not_published(tmp_path: Path) -> None:
 
 
 def test_a_file_in_place_of_a_tree_is_refused(repository: DirectoryRepository) -> None:
-    with pytest.raises(RepositoryError, match="no directory was made"), repository.transaction() as transaction:
+    with pytest.raises(RepositoryError, match="no directory was created"), repository.transaction() as transaction:
         transaction.tree(TREE).write_bytes(b"")
     assert not repository.exists(TREE)
 

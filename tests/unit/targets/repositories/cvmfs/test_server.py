@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from publisher.errors import RepositoryError, SpaceError
-from publisher.targets.repositories.cvmfs.claim import recorded
+from publisher.targets.repositories.cvmfs.claim import read_record
 from publisher.targets.repositories.cvmfs.host import CvmfsHost, HostPaths
 from publisher.targets.repositories.cvmfs.server import MARK, CvmfsServer, CvmfsTimeouts
 
@@ -44,7 +44,7 @@ class Tool:
         self.path = where / "cvmfs_server"
         self.path.write_text(PROGRAM.format(python=sys.executable, mark=MARK))
         self.path.chmod(0o755)
-        self.server = CvmfsServer(FQRN, str(self.path), CvmfsTimeouts(look=10, transaction=10, publish=10, abort=10))
+        self.server = CvmfsServer(FQRN, str(self.path), CvmfsTimeouts(listing=10, transaction=10, publish=10, abort=10))
         self.says(0)
 
     def says(self, status: int, out: str = "", err: str = "", *, flag: bool = False, seconds: float = 0) -> None:
@@ -96,12 +96,12 @@ def test_no_argument_reaches_the_tool_that_a_shell_would_see_more_in(tool: Tool,
 
 def test_the_repository_is_found_by_its_whole_name(tool: Tool) -> None:
     tool.says(0, f"x{FQRN} (stratum0 / local - unhealthy)\n{FQRN}.org (stratum0 / local)\n")
-    assert tool.server.listed() is None
+    assert tool.server.listed_state() is None
     tool.says(0, f"{FQRN}.org (stratum0 / local)\n{FQRN} (stratum0 / local - in transaction)  \n")
-    assert tool.server.listed() == "(stratum0 / local - in transaction)  "
+    assert tool.server.listed_state() == "(stratum0 / local - in transaction)  "
     tool.says(1, "", "cvmfs_server: no")
     with pytest.raises(RepositoryError, match="list failed with status 1: cvmfs_server: no"):
-        tool.server.listed()
+        tool.server.listed_state()
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_the_repository_is_found_by_its_whole_name(tool: Tool) -> None:
         (5, "cannot load whitelist", "whitelist or the stratum 0 cannot be read", "web server"),
         (16, "Path busy. Time remaining", "gateway has given the lease to somebody else", "not touched"),
         (17, "another transaction is already open", "somebody else's transaction is open", "not touched"),
-        (20, "which is not a directory", "no directory", "see what stands there"),
+        (20, "which is not a directory", "not a directory", "look at what is there"),
         (22, "whitelist for $name is expired", "whitelist has expired, or the repository's layout", f"resign {FQRN}"),
         (1, "is not mounted read/write", "is not mounted read/write", f"cvmfs_server mount {FQRN}"),
-        (99, "", "said nothing", "cvmfs_server list"),
+        (99, "", "printed nothing", "cvmfs_server list"),
     ],
 )
 def test_every_way_not_to_open_a_transaction_says_what_to_do(tool: Tool, status: int, err: str, reason: str, hint: str) -> None:
@@ -124,7 +124,7 @@ def test_every_way_not_to_open_a_transaction_says_what_to_do(tool: Tool, status:
         tool.open()
     assert reason in refused.value.reason
     assert hint in (refused.value.hint or "")
-    assert recorded(tool.where / "record") == (status, None)
+    assert read_record(tool.where / "record") == (status, None)
 
 
 def test_a_refused_template_is_no_failure(tool: Tool) -> None:
@@ -135,16 +135,16 @@ def test_a_refused_template_is_no_failure(tool: Tool) -> None:
 def test_what_the_tool_opened_is_on_record(tool: Tool) -> None:
     tool.says(0, flag=True)
     assert tool.open()
-    roots = HostPaths(tool.where, tool.where, tool.where)
-    host = CvmfsHost("", roots)
+    host_paths = HostPaths(tool.where, tool.where, tool.where)
+    host = CvmfsHost("", host_paths)
     host.flag = tool.where / "flag"
-    status, identity = recorded(tool.where / "record")
+    status, identity = read_record(tool.where / "record")
     assert status == 0
     assert identity is not None
-    assert identity == host.identity()
+    assert identity == host.open_transaction()
     (tool.where / "other").touch()
     (tool.where / "other").rename(tool.where / "flag")
-    assert identity != host.identity()
+    assert identity != host.open_transaction()
 
 
 def test_a_record_that_does_not_fit_on_the_disk_is_none(tool: Tool) -> None:
@@ -152,7 +152,7 @@ def test_a_record_that_does_not_fit_on_the_disk_is_none(tool: Tool) -> None:
     tool.says(0, flag=True)
     assert tool.open()
     assert not os.path.lexists(tool.where / "record")
-    assert recorded(tool.where / "record") == (None, None)
+    assert read_record(tool.where / "record") == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_record_that_does_not_fit_on_the_disk_is_none(tool: Tool) -> None:
 )
 def test_a_damaged_record_says_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "record").write_bytes(content)
-    assert recorded(tmp_path / "record") == (None, None)
+    assert read_record(tmp_path / "record") == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_no_room_is_an_error_of_its_own(tool: Tool) -> None:
         (f"Repository {FQRN} is not in a transaction", "cvmfs_server list"),
         ("umount: /var/spool/cvmfs/x/rdonly: target is busy.", "lsof"),
         ("(unexpected termination) cannot load whitelist [failed to download whitelist]\n\nStacktrace:\n/lib/x", "web server"),
-        ("Could not acquire lock /var/spool/cvmfs/x/is_publishing.lock", "another publish of this repository is under way"),
+        ("Could not acquire lock /var/spool/cvmfs/x/is_publishing.lock", "another publish of this repository is in progress"),
     ],
 )
 def test_an_abort_that_failed_says_why(tool: Tool, said: str, hint: str) -> None:
@@ -229,10 +229,10 @@ def test_a_command_that_does_not_end_is_ended(tool: Tool) -> None:
         server.publish("token")
     with pytest.raises(RepositoryError, match=r"cvmfs_server transaction did not end within 0\.5 s and was killed"):
         server.open("token", tool.where / "record", tool.where / "flag")
-    assert recorded(tool.where / "record") == (None, None)  # so that nobody takes it for opened
+    assert read_record(tool.where / "record") == (None, None)  # so that nobody takes it for opened
 
 
 def test_a_host_without_the_tool_is_told_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError) as missing:
-        CvmfsServer(FQRN, str(tmp_path / "cvmfs_server")).listed()
+        CvmfsServer(FQRN, str(tmp_path / "cvmfs_server")).listed_state()
     assert "cvmfs-server package" in (missing.value.hint or "")

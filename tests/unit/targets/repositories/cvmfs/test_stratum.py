@@ -17,7 +17,7 @@ def stratum(where: Path, published: bytes | None = None, whitelist: bytes | None
     for name, content in ((".cvmfspublished", published), (".cvmfswhitelist", whitelist)):
         if content is not None:
             (where / name).write_bytes(content)
-    return StratumZero(f"file://{where}", deadline=5)
+    return StratumZero(f"file://{where}", timeout=5)
 
 
 def test_the_revision_is_the_manifests_and_not_what_follows_it(tmp_path: Path) -> None:
@@ -41,4 +41,4 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path: Path, content: bytes | No
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/cvmfs/x", "nothing", "http://[::"])
 def test_a_stratum_that_does_not_answer_is_an_error(url: str) -> None:
     with pytest.raises(RepositoryError, match="cannot be read"):
-        StratumZero(url, deadline=5).revision()
+        StratumZero(url, timeout=5).revision()

@@ -1,0 +1,180 @@
+"""The life of our transactions at the CVMFS server: opened under a claim, then published or aborted; recovered after a kill.
+
+The tool's exit status is not relied on: it exits with 0 for what it did not do, so that a publish counts by the revision at the
+stratum 0. After a failure the transaction stays open; it is aborted if the claim proves that it is ours, and never otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+from publisher.errors import PublisherError, RepositoryError
+from publisher.system import durable
+from publisher.targets.repositories.cvmfs.claim import TransactionClaim
+from publisher.targets.repositories.cvmfs.errors import failures, repository_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from publisher.targets.repositories.cvmfs.claim import ClaimFile
+    from publisher.targets.repositories.cvmfs.host import CvmfsHost
+    from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+    from publisher.targets.repositories.cvmfs.preflight import Preflight
+    from publisher.targets.repositories.cvmfs.server import CvmfsServer, CvmfsTimeouts
+
+_log = logging.getLogger(__name__)
+_POLL = 0.5  # seconds between two attempts to abort a transaction
+
+
+class OwnTransactions:
+    """Our transactions of one repository; the caller holds our lock of that repository.
+
+    Args:
+        server: the tool.
+        host: the repository's files on this host.
+        preflight: the repository's settings and stratum 0.
+        claims: the file of the claim.
+        gate: keeps our readers out while the tool replaces the published mount.
+        timeouts: how long the tool's commands may take.
+        timeout: seconds to wait for programs that a killed run has left, and for readers before an abort.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        server: CvmfsServer,
+        host: CvmfsHost,
+        preflight: Preflight,
+        claims: ClaimFile,
+        gate: MountGate,
+        *,
+        timeouts: CvmfsTimeouts,
+        timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._fqrn = server.fqrn
+        self._server = server
+        self._host = host
+        self._preflight = preflight
+        self._claims = claims
+        self._gate = gate
+        self._timeouts = timeouts
+        self._timeout = timeout
+        self._clock = clock
+
+    def open(self, template: tuple[str, str] | None) -> TransactionClaim | None:
+        """Open a transaction at the server; return its claim, or None if the template was refused.
+
+        Args:
+            template: a published directory and the new path that it is cloned to; None without a clone.
+        """
+        self._preflight.require_no_transaction()
+        claim = TransactionClaim(  # made only now: a publish still in progress before would raise the revision, as ours does
+            repository=self._fqrn,
+            token=durable.token(),
+            pid=os.getpid(),
+            time=int(self._clock()),
+            revision=self._preflight.stratum().revision(),
+            clone=None if template is None else template[1],
+        )
+        with self._failures("write the claim of a transaction"):
+            self._claims.save(claim)
+        try:
+            opened = self._server.open(claim.token, self._claims.record, self._host.flag, template)
+        except PublisherError:
+            self._release()
+            raise
+        if not opened:
+            self._release()
+            return None
+        _log.info("repository %s: opened a transaction at revision %d", self._fqrn, claim.revision)
+        return claim
+
+    def publish(self, claim: TransactionClaim) -> str | None:
+        """Publish the open transaction; it is published if the stratum 0 shows a newer revision, whatever the tool reports.
+
+        Returns:
+            A warning if the transaction is published although the tool failed; None otherwise.
+
+        Raises:
+            RepositoryError, SpaceError: the transaction is not published.
+        """
+        failure: PublisherError | None = None
+        try:
+            with self._closed_gate():
+                self._server.publish(claim.token)
+        except PublisherError as error:
+            failure = error
+        try:
+            revision = self._preflight.stratum().revision()
+        except RepositoryError as error:
+            raise failure or error from None
+        if revision > claim.revision:
+            _log.info("repository %s: published revision %d", self._fqrn, revision)
+            return None if failure is None else f"revision {revision} is published all the same: {failure}"
+        raise failure or repository_error(
+            self._fqrn,
+            f"cvmfs_server reports that it has published, but the stratum 0 still shows revision {revision}",
+            "check `cvmfs_server list`, and that CVMFS_STRATUM0 is where CVMFS_UPSTREAM_STORAGE writes to; then run again",
+        )
+
+    def abort_if_open(self) -> None:
+        """Abort what is left of a transaction of ours; after a publish nothing is. Raises RepositoryError."""
+        with self._failures("end a transaction"):
+            claim = self._claims.load()
+            if claim is None:
+                return
+            if self._claims.is_ours():
+                self._abort(claim)
+            self._claims.release()
+
+    def recover(self) -> list[str]:
+        """End a transaction that a killed run left open, if it is proven to be ours; return a line for each action.
+
+        Raises:
+            RepositoryError: a transaction is open, and it is unknown whether it is ours.
+        """
+        with self._failures("recover"):
+            claim = self._claims.load()
+            if claim is None:
+                self._claims.sweep()
+                return []
+            self._host.wait_for_stragglers(claim.token, self._timeout)
+            if self._claims.is_ours():
+                published = self._preflight.stratum().revision() > claim.revision
+                self._abort(claim)
+                self._claims.release()
+                action = "closed an interrupted transaction, which was published" if published else "discarded an interrupted one"
+                _log.info("repository %s: recovery: %s (opened by process %d)", self._fqrn, action, claim.pid)
+                return [f"{action} (opened by process {claim.pid})"]
+            if self._claims.is_undecided():
+                raise RepositoryError(
+                    f"repository {self._fqrn}: process {claim.pid} was about to open a transaction and has left no record of it "
+                    "(it was killed, or the disk was full), and a transaction is open: it is unknown whether it is ours",
+                    hint=f"if nobody else is at work, `cvmfs_server abort -f {self._fqrn}`; remove {self._claims.path}; then run "
+                    "again",
+                )
+            self._claims.release()
+            return []
+
+    def _abort(self, claim: TransactionClaim) -> None:
+        """Abort the transaction; try again, until the timeout, while somebody reads in the mount."""
+        deadline = time.monotonic() + self._timeout
+        with self._closed_gate():
+            while not self._server.abort(claim.token, last=time.monotonic() >= deadline):
+                time.sleep(_POLL)
+        _log.info("repository %s: aborted the transaction that process %d had opened", self._fqrn, claim.pid)
+
+    def _release(self) -> None:
+        with self._failures("end a transaction"):
+            self._claims.release()
+
+    def _closed_gate(self) -> AbstractContextManager[None]:
+        return self._gate.close(self._timeouts.transaction)
+
+    def _failures(self, action: str) -> AbstractContextManager[None]:
+        return failures(self._fqrn, action)
