@@ -1,1 +1,1 @@
-"""The image list: from images.yaml to entries and patterns."""
+"""The image list: images.yaml, parsed and checked into entries and tag patterns."""

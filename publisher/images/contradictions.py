@@ -1,6 +1,6 @@
-"""What is wrong between values that are sound by themselves: within an entry, and between entries.
+"""Contradictions between values that are each valid: within an entry, and between entries.
 
-The nodes are looked at one by one, so that all of it is told even where other things are wrong in the file.
+The entries are validated one by one here, so that contradictions are reported even if other parts of the file are invalid.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.contract.reference import Reference
 from publisher.errors import UsageError
-from publisher.images import tag_globs
-from publisher.images.entry import cvmfs_name, name_of
+from publisher.images import tag_patterns
+from publisher.images.entry import cvmfs_name, render_name
 from publisher.images.list_model import PublicationKeys
-from publisher.images.tag_globs import TagSet
+from publisher.images.tag_patterns import TagSet
 from publisher.system import safepath, yamlfile
 from publisher.system.yamlfile import YamlProblem
 
@@ -22,143 +22,153 @@ if TYPE_CHECKING:
 
     from publisher.system.yamlfile import YamlNode
 
-_MOST_PATTERNS = 100
-"""Of one repository: each is compared with each."""
+_MAX_PATTERNS = 100
+"""Pattern entries of one repository; each is compared with each."""
 
 
-class _Pattern(NamedTuple):
+class _PatternEntry(NamedTuple):
+    """An entry with tag patterns: its line, its repository and the tags that it selects."""
+
     line: int
-    reference: Reference
+    repository: Reference
     tags: TagSet
 
 
+class _NamedEntry(NamedTuple):
+    """An entry for a single tag: its line and its reference."""
+
+    line: int
+    reference: Reference
+
+
 def find(root: YamlNode, name_template: str) -> Iterator[YamlProblem]:
-    """The contradictions in a file that may be wrong in any way."""
-    names_taken: dict[str, tuple[int, Reference]] = {}
-    patterns: dict[str, list[_Pattern]] = defaultdict(list)
-    for node in _images(root):
-        choice, _ = yamlfile.validate(PublicationKeys, node)
-        if choice is None:
-            continue  # told by the models
-        yield from _within(choice, node)
+    """Yield the contradictions in an image list that may be invalid in any other way."""
+    entries: dict[str, _NamedEntry] = {}
+    patterns: dict[str, list[_PatternEntry]] = defaultdict(list)
+    for node in _image_nodes(root):
+        keys, _ = yamlfile.validate(PublicationKeys, node)
+        if keys is None:
+            continue  # the validation of the whole file reports it
+        yield from _check_entry(keys, node)
         line = node.find(["image"]).line
-        yield from _names(choice, line, name_template, names_taken)
-        if choice.wildcards:
-            tags = TagSet(choice.wildcards, tuple(choice.exclude or ()))
-            yield from _pattern(_Pattern(line, _untagged(choice.image.reference), tags), name_template, patterns)
-    yield from _entries_against_patterns(names_taken, patterns)
+        yield from _check_names(keys, line, name_template, entries)
+        if keys.patterns:
+            tags = TagSet(keys.patterns, tuple(keys.exclude or ()))
+            yield from _check_pattern(_PatternEntry(line, _repository(keys.image.reference), tags), name_template, patterns)
+    yield from _check_entries_against_patterns(entries, patterns)
 
 
-def _within(choice: PublicationKeys, node: YamlNode) -> Iterator[YamlProblem]:
-    """One entry's keys against each other."""
-    reference = choice.image.reference
-    if choice.tags is not None and not choice.image.bare:
+def _check_entry(keys: PublicationKeys, node: YamlNode) -> Iterator[YamlProblem]:
+    """Yield the contradictions between the keys of one entry."""
+    reference = keys.image.reference
+    if keys.tags is not None and not keys.image.bare:
         bare = f"{reference.registry}/{reference.repository}"
-        text = f"tags: the image names its tag already; write the repository alone, {bare}, and all tags here"
+        text = f"tags: the image already has a tag; write the repository alone, {bare}, and list all tags here"
         yield YamlProblem(node.find(["tags"]).line, text)
         return
-    if not choice.wildcards:
+    if not keys.patterns:
         for key in ("exclude", "keep"):
-            if getattr(choice, key) is not None:
-                text = f"{key}: there is no wildcard that it could apply to; leave it out, or write a tag such as '1.*'"
+            if getattr(keys, key) is not None:
+                text = f"{key}: it has no effect without a tag pattern; remove it, or write a tag pattern such as '1.*'"
                 yield YamlProblem(node.find([key]).line, text)
-    if choice.order is not None and choice.keep is None:
-        yield YamlProblem(node.find(["order"]).line, "order: it says which tags keep keeps; write keep: and a number too")
-    if choice.exclude is not None:
-        yield from _excluded(choice, TagSet(tuple(choice.exclude)), node.find(["exclude"]).line)
+    if keys.order is not None and keys.keep is None:
+        text = "order: it has no effect without keep; add keep and the number of tags to keep"
+        yield YamlProblem(node.find(["order"]).line, text)
+    if keys.exclude is not None:
+        yield from _check_exclude(keys, TagSet(tuple(keys.exclude)), node.find(["exclude"]).line)
 
 
-def _excluded(choice: PublicationKeys, excluded: TagSet, line: int) -> Iterator[YamlProblem]:
-    named = next((tag for tag in choice.named if tag in excluded), None)
-    if named is not None:
-        yield YamlProblem(line, f"exclude: it leaves out {named!r}, which is wanted by name; take it out of one of the two")
-    if choice.wildcards:
+def _check_exclude(keys: PublicationKeys, excluded: TagSet, line: int) -> Iterator[YamlProblem]:
+    tag = next((tag for tag in keys.tag_names if tag in excluded), None)
+    if tag is not None:
+        yield YamlProblem(line, f"exclude: it excludes {tag!r}, which the entry lists by name; remove one of the two")
+    if keys.patterns:
         try:
-            if tag_globs.example(TagSet(choice.wildcards, excluded.take)) is None:
-                yield YamlProblem(line, "exclude: it leaves out all tags that the wildcards match; leave it out, or the entry")
+            if tag_patterns.shortest_common_tag(TagSet(keys.patterns, excluded.include)) is None:
+                text = "exclude: it excludes every tag that the tag patterns match; remove it, or remove the entry"
+                yield YamlProblem(line, text)
         except ValueError as error:
             yield YamlProblem(line, f"exclude: {error}")
 
 
-def _names(
-    choice: PublicationKeys, line: int, name_template: str, taken: dict[str, tuple[int, Reference]]
-) -> Iterator[YamlProblem]:
-    """Entries that share a name, or whose name is too long."""
-    for tag in choice.named:
-        reference = Reference(choice.image.reference.registry, choice.image.reference.repository, tag)
+def _check_names(keys: PublicationKeys, line: int, name_template: str, entries: dict[str, _NamedEntry]) -> Iterator[YamlProblem]:
+    """Yield the entry's names that are too long or belong to an earlier entry; add the others to ``entries``."""
+    for tag in keys.tag_names:
+        reference = Reference(keys.image.reference.registry, keys.image.reference.repository, tag)
         try:
             name = cvmfs_name(reference, name_template)
         except UsageError as error:
             yield YamlProblem(line, f"{error.reason}; choose a shorter tag")
             continue
-        first, other = taken.setdefault(name, (line, reference))
-        if other is reference:
+        earlier = entries.setdefault(name, _NamedEntry(line, reference))
+        if earlier.reference is reference:
             continue
-        if other == reference:
-            yield YamlProblem(line, f"{reference} is in the list already, in line {first}; leave one out")
+        if earlier.reference == reference:
+            yield YamlProblem(line, f"{reference} is already listed in line {earlier.line}; remove one")
         else:
-            text = f"{reference} would be published as {name}, and so would {other} in line {first}; leave one out"
-            yield YamlProblem(line, text)
+            other = f"{earlier.reference} in line {earlier.line}"
+            yield YamlProblem(line, f"{reference} and {other} would both be published as {name}; remove one")
 
 
-def _pattern(wild: _Pattern, name_template: str, patterns: dict[str, list[_Pattern]]) -> Iterator[YamlProblem]:
-    """A pattern against those before it: no tag may be two patterns' of a repository, no name two repositories'."""
-    longest = Reference(wild.reference.registry, wild.reference.repository, "x" * tag_globs.LONGEST_TAG)
-    prefix = name_of(longest, name_template).removesuffix(longest.tag or "")
+def _check_pattern(pattern: _PatternEntry, name_template: str, patterns: dict[str, list[_PatternEntry]]) -> Iterator[YamlProblem]:
+    """Yield the contradiction of a pattern entry with an earlier one that can produce the same name; add it to ``patterns``."""
+    longest = Reference(pattern.repository.registry, pattern.repository.repository, "x" * tag_patterns.LONGEST_TAG)
+    prefix = render_name(longest, name_template).removesuffix(longest.tag or "")
     try:
         safepath.split(f"{prefix}{longest.tag}", UsageError)
     except UsageError:
-        yield YamlProblem(wild.line, f"the tags of {wild.reference} could make names that are too long; name each tag")
+        text = f"the tags of {pattern.repository} could make names that are too long; list each tag by name"
+        yield YamlProblem(pattern.line, text)
     earlier = patterns[prefix]
-    earlier.append(wild)
-    if len(earlier) > _MOST_PATTERNS:
-        yield YamlProblem(
-            wild.line, f"more than {_MOST_PATTERNS} entries with wildcards for one name; put them together under tags:"
+    earlier.append(pattern)
+    if len(earlier) > _MAX_PATTERNS:
+        text = (
+            f"more than {_MAX_PATTERNS} entries with tag patterns publish as {prefix}TAG; combine them in the tags of one entry"
         )
+        yield YamlProblem(pattern.line, text)
         return
     for other in earlier[:-1]:
         try:
-            both = tag_globs.example(wild.tags, other.tags)
+            tag = tag_patterns.shortest_common_tag(pattern.tags, other.tags)
         except ValueError as error:
-            yield YamlProblem(wild.line, f"{error} (the other is in line {other.line})")
+            yield YamlProblem(pattern.line, f"{error} (the other entry is in line {other.line})")
             return
-        if both is not None:
-            yield YamlProblem(wild.line, _shared(wild, other, both, prefix))
+        if tag is not None:
+            yield YamlProblem(pattern.line, _describe_overlap(pattern, other, tag, prefix))
             return
 
 
-def _shared(wild: _Pattern, other: _Pattern, tag: str, prefix: str) -> str:
-    if wild.reference == other.reference:
-        one = f"{wild.reference} has a wildcard in line {other.line} already, and both take a tag such as {tag!r}"
-        return f"{one}; put them together under tags: in one entry, or exclude: what the other takes"
-    both = f"{wild.reference} has tags that would be published as {prefix}TAG, and so has {other.reference} in line {other.line}"
-    return f"{both}, such as {tag!r}; leave one out"
+def _describe_overlap(pattern: _PatternEntry, other: _PatternEntry, tag: str, prefix: str) -> str:
+    if pattern.repository == other.repository:
+        overlap = f"{pattern.repository} also has a tag pattern in line {other.line}, and both match tags such as {tag!r}"
+        return f"{overlap}; combine them in the tags of one entry, or exclude what the other entry matches"
+    both = f"{pattern.repository} and {other.repository} in line {other.line} would both publish tags as {prefix}TAG"
+    return f"{both}, such as {tag!r}; remove one"
 
 
-def _entries_against_patterns(
-    taken: dict[str, tuple[int, Reference]], patterns: dict[str, list[_Pattern]]
+def _check_entries_against_patterns(
+    entries: dict[str, _NamedEntry], patterns: dict[str, list[_PatternEntry]]
 ) -> Iterator[YamlProblem]:
-    """An entry's name and the wildcard of another repository; of its own, the entry wins."""
-    for name, (line, reference) in taken.items():
+    """Yield the entries whose name a pattern of another repository can produce; in the same repository the entry wins."""
+    for name, (line, reference) in entries.items():
         tag = reference.tag or ""
-        for wild in patterns.get(name.removesuffix(tag), ()):
-            if wild.reference != _untagged(reference) and tag in wild.tags:
-                there = f"so could a tag of {wild.reference}, by the wildcard in line {wild.line}"
-                yield YamlProblem(
-                    line, f"{reference} would be published as {name}, and {there}; leave one out, or exclude: it there"
-                )
+        for pattern in patterns.get(name.removesuffix(tag), ()):
+            if pattern.repository != _repository(reference) and tag in pattern.tags:
+                other = f"a tag of {pattern.repository} that the tag pattern in line {pattern.line} matches"
+                text = f"{reference} and {other} would both be published as {name}; remove one, or exclude the tag there"
+                yield YamlProblem(line, text)
                 break
 
 
-def _untagged(reference: Reference) -> Reference:
+def _repository(reference: Reference) -> Reference:
     return Reference(reference.registry, reference.repository)
 
 
-def _images(root: YamlNode) -> Iterator[YamlNode]:
-    for group in _items(root, "groups"):
-        yield from _items(group, "images")
+def _image_nodes(root: YamlNode) -> Iterator[YamlNode]:
+    for group in _list_at(root, "groups"):
+        yield from _list_at(group, "images")
 
 
-def _items(node: YamlNode, key: str) -> list[YamlNode]:
-    found = node.find([key])
-    return found.value if found is not node and isinstance(found.value, list) else []
+def _list_at(node: YamlNode, key: str) -> list[YamlNode]:
+    child = node.find([key])
+    return child.value if child is not node and isinstance(child.value, list) else []

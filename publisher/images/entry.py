@@ -1,4 +1,4 @@
-"""What a list comes to: entries for single tags, patterns for those that a registry has to be asked for."""
+"""The parsed image list: entries for single tags, and patterns that expand to entries when the registry's tags are known."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from publisher.contract.reference import Reference
 from publisher.errors import UsageError
-from publisher.images import tag_order as orders
-from publisher.images.tag_globs import TagSet
+from publisher.images import tag_order
+from publisher.images.tag_patterns import TagSet
 from publisher.system import safepath
 
 if TYPE_CHECKING:
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from publisher.oci import Platform
 
 NAME_TEMPLATES = ("{repository}:{tag}", "{registry}/{repository}:{tag}")
-"""How a CVMFS name can be made of a reference."""
-_COMMON = ("platforms", "formats", "owner", "project", "expires", "max_size", "private", "group", "line")
+"""The templates that a CVMFS name can be made with."""
+_COMMON_FIELDS = ("platforms", "formats", "owner", "project", "expires", "max_size", "private", "group", "line")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of the list.
+    """An image of the list. Entries that differ only in line and group are equal.
 
     Attributes:
-        name: CVMFS name, ``htc/rocky:9``.
-        reference: where it comes from; its tag is never None, its digest is where the entry pins one.
-        platforms: which of its platforms are published, in the list's order.
+        name: the CVMFS name, such as ``htc/rocky:9``.
+        reference: the image's reference; it always has a tag, and a digest only if the list pins one.
+        platforms: the platforms to publish, in the list's order.
         formats: ``sandbox``, ``sif`` or both.
-        owner, project: who answers for it, where the list says so.
-        expires: the last day it is published.
-        max_size: bytes that its files may have, unpacked.
-        private: it may be published though it cannot be pulled anonymously, if the operator agrees.
-        group: title of its group.
-        line: where it stands in the file. Entries that differ in nothing but line and group are equal.
+        owner, project: who is responsible for the image and which project uses it, None if the list does not say.
+        expires: the last day on which the image is published, None for no end.
+        max_size: the largest total size of its unpacked files in bytes, None for no limit of its own.
+        private: the image may be published although it cannot be pulled anonymously, if the operator agrees.
+        group: the title of its group.
+        line: its line in the file.
     """
 
     name: str
@@ -55,15 +55,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A wildcard entry: an image for each of a repository's tags that it takes.
+    """A list entry with tag patterns: it stands for one image per matching tag of a repository.
 
     Attributes:
-        reference: registry and repository, without tag and digest.
-        tags: wildcards; a tag that one of them matches is taken,
-        exclude: but for those that one of these matches (wildcards, or tags).
+        reference: the registry and repository, without tag and digest.
+        tags: tag patterns; a tag that matches any of them is selected,
+        exclude: unless it matches any of these tags or tag patterns.
         platforms, formats, owner, project, expires, max_size, private, group, line: as in :class:`Entry`, for each image.
-        keep: how many of them, newest first; None for all.
-        order: which are newest, see :mod:`publisher.images.tag_order`.
+        keep: the number of selected tags to publish, newest first; None for all.
+        order: how tags are ordered, see :mod:`publisher.images.tag_order`.
         name_template: one of :data:`NAME_TEMPLATES`.
     """
 
@@ -84,62 +84,62 @@ class Pattern:
     line: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
-        """For people: ``docker.io/gromacs/gromacs:*``."""
+        """Return the pattern for messages: ``docker.io/gromacs/gromacs:*``."""
         return f"{self.reference}:{'|'.join(self.tags)}"
 
     @property
-    def taken(self) -> TagSet:
-        """The tags that it takes, before ``keep``."""
+    def tag_set(self) -> TagSet:
+        """The tags that it selects, before ``keep`` is applied."""
         return TagSet(self.tags, self.exclude)
 
     def covers(self, name: str) -> bool:
-        """Whether a CVMFS name could come from it (``keep`` aside: what is newest, the registry alone knows)."""
-        rest, _, tag = name.rpartition(":")
-        return f"{rest}:" == name_of(_tagged(self.reference, ""), self.name_template) and tag in self.taken
+        """Return whether this pattern can produce a CVMFS name. ``keep`` is ignored: only the registry knows the newest tags."""
+        prefix, _, tag = name.rpartition(":")
+        return f"{prefix}:" == render_name(_with_tag(self.reference, ""), self.name_template) and tag in self.tag_set
 
 
 @dataclass(frozen=True)
 class ImageList:
-    """A list that was read: its entries and its patterns, each in the file's order."""
+    """A parsed image list: its entries and its patterns, each in the file's order."""
 
     entries: tuple[Entry, ...]
     patterns: tuple[Pattern, ...] = ()
 
-    def merged(self, expanded: Iterable[Entry]) -> tuple[Entry, ...]:
-        """All entries by their lines: the list's own, and of those that patterns came to the names that it does not have."""
-        own = {entry.name for entry in self.entries}
-        both = (*self.entries, *(entry for entry in expanded if entry.name not in own))
-        return tuple(sorted(both, key=lambda entry: entry.line))
+    def merge(self, expanded: Iterable[Entry]) -> tuple[Entry, ...]:
+        """Return the list's own entries and those expanded from patterns, by line. On equal names the list's own entry wins."""
+        own_names = {entry.name for entry in self.entries}
+        merged = (*self.entries, *(entry for entry in expanded if entry.name not in own_names))
+        return tuple(sorted(merged, key=lambda entry: entry.line))
 
 
 def expand(pattern: Pattern, tags: Sequence[str]) -> tuple[Entry, ...]:
-    """The entries that a pattern comes to, newest first.
+    """Return the entries that a pattern stands for, newest first.
 
     Args:
         pattern: the pattern.
-        tags: all tags that the repository has, in any order; a tag that stands there twice counts once.
+        tags: all tags of the repository, in any order; duplicates count once.
     """
-    found = sorted({tag for tag in tags if tag in pattern.taken}, key=orders.key(pattern.order), reverse=True)
-    common = {name: getattr(pattern, name) for name in _COMMON}
-    references = [_tagged(pattern.reference, tag) for tag in found[: pattern.keep]]
-    return tuple(Entry(name_of(reference, pattern.name_template), reference, **common) for reference in references)
+    selected = sorted({tag for tag in tags if tag in pattern.tag_set}, key=tag_order.key(pattern.order), reverse=True)
+    common = {name: getattr(pattern, name) for name in _COMMON_FIELDS}
+    references = [_with_tag(pattern.reference, tag) for tag in selected[: pattern.keep]]
+    return tuple(Entry(render_name(reference, pattern.name_template), reference, **common) for reference in references)
 
 
-def name_of(reference: Reference, name_template: str) -> str:
-    """The CVMFS name that a template makes of a reference with a tag; not checked."""
+def render_name(reference: Reference, name_template: str) -> str:
+    """Return the CVMFS name that a template makes of a reference with a tag, without checking its length."""
     return name_template.format(registry=reference.registry, repository=reference.repository, tag=reference.tag)
 
 
 def cvmfs_name(reference: Reference, name_template: str) -> str:
-    """The name that a reference with a tag is published under.
+    """Return the name that a reference with a tag is published under.
 
     Raises:
-        UsageError: a part of it is longer than file systems have.
+        UsageError: a part of the name is longer than file systems allow.
     """
-    name = name_of(reference, name_template)
+    name = render_name(reference, name_template)
     safepath.split(name, UsageError)
     return name
 
 
-def _tagged(reference: Reference, tag: str) -> Reference:
+def _with_tag(reference: Reference, tag: str) -> Reference:
     return Reference(reference.registry, reference.repository, tag)

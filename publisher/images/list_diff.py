@@ -1,4 +1,4 @@
-"""What a change to the image list changes: the list as it is now against the list in a revision of its git repository."""
+"""The difference between the current image list and the list in an earlier revision of its git repository."""
 
 from __future__ import annotations
 
@@ -18,54 +18,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ListDiff:
-    """The difference of two lists.
+    """The difference between two image lists.
 
     Attributes:
-        whole: the list as it is now.
-        changed: entries and patterns that are new, or say something else than before.
-        dropped: names that the list had and has no more (of entries; a pattern's names only a registry knows).
+        current: the current list.
+        changed: the entries and patterns that are new or differ from the earlier list.
+        removed: the names of entries that the current list no longer has. Names from patterns are not included, because only
+            the registry knows them.
     """
 
-    whole: ImageList
+    current: ImageList
     changed: ImageList
-    dropped: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
 def since(base: str, path: Path, name_template: str) -> ListDiff:
-    """What the list at ``path`` changes against the revision ``base``.
+    """Return the difference between the list at ``path`` and the same file in the git revision ``base``.
 
-    A list that is not there in ``base``, or cannot be read there, is taken for an empty one: all of the new list is checked.
+    If the list does not exist in ``base`` or is invalid there, it counts as empty and the whole current list is checked.
 
     Raises:
-        UsageError: no git repository, or no such revision.
-        ListError: the list as it is now has problems.
+        UsageError: the list is not in a git repository, or the revision does not exist.
+        ListError: the current list is invalid.
     """
-    now = reader.load(path, name_template)
+    current = reader.load(path, name_template)
     content = _content_at(base, path)
-    before = ImageList(())
+    earlier = ImageList(())
     if content is not None:
         try:
-            before = reader.parse(content, f"{base}:{path.name}", name_template)
+            earlier = reader.parse(content, f"{base}:{path.name}", name_template)
         except ListError:
-            before = ImageList(())
-    return difference(before, now)
+            earlier = ImageList(())
+    return difference(earlier, current)
 
 
-def difference(before: ImageList, now: ImageList) -> ListDiff:
-    """What ``now`` says that ``before`` did not. Where an entry stands in the file does not count."""
-    entries, patterns = set(before.entries), set(before.patterns)
-    names = {entry.name for entry in now.entries}
+def difference(earlier: ImageList, current: ImageList) -> ListDiff:
+    """Return what changed between two lists. The position of an entry in the file does not matter."""
+    entries, patterns = set(earlier.entries), set(earlier.patterns)
+    names = {entry.name for entry in current.entries}
     return ListDiff(
-        now,
+        current,
         ImageList(
-            tuple(entry for entry in now.entries if entry not in entries),
-            tuple(pattern for pattern in now.patterns if pattern not in patterns),
+            tuple(entry for entry in current.entries if entry not in entries),
+            tuple(pattern for pattern in current.patterns if pattern not in patterns),
         ),
-        tuple(entry.name for entry in before.entries if entry.name not in names),
+        tuple(entry.name for entry in earlier.entries if entry.name not in names),
     )
 
 
 def _content_at(base: str, path: Path) -> bytes | None:
+    """Return the file's content in a git revision, None if it does not exist there."""
     try:
         with git.Repo(path.parent, search_parent_directories=True) as repository:
             top = repository.working_tree_dir
@@ -75,8 +77,8 @@ def _content_at(base: str, path: Path) -> bytes | None:
             relative = path.resolve().relative_to(top).as_posix()
             return bytes(tree.join(relative).data_stream.read())
     except (git.exc.NoSuchPathError, git.exc.InvalidGitRepositoryError):
-        raise UsageError(f"{path} is in no git repository", hint="--all checks the whole list without one") from None
+        raise UsageError(f"{path} is not in a git repository", hint="use --all to check the whole list without one") from None
     except (git.exc.BadName, git.exc.BadObject, ValueError):
-        raise UsageError(f"there is no revision {base!r}", hint="fetch it first, or say --all") from None
+        raise UsageError(f"the git revision {base!r} does not exist", hint="fetch it first, or use --all") from None
     except KeyError:
         return None

@@ -1,4 +1,4 @@
-"""What may stand in images.yaml, version 1. ``rules.py`` has the rules for single values; the descriptions are for editors."""
+"""The data model of images.yaml, version 1. ``rules.py`` validates single values; editors show the descriptions to users."""
 
 from __future__ import annotations
 
@@ -16,138 +16,160 @@ from pydantic import (
     model_validator,
 )
 
-from publisher.images import json_schema, rules, tag_globs
+from publisher.contract import units
+from publisher.images import json_schema, rules, tag_patterns
 from publisher.images.rules import WrittenReference
 from publisher.oci import Platform
-from publisher.system import quantities
 
 VERSION = 1
 _Item = TypeVar("_Item")
 
 
 def _distinct(value: list[_Item]) -> list[_Item]:
-    again = next((item for position, item in enumerate(value) if item in value[:position]), None)
-    if again is not None:
-        raise ValueError(f"{again} is named twice; leave one out")
+    duplicate = next((item for position, item in enumerate(value) if item in value[:position]), None)
+    if duplicate is not None:
+        raise ValueError(f"{duplicate} appears twice; remove one")
     return value
 
 
-def _given(value: object) -> object:
+def _not_null(value: object) -> object:
     if value is None:
-        raise ValueError("nothing stands here")  # a key without a value would be read as one that is left out
+        raise ValueError("the value is missing")  # a key without a value is not the same as a key that is left out
     return value
 
 
-_Optional = Annotated[_Item | None, BeforeValidator(_given)]
-_SOME: Any = Field(min_length=1, max_length=20)
-_Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(rules.text)]
-_Written = Annotated[WrittenReference, PlainValidator(rules.written), WithJsonSchema(json_schema.IMAGE)]
-_Globs = Annotated[
-    list[Annotated[str, PlainValidator(rules.tag_or_glob), WithJsonSchema(json_schema.TAG_OR_GLOB)]],
-    _SOME,
+_Optional = Annotated[_Item | None, BeforeValidator(_not_null)]
+_LENGTH: Any = Field(min_length=1, max_length=20)
+_Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(rules.check_text)]
+_Written = Annotated[WrittenReference, PlainValidator(rules.parse_image), WithJsonSchema(json_schema.IMAGE)]
+_TagPatterns = Annotated[
+    list[Annotated[str, PlainValidator(rules.parse_tag_or_pattern), WithJsonSchema(json_schema.TAG_OR_PATTERN)]],
+    _LENGTH,
     AfterValidator(_distinct),
 ]
 _Platforms = Annotated[
-    list[Annotated[Platform, PlainValidator(rules.platform), WithJsonSchema(json_schema.PLATFORM)]],
-    _SOME,
+    list[Annotated[Platform, PlainValidator(rules.parse_platform), WithJsonSchema(json_schema.PLATFORM)]],
+    _LENGTH,
     AfterValidator(_distinct),
 ]
-_Formats = Annotated[list[Literal["sandbox", "sif"]], _SOME, AfterValidator(_distinct)]
-_Size = Annotated[int, PlainValidator(quantities.size), WithJsonSchema(json_schema.SIZE)]
-_Day = Annotated[date, PlainValidator(rules.day), WithJsonSchema(json_schema.DAY)]
-_Count = Annotated[int, PlainValidator(rules.count), WithJsonSchema({"type": "integer", "minimum": 1})]
+_Formats = Annotated[list[Literal["sandbox", "sif"]], _LENGTH, AfterValidator(_distinct)]
+_Size = Annotated[int, PlainValidator(units.positive_size), WithJsonSchema(json_schema.SIZE)]
+_Date = Annotated[date, PlainValidator(rules.parse_date), WithJsonSchema(json_schema.DATE)]
+_Count = Annotated[int, PlainValidator(rules.parse_keep), WithJsonSchema({"type": "integer", "minimum": 1})]
 
 
 class _ListPart(BaseModel):
-    """What all parts of the file have in common: keys that it does not know are refused."""
+    """The base of all parts of the file: unknown keys are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ListDefaults(_ListPart):
-    """What holds for entries that do not say it themselves."""
+    """Default values for the whole list."""
 
     platforms: _Platforms = Field(
         default_factory=lambda: [Platform("linux", "amd64")],
-        description="platforms that are published",
+        description="The platforms to publish, such as linux/amd64 and linux/arm64. Default: linux/amd64.",
         json_schema_extra={"default": ["linux/amd64"]},
     )
     formats: _Formats = Field(
-        default=["sandbox", "sif"], description="what is made of an image: a directory (sandbox), a file (sif), or both"
+        default=["sandbox", "sif"],
+        description="The formats to publish: sandbox (a directory on CVMFS), sif (one file on OSDF), or both. Default: both.",
     )
-    max_size: _Optional[_Size] = Field(default=None, description="size that an image's files may have, unpacked")
+    max_size: _Optional[_Size] = Field(
+        default=None,
+        description="The largest total size of an image's unpacked files, such as 20 GB. A larger image is not published.",
+    )
 
 
 class PublicationKeys(BaseModel):
-    """Which images an entry means; its other keys are let pass."""
+    """The keys of an entry that select its images; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     image: _Written = Field(
-        description="[registry/]repository[:tag][@digest]; without a registry Docker Hub's, without a tag latest;"
-        " a wildcard (*, ?, [...]) for a tag means all tags that it matches"
+        description="The image: [registry/]repository[:tag][@digest]. The default registry is Docker Hub, the default tag"
+        " is latest. A tag pattern (*, ?, [...]) in place of the tag selects all tags that match it."
     )
-    tags: _Optional[_Globs] = Field(
-        default=None, description="tags, and wildcards for tags; image names the repository alone then"
+    tags: _Optional[_TagPatterns] = Field(
+        default=None,
+        description="The tags to publish, as names or as tag patterns such as 1.*. The image is then a repository without a tag.",
     )
-    exclude: _Optional[_Globs] = Field(default=None, description="tags that the wildcards leave out, or wildcards for them")
-    keep: _Optional[_Count] = Field(default=None, description="how many of the tags that the wildcards match: the newest")
+    exclude: _Optional[_TagPatterns] = Field(
+        default=None,
+        description="Tags that are not published although a tag pattern of this entry matches them, as names or as tag patterns.",
+    )
+    keep: _Optional[_Count] = Field(
+        default=None,
+        description="How many of the tags that match the tag patterns are published; the newest are. Default: all of them.",
+    )
     order: _Optional[Literal["version", "name"]] = Field(
         default=None,
-        description="which tags are newest: version (the default; numbers as numbers, releases above their rc, beta, alpha and"
-        " dev), or name (as text)",
+        description="How keep finds the newest tags. version (the default) compares numbers as numbers and puts a release above"
+        " its rc, beta, alpha and dev tags; name compares tags as text.",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _plain(cls, value: Any) -> Any:
+    def _mapping(cls, value: Any) -> Any:
         return value if isinstance(value, dict) else {"image": value}
 
     @property
-    def named(self) -> tuple[str, ...]:
-        """The tags that stand there by name: the image's own, or those among ``tags``."""
+    def tag_names(self) -> tuple[str, ...]:
+        """The tags that the entry names: the image's own tag, or those among ``tags`` that are not tag patterns."""
         if self.tags is not None:
-            return tuple(tag for tag in self.tags if not tag_globs.is_wildcard(tag))
+            return tuple(tag for tag in self.tags if not tag_patterns.is_pattern(tag))
         return () if self.image.reference.tag is None else (self.image.reference.tag,)
 
     @property
-    def wildcards(self) -> tuple[str, ...]:
-        """The wildcards for tags."""
+    def patterns(self) -> tuple[str, ...]:
+        """The entry's tag patterns."""
         if self.tags is not None:
-            return tuple(tag for tag in self.tags if tag_globs.is_wildcard(tag))
-        return () if self.image.glob is None else (self.image.glob,)
+            return tuple(tag for tag in self.tags if tag_patterns.is_pattern(tag))
+        return () if self.image.tag_pattern is None else (self.image.tag_pattern,)
 
 
 class ListedImage(PublicationKeys):
-    """An entry: a reference, or a mapping."""
+    """An image: its reference alone, or a mapping with more keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=json_schema.entry)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=json_schema.allow_plain_reference)
 
-    platforms: _Optional[_Platforms] = Field(default=None, description="platforms that are published")
-    formats: _Optional[_Formats] = Field(
-        default=None, description="what is made of it: a directory (sandbox), a file (sif) or both"
+    platforms: _Optional[_Platforms] = Field(
+        default=None, description="The platforms to publish, such as [linux/amd64, linux/arm64]. Default: the list's default."
     )
-    owner: _Optional[_Text] = Field(default=None, description="who answers for it")
-    project: _Optional[_Text] = Field(default=None, description="what it is for")
-    expires: _Optional[_Day] = Field(default=None, description="the last day it is published: 2027-01-31")
-    max_size: _Optional[_Size] = Field(default=None, description="size that its files may have, unpacked: 20 GB")
+    formats: _Optional[_Formats] = Field(
+        default=None,
+        description="The formats to publish: sandbox (a directory on CVMFS), sif (one file on OSDF), or both."
+        " Default: the list's default.",
+    )
+    owner: _Optional[_Text] = Field(default=None, description="The person or group that is responsible for the image.")
+    project: _Optional[_Text] = Field(default=None, description="The project that uses the image.")
+    expires: _Optional[_Date] = Field(
+        default=None, description="The last day on which the image is published, such as 2027-01-31. Default: no end."
+    )
+    max_size: _Optional[_Size] = Field(
+        default=None,
+        description="The largest total size of the image's unpacked files, such as 20 GB. A larger image is not published.",
+    )
     private: _Optional[Literal["allowed"]] = Field(
-        default=None, description="may be published to everybody though it cannot be pulled anonymously, if the operator agrees"
+        default=None,
+        description="Write allowed to publish an image that cannot be pulled anonymously. Everybody can then read it."
+        " The operator has to agree.",
     )
 
 
 class ListGroup(_ListPart):
-    """Images that belong together."""
+    """A group of images that belong together."""
 
-    title: _Text = Field(description="what they have in common")
-    images: list[ListedImage] = Field(description="references, or mappings where more is to be said")
+    title: _Text = Field(description="What the images of the group have in common, such as Linux distributions.")
+    images: list[ListedImage] = Field(description="The images: a reference for each, or a mapping for an image with more keys.")
 
 
 class ListFile(_ListPart):
-    """The images that are published. A reference for each, or a mapping where more is to be said."""
+    """The list of images to publish. Each image is a reference, or a mapping with more keys."""
 
-    version: Literal[1] = Field(description="of this format")
+    version: Literal[1] = Field(description="The version of this file format: 1.")
     defaults: ListDefaults = Field(
-        default_factory=ListDefaults, description="what holds for entries that do not say it themselves"
+        default_factory=ListDefaults, description="Default values: each applies to every image that does not set the key itself."
     )
-    groups: list[ListGroup] = Field(description="the images, by what they have in common")
+    groups: list[ListGroup] = Field(description="The images, in groups that belong together.")

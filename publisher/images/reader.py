@@ -1,7 +1,7 @@
-"""The image list: images.yaml, version 1, into entries and patterns. Pure but for :func:`load`.
+"""Parsing of images.yaml, version 1, into entries and patterns. Only :func:`load` reads a file.
 
-The list is changed by people who have other work, so it is refused as a whole or taken as a whole: all problems come at
-once, each with its line and what to write instead. ``model.py`` says what may stand in the file.
+A list is accepted or refused as a whole: all problems are reported at once, each with its line and what to write instead.
+``list_model.py`` defines what the file may contain.
 """
 
 from __future__ import annotations
@@ -34,90 +34,93 @@ _CVMFS_PATH = re.compile(r"^/cvmfs/[^/]+/")
 
 
 def load(path: Path, name_template: str = NAME_TEMPLATES[0]) -> ImageList:
-    """The list at ``path``.
+    """Return the parsed image list at ``path``.
 
     Raises:
         UsageError: the file cannot be read.
-        ListError: as :func:`parse`.
+        ListError: the list is invalid.
     """
     try:
         content = yamlfile.read(path)
     except OSError as error:
         raise UsageError(
-            f"the image list {path} cannot be read: {error.strerror}", hint="--images FILE says where it is"
+            f"the image list {path} cannot be read: {error.strerror}", hint="give its path with --images FILE"
         ) from None
     return parse(content, str(path), name_template)
 
 
 def parse(content: bytes, file: str, name_template: str = NAME_TEMPLATES[0]) -> ImageList:
-    """A list from its text.
+    """Return the image list that a file's content describes.
 
     Args:
         content: the file's bytes.
-        file: its name, for messages.
+        file: the file's name, for messages.
         name_template: one of :data:`NAME_TEMPLATES`.
 
     Raises:
-        ListError: anything is wrong with it; nothing of it is to be used then.
+        ListError: the list is invalid; the error has all problems.
     """
     root, problems = yamlfile.parse(content)
     if root is not None:
-        newer = _newer_version(root)
-        if newer is not None:
-            raise ListError(yamlfile.lines(file, [newer]))
-        model, wrong = yamlfile.validate(ListFile, root)
-        problems += [*wrong, *contradictions.find(root, name_template)]
+        problem = _check_version(root)
+        if problem is not None:
+            raise ListError(yamlfile.lines(file, [problem]))
+        model, invalid = yamlfile.validate(ListFile, root)
+        problems += [*invalid, *contradictions.find(root, name_template)]
         if model is not None and not problems:
-            listed = _listed(model, root, name_template)
-            if listed.entries or listed.patterns:
-                return listed
-            problems.append(YamlProblem(root.line, "the list is empty; nothing is ever removed by emptying it"))
+            image_list = _image_list(model, root, name_template)
+            if image_list.entries or image_list.patterns:
+                return image_list
+            problems.append(
+                YamlProblem(root.line, "the list is empty; add an image, an empty list never removes the published ones")
+            )
     raise ListError(yamlfile.lines(file, problems))
 
 
 def schema() -> str:
-    """The JSON Schema of images.yaml, as the text of its file."""
+    """Return the JSON Schema of images.yaml as text."""
     return json.dumps(json_schema.schema(ListFile, "images.yaml"), indent=2) + "\n"
 
 
-def select(entries: Sequence[Entry], wanted: Sequence[str]) -> tuple[Entry, ...]:
-    """The entries that are meant, in the list's order; all of them where nothing is named.
+def select(entries: Sequence[Entry], images: Sequence[str]) -> tuple[Entry, ...]:
+    """Return the entries for the given images, in the list's order; all entries if no image is given.
 
-    Each of ``wanted`` is a CVMFS name, a path ``/cvmfs/<repository>/<name>``, or an image reference.
+    Args:
+        entries: the entries to select from.
+        images: CVMFS names, paths ``/cvmfs/<repository>/<name>``, or image references.
 
     Raises:
-        UsageError: some are not in the list.
+        UsageError: an image is not in the list.
     """
-    if not wanted:
+    if not images:
         return tuple(entries)
     by_name = {entry.name: entry for entry in entries}
-    by_source = {source: entry for entry in entries for source in (str(entry.reference), _unpinned(entry.reference))}
-    chosen: set[str] = set()
+    by_reference = {text: entry for entry in entries for text in (str(entry.reference), _without_digest(entry.reference))}
+    selected: set[str] = set()
     unknown: list[str] = []
-    for text in wanted:
-        entry = by_name.get(_CVMFS_PATH.sub("", text)) or by_source.get(_whole(text))
+    for image in images:
+        entry = by_name.get(_CVMFS_PATH.sub("", image)) or by_reference.get(_full_reference(image))
         if entry is None:
-            unknown.append(text)
+            unknown.append(image)
         else:
-            chosen.add(entry.name)
+            selected.add(entry.name)
     if unknown:
-        near = list(dict.fromkeys(name for text in unknown for name in _near(text, by_name)))
-        hint = f"close to that: {', '.join(near)}" if near else "publisher plan shows all of it"
+        similar = list(dict.fromkeys(name for image in unknown for name in _similar_names(image, by_name)))
+        hint = f"similar images: {', '.join(similar)}" if similar else "publisher plan shows all images"
         raise UsageError(f"not in the image list: {', '.join(unknown)}", hint=hint)
-    return tuple(entry for entry in entries if entry.name in chosen)
+    return tuple(entry for entry in entries if entry.name in selected)
 
 
-def _newer_version(root: YamlNode) -> YamlProblem | None:
-    """A version of the file format that this program does not know: its other findings would mean nothing."""
+def _check_version(root: YamlNode) -> YamlProblem | None:
+    """Return the problem with a file of a newer version, in which other problems would mean nothing; None for version 1."""
     node = root.find(["version"])
     if node is root or not isinstance(node.value, int) or node.value <= VERSION:
         return None
-    return YamlProblem(
-        node.line, f"version {node.value} is newer than this program, which knows {VERSION}; use a newer publisher"
-    )
+    text = f"this program supports version {VERSION} of the list, not version {node.value}; use a newer publisher"
+    return YamlProblem(node.line, text)
 
 
-def _listed(model: ListFile, root: YamlNode, name_template: str) -> ImageList:
+def _image_list(model: ListFile, root: YamlNode, name_template: str) -> ImageList:
     entries: list[Entry] = []
     patterns: list[Pattern] = []
     for number, group in enumerate(model.groups):
@@ -125,13 +128,13 @@ def _listed(model: ListFile, root: YamlNode, name_template: str) -> ImageList:
             line = root.find(["groups", number, "images", position]).line
             common = _common(image, model, group.title, line)
             entries += _entries(image, name_template, common)
-            if image.wildcards:
+            if image.patterns:
                 patterns.append(_pattern(image, name_template, common))
     return ImageList(tuple(entries), tuple(patterns))
 
 
 def _common(image: ListedImage, model: ListFile, group: str, line: int) -> dict[str, Any]:
-    """What entries and patterns have alike."""
+    """Return the fields that entries and patterns have in common."""
     return {
         "platforms": tuple(image.platforms or model.defaults.platforms),
         "formats": frozenset(image.formats or model.defaults.formats),
@@ -146,17 +149,17 @@ def _common(image: ListedImage, model: ListFile, group: str, line: int) -> dict[
 
 
 def _entries(image: ListedImage, name_template: str, common: dict[str, Any]) -> Iterator[Entry]:
-    said = image.image.reference
-    for tag in image.named:
-        reference = said if said.tag == tag else Reference(said.registry, said.repository, tag)
+    listed = image.image.reference
+    for tag in image.tag_names:
+        reference = listed if listed.tag == tag else Reference(listed.registry, listed.repository, tag)
         yield Entry(cvmfs_name(reference, name_template), reference, **common)
 
 
 def _pattern(image: ListedImage, name_template: str, common: dict[str, Any]) -> Pattern:
-    said = image.image.reference
+    listed = image.image.reference
     return Pattern(
-        reference=Reference(said.registry, said.repository),
-        tags=image.wildcards,
+        reference=Reference(listed.registry, listed.repository),
+        tags=image.patterns,
         exclude=tuple(image.exclude or ()),
         keep=image.keep,
         order=image.order or "version",
@@ -165,19 +168,19 @@ def _pattern(image: ListedImage, name_template: str, common: dict[str, Any]) -> 
     )
 
 
-def _unpinned(reference: Reference) -> str:
+def _without_digest(reference: Reference) -> str:
     return str(Reference(reference.registry, reference.repository, reference.tag))
 
 
-def _whole(text: str) -> str:
-    """A reference with everything that its text leaves out; the text itself, where it is none."""
+def _full_reference(text: str) -> str:
+    """Return a reference with its defaults filled in; the text itself if it is not a reference."""
     try:
         return str(references.parse(text))
     except InvalidReferenceError:
         return text
 
 
-def _near(text: str, known: Iterable[str]) -> list[str]:
-    """Up to three names that somebody may have meant."""
-    listed = list(known)
-    return [name for name in listed if text in name][:3] or difflib.get_close_matches(text, listed)
+def _similar_names(text: str, names: Iterable[str]) -> list[str]:
+    """Return up to three names that may have been meant."""
+    known = list(names)
+    return [name for name in known if text in name][:3] or difflib.get_close_matches(text, known)

@@ -1,6 +1,7 @@
-"""The rules for single values of images.yaml.
+"""Validation of single values of images.yaml.
 
-Their ValueErrors are sentences for the file's author: what is wrong, and what to write instead.
+Each function returns the parsed value or raises ValueError. The message of a ValueError is written for the author of the file: it
+says what is wrong and what to write instead.
 """
 
 from __future__ import annotations
@@ -14,71 +15,75 @@ from pydantic_core import PydanticKnownError
 from publisher.contract import reference as references
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.reference import Reference
-from publisher.images import tag_globs
-from publisher.images.tag_globs import TagSet
+from publisher.images import tag_patterns
+from publisher.images.tag_patterns import TagSet
 from publisher.oci import Platform
 from publisher.system import yamlfile
 
 ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x")
-"""Go's names, of those that Linux runs on."""
-_OTHER_WORDS = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armhf": "arm", "ppc64el": "ppc64le"}
-_DEFAULT_VARIANTS = {("arm64", "v8"), ("amd64", "v1")}  # said or not said, the same platform (containerd's platforms package)
+"""The architectures that Linux runs on, by Go's names."""
+_OTHER_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armhf": "arm", "ppc64el": "ppc64le"}
+_DEFAULT_VARIANTS = {("arm64", "v8"), ("amd64", "v1")}  # the same platform with and without it (containerd's package platforms)
 _VARIANT = re.compile(r"v[0-9]{1,2}", re.ASCII)
-_OWN_NAMES = (".images", ".arch", ".publisher", ".transaction")
-_OWN_PREFIXES = (".cvmfs", ".wh.")
-_LONGEST = 512  # characters of a reference: 255, a tag of 128, a digest
+_RESERVED_NAMES = (".images", ".arch", ".publisher", ".transaction")
+_RESERVED_PREFIXES = (".cvmfs", ".wh.")
+_MAX_REFERENCE = 512  # characters: 255 for the repository, 128 for the tag, and a digest
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
 class WrittenReference(NamedTuple):
-    """What stands behind ``image``: the reference, and what its tag is.
+    """The parsed value of an entry's ``image``.
 
     Attributes:
-        reference: with the tag ``latest`` where none is said, without any where it is a wildcard.
-        glob: the wildcard, None where there is none.
-        bare: neither tag nor digest stands there.
+        reference: the reference; its tag is ``latest`` if the value has no tag, and None if the value has a tag pattern.
+        tag_pattern: the tag pattern, None if there is none.
+        bare: the value has neither a tag nor a digest.
     """
 
     reference: Reference
-    glob: str | None = None
+    tag_pattern: str | None = None
     bare: bool = False
 
 
-def written(value: object) -> WrittenReference:
-    """What an entry's ``image`` says."""
+def parse_image(value: object) -> WrittenReference:
+    """Return the reference or tag pattern of an entry's ``image``. Raises ValueError."""
     if not isinstance(value, str):
         raise PydanticKnownError("string_type")
     shown = yamlfile.quoted(value)
-    if len(value) > _LONGEST:
-        raise ValueError(f"{shown} is longer than any reference; write [registry/]repository[:tag]")
+    if len(value) > _MAX_REFERENCE:
+        raise ValueError(f"{shown} is too long for an image reference; write [registry/]repository[:tag]")
     for part in value.removeprefix("docker://").split("/"):
-        if part in (".", "..") or part.startswith(_OWN_PREFIXES) or part.partition(":")[0] in _OWN_NAMES:
-            raise ValueError(f"{shown} has the part {yamlfile.quoted(part)}, which no published name may have; leave it out")
+        if part in (".", "..") or part.startswith(_RESERVED_PREFIXES) or part.partition(":")[0] in _RESERVED_NAMES:
+            raise ValueError(f"{shown} contains {yamlfile.quoted(part)}, which is reserved and cannot be published; remove it")
     if value.startswith(("http://", "https://")):
         raise ValueError(f"{shown} is a web address; write {yamlfile.quoted(value.partition('://')[2])}")
     bare, tag = _split_tag(value)
-    if tag_globs.is_wildcard(bare):
-        text = f"{shown} has a wildcard in its registry or repository; wildcards are for tags, write an entry for each repository"
+    if tag_patterns.is_pattern(bare):
+        text = (
+            f"{shown} has a wildcard in its registry or repository; only tags can have wildcards, write one entry per repository"
+        )
         raise ValueError(text)
-    if not tag_globs.is_wildcard(tag):
-        return _one(value, shown, bare=value == bare)
-    glob, at, _ = tag.partition("@")
+    if not tag_patterns.is_pattern(tag):
+        return _parse_tagged(value, shown, bare=value == bare)
+    pattern, at, _ = tag.partition("@")
     if at:
-        raise ValueError(f"{shown} has a wildcard and a digest; write {f'{bare}:{glob}'!r}, or the one tag that is meant")
-    reference = _parsed(bare)
-    return WrittenReference(Reference(reference.registry, reference.repository), glob=tag_or_glob(glob))
+        raise ValueError(
+            f"{shown} has a tag pattern and a digest; write {f'{bare}:{pattern}'!r}, or a single tag with the digest"
+        )
+    reference = _parse_reference(bare)
+    return WrittenReference(Reference(reference.registry, reference.repository), tag_pattern=parse_tag_or_pattern(pattern))
 
 
-def _one(value: str, shown: str, *, bare: bool) -> WrittenReference:
-    reference = _parsed(value)
+def _parse_tagged(value: str, shown: str, *, bare: bool) -> WrittenReference:
+    reference = _parse_reference(value)
     if reference.tag is None:
         without, _, digest = value.partition("@")
-        raise ValueError(f"{shown} has a digest alone, which makes no name; write {f'{without}:TAG@{digest}'!r}")
+        raise ValueError(f"{shown} has a digest but no tag, which its name is made of; write {f'{without}:TAG@{digest}'!r}")
     return WrittenReference(reference, bare=bare)
 
 
-def _parsed(text: str) -> Reference:
+def _parse_reference(text: str) -> Reference:
     try:
         return references.parse(text)
     except InvalidReferenceError as error:
@@ -86,66 +91,66 @@ def _parsed(text: str) -> Reference:
 
 
 def _split_tag(value: str) -> tuple[str, str]:
-    """What stands before the tag, and the tag with all that follows it."""
+    """Split a reference into what precedes the tag, and the tag with everything after it."""
     above, slash, last = value.rpartition("/")
     repository, _, tag = last.partition(":")
     return f"{above}{slash}{repository}", tag
 
 
-def tag_or_glob(value: object) -> str:
-    """A tag, or a wildcard that some tag can match."""
+def parse_tag_or_pattern(value: object) -> str:
+    """Return a tag, or a tag pattern that some tag can match. Raises ValueError."""
     if not isinstance(value, str):
         raise PydanticKnownError("string_type")
     shown = yamlfile.quoted(value)
-    if not value or len(value) > tag_globs.LONGEST_TAG:
-        raise ValueError(f"{shown} is no tag and no wildcard for tags; write 1 to {tag_globs.LONGEST_TAG} characters")
-    if not tag_globs.is_wildcard(value):
+    if not value or len(value) > tag_patterns.LONGEST_TAG:
+        raise ValueError(f"{shown} is not a valid tag or tag pattern; write 1 to {tag_patterns.LONGEST_TAG} characters")
+    if not tag_patterns.is_pattern(value):
         if not _TAG.fullmatch(value):
-            raise ValueError(f"{shown} is no tag; write letters, digits, '_', '.' and '-', the first no '.' or '-'")
-    elif tag_globs.example(TagSet((value,))) is None:
-        allowed = "tags are made of letters, digits, '_', '.' and '-', and begin with none of the last two"
-        raise ValueError(f"no tag can match {shown}: {allowed}; write a wildcard such as '1.*'")
+            allowed = "write letters, digits, '_', '.' and '-', beginning with a letter, a digit or '_'"
+            raise ValueError(f"{shown} is not a valid tag; {allowed}")
+    elif tag_patterns.shortest_common_tag(TagSet((value,))) is None:
+        allowed = "tags consist of letters, digits, '_', '.' and '-', and do not begin with '.' or '-'"
+        raise ValueError(f"no tag can match {shown}: {allowed}; write a tag pattern such as '1.*'")
     return value
 
 
-def platform(value: object) -> Platform:
-    """A platform of execution points."""
+def parse_platform(value: object) -> Platform:
+    """Return a platform that execution points can have. Raises ValueError."""
     if not isinstance(value, str):
         raise PydanticKnownError("string_type")
     system, _, rest = value.partition("/")
     architecture, slash, variant = rest.partition("/")
     architecture = architecture.lower()
-    known = _OTHER_WORDS.get(architecture, architecture)
+    known = _OTHER_NAMES.get(architecture, architecture)
     if system != "linux" or known != architecture or known not in ARCHITECTURES or (slash and not _VARIANT.fullmatch(variant)):
         meant = known if known in ARCHITECTURES else yamlfile.close(known, ARCHITECTURES)
         instead = f"write linux/{meant}" if meant else f"write linux/ and one of {', '.join(ARCHITECTURES)}"
-        raise ValueError(f"{yamlfile.quoted(value)} is no platform of execution points; {instead}")
+        raise ValueError(f"{yamlfile.quoted(value)} is not a platform of execution points; {instead}")
     return Platform(system, architecture, "" if (architecture, variant) in _DEFAULT_VARIANTS else variant)
 
 
-def day(value: object) -> date:
-    """A day of the calendar."""
+def parse_date(value: object) -> date:
+    """Return a date from a YAML date or a text such as 2027-01-31. Raises ValueError."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
     if isinstance(value, str) and _DATE.fullmatch(value):
         try:
             return date.fromisoformat(value)
         except ValueError:
-            raise ValueError(f"there is no day {value!r} in the calendar") from None
-    raise ValueError(f"{yamlfile.quoted(str(value))} is no date; write it as 2027-01-31")
+            raise ValueError(f"{value!r} is not a day of the calendar; write a date such as 2027-01-31") from None
+    raise ValueError(f"{yamlfile.quoted(str(value))} is not a date; write it as 2027-01-31")
 
 
-def text(value: str) -> str:
-    """A line of text."""
+def check_text(value: str) -> str:
+    """Return the value if it is one line of printable text. Raises ValueError."""
     if not value.strip() or not value.isprintable():
-        raise ValueError(f"{yamlfile.quoted(value)} is no line of text; write one, of printable characters")
+        raise ValueError(f"{yamlfile.quoted(value)} is empty or has unprintable characters; write one line of text")
     return value
 
 
-def count(value: object) -> int:
-    """How many to keep."""
+def parse_keep(value: object) -> int:
+    """Return the number of tags to keep, 1 or more. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"{yamlfile.quoted(str(value))} is no number of tags to keep; write 1 or more, or leave the key out for all"
-        )
+        shown = yamlfile.quoted(str(value))
+        raise ValueError(f"{shown} is not a number of tags to keep; write 1 or more, or leave the key out to keep all")
     return value

@@ -1,1 +1,1 @@
-"""Other tools' lists turned into images.yaml."""
+"""Importers that turn other tools' lists into images.yaml."""

@@ -1,7 +1,7 @@
-"""Lists of other tools into images.yaml: the list of cvmfs-singularity-sync, and recipes of ducc.
+"""Conversion of other tools' lists to images.yaml: the list of cvmfs-singularity-sync, and recipes of ducc.
 
-An entry is written with the CVMFS name and the source that it had there, or it is told with its line and the reason; nothing
-is taken for something else silently.
+An imported entry keeps its CVMFS name and its reference. An entry that cannot be imported is reported with its line and the
+reason; no entry changes its meaning silently.
 """
 
 from __future__ import annotations
@@ -23,18 +23,23 @@ FORMS: tuple[Form, ...] = ("auto", "docker-images", "recipe")
 
 
 class Imported(NamedTuple):
-    """The text of an images.yaml, and what there is to tell: ``FILE:LINE: text``, by line."""
+    """The result of an import.
+
+    Attributes:
+        text: the text of an images.yaml.
+        problems: entries that were not imported or have changed, as ``FILE:LINE: text``, by line.
+    """
 
     text: str
-    told: list[str]
+    problems: list[str]
 
 
 def load(path: Path, form: Form = "auto") -> Imported:
-    """The list at ``path`` as images.yaml.
+    """Return the list at ``path``, converted to images.yaml.
 
     Raises:
         UsageError: the file cannot be read, or nothing in it can be imported.
-        ListError: a recipe that is no YAML, or none that ducc would take.
+        ListError: the recipe is not valid YAML or not a recipe of ducc.
     """
     try:
         content = yamlfile.read(path)
@@ -44,29 +49,35 @@ def load(path: Path, form: Form = "auto") -> Imported:
 
 
 def convert(content: bytes, file: str, form: Form = "auto") -> Imported:
-    """As :func:`load`, of the file's bytes; ``file`` is its name, for messages."""
+    """Return a list's content, converted to images.yaml. Raises as :func:`load`.
+
+    Args:
+        content: the file's bytes.
+        file: the file's name, for messages.
+        form: the format of the file; ``auto`` detects it.
+    """
     if len(content) > yamlfile.LARGEST:
-        raise UsageError(f"{file} has more than {yamlfile.LARGEST} bytes; nothing that long is read")
+        raise UsageError(f"{file} is too large: more than {yamlfile.LARGEST} bytes")
     if form == "auto":
-        form = "recipe" if ducc_recipe.looks_like_one(content) else "docker-images"
+        form = "recipe" if ducc_recipe.is_recipe(content) else "docker-images"
     draft = ducc_recipe.read(content, file) if form == "recipe" else singularity_sync.read(_text(content, file))
-    told = yamlfile.lines(file, [*draft.problems, *draft.contradictions()])
+    problems = yamlfile.lines(file, [*draft.problems, *draft.remove_contradictions()])
     if not draft.has_images:
-        raise ListError([*told, f"{file}:1: nothing in it can be imported"], file)
-    return Imported(_written(draft), told)
+        raise ListError([*problems, f"{file}:1: none of its images can be imported"], file)
+    return Imported(_render(draft), problems)
 
 
 def save(text: str, path: Path) -> None:
-    """Write a new list.
+    """Write a new list to a file that does not exist yet.
 
     Raises:
-        UsageError: the file is there already, or cannot be written.
+        UsageError: the file already exists or cannot be written.
     """
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise UsageError(f"{path} is there already", hint="it is not overwritten; give another --output") from None
+        raise UsageError(f"{path} already exists and is not overwritten", hint="choose another --output") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -79,8 +90,8 @@ def _text(content: bytes, file: str) -> str:
         raise UsageError(f"{file}:{line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8") from None
 
 
-def _written(draft: Draft) -> str:
-    """The draft's text; what cannot be read back is not handed out."""
-    text = draft.text()
+def _render(draft: Draft) -> str:
+    """Return the draft's text after checking that it is a valid list."""
+    text = draft.to_text()
     reader.parse(text.encode(), "the new list", draft.name_template)
     return text

@@ -1,7 +1,8 @@
-"""Recipes of ducc, the converter of unpacked.cern.ch: ``input`` is a list of URLs, ``https://REGISTRY/REPOSITORY:TAG``.
+"""Import of recipes of ducc, the converter of unpacked.cern.ch.
 
-ducc links an image as ``<registry>/<repository>:<tag>``: the names of its repository need the name template with the registry.
-It turns ``*`` in a tag into a regular expression without quoting the rest, and has no default for the tag.
+A recipe lists image URLs under ``input``: ``https://REGISTRY/REPOSITORY:TAG``. ducc names an image
+``<registry>/<repository>:<tag>``, so keeping its names needs the name template with the registry. ducc turns ``*`` in a tag into
+a regular expression without escaping the other characters, and has no default tag.
 """
 
 from __future__ import annotations
@@ -19,96 +20,104 @@ from publisher.system.yamlfile import YamlNode, YamlProblem, quoted
 
 _TEMPLATE = NAME_TEMPLATES[1]
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_PLAIN_IN_EXPRESSIONS = re.compile(r"[A-Za-z0-9_*-]*", re.ASCII)
+_PLAIN_IN_REGEX = re.compile(r"[A-Za-z0-9_*-]*", re.ASCII)
 
 
-def looks_like_one(content: bytes) -> bool:
-    """Whether a file is a recipe: a mapping with ``input``."""
+def is_recipe(content: bytes) -> bool:
+    """Return whether a file is a recipe: a YAML mapping with the key ``input``."""
     root, _ = yamlfile.parse(content)
     return root is not None and isinstance(root.value, dict) and "input" in root.value
 
 
 def read(content: bytes, file: str) -> Draft:
-    """A recipe as a draft, in one group.
+    """Return a draft with the images of a recipe, in one group.
 
     Raises:
-        ListError: it is no YAML, has another version than 1, or no ``input``.
+        ListError: the recipe is not valid YAML, has another version than 1, or has no ``input``.
     """
     root, problems = yamlfile.parse(content)
     if root is not None:
-        problems += _of_the_whole(root)
+        problems += _check(root)
     if root is None or problems:
         raise ListError(yamlfile.lines(file, problems), "the recipe")
     draft = Draft(_TEMPLATE)
-    draft.head(_notes(root))
-    draft.begin(f"Images of {root.value['cvmfs_repo'].value}" if "cvmfs_repo" in root.value else "Images")
-    renamed = False
+    draft.add_head(_head_comments(root))
+    draft.begin_group(f"Images of {root.value['cvmfs_repo'].value}" if "cvmfs_repo" in root.value else "Images")
+    has_renamed = False
     lines = set[int]()
     for node in root.value["input"].value:
         if not isinstance(node.value, str):
-            draft.problems.append(
-                YamlProblem(node.line, "not imported: a text is expected here, https://REGISTRY/REPOSITORY:TAG")
-            )
+            text = "not imported: a URL is expected here; write https://REGISTRY/REPOSITORY:TAG"
+            draft.problems.append(YamlProblem(node.line, text))
         elif node.line in lines:
-            text = f"not imported: {quoted(node.value)} shares its line with another; write each in a line of its own"
+            text = f"not imported: {quoted(node.value)} is on the same line as another URL; write one URL per line"
             draft.problems.append(YamlProblem(node.line, text))
         else:
-            renamed |= _add(draft, node.line, node.value, told=renamed)
+            has_renamed |= _add(draft, node.line, node.value, is_reported=has_renamed)
         lines.add(node.line)
     return draft
 
 
-def _of_the_whole(root: YamlNode) -> list[YamlProblem]:
+def _check(root: YamlNode) -> list[YamlProblem]:
     if not isinstance(root.value, dict):
-        return [YamlProblem(root.line, "a recipe is a mapping: version, cvmfs_repo, output_format, input")]
+        return [YamlProblem(root.line, "the file is not a recipe: a mapping with version, cvmfs_repo, output_format and input")]
     version, urls = root.find(["version"]), root.find(["input"])
-    found = []
+    problems = []
     if version.value != 1 or version is root:
-        found.append(YamlProblem(version.line, "the recipe's version is not 1; no other is known"))
+        problems.append(YamlProblem(version.line, "the recipe's version is not 1; only version 1 is supported"))
     if not isinstance(urls.value, list):
-        found.append(YamlProblem(urls.line, "the recipe has no list of URLs under input"))
-    return found
+        problems.append(YamlProblem(urls.line, "the recipe has no list of URLs under input"))
+    return problems
 
 
-def _notes(root: YamlNode) -> list[str]:
-    notes = [
-        f"ducc links images as <registry>/<repository>:<tag>. For such names, in publisher.yaml: name_template: '{_TEMPLATE}'"
-    ]
+def _head_comments(root: YamlNode) -> list[str]:
+    names = "ducc names images <registry>/<repository>:<tag>"
+    comments = [f"{names}. To keep these names, set in publisher.yaml: name_template: '{_TEMPLATE}'"]
     if "output_format" in root.value:
-        notes.append(f"output_format of the recipe, for ducc's images of layers: {root.value['output_format'].value}")
-    return notes
+        comments.append(f"The recipe's output_format, for ducc's thin images: {root.value['output_format'].value}")
+    return comments
 
 
-def _add(draft: Draft, line: int, url: str, *, told: bool) -> bool:
-    """Add an input. Whether its name begins with another registry than ducc's."""
-    address = url if _SCHEME.match(url) else f"https://{url}"
+def _add(draft: Draft, line: int, url: str, *, is_reported: bool) -> bool:
+    """Add an image.
+
+    Args:
+        draft: the draft.
+        line: its line in the recipe.
+        url: its URL.
+        is_reported: it has been reported that images of Docker Hub get another name.
+
+    Returns:
+        Whether its name begins with another registry than ducc's name.
+    """
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(url if _SCHEME.match(url) else f"https://{url}")
         text = f"{parts.netloc}/{parts.path.strip('/')}"
         if parts.scheme not in ("http", "https") or parts.query or parts.fragment or not parts.netloc:
-            raise ValueError(f"{quoted(url)} is no URL of an image; write https://REGISTRY/REPOSITORY:TAG")  # noqa: TRY301 - as the others
-        written = rules.written(text)
+            raise ValueError(f"{quoted(url)} is not the URL of an image; write https://REGISTRY/REPOSITORY:TAG")  # noqa: TRY301 - as the others
+        written = rules.parse_image(text)
     except ValueError as error:
         draft.problems.append(YamlProblem(line, f"not imported: {error}"))
         return False
-    draft.add(line, text)
-    draft.problems += [YamlProblem(line, note) for note in _differences(text, parts.scheme, written)]
-    renamed = not text.startswith(f"{written.reference.registry}/")
-    if renamed and not told:
-        names = f"{DOCKER_HUB}/… with the template that has the registry, not {parts.netloc}/…"
-        draft.problems.append(YamlProblem(line, f"the names of Docker Hub's images, this and others, are {names}"))
-    return renamed
+    draft.add_image(line, text)
+    draft.problems += [YamlProblem(line, difference) for difference in _differences(text, parts.scheme, written)]
+    is_renamed = not text.startswith(f"{written.reference.registry}/")
+    if is_renamed and not is_reported:
+        names = f"{DOCKER_HUB}/… and not with {parts.netloc}/…"
+        change = f"with the name template that has the registry, the names of all Docker Hub images begin with {names}"
+        draft.problems.append(YamlProblem(line, change))
+    return is_renamed
 
 
 def _differences(text: str, scheme: str, written: rules.WrittenReference) -> list[str]:
-    """What is not quite what it was with ducc."""
-    found = []
+    """Return how the imported image differs from what it was with ducc."""
+    differences = []
     if written.bare:
-        found.append(f"{text} has no tag, and ducc has no default for it; it is imported with the tag latest")
-    if written.glob is not None and not _PLAIN_IN_EXPRESSIONS.fullmatch(written.glob):
-        meant = "a regular expression, where '.' and brackets mean something else"
-        found.append(f"{text}: ducc read {written.glob!r} as {meant}; it is imported as a wildcard")
+        differences.append(f"{text} has no tag, and ducc has no default tag; it is imported with the tag latest")
+    if written.tag_pattern is not None and not _PLAIN_IN_REGEX.fullmatch(written.tag_pattern):
+        regex = "a regular expression, in which '.' and brackets have another meaning"
+        differences.append(f"{text}: ducc read {written.tag_pattern!r} as {regex}; it is imported as a tag pattern")
     if scheme == "http":
-        host = written.reference.registry
-        found.append(f"{text} was fetched without encryption; that needs insecure_registries: [{host!r}] in publisher.yaml")
-    return found
+        setting = f"insecure_registries: [{written.reference.registry!r}]"
+        differences.append(f"{text} was fetched without encryption; this needs {setting} in publisher.yaml")
+    return differences

@@ -1,10 +1,10 @@
-"""The list of cvmfs-singularity-sync (docker_images.txt), read exactly as that tool read it.
+"""Import of the list of cvmfs-singularity-sync (docker_images.txt), read exactly as that tool reads it.
 
-Its grammar, per line (without blanks around it; a line that begins with # is a comment): parts between ``/``, of which the
-first is the registry if there are three or more, with a dot or without; two are namespace and repository on Docker Hub, one is
-a repository of ``library`` there. What follows the registry and the namespace is split at ``:``; two pieces are repository and
-tag, any other number means the first piece with the tag ``latest``. The name is ``<namespace>/<repository>:<tag>``. A tag
-with ``*`` in it is a wildcard, any other is one tag, whatever it is made of.
+Each line is stripped of blanks; a line that begins with # is a comment. The entry is split at ``/``. If there are three or more
+parts, the first is the registry, with or without a dot in it. Two parts are a namespace and a repository on Docker Hub, and one
+part is a repository of Docker Hub's ``library``. The rest after registry and namespace is split at ``:``: two pieces are
+repository and tag; with any other number, the first piece is the repository and the tag is ``latest``. The CVMFS name is
+``<namespace>/<repository>:<tag>``. A tag that contains ``*`` is a tag pattern; any other text is a single tag.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com")
 _BARE_PARTS, _TAGGED = 2, 2
-_UNTITLED = "Images"
+_DEFAULT_TITLE = "Images"
 _ENTRY = re.compile(r"[a-z0-9][a-z0-9._-]*(?:/[a-z0-9._-]+|:)[^\s]*")
 _PLATFORMS = {"aarch64": "linux/arm64", "arm64": "linux/arm64", "ppc64le": "linux/ppc64le"}
-"""By the last word of a tag. The old tool asked for no platform and took what such a tag had."""
+"""The platform by the last word of a tag. The old tool did not select a platform and took whatever the tag had."""
 
 
 class LineMeaning(NamedTuple):
-    """What the old tool made of an entry."""
+    """The image that the old tool published for a line."""
 
     registry: str
     namespace: str
@@ -39,12 +39,12 @@ class LineMeaning(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The CVMFS name; with the wildcard in it, where the tag is one."""
+        """The CVMFS name; if the tag is a tag pattern, the name contains it."""
         return f"{self.namespace}/{self.repository}:{self.tag}"
 
 
 def meaning(entry: str) -> LineMeaning:
-    """What the old tool made of an entry: ``entry`` is a line of the list, without blanks around it."""
+    """Return the image that the old tool published for an entry, a line without surrounding blanks."""
     parts = entry.split("/")
     if len(parts) > _BARE_PARTS:
         registry, namespace, rest = parts[0], parts[1], "/".join(parts[2:])
@@ -56,10 +56,10 @@ def meaning(entry: str) -> LineMeaning:
 
 
 def read(text: str) -> Draft:
-    """A list as a draft; comments become titles, and comments where they are none."""
+    """Return a draft with the images of a list. Comments become group titles or stay comments."""
     draft = Draft(NAME_TEMPLATES[0])
     blocks: list[list[str]] = [[]]
-    begun = False
+    has_group = False
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.strip()
         if not entry:
@@ -67,61 +67,65 @@ def read(text: str) -> Draft:
         elif entry.startswith("#"):
             blocks[-1].append(entry.lstrip("#").strip())
         else:
-            _begin(draft, [block for block in blocks if any(block)], begun=begun)
-            blocks, begun = [[]], True
+            _add_comments(draft, [block for block in blocks if any(block)], has_group=has_group)
+            blocks, has_group = [[]], True
             _add(draft, number, entry)
-    draft.end([comment for block in blocks for comment in block])
+    draft.add_tail([comment for block in blocks for comment in block])
     return draft
 
 
-def _begin(draft: Draft, blocks: list[list[str]], *, begun: bool) -> None:
-    """What the comments before an entry are: the last block's first line is a title, entries that are shut off are none."""
+def _add_comments(draft: Draft, blocks: list[list[str]], *, has_group: bool) -> None:
+    """Add the comment blocks before an entry.
+
+    The first line of the last block is the title of a new group, unless it is an entry that was commented out.
+    """
     *before, last = blocks or [[]]
     titles = [comment for comment in last if comment and not _ENTRY.fullmatch(comment)]
     remarks = [comment for block in before for comment in block]
-    if not begun and remarks:
-        draft.head(remarks)
+    if not has_group and remarks:
+        draft.add_head(remarks)
         remarks = []
-    if titles or not begun:
-        title = titles[0] if titles else _UNTITLED
-        draft.begin(title, remarks)
-        draft.comment([comment for comment in last if comment and comment != title])
+    if titles or not has_group:
+        title = titles[0] if titles else _DEFAULT_TITLE
+        draft.begin_group(title, remarks)
+        draft.add_comments([comment for comment in last if comment and comment != title])
     else:
-        draft.comment([*remarks, *last])
+        draft.add_comments([*remarks, *last])
 
 
 def _add(draft: Draft, line: int, entry: str) -> None:
     old = meaning(entry)
     for text in (entry, old.name, f"{old.registry}/{old.name}"):
         if _means(text, old):
-            draft.add(line, text, None if "*" in old.tag else _PLATFORMS.get(old.tag.rpartition("-")[2]))
+            draft.add_image(line, text, None if "*" in old.tag else _PLATFORMS.get(old.tag.rpartition("-")[2]))
             if text != entry:
-                was = f"the old tool read {quoted(entry)} as {old.name} from {old.registry}"
-                draft.problems.append(YamlProblem(line, f"{was}; it is imported as {text}"))
+                change = f"the old tool read {quoted(entry)} as {old.name} from {old.registry}"
+                draft.problems.append(YamlProblem(line, f"{change}; it is imported as {text}"))
             return
-    was = f"the old tool read it as {quoted(old.name)} from {quoted(old.registry)}"
-    draft.problems.append(YamlProblem(line, f"not imported: {quoted(entry)}: {was}; {'; '.join(_why(entry))}"))
+    change = f"the old tool read it as {quoted(old.name)} from {quoted(old.registry)}"
+    draft.problems.append(YamlProblem(line, f"not imported: {quoted(entry)}: {change}; {'; '.join(_reasons(entry))}"))
 
 
 def _means(text: str, old: LineMeaning) -> bool:
-    """Whether a text means in images.yaml what the old tool made of it."""
+    """Return whether a text in images.yaml means the image that the old tool published."""
     try:
-        written = rules.written(text)
+        written = rules.parse_image(text)
     except ValueError:
         return False
-    reference, glob = written.reference, written.glob
-    if reference.digest is not None or (glob is not None) != ("*" in old.tag):
+    reference, pattern = written.reference, written.tag_pattern
+    if reference.digest is not None or (pattern is not None) != ("*" in old.tag):
         return False
-    return (reference.registry, f"{reference.repository}:{glob or reference.tag}") == (old.registry, old.name)
+    return (reference.registry, f"{reference.repository}:{pattern or reference.tag}") == (old.registry, old.name)
 
 
-def _why(entry: str) -> Iterator[str]:
-    """Why an entry cannot mean in images.yaml what it meant."""
+def _reasons(entry: str) -> Iterator[str]:
+    """Yield the reasons why an entry cannot mean the same image in images.yaml."""
     try:
-        written = rules.written(entry)
+        written = rules.parse_image(entry)
     except ValueError as error:
         yield str(error)
     else:
-        yield f"in images.yaml it would be {'a wildcard for ' if written.glob is not None else ''}{written.reference}"
+        pattern = "a tag pattern for " if written.tag_pattern is not None else ""
+        yield f"in images.yaml it would be {pattern}{written.reference}"
     if "#" in entry:
-        yield "comments have lines of their own"
+        yield "comments need lines of their own"

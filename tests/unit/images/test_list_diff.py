@@ -57,7 +57,7 @@ def test_only_what_says_something_else_is_changed(checkout: Checkout) -> None:
     found = list_diff.since(base, checkout.path, TEMPLATE)
     assert [entry.name for entry in found.changed.entries] == ["a/new:1", "a/other:1"]
     assert [pattern.tags for pattern in found.changed.patterns] == [("2.*",)]
-    assert found.dropped == ("a/gone:1",)
+    assert found.removed == ("a/gone:1",)
 
 
 def test_defaults_that_change_change_every_entry(checkout: Checkout) -> None:
@@ -86,9 +86,9 @@ def test_a_list_with_problems_is_refused_whatever_it_was_before(checkout: Checko
 
 def test_what_cannot_be_compared_with_is_told(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> None:
     checkout.commit(text("a/one:1"))
-    with pytest.raises(UsageError, match="no revision 'nowhere'"):
+    with pytest.raises(UsageError, match="the git revision 'nowhere' does not exist"):
         list_diff.since("nowhere", checkout.path, TEMPLATE)
     outside = tmp_path_factory.mktemp("outside") / "images.yaml"
     outside.write_text(text("a/one:1"))
-    with pytest.raises(UsageError, match="in no git repository"):
+    with pytest.raises(UsageError, match="is not in a git repository"):
         list_diff.since("HEAD", outside, TEMPLATE)

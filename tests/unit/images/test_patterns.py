@@ -92,46 +92,49 @@ def test_tags_by_name_are_entries_beside_the_wildcards() -> None:
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ("a*/b:1", "has a wildcard in its registry or repository; wildcards are for tags, write an entry for each repository"),
+        ("a*/b:1", "has a wildcard in its registry or repository; only tags can have wildcards, write one entry per repository"),
         ("'*.io/a/b:1'", "has a wildcard in its registry or repository"),
         ("a/[bc]:1.*", "has a wildcard in its registry or repository"),
-        ("a/b:[12", "the '[' of '[12' is not closed; write '[...]'"),
+        ("a/b:[12", "the '[' in '[12' is not closed; write '[...]'"),
         ("a/b:v]", "no tag can match 'v]'"),
         ("a/b:.*", "no tag can match '.*'"),
         ("'a/b:1 *'", "no tag can match '1 *'"),
-        (f"a/b:1.*@{DIGEST}", "has a wildcard and a digest; write 'a/b:1.*', or the one tag that is meant"),
+        (f"a/b:1.*@{DIGEST}", "has a tag pattern and a digest; write 'a/b:1.*', or a single tag with the digest"),
         ("A/b:*", "the repository 'A/b' has capital letters"),
-        ("../x:*", "has the part '..', which no published name may have"),
-        (".images/x:*", "has the part '.images', which no published name may have"),
-        ("a/.arch:*", "has the part '.arch:*', which no published name may have"),
+        ("../x:*", "contains '..', which is reserved and cannot be published"),
+        (".images/x:*", "contains '.images', which is reserved and cannot be published"),
+        ("a/.arch:*", "contains '.arch:*', which is reserved and cannot be published"),
         (f"{'a' * 200}:*", "the tags of docker.io/library/aaa"),
-        ("{image: 'a/b:1', tags: ['1.*']}", "tags: the image names its tag already; write the repository alone, docker.io/a/b"),
-        ("{image: 'a/b:1.*', tags: ['2.*']}", "tags: the image names its tag already"),
-        (f"{{image: 'a/b:1@{DIGEST}', tags: ['2.*']}}", "tags: the image names its tag already"),
+        ("{image: 'a/b:1', tags: ['1.*']}", "tags: the image already has a tag; write the repository alone, docker.io/a/b"),
+        ("{image: 'a/b:1.*', tags: ['2.*']}", "tags: the image already has a tag"),
+        (f"{{image: 'a/b:1@{DIGEST}', tags: ['2.*']}}", "tags: the image already has a tag"),
         ("{image: a/b, tags: []}", "something in the list is expected here, not an empty list"),
         ("{image: a/b, tags: '1.*'}", "a list ('- ' before each) is expected here, not a text"),
-        ("{image: a/b, tags: ['1.*', '1.*']}", "1.* is named twice; leave one out"),
+        ("{image: a/b, tags: ['1.*', '1.*']}", "1.* appears twice; remove one"),
         ("{image: a/b, tags: [1.10]}", "YAML reads 1.10 as a number; write it in quotes: '1.10'"),
-        ("{image: a/b, tags: ['']}", "'' is no tag and no wildcard"),
-        ("{image: a/b, tags: ['-x']}", "'-x' is no tag; write letters, digits"),
-        (f"{{image: a/b, tags: ['{'x' * 129}']}}", "is no tag and no wildcard for tags; write 1 to 128 characters"),
+        ("{image: a/b, tags: ['']}", "'' is not a valid tag or tag pattern"),
+        ("{image: a/b, tags: ['-x']}", "'-x' is not a valid tag; write letters, digits"),
+        (f"{{image: a/b, tags: ['{'x' * 129}']}}", "is not a valid tag or tag pattern; write 1 to 128 characters"),
         ("{image: a/b, tags: [*-py3]}", "aliases (*-py3) are not followed; write out what it stands for, or '*-py3' in quotes"),
         ("{image: a/b, tags: [*]}", "a text that begins with * goes into quotes: '*'"),
         (
             "{image: 'a/b:1', keep: 3}",
-            "keep: there is no wildcard that it could apply to; leave it out, or write a tag such as '1.*'",
+            "keep: it has no effect without a tag pattern; remove it, or write a tag pattern such as '1.*'",
         ),
-        ("{image: 'a/b:1', exclude: ['2']}", "exclude: there is no wildcard that it could apply to"),
-        ("{image: a/b, tags: ['1', '2'], keep: 1}", "keep: there is no wildcard that it could apply to"),
-        ("{image: 'a/b:*', keep: 0}", "keep: '0' is no number of tags to keep; write 1 or more, or leave the key out for all"),
-        ("{image: 'a/b:*', keep: -1}", "keep: '-1' is no number of tags to keep"),
-        ("{image: 'a/b:*', keep: 1.5}", "keep: '1.5' is no number of tags to keep"),
-        ("{image: 'a/b:*', keep: true}", "keep: 'True' is no number of tags to keep"),
-        ("{image: 'a/b:*', order: name}", "order: it says which tags keep keeps; write keep: and a number too"),
+        ("{image: 'a/b:1', exclude: ['2']}", "exclude: it has no effect without a tag pattern"),
+        ("{image: a/b, tags: ['1', '2'], keep: 1}", "keep: it has no effect without a tag pattern"),
+        (
+            "{image: 'a/b:*', keep: 0}",
+            "keep: '0' is not a number of tags to keep; write 1 or more, or leave the key out to keep all",
+        ),
+        ("{image: 'a/b:*', keep: -1}", "keep: '-1' is not a number of tags to keep"),
+        ("{image: 'a/b:*', keep: 1.5}", "keep: '1.5' is not a number of tags to keep"),
+        ("{image: 'a/b:*', keep: true}", "keep: 'True' is not a number of tags to keep"),
+        ("{image: 'a/b:*', order: name}", "order: it has no effect without keep; add keep and the number of tags to keep"),
         ("{image: 'a/b:*', keep: 1, order: age}", "order: 'age' stands here; write 'version' or 'name'"),
-        ("{image: 'a/b:1.*', exclude: ['1*']}", "exclude: it leaves out all tags that the wildcards match"),
-        ("{image: 'a/b:1.*', exclude: ['/']}", "exclude: '/' is no tag"),
-        ("{image: a/b, tags: [latest, '1.*'], exclude: ['la*']}", "exclude: it leaves out 'latest', which is wanted by name"),
+        ("{image: 'a/b:1.*', exclude: ['1*']}", "exclude: it excludes every tag that the tag patterns match"),
+        ("{image: 'a/b:1.*', exclude: ['/']}", "exclude: '/' is not a valid tag"),
+        ("{image: a/b, tags: [latest, '1.*'], exclude: ['la*']}", "exclude: it excludes 'latest', which the entry lists by name"),
     ],
 )
 def test_a_wildcard_that_cannot_be_meant_is_refused_with_what_to_write(entry: str, says: str) -> None:
@@ -155,8 +158,8 @@ def test_each_key_that_is_wrong_has_its_line() -> None:
 def test_two_wildcards_of_a_repository_with_a_tag_in_common_are_refused() -> None:
     (said,) = problems("a/b:1.*", "docker.io/a/b:*-py3")
     assert said == (
-        "images.yaml:6: docker.io/a/b has a wildcard in line 5 already, and both take a tag such as '1.-py3';"
-        " put them together under tags: in one entry, or exclude: what the other takes"
+        "images.yaml:6: docker.io/a/b also has a tag pattern in line 5, and both match tags such as '1.-py3';"
+        " combine them in the tags of one entry, or exclude what the other entry matches"
     )
 
 
@@ -168,8 +171,7 @@ def test_two_wildcards_of_a_repository_without_a_tag_in_common_are_fine() -> Non
 def test_wildcards_of_two_registries_with_one_name_are_refused() -> None:
     (said,) = problems("x/y:*", "ghcr.io/x/y:1.*")
     assert said == (
-        "images.yaml:6: ghcr.io/x/y has tags that would be published as x/y:TAG, and so has docker.io/x/y in line 5,"
-        " such as '1.'; leave one out"
+        "images.yaml:6: ghcr.io/x/y and docker.io/x/y in line 5 would both publish tags as x/y:TAG, such as '1.'; remove one"
     )
     assert len(parse("x/y:2.*", "ghcr.io/x/y:1.*").patterns) == 2
     assert len(parse("x/y:*", "ghcr.io/x/y:*", template=reader.NAME_TEMPLATES[1]).patterns) == 2
@@ -180,8 +182,8 @@ def test_an_entry_and_the_wildcard_of_another_registry_are_refused(entries: tupl
     (said,) = problems(*entries)
     line, other = entries.index("ghcr.io/x/y:1.0") + 5, entries.index("x/y:1.*") + 5
     assert said == (
-        f"images.yaml:{line}: ghcr.io/x/y:1.0 would be published as x/y:1.0, and so could a tag of docker.io/x/y,"
-        f" by the wildcard in line {other}; leave one out, or exclude: it there"
+        f"images.yaml:{line}: ghcr.io/x/y:1.0 and a tag of docker.io/x/y that the tag pattern in line {other}"
+        f" matches would both be published as x/y:1.0; remove one, or exclude the tag there"
     )
 
 
@@ -201,16 +203,18 @@ def test_a_wrong_entry_does_not_hide_what_is_wrong_between_others() -> None:
 
 def test_more_wildcards_for_a_name_than_are_compared_are_refused() -> None:
     (said,) = problems(*(f"a/b:{number:03}*" for number in range(101)))
-    assert said.startswith("images.yaml:105: more than 100 entries with wildcards for one name; put them together under tags:")
+    assert said.startswith(
+        "images.yaml:105: more than 100 entries with tag patterns publish as a/b:TAG; combine them in the tags of one entry"
+    )
 
 
 def test_wildcards_that_cannot_be_told_apart_are_refused() -> None:
     left = ", ".join(f"'*{first}{'?' * 40}'" for first in "abcdef")
     (said,) = problems(f"{{image: 'a/b:{'?' * 100}', exclude: [{left}]}}")
-    assert said.startswith("images.yaml:5: exclude: these wildcards cannot be told apart with reasonable effort")
+    assert said.startswith("images.yaml:5: exclude: these tag patterns are too complex to be compared")
     said = problems(f"{{image: 'a/b:*', exclude: [{left}]}}", f"a/b:{'?' * 100}")[0]
-    assert said.startswith("images.yaml:6: these wildcards cannot be told apart")
-    assert said.endswith("(the other is in line 5)")
+    assert said.startswith("images.yaml:6: these tag patterns are too complex to be compared")
+    assert said.endswith("(the other entry is in line 5)")
 
 
 # expand
@@ -286,7 +290,7 @@ def test_a_pattern_covers_the_names_that_could_come_from_it(name: str, covered: 
 
 def test_an_entry_wins_over_a_wildcards_of_the_same_name() -> None:
     found = parse("x/y:*", "{image: 'x/y:1', formats: [sif]}", "a/b:1")
-    whole = found.merged(reader.expand(found.patterns[0], ["1", "2"]))
+    whole = found.merge(reader.expand(found.patterns[0], ["1", "2"]))
     assert [(entry.name, entry.line) for entry in whole] == [("x/y:2", 5), ("x/y:1", 6), ("a/b:1", 7)]
     assert whole[1].formats == {"sif"}
 

@@ -135,7 +135,7 @@ groups:
         "images.yaml:9: formats: 'sfi' stands here",
         "images.yaml:10: the key 'ownr' is unknown",
         "images.yaml:11: aliases (*there) are not followed",
-        "images.yaml:12: docker.io/library/debian:12 is in the list already, in line 6",
+        "images.yaml:12: docker.io/library/debian:12 is already listed in line 6",
         "images.yaml:13: image: 'HTC/x' is no image reference: the repository 'HTC/x' has capital letters",
         "images.yaml:13: the key 'title' is missing here",
     ]
@@ -152,21 +152,21 @@ groups:
         ("", "nothing stands here"),
         ("[a]", "a text is expected here, not a list"),
         ("'debian:12 '", "'12 ' is no tag"),
-        ("1" * 5000, "is longer than any reference"),
-        ("0x" + "f" * 8000, "is longer than any reference"),
-        ("1:" * 5000 + "1", "is longer than any reference"),
+        ("1" * 5000, "is too long for an image reference"),
+        ("0x" + "f" * 8000, "is too long for an image reference"),
+        ("1:" * 5000 + "1", "is too long for an image reference"),
         ("''", "there is no repository in it"),
         ("https://ghcr.io/x/y:1", "is a web address; write 'ghcr.io/x/y:1'"),
-        (f"a/b@{DIGEST}", f"makes no name; write 'a/b:TAG@{DIGEST}'"),
-        ("reg.io/../../x:1", "has the part '..', which no published name may have"),
-        (".images/aa:1", "has the part '.images', which no published name may have"),
-        ("a/.arch:1", "has the part '.arch:1', which no published name may have"),
-        (".publisher/a", "has the part '.publisher', which no published name may have"),
-        (".transaction/a", "has the part '.transaction', which no published name may have"),
-        ("a/.cvmfscatalog", "has the part '.cvmfscatalog', which no published name may have"),
-        ("a/.wh.b", "has the part '.wh.b', which no published name may have"),
+        (f"a/b@{DIGEST}", f"which its name is made of; write 'a/b:TAG@{DIGEST}'"),
+        ("reg.io/../../x:1", "contains '..', which is reserved and cannot be published"),
+        (".images/aa:1", "contains '.images', which is reserved and cannot be published"),
+        ("a/.arch:1", "contains '.arch:1', which is reserved and cannot be published"),
+        (".publisher/a", "contains '.publisher', which is reserved and cannot be published"),
+        (".transaction/a", "contains '.transaction', which is reserved and cannot be published"),
+        ("a/.cvmfscatalog", "contains '.cvmfscatalog', which is reserved and cannot be published"),
+        ("a/.wh.b", "contains '.wh.b', which is reserved and cannot be published"),
         (f"{'a' * 200}:{'b' * 100}", "a part of more than 255 bytes; choose a shorter tag"),
-        (f"'{'a/' * 5000}'", "is longer than any reference"),
+        (f"'{'a/' * 5000}'", "is too long for an image reference"),
         ("!foo a:1", "tags (!foo) are not known here"),
         ("!!python/name:os.system ''", "tags (tag:yaml.org,2002:python/name:os.system) are not known here"),
         ("*a", "aliases (*a) are not followed"),
@@ -176,27 +176,30 @@ groups:
         ("{image: 'a:1', zzz: 1}", "the key 'zzz' is unknown; the keys here are image, tags"),
         ("{image: 'a:1', <<: {owner: b}}", "the key '<<' is unknown"),
         ("{image: 'a:1', [b]: 3}", "a key must be a plain word"),
-        ("{image: 'a:1', platforms: [linux/x86_64]}", "no platform of execution points; write linux/amd64"),
-        ("{image: 'a:1', platforms: [linux/amd46]}", "no platform of execution points; write linux/amd64"),
-        ("{image: 'a:1', platforms: [windows/amd64]}", "no platform of execution points; write linux/amd64"),
-        ("{image: 'a:1', platforms: [linux/arm64/]}", "no platform of execution points; write linux/arm64"),
-        ("{image: 'a:1', platforms: [linux]}", "no platform of execution points; write linux/ and one of"),
-        ("{image: 'a:1', platforms: [linux/arm64, linux/arm64/v8]}", "linux/arm64 is named twice; leave one out"),
+        ("{image: 'a:1', platforms: [linux/x86_64]}", "is not a platform of execution points; write linux/amd64"),
+        ("{image: 'a:1', platforms: [linux/amd46]}", "is not a platform of execution points; write linux/amd64"),
+        ("{image: 'a:1', platforms: [windows/amd64]}", "is not a platform of execution points; write linux/amd64"),
+        ("{image: 'a:1', platforms: [linux/arm64/]}", "is not a platform of execution points; write linux/arm64"),
+        ("{image: 'a:1', platforms: [linux]}", "is not a platform of execution points; write linux/ and one of"),
+        ("{image: 'a:1', platforms: [linux/arm64, linux/arm64/v8]}", "linux/arm64 appears twice; remove one"),
         ("{image: 'a:1', platforms: linux/amd64}", "a list ('- ' before each) is expected here, not a text"),
         ("{image: 'a:1', platforms: [386]}", "YAML reads 386 as a number; write it in quotes: '386'"),
         (f"{{image: 'a:1', platforms: [{'linux/amd64, ' * 21}]}}", "list should have at most 20 items"),
         ("{image: 'a:1', platforms: []}", "something in the list is expected here, not an empty list"),
         ("{image: 'a:1', formats: [tar]}", "'tar' stands here; write 'sandbox' or 'sif'"),
-        ("{image: 'a:1', formats: [sif, sif]}", "sif is named twice; leave one out"),
+        ("{image: 'a:1', formats: [sif, sif]}", "sif appears twice; remove one"),
         ("{image: 'a:1', owner: 12}", "owner: YAML reads 12 as a number; write it in quotes: '12'"),
-        (r'{image: "a:1", owner: "\e[31m"}', "owner: '\\x1b[31m' is no line of text"),
-        ("{image: 'a:1', owner: ' '}", "owner: ' ' is no line of text"),
-        ("{image: 'a:1', expires: 2027-02-29}", "there is no day '2027-02-29' in the calendar"),
-        ("{image: 'a:1', expires: 31.1.2027}", "'31.1.2027' is no date; write it as 2027-01-31"),
-        ("{image: 'a:1', expires: 2027-01-31 10:00:00}", "is no date; write it as 2027-01-31"),
-        ("{image: 'a:1', expires: 20270131}", "is no date; write it as 2027-01-31"),
-        ("{image: 'a:1', max_size: 20 XB}", "'20 XB' is no size; write a number of bytes, or a text such as '20 GB'"),
-        ("{image: 'a:1', max_size: -1}", "-1 is no size"),
+        (r'{image: "a:1", owner: "\e[31m"}', "owner: '\\x1b[31m' is empty or has unprintable characters"),
+        ("{image: 'a:1', owner: ' '}", "owner: ' ' is empty or has unprintable characters"),
+        ("{image: 'a:1', expires: 2027-02-29}", "'2027-02-29' is not a day of the calendar"),
+        ("{image: 'a:1', expires: 31.1.2027}", "'31.1.2027' is not a date; write it as 2027-01-31"),
+        ("{image: 'a:1', expires: 2027-01-31 10:00:00}", "is not a date; write it as 2027-01-31"),
+        ("{image: 'a:1', expires: 20270131}", "is not a date; write it as 2027-01-31"),
+        (
+            "{image: 'a:1', max_size: 20 XB}",
+            "'20 XB' is not a valid size; write a number of bytes, or a number with a unit such as '20 GB'",
+        ),
+        ("{image: 'a:1', max_size: -1}", "-1 is not a valid size"),
         ("{image: 'a:1', private: yes}", "private: 'True' stands here; write 'allowed'"),
         ("{image: 'a:1', owner: }", "owner: nothing stands here; write a value, or leave the key out"),
         ("{image: 'a', tags: }", "tags: nothing stands here; write a value, or leave the key out"),
@@ -219,7 +222,7 @@ def test_an_entry_that_is_wrong_is_refused_with_what_to_write(entry: str, says: 
         ("version: 1\ngroups:\n  - {title: A, images: []}\n", "1: the list is empty"),
         ("version: 1\n", "1: the key 'groups' is missing here"),
         ("groups: []\n", "1: the key 'version' is missing here"),
-        ("\nversion: 2\nunknown: 1\n", "2: version 2 is newer than this program, which knows 1"),
+        ("\nversion: 2\nunknown: 1\n", "2: this program supports version 1 of the list, not version 2"),
         ("version: 0\ngroups: []\n", "1: version: '0' stands here; write 1"),
         ("version: '1'\ngroups: []\n", "1: version: '1' stands here; write 1"),
         ("- debian:12\n", "1: a mapping (key: value) is expected here, not a list"),
@@ -250,18 +253,16 @@ def test_a_byte_order_mark_is_nothing_to_complain_of() -> None:
 
 def test_an_image_listed_twice_is_refused_with_both_lines() -> None:
     said = problem("debian:12", "docker.io/library/debian:12")
-    assert said == "images.yaml:6: docker.io/library/debian:12 is in the list already, in line 5; leave one out"
+    assert said == "images.yaml:6: docker.io/library/debian:12 is already listed in line 5; remove one"
 
 
 def test_the_pinned_and_the_moving_form_of_a_tag_are_the_same_image() -> None:
-    assert "is in the list already, in line 5" in problem("a/b:1", f"a/b:1@{DIGEST}")
+    assert "is already listed in line 5" in problem("a/b:1", f"a/b:1@{DIGEST}")
 
 
 def test_two_registries_with_one_name_are_refused_with_both_lines() -> None:
     said = problem("ghcr.io/x/y:1", "x/y:1")
-    assert (
-        said == "images.yaml:6: docker.io/x/y:1 would be published as x/y:1, and so would ghcr.io/x/y:1 in line 5; leave one out"
-    )
+    assert said == "images.yaml:6: docker.io/x/y:1 and ghcr.io/x/y:1 in line 5 would both be published as x/y:1; remove one"
 
 
 def test_with_the_registry_in_the_name_two_registries_do_not_collide() -> None:
@@ -271,7 +272,7 @@ def test_with_the_registry_in_the_name_two_registries_do_not_collide() -> None:
 def test_collisions_across_groups_are_found() -> None:
     text = listed("a:1") + "  - title: Other\n    images: [{image: 'a:1'}]\n"
     (said,) = problems(text)
-    assert said.startswith("images.yaml:7: docker.io/library/a:1 is in the list already, in line 5")
+    assert said.startswith("images.yaml:7: docker.io/library/a:1 is already listed in line 5")
 
 
 def test_a_list_that_is_not_there_says_which_flag_to_use(tmp_path: Path) -> None:

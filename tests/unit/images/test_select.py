@@ -35,7 +35,7 @@ def test_an_image_of_another_source_is_not_taken_for_it(wanted: str) -> None:
 def test_all_unknown_names_are_told_with_what_is_close() -> None:
     with pytest.raises(UsageError) as refused:
         reader.select(LIST, ["htc/rokcy:9", "debian:12", "x/y"])
-    assert str(refused.value) == "not in the image list: htc/rokcy:9, x/y (close to that: htc/rocky:9, x/y:1)"
+    assert str(refused.value) == "not in the image list: htc/rokcy:9, x/y (similar images: htc/rocky:9, x/y:1)"
 
 
 def test_a_selection_is_in_the_lists_order_and_has_nothing_twice() -> None:

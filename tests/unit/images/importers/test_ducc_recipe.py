@@ -37,12 +37,12 @@ def test_the_recipe_of_unpacked_is_imported() -> None:
     urls = {line.strip(" -'") for line in lines if "://" in line and "output_format" not in line}
     wanted = {url.removeprefix("https://").replace("registry.hub.docker.com", "docker.io") for url in urls}
     assert {entry.name for entry in listed.entries} | {str(pattern) for pattern in listed.patterns} == wanted
-    assert [line.split(": ")[0].rpartition(":")[2] for line in imported.told] == ["6", "22"]
+    assert [line.split(": ")[0].rpartition(":")[2] for line in imported.problems] == ["6", "22"]
 
 
 def test_a_recipe_is_known_by_its_input_and_becomes_one_group() -> None:
     imported = convert.convert(recipe("https://quay.io/a/b:1", "ghcr.io/c/d:v*", "https://r.org:5005/e/f/g:2"), "recipe.yaml")
-    assert imported.told == []
+    assert imported.problems == []
     listed = read(imported)
     assert [(entry.name, entry.group) for entry in listed.entries] == [
         ("quay.io/a/b:1", "Images of unpacked.example.org"),
@@ -53,30 +53,32 @@ def test_a_recipe_is_known_by_its_input_and_becomes_one_group() -> None:
 
 def test_what_it_says_of_names_becomes_a_comment() -> None:
     text = convert.convert(recipe("https://quay.io/a/b:1"), "recipe.yaml").text
-    assert f"as <registry>/<repository>:<tag>. For such names, in publisher.yaml: name_template: '{WITH_REGISTRY}'\n" in text
-    assert "# output_format of the recipe, for ducc's images of layers: https://x.org/$(image)" in text
+    assert (
+        f"<registry>/<repository>:<tag>. To keep these names, set in publisher.yaml: name_template: '{WITH_REGISTRY}'\n" in text
+    )
+    assert "# The recipe's output_format, for ducc's thin images: https://x.org/$(image)" in text
 
 
 def test_the_same_path_of_two_registries_is_no_collision_in_names_with_the_registry() -> None:
-    assert convert.convert(recipe("https://quay.io/a/b:1", "https://ghcr.io/a/b:1"), "recipe.yaml").told == []
+    assert convert.convert(recipe("https://quay.io/a/b:1", "https://ghcr.io/a/b:1"), "recipe.yaml").problems == []
 
 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("https://quay.io/c/d", "has no tag, and ducc has no default for it; it is imported with the tag latest"),
+        ("https://quay.io/c/d", "has no tag, and ducc has no default tag; it is imported with the tag latest"),
         (
             "https://quay.io/c/d:1.*",
-            "as a regular expression, where '.' and brackets mean something else; it is imported as a wildcard",
+            "as a regular expression, in which '.' and brackets have another meaning; it is imported as a tag pattern",
         ),
-        ("https://quay.io/c/d:v[12]*", "as a regular expression, where '.' and brackets mean something else; it is imported"),
-        ("http://quay.io/c/d:1", "was fetched without encryption; that needs insecure_registries: ['quay.io'] in publisher.yaml"),
-        ("https://registry.hub.docker.com/c/d:1", "the names of Docker Hub's images, this and others, are docker.io/…"),
+        ("https://quay.io/c/d:v[12]*", "as a regular expression, in which '.' and brackets have another meaning; it is imported"),
+        ("http://quay.io/c/d:1", "was fetched without encryption; this needs insecure_registries: ['quay.io'] in publisher.yaml"),
+        ("https://registry.hub.docker.com/c/d:1", "the names of all Docker Hub images begin with docker.io/…"),
     ],
 )
 def test_what_is_not_quite_what_it_was_is_told_and_imported(url: str, says: str) -> None:
     imported = convert.convert(recipe("https://quay.io/a/b:1", url), "recipe.yaml")
-    (told,) = imported.told
+    (told,) = imported.problems
     assert told.startswith("recipe.yaml:7: ")
     assert says in told
     listed = read(imported)
@@ -87,20 +89,20 @@ def test_what_is_not_quite_what_it_was_is_told_and_imported(url: str, says: str)
     ("url", "says"),
     [
         ("https://quay.io/C/d:1", "the repository 'C/d' has capital letters"),
-        (f"https://quay.io/c/d@sha256:{HEX}", "has a digest alone"),
+        (f"https://quay.io/c/d@sha256:{HEX}", "has a digest but no tag"),
         ("https://quay.io/c/d:1:2", "is no tag"),
-        ("https:///c/d:1", "is no URL of an image; write https://REGISTRY/REPOSITORY:TAG"),
-        ("ftp://quay.io/c/d:1", "is no URL of an image"),
-        ("https://quay.io/c/d:1?x=2", "is no URL of an image"),
-        ("https://quay.io/c/d:v?*", "is no URL of an image"),
-        ("https://quay.io/c/../d:1", "has the part '..'"),
+        ("https:///c/d:1", "is not the URL of an image; write https://REGISTRY/REPOSITORY:TAG"),
+        ("ftp://quay.io/c/d:1", "is not the URL of an image"),
+        ("https://quay.io/c/d:1?x=2", "is not the URL of an image"),
+        ("https://quay.io/c/d:v?*", "is not the URL of an image"),
+        ("https://quay.io/c/../d:1", "contains '..', which is reserved"),
         ("https://[quay.io/c/d:1", "not imported: "),
-        ("https://quay.io/a/b:1", "quay.io/a/b:1 is in the list already, in line 6"),
+        ("https://quay.io/a/b:1", "quay.io/a/b:1 is already listed in line 6"),
     ],
 )
 def test_what_cannot_be_imported_is_told_and_left_out(url: str, says: str) -> None:
     imported = convert.convert(recipe("https://quay.io/a/b:1", url), "recipe.yaml")
-    (told,) = imported.told
+    (told,) = imported.problems
     assert told.startswith("recipe.yaml:7: not imported: ")
     assert says in told
     assert [entry.name for entry in read(imported).entries] == ["quay.io/a/b:1"]
@@ -108,9 +110,9 @@ def test_what_cannot_be_imported_is_told_and_left_out(url: str, says: str) -> No
 
 def test_inputs_that_are_no_texts_or_share_a_line_are_told() -> None:
     imported = convert.convert(b"version: 1\ninput:\n  - quay.io/a/b:1\n  - 3\n  - [x]\n", "recipe.yaml")
-    assert [line.split(": ")[0] for line in imported.told] == ["recipe.yaml:4", "recipe.yaml:5"]
+    assert [line.split(": ")[0] for line in imported.problems] == ["recipe.yaml:4", "recipe.yaml:5"]
     imported = convert.convert(b"version: 1\ninput: [quay.io/a/b:1, quay.io/c/d:1]\n", "recipe.yaml")
-    assert "'quay.io/c/d:1' shares its line with another" in imported.told[0]
+    assert "'quay.io/c/d:1' is on the same line as another URL" in imported.problems[0]
 
 
 @pytest.mark.parametrize(
@@ -120,9 +122,9 @@ def test_inputs_that_are_no_texts_or_share_a_line_are_told() -> None:
         ("input: [quay.io/a/b:1]\n", "recipe.yaml:1: the recipe's version is not 1"),
         ("version: 1\ninput: quay.io/a/b:1\n", "recipe.yaml:2: the recipe has no list of URLs under input"),
         ("version: 1\n", "recipe.yaml:1: the recipe has no list of URLs under input"),
-        ("- 1\n", "recipe.yaml:1: a recipe is a mapping"),
+        ("- 1\n", "recipe.yaml:1: the file is not a recipe"),
         ("input: ]\n", "recipe.yaml:1: this is no YAML"),
-        ("version: 1\ninput: []\n", "recipe.yaml:1: nothing in it can be imported"),
+        ("version: 1\ninput: []\n", "recipe.yaml:1: none of its images can be imported"),
     ],
 )
 def test_a_recipe_that_is_none_is_refused(text: str, says: str) -> None:

@@ -61,7 +61,7 @@ def old_tool(entry: str) -> tuple[str, str]:
 def test_the_pools_list_keeps_every_name_and_every_source() -> None:
     path = shared("docker_images.txt")
     imported = importing.load(path)
-    assert imported.told == []
+    assert imported.problems == []
     lines = [line.strip() for line in path.read_text().split("\n")]
     entries = [line for line in lines if line and not line.startswith("#")]
     assert len(entries) == 562
@@ -99,7 +99,7 @@ def test_the_repositorys_own_list_is_the_pools_with_titles_of_our_own() -> None:
 )
 def test_an_entry_keeps_its_name_and_source(entry: str, name: str, registry: str) -> None:
     imported = convert(entry)
-    assert imported.told == []
+    assert imported.problems == []
     assert sources(read(imported)) == {name: registry}
 
 
@@ -116,7 +116,7 @@ def test_an_entry_keeps_its_name_and_source(entry: str, name: str, registry: str
 )
 def test_an_entry_that_meant_something_else_than_it_seems_keeps_its_name_and_is_told(entry: str, name: str, written: str) -> None:
     imported = convert("# Some", entry)
-    assert imported.told == [f"old.txt:2: the old tool read {entry!r} as {name} from docker.io; it is imported as {written}"]
+    assert imported.problems == [f"old.txt:2: the old tool read {entry!r} as {name} from docker.io; it is imported as {written}"]
     assert sources(read(imported)) == {name: "docker.io"}
 
 
@@ -127,22 +127,22 @@ def test_an_entry_that_meant_something_else_than_it_seems_keeps_its_name_and_is_
         ("foo/bar/baz:1", "'bar/baz:1' from 'foo'", "it would be docker.io/foo/bar/baz:1"),
         ("a/b:", "'a/b:' from 'docker.io'", "'' is no tag"),
         ("a/b@sha256:abcd", "'a/b@sha256:abcd' from 'docker.io'", "'sha256:abcd' is no digest"),
-        (f"a/b@sha256:{HEX}", f"'a/b@sha256:{HEX}' from 'docker.io'", "has a digest alone"),
-        ("a/b:v?", "'a/b:v?' from 'docker.io'", "it would be a wildcard for docker.io/a/b"),
-        ("a/b:[12]", "'a/b:[12]' from 'docker.io'", "it would be a wildcard for docker.io/a/b"),
-        ("a/b:[*", "'a/b:[*' from 'docker.io'", "the '[' of '[*' is not closed"),
+        (f"a/b@sha256:{HEX}", f"'a/b@sha256:{HEX}' from 'docker.io'", "has a digest but no tag"),
+        ("a/b:v?", "'a/b:v?' from 'docker.io'", "it would be a tag pattern for docker.io/a/b"),
+        ("a/b:[12]", "'a/b:[12]' from 'docker.io'", "it would be a tag pattern for docker.io/a/b"),
+        ("a/b:[*", "'a/b:[*' from 'docker.io'", "the '[' in '[*' is not closed"),
         ("a*/b:1", "'a*/b:1' from 'docker.io'", "has a wildcard in its registry or repository"),
         ("docker://a/b", "'/a/b:latest' from 'docker:'", "it would be docker.io/a/b:latest"),
         ("a//b", "'/b:latest' from 'a'", "is no repository"),
-        ("reg.io/../../x:1", "'../../x:1' from 'reg.io'", "has the part '..', which no published name may have"),
-        (".images/aa:1", "'.images/aa:1' from 'docker.io'", "has the part '.images', which no published name may have"),
+        ("reg.io/../../x:1", "'../../x:1' from 'reg.io'", "contains '..', which is reserved and cannot be published"),
+        (".images/aa:1", "'.images/aa:1' from 'docker.io'", "contains '.images', which is reserved and cannot be published"),
         ("HTC/x:1", "'HTC/x:1' from 'docker.io'", "the repository 'HTC/x' has capital letters"),
-        ("a/b:1 # new", "'a/b:1 # new' from 'docker.io'", "comments have lines of their own"),
+        ("a/b:1 # new", "'a/b:1 # new' from 'docker.io'", "comments need lines of their own"),
     ],
 )
 def test_an_entry_that_cannot_keep_its_name_is_told_and_left_out(entry: str, was: str, why: str) -> None:
     imported = convert("good/one:1", entry, "good/two:1")
-    (told,) = imported.told
+    (told,) = imported.problems
     assert told.startswith(f"old.txt:2: not imported: {entry!r}: the old tool read it as {was}; ")
     assert why in told
     assert list(sources(read(imported))) == ["good/one:1", "good/two:1"]
@@ -151,17 +151,20 @@ def test_an_entry_that_cannot_keep_its_name_is_told_and_left_out(entry: str, was
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        (["a/b:1", "a/b:1"], "docker.io/a/b:1 is in the list already, in line 1"),
-        (["debian", "library/debian:latest"], "docker.io/library/debian:latest is in the list already, in line 1"),
-        (["a/b:*", "a/b:*"], "a/b:* is in the list already, in line 1"),
-        (["x/y:1", "ghcr.io/x/y:1"], "ghcr.io/x/y:1 would be published as x/y:1, and so would docker.io/x/y:1 in line 1"),
-        (["x/y:*", "ghcr.io/x/y:v*"], "ghcr.io/x/y has tags that would be published as x/y:TAG"),
-        (["x/y:*", "ghcr.io/x/y:1"], "so could a tag of docker.io/x/y, by the wildcard in line 1"),
+        (["a/b:1", "a/b:1"], "docker.io/a/b:1 is already listed in line 1"),
+        (["debian", "library/debian:latest"], "docker.io/library/debian:latest is already listed in line 1"),
+        (["a/b:*", "a/b:*"], "a/b:* is already listed in line 1"),
+        (["x/y:1", "ghcr.io/x/y:1"], "ghcr.io/x/y:1 and docker.io/x/y:1 in line 1 would both be published as x/y:1"),
+        (["x/y:*", "ghcr.io/x/y:v*"], "ghcr.io/x/y and docker.io/x/y in line 1 would both publish tags as x/y:TAG"),
+        (
+            ["x/y:*", "ghcr.io/x/y:1"],
+            "a tag of docker.io/x/y that the tag pattern in line 1 matches would both be published as x/y:1",
+        ),
     ],
 )
 def test_the_second_of_two_with_one_name_is_told_and_left_out(lines: list[str], says: str) -> None:
     imported = convert(*lines)
-    (told,) = imported.told
+    (told,) = imported.problems
     assert told.startswith("old.txt:2: ")
     assert says in told
     assert sources(read(imported)) == sources(read(convert(lines[0])))
@@ -169,7 +172,7 @@ def test_the_second_of_two_with_one_name_is_told_and_left_out(lines: list[str], 
 
 def test_wildcards_with_tags_in_common_become_one_entry() -> None:
     imported = convert("# Some", "a/b:1.*", "a/b:2.*", "c/d:1", "a/b:*", "a/b:3.*")
-    assert imported.told == []
+    assert imported.problems == []
     (pattern,) = read(imported).patterns
     assert pattern.tags == ("1.*", "2.*", "*", "3.*")
 
@@ -228,7 +231,7 @@ groups:
     images:
       - a/b:1
 
-  # Nothing of this: nothing of it was imported
+  # Nothing of this: none of its images were imported
 
   # About
   # nothing
@@ -282,7 +285,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_a_list_is_written_once(tmp_path: Path) -> None:
     importing.save("version: 1\n", tmp_path / "images.yaml")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists and is not overwritten"):
         importing.save("version: 2\n", tmp_path / "images.yaml")
     assert (tmp_path / "images.yaml").read_text() == "version: 1\n"
     with pytest.raises(UsageError, match="cannot be written: No such file"):
@@ -309,7 +312,7 @@ def test_every_entry_keeps_name_and_source_or_is_told(lines: list[str]) -> None:
     except ListError as refused:
         kept, told = {}, refused.problems
     else:
-        kept, told = sources(read(imported)), imported.told
+        kept, told = sources(read(imported)), imported.problems
     told_lines = {int(line.split(":")[1]) for line in told}
     expected: dict[str, set[str]] = {}
     for number, line in enumerate(map(str.strip, lines), 1):

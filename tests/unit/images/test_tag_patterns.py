@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.images.tag_globs import TagSet, example, tokens
+from publisher.images.tag_patterns import TagSet, shortest_common_tag, tokens
 
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
@@ -45,7 +45,7 @@ def test_what_is_left_out_is_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("take", "leave", "shortest"),
+    ("include", "exclude", "shortest"),
     [
         (["*"], [], "a"),
         (["*"], ["?"], "aa"),
@@ -56,12 +56,12 @@ def test_what_is_left_out_is_out() -> None:
         (["[ab]"], ["a"], "b"),
     ],
 )
-def test_the_shortest_tag_is_found(take: list[str], leave: list[str], shortest: str) -> None:
-    assert example(TagSet(tuple(take), tuple(leave))) == shortest
+def test_the_shortest_tag_is_found(include: list[str], exclude: list[str], shortest: str) -> None:
+    assert shortest_common_tag(TagSet(tuple(include), tuple(exclude))) == shortest
 
 
 @pytest.mark.parametrize(
-    ("take", "leave"),
+    ("include", "exclude"),
     [
         (["a/b*"], []),
         ([".*"], []),
@@ -73,24 +73,24 @@ def test_the_shortest_tag_is_found(take: list[str], leave: list[str], shortest: 
         (["a*"], ["?*"]),
     ],
 )
-def test_what_no_tag_can_match_is_known(take: list[str], leave: list[str]) -> None:
-    assert example(TagSet(tuple(take), tuple(leave))) is None
+def test_what_no_tag_can_match_is_known(include: list[str], exclude: list[str]) -> None:
+    assert shortest_common_tag(TagSet(tuple(include), tuple(exclude))) is None
 
 
 def test_wildcards_without_a_tag_in_common_are_told_from_those_with_one() -> None:
-    assert example(TagSet(("1.*",)), TagSet(("2.*",))) is None
-    assert example(TagSet(("*-py3",)), TagSet(("22.*",))) == "22.-py3"
-    assert example(TagSet(("*-py3",)), TagSet(("22.*",), ("*-py?",))) is None
+    assert shortest_common_tag(TagSet(("1.*",)), TagSet(("2.*",))) is None
+    assert shortest_common_tag(TagSet(("*-py3",)), TagSet(("22.*",))) == "22.-py3"
+    assert shortest_common_tag(TagSet(("*-py3",)), TagSet(("22.*",), ("*-py?",))) is None
 
 
 def test_long_wildcards_are_compared_all_the_same() -> None:
-    assert example(TagSet(("*-" + "?" * 40,)), TagSet(("*a" + "?" * 60,))) is not None
-    assert example(TagSet(("*-" + "?" * 40,)), TagSet(("?" * 40,))) is None
+    assert shortest_common_tag(TagSet(("*-" + "?" * 40,)), TagSet(("*a" + "?" * 60,))) is not None
+    assert shortest_common_tag(TagSet(("*-" + "?" * 40,)), TagSet(("?" * 40,))) is None
 
 
 def test_wildcards_made_to_take_for_ever_are_given_up() -> None:
     with pytest.raises(ValueError, match="write simpler ones"):
-        example(TagSet(("?" * 100,), tuple("*" + first + "?" * 40 for first in "abcdef")))
+        shortest_common_tag(TagSet(("?" * 100,), tuple("*" + first + "?" * 40 for first in "abcdef")))
 
 
 _GLOBS = st.lists(st.sampled_from(["a", "1", ".", "*", "?", "[a1]", "[!a]", "[!.-]", "[0-9]"]), min_size=1, max_size=5).map(
@@ -102,7 +102,7 @@ _TAGS = st.text(alphabet="a1._-b", min_size=1, max_size=5).filter(TAG.fullmatch)
 
 @given(_SETS, _SETS, _TAGS)
 def test_an_example_is_in_all_sets_and_there_is_one_wherever_a_tag_is(one: TagSet, other: TagSet, tag: str) -> None:
-    found = example(one, other)
+    found = shortest_common_tag(one, other)
     if found is not None:
         assert TAG.fullmatch(found)
         assert found in one
