@@ -31,7 +31,7 @@ def ask(name: str, server: str, deadline: float) -> dict[str, str] | None:
     if shutil.which(program) is None:
         raise UsageError(f"the credential helper {program} is not installed")
     try:
-        done = command.run([program, "get"], deadline=deadline, env=os.environ, given=server.encode(), accept=range(256))
+        done = command.run([program, "get"], deadline=deadline, env=os.environ, stdin=server.encode(), accept=range(256))
     except CommandError as error:
         why = error.reason if error.status is None else f"{program} failed"  # what it said stays here
         raise UsageError(f"the credential helper {why}") from None

@@ -1,1 +1,1 @@
-"""The operating system: other programs, durable files, safe paths, YAML files, progress on a terminal."""
+"""The operating system: other programs, durable files, safe paths, YAML files, logs and progress bars."""

@@ -1,16 +1,18 @@
-"""The one door to other programs.
+"""The one module that starts other programs.
 
-Every child gets its own session (so that all it starts can be killed, by :mod:`publisher.contract.reaper` where this process was killed
-itself), a deadline, a standard input that is closed unless given, and an environment made from an allow-list: registry
-credentials, proxies' passwords, signing keys and Apptainer's own variables of the caller do not reach it. What a child prints
-is kept to its last 64 KiB.
+Every child gets its own session, so that everything it starts can be killed, by :mod:`publisher.contract.reaper` if this process
+was killed itself. It gets a deadline, a standard input that is empty unless the caller gives one, and an environment made from an
+allow-list: registry credentials, proxy passwords, signing keys and Apptainer's variables of the caller do not reach it. The last
+64 KiB of its standard error are kept.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
+import shlex
 import subprocess
 import tempfile
 import threading
@@ -20,20 +22,23 @@ from typing import IO, TYPE_CHECKING
 
 from publisher.contract.reaper import REAPER, kill_session
 from publisher.errors import CommandError
+from publisher.system.logs import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # all else stays here: APPTAINER_*, DOCKER_*, tokens, PYTHONPATH
+_log = logging.getLogger(__name__)
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # nothing else is passed on: APPTAINER_*, DOCKER_*, tokens, PYTHONPATH
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_KEPT = 64 * 1024
+_STDERR_BYTES = 64 * 1024
 _BUFFER = 1 << 20
+_LAST_LINE = 500  # characters of standard error that an error message repeats
 
 
 @dataclass(frozen=True)
 class CompletedCommand:
-    """A program that has ended with status 0, or with a status the caller wanted to see."""
+    """The result of a program that ended with an accepted status; ``stderr`` is the end of its standard error."""
 
     status: int
     stdout: bytes
@@ -42,14 +47,14 @@ class CompletedCommand:
 
 @dataclass(frozen=True)
 class UnixAccount:
-    """The user a child runs as: numeric ids; supplementary groups are dropped."""
+    """The account that a program runs as, by numeric ids; supplementary groups are dropped."""
 
     uid: int
     gid: int
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment a child gets: the allow-list of this process, a PATH that has the sbin directories, and ``extra``."""
+    """Return the environment of a child: allowed variables of this process, a PATH with the sbin directories, and ``extra``."""
     env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     env.setdefault("PATH", _DEFAULT_PATH)
     if "/usr/sbin" not in env["PATH"].split(":"):
@@ -66,57 +71,55 @@ def run(
     cwd: Path | None = None,
     account: UnixAccount | None = None,
     umask: int | None = None,
-    given: bytes | None = None,
+    stdin: bytes | None = None,
     accept: Sequence[int] = (0,),
     guarded: bool = True,
-    started: Callable[[Callable[[], None]], None] | None = None,
+    on_start: Callable[[Callable[[], None]], None] | None = None,
 ) -> CompletedCommand:
     """Run a program to its end.
 
     Args:
         argv: program and arguments; never a shell line.
-        deadline: seconds after which it is killed with all it started.
-        env: added to the allow-listed environment.
-        cwd: working directory, this process's when None.
-        account: the user it runs as (needs root), this process's when None.
-        umask: permission bits its new files do not get, this process's when None.
-        given: what it reads from its standard input, nothing when None.
+        deadline: seconds after which the program and all that it started are killed.
+        env: variables that are added to the allowed ones.
+        cwd: working directory, None for this process's.
+        account: the account that it runs as (needs root), None for this process's.
+        umask: permission bits that its new files do not get, None for this process's.
+        stdin: bytes for its standard input, None for an empty one.
         accept: exit statuses that are not failures.
-        guarded: it is ended where this process is killed or interrupted; otherwise it goes on to its end, which an
-            interrupt (KeyboardInterrupt) waits for, until the deadline.
-        started: is given what kills it, for another thread that may want to.
+        guarded: kill the program if this process is killed or interrupted. Otherwise it goes on to its end, and an interrupt
+            (KeyboardInterrupt) waits for that, until the deadline.
+        on_start: called with a function that kills the program, for use by another thread.
 
     Raises:
-        CommandError: missing program, deadline, signal, or a status that is not accepted.
+        CommandError: the program is missing, passed its deadline, was ended by a signal, or has a status that is not accepted.
     """
-    stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
     with contextlib.ExitStack() as stack:
-        # A pipe that nobody reads any more would end a program that is to go on (SIGPIPE).
-        kept = None if guarded else stack.enter_context(tempfile.TemporaryFile())
-        stdout = subprocess.PIPE if kept is None else kept
+        # An unguarded program outlives this process, and a pipe without a reader would end it (SIGPIPE): it writes to a file.
+        output = None if guarded else stack.enter_context(tempfile.TemporaryFile())
         child = stack.enter_context(
             _start(
                 argv,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE if output is None else output,
                 env=env,
                 cwd=cwd,
                 account=account,
                 umask=umask,
-                stdin=stdin,
-                stdout=stdout,
                 unguarded=None if guarded else deadline,
             )
         )
-        if started is not None:
-            started(child.kill)
+        if on_start is not None:
+            on_start(child.kill)
         try:
-            out, _ = child.process.communicate(given, timeout=deadline)
+            stdout, _ = child.process.communicate(stdin, timeout=deadline)
         except subprocess.TimeoutExpired:
             child.kill()
             raise CommandError(f"{argv[0]} did not end within {deadline:g} s and was killed") from None
-        if kept is not None:
-            kept.seek(0)
-            out = kept.read()
-        return child.completed(out, accept)
+        if output is not None:
+            output.seek(0)
+            stdout = output.read()
+        return child.result(stdout, accept)
 
 
 @contextlib.contextmanager
@@ -128,78 +131,74 @@ def feed(
     cwd: Path | None = None,
     name: str | None = None,
 ) -> Iterator[IO[bytes]]:
-    """Run a program that reads a stream: yields its standard input, unbuffered, and waits for it on the way out.
+    """Run a program that reads a stream: yield its standard input, unbuffered, and wait for its end on the way out.
 
-    The program is killed when the body raises or the deadline (seconds, from start to end) passes. A body that fails with
-    ``BrokenPipeError`` because the program gave up is reported as the program's failure, with what it said; also where the
-    program thinks it has read all there is and ends with status 0. ``name`` is what failures call it, where it is started by
-    another program; otherwise its own.
+    The program is killed if the body raises or the deadline (seconds, from start to end) passes. A ``BrokenPipeError`` of the
+    body means that the program stopped reading: it is reported as the program's failure, even if its exit status is 0.
+
+    Args:
+        argv: program and arguments.
+        deadline: seconds after which the program is killed.
+        env: variables that are added to the allowed ones.
+        cwd: working directory, None for this process's.
+        name: the program's name in error messages, None for the one in ``argv`` (which may be a wrapper).
 
     Raises:
         CommandError: as :func:`run`.
     """
     name = name or _name(argv)
     with _start(argv, env=env, cwd=cwd, name=name, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
-        timer = threading.Timer(deadline, child.kill)
-        timer.daemon = True
-        timer.start()
-        stdin = child.process.stdin
-        if stdin is None:  # asked for above
+        pipe = child.process.stdin
+        if pipe is None:  # _start opened it
             raise AssertionError
         unread = False
-        try:
+        with child.killed_after(deadline):
             try:
-                yield stdin
+                yield pipe
             except BrokenPipeError:
                 unread = True
-            stdin.close()
+            pipe.close()
             child.process.wait()
-        finally:
-            timer.cancel()
-        child.checked(deadline)
+        child.check(deadline)
         if unread:
             raise CommandError(f"{name} ended before it had read everything", status=0)
 
 
 @contextlib.contextmanager
 def tap(argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None) -> Iterator[IO[bytes]]:
-    """Run a program that writes a stream: yields its standard output, buffered, and waits for it on the way out.
+    """Run a program that writes a stream: yield its standard output, buffered, and wait for its end on the way out.
 
-    What the body leaves unread is read and thrown away. The program is killed when the body raises or the deadline (seconds,
-    from start to end) passes.
+    What the body leaves unread is read and discarded. The program is killed if the deadline (seconds, from start to end) passes.
 
     Raises:
-        CommandError: as :func:`run`; before what the body made of a stream that broke off.
+        CommandError: as :func:`run`. It goes before an exception of the body, which may only have met the end of a cut stream.
     """
     with _start(argv, env=env, cwd=None, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
-        timer = threading.Timer(deadline, child.kill)
-        timer.daemon = True
-        timer.start()
-        if child.process.stdout is None:  # asked for above
+        if child.process.stdout is None:  # _start opened it
             raise AssertionError
-        try:
-            with io.BufferedReader(child.process.stdout, _BUFFER) as stream:  # type: ignore[type-var]  # a raw file, as bufsize=0 says
-                try:
-                    yield stream
-                except Exception:
-                    _drain(stream)
-                    child.process.wait()
-                    child.checked(deadline)
-                    raise
-                _drain(stream)
+        with (
+            child.killed_after(deadline),
+            io.BufferedReader(child.process.stdout, _BUFFER) as stream,  # type: ignore[type-var]  # a raw file, as bufsize=0 says
+        ):
+            try:
+                yield stream
+            except Exception:
+                _discard(stream)
+                child.process.wait()
+                child.check(deadline)
+                raise
+            _discard(stream)
             child.process.wait()
-        finally:
-            timer.cancel()
-        child.checked(deadline)
+        child.check(deadline)
 
 
-def _drain(stream: IO[bytes]) -> None:
+def _discard(stream: IO[bytes]) -> None:
     while stream.read(_BUFFER):
         pass
 
 
 class _Child:
-    """A started program, the file that takes its standard error, and whether we killed it."""
+    """A started program, the file that receives its standard error, and whether this process killed it."""
 
     def __init__(self, process: subprocess.Popen[bytes], name: str, stderr: IO[bytes]) -> None:
         self.process = process
@@ -208,34 +207,46 @@ class _Child:
         self.killed = False
 
     def kill(self) -> None:
-        """SIGKILL to all that the program started."""
+        """Kill the program and everything that it started (SIGKILL), and wait for its end."""
         self.killed = True
         kill_session(self.process.pid)
         self.process.wait()
 
-    def outlast(self, until: float) -> None:
-        """Wait for its end, whatever interrupts come meanwhile, and kill it at ``until`` (of the monotonic clock)."""
+    @contextlib.contextmanager
+    def killed_after(self, deadline: float) -> Iterator[None]:
+        """Kill the program if the block lasts longer than ``deadline`` seconds."""
+        timer = threading.Timer(deadline, self.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def wait_through_interrupts(self, until: float) -> None:
+        """Wait for the program's end in spite of KeyboardInterrupt, and kill it at ``until`` (of the monotonic clock)."""
         while self.process.poll() is None:
-            left = until - time.monotonic()
-            if left <= 0:
+            remaining = until - time.monotonic()
+            if remaining <= 0:
                 self.kill()
                 return
             with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
-                self.process.wait(left)
+                self.process.wait(remaining)
 
-    def checked(self, deadline: float) -> None:
-        """Raises CommandError where it was killed at its deadline, or failed."""
+    def check(self, deadline: float) -> None:
+        """Raise CommandError if the program was killed at its deadline or has failed."""
         if self.killed:
             raise CommandError(f"{self.name} did not end within {deadline:g} s and was killed")
-        self.completed(b"", (0,))
+        self.result(b"", (0,))
 
-    def completed(self, stdout: bytes, accept: Sequence[int]) -> CompletedCommand:
+    def result(self, stdout: bytes, accept: Sequence[int]) -> CompletedCommand:
+        """Return the result of the program, which has ended; raise CommandError if its status is not accepted."""
         status = self.process.returncode
-        self.stderr.seek(max(0, self.stderr.seek(0, os.SEEK_END) - _KEPT))
+        self.stderr.seek(max(0, self.stderr.seek(0, os.SEEK_END) - _STDERR_BYTES))
         stderr = self.stderr.read().decode("utf-8", "replace")
         if status not in accept:
             how = f"was ended by signal {-status}" if status < 0 else f"failed with status {status}"
-            raise CommandError(f"{self.name} {how}: {_last_words(stderr)}", status=status, stderr=stderr)
+            raise CommandError(f"{self.name} {how}: {_last_line(stderr)}", status=status, stderr=stderr)
         return CompletedCommand(status, stdout, stderr)
 
 
@@ -252,7 +263,11 @@ def _start(
     umask: int | None = None,
     unguarded: float | None = None,
 ) -> Iterator[_Child]:
-    """``unguarded``: seconds that it may go on for, whatever becomes of us; None where it ends with the body."""
+    """Start a program and yield it; on the way out it is ended, and the log gets a line.
+
+    ``unguarded`` is the number of seconds that the program may go on for, whatever becomes of this process; None if it is killed
+    at the end of the block.
+    """
     with tempfile.TemporaryFile() as stderr:
         REAPER.start()
         started = time.monotonic()
@@ -282,21 +297,29 @@ def _start(
                     yield child
                 finally:
                     if unguarded is not None:
-                        child.outlast(started + unguarded)
+                        child.wait_through_interrupts(started + unguarded)
                     elif process.poll() is None:
                         child.kill()
         finally:
+            _log_end(argv, time.monotonic() - started, child)
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
 
 
+def _log_end(argv: Sequence[str], seconds: float, child: _Child) -> None:
+    if _log.isEnabledFor(logging.DEBUG):
+        command, status = redact(shlex.join(argv)), child.process.returncode
+        fields = {"argv": command, "duration": round(seconds, 3), "status": status, "killed": child.killed}
+        _log.debug("%s ended with status %s after %.3f s", command, status, seconds, extra=fields)
+
+
 def _name(argv: Sequence[str]) -> str:
     return argv[0].rpartition("/")[2]
 
 
-def _last_words(stderr: str) -> str:
-    """The last line of a program's standard error that says something."""
+def _last_line(stderr: str) -> str:
+    """Return the last line of a program's standard error that is not blank."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "it said nothing"
+    return lines[-1][:_LAST_LINE] if lines else "it wrote nothing to its standard error"

@@ -1,6 +1,6 @@
-"""Progress of long work: bars on a terminal, plain lines elsewhere. Talk goes to standard error; standard output is for data.
+"""Progress of long work: bars on a terminal, plain lines elsewhere.
 
-Safe to call from any thread.
+Progress goes to standard error, because standard output is for data. All displays may be called from any thread.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-_EVERY = 30.0  # seconds between two lines about one step
+_EVERY = 30.0  # seconds between two lines about the same step
 
 
 class Display(AbstractContextManager["Display"], ABC):
-    """Where progress goes."""
+    """A place where progress is shown; a context manager that shows it during its block."""
 
     @abstractmethod
-    def begin(self, what: str, total: int) -> None:
-        """A phase of ``total`` images begins."""
+    def begin(self, phase: str, total: int) -> None:
+        """Begin a phase of ``total`` images; ``phase`` is its name."""
 
     @abstractmethod
     def advance(self) -> None:
-        """One more image of the phase is done, and nothing need be said of it."""
+        """Count one more image of the phase as done, without a line about it."""
 
     @abstractmethod
     def step(self, image: str, step: str, done: int, total: int) -> None:
-        """An image is at ``step``; ``done`` of ``total`` bytes, both 0 or 1 where the step cannot be measured."""
+        """Show that an image is at ``step``, with ``done`` of ``total`` bytes; ``total`` is 0 or 1 if that is not measured."""
 
     @abstractmethod
     def finish(self, image: str, outcome: str) -> None:
-        """An image is done with this phase."""
+        """Count an image of the phase as done, and show its outcome."""
 
     @abstractmethod
     def say(self, line: str) -> None:
-        """Anything else worth a line."""
+        """Show a line of text."""
 
     def __enter__(self) -> Self:
         return self
@@ -55,19 +55,19 @@ class Display(AbstractContextManager["Display"], ABC):
 
 
 class LineDisplay(Display):
-    """Plain lines, for logs: each step of each image once, and again every half a minute while it lasts."""
+    """A display of plain lines, for log files: each step of each image once, and again every 30 s while it lasts."""
 
     def __init__(self, out: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out
         self._clock = clock
         self._lock = threading.Lock()
-        self._said: dict[tuple[str, str], float] = {}
+        self._shown_at: dict[tuple[str, str], float] = {}
         self._total = self._done = 0
 
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, phase: str, total: int) -> None:
         """See :meth:`Display.begin`."""
         self._total, self._done = total, 0
-        self.say(f"{what}: {total}")
+        self.say(f"{phase}: {total}")
 
     def advance(self) -> None:
         """See :meth:`Display.advance`."""
@@ -78,10 +78,10 @@ class LineDisplay(Display):
         """See :meth:`Display.step`."""
         now = self._clock()
         with self._lock:
-            last = self._said.get((image, step))
+            last = self._shown_at.get((image, step))
             if last is not None and now - last < _EVERY:
                 return
-            self._said[image, step] = now
+            self._shown_at[image, step] = now
         share = f" {100 * done // total} %" if total > 1 else ""
         self.say(f"{image}: {step}{share}")
 
@@ -97,13 +97,13 @@ class LineDisplay(Display):
 
 
 class BarDisplay(Display):
-    """A bar for the whole phase and one for every image under way."""
+    """A display of bars on a terminal: one for the phase, and one for every image in progress."""
 
     def __init__(self, console: Console) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         self._progress = Progress(*columns, console=console, transient=True)
         self._lock = threading.Lock()
-        self._all: TaskID | None = None
+        self._phase: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -113,18 +113,18 @@ class BarDisplay(Display):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._progress.stop()
 
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, phase: str, total: int) -> None:
         """See :meth:`Display.begin`."""
         with self._lock:
-            if self._all is not None:
-                self._progress.remove_task(self._all)
-            self._all = self._progress.add_task(what, total=total)
+            if self._phase is not None:
+                self._progress.remove_task(self._phase)
+            self._phase = self._progress.add_task(phase, total=total)
 
     def advance(self) -> None:
         """See :meth:`Display.advance`."""
         with self._lock:
-            if self._all is not None:
-                self._progress.advance(self._all)
+            if self._phase is not None:
+                self._progress.advance(self._phase)
 
     def step(self, image: str, step: str, done: int, total: int) -> None:
         """See :meth:`Display.step`."""
@@ -149,6 +149,6 @@ class BarDisplay(Display):
 
 
 def display(out: IO[str] = sys.stderr) -> Display:
-    """Bars where ``out`` is a terminal, lines elsewhere."""
+    """Return a display for a stream: bars if it is a terminal, plain lines otherwise."""
     console = Console(file=out)
     return BarDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(out)

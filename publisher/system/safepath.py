@@ -1,7 +1,7 @@
-"""Names inside a repository or an origin: relative, with ``/``, and unable to point anywhere else.
+"""Names inside a repository or an origin: relative paths with ``/`` that cannot point outside of it.
 
-Names come from the image list and from manifests, that is from other people. One check serves both sides, so that a name is
-either sound everywhere or refused everywhere, before anything is written.
+Names come from the image list and from manifests, that is from other people. Repositories and origins use the same checks, so
+that a name is either accepted by both or refused by both, before anything is written.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _FIRST_PRINTABLE, _DELETE = 0x20, 0x7F
 
 
 def split(name: str, error: type[PublisherError]) -> tuple[str, ...]:
-    """The parts of a name.
+    """Return the parts of a name.
 
     Raises:
-        PublisherError: of the class ``error``: the name is empty, absolute, not UTF-8, has an empty part, ``.`` or ``..``,
-            a part of more than 255 bytes, or control characters (NUL among them).
+        PublisherError: (the class ``error``) the name is empty, absolute or not UTF-8, or has an empty part, ``.`` or ``..``,
+            a part of more than 255 bytes, or control characters such as NUL.
     """
     parts = tuple(name.split("/"))
     for part in parts:
@@ -36,25 +36,26 @@ def split(name: str, error: type[PublisherError]) -> tuple[str, ...]:
 
 
 def _problem(part: str) -> str | None:
+    """Return what makes a part unsafe, None if it is safe."""
     if part == "":
-        return "absolute, or with an empty part"
+        return "it is absolute or has an empty part"
     if part in (".", ".."):
-        return f"{part!r} as a part"
+        return f"it has a part {part!r}"
     if any(ord(character) < _FIRST_PRINTABLE or ord(character) == _DELETE for character in part):
-        return "control characters"
+        return "it has control characters"
     try:
         size = len(part.encode())
     except UnicodeEncodeError:
-        return "not UTF-8"
-    return f"a part of more than {_PART_BYTES} bytes" if size > _PART_BYTES else None
+        return "it is not UTF-8"
+    return f"it has a part of more than {_PART_BYTES} bytes" if size > _PART_BYTES else None
 
 
 def locate(root: Path, parts: tuple[str, ...], error: type[PublisherError]) -> Path:
-    """The path of a name below ``root``; what stands at the path itself is not looked at.
+    """Return the path of a name below ``root``; only its parents are checked, not the path itself.
 
     Raises:
-        PublisherError: of the class ``error``: a parent is a symbolic link or not a directory.
-        OSError: a parent cannot be looked at.
+        PublisherError: (the class ``error``) a parent is a symbolic link or not a directory.
+        OSError: a parent cannot be examined.
     """
     path = root
     for part in parts[:-1]:
@@ -70,27 +71,27 @@ def locate(root: Path, parts: tuple[str, ...], error: type[PublisherError]) -> P
 
 
 def check_target(parts: tuple[str, ...], target: str, error: type[PublisherError]) -> tuple[str, ...]:
-    """The parts of the name that the relative ``target`` of a link at ``parts`` stands for.
+    """Return the parts of the name that a link at ``parts`` with the relative ``target`` points to.
 
-    ``..`` may only lead: behind another part it would depend on what that part is. ``$(`` is refused because CVMFS clients
-    expand ``$(NAME)`` in links from their own environment ("Variant Symlinks" in the CernVM-FS documentation).
+    ``..`` may only come first: after another part its meaning would depend on what that part is. ``$(`` is refused because
+    CVMFS clients expand ``$(NAME)`` in links from their own environment ("Variant Symlinks" in the CernVM-FS documentation).
 
     Raises:
-        PublisherError: of the class ``error``: the target is absolute, unsafe, or leaves the root or is the root itself.
+        PublisherError: (the class ``error``) the target is absolute or unsafe, leaves the root, or is the root itself.
     """
     steps = target.split("/")
     ups = next((count for count, step in enumerate(steps) if step != ".."), len(steps))
     if ups >= len(parts) or not steps[ups:]:
-        raise error(f"the target {target!r} of the link {'/'.join(parts)!r} leaves the tree, or names a directory above the link")
+        raise error(f"the target {target!r} of the link {'/'.join(parts)!r} leaves the tree or is a directory above the link")
     if "$(" in target:
         raise error(f"the target {target!r} of the link {'/'.join(parts)!r} contains '$(', which CVMFS clients expand")
     return parts[: len(parts) - 1 - ups] + split("/".join(steps[ups:]), error)
 
 
 def make_parents(root: Path, parts: tuple[str, ...]) -> None:
-    """Make the directories above a name that :func:`locate` found sound.
+    """Create the parent directories of a name that :func:`locate` has checked.
 
-    They are mode 0755 whatever the umask; one that a killed run left with less gets the rest. Raises OSError.
+    Their mode is 0755 whatever the umask, also if a killed run left one with less. Raises OSError.
     """
     path = root
     for part in parts[:-1]:
@@ -100,8 +101,8 @@ def make_parents(root: Path, parts: tuple[str, ...]) -> None:
 
 
 def open_to_readers(directory: Path) -> None:
-    """Give a directory of ours at least mode 0755; one that somebody else owns is left as it is. Raises OSError."""
+    """Give a directory at least mode 0755 if this user owns it; leave it alone otherwise. Raises OSError."""
     status = directory.lstat()
     mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o755 != 0o755 and status.st_uid == os.geteuid():  # noqa: PLR2004 - a mode says itself what it is
+    if mode & 0o755 != 0o755 and status.st_uid == os.geteuid():  # noqa: PLR2004 - an octal mode explains itself
         directory.chmod(mode | 0o755)

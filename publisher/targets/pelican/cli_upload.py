@@ -99,7 +99,7 @@ class PelicanUpload:
             env = {"HOME": home} | ({} if self._authority is None else {"SSL_CERT_FILE": str(self._authority)})
             argv = [self._program, "object", "put", *shown, *words]
             try:
-                command.run(argv, deadline=self._deadlines.whole(size), env=env, started=started)
+                command.run(argv, deadline=self._deadlines.whole(size), env=env, on_start=started)
             except CommandError as error:
                 reason = tokens.hidden(error.reason, token)
                 if error.status == _RETRYABLE:

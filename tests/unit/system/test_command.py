@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -44,34 +45,34 @@ def test_what_a_program_prints_is_returned() -> None:
     assert (done.status, done.stdout, done.stderr) == (0, b"out\n", "err\n")
 
 
-def test_a_failure_says_the_programs_last_words() -> None:
+def test_a_failure_repeats_the_last_line_of_standard_error() -> None:
     with pytest.raises(CommandError, match=r"^sh failed with status 3: the reason$") as caught:
         shell("echo first >&2; echo '  the reason ' >&2; echo >&2; exit 3")
     assert (caught.value.status, caught.value.stderr) == (3, "first\n  the reason \n\n")
 
 
 def test_a_silent_failure_says_so() -> None:
-    with pytest.raises(CommandError, match="it said nothing"):
+    with pytest.raises(CommandError, match="it wrote nothing to its standard error"):
         shell("exit 1")
 
 
-def test_a_program_reads_what_it_is_given_and_otherwise_nothing() -> None:
-    assert shell("cat", given=b"some words") == "some words"
+def test_a_program_reads_its_standard_input_which_is_empty_by_default() -> None:
+    assert shell("cat", stdin=b"some words") == "some words"
     assert shell("cat") == ""
-    assert shell("true", given=bytes(1 << 20)) == ""
+    assert shell("true", stdin=bytes(1 << 20)) == ""
 
 
 def test_other_statuses_can_be_accepted() -> None:
     assert run(["sh", "-c", "exit 2"], deadline=60, accept=(0, 2)).status == 2
 
 
-def test_a_signal_is_told_from_a_status() -> None:
+def test_a_signal_is_distinguished_from_a_status() -> None:
     with pytest.raises(CommandError, match="sh was ended by signal 15") as caught:
         shell("kill -TERM $$")
     assert caught.value.status == -signal.SIGTERM
 
 
-def test_a_missing_program_is_said_to_be_missing() -> None:
+def test_a_missing_program_is_reported() -> None:
     with pytest.raises(CommandError, match="/no/such/program cannot be started: No such file") as caught:
         run(["/no/such/program"], deadline=60)
     assert caught.value.status is None
@@ -90,7 +91,7 @@ def test_the_deadline_kills_what_has_a_process_group_of_its_own(tmp_path: Path) 
     assert ended(int((tmp_path / "started").read_text()))
 
 
-def test_of_much_said_the_end_is_kept() -> None:
+def test_only_the_end_of_standard_error_is_kept() -> None:
     done = run([sys.executable, "-c", "import sys; sys.stderr.write('x' * (1 << 20) + 'end')"], deadline=60)
     assert len(done.stderr) == 64 * 1024
     assert done.stderr.endswith("xend")
@@ -211,7 +212,7 @@ def test_a_program_without_a_guard_is_waited_for_by_an_interrupt(tmp_path: Path)
     def publisher() -> None:
         signal.signal(signal.SIGINT, interrupt)
         script = f"read x <{tmp_path}/go; echo done >{tmp_path}/done"
-        shell(script, guarded=False, started=lambda _kill: os.write(said, b"!"))
+        shell(script, guarded=False, on_start=lambda _kill: os.write(said, b"!"))
 
     child = child_process.start(publisher)
     os.close(said)
@@ -234,7 +235,7 @@ def test_an_interrupted_program_without_a_guard_keeps_its_deadline(tmp_path: Pat
     os.mkfifo(tmp_path / "ready")
     out, said = os.pipe()
     script = f"echo $$ >{tmp_path}/ready; exec sleep 1000"
-    child = child_process.start(lambda: shell(script, guarded=False, deadline=2, started=lambda _kill: os.write(said, b"!")))
+    child = child_process.start(lambda: shell(script, guarded=False, deadline=2, on_start=lambda _kill: os.write(said, b"!")))
     process = int((tmp_path / "ready").read_text())
     assert os.read(out, 1) == b"!"
     os.close(out)
@@ -251,3 +252,16 @@ def test_a_reader_is_no_zombie_afterwards() -> None:
         assert os.waitpid(-1, os.WNOHANG) == (0, 0)  # the guard alone is left, and lives
 
     assert child_process.end(child_process.start(child)) == 0
+
+
+def test_every_program_is_logged_with_its_secrets_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "publisher.system.command")
+    shell("exit 3", accept=(3,))
+    run(["true", "--token", "word", "https://me:word@example.org/a?sig=word"], deadline=60)
+    with pytest.raises(CommandError):
+        pour(["false"], 60)
+    first, second, third = caplog.records
+    assert first.getMessage().startswith("sh -c 'exit 3' ended with status 3 after 0.")
+    assert "word" not in second.getMessage()
+    assert "true --token [redacted] 'https://[redacted]@example.org/a?[redacted]" in second.getMessage()
+    assert vars(third)["status"] == 1

@@ -29,7 +29,7 @@ def test_tokens_are_names_that_nothing_else_has() -> None:
 def test_a_full_device_or_quota_is_a_lack_of_space(code: int) -> None:
     with pytest.raises(SpaceError, match=f"^cannot store it: {os.strerror(code)} ") as failure:
         fail_with(code)
-    assert failure.value.hint == "make room there and run again"
+    assert failure.value.hint == "free space there and run again"
 
 
 def test_another_failure_is_the_error_asked_for_and_keeps_reason_and_hint() -> None:
