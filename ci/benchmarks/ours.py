@@ -26,7 +26,7 @@ from publisher.build.testrun import TestRunner
 from publisher.contract import reference as references
 from publisher.layers.flatten import flatten
 from publisher.layers.survey import survey
-from publisher.publish import resolve
+from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
 from publisher.resolver.config.machine import go_name
@@ -101,8 +101,8 @@ async def _fetched(reference: references.Reference, state: Path) -> BuildRequest
     store = BlobStore(state / "blobs")
     async with RegistryClient(insecure=frozenset({reference.registry})) as client:
         digest = (await client.head(reference)).digest
-        image = await resolve.resolve(client, store, reference, digest, oci.Platform("linux", go_name(os.uname().machine)))
-        layers, indexes = await resolve.layers(client, store, image, reference, lambda *_: None)
+        image = await fetch_image(client, store, reference, digest, oci.Platform("linux", go_name(os.uname().machine)))
+        layers, indexes = await fetch_layers(client, store, image, reference, lambda *_: None)
     return BuildRequest(str(reference), image, layers, indexes)
 
 

@@ -52,12 +52,11 @@ class _Publisher:
 
     def publish(self, text: str) -> None:
         """From an image that is built and stored to a manifest that names it in both places."""
-        ready = self._place.ready(entry("htc/rocky:9"), answer(text), self._catalog)
-        for made in ready.made:
-            if made.built is not None:
-                self._publication.store(made.built)
+        staged = self._place.stage(entry("htc/rocky:9"), answer(text), self._catalog)
+        for build in staged.builds.values():
+            self._publication.store_sif(build)
         start = time.perf_counter()
-        published = self._publication.publish(self._catalog, [ready])
+        published = self._publication.publish(self._catalog, [staged])
         self.seconds.append(time.perf_counter() - start)
         if published.failed or published.behind is not None:
             raise BuildError(f"the image could not be published: {published}")

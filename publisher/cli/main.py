@@ -20,11 +20,11 @@ from publisher import __version__
 from publisher.cli import assemble, maintenance
 from publisher.cli import render_check as checks
 from publisher.cli.options import common, show, tell, wishes
+from publisher.cli.render_run import plan_json, plan_lines, report_json, report_lines
 from publisher.errors import ListError, PublisherError, UsageError
 from publisher.images import reader
 from publisher.images.importers import convert
 from publisher.plan.lint import CheckVerdict
-from publisher.publish.report import plan_json, plan_lines
 from publisher.settings.settings import settings
 from publisher.state import signing
 from publisher.system.progress import display
@@ -70,14 +70,14 @@ def check(base: str | None, whole: bool, form: str, summary: Path | None, **flag
         for line in intake.warnings():
             shown.say(line)
     texts = {
-        "text": lambda: "\n".join(checks.lines(checked, changes.dropped, str(chosen.images))),
+        "text": lambda: "\n".join(checks.lines(checked, changes.removed, str(chosen.images))),
         "github": lambda: "\n".join(checks.github(checked, _relative(chosen.images))),
-        "markdown": lambda: checks.markdown(checked, changes.dropped),
-        "json": lambda: json.dumps(checks.to_json(checked, changes.dropped), indent=2),
+        "markdown": lambda: checks.markdown(checked, changes.removed),
+        "json": lambda: json.dumps(checks.to_json(checked, changes.removed), indent=2),
     }
     click.echo(texts[form]().rstrip("\n"))
     if summary is not None:
-        summary.write_text(checks.markdown(checked, changes.dropped))
+        summary.write_text(checks.markdown(checked, changes.removed))
     sys.exit(1 if any(one.verdict is CheckVerdict.WRONG for one in checked) else 0)
 
 
@@ -112,7 +112,7 @@ def sync(as_json: bool, wishes: assemble.RunOptions, **flags: object) -> None:
         made = assemble.plan(chosen, listed, snapshot, intake, wishes)
         tidy = not wishes.names
         report = assemble.sync(chosen, made, snapshot, intake=intake, publication=publication, display=shown, tidy=tidy)
-    show(report.to_json(), report.lines(), as_json)
+    show(report_json(report), report_lines(report), as_json)
     sys.exit(report.exit_code)
 
 
@@ -147,9 +147,9 @@ def import_(file: Path, form: convert.Form, output: Path | None) -> None:
         click.echo(imported.text, nl=False)
     else:
         convert.save(imported.text, output)
-    for line in imported.told:
+    for line in imported.problems:
         tell(line)
-    sys.exit(1 if imported.told else 0)
+    sys.exit(1 if imported.problems else 0)
 
 
 @publisher.command()

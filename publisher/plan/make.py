@@ -198,7 +198,7 @@ def _target(
     """Return what has to be done for one platform, None where it is current in exactly the wanted formats."""
     digest = answer.digests[platform]
     current = record.current(platform_key(platform)) if record is not None else None
-    if current is not None and (current.state, current.digest, _formats(current)) == (CURRENT, digest, entry.formats):
+    if current is not None and current.state == CURRENT and current.digest == digest and _formats(current) == entry.formats:
         return None
     published, adopted = snapshot.version_of(digest), None
     if published is not None and not entry.formats <= _formats(published):

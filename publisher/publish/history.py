@@ -1,8 +1,9 @@
-"""Earlier revisions of the manifest, so that their shards go when nobody can still be reading them.
+"""Keeps earlier revisions of the manifest until nobody can still be reading their shards.
 
-Who read an index may ask for its shards a while later; and a cache in front of an origin serves an old index for hours. So a
-transaction that replaces ``index.json`` keeps the old bytes as ``revisions/<serial>.json``, and every index names the serial of
-the one before it. That chain is signed, needs no listing, and says when each revision was superseded: when the next was made.
+A client that has read an index may ask for its shards a while later, and a cache in front of an origin serves an old index for
+hours. So a transaction that replaces ``index.json`` keeps the old bytes as ``revisions/<serial>.json``, and every index names the
+serial of the one before it. That chain is signed, needs no listing, and says when each revision was superseded: when the next
+one was generated.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Read = Callable[[str], bytes | None]
+    """Returns the content of a file of the repository, None where there is no such file."""
 
 
 @dataclass(frozen=True)
-class RevisionHistory:
-    """A revision that another one took the place of.
+class SupersededRevision:
+    """A revision of the manifest that a later one replaced.
 
     Attributes:
-        serial: its own.
-        superseded: when, seconds since the epoch.
-        shards: sha256 of those that it names.
+        serial: its serial.
+        superseded: when it was replaced, seconds since the epoch.
+        shards: sha256 of the shards that it names.
     """
 
     serial: int
@@ -37,54 +39,58 @@ class RevisionHistory:
     shards: frozenset[str]
 
 
-def past(read: Read) -> Iterator[RevisionHistory]:
-    """The earlier revisions that are kept, the newest first; ``read`` gives the content of a file of the repository.
+def superseded_revisions(read: Read) -> Iterator[SupersededRevision]:
+    """Yield the earlier revisions that the repository still has, the newest first.
 
-    Raises:
-        PublishedManifestError: one of them is damaged.
-    """
-    index = _index(read, f"{REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}")
-    while index is not None:
-        before = _index(read, revision_path(index.previous)) if index.previous else None
-        if before is not None:
-            yield RevisionHistory(before.serial, index.generated, _shards(before))
-        index = before
-
-
-def current(read: Read) -> frozenset[str]:
-    """sha256 of the shards that the index names now."""
-    index = _index(read, f"{REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}")
-    return frozenset() if index is None else _shards(index)
-
-
-def removable(read: Read, over: int) -> list[str]:
-    """Paths in the repository of the revisions superseded at ``over`` or before, and of the shards that only those name.
-
-    Where a revision is damaged nothing goes: it is in nobody's way.
-    """
-    kept, gone = set(current(read)), []
-    try:
-        for one in past(read):
-            if one.superseded <= over:
-                gone.append(one)
-            else:
-                kept |= one.shards
-    except PublishedManifestError:
-        return []
-    shards = {sha256 for one in gone for sha256 in one.shards} - kept
-    return [revision_path(one.serial) for one in gone] + [f"{REPOSITORY_MANIFEST}/{shard_name(one)}" for one in sorted(shards)]
-
-
-def named(read: Read) -> set[str]:
-    """sha256 of the shards that any revision names, the current one among them.
+    Args:
+        read: reads a file of the repository.
 
     Raises:
         PublishedManifestError: a revision is damaged.
     """
-    return set(current(read)).union(*(one.shards for one in past(read)))
+    index = _read_index(read, f"{REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}")
+    while index is not None:
+        previous = _read_index(read, revision_path(index.previous)) if index.previous else None
+        if previous is not None:
+            yield SupersededRevision(previous.serial, index.generated, _shards(previous))
+        index = previous
 
 
-def _index(read: Read, path: str) -> manifest.Index | None:
+def current_shards(read: Read) -> frozenset[str]:
+    """Return the sha256 of the shards that the current index names."""
+    index = _read_index(read, f"{REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}")
+    return frozenset() if index is None else _shards(index)
+
+
+def all_shards(read: Read) -> set[str]:
+    """Return the sha256 of the shards that any revision names, the current one included.
+
+    Raises:
+        PublishedManifestError: a revision is damaged.
+    """
+    return set(current_shards(read)).union(*(revision.shards for revision in superseded_revisions(read)))
+
+
+def removable(read: Read, time: int) -> list[str]:
+    """Return the paths of the revisions superseded at ``time`` or before, and of the shards that only those name.
+
+    Nothing is removable where a revision is damaged.
+    """
+    needed, old = set(current_shards(read)), []
+    try:
+        for revision in superseded_revisions(read):
+            if revision.superseded <= time:
+                old.append(revision)
+            else:
+                needed |= revision.shards
+    except PublishedManifestError:
+        return []
+    shards = {sha256 for revision in old for sha256 in revision.shards} - needed
+    indexes = [revision_path(revision.serial) for revision in old]
+    return indexes + [f"{REPOSITORY_MANIFEST}/{shard_name(sha256)}" for sha256 in sorted(shards)]
+
+
+def _read_index(read: Read, path: str) -> manifest.Index | None:
     content = read(path)
     try:
         return None if content is None else manifest.Index.parse(manifest.unseal(content)[0])

@@ -1,6 +1,6 @@
-"""From registries to builds: what each reference means now, and the layers of what has to be built.
+"""Connects a run to the registries: resolves references and fetches what has to be built.
 
-The network runs in the background; both calls return to a program that works in plain order.
+The network runs in a background thread; the methods of :class:`Intake` can be called from ordinary code.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from publisher import oci
 from publisher.build.builder import BuildRequest
-from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnsupportedError
+from publisher.errors import PublisherError
 from publisher.net.loop import BackgroundLoop
 from publisher.plan.model import ResolvedReference
-from publisher.publish import resolve
+from publisher.publish.fetch import fetch_image, fetch_layers
+from publisher.publish.resolve import Resolver
 from publisher.state.paths import platform_key
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from publisher.contract.records import Record
     from publisher.images.reader import Entry, Pattern
-    from publisher.oci import Platform
+    from publisher.oci import Image, ImageManifest, Platform
     from publisher.plan.model import PlanItem
     from publisher.registry.blobs.store import BlobStore
     from publisher.registry.client import RegistryClient
@@ -33,18 +33,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
-_AT_ONCE = 256  # references under way; each registry's own share is the client's business
+_CONCURRENCY = 256  # references under way; the client limits the requests to each registry
 
 
 class Intake:
     """A context manager around the connections to all registries.
 
     Args:
-        client: makes the registry client; called in the background's loop.
-        store: makes the store for blobs, likewise.
-        display: where progress goes.
-        public: makes a client without credentials and mirrors: what it sees, everybody sees.
-        private_images: what cannot be pulled by everybody may be published, where its entry says so too.
+        client: makes the registry client; called in the background's event loop.
+        store: makes the blob store; called likewise.
+        display: shows progress.
+        public: makes a registry client without credentials and mirrors, which sees what everybody can see.
+        private_images: images that cannot be pulled anonymously may be published, where their entries say so too.
+
+    Attributes:
+        store: the blob store, while the context is open.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Intake:
             self._background = stack.enter_context(BackgroundLoop())
             self._client, self._public, self.store = self._background.submit(self._connect()).result()
             stack.callback(lambda: self._background.submit(self._disconnect()).result())
+            self._resolver = Resolver(self._client, self._public, self.store, private_images=self._private_images)
             self._stack = stack.pop_all()
         return self
 
@@ -81,145 +85,55 @@ class Intake:
             await client.__aexit__(None, None, None)
 
     def warnings(self) -> list[str]:
-        """What the operator should know of registries, credentials and mirrors, a line each."""
+        """Return a line for each thing that the operator should know of registries, credentials and mirrors."""
         return self._client.warnings()
 
-    # --- which tags there are
-
     def tags(self, patterns: Iterable[Pattern]) -> list[list[str] | PublisherError]:
-        """The tags that each pattern's repository has, or why nobody knows them; each repository is asked once."""
-        return self._background.submit(self._tags_of_all(list(patterns))).result()
-
-    async def _tags_of_all(self, patterns: list[Pattern]) -> list[list[str] | PublisherError]:
+        """Return the tags of each pattern's repository, or why they are unknown; each repository is asked once."""
+        patterns = list(patterns)
         repositories = list(dict.fromkeys(pattern.reference for pattern in patterns))
         if repositories:
             self._display.begin("listing tags of repositories", len(repositories))
-        found = dict(zip(repositories, await self._at_once(repositories, self._client.tags), strict=True))
-        return [found[pattern.reference] for pattern in patterns]
+        tags = dict(zip(repositories, self._for_all(repositories, self._client.tags), strict=True))
+        return [tags[pattern.reference] for pattern in patterns]
 
-    async def _at_once(self, things: list[T], ask: Callable[[T], Coroutine[Any, Any, U]]) -> list[U | PublisherError]:
-        """What was asked of each, or the error in its place; a bounded number of them at a time."""
-        places = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(thing: T) -> U | PublisherError:
-            async with places:
-                try:
-                    return await ask(thing)
-                except PublisherError as error:
-                    return error
-                finally:
-                    self._display.advance()
-
-        return await asyncio.gather(*map(one, things))
-
-    # --- what references mean
-
-    def ask(self, entries: Iterable[Entry], records: Mapping[str, Record]) -> dict[str, ResolvedReference | PublisherError]:
-        """What each entry's reference means now: one HEAD each, and a GET for an index or image not seen before.
+    def resolve(self, entries: Iterable[Entry], records: Mapping[str, Record]) -> dict[str, ResolvedReference | PublisherError]:
+        """Return CVMFS name -> resolved reference of each entry, or why it could not be resolved.
 
         Args:
             entries: the entries.
-            records: what is published, so that what is known is not asked for.
-
-        Returns:
-            CVMFS name -> answer, or why there is none.
+            records: what is published, so that what is known is not asked again.
         """
-        wanted = list(entries)
-        self._display.begin("asking registries about images", len(wanted))
-        return self._background.submit(self._ask_all(wanted, records)).result()
-
-    async def _ask_all(
-        self, entries: list[Entry], records: Mapping[str, Record]
-    ) -> dict[str, ResolvedReference | PublisherError]:
-        answers = await self._at_once(entries, lambda entry: self._answer(entry, records.get(entry.name)))
+        entries = list(entries)
+        self._display.begin("asking registries about images", len(entries))
+        answers = self._for_all(entries, lambda entry: self._resolver.resolve(entry, records.get(entry.name)))
         return dict(zip([entry.name for entry in entries], answers, strict=True))
 
-    async def _answer(self, entry: Entry, record: Record | None) -> ResolvedReference:
-        reference = entry.reference
-        digest = reference.digest or (await self._client.head(reference)).digest
-        known = _known(record, entry.platforms)
-        if set(known.values()) == {digest} and len(known) == len(entry.platforms):
-            return ResolvedReference(digest, known)  # no index: the very manifest that is published
-        if record is None or record.digest != digest:
-            await self._check_public(entry)
-        try:
-            media_type, body = await resolve.manifest(self._client, self.store, reference, digest)
-            if oci.kind_of(media_type, body) is oci.Kind.INDEX:
-                return _of_index(digest, oci.parse_index(body), entry.platforms)
-            return await self._of_one(entry, digest)
-        except NotFoundError as error:
-            if reference.digest is not None:
-                raise
-            raise UnavailableError(f"{reference.registry} has the tag, but not what it means: {error.reason}") from error
-
-    async def _of_one(self, entry: Entry, digest: str) -> ResolvedReference:
-        """A tag that means one manifest: which platform that is for, its config says."""
-        reasons = []
-        for platform in entry.platforms:
-            try:
-                image = await resolve.resolve(self._client, self.store, entry.reference, digest, platform)
-            except UnsupportedError as error:
-                reasons.append(error)
-            else:
-                return ResolvedReference(digest, {platform: digest}, (str(image.platform),))
-        raise reasons[0]
-
-    async def _check_public(self, entry: Entry) -> None:
-        """Refuse what credentials of ours, or a mirror, let us see and others not.
-
-        Raises:
-            DeniedError: it is private, and not said to be allowed by both the list and the operator.
-            UnavailableError: nobody can tell.
-        """
-        if (entry.private and self._private_images) or not await self._client.privileged(entry.reference):
-            return
-        try:
-            await self._public.head(entry.reference)
-        except (DeniedError, NotFoundError) as error:
-            hint = "the operator's private_images and the entry's private: allowed" if entry.private else "make it public"
-            raise DeniedError(f"not everybody can pull it: {error.reason}", hint=hint) from None
-
-    def manifests(
+    def image_manifests(
         self, entries: Iterable[Entry], answers: Mapping[str, ResolvedReference | PublisherError]
-    ) -> dict[str, dict[Platform, oci.ImageManifest] | PublisherError]:
-        """The manifest of each platform of each entry that has an answer; those that the store has are not asked for again."""
-        pairs = ((entry, answers[entry.name]) for entry in entries)
-        wanted = [(entry, answer) for entry, answer in pairs if isinstance(answer, ResolvedReference)]
-        self._display.begin("reading manifests", len(wanted))
-        found = self._background.submit(self._at_once(wanted, self._manifests)).result()
-        return dict(zip([entry.name for entry, _ in wanted], found, strict=True))
+    ) -> dict[str, dict[Platform, ImageManifest] | PublisherError]:
+        """Return CVMFS name -> image manifest for each platform, or why it cannot be had, of the entries that were resolved."""
+        answered = ((entry, answers[entry.name]) for entry in entries)
+        resolved = [(entry, answer) for entry, answer in answered if isinstance(answer, ResolvedReference)]
+        self._display.begin("reading image manifests", len(resolved))
+        manifests = self._for_all(resolved, lambda pair: self._resolver.image_manifests(*pair))
+        return dict(zip([entry.name for entry, _ in resolved], manifests, strict=True))
 
-    async def _manifests(self, wanted: tuple[Entry, ResolvedReference]) -> dict[Platform, oci.ImageManifest]:
-        entry, answer = wanted
-        found = {}
-        for platform, digest in answer.digests.items():
-            _, body = await resolve.manifest(self._client, self.store, entry.reference, digest)
-            found[platform] = oci.parse_manifest(body, digest)
-        return found
+    def inspect(self, entries: Iterable[Entry]) -> dict[str, list[Image] | PublisherError]:
+        """Return CVMFS name -> an image for each platform, or why there is none: image manifests and configs, no layers.
 
-    # --- looking at images without building them
-
-    def inspect(self, entries: Iterable[Entry]) -> dict[str, list[oci.Image] | PublisherError]:
-        """An image for each platform of each entry, or why there is none: manifests and configs, no layers.
-
-        Asked without credentials, as everybody would, but for entries that may be private.
+        They are fetched anonymously, unless an entry may be private.
         """
-        wanted = list(entries)
-        self._display.begin("asking registries about images", len(wanted))
-        found = self._background.submit(self._at_once(wanted, self._inspect)).result()
-        return dict(zip([entry.name for entry in wanted], found, strict=True))
-
-    async def _inspect(self, entry: Entry) -> list[oci.Image]:
-        client = self._client if entry.private and self._private_images else self._public
-        digest = entry.reference.digest or (await client.head(entry.reference)).digest
-        return [await resolve.resolve(client, self.store, entry.reference, digest, platform) for platform in entry.platforms]
-
-    # --- what has to be built
+        entries = list(entries)
+        self._display.begin("asking registries about images", len(entries))
+        images = self._for_all(entries, self._resolver.inspect)
+        return dict(zip([entry.name for entry in entries], images, strict=True))
 
     def fetch(self, item: PlanItem) -> Future[list[BuildRequest]]:
-        """Start to fetch all that has to be built for an item; one request for each platform.
+        """Start to fetch what has to be built for an item; the result has a request for each such platform.
 
-        The result raises LayerError, BlobError, SpaceError and what registries answer, see :func:`publisher.publish.resolve.layers`.
+        Waiting for the result raises LayerError, BlobError, SpaceError or a RegistryError, see
+        :func:`publisher.publish.fetch.fetch_layers`.
         """
         return self._background.submit(self._fetch(item))
 
@@ -230,26 +144,27 @@ class Intake:
             if target.published is not None:
                 continue
             label = name if len(item.targets) == 1 else f"{name} {platform_key(target.platform)}"
-            image = await resolve.resolve(self._client, self.store, reference, target.digest, target.platform)
-            layers, indexes = await resolve.layers(
+            image = await fetch_image(self._client, self.store, reference, target.digest, target.platform)
+            layers, indexes = await fetch_layers(
                 self._client, self.store, image, reference, lambda done, total: self._display.step(name, "fetch", done, total)
             )
             requests.append(BuildRequest(label, image, layers, indexes))
         return requests
 
+    def _for_all(self, items: list[T], ask: Callable[[T], Coroutine[Any, Any, U]]) -> list[U | PublisherError]:
+        """Return the answer for each item, or the error in its place; a bounded number is asked at a time."""
+        return self._background.submit(self._gather(items, ask)).result()
 
-def _known(record: Record | None, platforms: Iterable[Platform]) -> dict[Platform, str]:
-    """Platform -> digest of the manifest that is current under a name."""
-    if record is None:
-        return {}
-    current = {platform: record.current(platform_key(platform)) for platform in platforms}
-    return {platform: version.digest for platform, version in current.items() if version is not None}
+    async def _gather(self, items: list[T], ask: Callable[[T], Coroutine[Any, Any, U]]) -> list[U | PublisherError]:
+        slots = asyncio.Semaphore(_CONCURRENCY)
 
+        async def attempt(item: T) -> U | PublisherError:
+            async with slots:
+                try:
+                    return await ask(item)
+                except PublisherError as error:
+                    return error
+                finally:
+                    self._display.advance()
 
-def _of_index(digest: str, descriptors: tuple[oci.Descriptor, ...], platforms: Iterable[Platform]) -> ResolvedReference:
-    manifests = {}
-    for platform in platforms:
-        with contextlib.suppress(UnsupportedError):
-            manifests[platform] = oci.choose_platform(descriptors, platform).digest
-    offered = sorted({str(descriptor.platform) for descriptor in descriptors if descriptor.platform is not None})
-    return ResolvedReference(digest, manifests, tuple(offered))
+        return await asyncio.gather(*map(attempt, items))

@@ -1,135 +1,139 @@
-"""From a reference to what a build needs: the image's manifest and config, then its layers, all by digest.
+"""Resolves the references of entries: one HEAD for each, and a GET for an image index or image that was not seen before.
 
-A tag is resolved once per run, by the caller (:meth:`publisher.registry.RegistryClient.head`); here only digests count, so
-that what is fetched is what was planned. Documents that the store has are not asked for again.
+An image that only the publisher's credentials or mirrors can reach is refused, unless both its entry and the operator allow
+private images.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
+import contextlib
 from typing import TYPE_CHECKING
 
 from publisher import oci
-from publisher.errors import BlobError, UnsupportedError
-from publisher.registry.client import about
+from publisher.errors import DeniedError, NotFoundError, UnavailableError, UnsupportedError
+from publisher.plan.model import ResolvedReference
+from publisher.publish.fetch import fetch_image, fetch_image_manifest
+from publisher.state.paths import platform_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from pathlib import Path
+    from collections.abc import Iterable
 
-    from publisher.contract.reference import Reference
-    from publisher.registry.blobs.store import BlobStore, StoredLayer
+    from publisher.contract.records import Record
+    from publisher.images.reader import Entry
+    from publisher.oci import Platform
+    from publisher.registry.blobs.store import BlobStore
     from publisher.registry.client import RegistryClient
 
-    Progress = Callable[[int, int], None]
 
-
-async def resolve(
-    client: RegistryClient, store: BlobStore, reference: Reference, digest: str, platform: oci.Platform
-) -> oci.Image:
-    """The image for a platform behind a digest.
+class Resolver:
+    """The connections that references are resolved with.
 
     Args:
-        client: asked for what the store does not have.
-        store: keeps index, manifest and config.
-        reference: says where the image is; its tag is not looked at.
-        digest: of the index or manifest, as the registry's answer to HEAD gave it.
-        platform: the one that is wanted.
-
-    Raises:
-        UnsupportedError: no image that can be published, or none for this platform.
-        BlobError: a body is not what its digest or size says.
-        NotFoundError, DeniedError, UnavailableError: the registry's answers.
-        SpaceError: no room left in the store.
+        client: the registry client, with credentials and mirrors.
+        public: a registry client without either, which sees what everybody can see.
+        store: keeps image indexes, image manifests and configs.
+        private_images: the operator allows private images, where their entries say so too.
     """
-    with about(reference):
-        media_type, body = await manifest(client, store, reference, digest)
-        if oci.kind_of(media_type, body) is oci.Kind.INDEX:
-            chosen = oci.choose_platform(oci.parse_index(body), platform)
-            digest = chosen.digest
-            media_type, body = await manifest(client, store, reference, digest)
-            if len(body) != chosen.size:
-                raise BlobError(f"manifest {digest} has {len(body)} bytes, its index says {chosen.size}")
-            if oci.kind_of(media_type, body) is not oci.Kind.MANIFEST:
-                raise UnsupportedError(f"the index has another index in the place of the image for {platform}")
-        parsed = oci.parse_manifest(body, digest)
-        config = oci.parse_config(await _config(client, store, reference, parsed.config))
-        oci.check_platform(config, platform)
-        return oci.join(parsed, config)
+
+    def __init__(self, client: RegistryClient, public: RegistryClient, store: BlobStore, *, private_images: bool) -> None:
+        self._client = client
+        self._public = public
+        self._store = store
+        self._private_images = private_images
+
+    async def resolve(self, entry: Entry, record: Record | None) -> ResolvedReference:
+        """Return what an entry's reference means now.
+
+        Args:
+            entry: the entry.
+            record: the published record of its name, None where there is none: what is known is not asked again.
+
+        Raises:
+            DeniedError: it is private, and not allowed to be.
+            UnsupportedError: it is not an image that can be published, or not for any wanted platform.
+            BlobError, NotFoundError, UnavailableError, SpaceError: as :func:`publisher.publish.fetch.fetch_image_manifest`.
+        """
+        reference = entry.reference
+        digest = reference.digest or (await self._client.head(reference)).digest
+        current = _current_digests(record, entry.platforms)
+        if set(current.values()) == {digest} and len(current) == len(entry.platforms):
+            return ResolvedReference(digest, current)  # not an index: the image manifest that is published
+        if record is None or record.digest != digest:
+            await self._check_public(entry)
+        try:
+            media_type, body = await fetch_image_manifest(self._client, self._store, reference, digest)
+            if oci.kind_of(media_type, body) is oci.Kind.INDEX:
+                return _resolve_index(digest, oci.parse_index(body), entry.platforms)
+            return await self._resolve_single(entry, digest)
+        except NotFoundError as error:
+            if reference.digest is not None:
+                raise
+            raise UnavailableError(f"{reference.registry} has the tag, but not the image behind it: {error.reason}") from error
+
+    async def inspect(self, entry: Entry) -> list[oci.Image]:
+        """Return an image for each platform of an entry, fetched anonymously unless the entry may be private.
+
+        Raises:
+            RegistryError, BlobError, SpaceError: as :func:`publisher.publish.fetch.fetch_image`.
+        """
+        client = self._client if entry.private and self._private_images else self._public
+        digest = entry.reference.digest or (await client.head(entry.reference)).digest
+        return [await fetch_image(client, self._store, entry.reference, digest, platform) for platform in entry.platforms]
+
+    async def image_manifests(self, entry: Entry, resolved: ResolvedReference) -> dict[Platform, oci.ImageManifest]:
+        """Return platform -> image manifest of a resolved reference.
+
+        Raises:
+            RegistryError, BlobError, SpaceError: as :func:`publisher.publish.fetch.fetch_image_manifest`.
+        """
+        manifests = {}
+        for platform, digest in resolved.digests.items():
+            _, body = await fetch_image_manifest(self._client, self._store, entry.reference, digest)
+            manifests[platform] = oci.parse_manifest(body, digest)
+        return manifests
+
+    async def _resolve_single(self, entry: Entry, digest: str) -> ResolvedReference:
+        """Return the resolved reference of a tag that means one image manifest: its config says for which platform."""
+        errors = []
+        for platform in entry.platforms:
+            try:
+                image = await fetch_image(self._client, self._store, entry.reference, digest, platform)
+            except UnsupportedError as error:
+                errors.append(error)
+            else:
+                return ResolvedReference(digest, {platform: digest}, (str(image.platform),))
+        raise errors[0]
+
+    async def _check_public(self, entry: Entry) -> None:
+        """Raise if only our credentials or a mirror let us see an image.
+
+        Raises:
+            DeniedError: it is private, and not both the list and the operator allow that.
+            UnavailableError: the registry does not answer.
+        """
+        if (entry.private and self._private_images) or not await self._client.privileged(entry.reference):
+            return
+        try:
+            await self._public.head(entry.reference)
+        except (DeniedError, NotFoundError) as error:
+            hint = "make it public"
+            if entry.private:
+                hint = "its entry allows that, but the operator's settings also need private_images: allowed"
+            raise DeniedError(f"it cannot be pulled anonymously: {error.reason}", hint=hint) from None
 
 
-async def layers(
-    client: RegistryClient, store: BlobStore, image: oci.Image, reference: Reference, progress: Progress
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """An image's layers from the bottom up: paths of the blobs, paths of their header indexes.
-
-    Missing ones are fetched, several at a time; when one fails the others are broken off (what they have is kept).
-
-    Args:
-        client: asked for what the store does not have.
-        store: keeps them.
-        image: as :func:`resolve` gave it.
-        reference: says where the image is.
-        progress: ``progress(done, total)`` in bytes, summed over the layers.
-
-    Raises:
-        LayerError: a layer is not a sound tar archive, or beyond a limit.
-        BlobError, SpaceError, NotFoundError, DeniedError, UnavailableError: as :meth:`BlobStore.layer`.
-    """
-    wanted = {layer.digest: layer for layer in image.manifest.layers}  # some images have one layer twice
-    total = sum(layer.size for layer in wanted.values())
-    done: dict[str, int] = {}
-
-    def here(digest: str, count: int) -> None:
-        done[digest] = count
-        progress(sum(done.values()), total)
-
-    def one(layer: oci.Descriptor) -> Coroutine[None, None, StoredLayer]:
-        source = functools.partial(client.blob, reference, layer)
-        return store.layer(layer, source, functools.partial(here, layer.digest))
-
-    with about(reference):
-        stored = dict(zip(wanted, await _all_or_none([one(layer) for layer in wanted.values()]), strict=True))
-    inside = [stored[layer.digest] for layer in image.manifest.layers]
-    return tuple(layer.blob for layer in inside), tuple(layer.index for layer in inside)
+def _current_digests(record: Record | None, platforms: Iterable[Platform]) -> dict[Platform, str]:
+    """Return platform -> digest of the image manifest that is current under a name."""
+    if record is None:
+        return {}
+    current = {platform: record.current(platform_key(platform)) for platform in platforms}
+    return {platform: version.digest for platform, version in current.items() if version is not None}
 
 
-async def _all_or_none(work: list[Coroutine[None, None, StoredLayer]]) -> list[StoredLayer]:
-    """The results in order; after the first failure the others are cancelled and it is raised as it is."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def manifest(client: RegistryClient, store: BlobStore, reference: Reference, digest: str) -> tuple[str, bytes]:
-    """Content-Type (``""`` from the store: the body has to say what it is) and body of an index or manifest.
-
-    Raises:
-        BlobError, NotFoundError, DeniedError, UnavailableError: as :meth:`RegistryClient.manifest`.
-        SpaceError: no room left in the store.
-    """
-    kept = store.document(digest)
-    if kept is not None:
-        return "", kept
-    media_type, body = await client.manifest(reference, digest)
-    await asyncio.to_thread(store.put_document, digest, body)
-    return media_type, body
-
-
-async def _config(client: RegistryClient, store: BlobStore, reference: Reference, descriptor: oci.Descriptor) -> bytes:
-    kept = store.document(descriptor.digest)
-    if kept is not None:
-        return kept
-    body = bytearray()
-
-    async def collect(chunk: bytes) -> None:
-        body.extend(chunk)
-
-    await client.blob(reference, descriptor, collect)
-    await asyncio.to_thread(store.put_document, descriptor.digest, bytes(body))
-    return bytes(body)
+def _resolve_index(digest: str, descriptors: tuple[oci.Descriptor, ...], platforms: Iterable[Platform]) -> ResolvedReference:
+    digests = {}
+    for platform in platforms:
+        with contextlib.suppress(UnsupportedError):
+            digests[platform] = oci.choose_platform(descriptors, platform).digest
+    offered = sorted({str(descriptor.platform) for descriptor in descriptors if descriptor.platform is not None})
+    return ResolvedReference(digest, digests, tuple(offered))

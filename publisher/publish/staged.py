@@ -1,13 +1,13 @@
-"""Built entries that wait for their transaction, and what is to be cloned for them instead of unpacked.
+"""Built entries that wait for their transaction, and the sandboxes that are cloned for them rather than unpacked.
 
-A repository that clones does so when a transaction is opened, and one tree only (``cvmfs_server transaction -T``). So the clone
-comes first in its transaction, and entries with a clone go into different transactions where that pays: one more costs a second
-and a half, unpacking and publishing an image of 65,000 files 22 s. Others share the transaction with it.
+A repository can clone one tree when a transaction is opened (``cvmfs_server transaction -T``). So a clone comes first in its
+transaction, and an entry with a clone gets a transaction of its own where that is faster: a transaction costs about 1.5 s, while
+unpacking and publishing an image of 65,000 files takes 22 s. Entries without a clone share the transaction.
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,11 +16,11 @@ from publisher.build import patch_clone
 from publisher.errors import PublishedManifestError
 from publisher.fileindex.external_sort import by_path
 from publisher.fileindex.format import read_file_index
-from publisher.state import paths, transitions
+from publisher.state import paths
 from publisher.targets import published_index
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from publisher.build.patch_clone import ClonePatch
@@ -31,105 +31,104 @@ if TYPE_CHECKING:
     from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Repository
 
+_log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class BuiltTarget:
-    """A target with what was built for it; ``built`` is None where it is published already and only gets a name."""
-
-    target: PlatformTarget
-    built: BuiltImage | None
-
-    def version(self, formats: Collection[str], now: int, standing: Version | None = None) -> Version:
-        """What the manifest will say of it; ``standing`` is the published version whose file index it has, None for its own."""
-        if self.built is not None and self.target.adopted is not None:
-            return transitions.with_sif(self.target.adopted, self.built, formats, now)
-        if self.built is not None:
-            with self.built.file_index.open("rb") as file:
-                file_index = hashlib.file_digest(file, "sha256").hexdigest()
-            version = transitions.built_version(self.target.digest, self.built, formats, now, file_index)
-            return version if standing is None else transitions.indexed_as(version, standing)
-        if self.target.published is None:
-            raise AssertionError("a target without a published version has been built")
-        return transitions.renewed_version(self.target.published, formats, now)
-
-
-_WORTH = 5000
-"""Paths whose unpacking and publishing take as long as one more transaction does."""
+_WORTHWHILE = 5000
+"""Number of paths that take as long to unpack and publish as one more transaction does."""
 
 
 @dataclass(frozen=True)
 class StagedClone:
-    """That a sandbox is to be made of a published one: paths of both, and how they differ."""
+    """A sandbox to make from a clone of a published one.
+
+    Attributes:
+        source: path in the repository of the published sandbox.
+        sandbox: path in the repository of the new sandbox.
+        patch: what turns the one into the other.
+    """
 
     source: str
     sandbox: str
-    made_of: ClonePatch
+    patch: ClonePatch
 
     @property
-    def pays(self) -> bool:
-        """Whether it is worth a transaction of its own."""
-        return self.made_of.kept >= _WORTH
+    def is_worthwhile(self) -> bool:
+        """Return whether the clone is worth a transaction of its own."""
+        return self.patch.kept >= _WORTHWHILE
 
 
 @dataclass(frozen=True)
 class StagedEntry:
-    """An entry whose SIFs are all in the origin: it waits for its transaction, which can begin with one clone."""
+    """An entry with all its SIFs in the origin, which waits for its transaction.
+
+    Attributes:
+        item: the decision on the entry, with its targets.
+        builds: digest of an image manifest -> its build; targets that are published already have none.
+        clone: the clone that its transaction begins with, None to unpack all sandboxes.
+    """
 
     item: PlanItem
-    made: tuple[BuiltTarget, ...]
+    builds: Mapping[str, BuiltImage]
     clone: StagedClone | None = None
 
-    def whole(self) -> StagedEntry:
-        """The same without a clone: all is unpacked."""
-        return replace(self, clone=None)
-
-    def is_unpacked(self, part: BuiltTarget) -> bool:
-        """Whether the sandbox of a part is none that the transaction begins with."""
-        return self.clone is None or self.clone.sandbox != paths.sandbox_path(part.target.digest)
+    @property
+    def name(self) -> str:
+        """Return the CVMFS name of the entry."""
+        return self.item.entry.name
 
     @property
     def unpacked_size(self) -> int:
-        """Bytes that its sandboxes will take."""
-        return sum(made.built.unpacked_size for made in self.made if made.built is not None and made.target.adopted is None)
+        """Return the bytes that the new sandboxes of the entry take."""
+        new = [target.digest for target in self.item.targets if target.adopted is None]
+        return sum(self.builds[digest].unpacked_size for digest in new if digest in self.builds)
+
+    def without_clone(self) -> StagedEntry:
+        """Return the same entry with all its sandboxes unpacked."""
+        return replace(self, clone=None)
+
+    def is_cloned(self, target: PlatformTarget) -> bool:
+        """Return whether the sandbox of a target is made from the clone."""
+        return self.clone is not None and self.clone.sandbox == paths.sandbox_path(target.digest)
 
 
-def ready(repository: Repository, snapshot: Snapshot, item: PlanItem, made: tuple[BuiltTarget, ...]) -> StagedEntry:
-    """An entry that can be published, with the clone that saves most of the unpacking, where one is possible.
+def stage(repository: Repository, snapshot: Snapshot, item: PlanItem, builds: Mapping[str, BuiltImage]) -> StagedEntry:
+    """Return an entry that is ready to be published, with the clone that saves the most unpacking, if any.
 
     Args:
-        repository: where it will be published.
-        snapshot: what is published: an image's predecessor is the version that its name means now.
-        item: the entry.
-        made: its targets, built.
+        repository: where the entry will be published.
+        snapshot: the published state: a sandbox is cloned from the version that the name means now.
+        item: the decision on the entry.
+        builds: digest of an image manifest -> its build.
     """
-    found = []
-    for part in made if repository.clones and "sandbox" in item.entry.formats else ():
-        path = paths.sandbox_path(part.target.digest)
-        before = _predecessor(snapshot, item.entry.name, part)
-        if before is None or before.sandbox is None or part.built is None or repository.exists(path):
+    clones = []
+    for target in item.targets if repository.can_clone and "sandbox" in item.entry.formats else ():
+        build, sandbox = builds.get(target.digest), paths.sandbox_path(target.digest)
+        predecessor = _predecessor(snapshot, item.entry.name, target)
+        if predecessor is None or predecessor.sandbox is None or build is None or repository.exists(sandbox):
             continue
-        made_of = _difference(repository, before, part.built)
-        if made_of is not None:
-            found.append(StagedClone(before.sandbox, path, made_of))
-    return StagedEntry(item, made, max(found, key=lambda clone: clone.made_of.kept, default=None))
+        patch = _patch(repository, predecessor, build)
+        if patch is not None:
+            clones.append(StagedClone(predecessor.sandbox, sandbox, patch))
+    return StagedEntry(item, builds, max(clones, key=lambda clone: clone.patch.kept, default=None))
 
 
-def _difference(repository: Repository, before: Version, built: BuiltImage) -> ClonePatch | None:
-    """How a built image differs from a published version, None where they have little in common."""
-    if before.file_index is None:
+def _predecessor(snapshot: Snapshot, name: str, target: PlatformTarget) -> Version | None:
+    record = snapshot.records.get(name)
+    versions = () if record is None else record.platforms.get(paths.platform_key(target.platform), ())
+    return versions[0] if versions else None
+
+
+def _patch(repository: Repository, version: Version, build: BuiltImage) -> ClonePatch | None:
+    """Return what turns a published version's sandbox into a build's, None where they have little in common."""
+    if version.file_index is None:
         return None
     try:
-        published_index.check(repository, before)
-        published, made = partial(published_index.lines, repository, before), partial(_lines, built.file_index)
-        return patch_clone.similar(published, made, ordered=partial(by_path, scratch=built.file_index.parent))
-    except (OSError, PublishedManifestError):  # damaged, or no room to sort in: then all is unpacked
+        published_index.check(repository, version)
+        published, built = partial(published_index.lines, repository, version), partial(_lines, build.file_index)
+        return patch_clone.similar(published, built, ordered=partial(by_path, scratch=build.file_index.parent))
+    except (OSError, PublishedManifestError) as error:  # damaged, or no space to sort in: unpack all instead
+        _log.info("%s is not cloned: its file index cannot be compared: %s", version.sandbox, error)
         return None
-
-
-def _predecessor(snapshot: Snapshot, name: str, part: BuiltTarget) -> Version | None:
-    record = snapshot.records.get(name)
-    versions = () if record is None else record.platforms.get(paths.platform_key(part.target.platform), ())
-    return versions[0] if versions else None
 
 
 def _lines(file_index: Path) -> Iterator[IndexedFile]:

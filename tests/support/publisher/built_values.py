@@ -1,4 +1,4 @@
-"""Entries, answers and built images as values, for tests of what happens between registry and manifest."""
+"""Entries, resolved references and built images as values, for tests that need no registry and no builder."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ ARM64 = Platform("linux", "arm64")
 
 
 def digest(text: str) -> str:
-    """A digest that nothing else has."""
+    """Return the digest of a text."""
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def entry(
     reference: str, platforms: Iterable[Platform] = (AMD64,), formats: Iterable[str] = ("sandbox", "sif"), **more: object
 ) -> Entry:
-    """An entry of the list, named as by default."""
+    """Return an entry of the list with the default CVMFS name."""
     parsed = parse(reference)
     name = f"{parsed.repository}:{parsed.tag}"
     return Entry(name, parsed, tuple(platforms), frozenset(formats), **more)  # type: ignore[arg-type]  # fields of Entry
 
 
 def answer(text: str, platforms: Iterable[Platform] = (AMD64,)) -> ResolvedReference:
-    """What a registry says of an image whose content is ``text``."""
+    """Return the resolved reference of an image with the content ``text``."""
     manifests = {platform: digest(f"{text} {platform}") for platform in platforms}
     return ResolvedReference(digest(text), manifests, tuple(map(str, manifests)))
 
 
 def built(text: str, where: Path | None = None) -> BuiltImage:
-    """A SIF whose content is ``text``; a file of that content in ``where``, if given."""
+    """Return a build with the content ``text``; its SIF and file index are written into ``where``, if given."""
     content = text.encode()
     sha256 = hashlib.sha256(content).hexdigest()
     paths = [] if where is None else [where / f"{sha256}.sif", where / f"{sha256}.files"]
@@ -56,11 +56,11 @@ def built(text: str, where: Path | None = None) -> BuiltImage:
 
 
 GRACE = 1000
-"""Seconds that names which leave are still used."""
+"""Seconds that names which leave can still be used."""
 
 
 def carried_out(plan: Plan, snapshot: Snapshot, now: int) -> Snapshot:
-    """The catalog after a plan, without doing any of it."""
+    """Return the published state after a plan, without carrying it out."""
     changed = {}
     for item in plan.work:
         current = {

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from publisher.contract import manifest
-from publisher.contract.records import Record
 from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from publisher.contract.records import Record
     from tests.support.registries.registry import RegistryServer
 
 PROGRAMS = Path(sys.executable).parent

@@ -1,4 +1,4 @@
-"""A repository, an origin and a key, with images published in them that were never built: for tests without outside programs."""
+"""A repository and an origin, with published images that were never built: for tests without outside programs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from publisher.contract import manifest
 from publisher.errors import RepositoryError
 from publisher.plan.make import make_plan
-from publisher.plan.model import ResolvedReference
 from publisher.publish.publication import Publication, PublishResult
-from publisher.publish.staged import BuiltTarget, StagedEntry
+from publisher.publish.staged import StagedEntry
 from publisher.state import paths
 from publisher.state.signing import Signer, new_key
 from publisher.targets.origins.directory import DirectoryOrigin
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.images.reader import Entry
+    from publisher.plan.model import ResolvedReference
     from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Transaction
 
@@ -33,7 +33,7 @@ INDEX = f"{paths.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}"
 
 
 class _Clocked(DirectoryOrigin):
-    """Objects are as old as the test's clock says."""
+    """An origin that dates its objects by the test's clock."""
 
     def __init__(self, root: Path, clock: Callable[[], float]) -> None:
         super().__init__(root)
@@ -47,7 +47,7 @@ class _Clocked(DirectoryOrigin):
 
 
 class Refusing(DirectoryRepository):
-    """A repository in which somebody else owns what is at ``path``."""
+    """A repository in which ``path`` belongs to another user and cannot be removed."""
 
     def __init__(self, root: Path, path: str) -> None:
         super().__init__(root, NAME)
@@ -78,7 +78,7 @@ class Place:
         self.repository = DirectoryRepository(where / "cvmfs", NAME)
         self.origin: DirectoryOrigin = _Clocked(where / "osdf", lambda: self.now)
         self.broken: set[str] = set()
-        self.turn = 1
+        self.sweep_interval = 1
         self.watch: Callable[[Path], None] = lambda _: None
 
     def publication(self, origin: DirectoryOrigin | None = None) -> Publication:
@@ -88,7 +88,7 @@ class Place:
             self.signer,
             clock=lambda: self.now,
             unpack=self.unpack,
-            revision_turn=self.turn,
+            sweep_interval=self.sweep_interval,
         )
 
     def unpack(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
@@ -100,21 +100,19 @@ class Place:
         if sif.read_text() in self.broken:
             raise RepositoryError("the sandbox cannot be unpacked")
 
-    def ready(self, one: Entry, said: ResolvedReference, snapshot: Snapshot) -> StagedEntry:
-        (item,) = make_plan([one], {one.name: said}, snapshot).items
-        made = [
-            BuiltTarget(target, built(target.digest, self.where) if target.published is None else None) for target in item.targets
-        ]
-        return StagedEntry(item, tuple(made))
+    def stage(self, entry: Entry, answer: ResolvedReference, snapshot: Snapshot) -> StagedEntry:
+        (item,) = make_plan([entry], {entry.name: answer}, snapshot).items
+        digests = [target.digest for target in item.targets if target.published is None]
+        return StagedEntry(item, {digest: built(digest, self.where) for digest in digests})
 
     def publish(self, publication: Publication, *wanted: tuple[Entry, ResolvedReference]) -> PublishResult:
         snapshot, _ = publication.open()
-        ready = [self.ready(one, said, snapshot) for one, said in wanted]
-        for one in ready:
-            for made in one.made:
-                if made.built is not None and "sif" in one.item.entry.formats:
-                    publication.store(made.built)
-        return publication.publish(snapshot, ready)
+        entries = [self.stage(entry, answer, snapshot) for entry, answer in wanted]
+        for entry in entries:
+            for build in entry.builds.values():
+                if "sif" in entry.item.entry.formats:
+                    publication.store_sif(build)
+        return publication.publish(snapshot, entries)
 
     def index(self) -> manifest.Index:
         content = self.repository.read(INDEX)
@@ -122,7 +120,7 @@ class Place:
         return manifest.Index.parse(manifest.unseal(content)[0], NAME)
 
     def in_both(self) -> bytes:
-        """The index, the same in both places, and all that it names there."""
+        """Return the index; assert that repository and origin have the same one, with all its shards."""
         content = self.repository.read(INDEX)
         assert content is not None
         assert content == self.origin.read(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")

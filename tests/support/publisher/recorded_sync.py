@@ -1,4 +1,4 @@
-"""A run of :class:`publisher.publish.sync.Sync` between a registry, a builder and a repository that only say what they would do."""
+"""A run of :class:`publisher.publish.sync.Sync` with a registry, a builder and a repository that only record their calls."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from publisher.build.patch_clone import ClonePatch
 from publisher.errors import PublisherError, SpaceError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
 from publisher.plan.make import make_plan
+from publisher.publish.batch import BatchLimits
 from publisher.publish.publication import PublishResult
 from publisher.publish.staged import StagedClone, StagedEntry
-from publisher.publish.sync import BatchLimits, Sync
+from publisher.publish.sync import Sync
 from publisher.state.snapshot import Snapshot
 from publisher.system.progress import Display
 from tests.support.publisher.built_values import answer, built, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from publisher.contract.records import Sif
     from publisher.images.reader import Entry
     from publisher.plan.model import PlanItem, ResolvedReference
     from publisher.publish.report import RunReport
-    from publisher.publish.staged import BuiltTarget
     from publisher.state.built import BuiltImage
 
 EMPTY = Snapshot("images.example.org")
 
 
 class Quiet(Display):
-    """Keeps what it is told."""
+    """A display that records lines and outcomes."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -64,7 +63,7 @@ def request_of(item: PlanItem) -> list[BuildRequest]:
 
 
 class Late(Future[list[BuildRequest]]):
-    """Layers that arrive at ``due`` by the test's clock: whoever waits for them puts it forward."""
+    """A fetch that ends at ``due`` of the test's clock; waiting for it advances the clock."""
 
     def __init__(self, world: World, due: float) -> None:
         super().__init__()
@@ -80,7 +79,7 @@ class Late(Future[list[BuildRequest]]):
 
 
 class Intake:
-    """Gives fetched images; counts how far ahead it was asked."""
+    """An intake that records which images were fetched."""
 
     def __init__(self, failures: dict[str, PublisherError], make: Callable[[str], Future[list[BuildRequest]]]) -> None:
         self.failures = failures
@@ -99,7 +98,7 @@ class Intake:
 
 
 class Building(Builder):
-    """Builds nothing; tells ``before`` of each image."""
+    """A builder that makes no files, and calls ``before`` with the name of each image."""
 
     def __init__(self, failures: dict[str, PublisherError], before: Callable[[str], None]) -> None:
         self.failures = failures
@@ -125,7 +124,7 @@ class Building(Builder):
 
 
 class Publication:
-    """Publishes into a list of transactions."""
+    """A publication that records the names in each transaction, and fails as its attributes say."""
 
     def __init__(self) -> None:
         self.transactions: list[list[str]] = []
@@ -144,40 +143,39 @@ class Publication:
         self.room: float = float("inf")
         self.gone: set[str] = set()
 
-    def store(self, image: BuiltImage) -> Sif | None:
+    def store_sif(self, build: BuiltImage) -> None:
         if self.refuse_sif is not None:
             raise self.refuse_sif
-        self.stored.append(image.sha256)
-        return None
+        self.stored.append(build.sha256)
 
-    def ready(self, snapshot: Snapshot, item: PlanItem, made: tuple[BuiltTarget, ...]) -> StagedEntry:
+    def stage(self, snapshot: Snapshot, item: PlanItem, builds: Mapping[str, BuiltImage]) -> StagedEntry:
         assert isinstance(snapshot, Snapshot)
         clone = (
             StagedClone("before", item.entry.name, ClonePatch((), (), (), self.kept)) if item.entry.name in self.cloned else None
         )
-        return StagedEntry(item, made, clone)
+        return StagedEntry(item, builds, clone)
 
     def due(self, snapshot: Snapshot) -> str | None:
         return self.why if snapshot.serial == 0 else None
 
-    def publish(self, snapshot: Snapshot, ready: Sequence[StagedEntry], leaving: Sequence[str] = ()) -> PublishResult:
+    def publish(self, snapshot: Snapshot, entries: Sequence[StagedEntry], leaving: Sequence[str] = ()) -> PublishResult:
         if self.refuse is not None:
             raise self.refuse
-        assert not self.gone.intersection(made.target.digest for one in ready for made in one.made if made.built is not None)
-        if sum(one.unpacked_size for one in ready) > self.room:
-            raise SpaceError("no room for a sandbox", hint="make room there and run again")
-        self.room -= sum(one.unpacked_size for one in ready)
+        assert not self.gone.intersection(digest for entry in entries for digest in entry.builds)
+        if sum(entry.unpacked_size for entry in entries) > self.room:
+            raise SpaceError("no room for a sandbox", hint="free space there and run again")
+        self.room -= sum(entry.unpacked_size for entry in entries)
         self.left += leaving
-        names = [one.item.entry.name for one in ready]
+        names = [entry.name for entry in entries]
         self.transactions.append(names)
-        self.clones += [one.item.entry.name for one in ready if one.clone is not None]
+        self.clones += [entry.name for entry in entries if entry.clone is not None]
         self.times.append(self.clock())
         failed = {name: error for name, error in self.left_out.items() if name in names}
         return PublishResult(Snapshot(snapshot.repository, snapshot.serial + 1), failed, self.behind)
 
 
 class World:
-    """What is to go wrong, and the run."""
+    """A run, and the failures that happen in it."""
 
     def __init__(self) -> None:
         self.fetching: dict[str, PublisherError] = {}
@@ -198,7 +196,7 @@ class World:
         self.publication.gone = self.builder.gone
         self.display = Quiet()
         sync = Sync(
-            self.intake,  # type: ignore[arg-type]  # the part of it that is used
+            self.intake,  # type: ignore[arg-type]  # the methods that Sync uses
             self.builder,
             self.publication,  # type: ignore[arg-type]
             self.display,

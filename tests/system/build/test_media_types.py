@@ -19,7 +19,7 @@ from publisher.build.squash import Mksquashfs
 from publisher.build.testrun import TestRunner
 from publisher.build.unpack import CATALOG, unpack
 from publisher.contract.reference import Reference
-from publisher.publish import resolve
+from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
 from tests.support.images.apptainer import apptainers_tree
@@ -112,8 +112,8 @@ def _published(registry: RegistryServer, name: str, digest: str, where: Path) ->
     async def fetched() -> BuildRequest:
         store = BlobStore(where / "store")
         async with RegistryClient(insecure=frozenset({registry.address})) as client:
-            image = await resolve.resolve(client, store, reference, digest, oci.Platform("linux", "amd64"))
-            layers, indexes = await resolve.layers(client, store, image, reference, lambda *_: None)
+            image = await fetch_image(client, store, reference, digest, oci.Platform("linux", "amd64"))
+            layers, indexes = await fetch_layers(client, store, image, reference, lambda *_: None)
             return BuildRequest(name, image, layers, indexes)
 
     (where / "scratch").mkdir()

@@ -66,11 +66,11 @@ def wanted(registry: RegistryServer, name: str, *platforms: Platform) -> Entry:
 def test_one_manifest_is_of_the_platform_that_its_config_says(intake: Intake, registry: RegistryServer) -> None:
     amd64, arm64 = push(registry, "ask/one", "1", "amd"), push(registry, "ask/one", "arm", "arm", "linux/arm64")
     here, there = wanted(registry, "ask/one:1"), wanted(registry, "ask/one:arm", ARM64)
-    assert intake.ask([here, there], {}) == {
+    assert intake.resolve([here, there], {}) == {
         here.name: ResolvedReference(amd64, {AMD64: amd64}, ("linux/amd64",)),
         there.name: ResolvedReference(arm64, {ARM64: arm64}, ("linux/arm64",)),
     }
-    answers = intake.ask([wanted(registry, "ask/one:arm")], {})
+    answers = intake.resolve([wanted(registry, "ask/one:arm")], {})
     assert isinstance(answers["ask/one:arm"], UnsupportedError)
 
 
@@ -79,33 +79,33 @@ def test_an_index_gives_each_platform_its_own_manifest(intake: Intake, registry:
     index = push_index(registry.address, "ask/multi", "1", digests, attested=True)
     one = wanted(registry, "ask/multi:1", AMD64, ARM64, Platform("linux", "s390x"))
     manifests = {AMD64: digests["linux/amd64"], ARM64: digests["linux/arm64"]}
-    assert intake.ask([one], {}) == {one.name: ResolvedReference(index, manifests, ("linux/amd64", "linux/arm64"))}
+    assert intake.resolve([one], {}) == {one.name: ResolvedReference(index, manifests, ("linux/amd64", "linux/arm64"))}
 
 
 def test_what_is_published_costs_one_head(intake: Intake, registry: RegistryServer) -> None:
     push(registry, "ask/known", "1", "known")
     known = wanted(registry, "ask/known:1")
-    plan = make_plan([known], intake.ask([known], {}), EMPTY)
+    plan = make_plan([known], intake.resolve([known], {}), EMPTY)
     snapshot = carried_out(plan, EMPTY, 1)
     registry.requests()
-    assert not make_plan([known], intake.ask([known], snapshot.records), snapshot).work
+    assert not make_plan([known], intake.resolve([known], snapshot.records), snapshot).work
     assert [(request.method, request.path) for request in registry.requests()] == [("HEAD", "/v2/ask/known/manifests/1")]
 
 
 def test_a_pinned_digest_is_not_asked_for_at_all(intake: Intake, registry: RegistryServer) -> None:
     digest = push(registry, "ask/pinned", "1", "pinned")
     pinned = wanted(registry, f"ask/pinned:1@{digest}")
-    snapshot = carried_out(make_plan([pinned], intake.ask([pinned], {}), EMPTY), EMPTY, 1)
+    snapshot = carried_out(make_plan([pinned], intake.resolve([pinned], {}), EMPTY), EMPTY, 1)
     push(registry, "ask/pinned", "1", "the tag moves on")
     registry.requests()
-    assert not make_plan([pinned], intake.ask([pinned], snapshot.records), snapshot).work
+    assert not make_plan([pinned], intake.resolve([pinned], snapshot.records), snapshot).work
     assert registry.requests() == []
 
 
 def test_what_was_planned_is_what_is_fetched_whatever_the_tag_does_meanwhile(intake: Intake, registry: RegistryServer) -> None:
     before = push(registry, "ask/moving", "1", "before")
     moving = wanted(registry, "ask/moving:1")
-    (item,) = make_plan([moving], intake.ask([moving], {}), EMPTY).items
+    (item,) = make_plan([moving], intake.resolve([moving], {}), EMPTY).items
     push(registry, "ask/moving", "1", "after")
     (request,) = intake.fetch(item).result(60)
     assert request.image.manifest.digest == before
@@ -116,16 +116,16 @@ def test_only_what_must_be_built_is_fetched(intake: Intake, registry: RegistrySe
     digests = {str(one): push(registry, "ask/some", "", str(one), str(one)) for one in (AMD64, ARM64)}
     push_index(registry.address, "ask/some", "1", digests)
     amd64 = wanted(registry, "ask/some:1")
-    snapshot = carried_out(make_plan([amd64], intake.ask([amd64], {}), EMPTY), EMPTY, 1)
+    snapshot = carried_out(make_plan([amd64], intake.resolve([amd64], {}), EMPTY), EMPTY, 1)
     both = wanted(registry, "ask/some:1", AMD64, ARM64)
-    (item,) = make_plan([both], intake.ask([both], snapshot.records), snapshot).items
+    (item,) = make_plan([both], intake.resolve([both], snapshot.records), snapshot).items
     assert [request.image.manifest.digest for request in intake.fetch(item).result(60)] == [digests["linux/arm64"]]
 
 
 def test_gone_and_down_are_told_apart_and_stop_nobody(intake: Intake, registry: RegistryServer) -> None:
     push(registry, "ask/there", "1", "there")
     down = entry(f"127.0.0.1:{free_port()}/ask/down:1")
-    answers = intake.ask([wanted(registry, "ask/gone:1"), down, wanted(registry, "ask/there:1")], {})
+    answers = intake.resolve([wanted(registry, "ask/gone:1"), down, wanted(registry, "ask/there:1")], {})
     assert isinstance(answers["ask/gone:1"], NotFoundError)
     assert isinstance(answers["ask/down:1"], UnavailableError)
     assert isinstance(answers["ask/there:1"], ResolvedReference)
@@ -144,12 +144,12 @@ def test_a_private_image_is_published_only_if_list_and_operator_agree(
         digest = push_image(closed.address, "ask/private", "1", [layer], user=USER)
         one = dataclasses.replace(wanted(closed, "ask/private:1"), private=entry_says)
         with opened(closed.address, tmp_path, lambda _: Credentials(*USER), private_images=operator_says) as intake:
-            answer = intake.ask([one], {})[one.name]
+            answer = intake.resolve([one], {})[one.name]
             if entry_says and operator_says:
                 assert answer == ResolvedReference(digest, {AMD64: digest}, ("linux/amd64",))
             else:
                 assert isinstance(answer, DeniedError)
-                assert "not everybody can pull it" in answer.reason
+                assert "cannot be pulled anonymously" in answer.reason
                 assert USER[1] not in str(answer)
 
 

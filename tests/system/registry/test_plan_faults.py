@@ -67,7 +67,9 @@ class World:
             (tags,) = intake.tags([self.pattern])
             unlisted = [] if isinstance(tags, list) else [UnlistedPattern(str(self.pattern), self.pattern.covers, tags)]
             entries = expand(self.pattern, tags) if isinstance(tags, list) else ()
-            return make_plan(entries, intake.ask(entries, snapshot.records), snapshot, unlisted=unlisted, allow_mass_removal=True)
+            return make_plan(
+                entries, intake.resolve(entries, snapshot.records), snapshot, unlisted=unlisted, allow_mass_removal=True
+            )
 
     def push(self, tag: str, text: str) -> None:
         push_image(self._registry.address, NAME, tag, [tar([file("content", text.encode())])])

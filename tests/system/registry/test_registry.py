@@ -13,7 +13,7 @@ from publisher.errors import BlobError, DeniedError, LayerError, NotFoundError, 
 from publisher.layers.index import read_summary
 from publisher.net.retry import RetryPolicy
 from publisher.oci import Platform
-from publisher.publish import resolve
+from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
 from publisher.registry.credentials import Credentials
@@ -59,8 +59,8 @@ async def get(
     async with client_for(server) as client:
         reference, blobs = Reference(server.address, name, tag), BlobStore(store)
         digest = (await client.head(reference)).digest
-        image = await resolve.resolve(client, blobs, reference, digest, platform)
-        layers, indexes = await resolve.layers(client, blobs, image, reference, lambda _done, _total: None)
+        image = await fetch_image(client, blobs, reference, digest, platform)
+        layers, indexes = await fetch_layers(client, blobs, image, reference, lambda _done, _total: None)
         return image, list(layers), list(indexes)
 
 
@@ -217,8 +217,8 @@ async def test_progress_is_of_all_layers_together(registry: RegistryServer, tmp_
     seen: list[tuple[int, int]] = []
     async with client_for(registry) as client:
         reference, store = Reference(registry.address, "progress", "1"), BlobStore(tmp_path)
-        image = await resolve.resolve(client, store, reference, (await client.head(reference)).digest, AMD64)
-        await resolve.layers(client, store, image, reference, lambda done, total: seen.append((done, total)))
+        image = await fetch_image(client, store, reference, (await client.head(reference)).digest, AMD64)
+        await fetch_layers(client, store, image, reference, lambda done, total: seen.append((done, total)))
     total = len(BASE) + len(TOP)
     assert {whole for _, whole in seen} == {total}
     assert seen[-1] == (total, total)

@@ -15,7 +15,7 @@ from publisher.contract.reference import Reference
 from publisher.errors import BlobError, DeniedError, NotFoundError, UnavailableError
 from publisher.net.retry import RetryPolicy
 from publisher.oci import Platform
-from publisher.publish import resolve
+from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
 from publisher.registry.transport import RegistryTimeouts
@@ -83,8 +83,8 @@ class Asking:
         """All the way to the layer's bytes."""
         async with self.client as client:
             blobs, digest = BlobStore(store), (await client.head(self.reference)).digest
-            image = await resolve.resolve(client, blobs, self.reference, digest, Platform("linux", "amd64"))
-            (layer,), _ = await resolve.layers(client, blobs, image, self.reference, lambda _done, _total: None)
+            image = await fetch_image(client, blobs, self.reference, digest, Platform("linux", "amd64"))
+            (layer,), _ = await fetch_layers(client, blobs, image, self.reference, lambda _done, _total: None)
             return image, layer.read_bytes()
 
 

@@ -39,10 +39,10 @@ def by_newer_tools(made: BuiltImage, where: Path) -> BuiltImage:
 
 def rebuild(place: Place, publication: Publication, name: str, formats: Collection[str], said: str = "one") -> Snapshot:
     snapshot, _ = publication.open()
-    ready = place.ready(entry(name, formats=formats), answer(said), snapshot)
-    made = tuple(replace(one, built=by_newer_tools(one.built, place.where)) for one in ready.made if one.built is not None)
-    assert made, "or it is no rebuild"
-    published = publication.publish(snapshot, [StagedEntry(ready.item, made)])
+    staged = place.stage(entry(name, formats=formats), answer(said), snapshot)
+    builds = {manifest: by_newer_tools(build, place.where) for manifest, build in staged.builds.items()}
+    assert builds, "or it is no rebuild"
+    published = publication.publish(snapshot, [StagedEntry(staged.item, builds)])
     assert not published.failed
     return published.snapshot
 
@@ -83,12 +83,12 @@ def test_an_index_stays_where_the_sandbox_that_was_to_be_made_fails(place: Place
     publication = place.publication()
     both, said = [AMD64, ARM64], answer("one", [AMD64, ARM64])
     before = place.publish(publication, (entry(ROCKY, both, ["sif"]), said)).snapshot
-    ready = place.ready(entry(ROCKY, both), said, before)
-    first, second = (replace(one, built=by_newer_tools(one.built, place.where)) for one in ready.made if one.built is not None)
-    assert second.built is not None
+    staged = place.stage(entry(ROCKY, both), said, before)
+    builds = {manifest: by_newer_tools(build, place.where) for manifest, build in staged.builds.items()}
+    _, second = builds.values()
     place.broken = {"broken"}
-    second.built.sif.write_text("broken")
-    other = place.ready(entry("htc/other:1"), answer("other"), before)
-    published = publication.publish(before, [StagedEntry(ready.item, (first, second)), other])
+    second.sif.write_text("broken")
+    other = place.stage(entry("htc/other:1"), answer("other"), before)
+    published = publication.publish(before, [StagedEntry(staged.item, builds), other])
     assert list(published.failed) == [ROCKY]
     versions(place, published.snapshot)

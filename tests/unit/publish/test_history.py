@@ -26,19 +26,25 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_every_edition_leads_to_the_one_before_it_and_says_when_that_was_superseded(place: Place) -> None:
-    assert [(one.serial, one.superseded) for one in history.past(place.repository.read)] == [(2, NOW + 20), (1, NOW + 10)]
+    assert [(one.serial, one.superseded) for one in history.superseded_revisions(place.repository.read)] == [
+        (2, NOW + 20),
+        (1, NOW + 10),
+    ]
 
 
 def test_what_only_editions_name_that_are_old_enough_can_go(place: Place) -> None:
     read = place.repository.read
     assert history.removable(read, NOW + 9) == []
-    second, first = history.past(read)
+    second, first = history.superseded_revisions(read)
     assert history.removable(read, NOW + 10) == [
         paths.revision_path(1),
-        *(f".publisher/{manifest.shard_name(sha256)}" for sha256 in sorted(first.shards - second.shards - history.current(read))),
+        *(
+            f".publisher/{manifest.shard_name(sha256)}"
+            for sha256 in sorted(first.shards - second.shards - history.current_shards(read))
+        ),
     ]
     assert history.removable(read, NOW + 20)[:2] == [paths.revision_path(2), paths.revision_path(1)]
-    assert not {f".publisher/{manifest.shard_name(one)}" for one in history.current(read)} & set(
+    assert not {f".publisher/{manifest.shard_name(one)}" for one in history.current_shards(read)} & set(
         history.removable(read, NOW + 10**9)
     )
 
@@ -48,12 +54,12 @@ def test_a_damaged_edition_is_in_nobodys_way_and_takes_nothing_along(place: Plac
     path.write_bytes(b"no envelope")
     assert history.removable(place.repository.read, NOW + 10**9) == []
     with pytest.raises(PublishedManifestError, match=r"revisions/1\.json is damaged"):
-        history.named(place.repository.read)
+        history.all_shards(place.repository.read)
     place.publish(place.publication(), (entry("htc/rocky:9"), answer("four")))
     place.in_both()
 
 
 def test_where_nothing_is_published_there_are_no_revisions(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    assert history.named(place.repository.read) == set()
+    assert history.all_shards(place.repository.read) == set()
     assert history.removable(place.repository.read, NOW) == []

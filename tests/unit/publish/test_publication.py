@@ -287,8 +287,8 @@ def test_an_origin_that_did_not_take_an_edition_gets_all_of_the_next(place: Plac
     publication = place.publication(Refusing(place.origin.root))
     first = place.publish(publication, *((entry(f"htc/image-{number}:1"), answer(f"image {number}")) for number in range(9)))
     refusing = True
-    ready = place.ready(entry("htc/rocky:9"), answer("one"), first.snapshot)
-    second = publication.publish(first.snapshot, [ready])
+    staged = place.stage(entry("htc/rocky:9"), answer("one"), first.snapshot)
+    second = publication.publish(first.snapshot, [staged])
     assert isinstance(second.behind, OriginError)
     refusing = False
     publication.publish(second.snapshot, [], ["htc/image-1:1"])
@@ -300,17 +300,17 @@ def test_a_run_that_another_one_overtook_publishes_nothing_and_undoes_nothing(pl
     slow, fast = place.publication(), place.publication()
     snapshot, _ = slow.open()
     there, _ = fast.open()
-    block.carry_out(fast, there, block.take_down(there, "bad/image:1", place.now, "stolen data in it"))
+    block.apply(fast, there, block.plan_block(there, "bad/image:1", place.now, "stolen data in it"))
     blocked = place.in_both()
-    ready = place.ready(entry("htc/rocky:9"), answer("one"), snapshot)
-    for late in (partial(slow.publish, snapshot, [ready]), partial(slow.change, snapshot, {})):
+    staged = place.stage(entry("htc/rocky:9"), answer("one"), snapshot)
+    for late in (partial(slow.publish, snapshot, [staged]), partial(slow.change, snapshot, {})):
         with pytest.raises(RepositoryError, match="another run has published") as raised:
             late()
         assert "run again" in str(raised.value.hint)
         assert place.in_both() == blocked
     assert place.repository.links() == {}
     assert not place.repository.exists(paths.sandbox_path(digest("one linux/amd64")))
-    after = slow.publish(slow.open()[0], [ready]).snapshot
+    after = slow.publish(slow.open()[0], [staged]).snapshot
     assert [version.state for _, version in after.records["bad/image:1"].versions()] == [BLOCKED]
     assert after.serial == 3
 
@@ -323,7 +323,7 @@ def test_a_run_that_is_overtaken_while_it_tells_the_origin_leaves_the_others_man
             if name.startswith("manifest/shards") and not overtaken:
                 overtaken.append(name)
                 there, _ = fast.open()
-                block.carry_out(fast, there, block.take_down(there, "bad/image:1", place.now, "stolen data in it"))
+                block.apply(fast, there, block.plan_block(there, "bad/image:1", place.now, "stolen data in it"))
             return super().put_bytes(name, content)
 
     overtaken: list[str] = []

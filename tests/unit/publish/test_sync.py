@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.cli.render_run import report_json, report_lines
 from publisher.errors import LayerError, NotFoundError, OriginError, RepositoryError, SpaceError
 from publisher.plan.make import make_plan
-from publisher.publish.sync import BatchLimits
+from publisher.publish.batch import BatchLimits
 from tests.support.publisher.built_values import AMD64, ARM64, answer, built, carried_out, digest, entry
 from tests.support.publisher.recorded_sync import EMPTY, World
 
@@ -43,7 +44,7 @@ def test_nothing_to_do_publishes_nothing_and_says_so(world: World) -> None:
     report = world.run(wanted, snapshot=snapshot)
     assert world.publication.transactions == []
     assert world.intake.asked == []
-    assert report.lines()[-1].startswith("nothing to do: 1 unchanged")
+    assert report_lines(report)[-1].startswith("nothing to do: 1 unchanged")
     assert report.exit_code == 0
 
 
@@ -54,9 +55,9 @@ def test_one_failure_stops_nobody_else(world: World, where: str) -> None:
     report = world.run(entry("a/a:1"), entry("a/bad:1"), entry("a/c:1"))
     assert results(report) == {"a/a:1": "published", "a/bad:1": "failed", "a/c:1": "published"}
     assert report.exit_code == 1
-    assert any(line.startswith("failed: a/bad:1: ") for line in report.lines())
+    assert any(line.startswith("failed: a/bad:1: ") for line in report_lines(report))
     if where != "answers":
-        assert "push it again" in "\n".join(report.lines())
+        assert "push it again" in "\n".join(report_lines(report))
 
 
 def test_an_image_that_fails_in_the_transaction_is_reported(world: World) -> None:
@@ -162,7 +163,7 @@ def test_of_a_batch_that_has_no_room_together_is_published_what_fits(world: Worl
     report = world.run(*(entry(f"a/a:{number}") for number in range(8)))
     assert world.publication.transactions == [["a/a:0", "a/a:1", "a/a:2", "a/a:3"], ["a/a:4"]]
     assert list(results(report).values()) == ["published"] * 5 + ["failed"] * 3
-    assert "no room for a sandbox (make room there and run again)" in report.outcomes["a/a:7"].reason
+    assert "no room for a sandbox (free space there and run again)" in report.outcomes["a/a:7"].reason
     assert (report.stopped, report.exit_code) == (None, 1)
     assert world.builder.kept == ["a/a:5", "a/a:6", "a/a:7"], "they are not built again"
 
@@ -198,7 +199,7 @@ def test_a_repository_that_refuses_stops_the_run_and_keeps_what_was_built(world:
     report = world.run(entry("a/a:1"), entry("a/b:1"))
     assert results(report) == {"a/a:1": "not tried", "a/b:1": "not tried"}
     assert world.builder.kept == ["a/a:1", "a/b:1"]
-    assert "another transaction is open" in "\n".join(report.lines())
+    assert "another transaction is open" in "\n".join(report_lines(report))
 
 
 def test_a_full_disk_is_what_is_reported_even_if_publishing_fails_too(world: World) -> None:
@@ -247,7 +248,7 @@ def test_what_leaves_is_marked_in_the_last_transaction(world: World) -> None:
 def test_what_leaves_alone_is_a_transaction_too(world: World) -> None:
     report = world.run(entry("a/a:1"), snapshot=published("a/a:1", "a/old:1"), allow_mass_removal=True)
     assert world.publication.left == ["a/old:1"]
-    assert not report.lines()[-1].startswith("nothing to do")
+    assert not report_lines(report)[-1].startswith("nothing to do")
 
 
 def test_withheld_removals_take_nothing_and_are_told(world: World) -> None:
@@ -255,8 +256,8 @@ def test_withheld_removals_take_nothing_and_are_told(world: World) -> None:
     assert world.publication.left == []
     assert results(report) == {"a/new:1": "published"}
     assert report.exit_code == 1
-    assert any("--allow-mass-removal" in line for line in report.lines())
-    assert any("would leave: a/old:1" in line for line in report.lines())
+    assert any("--allow-mass-removal" in line for line in report_lines(report))
+    assert any("would leave: a/old:1" in line for line in report_lines(report))
 
 
 def test_an_image_larger_than_the_list_allows_is_not_published(world: World) -> None:
@@ -270,7 +271,7 @@ def test_the_report_keeps_the_lists_order(world: World) -> None:
     world.answers["a/b:1"] = NotFoundError("gone")
     report = world.run(entry("a/c:1"), entry("a/b:1"), entry("a/a:1"))
     assert list(report.outcomes) == ["a/c:1", "a/b:1", "a/a:1"]
-    assert [image["name"] for image in report.to_json()["images"]] == ["a/c:1", "a/b:1", "a/a:1"]  # type: ignore[attr-defined]
+    assert [image["name"] for image in report_json(report)["images"]] == ["a/c:1", "a/b:1", "a/a:1"]  # type: ignore[attr-defined]
 
 
 def test_builds_that_nobody_wants_any_more_are_swept(world: World) -> None:

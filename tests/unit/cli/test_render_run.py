@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from publisher.cli.render_run import plan_json, plan_lines, report_json, report_lines
 from publisher.errors import NotFoundError, SpaceError, UnavailableError
 from publisher.plan.make import make_plan
 from publisher.plan.model import Removal
-from publisher.publish.report import ImageResult, RunReport, plan_json, plan_lines
+from publisher.publish.report import ImageResult, RunReport
 from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import AMD64, ARM64, answer, carried_out, digest, entry
 
@@ -17,12 +18,12 @@ EMPTY = Snapshot("images.example.org")
 
 
 def test_a_report_shows_what_is_not_as_it_should_be_and_the_totals() -> None:
-    report = RunReport(serial=7, notes=["manifest published anew"], removals=(Removal("a/old:1", "no longer in the list"),))
+    report = RunReport(serial=7, notes=["manifest published again"], removals=(Removal("a/old:1", "no longer in the list"),))
     report.add("a/a:1", ImageResult.PUBLISHED, "new")
     report.add("a/b:1", ImageResult.UNCHANGED, "current")
     report.add("a/c:1", ImageResult.FAILED, "not a tar archive")
-    assert report.lines() == [
-        "manifest published anew",
+    assert report_lines(report) == [
+        "manifest published again",
         "failed: a/c:1: not a tar archive",
         "leaves: a/old:1: no longer in the list",
         "1 published, 1 unchanged, 1 failed; manifest serial 7",
@@ -33,24 +34,24 @@ def test_a_report_shows_what_is_not_as_it_should_be_and_the_totals() -> None:
 def test_nothing_to_do_is_said() -> None:
     report = RunReport(serial=7)
     report.add("a/b:1", ImageResult.UNCHANGED, "current")
-    assert report.lines() == ["nothing to do: 1 unchanged; manifest serial 7"]
+    assert report_lines(report) == ["nothing to do: 1 unchanged; manifest serial 7"]
     assert report.exit_code == 0
 
 
 def test_what_was_cleared_away_is_said_and_is_not_nothing() -> None:
     report = RunReport(serial=8, cleared=["a/old:1 is gone: the time that it was to be used is over"])
     report.add("a/b:1", ImageResult.UNCHANGED, "current")
-    assert report.lines() == [*report.cleared, "1 unchanged; manifest serial 8"]
-    assert report.to_json()["cleared"] == report.cleared
+    assert report_lines(report) == [*report.cleared, "1 unchanged; manifest serial 8"]
+    assert report_json(report)["cleared"] == report.cleared
     assert report.exit_code == 0
 
 
 def test_a_run_cut_short_says_why_and_is_no_success() -> None:
     report = RunReport(stopped=SpaceError("no room left", hint="free space"))
-    report.add("a/a:1", ImageResult.SKIPPED, "the run was stopped before it")
-    assert "stopped: no room left (free space)" in report.lines()
+    report.add("a/a:1", ImageResult.SKIPPED, "the run stopped before it")
+    assert "stopped: no room left (free space)" in report_lines(report)
     assert report.exit_code == 1
-    assert report.to_json()["stopped"] == "no room left (free space)"
+    assert report_json(report)["stopped"] == "no room left (free space)"
 
 
 def test_a_plan_that_failed_is_not_nothing_to_do() -> None:

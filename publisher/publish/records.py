@@ -1,0 +1,91 @@
+"""Makes the manifest's records of staged entries, and the links that show them, once their sandboxes are written."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from publisher.plan.model import tag_reference
+from publisher.state import paths, transitions
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from publisher.contract.records import Record, Version
+    from publisher.plan.model import PlatformTarget
+    from publisher.publish.staged import StagedEntry
+    from publisher.state.snapshot import Snapshot
+    from publisher.targets.repositories.base import Transaction
+
+
+def make_record(staged: StagedEntry, snapshot: Snapshot, written: Collection[str], *, now: int, grace: int) -> Record:
+    """Return the record of an entry: its targets are current, earlier versions superseded, unwanted platforms expiring.
+
+    Args:
+        staged: the entry.
+        snapshot: the published state.
+        written: paths of the sandboxes and file indexes that this transaction adds or replaces.
+        now: seconds since the epoch.
+        grace: seconds that platforms which leave can still be used.
+    """
+    item = staged.item
+    current = {
+        paths.platform_key(target.platform): _version(staged, target, now, _indexed_version(target, snapshot, written))
+        for target in item.targets
+    }
+    name = item.entry.name
+    record = transitions.succeeded(snapshot.records.get(name), tag_reference(item.entry), item.digest, current, name)
+    return transitions.leaving(record, now, now + grace, item.leaving)
+
+
+def replaced_indexes(record: Record, snapshot: Snapshot, written: Collection[str]) -> list[Version]:
+    """Return the versions of a record with a new sandbox of which another file index was published before.
+
+    Other versions of the same image have to name the new file index too.
+    """
+    replaced = []
+    for version in (versions[0] for versions in record.platforms.values()):
+        published = snapshot.version_of(version.digest) if version.sandbox in written else None
+        if published is not None and published.file_index not in {None, version.file_index}:
+            replaced.append(version)
+    return replaced
+
+
+def update_links(transaction: Transaction, record: Record, previous: Record | None) -> None:
+    """Set the links of a name, and remove links that would still show an image that the name no longer means.
+
+    Args:
+        transaction: an open transaction of the repository.
+        record: the new record of the name.
+        previous: the published record of the name, None where there is none.
+    """
+    wanted = transitions.links(record)
+    for path, target in wanted.items():
+        transaction.link(path, target)
+    platforms = [*record.platforms, *(previous.platforms if previous is not None else ())]
+    for path in {record.name, *paths.link_paths(record.name, platforms)}:
+        if path not in wanted:
+            transaction.remove(path)
+
+
+def _version(staged: StagedEntry, target: PlatformTarget, now: int, indexed: Version | None) -> Version:
+    """Return the new version of a target; ``indexed`` is the published version that has its file index, None for a new index."""
+    formats, build = staged.item.entry.formats, staged.builds.get(target.digest)
+    if build is None:
+        if target.published is None:
+            raise AssertionError("a target without a published version must have a build")
+        return transitions.renewed_version(target.published, formats, now)
+    if target.adopted is not None:
+        return transitions.with_sif(target.adopted, build, formats, now)
+    with build.file_index.open("rb") as file:
+        file_index = hashlib.file_digest(file, "sha256").hexdigest()
+    version = transitions.built_version(target.digest, build, formats, now, file_index)
+    return version if indexed is None else transitions.indexed_as(version, indexed)
+
+
+def _indexed_version(target: PlatformTarget, snapshot: Snapshot, written: Collection[str]) -> Version | None:
+    """Return the published version of an image that was rebuilt for another format; None where its file index is replaced."""
+    if paths.sandbox_path(target.digest) in written:
+        return None
+    published = snapshot.version_of(target.digest)
+    return published if published is not None and published.file_index is not None else None

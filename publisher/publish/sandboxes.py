@@ -1,0 +1,105 @@
+"""Writes the sandboxes and file indexes of staged entries into an open transaction of the repository."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from publisher.build import patch_clone
+from publisher.errors import PublisherError, RepositoryError
+from publisher.state import paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from publisher.publish.staged import StagedClone, StagedEntry
+    from publisher.state.built import BuiltImage
+    from publisher.targets.repositories.base import Repository, Transaction
+
+    class Unpack(Protocol):
+        """A function that makes a sandbox from a SIF."""
+
+        def __call__(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
+            """Make the directory ``target``, of files of ``size`` bytes, within ``deadline`` seconds."""
+
+
+_log = logging.getLogger(__name__)
+
+
+class SandboxWriter:
+    """The sandboxes and file indexes of one transaction.
+
+    Args:
+        repository: the repository of the transaction.
+        transaction: the open transaction.
+        unpack: makes a sandbox from a SIF.
+        deadline: seconds that unpacking one sandbox may take.
+
+    Attributes:
+        written: paths in the repository of the sandboxes and file indexes that this transaction adds or replaces.
+    """
+
+    def __init__(self, repository: Repository, transaction: Transaction, unpack: Unpack, deadline: float) -> None:
+        self._repository = repository
+        self._transaction = transaction
+        self._unpack = unpack
+        self._deadline = deadline
+        self.written: set[str] = set()
+
+    def write(self, staged: StagedEntry) -> None:
+        """Unpack or clone the sandboxes of an entry from its SIFs, and write their file indexes.
+
+        A published sandbox stays as it is, with its file index; a new one gets the file index of its own build. On failure
+        nothing of the entry is left in the transaction.
+
+        Raises:
+            RepositoryError: a sandbox cannot be made.
+            SpaceError: no space left.
+        """
+        sandboxes: list[str] = []
+        indexes: dict[str, Path] = {}
+        try:
+            for target in sorted(staged.item.targets, key=staged.is_cloned, reverse=True):  # a clone comes first
+                build = staged.builds.get(target.digest)
+                if build is None or target.adopted is not None:
+                    continue
+                index, sandbox = paths.file_index_path(target.digest), paths.sandbox_path(target.digest)
+                if "sandbox" in staged.item.entry.formats and self._is_missing(sandbox):
+                    sandboxes.append(sandbox)
+                    self._make_sandbox(sandbox, build, staged.clone if staged.is_cloned(target) else None)
+                if index not in self.written and (sandbox in sandboxes or not self._repository.exists(index)):
+                    indexes[index] = build.file_index
+            for index, content in indexes.items():
+                self._transaction.write(index, content)
+        except PublisherError:
+            for path in (*sandboxes, *(index for index in indexes if not self._repository.exists(index))):
+                self._transaction.remove(path)
+            raise
+        self.written.update(sandboxes, indexes)
+
+    def finish(self) -> None:
+        """Add the file that makes the sandboxes' directory a CVMFS catalog of its own, with the first sandbox."""
+        mark = f"{paths.IMAGES}/{paths.CATALOG_MARK}"
+        if any(path.startswith(f"{paths.IMAGES}/") for path in self.written) and not self._repository.exists(mark):
+            self._transaction.write(mark, b"")
+
+    def _is_missing(self, sandbox: str) -> bool:
+        return sandbox not in self.written and not self._repository.exists(sandbox)
+
+    def _make_sandbox(self, sandbox: str, build: BuiltImage, clone: StagedClone | None) -> None:
+        if clone is not None and self._clone(build, clone):
+            return
+        self._unpack(build.sif, self._transaction.tree(sandbox), deadline=self._deadline, size=build.unpacked_size)
+
+    def _clone(self, build: BuiltImage, clone: StagedClone) -> bool:
+        """Make a sandbox from a clone; return False, with nothing left of the attempt, where that is not possible."""
+        tree = self._transaction.clone(clone.source, clone.sandbox)
+        if tree is None:
+            return False
+        try:
+            patch_clone.change(build.sif, tree, clone.patch, deadline=self._deadline)
+        except RepositoryError as error:
+            _log.info("%s is unpacked instead of cloned: %s", clone.sandbox, error)
+            self._transaction.remove(clone.sandbox)
+            return False
+        return True
