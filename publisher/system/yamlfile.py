@@ -1,8 +1,9 @@
-"""YAML files that people write: every problem at once, each with its line and what to write instead.
+"""YAML files that people write: all problems are reported at once, each with its line and what to write instead.
 
-The file is read by the parser's events, not by its loader: so each value keeps its line, a key that stands twice is seen
-(YAML takes the last one silently), and nothing a stranger sends can grow or recurse (aliases, tags and deep nesting are
-refused). What the values must be is said by pydantic models; :func:`validate` turns its findings into sentences.
+The file is read from the parser's events, not by a loader: each value keeps its line, a key that appears twice is reported (a
+loader silently takes the last one), and a hostile file can neither grow nor recurse (aliases, tags and deep nesting are refused).
+``yaml.compose`` gives lines too, but it crashes the interpreter on deep nesting where it uses libyaml, and it follows aliases.
+Pydantic models define valid values; :func:`validate` turns pydantic's errors into sentences.
 """
 
 from __future__ import annotations
@@ -24,28 +25,28 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 LARGEST = 8 << 20
-"""Bytes of a file: some 100,000 images."""
-_MOST_VALUES = 500_000
-_DEEPEST = 12
+"""Bytes that a file may have: enough for some 100,000 images."""
+_MAX_VALUES = 500_000
+_MAX_DEPTH = 12
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser: ten times faster, where it is built in
 _RESOLVER: Any = yaml.resolver.Resolver()
 _UNPRINTABLE = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")  # YAML 1.1, 5.1
 _STRING = "tag:yaml.org,2002:str"
-_BEYOND = 1 << 63
-_WANTED = {
+_INT_LIMIT = 1 << 63  # larger numbers stay text
+_EXPECTED = {
     "string_type": "a text",
     "list_type": "a list ('- ' before each)",
     "model_type": "a mapping (key: value)",
     "too_short": "something in the list",
-}  # pydantic's words for what stands at the wrong place
+}  # pydantic's error type -> what should be there
 _REFUSED = object()
-"""The value of what a problem has been reported for already."""
+"""The value of a node whose problem has been reported already."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class YamlProblem(NamedTuple):
-    """Where (lines count from 1), and what is wrong and what to write instead."""
+    """A problem of a file: its line (the first is 1), and a text that says what is wrong and what to write instead."""
 
     line: int
     text: str
@@ -53,14 +54,14 @@ class YamlProblem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class YamlNode:
-    """A value: its line (its key's, in a mapping), and for a scalar the text that stands there."""
+    """A value with its line (in a mapping, the line of its key) and, for a scalar, its text in the file."""
 
     line: int
     value: Any
     text: str = ""
 
     def plain(self) -> Any:
-        """The value as Python has it: dictionaries, lists, and what YAML makes of scalars."""
+        """Return the value as Python objects: dictionaries, lists, and scalars as YAML resolves them."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -68,7 +69,7 @@ class YamlNode:
         return self.value
 
     def find(self, location: Iterable[str | int]) -> YamlNode:
-        """The node at a location (keys and positions), or the nearest one above it."""
+        """Return the node at a location (keys and positions), or its nearest ancestor if there is none."""
         node = self
         for step in location:
             try:
@@ -79,20 +80,20 @@ class YamlNode:
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file, one more than :func:`parse` takes at the most. Raises OSError."""
+    """Return the bytes of a file, up to one more than :func:`parse` accepts. Raises OSError."""
     with path.open("rb") as file:
         return file.read(LARGEST + 1)
 
 
-def lines(file: str, problems: Iterable[YamlProblem]) -> list[str]:
-    """The problems as ``FILE:LINE: text``, by line."""
+def format_problems(file: str, problems: Iterable[YamlProblem]) -> list[str]:
+    """Return the problems as ``FILE:LINE: text``, ordered by line."""
     return [f"{file}:{problem.line}: {problem.text}" for problem in sorted(problems)]
 
 
 def parse(content: bytes) -> tuple[YamlNode | None, list[YamlProblem]]:
-    """The file's one document, and what is wrong with it as YAML; None where nothing else can be said of it."""
+    """Return the file's only document and the problems of its YAML; the document is None if it cannot be read any further."""
     if len(content) > LARGEST:
-        return None, [YamlProblem(1, f"the file has more than {LARGEST} bytes; nothing that long is read")]
+        return None, [YamlProblem(1, f"the file has more than {LARGEST} bytes; split it or make it shorter")]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,67 +102,68 @@ def parse(content: bytes) -> tuple[YamlNode | None, list[YamlProblem]]:
     unprintable = _UNPRINTABLE.search(text)
     if unprintable:
         line = text.count("\n", 0, unprintable.start()) + 1
-        return None, [YamlProblem(line, f"the character {unprintable[0]!r} cannot stand in YAML; delete it")]
+        return None, [YamlProblem(line, f"the character {unprintable[0]!r} is not allowed in YAML; delete it")]
     reader = _Reader(text)
     try:
         return reader.document(), reader.problems
     except yaml.MarkedYAMLError as error:
         return None, [*reader.problems, _syntax(error)]
-    except _HopelessError as error:
+    except _UnreadableError as error:
         return None, [*reader.problems, error.problem]
 
 
 def validate(model: type[Model], node: YamlNode, context: dict[str, Any] | None = None) -> tuple[Model | None, list[YamlProblem]]:
-    """What the model makes of a document, and why it does not where it does not; ``context`` is for its validators."""
+    """Return the model of a document, or None and the reasons why it is not valid; ``context`` is for the model's validators."""
     try:
         return model.model_validate(node.plain(), context=context), []
     except ValidationError as error:
         problems = []
         for detail in error.errors(include_url=False):
-            found = node.find(detail["loc"])
-            if found.value is not _REFUSED:
-                problems.append(YamlProblem(found.line, _explain(model, detail, found)))
+            place = node.find(detail["loc"])
+            if place.value is not _REFUSED:
+                problems.append(YamlProblem(place.line, _explain(model, detail, place)))
         return None, problems
 
 
-def close(text: str, known: Iterable[str]) -> str | None:
-    """The known word that was meant, in all likelihood."""
+def closest(text: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most similar to a text, None if none is similar."""
     return next(iter(difflib.get_close_matches(text, list(known), n=1)), None)
 
 
 def quoted(text: str) -> str:
-    """A text of the author's in quotes, cut where it would fill the screen."""
-    return repr(text) if len(text) <= 200 else f"{text[:200]!r}…"  # noqa: PLR2004 - longer than any sound reference
+    """Return a text of the author in quotes, cut if it would fill the screen."""
+    return repr(text) if len(text) <= 200 else f"{text[:200]!r}…"  # noqa: PLR2004 - longer than any valid reference
 
 
-def why(detail: ErrorDetails, node: YamlNode | None = None) -> str:
-    """One of pydantic's findings without its key: what is wrong; ``node`` is what stands there, if it is in a file."""
+def explain(detail: ErrorDetails, node: YamlNode | None = None) -> str:
+    """Return what one of pydantic's errors means, without its key; ``node`` is the refused value if it comes from a file."""
     kind, given = detail["type"], detail["input"]
     if given is None:
-        return "nothing stands here; write a value, or leave the key out"
+        return "the value is missing; write one, or remove the key"
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     if kind == "literal_error":
-        return f"{quoted(str(given))} stands here; write {detail['ctx']['expected']}"
+        return f"{quoted(str(given))} is not allowed here; write {detail['ctx']['expected']}"
     if kind == "string_type" and node is not None and isinstance(given, bool | int | float | date):
         return f"YAML reads {node.text[:40]} as {_kind(given)}; write it in quotes: '{node.text[:40]}'"
-    if kind in _WANTED:
-        return f"{_WANTED[kind]} is expected here, not {_kind(given)}"
+    if kind in _EXPECTED:
+        return f"{_EXPECTED[kind]} is expected here, not {_kind(given)}"
     return detail["msg"][:1].lower() + detail["msg"][1:]
 
 
 def _explain(model: type[BaseModel], detail: ErrorDetails, node: YamlNode) -> str:
-    """One of pydantic's findings as a sentence for the file's author; ``node`` is what stands there."""
+    """Return one of pydantic's errors as a sentence for the author of the file; ``node`` is the refused value."""
     location, kind = detail["loc"], detail["type"]
     if kind == "extra_forbidden":
         return _unknown_key(str(location[-1]), _model_at(model, location[:-1]))
     keys = [step for step in location if isinstance(step, str)]
     if kind == "missing":
         return f"the key {keys[-1]!r} is missing here"
-    return f"{keys[-1]}: {why(detail, node)}" if keys else why(detail, node)
+    return f"{keys[-1]}: {explain(detail, node)}" if keys else explain(detail, node)
 
 
 def _kind(value: object) -> str:
+    """Return what a value is, in words for people."""
     if isinstance(value, bool):
         return "true or false"
     if value == []:
@@ -180,13 +182,13 @@ def _kind(value: object) -> str:
 
 def _unknown_key(key: str, model: type[BaseModel]) -> str:
     known = list(_fields(model))
-    meant = close(key, known)
-    instead = f"write {meant}" if meant is not None else f"the keys here are {', '.join(known)}"
+    similar = closest(key, known)
+    instead = f"write {similar}" if similar is not None else f"the keys here are {', '.join(known)}"
     return f"the key {quoted(key)} is unknown; {instead}"
 
 
 def _model_at(model: type[BaseModel], location: Iterable[str | int]) -> type[BaseModel]:
-    """The model of what stands at a location below another."""
+    """Return the model of the value at a location below another model."""
     for step in location:
         if isinstance(step, str):
             annotation: Any = _fields(model)[step]
@@ -201,16 +203,16 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> YamlProblem:
-    """What the parser says, in one line and with its place."""
+    """Return the parser's error as a problem: one line of text, and its place."""
     mark: Any = error.problem_mark
     if error.context == "while scanning an alias":
-        text = f"this is no YAML (column {mark.column + 1}); a text that begins with * goes into quotes: '*'"
+        text = f"this is not YAML (column {mark.column + 1}); put a text that begins with * into quotes: '*'"
         return YamlProblem(mark.line + 1, text)
-    return YamlProblem(mark.line + 1, f"this is no YAML: {error.problem} (column {mark.column + 1})")
+    return YamlProblem(mark.line + 1, f"this is not YAML: {error.problem} (column {mark.column + 1})")
 
 
-class _HopelessError(Exception):
-    """Nothing more can be said of the file than this problem."""
+class _UnreadableError(Exception):
+    """A problem after which the rest of the file cannot be read."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
@@ -218,7 +220,7 @@ class _HopelessError(Exception):
 
 
 class _Reader:
-    """Nodes from the parser's events. ``problems`` takes what does not keep the rest from being looked at."""
+    """A reader that makes nodes from the parser's events; ``problems`` collects what does not stop it."""
 
     def __init__(self, text: str) -> None:
         self.problems: list[YamlProblem] = []
@@ -228,22 +230,22 @@ class _Reader:
     def document(self) -> YamlNode:
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            raise _HopelessError(1, "the file is empty")
+            raise _UnreadableError(1, "the file is empty")
         root = self._node(next(self._events), 1, 0)
         next(self._events)  # the document's end
         event = next(self._events)
         if not isinstance(event, yaml.StreamEndEvent):
-            raise _HopelessError(event.start_mark.line + 1, "a second document begins here ('---'); leave one")
+            raise _UnreadableError(event.start_mark.line + 1, "a second document begins here ('---'); remove one")
         return root
 
     def _node(self, event: Any, line: int, depth: int) -> YamlNode:
         self._values += 1
-        if self._values > _MOST_VALUES or depth > _DEEPEST:
-            what = f"nested more than {_DEEPEST} deep" if depth > _DEEPEST else f"more than {_MOST_VALUES} values"
-            raise _HopelessError(event.start_mark.line + 1, f"the file is {what}: no such file is read further")
+        if self._values > _MAX_VALUES or depth > _MAX_DEPTH:
+            limit = f"is nested more than {_MAX_DEPTH} deep" if depth > _MAX_DEPTH else f"has more than {_MAX_VALUES} values"
+            raise _UnreadableError(event.start_mark.line + 1, f"the file {limit}; make it simpler")
         if isinstance(event, yaml.AliasEvent):
-            text = f"write out what it stands for, or '*{event.anchor}' in quotes if it is a wildcard"
-            return self._refuse(line, f"aliases (*{event.anchor}) are not followed; {text}")
+            instead = f"write out the value, or '*{event.anchor}' in quotes if it is a wildcard"
+            return self._refuse(line, f"aliases (*{event.anchor}) are not allowed; {instead}")
         if isinstance(event, yaml.ScalarEvent):
             value: Any = _scalar(event.value) if event.implicit[0] and event.tag is None else event.value
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -251,21 +253,21 @@ class _Reader:
         else:
             value = self._mapping(depth)
         if event.tag is not None:
-            return self._refuse(line, f"tags ({event.tag}) are not known here; leave it out, and put the text in quotes")
+            return self._refuse(line, f"tags ({event.tag}) are not allowed; remove it, and put the text in quotes")
         return YamlNode(line, value, event.value if isinstance(event, yaml.ScalarEvent) else "")
 
     def _mapping(self, depth: int) -> dict[str, YamlNode]:
-        found: dict[str, YamlNode] = {}
+        values: dict[str, YamlNode] = {}
         for event in self._until(yaml.MappingEndEvent):
             line = event.start_mark.line + 1
             key = self._key(event, line, depth)
             value = self._node(next(self._events), line, depth + 1)
-            if key is not None and key in found:
-                text = f"the key {quoted(key)} stands here a second time, the first is in line {found[key].line}; leave one out"
+            if key is not None and key in values:
+                text = f"the key {quoted(key)} appears a second time; the first is in line {values[key].line}; remove one"
                 self.problems.append(YamlProblem(line, text))
             elif key is not None:
-                found[key] = value
-        return found
+                values[key] = value
+        return values
 
     def _key(self, event: Any, line: int, depth: int) -> str | None:
         if isinstance(event, yaml.ScalarEvent) and event.tag is None:
@@ -284,7 +286,7 @@ class _Reader:
 
 
 def _scalar(text: str) -> Any:
-    """What YAML makes of a plain scalar; the text itself, where it looks like a date or a number and is none of this world."""
+    """Return a plain scalar as YAML resolves it, or its text if it only looks like a date or is a number beyond 64 bits."""
     tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
     if tag == _STRING:
         return text
@@ -292,4 +294,4 @@ def _scalar(text: str) -> Any:
         value = yaml.constructor.SafeConstructor().construct_object(yaml.ScalarNode(tag, text))
     except (ValueError, OverflowError, yaml.YAMLError):
         return text
-    return text if isinstance(value, int) and abs(value) >= _BEYOND else value
+    return text if isinstance(value, int) and abs(value) >= _INT_LIMIT else value

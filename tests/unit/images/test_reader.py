@@ -132,9 +132,9 @@ groups:
     assert [re.sub(r";.*", "", line) for line in problems(text)] == [
         "images.yaml:2: the key 'platfroms' is unknown",
         "images.yaml:7: image: YAML reads 3.10 as a number",
-        "images.yaml:9: formats: 'sfi' stands here",
+        "images.yaml:9: formats: 'sfi' is not allowed here",
         "images.yaml:10: the key 'ownr' is unknown",
-        "images.yaml:11: aliases (*there) are not followed",
+        "images.yaml:11: aliases (*there) are not allowed",
         "images.yaml:12: docker.io/library/debian:12 is already listed in line 6",
         "images.yaml:13: image: 'HTC/x' is no image reference: the repository 'HTC/x' has capital letters",
         "images.yaml:13: the key 'title' is missing here",
@@ -149,7 +149,7 @@ groups:
         ("12:30", "YAML reads 12:30 as a number; write it in quotes"),
         ("yes", "YAML reads yes as true or false; write it in quotes: 'yes'"),
         ("2027-01-31", "YAML reads 2027-01-31 as a date; write it in quotes"),
-        ("", "nothing stands here"),
+        ("", "the value is missing"),
         ("[a]", "a text is expected here, not a list"),
         ("'debian:12 '", "'12 ' is no tag"),
         ("1" * 5000, "is too long for an image reference"),
@@ -167,11 +167,11 @@ groups:
         ("a/.wh.b", "contains '.wh.b', which is reserved and cannot be published"),
         (f"{'a' * 200}:{'b' * 100}", "a part of more than 255 bytes; choose a shorter tag"),
         (f"'{'a/' * 5000}'", "is too long for an image reference"),
-        ("!foo a:1", "tags (!foo) are not known here"),
-        ("!!python/name:os.system ''", "tags (tag:yaml.org,2002:python/name:os.system) are not known here"),
-        ("*a", "aliases (*a) are not followed"),
+        ("!foo a:1", "tags (!foo) are not allowed"),
+        ("!!python/name:os.system ''", "tags (tag:yaml.org,2002:python/name:os.system) are not allowed"),
+        ("*a", "aliases (*a) are not allowed"),
         ("{}", "the key 'image' is missing here"),
-        ("{image: 'a:1', image: 'b:1'}", "the key 'image' stands here a second time, the first is in line 5; leave one out"),
+        ("{image: 'a:1', image: 'b:1'}", "the key 'image' appears a second time; the first is in line 5; remove one"),
         ("{image: 'a:1', platfrom: [linux/amd64]}", "the key 'platfrom' is unknown; write platforms"),
         ("{image: 'a:1', zzz: 1}", "the key 'zzz' is unknown; the keys here are image, tags"),
         ("{image: 'a:1', <<: {owner: b}}", "the key '<<' is unknown"),
@@ -186,7 +186,7 @@ groups:
         ("{image: 'a:1', platforms: [386]}", "YAML reads 386 as a number; write it in quotes: '386'"),
         (f"{{image: 'a:1', platforms: [{'linux/amd64, ' * 21}]}}", "list should have at most 20 items"),
         ("{image: 'a:1', platforms: []}", "something in the list is expected here, not an empty list"),
-        ("{image: 'a:1', formats: [tar]}", "'tar' stands here; write 'sandbox' or 'sif'"),
+        ("{image: 'a:1', formats: [tar]}", "'tar' is not allowed here; write 'sandbox' or 'sif'"),
         ("{image: 'a:1', formats: [sif, sif]}", "sif appears twice; remove one"),
         ("{image: 'a:1', owner: 12}", "owner: YAML reads 12 as a number; write it in quotes: '12'"),
         (r'{image: "a:1", owner: "\e[31m"}', "owner: '\\x1b[31m' is empty or has unprintable characters"),
@@ -200,9 +200,9 @@ groups:
             "'20 XB' is not a valid size; write a number of bytes, or a number with a unit such as '20 GB'",
         ),
         ("{image: 'a:1', max_size: -1}", "-1 is not a valid size"),
-        ("{image: 'a:1', private: yes}", "private: 'True' stands here; write 'allowed'"),
-        ("{image: 'a:1', owner: }", "owner: nothing stands here; write a value, or leave the key out"),
-        ("{image: 'a', tags: }", "tags: nothing stands here; write a value, or leave the key out"),
+        ("{image: 'a:1', private: yes}", "private: 'True' is not allowed here; write 'allowed'"),
+        ("{image: 'a:1', owner: }", "owner: the value is missing; write one, or remove the key"),
+        ("{image: 'a', tags: }", "tags: the value is missing; write one, or remove the key"),
     ],
 )
 def test_an_entry_that_is_wrong_is_refused_with_what_to_write(entry: str, says: str) -> None:
@@ -216,21 +216,21 @@ def test_an_entry_that_is_wrong_is_refused_with_what_to_write(entry: str, says: 
     [
         ("", "1: the file is empty"),
         ("# nothing\n", "1: the file is empty"),
-        ("version: 1\ngroups: ]", "2: this is no YAML"),
-        ("version: 1\n\tgroups: []\n", "2: this is no YAML"),
+        ("version: 1\ngroups: ]", "2: this is not YAML"),
+        ("version: 1\n\tgroups: []\n", "2: this is not YAML"),
         ("version: 1\ngroups: []\n", "1: the list is empty"),
         ("version: 1\ngroups:\n  - {title: A, images: []}\n", "1: the list is empty"),
         ("version: 1\n", "1: the key 'groups' is missing here"),
         ("groups: []\n", "1: the key 'version' is missing here"),
         ("\nversion: 2\nunknown: 1\n", "2: this program supports version 1 of the list, not version 2"),
-        ("version: 0\ngroups: []\n", "1: version: '0' stands here; write 1"),
-        ("version: '1'\ngroups: []\n", "1: version: '1' stands here; write 1"),
+        ("version: 0\ngroups: []\n", "1: version: '0' is not allowed here; write 1"),
+        ("version: '1'\ngroups: []\n", "1: version: '1' is not allowed here; write 1"),
         ("- debian:12\n", "1: a mapping (key: value) is expected here, not a list"),
         ("debian:12\n", "1: a mapping (key: value) is expected here, not a text"),
         (listed("a:1") + "---\nversion: 1\n", "6: a second document begins here"),
         (b"version: 1\n# caf\xe9\n", "2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("version: 1\n".encode("utf-16"), "1: byte 0xff is not UTF-8"),
-        ("version: 1\n\x00", "2: the character '\\x00' cannot stand in YAML"),
+        ("version: 1\n\x00", "2: the character '\\x00' is not allowed in YAML"),
         ("[" * 100_000, "1: the file is nested more than 12 deep"),
         ("- " * 100_000, "1: the file is nested more than 12 deep"),
         (b"#" * (yamlfile.LARGEST + 1), f"1: the file has more than {yamlfile.LARGEST} bytes"),
@@ -244,7 +244,7 @@ def test_a_file_that_is_wrong_as_a_whole_is_refused(text: str | bytes, says: str
 
 def test_a_file_of_endless_values_is_not_read_to_its_end() -> None:
     (said,) = problems("[" + ",".join(["1"] * 500_001) + "]")
-    assert said.startswith("images.yaml:1: the file is more than 500000 values")
+    assert said.startswith("images.yaml:1: the file has more than 500000 values")
 
 
 def test_a_byte_order_mark_is_nothing_to_complain_of() -> None:
