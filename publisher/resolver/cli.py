@@ -7,8 +7,9 @@ import sys
 import time
 
 from publisher.contract.errors import ExpectedError
-from publisher.resolver.config.commandline import CommandLine, say
+from publisher.resolver.config.commandline import CommandLine
 from publisher.resolver.errors import ResolverUsageError
+from publisher.resolver.system import log
 from publisher.resolver.system.notes import Warnings
 
 TYPE_CHECKING = False
@@ -26,20 +27,26 @@ def main() -> int:
         sys.stdout.write(_run(arguments, notes) + "\n")
         sys.stdout.flush()
     except ExpectedError as error:
-        say(notes.warnings)
-        say([str(error)])
+        _write_warnings(notes)
+        log.error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except Exception:  # noqa: BLE001 - the outermost frame: a bug has a status of its own
         sys.excepthook(*sys.exc_info())
         return 3
-    say(notes.warnings)
+    _write_warnings(notes)
     return 0
+
+
+def _write_warnings(notes: Warnings) -> None:
+    for line in notes.warnings:
+        log.warning(line)
 
 
 def _run(arguments: Sequence[str], notes: Warnings) -> str:
     line = CommandLine(arguments)
+    line.configure_log()
     if line.help:
         from publisher.resolver import usage  # noqa: PLC0415 - who asks for help has time
 

@@ -1,7 +1,7 @@
-"""Expected failures on the execution point, by whose fault they are.
+"""Expected failures on the execution point, by who must act.
 
-The split decides what happens to the job: what the user must mend holds it, what the host or the network did sends it
-elsewhere. Anything that is not a :class:`ExpectedError` is a bug.
+The class decides what happens to the job: errors that the user must fix hold it, failures of the host or the network send it to
+another host. Any exception that is not an :class:`ExpectedError` is a bug.
 """
 
 from __future__ import annotations
@@ -10,70 +10,70 @@ from publisher.contract.errors import ExpectedError, ManifestError
 
 
 class ResolverUsageError(ExpectedError):
-    """The command line or the configuration file is wrong; nothing was done."""
+    """An error in the command line or the configuration file; nothing was done."""
 
     exit_code = 2
 
 
 class UnknownImageError(ExpectedError):
-    """No manifest names this image."""
+    """A request for an image that no manifest lists."""
 
     exit_code = 1
 
 
 class ArchitectureError(UnknownImageError):
-    """The image is published, but not for this architecture."""
+    """A request for an image that is published, but not for this architecture."""
 
 
 class FormError(UnknownImageError):
-    """The image is published, but not in the one form that was asked for."""
+    """A request for an image that is published, but not in the requested form."""
 
 
 class BlockedError(ExpectedError):
-    """The image was taken down by the operator."""
+    """A request for an image that the operator has blocked."""
 
     exit_code = 1
 
 
 class OldManifestError(ManifestError):
-    """The manifest does not name this image, and a newer one that may is not to be had."""
+    """A request for an image that the manifest does not list, while a newer manifest that may list it cannot be fetched."""
 
 
 class FetchError(ExpectedError):
-    """A file could not be had from any place: absent, cut, changed, refused or too slow."""
+    """A file that could not be fetched from any source: absent, truncated, changed, denied or too slow."""
 
 
 class DeadlineError(FetchError):
-    """There was no answer in time; whoever was asked may still hang."""
+    """A call that did not end in time; the other side may still hang."""
 
 
 class AbsentError(FetchError):
-    """The file is not there."""
+    """A file that the server does not have."""
 
 
 class AccessDeniedError(FetchError):
-    """It is there, or may be, and we may not read it."""
+    """A file that the server does not let this host read, whether it exists or not."""
 
 
 class CorruptError(FetchError):
-    """It has other bytes than the manifest says."""
+    """A file whose content is not what the manifest says."""
 
 
 class SandboxError(FetchError):
-    """A sandbox that is published does not open on this host, or not in time."""
+    """A published sandbox that cannot be opened on this host, or not in time."""
 
 
 class HostError(ExpectedError):
-    """This host's facts or its policy leave no form of the image."""
+    """A host whose capabilities or policy allow no form of the image."""
 
 
 class CacheError(ExpectedError):
-    """The cache directory cannot be used: no permission, unsafe ownership, a failing disk."""
+    """A cache directory that cannot be used: no permission, unsafe ownership, a failing disk."""
 
 
 class CacheSpaceError(CacheError):
-    """There is no room for a file in the cache."""
+    """A cache without enough free space for a file."""
 
 
 class CacheBusyError(CacheError):
-    """Another process has been at it for too long."""
+    """A lock of the cache that another process held for too long."""

@@ -1,1 +1,1 @@
-"""The settings of the resolver: flags, environment and resolver.ini."""
+"""The settings of the resolver: command line, environment and configuration file."""

@@ -1,7 +1,7 @@
-"""The configuration file: INI with one section, ``[resolver]``.
+"""The configuration file: INI with the one section ``[resolver]``.
 
-``key = value``, several values one to a line, each indented; whole-line comments begin with ``#`` or ``;``. Read by hand because
-configparser would take a quarter of the time that a warm answer takes.
+Each setting is ``key = value``; further values of a list follow one to an indented line. Whole-line comments begin with ``#`` or
+``;``. The file is parsed by hand because configparser would take a quarter of the time of a warm answer.
 """
 
 from __future__ import annotations
@@ -16,44 +16,49 @@ _SECTION = "[resolver]"
 
 
 def read(path: str, known: Container[str]) -> dict[str, list[str]]:
-    """The file's settings -> their values.
+    """Read a configuration file and return its settings: name -> values.
+
+    Args:
+        path: the file.
+        known: names of the settings that exist.
 
     Raises:
-        ResolverUsageError: it cannot be read, or says something that is not ``known``; the reason has the line.
+        ResolverUsageError: the file cannot be read or has an error; the message has the line number.
     """
     try:
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()
     except (OSError, ValueError) as error:
         raise ResolverUsageError(f"cannot read the configuration {path}: {error}") from None
-    found: dict[str, list[str]] = {}
+    settings: dict[str, list[str]] = {}
     values: list[str] | None = None
     in_section = False
     for number, line in enumerate(lines, 1):
-        text = line.strip()
+        text, where = line.strip(), f"{path}, line {number}"
         if not text or text.startswith(("#", ";")):
             continue
         if text.startswith("["):
             if text != _SECTION:
-                raise ResolverUsageError(f"{path}, line {number}: {text} is no section of it", hint=f"there is {_SECTION}")
+                raise ResolverUsageError(f"{where}: unknown section {text}", hint=f"the only section is {_SECTION}")
             in_section = True
         elif line[0].isspace() and values is not None:
             values.append(text)
         else:
-            name, values = _setting(text, in_section, f"{path}, line {number}", found)
+            name, values = _parse_setting(text, in_section, where, settings)
             if name not in known:
-                raise ResolverUsageError(
-                    f"{path}, line {number}: unknown setting {name!r}", hint="image-resolver --help has them all"
-                )
-            found[name] = values
-    return found
+                raise ResolverUsageError(f"{where}: unknown setting {name!r}", hint="image-resolver --help lists all settings")
+            settings[name] = values
+    return settings
 
 
-def _setting(text: str, in_section: bool, where: str, found: Mapping[str, object]) -> tuple[str, list[str]]:
+def _parse_setting(text: str, in_section: bool, where: str, settings: Mapping[str, object]) -> tuple[str, list[str]]:
+    """Return the name and the values in a line ``key = value``."""
     name, equals, value = text.partition("=")
     name, value = name.strip(), value.strip()
-    if not equals or not in_section:
-        raise ResolverUsageError(f"{where}: neither a setting nor in {_SECTION}: {text}")
-    if name in found:
-        raise ResolverUsageError(f"{where}: {name} is there twice")
+    if not equals:
+        raise ResolverUsageError(f"{where}: not a setting: {text}", hint="settings are lines with key = value")
+    if not in_section:
+        raise ResolverUsageError(f"{where}: {name} is outside the section {_SECTION}")
+    if name in settings:
+        raise ResolverUsageError(f"{where}: {name} is set twice")
     return name, [value] if value else []

@@ -1,4 +1,4 @@
-"""The architecture of a machine, in the words of Go and OCI."""
+"""The architecture of a machine as Go and OCI name it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ _GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"
 
 
 def go_name(machine: str) -> str:
-    """An architecture in the words of Go and OCI from those of uname(2): ``x86_64`` -> ``amd64``; others stay as they are."""
+    """Return the Go and OCI name of an architecture of uname(2): ``x86_64`` -> ``amd64``. Other names are returned unchanged."""
     return _GO_NAMES.get(machine, machine)

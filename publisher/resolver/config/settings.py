@@ -1,7 +1,7 @@
-"""What the resolver is told: flags, environment variables and a file, in this order of precedence.
+"""The settings of the resolver: flags, environment variables and a configuration file, in this order of precedence.
 
-All three have the same settings, and :data:`TABLE` has them all: a new one is a line there and an attribute of
-:class:`ResolverSettings`. Relative paths in the file are relative to the file.
+All three have the same settings, which :data:`TABLE` lists: a new one is a row there and an attribute of
+:class:`ResolverSettings`. Relative paths in the configuration file are relative to the file.
 """
 
 from __future__ import annotations
@@ -16,63 +16,69 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import TypeVar
 
-    Given = Mapping[str, Sequence[str]]
+    Values = Mapping[str, Sequence[str]]
     T = TypeVar("T")
 
 AUTO, SANDBOX, SIF = "auto", "sandbox", "sif"
 FORMS = (AUTO, SANDBOX, SIF)
 PASS, FETCH = "pass", "fetch"
-PLACE = "DIR-or-URL"
-PATHS = ("DIR", "FILE", PLACE)
-"""Kinds of value that are relative to the file which says them."""
+SOURCE = "DIR-or-URL"
+PATHS = ("DIR", "FILE", SOURCE)
+"""Kinds of values that are relative to the configuration file which sets them."""
 ONE, MANY = False, True
 
 TABLE = (
-    ("repository", "DIR", ONE, "", "the repository; default /cvmfs/<repository name>"),
-    ("repository-name", "NAME", ONE, "", "the name that the manifest must carry; default: the last part of --repository"),
+    ("repository", "DIR", ONE, "", "the repository; default: /cvmfs/<repository name>"),
+    ("repository-name", "NAME", ONE, "", "the repository that the manifest must name; default: the last part of --repository"),
     (
         "manifest",
-        PLACE,
+        SOURCE,
         MANY,
         "",
-        "place of it; the highest serial counts; default: .publisher in the repository, manifest in each origin",
+        "source of the manifest; the highest serial wins; default: .publisher in the repository, manifest in each origin",
     ),
-    ("origin", PLACE, MANY, "", "place of the SIFs, tried in order"),
-    ("mirror", PLACE, MANY, "", "another place of the SIFs and the manifest, tried after the origins"),
-    ("federation", "HOST", ONE, "osg-htc.org", "the federation that osdf:///… means; pelican://HOST/… names its own"),
+    ("origin", SOURCE, MANY, "", "source of SIFs; several are tried in order"),
+    ("mirror", SOURCE, MANY, "", "further source of SIFs and of the manifest, tried after the origins"),
+    ("federation", "HOST", ONE, "osg-htc.org", "the federation of osdf:///… URLs; pelican://HOST/… URLs name their own"),
+    ("refresh", "SECONDS", ONE, "15 min", "age of the cached manifest after which sources in the network are polled again"),
     (
-        "refresh",
-        "SECONDS",
+        "slowest",
+        "SIZE",
         ONE,
-        "15 min",
-        "how old the cache's copy of the manifest may be before places in the network are asked",
+        "1 MB",
+        "minimum bytes a second; a slower server is abandoned; sets the time limit of a download too",
     ),
-    ("slowest", "SIZE", ONE, "1 MB", "bytes a second; a slower server is left for the next one, and the time for a SIF follows"),
     ("ca", "FILE", ONE, "", "certificates of further authorities to trust, or a directory of them"),
-    ("fetch-with", "builtin|pelican|auto", ONE, "builtin", "pelican: that command for SIFs; auto: where nothing else helped"),
-    ("cache", "DIR", ONE, "", "where SIFs are kept, and the last good copy of the manifest; {uid} in it is the user's number"),
-    ("cache-size", "SIZE", ONE, "100 %", "what the SIFs in it may take, in bytes or % of the file system"),
-    ("cache-free", "SIZE", ONE, "5 %", "what must stay free on that file system"),
-    ("fetches", "NUMBER", ONE, "2", "downloads at a time of all jobs that use this cache"),
-    ("slots", "DIR", ONE, "", "directory of mode 1777 in which users with caches of their own count their downloads together"),
-    ("store", "DIR", ONE, "", "SIFs that root or a daemon keeps for all jobs to read: 'cache fill'"),
-    ("store-owner", "NUMBER", ONE, "0", "number of the user whose store is trusted"),
-    ("public-key", "FILE", MANY, "", "trusted key, or a directory of them (*.pem, *.pub)"),
-    ("form", "|".join(FORMS), ONE, AUTO, "auto: the sandbox if it opens now, else the SIF"),
+    (
+        "fetch-with",
+        "builtin|pelican|auto",
+        ONE,
+        "builtin",
+        "pelican: download SIFs with the command pelican; auto: only if nothing else worked",
+    ),
+    ("cache", "DIR", ONE, "", "cache for SIFs and the manifest; {uid} in the path is the user's number"),
+    ("cache-size", "SIZE", ONE, "100 %", "maximum size of the SIFs in the cache, in bytes or % of the file system"),
+    ("cache-free", "SIZE", ONE, "5 %", "minimum free space on the file system of the cache"),
+    ("fetches", "NUMBER", ONE, "2", "maximum number of simultaneous downloads into this cache"),
+    ("slots", "DIR", ONE, "", "directory of mode 1777 through which users with caches of their own share that maximum"),
+    ("store", "DIR", ONE, "", "SIFs that root or a daemon provides for all jobs to read; see 'cache fill'"),
+    ("store-owner", "NUMBER", ONE, "0", "number of the user who owns the store"),
+    ("public-key", "FILE", MANY, "", "trusted key, or a directory of trusted keys (*.pem, *.pub)"),
+    ("form", "|".join(FORMS), ONE, AUTO, "auto: the sandbox if it can be opened now, else the SIF"),
     ("arch", "ARCH", ONE, "", "amd64, arm64, …; default: this machine's"),
-    ("prefer", f"{SANDBOX}|{SIF}", ONE, SANDBOX, "the form that jobs get where both can be had"),
-    ("never", f"none|{SANDBOX}|{SIF}", ONE, "none", "the form that no job gets here"),
+    ("prefer", f"{SANDBOX}|{SIF}", ONE, SANDBOX, "the form that jobs get if both are available"),
+    ("never", f"none|{SANDBOX}|{SIF}", ONE, "none", "the form that no job gets on this host"),
     (
         "unknown",
         f"{PASS}|{FETCH}",
         ONE,
         PASS,
-        "what the manifest does not know: passed on untouched, or SIFs fetched by their osdf, pelican or https URL",
+        "images that the manifest does not list: passed on unchanged, or SIFs fetched from their osdf, pelican or https URL",
     ),
-    ("default-image", "NAME", ONE, "", "image of jobs that name none; default: they are left alone"),
-    ("deadline", "SECONDS", ONE, "20 min", "time in which a hook answers whatever happens; HTCondor itself has no limit"),
-    ("backoff", "SECONDS", ONE, "30 s", "wait before a failure of the host is answered again, growing; 0 for none"),
-    ("facts", "FILE", ONE, "", "what was measured of this host; default: facts.json in the cache"),
+    ("default-image", "NAME", ONE, "", "image of jobs that name none; default: such jobs are left alone"),
+    ("deadline", "SECONDS", ONE, "20 min", "time within which a hook always answers; HTCondor itself has no limit"),
+    ("backoff", "SECONDS", ONE, "30 s", "pause before a failure of the host is reported again, growing; 0 for none"),
+    ("facts", "FILE", ONE, "", "measured capabilities of this host; default: facts.json in the cache"),
     ("trace", "FILE", ONE, "", "file that gets a JSON line for each decision; {uid} as in --cache"),
     (
         "default-images",
@@ -81,16 +87,22 @@ TABLE = (
         "",
         "WEIGHT%NAME[,CONDITION…]: pilot-start draws one; conditions: amd64, x86-64-v3, gpu, …",
     ),
-    ("probe", "NAME", ONE, "", "image, or path of a SIF, that containers are tried with; default: the default image"),
-    ("probe-time", "SECONDS", ONE, "60", "time that each try of what the host can do may take"),
+    ("probe", "NAME", ONE, "", "image or path of a SIF with which containers are tested; default: the default image"),
+    ("probe-time", "SECONDS", ONE, "60", "time limit of each test of the host's capabilities"),
     ("apptainer", "FILE", ONE, "", "the program; default: apptainer or singularity, on the PATH"),
-    ("bind", "DIR[:DIR[:OPTIONS]]", MANY, "", "what containers of jobs show of the host, where it exists; /cvmfs they always do"),
-    ("extra-arguments", "TEXT", ONE, "", "for Apptainer, in each job"),
-    ("hook-keyword", "WORD", ONE, "IMAGE_RESOLVER", "HTCondor's keyword for our hooks"),
-    ("trace-size", "SIZE", ONE, "10 MB", "size at which the trace is started anew; the one before stays as FILE.1"),
+    (
+        "bind",
+        "DIR[:DIR[:OPTIONS]]",
+        MANY,
+        "",
+        "directory of the host that jobs' containers see if it exists; they always see /cvmfs",
+    ),
+    ("extra-arguments", "TEXT", ONE, "", "further arguments of Apptainer in each job"),
+    ("hook-keyword", "WORD", ONE, "IMAGE_RESOLVER", "HTCondor's keyword for these hooks"),
+    ("trace-size", "SIZE", ONE, "10 MB", "size at which the trace is rotated; the previous one is kept as FILE.1"),
 )
-"""Every setting: name, kind of its value, one or many of them, default, meaning. The kinds are ``DIR``, ``FILE``, ``PLACE``,
-``SECONDS``, ``SIZE``, ``NUMBER``, words with ``|`` between them, and any other word for any text."""
+"""All settings: name, kind of the value, one or many values, default, meaning. Kinds are ``DIR``, ``FILE``, ``SOURCE``,
+``SECONDS``, ``SIZE``, ``NUMBER``, choices separated by ``|``, and any other word for free text."""
 SETTINGS = tuple(row[0] for row in TABLE)
 LISTS = tuple(row[0] for row in TABLE if row[2])
 _PATHS = tuple(row[0] for row in TABLE if row[1] in PATHS)
@@ -100,71 +112,83 @@ _VARIABLE = "IMAGE_RESOLVER_"
 
 
 class ResolverSettings:
-    """Settings that are complete and fit together.
+    """Complete and consistent settings.
 
     Attributes:
-        name: the repository's name, which its manifest must carry.
-        repository: the directory where it is mounted, absolute.
-        roots: what paths of images in it may begin with.
-        manifests: places of the manifest, directories or URLs, in order.
-        origins: places of SIFs, directories or URLs, in order.
-        mirrors: further places, after the origins, in order.
-        federation: host of the federation that ``osdf://`` means.
-        refresh: seconds.
-        slowest: bytes a second.
-        ca: file or directory of certificates, empty for none.
+        name: name of the repository, which its manifest must carry.
+        repository: mount point of the repository, absolute.
+        roots: prefixes of image paths that belong to the repository.
+        manifests: sources of the manifest, directories or URLs, in order.
+        origins: sources of SIFs, directories or URLs, in order.
+        mirrors: further sources of SIFs, after the origins, in order.
+        federation: host of the federation of ``osdf://`` URLs.
+        refresh: seconds between two polls of the manifest's sources.
+        slowest: minimum speed of a server, bytes a second.
+        ca: file or directory of further certificates, empty for none.
         fetch_with: one of ``builtin``, ``pelican``, ``auto``.
-        cache: directory for SIFs and copies of the manifest, absolute; None for no cache. caches: the same with ``{uid}`` in it.
-        cache_size, cache_free: bytes and fraction of the file system, one of them 0.
-        fetches: downloads at a time. slots: directory that bounds them for several caches, absolute; None for none.
-        store: directory that jobs only read, absolute; None for none. store_owner: number of its user.
+        cache: directory for SIFs and the manifest, absolute; None for no cache.
+        cache_template: the same with ``{uid}`` not replaced.
+        cache_size: maximum size of the SIFs in the cache: bytes and fraction of the file system, one of them 0.
+        cache_free: minimum free space: bytes and fraction of the file system, one of them 0.
+        fetches: maximum number of simultaneous downloads.
+        slots: directory through which several caches share that maximum, absolute; None for none.
+        store: directory of SIFs that jobs only read, absolute; None for none.
+        store_owner: number of the user who owns the store.
         keys: files and directories of trusted keys.
         form: one of :data:`FORMS`.
-        arch: architecture in Go's words.
-        prefer: :data:`SANDBOX` or :data:`SIF`. never: one of these, or ``none``.
-        unknown: :data:`PASS` or :data:`FETCH`.
+        arch: architecture, as Go names it.
+        prefer: the preferred form, :data:`SANDBOX` or :data:`SIF`.
+        never: the forbidden form, :data:`SANDBOX`, :data:`SIF` or ``none``.
+        unknown: what happens to images that the manifest does not list, :data:`PASS` or :data:`FETCH`.
         default_image: name of an image, empty for none.
-        deadline, backoff: seconds.
-        facts, trace: paths of files, absolute; None for none.
-        trace_size: bytes.
-        default_images: texts as :class:`publisher.resolver.host.default_image.Offer` reads them.
-        probe: name of an image or path of a SIF, empty for the default image; probe_time: seconds for each try.
-        apptainer: the program's path, None for the PATH's.
-        binds: for Apptainer's --bind. extra_arguments: more of its arguments. hook_keyword: HTCondor's.
+        deadline: seconds within which a hook answers.
+        backoff: seconds before a failure of the host is reported again.
+        facts: path of the measured capabilities, absolute; None for none.
+        trace: path of the trace, absolute; None for none.
+        trace_size: bytes at which the trace is rotated.
+        default_images: texts that :class:`publisher.resolver.host.default_image.Offer` parses.
+        probe: name of an image or path of a SIF, empty for the default image.
+        probe_time: seconds for each test of the host.
+        apptainer: path of the program, None to search the PATH.
+        binds: values of Apptainer's ``--bind``.
+        extra_arguments: further arguments of Apptainer.
+        hook_keyword: HTCondor's keyword for the hooks.
     """
 
-    def __init__(self, given: Given, arch: str) -> None:
-        """Check and complete what was given; ``arch`` is this machine's.
+    def __init__(self, given: Values, arch: str) -> None:
+        """Check and complete settings.
+
+        Args:
+            given: setting -> values, as :func:`gather` returns them.
+            arch: the architecture of this machine.
 
         Raises:
-            ResolverUsageError: something is missing or has no such value.
+            ResolverUsageError: a setting is missing or has an invalid value.
         """
         directory = _text(given, "repository")
         self.name = _text(given, "repository-name") or os.path.basename((directory or "").rstrip("/"))
         if not self.name or "/" in self.name or self.name in (".", "..") or not self.name.isprintable():
-            raise ResolverUsageError(
-                "which repository's manifest is to be trusted?", hint="--repository DIR, or --repository-name NAME"
-            )
+            raise ResolverUsageError("no valid repository name is set", hint="set --repository DIR or --repository-name NAME")
         cvmfs = f"/cvmfs/{self.name}"
         self.repository = os.path.abspath(directory or cvmfs)
         self.roots = tuple(dict.fromkeys((cvmfs, self.repository, (directory or cvmfs).rstrip("/"))))
         self.origins = tuple(given.get("origin", ()))
         self.mirrors = tuple(given.get("mirror", ()))
-        standard = (f"{self.repository}/.publisher", *map(_manifest_of, (*self.origins, *self.mirrors)))
-        self.manifests = tuple(given.get("manifest", ())) or standard
+        defaults = (f"{self.repository}/.publisher", *map(_manifest_source, (*self.origins, *self.mirrors)))
+        self.manifests = tuple(given.get("manifest", ())) or defaults
         self.federation = _text(given, "federation")
-        self.refresh = _quantity(given, "refresh", units.seconds)
-        self.slowest = max(1, _quantity(given, "slowest", units.size))
+        self.refresh = _quantity(given, "refresh", units.parse_seconds)
+        self.slowest = max(1, _quantity(given, "slowest", units.parse_size))
         self.ca = _path(given, "ca") or ""
         self.fetch_with = _word(given, "fetch-with")
         self.cache = _path(given, "cache")
-        self.caches = _path(given, "cache", uid="{uid}")
-        self.cache_size = _quantity(given, "cache-size", units.share)
-        self.cache_free = _quantity(given, "cache-free", units.share)
-        self.fetches = max(1, _quantity(given, "fetches", units.whole))
+        self.cache_template = _path(given, "cache", uid="{uid}")
+        self.cache_size = _quantity(given, "cache-size", units.parse_share)
+        self.cache_free = _quantity(given, "cache-free", units.parse_share)
+        self.fetches = max(1, _quantity(given, "fetches", units.parse_count))
         self.slots = _path(given, "slots")
         self.store = _path(given, "store")
-        self.store_owner = _quantity(given, "store-owner", units.whole)
+        self.store_owner = _quantity(given, "store-owner", units.parse_count)
         self.keys = tuple(given.get("public-key", ()))
         self.form = _word(given, "form")
         self.arch = _text(given, "arch") or arch
@@ -172,30 +196,30 @@ class ResolverSettings:
         self.never = _word(given, "never")
         self.unknown = _word(given, "unknown")
         self.default_image = _text(given, "default-image")
-        self.deadline = _quantity(given, "deadline", units.seconds)
-        self.backoff = _quantity(given, "backoff", units.seconds)
+        self.deadline = _quantity(given, "deadline", units.parse_seconds)
+        self.backoff = _quantity(given, "backoff", units.parse_seconds)
         self.facts = _path(given, "facts") or (self.cache and os.path.join(self.cache, "facts.json"))
         self.trace = _path(given, "trace")
-        self.trace_size = _quantity(given, "trace-size", units.size)
+        self.trace_size = _quantity(given, "trace-size", units.parse_size)
         self.default_images = tuple(given.get("default-images", ()))
         self.probe = _text(given, "probe")
-        self.probe_time = _quantity(given, "probe-time", units.seconds)
+        self.probe_time = _quantity(given, "probe-time", units.parse_seconds)
         self.apptainer = _path(given, "apptainer")
         self.binds = tuple(given.get("bind", ()))
         self.extra_arguments = _text(given, "extra-arguments")
         self.hook_keyword = _text(given, "hook-keyword")
 
 
-def gather(flags: Given, environ: Mapping[str, str], file: str | None) -> dict[str, list[str]]:
-    """The settings from all three places; a setting of a higher place replaces the lower one's as a whole.
+def gather(flags: Values, environ: Mapping[str, str], file: str | None) -> dict[str, list[str]]:
+    """Return the settings of all three places; a setting of a higher place replaces the lower one entirely.
 
     Args:
         flags: setting -> values, from the command line.
-        environ: ``IMAGE_RESOLVER_PUBLIC_KEY`` and so on; values of lists are separated by blanks.
-        file: the configuration file's path, None for none (then ``IMAGE_RESOLVER_CONFIG`` counts).
+        environ: environment variables, ``IMAGE_RESOLVER_PUBLIC_KEY`` and so on; values of lists are separated by blanks.
+        file: path of the configuration file, None for the one that ``IMAGE_RESOLVER_CONFIG`` names, if any.
 
     Raises:
-        ResolverUsageError: the file cannot be read, or says something unknown.
+        ResolverUsageError: the file cannot be read or has an unknown setting.
     """
     gathered: dict[str, list[str]] = {}
     file = file or environ.get(f"{_VARIABLE}CONFIG")
@@ -203,7 +227,7 @@ def gather(flags: Given, environ: Mapping[str, str], file: str | None) -> dict[s
         from publisher.resolver.config import inifile  # noqa: PLC0415 - not every host has one
 
         for name, values in inifile.read(file, SETTINGS).items():
-            gathered[name] = [_beside(file, name, value) for value in values]
+            gathered[name] = [_relative_to(file, name, value) for value in values]
     for name in SETTINGS:
         value = environ.get(_VARIABLE + name.upper().replace("-", "_"))
         if value:
@@ -212,43 +236,50 @@ def gather(flags: Given, environ: Mapping[str, str], file: str | None) -> dict[s
     return gathered
 
 
-def _text(given: Given, name: str) -> str:
-    """The one value of a setting, or its default."""
+def _text(given: Values, name: str) -> str:
+    """Return the single value of a setting, or its default."""
     values = given.get(name) or (_DEFAULTS[name],)
     if len(values) > 1:
-        raise ResolverUsageError(f"{name} has {len(values)} values, and can have one")
+        raise ResolverUsageError(f"{name} has {len(values)} values, but only one is allowed")
     return values[0]
 
 
-def _word(given: Given, name: str) -> str:
-    value, known = _text(given, name), _KINDS[name].split("|")
-    if value not in known:
-        raise ResolverUsageError(f"--{name} {value!r} is none of {', '.join(known)}")
+def _word(given: Values, name: str) -> str:
+    """Return the value of a setting with fixed choices."""
+    value, choices = _text(given, name), _KINDS[name].split("|")
+    if value not in choices:
+        raise ResolverUsageError(f"--{name} {value!r} must be one of {', '.join(choices)}")
     return value
 
 
-def _path(given: Given, name: str, uid: str | None = None) -> str | None:
-    """An absolute path, None where there is none; ``{uid}`` in it is ``uid``, this user's number when None."""
+def _path(given: Values, name: str, uid: str | None = None) -> str | None:
+    """Return the value of a setting as an absolute path, None if it is empty.
+
+    Args:
+        given: all settings.
+        name: the setting.
+        uid: replaces ``{uid}`` in the path; None for the number of this user.
+    """
     value = _text(given, name).replace("{uid}", str(os.geteuid()) if uid is None else uid)
     return os.path.abspath(value) if value else None
 
 
-def _quantity(given: Given, name: str, read: Callable[[str], T]) -> T:
-    """A size, a time or a number, by the function of :mod:`publisher.contract.units` that reads it."""
+def _quantity(given: Values, name: str, parse: Callable[[str], T]) -> T:
+    """Return a size, a time or a number, parsed by a function of :mod:`publisher.contract.units`."""
     try:
-        return read(_text(given, name))
+        return parse(_text(given, name))
     except ValueError as error:
         raise ResolverUsageError(f"--{name}: {error}") from None
 
 
-def _manifest_of(origin: str) -> str:
-    """The manifest's place in an origin; a URL's query stays at the end."""
+def _manifest_source(origin: str) -> str:
+    """Return the source of the manifest in an origin; the query of a URL stays at its end."""
     base, mark, query = origin.partition("?") if "://" in origin else (origin, "", "")
     return f"{base.rstrip('/')}/manifest{mark}{query}"
 
 
-def _beside(file: str, name: str, value: str) -> str:
-    """A value of the file; a relative path made relative to the file."""
+def _relative_to(file: str, name: str, value: str) -> str:
+    """Return a value of the configuration file; a relative path is made relative to the file."""
     if name not in _PATHS or "://" in value:
         return value
     return os.path.join(os.path.dirname(os.path.abspath(file)), value)

@@ -1,1 +1,1 @@
-"""The operating system, with deadlines: forked work, locks, programs that end with us."""
+"""Access to the operating system with deadlines: forked calls, locks, child processes, log output, remembered failures."""

@@ -1,9 +1,9 @@
-"""Work that may never end, done in a child process that is given up on when its time has passed.
+"""Work that may never end, done in a child process that is killed when its deadline has passed.
 
-A read from a hung CVMFS mount or a name server that is silent blocks a thread beyond the reach of any time-out, and at its
-worst beyond the reach of SIGKILL. So it is done by a child: the answer comes through a pipe, and a child that is late is
-killed, not waited for. Attempts that were started together run at the same time. Locks that the parent has are not the child's:
-it would hold them for as long as it hangs.
+A read from a hung CVMFS mount or a silent name server blocks a thread beyond the reach of any timeout, and at worst beyond the
+reach of SIGKILL. So a child process does it: its answer comes through a pipe, and a late child is killed and not waited for.
+Calls that are started together run at the same time. The child closes the descriptors of its parent's locks, since it would
+otherwise hold them for as long as it hangs. Its log lines come through the same pipe.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ import time
 
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.errors import DeadlineError, FetchError
+from publisher.resolver.system import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_DONE, _FAILED, _BUG = b"+", b"-", b"!"  # first byte of an answer; its size and a line's end follow, and then the rest
-_MOST_HEAD = 22  # bytes: kind, digits, line's end
-_CHUNK = 1 << 20
-_PARTING = 0.05  # seconds in which a child that has answered ends
-_DESCRIPTORS = 1024  # this program opens few; the limit may be a million
+_DONE, _FAILED, _BUG, _LOG = b"+", b"-", b"!", b"~"
+"""Kinds of frames, their first byte; the size of the content, a line feed and the content follow. Log frames come first."""
+_MAX_HEAD_BYTES = 22  # kind, digits, line feed
+_CHUNK = 1 << 20  # bytes
+_EXIT_TIMEOUT = 0.05  # seconds in which a child that has answered is expected to end
+_MAX_DESCRIPTORS = 1024  # this program opens few; the limit may be a million
 
 
 class ForkedCall:
-    """A function that runs in a child, and its answer."""
+    """A function that runs in a child process, and its result."""
 
     def __init__(self, work: Callable[[], bytes]) -> None:
-        """Start ``work``; what it raises of OSError and ExpectedError becomes :meth:`result`'s error."""
+        """Start ``work``. An OSError or ExpectedError that it raises becomes the error of :meth:`result`."""
         self._answer, write = os.pipe()
         self._child = os.fork()
         if self._child == 0:
@@ -38,74 +40,103 @@ class ForkedCall:
         os.close(write)
 
     def result(self, until: float) -> bytes:
-        """What the work returned.
+        """Return what the function returned.
 
         Args:
-            until: reading of the monotonic clock at which the child is given up.
+            until: reading of the monotonic clock at which the child is killed.
 
         Raises:
-            FetchError: the work failed.
+            FetchError: the function failed.
             DeadlineError: it did not end in time.
         """
         answer = b""
         try:
-            while not _is_whole(answer):
+            while not _is_complete(answer):
                 if not select.select([self._answer], [], [], max(0.0, until - time.monotonic()))[0]:
-                    self.give_up()
+                    self.kill()
                     raise DeadlineError("no answer in time")
                 chunk = os.read(self._answer, _CHUNK)
                 if not chunk:
                     break
-                answer += chunk
-            self._part()
+                answer = _relay_log(answer + chunk)
+            self._reap()
         finally:
             os.close(self._answer)
-        kind, (_, _, rest) = answer[:1], answer[1:].partition(b"\n")
-        if not _is_whole(answer):
-            raise RuntimeError(f"the child that should have answered broke down after {len(answer)} bytes")
+        kind, (_, _, content) = answer[:1], answer[1:].partition(b"\n")
+        if not _is_complete(answer):
+            raise RuntimeError(f"a child process ended unexpectedly after {len(answer)} bytes of its answer")
         if kind == _DONE:
-            return rest
+            return content
         if kind == _FAILED:
-            raise FetchError(rest.decode("utf-8", "replace"))
-        raise RuntimeError(f"the child that should have answered broke down: {rest.decode('utf-8', 'replace')}")
+            raise FetchError(content.decode("utf-8", "replace"))
+        raise RuntimeError(f"a child process failed unexpectedly: {content.decode('utf-8', 'replace')}")
 
-    def _part(self) -> None:
-        """Let the child end. A child of its own that hangs may hold the pipe open for ever; then nobody waits for it."""
-        if select.select([self._answer], [], [], _PARTING)[0]:
+    def _reap(self) -> None:
+        """Let the child end. A hanging child of its own may keep the pipe open for ever, so the wait is short."""
+        if select.select([self._answer], [], [], _EXIT_TIMEOUT)[0]:
             os.waitpid(self._child, 0)
         else:
             os.waitpid(self._child, os.WNOHANG)
 
-    def give_up(self) -> None:
-        """Kill the child; one that hangs in the kernel is left to it."""
+    def kill(self) -> None:
+        """Kill the child. One that hangs in the kernel is not waited for."""
         import signal  # noqa: PLC0415 - a millisecond, and most children answer
 
         os.kill(self._child, signal.SIGKILL)
         os.waitpid(self._child, os.WNOHANG)
 
 
-def _is_whole(answer: bytes) -> bool:
-    """Whether an answer has all its bytes: its end is told by its size, since the pipe's may never come."""
-    head, line_end, _ = answer[:_MOST_HEAD].partition(b"\n")
-    return bool(line_end) and len(answer) == len(head) + 1 + int(head[1:])
+def _frame(kind: bytes, content: bytes) -> bytes:
+    """Return a frame of the answer's pipe."""
+    return b"%b%d\n%b" % (kind, len(content), content)
+
+
+def _is_complete(answer: bytes) -> bool:
+    """Return whether an answer has all its bytes: its size tells, since the end of the pipe may never come."""
+    size = _frame_size(answer)
+    return size is not None and len(answer) == size and answer[:1] != _LOG
+
+
+def _frame_size(answer: bytes) -> int | None:
+    """Return the size of the first frame, head included; None while its head is incomplete."""
+    head, line_end, _ = answer[:_MAX_HEAD_BYTES].partition(b"\n")
+    return len(head) + 1 + int(head[1:]) if line_end else None
+
+
+def _relay_log(answer: bytes) -> bytes:
+    """Write the complete log frames at the beginning of what came, and return the rest."""
+    while answer[:1] == _LOG:
+        size = _frame_size(answer)
+        if size is None or len(answer) < size:
+            break
+        log.relay(answer[:size].partition(b"\n")[2].decode("utf-8", "replace"))
+        answer = answer[size:]
+    return answer
 
 
 def _run(work: Callable[[], bytes], write: int) -> None:
-    """The child's life: nothing of it reaches the streams of the parent, whose answer they carry."""
+    """Run the child. It is cut off from the parent's standard streams, which carry the parent's answer."""
     try:
         os.closerange(3, write)
-        os.closerange(write + 1, _DESCRIPTORS)
+        os.closerange(write + 1, _MAX_DESCRIPTORS)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
+        if log.is_configured():
+            log.redirect(lambda line: _send(write, _frame(_LOG, line.encode("utf-8", "replace"))))
         try:
-            answer = _DONE + work()
+            answer = _frame(_DONE, work())
         except (OSError, ExpectedError) as error:
-            answer = _FAILED + str(error).encode("utf-8", "replace")
-        except Exception as error:  # noqa: BLE001 - a bug must reach the parent, and its traceback, not vanish with the child
-            answer = _BUG + repr(error).encode("utf-8", "replace")
-        view = memoryview(b"%b%d\n%b" % (answer[:1], len(answer) - 1, answer[1:]))
-        while view:
-            view = view[os.write(write, view) :]
+            answer = _frame(_FAILED, str(error).encode("utf-8", "replace"))
+        except Exception as error:  # noqa: BLE001 - a bug must reach the parent and not vanish with the child
+            answer = _frame(_BUG, repr(error).encode("utf-8", "replace"))
+        _send(write, answer)
     finally:
         os._exit(0)
+
+
+def _send(write: int, content: bytes) -> None:
+    """Write all bytes to a pipe."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(write, view) :]

@@ -1,7 +1,7 @@
-"""Waiting for a lock among many: two hundred jobs may want the same SIF.
+"""File locks with a deadline, for many processes that want the same lock: two hundred jobs may need the same SIF.
 
-Nobody waits for long once there is nothing to wait for, and nobody spins: the pauses grow to a second, and are not alike.
-flock(2) has no deadline, and an alarm would be the whole process's; hence the polling.
+flock(2) has no deadline, and an alarm would affect the whole process; so the lock is polled, with pauses that grow to a second
+and are jittered.
 """
 
 from __future__ import annotations
@@ -11,39 +11,45 @@ import fcntl
 import os
 import time
 
+from publisher.resolver.system import log
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-_FIRST, _LONGEST, _GROWTH = 0.02, 1.0, 1.5  # seconds
+_FIRST_PAUSE, _MAX_PAUSE, _GROWTH = 0.02, 1.0, 1.5  # seconds, seconds, factor
 
 
 @contextlib.contextmanager
-def taken(
+def acquire(
     paths: Sequence[str], until: float, done: Callable[[], bool] | None = None, why: str = "locked by another process"
 ) -> Iterator[int | None]:
-    """Hold one of the exclusive locks of ``paths``, whichever is free first.
+    """Hold one exclusive lock of several, whichever is free first.
 
     Args:
-        paths: files, made where they are not there and never removed; tried in this order.
-        until: reading of the monotonic clock at which it is given up; one try is always made.
-        done: tells whether there is nothing to wait for any more.
-        why: what is said when it was in vain.
+        paths: lock files, tried in this order; created if absent and never removed.
+        until: reading of the monotonic clock at which waiting ends; the locks are tried at least once.
+        done: returns whether there is nothing left to wait for.
+        why: message of the TimeoutError.
 
     Yields:
-        the descriptor of the locked file, or None when ``done`` said so first. The kernel lets go when the holder dies.
+        the descriptor of the locked file, or None if ``done`` returned true first. The kernel releases the lock when the holder
+        dies.
 
     Raises:
-        TimeoutError: all were held by others all the time.
-        OSError: a file cannot be made.
+        TimeoutError: other processes held all locks all the time.
+        OSError: a lock file cannot be created.
     """
-    pause = _FIRST
+    begun, pause = time.monotonic(), _FIRST_PAUSE
     while True:
         if done is not None and done():
             yield None
             return
-        descriptor = _one_of(paths)
+        descriptor = _lock_first_free(paths)
         if descriptor is not None:
+            waited = time.monotonic() - begun
+            if waited > _FIRST_PAUSE:
+                log.debug("acquired the lock %s after %.2f s", paths[0], waited)
             try:
                 yield descriptor
             finally:
@@ -51,31 +57,35 @@ def taken(
             return
         left = until - time.monotonic()
         if left <= 0:
+            log.debug("did not acquire the lock %s within %.2f s", paths[0], time.monotonic() - begun)
             raise TimeoutError(why)
+        if pause == _FIRST_PAUSE:
+            log.debug("waiting for the lock %s, for at most %.1f s", paths[0], left)
         time.sleep(min(left, pause * (0.5 + os.urandom(1)[0] / 256)))
-        pause = min(_LONGEST, pause * _GROWTH)
+        pause = min(_MAX_PAUSE, pause * _GROWTH)
 
 
-def is_taken(path: str) -> bool:
-    """Whether another process holds the lock of a file. Raises OSError."""
-    descriptor = _one_of([path])
+def is_locked(path: str) -> bool:
+    """Return whether another process holds the lock of a file. Raise OSError if the file cannot be opened or created."""
+    descriptor = _lock_first_free([path])
     if descriptor is None:
         return True
     os.close(descriptor)
     return False
 
 
-def _opened(path: str) -> int:
-    """Made where it is not there; another user's, which we can only read, can be locked all the same."""
+def _open(path: str) -> int:
+    """Open a lock file, and create it if absent. A file of another user that is only readable can be locked as well."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except PermissionError:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _one_of(paths: Sequence[str]) -> int | None:
+def _lock_first_free(paths: Sequence[str]) -> int | None:
+    """Lock the first file that no other process has locked and return its descriptor; return None if there is none."""
     for path in paths:
-        descriptor = _opened(path)
+        descriptor = _open(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

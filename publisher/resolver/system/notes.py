@@ -1,14 +1,14 @@
-"""What is worth saying beside the answer."""
+"""Notes and warnings that accompany an answer."""
 
 from __future__ import annotations
 
 
 class Warnings:
-    """Lines in the order they came up.
+    """The notes and warnings of one run, in the order in which they came up.
 
     Attributes:
-        all: every line; programs get them with the answer.
-        warnings: those of them that a person should see.
+        all: every line; programs get them together with the answer.
+        warnings: the lines that are also shown to a person.
     """
 
     def __init__(self) -> None:
@@ -16,10 +16,10 @@ class Warnings:
         self.warnings: list[str] = []
 
     def add(self, line: str) -> None:
-        """Something went wrong and did not matter."""
+        """Note a problem that did not change the answer."""
         self.all.append(line)
 
     def warn(self, line: str) -> None:
-        """Something that will matter, or makes the answer weaker than it should be."""
+        """Note a problem that makes the answer weaker, or will become an error later."""
         self.add(line)
         self.warnings.append(line)

@@ -1,7 +1,7 @@
-"""A repository that hangs, remembered for a while: so not each job waits its time for it.
+"""The outage of a repository that hangs, remembered for a while, so that not every job waits until its timeout.
 
-The memory is an empty file in the cache whose date is when it was last seen to hang. Whoever finds it too old to count makes it
-new before he looks for himself: of many jobs that start together only one waits.
+The memory is an empty file in the cache. Its modification time is when the repository was last seen to hang. A process that finds
+the file expired touches it before it probes the repository, so that only one of many jobs waits.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 import os
 import time
 
-LASTS = 120
-"""Seconds for which a repository that hung is taken to hang."""
+OUTAGE_DURATION = 120
+"""Seconds for which a repository that hung is assumed to hang."""
 
 
 class Outage:
-    """The memory at ``path``; None for none, and then every job looks for itself."""
+    """The outage that the file at ``path`` remembers. With None nothing is remembered, and every job probes the repository."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path
-        self._had_begun = False
+        self._has_file = False
 
-    def lasts(self) -> bool:
-        """Whether the repository is to be left alone now. Where this says no, the caller looks, and says what he found."""
+    def is_active(self) -> bool:
+        """Return whether to avoid the repository now. If not, the caller probes it and calls :meth:`begin` or :meth:`end`."""
         if self._path is None:
             return False
         try:
             age = time.time() - os.stat(self._path).st_mtime
-            self._had_begun = True
-            if 0 <= age <= LASTS:
+            self._has_file = True
+            if 0 <= age <= OUTAGE_DURATION:
                 return True
             os.utime(self._path)
         except OSError:
@@ -35,19 +35,19 @@ class Outage:
         return False
 
     def begin(self) -> None:
-        """It did not answer in time."""
+        """Remember that the repository did not answer in time."""
         if self._path is not None:
             try:
                 os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
                 os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 os.utime(self._path)
             except OSError:
-                pass  # without the memory the next job waits too
+                pass  # the next job waits as well
 
     def end(self) -> None:
-        """It answered."""
-        if self._path is not None and self._had_begun:
+        """Forget the outage, since the repository answered."""
+        if self._path is not None and self._has_file:
             try:
                 os.unlink(self._path)
             except OSError:  # another job was quicker
-                self._had_begun = False
+                self._has_file = False

@@ -1,4 +1,4 @@
-"""What is looked for in directories that may hang, as one of a PATH may: each look is a child's, and has a deadline."""
+"""Looking for files and programs in directories that may hang: child processes look, with a deadline."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_SYSTEM = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")  # where they hang nothing runs at all, so no child is needed
-_PATH = "/usr/local/bin:/usr/bin:/bin"  # a batch system's environment may have none
-_SEARCH = 2.0  # seconds
+_SYSTEM_DIRECTORIES = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")  # if these hang nothing runs at all, so no child is needed
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # the environment of a batch system may have no PATH
+_TIMEOUT = 2.0  # seconds
 
 
-def existing(paths: Sequence[str], seconds: float, is_there: Callable[[str], bool] = os.path.exists) -> list[str]:
-    """Of these paths, those that are there; one that hangs is not."""
+def existing_paths(paths: Sequence[str], seconds: float, exists: Callable[[str], bool] = os.path.exists) -> list[str]:
+    """Return those of ``paths`` that exist, tested by ``exists``; a path that hangs for ``seconds`` counts as absent."""
 
-    def look(path: str) -> ForkedCall:
-        return ForkedCall(lambda: b"yes" if is_there(path) else b"")
+    def start(path: str) -> ForkedCall:
+        return ForkedCall(lambda: b"yes" if exists(path) else b"")
 
-    tries = [(path, look(path)) for path in paths]
+    calls = [(path, start(path)) for path in paths]
     until = time.monotonic() + seconds
-    return [path for path, attempt in tries if _says_yes(attempt, until)]
+    return [path for path, call in calls if _is_yes(call, until)]
 
 
-def program(names: Sequence[str], seconds: float = _SEARCH) -> str | None:
-    """The path of the first of these programs along the PATH, None where there is none.
+def find_program(names: Sequence[str], seconds: float = _TIMEOUT) -> str | None:
+    """Return the path of the first of several programs on the PATH, or None if there is none.
 
-    The directories of the PATH have to be absolute: a job's own is never looked at. One that hangs is passed over after
-    ``seconds``.
+    Only absolute directories of the PATH count, so that the directory of a job is never searched. A directory that hangs is
+    skipped after ``seconds``.
     """
-    directories = [directory for directory in os.environ.get("PATH", _PATH).split(":") if directory.startswith("/")]
-    doubtful, sure = [], None
+    directories = [directory for directory in os.environ.get("PATH", _DEFAULT_PATH).split(":") if directory.startswith("/")]
+    may_hang, system_program = [], None
     for directory in directories:
         paths = [os.path.join(directory, name) for name in names]
-        if directory not in _SYSTEM:
-            doubtful += paths
+        if directory not in _SYSTEM_DIRECTORIES:
+            may_hang += paths
             continue
-        sure = next(filter(_is_program, paths), None)
-        if sure is not None:
+        system_program = next(filter(_is_program, paths), None)
+        if system_program is not None:
             break
-    found = existing(doubtful, seconds, _is_program)
-    return found[0] if found else sure
+    programs = existing_paths(may_hang, seconds, _is_program)
+    return programs[0] if programs else system_program
 
 
 def _is_program(path: str) -> bool:
     return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
-def _says_yes(attempt: ForkedCall, until: float) -> bool:
+def _is_yes(call: ForkedCall, until: float) -> bool:
     try:
-        return bool(attempt.result(until))
+        return bool(call.result(until))
     except FetchError:
         return False

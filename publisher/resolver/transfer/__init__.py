@@ -1,1 +1,1 @@
-"""Files from directories, web servers and federations."""
+"""Reading files from directories, web servers and Pelican federations."""

@@ -1,4 +1,4 @@
-"""One SIF from the first server that has it whole: resumed where a try broke off, and believed only for its size and sha256."""
+"""Fetching one SIF from several sources: a broken download is resumed, and only the size and the sha256 decide what is right."""
 
 from __future__ import annotations
 
@@ -9,63 +9,65 @@ import time
 from contextlib import closing, suppress
 
 from publisher.resolver.errors import AbsentError, AccessDeniedError, CacheError, CacheSpaceError, CorruptError, FetchError
-from publisher.resolver.system import negative_cache
+from publisher.resolver.system import log, negative_cache
 from publisher.resolver.transfer.partial import PartialFile
-from publisher.resolver.transfer.sources import Source, failure
+from publisher.resolver.transfer.sources import Source, combined_error
 from publisher.resolver.transfer.watchdog import TransferDeadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from publisher.contract.manifest import Sif
+    from publisher.contract.records import Sif
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a write fails with where there is no room: device, quota, limit of the process."""
-_START_UP = 30.0  # seconds that any try may take
-_UNDEMANDING = 10  # by so much slower than the setting a server may be when all have had their turn
-_REFUSED = (AbsentError, AccessDeniedError)  # a server that said so is not asked again by this download
+NO_SPACE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a write without enough space: on the device, in the quota, within the limit of the process."""
+_GRACE = 30.0  # seconds that any attempt may take besides the time that its bytes need
+_LENIENCY = 10  # factor by which a server may be slower than the setting in the second round
+_REFUSALS = (AbsentError, AccessDeniedError)  # this download does not ask such a server again
 
 
-def allowance(size: int, places: Sequence[Source] = ()) -> float:
-    """Seconds that the download of ``size`` bytes may take, all tries together."""
-    return 2 * _try_allowance(size, min((place.network.slowest for place in places), default=Source.network.slowest))
+def time_limit(size: int, sources: Sequence[Source] = ()) -> float:
+    """Return the seconds that the download of ``size`` bytes may take, all attempts together."""
+    slowest = min((source.network.slowest for source in sources), default=Source.network.slowest)
+    return 2 * _attempt_limit(size, slowest)
 
 
 def fetch(
-    places: Sequence[Source], sif: Sif, part: str, clock: Callable[[], float] = time.monotonic, until: float | None = None
+    sources: Sequence[Source], sif: Sif, part: str, clock: Callable[[], float] = time.monotonic, until: float | None = None
 ) -> str:
-    """Make the file ``part`` the SIF's bytes, on disk; what is there of an earlier try is continued. The caller holds its lock.
+    """Download a SIF into the file ``part`` and flush it to disk; resume an earlier attempt. The caller holds the lock.
 
-    Every way to every place is tried in order, those last that failed a short while ago; and all of them once more, but for those
-    that have no such file or refuse it, and last those that gave wrong bytes: a cache that has them keeps them.
+    Every route to every source is tried in order; routes that failed a short while ago come last. A second round tries again all
+    routes that neither refused the file nor said that they do not have it; those that sent wrong bytes come last, since a cache
+    that has wrong bytes keeps them.
 
     Args:
-        places: asked in order.
-        sif: what it must be.
-        part: the file's path.
-        clock: gives seconds that only grow.
-        until: reading of the clock that ends it sooner than :func:`allowance` does.
+        sources: sources, in order of preference.
+        sif: the expected SIF.
+        part: path of the file.
+        clock: returns monotonic seconds.
+        until: reading of the clock at which the download ends, if that is earlier than :func:`time_limit`.
 
     Returns:
-        the way that the last of it came by; empty where nothing was missing.
+        the label of the route that completed the file; empty if the file was complete already.
 
     Raises:
-        AbsentError, AccessDeniedError, CorruptError: all said so.
-        FetchError: no place gave the right bytes in time. Of a download that broke off, ``part`` stays.
-        CacheSpaceError: no room. ``part`` is gone.
-        CacheError: the file cannot be written. ``part`` is gone.
+        AbsentError, AccessDeniedError, CorruptError: all routes failed with this error.
+        FetchError: no route delivered the right bytes in time. If the download broke off, ``part`` remains.
+        CacheSpaceError: there is not enough space. ``part`` is removed.
+        CacheError: the file cannot be written. ``part`` is removed.
     """
-    end = clock() + allowance(sif.size, places)
+    end = clock() + time_limit(sif.size, sources)
     end = end if until is None else min(end, until)
     try:
-        with closing(PartialFile(part, sif)) as growing:
-            return "" if growing.complete() else _Download(growing, sif, clock, end).run(places)
+        with closing(PartialFile(part, sif)) as file:
+            return "" if file.finish() else _Download(file, sif, clock, end).run(sources)
     except OSError as error:
         _remove(part)
-        if error.errno in FULL:
+        if error.errno in NO_SPACE_ERRNOS:
             raise CacheSpaceError(
-                f"no room for the {sif.size} bytes of {part}", hint="make room, or set another --cache"
+                f"no space for the {sif.size} bytes of {part}", hint="free some space, or set another --cache"
             ) from None
         raise CacheError(f"cannot write {part}: {error.strerror}") from None
     except FetchError:
@@ -74,12 +76,20 @@ def fetch(
         raise
 
 
-def _try_allowance(size: int, slowest: float) -> float:
-    return _START_UP + size / slowest
+def _attempt_limit(size: int, slowest: float) -> float:
+    """Return the seconds that one attempt may take."""
+    return _GRACE + size / slowest
 
 
 class _Download:
-    """The tries of one download, until the reading ``end`` of the clock."""
+    """All attempts of one download.
+
+    Args:
+        part: the file.
+        sif: the expected SIF.
+        clock: returns monotonic seconds.
+        end: reading of the clock at which the download ends.
+    """
 
     def __init__(self, part: PartialFile, sif: Sif, clock: Callable[[], float], end: float) -> None:
         self._part = part
@@ -87,105 +97,114 @@ class _Download:
         self._clock = clock
         self._end = end
         self._refused: set[str] = set()
-        self._wrong: set[str] = set()
+        self._corrupt: set[str] = set()
 
-    def run(self, places: Sequence[Source]) -> str:
-        """The way that it came by. Raises FetchError; OSError when the file cannot be written."""
+    def run(self, sources: Sequence[Source]) -> str:
+        """Return the label of the route that completed the file. Raise FetchError; OSError if the file cannot be written."""
         problems: list[tuple[str, FetchError]] = []
-        for again in (False, True):
-            for way in self._ways(places, again=again):
-                error = self._problem(way, demanding=not again)
-                self._remember(way, error)
+        for second_round in (False, True):
+            for route in self._routes(sources, second_round=second_round):
+                error = self._complete_from(route, _LENIENCY if second_round else 1)
+                self._record(route, error)
                 if error is None:
-                    return way.text
-                problems.append((way.text, error))
+                    log.info("%s served %s", route.label, self._sif.path)
+                    return route.label
+                log.info("%s failed: %s", route.label, error)
+                problems.append((route.label, error))
                 if self._clock() > self._end:
-                    raise failure("cannot fetch the SIF in time: ", problems)
+                    raise combined_error("cannot fetch the SIF in time: ", problems)
         if not problems:
-            raise FetchError("cannot fetch the SIF: no place to ask (--origin)")
-        raise failure("cannot fetch the SIF: ", problems)
+            raise FetchError("cannot fetch the SIF: no source is configured", hint="set --origin")
+        raise combined_error("cannot fetch the SIF: ", problems)
 
-    def _ways(self, places: Sequence[Source], *, again: bool) -> Iterator[Source]:
-        late = []
-        for place in places:
-            for way in place.ways(self._sif.path, again=again, until=self._end):
-                if way.address in self._refused:
+    def _routes(self, sources: Sequence[Source], *, second_round: bool) -> Iterator[Source]:
+        """Yield the routes of one round: in order, the unpromising ones last."""
+        unpromising = []
+        for source in sources:
+            for route in source.routes(self._sif.path, refresh=second_round, until=self._end):
+                if route.address in self._refused:
                     continue
-                if way.address in self._wrong if again else self._failed_lately(way):
-                    late.append(way)
+                if route.address in self._corrupt if second_round else self._failed_recently(route):
+                    unpromising.append(route)
                 else:
-                    yield way
-        yield from late
+                    yield route
+        yield from unpromising
 
-    def _problem(self, way: Source, *, demanding: bool) -> FetchError | None:
-        """Why a way could not complete the file, None where it could. Raises OSError."""
-        slowest = way.network.slowest / (1 if demanding else _UNDEMANDING)
+    def _complete_from(self, route: Source, leniency: float) -> FetchError | None:
+        """Return why a route could not complete the file, or None if it did. Raise OSError."""
+        slowest = route.network.slowest / leniency
         while True:
-            begun_with = self._part.size
-            error = self._broken_off(way, slowest)
-            if self._part.complete():
+            size_before = self._part.size
+            error = self._append_from(route, slowest)
+            if self._part.finish():
                 return None
             if error is not None:
                 return error
-            if begun_with == 0:
-                return CorruptError(f"{self._sif.path}: other bytes than the manifest says")
-            # whose bytes are wrong nobody knows: the earlier ones may have come from elsewhere; so all of it from here
+            if size_before == 0:
+                return CorruptError(f"{self._sif.path}: the content does not match its sha256 in the manifest")
+            # An earlier route may have sent the wrong bytes, so this one is asked for the whole file.
 
-    def _broken_off(self, way: Source, slowest: float) -> FetchError | None:
-        """Append what a way has beyond what is there; why it ended early or was wrong. Raises OSError."""
-        self._part.check_room()
-        whole = _try_allowance(self._sif.size, slowest)  # a server that ignores ranges sends all of it, as does the command
-        pace = TransferDeadline(self._clock, min(self._end, self._clock() + whole), slowest)
+    def _append_from(self, route: Source, slowest: float) -> FetchError | None:
+        """Append what is missing; return why the route ended early or was wrong, None otherwise. Raise OSError."""
+        self._part.check_free_space()
+        limit = _attempt_limit(self._sif.size, slowest)  # of the whole file: some servers and the command ignore ranges
+        deadline = TransferDeadline(self._clock, min(self._end, self._clock() + limit), slowest)
+        log.debug("requesting %s from %s, from byte %d on", self._sif.path, route.label, self._part.size)
         try:
-            if way.brings:
-                self._bring(way, pace)
+            if route.downloads_itself:
+                self._part.discard()
+                route.download(self._sif.path, self._sif.size, deadline, self._part.adopt)
             else:
-                self._stream(way, pace)
+                self._stream(route, deadline)
         except FetchError as error:
             return error
         if self._part.size < self._sif.size:
             return FetchError(f"{self._sif.path}: ended after {self._part.size} of {self._sif.size} bytes")
         return None
 
-    def _stream(self, way: Source, pace: TransferDeadline) -> None:
-        for chunk in way.pieces(self._sif.path, self._part.size, self._sif.size, pace):
+    def _stream(self, route: Source, deadline: TransferDeadline) -> None:
+        for chunk in route.stream(self._sif.path, self._part.size, self._sif.size, deadline):
             if self._part.size + len(chunk) > self._sif.size:
-                self._part.empty()
-                raise CorruptError(f"{self._sif.path}: more than the {self._sif.size} bytes that the manifest says")
+                self._part.discard()
+                raise CorruptError(f"{self._sif.path}: larger than the {self._sif.size} bytes in the manifest")
             self._part.add(chunk)
-            pace.add(len(chunk))
-            problem = pace.problem()
+            deadline.add(len(chunk))
+            problem = deadline.problem()
             if problem is not None:
-                late = f"only {self._part.size} of {self._sif.size} bytes came in time"
-                raise FetchError(f"{self._sif.path}: {late if pace.left() < 0 else problem}")
+                late = f"only {self._part.size} of {self._sif.size} bytes received in time"
+                raise FetchError(f"{self._sif.path}: {late if deadline.left() < 0 else problem}")
 
-    def _bring(self, way: Source, pace: TransferDeadline) -> None:
-        self._part.empty()
-        way.bring(self._sif.path, self._sif.size, pace, self._part.adopt)
+    def _failed_recently(self, route: Source) -> bool:
+        """Return whether the negative cache has a failure of this route."""
+        root, now = route.network.root, time.time()
+        if root is None:
+            return False
+        for key in _failure_keys(route, self._sif):
+            reason = negative_cache.recent_failure(root, key, now)
+            if reason is not None:
+                log.info("%s is tried last, it failed recently: %s", route.label, reason)
+                return True
+        return False
 
-    def _failed_lately(self, way: Source) -> bool:
-        root, now = way.network.root, time.time()
-        return root is not None and any(negative_cache.recent(root, key, now) for key in _keys(way, self._sif))
-
-    def _remember(self, way: Source, error: FetchError | None) -> None:
-        """What a server has not, or has wrong, is remembered of this file; any other failure of the server as such."""
-        of_this_file = isinstance(error, (*_REFUSED, CorruptError))
-        if of_this_file:
-            (self._refused if isinstance(error, _REFUSED) else self._wrong).add(way.address)
-        root = way.network.root
+    def _record(self, route: Source, error: FetchError | None) -> None:
+        """Record the outcome: an absent, denied or corrupt file is a failure of that file, anything else one of the server."""
+        concerns_file = isinstance(error, (*_REFUSALS, CorruptError))
+        if concerns_file:
+            (self._refused if isinstance(error, _REFUSALS) else self._corrupt).add(route.address)
+        root = route.network.root
         if root is None:
             return
-        of_server, of_file = _keys(way, self._sif)
+        server_key, file_key = _failure_keys(route, self._sif)
         if error is None:
-            negative_cache.forget(root, of_server)
-            negative_cache.forget(root, of_file)
-        elif of_this_file or self._clock() <= self._end:  # else only our time was over
-            negative_cache.note(root, of_file if of_this_file else of_server, str(error), time.time())
+            negative_cache.clear(root, server_key)
+            negative_cache.clear(root, file_key)
+        elif concerns_file or self._clock() <= self._end:  # otherwise only this job ran out of time
+            negative_cache.record_failure(root, file_key if concerns_file else server_key, str(error), time.time())
 
 
-def _keys(way: Source, sif: Sif) -> tuple[str, str]:
-    """The names under which failures of a server, and of this file there, are remembered."""
-    scheme, _, rest = way.text.partition("://")
+def _failure_keys(route: Source, sif: Sif) -> tuple[str, str]:
+    """Return the keys in the negative cache for a server and for this file on it."""
+    scheme, _, rest = route.label.partition("://")
     server = hashlib.sha256(f"{scheme}://{rest.partition('/')[0]}".encode()).hexdigest()[:32]
     return f"server-{server}", f"{sif.sha256[:32]}-at-{server}"
 

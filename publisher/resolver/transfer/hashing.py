@@ -1,7 +1,7 @@
-"""The sha256 of a file while it grows, in a thread beside: hashing takes as long as receiving, and need not come on top of it.
+"""The sha256 of a growing file, computed in a second thread: hashing takes as long as receiving, and need not come on top.
 
-The thread follows by reading what was written, which is in memory still; and it sees to it that what was written goes to the disk
-meanwhile, so that there is not all of it to wait for in the end.
+The thread reads what was just written, which is still in memory. It also flushes the data to disk meanwhile, so that the final
+flush is short.
 """
 
 from __future__ import annotations
@@ -14,78 +14,79 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CHUNK = 1 << 20
-_TO_DISK = 64 << 20  # bytes after which what is there goes to the disk
+_CHUNK = 1 << 20  # bytes
+_FLUSH_BYTES = 64 << 20  # bytes after which the data is flushed to disk
 
 
 class FileHasher:
-    """Of an open file.
+    """The sha256 of an open file that grows.
 
     Args:
-        descriptor: of the file, open for reading.
-        size: bytes that are in it.
+        descriptor: descriptor of the file, open for reading.
+        size: current size of the file in bytes.
     """
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
         self._size = size
         self._buffer = memoryview(bytearray(_CHUNK))
-        self._step = threading.Lock()
+        self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._over = threading.Event()
+        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._begin()
 
-    def grown(self, size: int) -> None:
-        """There are so many bytes now."""
+    def set_size(self, size: int) -> None:
+        """Tell the thread that the file has grown to ``size`` bytes."""
         self._size = size
         self._wake.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._follow, daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # a job may have all the threads that its user may have; then it is done in the end
-                self._over.set()
+            except RuntimeError:  # the user's limit of threads may be reached; then hexdigest() does all the work
+                self._stop.set()
 
     def hexdigest(self) -> str:
-        """Of all that is there. Raises OSError when it cannot be read."""
-        while self._hash_some():
+        """Return the sha256 of the whole file. Raise OSError if it cannot be read."""
+        while self._hash_chunk():
             pass
         return self._hash.hexdigest()
 
-    def restart(self, empty: Callable[[], object]) -> None:
-        """Begin anew with a file that ``empty`` has emptied."""
-        with self._step:
-            empty()
+    def restart(self, truncate: Callable[[], object]) -> None:
+        """Start again with an empty file, which ``truncate`` empties."""
+        with self._lock:
+            truncate()
             self._size = 0
             self._begin()
 
     def close(self) -> None:
         """End the thread."""
-        if self._thread is not None and not self._over.is_set():
-            self._over.set()
+        if self._thread is not None and not self._stop.is_set():
+            self._stop.set()
             self._wake.set()
             self._thread.join()
 
     def _begin(self) -> None:
         self._hash = hashlib.sha256()
-        self._hashed = self._on_disk = 0
+        self._hashed = self._flushed = 0
 
     def _follow(self) -> None:
+        """Hash and flush the file as it grows; the body of the thread."""
         try:
-            while not self._over.is_set():
+            while not self._stop.is_set():
                 self._wake.wait()
                 self._wake.clear()
-                while not self._over.is_set() and self._hash_some():
-                    if self._hashed - self._on_disk >= _TO_DISK:
-                        self._on_disk = self._hashed
+                while not self._stop.is_set() and self._hash_chunk():
+                    if self._hashed - self._flushed >= _FLUSH_BYTES:
+                        self._flushed = self._hashed
                         os.fdatasync(self._descriptor)
         except OSError:
-            pass  # hexdigest() meets it again, and says so
+            pass  # hexdigest() meets the error again and raises it
 
-    def _hash_some(self) -> bool:
-        """Hash the next piece, in one thread at a time; False where there is none."""
-        with self._step:
+    def _hash_chunk(self) -> bool:
+        """Hash the next chunk, in one thread at a time; return False if there is none."""
+        with self._lock:
             count = os.preadv(self._descriptor, [self._buffer[: max(0, self._size - self._hashed)]], self._hashed)
             self._hash.update(self._buffer[:count])
             self._hashed += count

@@ -1,8 +1,8 @@
-"""One GET over HTTP: the one door to the network.
+"""GET requests over HTTP; no other module of the resolver opens a connection to the network.
 
-Proxies are those of the environment (``http_proxy``, ``https_proxy``, ``no_proxy``), authorities those of the system or
-``SSL_CERT_FILE``, and the setting ``ca`` besides. A redirect leads to http and https and nowhere else, not from https to http,
-and takes no token along to another host. Nothing that is said names a query: there may be a token in it.
+Proxies come from the environment (``http_proxy``, ``https_proxy``, ``no_proxy``). Trusted authorities are those of the system or
+``SSL_CERT_FILE``, and those of the setting ``ca``. Redirects are followed to http and https only, never from https to http, and a
+token is not sent to another host. No message has the query of a URL, since there may be a token in it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import urllib.parse
 import urllib.request
 
 from publisher.resolver.errors import AbsentError, AccessDeniedError, CorruptError, FetchError
+from publisher.resolver.system import log
 from publisher.resolver.transfer.watchdog import Watchdog
 
 TYPE_CHECKING = False
@@ -31,190 +32,197 @@ if TYPE_CHECKING:
     from publisher.resolver.transfer.watchdog import TransferDeadline
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_MOST_REDIRECTS = 5
-_SHORTEST = 0.1  # seconds of a socket's time-out: 0 would mean something else
-_AGENT = "image-resolver"
-_KINDS = {401: AccessDeniedError, 403: AccessDeniedError, 404: AbsentError, 410: AbsentError, 416: CorruptError}
+_MAX_REDIRECTS = 5
+_MIN_TIMEOUT = 0.1  # seconds; 0 would make the socket non-blocking
+_USER_AGENT = "image-resolver"
+_STATUS_ERRORS = {401: AccessDeniedError, 403: AccessDeniedError, 404: AbsentError, 410: AbsentError, 416: CorruptError}
 
 
 @contextlib.contextmanager
-def got(
+def get(
     address: str,
     network: NetworkOptions,
     *,
     headers: Mapping[str, str] | None = None,
     token: str | None = None,
-    pace: TransferDeadline | None = None,
+    deadline: TransferDeadline | None = None,
     follow: bool = True,
 ) -> Iterator[HTTPResponse]:
-    """The response to a GET, whatever its status is.
+    """Yield the response to a GET request, whatever its status is.
 
     Args:
-        address: of http or https.
+        address: URL with http or https.
         network: how the network is used.
-        headers: of the request.
-        token: a bearer token for this very host, and only over TLS.
-        pace: ends it when it takes too long, also while it is being read.
-        follow: whether redirects are followed.
+        headers: headers of the request.
+        token: a bearer token for the host of the URL; it is sent over TLS only.
+        deadline: ends a slow request, also while the response is being read.
+        follow: follow redirects.
 
     Raises:
-        FetchError: it cannot be had, broke off (also while it is read), or leads in a circle or elsewhere.
+        FetchError: the request failed, the response broke off (also while it is read), or a redirect loops or is not allowed.
     """
     with contextlib.ExitStack() as stack:
-        response = _asked(stack, address, network, headers=headers or {}, token=token, pace=pace)
-        for _ in range(_MOST_REDIRECTS if follow else 0):
-            to = response.headers.get("Location")
-            if response.status not in _REDIRECTS or to is None:
+        response = _send(stack, address, network, headers=headers or {}, token=token, deadline=deadline)
+        for _ in range(_MAX_REDIRECTS if follow else 0):
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or location is None:
                 break
-            following = urllib.parse.urljoin(address, to)
-            if following == address:
+            target = urllib.parse.urljoin(address, location)
+            if target == address:
                 break
-            before, after = _host(address), _host(following)
-            if (before[0], after[0]) == ("https", "http"):
+            origin, target_origin = _origin(address), _origin(target)
+            if (origin[0], target_origin[0]) == ("https", "http"):
                 raise FetchError("redirected from https to http")
-            if after != before:
+            if target_origin != origin:
                 token = None
-            address = following
+            address = target
             stack.close()
-            response = _asked(stack, address, network, headers=headers or {}, token=token, pace=pace)
+            response = _send(stack, address, network, headers=headers or {}, token=token, deadline=deadline)
         if follow and response.status in _REDIRECTS:
-            raise FetchError(f"redirected without end (status {response.status})")
+            raise FetchError(f"too many redirects (status {response.status})")
         yield response
 
 
 def status_error(status: int, reason: str) -> FetchError:
-    """What a status that is no success means."""
-    return _KINDS.get(status, FetchError)(f"status {status} {reason}".rstrip())
+    """Return the error for a status that is not a success."""
+    return _STATUS_ERRORS.get(status, FetchError)(f"status {status} {reason}".rstrip())
 
 
-def _asked(
+def _send(
     stack: contextlib.ExitStack,
     address: str,
     network: NetworkOptions,
     *,
     headers: Mapping[str, str],
     token: str | None,
-    pace: TransferDeadline | None,
+    deadline: TransferDeadline | None,
 ) -> HTTPResponse:
-    stack.enter_context(_explained())
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise FetchError("leads to something that is not http")
-    connection, target, more = _connection(parts, network)
+    """Send one request and return its response; ``stack`` closes the connection."""
+    stack.enter_context(_as_fetch_errors())
+    url = urllib.parse.urlsplit(address)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise FetchError("the URL is not http or https")
+    connection, target, more_headers = _connection(url, network)
     stack.callback(connection.close)
-    connection._create_connection = _connecting(stack, network, pace)  # type: ignore[attr-defined]  # noqa: SLF001 - the only way to see the socket before a proxy or TLS has a say
-    if token is not None and parts.scheme == "https":
-        more["Authorization"] = f"Bearer {token}"
-    connection.request("GET", target, headers={"User-Agent": _AGENT, "Connection": "close", **headers, **more})
+    connection._create_connection = _connector(stack, network, deadline)  # type: ignore[attr-defined]  # noqa: SLF001 - the only way to see the socket before a proxy or TLS uses it
+    if token is not None and url.scheme == "https":
+        more_headers["Authorization"] = f"Bearer {token}"
+    connection.request("GET", target, headers={"User-Agent": _USER_AGENT, "Connection": "close", **headers, **more_headers})
     response = connection.getresponse()
     stack.callback(response.close)
+    log.debug("GET %s://%s%s: status %d %s", url.scheme, url.netloc, url.path, response.status, response.reason)
     return response
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _as_fetch_errors() -> Iterator[None]:
+    """Turn the errors of sockets and of http.client into FetchErrors."""
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, http.client.InvalidURL) or not isinstance(error, (OSError, http.client.HTTPException)):
-            raise FetchError("leads to something that is no URL") from None  # it repeats what it finds wrong, query and all
+            raise FetchError("the URL is not valid") from None  # the original message repeats the URL with its query
         raise FetchError(str(getattr(error, "strerror", "") or error) or type(error).__name__) from None
 
 
-def _connecting(
-    stack: contextlib.ExitStack, network: NetworkOptions, pace: TransferDeadline | None
+def _connector(
+    stack: contextlib.ExitStack, network: NetworkOptions, deadline: TransferDeadline | None
 ) -> Callable[..., socket.socket]:
-    """As ``socket.create_connection``; what it connects is watched from the first byte on."""
+    """Return a replacement of ``socket.create_connection``; the watchdog watches its connection from the first byte on."""
 
     def connect(address: tuple[str, int], *_: Any) -> socket.socket:
-        connected = _connected(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), network, pace)
-        if pace is not None:
-            stack.enter_context(_watched(Watchdog(pace, connected.dup())))
-        return connected
+        connection = _connect_any(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), network, deadline)
+        if deadline is not None:
+            stack.enter_context(_watched(Watchdog(deadline, connection.dup())))
+        return connection
 
     return connect
 
 
 @contextlib.contextmanager
-def _watched(watch: Watchdog) -> Iterator[None]:
-    """What fails because the watch ended it fails for the watch's reason, also if it looks like an early end."""
-    with watch:
+def _watched(watchdog: Watchdog) -> Iterator[None]:
+    """Raise FetchError with the watchdog's reason if it ended the connection, even if that looks like an early end."""
+    with watchdog:
         try:
             yield
         except (OSError, ValueError, http.client.HTTPException):
-            if watch.problem is None:
+            if watchdog.problem is None:
                 raise
-    if watch.problem is not None:
-        raise FetchError(watch.problem)
+    if watchdog.problem is not None:
+        raise FetchError(watchdog.problem)
 
 
-def _connected(addresses: Sequence[Any], network: NetworkOptions, pace: TransferDeadline | None) -> socket.socket:
-    """A connection to the first address that takes one; each has its share of the time that is left.
+def _connect_any(addresses: Sequence[Any], network: NetworkOptions, deadline: TransferDeadline | None) -> socket.socket:
+    """Connect to the first address that accepts; each address gets its share of the time that is left.
 
     Args:
-        addresses: as ``socket.getaddrinfo`` gives them.
+        addresses: results of ``socket.getaddrinfo``.
         network: how the network is used.
-        pace: says how much time is left.
+        deadline: limits the time.
 
     Raises:
-        OSError: none takes one, or not in time.
+        OSError: no address accepts in time.
     """
-    problem = OSError("its name has no address")
+    problem = OSError("the host name has no address")
     for number, address in enumerate(addresses):
-        left = math.inf if pace is None else pace.left()
+        left = math.inf if deadline is None else deadline.left()
         if left <= 0:
             raise TimeoutError("timed out")
         try:
-            connected = _tried(address, min(network.silence, left / (len(addresses) - number)))
+            connection = _connect(address, min(network.silence, left / (len(addresses) - number)))
         except OSError as error:
+            log.debug("cannot connect to %s: %s", address[4][0], error)
             problem = error
             continue
-        connected.settimeout(network.silence if pace is None else max(_SHORTEST, min(network.silence, pace.left())))
-        return connected
+        connection.settimeout(network.silence if deadline is None else max(_MIN_TIMEOUT, min(network.silence, deadline.left())))
+        return connection
     raise problem
 
 
-def _tried(address: Any, timeout: float) -> socket.socket:
-    family, kind, protocol, _, where = address
+def _connect(address: Any, timeout: float) -> socket.socket:
+    """Connect to one result of ``socket.getaddrinfo``."""
+    family, kind, protocol, _, socket_address = address
     connection = socket.socket(family, kind, protocol)
     try:
         connection.settimeout(timeout)
-        connection.connect(where)
+        connection.connect(socket_address)
     except OSError:
         connection.close()
         raise
     return connection
 
 
-def _connection(parts: SplitResult, network: NetworkOptions) -> tuple[HTTPConnection, str, dict[str, str]]:
-    """A connection that does not stand yet, what is asked of it, and headers that a proxy wants."""
-    target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-    proxy = _proxy(parts)
-    host, port = parts.hostname, parts.port
+def _connection(url: SplitResult, network: NetworkOptions) -> tuple[HTTPConnection, str, dict[str, str]]:
+    """Return a connection that is not yet open, the target of the request line, and headers for a proxy."""
+    target = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
+    proxy = _proxy(url)
+    host, port = url.hostname, url.port
     if proxy is None:
-        if parts.scheme == "https":
+        if url.scheme == "https":
             return http.client.HTTPSConnection(str(host), port, context=_tls(network)), target, {}
         return http.client.HTTPConnection(str(host), port), target, {}
     if not proxy.hostname:
-        raise FetchError("the environment names no usable proxy")
-    rights = _proxy_rights(proxy)
-    if parts.scheme == "https":
+        raise FetchError("the proxy in the environment has no host name")
+    authorization = _proxy_authorization(proxy)
+    if url.scheme == "https":
         connection = http.client.HTTPSConnection(proxy.hostname, proxy.port, context=_tls(network))
-        connection.set_tunnel(str(host), port, rights)
+        connection.set_tunnel(str(host), port, authorization)
         return connection, target, {}
-    whole = urllib.parse.urlunsplit((parts.scheme, parts.netloc, parts.path or "/", parts.query, ""))
-    return http.client.HTTPConnection(proxy.hostname, proxy.port), whole, rights
+    absolute = urllib.parse.urlunsplit((url.scheme, url.netloc, url.path or "/", url.query, ""))
+    return http.client.HTTPConnection(proxy.hostname, proxy.port), absolute, authorization
 
 
-def _proxy(parts: SplitResult) -> SplitResult | None:
+def _proxy(url: SplitResult) -> SplitResult | None:
+    """Return the URL of the proxy for a URL, or None if there is none."""
     proxies = urllib.request.getproxies_environment()
-    text = proxies.get(parts.scheme) or proxies.get("all")
-    if not text or urllib.request.proxy_bypass_environment(parts.netloc, proxies):  # type: ignore[attr-defined]  # not in the stubs
+    text = proxies.get(url.scheme) or proxies.get("all")
+    if not text or urllib.request.proxy_bypass_environment(url.netloc, proxies):  # type: ignore[attr-defined]  # not in the stubs
         return None
     return urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
 
 
-def _proxy_rights(proxy: SplitResult) -> dict[str, str]:
+def _proxy_authorization(proxy: SplitResult) -> dict[str, str]:
+    """Return the headers that authorize at a proxy, empty if its URL has no user."""
     if proxy.username is None:
         return {}
     pair = f"{urllib.parse.unquote(proxy.username)}:{urllib.parse.unquote(proxy.password or '')}"
@@ -222,19 +230,21 @@ def _proxy_rights(proxy: SplitResult) -> dict[str, str]:
 
 
 def _tls(network: NetworkOptions) -> ssl.SSLContext:
+    """Return the TLS context of all connections, created at the first call."""
     if network.tls is None:
         network.tls = ssl.create_default_context()
         network.tls.set_alpn_protocols(["http/1.1"])
         if network.ca:
-            where = "capath" if os.path.isdir(network.ca) else "cafile"
+            argument = "capath" if os.path.isdir(network.ca) else "cafile"
             try:
-                network.tls.load_verify_locations(**{where: network.ca})
+                network.tls.load_verify_locations(**{argument: network.ca})
             except OSError as error:
                 network.tls = None
-                raise FetchError(f"the authorities in {network.ca} cannot be read: {error.strerror}") from None
+                raise FetchError(f"cannot read the certificates in {network.ca}: {error.strerror}") from None
     return network.tls
 
 
-def _host(address: str) -> tuple[str, str]:
-    parts = urllib.parse.urlsplit(address)
-    return parts.scheme, parts.netloc
+def _origin(address: str) -> tuple[str, str]:
+    """Return the scheme and the host with port of a URL."""
+    url = urllib.parse.urlsplit(address)
+    return url.scheme, url.netloc

@@ -1,6 +1,6 @@
-"""Files below a URL: a federation's cache or origin, a mirror.
+"""Files below a URL: a cache or an origin of a federation, or a mirror.
 
-Ranges are asked for with both ends: XRootD 5.5 answers an open one with nothing.
+Range requests name both ends: XRootD 5.5 answers an open range with no bytes.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from publisher.resolver.transfer.sources import NetworkOptions
     from publisher.resolver.transfer.watchdog import TransferDeadline
 
-_CHUNK = 1 << 18  # bytes: what a stall costs, and no slower than more
+_CHUNK = 1 << 18  # bytes: what is lost when a transfer stalls; larger chunks are not faster
 _OK, _PARTIAL = 200, 206
 
 
 class HttpSource(Source):
-    """What stands below a URL; its query, if it has one, goes with every request (``?directread`` at a federation's director).
+    """The files below a URL. A query of the URL is sent with every request, such as ``?directread`` to a federation's director.
 
     Args:
         address: the URL.
         network: how the network is used.
-        token: a bearer token for this host, None for none.
+        token: a bearer token for the host of the URL, None for none.
     """
 
-    patience = 10.0
+    timeout = 10.0
     local = False
 
     def __init__(self, address: str, network: NetworkOptions, token: str | None = None) -> None:
@@ -40,21 +40,21 @@ class HttpSource(Source):
         self.network = network
         self._token = token
 
-    def pieces(self, name: str, start: int, size: int | None, pace: TransferDeadline | None = None) -> Iterator[memoryview]:
-        """See :meth:`Source.pieces`; all pieces are in the same buffer. What comes and is skipped is told to ``pace`` here."""
+    def stream(self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None) -> Iterator[memoryview]:
+        """Yield the content of a file; see :meth:`Source.stream`. All chunks share one buffer; skipped bytes count."""
         base, mark, query = self.address.partition("?")
         address = f"{base.rstrip('/')}/{urllib.parse.quote(name)}{mark}{query}"
         headers = {"Range": f"bytes={start}-{size - 1}"} if start and size else {}
         buffer = memoryview(bytearray(_CHUNK))
         try:
-            with http.got(address, self.network, headers=headers, token=self._token, pace=pace) as response:
+            with http.get(address, self.network, headers=headers, token=self._token, deadline=deadline) as response:
                 surplus = _surplus(response, start, size)
                 while count := response.readinto(buffer):
                     skipped = min(surplus, count)
                     if skipped:
                         surplus -= skipped
-                        if pace is not None:
-                            pace.add(skipped)
+                        if deadline is not None:
+                            deadline.add(skipped)
                     if skipped < count:
                         yield buffer[skipped:count]
         except FetchError as error:
@@ -62,24 +62,24 @@ class HttpSource(Source):
 
 
 def _surplus(response: HTTPResponse, start: int, size: int | None) -> int:
-    """How many bytes of the body stand before byte ``start``: all of them where a server knows no ranges.
+    """Return how many bytes of the body precede byte ``start``: all of them if the server does not support ranges.
 
     Raises:
-        FetchError: it is no success, another part than was asked for, or of a file of another size.
+        FetchError: the status is not a success, the range is another one, or the file has another size.
     """
     if response.status == _OK:
         _check_size(response.headers.get("Content-Length"), size)
         return start
     if response.status != _PARTIAL:
         raise http.status_error(response.status, response.reason)
-    part, _, whole = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    begins = part.partition("-")[0]
-    if begins != str(start):
-        raise FetchError(f"asked for it from byte {start} on, got it from byte {begins or '?'} on")
-    _check_size(whole, size)
+    part, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    first = part.partition("-")[0]
+    if first != str(start):
+        raise FetchError(f"the server sent the file from byte {first or '?'} on, not from the requested byte {start} on")
+    _check_size(total, size)
     return 0
 
 
-def _check_size(said: str | None, size: int | None) -> None:
-    if size is not None and said is not None and said.isdigit() and int(said) != size:
-        raise CorruptError(f"has {said} bytes, and the manifest says {size}")
+def _check_size(actual: str | None, size: int | None) -> None:
+    if size is not None and actual is not None and actual.isdigit() and int(actual) != size:
+        raise CorruptError(f"has {actual} bytes, but the manifest says {size}")

@@ -1,4 +1,4 @@
-"""From a place's text, or the settings, to what reads it. What speaks to the network is imported when a place there is asked."""
+"""Creating sources from their addresses or from the settings. Network modules are imported when a source is first read."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ if TYPE_CHECKING:
 
 
 class RemoteSource(Source):
-    """A place in the network, whose ways are found when it is asked."""
+    """A source in the network; its routes are discovered when it is read."""
 
-    patience = 10.0
+    timeout = 10.0
     local = False
 
     def __init__(self, address: str, network: NetworkOptions) -> None:
         super().__init__(address)
         self.network = network
 
-    def ways(
-        self, name: str, *, small: bool = False, fresh: bool = False, again: bool = False, until: float | None = None
+    def routes(
+        self, name: str, *, small: bool = False, fresh: bool = False, refresh: bool = False, until: float | None = None
     ) -> Iterator[Source]:
-        """See :meth:`Source.ways`."""
-        if self.text.startswith(FEDERATED):
+        """Yield the routes to a file; see :meth:`Source.routes`."""
+        if self.label.startswith(FEDERATED):
             from publisher.resolver.transfer import pelican_source  # noqa: PLC0415 - most answers need no network
 
-            return pelican_source.ways(self, name, small=small, fresh=fresh, again=again, until=until)
+            return pelican_source.routes(self, name, small=small, fresh=fresh, refresh=refresh, until=until)
         from publisher.resolver.transfer.http_source import HttpSource  # noqa: PLC0415 - as above
 
         return iter((HttpSource(self.address, self.network),))
 
-    def _pace(self) -> TransferDeadline:
-        """A third of the patience: a server that says nothing must leave time for the next one."""
+    def _route_deadline(self) -> TransferDeadline:
+        """Return a third of the timeout: a silent server must leave time for the next one."""
         from publisher.resolver.transfer.watchdog import TransferDeadline  # noqa: PLC0415 - as above
 
-        return TransferDeadline(time.monotonic, time.monotonic() + self.patience / 3)
+        return TransferDeadline(time.monotonic, time.monotonic() + self.timeout / 3)
 
 
-def source(text: str, network: NetworkOptions | None = None) -> Source:
-    """The place that a text names: one in the network by its ``http(s)://``, ``pelican://`` or ``osdf://``, else a directory."""
-    return RemoteSource(text, network or Source.network) if text.startswith(REMOTE) else DirectorySource(text)
+def open_source(address: str, network: NetworkOptions | None = None) -> Source:
+    """Return the source at an address: ``http(s)://``, ``pelican://`` and ``osdf://`` are remote, all else is a directory."""
+    return RemoteSource(address, network or Source.network) if address.startswith(REMOTE) else DirectorySource(address)
 
 
 def sif_sources(settings: ResolverSettings) -> list[Source]:
-    """Where SIFs are fetched from: the origins, then the mirrors."""
-    network = network_of(settings)
-    return [source(text, network) for text in (*settings.origins, *settings.mirrors)]
+    """Return the sources of SIFs: the origins, then the mirrors."""
+    network = network_options(settings)
+    return [open_source(address, network) for address in (*settings.origins, *settings.mirrors)]
 
 
-def network_of(settings: ResolverSettings) -> NetworkOptions:
-    """How the network is used by these settings."""
+def network_options(settings: ResolverSettings) -> NetworkOptions:
+    """Return how these settings use the network."""
     return NetworkOptions(
         settings.cache,
         ca=settings.ca,

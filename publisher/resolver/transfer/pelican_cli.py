@@ -1,8 +1,8 @@
-"""The command ``pelican``, where a site wants its own client to move the bytes: ``pelican object get``.
+"""Downloads with the command ``pelican object get``, for sites that want their own client to move the bytes.
 
-It is believed no more than a server is. It gets the arguments that stand here and a part of the environment, a process group that
-is killed as a whole, also when this process is killed, and a directory of its own, since a killed one leaves hidden files behind.
-What it wrote is read back and checked like all else. https://docs.pelicanplatform.org, client commands.
+The command is trusted no more than a server. It gets fixed arguments, a part of the environment, and a process group that is
+killed as a whole, also when this process is killed. It runs in a directory of its own, since a killed one leaves hidden files
+behind. Its output is read back and checked like any download. https://docs.pelicanplatform.org, client commands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 
 from publisher.contract.reaper import Reaper
 from publisher.resolver.errors import FetchError
-from publisher.resolver.system import path_probe
+from publisher.resolver.system import log, path_probe
 from publisher.resolver.transfer import token
 from publisher.resolver.transfer.sources import Source
 
@@ -30,70 +30,72 @@ if TYPE_CHECKING:
     from publisher.resolver.transfer.sources import NetworkOptions
     from publisher.resolver.transfer.watchdog import TransferDeadline
 
-_NAME = "pelican"
-_DIRECTORY = "pelican"
-_LOOK_IN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_POLL = 0.05  # seconds
-_EARLY = 0.3  # seconds: who waits for this process until the deadline kills it then, and it has things to end and to remove
-_SPARE = 1 << 20  # bytes that any of its files may have: settings, statistics
-_LAST_LINES = 300  # characters of what it said that are repeated
-_PASSED = (
+_PROGRAM = "pelican"
+_DIRECTORY = "pelican"  # in the cache
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_POLL_INTERVAL = 0.05  # seconds
+_MARGIN = 0.3  # seconds before the deadline, at which the parent kills this process, that cleaning up needs
+_MIN_FILE_LIMIT = 1 << 20  # bytes that any of its files may have: settings, statistics
+_MAX_OUTPUT = 300  # characters of its output that a message repeats
+_ENVIRONMENT = (
     *("PATH", "HOME", "USER", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "X509_CERT_DIR", "XDG_RUNTIME_DIR"),
     *("BEARER_TOKEN", "BEARER_TOKEN_FILE", "_CONDOR_CREDS"),
     *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
-"""Variables that it gets, and those that begin with ``PELICAN_``."""
+"""Variables that the command gets, besides those that begin with ``PELICAN_``."""
 
 
 class PelicanCommand(Source):
-    """Objects below a URL of ``pelican://``.
+    """A route to the objects below a ``pelican://`` URL through the command.
 
     Args:
         program: path of the command.
-        text: the URL.
+        url: the URL.
         network: how the network is used.
     """
 
     local = False
-    brings = True
+    downloads_itself = True
 
-    def __init__(self, program: str, text: str, network: NetworkOptions) -> None:
-        super().__init__(text)
+    def __init__(self, program: str, url: str, network: NetworkOptions) -> None:
+        super().__init__(url)
         self.network = network
         self._program = program
 
-    def bring(self, name: str, size: int, pace: TransferDeadline, take: Callable[[str], None]) -> None:
-        """See :meth:`Source.bring`. Raises OSError when there is nowhere to write."""
-        problem = self._problem(name, size, pace, take)
+    def download(self, name: str, size: int, deadline: TransferDeadline, adopt: Callable[[str], None]) -> None:
+        """Download a whole file; see :meth:`Source.download`. Raise OSError if there is no directory to write to."""
+        problem = self._run(name, size, deadline, adopt)
         if problem is not None:
-            if pace.left() < _EARLY:  # what becomes of a failure depends on whose time is over, and that is told by the clock
-                time.sleep(max(0.0, pace.left()))
+            if deadline.left() < _MARGIN:  # the clock tells whose time has run out, so the deadline is awaited
+                time.sleep(max(0.0, deadline.left()))
             raise FetchError(f"{name}: the command pelican: {problem}")
 
-    def _problem(self, name: str, size: int, pace: TransferDeadline, take: Callable[[str], None]) -> str | None:
-        """Why there is nothing to take, None where it was taken."""
-        with _directory(self.network.root) as directory, _reaper() as reaper:
+    def _run(self, name: str, size: int, deadline: TransferDeadline, adopt: Callable[[str], None]) -> str | None:
+        """Run the command and hand its file to ``adopt``; return why there is no file, None if there is one."""
+        begun = time.monotonic()
+        with _working_directory(self.network.root) as directory, _reaper() as reaper:
             path = os.path.join(directory, "object")
-            said = os.path.join(directory, "said")
-            argv = [self._program, "object", "get", f"{self.text}/{name}", path]
-            process = _started(argv, _environment(self.network.ca), directory, said)
+            output = os.path.join(directory, "output")
+            argv = [self._program, "object", "get", f"{self.label}/{name}", path]
+            process = _start(argv, _environment(self.network.ca), directory, output)
             with reaper.guard(process.pid):
                 try:
-                    problem = _ended(process, directory, size, pace)
+                    problem = _wait(process, directory, size, deadline)
                 finally:
                     _kill(process)
+            log.debug("%s: status %s after %.2f s", " ".join(argv), process.returncode, time.monotonic() - begun)
             if problem is None and process.returncode != 0:
-                problem = f"status {process.returncode}: {_last_of(said)}"
+                problem = f"status {process.returncode}: {_last_output(output)}"
             if problem is None and (os.path.islink(path) or not os.path.isfile(path)):
-                problem = "it wrote nothing"
+                problem = "no file was written"
             if problem is None:
-                take(path)
+                adopt(path)
             return problem
 
 
-def command() -> str | None:
-    """Path of the command, None where there is none."""
-    return path_probe.find_program((_NAME,))
+def find_program() -> str | None:
+    """Return the path of the command, or None if it is not installed."""
+    return path_probe.find_program((_PROGRAM,))
 
 
 @contextlib.contextmanager
@@ -113,17 +115,17 @@ def _reaper() -> Iterator[Reaper]:
 
 
 def _environment(ca: str) -> dict[str, str]:
-    """What it gets of ours, and the setting ``ca`` in the only way that it knows (crypto/x509 of Go)."""
-    passed = {key: value for key, value in os.environ.items() if key in _PASSED or key.startswith("PELICAN_")}
-    return {**passed, "SSL_CERT_DIR" if os.path.isdir(ca) else "SSL_CERT_FILE": ca} if ca else passed
+    """Return the environment of the command; it takes further certificates only from variables, as programs in Go do."""
+    environment = {key: value for key, value in os.environ.items() if key in _ENVIRONMENT or key.startswith("PELICAN_")}
+    return {**environment, "SSL_CERT_DIR" if os.path.isdir(ca) else "SSL_CERT_FILE": ca} if ca else environment
 
 
-def _started(command: Sequence[str], environment: dict[str, str], directory: str, said: str) -> subprocess.Popen[bytes]:
-    """A process group of its own that writes what it says into a file. Raises FetchError where it does not start."""
-    with open(said, "wb") as file:
+def _start(argv: Sequence[str], environment: dict[str, str], directory: str, output: str) -> subprocess.Popen[bytes]:
+    """Start the command in a process group of its own, with its output in a file. Raise FetchError if it cannot be started."""
+    with open(output, "wb") as file:
         try:
             return subprocess.Popen(
-                command,
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -132,47 +134,47 @@ def _started(command: Sequence[str], environment: dict[str, str], directory: str
                 start_new_session=True,
             )
         except OSError as error:
-            raise FetchError(f"the command {command[0]} does not start: {error.strerror}") from None
+            raise FetchError(f"the command {argv[0]} cannot be started: {error.strerror}") from None
 
 
-def _ended(process: subprocess.Popen[bytes], directory: str, size: int, pace: TransferDeadline) -> str | None:
-    """Wait; why it has to be killed, None when it ended by itself. Its files may not grow beyond what they should be."""
+def _wait(process: subprocess.Popen[bytes], directory: str, size: int, deadline: TransferDeadline) -> str | None:
+    """Wait for the command; return why it must be killed, None if it ended by itself. The size of its files is limited."""
     with contextlib.suppress(ProcessLookupError):
-        most = max(size, _SPARE)
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, most))
-    before = 0
+        limit = max(size, _MIN_FILE_LIMIT)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    counted = 0
     while process.poll() is None:
-        now = _bytes_in(directory)
-        pace.add(max(0, now - before))
-        before = max(before, now)
-        problem = pace.problem(_EARLY)
+        written = _bytes_in(directory)
+        deadline.add(max(0, written - counted))
+        counted = max(counted, written)
+        problem = deadline.problem(_MARGIN)
         if problem is not None:
             return problem
-        time.sleep(_POLL)
+        time.sleep(_POLL_INTERVAL)
     return None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """It and all that it started, also what is left when it has ended."""
+    """Kill the command and its children, also those that are left after it has ended."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 @contextlib.contextmanager
-def _directory(root: str | None) -> Iterator[str]:
-    """A directory of its own, locked; those of killed processes go on the way. Raises OSError."""
-    above = os.path.join(root or tempfile.gettempdir(), _DIRECTORY)
-    os.makedirs(above, mode=0o700, exist_ok=True)
-    everybodys = os.open(above, _LOOK_IN)
+def _working_directory(root: str | None) -> Iterator[str]:
+    """Yield a locked temporary directory, and remove those of killed processes. Raise OSError."""
+    parent = os.path.join(root or tempfile.gettempdir(), _DIRECTORY)
+    os.makedirs(parent, mode=0o700, exist_ok=True)
+    parent_descriptor = os.open(parent, _OPEN_DIRECTORY)
     try:
-        fcntl.flock(everybodys, fcntl.LOCK_EX)  # or another one sweeps ours before it is locked
-        _sweep(above)
-        path = tempfile.mkdtemp(dir=above)
-        descriptor = os.open(path, _LOOK_IN)
+        fcntl.flock(parent_descriptor, fcntl.LOCK_EX)  # otherwise another process may sweep ours before it is locked
+        _sweep(parent)
+        path = tempfile.mkdtemp(dir=parent)
+        descriptor = os.open(path, _OPEN_DIRECTORY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     finally:
-        os.close(everybodys)
+        os.close(parent_descriptor)
     try:
         yield path
     finally:
@@ -180,11 +182,12 @@ def _directory(root: str | None) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _sweep(above: str) -> None:
-    for name in os.listdir(above):
-        path = os.path.join(above, name)
+def _sweep(parent: str) -> None:
+    """Remove the directories that no process has locked."""
+    for name in os.listdir(parent):
+        path = os.path.join(parent, name)
         with contextlib.suppress(OSError):
-            descriptor = os.open(path, _LOOK_IN)
+            descriptor = os.open(path, _OPEN_DIRECTORY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path, ignore_errors=True)
@@ -193,14 +196,16 @@ def _sweep(above: str) -> None:
 
 
 def _bytes_in(directory: str) -> int:
+    """Return the size of all files in a directory."""
     total = 0
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:  # files come and go
         total = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
     return total
 
 
-def _last_of(path: str) -> str:
+def _last_output(path: str) -> str:
+    """Return the end of the command's output on one line, without tokens, which its URLs may have."""
     with open(path, "rb") as file:
-        text = file.read(_SPARE).decode(errors="replace")
+        text = file.read(_MIN_FILE_LIMIT).decode(errors="replace")
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return token.redact(line, os.environ)[-_LAST_LINES:]  # it names URLs, and there may be a token in them
+    return token.redact(line, os.environ)[-_MAX_OUTPUT:]

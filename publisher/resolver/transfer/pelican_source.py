@@ -1,4 +1,4 @@
-"""The ways to an object of a federation: the caches in the director's order, then its origin, then the command ``pelican``."""
+"""The routes to an object of a federation: the caches in the director's order, then its origin, then the command ``pelican``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import urllib.parse
 
 from publisher.resolver.errors import AbsentError, AccessDeniedError, FetchError
-from publisher.resolver.transfer.director import Director, DirectorError
+from publisher.resolver.transfer.director import Director
+from publisher.resolver.transfer.director_response import DirectorError
 from publisher.resolver.transfer.http_source import HttpSource
 from publisher.resolver.transfer.sources import AUTO, BUILTIN, PELICAN, Source
 
@@ -14,82 +15,86 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from publisher.resolver.transfer.director import DirectorResponse
+    from publisher.resolver.transfer.director_response import DirectorResponse
     from publisher.resolver.transfer.sources import NetworkOptions
     from publisher.resolver.transfer.watchdog import TransferDeadline
 
 
-class ClosedSource(Source):
-    """A way that there is not, and why: it is a failure like any other's."""
+class UnavailableSource(Source):
+    """A route that is unavailable; reading it raises the reason, so that it is reported like any other failure."""
 
     local = False
 
-    def __init__(self, text: str, network: NetworkOptions, error: FetchError) -> None:
-        super().__init__(text)
+    def __init__(self, address: str, network: NetworkOptions, error: FetchError) -> None:
+        super().__init__(address)
         self.network = network
         self._error = error
 
-    def pieces(self, name: str, start: int, size: int | None, pace: TransferDeadline | None = None) -> Iterator[bytes]:  # noqa: ARG002 - there is nothing
-        """Raises FetchError."""
+    def stream(self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None) -> Iterator[bytes]:  # noqa: ARG002 - there is nothing to read
+        """Raise the FetchError that says why the route is unavailable."""
         raise self._error
 
 
-def ways(place: Source, name: str, *, small: bool, fresh: bool, again: bool, until: float | None) -> Iterator[Source]:
-    """See :meth:`Source.ways`. With ``fresh`` only the origin's: what a cache has once, it has for ever."""
-    network = place.network
-    host, prefix = parsed(place.text, network)
+def routes(source: Source, name: str, *, small: bool, fresh: bool, refresh: bool, until: float | None) -> Iterator[Source]:
+    """Yield the routes to an object; see :meth:`Source.routes`. ``fresh`` allows only the origin, since caches never update."""
+    network = source.network
+    host, prefix = parse_address(source.label, network)
     if not host:
-        yield ClosedSource(place.text, network, FetchError("which federation does osdf:// mean? (--federation HOST)"))
+        yield UnavailableSource(
+            source.label, network, FetchError("no federation is set for osdf:// URLs", hint="set --federation HOST")
+        )
         return
     if network.fetch_with != PELICAN or small:
-        yield from _served(host, prefix, place, name, fresh=fresh, again=again, until=until)
+        yield from _server_routes(host, prefix, source, name, fresh=fresh, refresh=refresh, until=until)
     if network.fetch_with != BUILTIN and not small:
         from publisher.resolver.transfer import pelican_cli  # noqa: PLC0415 - few sites want it
 
-        command = pelican_cli.command()
-        if command is not None:
-            yield pelican_cli.PelicanCommand(command, f"pelican://{host}{prefix}", network)
+        program = pelican_cli.find_program()
+        if program is not None:
+            yield pelican_cli.PelicanCommand(program, f"pelican://{host}{prefix}", network)
         elif network.fetch_with != AUTO:
-            yield ClosedSource(place.text, network, FetchError("the command pelican is not there"))
+            yield UnavailableSource(source.label, network, FetchError("the command pelican is not installed"))
 
 
-def parsed(text: str, network: NetworkOptions) -> tuple[str, str]:
-    """Host of the federation and path in it, from ``pelican://<host>/<path>`` or ``osdf:///<path>``; no host where none is known.
+def parse_address(address: str, network: NetworkOptions) -> tuple[str, str]:
+    """Return the host of the federation and the path in ``pelican://<host>/<path>`` or ``osdf:///<path>``.
 
-    ``osdf://a/b`` means ``osdf:///a/b``, as for other clients.
+    The host is empty if it is unknown. ``osdf://a/b`` means ``osdf:///a/b``, as in other clients.
     """
-    scheme, _, rest = text.partition("://")
+    scheme, _, rest = address.partition("://")
     if scheme == "osdf":
         return network.federation, f"/{rest.strip('/')}".rstrip("/")
     host, _, path = rest.partition("/")
     return host, f"/{path.strip('/')}".rstrip("/")
 
 
-def _served(
-    host: str, prefix: str, place: Source, name: str, *, fresh: bool, again: bool, until: float | None
+def _server_routes(
+    host: str, prefix: str, source: Source, name: str, *, fresh: bool, refresh: bool, until: float | None
 ) -> Iterator[Source]:
-    director = Director(host, place.network)
-    before: set[str] = set()
+    """Yield a route for each server that the director names: caches first, then the origin."""
+    director = Director(host, source.network)
+    seen: set[str] = set()
     for direct in (True,) if fresh else (False, True):
         try:
-            answer = director.find(f"{prefix}/{name}", direct=direct, again=again, until=until)
+            response = director.find(f"{prefix}/{name}", direct=direct, refresh=refresh, until=until)
         except (AbsentError, AccessDeniedError, DirectorError) as error:
-            yield ClosedSource(place.text, place.network, error)
+            yield UnavailableSource(source.label, source.network, error)
             continue
         except FetchError as error:
-            yield ClosedSource(place.text, place.network, error)
-            return  # a director that does not answer knows no origin either
-        for server in answer.servers:
-            if server not in before:
-                before.add(server)
-                yield _way(server + urllib.parse.quote(prefix), answer, place.network)
+            yield UnavailableSource(source.label, source.network, error)
+            return  # a director that does not answer cannot name the origin either
+        for server in response.servers:
+            if server not in seen:
+                seen.add(server)
+                yield _server_route(server + urllib.parse.quote(prefix), response, source.network)
 
 
-def _way(url: str, answer: DirectorResponse, network: NetworkOptions) -> Source:
+def _server_route(url: str, response: DirectorResponse, network: NetworkOptions) -> Source:
+    """Return the route through one server."""
     if network.https_only and not url.startswith("https://"):
-        return ClosedSource(url, network, FetchError("speaks plain http, and no signature vouches for the file"))
-    if not answer.private:
+        return UnavailableSource(url, network, FetchError("the server offers only plain http, and the file has no signature"))
+    if not response.private:
         return HttpSource(url, network)
     from publisher.resolver.transfer import token  # noqa: PLC0415 - few namespaces are private
 
-    return HttpSource(url, network, token.found(os.environ))
+    return HttpSource(url, network, token.find(os.environ))

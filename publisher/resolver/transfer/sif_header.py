@@ -1,7 +1,7 @@
-"""What the header of a SIF says (github.com/sylabs/sif, "pkg/sif"): 128 bytes, little-endian. Pure.
+"""The header of a SIF (github.com/sylabs/sif, "pkg/sif"): 128 bytes, little-endian. This module is pure.
 
-Launch script (32 bytes), magic (10), version (3), architecture (3), id (16), then eight numbers of 64 bits: made, changed, free
-and total descriptors, offset and length of the descriptors, offset and length of the data.
+The layout: launch script (32 bytes), magic (10), version (3), architecture (3), id (16), then eight 64-bit numbers: creation
+time, modification time, free descriptors, total descriptors, offset and length of the descriptors, offset and length of the data.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ HEADER_BYTES = 128
 _MAGIC_AT, _MAGIC = 32, b"SIF_MAGIC\0"
 _ARCH_AT = 45
 _NUMBERS_AT = 64
-_DATA_OFFSET, _DATA_LENGTH = 6, 7  # of the numbers
+_DATA_OFFSET, _DATA_LENGTH = 6, 7  # indexes of the numbers
 _ARCHITECTURES = {
     b"01": "386", b"02": "amd64", b"03": "arm", b"04": "arm64", b"05": "ppc64", b"06": "ppc64le", b"07": "mips", b"08": "mipsle",
     b"09": "mips64", b"10": "mips64le", b"11": "s390x", b"12": "riscv64",
@@ -18,7 +18,12 @@ _ARCHITECTURES = {
 
 
 class SifHeader:
-    """``arch`` in Go's words (``unknown`` for what is not known); ``end`` is the byte at which the data ends."""
+    """The header of a SIF.
+
+    Attributes:
+        arch: architecture as Go names it, ``unknown`` for an unknown code.
+        end: byte at which the data ends.
+    """
 
     __slots__ = ("arch", "end")
 
@@ -28,7 +33,7 @@ class SifHeader:
 
     @classmethod
     def parse(cls, content: bytes) -> SifHeader | None:
-        """The header in the first bytes of a file, None where that is no SIF."""
+        """Return the header in the first bytes of a file, or None if the file is not a SIF."""
         if len(content) < HEADER_BYTES or content[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
             return None
         arch = _ARCHITECTURES.get(content[_ARCH_AT : _ARCH_AT + 2], "unknown")
@@ -36,5 +41,6 @@ class SifHeader:
 
 
 def _number(content: bytes, index: int) -> int:
-    at = _NUMBERS_AT + 8 * index
-    return int.from_bytes(content[at : at + 8], "little", signed=True)
+    """Return one of the eight numbers of a header."""
+    start = _NUMBERS_AT + 8 * index
+    return int.from_bytes(content[start : start + 8], "little", signed=True)

@@ -1,7 +1,7 @@
-"""Places that files are read from: a directory (a mounted repository, an origin's disk), a URL, a federation.
+"""Sources that files are read from: a directory (a mounted repository, the disk of an origin), a URL, a Pelican federation.
 
-A place is asked for names that our own manifest made; what it answers is somebody else's and is bounded, and checked by whoever
-asked. What speaks to the network is imported when a place there is asked, which a warm answer does not do.
+A source is asked for names from our own manifest. Its answers are untrusted: their size is limited, and the caller checks them.
+Modules that use the network are imported when a source in the network is asked, which a warm answer does not do.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import time
 
 from publisher.resolver.errors import AbsentError, CorruptError, FetchError
+from publisher.resolver.system import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from publisher.resolver.transfer.watchdog import TransferDeadline
 
 BUILTIN, PELICAN, AUTO = "builtin", "pelican", "auto"
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes
 FEDERATED = ("pelican://", "osdf://")
 REMOTE = ("http://", "https://", *FEDERATED)
 
@@ -29,14 +30,14 @@ class NetworkOptions:
     """How the network is used.
 
     Attributes:
-        root: directory in which what was learnt is remembered for other processes, None for nowhere.
-        ca: file or directory of further authorities' certificates, empty for none.
-        federation: host of the federation that ``osdf://`` means.
-        slowest: bytes a second; a server that gives less is left for the next one, and a download's time follows from it.
-        fetch_with: :data:`BUILTIN`; :data:`PELICAN`, the command instead; :data:`AUTO`, the command where nothing else helped.
-        https_only: whether servers of a federation that speak plain http are left alone: for files that no signature vouches for.
-        silence: seconds without a byte, or until a connection stands.
-        tls: what all connections share, once there is one.
+        root: cache directory that shares what was learnt with other processes, None for none.
+        ca: file or directory of further certificates, empty for none.
+        federation: host of the federation of ``osdf://`` URLs.
+        slowest: minimum speed of a server in bytes a second; the time limit of a download follows from it as well.
+        fetch_with: :data:`BUILTIN`; :data:`PELICAN` for the command pelican; :data:`AUTO` for the command if nothing else worked.
+        https_only: whether servers of a federation with plain http are refused: for files that no signature protects.
+        silence: seconds without a byte, or until a connection is established, after which a request fails.
+        tls: the TLS context of all connections, None until the first one.
     """
 
     def __init__(
@@ -60,121 +61,128 @@ class NetworkOptions:
 
 
 class Source:
-    """A place, or one way to it.
+    """A source of files, or one route to a source.
 
     Attributes:
-        address: what it was given as, a directory's path or a URL.
-        text: that, as it is said to others: without a query, since there may be a token in it.
-        patience: seconds that one small file may take.
-        local: whether asking costs nobody but this host.
-        brings: whether it writes whole files by itself: ``bring``, not ``pieces``. Small ones are never brought.
+        address: the path of a directory or the URL, as configured.
+        label: the address for messages: without its query, which may have a token.
+        timeout: seconds that one small file may take.
+        local: whether reading needs nothing but this host.
+        downloads_itself: whether it writes whole files with :meth:`download` and has no :meth:`stream`; never for small files.
         network: how the network is used.
-        outage: the memory of its hanging, None for none.
-        doubted: whether it is likely to hang: left alone where another place will do.
+        outage: remembers that the source hangs, None for none.
+        suspected_hang: whether the source is likely to hang; it is avoided if another one can be used.
     """
 
-    patience = 2.0
+    timeout = 2.0
     local = True
-    brings = False
+    downloads_itself = False
     network = NetworkOptions()
     outage: Outage | None = None
-    doubted = False
+    suspected_hang = False
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.text = address.partition("?")[0] if address.startswith(REMOTE) else address
+        self.label = address.partition("?")[0] if address.startswith(REMOTE) else address
 
-    def ways(
-        self, name: str, *, small: bool = False, fresh: bool = False, again: bool = False, until: float | None = None
+    def routes(
+        self, name: str, *, small: bool = False, fresh: bool = False, refresh: bool = False, until: float | None = None
     ) -> Iterator[Source]:
-        """The ways to a file in this place, the best first: found out while they are tried, and at least one.
+        """Yield the routes to a file, best first, at least one; later ones are discovered when they are needed.
 
         Args:
-            name: relative, with ``/``.
-            small: only those that are quick to begin.
-            fresh: only those that lead to the file as it is now, for one that changes.
-            again: what is remembered of the ways did not help.
-            until: reading of the monotonic clock at which nobody needs them any more.
+            name: relative path of the file, with ``/``.
+            small: yield only routes that start quickly.
+            fresh: yield only routes without a cache, for a file that changes.
+            refresh: do not rely on cached answers about the routes.
+            until: reading of the monotonic clock after which the routes are not needed any more.
         """
-        del name, small, fresh, again, until  # there is but this one
+        del name, small, fresh, refresh, until  # there is only this one
         yield self
 
-    def pieces(
-        self, name: str, start: int, size: int | None, pace: TransferDeadline | None = None
+    def stream(
+        self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None
     ) -> Iterator[bytes | memoryview]:
-        """The content of a file from byte ``start`` on, piece by piece, each of which is good until the next one is asked for.
+        """Yield the content of a file in chunks; each chunk is valid until the next one is requested.
 
         Args:
-            name: relative, with ``/``.
-            start: byte to begin with; below ``size``.
-            size: the whole file's, None where that is not known (then ``start`` is 0).
-            pace: ends it when it takes too long; None for however long it takes.
+            name: relative path of the file, with ``/``.
+            start: first byte to yield; below ``size``.
+            size: size of the whole file, None if it is unknown (then ``start`` is 0).
+            deadline: ends a slow transfer; None for no limit.
 
         Raises:
-            AbsentError, DeniedError, CorruptError: no such file, no right to read it, one of another size.
-            FetchError: broken off or too slow; a body that merely ends early is not noticed here.
+            AbsentError: there is no such file.
+            AccessDeniedError: this host may not read it.
+            CorruptError: the file has another size.
+            FetchError: the transfer broke off or was too slow. A body that merely ends early is not noticed here.
         """
         raise NotImplementedError
 
-    def bring(self, name: str, size: int, pace: TransferDeadline, take: Callable[[str], None]) -> None:
-        """Have a file written, and give its path to ``take``, which moves it away.
+    def download(self, name: str, size: int, deadline: TransferDeadline, adopt: Callable[[str], None]) -> None:
+        """Write a whole file and hand its path to ``adopt``.
 
         Args:
-            name: relative, with ``/``.
-            size: the file's; more is not written.
-            pace: ends it when it takes too long.
-            take: is called in the end.
+            name: relative path of the file, with ``/``.
+            size: size of the file; a larger one is not written.
+            deadline: ends a slow transfer.
+            adopt: moves the finished file away.
 
         Raises:
-            FetchError: it is not to be had.
+            FetchError: the file could not be fetched.
         """
         raise NotImplementedError
 
-    def read(self, name: str, most: int, sha256: str | None = None, *, fresh: bool = False) -> bytes:
-        """The content of a small file, by the first way that gives it.
+    def read(self, name: str, max_bytes: int, sha256: str | None = None, *, fresh: bool = False) -> bytes:
+        """Return the content of a small file, by the first route that works.
 
         Args:
-            name: relative, with ``/``.
-            most: bytes beyond which it is refused.
-            sha256: what it must have, None where that is not known.
-            fresh: see :meth:`ways`.
+            name: relative path of the file, with ``/``.
+            max_bytes: maximum size of the file.
+            sha256: expected digest, None if it is unknown.
+            fresh: see :meth:`routes`.
 
         Raises:
-            FetchError: absent, refused, broken off, too large or wrong, by every way.
+            FetchError: every route failed: the file is absent, denied, truncated, too large or wrong.
         """
         problems: list[tuple[str, FetchError]] = []
-        for way in self.ways(name, small=True, fresh=fresh, until=time.monotonic() + self.patience):
+        for route in self.routes(name, small=True, fresh=fresh, until=time.monotonic() + self.timeout):
             try:
-                return self._content(way, name, most, sha256)
-            except FetchError as error:  # noqa: PERF203 - the next way is there for that
-                problems.append((way.text, error))
+                content = self._read_route(route, name, max_bytes, sha256)
+            except FetchError as error:  # noqa: PERF203 - the next route is tried
+                log.info("%s failed: %s", route.label, error)
+                problems.append((route.label, error))
+            else:
+                log.debug("read %s (%d bytes) from %s", name, len(content), route.label)
+                return content
         if len(problems) == 1:
             raise problems[0][1]
-        raise failure("", problems)
+        raise combined_error("", problems)
 
-    def _content(self, way: Source, name: str, most: int, sha256: str | None) -> bytes:
+    def _read_route(self, route: Source, name: str, max_bytes: int, sha256: str | None) -> bytes:
+        """Return the content of a small file from one route."""
         content = b""
-        for chunk in way.pieces(name, 0, None, self._pace()):
+        for chunk in route.stream(name, 0, None, self._route_deadline()):
             content += chunk
-            if len(content) > most:
-                raise FetchError(f"{name} has more than the {most} bytes that it may have")
+            if len(content) > max_bytes:
+                raise FetchError(f"{name} has more than the allowed {max_bytes} bytes")
         if sha256 is not None:
             import hashlib  # noqa: PLC0415 - the index has none
 
             if hashlib.sha256(content).hexdigest() != sha256:
-                raise CorruptError(f"{name}: other bytes than the index says")
+                raise CorruptError(f"{name}: the content does not match its sha256 in the index")
         return content
 
-    def _pace(self) -> TransferDeadline | None:
-        """Of one way to a small file."""
+    def _route_deadline(self) -> TransferDeadline | None:
+        """Return the deadline for reading a small file from one route."""
         return None
 
 
 class DirectorySource(Source):
-    """A directory's files."""
+    """A directory of files."""
 
-    def pieces(self, name: str, start: int, size: int | None, pace: TransferDeadline | None = None) -> Iterator[bytes]:  # noqa: ARG002 - a file ends by itself
-        """See :meth:`Source.pieces`."""
+    def stream(self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None) -> Iterator[bytes]:  # noqa: ARG002 - a file ends by itself
+        """Yield the content of a file; see :meth:`Source.stream`."""
         try:
             with open(os.path.join(self.address, name), "rb", buffering=0) as file:
                 file.seek(start)
@@ -186,9 +194,14 @@ class DirectorySource(Source):
             raise FetchError(f"{name}: {error.strerror}") from None
 
 
-def failure(what: str, problems: Sequence[tuple[str, FetchError]]) -> FetchError:
-    """One error for those that several places had, of their kind if they all had the same: ``(place, error)`` of each."""
+def combined_error(prefix: str, problems: Sequence[tuple[str, FetchError]]) -> FetchError:
+    """Return one error for the failures of several sources: of their class if they all have the same, else a FetchError.
+
+    Args:
+        prefix: beginning of the message.
+        problems: label and error of each source.
+    """
     kinds = {type(error) for _, error in problems}
     kind = kinds.pop() if len(kinds) == 1 else FetchError
-    lines = dict.fromkeys(f"{text}: {error}" for text, error in problems)
-    return kind(f"{what}{'; '.join(lines)}")
+    lines = dict.fromkeys(f"{label}: {error}" for label, error in problems)
+    return kind(f"{prefix}{'; '.join(lines)}")

@@ -1,7 +1,8 @@
-"""The bearer token of a job or a host, for namespaces that not everybody may read. Never in a message.
+"""The bearer token of a job or a host, for namespaces that are not public. It never appears in a message.
 
-Found as by other clients of a federation: ``BEARER_TOKEN``, the file ``BEARER_TOKEN_FILE``, the ``*.use`` files that HTCondor
-puts into ``_CONDOR_CREDS`` (a token, or JSON with one). WLCG bearer token discovery, https://zenodo.org/record/3937438.
+It is found as other clients of a federation find it: in ``BEARER_TOKEN``, in the file ``BEARER_TOKEN_FILE``, in the ``*.use``
+files that HTCondor puts into ``_CONDOR_CREDS`` (a plain token, or JSON with one). WLCG bearer token discovery,
+https://zenodo.org/record/3937438.
 """
 
 from __future__ import annotations
@@ -15,31 +16,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_MOST_BYTES = 1 << 16
-_REST = r"""[^\s&"'<>;,)]"""  # what it goes on with, in a URL that somebody prints
-_SAID = re.compile(rf"(authz(?:=|%3D)|bearer(?:[\s+:=]|%20)+)(?:bearer(?:[\s+]|%20)+)?{_REST}+", re.IGNORECASE)
-_JWT = re.compile(rf"eyJ{_REST}+")
-_TELLTALE = 12  # characters of a token that give it away: texts are cut short
+_MAX_BYTES = 1 << 16
+_NOT_DELIMITER = r"""[^\s&"'<>;,)]"""  # also within a URL in a message
+_LABELLED = re.compile(rf"(authz(?:=|%3D)|bearer(?:[\s+:=]|%20)+)(?:bearer(?:[\s+]|%20)+)?{_NOT_DELIMITER}+", re.IGNORECASE)
+_JWT = re.compile(rf"eyJ{_NOT_DELIMITER}+")
+_PREFIX_LENGTH = 12  # characters by which a token is recognised, since messages may be cut short
 
 
-def found(environ: Mapping[str, str]) -> str | None:
-    """The token, read anew each time since others renew it; None where there is none."""
-    for text in _texts(environ):
-        token = _token_in(text.strip())
+def find(environ: Mapping[str, str]) -> str | None:
+    """Return the token, or None if there is none. It is read again each time, since other programs renew it."""
+    for text in _candidates(environ):
+        token = _parse(text.strip())
         if token and token.isascii() and token.isprintable() and " " not in token:
             return token
     return None
 
 
-def hidden(text: str, environ: Mapping[str, str]) -> str:
-    """A text of somebody else's without what is a token there, or looks like one, quoted for a URL or not."""
-    for token in filter(None, (_token_in(text.strip()) for text in _texts(environ))):
+def redact(text: str, environ: Mapping[str, str]) -> str:
+    """Return a text of another program without tokens and what looks like one, whether quoted for a URL or not."""
+    for token in filter(None, (_parse(candidate.strip()) for candidate in _candidates(environ))):
         for form in (token, urllib.parse.quote(token, safe="", errors="replace")):
-            text = re.sub(re.escape(form[:_TELLTALE]) + f"{_REST}*", "TOKEN", text)
-    return _JWT.sub("TOKEN", _SAID.sub(r"\1TOKEN", text))
+            text = re.sub(re.escape(form[:_PREFIX_LENGTH]) + f"{_NOT_DELIMITER}*", "TOKEN", text)
+    return _JWT.sub("TOKEN", _LABELLED.sub(r"\1TOKEN", text))
 
 
-def _texts(environ: Mapping[str, str]) -> Iterator[str]:
+def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the texts that may have a token, in order of precedence."""
     yield environ.get("BEARER_TOKEN", "")
     yield _read(environ.get("BEARER_TOKEN_FILE", ""))
     directory = environ.get("_CONDOR_CREDS", "")
@@ -53,14 +55,16 @@ def _texts(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _read(path: str) -> str:
+    """Return the content of a file, empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return file.read(_MOST_BYTES).decode("ascii", "replace")
+            return file.read(_MAX_BYTES).decode("ascii", "replace")
     except OSError:
         return ""
 
 
-def _token_in(text: str) -> str:
+def _parse(text: str) -> str:
+    """Return the token in a text that is a token or JSON with one."""
     if not text.startswith("{"):
         return text
     try:

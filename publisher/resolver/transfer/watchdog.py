@@ -1,7 +1,7 @@
-"""Whether a download comes along: an end by the clock, a least speed, and a thread that sees to both while others wait for bytes.
+"""The deadline and the minimum speed of a transfer, and a watchdog thread that enforces them while others wait for bytes.
 
-A server that sends a byte now and then is silent by no time-out of a socket, not even while it sends its headers. So the socket
-is watched from outside and shut down.
+A server that sends a byte now and then never runs into the timeout of a socket, not even while it sends its headers. So another
+thread watches the socket and shuts it down.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WINDOW = 30.0  # seconds over which the speed is taken
-_LOOK = 0.25  # seconds between two looks
+WINDOW = 30.0  # seconds over which the speed is measured
+_INTERVAL = 0.25  # seconds between two checks
 
 
 class TransferDeadline:
-    """Of one try.
+    """The deadline of one attempt of a transfer, and its minimum speed.
 
     Args:
-        clock: gives seconds that only grow.
-        until: reading of it at which the try ends.
-        slowest: bytes a second that must come in each window of :data:`WINDOW` seconds, the first included; 0 for none.
+        clock: returns monotonic seconds.
+        until: reading of the clock at which the attempt ends.
+        slowest: bytes a second that must arrive in each window of :data:`WINDOW` seconds, the first included; 0 for no minimum.
     """
 
     def __init__(self, clock: Callable[[], float], until: float, slowest: float = 0.0) -> None:
@@ -31,67 +31,69 @@ class TransferDeadline:
         self._clock = clock
         self._slowest = slowest
         self._received = 0
-        self._before = 0
-        self._since = clock()
+        self._received_before = 0
+        self._window_start = clock()
 
     def add(self, count: int) -> None:
-        """So many bytes came."""
+        """Count received bytes."""
         self._received += count
 
     def left(self) -> float:
-        """Seconds until its end, negative after it."""
+        """Return the seconds that are left, negative after the deadline."""
         return self.until - self._clock()
 
-    def problem(self, early: float = 0.0) -> str | None:
-        """Why it is over, None while it comes along; it ends so many seconds early."""
+    def problem(self, margin: float = 0.0) -> str | None:
+        """Return why the attempt must end, or None if it may go on. It ends ``margin`` seconds before its deadline."""
         now = self._clock()
-        if now > self.until - early:
-            return f"only {self._received} bytes came in time"
-        if now - self._since >= WINDOW:
-            came = self._received - self._before
-            if came < self._slowest * (now - self._since):
-                return f"too slow: {came} bytes in {now - self._since:.0f} s"
-            self._before, self._since = self._received, now
+        if now > self.until - margin:
+            return f"only {self._received} bytes received in time"
+        if now - self._window_start >= WINDOW:
+            count = self._received - self._received_before
+            if count < self._slowest * (now - self._window_start):
+                return f"too slow: {count} bytes in {now - self._window_start:.0f} s"
+            self._received_before, self._window_start = self._received, now
         return None
 
 
 class Watchdog:
-    """A context manager that shuts a connection down when its pace is lost.
+    """A context manager that shuts a connection down when its deadline has passed.
 
     Args:
-        pace: of the try.
-        connection: a socket of the connection, to be closed here: not the one that is read, since TLS takes that one over.
+        deadline: the deadline of the attempt.
+        connection: a duplicate of the connection's socket, closed here. It must be a duplicate, since TLS takes the original
+            over.
 
     Attributes:
-        problem: why it did, None where it did not.
+        problem: why the connection was shut down, None if it was not.
     """
 
-    def __init__(self, pace: TransferDeadline, connection: socket.socket) -> None:
+    def __init__(self, deadline: TransferDeadline, connection: socket.socket) -> None:
         self.problem: str | None = None
-        self._pace = pace
+        self._deadline = deadline
         self._connection = connection
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Watchdog:  # noqa: PYI034 - Self is in no library of Python 3.9
         try:
             self._thread.start()
-        except RuntimeError:  # a job may have all the threads that its user may have; time-outs of the socket remain
-            self._over.set()
+        except RuntimeError:  # the user's limit of threads may be reached; the timeouts of the socket remain
+            self._stop.set()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._over.is_set():
-            self._over.set()
+        if not self._stop.is_set():
+            self._stop.set()
             self._thread.join()
         self._connection.close()
 
-    def _look(self) -> None:
-        while not self._over.wait(_LOOK):
-            self.problem = self._pace.problem()
+    def _watch(self) -> None:
+        """Check the deadline until the context ends or the deadline has passed."""
+        while not self._stop.wait(_INTERVAL):
+            self.problem = self._deadline.problem()
             if self.problem is not None:
                 try:  # noqa: SIM105 - one import less
                     self._connection.shutdown(socket.SHUT_RDWR)
-                except OSError:  # closed by the other side at the same time
+                except OSError:  # the other side closed it at the same time
                     pass
                 return

@@ -1,1 +1,1 @@
-"""Which manifest holds: signatures, serials, copies kept for an outage."""
+"""The trusted manifest: its signatures and serials, and the cached copies for outages."""

@@ -1,34 +1,34 @@
-"""From what a user calls an image to the very version that is meant. Pure.
+"""From the user's text for an image to the version it stands for. This module is pure.
 
-A name leads to what it means now on an architecture; the digest or the sandbox's path of a version leads to that version, also
-after the name has moved on. A reference with ``docker://`` in front is bound to its registry: ``docker://htc/rocky:9`` is
-Docker Hub's, and never another registry's image of the same name.
+A name stands for the current version on an architecture. A digest, or the path of a sandbox, stands for that version even after
+the name has moved on. A reference with ``docker://`` is bound to its registry: ``docker://htc/rocky:9`` is Docker Hub's image,
+and never an image of the same name in another registry.
 """
 
 from __future__ import annotations
 
 from publisher.contract.errors import InvalidReferenceError
-from publisher.contract.manifest import BLOCKED
+from publisher.contract.records import BLOCKED
 from publisher.resolver.errors import ArchitectureError, BlockedError, UnknownImageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from publisher.contract.manifest import Record, Version
+    from publisher.contract.records import Record, Version
 
 _DOCKER, _DIGEST = "docker://", "sha256:"
 _IMAGES, _ARCHITECTURES = ".images/", ".arch/"
 
 
 class ImageQuery:
-    """What a text may stand for.
+    """A parsed text for an image.
 
     Attributes:
-        text: as the user gave it.
-        keys: keys to look for in the manifest, the likeliest first.
-        arch: the architecture that the text itself names, else None.
-        path: the text as a path below the repository, None where it was not one.
+        text: the text of the user.
+        keys: keys to look up in the manifest, the most likely one first.
+        arch: the architecture that the text names, else None.
+        path: the text as a path relative to the repository, None if it is not a path.
     """
 
     __slots__ = ("arch", "keys", "path", "text")
@@ -41,7 +41,13 @@ class ImageQuery:
 
 
 class FoundVersion:
-    """A version of an image: ``name`` is the CVMFS name, ``arch`` its architecture."""
+    """A version of an image.
+
+    Attributes:
+        name: the CVMFS name of the image.
+        arch: the architecture of the version.
+        version: the version.
+    """
 
     __slots__ = ("arch", "name", "version")
 
@@ -51,65 +57,68 @@ class FoundVersion:
         self.version = version
 
 
-def wanted(text: str, roots: Sequence[str]) -> ImageQuery:
-    """What a text may stand for.
+def parse_query(text: str, roots: Sequence[str]) -> ImageQuery:
+    """Return what a text may stand for.
 
     Args:
-        text: ``/cvmfs/<repository>/htc/rocky:9`` (or below any other of ``roots``, also a sandbox or ``.arch/`` below it),
-            ``htc/rocky:9``, ``docker://<registry>/htc/rocky:9``, the same without ``docker://``, or ``sha256:<64 hex>``.
-        roots: directories that are the repository.
+        text: ``/cvmfs/<repository>/htc/rocky:9`` (or below any other of ``roots``; a sandbox or a path in ``.arch/`` as well),
+            ``htc/rocky:9``, ``docker://<registry>/htc/rocky:9``, the same without ``docker://``, or ``sha256:<64 hex digits>``.
+        roots: directories at which the repository is mounted.
 
     Raises:
-        InvalidReferenceError: none of these.
-        UnknownImageError: a path that is not in this repository.
+        InvalidReferenceError: the text is none of these.
+        UnknownImageError: the text is a path outside this repository.
     """
     if not text or not text.isprintable():
-        raise InvalidReferenceError(f"{text!r} is no image's name")
+        raise InvalidReferenceError(f"{text!r} is not a valid image name")
     if text.startswith(_DOCKER):
         return ImageQuery(text, [_reference_key(text)])
     if text.startswith(_DIGEST):
         return ImageQuery(text, [text])
-    path = _below(text, roots)
+    path = _relative_path(text, roots)
     if path is not None:
-        return _in_repository(text, path)
+        return _parse_path(text, path)
     if text.startswith(("/", "./", "../")):
-        raise UnknownImageError(f"{text!r} is not in the repository {roots[0]}", hint="another manifest may know it")
-    return ImageQuery(text, _keys_of_name(text))
+        raise UnknownImageError(
+            f"{text!r} is not in the repository {roots[0]}", hint="check the path; this host resolves only that repository"
+        )
+    return ImageQuery(text, _name_keys(text))
 
 
-def find(want: ImageQuery, arch: str, record_of: Callable[[str], Record | None]) -> FoundVersion:
-    """The version that is meant.
+def find_version(query: ImageQuery, arch: str, record_of: Callable[[str], Record | None]) -> FoundVersion:
+    """Return the version that a query stands for.
 
     Args:
-        want: as :func:`wanted` gives it.
-        arch: this machine's architecture, in Go's words.
-        record_of: the record that a key leads to, None where there is none.
+        query: the query, as :func:`parse_query` returns it.
+        arch: the architecture of this machine, as Go names it.
+        record_of: returns the record of a key, or None.
 
     Raises:
-        UnknownImageError: no such image.
-        ArchitectureError: not for this architecture.
-        BlockedError: taken down.
+        UnknownImageError: there is no such image.
+        ArchitectureError: the image is not published for this architecture.
+        BlockedError: the image is blocked.
     """
-    for key in want.keys:
+    for key in query.keys:
         record = record_of(key)
         if record is not None:
-            found = _chosen(record, key, want.arch or arch)
+            found = _select_version(record, key, query.arch or arch)
             if found.version.state == BLOCKED:
-                raise BlockedError(f"the image {want.text!r} is blocked: {found.version.reason or 'no reason is given'}")
+                raise BlockedError(f"the image {query.text!r} is blocked: {found.version.reason or 'no reason is given'}")
             return found
-    raise UnknownImageError(f"no image {want.text!r} is published", hint="is the tag right? a new one takes until the next sync")
+    raise UnknownImageError(f"no image {query.text!r} is published", hint="check the tag; a new tag appears after the next sync")
 
 
-def _below(text: str, roots: Sequence[str]) -> str | None:
-    """The text as a path below one of the roots, without slashes too many."""
-    slim = "/".join(part for index, part in enumerate(text.split("/")) if part or index == 0)
+def _relative_path(text: str, roots: Sequence[str]) -> str | None:
+    """Return the text as a path relative to one of the roots, without redundant slashes, or None."""
+    path = "/".join(part for index, part in enumerate(text.split("/")) if part or index == 0)
     for root in roots:
-        if slim.startswith(f"{root}/"):
-            return slim[len(root) + 1 :]
+        if path.startswith(f"{root}/"):
+            return path[len(root) + 1 :]
     return None
 
 
-def _in_repository(text: str, path: str) -> ImageQuery:
+def _parse_path(text: str, path: str) -> ImageQuery:
+    """Return the query for a path in the repository."""
     if path.startswith(_IMAGES):
         return ImageQuery(text, [path], path=path)
     if path.startswith(_ARCHITECTURES):
@@ -118,17 +127,17 @@ def _in_repository(text: str, path: str) -> ImageQuery:
     return ImageQuery(text, [_with_tag(path)], path=path)
 
 
-def _split_architecture(rest: str) -> tuple[str, str]:
-    """``arm64/htc/rocky:9`` or ``arm/v7/htc/rocky:9``: a variant is ``v`` and a number."""
-    arch, _, name = rest.partition("/")
-    variant, slash, after = name.partition("/")
+def _split_architecture(path: str) -> tuple[str, str]:
+    """Split ``arm64/htc/rocky:9`` or ``arm/v7/htc/rocky:9`` into architecture and name; a variant is ``v`` and a number."""
+    arch, _, name = path.partition("/")
+    variant, slash, rest = name.partition("/")
     if slash and variant[:1] == "v" and variant[1:].isdigit():
-        return f"{arch}/{variant}", after
+        return f"{arch}/{variant}", rest
     return arch, name
 
 
-def _keys_of_name(text: str) -> list[str]:
-    """A name of the repository, and the reference it is if no name. Names may have any form that an operator's template gives."""
+def _name_keys(text: str) -> list[str]:
+    """Return the keys of a text that is a CVMFS name or a reference. An operator's template gives names any form."""
     keys = [] if "@" in text else [_with_tag(text)]
     if "/" not in text and keys:
         keys.append(f"library/{keys[0]}")
@@ -141,7 +150,7 @@ def _keys_of_name(text: str) -> list[str]:
 
 
 def _reference_key(text: str) -> str:
-    """A digest says all; a tag counts only together with its registry. Raises InvalidReferenceError."""
+    """Return the key of a reference: its digest, else registry, repository and tag. Raise InvalidReferenceError."""
     from publisher.contract import reference  # noqa: PLC0415 - its patterns cost a millisecond, and most jobs name a path
 
     parsed = reference.parse(text)
@@ -152,20 +161,23 @@ def _with_tag(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
-def _chosen(record: Record, key: str, arch: str) -> FoundVersion:
-    """The version that ``key`` names itself; else what the record means on ``arch`` now."""
+def _select_version(record: Record, key: str, arch: str) -> FoundVersion:
+    """Return the version that ``key`` identifies, else the record's current version on ``arch``."""
     for platform, version in record.versions():
         sif = None if version.sif is None else f"{_DIGEST}{version.sif.sha256}"
         if key in (version.digest, version.sandbox, sif):
             if platform != arch:
                 raise ArchitectureError(
-                    f"{key} is {record.name} for {platform}, this is {arch}", hint="name the image by its tag"
+                    f"{key} is {record.name} for {platform}, but this machine is {arch}", hint="name the image by its tag"
                 )
             return FoundVersion(record.name, platform, version)
     if key.startswith((_DIGEST, _IMAGES)) and key != record.digest:
-        raise UnknownImageError(f"{key} is no version of {record.name} any more")
+        raise UnknownImageError(f"{key} is no longer a version of {record.name}", hint="name the image by its tag")
     current = record.current(arch)
     if current is None:
-        there = ", ".join(sorted(platform for platform in record.platforms if record.current(platform))) or "none any more"
-        raise ArchitectureError(f"{record.name} is not published for {arch}", hint=f"it is for: {there}")
+        available = ", ".join(sorted(platform for platform in record.platforms if record.current(platform)))
+        raise ArchitectureError(
+            f"{record.name} is not published for {arch}",
+            hint=f"it is published for {available}" if available else "it is no longer published for any architecture",
+        )
     return FoundVersion(record.name, arch, current)

@@ -1,7 +1,7 @@
-"""The last good copies of a repository's manifest, for the day when no place answers.
+"""Cached copies of a repository's manifest, for the time when no source answers.
 
-They stand in ``<cache>/manifest/<repository>`` under the names they have everywhere else, and are trusted no more than what
-came over the network: an index is verified whenever it is used, a shard has its sha256 for a name.
+They are in ``<cache>/manifest/<repository>`` under their usual names, and are trusted no more than what comes over the network:
+an index is verified at each use, and the name of a shard is its sha256.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from publisher.contract.errors import ManifestError
-from publisher.contract.manifest import INDEX_NAME, MOST_INDEX_BYTES, MOST_SHARD_BYTES, Shard, shard_name
+from publisher.contract.manifest import INDEX_NAME, MAX_INDEX_BYTES, MAX_SHARD_BYTES, Shard, shard_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,31 +17,30 @@ if TYPE_CHECKING:
 
 
 class ManifestCache:
-    """The copies in one directory, which is made when there is something to keep."""
+    """The cached manifest in one directory, which is created when something is stored."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
 
     def make(self) -> None:
-        """Make the directory. Raises OSError."""
+        """Create the directory. Raise OSError."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
 
-    def lock(self, what: str) -> str:
-        """Path of the lock of who asks for something."""
-        return os.path.join(self.directory, f"asking-{what}")
+    def lock(self, name: str) -> str:
+        """Return the path of the lock of the process that fetches ``name``."""
+        return os.path.join(self.directory, f"asking-{name}")
 
     def index(self) -> bytes | None:
-        """The index that was the best when it was kept, None where there is none to read."""
-        return self._read(INDEX_NAME, MOST_INDEX_BYTES)
+        """Return the cached index, the best one when it was stored, or None if there is none."""
+        return self._read(INDEX_NAME, MAX_INDEX_BYTES)
 
     def shard(self, sha256: str) -> bytes | None:
-        """A shard, None where there is none to read."""
-        return self._read(shard_name(sha256), MOST_SHARD_BYTES)
+        """Return the content of a cached shard, or None if there is none."""
+        return self._read(shard_name(sha256), MAX_SHARD_BYTES)
 
     def shards(self) -> Iterator[Shard]:
-        """All shards that are kept and can be read."""
-        directory = os.path.join(self.directory, "shards")
-        for name in os.listdir(directory) if os.path.isdir(directory) else ():
+        """Yield all cached shards that are valid."""
+        for name in self._shard_files():
             sha256 = name.partition(".")[0]
             content = self.shard(sha256)
             if content is not None:
@@ -50,23 +49,36 @@ class ManifestCache:
                 except ManifestError:
                     continue
 
-    def keep_index(self, content: bytes, shards: Iterable[str | None]) -> None:
-        """Keep a verified index; of the shards kept so far, only those that it names stay. Raises OSError."""
-        self._write(INDEX_NAME, content)
-        named = {f"{sha256}.json" for sha256 in shards if sha256 is not None}
-        directory = os.path.join(self.directory, "shards")
-        for name in os.listdir(directory) if os.path.isdir(directory) else ():
-            if name.endswith(".json") and name not in named:
-                os.unlink(os.path.join(directory, name))
+    def store_index(self, content: bytes, shards: Iterable[str | None]) -> None:
+        """Store a verified index, and remove the cached shards that it does not list.
 
-    def keep_shard(self, sha256: str, content: bytes) -> None:
-        """Keep a verified shard. Raises OSError."""
+        Args:
+            content: the bytes of the index.
+            shards: the sha256 of each of its shards, None for an empty one.
+
+        Raises:
+            OSError: the cache cannot be written.
+        """
+        self._write(INDEX_NAME, content)
+        listed = {f"{sha256}.json" for sha256 in shards if sha256 is not None}
+        for name in self._shard_files():
+            if name.endswith(".json") and name not in listed:
+                os.unlink(os.path.join(self.directory, "shards", name))
+
+    def store_shard(self, sha256: str, content: bytes) -> None:
+        """Store a verified shard. Raise OSError."""
         self._write(shard_name(sha256), content)
 
-    def _read(self, name: str, most: int) -> bytes | None:
+    def _shard_files(self) -> list[str]:
+        """Return the names of the files of shards."""
+        directory = os.path.join(self.directory, "shards")
+        return os.listdir(directory) if os.path.isdir(directory) else []
+
+    def _read(self, name: str, max_bytes: int) -> bytes | None:
+        """Return a file's content, with one byte more than allowed if it is too large, or None if it cannot be read."""
         try:
             with open(os.path.join(self.directory, name), "rb") as file:
-                return file.read(most + 1)
+                return file.read(max_bytes + 1)
         except OSError:
             return None
 

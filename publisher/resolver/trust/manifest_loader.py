@@ -1,8 +1,9 @@
-"""Which manifest holds: the highest serial that a trusted key has signed, wherever it came from.
+"""Loading the manifest: the index with the highest serial that a trusted key has signed wins, wherever it comes from.
 
-All places are asked at the same time, each with a deadline, and those in the network once in a while only (``refresh.py``). One
-that is silent, broken or lagging behind is no error as long as another one, or the last good copy, has an index. A serial lower
-than the highest is never used, so that nobody who can only serve old files brings back what was taken down.
+All sources are read at the same time, each with a timeout; those in the network only when the poll schedule says so
+(:mod:`publisher.resolver.trust.poll_schedule`). A source that is silent, broken or out of date is no error as long as another
+one, or the cached copy, has an index. An index with a lower serial is never used, so that a server of old files cannot bring back
+an image that was removed.
 """
 
 from __future__ import annotations
@@ -15,42 +16,44 @@ from publisher.contract.manifest import (
     EXPIRED,
     FRESH,
     INDEX_NAME,
-    MOST_INDEX_BYTES,
-    MOST_SHARD_BYTES,
+    MAX_INDEX_BYTES,
+    MAX_SHARD_BYTES,
     Index,
     Shard,
     shard_name,
 )
 from publisher.resolver.errors import DeadlineError, FetchError
+from publisher.resolver.system import log
 from publisher.resolver.system.deadline_fork import ForkedCall
-from publisher.resolver.trust.signatures import verified
+from publisher.resolver.trust import signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from publisher.contract.manifest import Record
+    from publisher.contract.records import Record
     from publisher.resolver.system.notes import Warnings
     from publisher.resolver.transfer.sources import Source
     from publisher.resolver.trust.manifest_cache import ManifestCache
     from publisher.resolver.trust.poll_schedule import PollSchedule
 
-    Check = Callable[[bytes, Mapping[str, bytes]], bytes]
+    Verify = Callable[[bytes, Mapping[str, bytes]], bytes]
 
-KEPT = "the last good copy"
-"""What the cache's copy is called where a source is named."""
+CACHED_COPY = "the cached copy"
+"""The name of the cached copy of the manifest wherever a source is named."""
+_POLL_SLACK = 5  # seconds that another process may take for a poll, besides the longest timeout of a source
 
 
 class TrustedManifest:
-    """The index that holds, and the way to its shards.
+    """A verified index, and access to its shards.
 
     Attributes:
         index: the verified index.
-        source: the place it came from, as given, or :data:`KEPT`.
+        source: label of the source that it came from, or :data:`CACHED_COPY`.
         age: ``fresh``, ``expired`` or ``dead``.
-        asked: whether all places were asked just now, also those in the network.
-        current: whether one of the places in the network, where there are any, gave an index that has not expired, just now or
-            a short while ago; else whether this index is a place's.
+        polled: whether all sources were read just now, including those in the network.
+        is_current: whether a source in the network gave an index that has not expired, now or in a recent poll; if no source is
+            in the network, whether the index came from a source and not from the cache.
     """
 
     def __init__(
@@ -59,258 +62,291 @@ class TrustedManifest:
         *,
         source: str,
         age: str,
-        places: Sequence[Source],
-        kept: ManifestCache | None,
+        sources: Sequence[Source],
+        cache: ManifestCache | None,
         notes: Warnings,
-        asked: bool = True,
-        current: bool = True,
+        polled: bool = True,
+        is_current: bool = True,
     ) -> None:
         self.index = index
         self.source = source
         self.age = age
-        self.asked = asked
-        self.current = current
-        self._places = sorted(places, key=lambda place: (place.doubted, place.text != source))
-        self._kept = kept
+        self.polled = polled
+        self.is_current = is_current
+        self._sources = sorted(sources, key=lambda candidate: (candidate.suspected_hang, candidate.label != source))
+        self._cache = cache
         self._notes = notes
         self._shards: dict[str, Shard] = {}
 
     def record(self, key: str) -> Record | None:
-        """The record that a name or an alias leads to, None where the manifest knows no such key.
+        """Return the record of a name or an alias, or None if the manifest has no such key.
 
         Raises:
-            ManifestError: its shard is nowhere to be had, or damaged everywhere.
+            ManifestError: no source has a valid copy of the shard.
         """
-        shard = self._shard_of(key)
+        shard = self._shard_for(key)
         if shard is None:
             return None
         name = key if key in shard.records else shard.aliases.get(key)
         if not isinstance(name, str):
             return None
-        home = shard if name in shard.records else self._shard_of(name)
-        return None if home is None else home.record(name)
+        shard = shard if name in shard.records else self._shard_for(name)
+        return None if shard is None else shard.record(name)
 
-    def _shard_of(self, key: str) -> Shard | None:
+    def _shard_for(self, key: str) -> Shard | None:
+        """Return the shard that a key hashes into, or None if that shard is empty."""
         sha256 = self.index.shard_for(key)
         if sha256 is None:
             return None
         if sha256 not in self._shards:
-            self._shards[sha256] = self._load(sha256)
+            self._shards[sha256] = self._load_shard(sha256)
         return self._shards[sha256]
 
-    def _load(self, sha256: str) -> Shard:
-        """The copy in the cache if there is one, since its name says its content; else from the places, the index's first."""
-        content = None if self._kept is None else self._kept.shard(sha256)
+    def _load_shard(self, sha256: str) -> Shard:
+        """Return a shard from the cache, else from the sources."""
+        content = None if self._cache is None else self._cache.shard(sha256)
         if content is not None:
             try:
                 return Shard.parse(content, sha256)
             except ManifestError as error:
-                self._notes.add(f"{KEPT}: {error}")
-        if self._kept is None or all(place.local for place in self._places):
-            return self._asked_for(sha256)
-        from publisher.resolver.trust import shard_fetch  # noqa: PLC0415 - a warm answer has it
+                self._notes.add(f"{CACHED_COPY}: {error}")
+        if self._cache is None or all(source.local for source in self._sources):
+            return self._fetch_shard(sha256)
+        from publisher.resolver.trust import shard_fetch  # noqa: PLC0415 - a warm answer has the shard
 
-        return shard_fetch.once(sha256, self._kept, self._places, lambda: self._asked_for(sha256))
+        return shard_fetch.fetch_once(sha256, self._cache, self._sources, lambda: self._fetch_shard(sha256))
 
-    def _asked_for(self, sha256: str) -> Shard:
+    def _fetch_shard(self, sha256: str) -> Shard:
+        """Return a shard from the first source that has it, the index's source first, and store it in the cache."""
         problems = []
-        for place in self._places:
+        for source in self._sources:
             try:
-                content = _ask(place, shard_name(sha256), MOST_SHARD_BYTES, sha256).result(time.monotonic() + place.patience)
+                content = _start_reading(source, shard_name(sha256), MAX_SHARD_BYTES, sha256).result(
+                    time.monotonic() + source.timeout
+                )
                 shard = Shard.parse(content, sha256)
             except (FetchError, ManifestError) as error:
-                problems.append(f"{place.text}: {error}")
+                log.info("%s has no valid shard: %s", source.label, error)
+                problems.append(f"{source.label}: {error}")
                 continue
-            self._keep(sha256, content)
+            self._store_shard(sha256, content)
             return shard
-        raise ManifestError(f"a shard of the manifest is not to be had: {'; '.join(problems) or 'no place to ask'}")
+        raise ManifestError(f"cannot fetch a shard of the manifest: {'; '.join(problems) or 'no source is configured'}")
 
-    def _keep(self, sha256: str, content: bytes) -> None:
-        if self._kept is not None:
+    def _store_shard(self, sha256: str, content: bytes) -> None:
+        if self._cache is not None:
             try:
-                self._kept.keep_shard(sha256, content)
+                self._cache.store_shard(sha256, content)
             except OSError as error:
-                self._notes.add(f"a shard was not kept: {error}")
+                self._notes.add(f"cannot cache a shard of the manifest: {error}")
 
 
 def load(
-    places: Sequence[Source],
-    kept: ManifestCache | None,
+    sources: Sequence[Source],
+    cache: ManifestCache | None,
     *,
     keys: Mapping[str, bytes],
     repository: str,
     now: float,
     notes: Warnings,
-    check: Check = verified,
+    verify: Verify = signatures.verify,
     refresh: float = 0.0,
     wait: bool = False,
 ) -> TrustedManifest:
-    """Find the index that holds.
+    """Load the manifest with the highest serial.
 
     Args:
-        places: where to ask; of equal serials the first one's counts. Those in doubt are asked only where there is no other one
-            and no copy that can be used.
-        kept: last good copies, None where there is no cache.
-        keys: the trusted keys, as :func:`publisher.resolver.trust.signatures.load_keys` gives them.
-        repository: the name that the manifest must carry.
+        sources: sources of the manifest; among equal serials the first one wins. Sources that are suspected to hang are read only
+            if there is no other source and no usable cached copy.
+        cache: the cached manifest, None if there is no cache.
+        keys: the trusted keys, as :func:`publisher.resolver.trust.signatures.load_keys` returns them.
+        repository: name of the repository, which the manifest must carry.
         now: this host's clock, seconds since the epoch.
-        notes: gets what went wrong without being in the way.
-        check: gives the payload of an envelope that one of the keys has signed.
-        refresh: seconds in which places in the network are asked once; only where copies are kept.
-        wait: whether another process that asks them is waited for though there is a copy.
+        notes: gets the problems that did not change the result.
+        verify: returns the payload of an envelope that one of the keys has signed.
+        refresh: seconds between two polls of the sources in the network; without a cache they are polled every time.
+        wait: wait for another process that polls them even if there is a cached copy.
 
     Raises:
-        ManifestError: there is none that may be trusted; the reason names every place.
+        ManifestError: no source has a manifest that can be trusted; the message has the problem of each.
         ExpectedError: openssl cannot be used.
     """
-    search = _ManifestLoader(places, kept, _IndexChecks(keys, repository, now, check), notes)
-    if kept is None or all(place.local for place in places):
-        return search.everywhere(None)
-    from publisher.resolver.trust.poll_schedule import PollSchedule  # noqa: PLC0415 - not on a host that has all in CVMFS
+    loader = _ManifestLoader(sources, cache, _IndexChecks(keys, repository, now, verify), notes)
+    if cache is None or all(source.local for source in sources):
+        return loader.read_all()
+    from publisher.resolver.trust.poll_schedule import PollSchedule  # noqa: PLC0415 - not if all sources are in CVMFS
 
-    return search.in_turn(kept, PollSchedule(kept.directory, refresh, now), wait=wait)
+    return loader.poll_if_due(cache, PollSchedule(cache.directory, refresh, now), wait=wait)
 
 
 class _IndexChecks:
-    """Which envelopes are good, each looked at once."""
+    """The checks of an index, each envelope once: signature, type, schema and repository.
 
-    def __init__(self, keys: Mapping[str, bytes], repository: str, now: float, check: Check) -> None:
+    Args:
+        keys: the trusted keys.
+        repository: name of the repository.
+        now: seconds since the epoch.
+        verify: returns the payload of an envelope that one of the keys has signed.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes], repository: str, now: float, verify: Verify) -> None:
         self.now = now
-        self._check = check
+        self._verify = verify
         self._keys = keys
         self._repository = repository
-        self._known: dict[bytes, Index | ManifestError] = {}
+        self._results: dict[bytes, Index | ManifestError] = {}
 
-    def index(self, content: bytes) -> Index | ManifestError:
-        """The index in an envelope, or why it is not to be used."""
-        if content not in self._known:
+    def check(self, content: bytes) -> Index | ManifestError:
+        """Return the index in an envelope, or why it must not be used."""
+        if content not in self._results:
             try:
-                self._known[content] = Index.parse(self._check(content, self._keys), self._repository)
+                self._results[content] = Index.parse(self._verify(content, self._keys), self._repository)
             except ManifestError as error:
-                self._known[content] = error
-        return self._known[content]
+                self._results[content] = error
+        return self._results[content]
 
     def age(self, content: bytes | None) -> str | None:
-        """The age of the index in an envelope, None where there is none to be used."""
-        index = None if content is None else self.index(content)
+        """Return the age of the index in an envelope, or None if there is no valid one."""
+        index = None if content is None else self.check(content)
         return index.age(self.now) if isinstance(index, Index) else None
 
 
 class _ManifestLoader:
-    """The best index of the places and the copy."""
+    """A search for the best index among the sources and the cached copy."""
 
-    def __init__(self, places: Sequence[Source], kept: ManifestCache | None, judge: _IndexChecks, notes: Warnings) -> None:
-        self._places = places
-        self._kept = kept
-        self._judge = judge
+    def __init__(self, sources: Sequence[Source], cache: ManifestCache | None, checks: _IndexChecks, notes: Warnings) -> None:
+        self._sources = sources
+        self._cache = cache
+        self._checks = checks
         self._notes = notes
 
-    def in_turn(self, kept: ManifestCache, refresh: PollSchedule, *, wait: bool) -> TrustedManifest:
-        """Ask places in the network if it is time, as one process of the host; who has a copy need not wait for another one."""
-        usable = self._has_copy()
-        if refresh.due(usable=usable):
-            from publisher.resolver.system import locks  # noqa: PLC0415 - a warm answer asks nobody
+    def poll_if_due(self, cache: ManifestCache, schedule: PollSchedule, *, wait: bool) -> TrustedManifest:
+        """Poll all sources if it is time, as the only process of the host; otherwise read the local ones and the cached copy."""
+        usable = self._has_usable_copy()
+        if schedule.is_due(usable=usable):
+            from publisher.resolver.system import locks  # noqa: PLC0415 - a warm answer polls nobody
 
-            patience = 0.0 if usable and not wait else 5 + max(place.patience for place in self._places)
+            timeout = 0.0 if usable and not wait else _POLL_SLACK + max(source.timeout for source in self._sources)
             try:
-                kept.make()
-                until = time.monotonic() + patience
-                with locks.taken([refresh.lock], until, lambda: not refresh.due(usable=usable)) as held:
-                    if held is not None:
-                        return self.everywhere(refresh)
+                cache.make()
+                until = time.monotonic() + timeout
+                with locks.acquire([schedule.lock], until, lambda: not schedule.is_due(usable=usable)) as lock:
+                    if lock is not None:
+                        return self.read_all(schedule)
             except TimeoutError:
-                pass
+                log.info("another process is polling the manifest; it is not waited for any longer")
             except OSError as error:
-                self._notes.add(f"the cache takes no manifest: {error}")
-                return self.everywhere(None)
-        local = [place for place in self._willing() if place.local]
-        found, problems = _indexes(local)
-        problems += [f"{place.text}: was asked a short while ago" for place in self._places if not (usable or place.local)]
-        return self._best(found, problems, asked=False, answered=refresh.answered())
+                self._notes.add(f"cannot write to the cache of the manifest: {error}")
+                return self.read_all()
+        indexes, problems = _read_indexes([source for source in self._sources_to_read() if source.local])
+        if not usable:
+            problems += [f"{source.label}: was polled a short while ago" for source in self._sources if not source.local]
+        return self._select(indexes, problems, polled=False, answered=schedule.recently_answered())
 
-    def everywhere(self, refresh: PollSchedule | None) -> TrustedManifest:
-        """Ask all places, and have ``refresh`` remember it."""
-        found, problems = _indexes(self._willing())
-        remote = {place.text for place in self._places if not place.local}
-        answered = any(text in remote and self._judge.age(content) == FRESH for text, content in found)
-        if refresh is None:
-            return self._best(found, problems, asked=True, answered=answered)
+    def read_all(self, schedule: PollSchedule | None = None) -> TrustedManifest:
+        """Read all sources, and record the poll in the schedule if there is one."""
+        indexes, problems = _read_indexes(self._sources_to_read())
+        remote = {source.label for source in self._sources if not source.local}
+        answered = any(label in remote and self._checks.age(content) == FRESH for label, content in indexes)
         try:
-            return self._best(found, problems, asked=True, answered=answered)
+            return self._select(indexes, problems, polled=True, answered=answered)
         finally:
-            try:
-                refresh.done(answered=answered)
-            except OSError as error:  # the next job asks as well
-                self._notes.add(f"that the manifest was asked for cannot be remembered: {error}")
+            if schedule is not None:
+                try:
+                    schedule.record_poll(answered=answered)
+                except OSError as error:  # the next job polls as well
+                    self._notes.add(f"cannot record the poll of the manifest: {error}")
 
-    def _has_copy(self) -> bool:
-        return self._kept is not None and self._judge.age(self._kept.index()) in (FRESH, EXPIRED)
+    def _has_usable_copy(self) -> bool:
+        return self._cache is not None and self._checks.age(self._cache.index()) in (FRESH, EXPIRED)
 
-    def _willing(self) -> Sequence[Source]:
-        """The places to ask."""
-        willing = [place for place in self._places if not place.doubted]
-        return willing if willing or self._has_copy() else self._places
+    def _sources_to_read(self) -> Sequence[Source]:
+        """Return the sources without those that are suspected to hang, unless nothing else is left."""
+        responsive = [source for source in self._sources if not source.suspected_hang]
+        return responsive if responsive or self._has_usable_copy() else self._sources
 
-    def _best(self, found: list[tuple[str, bytes]], problems: list[str], *, asked: bool, answered: bool) -> TrustedManifest:
-        copy = None if self._kept is None else self._kept.index()
+    def _select(self, indexes: list[tuple[str, bytes]], problems: list[str], *, polled: bool, answered: bool) -> TrustedManifest:
+        """Select the authoritative index: the valid one with the highest serial.
+
+        Args:
+            indexes: label and content of each index that a source gave.
+            problems: the problems of the other sources.
+            polled: whether all sources were read.
+            answered: whether a source in the network has a fresh index.
+
+        Raises:
+            ManifestError: no index is valid.
+        """
+        copy = None if self._cache is None else self._cache.index()
         best: tuple[Index, str, bytes] | None = None
-        for text, content in [*found, *([] if copy is None else [(KEPT, copy)])]:
-            index = self._judge.index(content)
+        for label, content in [*indexes, *([] if copy is None else [(CACHED_COPY, copy)])]:
+            index = self._checks.check(content)
             if isinstance(index, ManifestError):
-                problems.append(f"{text}: {index}")
-            elif best is None or index.serial > best[0].serial:
-                best = index, text, content
+                problems.append(f"{label}: {index}")
+                continue
+            log.debug("the manifest from %s has serial %d", label, index.serial)
+            if best is None or index.serial > best[0].serial:
+                best = index, label, content
         if best is None:
-            raise ManifestError(f"no manifest can be used: {'; '.join(problems) or 'no place to ask'}")
-        index, text, content = best
+            raise ManifestError(f"no manifest can be used: {'; '.join(problems) or 'no source is configured'}")
+        index, label, content = best
         for problem in problems:
+            log.info("no manifest from %s", problem)
             self._notes.add(problem)
-        if self._kept is not None and content != copy:
-            _keep_index(self._kept, index, content, self._notes)
+        if content != copy:
+            self._store_index(index, content)
+        age = self._age(index, label)
+        log.info("using the manifest with serial %d from %s, which is %s", index.serial, label, age)
         return TrustedManifest(
             index,
-            source=text,
-            age=_age(index, text, self._judge.now, self._notes),
-            places=self._places,
-            kept=self._kept,
+            source=label,
+            age=age,
+            sources=self._sources,
+            cache=self._cache,
             notes=self._notes,
-            asked=asked,
-            current=answered or (text != KEPT and all(place.local for place in self._places)),
+            polled=polled,
+            is_current=answered or (label != CACHED_COPY and all(source.local for source in self._sources)),
         )
 
+    def _store_index(self, index: Index, content: bytes) -> None:
+        if self._cache is not None:
+            try:
+                self._cache.store_index(content, index.shards)
+            except OSError as error:
+                self._notes.add(f"cannot cache the manifest's index: {error}")
 
-def _indexes(places: Sequence[Source]) -> tuple[list[tuple[str, bytes]], list[str]]:
-    """Every place's ``index.json``, asked for at the same time, and why there is none from others."""
-    asked = [(place, time.monotonic() + place.patience, _ask(place, INDEX_NAME, MOST_INDEX_BYTES)) for place in places]
-    found, problems = [], []
-    for place, until, attempt in asked:
-        is_late = False
+    def _age(self, index: Index, label: str) -> str:
+        """Return the age of the selected index; warn if it is not fresh."""
+        age = index.age(self._checks.now)
+        if age in (EXPIRED, DEAD):
+            day = time.strftime("%Y-%m-%d", time.gmtime(index.expires))
+            self._notes.warn(f"the manifest (serial {index.serial}, from {label}) expired on {day}, and there is no fresher one")
+        return age
+
+
+def _read_indexes(sources: Sequence[Source]) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """Read ``index.json`` from all sources at the same time.
+
+    Returns:
+        label and content of each index, and the problems of the other sources.
+    """
+    calls = [
+        (source, time.monotonic() + source.timeout, _start_reading(source, INDEX_NAME, MAX_INDEX_BYTES)) for source in sources
+    ]
+    indexes, problems = [], []
+    for source, until, call in calls:
+        hangs = False
         try:
-            found.append((place.text, attempt.result(until)))
-        except FetchError as error:  # one silent place must not take the others' answers along
-            problems.append(f"{place.text}: {error}")
-            is_late = isinstance(error, DeadlineError)
-        if place.outage is not None:
-            place.doubted = is_late
-            (place.outage.begin if is_late else place.outage.end)()
-    return found, problems
+            indexes.append((source.label, call.result(until)))
+        except FetchError as error:  # one silent source must not discard the answers of the others
+            problems.append(f"{source.label}: {error}")
+            hangs = isinstance(error, DeadlineError)
+        if source.outage is not None:
+            source.suspected_hang = hangs
+            (source.outage.begin if hangs else source.outage.end)()
+    return indexes, problems
 
 
-def _ask(place: Source, name: str, most: int, sha256: str | None = None) -> ForkedCall:
-    """A small file of a place; one that has no sha256 is one that changes."""
-    return ForkedCall(lambda: place.read(name, most, sha256, fresh=sha256 is None))
-
-
-def _keep_index(kept: ManifestCache, index: Index, content: bytes, notes: Warnings) -> None:
-    try:
-        kept.keep_index(content, index.shards)
-    except OSError as error:
-        notes.add(f"the manifest's index was not kept: {error}")
-
-
-def _age(index: Index, text: str, now: float, notes: Warnings) -> str:
-    age = index.age(now)
-    if age in (EXPIRED, DEAD):
-        day = time.strftime("%Y-%m-%d", time.gmtime(index.expires))
-        notes.warn(f"the manifest (serial {index.serial}, from {text}) expired on {day}, and there is no fresher one")
-    return age
+def _start_reading(source: Source, name: str, max_bytes: int, sha256: str | None = None) -> ForkedCall:
+    """Start to read a small file of a source; a file without a sha256 is one that changes."""
+    return ForkedCall(lambda: source.read(name, max_bytes, sha256, fresh=sha256 is None))

@@ -1,31 +1,31 @@
-"""When places in the network are asked for the manifest: once in a while for a whole host, not for every job.
+"""The schedule for polling the manifest's sources in the network: once in a while for the whole host, not for every job.
 
-``asked`` beside the kept copies has when they were last asked (seconds since the epoch), how often in a row that was in vain, and
-a factor for the pause until the next time. The factor is another one each time, so that hosts which started together spread out
-and fifty thousand of them do not lean on one origin at once. ``asking-index`` is the lock of who asks.
+The file ``asked`` beside the cached manifest has the time of the last poll (seconds since the epoch), the number of failed polls
+in a row, and a random factor of the next pause. The factor keeps thousands of hosts that started together from polling one origin
+at once. ``asking-index`` is the lock of the polling process.
 """
 
 from __future__ import annotations
 
 import os
 
-_FIRST = 20.0  # seconds until the next try where one was in vain; doubled with each, up to the usual pause
-_MOST_DOUBLINGS = 10
-_WAIT = 60.0  # seconds by which it may lie in the future of who has been waiting for who asked
-_LATELY = 2  # times the pause: an answer older than that is none
-_MOST_BYTES = 100
+_FIRST_PAUSE = 20.0  # seconds after a failed poll; doubled with each, up to the usual pause
+_MAX_DOUBLINGS = 10
+_CLOCK_TOLERANCE = 60.0  # seconds by which the last poll may be in the future for a process that waited for it
+_RECENT_PAUSES = 2  # an answer older than this many pauses is not recent
+_MAX_BYTES = 100
 
 
 class PollSchedule:
-    """Of the copies in a directory.
+    """The poll schedule of the manifest that is cached in a directory.
 
     Args:
-        directory: where they are.
-        every: seconds between two times.
+        directory: the directory.
+        every: seconds between two polls.
         now: this host's clock, seconds since the epoch.
 
     Attributes:
-        lock: path of the lock.
+        lock: path of the lock of the polling process.
     """
 
     def __init__(self, directory: str, every: float, now: float) -> None:
@@ -34,22 +34,22 @@ class PollSchedule:
         self._every = every
         self._now = now
 
-    def due(self, *, usable: bool) -> bool:
-        """Whether it is time. ``usable``: whether there is a copy to do with meanwhile; else a few seconds are enough."""
+    def is_due(self, *, usable: bool) -> bool:
+        """Return whether it is time for a poll. Without a ``usable`` cached index the pause is at most a few seconds."""
         state = self._read()
-        if state is None or not state[0] <= self._now + _WAIT:  # a clock that was set back
+        if state is None or not state[0] <= self._now + _CLOCK_TOLERANCE:  # the clock was set back
             return True
-        asked, failures, factor = state
-        pause = min(self._every, _FIRST * 2 ** min(failures - 1, _MOST_DOUBLINGS)) if failures else self._every
-        return not self._now < asked + factor * (pause if usable else min(pause, _FIRST))
+        last, failures, factor = state
+        pause = min(self._every, _FIRST_PAUSE * 2 ** min(failures - 1, _MAX_DOUBLINGS)) if failures else self._every
+        return not self._now < last + factor * (pause if usable else min(pause, _FIRST_PAUSE))
 
-    def answered(self) -> bool:
-        """Whether they gave one when they were asked last, and that is not long ago: who hangs in asking says nothing."""
+    def recently_answered(self) -> bool:
+        """Return whether the last poll succeeded and is recent: a process that hangs in a poll leaves an old one."""
         state = self._read()
-        return state is not None and state[1] == 0 and self._now <= state[0] + _LATELY * self._every
+        return state is not None and state[1] == 0 and self._now <= state[0] + _RECENT_PAUSES * self._every
 
-    def done(self, *, answered: bool) -> None:
-        """They were asked just now; ``answered`` whether an index that has not expired was among the answers. Raises OSError."""
+    def record_poll(self, *, answered: bool) -> None:
+        """Record a poll; ``answered`` tells whether it found an index that has not expired. Raise OSError."""
         from publisher.contract import files  # noqa: PLC0415 - a warm answer writes nothing
 
         state = self._read()
@@ -58,9 +58,10 @@ class PollSchedule:
         files.replace(self._path, f"{self._now:.0f} {failures} {factor:.3f}".encode())
 
     def _read(self) -> tuple[float, int, float] | None:
+        """Return the time of the last poll, the failed polls in a row and the factor, or None if there was no poll."""
         try:
             with open(self._path, "rb") as file:
-                asked, failures, factor = file.read(_MOST_BYTES).split()
-            return float(asked), max(0, int(failures)), min(2.0, float(factor))
+                last, failures, factor = file.read(_MAX_BYTES).split()
+            return float(last), max(0, int(failures)), min(2.0, float(factor))
         except (OSError, ValueError):
             return None

@@ -1,6 +1,6 @@
-"""A shard of the manifest that the cache has not: one process of a host asks the network for it, not each job.
+"""Fetching a shard of the manifest that is not cached: one process of a host fetches it, the others wait.
 
-That no place had it is remembered for a while (``failures.py``), so that the jobs behind do not all ask again.
+That no source has it is recorded in the negative cache, so that the next jobs do not all retry.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 
 from publisher.contract.errors import ManifestError
 from publisher.contract.manifest import Shard
-from publisher.resolver.system import locks, negative_cache
+from publisher.resolver.system import locks, log, negative_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,59 +19,60 @@ if TYPE_CHECKING:
     from publisher.resolver.transfer.sources import Source
     from publisher.resolver.trust.manifest_cache import ManifestCache
 
-_SLACK = 5.0  # seconds by which others wait longer than who asks may take
+_SLACK = 5.0  # seconds by which the others wait longer than the fetching process may take
 
 
-def once(sha256: str, kept: ManifestCache, places: Sequence[Source], ask: Callable[[], Shard]) -> Shard:
-    """What ``ask`` gives to this process, or gave to another one.
+def fetch_once(sha256: str, cache: ManifestCache, sources: Sequence[Source], fetch: Callable[[], Shard]) -> Shard:
+    """Return a shard that this process or another one fetches.
 
     Args:
-        sha256: of the shard.
-        kept: where it will be.
-        places: those that ``ask`` asks one after the other.
-        ask: has the shard, and keeps it; raises ManifestError.
+        sha256: digest of the shard.
+        cache: the cached manifest, where the shard will be stored.
+        sources: the sources that ``fetch`` reads one after the other.
+        fetch: fetches the shard and stores it; raises ManifestError.
 
     Raises:
-        ManifestError: no place has it, now or a moment ago, or the other process does not come to an end.
+        ManifestError: no source has the shard, now or a short while ago, or the other process takes too long.
     """
-    memory = next((place.network.root for place in places if not place.local), None)
+    root = next((source.network.root for source in sources if not source.local), None)
     key = f"shard-{sha256}"
 
-    def failure() -> str | None:
-        return None if memory is None else negative_cache.recent(memory, key, time.time())
+    def recent_failure() -> str | None:
+        return None if root is None else negative_cache.recent_failure(root, key, time.time())
 
-    until = time.monotonic() + _SLACK + sum(place.patience for place in places)
+    until = time.monotonic() + _SLACK + sum(source.timeout for source in sources)
     with contextlib.ExitStack() as stack:
         try:
-            kept.make()
-            lock = kept.lock(f"shard-{sha256[:2]}")
-            stack.enter_context(locks.taken([lock], until, lambda: bool(_copy(kept, sha256) or failure())))
+            cache.make()
+            lock = cache.lock(f"shard-{sha256[:2]}")
+            stack.enter_context(locks.acquire([lock], until, lambda: bool(_cached(cache, sha256) or recent_failure())))
         except TimeoutError:
-            raise ManifestError("a shard of the manifest: another process has been asking for it for too long") from None
-        except OSError:  # a cache that takes nothing
-            pass
-        shard, reason = _copy(kept, sha256), failure()
+            raise ManifestError("another process has been fetching a shard of the manifest for too long") from None
+        except OSError as error:  # the cache cannot be written
+            log.debug("fetching a shard without a lock: %s", error)
+        shard, reason = _cached(cache, sha256), recent_failure()
         if shard is None and reason is not None:
-            raise ManifestError(f"not tried again yet: {reason}")
-        return shard or _asked(ask, memory, key)
+            raise ManifestError(f"not retried yet: {reason}")
+        return shard or _fetch(fetch, root, key)
 
 
-def _copy(kept: ManifestCache, sha256: str) -> Shard | None:
-    """The one that another process has kept; None where it is damaged, too."""
-    content = kept.shard(sha256)
+def _cached(cache: ManifestCache, sha256: str) -> Shard | None:
+    """Return the shard that another process has stored, or None if there is no valid one."""
+    content = cache.shard(sha256)
     try:
         return None if content is None else Shard.parse(content, sha256)
     except ManifestError:
         return None
 
 
-def _asked(ask: Callable[[], Shard], memory: str | None, key: str) -> Shard:
+def _fetch(fetch: Callable[[], Shard], root: str | None, key: str) -> Shard:
+    """Fetch the shard, and record the outcome in the negative cache."""
     try:
-        shard = ask()
+        shard = fetch()
     except ManifestError as error:
-        if memory is not None:
-            negative_cache.note(memory, key, str(error), time.time())
+        if root is not None:
+            negative_cache.record_failure(root, key, str(error), time.time())
         raise
-    if memory is not None:
-        negative_cache.forget(memory, key)
+    if root is not None:
+        negative_cache.clear(root, key)
     return shard

@@ -1,10 +1,11 @@
-"""Signatures that were checked before: starting openssl would take a sixth of the time that a warm answer takes.
+"""A cache of verified signatures: starting openssl would take a sixth of the time of a warm answer.
 
-The memory stands beside the last good copies of the manifest: for each index whose signature was right, the sha256 of its bytes
-together with the ids of all keys that were trusted then. Other bytes or other keys, a revoked one among them, and openssl is
-asked again. Age, serial, type and repository are looked at every time.
+The cache is a file beside the cached manifest. For each index with a valid signature it has a sha256 of the index's bytes and of
+the ids of all keys that were trusted then. Other bytes or other keys, such as after a revocation, run openssl again. Age, serial,
+type and repository are checked every time.
 
-Trust: who can write there is this user, and could as well rewrite the SIFs in the cache (see :mod:`publisher.resolver.cache.cache`).
+Trust: only this user can write there, who could rewrite the SIFs in the cache as well (see
+:mod:`publisher.resolver.cache.cache`).
 """
 
 from __future__ import annotations
@@ -13,43 +14,44 @@ import hashlib
 import os
 
 from publisher.contract.manifest import unseal
-from publisher.resolver.trust.signatures import verified
+from publisher.resolver.trust import signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MOST = 4
-"""Indexes that are remembered: the repository's copy may lag behind the origin's for days, and each job reads both."""
-_LINE = 65  # bytes: 64 hexadecimal digits and the line's end
+_MAX_ENTRIES = 4
+"""Indexes to remember: the repository's copy may lag behind the origin's for days, and each job reads both."""
+_LINE_BYTES = 65  # 64 hexadecimal digits and a line feed
 
 
 class SignatureCache:
-    """The memory at ``path``; None for none."""
+    """The cache in the file at ``path``. With None nothing is cached."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path
 
-    def payload(self, content: bytes, keys: Mapping[str, bytes]) -> bytes:
-        """The payload of an index's envelope that a trusted key has signed; arguments and errors as of :func:`verified`."""
+    def verify(self, content: bytes, keys: Mapping[str, bytes]) -> bytes:
+        """Return the payload of an index's envelope; see :func:`publisher.resolver.trust.signatures.verify`."""
         line = hashlib.sha256(b"\0".join([content, *sorted(map(str.encode, keys))])).hexdigest().encode() + b"\n"
-        known = self._known()
-        if line in known:
+        lines = self._read()
+        if line in lines:
             return unseal(content)[0]
-        payload = verified(content, keys)
-        self._remember([line, *known][:_MOST])
+        payload = signatures.verify(content, keys)
+        self._write([line, *lines][:_MAX_ENTRIES])
         return payload
 
-    def _known(self) -> list[bytes]:
+    def _read(self) -> list[bytes]:
         if self._path is None:
             return []
         try:
             with open(self._path, "rb") as file:
-                return [line for line in file.read(_MOST * _LINE).splitlines(keepends=True) if len(line) == _LINE]
+                lines = file.read(_MAX_ENTRIES * _LINE_BYTES).splitlines(keepends=True)
         except OSError:
             return []
+        return [line for line in lines if len(line) == _LINE_BYTES]
 
-    def _remember(self, lines: list[bytes]) -> None:
+    def _write(self, lines: list[bytes]) -> None:
         if self._path is None:
             return
         from publisher.contract import files  # noqa: PLC0415 - once for each index
@@ -58,4 +60,4 @@ class SignatureCache:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             files.replace(self._path, b"".join(lines))
         except OSError:
-            pass  # then it is checked again
+            pass  # the signature is verified again next time

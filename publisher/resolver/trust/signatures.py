@@ -1,7 +1,8 @@
-"""Signatures on the manifest's index, checked with the ``openssl`` program: no host is without it, and Python has none built in.
+"""Signatures of the manifest's index, verified with the program ``openssl``, which every host has.
 
-A trusted key is a public key in a PEM file. Its id is the sha256 of its SubjectPublicKeyInfo in DER, so it needs no name and
-nobody can claim another's. A key is trusted by being there and revoked by removing its file.
+Python's standard library cannot verify signatures. A trusted key is a public key in a PEM file. Its id is the sha256 of its
+SubjectPublicKeyInfo in DER, so that keys need no names and no key can claim another's id. A key is trusted while its file is
+present; removing the file revokes it.
 """
 
 from __future__ import annotations
@@ -15,27 +16,28 @@ import time
 from publisher.contract.errors import ExpectedError, ManifestError
 from publisher.contract.manifest import unseal
 from publisher.resolver.errors import ResolverUsageError
+from publisher.resolver.system import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-DEADLINE = 10.0
-"""Seconds for openssl, which needs a hundredth of one."""
-_MOST_SIGNATURES = 16  # of one index: each may cost a process, and the list is an attacker's before it is checked
-_MOST_KEY_BYTES = 16 << 10
-_KEY_NAMES = (".pem", ".pub")
+TIMEOUT = 10.0
+"""Seconds for one run of openssl, which needs a hundredth of a second."""
+_MAX_SIGNATURES = 16  # of one index: each may cost a process, and the list is not trusted yet
+_MAX_KEY_BYTES = 16 << 10
+_KEY_SUFFIXES = (".pem", ".pub")
 _BEGIN, _END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
 
 
 def load_keys(paths: Iterable[str]) -> dict[str, bytes]:
-    """The trusted keys: key id (64 hex) -> PEM.
+    """Return the trusted keys: key id (64 hex digits) -> PEM.
 
     Args:
         paths: files with one public key each, and directories of such files (``*.pem``, ``*.pub``).
 
     Raises:
-        ResolverUsageError: a file that is no public key, or no key at all.
+        ResolverUsageError: a file is not a public key, or there is no key at all.
     """
     keys = {}
     for path in paths:
@@ -43,38 +45,39 @@ def load_keys(paths: Iterable[str]) -> dict[str, bytes]:
             keyid, pem = _read_key(file)
             keys[keyid] = pem
     if not keys:
-        raise ResolverUsageError("no trusted key", hint="--public-key FILE, or a directory with *.pem or *.pub files")
+        raise ResolverUsageError("no trusted key is set", hint="set --public-key FILE, or a directory with *.pem or *.pub files")
     return keys
 
 
-def verified(content: bytes, keys: Mapping[str, bytes], deadline: float = DEADLINE) -> bytes:
-    """The payload of an index's envelope, which at least one trusted key has signed.
+def verify(content: bytes, keys: Mapping[str, bytes], timeout: float = TIMEOUT) -> bytes:
+    """Return the payload of an index's envelope if at least one trusted key has signed it.
 
     Args:
         content: the bytes of ``index.json``.
-        keys: as :func:`load_keys` gives them.
-        deadline: seconds for each run of openssl.
+        keys: the trusted keys, as :func:`load_keys` returns them.
+        timeout: seconds for each run of openssl.
 
     Raises:
-        ManifestError: no envelope, unsigned, signed by unknown keys only, or by a known one over other bytes.
-        ExpectedError: openssl is missing or stuck.
+        ManifestError: the content is not an envelope, is signed by unknown keys only, or no signature is valid.
+        ExpectedError: openssl is missing or hangs.
     """
     payload, signatures = unseal(content)
-    if len(signatures) > _MOST_SIGNATURES:
-        raise ManifestError(f"the manifest's index has {len(signatures)} signatures, more than any index")
-    known = [(keys[keyid], signature) for keyid, signature in signatures if keyid in keys]
-    if not known:
-        by = ", ".join(keyid[:16] for keyid, _ in signatures) or "nobody"
-        raise ManifestError(f"the manifest's index is signed by {by}, and no such key is trusted here")
-    openssl = _openssl()
-    if not any(_signed(openssl, payload, signature, pem, deadline=deadline) for pem, signature in known):
-        raise ManifestError("the signature of the manifest's index is wrong")
+    if len(signatures) > _MAX_SIGNATURES:
+        raise ManifestError(f"the manifest's index has {len(signatures)} signatures, more than the allowed {_MAX_SIGNATURES}")
+    candidates = [(keys[keyid], signature) for keyid, signature in signatures if keyid in keys]
+    if not candidates:
+        signers = ", ".join(keyid[:16] for keyid, _ in signatures) or "nobody"
+        raise ManifestError(f"the manifest's index is signed by {signers}, and no such key is trusted here")
+    openssl = _find_openssl()
+    if not any(_is_signed(openssl, payload, signature, pem, timeout=timeout) for pem, signature in candidates):
+        raise ManifestError("the signature of the manifest's index is not valid")
     return payload
 
 
 def _key_files(path: str) -> list[str]:
+    """Return the key files in a directory, or the path itself if it is a file."""
     try:
-        return [os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith(_KEY_NAMES)]
+        return [os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith(_KEY_SUFFIXES)]
     except NotADirectoryError:
         return [path]
     except OSError as error:
@@ -82,9 +85,10 @@ def _key_files(path: str) -> list[str]:
 
 
 def _read_key(path: str) -> tuple[str, bytes]:
+    """Return the id and the PEM of the key in a file."""
     try:
         with open(path, "rb") as file:
-            content = file.read(_MOST_KEY_BYTES)
+            content = file.read(_MAX_KEY_BYTES)
     except OSError as error:
         raise ResolverUsageError(f"cannot read the trusted key {path}: {error.strerror}") from None
     _, begin, rest = content.partition(_BEGIN)
@@ -94,38 +98,37 @@ def _read_key(path: str) -> tuple[str, bytes]:
     except binascii.Error:
         der = b""
     if not der:
-        raise ResolverUsageError(f"{path} is no public key in PEM", hint="'publisher keys new' writes one as FILE.pub")
+        raise ResolverUsageError(f"{path} is not a public key in PEM", hint="'publisher keys new' writes one as FILE.pub")
     return hashlib.sha256(der).hexdigest(), begin + body + end + b"\n"
 
 
-def _openssl() -> str:
-    """Its path. Raises ExpectedError where it has none."""
-    from publisher.resolver.system import path_probe  # noqa: PLC0415 - what was checked is not checked again
+def _find_openssl() -> str:
+    """Return the path of openssl. Raise ExpectedError if it is not installed."""
+    from publisher.resolver.system import path_probe  # noqa: PLC0415 - a cached signature needs no openssl
 
-    path = path_probe.program(("openssl",))
+    path = path_probe.find_program(("openssl",))
     if path is None:
-        raise ExpectedError("cannot run openssl: it is not on the PATH", hint="the package openssl has it")
+        raise ExpectedError("cannot run openssl: it is not on the PATH", hint="install the package openssl")
     return path
 
 
-def _signed(openssl: str, payload: bytes, signature: bytes, pem: bytes, *, deadline: float) -> bool:
-    """Whether ``openssl dgst`` finds the signature (DER) to be the key's over the payload.
+def _is_signed(openssl: str, payload: bytes, signature: bytes, pem: bytes, *, timeout: float) -> bool:
+    """Return whether ``openssl dgst`` accepts the signature (DER) of the payload by the key.
 
-    All three reach it as memory files under ``/dev/fd``: nothing is written anywhere, and the key is the one whose id was
-    looked at.
+    All three are memory files under ``/dev/fd``: nothing is written to disk, and the key is the one whose id was checked.
     """
-    opened = [_memory(content) for content in (payload, signature, pem)]
+    descriptors = [_memory_file(content) for content in (payload, signature, pem)]
     try:
-        data, sign, key = opened
-        command = [openssl, "dgst", "-sha256", "-verify", f"/dev/fd/{key}", "-signature", f"/dev/fd/{sign}"]
-        return _run(command, data, deadline) == 0
+        payload_file, signature_file, key_file = descriptors
+        command = [openssl, "dgst", "-sha256", "-verify", f"/dev/fd/{key_file}", "-signature", f"/dev/fd/{signature_file}"]
+        return _run(command, payload_file, timeout) == 0
     finally:
-        for descriptor in opened:
+        for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _memory(content: bytes) -> int:
-    """A file in memory with this content, at its beginning; children inherit it."""
+def _memory_file(content: bytes) -> int:
+    """Return the descriptor of a memory file with this content, at its beginning; child processes inherit it."""
     descriptor = os.memfd_create("verify", 0)
     with open(descriptor, "wb", closefd=False) as file:
         file.write(content)
@@ -133,37 +136,44 @@ def _memory(content: bytes) -> int:
     return descriptor
 
 
-def _run(command: list[str], stdin: int, deadline: float) -> int:
-    """Run a program to its end; its exit status, negative for a signal.
+def _run(command: list[str], stdin: int, timeout: float) -> int:
+    """Run a program and return its exit status, negative for a signal.
 
-    The end shows as the end of a pipe that the child alone holds: waitpid(2) has no deadline of its own.
+    The end of a pipe that only the child holds open shows the end of the child, since waitpid(2) has no deadline.
 
     Raises:
-        ExpectedError: it cannot be started, or did not end in time and was killed.
+        ExpectedError: the program cannot be started, or did not end in time and was killed.
     """
-    ended, held = os.pipe()
+    begun = time.monotonic()
+    ended, held_by_child = os.pipe()
     try:
-        actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, held, 1), (os.POSIX_SPAWN_DUP2, held, 2)]
+        actions = [
+            (os.POSIX_SPAWN_DUP2, stdin, 0),
+            (os.POSIX_SPAWN_DUP2, held_by_child, 1),
+            (os.POSIX_SPAWN_DUP2, held_by_child, 2),
+        ]
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
         try:
             child = os.posix_spawn(command[0], command, environment, file_actions=actions)
         except OSError as error:
             raise ExpectedError(f"cannot run {command[0]}: {error.strerror}") from None
         finally:
-            os.close(held)
-        if not _at_end(ended, time.monotonic() + deadline):
+            os.close(held_by_child)
+        if not _ends_before(ended, begun + timeout):
             import signal  # noqa: PLC0415 - a millisecond, and openssl ends
 
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            raise ExpectedError(f"{command[0]} did not end within {deadline:g} s and was killed")
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            raise ExpectedError(f"{command[0]} did not end within {timeout:g} s and was killed")
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        log.debug("%s: status %d after %.2f s", " ".join(command), status, time.monotonic() - begun)
+        return status
     finally:
         os.close(ended)
 
 
-def _at_end(pipe: int, until: float) -> bool:
-    """Read a pipe to its end; False where that did not come in time."""
+def _ends_before(pipe: int, until: float) -> bool:
+    """Read a pipe to its end; return whether that came before ``until`` on the monotonic clock."""
     while select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
         if not os.read(pipe, 1 << 16):
             return True

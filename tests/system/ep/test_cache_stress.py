@@ -15,7 +15,7 @@ from publisher.resolver.cache import eviction, pins, sweep
 from publisher.resolver.cache.cache import Cache
 from publisher.resolver.cache.eviction import CacheLimits
 from publisher.resolver.errors import CacheSpaceError
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.open_source import open_source
 from tests.support.ep.execution_point import ExecutionPoint, sif_content, sif_of
 from tests.support.machine import child_process
 
@@ -33,7 +33,7 @@ def job(ep: ExecutionPoint, content: bytes) -> None:
     """What a hook and its job do: the SIF is there, and is the right one, as long as the starter lives."""
     cache, starter = Cache(str(ep.cache), most=(2 * SIZE, 0.0)), pins.Starter(os.getpid())
     with contextlib.suppress(CacheSpaceError):  # where jobs need the other two
-        path, _ = cache.sif(sif_of(content), [source(str(ep.origin))], starter=starter)
+        path, _ = cache.ensure(sif_of(content), [open_source(str(ep.origin))], starter=starter)
         for _ in range(3):
             assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sif_of(content).sha256
     pins.release(cache.root, starter)
@@ -43,8 +43,8 @@ def cleaner(ep: ExecutionPoint) -> None:
     cache = Cache(str(ep.cache))
     cache.prepare()
     (ep.cache / "locks").mkdir(exist_ok=True)
-    eviction.trim(cache.shelf, CacheLimits(SIZE, 0))
-    sweep.sweep(cache.shelf)
+    eviction.trim(cache.entries, CacheLimits(SIZE, 0))
+    sweep.sweep(cache.entries)
 
 
 def test_hits_downloads_removals_and_kills_at_once(ep: ExecutionPoint) -> None:
@@ -68,7 +68,7 @@ def test_hits_downloads_removals_and_kills_at_once(ep: ExecutionPoint) -> None:
         job(ep, content)
     for path in (ep.cache / "sif").rglob("*.sif"):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
-    assert pins.held(str(ep.cache)) == {}
+    assert pins.count_pins(str(ep.cache)) == {}
     assert not list((ep.cache / "pins").iterdir())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import marshal
 import os
 import signal
 import subprocess
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.system
 
 NAME = "htc/rocky:9"
 CONTENT = sif_content(NAME, 3_000_000)
+COMPILED = f"{sys.implementation.cache_tag}.modules"
+"""The archive's member with all modules compiled by the Python that runs these tests."""
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_the_file_is_the_same_whoever_builds_it_and_when(program: Path, tmp_path
         names = archive.namelist()
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     sources = {str(path.relative_to(ROOT)) for path in SHIPPED}
-    assert set(names) == {"__main__.py"} | sources | {f"{sys.implementation.cache_tag}/{name}c" for name in sources}
+    assert set(names) == {"__main__.py", COMPILED} | sources
 
 
 def test_it_answers_in_both_forms_over_the_network_and_without(program: Path, ep: ExecutionPoint) -> None:
@@ -71,7 +74,7 @@ def test_it_answers_in_both_forms_over_the_network_and_without(program: Path, ep
         assert sandbox == f"{ep.repository}/{version(NAME).sandbox}\n"
         ep.repository.rename(ep.root / "away")
         answer = json.loads(run(program, "resolve", NAME, "--json", *flags(ep, web.url)))
-        assert (answer["form"], answer["manifest_source"], answer["sif_source"]) == ("sif", "the last good copy", web.url)
+        assert (answer["form"], answer["manifest_source"], answer["sif_source"]) == ("sif", "the cached copy", web.url)
         assert [path for path, _ in web.requests].count("/manifest/index.json") == 1, "it is not time to ask again"
     assert Path(answer["path"]).read_bytes() == CONTENT
     assert run(program, "resolve", NAME, *flags(ep, web.url)) == f"{answer['path']}\n", "from the cache alone"
@@ -107,7 +110,7 @@ def test_a_python_it_was_not_compiled_for_takes_the_sources(program: Path, ep: E
     sources = tmp_path / "sources.pyz"
     with zipfile.ZipFile(program) as archive, zipfile.ZipFile(sources, "w") as copy:
         for name in archive.namelist():
-            if not name.endswith(".pyc"):
+            if name != COMPILED:
                 copy.writestr(name, archive.read(name))
     assert run(sys.executable, "-IS", sources, "resolve", NAME, *flags(ep, str(ep.origin))).endswith(f"{version(NAME).sandbox}\n")
 
@@ -118,16 +121,28 @@ def prepare_job(*command: str | Path) -> tuple[Reply, str]:
     return reply(done.stdout), done.stderr.decode()
 
 
-@pytest.mark.parametrize("module", ["resolver/cli", "hook/main", "hook/statuses"])
+def with_damage(program: Path, copy: Path, module: str, damage: Callable[[bytes], bytes]) -> None:
+    """Copy the one file with one module damaged in both of its forms; ``""`` damages the member with all compiled modules."""
+    with zipfile.ZipFile(program) as archive, zipfile.ZipFile(copy, "w") as damaged:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == f"publisher/{module}.py" or (name == COMPILED and not module):
+                content = damage(content)
+            elif name == COMPILED:
+                modules = marshal.loads(content)
+                is_package, code = modules[f"publisher.{module}".replace("/", ".")]
+                modules[f"publisher.{module}".replace("/", ".")] = (is_package, damage(code))
+                content = marshal.dumps(modules)
+            damaged.writestr(name, content)
+
+
+@pytest.mark.parametrize("module", ["resolver/cli", "resolver/hook/main", "resolver/hook/statuses", ""])
 @pytest.mark.parametrize(
     "damage", [lambda content: content[: len(content) // 2], lambda _: b"\0\xff" * 100], ids=["cut", "other"]
 )
 def test_a_damaged_file_holds_no_job(program: Path, tmp_path: Path, module: str, damage: Callable[[bytes], bytes]) -> None:
     damaged = tmp_path / "damaged.pyz"
-    with zipfile.ZipFile(program) as archive, zipfile.ZipFile(damaged, "w") as copy:
-        for name in archive.namelist():
-            content = archive.read(name)
-            copy.writestr(name, damage(content) if module in name else content)
+    with_damage(program, damaged, module, damage)
     answer, talk = prepare_job(sys.executable, "-IS", damaged)
     assert (answer.code, answer.updates) == (statuses.NO_START, {})
     assert answer.message.startswith("the hook cannot start: ")
@@ -159,4 +174,4 @@ def test_the_compiled_modules_are_those_that_run(program: Path, ep: ExecutionPoi
     talk = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     loaded = [line for line in talk.splitlines() if line.startswith("import 'publisher.resolver.")]
     assert loaded
-    assert all(f"/{sys.implementation.cache_tag}/" in line for line in loaded)
+    assert all(COMPILED in line for line in loaded)

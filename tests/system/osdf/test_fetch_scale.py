@@ -32,10 +32,10 @@ PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from publisher.resolver.transfer.fetch import fetch
-from publisher.contract.manifest import Sif
-from publisher.resolver.transfer.open_source import source
+from publisher.contract.records import Sif
+from publisher.resolver.transfer.open_source import open_source
 _, _, url, sha256, size, part = sys.argv
-fetch([source(url)], Sif("a.sif", sha256, int(size)), part)
+fetch([open_source(url)], Sif("a.sif", sha256, int(size)), part)
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 

@@ -10,7 +10,7 @@ import pytest
 
 from publisher.resolver.errors import AbsentError, AccessDeniedError
 from publisher.resolver.transfer.fetch import fetch
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import NetworkOptions
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, lay_down, record, sif_content, sif_of, version
 from tests.support.osdf.federation import Director
@@ -20,7 +20,7 @@ from tests.support.osdf.xrootd import NAMESPACE, Servers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from publisher.contract.manifest import Sif
+    from publisher.contract.records import Sif
 
 pytestmark = pytest.mark.system
 
@@ -50,7 +50,7 @@ class Pool:
         return subprocess.run(command, check=True, capture_output=True).stdout
 
     def fetch(self, sif: Sif | None = None) -> str:
-        came_from = fetch([source(self.place, self.network)], sif or self.sif, str(self.part))
+        came_from = fetch([open_source(self.place, self.network)], sif or self.sif, str(self.part))
         assert self.part.read_bytes() == self.content
         return came_from
 
@@ -109,7 +109,7 @@ def test_an_upload_that_was_read_before_it_was_whole_comes_from_the_origin(pool:
     pool.put(pool.content)
     assert len(pool.read_through_the_cache()) == 1_000_000
     assert pool.fetch() == f"{pool.servers.origin}{NAMESPACE}"
-    assert "1000000 bytes, and the manifest says 5000000" in "".join(
+    assert "1000000 bytes, but the manifest says 5000000" in "".join(
         path.read_text() for path in (pool.part.parent / "failures").iterdir()
     )
 

@@ -16,7 +16,7 @@ from publisher.resolver.cache.pins import Starter
 from publisher.resolver.cli import COMMANDS, HOOKS, main
 from publisher.resolver.config import settings
 from publisher.resolver.config.machine import go_name
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.open_source import open_source
 from tests.support.ep.execution_point import ExecutionPoint, record, sif_content, version
 
 NAME = "htc/rocky:9"
@@ -72,7 +72,7 @@ def test_variables_and_a_file_say_the_same_as_flags(ep: ExecutionPoint, shell: S
     assert [status for status, _, _ in answers] == [0, 0]
     status, out, err = shell.run("resolve", NAME, f"--config={ep.root}/resolver.ini")
     assert (status, out) == (1, "")
-    assert err == "image-resolver: htc/rocky:9 is not published for s390x (it is for: riscv64)\n"
+    assert err == "image-resolver: htc/rocky:9 is not published for s390x (it is published for riscv64)\n"
 
 
 def test_the_status_says_whose_fault_it_is(ep: ExecutionPoint, shell: Shell) -> None:
@@ -94,7 +94,7 @@ def test_the_status_says_whose_fault_it_is(ep: ExecutionPoint, shell: Shell) -> 
         (["resolve", "a", "-form", "sif"], "unknown flag -form"),
         (["resolve", "a", "--form"], "--form needs a value"),
         (["resolve", "a", "--form", "sif", "--form", "auto", "--repository", "/x"], "form has 2 values"),
-        (["resolve", "a"], "which repository's manifest is to be trusted"),
+        (["resolve", "a"], "no valid repository name is set"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_status_2(shell: Shell, arguments: list[str], why: str) -> None:
@@ -142,7 +142,7 @@ def test_warnings_are_said_with_a_failure_too(ep: ExecutionPoint, shell: Shell) 
 
 def test_the_cache_is_cleared_of_what_jobs_need_by_force_alone(ep: ExecutionPoint, shell: Shell) -> None:
     sif = ep.store(sif_content("x"))
-    path, _ = Cache(str(ep.cache)).sif(sif, [source(str(ep.origin))], starter=Starter(os.getpid()))
+    path, _ = Cache(str(ep.cache)).ensure(sif, [open_source(str(ep.origin))], starter=Starter(os.getpid()))
     flags = [*shell.flags, "--cache", str(ep.cache)]
     assert shell.run("cache", "clear", *flags)[:2] == (0, 'bytes = 0\nin use = 1\nremoved = 0\nimages = ""\n')
     assert Path(path).exists()

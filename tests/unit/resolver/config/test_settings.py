@@ -68,11 +68,11 @@ def test_flags_win_over_variables_and_variables_over_the_file(tmp_path: Path) ->
     ("text", "why"),
     [
         ("[resolver]\n\nforn = sif\n", "line 3: unknown setting 'forn' .*--help"),
-        ("[resolver]\nform\n", "line 2: neither a setting nor"),
-        ("form = sif\n", "line 1: neither a setting nor"),
-        ("[publisher]\n", r"line 1: \[publisher\] is no section"),
-        ("[resolver]\nform = sif\nform = auto\n", "line 3: form is there twice"),
-        ("[resolver]\n  form = sif\n  [other]\n", r"line 3: \[other\] is no section"),
+        ("[resolver]\nform\n", "line 2: not a setting"),
+        ("form = sif\n", "line 1: form is outside the section"),
+        ("[publisher]\n", r"line 1: unknown section \[publisher\]"),
+        ("[resolver]\nform = sif\nform = auto\n", "line 3: form is set twice"),
+        ("[resolver]\n  form = sif\n  [other]\n", r"line 3: unknown section \[other\]"),
         ("\xff", "cannot read"),
     ],
 )
@@ -120,14 +120,14 @@ def test_given_values_replace_the_defaults() -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\nb"])
 def test_without_a_sound_name_nothing_can_be_trusted(name: str) -> None:
-    with pytest.raises(ResolverUsageError, match="which repository's manifest"):
+    with pytest.raises(ResolverUsageError, match="no valid repository name"):
         settings(repository_name=name)
-    with pytest.raises(ResolverUsageError, match="which repository's manifest"):
+    with pytest.raises(ResolverUsageError, match="no valid repository name"):
         settings(repository="/")
 
 
 def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(ResolverUsageError, match="'squash' is none of auto, sandbox, sif"):
+    with pytest.raises(ResolverUsageError, match="'squash' must be one of auto, sandbox, sif"):
         settings(repository="/mnt/x", form="squash")
 
 
@@ -162,11 +162,11 @@ def test_times_and_sizes_may_have_units(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"deadline": "soon"}, "--deadline: 'soon' is no time"),
-        ({"trace_size": "large"}, "--trace-size: 'large' is no size"),
-        ({"prefer": "auto"}, "--prefer 'auto' is none of sandbox, sif"),
-        ({"never": "both"}, "--never 'both' is none of none, sandbox, sif"),
-        ({"unknown": "run"}, "--unknown 'run' is none of pass, fetch"),
+        ({"deadline": "soon"}, "--deadline: 'soon' is not a valid time"),
+        ({"trace_size": "large"}, "--trace-size: 'large' is not a valid size"),
+        ({"prefer": "auto"}, "--prefer 'auto' must be one of sandbox, sif"),
+        ({"never": "both"}, "--never 'both' must be one of none, sandbox, sif"),
+        ({"unknown": "run"}, "--unknown 'run' must be one of pass, fetch"),
     ],
 )
 def test_values_of_the_wrong_kind_are_refused_by_name(given: dict[str, str], why: str) -> None:

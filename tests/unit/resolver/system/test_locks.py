@@ -18,12 +18,12 @@ def file_of(descriptor: int) -> str:
 
 def test_the_first_free_one_is_taken(tmp_path: Path) -> None:
     paths = [str(tmp_path / name) for name in "ab"]
-    with locks.taken(paths, 0), locks.taken(paths, 0) as second:
+    with locks.acquire(paths, 0), locks.acquire(paths, 0) as second:
         assert second is not None
         assert file_of(second) == paths[1]
-        with pytest.raises(TimeoutError, match="all busy"), locks.taken(paths, 0, why="all busy"):
+        with pytest.raises(TimeoutError, match="all busy"), locks.acquire(paths, 0, why="all busy"):
             pytest.fail("there are two")
-    with locks.taken(paths, 0) as again:
+    with locks.acquire(paths, 0) as again:
         assert again is not None
         assert file_of(again) == paths[0]
 
@@ -31,7 +31,7 @@ def test_the_first_free_one_is_taken(tmp_path: Path) -> None:
 def test_who_has_nothing_to_wait_for_any_more_does_not_wait(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     asked = iter([False, False, True])
-    with locks.taken([path], 0), locks.taken([path], time.monotonic() + FOREVER, lambda: next(asked)) as held:
+    with locks.acquire([path], 0), locks.acquire([path], time.monotonic() + FOREVER, lambda: next(asked)) as held:
         assert held is None
 
 
@@ -39,22 +39,22 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     path, (ready, done) = str(tmp_path / "lock"), os.pipe()
 
     def hold() -> None:
-        with locks.taken([path], 0):
+        with locks.acquire([path], 0):
             os.write(done, b"1")
             os.read(os.pipe()[0], 1)
 
     child = child_process.start(hold)
     os.read(ready, 1)
-    assert locks.is_taken(path)
+    assert locks.is_locked(path)
     os.kill(child, 9)
-    with locks.taken([path], time.monotonic() + FOREVER):
+    with locks.acquire([path], time.monotonic() + FOREVER):
         pass
     child_process.end(child)
-    assert not locks.is_taken(path)
+    assert not locks.is_locked(path)
 
 
 def test_a_link_is_no_lock(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to("elsewhere")
-    with pytest.raises(OSError, match="symbolic links"), locks.taken([str(tmp_path / "lock")], 0):
+    with pytest.raises(OSError, match="symbolic links"), locks.acquire([str(tmp_path / "lock")], 0):
         pytest.fail("it would have made a file elsewhere")
     assert not (tmp_path / "elsewhere").exists()

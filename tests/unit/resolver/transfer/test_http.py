@@ -16,7 +16,7 @@ import pytest
 
 from publisher.resolver.errors import FetchError
 from publisher.resolver.transfer import http
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import NetworkOptions
 from publisher.resolver.transfer.watchdog import TransferDeadline
 from tests.support.osdf.faulty_cache import FaultyServer
@@ -43,7 +43,7 @@ def server() -> Iterator[FaultyServer]:
 
 
 def read(url: str, network: NetworkOptions | None = None) -> bytes:
-    return source(url, network).read("a", 100)
+    return open_source(url, network).read("a", 100)
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "all_proxy"])
@@ -84,7 +84,7 @@ def test_a_redirect_is_followed_a_few_times(server: FaultyServer) -> None:
         for to, one in itertools.pairwise(chain):
             one.always, one.elsewhere = "moved", to.url
         assert read(chain[5].url) == b"here"
-        with pytest.raises(FetchError, match="a: redirected without end"):
+        with pytest.raises(FetchError, match="a: too many redirects"):
             read(chain[6].url)
 
 
@@ -124,7 +124,7 @@ def test_a_redirect_to_something_that_is_no_url_is_not_repeated(server: FaultySe
     server.always, server.elsewhere = "moved", f"{server.url}/x?authz=Bearer s3cret"
     with pytest.raises(FetchError) as failure:
         read(server.url)
-    assert str(failure.value) == "a: leads to something that is no URL"
+    assert str(failure.value) == "a: the URL is not valid"
 
 
 def test_a_directory_of_authorities_is_one_too(tmp_path: Path) -> None:
@@ -154,10 +154,10 @@ def test_a_handshake_does_not_outlast_the_patience(head: bytes) -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        place = source(f"https://127.0.0.1:{listener.getsockname()[1]}", NetworkOptions(silence=60))
-        place.patience = 0.9
+        place = open_source(f"https://127.0.0.1:{listener.getsockname()[1]}", NetworkOptions(silence=60))
+        place.timeout = 0.9
         try:
-            with pytest.raises(FetchError, match=r"handshake operation timed out|only 0 bytes came in time"):
+            with pytest.raises(FetchError, match=r"handshake operation timed out|only 0 bytes received in time"):
                 place.read("a", 100)
         finally:
             gone.set()
@@ -166,7 +166,7 @@ def test_a_handshake_does_not_outlast_the_patience(head: bytes) -> None:
 
 def test_a_proxy_that_is_none_is_said(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://")
-    with pytest.raises(FetchError, match="the environment names no usable proxy"):
+    with pytest.raises(FetchError, match="the proxy in the environment has no host name"):
         read(server.url)
 
 
@@ -182,8 +182,8 @@ def dead() -> Iterator[int]:
 
 
 def test_a_connection_that_does_not_come_about_does_not_outlast_the_patience(dead: int) -> None:
-    place = source(f"http://127.0.0.1:{dead}", NetworkOptions(silence=100))
-    place.patience = 0.9
+    place = open_source(f"http://127.0.0.1:{dead}", NetworkOptions(silence=100))
+    place.timeout = 0.9
     with pytest.raises(FetchError, match="a: timed out"):
         place.read("a", 100)
 
@@ -199,22 +199,22 @@ def test_a_name_with_dead_addresses_does_not_outlast_the_deadline(monkeypatch: p
         port = closed.getsockname()[1]
     led_to([port] * 6, monkeypatch)
     readings = itertools.count()
-    pace = TransferDeadline(lambda: float(next(readings)), 4.0)
-    with pytest.raises(FetchError, match="timed out"), http.got("http://a.invalid/", NetworkOptions(), pace=pace):
+    deadline = TransferDeadline(lambda: float(next(readings)), 4.0)
+    with pytest.raises(FetchError, match="timed out"), http.get("http://a.invalid/", NetworkOptions(), deadline=deadline):
         pass
 
 
 def test_a_dead_address_leaves_time_for_the_next_one(server: FaultyServer, dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     led_to([dead, int(server.url.rpartition(":")[2])], monkeypatch)
-    place = source("http://a.invalid", NetworkOptions(silence=100))
-    place.patience = 6
+    place = open_source("http://a.invalid", NetworkOptions(silence=100))
+    place.timeout = 6
     assert place.read("a", 100) == b"here"
 
 
 def test_a_servers_answer_may_take_longer_than_an_address_has(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     led_to([int(server.url.rpartition(":")[2])] * 100, monkeypatch)
-    place = source("http://a.invalid", NetworkOptions(silence=100))
-    place.patience = 15
+    place = open_source("http://a.invalid", NetworkOptions(silence=100))
+    place.timeout = 15
     server.held = "/a"
     answer = threading.Timer(0.5, server.released.set)
     answer.start()

@@ -101,8 +101,8 @@ def test_it_knows_the_authorities_that_the_site_trusts(site: Site, tmp_path: Pat
     ("mode", "message"),
     [
         ("fails", r"the command pelican: status 11: ERROR\[2026-11-24\] Error code 6000: \[31mtransfer failed \[0m"),
-        ("nothing", "the command pelican: it wrote nothing"),
-        ("link", "the command pelican: it wrote nothing"),
+        ("nothing", "the command pelican: no file was written"),
+        ("link", "the command pelican: no file was written"),
         ("error-text", "ended after 18 of 2000000 bytes"),
         ("short", "ended after 1000000 of 2000000 bytes"),
         ("long", "the command pelican: status -?[0-9]+"),
@@ -150,7 +150,7 @@ def gone(pid: int) -> bool:
 
 def test_at_the_deadline_it_and_all_that_it_started_is_killed_and_swept(site: Site) -> None:
     site.goes_wrong("hangs")
-    with pytest.raises(FetchError, match=r"in time: .* the command pelican: only \d+ bytes came in time"):
+    with pytest.raises(FetchError, match=r"in time: .* the command pelican: only \d+ bytes received in time"):
         site.fetch(until=time.monotonic() + 4)  # enough for it to begin
     call, child = site.calls()
     assert gone(call["pid"])
@@ -176,7 +176,7 @@ def test_it_is_ended_before_others_lose_patience(site: Site) -> None:
     site.goes_wrong("hangs")
     readings = itertools.chain(itertools.repeat(0.0, 100), itertools.repeat(1.0))
     (route,) = open_source("pelican://federation.invalid/images", site.network).routes(SIF.path)
-    with pytest.raises(FetchError, match="bytes came in time"):
+    with pytest.raises(FetchError, match="bytes received in time"):
         route.download(SIF.path, SIF.size, TransferDeadline(lambda: next(readings), 0.2), lambda _: None)
     assert next(readings) == 0.0
     assert site.left() == []
@@ -209,7 +209,7 @@ def test_a_part_of_another_way_is_no_hindrance(site: Site) -> None:
 
 def test_without_the_command_it_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(FetchError, match="the command pelican is not there"):
+    with pytest.raises(FetchError, match="the command pelican is not installed"):
         site.fetch()
 
 
@@ -224,7 +224,7 @@ def test_one_that_does_not_start_is_a_failure_of_this_way_alone(
     places = [open_source("pelican://federation.invalid/images", site.network), open_source(str(tmp_path / "mirror"))]
     assert fetch(places, SIF, str(site.part)) == str(tmp_path / "mirror")
     site.part.unlink()
-    with pytest.raises(FetchError, match="does not start: Exec format error"):
+    with pytest.raises(FetchError, match="cannot be started: Exec format error"):
         site.fetch()
 
 

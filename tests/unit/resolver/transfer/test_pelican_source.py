@@ -12,9 +12,9 @@ import pytest
 from publisher.resolver.errors import AbsentError, AccessDeniedError, FetchError
 from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.transfer.director import Director as Asking
-from publisher.resolver.transfer.director import DirectorError
+from publisher.resolver.transfer.director_response import DirectorError
 from publisher.resolver.transfer.fetch import fetch
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import NetworkOptions
 from tests.support.ep.execution_point import sif_content, sif_of
 from tests.support.osdf.faulty_cache import FaultyServer
@@ -60,7 +60,7 @@ class Federation:
     def fetch(self, place: str | None = None, *, until: float | None = None) -> str:
         self.part.unlink(missing_ok=True)
         text = place or f"pelican://{self.director.host}{PREFIX}"
-        came_from = fetch([source(text, self.network)], SIF, str(self.part), until=until)
+        came_from = fetch([open_source(text, self.network)], SIF, str(self.part), until=until)
         assert self.part.read_bytes() == CONTENT
         return came_from
 
@@ -68,8 +68,8 @@ class Federation:
         sleep = time.sleep if pauses is None else pauses.append
         return Asking(self.director.host, self.network, sleep, lambda: time.time() if now is None else now)
 
-    def servers(self, asking: Asking, *, direct: bool = False, again: bool = False) -> list[str]:
-        return asking.find(f"{PREFIX}/{SIF.path}", direct=direct, again=again).servers
+    def servers(self, asking: Asking, *, direct: bool = False, refresh: bool = False) -> list[str]:
+        return asking.find(f"{PREFIX}/{SIF.path}", direct=direct, refresh=refresh).servers
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_the_nearest_cache_is_asked_and_a_director_once_for_many_files(federatio
 
 
 def test_osdf_means_the_federation_that_is_configured(federation: Federation) -> None:
-    with pytest.raises(FetchError, match=r"which federation does osdf:// mean\?"):
+    with pytest.raises(FetchError, match=r"no federation is set for osdf:// URLs"):
         federation.fetch(f"osdf://{PREFIX}")
     federation.network.federation = federation.director.host
     for place in (f"osdf://{PREFIX}", f"osdf:/{PREFIX}/"):
@@ -100,13 +100,13 @@ def test_the_directors_order_counts_not_its_spelling(federation: Federation) -> 
     asking = federation.asking()
     federation.servers(asking)
     federation.director.instead = [Said(307, {"Link": link, "Location": "https://elsewhere.invalid/x?authz=secret"})]
-    assert federation.servers(asking, again=True) == [federation.near.url, federation.far.url]
+    assert federation.servers(asking, refresh=True) == [federation.near.url, federation.far.url]
 
 
 def test_a_director_that_only_redirects_is_understood(federation: Federation) -> None:
     federation.servers(federation.asking())
     federation.director.instead = [Said(307, {"Location": f"{federation.far.url}{PATH}?authz=secret"})]
-    assert federation.servers(federation.asking(), again=True) == [federation.far.url]
+    assert federation.servers(federation.asking(), refresh=True) == [federation.far.url]
 
 
 def test_what_no_cache_has_right_comes_from_the_origin(federation: Federation) -> None:
@@ -187,11 +187,11 @@ def test_answers_are_kept_for_a_while_and_longer_when_there_are_no_others(federa
     assert federation.servers(federation.asking(now=now + 1031)) == found[1:]
 
 
-def test_who_asks_again_asks_once(federation: Federation) -> None:
+def test_a_refresh_asks_only_once(federation: Federation) -> None:
     found = federation.servers(federation.asking())
     federation.director.instead = [Said(503)] * 4
     pauses: list[float] = []
-    assert federation.servers(federation.asking(pauses), again=True) == found
+    assert federation.servers(federation.asking(pauses), refresh=True) == found
     assert pauses == []
 
 
@@ -217,10 +217,13 @@ def test_an_answer_holds_for_its_namespace_alone(federation: Federation) -> None
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (Said(200, body="<html>"), "is no federation's configuration"),
-        (Said(404, {"Content-Type": "application/json"}), "is no federation: status 404 Not Found"),
-        (Said(200, body="[]"), "is no federation's configuration"),
-        (Said(200, body='{"director_endpoint": "http://plain.invalid"}'), "is no federation's configuration"),
+        (Said(200, body="<html>"), "the configuration of the federation names no director"),
+        (Said(404, {"Content-Type": "application/json"}), "not a Pelican federation: status 404 Not Found"),
+        (Said(200, body="[]"), "the configuration of the federation names no director"),
+        (
+            Said(200, body='{"director_endpoint": "http://plain.invalid"}'),
+            "the configuration of the federation names no director",
+        ),
     ],
 )
 def test_what_is_no_federation_is_said(federation: Federation, said: Said, message: str) -> None:
@@ -236,7 +239,7 @@ def test_what_is_no_federation_is_said(federation: Federation, said: Said, messa
 def test_an_answer_that_names_no_server_is_none(federation: Federation, headers: dict[str, str]) -> None:
     federation.network.root = None
     federation.director.instead = [Said(200, body=f'{{"director_endpoint": "{federation.director.url}"}}'), Said(307, headers)]
-    with pytest.raises(DirectorError, match=f"{federation.director.host}: names no server"):
+    with pytest.raises(DirectorError, match=f"{federation.director.host}: the director names no server"):
         federation.servers(federation.asking())
 
 
@@ -334,15 +337,15 @@ def test_the_index_comes_from_the_origin_alone_and_its_shards_from_caches(federa
     """A cache keeps for ever what it has once: asked for the index, it would serve an old one ever after."""
     for server in (federation.near, federation.far, federation.origin):
         server.objects = {f"{QUOTED}/manifest/{name}": name.encode() for name in ("index.json", "shards/a.json")}
-    place = source(f"pelican://{federation.director.host}{PREFIX}/manifest", federation.network)
+    place = open_source(f"pelican://{federation.director.host}{PREFIX}/manifest", federation.network)
     assert place.read("index.json", 100, fresh=True) == b"index.json"
     assert (len(federation.near.asked), len(federation.origin.asked)) == (0, 1)
     sha256 = "ec8bfeb1aab08ac4a2c20a96d65ab8cfdb4ff05ad3b7f7dbb9c4a4ccf8b5c3d7"
-    with pytest.raises(FetchError, match="other bytes than the index says"):
+    with pytest.raises(FetchError, match="does not match its sha256 in the index"):
         place.read("shards/a.json", 100, sha256)
     assert [len(server.asked) for server in (federation.near, federation.far, federation.origin)] == [1, 1, 2]
     federation.near.always = "silent"
-    federation.network.silence, place.patience = 60, 6
+    federation.network.silence, place.timeout = 60, 6
     reading = ForkedCall(lambda: place.read("shards/a.json", 100))
     assert reading.result(time.monotonic() + 5) == b"shards/a.json"
     assert len(federation.far.asked) == 2, "a silent cache leaves time for the next one"
@@ -353,7 +356,7 @@ def test_an_authority_nobody_trusts_is_said(federation: Federation) -> None:
     with pytest.raises(FetchError, match="certificate verify failed"):
         federation.fetch(until=time.monotonic() + 0.1)
     federation.network = NetworkOptions(ca="/nowhere")
-    with pytest.raises(FetchError, match="the authorities in /nowhere cannot be read: No such file"):
+    with pytest.raises(FetchError, match="cannot read the certificates in /nowhere: No such file"):
         federation.fetch(until=time.monotonic() + 0.1)
 
 
@@ -376,10 +379,10 @@ def test_an_answer_for_another_namespace_holds_for_the_file_alone(federation: Fe
 
 def test_a_director_that_does_not_answer_is_not_asked_for_the_origin(federation: Federation) -> None:
     federation.director.instead = [Said(503)] * 10
-    place = source(f"pelican://{federation.director.host}{PREFIX}", federation.network)
-    (way,) = place.ways(SIF.path, until=time.monotonic() + 0.1)
+    place = open_source(f"pelican://{federation.director.host}{PREFIX}", federation.network)
+    (route,) = place.routes(SIF.path, until=time.monotonic() + 0.1)
     with pytest.raises(FetchError, match="status 503"):
-        next(iter(way.pieces(SIF.path, 0, SIF.size)))
+        next(iter(route.stream(SIF.path, 0, SIF.size)))
     assert len(federation.director.asked) == 1
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 )
 def test_a_token_is_a_file_or_in_its_json(tmp_path: Path, content: str, token: str | None) -> None:
     (tmp_path / "a.use").write_text(content)
-    assert bearer.found({"BEARER_TOKEN_FILE": str(tmp_path / "a.use")}) == token
-    assert bearer.found({"_CONDOR_CREDS": str(tmp_path)}) == token
+    assert bearer.find({"BEARER_TOKEN_FILE": str(tmp_path / "a.use")}) == token
+    assert bearer.find({"_CONDOR_CREDS": str(tmp_path)}) == token
 
 
 def test_the_first_that_is_a_token_counts(tmp_path: Path) -> None:
@@ -34,13 +34,13 @@ def test_the_first_that_is_a_token_counts(tmp_path: Path) -> None:
     (tmp_path / "b.use").write_text("{")
     (tmp_path / "c.use").write_text("from-condor")
     places = {"BEARER_TOKEN_FILE": str(tmp_path / "nowhere"), "_CONDOR_CREDS": str(tmp_path)}
-    assert bearer.found(places) == "from-condor"
-    assert bearer.found({**places, "BEARER_TOKEN": "from-the-job"}) == "from-the-job"
+    assert bearer.find(places) == "from-condor"
+    assert bearer.find({**places, "BEARER_TOKEN": "from-the-job"}) == "from-the-job"
 
 
 def test_without_a_token_there_is_none(tmp_path: Path) -> None:
-    assert bearer.found({}) is None
-    assert bearer.found({"_CONDOR_CREDS": str(tmp_path / "nowhere"), "BEARER_TOKEN": ""}) is None
+    assert bearer.find({}) is None
+    assert bearer.find({"_CONDOR_CREDS": str(tmp_path / "nowhere"), "BEARER_TOKEN": ""}) is None
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_without_a_token_there_is_none(tmp_path: Path) -> None:
 def test_what_looks_like_a_token_is_hidden(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.use").write_text('{"access_token": "anotherone"}')
     (tmp_path / "b.use").write_text("a/third")
-    assert bearer.hidden(text, {"BEARER_TOKEN": "t0ken\n", "_CONDOR_CREDS": str(tmp_path)}) == said
+    assert bearer.redact(text, {"BEARER_TOKEN": "t0ken\n", "_CONDOR_CREDS": str(tmp_path)}) == said
 
 
 def test_a_token_that_is_no_text_is_no_hindrance() -> None:
-    assert bearer.hidden("transfer failed", {"BEARER_TOKEN": "\udce4"}) == "transfer failed"
+    assert bearer.redact("transfer failed", {"BEARER_TOKEN": "\udce4"}) == "transfer failed"

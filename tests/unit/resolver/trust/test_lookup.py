@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.contract import manifest
 from publisher.contract.errors import ExpectedError, InvalidReferenceError
-from publisher.contract.manifest import Record
+from publisher.contract.records import BLOCKED, SUPERSEDED, Record
 from publisher.resolver.config import machine
 from publisher.resolver.errors import BlockedError, UnknownImageError
 from publisher.resolver.trust import lookup
@@ -16,13 +15,11 @@ if TYPE_CHECKING:
     from publisher.resolver.trust.lookup import FoundVersion
 
 ROOTS = ("/cvmfs/images.example.org", "/mnt/images")
-OLD, NEW, ARM = version("old", state=manifest.SUPERSEDED), version("new"), version("arm")
+OLD, NEW, ARM = version("old", state=SUPERSEDED), version("new"), version("arm")
 ROCKY = record("htc/rocky:9", amd64=[NEW, OLD], arm64=[ARM])
 DEBIAN = record("library/debian:12", "docker.io/library/debian:12")
 LATEST = record("htc/rocky:latest")
-OTHER = record(
-    "htc/gone:1", amd64=[version("bad", state=manifest.BLOCKED, reason="malware"), version("good", state=manifest.SUPERSEDED)]
-)
+OTHER = record("htc/gone:1", amd64=[version("bad", state=BLOCKED, reason="malware"), version("good", state=SUPERSEDED)])
 ALMA = record("library/alma:9")
 NESTED = record("ghcr.io/a/b:1", "ghcr.io/a/b:1")
 
@@ -33,7 +30,7 @@ def known(*records: Record) -> dict[str, Record]:
 
 def find(text: str, arch: str = "amd64") -> FoundVersion:
     keys = known(ROCKY, DEBIAN, ALMA, LATEST, OTHER, NESTED)
-    return lookup.find(lookup.wanted(text, ROOTS), arch, keys.get)
+    return lookup.find_version(lookup.parse_query(text, ROOTS), arch, keys.get)
 
 
 @pytest.mark.parametrize(
@@ -98,17 +95,17 @@ def test_the_machine_decides_among_architectures() -> None:
 
 def test_an_architecture_with_a_variant_has_two_parts_in_a_path() -> None:
     seven = Record("v2/x:1", "hub.example.org/v2/x:1", digest("index"), {"arm/v7": [version("seven")]})
-    want = lookup.wanted("/mnt/images/.arch/arm/v7/v2/x:1", ROOTS)
-    assert lookup.find(want, "amd64", known(seven).get).arch == "arm/v7"
+    want = lookup.parse_query("/mnt/images/.arch/arm/v7/v2/x:1", ROOTS)
+    assert lookup.find_version(want, "amd64", known(seven).get).arch == "arm/v7"
 
 
 def test_a_missing_architecture_is_said_with_those_there_are() -> None:
-    with pytest.raises(UnknownImageError, match=r"htc/rocky:9 is not published for s390x \(it is for: amd64, arm64\)"):
+    with pytest.raises(UnknownImageError, match=r"htc/rocky:9 is not published for s390x \(it is published for amd64, arm64\)"):
         find("htc/rocky:9", "s390x")
-    with pytest.raises(UnknownImageError, match="for arm64, this is amd64"):
+    with pytest.raises(UnknownImageError, match="for arm64, but this machine is amd64"):
         find(digest("arm"))
-    with pytest.raises(UnknownImageError, match="none any more"):
-        lookup.find(lookup.wanted("n:1", ROOTS), "amd64", known(record("n:1", amd64=[OLD])).get)
+    with pytest.raises(UnknownImageError, match="no longer published for any architecture"):
+        lookup.find_version(lookup.parse_query("n:1", ROOTS), "amd64", known(record("n:1", amd64=[OLD])).get)
 
 
 @pytest.mark.parametrize("text", ["htc/gone:1", digest("bad"), "docker://hub.example.org/htc/gone:1"])
@@ -123,9 +120,9 @@ def test_a_good_version_of_a_blocked_name_is_there_by_its_digest() -> None:
 
 
 def test_an_alias_whose_version_is_gone_never_leads_to_another_one() -> None:
-    want = lookup.wanted(digest("vanished"), ROOTS)
-    with pytest.raises(UnknownImageError, match="no version of htc/rocky:9 any more"):
-        lookup.find(want, "amd64", {digest("vanished"): ROCKY}.get)
+    want = lookup.parse_query(digest("vanished"), ROOTS)
+    with pytest.raises(UnknownImageError, match="no longer a version of htc/rocky:9"):
+        lookup.find_version(want, "amd64", {digest("vanished"): ROCKY}.get)
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", "/cvmfs/images.example.org/a\x1b", "sha256:\udcff", "docker://A", "a@sha256:1"])

@@ -12,8 +12,8 @@ from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
 from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
 from publisher.resolver.system.notes import Warnings
-from publisher.resolver.system.outage import LASTS, Outage
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.system.outage import OUTAGE_DURATION, Outage
+from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import Source
 from publisher.resolver.trust import manifest_loader
 from publisher.resolver.trust.manifest_cache import ManifestCache
@@ -39,7 +39,7 @@ class Host:
     def load(self, *places: Source, now: float = NOW, kept: bool = True) -> TrustedManifest:
         self.notes = Warnings()
         return manifest_loader.load(
-            places or (source(str(self.one)), source(str(self.two))),
+            places or (open_source(str(self.one)), open_source(str(self.two))),
             ManifestCache(str(self.cache)) if kept else None,
             keys=self.keys,
             repository=REPOSITORY,
@@ -86,11 +86,11 @@ def test_a_rollback_is_not_followed(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key, serial=1), host.one)
     old = {path.name: path.read_bytes() for path in host.one.glob("index.json")}
     lay_down(revision([record("b:1")], host.key, serial=2), host.one)
-    found = host.load(source(str(host.one)))
+    found = host.load(open_source(str(host.one)))
     assert source_of(found, "b:1") is not None
     lay_down(old, host.one)
-    found = host.load(source(str(host.one)))
-    assert (found.index.serial, found.source) == (2, manifest_loader.KEPT)
+    found = host.load(open_source(str(host.one)))
+    assert (found.index.serial, found.source) == (2, manifest_loader.CACHED_COPY)
     assert source_of(found, "a:1") is None
 
 
@@ -110,7 +110,7 @@ def test_the_last_good_copy_serves_when_all_places_are_gone(host: Host) -> None:
     for path in host.one.rglob("*.json"):
         path.unlink()
     found = host.load()
-    assert (found.source, found.age) == (manifest_loader.KEPT, "fresh")
+    assert (found.source, found.age) == (manifest_loader.CACHED_COPY, "fresh")
     assert source_of(found, "a:1") is not None
     assert len(host.notes.all) == 2
 
@@ -126,7 +126,7 @@ def test_a_copy_that_was_tampered_with_is_worth_nothing(host: Host) -> None:
     (shard,) = (host.cache / "shards").iterdir()
     shard.write_bytes(b"{}")
     assert source_of(host.load(), "a:1") is not None
-    assert any(line.startswith(f"{manifest_loader.KEPT}: the manifest's shard") for line in host.notes.all)
+    assert any(line.startswith(f"{manifest_loader.CACHED_COPY}: the manifest's shard") for line in host.notes.all)
     assert shard.read_bytes() == (host.one / "shards" / shard.name).read_bytes()
 
 
@@ -138,7 +138,7 @@ def test_a_revoked_key_takes_the_copy_along(host: Host) -> None:
     lay_down(revision([], thief, serial=10), host.one)
     with pytest.raises(ManifestError, match="no such key is trusted") as failure:
         host.load()
-    assert manifest_loader.KEPT in str(failure.value)
+    assert manifest_loader.CACHED_COPY in str(failure.value)
     lay_down(revision([], host.key, serial=11), host.two)
     assert host.load().index.serial == 11
 
@@ -170,9 +170,9 @@ def test_a_place_that_hangs_costs_its_patience_and_no_more(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key), host.two)
     host.one.mkdir()
     os.mkfifo(host.one / "index.json")
-    hanging = source(str(host.one))
-    hanging.patience = 0.05
-    found = host.load(hanging, source(str(host.two)))
+    hanging = open_source(str(host.one))
+    hanging.timeout = 0.05
+    found = host.load(hanging, open_source(str(host.two)))
     assert found.source == str(host.two)
     assert host.notes.all == [f"{host.one}: no answer in time"]
 
@@ -181,9 +181,9 @@ def test_who_hung_over_the_manifest_is_left_alone_where_another_place_or_a_copy_
     memory = host.cache / "hangs"
 
     def places(patience: float = 0.05) -> tuple[Source, Source]:
-        hanging, outage = source(str(host.one)), Outage(str(memory))
-        hanging.patience, hanging.outage, hanging.doubted = patience, outage, outage.lasts()
-        return hanging, source(str(host.two))
+        hanging, outage = open_source(str(host.one)), Outage(str(memory))
+        hanging.timeout, hanging.outage, hanging.suspected_hang = patience, outage, outage.is_active()
+        return hanging, open_source(str(host.two))
 
     lay_down(revision([record("a:1")], host.key), host.two)
     host.one.mkdir()
@@ -196,14 +196,14 @@ def test_who_hung_over_the_manifest_is_left_alone_where_another_place_or_a_copy_
         assert host.notes.all == []
     alone = places()[0]
     found = host.load(alone)
-    assert (found.source, found.current, host.notes.all) == (manifest_loader.KEPT, False, [])
+    assert (found.source, found.is_current, host.notes.all) == (manifest_loader.CACHED_COPY, False, [])
     with pytest.raises(ManifestError, match="no answer in time"):
         host.load(alone, kept=False)
     (host.one / "index.json").unlink()
     lay_down(revision([record("a:1")], host.key, serial=2), host.one)
     assert host.load(*places()).index.serial == 1
-    os.utime(memory, (time.time() - LASTS - 1,) * 2)
-    assert host.load(*places(Source.patience)).index.serial == 2
+    os.utime(memory, (time.time() - OUTAGE_DURATION - 1,) * 2)
+    assert host.load(*places(Source.timeout)).index.serial == 2
     assert not memory.exists()
 
 
@@ -213,10 +213,10 @@ def test_a_place_in_doubt_is_asked_for_a_shard_last(host: Host) -> None:
     assert host.load().source == str(host.one)
     (host.two / "index.json").unlink()
     with FileServer(host.one) as server:
-        doubtful = source(server.url)
-        doubtful.doubted = True
-        found = host.load(doubtful, source(str(host.two)))
-        assert (found.source, source_of(found, "a:1") is not None) == (manifest_loader.KEPT, True)
+        doubtful = open_source(server.url)
+        doubtful.suspected_hang = True
+        found = host.load(doubtful, open_source(str(host.two)))
+        assert (found.source, source_of(found, "a:1") is not None) == (manifest_loader.CACHED_COPY, True)
         assert server.requests == []
 
 
@@ -245,9 +245,9 @@ def test_a_swapped_shard_is_taken_from_elsewhere(host: Host) -> None:
     assert source_of(host.load(), "a:1") is not None
     for path in (host.two / "shards").iterdir():
         path.unlink()
-    with pytest.raises(ManifestError, match="shard of the manifest is not to be had") as failure:
+    with pytest.raises(ManifestError, match="cannot fetch a shard of the manifest") as failure:
         host.load(kept=False).record("a:1")
-    assert "other bytes than the index says" in str(failure.value)
+    assert "does not match its sha256 in the index" in str(failure.value)
     assert "No such file" in str(failure.value)
 
 
@@ -255,7 +255,7 @@ def test_a_shard_is_asked_for_where_its_index_is(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key, serial=1), host.one)
     lay_down(revision([record("a:1"), record("b:1")], host.key, serial=2), host.two)
     with FileServer(host.one) as lagging:
-        assert source_of(host.load(source(lagging.url), source(str(host.two))), "b:1") is not None
+        assert source_of(host.load(open_source(lagging.url), open_source(str(host.two))), "b:1") is not None
         assert [path for path, _ in lagging.requests] == ["/index.json"]
 
 
@@ -300,14 +300,14 @@ def test_a_cache_that_takes_nothing_is_only_noted(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key), host.one)
     host.cache.write_text("a file where the directory should be")
     assert source_of(host.load(), "a:1") is not None
-    assert any("was not kept" in line for line in host.notes.all)
-    assert any(line.startswith("a shard was not kept") for line in host.notes.all)
+    assert any("cannot cache the manifest's index" in line for line in host.notes.all)
+    assert any(line.startswith("cannot cache a shard") for line in host.notes.all)
 
 
 class Broken(Source):
     """A place whose program has a bug."""
 
-    def pieces(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+    def stream(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
         raise ZeroDivisionError(name, start, size)
 
 

@@ -68,10 +68,10 @@ def published(ep: ExecutionPoint) -> Iterator[Published]:
 
 def test_a_second_answer_asks_nobody_until_it_is_time(published: Published) -> None:
     first = published.resolve()
-    assert (first.source, first.asked, first.current) == (f"{published.server.url}/manifest", True, True)
+    assert (first.source, first.polled, first.is_current) == (f"{published.server.url}/manifest", True, True)
     assert published.asked()[:2] == ["index.json", "shards"]
     second = published.resolve(now=NOW + 0.74 * EVERY)
-    assert (second.source, second.asked, second.current) == (manifest_loader.KEPT, False, True)
+    assert (second.source, second.polled, second.is_current) == (manifest_loader.CACHED_COPY, False, True)
     assert published.asked() == []
     assert published.ep.notes.warnings == []
     published.resolve(now=NOW + LATEST + 1)
@@ -127,7 +127,7 @@ def test_what_nobody_knows_while_the_network_is_gone_is_the_networks_fault(publi
     with pytest.raises(UnknownImageError):
         published.resolve("new:1")
     published.server.always = "500"
-    with pytest.raises(ManifestError, match="there is no newer one"):
+    with pytest.raises(ManifestError, match="no newer manifest can be fetched"):
         published.resolve("new:1", now=NOW + LATEST + 1)
 
 
@@ -136,7 +136,7 @@ def test_a_host_without_a_copy_asks_again_after_seconds(published: Published) ->
     for _ in range(5):
         with pytest.raises(ManifestError, match="status 500"):
             published.resolve()
-        with pytest.raises(ManifestError, match="was asked a short while ago"):
+        with pytest.raises(ManifestError, match="was polled a short while ago"):
             published.resolve(now=NOW + 10)
         (published.ep.cache / "manifest" / REPOSITORY / "asked").unlink()
     published.asked()
@@ -174,7 +174,7 @@ def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeyp
     kept = ManifestCache(str(published.ep.cache / "manifest" / REPOSITORY))
     with files.locked(PollSchedule(kept.directory, EVERY, NOW).lock, 0):
         monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited"))
-        assert published.resolve(now=NOW + LATEST + 1).source == manifest_loader.KEPT
+        assert published.resolve(now=NOW + LATEST + 1).source == manifest_loader.CACHED_COPY
     assert published.asked() == []
 
 
@@ -183,7 +183,7 @@ def test_who_misses_an_image_waits_for_who_asks(published: Published, monkeypatc
     published.asked()
     lately = PollSchedule(str(published.ep.cache / "manifest" / REPOSITORY), EVERY, NOW + LATEST)
     with files.locked(lately.lock, 0):
-        monkeypatch.setattr(time, "sleep", lambda _: lately.done(answered=True))
+        monkeypatch.setattr(time, "sleep", lambda _: lately.record_poll(answered=True))
         with pytest.raises(UnknownImageError):
             published.resolve("typing:error", now=NOW + LATEST + 1)
     assert "index.json" not in published.asked()
@@ -199,7 +199,7 @@ def test_an_answer_of_hours_ago_is_none_while_who_asks_hangs(published: Publishe
     with files.locked(str(published.ep.cache / "manifest" / REPOSITORY / "asking-index"), 0):
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
         monkeypatch.setattr(time, "sleep", sleep)
-        with pytest.raises(OldManifestError, match="there is no newer one"):
+        with pytest.raises(OldManifestError, match="no newer manifest can be fetched"):
             published.resolve("new:1", now=NOW + 7200)
 
 
@@ -216,7 +216,7 @@ def without_shards(published: Published) -> str:
 def test_a_shard_that_is_not_to_be_had_is_not_asked_for_again_at_once(published: Published) -> None:
     memory = published.ep.cache / "failures" / f"shard-{without_shards(published)}"
     published.server.always = "500"
-    for said in ("a shard of the manifest is not to be had", "not tried again yet: a shard of the manifest"):
+    for said in ("cannot fetch a shard of the manifest", "not retried yet: cannot fetch a shard of the manifest"):
         with pytest.raises(ManifestError, match=said):
             published.resolve()
     assert published.asked() == ["shards"]
@@ -232,7 +232,7 @@ def test_of_many_jobs_that_cannot_have_a_shard_one_asks(published: Published) ->
     published.server.always, published.server.held = "500", "/manifest/shards"
 
     def one() -> None:
-        with pytest.raises(ManifestError, match="a shard of the manifest is not to be had"):
+        with pytest.raises(ManifestError, match="cannot fetch a shard of the manifest"):
             published.resolve()
 
     jobs = [child_process.start(one) for _ in range(8)]
@@ -253,7 +253,7 @@ def test_a_shard_that_another_one_asks_for_too_long_is_not_asked_for_as_well(
     with files.locked(ManifestCache(str(published.ep.cache / "manifest" / REPOSITORY)).lock(f"shard-{sha256[:2]}"), 0):
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
         monkeypatch.setattr(time, "sleep", sleep)
-        with pytest.raises(ManifestError, match="another process has been asking for it for too long"):
+        with pytest.raises(ManifestError, match="another process has been fetching a shard of the manifest for too long"):
             published.resolve()
     assert published.asked() == []
 
@@ -276,7 +276,7 @@ def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
 @pytest.mark.parametrize("content", ["", "now and then", "1 2", "nan 0 1", "1 0 inf"])
 def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "asked").write_text(content)
-    assert PollSchedule(str(tmp_path), EVERY, NOW).due(usable=True)
+    assert PollSchedule(str(tmp_path), EVERY, NOW).is_due(usable=True)
 
 
 def test_hosts_that_started_together_spread_out(tmp_path: Path) -> None:
@@ -285,11 +285,11 @@ def test_hosts_that_started_together_spread_out(tmp_path: Path) -> None:
     for number in range(200):
         directory = tmp_path / str(number)
         directory.mkdir()
-        PollSchedule(str(directory), EVERY, NOW).done(answered=True)
-        assert not PollSchedule(str(directory), EVERY, NOW + 0.749 * EVERY).due(usable=True)
-        assert PollSchedule(str(directory), EVERY, NOW + LATEST).due(usable=True)
-        early += PollSchedule(str(directory), EVERY, NOW + 0.85 * EVERY).due(usable=True)
-        late += not PollSchedule(str(directory), EVERY, NOW + 1.15 * EVERY).due(usable=True)
+        PollSchedule(str(directory), EVERY, NOW).record_poll(answered=True)
+        assert not PollSchedule(str(directory), EVERY, NOW + 0.749 * EVERY).is_due(usable=True)
+        assert PollSchedule(str(directory), EVERY, NOW + LATEST).is_due(usable=True)
+        early += PollSchedule(str(directory), EVERY, NOW + 0.85 * EVERY).is_due(usable=True)
+        late += not PollSchedule(str(directory), EVERY, NOW + 1.15 * EVERY).is_due(usable=True)
     assert early > 10
     assert late > 10
 
@@ -330,11 +330,11 @@ def test_a_job_asks_once_where_it_cannot_be_remembered(published: Published) -> 
     published.ep.cache.chmod(0o700)
     for _ in range(2):
         found = published.resolve()
-        assert (found.source, found.asked, found.current) == (f"{published.server.url}/manifest", True, True)
+        assert (found.source, found.polled, found.is_current) == (f"{published.server.url}/manifest", True, True)
         assert published.asked().count("index.json") == 1
     published.server.always = "500"
-    assert published.resolve().source == manifest_loader.KEPT
-    assert any("cannot be remembered" in line for line in published.ep.notes.all)
+    assert published.resolve().source == manifest_loader.CACHED_COPY
+    assert any("cannot record the poll" in line for line in published.ep.notes.all)
 
 
 PROGRAM = """
