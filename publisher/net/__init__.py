@@ -1,1 +1,1 @@
-"""HTTP as registries and origins share it: the event loop, retries, proxies, responses and failures."""
+"""HTTP for registries and origins: the event loop, retries, proxies, responses and failures."""

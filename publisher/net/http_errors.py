@@ -1,8 +1,9 @@
-"""Failures of aiohttp in our words. They name hosts, never URLs: whoever reads a signed one, or a token in one, may use it."""
+"""Failures of aiohttp as this program's errors. Messages name hosts, never URLs, which may be signed or contain a token."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,17 +19,18 @@ if TYPE_CHECKING:
 
     from publisher.errors import PublisherError
 
+_log = logging.getLogger(__name__)
 _SERVER_ERRORS = 500
 
 
 @dataclass(frozen=True)
 class HttpRefusal:
-    """What a failure is that no further try mends.
+    """What to raise for a failure that a retry cannot fix.
 
     Attributes:
-        error: its type.
-        untrusted: the next step where a certificate is not trusted.
-        plain: the next step where there is no TLS, None for none.
+        error: the type of the error.
+        untrusted: the hint if a certificate is not trusted.
+        plain: the hint if the host does not speak TLS, None for no hint.
     """
 
     error: type[PublisherError]
@@ -37,57 +39,62 @@ class HttpRefusal:
 
 
 def host_of(url: URL) -> str:
-    """``host``, or ``host:port`` where the port is not the usual one."""
+    """Return ``host``, or ``host:port`` if the port is not the default of the URL's scheme."""
     host = f"[{url.host}]" if ":" in (url.host or "") else str(url.host)
     return host if url.is_default_port() else f"{host}:{url.port}"
 
 
 @contextlib.contextmanager
 def translated(host: str, refusal: HttpRefusal, via: str = "") -> Iterator[None]:
-    """A block that sends or reads. ``from None``: aiohttp's texts may hold a URL.
+    """Translate the exceptions of a block that sends or reads.
 
     Args:
-        host: who is asked.
-        refusal: what is raised where another try does not help.
-        via: the proxy between, ``""`` for none.
+        host: the host that the request goes to.
+        refusal: what to raise if a retry cannot help.
+        via: the proxy between, ``""`` if there is none.
 
     Raises:
-        TransientError: no connection, no answer in time, or it broke off.
-        PublisherError: the refusal's: certificates, no TLS, no host name, or a proxy that does not want to.
+        TransientError: there was no connection or no answer in time, or the answer broke off.
+        PublisherError: (the class of ``refusal``) bad certificate, no TLS, invalid host name, or the proxy refuses.
     """
     try:
         yield
-    except aiohttp.ClientConnectorCertificateError:
-        raise refusal.error(f"{host} cannot be spoken to: its certificate is not trusted", hint=refusal.untrusted) from None
-    except aiohttp.ClientSSLError:
-        raise refusal.error(f"{host} cannot be spoken to: no TLS there", hint=refusal.plain) from None
-    except aiohttp.ClientHttpProxyError as error:
-        reason = f"the proxy {via} does not let us through to {host}: it answers {error.status}"
-        raise (TransientError if error.status >= _SERVER_ERRORS else refusal.error)(reason) from None
-    except aiohttp.ClientProxyConnectionError as error:
-        raise TransientError(f"the proxy {via} cannot be reached: {_why(error)}") from None
-    except UnicodeError:  # of the codec "idna": a part of the name is too long
-        raise refusal.error(f"{host} cannot be found: that is no host name") from None
-    except (TimeoutError, ConnectionError, aiohttp.ClientError) as error:
-        raise TransientError(_reason(host, error)) from None
+    except (TimeoutError, ConnectionError, UnicodeError, aiohttp.ClientError) as error:
+        _log.debug("%s: %s", host, type(error).__name__, extra={"host": host, "via": via})
+        raise _translation(host, refusal, via, error) from None  # aiohttp's texts may contain a URL
 
 
-def _reason(host: str, error: Exception) -> str:
+def _translation(host: str, refusal: HttpRefusal, via: str, error: Exception) -> Exception:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return refusal.error(f"{host} has a certificate that is not trusted", hint=refusal.untrusted)
+    if isinstance(error, aiohttp.ClientSSLError):
+        return refusal.error(f"{host} does not accept a TLS connection", hint=refusal.plain)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        reason = f"the proxy {via} refuses the connection to {host} with status {error.status}"
+        return TransientError(reason) if error.status >= _SERVER_ERRORS else refusal.error(reason)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return TransientError(f"the proxy {via} cannot be reached: {_cause(error)}")
+    if isinstance(error, UnicodeError):  # of the codec "idna": a part of the name is too long
+        return refusal.error(f"{host} cannot be found: it is not a valid host name")
+    return TransientError(_transient_reason(host, error))
+
+
+def _transient_reason(host: str, error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return late(host)
+        return timed_out(host)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"{host} cannot be found: its name has no address"
     if isinstance(error, aiohttp.ClientOSError | ConnectionError):
-        return f"{host} cannot be reached: {_why(error)}"
+        return f"{host} cannot be reached: {_cause(error)}"
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return f"{host} broke off its answer"
-    return f"{host} does not speak sound HTTP"
+    return f"{host} does not speak valid HTTP"
 
 
-def late(host: str) -> str:
-    """The reason of a deadline that passed."""
+def timed_out(host: str) -> str:
+    """Return the reason of a request whose deadline passed."""
     return f"{host} did not answer in time"
 
 
-def _why(error: OSError) -> str:
+def _cause(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else "no connection"

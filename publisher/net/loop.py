@@ -1,7 +1,7 @@
-"""An event loop in a thread of its own, for a program whose main thread does the work.
+"""An event loop in a thread of its own, for a program that does its work in the main thread.
 
-The main thread builds and publishes; the network runs beside it. An interrupt reaches the main thread, which then ends the
-programs it runs and cancels what the loop does.
+The main thread builds and publishes while the network runs beside it. An interrupt reaches the main thread, which then ends the
+programs that it runs and cancels the tasks of the loop.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """A context manager: the loop runs within its block; what is unfinished at the end is cancelled.
+    """A context manager that runs an event loop in a thread during its block and cancels unfinished tasks at its end.
 
-    It belongs to the process that began the block: a forked child has no such thread, and ends the block without waiting for it.
+    It belongs to the process that entered the block: a forked child has no such thread, and leaves the block without waiting.
     """
 
     def __enter__(self) -> Self:
@@ -32,7 +32,7 @@ class BackgroundLoop:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if not self.here:
             return
         self.submit(_cancel_all()).result()
@@ -46,7 +46,7 @@ class BackgroundLoop:
         return os.getpid() == self._process
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine in the loop; its result is waited for with ``.result()``."""
+        """Start a coroutine in the loop and return its future; ``.result()`` waits for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 

@@ -1,6 +1,6 @@
-"""HTTP proxies as the environment names them: HTTPS_PROXY, HTTP_PROXY, NO_PROXY, in small letters too.
+"""HTTP proxies from the environment: HTTPS_PROXY, HTTP_PROXY and NO_PROXY, also in lower case.
 
-Not by aiohttp's ``trust_env``: that reads ``~/.netrc`` as well, and would show its passwords to registries.
+This module replaces aiohttp's ``trust_env``, which also reads ``~/.netrc`` and would send its passwords to registries.
 """
 
 from __future__ import annotations
@@ -21,36 +21,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy: where it is, and the value of its ``Proxy-Authorization`` header, None where it wants none."""
+    """A proxy: its URL, and the value of the ``Proxy-Authorization`` header (None if it needs no credentials)."""
 
     url: URL
     authorization: str | None = field(default=None, repr=False)
 
 
 class Proxies:
-    """Which requests go through which proxy.
+    """The rules that choose a proxy for a request.
 
     Args:
-        named: scheme -> URL, and ``no`` -> hosts and networks, as :func:`urllib.request.getproxies_environment` reads them.
+        variables: scheme -> URL, and ``no`` -> hosts and networks, as :func:`urllib.request.getproxies_environment` returns them.
 
     Raises:
-        UsageError: what is named is no proxy's URL; it is not printed, there may be a password in it.
+        UsageError: a variable is not the URL of a proxy; its value is not printed because it may contain a password.
     """
 
-    def __init__(self, named: Mapping[str, str]) -> None:
-        self._named = dict(named)
-        self._networks = [one for text in named.get("no", "").split(",") if (one := _network(text.strip())) is not None]
-        self._proxies = {scheme: _proxy(scheme, named[scheme]) for scheme in ("http", "https") if named.get(scheme)}
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = dict(variables)
+        self._networks = [
+            network for text in variables.get("no", "").split(",") if (network := _network(text.strip())) is not None
+        ]
+        self._proxies = {scheme: _proxy(scheme, variables[scheme]) for scheme in ("http", "https") if variables.get(scheme)}
 
     def through(self, url: URL) -> Proxy | None:
-        """The proxy for a URL; none for this machine itself, as with most programs."""
+        """Return the proxy for a URL, None for a direct connection; this host itself is always reached directly."""
         proxy = self._proxies.get(url.scheme)
-        if proxy is None or url.host is None or self._is_near(url.host):
+        if proxy is None or url.host is None or self._is_direct(url.host):
             return None
-        return None if self._bypass(f"{url.host}:{url.port}", self._named) else proxy
+        return None if self._is_excepted(f"{url.host}:{url.port}", self._variables) else proxy
 
-    def _is_near(self, host: str) -> bool:
-        """This machine, or an address in a network that is named (10.0.0.0/8), which is how Go's and curl's programs read it."""
+    def _is_direct(self, host: str) -> bool:
+        """Return whether a host is this one, or an address in a network of NO_PROXY (10.0.0.0/8), as Go and curl read it."""
         if host == "localhost":
             return True
         try:
@@ -60,8 +62,9 @@ class Proxies:
         return address.is_loopback or any(address in network for network in self._networks)
 
     @staticmethod
-    def _bypass(host: str, named: Mapping[str, str]) -> bool:
-        return bool(urllib.request.proxy_bypass_environment(host, named))  # type: ignore[attr-defined]  # typeshed lacks it
+    def _is_excepted(host: str, variables: Mapping[str, str]) -> bool:
+        """Return whether NO_PROXY names a host."""
+        return bool(urllib.request.proxy_bypass_environment(host, variables))  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 def _proxy(scheme: str, text: str) -> Proxy:
@@ -70,7 +73,7 @@ def _proxy(scheme: str, text: str) -> Proxy:
     except ValueError:
         url = URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise UsageError(f"{scheme.upper()}_PROXY in the environment is no URL of a proxy", hint="write http://HOST:PORT")
+        raise UsageError(f"{scheme.upper()}_PROXY in the environment is not the URL of a proxy", hint="write http://HOST:PORT")
     authorization = None
     if url.user is not None:
         authorization = "Basic " + base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode("ascii")

@@ -1,4 +1,4 @@
-"""An answer whose body is still to be read, in bounds."""
+"""An HTTP response whose body is read on demand and within a size limit."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class HttpResponse:
-    """An answer as it comes.
+    """An HTTP response whose body has not been read yet.
 
     Attributes:
-        host: who answered, ``host:port``.
-        status: of HTTP.
+        host: the host that answered, as :func:`host_of` returns it.
+        status: the HTTP status.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, refusal: HttpRefusal) -> None:
@@ -31,37 +31,40 @@ class HttpResponse:
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
-        """All headers."""
+        """The headers of the response."""
         return self._response.headers
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that it asks us to stay away, None where it does not say."""
-        return seconds(self.headers.get("Retry-After"), time.time)
+        """The seconds of ``Retry-After``, None if the response has no valid one."""
+        return parse_retry_after(self.headers.get("Retry-After"), time.time)
 
     async def read(self) -> bytes:
-        """The next bytes of the body, at most the session's ``read_bufsize`` twice; ``b""`` at its end. Raises TransientError."""
+        """Return the next bytes of the body, at most twice the session's ``read_bufsize``; ``b""`` at its end.
+
+        Raises:
+            TransientError: the connection failed.
+        """
         with translated(self.host, self._refusal):
             return await self._response.content.readany()
 
-    async def body(self, most: int) -> bytes:
-        """The whole body.
+    async def body(self, limit: int) -> bytes:
+        """Return the whole body.
 
         Raises:
-            TransientError: it broke off, or is shorter than it was said to be.
-            PublisherError: it has more than ``most`` bytes.
+            TransientError: the body broke off, or is shorter than its announced size.
+            PublisherError: the body has more than ``limit`` bytes.
         """
-        whole = bytearray()
-        while piece := await self.read():
-            whole += piece
-            if len(whole) > most:
-                reason = f"{self.host} answers with more than the {most} bytes that such an answer may have"
-                raise self._refusal.error(reason)
-        return bytes(whole)
+        body = bytearray()
+        while chunk := await self.read():
+            body += chunk
+            if len(body) > limit:
+                raise self._refusal.error(f"{self.host} answered with more than the {limit} bytes that are allowed here")
+        return bytes(body)
 
 
-def seconds(value: str | None, now: Callable[[], float]) -> float | None:
-    """``Retry-After``: seconds or a date (RFC 9110, section 10.2.3); what is neither is as good as absent."""
+def parse_retry_after(value: str | None, now: Callable[[], float]) -> float | None:
+    """Return the seconds of a ``Retry-After`` header, a number or a date (RFC 9110, section 10.2.3); None if it is neither."""
     if value is None:
         return None
     if value.strip().isdecimal():
