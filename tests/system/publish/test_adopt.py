@@ -1,4 +1,4 @@
-"""Taking a repository over that cvmfs-singularity-sync has laid out, with a real registry."""
+"""Adoption of a repository that cvmfs-singularity-sync has laid out, with a real registry."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def host(shared_path: Path, registry: RegistryServer) -> Host:
 
 
 def hash_of_layers(registry: RegistryServer, repository: str, digest: str) -> str:
-    """As the older tool computes it of the manifest that it gets."""
+    """Return the hash that the older tool computes from the image manifest."""
     got = ask(registry.address, "GET", f"/v2/{repository}/manifests/{digest}", headers={"Accept": OCI["manifest"]})
     layers = [layer["digest"].partition(":")[2] for layer in json.loads(got.body)["layers"]]
     return hashlib.sha256("".join(layers).encode()).hexdigest()
 
 
 def laid_out(host: Host, name: str, content: str, index: bool = False) -> Path:
-    """What the older tool leaves of an image: a directory by its hash, and an absolute link."""
+    """Make what the older tool leaves of an image: a directory named by its hash, and an absolute link."""
     sandbox = f".images/{'sha256:' if index else ''}{content[:2]}/{content[2:]}"
     where = host.repository / sandbox
     (where / "etc").mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def current(host: Host, name: str, platform: str = "amd64") -> tuple[str, str | 
     return version.digest, version.sandbox, version.sif is not None
 
 
-def test_what_is_current_is_taken_over_unbuilt_and_gets_its_sif_in_its_turn(host: Host, registry: RegistryServer) -> None:
+def test_a_current_image_is_adopted_without_a_build_and_gets_its_sif_later(host: Host, registry: RegistryServer) -> None:
     digests = {name: push(registry, f"adopt/{name}:1", name) for name in ("one", "two")}
     olds = {
         name: laid_out(host, f"adopt/{name}:1", hash_of_layers(registry, f"adopt/{name}", digest))
@@ -77,14 +77,14 @@ def test_what_is_current_is_taken_over_unbuilt_and_gets_its_sif_in_its_turn(host
     before = snapshot(host.repository)
 
     shown = host.run("adopt", check=True)
-    assert shown.stdout == "would be taken in (--apply does it): 3 current\n"
+    assert shown.stdout == "would be adopted (add --apply to do it): 3 current\n"
     assert snapshot(host.repository) == before
     assert not host.origin.exists()
     taken = host.run("adopt", "--apply", check=True)
-    assert taken.stdout == "taken in: 3 current\n"
+    assert taken.stdout == "adopted: 3 current\n"
     after = {path: content for path, content in snapshot(host.repository).items() if not path.startswith(".publisher")}
     assert after == before, "the older tool could go on, and its users notice nothing"
-    assert host.run("adopt", "--apply", check=True).stdout == "taken in: no links\n"
+    assert host.run("adopt", "--apply", check=True).stdout == "adopted: no links\n"
     assert host.run("verify").stdout == ""
     for name, old in olds.items():
         assert current(host, f"adopt/{name}:1") == (digests[name], str(old.relative_to(host.repository)), False)
@@ -106,16 +106,14 @@ def test_what_is_current_is_taken_over_unbuilt_and_gets_its_sif_in_its_turn(host
     assert host.run("verify").stdout == ""
 
 
-def test_what_is_not_current_keeps_its_name_until_a_sync_replaces_it_or_lets_it_leave(
-    host: Host, registry: RegistryServer
-) -> None:
+def test_an_outdated_image_keeps_its_name_until_a_sync_replaces_or_removes_it(host: Host, registry: RegistryServer) -> None:
     moved = push(registry, "adopt/moved:1", "new")
     olds = {name: laid_out(host, f"adopt/{name}:1", sha256(name)) for name in ("moved", "dead", "unlisted")}
     (host.repository / "adopt/nowhere:1").symlink_to(f"/cvmfs/{host.repository.name}/.images/00/{'1' * 62}")
     host.images("adopt/moved:1", "adopt/dead:1")
     taken = host.run("adopt", "--apply", check=True).stdout.splitlines()
-    assert taken[-1] == "taken in: 2 not current, 1 in no list, 1 leads nowhere"
-    assert sorted(line.partition(":")[0] for line in taken[:-1]) == ["in no list", "leads nowhere", "not current", "not current"]
+    assert taken[-1] == "adopted: 2 not current, 1 not in the list, 1 dangling"
+    assert sorted(line.partition(":")[0] for line in taken[:-1]) == ["dangling", "not current", "not current", "not in the list"]
     for name, old in olds.items():
         assert resolve(host, f"adopt/{name}:1") == str(old)
 
@@ -127,10 +125,10 @@ def test_what_is_not_current_keeps_its_name_until_a_sync_replaces_it_or_lets_it_
     states = [(version.digest, version.state) for version in host.record("adopt/moved:1").platforms["amd64"]]
     assert states == [(moved, "current"), (f"sha256:{sha256('moved')}", "superseded")]
     assert olds["moved"].is_dir(), "for the jobs that run in it"
-    assert host.run("verify").stdout.splitlines() == ["adopt/nowhere:1: no record wants this link"]
+    assert host.run("verify").stdout.splitlines() == ["adopt/nowhere:1: the manifest has no image for this link"]
 
 
-def test_of_a_registry_that_is_down_nothing_is_said_and_a_later_run_goes_on(host: Host, shared_path: Path) -> None:
+def test_images_of_a_registry_that_is_down_are_adopted_by_a_later_run(host: Host, shared_path: Path) -> None:
     with RegistryServer(shared_path / "registry") as registry:
         host.registry = registry
         digest = push(registry, "adopt/late:1", "late")
@@ -139,17 +137,17 @@ def test_of_a_registry_that_is_down_nothing_is_said_and_a_later_run_goes_on(host
     laid_out(host, "adopt/unlisted:1", sha256("unlisted"))
     cut = host.run("adopt", "--apply")
     assert cut.returncode == 1
-    assert cut.stdout.splitlines()[-1] == "taken in: 1 in no list, 1 could not tell"
+    assert cut.stdout.splitlines()[-1] == "adopted: 1 not in the list, 1 could not tell"
     index = host.index()
     assert index is not None
     assert index.shard_for("adopt/late:1") is None
     with RegistryServer(shared_path / "registry", port=host.registry.port):
-        assert host.run("adopt", "--apply", check=True).stdout == "taken in: 1 current\n"
+        assert host.run("adopt", "--apply", check=True).stdout == "adopted: 1 current\n"
     assert current(host, "adopt/late:1")[0] == digest
     laid_out(host, "adopt/later:1", sha256("later"))
     host.images("adopt/late:1", "adopt/later:1")
     anyway = host.run("adopt", "--apply", "--anyway", check=True)
-    assert anyway.stdout.splitlines()[-1] == "taken in: 1 could not tell"
+    assert anyway.stdout.splitlines()[-1] == "adopted: 1 could not tell"
     assert current(host, "adopt/later:1")[0] == f"sha256:{sha256('later')}"
 
 
@@ -161,7 +159,7 @@ def test_an_adoption_is_taken_back_until_something_of_it_was_removed(host: Host,
     }
     push(registry, "undo/moved:1", "new")
     host.images("undo/stays:1", "undo/moved:1")
-    for flags, said in (([], "nothing that is published was adopted"), (["--anyway"], "leave out --anyway")):
+    for flags, said in (([], "no published image was adopted"), (["--anyway"], "leave out --anyway")):
         refused = host.run("adopt", "--undo", *flags)
         assert (refused.returncode, said in refused.stderr) == (2, True)
     for _ in range(2):  # it can be done again after it was taken back
@@ -170,10 +168,10 @@ def test_an_adoption_is_taken_back_until_something_of_it_was_removed(host: Host,
         assert (host.repository / "undo/moved:1/etc/motd").read_text() == "new\n"
         before = snapshot(host.repository)
         shown = host.run("adopt", "--undo", check=True).stdout.splitlines()
-        assert shown[-1] == "would be taken back (--apply does it): 2 adopted name(s)"
+        assert shown[-1] == "would be undone (add --apply to do it): 2 adopted name(s)"
         assert snapshot(host.repository) == before
         done = host.run("adopt", "--undo", "--apply", check=True).stdout.splitlines()
-        assert done == [*shown[:-1], "taken back: 2 adopted name(s)"]
+        assert done == [*shown[:-1], "undone: 2 adopted name(s)"]
         for name, old in olds.items():
             link = os.readlink(host.repository / f"undo/{name}:1")  # noqa: PTH115 - its text
             assert link.endswith(str(old.relative_to(host.repository)))

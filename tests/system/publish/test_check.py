@@ -55,7 +55,7 @@ def push(registry: RegistryServer, name: str, platform: str = "linux/amd64") -> 
     push_image(registry.address, repository, tag, [tar([file("content", name.encode())])], platform=platform)
 
 
-def test_only_what_changed_is_asked_for_and_what_is_sound_is_told(change: Change, registry: RegistryServer) -> None:
+def test_only_changed_entries_are_checked_and_sound_ones_are_reported(change: Change, registry: RegistryServer) -> None:
     change.base("check/old:1")
     push(registry, "check/new:1")
     change.host.images("check/old:1", "check/new:1")
@@ -68,7 +68,7 @@ def test_only_what_changed_is_asked_for_and_what_is_sound_is_told(change: Change
     assert not change.host.repository.exists(), "a check publishes nothing"
 
 
-def test_what_is_wrong_is_an_annotation_at_its_line_and_a_row_of_the_summary(change: Change, registry: RegistryServer) -> None:
+def test_a_wrong_entry_is_annotated_at_its_line_and_listed_in_the_summary(change: Change, registry: RegistryServer) -> None:
     change.base("check/old:1")
     push(registry, "check/arm:1", "linux/arm64")
     down = f"127.0.0.1:{free_port()}/check/down:1"
@@ -111,7 +111,7 @@ def test_a_list_that_cannot_be_read_is_annotated_too(change: Change) -> None:
     assert "images.yaml:5:" in (change.host.where / "summary.md").read_text()
 
 
-def test_wildcards_are_judged_by_the_tags_that_there_are(change: Change, registry: RegistryServer) -> None:
+def test_wildcards_are_judged_by_the_existing_tags(change: Change, registry: RegistryServer) -> None:
     change.base("check/old:1")
     for tag in ("1.0", "1.1"):
         push(registry, f"check/wild:{tag}")
@@ -125,7 +125,7 @@ def test_wildcards_are_judged_by_the_tags_that_there_are(change: Change, registr
     assert {"check/wild:1.0", "check/wild:1.1"} <= names
 
 
-def test_an_owner_with_more_entries_than_his_quota_is_told_at_the_line(change: Change, registry: RegistryServer) -> None:
+def test_an_owner_beyond_the_quota_is_reported_at_the_line(change: Change, registry: RegistryServer) -> None:
     change.base("check/old:1")
     for name in ("check/one:1", "check/two:1"):
         push(registry, name)

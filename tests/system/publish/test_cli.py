@@ -1,4 +1,4 @@
-"""What the command says and how it ends, in a process of its own."""
+"""The output and exit status of the command, in a process of its own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_wrong_usage_ends_with_2_and_one_line_that_helps(tmp_path: Path, argumen
 
 
 @pytest.mark.parametrize("command", ["plan", "sync"])
-def test_a_cvmfs_repository_that_this_host_does_not_have_is_told(tmp_path: Path, command: str) -> None:
+def test_a_cvmfs_repository_that_this_host_does_not_have_is_reported(tmp_path: Path, command: str) -> None:
     (tmp_path / "images.yaml").write_text("version: 1\ngroups: [{title: One, images: ['localhost:1/one/image:1']}]\n")
     flags = ["--repository=cvmfs:nowhere.example.org", "--origin=osdf", "--state=state", "--key=key.pem"]
     assert run(tmp_path, "keys", "new", *flags).returncode == 0
@@ -67,7 +67,7 @@ def test_settings_come_from_flags_environment_and_file(tmp_path: Path) -> None:
     assert f"there is no key {tmp_path}/third.pem" in from_flag.stderr
 
 
-def test_a_key_is_made_and_told_about(tmp_path: Path) -> None:
+def test_a_new_key_is_written_and_reported(tmp_path: Path) -> None:
     done = run(tmp_path, "keys", "new", "--key=keys/ospool.pem")
     assert done.returncode == 0
     assert (tmp_path / "keys/ospool.pem.pub").read_text().startswith("-----BEGIN PUBLIC KEY-----")
@@ -79,7 +79,7 @@ def test_a_key_is_made_and_told_about(tmp_path: Path) -> None:
 
 def test_a_bug_ends_with_3_and_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "images.yaml").write_text(LIST)
-    code = "import publisher.cli.assemble as w; w.published = lambda _: 1 // 0; from publisher.cli.main import main; main()"
+    code = "import publisher.cli.assemble_targets as w; w.load_snapshot = lambda _: 1 // 0; from publisher.cli.main import main; main()"
     done = run(tmp_path, "plan", "--repository=cvmfs", "--origin=osdf", program=[sys.executable, "-c", code])
     assert done.returncode == 3
     assert "ZeroDivisionError" in done.stderr

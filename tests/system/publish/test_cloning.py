@@ -1,4 +1,4 @@
-"""A clone that was changed by the difference of two file indexes, against the newer SIF unpacked: they are one tree."""
+"""A clone that was changed by the difference of two file indexes is the same tree as the newer SIF unpacked."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Build:
 
 
 def aged(tree: Path) -> None:
-    """One time for everything, as if it came from the same layers."""
+    """Set one time for everything, as if it came from the same layers."""
     for path in (tree, *tree.rglob("*")):
         os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
 
@@ -167,7 +167,7 @@ def odd_names(tree: Path) -> None:
 
 
 def another_name_of_a_file(tree: Path) -> None:
-    """Its line in the index is what it was: what it names is another file now."""
+    """The line of a hard link in the index is unchanged, but it names another file now."""
     (tree / "usr/lib/lib0.so").write_text("changed in place, and so under both of its names")
 
 
@@ -242,7 +242,7 @@ def test_a_name_that_cannot_be_asked_for_is_not_cloned_around(tmp_path: Path, na
 
 
 def test_a_clone_that_is_not_what_its_index_says_is_refused_and_no_link_of_it_is_followed(tmp_path: Path) -> None:
-    """Somebody put a link where the index has a directory: what it leads to stays untouched."""
+    """A link where the index has a directory is not followed: its target stays untouched."""
     before = first(tmp_path / "before").finish()
     after = second(before, tmp_path / "after", lambda tree: (tree / "etc/conf").unlink())
     made_of = patch_clone.similar(before.lines, after.lines)

@@ -29,7 +29,7 @@ SMALL, LARGE = 20, 2000  # images
 
 
 class Counted(Repository):
-    """A repository, and how often it was looked at."""
+    """A repository that counts how often it is looked at."""
 
     def __init__(self, inner: Repository) -> None:
         self.name, self.root, self.can_clone = inner.name, inner.root, inner.can_clone
@@ -56,7 +56,7 @@ class Counted(Repository):
 
 
 class CountedOrigin(DirectoryOrigin):
-    """An origin, and how often it was asked: each time is a request to a server."""
+    """An origin that counts how often it is asked: each time is a request to a server."""
 
     def __init__(self, root: Path, counts: Counter[str]) -> None:
         super().__init__(root)
@@ -79,7 +79,7 @@ class CountedOrigin(DirectoryOrigin):
 
 
 class Filled:
-    """A publisher of a stand-in's repository, with so many images of two builds each."""
+    """A publisher with a stand-in repository that has a number of images, of two builds each."""
 
     def __init__(self, where: Path, images: int) -> None:
         where.mkdir()
@@ -95,10 +95,10 @@ class Filled:
         publication.change(publication.open()[0], listed, relink=False)
 
     def image(self, number: int) -> Record:
-        """Its record; sandboxes, links and file indexes as a publish leaves them."""
+        """Return the record of an image; its sandboxes, links and file indexes are as a publication leaves them."""
         name = f"group{number % 100}/image-{number}:1"
         texts = [f"{name} {build}" for build in ("new", "old")]
-        found = [transitions.built_version(digest(text), built(text), ("sandbox", "sif"), int(self.place.now)) for text in texts]
+        found = [transitions.make_version(digest(text), built(text), ("sandbox", "sif"), int(self.place.now)) for text in texts]
         for version in found:
             assert version.sandbox is not None
             sandbox = self.lower / version.sandbox
@@ -110,10 +110,10 @@ class Filled:
         link = self.lower / name
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(paths.link_target(name, str(found[0].sandbox)))
-        return transitions.succeeded(None, f"docker.io/{name}", digest(name), {"amd64": found[0]}, name)
+        return transitions.set_current(None, f"docker.io/{name}", digest(name), {"amd64": found[0]}, name)
 
     def cost(self, text: str) -> Counter[str]:
-        """Of publishing one image, once the run has begun."""
+        """Return the cost of publishing one image, once the run has begun."""
         publication = self.place.publication()
         snapshot, _ = publication.open()
         staged = self.place.stage(entry("htc/rocky:9"), answer(text), snapshot)

@@ -26,13 +26,13 @@ TREE, INDEX = ".images/0a/rocky", ".publisher/index.json"
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Two megabytes and 64 files."""
+    """Mount a disk of two megabytes and 64 files."""
     with small_disk(tmp_path / "disk", "size=2m,nr_inodes=64", "what happens on a full disk") as place:
         yield place
 
 
 def fill(disk: Path) -> None:
-    """Take all room, byte by byte at its end."""
+    """Fill the disk, byte by byte at the end."""
     with (disk / "filler").open("ab", buffering=0) as file:
         for size in (1 << 16, 1 << 10, 1):
             with contextlib.suppress(OSError):
@@ -41,7 +41,7 @@ def fill(disk: Path) -> None:
 
 
 def fill_inodes(disk: Path, left: int) -> None:
-    """Take all files there can be, but for some."""
+    """Use up all inodes except for some."""
     with contextlib.suppress(OSError):
         for number in count():
             (disk / f"filler.{number}").touch()
@@ -85,14 +85,14 @@ def assert_works(repository: DirectoryRepository) -> None:
 def test_a_file_that_has_no_room_changes_nothing_visible(disk: Path) -> None:
     repository = repository_on(disk)
     before = snapshot(repository.root)
-    with pytest.raises(SpaceError, match=r"No space left.*\(make room there and run again\)"):
+    with pytest.raises(SpaceError, match=r"No space left.*\(free space there and run again\)"):
         publish(repository, lambda transaction: transaction.write(".publisher/shards/big.json", bytes(4 << 20)))
     assert snapshot(repository.root) == before
     assert_works(repository)
 
 
 def test_a_disk_that_is_full_when_the_transaction_ends_changes_nothing_visible(disk: Path) -> None:
-    """Everything is staged and only the journal has no room."""
+    """Everything is staged, and only the journal does not fit."""
     repository = repository_on(disk)
     before = snapshot(repository.root)
     with pytest.raises(SpaceError):
@@ -114,7 +114,7 @@ def test_a_disk_without_room_for_a_file_opens_no_transaction(disk: Path) -> None
 
 
 def test_a_disk_that_runs_full_after_the_commit_point_is_made_up_for_by_the_next_run(disk: Path) -> None:
-    """There is room for the journal and not for the two directories above the tree."""
+    """The journal fits, but the two directories above the tree do not."""
     repository = repository_on(disk)
     before = snapshot(repository.root)
     with pytest.raises(SpaceError, match="next run"):

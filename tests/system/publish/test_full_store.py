@@ -28,7 +28,7 @@ LAYER = tar([file("big", os.urandom(4 << 20))])
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """80 megabytes."""
+    """Mount a disk of 80 megabytes."""
     with small_disk(tmp_path / "disk", "size=80m", "what happens on a full disk") as place:
         yield place
 
@@ -45,7 +45,7 @@ def files_below(place: Path) -> list[Path]:
 
 @pytest.mark.parametrize("content", [LAYER, gzip.compress(LAYER, 1)], ids=["tar", "gzip"])
 async def test_a_disk_that_runs_full_while_a_layer_arrives_keeps_nothing_of_it(disk: Path, content: bytes) -> None:
-    """Also while it is inflated: the index must not take the lack of room for damaged data."""
+    """This holds during decompression too: the index must not take a full disk for damaged data."""
     store = BlobStore(disk / "store")
     descriptor = Descriptor("", "sha256:" + hashlib.sha256(content).hexdigest(), len(content))
 
@@ -59,7 +59,7 @@ async def test_a_disk_that_runs_full_while_a_layer_arrives_keeps_nothing_of_it(d
         fill(disk)
         await whole(sink, 1 << 16)
 
-    with pytest.raises(SpaceError, match=r"cannot be written: No space left on device \(make room there and run again\)"):
+    with pytest.raises(SpaceError, match=r"cannot be written: No space left on device \(free space there and run again\)"):
         await store.layer(descriptor, filling, lambda _: None)
     assert files_below(disk / "store" / "partial") == []
     with pytest.raises(SpaceError, match="no room for a layer"):

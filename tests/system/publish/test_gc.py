@@ -1,4 +1,4 @@
-"""Cleaning up on real parts: what ``publisher gc`` and a sync remove, and when; and a clearing that is killed anywhere."""
+"""Garbage collection on real parts: what ``publisher gc`` and a sync remove, and when; and one that is killed anywhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def host(shared_path: Path, registry: RegistryServer) -> Host:
 
 
 def days_pass(host: Host, days: int) -> None:
-    """All that the manifest and the origin say of times is so many days longer ago."""
+    """Move all times in the manifest and the origin into the past by some days."""
     publication = Publication(
         DirectoryRepository(host.repository), DirectoryOrigin(host.origin), Signer(host.key), clock=time.time
     )
@@ -68,7 +68,9 @@ def sifs(host: Host) -> list[str]:
     return sorted(path.name for path in (host.origin / "sif").rglob("*.sif"))
 
 
-def test_what_was_superseded_goes_with_its_data_and_a_dead_registry_takes_nothing(host: Host, shared_path: Path) -> None:
+def test_superseded_versions_are_removed_with_their_data_and_a_dead_registry_removes_nothing(
+    host: Host, shared_path: Path
+) -> None:
     with RegistryServer(shared_path / "registry") as registry:
         host.registry = registry
         old = push(registry, "gc/moving:1", "old")
@@ -101,9 +103,7 @@ def test_what_was_superseded_goes_with_its_data_and_a_dead_registry_takes_nothin
     assert host.run("verify").stdout == ""
 
 
-def test_what_comes_back_from_its_registry_before_its_data_is_gone_is_not_built_again(
-    host: Host, registry: RegistryServer
-) -> None:
+def test_an_image_that_returns_before_its_data_is_removed_is_not_built_again(host: Host, registry: RegistryServer) -> None:
     gone = push(registry, "gc/back:1", "here")
     host.images("gc/back:1")
     host.sync()
@@ -118,7 +118,7 @@ def test_what_comes_back_from_its_registry_before_its_data_is_gone_is_not_built_
     assert (host.repository / "gc/back:1").stat().st_ino == before
 
 
-def test_a_form_and_a_platform_that_the_list_wants_no_more_go_with_their_data(host: Host, registry: RegistryServer) -> None:
+def test_an_unwanted_format_and_platform_are_removed_with_their_data(host: Host, registry: RegistryServer) -> None:
     top = [tar([directory("etc"), file("etc/motd", b"x\n")])]
     parts = {
         one: push_image(registry.address, "gc/many", "", [tar(runnable()), *top], platform=one)
@@ -144,7 +144,7 @@ def test_a_form_and_a_platform_that_the_list_wants_no_more_go_with_their_data(ho
     assert len(sifs(host)) == 1
 
 
-def test_sync_of_names_clears_nothing_away(host: Host, registry: RegistryServer) -> None:
+def test_sync_of_names_collects_no_garbage(host: Host, registry: RegistryServer) -> None:
     push(registry, "gc/only:1", "one")
     host.images("gc/only:1")
     host.sync()
@@ -156,7 +156,7 @@ def test_sync_of_names_clears_nothing_away(host: Host, registry: RegistryServer)
 
 
 def everything_named_is_there(place: Place) -> None:
-    """No manifest, in either place, names what is not there."""
+    """Assert that no manifest, in either place, names what is not there."""
     for read, prefix in ((place.repository.read, paths.REPOSITORY_MANIFEST), (place.origin.read, paths.ORIGIN_MANIFEST)):
         content = read(f"{prefix}/{manifest.INDEX_NAME}")
         assert content is not None
@@ -177,7 +177,7 @@ def everything_named_is_there(place: Place) -> None:
         assert place.repository.exists(link)
 
 
-def test_a_clearing_that_is_killed_anywhere_costs_only_a_rerun(shared_path: Path) -> None:
+def test_a_garbage_collection_that_is_killed_anywhere_costs_only_a_rerun(shared_path: Path) -> None:
     bounds = RetentionLimits(14 * DAY, 100, 10**12)
     at = 0
     while True:
@@ -223,7 +223,7 @@ def test_a_cvmfs_repository_is_cleared_blocked_rolled_back_and_verified_like_any
         snapshot = place.publish(publication, (entry("a/b:1"), answer("left"))).snapshot
         snapshot = publication.publish(snapshot, [], ["a/b:1"]).snapshot
         snapshot = publication.change(
-            snapshot, {"a/a:1": transitions.rolled_back(snapshot.records["a/a:1"], int(place.now))}
+            snapshot, {"a/a:1": transitions.roll_back(snapshot.records["a/a:1"], int(place.now))}
         ).snapshot
         assert (place.repository.root / "a/a:1/content").read_text() == digest("two linux/amd64")
         place.now += 14 * DAY

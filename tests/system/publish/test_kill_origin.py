@@ -46,7 +46,7 @@ def incoming(root: Path) -> list[str]:
 
 
 def assert_sound(root: Path) -> None:
-    """Whatever has a name has its bytes, and the index comes last."""
+    """Assert that every object has its bytes, and that the index came last."""
     origin = DirectoryOrigin(root)
     assert origin.size(SIF) in (None, SIZE)
     assert origin.read(SHARD) in (None, b"{}")
@@ -107,7 +107,7 @@ def test_an_upload_that_fails_halfway_leaves_nothing(tmp_path: Path, source: Pat
 
 
 def recovered_during(event: str, root: Path, source: Path) -> list[str]:
-    """What a sweep does while another process's upload stands before its first ``event``; the upload must end well."""
+    """Sweep while another process's upload is stopped before its first ``event``; the upload must succeed."""
     (reached, here), (go_on, go) = os.pipe(), os.pipe()
 
     def put_with_a_pause() -> None:

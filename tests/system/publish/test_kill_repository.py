@@ -33,7 +33,7 @@ LINKS = {
 
 @contextlib.contextmanager
 def unsynchronised(_directory: Path) -> Iterator[Callable[[], None]]:
-    """A kill loses nothing that was written, only a power cut does: without the disk the hundreds of runs are quick."""
+    """Skip syncing: a kill, unlike a power cut, loses nothing that was written, and hundreds of runs are quick without it."""
     yield lambda: None
 
 
@@ -59,7 +59,7 @@ def publish_before(root: Path) -> None:
 
 
 def publish(root: Path) -> None:
-    """New trees, links made, replaced and removed, a new manifest, a tree removed: as often as it takes."""
+    """Publish new trees, links made, replaced and removed, a new manifest, and a removed tree; can be repeated."""
     repository = opened(root)
     with repository.transaction() as transaction:
         transaction.write(
@@ -76,7 +76,7 @@ def publish(root: Path) -> None:
 
 
 def assert_sound(root: Path) -> None:
-    """What a reader needs: nothing is named that is not there, and what is there is whole."""
+    """Assert what a reader needs: everything that is named is there, and is complete."""
     reader = opened(root)
     named = json.loads(reader.read(INDEX) or b"")
     assert [path for path in named if not reader.exists(path)] == []
@@ -90,7 +90,7 @@ def staging(root: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The repository before and after the transaction, undisturbed."""
+    """Return the repository before and after an undisturbed transaction."""
     place = tmp_path_factory.mktemp("states")
     before, after = place / "before", place / "after"
     publish_before(before)
@@ -107,7 +107,7 @@ def copy(state: Path, root: Path) -> Path:
 
 
 def killed_everywhere(place: Path, state: Path, work: Callable[[Path], object]) -> Iterator[Path]:
-    """A copy of the state for each point that ``work`` can be killed at, killed there and looked at by a reader."""
+    """Yield a copy of the state for each point that ``work`` can be killed at, after the kill and a look by a reader."""
     for point in itertools.count():
         root = copy(state, place / str(point))
         if not child_process.killed(point, partial(work, root)):
@@ -119,7 +119,7 @@ def killed_everywhere(place: Path, state: Path, work: Callable[[Path], object]) 
 
 
 def interrupted(place: Path, state: Path, *, committed: bool) -> Path:
-    """What a kill right before, or right after, the commit point leaves."""
+    """Return what a kill right before, or right after, the commit point leaves."""
     for root in killed_everywhere(place, state, publish):
         if (root / ".transaction/journal").exists():
             point = int(root.name) - (not committed)
@@ -134,7 +134,7 @@ def interrupted(place: Path, state: Path, *, committed: bool) -> Path:
 def test_a_killed_transaction_is_finished_or_discarded_and_a_rerun_completes_it(
     tmp_path: Path, states: tuple[Path, Path]
 ) -> None:
-    """As an ordinary user: what root may do to directories without write permission hides what goes wrong with them."""
+    """This runs as an ordinary user, because root may write into directories without write permission."""
     before, after = (snapshot(state) for state in states)
     outcomes = []
 
@@ -174,7 +174,7 @@ def test_a_killed_recovery_is_recovered_from(tmp_path: Path, states: tuple[Path,
 
 
 def test_a_killed_first_transaction_leaves_a_repository_that_works(tmp_path: Path, states: tuple[Path, Path]) -> None:
-    """The directories are made in it, and must end up open to readers whatever the umask."""
+    """Directories made in the transaction must be readable whatever the umask."""
     for point in itertools.count():
         root = tmp_path / str(point)
         with private_umask():

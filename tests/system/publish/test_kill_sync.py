@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.system
 
 STRIDE = 19
-"""Every so many changes the run is killed: prime, so that it falls into step with nothing that repeats."""
+"""Number of changes between two kills; a prime, so that it does not coincide with anything that repeats."""
 
 
 def everything_named_is_there(host: Host) -> int:
-    """No manifest, in whatever place, names what is not there; returns the records seen."""
+    """Assert that no manifest names what is not there; return the records seen."""
     seen = 0
     for where, index in ((host.repository / ".publisher", host.index()), (host.origin / "manifest", host.index(origin=True))):
         for sha256 in filter(None, index.shards if index is not None else ()):
@@ -44,7 +44,7 @@ def everything_named_is_there(host: Host) -> int:
 
 
 def sync_in_a_child(host: Host) -> None:
-    """The command line in this very process, which is a child that may be killed."""
+    """Run the command line in this process, which is a child that may be killed."""
     from publisher.cli.main import publisher  # noqa: PLC0415 - the child's business
 
     out = os.open(os.devnull, os.O_WRONLY)

@@ -233,7 +233,7 @@ def test_wrong_settings_are_told_in_a_line_before_anything_is_done(host: Host, f
     assert not host.repository.exists()
 
 
-def test_two_runs_at_once_the_second_leaves(host: Host, registry: RegistryServer) -> None:
+def test_the_second_of_two_runs_at_once_exits(host: Host, registry: RegistryServer) -> None:
     push(registry, "sync/once:1")
     host.images("sync/once:1")
     host.state.mkdir()
@@ -246,7 +246,7 @@ def test_two_runs_at_once_the_second_leaves(host: Host, registry: RegistryServer
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system; nothing is tried of a full disk here")
 @pytest.mark.parametrize("full", ["state", "origin", "images.example.org"])
-def test_a_full_disk_leaves_nothing_half_done_and_room_mends_it(host: Host, registry: RegistryServer, full: str) -> None:
+def test_a_full_disk_leaves_nothing_half_done_and_free_space_repairs_it(host: Host, registry: RegistryServer, full: str) -> None:
     repository, tag = f"sync/big-{full}", "1"
     noise = tar([file("noise", os.urandom(24 << 20))])
     push_image(registry.address, repository, tag, [tar(runnable()), noise], ENTRYPOINT, compression="none")
@@ -305,7 +305,7 @@ def test_wildcards_publish_what_matches_and_follow_the_registry(host: Host, regi
     assert host.sync().results == {"sync/wild:1.12": "unchanged"}
 
 
-def test_what_is_gone_from_its_registry_leaves_and_comes_back(host: Host, registry: RegistryServer) -> None:
+def test_an_image_gone_from_its_registry_expires_and_comes_back(host: Host, registry: RegistryServer) -> None:
     digest = push(registry, "sync/gone:1", "here today")
     host.images("sync/gone:1")
     host.sync()
@@ -319,7 +319,7 @@ def test_what_is_gone_from_its_registry_leaves_and_comes_back(host: Host, regist
     assert host.record("sync/gone:1").platforms["amd64"][0].state == "current"
 
 
-def test_a_name_does_not_go_over_to_another_registry_unasked(host: Host, registry: RegistryServer, shared_path: Path) -> None:
+def test_a_name_does_not_move_to_another_registry_without_rebind(host: Host, registry: RegistryServer, shared_path: Path) -> None:
     push(registry, "sync/bound:1", "the first")
     host.images("sync/bound:1")
     host.sync()
@@ -336,7 +336,7 @@ def test_a_name_does_not_go_over_to_another_registry_unasked(host: Host, registr
         assert said_by(host.repository / "sync/bound:1", host).endswith("the other\n")
 
 
-def test_an_owner_over_his_quota_gets_no_more(host: Host, registry: RegistryServer) -> None:
+def test_an_owner_beyond_the_quota_gets_no_more_images(host: Host, registry: RegistryServer) -> None:
     for name in ("sync/quota-a:1", "sync/quota-b:1"):
         push(registry, name)
     (host.where / "publisher.yaml").write_text("quotas: {default: {images: 1}}\n")

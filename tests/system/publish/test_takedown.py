@@ -1,4 +1,4 @@
-"""Taking an image down, and a stolen key, as execution points see both: the real publisher and the real resolver."""
+"""Blocked images and a stolen key as execution points see them: the real publisher and the real resolver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from publisher.contract import manifest
 from publisher.state import paths
-from publisher.state import snapshot as catalogs
+from publisher.state import snapshot as snapshots
 from publisher.state.signing import Signer
 from publisher.state.snapshot import Snapshot
 from tests.support.images.printing_image import push
@@ -35,7 +35,7 @@ def host(shared_path: Path, registry: RegistryServer) -> Host:
 
 
 def resolve(host: Host, name: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """As a job's execution point asks: with its cache, and the keys that it was given in ``ep-keys``."""
+    """Resolve as an execution point does, with its cache and the trusted keys in ``ep-keys``."""
     places = [f"--repository={host.repository}", f"--origin={host.origin}", f"--cache={host.where / 'cache'}"]
     argv = [
         sys.executable,
@@ -51,7 +51,7 @@ def resolve(host: Host, name: str, *flags: str) -> subprocess.CompletedProcess[s
 
 
 def give(host: Host, *keys: Path) -> None:
-    """Give public keys to the execution point, in the place of those it had."""
+    """Replace the public keys that the execution point trusts."""
     there = host.where / "ep-keys"
     shutil.rmtree(there, ignore_errors=True)
     there.mkdir()
@@ -143,8 +143,8 @@ def test_the_drill_for_a_stolen_key(host: Host, registry: RegistryServer) -> Non
 
 
 def forge(host: Host) -> None:
-    """What a thief with the key puts into the origin: an empty manifest, its serial far ahead."""
+    """Store an empty manifest with a serial far ahead in the origin, as a thief with the key could."""
     index = host.index()
     assert index is not None
-    revision = catalogs.revision(Snapshot(host.repository.name), Signer(host.key), serial=999, now=index.generated)
+    revision = snapshots.make_revision(Snapshot(host.repository.name), Signer(host.key), serial=999, now=index.generated)
     (host.origin / "manifest" / manifest.INDEX_NAME).write_bytes(revision.index)

@@ -1,4 +1,4 @@
-"""Finished images are started once: what they may do then, and what ends them."""
+"""The test run of a finished image: what it may do, and what ends it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_image_that_does_not_start_is_refused(tmp_path: Path) -> None:
 
 
 def script(text: str) -> list[bytes]:
-    """An image whose shell is a script that its test run starts, whatever it was meant to do."""
+    """Return an image with a script in place of its shell, which the test run starts."""
     return [tar([*runnable(), symlink("bin/true-sh", "dash"), file("bin/sh", b"#!/bin/dash\n" + text.encode(), mode=0o755)])]
 
 
@@ -89,10 +89,10 @@ def test_what_a_killed_publisher_was_testing_dies_with_it(tmp_path: Path) -> Non
     ],
     ids=["a file by its path", "a file in our home", "a file by its name", "our environment", "our network", "writing"],
 )
-def test_an_image_reaches_nothing_of_ours_when_it_is_tested(
+def test_an_image_under_test_reaches_nothing_of_the_host(
     attempt: str, shared_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The image's shell ends well only where the attempt succeeds."""
+    """The image's shell succeeds only if the attempt does."""
     (shared_path / "keys").mkdir()
     secret = shared_path / "keys" / "netrc-of-the-publisher"
     secret.write_text("hunter2")
@@ -107,8 +107,8 @@ def test_an_image_reaches_nothing_of_ours_when_it_is_tested(
     assert not (shared_path / "planted").exists()
 
 
-def test_an_image_calls_nobody_when_it_is_tested(shared_path: Path) -> None:
-    """A listener on this host's loopback: reached without Apptainer around the program, or the test would show nothing."""
+def test_an_image_under_test_has_no_network(shared_path: Path) -> None:
+    """A listener on this host's loopback is reached without Apptainer, and not from an image under test."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         call = f"exec 3<>/dev/tcp/127.0.0.1/{listener.getsockname()[1]}"
         subprocess.run(["bash", "-c", call], check=True)

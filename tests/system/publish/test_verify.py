@@ -36,7 +36,7 @@ def push(registry: RegistryServer, name: str, text: str) -> str:
     return push_image(registry.address, repository, tag, [tar(runnable()), tar([*entries, file("etc/odd\x01 näme", b"x")])])
 
 
-def test_a_real_publication_is_well_and_each_damage_to_it_is_told(host: Host, registry: RegistryServer) -> None:
+def test_verify_accepts_a_real_publication_and_reports_every_damage(host: Host, registry: RegistryServer) -> None:
     digest = push(registry, "verify/one:1", "one")
     host.images("verify/one:1")
     host.sync()
@@ -56,7 +56,7 @@ def test_a_real_publication_is_well_and_each_damage_to_it_is_told(host: Host, re
     sif.write_bytes(content)
     told = host.run("verify", "--sample=5")
     assert told.returncode == 1
-    assert f"{label}: 'etc/motd' has other content" in told.stdout.splitlines()
+    assert f"{label}: 'etc/motd' has different content" in told.stdout.splitlines()
     assert f"{label}: the SIF {sif.relative_to(host.origin)} is damaged" in told.stdout.splitlines()
     motd.write_bytes(before)
     os.utime(motd, (time, time))

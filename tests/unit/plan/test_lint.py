@@ -38,7 +38,7 @@ def test_a_sound_entry_says_what_it_would_publish_and_where() -> None:
         (UnsupportedError("schema 1"), CheckVerdict.WRONG),
     ],
 )
-def test_a_registry_that_is_down_is_no_fault_of_the_entry(error: PublisherError, verdict: CheckVerdict) -> None:
+def test_a_registry_that_is_down_does_not_make_an_entry_wrong(error: PublisherError, verdict: CheckVerdict) -> None:
     found = judge(entry("htc/rocky:9"), error, GB)
     assert found.verdict is verdict
     assert error.reason in found.reason
@@ -57,7 +57,7 @@ def test_an_image_that_is_too_large_already_compressed_is_wrong(max_size: int | 
     assert judge(wanted, [image(AMD64, 2 * GB)], GB).verdict is CheckVerdict.WRONG
 
 
-def test_wildcards_are_judged_by_what_they_come_to() -> None:
+def test_wildcards_are_judged_by_the_names_that_they_expand_to() -> None:
     assert judge_wildcard("a/b:9*", 3, []).verdict is CheckVerdict.WRONG
     fine = judge_wildcard("a/b:9*", 3, ["a/b:91", "a/b:90"])
     assert (fine.verdict, fine.line) == (CheckVerdict.FINE, 3)
@@ -67,7 +67,7 @@ def test_wildcards_are_judged_by_what_they_come_to() -> None:
     assert [judge_unlisted(one, 3).verdict for one in (down, gone)] == [CheckVerdict.UNKNOWN, CheckVerdict.WRONG]
 
 
-def test_a_last_day_that_is_near_is_told() -> None:
+def test_an_entry_that_expires_soon_is_reported() -> None:
     near = entry("htc/rocky:9", expires=date(2027, 1, 20))
     assert judge(near, [image(AMD64, 1)], GB, date(2027, 1, 1)).expires == date(2027, 1, 20)
     assert judge(near, [image(AMD64, 1)], GB, date(2026, 11, 1)).expires is None

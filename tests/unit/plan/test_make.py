@@ -42,7 +42,7 @@ def test_a_name_that_is_not_published_is_built() -> None:
     ]
 
 
-def test_what_is_published_as_it_is_costs_nothing() -> None:
+def test_an_image_that_is_current_has_no_targets() -> None:
     rocky = entry("htc/rocky:9", [AMD64, ARM64])
     said = answer("one", [AMD64, ARM64])
     item = only(rocky, said, published(rocky, said))
@@ -50,7 +50,7 @@ def test_what_is_published_as_it_is_costs_nothing() -> None:
     assert not item.targets
 
 
-def test_a_moved_tag_says_from_where_to_where_and_supersedes() -> None:
+def test_a_moved_tag_names_both_digests_and_supersedes_the_old_version() -> None:
     rocky = entry("htc/rocky:9")
     before = published(rocky, answer("one"))
     item = only(rocky, answer("two"), before)
@@ -98,14 +98,14 @@ def test_one_content_under_two_names_is_built_once() -> None:
     assert item.targets[0].published is not None
 
 
-def test_another_form_is_made_when_the_list_asks_for_it() -> None:
+def test_another_format_is_made_when_the_list_asks_for_it() -> None:
     before = published(entry("htc/rocky:9", formats=["sif"]), answer("one"))
     item = only(entry("htc/rocky:9"), answer("one"), before)
     assert item.action is Action.CHANGED
     assert item.targets[0].published is None
 
 
-def test_a_form_that_the_list_wants_no_more_goes_without_a_build() -> None:
+def test_an_unwanted_format_is_dropped_without_a_build() -> None:
     before = published(entry("htc/rocky:9"), answer("one"))
     for wanted in ("sandbox", "sif"):
         item = only(entry("htc/rocky:9", formats=[wanted]), answer("one"), before)
@@ -113,7 +113,7 @@ def test_a_form_that_the_list_wants_no_more_goes_without_a_build() -> None:
         assert [target.published is not None for target in item.targets] == [True]
 
 
-def test_a_platform_that_the_list_wants_no_more_leaves_like_a_name_and_can_come_back() -> None:
+def test_an_unwanted_platform_expires_like_a_name_and_can_come_back() -> None:
     both, said = entry("htc/rocky:9", [AMD64, ARM64]), answer("one", [AMD64, ARM64])
     before = published(both, said)
     item = only(entry("htc/rocky:9"), said, before)
@@ -126,7 +126,7 @@ def test_a_platform_that_the_list_wants_no_more_leaves_like_a_name_and_can_come_
     assert [(str(target.platform), target.published is not None) for target in back.targets] == [("linux/arm64", True)]
 
 
-def test_what_only_a_registry_says_takes_no_platform_away() -> None:
+def test_a_platform_that_only_the_registry_drops_stays() -> None:
     both = entry("htc/rocky:9", [AMD64, ARM64])
     before = published(both, answer("one", [AMD64, ARM64]))
     item = only(both, answer("one"), before)
@@ -148,7 +148,7 @@ def test_a_name_stays_with_its_repository_until_the_operator_says_otherwise() ->
     assert moved.records["htc/rocky:9"].reference == "docker.io/htc/rocky:9"
 
 
-def test_a_platform_that_the_image_lacks_fails_it_by_name() -> None:
+def test_a_platform_that_the_image_lacks_is_named_in_the_failure() -> None:
     item = only(entry("htc/rocky:9", [AMD64, ARM64]), answer("one"), EMPTY)
     assert item.action is Action.FAILED
     assert "linux/arm64" in item.reason
@@ -156,7 +156,7 @@ def test_a_platform_that_the_image_lacks_fails_it_by_name() -> None:
 
 
 @pytest.mark.parametrize("error", [UnavailableError("no answer from hub.example.org"), DeniedError("it is private")])
-def test_what_a_registry_does_not_say_changes_nothing_that_is_published(error: Exception) -> None:
+def test_a_registry_without_an_answer_changes_nothing_that_is_published(error: Exception) -> None:
     rocky = entry("htc/rocky:9")
     item = only(rocky, error, published(rocky, answer("one")))
     assert item.action is Action.FAILED
@@ -183,7 +183,7 @@ def many(count: int) -> tuple[list[Entry], dict[str, ResolvedReference | Publish
     return entries, answers, carried_out(make_plan(entries, answers, EMPTY), EMPTY, 1)
 
 
-def test_names_that_left_the_list_leave_and_their_data_stays() -> None:
+def test_delisted_names_expire_and_their_data_stays() -> None:
     entries, answers, snapshot = many(20)
     plan = make_plan(entries[1:], answers, snapshot)
     assert [(removal.name, removal.reason) for removal in plan.leaving] == [("a/image:0", "no longer in the list")]
@@ -199,7 +199,7 @@ def test_only_the_whole_list_says_that_a_name_is_missing_in_it() -> None:
     assert make_plan(entries[1:], answers, snapshot, whole=False).removals == ()
 
 
-def test_what_a_registry_says_is_gone_leaves_like_the_delisted() -> None:
+def test_names_gone_from_their_registry_expire_like_delisted_ones() -> None:
     entries, answers, snapshot = many(20)
     answers["a/image:3"] = NotFoundError("hub.example.org has no a/image:3")
     plan = make_plan(entries, answers, snapshot)
@@ -216,7 +216,7 @@ def test_an_image_that_was_never_there_is_the_lists_mistake() -> None:
 
 
 @pytest.mark.parametrize("back", ["listed", "there"])
-def test_what_comes_back_in_time_is_current_again_without_a_build(back: str) -> None:
+def test_a_name_that_comes_back_in_time_is_current_again_without_a_build(back: str) -> None:
     entries, answers, snapshot = many(20)
     left = carried_out(
         make_plan(entries[1:], answers, snapshot)

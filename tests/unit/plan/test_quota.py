@@ -29,17 +29,17 @@ ENTRIES = [entry(str(line), line=line) for line in (1, 2, 3)]
 SIZES = {f"x/y:{line}": 10**9 for line in (1, 2, 3)}
 
 
-def test_within_their_quotas_nobody_is_told() -> None:
+def test_within_the_quota_there_is_no_problem() -> None:
     assert over_quota(ENTRIES, SIZES, {"A": Quota(images=3, size=3 * 10**9)}) == []
 
 
-def test_too_many_images_are_told_at_the_first_that_is_too_much() -> None:
+def test_too_many_images_are_reported_at_the_first_beyond_the_quota() -> None:
     assert over_quota(ENTRIES, SIZES, {"A": Quota(images=1)}) == [
         (2, "the images of 'A' number 3, but the quota is 1; remove some entries, or ask the operator for a larger quota")
     ]
 
 
-def test_too_many_bytes_are_told_at_the_first_that_is_too_much() -> None:
+def test_too_many_bytes_are_reported_at_the_first_image_beyond_the_quota() -> None:
     assert over_quota(ENTRIES, SIZES, {"A": Quota(size=2_500_000_000)}) == [
         (3, "the images of 'A' use 3 GB, but the quota is 2.5 GB; remove some entries, or ask the operator for a larger quota")
     ]
@@ -70,7 +70,7 @@ def version(manifest: str, size: int, state: str = CURRENT) -> Version:
     return Version(f"sha256:{manifest * 64}", sandbox=None, sif=None, published=0, unpacked_size=size, state=state)
 
 
-def test_what_is_too_much_is_refused_by_name_by_the_sizes_that_are_published() -> None:
+def test_names_beyond_the_quota_are_refused_by_their_published_sizes() -> None:
     records = {
         "x/y:1": Record(
             "x/y:1", "docker.io/x/y:1", "sha256:" + "0" * 64, {"amd64": [version("a", 400), version("b", 10**6, SUPERSEDED)]}
@@ -109,7 +109,7 @@ def test_quotas_are_read_as_people_write_them() -> None:
         ({"A": {"size": "big"}}, "the quota of 'A': 'big' is not a valid size"),
     ],
 )
-def test_what_is_no_quota_is_refused(given: object, says: str) -> None:
+def test_an_invalid_quota_is_refused(given: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         quota.parse_quotas(given)
 

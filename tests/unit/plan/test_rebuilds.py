@@ -56,7 +56,7 @@ def versions(place: Place, snapshot: Snapshot) -> list[Version]:
 
 
 @pytest.mark.parametrize("formats", [("sandbox", "sif"), ("sif",)])
-def test_a_sandbox_that_stands_keeps_its_index_and_what_is_said_of_it(place: Place, formats: tuple[str, ...]) -> None:
+def test_a_published_sandbox_keeps_its_file_index_and_sizes(place: Place, formats: tuple[str, ...]) -> None:
     publication = place.publication()
     place.publish(publication, (entry(ROCKY, formats=["sandbox"]), answer("one")))
     found = versions(place, rebuild(place, publication, ROCKY, formats))
@@ -66,7 +66,7 @@ def test_a_sandbox_that_stands_keeps_its_index_and_what_is_said_of_it(place: Pla
     assert (place.repository.root / layout.sandbox_path(digest("one linux/amd64")) / "content").read_text() != "newer"
 
 
-def test_a_sandbox_that_is_new_has_the_index_of_its_own_build_and_so_has_every_other_version(place: Place) -> None:
+def test_a_new_sandbox_gives_every_version_the_file_index_of_its_own_build(place: Place) -> None:
     publication = place.publication()
     sif = ["sif"]
     place.publish(publication, (entry(ROCKY, formats=sif), answer("one")), (entry(LATEST, formats=sif), answer("one")))
@@ -79,7 +79,7 @@ def test_a_sandbox_that_is_new_has_the_index_of_its_own_build_and_so_has_every_o
     place.in_both()
 
 
-def test_an_index_stays_where_the_sandbox_that_was_to_be_made_fails(place: Place) -> None:
+def test_a_file_index_stays_if_the_new_sandbox_cannot_be_made(place: Place) -> None:
     publication = place.publication()
     both, said = [AMD64, ARM64], answer("one", [AMD64, ARM64])
     before = place.publish(publication, (entry(ROCKY, both, ["sif"]), said)).snapshot

@@ -45,7 +45,7 @@ def dropped(found: retention.RetentionPlan) -> list[tuple[str, str]]:
     return [(one.name, one.version.digest) for one in found.dropped]
 
 
-def test_nothing_goes_before_its_time() -> None:
+def test_nothing_is_removed_before_its_grace_is_over() -> None:
     there = snapshot(
         record("a/a:1", version("new"), version("old", SUPERSEDED, 13.9)),
         record("a/b:1", version("leaving", EXPIRING, 30, until=NOW + 1)),
@@ -53,7 +53,7 @@ def test_nothing_goes_before_its_time() -> None:
     assert plan_retention(there, NOW, BOUNDS) == retention.RetentionPlan({}, (), (), (), 0)
 
 
-def test_a_superseded_version_goes_with_all_its_data_after_the_grace() -> None:
+def test_a_superseded_version_is_removed_with_all_its_data_after_the_grace() -> None:
     there = snapshot(record("a/a:1", version("new"), version("old", SUPERSEDED, 14)))
     found = plan_retention(there, NOW, BOUNDS)
     assert dropped(found) == [("a/a:1", digest("old"))]
@@ -62,7 +62,7 @@ def test_a_superseded_version_goes_with_all_its_data_after_the_grace() -> None:
     assert (left.digest, left.state) == (digest("new"), CURRENT)
 
 
-def test_a_name_whose_time_is_over_means_nothing_any_more_and_its_data_waits_for_its_own_grace() -> None:
+def test_an_expired_name_ends_and_its_data_waits_for_the_superseded_grace() -> None:
     there = snapshot(record("a/a:1", version("last", EXPIRING, 14, until=NOW)))
     found = plan_retention(there, NOW, BOUNDS)
     assert (found.ended, found.removals) == (("a/a:1",), ())
@@ -97,7 +97,7 @@ def test_an_old_sandbox_that_two_manifests_share_stays_with_either() -> None:
 
 
 @pytest.mark.parametrize("bounds", [RetentionLimits(14 * DAY, 2, 10**12), RetentionLimits(14 * DAY, 100, 250)])
-def test_a_run_takes_the_oldest_as_far_as_its_bounds_go_and_the_next_ones_take_the_rest(bounds: RetentionLimits) -> None:
+def test_a_run_removes_the_oldest_within_its_limits_and_later_runs_the_rest(bounds: RetentionLimits) -> None:
     names = {f"a/{number}:1": 20 + (number * 7) % 10 for number in range(5)}
     there = snapshot(*(record(name, version("new"), version(name, SUPERSEDED, days)) for name, days in names.items()))
     order = [(name, digest(name)) for name, _ in sorted(names.items(), key=lambda pair: -pair[1])]
@@ -110,7 +110,7 @@ def test_a_run_takes_the_oldest_as_far_as_its_bounds_go_and_the_next_ones_take_t
     assert taken == order
 
 
-def test_one_version_larger_than_the_bound_does_not_hold_up_the_others() -> None:
+def test_one_version_larger_than_the_limit_does_not_block_the_others() -> None:
     there = snapshot(record("a/a:1", version("new"), version("huge", SUPERSEDED, 20, unpacked_size=10**6)))
     assert dropped(plan_retention(there, NOW, RetentionLimits(14 * DAY, 10, 5))) == [("a/a:1", digest("huge"))]
 

@@ -14,7 +14,7 @@ from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.registry.blobs.store import BlobStore
 from tests.support.images.layers import file, tar
 from tests.support.registries.scripted_http import endless, hangs, says
-from tests.support.registries.scripted_registry import asking
+from tests.support.registries.scripted_registry import scripted_client
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def holding(*bodies: bytes) -> dict[str, list[Reply]]:
 
 async def test_an_image_behind_an_index_is_resolved_by_digests_and_then_from_the_store(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
-    async with asking(holding(index(), MANIFEST)) as it:
+    async with scripted_client(holding(index(), MANIFEST)) as it:
         for _ in range(2):
             image = await fetch_image(it.client, store, it.reference, sha256(index()), AMD64)
             assert image.manifest.digest == sha256(MANIFEST)
@@ -61,21 +61,21 @@ async def test_an_image_behind_an_index_is_resolved_by_digests_and_then_from_the
 
 async def test_an_index_that_lies_about_a_manifest_s_size_is_refused(tmp_path: Path) -> None:
     lying = index(size=len(MANIFEST) + 1)
-    async with asking(holding(lying, MANIFEST)) as it:
+    async with scripted_client(holding(lying, MANIFEST)) as it:
         with pytest.raises(BlobError, match="its image index says"):
             await fetch_image(it.client, BlobStore(tmp_path), it.reference, sha256(lying), AMD64)
 
 
 async def test_an_index_in_the_place_of_an_image_is_refused(tmp_path: Path) -> None:
     outer = index(index())
-    async with asking(holding(outer, index())) as it:
+    async with scripted_client(holding(outer, index())) as it:
         with pytest.raises(UnsupportedError, match="another image index in place of the image for linux/amd64"):
             await fetch_image(it.client, BlobStore(tmp_path), it.reference, sha256(outer), AMD64)
 
 
 async def test_a_config_of_another_digest_is_refused_and_not_kept(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
-    async with asking(holding(MANIFEST)) as it:
+    async with scripted_client(holding(MANIFEST)) as it:
         it.registry.routes[f"GET /v2/a/b/blobs/{sha256(CONFIG)}"] = [says(200, CONFIG[:-1] + b" ")]
         with pytest.raises(BlobError, match=r"/a/b:1: \d+ bytes that should be sha256:"):
             await fetch_image(it.client, store, it.reference, sha256(MANIFEST), AMD64)
@@ -87,7 +87,7 @@ async def test_a_document_of_gigabytes_is_cut_off_at_its_limit(asked: str, tmp_p
     """Announced with its length and without; none of it is kept, and little of it is taken."""
     for length in (None, 5 << 30):
         sent: list[int] = []
-        async with asking(holding(MANIFEST)) as it:
+        async with scripted_client(holding(MANIFEST)) as it:
             route = f"manifests/{sha256(MANIFEST)}" if asked == "manifest" else f"blobs/{sha256(CONFIG)}"
             it.registry.routes[f"GET /v2/a/b/{route}"] = [endless(sent, length)]
             with pytest.raises((UnavailableError, BlobError), match=r"more than the \d+ bytes"):
@@ -99,14 +99,14 @@ async def test_a_document_of_gigabytes_is_cut_off_at_its_limit(asked: str, tmp_p
 async def test_a_config_that_is_announced_with_gigabytes_is_not_asked_for(tmp_path: Path) -> None:
     config = described(CONFIG, oci.OCI_CONFIG) | {"size": 5 << 30}
     large = json.dumps({"config": config, "layers": []}).encode()
-    async with asking(holding(large)) as it:
+    async with scripted_client(holding(large)) as it:
         with pytest.raises(UnsupportedError, match="config has 5368709120 bytes, more than"):
             await fetch_image(it.client, BlobStore(tmp_path), it.reference, sha256(large), AMD64)
         assert [line for line in it.registry.lines if "blobs" in line] == []
 
 
 async def test_a_refusal_names_the_image(tmp_path: Path) -> None:
-    async with asking(holding(b"{}")) as it:
+    async with scripted_client(holding(b"{}")) as it:
         with pytest.raises(UnsupportedError, match=r"^127\.0\.0\.1:\d+/a/b:1: what the registry has is neither"):
             await fetch_image(it.client, BlobStore(tmp_path), it.reference, sha256(b"{}"), AMD64)
 
@@ -126,7 +126,7 @@ async def test_when_one_layer_fails_the_others_are_broken_off_and_let_go_of_thei
         f"GET /v2/a/b/blobs/{sha256(absent)}": [gone],
     }
     store = BlobStore(tmp_path)
-    async with asking(routes) as it, asyncio.timeout(30):
+    async with scripted_client(routes) as it, asyncio.timeout(30):
         with pytest.raises(NotFoundError, match="has no blob"):
             await fetch_layers(it.client, store, image_of(hanging, absent), it.reference, lambda _done, _total: None)
         it.registry.routes[f"GET /v2/a/b/blobs/{sha256(hanging)}"] = [says(200, hanging)]
@@ -136,5 +136,5 @@ async def test_when_one_layer_fails_the_others_are_broken_off_and_let_go_of_thei
 
 
 async def test_an_image_without_layers_has_none(tmp_path: Path) -> None:
-    async with asking({}) as it:
+    async with scripted_client({}) as it:
         assert await fetch_layers(it.client, BlobStore(tmp_path), image_of(), it.reference, lambda *_: None) == ((), ())

@@ -25,14 +25,14 @@ def place(tmp_path: Path) -> Place:
     return place
 
 
-def test_every_edition_leads_to_the_one_before_it_and_says_when_that_was_superseded(place: Place) -> None:
+def test_every_revision_names_the_one_before_it_and_when_that_was_superseded(place: Place) -> None:
     assert [(one.serial, one.superseded) for one in history.superseded_revisions(place.repository.read)] == [
         (2, NOW + 20),
         (1, NOW + 10),
     ]
 
 
-def test_what_only_editions_name_that_are_old_enough_can_go(place: Place) -> None:
+def test_revisions_past_their_grace_and_shards_that_only_they_name_are_removable(place: Place) -> None:
     read = place.repository.read
     assert history.removable(read, NOW + 9) == []
     second, first = history.superseded_revisions(read)
@@ -49,7 +49,7 @@ def test_what_only_editions_name_that_are_old_enough_can_go(place: Place) -> Non
     )
 
 
-def test_a_damaged_edition_is_in_nobodys_way_and_takes_nothing_along(place: Place) -> None:
+def test_a_damaged_revision_stops_no_publication_and_removes_nothing(place: Place) -> None:
     path = place.repository.root / paths.revision_path(1)
     path.write_bytes(b"no envelope")
     assert history.removable(place.repository.read, NOW + 10**9) == []

@@ -65,7 +65,7 @@ def test_a_moved_tag_leaves_the_old_data_and_moves_the_link(place: Place) -> Non
     assert len([name for name in place.origin.names("sif")]) == 2  # noqa: C416 - it is an iterator
 
 
-def test_an_entry_that_fails_takes_nobody_with_it(place: Place) -> None:
+def test_a_failing_entry_does_not_stop_the_others(place: Place) -> None:
     place.broken = {digest("bad linux/amd64")}
     published = place.publish(place.publication(), (entry("htc/bad:1"), answer("bad")), (entry("htc/good:1"), answer("good")))
     assert list(published.failed) == ["htc/bad:1"]
@@ -121,7 +121,7 @@ def test_a_published_content_gets_another_name_without_a_build(place: Place) -> 
     assert place.repository.exists("htc/rocky:latest")
 
 
-def test_only_the_forms_that_are_wanted_are_made(place: Place) -> None:
+def test_only_the_wanted_formats_are_made(place: Place) -> None:
     publication = place.publication()
     published = place.publish(
         publication,
@@ -136,14 +136,14 @@ def test_only_the_forms_that_are_wanted_are_made(place: Place) -> None:
     assert (sif.sandbox, sandbox.sif) == (None, None)
 
 
-def test_a_name_that_is_a_sandbox_no_more_loses_its_link(place: Place) -> None:
+def test_a_name_without_a_sandbox_loses_its_link(place: Place) -> None:
     publication = place.publication()
     place.publish(publication, (entry("htc/rocky:9"), answer("one")))
     place.publish(publication, (entry("htc/rocky:9", formats=["sif"]), answer("two")))
     assert place.repository.links() == {}, "or it would go on to show the old image"
 
 
-def test_a_form_that_is_wanted_no_more_keeps_its_data_until_retention_takes_it(place: Place) -> None:
+def test_an_unwanted_format_keeps_its_data_until_retention_removes_it(place: Place) -> None:
     publication = place.publication()
     place.publish(publication, (entry("htc/rocky:9"), answer("one")))
     published = place.publish(publication, (entry("htc/rocky:9", formats=["sif"]), answer("one")))
@@ -154,7 +154,7 @@ def test_a_form_that_is_wanted_no_more_keeps_its_data_until_retention_takes_it(p
     place.in_both()
 
 
-def test_a_platform_that_is_wanted_no_more_is_announced_and_keeps_its_link_until_then(place: Place) -> None:
+def test_an_unwanted_platform_expires_and_keeps_its_link_until_then(place: Place) -> None:
     publication = place.publication()
     said = answer("one", [AMD64, ARM64])
     place.publish(publication, (entry("htc/rocky:9", [AMD64, ARM64]), said))
@@ -247,7 +247,7 @@ def test_after_a_restore_the_origin_gets_all_that_the_next_manifest_names(place:
     place.in_both()
 
 
-def test_only_what_changed_is_told_the_origin_and_all_where_it_lagged_behind(place: Place) -> None:
+def test_the_origin_is_sent_what_changed_and_everything_if_it_was_behind(place: Place) -> None:
     class Watched(DirectoryOrigin):
         def size(self, name: str) -> int | None:
             asked.append(name)
@@ -276,7 +276,7 @@ def test_only_what_changed_is_told_the_origin_and_all_where_it_lagged_behind(pla
         place.in_both()
 
 
-def test_an_origin_that_did_not_take_an_edition_gets_all_of_the_next(place: Place) -> None:
+def test_an_origin_that_refused_a_revision_is_sent_all_of_the_next(place: Place) -> None:
     class Refusing(DirectoryOrigin):
         def put_bytes(self, name: str, content: bytes) -> bool:
             if refusing:
@@ -295,7 +295,7 @@ def test_an_origin_that_did_not_take_an_edition_gets_all_of_the_next(place: Plac
     place.in_both()
 
 
-def test_a_run_that_another_one_overtook_publishes_nothing_and_undoes_nothing(place: Place) -> None:
+def test_a_run_publishes_nothing_if_another_one_has_published_meanwhile(place: Place) -> None:
     place.publish(place.publication(), (entry("bad/image:1"), answer("bad")))
     slow, fast = place.publication(), place.publication()
     snapshot, _ = slow.open()
@@ -315,7 +315,7 @@ def test_a_run_that_another_one_overtook_publishes_nothing_and_undoes_nothing(pl
     assert after.serial == 3
 
 
-def test_a_run_that_is_overtaken_while_it_tells_the_origin_leaves_the_others_manifest_there(place: Place) -> None:
+def test_a_run_leaves_the_manifest_of_another_one_that_publishes_meanwhile_in_the_origin(place: Place) -> None:
     """Or what was taken down would be back for those who ask the origin."""
 
     class Slow(DirectoryOrigin):
@@ -335,7 +335,7 @@ def test_a_run_that_is_overtaken_while_it_tells_the_origin_leaves_the_others_man
     place.in_both()
 
 
-def test_an_index_past_half_its_life_is_due(place: Place) -> None:
+def test_an_index_past_half_its_lifetime_is_due(place: Place) -> None:
     publication = place.publication()
     snapshot = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).snapshot
     assert publication.due(snapshot) is None
@@ -346,7 +346,7 @@ def test_an_index_past_half_its_life_is_due(place: Place) -> None:
     assert renewed.records == snapshot.records
 
 
-def test_a_manifest_signed_by_somebody_else_stops_everything(place: Place, tmp_path: Path) -> None:
+def test_a_manifest_signed_by_an_unknown_key_is_refused(place: Place, tmp_path: Path) -> None:
     place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
     new_key(tmp_path / "thief")
     forged = revision(Snapshot(NAME), Signer(tmp_path / "thief"), serial=9, now=NOW)
@@ -372,7 +372,7 @@ def test_a_key_that_is_rotated_out_may_have_signed_what_is_published(place: Plac
     assert Publication(place.repository, place.origin, signer, clock=lambda: NOW).open()[0].serial == 2
 
 
-def test_a_shard_of_an_old_edition_that_is_wanted_again_stays(place: Place) -> None:
+def test_a_shard_of_an_old_revision_that_is_wanted_again_stays(place: Place) -> None:
     publication = place.publication()
     first = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).snapshot
     place.now += 1

@@ -30,7 +30,7 @@ def results(report: RunReport) -> dict[str, str]:
     return {name: outcome.result.value for name, outcome in report.outcomes.items()}
 
 
-def test_what_is_ready_is_published_in_one_transaction_and_let_go(world: World) -> None:
+def test_finished_entries_are_published_in_one_transaction_and_their_builds_discarded(world: World) -> None:
     report = world.run(entry("a/a:1"), entry("a/b:1"))
     assert world.publication.transactions == [["a/a:1", "a/b:1"]]
     assert world.builder.kept == []
@@ -49,7 +49,7 @@ def test_nothing_to_do_publishes_nothing_and_says_so(world: World) -> None:
 
 
 @pytest.mark.parametrize("where", ["answers", "fetching", "building"])
-def test_one_failure_stops_nobody_else(world: World, where: str) -> None:
+def test_one_failing_image_does_not_stop_the_others(world: World, where: str) -> None:
     error = NotFoundError("no such tag") if where == "answers" else LayerError("not a tar archive", hint="push it again")
     getattr(world, where)["a/bad:1"] = error
     report = world.run(entry("a/a:1"), entry("a/bad:1"), entry("a/c:1"))
@@ -115,7 +115,7 @@ def test_a_build_that_two_names_share_stays_until_both_are_published(world: Worl
     assert digest("same linux/amd64") not in world.builder.gone
 
 
-def test_a_finished_image_waits_no_longer_than_it_may(world: World) -> None:
+def test_a_finished_image_waits_no_longer_than_the_limit(world: World) -> None:
     world.limits = BatchLimits(seconds=100)
 
     def later(_: str) -> None:
@@ -126,7 +126,7 @@ def test_a_finished_image_waits_no_longer_than_it_may(world: World) -> None:
     assert [len(names) for names in world.publication.transactions] == [3, 1]
 
 
-def test_a_finished_image_does_not_wait_for_layers_longer_than_it_may(world: World) -> None:
+def test_a_finished_image_does_not_wait_for_layers_longer_than_the_limit(world: World) -> None:
     world.limits = BatchLimits(seconds=100)
     world.arrivals = {"a/a:1": 90, "a/a:2": 5000}
     world.run(*(entry(f"a/a:{number}") for number in range(4)))
@@ -134,7 +134,7 @@ def test_a_finished_image_does_not_wait_for_layers_longer_than_it_may(world: Wor
     assert world.publication.times == [100, 5000]
 
 
-def test_a_finished_image_that_waited_as_long_as_it_may_does_not_wait_for_a_build_either(world: World) -> None:
+def test_a_finished_image_at_its_time_limit_does_not_wait_for_a_build(world: World) -> None:
     world.limits = BatchLimits(seconds=100)
     world.arrivals = {"a/a:1": 100}
     world.answers["a/a:2"] = answer("two", [AMD64, ARM64])
@@ -158,7 +158,7 @@ def test_a_full_disk_stops_the_run_and_publishes_what_is_finished(world: World, 
     assert report.exit_code == 1
 
 
-def test_of_a_batch_that_has_no_room_together_is_published_what_fits(world: World) -> None:
+def test_a_batch_that_does_not_fit_is_published_as_far_as_it_fits(world: World) -> None:
     world.publication.room = 5.5 * built(digest("x linux/amd64")).unpacked_size
     report = world.run(*(entry(f"a/a:{number}") for number in range(8)))
     assert world.publication.transactions == [["a/a:0", "a/a:1", "a/a:2", "a/a:3"], ["a/a:4"]]
@@ -168,7 +168,7 @@ def test_of_a_batch_that_has_no_room_together_is_published_what_fits(world: Worl
     assert world.builder.kept == ["a/a:5", "a/a:6", "a/a:7"], "they are not built again"
 
 
-def test_an_image_that_does_not_fit_holds_up_none_behind_it_nor_what_leaves(world: World) -> None:
+def test_an_image_that_does_not_fit_stops_neither_later_images_nor_removals(world: World) -> None:
     one = built(digest("x linux/amd64")).unpacked_size
     big = entry("a/big:1", [AMD64, ARM64])
     world.answers[big.name] = answer("big", [AMD64, ARM64])
@@ -184,7 +184,7 @@ def test_an_image_that_does_not_fit_holds_up_none_behind_it_nor_what_leaves(worl
     assert "half of its life is over" in report.notes[0]
 
 
-def test_several_in_a_row_that_do_not_fit_are_a_full_disk(world: World) -> None:
+def test_several_images_in_a_row_that_do_not_fit_mean_a_full_disk(world: World) -> None:
     """Of a long list, all would be built before anybody is told."""
     world.publication.room = 0
     world.limits = BatchLimits(size=1)
@@ -208,7 +208,7 @@ def test_a_full_disk_is_what_is_reported_even_if_publishing_fails_too(world: Wor
     assert isinstance(world.run(entry("a/a:1"), entry("a/b:1")).stopped, SpaceError)
 
 
-def test_an_origin_that_is_behind_is_told(world: World) -> None:
+def test_an_origin_without_the_new_manifest_is_reported(world: World) -> None:
     world.publication.behind = OriginError("no answer")
     report = world.run(entry("a/a:1"))
     assert results(report) == {"a/a:1": "published"}
@@ -227,7 +227,7 @@ def test_only_wanted_sifs_are_stored(world: World) -> None:
     assert len(world.publication.stored) == 1
 
 
-def test_a_manifest_that_grows_old_is_published_anew(world: World) -> None:
+def test_an_ageing_manifest_is_published_again(world: World) -> None:
     world.publication.why = "half of its life is over"
     report = world.run()
     assert world.publication.transactions == [[]]
@@ -235,7 +235,7 @@ def test_a_manifest_that_grows_old_is_published_anew(world: World) -> None:
     assert "half of its life is over" in report.notes[0]
 
 
-def test_what_leaves_is_marked_in_the_last_transaction(world: World) -> None:
+def test_removals_are_marked_in_the_last_transaction(world: World) -> None:
     snapshot = published("a/old:1", "a/gone:1")
     world.answers["a/gone:1"] = NotFoundError("no such tag")
     report = world.run(entry("a/new:1"), entry("a/gone:1"), snapshot=snapshot, allow_mass_removal=True)
@@ -245,13 +245,13 @@ def test_what_leaves_is_marked_in_the_last_transaction(world: World) -> None:
     assert report.exit_code == 0
 
 
-def test_what_leaves_alone_is_a_transaction_too(world: World) -> None:
+def test_removals_alone_get_a_transaction(world: World) -> None:
     report = world.run(entry("a/a:1"), snapshot=published("a/a:1", "a/old:1"), allow_mass_removal=True)
     assert world.publication.left == ["a/old:1"]
     assert not report_lines(report)[-1].startswith("nothing to do")
 
 
-def test_withheld_removals_take_nothing_and_are_told(world: World) -> None:
+def test_withheld_removals_are_reported_and_not_carried_out(world: World) -> None:
     report = world.run(entry("a/new:1"), snapshot=published("a/old:1"))
     assert world.publication.left == []
     assert results(report) == {"a/new:1": "published"}
@@ -274,13 +274,13 @@ def test_the_report_keeps_the_lists_order(world: World) -> None:
     assert [image["name"] for image in report_json(report)["images"]] == ["a/c:1", "a/b:1", "a/a:1"]  # type: ignore[attr-defined]
 
 
-def test_builds_that_nobody_wants_any_more_are_swept(world: World) -> None:
+def test_builds_of_unwanted_images_are_swept(world: World) -> None:
     world.answers["a/gone:1"] = NotFoundError("gone")
     world.run(entry("a/a:1"), entry("a/gone:1"))
     assert world.builder.swept == {digest("a/a:1 linux/amd64")}
 
 
-def test_an_interrupt_is_nobodys_failure(world: World) -> None:
+def test_an_interrupt_is_not_a_failure_of_an_image(world: World) -> None:
     def interrupted(_: str) -> None:
         raise KeyboardInterrupt
 
