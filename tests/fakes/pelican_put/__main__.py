@@ -1,9 +1,9 @@
-"""A stand-in for the ``pelican`` command as uploads use it. The real one is in no package.
+"""A fake of the command ``pelican object put``; the real one is not packaged.
 
-It asks the federation's director where the object goes and stores it there with curl, as the real one does with its own means:
-refuses to overwrite, and ends with 1 for good and with 11 where another try may help. The first argument is a file that it
-appends to: its arguments, and the names of its environment. A file beside that, with ``.fault`` at its end, fails it once;
-one with ``.damage`` is what it stores instead.
+It asks the federation's director for the server and stores the object there with curl. Like the real one it refuses to overwrite,
+and exits with 1 for permanent failures and 11 for transient ones. The first argument is a log file, to which it appends its
+arguments and the names of its environment variables. A file with the suffix ``.fault`` beside the log makes it fail once; one
+with the suffix ``.damage`` is stored instead of the object.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(log: str, command: str, action: str, *arguments: str) -> int:
 
 
 def directed(place: urllib.parse.SplitResult) -> str:
-    """Where the director says that the object goes."""
+    """Return the URL at which the director wants the object to be stored."""
     configuration = json.loads(curl(f"https://{place.netloc}/.well-known/pelican-configuration"))
     answer = curl("-X", "PUT", "-D", "-", "-H", "Content-Length: 0", f"{configuration['director_endpoint']}{place.path}")
     return next(line.split(": ", 1)[1].strip() for line in answer.splitlines() if line.lower().startswith("location:"))

@@ -1,4 +1,4 @@
-"""A server of objects that misbehaves as caches of a federation have been seen to do, and remembers what it was asked."""
+"""A server of objects that misbehaves as caches of real federations do, and records its requests."""
 
 from __future__ import annotations
 
@@ -18,18 +18,29 @@ FAULTS = (
     *("truncated", "short", "longer", "endless", "corrupted", "mixed", "stalled", "trickling", "slow-head", "silent"),
     *("looping", "elsewhere", "whole", "shifted", "empty", "reset", "garbage", *STATUSES),
 )
-"""What can go wrong:
+"""Faults of a server:
 
-``truncated``: half of the body and the end. ``short``, ``longer``: another object, which is said consistently. ``endless``: a
-body without an announced length. ``corrupted``: one byte. ``mixed``: the first half is an older object's. ``stalled``: half of
-the body and silence. ``trickling``: some bytes of the body, then one at a time. ``slow-head``: a header line that does not end.
-``silent``: no answer. ``looping``, ``elsewhere``: redirects to itself, to a file. ``whole``: ranges are ignored. ``shifted``:
-another range. ``empty``: success, and no bytes. ``reset``: the connection is closed at once. ``garbage``: no HTTP. And statuses.
+- ``truncated``: half of the body, then the end of the connection.
+- ``short``, ``longer``: an object of another size, with consistent headers.
+- ``endless``: a body without a Content-Length that never ends.
+- ``corrupted``: one wrong byte.
+- ``mixed``: the first half belongs to an older object.
+- ``stalled``: half of the body, then silence.
+- ``trickling``: some bytes of the body, then one at a time.
+- ``slow-head``: a header line that never ends.
+- ``silent``: no response.
+- ``looping``, ``elsewhere``: a redirect to itself, to a file.
+- ``whole``: ranges are ignored.
+- ``shifted``: another range than requested.
+- ``empty``: a success without a body.
+- ``reset``: the connection is closed at once.
+- ``garbage``: a response that is not HTTP.
+- a status: a response with that status.
 """
 
 
 class Asked:
-    """A GET: path with query, and the headers ``Range``, ``Authorization`` and ``Proxy-Authorization``, or empty."""
+    """A GET request: path with query, and the headers ``Range``, ``Authorization``, ``Proxy-Authorization`` (empty if absent)."""
 
     def __init__(self, path: str, headers: Message) -> None:
         self.path = path
@@ -39,18 +50,18 @@ class Asked:
 
 
 class FaultyServer:
-    """A context manager around a server on loopback.
+    """A server on loopback, as a context manager.
 
     Args:
         objects: path -> content.
-        tls: speak TLS, with this context's certificate.
+        tls: serve TLS with this context's certificate; None for plain HTTP.
 
     Attributes:
-        asked: all GETs so far.
-        faults: what goes wrong with the next GETs, one each; empty for nothing.
-        always: what goes wrong with all others.
-        held: objects whose paths begin with this are sent only when ``released`` is set; empty for none.
-        elsewhere: URL of the server that ``moved``, which is no fault, redirects to.
+        asked: all requests so far.
+        faults: the faults of the next requests, one each; an empty string for none.
+        always: the fault of all other requests.
+        held: prefix of paths that are served only after ``released`` is set; empty for none.
+        elsewhere: URL of the server to which ``moved`` (a redirect, which is not a fault) leads.
     """
 
     def __init__(self, objects: Mapping[str, bytes], tls: ssl.SSLContext | None = None) -> None:
@@ -80,7 +91,7 @@ class FaultyServer:
             request_queue_size = 300
 
             def handle_error(self, request: object, client_address: object) -> None:
-                """A client that went away is none."""
+                """Ignore clients that close the connection."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         if tls is not None:
@@ -93,7 +104,7 @@ class FaultyServer:
 
     @property
     def ranges(self) -> list[str]:
-        """``Range`` of each GET so far, empty where there was none."""
+        """The header ``Range`` of each request so far, empty if absent."""
         return [asked.range for asked in self.asked]
 
     def __enter__(self) -> Self:
@@ -169,7 +180,7 @@ class FaultyServer:
 
 
 def _other(content: bytes, fault: str) -> bytes:
-    """The object that is served instead."""
+    """Return the object that is served instead."""
     half = len(content) // 2
     if fault == "short":
         return content[:half]

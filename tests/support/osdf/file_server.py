@@ -1,4 +1,4 @@
-"""A web server on loopback that serves a directory, knows ranges, counts, and misbehaves when it is told to."""
+"""A web server on loopback that serves a directory with ranges, records its requests, and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 
 class FileServer:
-    """Serves ``root`` until the ``with`` block ends, over TLS where there is a context for it.
+    """A server of the directory ``root``, as a context manager; it serves TLS if it gets a context.
 
     Attributes:
-        requests: path and range (or empty) of each GET, in order.
-        faults: what goes wrong with the next GETs of files below ``sif/``, one each: ``cut`` (half the body, then the end),
-            ``stall`` (half the body, then silence until ``released``; ``stalled`` tells), ``wrong`` (other bytes), ``long`` (a
-            byte too many), ``error`` (status 500), ``whole`` (ranges ignored), ``shifted`` (another range than asked for),
-            ``to-file`` (a redirect to a file), ``moved`` (a redirect to where it is).
+        requests: path and range (empty if absent) of each request, in order.
+        faults: the faults of the next requests for files below ``sif/``, one each: ``cut`` (half of the body, then the end),
+            ``stall`` (half of the body, then silence until ``released`` is set), ``wrong`` (other bytes), ``long`` (one byte
+            too many), ``error`` (status 500), ``whole`` (ranges are ignored), ``shifted`` (another range than requested),
+            ``to-file`` (a redirect to a ``file://`` URL), ``moved`` (a redirect to the same file).
+        stalled: set when a request stalls.
+        released: ends the stalls.
     """
 
     def __init__(self, root: Path, tls: ssl.SSLContext | None = None) -> None:
@@ -60,7 +62,7 @@ class FileServer:
         self._server.server_close()
 
     def downloads(self) -> int:
-        """GETs of SIFs so far."""
+        """Return the number of requests for SIFs so far."""
         return sum(path.startswith("/sif/") for path, _ in self.requests)
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
@@ -100,7 +102,7 @@ def _send_file(request: BaseHTTPRequestHandler, content: bytes, asked: str, faul
 
 
 def _send(request: BaseHTTPRequestHandler, status: int, body: bytes, *, sent: int | None = None, **headers: str) -> None:
-    """An answer, of whose body only ``sent`` bytes are sent; then the connection is closed."""
+    """Send a response; if ``sent`` is given, send only so many bytes of the body and close the connection."""
     request.send_response(status)
     for name, value in headers.items():
         request.send_header(name, value)

@@ -31,7 +31,7 @@ def settings(**given: str | list[str]) -> ResolverSettings:
     return ResolverSettings(named, "amd64")
 
 
-def test_a_file_says_all_and_is_relative_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_has_all_settings_and_its_paths_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "resolver.ini").write_text(FILE)
     monkeypatch.chdir(tmp_path)
     for path in ("resolver.ini", str(tmp_path / "resolver.ini")):
@@ -76,7 +76,7 @@ def test_flags_win_over_variables_and_variables_over_the_file(tmp_path: Path) ->
         ("\xff", "cannot read"),
     ],
 )
-def test_a_file_with_anything_else_is_refused_with_the_line(tmp_path: Path, text: str, why: str) -> None:
+def test_an_error_in_the_file_is_reported_with_its_line(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "resolver.ini"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ResolverUsageError, match=why) as failure:
@@ -85,12 +85,14 @@ def test_a_file_with_anything_else_is_refused_with_the_line(tmp_path: Path, text
     assert str(path) in str(failure.value)
 
 
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ResolverUsageError, match=r"cannot read the configuration .*absent\.ini"):
         gather({}, {}, str(tmp_path / "absent.ini"))
 
 
-def test_a_repository_gives_its_name_and_the_places_of_its_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repository_determines_its_name_and_the_sources_of_its_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     found = settings(repository="demo/cvmfs/", origin=["osdf/", "https://o.example.org/images/?directread"], cache="cache")
     assert (found.name, found.repository, found.cache) == ("cvmfs", f"{tmp_path}/demo/cvmfs", f"{tmp_path}/cache")
@@ -119,7 +121,7 @@ def test_given_values_replace_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\nb"])
-def test_without_a_sound_name_nothing_can_be_trusted(name: str) -> None:
+def test_an_invalid_repository_name_is_refused(name: str) -> None:
     with pytest.raises(ResolverUsageError, match="no valid repository name"):
         settings(repository_name=name)
     with pytest.raises(ResolverUsageError, match="no valid repository name"):
@@ -132,13 +134,13 @@ def test_an_unknown_form_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in LISTS])
-def test_what_is_one_cannot_be_two(name: str) -> None:
+def test_a_single_value_cannot_be_given_twice(name: str) -> None:
     given = {"repository": ["/mnt/x"], name: ["/a", "/b"]}
     with pytest.raises(ResolverUsageError, match=f"{name} has 2 values"):
         ResolverSettings(given, "amd64")
 
 
-def test_a_hosts_policy_has_defaults_and_its_files_stand_in_the_cache(tmp_path: Path) -> None:
+def test_a_hosts_policy_has_defaults_and_its_files_are_in_the_cache(tmp_path: Path) -> None:
     found = settings(repository="/mnt/x", cache=f"{tmp_path}/cache")
     assert (found.prefer, found.never, found.unknown, found.default_image) == ("sandbox", "none", "pass", "")
     assert (found.deadline, found.trace, found.trace_size) == (1200.0, None, 10_000_000)

@@ -34,7 +34,7 @@ def test_an_answer_of_any_size_arrives_whole() -> None:
         assert ForkedCall(lambda content=content: content).result(soon()) == content  # type: ignore[misc]  # bound in the loop
 
 
-def test_a_failure_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_failure_is_reported_with_its_reason(tmp_path: Path) -> None:
     def absent() -> bytes:
         return (tmp_path / "absent").read_bytes()
 
@@ -52,7 +52,7 @@ def test_a_bug_in_the_work_is_a_bug_here() -> None:
         ForkedCall(lambda: bytes([1 // 0])).result(soon())
 
 
-def test_work_that_hangs_is_given_up_and_killed(tmp_path: Path, fifo: Path) -> None:
+def test_a_call_that_hangs_is_killed(tmp_path: Path, fifo: Path) -> None:
     alive = tmp_path / "alive"
     os.mkfifo(alive)
 
@@ -71,7 +71,7 @@ def test_work_that_hangs_is_given_up_and_killed(tmp_path: Path, fifo: Path) -> N
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-def test_attempts_run_at_the_same_time(tmp_path: Path) -> None:
+def test_calls_run_concurrently(tmp_path: Path) -> None:
     """Each waits for the other's word."""
     first, second = tmp_path / "first", tmp_path / "second"
     for path in (first, second):
@@ -88,7 +88,7 @@ def test_attempts_run_at_the_same_time(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_the_work_cannot_speak_on_the_streams_of_the_answer(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_call_cannot_write_to_the_standard_streams(capfd: pytest.CaptureFixture[str]) -> None:
     def speak() -> bytes:
         for stream in (1, 2):
             os.write(stream, b"talk")
@@ -98,7 +98,7 @@ def test_the_work_cannot_speak_on_the_streams_of_the_answer(capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_child_of_the_child_that_hangs_holds_up_nobody(fifo: Path) -> None:
+def test_a_hanging_grandchild_delays_nothing(fifo: Path) -> None:
     """It holds the answer's pipe open: in the kernel, perhaps, where no signal reaches it."""
 
     def work() -> bytes:

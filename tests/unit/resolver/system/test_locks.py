@@ -16,7 +16,7 @@ def file_of(descriptor: int) -> str:
     return str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
-def test_the_first_free_one_is_taken(tmp_path: Path) -> None:
+def test_the_first_free_lock_is_acquired(tmp_path: Path) -> None:
     paths = [str(tmp_path / name) for name in "ab"]
     with locks.acquire(paths, 0), locks.acquire(paths, 0) as second:
         assert second is not None
@@ -28,7 +28,7 @@ def test_the_first_free_one_is_taken(tmp_path: Path) -> None:
         assert file_of(again) == paths[0]
 
 
-def test_who_has_nothing_to_wait_for_any_more_does_not_wait(tmp_path: Path) -> None:
+def test_waiting_ends_when_there_is_nothing_left_to_wait_for(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     asked = iter([False, False, True])
     with locks.acquire([path], 0), locks.acquire([path], time.monotonic() + FOREVER, lambda: next(asked)) as held:
@@ -53,7 +53,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     assert not locks.is_locked(path)
 
 
-def test_a_link_is_no_lock(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_not_used_as_a_lock(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to("elsewhere")
     with pytest.raises(OSError, match="symbolic links"), locks.acquire([str(tmp_path / "lock")], 0):
         pytest.fail("it would have made a file elsewhere")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_an_outage_is_known_to_the_next_ones_until_it_ends(tmp_path: Path) -> None:
+def test_an_outage_is_active_for_other_jobs_until_it_ends(tmp_path: Path) -> None:
     path = str(tmp_path / "failures" / "hangs")
     assert not Outage(path).is_active()
     Outage(path).begin()
@@ -20,7 +20,7 @@ def test_an_outage_is_known_to_the_next_ones_until_it_ends(tmp_path: Path) -> No
     assert not Outage(path).is_active()
 
 
-def test_when_it_is_old_one_looks_and_the_others_still_wait(tmp_path: Path) -> None:
+def test_one_job_probes_an_expired_outage_while_it_stays_active_for_others(tmp_path: Path) -> None:
     path = tmp_path / "hangs"
     for moved in (-OUTAGE_DURATION - 1, 3600):
         path.touch()
@@ -29,7 +29,7 @@ def test_when_it_is_old_one_looks_and_the_others_still_wait(tmp_path: Path) -> N
         assert Outage(str(path)).is_active()
 
 
-def test_one_that_hangs_again_is_new(tmp_path: Path) -> None:
+def test_an_outage_that_begins_again_is_active_again(tmp_path: Path) -> None:
     path = tmp_path / "hangs"
     path.touch()
     os.utime(path, (time.time() - OUTAGE_DURATION - 1,) * 2)
@@ -46,7 +46,7 @@ def test_a_repository_that_never_hung_costs_no_removal(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_without_a_place_for_it_nothing_is_remembered(tmp_path: Path) -> None:
+def test_without_a_file_no_outage_is_remembered(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for outage in (Outage(None), Outage(str(tmp_path / "file" / "hangs"))):
         outage.begin()

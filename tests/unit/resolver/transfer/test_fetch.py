@@ -109,7 +109,7 @@ def test_a_server_that_is_always_faulty_is_named_with_its_fault(
     assert len(servers.first.asked) == (1 if kind in (AbsentError, AccessDeniedError) else 2)
 
 
-def test_a_poisoned_first_half_costs_a_new_beginning_and_blames_nobody_innocent(servers: Servers) -> None:
+def test_a_corrupt_first_half_is_downloaded_again_and_only_its_server_is_blamed(servers: Servers) -> None:
     """The first one's bytes are wrong and break off; the second one, which is right, is asked for the rest, then for all."""
     servers.first.objects[PATH] = bytes(len(CONTENT))
     servers.first.always = "truncated"
@@ -117,13 +117,13 @@ def test_a_poisoned_first_half_costs_a_new_beginning_and_blames_nobody_innocent(
     assert servers.second.ranges == [REST, ALL]
 
 
-def test_wrong_bytes_of_an_earlier_process_cost_a_new_beginning(servers: Servers) -> None:
+def test_wrong_bytes_of_an_earlier_process_are_downloaded_again(servers: Servers) -> None:
     servers.part.write_bytes(bytes(HALF))
     servers.fetch(servers.first)
     assert servers.first.ranges == [REST, ALL]
 
 
-def test_two_halves_from_two_broken_servers_are_one_file(servers: Servers) -> None:
+def test_two_broken_servers_deliver_one_half_each(servers: Servers) -> None:
     servers.first.faults = ["truncated"]
     servers.second.faults = ["truncated"]
     assert servers.fetch() == servers.first.url
@@ -139,7 +139,7 @@ def test_a_server_that_ignores_the_range_is_used_and_one_that_shifts_it_is_not(s
     assert servers.first.ranges == [REST]
 
 
-def test_what_is_skipped_counts_for_the_servers_speed(servers: Servers) -> None:
+def test_skipped_bytes_count_for_the_servers_speed(servers: Servers) -> None:
     servers.first.always = "whole"
     now = 0.0
     deadline = TransferDeadline(lambda: now, 10.0)
@@ -150,7 +150,7 @@ def test_what_is_skipped_counts_for_the_servers_speed(servers: Servers) -> None:
     assert deadline.problem() == f"only {HALF} bytes received in time", "what it yields its user counts"
 
 
-def test_a_server_that_sends_all_of_it_has_the_time_for_all_of_it(servers: Servers) -> None:
+def test_a_server_that_ignores_ranges_gets_the_time_for_the_whole_file(servers: Servers) -> None:
     now = 0.0
 
     class Whole(Source):
@@ -169,7 +169,7 @@ def test_a_server_that_sends_all_of_it_has_the_time_for_all_of_it(servers: Serve
     assert fetch([Whole("whole")], SIF, str(servers.part), clock=lambda: now) == "whole"
 
 
-def test_a_cache_that_had_wrong_bytes_is_asked_last(servers: Servers) -> None:
+def test_a_cache_with_wrong_bytes_is_asked_last(servers: Servers) -> None:
     """In this download, and in the next ones on this host."""
     servers.first.always = "corrupted"
     servers.second.faults = ["500"]
@@ -192,7 +192,7 @@ def test_a_server_that_failed_is_asked_last_by_the_next_downloads_until_it_works
     assert servers.fetch() == servers.first.url, "it worked, so it is first again"
 
 
-def test_a_missing_file_is_not_held_against_the_server(servers: Servers) -> None:
+def test_a_missing_file_is_not_recorded_as_a_failure_of_the_server(servers: Servers) -> None:
     servers.first.faults = ["404"]
     servers.fetch()
     (name,) = servers.remembered()
@@ -216,13 +216,13 @@ def test_a_server_that_sends_a_byte_now_and_then_does_not_outlast_the_deadline(s
         servers.fetch(until=time.monotonic() + 0.5)
 
 
-def test_a_server_below_the_least_speed_is_left(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_below_the_minimum_speed_is_abandoned(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("publisher.resolver.transfer.watchdog.WINDOW", 0.3)
     servers.first.always = "trickling"
     assert servers.fetch(until=time.monotonic() + 20) == servers.second.url
 
 
-def test_a_host_without_a_thread_to_spare_fetches_all_the_same(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_at_its_limit_of_threads_can_fetch(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     class Refused(threading.Thread):
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
@@ -234,14 +234,14 @@ def test_a_host_without_a_thread_to_spare_fetches_all_the_same(servers: Servers,
     assert servers.fetch() == servers.second.url
 
 
-def test_what_does_not_fit_is_not_begun(servers: Servers) -> None:
+def test_a_file_without_enough_space_is_not_downloaded(servers: Servers) -> None:
     with pytest.raises(CacheSpaceError, match="no space for the 1152921504606846976 bytes"):
         fetch([open_source(servers.first.url)], Sif(SIF.path, SIF.sha256, 1 << 60), str(servers.part))
     assert servers.first.asked == []
     assert not servers.part.exists()
 
 
-def test_nothing_is_asked_where_nothing_is_missing(servers: Servers) -> None:
+def test_a_complete_file_causes_no_request(servers: Servers) -> None:
     servers.part.write_bytes(CONTENT)
     assert servers.fetch() == ""
     assert servers.first.asked == []
@@ -260,7 +260,7 @@ def test_a_connection_that_breaks_after_the_last_byte_is_no_failure(servers: Ser
     assert not (servers.root / "failures").exists()
 
 
-def test_a_query_goes_along_and_is_said_nowhere(servers: Servers) -> None:
+def test_a_query_is_sent_and_appears_in_no_message(servers: Servers) -> None:
     """Not where it came from, not why it did not come, not in what is remembered of that."""
     servers.first.always = "404"
     places = [open_source(f"{server.url}?authz=s3cret", servers.network) for server in (servers.first, servers.second)]
@@ -275,7 +275,7 @@ def test_a_query_goes_along_and_is_said_nowhere(servers: Servers) -> None:
         assert "s3cret" not in text
 
 
-def test_two_queries_are_two_ways(servers: Servers) -> None:
+def test_two_queries_are_two_routes(servers: Servers) -> None:
     servers.first.faults = ["403"]
     places = [open_source(f"{servers.first.url}{query}", servers.network) for query in ("?authz=one", "?authz=another")]
     assert fetch(places, SIF, str(servers.part)) == servers.first.url

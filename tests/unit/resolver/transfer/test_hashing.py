@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=3000), st.none()), max_size=30), st.binary(max_size=3000))
-def test_the_hash_is_that_of_what_is_there_however_it_came(
+def test_the_hash_is_that_of_the_file_however_it_grew(
     tmp_path_factory: pytest.TempPathFactory, steps: list[bytes | None], before: bytes
 ) -> None:
     """None is a new beginning."""

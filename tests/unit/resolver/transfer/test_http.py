@@ -89,19 +89,19 @@ def test_a_redirect_is_followed_a_few_times(server: FaultyServer) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "http://localhost:port", "http://localhost:99999"])
-def test_an_address_that_is_none_is_a_failure_like_others(url: str) -> None:
+def test_an_invalid_url_is_a_fetch_error(url: str) -> None:
     with pytest.raises(FetchError):
         read(url)
 
 
-def test_a_server_that_is_not_there_is_said() -> None:
+def test_a_refused_connection_is_reported() -> None:
     with FaultyServer({}) as gone:
         pass
     with pytest.raises(FetchError, match="a: Connection refused"):
         read(gone.url)
 
 
-def test_a_query_goes_along_and_is_in_no_message(server: FaultyServer) -> None:
+def test_a_query_is_sent_and_is_in_no_error(server: FaultyServer) -> None:
     assert read(f"{server.url}?directread") == b"here"
     assert server.asked[0].path == "/a?directread"
     server.always = "500"
@@ -110,7 +110,7 @@ def test_a_query_goes_along_and_is_in_no_message(server: FaultyServer) -> None:
     assert str(failure.value) == "a: status 500 Internal Server Error"
 
 
-def test_a_redirect_leads_to_https_and_not_away_from_it(server: FaultyServer, tmp_path: Path) -> None:
+def test_a_redirect_may_lead_to_https_but_not_away_from_it(server: FaultyServer, tmp_path: Path) -> None:
     authority, tls = certificate(tmp_path, "localhost")
     with FaultyServer({"/a": b"by https"}, tls) as secure:
         server.always, server.elsewhere = "moved", secure.url
@@ -120,14 +120,14 @@ def test_a_redirect_leads_to_https_and_not_away_from_it(server: FaultyServer, tm
             read(secure.url, NetworkOptions(ca=str(authority)))
 
 
-def test_a_redirect_to_something_that_is_no_url_is_not_repeated(server: FaultyServer) -> None:
+def test_an_invalid_redirect_is_not_repeated_in_the_error(server: FaultyServer) -> None:
     server.always, server.elsewhere = "moved", f"{server.url}/x?authz=Bearer s3cret"
     with pytest.raises(FetchError) as failure:
         read(server.url)
     assert str(failure.value) == "a: the URL is not valid"
 
 
-def test_a_directory_of_authorities_is_one_too(tmp_path: Path) -> None:
+def test_authorities_may_be_a_directory(tmp_path: Path) -> None:
     """Named by their subjects' hashes, as OpenSSL wants them."""
     authority, tls = certificate(tmp_path, "localhost")
     argv = ["openssl", "x509", "-hash", "-noout", "-in", str(authority)]
@@ -139,7 +139,7 @@ def test_a_directory_of_authorities_is_one_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", [b"\x16\x03\x03\x40\x00", b""])
-def test_a_handshake_does_not_outlast_the_patience(head: bytes) -> None:
+def test_a_handshake_does_not_outlast_the_timeout(head: bytes) -> None:
     """A record that is announced and comes byte by byte, for as long as somebody takes it; or nothing at all."""
     gone = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -164,7 +164,7 @@ def test_a_handshake_does_not_outlast_the_patience(head: bytes) -> None:
             thread.join()
 
 
-def test_a_proxy_that_is_none_is_said(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_proxy_is_reported(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://")
     with pytest.raises(FetchError, match="the proxy in the environment has no host name"):
         read(server.url)
@@ -181,7 +181,7 @@ def dead() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_connection_that_does_not_come_about_does_not_outlast_the_patience(dead: int) -> None:
+def test_connecting_does_not_outlast_the_timeout(dead: int) -> None:
     place = open_source(f"http://127.0.0.1:{dead}", NetworkOptions(silence=100))
     place.timeout = 0.9
     with pytest.raises(FetchError, match="a: timed out"):

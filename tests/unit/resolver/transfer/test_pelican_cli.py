@@ -1,4 +1,4 @@
-"""The command ``pelican`` as a route to fetch. It is a stand-in: the real one was not to be had."""
+"""The command ``pelican`` as a route to a file. The command is a fake, since the real one is not packaged."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def test_the_command_fetches_with_these_arguments_and_part_of_the_environment(
     assert site.left() == []
 
 
-def test_it_knows_the_authorities_that_the_site_trusts(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_gets_the_authorities_that_the_site_trusts(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "ca.pem").touch()
     monkeypatch.setenv("SSL_CERT_FILE", "/of/others")
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
@@ -109,7 +111,7 @@ def test_it_knows_the_authorities_that_the_site_trusts(site: Site, tmp_path: Pat
         ("floods", "the command pelican: status -?[0-9]+"),
     ],
 )
-def test_what_it_does_wrong_is_found(site: Site, mode: str, message: str) -> None:
+def test_wrong_results_of_the_command_are_detected(site: Site, mode: str, message: str) -> None:
     site.goes_wrong(mode)
     site.part.write_bytes(CONTENT[:1000])
     with pytest.raises(FetchError, match=message):
@@ -122,7 +124,7 @@ def test_what_it_does_wrong_is_found(site: Site, mode: str, message: str) -> Non
 
 @pytest.mark.parametrize("token", ["eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl", "an/opaque+token=="])
 @pytest.mark.parametrize("said", ["https://x/y?authz=Bearer%20{quoted}&a=b", "https://x/y?a=b&authz={quoted}", "{token} expired"])
-def test_a_token_in_what_it_says_is_not_repeated(site: Site, monkeypatch: pytest.MonkeyPatch, token: str, said: str) -> None:
+def test_a_token_in_the_commands_output_is_redacted(site: Site, monkeypatch: pytest.MonkeyPatch, token: str, said: str) -> None:
     monkeypatch.setenv("BEARER_TOKEN", token)
     quoted = urllib.parse.quote(token, safe="")
     monkeypatch.setenv("PELICAN_TEST_SAYS", f'Get "{said.format(token=token, quoted=quoted)}": 403')
@@ -148,7 +150,7 @@ def gone(pid: int) -> bool:
     return not is_running(pid)
 
 
-def test_at_the_deadline_it_and_all_that_it_started_is_killed_and_swept(site: Site) -> None:
+def test_at_the_deadline_the_command_and_its_children_are_killed(site: Site) -> None:
     site.goes_wrong("hangs")
     with pytest.raises(FetchError, match=r"in time: .* the command pelican: only \d+ bytes received in time"):
         site.fetch(until=time.monotonic() + 4)  # enough for it to begin
@@ -158,7 +160,7 @@ def test_at_the_deadline_it_and_all_that_it_started_is_killed_and_swept(site: Si
     assert site.left() == []
 
 
-def test_it_does_not_outlive_the_process_that_fetches(site: Site) -> None:
+def test_the_command_does_not_outlive_the_fetching_process(site: Site) -> None:
     """A hook kills that process at the deadline, and it can end nothing then."""
     site.goes_wrong("hangs")
     fetching = ForkedCall(lambda: site.fetch().encode())
@@ -172,7 +174,7 @@ def test_it_does_not_outlive_the_process_that_fetches(site: Site) -> None:
     assert gone(child["child"])
 
 
-def test_it_is_ended_before_others_lose_patience(site: Site) -> None:
+def test_the_command_is_ended_before_the_deadline(site: Site) -> None:
     site.goes_wrong("hangs")
     readings = itertools.chain(itertools.repeat(0.0, 100), itertools.repeat(1.0))
     (route,) = open_source("pelican://federation.invalid/images", site.network).routes(SIF.path)
@@ -182,13 +184,13 @@ def test_it_is_ended_before_others_lose_patience(site: Site) -> None:
     assert site.left() == []
 
 
-def test_what_it_leaves_running_is_killed_when_it_ends(site: Site) -> None:
+def test_children_that_the_command_leaves_are_killed(site: Site) -> None:
     site.goes_wrong("hangs-behind")
     site.fetch()
     assert gone(site.calls()[1]["child"])
 
 
-def test_files_of_a_killed_process_are_swept_and_those_of_a_living_one_are_not(site: Site) -> None:
+def test_files_of_a_killed_process_are_swept_and_those_of_a_running_one_are_not(site: Site) -> None:
     for name in ("dead", "alive"):
         (site.root / "pelican" / name).mkdir(parents=True)
         (site.root / "pelican" / name / ".object.x7f3").write_bytes(b"begun")
@@ -201,19 +203,19 @@ def test_files_of_a_killed_process_are_swept_and_those_of_a_living_one_are_not(s
     assert [path.name for path in site.left()] == ["alive"]
 
 
-def test_a_part_of_another_way_is_no_hindrance(site: Site) -> None:
+def test_a_partial_file_of_another_route_is_replaced(site: Site) -> None:
     site.part.write_bytes(CONTENT[:1000])
     site.fetch()
     assert site.part.read_bytes() == CONTENT
 
 
-def test_without_the_command_it_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_command_is_reported(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(FetchError, match="the command pelican is not installed"):
         site.fetch()
 
 
-def test_one_that_does_not_start_is_a_failure_of_this_way_alone(
+def test_a_command_that_cannot_be_started_fails_only_this_route(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bin").mkdir()
@@ -228,7 +230,7 @@ def test_one_that_does_not_start_is_a_failure_of_this_way_alone(
         site.fetch()
 
 
-def test_as_a_last_resort_it_comes_after_the_servers(site: Site, tmp_path: Path) -> None:
+def test_with_auto_the_command_comes_after_the_servers(site: Site, tmp_path: Path) -> None:
     authority, tls = certificate(tmp_path, "localhost")
     network = NetworkOptions(str(site.root), fetch_with=AUTO, silence=1, ca=str(authority))
     with FaultyServer({f"/images/{SIF.path}": CONTENT}) as server, Director(tls, "/images", server.url) as director:
@@ -239,7 +241,7 @@ def test_as_a_last_resort_it_comes_after_the_servers(site: Site, tmp_path: Path)
         assert fetch([place], SIF, str(site.part)) == f"pelican://{director.host}/images"
 
 
-def test_shards_come_from_servers_all_the_same(site: Site, tmp_path: Path) -> None:
+def test_shards_are_read_from_servers_even_with_the_command(site: Site, tmp_path: Path) -> None:
     authority, tls = certificate(tmp_path, "localhost")
     network = NetworkOptions(str(site.root), fetch_with=PELICAN, ca=str(authority))
     with FaultyServer({"/images/a": b"here"}) as server, Director(tls, "/images", server.url) as director:

@@ -78,7 +78,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
         yield Federation(tmp_path, stack)
 
 
-def test_the_nearest_cache_is_asked_and_a_director_once_for_many_files(federation: Federation) -> None:
+def test_the_nearest_cache_is_asked_and_the_director_once_for_many_files(federation: Federation) -> None:
     for _ in range(3):
         assert federation.fetch() == f"{federation.near.url}{QUOTED}"
     assert federation.director.lines() == DIRECTORS
@@ -94,7 +94,7 @@ def test_osdf_means_the_federation_that_is_configured(federation: Federation) ->
         assert federation.fetch(place) == f"{federation.near.url}{QUOTED}"
 
 
-def test_the_directors_order_counts_not_its_spelling(federation: Federation) -> None:
+def test_servers_are_tried_by_the_directors_priorities(federation: Federation) -> None:
     link = f'<{federation.far.url}{PATH}>; depth=1; rel="duplicate"; pri=2, <{federation.near.url}{PATH}?a=b>; pri="1"; depth=9'
     federation.director.instead = [Said(200, body=f'{{"director_endpoint": "{federation.director.url}/"}}')]
     asking = federation.asking()
@@ -109,14 +109,14 @@ def test_a_director_that_only_redirects_is_understood(federation: Federation) ->
     assert federation.servers(federation.asking(), refresh=True) == [federation.far.url]
 
 
-def test_what_no_cache_has_right_comes_from_the_origin(federation: Federation) -> None:
+def test_the_origin_serves_a_file_that_every_cache_has_wrong(federation: Federation) -> None:
     for cache in (federation.near, federation.far):
         cache.objects = {PATH: bytes(len(CONTENT))}
     assert federation.fetch() == f"{federation.origin.url}{QUOTED}"
     assert federation.director.lines() == [*DIRECTORS, DIRECT]
 
 
-def test_one_caches_refusal_is_not_final_but_everybodys_is(federation: Federation) -> None:
+def test_a_refusal_is_final_only_if_every_server_refuses(federation: Federation) -> None:
     federation.near.always = federation.far.always = "403"
     assert federation.fetch() == f"{federation.origin.url}{QUOTED}"
     federation.origin.always = "403"
@@ -131,7 +131,7 @@ def test_a_file_that_no_server_has_is_absent(federation: Federation) -> None:
         federation.fetch()
 
 
-def test_what_the_director_does_not_know_is_absent_and_asked_once(federation: Federation) -> None:
+def test_a_path_unknown_to_the_director_is_absent_and_asked_for_once(federation: Federation) -> None:
     with pytest.raises(AbsentError, match="status 404"):
         federation.asking().find("/elsewhere/x", direct=False)
     assert federation.director.lines() == ["GET " + CONFIGURATION, "GET /elsewhere/x"]
@@ -147,7 +147,7 @@ def test_what_the_director_does_not_know_is_absent_and_asked_once(federation: Fe
         Said(503),
     ],
 )
-def test_what_passes_is_waited_for(federation: Federation, said: Said) -> None:
+def test_transient_failures_are_retried(federation: Federation, said: Said) -> None:
     federation.servers(federation.asking())
     federation.director.instead = [said, said]
     pauses: list[float] = []
@@ -161,7 +161,7 @@ def test_what_passes_is_waited_for(federation: Federation, said: Said) -> None:
         assert 0.5 <= second < 1.5
 
 
-def test_waiting_has_an_end(federation: Federation) -> None:
+def test_retries_end(federation: Federation) -> None:
     federation.director.instead = [Said(503)] * 10
     pauses: list[float] = []
     with pytest.raises(FetchError, match=f"{federation.director.host}: status 503 Service Unavailable"):
@@ -173,7 +173,7 @@ def test_waiting_has_an_end(federation: Federation) -> None:
     assert len(pauses) == 3, "nobody needs it any more"
 
 
-def test_answers_are_kept_for_a_while_and_longer_when_there_are_no_others(federation: Federation) -> None:
+def test_answers_are_cached_and_used_after_expiry_if_the_director_fails(federation: Federation) -> None:
     now = time.time()
     found = federation.servers(federation.asking(now=now))
     assert federation.servers(federation.asking(now=now + 600)) == found
@@ -195,7 +195,7 @@ def test_a_refresh_asks_only_once(federation: Federation) -> None:
     assert pauses == []
 
 
-def test_a_clock_that_was_set_back_and_a_broken_memory_do_no_harm(federation: Federation) -> None:
+def test_a_clock_that_was_set_back_and_a_broken_cache_do_no_harm(federation: Federation) -> None:
     now = time.time()
     federation.servers(federation.asking(now=now))
     federation.servers(federation.asking(now=now - 86400))
@@ -206,7 +206,7 @@ def test_a_clock_that_was_set_back_and_a_broken_memory_do_no_harm(federation: Fe
         assert federation.servers(federation.asking())
 
 
-def test_an_answer_holds_for_its_namespace_alone(federation: Federation) -> None:
+def test_an_answer_is_valid_for_its_namespace_only(federation: Federation) -> None:
     federation.servers(federation.asking())
     federation.asking().find("/images/other/file", direct=False)
     assert len(federation.director.asked) == 2
@@ -226,7 +226,7 @@ def test_an_answer_holds_for_its_namespace_alone(federation: Federation) -> None
         ),
     ],
 )
-def test_what_is_no_federation_is_said(federation: Federation, said: Said, message: str) -> None:
+def test_a_host_without_a_federation_is_reported(federation: Federation, said: Said, message: str) -> None:
     federation.director.instead = [said] * 4
     with pytest.raises(FetchError, match=message) as failure:
         federation.servers(federation.asking([]))
@@ -236,7 +236,7 @@ def test_what_is_no_federation_is_said(federation: Federation, said: Said, messa
 @pytest.mark.parametrize(
     "headers", [{}, {"Link": "<ftp://x/y>"}, {"Link": "<https://x.invalid/another/file>"}, {"Location": "nonsense"}]
 )
-def test_an_answer_that_names_no_server_is_none(federation: Federation, headers: dict[str, str]) -> None:
+def test_an_answer_without_a_server_is_an_error(federation: Federation, headers: dict[str, str]) -> None:
     federation.network.root = None
     federation.director.instead = [Said(200, body=f'{{"director_endpoint": "{federation.director.url}"}}'), Said(307, headers)]
     with pytest.raises(DirectorError, match=f"{federation.director.host}: the director names no server"):
@@ -244,7 +244,7 @@ def test_an_answer_that_names_no_server_is_none(federation: Federation, headers:
 
 
 @pytest.mark.parametrize("said", [Said(405, {"Content-Type": "application/json"}), Said(400, {"Server": "nginx"}), Said(307)])
-def test_what_a_director_says_of_one_path_is_held_against_nothing_else(federation: Federation, said: Said) -> None:
+def test_an_unusable_answer_for_one_path_is_no_failure_of_the_director(federation: Federation, said: Said) -> None:
     """As one does that is asked for the origin of a namespace without direct reads."""
     federation.director.instead = [Said(200, body=f'{{"director_endpoint": "{federation.director.url}"}}'), said]
     pauses: list[float] = []
@@ -261,7 +261,7 @@ def test_where_the_director_names_no_cache_the_origin_serves(federation: Federat
     assert federation.fetch() == f"{federation.origin.url}{QUOTED}"
 
 
-def test_a_job_whose_time_is_over_leaves_no_mark_on_the_director(federation: Federation) -> None:
+def test_a_job_that_ran_out_of_time_records_no_failure_of_the_director(federation: Federation) -> None:
     federation.director.instead = [Said(503)]
     with pytest.raises(FetchError):
         federation.asking().find(PATH, direct=False, until=time.monotonic() - 1)
@@ -327,7 +327,7 @@ def test_a_token_is_in_no_message(private: Private, monkeypatch: pytest.MonkeyPa
     assert "s3cret" not in str(failure.value)
 
 
-def test_something_that_is_no_token_is_not_sent(private: Private, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_token_is_not_sent(private: Private, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEARER_TOKEN", "s3cret\r\nX-Evil: 1")
     private.fetch()
     assert private.near.asked[0].authorization == ""
@@ -351,7 +351,7 @@ def test_the_index_comes_from_the_origin_alone_and_its_shards_from_caches(federa
     assert len(federation.far.asked) == 2, "a silent cache leaves time for the next one"
 
 
-def test_an_authority_nobody_trusts_is_said(federation: Federation) -> None:
+def test_an_untrusted_authority_is_reported(federation: Federation) -> None:
     federation.network = NetworkOptions(str(federation.root), silence=1)
     with pytest.raises(FetchError, match="certificate verify failed"):
         federation.fetch(until=time.monotonic() + 0.1)
@@ -368,7 +368,7 @@ def test_an_authority_of_the_environment_is_trusted(federation: Federation, monk
 
 
 @pytest.mark.parametrize("namespace", ["", "namespace=/imag", "namespace=/other", "namespace=images", "nonsense"])
-def test_an_answer_for_another_namespace_holds_for_the_file_alone(federation: Federation, namespace: str) -> None:
+def test_an_answer_for_another_namespace_is_valid_for_the_file_only(federation: Federation, namespace: str) -> None:
     federation.servers(federation.asking())
     federation.director.instead = [Said(307, {"Location": f"{federation.far.url}{PATH}", "X-Pelican-Namespace": namespace})]
     for _ in range(2):
@@ -386,7 +386,7 @@ def test_a_director_that_does_not_answer_is_not_asked_for_the_origin(federation:
     assert len(federation.director.asked) == 1
 
 
-def test_a_director_is_asked_where_nothing_can_be_remembered(federation: Federation, tmp_path: Path) -> None:
+def test_an_unwritable_cache_does_not_prevent_requests(federation: Federation, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     federation.network.root = str(tmp_path / "file")
     for _ in range(2):

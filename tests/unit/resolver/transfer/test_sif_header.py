@@ -22,11 +22,11 @@ def test_what_the_publisher_writes_is_read(tmp_path: Path, arch: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>" * 100, bytes(500), bytes(32) + b"SIF_MAGIC\0"])
-def test_anything_else_is_no_sif(content: bytes) -> None:
+def test_other_files_are_not_sifs(content: bytes) -> None:
     assert SifHeader.parse(content) is None
 
 
-def test_an_architecture_that_is_not_known_is_said() -> None:
+def test_an_unknown_architecture_is_called_unknown() -> None:
     header = SifHeader.parse(bytes(32) + b"SIF_MAGIC\0" + b"01\x0099\0" + bytes(200))
     assert header is not None
     assert header.arch == "unknown"

@@ -29,7 +29,7 @@ def test_a_token_is_a_file_or_in_its_json(tmp_path: Path, content: str, token: s
     assert bearer.find({"_CONDOR_CREDS": str(tmp_path)}) == token
 
 
-def test_the_first_that_is_a_token_counts(tmp_path: Path) -> None:
+def test_the_first_valid_token_wins(tmp_path: Path) -> None:
     (tmp_path / "a.top").write_text("not-for-use")
     (tmp_path / "b.use").write_text("{")
     (tmp_path / "c.use").write_text("from-condor")
@@ -56,11 +56,11 @@ def test_without_a_token_there_is_none(tmp_path: Path) -> None:
         ("transfer failed", "transfer failed"),
     ],
 )
-def test_what_looks_like_a_token_is_hidden(text: str, said: str, tmp_path: Path) -> None:
+def test_what_looks_like_a_token_is_redacted(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.use").write_text('{"access_token": "anotherone"}')
     (tmp_path / "b.use").write_text("a/third")
     assert bearer.redact(text, {"BEARER_TOKEN": "t0ken\n", "_CONDOR_CREDS": str(tmp_path)}) == said
 
 
-def test_a_token_that_is_no_text_is_no_hindrance() -> None:
+def test_a_token_that_is_not_text_does_no_harm() -> None:
     assert bearer.redact("transfer failed", {"BEARER_TOKEN": "\udce4"}) == "transfer failed"

@@ -99,7 +99,7 @@ def test_an_architecture_with_a_variant_has_two_parts_in_a_path() -> None:
     assert lookup.find_version(want, "amd64", known(seven).get).arch == "arm/v7"
 
 
-def test_a_missing_architecture_is_said_with_those_there_are() -> None:
+def test_a_missing_architecture_is_reported_with_the_available_ones() -> None:
     with pytest.raises(UnknownImageError, match=r"htc/rocky:9 is not published for s390x \(it is published for amd64, arm64\)"):
         find("htc/rocky:9", "s390x")
     with pytest.raises(UnknownImageError, match="for arm64, but this machine is amd64"):
@@ -115,7 +115,7 @@ def test_a_blocked_image_is_refused_with_the_reason(text: str) -> None:
     assert failure.value.exit_code == 1
 
 
-def test_a_good_version_of_a_blocked_name_is_there_by_its_digest() -> None:
+def test_a_good_version_of_a_blocked_name_is_found_by_its_digest() -> None:
     assert find(digest("good")).version.digest == digest("good")
 
 
@@ -126,7 +126,7 @@ def test_an_alias_whose_version_is_gone_never_leads_to_another_one() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", "/cvmfs/images.example.org/a\x1b", "sha256:\udcff", "docker://A", "a@sha256:1"])
-def test_what_is_no_name_is_refused(text: str) -> None:
+def test_an_invalid_name_is_refused(text: str) -> None:
     with pytest.raises(InvalidReferenceError):
         find(text)
 
@@ -134,7 +134,7 @@ def test_what_is_no_name_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["/cvmfs/other.example.org/htc/rocky:9", "/cvmfs/images.example.organic/a:1", "./htc/rocky:9", "/a"]
 )
-def test_a_path_elsewhere_is_not_ours(text: str) -> None:
+def test_a_path_outside_the_repository_is_refused(text: str) -> None:
     with pytest.raises(UnknownImageError, match=r"is not in the repository /cvmfs/images\.example\.org"):
         find(text)
 
@@ -142,7 +142,7 @@ def test_a_path_elsewhere_is_not_ours(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["htc/rocky:8", "nothing", "sha256:12", "/mnt/images/.images/ab/cd", "/mnt/images/.arch/arm64", "A:1"]
 )
-def test_an_unknown_image_is_the_users_to_mend(text: str) -> None:
+def test_an_unknown_image_is_the_users_error(text: str) -> None:
     with pytest.raises(ExpectedError, match=r"no image .* is published") as failure:
         find(text)
     assert failure.value.exit_code == 1

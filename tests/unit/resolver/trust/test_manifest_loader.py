@@ -58,7 +58,7 @@ def source_of(found: TrustedManifest, name: str) -> str | None:
     return None if known is None else known.reference
 
 
-def test_the_highest_serial_holds_wherever_it_is(host: Host) -> None:
+def test_the_highest_serial_wins_wherever_it_is(host: Host) -> None:
     for one, two in ((1, 2), (4, 3)):
         for place, serial in ((host.one, one), (host.two, two)):
             lay_down(revision([record("a:1", f"hub.example.org/serial{serial}")], host.key, serial=serial), place)
@@ -68,13 +68,13 @@ def test_the_highest_serial_holds_wherever_it_is(host: Host) -> None:
         assert source_of(found, "a:1") == f"hub.example.org/serial{max(one, two)}"
 
 
-def test_of_equal_serials_the_first_place_counts(host: Host) -> None:
+def test_of_equal_serials_the_first_source_wins(host: Host) -> None:
     for place in (host.one, host.two):
         lay_down(revision([], host.key, serial=3), place)
     assert host.load().source == str(host.one)
 
 
-def test_a_place_that_lags_behind_is_no_error(host: Host) -> None:
+def test_an_outdated_source_is_no_error(host: Host) -> None:
     lay_down(revision([], host.key, serial=1), host.one)
     lay_down(revision([], host.key, serial=2), host.two)
     assert host.load().index.serial == 2
@@ -104,7 +104,7 @@ def test_a_serial_nobody_signed_is_not_remembered(host: Host) -> None:
     assert host.notes.warnings == []
 
 
-def test_the_last_good_copy_serves_when_all_places_are_gone(host: Host) -> None:
+def test_the_cached_copy_serves_when_all_sources_are_gone(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key), host.one)
     assert source_of(host.load(), "a:1") is not None
     for path in host.one.rglob("*.json"):
@@ -115,7 +115,7 @@ def test_the_last_good_copy_serves_when_all_places_are_gone(host: Host) -> None:
     assert len(host.notes.all) == 2
 
 
-def test_a_copy_that_was_tampered_with_is_worth_nothing(host: Host) -> None:
+def test_a_cached_copy_that_was_tampered_with_is_not_used(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key), host.one)
     source_of(host.load(), "a:1")
     index = host.cache / "index.json"
@@ -130,7 +130,7 @@ def test_a_copy_that_was_tampered_with_is_worth_nothing(host: Host) -> None:
     assert shard.read_bytes() == (host.one / "shards" / shard.name).read_bytes()
 
 
-def test_a_revoked_key_takes_the_copy_along(host: Host) -> None:
+def test_a_revoked_key_invalidates_the_cached_copy(host: Host) -> None:
     lay_down(revision([], host.key, serial=9), host.one)
     host.load()
     thief, host.key = host.key, Key()
@@ -149,7 +149,7 @@ def test_another_repositorys_manifest_is_refused(host: Host) -> None:
         host.load()
 
 
-def test_every_place_is_named_where_none_can_be_used(host: Host) -> None:
+def test_every_source_is_named_if_none_can_be_used(host: Host) -> None:
     lay_down({"index.json": b"<html>"}, host.two)
     with pytest.raises(ManifestError) as failure:
         host.load()
@@ -166,7 +166,7 @@ def test_an_oversized_index_is_not_read_to_its_end(host: Host) -> None:
         host.load()
 
 
-def test_a_place_that_hangs_costs_its_patience_and_no_more(host: Host) -> None:
+def test_a_source_that_hangs_costs_its_timeout_and_no_more(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key), host.two)
     host.one.mkdir()
     os.mkfifo(host.one / "index.json")
@@ -177,12 +177,12 @@ def test_a_place_that_hangs_costs_its_patience_and_no_more(host: Host) -> None:
     assert host.notes.all == [f"{host.one}: no answer in time"]
 
 
-def test_who_hung_over_the_manifest_is_left_alone_where_another_place_or_a_copy_will_do(host: Host) -> None:
+def test_a_source_that_hung_is_avoided_if_another_source_or_the_cached_copy_can_be_used(host: Host) -> None:
     memory = host.cache / "hangs"
 
-    def places(patience: float = 0.05) -> tuple[Source, Source]:
+    def places(timeout: float = 0.05) -> tuple[Source, Source]:
         hanging, outage = open_source(str(host.one)), Outage(str(memory))
-        hanging.timeout, hanging.outage, hanging.suspected_hang = patience, outage, outage.is_active()
+        hanging.timeout, hanging.outage, hanging.suspected_hang = timeout, outage, outage.is_active()
         return hanging, open_source(str(host.two))
 
     lay_down(revision([record("a:1")], host.key), host.two)
@@ -207,7 +207,7 @@ def test_who_hung_over_the_manifest_is_left_alone_where_another_place_or_a_copy_
     assert not memory.exists()
 
 
-def test_a_place_in_doubt_is_asked_for_a_shard_last(host: Host) -> None:
+def test_a_source_that_is_suspected_to_hang_is_asked_for_a_shard_last(host: Host) -> None:
     for place in (host.one, host.two):
         lay_down(revision([record("a:1")], host.key), place)
     assert host.load().source == str(host.one)
@@ -220,7 +220,7 @@ def test_a_place_in_doubt_is_asked_for_a_shard_last(host: Host) -> None:
         assert server.requests == []
 
 
-def test_an_expired_manifest_is_used_and_said(host: Host) -> None:
+def test_an_expired_manifest_is_used_with_a_warning(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key, now=NOW), host.one)
     assert host.load(now=NOW + LIFETIME + CLOCK_ERROR).age == "fresh"
     assert host.notes.warnings == []
@@ -236,7 +236,7 @@ def test_a_dead_manifest_says_so(host: Host) -> None:
     assert len(host.notes.warnings) == 1
 
 
-def test_a_swapped_shard_is_taken_from_elsewhere(host: Host) -> None:
+def test_a_swapped_shard_is_fetched_from_another_source(host: Host) -> None:
     files = revision([record("a:1"), record("b:1"), record("c:1")], host.key)
     for place in (host.one, host.two):
         lay_down(files, place)
@@ -251,7 +251,7 @@ def test_a_swapped_shard_is_taken_from_elsewhere(host: Host) -> None:
     assert "No such file" in str(failure.value)
 
 
-def test_a_shard_is_asked_for_where_its_index_is(host: Host) -> None:
+def test_a_shard_is_fetched_from_the_source_of_its_index(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key, serial=1), host.one)
     lay_down(revision([record("a:1"), record("b:1")], host.key, serial=2), host.two)
     with FileServer(host.one) as lagging:
@@ -270,7 +270,7 @@ def test_an_alias_is_followed_into_another_shard(host: Host) -> None:
     assert found.record("sha256:nothing") is None
 
 
-def test_an_empty_shard_and_a_broken_alias_are_nothing(host: Host) -> None:
+def test_an_empty_shard_and_a_broken_alias_lead_to_no_record(host: Host) -> None:
     index = manifest.Index(REPOSITORY, serial=1, generated=NOW, expires=NOW + 1, sif_prefix="sif", shards=[None])
     payload = index.payload()
     lay_down({"index.json": manifest.seal(payload, {host.key.keyid: host.key.sign(payload)})}, host.one)
@@ -280,7 +280,7 @@ def test_an_empty_shard_and_a_broken_alias_are_nothing(host: Host) -> None:
     assert host.load(kept=False).record("b:1") is None
 
 
-def test_shards_that_no_index_names_any_more_are_not_kept(host: Host) -> None:
+def test_shards_that_the_index_does_not_list_are_removed_from_the_cache(host: Host) -> None:
     for serial in (1, 2):
         lay_down(revision([record("a:1", f"hub.example.org/{serial}")], host.key, serial=serial), host.one)
         assert source_of(host.load(), "a:1") == f"hub.example.org/{serial}"
@@ -296,7 +296,7 @@ def test_the_same_manifest_is_written_to_the_cache_once(host: Host) -> None:
     assert len(before) == 2
 
 
-def test_a_cache_that_takes_nothing_is_only_noted(host: Host) -> None:
+def test_an_unwritable_cache_is_only_noted(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key), host.one)
     host.cache.write_text("a file where the directory should be")
     assert source_of(host.load(), "a:1") is not None
@@ -311,6 +311,6 @@ class Broken(Source):
         raise ZeroDivisionError(name, start, size)
 
 
-def test_a_bug_is_not_taken_for_a_broken_place(host: Host) -> None:
+def test_a_bug_is_not_mistaken_for_a_broken_source(host: Host) -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         host.load(Broken("broken"))

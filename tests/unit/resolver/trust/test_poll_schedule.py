@@ -66,7 +66,7 @@ def published(ep: ExecutionPoint) -> Iterator[Published]:
         yield it
 
 
-def test_a_second_answer_asks_nobody_until_it_is_time(published: Published) -> None:
+def test_a_second_answer_polls_nobody_until_a_poll_is_due(published: Published) -> None:
     first = published.resolve()
     assert (first.source, first.polled, first.is_current) == (f"{published.server.url}/manifest", True, True)
     assert published.asked()[:2] == ["index.json", "shards"]
@@ -78,7 +78,7 @@ def test_a_second_answer_asks_nobody_until_it_is_time(published: Published) -> N
     assert published.asked() == ["index.json"]
 
 
-def test_a_take_down_is_obeyed_when_it_is_time(published: Published) -> None:
+def test_a_block_takes_effect_at_the_next_poll(published: Published) -> None:
     published.resolve()
     published.publish(serial=2)
     published.resolve(now=NOW + 1)
@@ -86,7 +86,7 @@ def test_a_take_down_is_obeyed_when_it_is_time(published: Published) -> None:
         published.resolve(now=NOW + LATEST + 1)
 
 
-def test_an_image_that_the_copy_does_not_know_is_asked_for_unless_that_was_done_a_minute_ago(published: Published) -> None:
+def test_an_image_missing_from_the_cached_copy_causes_a_poll_at_most_once_a_minute(published: Published) -> None:
     published.resolve()
     published.publish(NAME, "new:1", serial=2)
     assert published.resolve("new:1", now=NOW + 76).index.serial == 2
@@ -112,7 +112,7 @@ def asked_ever_less(published: Published, now: float, age: str) -> float:
     return now
 
 
-def test_a_server_that_is_gone_leaves_the_copy_and_is_asked_ever_less(published: Published) -> None:
+def test_a_server_that_is_gone_is_polled_less_and_less_often(published: Published) -> None:
     published.resolve()
     published.server.always = "500"
     now = asked_ever_less(published, NOW + LATEST + 1, "fresh")
@@ -123,7 +123,7 @@ def test_a_server_that_is_gone_leaves_the_copy_and_is_asked_ever_less(published:
     assert published.asked() == []
 
 
-def test_what_nobody_knows_while_the_network_is_gone_is_the_networks_fault(published: Published) -> None:
+def test_an_unknown_image_during_a_network_outage_is_an_error_of_the_network(published: Published) -> None:
     with pytest.raises(UnknownImageError):
         published.resolve("new:1")
     published.server.always = "500"
@@ -131,7 +131,7 @@ def test_what_nobody_knows_while_the_network_is_gone_is_the_networks_fault(publi
         published.resolve("new:1", now=NOW + LATEST + 1)
 
 
-def test_a_host_without_a_copy_asks_again_after_seconds(published: Published) -> None:
+def test_a_host_without_a_cached_copy_polls_again_after_seconds(published: Published) -> None:
     published.server.always = "500"
     for _ in range(5):
         with pytest.raises(ManifestError, match="status 500"):
@@ -148,7 +148,7 @@ def test_a_host_without_a_copy_asks_again_after_seconds(published: Published) ->
     assert published.asked() == ["index.json"] * 12
 
 
-def test_a_server_whose_manifest_has_expired_is_asked_ever_less(published: Published) -> None:
+def test_a_server_with_an_expired_manifest_is_polled_less_and_less_often(published: Published) -> None:
     published.resolve()
     now = asked_ever_less(published, NOW + 20 * 86400, "expired")
     published.publish(NAME, serial=2, now=int(now))
@@ -158,7 +158,7 @@ def test_a_server_whose_manifest_has_expired_is_asked_ever_less(published: Publi
     assert published.asked() == []
 
 
-def test_a_copy_that_is_dead_is_asked_about_again_after_seconds(published: Published) -> None:
+def test_a_dead_cached_copy_causes_a_poll_after_seconds(published: Published) -> None:
     published.resolve()
     dead = NOW + HARD_LIMIT + CLOCK_ERROR + 1
     published.asked()
@@ -168,7 +168,9 @@ def test_a_copy_that_is_dead_is_asked_about_again_after_seconds(published: Publi
     assert published.asked() == ["index.json"] * 4
 
 
-def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_with_a_cached_copy_does_not_wait_for_the_polling_process(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
     published.resolve()
     published.asked()
     kept = ManifestCache(str(published.ep.cache / "manifest" / REPOSITORY))
@@ -178,7 +180,9 @@ def test_who_has_a_copy_does_not_wait_for_who_asks(published: Published, monkeyp
     assert published.asked() == []
 
 
-def test_who_misses_an_image_waits_for_who_asks(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_whose_image_is_missing_waits_for_the_polling_process(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
     published.resolve()
     published.asked()
     lately = PollSchedule(str(published.ep.cache / "manifest" / REPOSITORY), EVERY, NOW + LATEST)
@@ -189,7 +193,9 @@ def test_who_misses_an_image_waits_for_who_asks(published: Published, monkeypatc
     assert "index.json" not in published.asked()
 
 
-def test_an_answer_of_hours_ago_is_none_while_who_asks_hangs(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_answer_does_not_count_while_the_polling_process_hangs(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
     published.resolve()
     clock = [time.monotonic()]
 
@@ -213,7 +219,7 @@ def without_shards(published: Published) -> str:
     return shards[0].stem
 
 
-def test_a_shard_that_is_not_to_be_had_is_not_asked_for_again_at_once(published: Published) -> None:
+def test_a_shard_that_cannot_be_fetched_is_not_retried_at_once(published: Published) -> None:
     memory = published.ep.cache / "failures" / f"shard-{without_shards(published)}"
     published.server.always = "500"
     for said in ("cannot fetch a shard of the manifest", "not retried yet: cannot fetch a shard of the manifest"):
@@ -227,7 +233,7 @@ def test_a_shard_that_is_not_to_be_had_is_not_asked_for_again_at_once(published:
     assert not memory.exists()
 
 
-def test_of_many_jobs_that_cannot_have_a_shard_one_asks(published: Published) -> None:
+def test_one_of_many_jobs_tries_to_fetch_a_missing_shard(published: Published) -> None:
     without_shards(published)
     published.server.always, published.server.held = "500", "/manifest/shards"
 
@@ -241,7 +247,7 @@ def test_of_many_jobs_that_cannot_have_a_shard_one_asks(published: Published) ->
     assert published.asked() == ["shards"]
 
 
-def test_a_shard_that_another_one_asks_for_too_long_is_not_asked_for_as_well(
+def test_a_shard_that_another_process_fetches_for_too_long_is_not_fetched_as_well(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha256 = without_shards(published)
@@ -258,7 +264,7 @@ def test_a_shard_that_another_one_asks_for_too_long_is_not_asked_for_as_well(
     assert published.asked() == []
 
 
-def test_a_damaged_shard_is_asked_for_once(published: Published) -> None:
+def test_a_damaged_shard_is_fetched_once(published: Published) -> None:
     sha256 = without_shards(published)
     (published.ep.cache / "manifest" / REPOSITORY / "shards" / f"{sha256}.json").write_bytes(b"{}")
     published.resolve()
@@ -266,7 +272,7 @@ def test_a_damaged_shard_is_asked_for_once(published: Published) -> None:
     assert published.asked() == ["shards"]
 
 
-def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
+def test_a_clock_that_was_set_back_makes_a_poll_due(published: Published) -> None:
     published.resolve()
     published.asked()
     published.resolve(now=NOW - 86400)
@@ -274,7 +280,7 @@ def test_a_clock_that_was_set_back_makes_it_time(published: Published) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "now and then", "1 2", "nan 0 1", "1 0 inf"])
-def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
+def test_an_unreadable_schedule_makes_a_poll_due(tmp_path: Path, content: str) -> None:
     (tmp_path / "asked").write_text(content)
     assert PollSchedule(str(tmp_path), EVERY, NOW).is_due(usable=True)
 
@@ -317,14 +323,14 @@ def test_a_mirror_serves_when_the_origin_does_not(published: Published) -> None:
     assert answer.sif_source == published.server.url
 
 
-def test_a_cache_that_takes_nothing_is_no_reason_not_to_ask(published: Published) -> None:
+def test_an_unwritable_cache_does_not_prevent_a_poll(published: Published) -> None:
     (published.ep.cache / "manifest").mkdir(parents=True)
     published.ep.cache.chmod(0o700)
     (published.ep.cache / "manifest" / REPOSITORY).write_text("a file where the directory should be")
     assert published.resolve().index.serial == 1
 
 
-def test_a_job_asks_once_where_it_cannot_be_remembered(published: Published) -> None:
+def test_a_job_polls_once_if_the_poll_cannot_be_recorded(published: Published) -> None:
     """A full disk, say: the lock is made, and nothing is written."""
     (published.ep.cache / "manifest" / REPOSITORY / "asked").mkdir(parents=True)
     published.ep.cache.chmod(0o700)
@@ -354,7 +360,7 @@ def command(published: Published, *more: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", PROGRAM, str(ROOT), "resolve", NAME, *places, *keys, *more]
 
 
-def test_a_warm_answer_speaks_to_nobody_and_loads_nothing_for_it(published: Published) -> None:
+def test_a_warm_answer_uses_no_network_and_imports_nothing_for_it(published: Published) -> None:
     published.ep.publish(record(NAME), now=int(time.time()))
     published.publish(NAME, serial=1)
     published.ep.publish(record(NAME), now=int(time.time()))

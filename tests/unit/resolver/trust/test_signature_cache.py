@@ -30,14 +30,14 @@ def without_openssl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/absent")
 
 
-def test_what_was_checked_is_not_checked_again(memory: SignatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verified_signature_is_not_verified_again(memory: SignatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     content = index()
     payload = memory.verify(content, KEYS)
     without_openssl(monkeypatch)
     assert memory.verify(content, KEYS) == payload == manifest.unseal(content)[0]
 
 
-def test_other_bytes_and_other_keys_are(memory: SignatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_bytes_and_other_keys_are_verified_again(memory: SignatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     content = index()
     memory.verify(content, BOTH)
     without_openssl(monkeypatch)
@@ -46,14 +46,14 @@ def test_other_bytes_and_other_keys_are(memory: SignatureCache, monkeypatch: pyt
             memory.verify(other, keys)
 
 
-def test_a_revoked_key_counts_for_nothing_at_once(memory: SignatureCache) -> None:
+def test_a_revoked_key_is_refused_at_once(memory: SignatureCache) -> None:
     content = index()
     memory.verify(content, BOTH)
     with pytest.raises(ManifestError, match="no such key is trusted"):
         memory.verify(content, {OTHER.keyid: OTHER.pem})
 
 
-def test_what_was_wrong_is_not_remembered(memory: SignatureCache, tmp_path: Path) -> None:
+def test_an_invalid_signature_is_not_cached(memory: SignatureCache, tmp_path: Path) -> None:
     content = index().replace(b'\\"serial\\":1', b'\\"serial\\":9')
     for _ in range(2):
         with pytest.raises(ManifestError, match="signature of the manifest's index is not valid"):
@@ -61,7 +61,7 @@ def test_what_was_wrong_is_not_remembered(memory: SignatureCache, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_several_places_are_remembered_and_no_more_than_a_few(memory: SignatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_indexes_are_cached(memory: SignatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = [index(serial) for serial in range(1, 7)]
     for content in contents:
         memory.verify(content, KEYS)
@@ -73,13 +73,13 @@ def test_several_places_are_remembered_and_no_more_than_a_few(memory: SignatureC
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 300, b"short\n" * 40])
-def test_a_damaged_memory_is_none(memory: SignatureCache, tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_cache_is_ignored(memory: SignatureCache, tmp_path: Path, damage: bytes) -> None:
     memory.verify(index(), KEYS)
     (tmp_path / "manifest" / "verified").write_bytes(damage)
     assert memory.verify(index(), KEYS)
 
 
-def test_without_a_place_for_it_each_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_file_each_signature_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     content = index()
     for memory in (SignatureCache(None), SignatureCache(str(tmp_path / "file" / "verified"))):

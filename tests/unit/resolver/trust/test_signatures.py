@@ -31,7 +31,7 @@ def test_a_signature_of_a_trusted_key_gives_the_payload() -> None:
     assert signatures.verify(CONTENT, TRUSTED) == PAYLOAD
 
 
-def test_a_payload_that_fills_no_pipe_is_verified() -> None:
+def test_a_payload_larger_than_a_pipe_is_verified() -> None:
     payload = b"x" * 1_000_000
     assert signatures.verify(manifest.seal(payload, {KEY.keyid: KEY.sign(payload)}), TRUSTED) == payload
 
@@ -93,7 +93,7 @@ def test_a_flood_of_signatures_is_refused_before_any_is_checked(monkeypatch: pyt
         signatures.verify(manifest.seal(PAYLOAD, dict.fromkeys(keys, SIGNATURE)), keys)
 
 
-def test_a_missing_openssl_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_openssl_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ExpectedError, match="cannot run openssl: it is not on the PATH") as failure:
         signatures.verify(CONTENT, TRUSTED)
@@ -140,7 +140,7 @@ def test_a_removed_key_file_is_a_revoked_key(tmp_path: Path) -> None:
         signatures.verify(CONTENT, signatures.load_keys([str(tmp_path)]))
 
 
-def test_what_is_no_public_key_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_public_key_is_refused_by_its_name(tmp_path: Path) -> None:
     private = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -159,7 +159,7 @@ def test_without_any_key_nothing_is_trusted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent.pem", "secret.pem/"])
-def test_a_key_that_cannot_be_read_is_said(tmp_path: Path, name: str) -> None:
+def test_an_unreadable_key_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.pem").mkdir()
     (tmp_path / "secret.pem/loop.pem").symlink_to("loop.pem")
     with pytest.raises(ResolverUsageError, match="cannot read the trusted key"):
