@@ -1,1 +1,1 @@
-"""What is published, as values: the records of the manifest, where data stands, the signing key."""
+"""The published state as values: the records of the manifest, the paths of all data, the signing key."""

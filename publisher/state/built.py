@@ -1,4 +1,4 @@
-"""A finished build, as a value: what a builder gives back, and what a record of the manifest is made from."""
+"""A finished build as a value: a builder returns it, and a version in the manifest is made from it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """A finished SIF and what the record says of it.
+    """A finished SIF and the facts about it that the manifest records.
 
     Attributes:
         sif: path of the SIF.
-        sha256: of the SIF, 64 hex.
-        size: of the SIF, bytes.
+        sha256: sha256 of the SIF, 64 hex digits.
+        size: size of the SIF in bytes.
         unpacked_size: bytes of all regular files.
-        files: number of entries.
-        file_index: path of the compressed file index (``layers/files.py`` names its format).
-        test: ``ran``, or ``structure`` with the reason in ``notes`` (no shell; another architecture).
-        tools: name -> version of what made it, and the compression: with the same ones, the same manifest gives the same bytes.
-        notes: what the tree policy dropped or changed, counted.
+        files: number of entries in the tree.
+        file_index: path of the compressed file index (:mod:`publisher.fileindex.format`).
+        test: ``ran``, or ``structure`` with the reason in ``notes`` (no shell, another architecture).
+        tools: name -> version of the programs that built it, and the compression; the same tools build the same image into the
+            same bytes.
+        notes: what the build dropped from the tree or changed in it, counted.
     """
 
     sif: Path

@@ -1,4 +1,4 @@
-"""Where things stand in the repository and in the origin: names in, paths out (docs/design.md, "Names and layout").
+"""The paths of all data in the repository and in the origin (docs/design.md, "Names and layout").
 
 Paths are relative to the root of the repository, or to the prefix of the origin, with ``/``.
 """
@@ -13,64 +13,64 @@ if TYPE_CHECKING:
     from publisher.oci import Platform
 
 DEFAULT_ARCHITECTURE = "amd64"
-"""The architecture whose sandboxes have the plain names; others stand below ``.arch/``."""
+"""The architecture that the plain names link to; the links of others are below ``.arch/``."""
 IMAGES = ".images"
 REPOSITORY_MANIFEST = ".publisher"
 ORIGIN_MANIFEST = "manifest"
 SIF_PREFIX = "sif"
 CATALOG_MARK = ".cvmfscatalog"
-"""An empty file of this name makes CVMFS keep a directory's entries in a catalog of its own."""
+"""An empty file of this name makes CVMFS store a directory's entries in a catalog of their own."""
 
 
 def platform_key(platform: Platform) -> str:
-    """How the manifest names a Linux platform: ``amd64``, ``arm64`` (v8 is its only variant), ``arm/v7``."""
+    """Return the key of a Linux platform in the manifest: ``amd64``, ``arm64`` (v8 is its only variant), ``arm/v7``."""
     if not platform.variant or (platform.architecture, platform.variant) == ("arm64", "v8"):
         return platform.architecture
     return f"{platform.architecture}/{platform.variant}"
 
 
-def sandbox_path(manifest: str) -> str:
-    """Path of the sandbox of a platform manifest's digest (``sha256:…``)."""
-    content = manifest.removeprefix("sha256:")
+def sandbox_path(digest: str) -> str:
+    """Return the path of the sandbox of an image manifest's digest (``sha256:…``)."""
+    content = digest.removeprefix("sha256:")
     return f"{IMAGES}/{content[:2]}/{content[2:]}"
 
 
 def image_directories() -> list[str]:
-    """The 256 directories that sandboxes stand in. Where they are published before, a sandbox can be cloned from another one."""
+    """Return the 256 directories that contain sandboxes. A sandbox can only be cloned into one that is published already."""
     return [f"{IMAGES}/{number:02x}" for number in range(256)]
 
 
-def file_index_path(manifest: str) -> str:
-    """Path in the repository of the file index (``layers/files.py``) of a platform manifest's digest."""
-    content = manifest.removeprefix("sha256:")
+def file_index_path(digest: str) -> str:
+    """Return the path in the repository of the file index of an image manifest's digest."""
+    content = digest.removeprefix("sha256:")
     return f"{REPOSITORY_MANIFEST}/files/{content[:2]}/{content[2:]}.zst"
 
 
 def revision_path(serial: int) -> str:
-    """Path in the repository of an index that another one took the place of (:mod:`publisher.publish.history`)."""
+    """Return the path in the repository of a former index, by its serial (:mod:`publisher.publish.history`)."""
     return f"{REPOSITORY_MANIFEST}/revisions/{serial}.json"
 
 
 def link_paths(name: str, platforms: Sequence[str]) -> dict[str, str]:
-    """Paths of the links that users name -> platform that each shows.
+    """Return the paths of an image's links -> the platform that each link leads to.
 
-    The plain name shows :data:`DEFAULT_ARCHITECTURE`, or an image's first other platform (in alphabetical order) where it has
-    none for that; all others stand below ``.arch/``.
+    The plain name leads to :data:`DEFAULT_ARCHITECTURE`, or to the first platform in alphabetical order if the image lacks that
+    one; the links of all other platforms are below ``.arch/``.
 
     Args:
         name: the CVMFS name.
         platforms: manifest keys of the platforms that have a sandbox.
     """
-    found = {f".arch/{platform}/{name}": platform for platform in platforms if platform != DEFAULT_ARCHITECTURE}
+    links = {f".arch/{platform}/{name}": platform for platform in platforms if platform != DEFAULT_ARCHITECTURE}
     plain = DEFAULT_ARCHITECTURE if DEFAULT_ARCHITECTURE in platforms else min(platforms, default=None)
-    return found if plain is None else {name: plain, **found}
+    return links if plain is None else {name: plain, **links}
 
 
 def link_target(path: str, sandbox: str) -> str:
-    """The relative target that leads from the link at ``path`` to ``sandbox``."""
+    """Return the relative target of a link at ``path`` that leads to ``sandbox``."""
     return "../" * path.count("/") + sandbox
 
 
 def sif_path(sha256: str) -> str:
-    """Path of a SIF in the origin."""
+    """Return the path of a SIF in the origin, from its sha256."""
     return f"{SIF_PREFIX}/{sha256[:2]}/{sha256}.sif"

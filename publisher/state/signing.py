@@ -1,6 +1,6 @@
-"""The publisher's signing key: ECDSA on P-256, SHA-256 (FIPS 186-5), so that ``openssl dgst`` checks a signature on any host.
+"""The publisher's signing key: ECDSA on P-256 with SHA-256 (FIPS 186-5), which ``openssl dgst`` verifies on any host.
 
-The private key is a PKCS#8 file in PEM that only its owner may read; the public key stands beside it as ``FILE.pub`` and goes
+The private key is a PKCS#8 file in PEM that only its owner may read. The public key is beside it as ``FILE.pub`` and is copied
 to the execution points. A key's id is the sha256 of its SubjectPublicKeyInfo in DER.
 """
 
@@ -26,7 +26,7 @@ _ALGORITHM = ec.ECDSA(hashes.SHA256())
 
 
 class PublicKey:
-    """A key that manifests are checked with; ``keyid`` is 64 hex digits."""
+    """A public key that verifies manifests: ``keyid`` is 64 hex digits, ``pem`` its file's content."""
 
     def __init__(self, key: ec.EllipticCurvePublicKey) -> None:
         self._key = key
@@ -35,7 +35,7 @@ class PublicKey:
         self.pem = key.public_bytes(serialization.Encoding.PEM, form)
 
     def verifies(self, payload: bytes, signature: bytes) -> bool:
-        """Whether ``signature`` (DER) is this key's over ``payload``."""
+        """Return whether ``signature`` (DER) is this key's signature of ``payload``."""
         try:
             self._key.verify(signature, payload, _ALGORITHM)
         except InvalidSignature:
@@ -44,31 +44,31 @@ class PublicKey:
 
 
 class Signer:
-    """The private key in a file.
+    """A signer with the private key in a file.
 
     Raises:
-        UsageError: no such file, not a P-256 key in PEM, or a file that others can read.
+        UsageError: the file does not exist, is not a P-256 key in PEM, or can be read by others.
     """
 
     def __init__(self, path: Path) -> None:
-        self._key = private_key(path)
+        self._key = read_private_key(path)
         self.public = PublicKey(self._key.public_key())
 
     def sign(self, payload: bytes) -> dict[str, bytes]:
-        """Key id -> signature (DER)."""
+        """Return the signature (DER) of a payload as ``{key id: signature}``."""
         return {self.public.keyid: self._key.sign(payload, _ALGORITHM)}
 
 
 def new_key(path: Path) -> PublicKey:
-    """Make a key pair: the private key at ``path`` (mode 0600), the public key at ``path.pub``. Never overwrites.
+    """Create a key pair: the private key at ``path`` (mode 0600), the public key at ``path.pub``; never overwrite a file.
 
     Raises:
-        UsageError: one of the files is there already, or cannot be made.
+        UsageError: one of the files exists already or cannot be written.
     """
     public_path = public_path_of(path)
-    for taken in (path, public_path):
-        if os.path.lexists(taken):
-            raise UsageError(f"{taken} is there already", hint="a key is never overwritten: choose another name")
+    for file in (path, public_path):
+        if os.path.lexists(file):
+            raise UsageError(f"{file} exists already", hint="a key is never overwritten: choose another name")
     key = ec.generate_private_key(ec.SECP256R1())
     public = PublicKey(key.public_key())
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -82,34 +82,34 @@ def new_key(path: Path) -> PublicKey:
 
 
 def public_path_of(path: Path) -> Path:
-    """Where the public key of the private key at ``path`` stands."""
+    """Return the path of the public key that belongs to the private key at ``path``."""
     return path.with_name(f"{path.name}.pub")
 
 
 def read_public_key(path: Path) -> PublicKey:
-    """A public key from its PEM file.
+    """Read a public key from its PEM file.
 
     Raises:
-        UsageError: no such file, or not a P-256 public key.
+        UsageError: the file does not exist, or is not a P-256 public key.
     """
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is no public key that can be read: {error}") from error
+        raise UsageError(f"{path} is not a readable public key: {error}") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise UsageError(f"{path} is no public key on the curve P-256")
+        raise UsageError(f"{path} is not a public key on the curve P-256")
     return PublicKey(key)
 
 
-def trusted(key: Path | None, further: Iterable[Path]) -> tuple[PublicKey, ...] | None:
-    """The keys of which one must have signed what is published; None where neither half of ``key`` can be read.
+def trusted_keys(key: Path | None, others: Iterable[Path]) -> tuple[PublicKey, ...] | None:
+    """Return the keys of which one must have signed the published manifest; None if ``key`` and ``key.pub`` cannot be read.
 
     Args:
-        key: the publisher's private key; its public half does as well, for who may not read the other.
-        further: public keys that may have signed it too.
+        key: path of the publisher's private key; its public key is used if the private key cannot be read.
+        others: paths of further public keys that may have signed it.
 
     Raises:
-        UsageError: one of ``further`` cannot be read.
+        UsageError: one of ``others`` cannot be read.
     """
     if key is None:
         return None
@@ -120,37 +120,39 @@ def trusted(key: Path | None, further: Iterable[Path]) -> tuple[PublicKey, ...] 
             own = read_public_key(public_path_of(key))
         except UsageError:
             return None
-    return (own, *map(read_public_key, further))
+    return (own, *map(read_public_key, others))
 
 
-def private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """A private key from its PEM file.
+def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Read a private key from its PEM file.
 
     Raises:
-        UsageError: no such file, not a P-256 key in PEM, or a file that others can read.
+        UsageError: the file does not exist, is not a P-256 key in PEM, or can be read by others.
     """
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise UsageError(f"the key {path} can be read by others", hint=f"chmod 600 {path}; and ask who had it")
+            raise UsageError(
+                f"the key {path} can be read by others", hint=f"run chmod 600 {path}, and find out who may have copied it"
+            )
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except FileNotFoundError:
-        raise UsageError(f"there is no key {path}", hint=f"publisher keys new --key {path}") from None
+        raise UsageError(f"the key {path} does not exist", hint=f"create it with: publisher keys new --key {path}") from None
     except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} is no private key that can be read: {error}") from error
+        raise UsageError(f"{path} is not a readable private key: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise UsageError(f"{path} is no private key on the curve P-256", hint="publisher keys new makes one")
+        raise UsageError(f"{path} is not a private key on the curve P-256", hint="create one with: publisher keys new")
     return key
 
 
-def check(payload: bytes, signatures: Iterable[tuple[str, bytes]], trusted: Iterable[PublicKey]) -> None:
-    """Demand that a trusted key signed ``payload``.
+def verify(payload: bytes, signatures: Iterable[tuple[str, bytes]], trusted: Iterable[PublicKey]) -> None:
+    """Verify that a trusted key signed ``payload``.
 
     Raises:
-        PublishedManifestError: none of them did.
+        PublishedManifestError: no trusted key signed it.
     """
     keys = {key.keyid: key for key in trusted}
     if not any(keyid in keys and keys[keyid].verifies(payload, signature) for keyid, signature in signatures):
         raise PublishedManifestError(
             "the published manifest is not signed by this publisher's key",
-            hint="give the key that signed it; nothing was changed",
+            hint="nothing was changed; give the key that signed it with --key or in the setting trusted_keys",
         )

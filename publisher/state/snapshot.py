@@ -1,6 +1,6 @@
-"""All that is published, as the publisher knows it: the manifest's records in memory, and how they become files again.
+"""The published state in memory: the manifest's records, how they are loaded, and how they become the files of a new revision.
 
-Reading and writing of files is the caller's (a repository's or an origin's); here are values only.
+This module handles values only; repositories and origins read and write the files.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The records of one repository at one serial; serial 0 is the empty beginning.
+    """The published state of one repository at one serial; serial 0 is the empty beginning.
 
     Attributes:
-        repository: the name that the manifest carries.
-        serial: of the published index.
-        generated, expires: of the published index, seconds since the epoch.
+        repository: the repository's name in the manifest.
+        serial: serial of the published index.
+        generated: when the published index was signed, seconds since the epoch.
+        expires: when the published index expires, seconds since the epoch.
         records: CVMFS name -> record.
-        lost: what adopted build was the first to be removed, for people: from then on an adoption is not taken back.
-        shards: sha256 of each shard of the published index, None for an empty one; () where nothing is published.
-        touched: numbers of the shards in which ``records`` are not as published.
+        lost: text about the first adopted build that was removed; if it is not empty, the adoption cannot be undone any more.
+        shards: sha256 of each shard of the published index, None for an empty one; () if nothing is published.
+        touched: numbers of the shards whose ``records`` differ from the published ones.
     """
 
     repository: str
@@ -47,31 +48,31 @@ class Snapshot:
     touched: frozenset[int] = frozenset()
 
     def with_records(self, changed: Mapping[str, Record]) -> Snapshot:
-        """The same with some records replaced or added; one without any version goes."""
-        gone = [name for name, record in changed.items() if not any(record.platforms.values())]
-        return self._with({name: record for name, record in changed.items() if name not in gone}, gone)
+        """Return a snapshot with some records replaced or added; a record without any version is removed."""
+        removed = [name for name, record in changed.items() if not any(record.platforms.values())]
+        return self._with({name: record for name, record in changed.items() if name not in removed}, removed)
 
     def without(self, names: Iterable[str]) -> Snapshot:
-        """The same without the records of some names."""
+        """Return a snapshot without the records of some names."""
         return self._with({}, names)
 
-    def _with(self, changed: Mapping[str, Record], gone: Iterable[str]) -> Snapshot:
+    def _with(self, changed: Mapping[str, Record], removed: Iterable[str]) -> Snapshot:
         records = {**self.records, **changed}
-        for name in gone:
+        for name in removed:
             records.pop(name, None)
-        touched = {number for name in (*changed, *gone) for number in _touched(self.records.get(name), records.get(name))}
+        touched = {number for name in (*changed, *removed) for number in _touched(self.records.get(name), records.get(name))}
         return replace(self, records=records, touched=self.touched | touched)
 
     def version_of(self, digest: str) -> Version | None:
-        """A published version of a platform manifest, under whatever name; None where there is none, or it is blocked."""
-        return self._by_manifest.get(digest)
+        """Return a published version with this digest, under any name; None if there is none or it is blocked."""
+        return self._by_digest.get(digest)
 
-    def blocked(self, digest: str) -> Version | None:
-        """The version of a platform manifest that was taken down, None where it was not."""
-        return self._blocked.get(digest)
+    def blocked_version(self, digest: str) -> Version | None:
+        """Return the blocked version with this digest, None if the digest is not blocked."""
+        return self._blocked_by_digest.get(digest)
 
     def versions(self, name: str, platform: str) -> tuple[Version, ...]:
-        """The versions of a name on a platform, what it means now first.
+        """Return the versions of a name on a platform, the current one first.
 
         Raises:
             UsageError: nothing is published under that name, or not for that platform.
@@ -84,26 +85,26 @@ class Snapshot:
         return record.platforms[platform]
 
     @cached_property
-    def _by_manifest(self) -> dict[str, Version]:
-        """Of several versions of one manifest, one that has all forms."""
+    def _by_digest(self) -> dict[str, Version]:
+        """The versions that are not blocked, by digest; of several, one with the most forms."""
         versions = (version for record in self.records.values() for _, version in record.versions())
-        there = [version for version in versions if version.state != BLOCKED]
-        there.sort(key=lambda version: (version.sandbox is not None) + (version.sif is not None))
-        return {version.digest: version for version in there}
+        usable = [version for version in versions if version.state != BLOCKED]
+        usable.sort(key=lambda version: (version.sandbox is not None) + (version.sif is not None))
+        return {version.digest: version for version in usable}
 
     @cached_property
-    def _blocked(self) -> dict[str, Version]:
+    def _blocked_by_digest(self) -> dict[str, Version]:
         versions = (version for record in self.records.values() for _, version in record.versions())
         return {version.digest: version for version in versions if version.state == BLOCKED}
 
 
 @dataclass(frozen=True)
 class Revision:
-    """A catalog as files below the manifest's directory: shards first, the index last.
+    """A signed revision of the manifest as files below its directory; the shards have to be published before the index.
 
     Attributes:
-        snapshot: the catalog as it is once these files are published.
-        shards: ``shards/<sha256>.json`` -> content, of those that were made anew.
+        snapshot: the state once these files are published.
+        shards: ``shards/<sha256>.json`` -> content, for the shards that may have changed.
         index: content of ``index.json``.
     """
 
@@ -113,18 +114,18 @@ class Revision:
 
 
 def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable[PublicKey] | None) -> Snapshot | None:
-    """Read a published manifest back.
+    """Load the published state from the manifest's files.
 
     Args:
-        read: content of a file below the manifest's directory, None where there is none.
-        repository: the name it must carry.
-        trusted: keys of which one must have signed it; None to look without trusting.
+        read: returns the content of a file below the manifest's directory, None if it does not exist.
+        repository: the name that the manifest must have.
+        trusted: the keys of which one must have signed it; None to skip the signature check.
 
     Returns:
-        the catalog, None where no index is published.
+        the published state, None if no index is published.
 
     Raises:
-        PublishedManifestError: signed by no trusted key, of another repository, damaged, or with a shard missing.
+        PublishedManifestError: the manifest is not signed by a trusted key, is of another repository, damaged, or lacks a shard.
     """
     content = read(manifest.INDEX_NAME)
     if content is None:
@@ -135,7 +136,7 @@ def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable
         for sha256 in sorted({sha256 for sha256 in index.shards if sha256 is not None}):
             shard = read(manifest.shard_name(sha256))
             if shard is None:
-                raise PublishedManifestError(f"the published manifest names a shard that is not there: {sha256}")
+                raise PublishedManifestError(f"the published manifest lacks its shard {sha256}")
             parsed = manifest.Shard.parse(shard, sha256)
             for name in parsed.records:
                 record = parsed.record(name)
@@ -148,11 +149,11 @@ def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable
     )
 
 
-def serial_of(content: bytes | None, repository: str, trusted: Iterable[PublicKey]) -> int:
-    """The serial of an index's content, 0 where there is none or it is not ours.
+def read_serial(content: bytes | None, repository: str, trusted: Iterable[PublicKey]) -> int:
+    """Return the serial of an index, 0 if there is none.
 
     Raises:
-        PublishedManifestError: it is ours by name, and signed by somebody else.
+        PublishedManifestError: the index is damaged, of another repository, or not signed by a trusted key.
     """
     if content is None:
         return 0
@@ -162,21 +163,27 @@ def serial_of(content: bytes | None, repository: str, trusted: Iterable[PublicKe
         raise PublishedManifestError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
 
 
-def signed_by(content: bytes, key: PublicKey) -> bool:
-    """Whether the content of an index that was loaded has a good signature of just this key."""
+def is_signed_by(content: bytes, key: PublicKey) -> bool:
+    """Return whether an index that was loaded has a valid signature of this very key."""
     payload, signatures = manifest.unseal(content)
     return any(keyid == key.keyid and key.verifies(payload, signature) for keyid, signature in signatures)
 
 
-def revision(snapshot: Snapshot, signer: Signer, *, serial: int, now: int) -> Revision:
-    """The files of a catalog, signed; ``serial`` must be above all that was ever published, ``now`` is the clock's seconds.
+def make_revision(snapshot: Snapshot, signer: Signer, *, serial: int, now: int) -> Revision:
+    """Return the signed revision of a snapshot.
 
-    The new index names the serial of the catalog as the one before it. Shards are made anew where the catalog's records were
-    changed since it was published, and all of them where nothing was.
+    The new index lists the snapshot's serial as the previous one. Only the shards whose records changed since the snapshot was
+    published are made again, or all of them if none changed.
+
+    Args:
+        snapshot: the state to publish.
+        signer: signs the index.
+        serial: the new serial, higher than any that was ever published.
+        now: seconds since the epoch.
     """
-    known = snapshot.touched and len(snapshot.shards) == manifest.SHARDS
-    contents = _shards(snapshot.records.values(), snapshot.touched if known else range(manifest.SHARDS))
-    digests: list[str | None] = list(snapshot.shards) if known else [None] * manifest.SHARDS
+    is_partial = snapshot.touched and len(snapshot.shards) == manifest.SHARDS
+    contents = _shards(snapshot.records.values(), snapshot.touched if is_partial else range(manifest.SHARDS))
+    digests: list[str | None] = list(snapshot.shards) if is_partial else [None] * manifest.SHARDS
     for number, content in contents.items():
         digests[number] = None if content is None else hashlib.sha256(content).hexdigest()
     new = replace(snapshot, serial=serial, generated=now, expires=now + manifest.LIFETIME)
@@ -195,27 +202,27 @@ def revision(snapshot: Snapshot, signer: Signer, *, serial: int, now: int) -> Re
     return Revision(new, shards, manifest.seal(payload, signer.sign(payload)))
 
 
-def half_spent(snapshot: Snapshot, now: int) -> bool:
-    """Whether the published index is past half of its life, and is to be signed anew."""
+def is_due_for_signing(snapshot: Snapshot, now: int) -> bool:
+    """Return whether the published index has passed half of its lifetime and should be signed again."""
     return snapshot.serial > 0 and now >= snapshot.generated + (snapshot.expires - snapshot.generated) // 2
 
 
 def _checked_index(content: bytes, repository: str, trusted: Iterable[PublicKey] | None) -> manifest.Index:
     payload, signatures = manifest.unseal(content)
     if trusted is not None:
-        signing.check(payload, signatures, trusted)
+        signing.verify(payload, signatures, trusted)
     return manifest.Index.parse(payload, repository)
 
 
 def _shards(records: Iterable[Record], numbers: Collection[int]) -> dict[int, bytes | None]:
-    """The content of the shards with these numbers, None for the empty ones.
+    """Return the content of the shards with these numbers, None for empty ones.
 
-    Of several names that an alias fits, the first in order has it; one that means nothing any more comes after all others.
+    An alias of several names belongs to the first name in alphabetical order, names that no longer resolve coming last.
     """
     named: dict[int, dict[str, Any]] = {number: {} for number in numbers}
     aliases: dict[int, dict[str, str]] = {number: {} for number in numbers}
     concerned = (record for record in records if not named.keys().isdisjoint(_numbers(record)))
-    for record in sorted(concerned, key=lambda record: (not _means_something(record), record.name)):
+    for record in sorted(concerned, key=lambda record: (not _resolves(record), record.name)):
         for number, key in zip(_numbers(record), _keys(record), strict=True):
             if number in named and key == record.name:
                 named[number][key] = record.to_json()
@@ -228,13 +235,13 @@ def _shards(records: Iterable[Record], numbers: Collection[int]) -> dict[int, by
 
 
 def _touched(before: Record | None, after: Record | None) -> set[int]:
-    """Numbers of the shards that have other bytes once a name's record is another: the name's, and those of aliases that change.
+    """Return the numbers of the shards that change with a name's record: the shard of the name, and those of changed aliases.
 
-    An alias says a name, and whose it is depends on whether the names mean something.
+    The shard of an alias stores its name, which depends on whether the names that share the alias still resolve.
     """
-    old, new = ({} if one is None else dict(zip(_keys(one), _numbers(one), strict=True)) for one in (before, after))
+    old, new = ({} if record is None else dict(zip(_keys(record), _numbers(record), strict=True)) for record in (before, after))
     keys = old.keys() | new.keys()
-    if before is not None and after is not None and _means_something(before) == _means_something(after):
+    if before is not None and after is not None and _resolves(before) == _resolves(after):
         keys = (old.keys() ^ new.keys()) | {after.name}
     return {number for key, number in (old | new).items() if key in keys}
 
@@ -245,9 +252,10 @@ def _keys(record: Record) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 16)
 def _numbers(record: Record) -> tuple[int, ...]:
-    """Of the shards of each of a record's keys: asked of all records in each publication, of which few are new."""
+    """Return the shard number of each of a record's keys; cached, because every publication needs them for all records."""
     return tuple(manifest.shard_number(key, manifest.SHARDS) for key in _keys(record))
 
 
-def _means_something(record: Record) -> bool:
+def _resolves(record: Record) -> bool:
+    """Return whether the record's name resolves on any platform."""
     return any(version.state != SUPERSEDED for _, version in record.versions())

@@ -1,7 +1,7 @@
-"""What a manifest's record becomes when its image is published, leaves, is blocked or rolled back. Pure: values in, values out.
+"""How a record of the manifest changes when its image is published, removed, blocked or rolled back.
 
-A name whose versions are all superseded means nothing any more; it stays listed as long as data of it is there, so that paths
-and digests that were handed out go on resolving.
+All functions are pure: they return new values. A name whose versions are all superseded no longer resolves; its record stays
+as long as its data exists, so that paths and digests that were handed out go on resolving.
 """
 
 from __future__ import annotations
@@ -20,17 +20,22 @@ if TYPE_CHECKING:
     from publisher.state.snapshot import Snapshot
 
 ADOPTED = "adopted"
-"""The note of a version that was taken over: how it was recognised."""
+"""The note of an adopted version: its value says how the build was recognised."""
 
 
-def built_version(manifest: str, built: BuiltImage, formats: Collection[str], now: int, file_index: str | None = None) -> Version:
-    """The version of a platform manifest's digest that was just built, in the wanted forms (``sandbox``, ``sif``).
+def make_version(digest: str, built: BuiltImage, formats: Collection[str], now: int, file_index: str | None = None) -> Version:
+    """Return the version of an image that was just built.
 
-    ``file_index`` is the sha256 of its file index (64 hex), None where it is not published.
+    Args:
+        digest: digest of the platform's image manifest.
+        built: the build.
+        formats: the forms that are published, of ``sandbox`` and ``sif``.
+        now: seconds since the epoch.
+        file_index: sha256 (64 hex digits) of the file index, None if it is not published.
     """
     return Version(
-        manifest,
-        sandbox=paths.sandbox_path(manifest) if "sandbox" in formats else None,
+        digest,
+        sandbox=paths.sandbox_path(digest) if "sandbox" in formats else None,
         sif=Sif(paths.sif_path(built.sha256), built.sha256, built.size) if "sif" in formats else None,
         published=now,
         unpacked_size=built.unpacked_size,
@@ -42,65 +47,74 @@ def built_version(manifest: str, built: BuiltImage, formats: Collection[str], no
     )
 
 
-def renewed_version(version: Version, formats: Collection[str], now: int) -> Version:
-    """A published version, current from now on and in the wanted forms; :func:`succeeded` sees to the others."""
+def renew(version: Version, formats: Collection[str], now: int) -> Version:
+    """Return a published version as current from now on, in the wanted forms; :func:`set_current` supersedes the others."""
     value = version.to_json() | {"state": CURRENT, "since": now}
-    left_out = {"until", "reason"} | ({"sandbox", "sif"} - set(formats))
-    return Version.from_json({name: content for name, content in value.items() if name not in left_out})
+    omitted = {"until", "reason"} | ({"sandbox", "sif"} - set(formats))
+    return Version.from_json({name: content for name, content in value.items() if name not in omitted})
 
 
-def with_sif(version: Version, built: BuiltImage, formats: Collection[str], now: int) -> Version:
-    """A version taken over from another tool, current and with a SIF beside its old sandbox, which has no file index.
+def add_sif(version: Version, built: BuiltImage, formats: Collection[str], now: int) -> Version:
+    """Return an adopted version as current and with a new SIF beside its old sandbox, which has no file index.
 
-    The sandbox is left out where ``formats`` has none.
+    The sandbox is omitted unless ``formats`` has it.
     """
-    value = {**renewed_version(version, formats, now).to_json(), "test": built.test, "tools": built.tools}
+    value = {**renew(version, formats, now).to_json(), "test": built.test, "tools": built.tools}
     sif = {"path": paths.sif_path(built.sha256), "sha256": built.sha256, "size": built.size}
     sizes = {"unpacked_size": built.unpacked_size, "files": built.files}
     return Version.from_json({**value, **sizes, "sif": sif, "notes": {**version.notes, **built.notes}})
 
 
-def indexed_as(version: Version, other: Version) -> Version:
-    """A version with the file index and sizes of another one of its manifest; with the tools too, where both name the sandbox."""
-    names = {"file_index", "unpacked_size", "files"}
+def copy_file_index(version: Version, other: Version) -> Version:
+    """Return a version with the file index and sizes of another version of the same digest.
+
+    The tools are copied too if both have the same sandbox.
+    """
+    copied = {"file_index", "unpacked_size", "files"}
     if version.sandbox is not None and version.sandbox == other.sandbox:
-        names.add("tools")
-    return Version.from_json({**version.to_json(), **{name: said for name, said in other.to_json().items() if name in names}})
+        copied.add("tools")
+    return Version.from_json({**version.to_json(), **{name: value for name, value in other.to_json().items() if name in copied}})
 
 
-def indexed_alike(listed: Iterable[Record], version: Version) -> dict[str, Record]:
-    """The records with versions of the same manifest that name another file index: with this one's, for a manifest has one."""
+def spread_file_index(records: Iterable[Record], version: Version) -> dict[str, Record]:
+    """Return the changed records (by name) after giving every version of the same digest the file index of ``version``.
 
-    def is_other(one: Version) -> bool:
-        return one.digest == version.digest and one.file_index not in {None, version.file_index}
+    A digest has one file index: only versions that name another one are changed.
+    """
 
-    concerned = [record for record in listed if any(is_other(one) for _, one in record.versions())]
-    return {record.name: _each(record, lambda one: indexed_as(one, version) if is_other(one) else one) for record in concerned}
+    def differs(other: Version) -> bool:
+        return other.digest == version.digest and other.file_index not in {None, version.file_index}
+
+    concerned = [record for record in records if any(differs(other) for _, other in record.versions())]
+    return {
+        record.name: _each(record, lambda other: copy_file_index(other, version) if differs(other) else other)
+        for record in concerned
+    }
 
 
-def succeeded(before: Record | None, source: str, digest: str, current: Mapping[str, Version], record_name: str) -> Record:
-    """A name's record with new current versions; what was current is superseded, and other platforms stay, and so does a hold.
+def set_current(before: Record | None, reference: str, digest: str, current: Mapping[str, Version], record_name: str) -> Record:
+    """Return a name's record with new current versions; the former ones are superseded, other platforms and a rollback stay.
 
-    A form that a current version has no more, but an earlier one of the same build has, stays listed as a superseded version
-    of its own: its data is still used, and goes like any other's.
+    If the new version of a build lacks a form that its earlier version had, that form stays as a superseded version: its data is
+    still in use, and is removed like any other.
 
     Args:
         before: the record so far, None for a new name.
-        source: where the image comes from.
-        digest: what the source's tag means.
-        current: platform's key -> its new version; the time its ``since`` says is when the older ones were superseded.
+        reference: the image's reference in its registry.
+        digest: the digest that the tag has now.
+        current: platform key -> new version; the older versions are superseded at its ``since``.
         record_name: the CVMFS name.
     """
     platforms = dict(before.platforms) if before is not None else {}
     for platform, version in current.items():
         platforms[platform] = (version, *_older(platforms.get(platform, ()), version))
-    return Record(record_name, source, digest, platforms, None if before is None else before.rollback)
+    return Record(record_name, reference, digest, platforms, None if before is None else before.rollback)
 
 
-def leaving(record: Record, now: int, until: int, platforms: Collection[str] | None = None) -> Record:
-    """A record whose name leaves: its current versions are used until ``until`` (seconds since the epoch), and then no more.
+def expire(record: Record, now: int, until: int, platforms: Collection[str] | None = None) -> Record:
+    """Return a record whose current versions expire at ``until`` (seconds since the epoch).
 
-    ``platforms`` are the keys of those that leave, all where None.
+    ``platforms`` are the keys of the platforms that expire, None for all.
     """
     changed = {
         platform: tuple(_in_state(version, EXPIRING, now, until) if version.state == CURRENT else version for version in versions)
@@ -110,28 +124,28 @@ def leaving(record: Record, now: int, until: int, platforms: Collection[str] | N
     return Record(record.name, record.reference, record.digest, {**record.platforms, **changed}, record.rollback)
 
 
-def ended(record: Record, now: int) -> Record:
-    """A record whose expiring versions are superseded where their time is over: its name means nothing any more there."""
-    return _each(record, lambda version: _in_state(version, SUPERSEDED, now) if _is_over(version, now) else version)
+def supersede_expired(record: Record, now: int) -> Record:
+    """Return a record whose expired versions are superseded: the name no longer resolves on those platforms."""
+    return _each(record, lambda version: _in_state(version, SUPERSEDED, now) if _has_expired(version, now) else version)
 
 
-def is_over(record: Record, now: int) -> bool:
-    """Whether :func:`ended` would change the record."""
-    return any(_is_over(version, now) for _, version in record.versions())
+def has_expired(record: Record, now: int) -> bool:
+    """Return whether :func:`supersede_expired` would change the record."""
+    return any(_has_expired(version, now) for _, version in record.versions())
 
 
-def without(record: Record, dropped: Collection[Version]) -> Record:
-    """A record without some of its versions: these objects, not others of the same manifest."""
+def drop_versions(record: Record, dropped: Collection[Version]) -> Record:
+    """Return a record without some of its versions (these very objects, not others of the same digest)."""
     platforms = {
-        platform: kept
+        platform: remaining
         for platform, versions in record.platforms.items()
-        if (kept := tuple(version for version in versions if version not in dropped))
+        if (remaining := tuple(version for version in versions if version not in dropped))
     }
     return Record(record.name, record.reference, record.digest, platforms, record.rollback)
 
 
-def blocked(record: Record, digests: Collection[str], now: int, reason: str) -> Record:
-    """A record in which nobody may run the versions with these manifests; their paths and digests stay known, to be refused."""
+def block(record: Record, digests: Collection[str], now: int, reason: str) -> Record:
+    """Return a record whose versions with these digests are blocked; their paths and digests stay known, so as to be refused."""
     return _each(
         record,
         lambda version: (
@@ -142,41 +156,41 @@ def blocked(record: Record, digests: Collection[str], now: int, reason: str) -> 
     )
 
 
-def unblocked(record: Record, digests: Collection[str]) -> Record:
-    """A record without the blocked versions that have these manifests: their data is gone, and a sync makes it anew."""
-    return without(
+def unblock(record: Record, digests: Collection[str]) -> Record:
+    """Return a record without the blocked versions of these digests: their data is deleted, and the next sync builds it again."""
+    return drop_versions(
         record, [version for _, version in record.versions() if version.state == BLOCKED and version.digest in digests]
     )
 
 
-def rolled_back(record: Record, now: int) -> Record:
-    """A record whose name means the version before on every platform that has one; it is held there until :func:`restored`.
+def roll_back(record: Record, now: int) -> Record:
+    """Return a record rolled back to the previous version on every platform that has one, until :func:`undo_rollback`.
 
     Raises:
-        UsageError: it means nothing now, or there is no version before on any platform.
+        UsageError: the name does not resolve now, or no platform has a previous version.
     """
-    held = record.rollback or {"digest": record.digest, "from": {}}
-    passed: dict[str, list[str]] = {platform: list(digests) for platform, digests in held["from"].items()}
+    rollback = record.rollback or {"digest": record.digest, "from": {}}
+    skipped: dict[str, list[str]] = {platform: list(digests) for platform, digests in rollback["from"].items()}
     platforms = dict(record.platforms)
     for platform, versions in record.platforms.items():
         if versions[0].state != CURRENT:
             continue
-        left = [*passed.get(platform, []), versions[0].digest]
-        before = next((one for one in versions[1:] if one.state == SUPERSEDED and one.digest not in left), None)
-        if before is not None:
-            passed[platform] = left
-            platforms[platform] = _to_front(versions, before.digest, now)
+        rejected = [*skipped.get(platform, []), versions[0].digest]
+        previous = next((older for older in versions[1:] if older.state == SUPERSEDED and older.digest not in rejected), None)
+        if previous is not None:
+            skipped[platform] = rejected
+            platforms[platform] = _to_front(versions, previous.digest, now)
     if platforms == record.platforms:
-        raise UsageError(f"{record.name} has no version before this one whose data is still there")
-    digest = min(platforms.items())[1][0].digest  # what the tag meant then is not known; what the tag means now, it is not
-    return Record(record.name, record.reference, digest, platforms, {"digest": held["digest"], "from": passed, "since": now})
+        raise UsageError(f"{record.name} has no previous version whose data still exists")
+    digest = min(platforms.items())[1][0].digest  # the tag's digest of that time is not known; it only has to differ from today's
+    return Record(record.name, record.reference, digest, platforms, {"digest": rollback["digest"], "from": skipped, "since": now})
 
 
-def restored(record: Record, now: int) -> Record:
-    """A record that was rolled back, back at the version it was rolled back from, where that one's data is still there.
+def undo_rollback(record: Record, now: int) -> Record:
+    """Return a rolled-back record at the version that it was rolled back from, wherever that one's data still exists.
 
     Raises:
-        UsageError: it was not rolled back.
+        UsageError: the record is not rolled back.
     """
     if record.rollback is None:
         raise UsageError(f"{record.name} is not rolled back")
@@ -189,37 +203,39 @@ def restored(record: Record, now: int) -> Record:
 
 
 def links(record: Record) -> dict[str, str]:
-    """The links that show what a name means: path -> relative target.
+    """Return the symbolic links of a name: path -> relative target.
 
-    What is blocked, or is no sandbox, has none, and no other platform stands in for it.
+    A platform that is blocked or has no sandbox gets no link, and no other platform takes its place.
     """
-    meant = {
+    current = {
         platform: versions[0] for platform, versions in record.platforms.items() if versions and versions[0].state != SUPERSEDED
     }
     return {
         path: paths.link_target(path, sandbox)
-        for path, platform in paths.link_paths(record.name, list(meant)).items()
-        if meant[platform].state != BLOCKED and (sandbox := meant[platform].sandbox) is not None
+        for path, platform in paths.link_paths(record.name, list(current)).items()
+        if current[platform].state != BLOCKED and (sandbox := current[platform].sandbox) is not None
     }
 
 
 def _each(record: Record, change: Callable[[Version], Version]) -> Record:
+    """Return a record with every version changed by a function."""
     platforms = {platform: tuple(map(change, versions)) for platform, versions in record.platforms.items()}
     return Record(record.name, record.reference, record.digest, platforms, record.rollback)
 
 
-def _is_over(version: Version, now: int) -> bool:
+def _has_expired(version: Version, now: int) -> bool:
     return version.state == EXPIRING and version.until is not None and version.until <= now
 
 
-def _to_front(versions: tuple[Version, ...], manifest: str, now: int) -> tuple[Version, ...]:
-    """The version of a manifest becomes the current one, and what was current is superseded."""
-    chosen = next(version for version in versions if version.digest == manifest)
+def _to_front(versions: tuple[Version, ...], digest: str, now: int) -> tuple[Version, ...]:
+    """Return the versions with that of ``digest`` as the current one; the former one is superseded."""
+    chosen = next(version for version in versions if version.digest == digest)
     return (_in_state(chosen, CURRENT, now), *_older(versions, _in_state(chosen, CURRENT, now)))
 
 
 def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ...]:
-    older = (_rest(version, current) if version.digest == current.digest else version for version in versions)
+    """Return what remains of a platform's versions beside a new current one, superseded."""
+    older = (_other_forms(version, current) if version.digest == current.digest else version for version in versions)
     return tuple(
         _in_state(version, SUPERSEDED, current.since) if version.state in {CURRENT, EXPIRING} else version
         for version in older
@@ -227,8 +243,8 @@ def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ..
     )
 
 
-def _rest(version: Version, current: Version) -> Version | None:
-    """A version in those of its forms that another one of the same build does not have, None where there are none."""
+def _other_forms(version: Version, current: Version) -> Version | None:
+    """Return a version with only those forms that another one of the same build lacks, None if there are none."""
     value = version.to_json()
     if version.sandbox == current.sandbox:
         value.pop("sandbox", None)
@@ -245,18 +261,17 @@ def _in_state(version: Version, state: str, since: int, until: int | None = None
 
 
 def adopted_versions(record: Record) -> list[Version]:
-    """The adopted versions of a record whose data is there, the newest first."""
-    found = [version for _, version in record.versions() if ADOPTED in version.notes and version.state != BLOCKED]
-    return sorted((version for version in found if version.sandbox is not None), key=lambda one: -one.published)
+    """Return the adopted versions of a record that have a sandbox and are not blocked, newest first."""
+    adopted = [version for _, version in record.versions() if ADOPTED in version.notes and version.state != BLOCKED]
+    return sorted((version for version in adopted if version.sandbox is not None), key=lambda version: -version.published)
 
 
-def loss(snapshot: Snapshot, changed: Mapping[str, Record], now: int) -> str:
-    """What adopted build was the first to be removed, by this change or before it, for people; empty where none was."""
+def describe_lost_build(snapshot: Snapshot, changed: Mapping[str, Record], now: int) -> str:
+    """Return a text about the first adopted build that was removed, by this change or before; the empty string if none was."""
     if snapshot.lost:
         return snapshot.lost
     for name, record in changed.items():
         before = snapshot.records.get(name)
-        kept = adopted_versions(record)
-        if before is not None and len(adopted_versions(before)) > len(kept):
+        if before is not None and len(adopted_versions(before)) > len(adopted_versions(record)):
             return f"a build of {name} was removed on {time.strftime('%Y-%m-%d', time.gmtime(now))}"
     return ""

@@ -52,7 +52,7 @@ def files_of(revision: Revision) -> dict[str, bytes]:
 
 
 def test_an_edition_reads_back_as_the_catalog_it_was_made_of(signer: Signer) -> None:
-    revision = snapshots.revision(filled("htc/rocky:9", "htc/debian:12"), signer, serial=7, now=NOW)
+    revision = snapshots.make_revision(filled("htc/rocky:9", "htc/debian:12"), signer, serial=7, now=NOW)
     back = snapshots.load(files_of(revision).get, REPOSITORY, [signer.public])
     assert back is not None
     assert (back.serial, back.generated, back.expires) == (7, NOW, NOW + 14 * 86400)
@@ -72,12 +72,14 @@ def test_an_edition_of_what_changed_is_that_of_the_whole(steps: list[tuple[list[
         entries = [entry(name, [AMD64, ARM64]) for name in new]
         plan = make_plan(entries, {name: answer(content, [AMD64, ARM64]) for name in new}, snapshot, whole=False)
         snapshot = carried_out(plan, snapshot, NOW + serial)
-        over = {name: transitions.leaving(snapshot.records[name], NOW, NOW) for name in ended if name in snapshot.records}
-        snapshot = snapshot.with_records({name: transitions.ended(one, NOW) for name, one in over.items()}).without(gone)
+        over = {name: transitions.expire(snapshot.records[name], NOW, NOW) for name in ended if name in snapshot.records}
+        snapshot = snapshot.with_records({name: transitions.supersede_expired(one, NOW) for name, one in over.items()}).without(
+            gone
+        )
         if not snapshot.touched:
             continue
-        whole = snapshots.revision(Snapshot(REPOSITORY, records=snapshot.records), _Signer(), serial=serial, now=NOW)
-        revision = snapshots.revision(snapshot, _Signer(), serial=serial, now=NOW)
+        whole = snapshots.make_revision(Snapshot(REPOSITORY, records=snapshot.records), _Signer(), serial=serial, now=NOW)
+        revision = snapshots.make_revision(snapshot, _Signer(), serial=serial, now=NOW)
         published |= revision.shards
         assert revision.snapshot.shards == whole.snapshot.shards
         assert whole.shards.items() <= published.items(), "and what was not made anew is there"
@@ -85,17 +87,17 @@ def test_an_edition_of_what_changed_is_that_of_the_whole(steps: list[tuple[list[
 
 
 def test_what_did_not_change_is_not_made_anew_and_all_is_where_nothing_did(signer: Signer) -> None:
-    first = snapshots.revision(filled(*(f"a/image-{number}:1" for number in range(50))), signer, serial=1, now=NOW).snapshot
-    changed = first.with_records({"a/image-0:1": transitions.leaving(first.records["a/image-0:1"], NOW, NOW + 1)})
+    first = snapshots.make_revision(filled(*(f"a/image-{number}:1" for number in range(50))), signer, serial=1, now=NOW).snapshot
+    changed = first.with_records({"a/image-0:1": transitions.expire(first.records["a/image-0:1"], NOW, NOW + 1)})
     assert changed.touched == {manifest.shard_number("a/image-0:1", manifest.SHARDS)}, "its aliases still mean the name"
-    assert len(snapshots.revision(changed, signer, serial=2, now=NOW).shards) == 1
-    again = snapshots.revision(first, signer, serial=2, now=NOW)
+    assert len(snapshots.make_revision(changed, signer, serial=2, now=NOW).shards) == 1
+    again = snapshots.make_revision(first, signer, serial=2, now=NOW)
     assert {manifest.shard_name(one) for one in first.shards if one is not None} == again.shards.keys()
 
 
 def test_every_key_is_found_in_the_one_shard_it_hashes_into(signer: Signer) -> None:
     snapshot = filled("htc/rocky:9", "hub.example.org/htc/debian:12")
-    revision = snapshots.revision(snapshot, signer, serial=1, now=NOW)
+    revision = snapshots.make_revision(snapshot, signer, serial=1, now=NOW)
     index = manifest.Index.parse(manifest.unseal(revision.index)[0], REPOSITORY)
     for record in snapshot.records.values():
         for key in [record.name, *record.aliases()]:
@@ -107,8 +109,8 @@ def test_every_key_is_found_in_the_one_shard_it_hashes_into(signer: Signer) -> N
 
 
 def test_a_change_touches_only_the_shards_it_is_in(signer: Signer) -> None:
-    before = snapshots.revision(filled("htc/rocky:9"), signer, serial=1, now=NOW)
-    after = snapshots.revision(filled("htc/rocky:9", "htc/debian:12"), signer, serial=2, now=NOW)
+    before = snapshots.make_revision(filled("htc/rocky:9"), signer, serial=1, now=NOW)
+    after = snapshots.make_revision(filled("htc/rocky:9", "htc/debian:12"), signer, serial=2, now=NOW)
     keys = len({"htc/debian:12", *filled("htc/debian:12").records["htc/debian:12"].aliases()})
     assert 0 < len(set(after.shards) - set(before.shards)) <= keys
 
@@ -118,7 +120,7 @@ def test_nothing_published_is_no_catalog(signer: Signer) -> None:
 
 
 def test_an_empty_catalog_can_be_published(signer: Signer) -> None:
-    revision = snapshots.revision(Snapshot(REPOSITORY), signer, serial=1, now=NOW)
+    revision = snapshots.make_revision(Snapshot(REPOSITORY), signer, serial=1, now=NOW)
     back = snapshots.load(files_of(revision).get, REPOSITORY, [signer.public])
     assert back is not None
     assert not back.records
@@ -126,7 +128,7 @@ def test_an_empty_catalog_can_be_published(signer: Signer) -> None:
 
 def test_a_manifest_that_somebody_else_signed_stops_the_run(signer: Signer, tmp_path: Path) -> None:
     other = new_key(tmp_path / "other")
-    revision = snapshots.revision(filled("htc/rocky:9"), signer, serial=1, now=NOW)
+    revision = snapshots.make_revision(filled("htc/rocky:9"), signer, serial=1, now=NOW)
     with pytest.raises(PublishedManifestError, match="not signed by this publisher's key"):
         snapshots.load(files_of(revision).get, REPOSITORY, [other])
     assert snapshots.load(files_of(revision).get, REPOSITORY, [other, signer.public]) is not None
@@ -134,16 +136,16 @@ def test_a_manifest_that_somebody_else_signed_stops_the_run(signer: Signer, tmp_
 
 
 def test_another_repositorys_manifest_is_refused(signer: Signer) -> None:
-    revision = snapshots.revision(filled("htc/rocky:9"), signer, serial=1, now=NOW)
+    revision = snapshots.make_revision(filled("htc/rocky:9"), signer, serial=1, now=NOW)
     with pytest.raises(PublishedManifestError, match=r"images\.example\.org"):
         snapshots.load(files_of(revision).get, "other.example.org", [signer.public])
 
 
 def test_a_missing_or_altered_shard_is_told(signer: Signer) -> None:
-    revision = snapshots.revision(filled("htc/rocky:9"), signer, serial=1, now=NOW)
+    revision = snapshots.make_revision(filled("htc/rocky:9"), signer, serial=1, now=NOW)
     name = next(iter(revision.shards))
     missing = {key: content for key, content in files_of(revision).items() if key != name}
-    with pytest.raises(PublishedManifestError, match="not there"):
+    with pytest.raises(PublishedManifestError, match="lacks its shard"):
         snapshots.load(missing.get, REPOSITORY, [signer.public])
     altered = files_of(revision) | {name: revision.shards[name].replace(b"schema", b"Schema")}
     with pytest.raises(PublishedManifestError, match="does not match its sha256"):
@@ -151,28 +153,28 @@ def test_a_missing_or_altered_shard_is_told(signer: Signer) -> None:
 
 
 def test_the_serial_elsewhere_counts_only_when_it_is_ours(signer: Signer, tmp_path: Path) -> None:
-    revision = snapshots.revision(filled("htc/rocky:9"), signer, serial=41, now=NOW)
+    revision = snapshots.make_revision(filled("htc/rocky:9"), signer, serial=41, now=NOW)
     keys: list[PublicKey] = [signer.public]
-    assert snapshots.serial_of(revision.index, REPOSITORY, keys) == 41
-    assert snapshots.serial_of(None, REPOSITORY, keys) == 0
+    assert snapshots.read_serial(revision.index, REPOSITORY, keys) == 41
+    assert snapshots.read_serial(None, REPOSITORY, keys) == 0
     with pytest.raises(PublishedManifestError):
-        snapshots.serial_of(revision.index, REPOSITORY, [new_key(tmp_path / "other")])
+        snapshots.read_serial(revision.index, REPOSITORY, [new_key(tmp_path / "other")])
     with pytest.raises(PublishedManifestError, match="cannot be used"):
-        snapshots.serial_of(b"{", REPOSITORY, keys)
+        snapshots.read_serial(b"{", REPOSITORY, keys)
 
 
 def test_an_index_is_signed_anew_past_half_of_its_life(signer: Signer) -> None:
-    snapshot = snapshots.revision(filled("htc/rocky:9"), signer, serial=1, now=NOW).snapshot
-    assert not snapshots.half_spent(snapshot, NOW + 7 * 86400 - 1)
-    assert snapshots.half_spent(snapshot, NOW + 7 * 86400)
-    assert not snapshots.half_spent(Snapshot(REPOSITORY), NOW), "where nothing is published nothing grows old"
+    snapshot = snapshots.make_revision(filled("htc/rocky:9"), signer, serial=1, now=NOW).snapshot
+    assert not snapshots.is_due_for_signing(snapshot, NOW + 7 * 86400 - 1)
+    assert snapshots.is_due_for_signing(snapshot, NOW + 7 * 86400)
+    assert not snapshots.is_due_for_signing(Snapshot(REPOSITORY), NOW), "where nothing is published nothing grows old"
 
 
 def test_of_names_with_one_content_the_first_has_the_alias(signer: Signer) -> None:
     entries = [entry("htc/b:1"), entry("htc/a:1")]
     answers = {one.name: answer("same") for one in entries}
     plan = make_plan(entries, answers, Snapshot(REPOSITORY))
-    revision = snapshots.revision(carried_out(plan, Snapshot(REPOSITORY), NOW), signer, serial=1, now=NOW)
+    revision = snapshots.make_revision(carried_out(plan, Snapshot(REPOSITORY), NOW), signer, serial=1, now=NOW)
     key = digest("same linux/amd64")
     shards = [manifest.Shard.parse(content, name[7:-5]) for name, content in revision.shards.items()]
     assert [shard.aliases[key] for shard in shards if key in shard.aliases] == ["htc/a:1"]
@@ -190,12 +192,12 @@ def test_canonical_json_is_one_spelling(value: dict[str, object]) -> None:
 
 def test_an_alias_leads_to_a_name_that_means_something_before_one_that_does_not(signer: Signer) -> None:
     there = filled("a/gone:1", "b/alive:1")
-    gone = transitions.ended(transitions.leaving(there.records["a/gone:1"], NOW, NOW), NOW)
+    gone = transitions.supersede_expired(transitions.expire(there.records["a/gone:1"], NOW, NOW), NOW)
     alive = there.records["b/alive:1"]
     shared = Record(
         "b/alive:1", alive.reference, alive.digest, gone.platforms | {"amd64": there.records["a/gone:1"].platforms["amd64"]}
     )
-    revision = snapshots.revision(there.with_records({"a/gone:1": gone, "b/alive:1": shared}), signer, serial=1, now=NOW)
+    revision = snapshots.make_revision(there.with_records({"a/gone:1": gone, "b/alive:1": shared}), signer, serial=1, now=NOW)
     index = manifest.Index.parse(manifest.unseal(revision.index)[0], REPOSITORY)
     alias = gone.platforms["amd64"][0].digest
     sha256 = index.shard_for(alias)
