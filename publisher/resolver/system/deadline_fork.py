@@ -122,8 +122,7 @@ def _run(work: Callable[[], bytes], write: int) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        if log.is_configured():
-            log.redirect(lambda line: _send(write, _frame(_LOG, line.encode("utf-8", "replace"))))
+        log.redirect(lambda line: _send(write, _frame(_LOG, line.encode("utf-8", "replace"))))
         try:
             answer = _frame(_DONE, work())
         except (OSError, ExpectedError) as error:

@@ -42,12 +42,9 @@ class _Log:
 
 
 def _write_stderr(line: str) -> None:
-    """Write a line to what is standard error now; a closed one is no reason to fail."""
-    try:
-        sys.stderr.write(line)
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        pass
+    """Write a line to what is standard error now."""
+    sys.stderr.write(line)
+    sys.stderr.flush()
 
 
 _LOG = _Log()
@@ -69,10 +66,7 @@ def configure(verbosity: int, form: str = TEXT) -> None:
 
     class Handler(logging.Handler):
         def emit(self, record: LogRecord) -> None:
-            try:  # noqa: SIM105 - one import less
-                _LOG.write(f"{line_of(record, mask(record.getMessage()))}\n")
-            except OSError:  # a closed pipe or a full disk is no reason to fail
-                pass
+            relay(f"{line_of(record, mask(record.getMessage()))}\n")
 
     levels = {QUIET: logging.ERROR, NORMAL: logging.WARNING, VERBOSE: logging.INFO, DEBUG: logging.DEBUG}
     _LOG.logger = logging.getLogger(_PROGRAM)
@@ -104,7 +98,7 @@ def warning(message: str) -> None:
     if _LOG.logger is not None:
         _LOG.logger.warning("%s", message)
     else:
-        _LOG.write(f"{_PROGRAM}: {message}\n")
+        relay(f"{_PROGRAM}: {message}\n")
 
 
 def error(message: str) -> None:
@@ -112,12 +106,7 @@ def error(message: str) -> None:
     if _LOG.logger is not None:
         _LOG.logger.error("%s", message)
     else:
-        _LOG.write(f"{_PROGRAM}: {message}\n")
-
-
-def is_configured() -> bool:
-    """Return whether :func:`configure` was called."""
-    return _LOG.logger is not None
+        relay(f"{_PROGRAM}: {message}\n")
 
 
 def redirect(write: Callable[[str], object]) -> None:
@@ -126,8 +115,11 @@ def redirect(write: Callable[[str], object]) -> None:
 
 
 def relay(lines: str) -> None:
-    """Write lines that a child process has formatted."""
-    _LOG.write(lines)
+    """Write formatted lines, of this process or of a child. A closed pipe or a full disk is no reason to fail."""
+    try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
+        _LOG.write(lines)
+    except (OSError, ValueError):
+        pass
 
 
 def _text_line(record: LogRecord, message: str) -> str:

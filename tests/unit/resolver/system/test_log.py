@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -169,11 +170,15 @@ def test_a_token_of_a_request_is_in_no_line(always: str, capsys: pytest.CaptureF
         (["--log-format=text", "-vv"], 2, "text"),
     ],
 )
-def test_the_command_line_sets_verbosity_and_form(flags: list[str], verbosity: int, form: str) -> None:
+def test_the_command_line_sets_verbosity_and_form(
+    flags: list[str], verbosity: int, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = CommandLine(["resolve", *flags, "a"])
     assert (line.words, line.verbosity, line.log_format) == (["resolve", "a"], verbosity, form)
+    configured: list[tuple[int, str]] = []
+    monkeypatch.setattr(log, "configure", lambda *words: configured.append(words))
     line.configure_log()
-    assert log.is_configured() == bool(flags)
+    assert configured == ([(verbosity, form)] if flags else [])
 
 
 def test_an_unknown_form_is_refused() -> None:
@@ -187,3 +192,17 @@ def test_nothing_is_imported_until_it_is_configured() -> None:
     command = [sys.executable, "-I", "-S", "-c", program, str(ROOT)]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     assert not {"logging", "json", "re"} & set(run.stdout.split())
+
+
+def test_a_warning_of_a_child_process_is_written_without_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ForkedCall(lambda: log.warning("in the child") or b"answer").result(soon()) == b"answer"  # type: ignore[func-returns-value]
+    assert capsys.readouterr() == ("", "image-resolver: in the child\n")
+
+
+def test_a_closed_standard_error_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log.error("nobody reads this")
+    log.configure(2)
+    log.debug("nor this")
