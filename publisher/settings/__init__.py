@@ -1,1 +1,1 @@
-"""The settings of the publisher: flags, environment and publisher.yaml."""
+"""The publisher's settings: flags override environment variables, which override publisher.yaml, which overrides the defaults."""

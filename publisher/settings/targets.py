@@ -1,4 +1,4 @@
-"""Where things are published, as settings say it."""
+"""The targets of publication as settings name them: a CVMFS repository or a directory, and an origin."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ if TYPE_CHECKING:
     from publisher.targets.pelican.address import OriginAddress
 
 FQRN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
-"""A name of a CVMFS repository."""
+"""Pattern of the fully qualified name of a CVMFS repository."""
 
 
 class CvmfsTarget(NamedTuple):
-    """A CVMFS repository of this host."""
+    """A CVMFS repository that this host publishes."""
 
     fqrn: str
 
     @property
     def mount(self) -> Path:
-        """Where everybody reads it."""
+        """Return the directory at which clients mount the repository."""
         return Path("/cvmfs", self.fqrn)
 
     def __str__(self) -> str:
-        """As it is written in settings."""
+        """Return the repository as it is written in settings."""
         return f"cvmfs:{self.fqrn}"
 
 
 class PublishTargets(NamedTuple):
-    """Where to publish: the repository's directory or its name in CVMFS, and the origin's directory or address."""
+    """The two targets of a publication: a directory or CVMFS repository for sandboxes, a directory or address for SIFs."""
 
     repository: Path | CvmfsTarget
     origin: Path | OriginAddress
 
 
 def to_path(value: object, info: ValidationInfo) -> Path:
-    """A path: relative ones start from the context's ``base``, and ``~`` is its ``home``.
+    """Return an absolute path; a relative one starts at the context's ``base``, and ``~`` is the context's ``home``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the value is not a path.
     """
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise ValueError(f"{value!r} is no path")
+        raise ValueError(f"{value!r} is not a valid path")
     context: dict[str, Any] = info.context or {}
     text, home = str(value), context.get("home")
     if home and (text == "~" or text.startswith("~/")):
@@ -56,23 +56,25 @@ def to_path(value: object, info: ValidationInfo) -> Path:
 
 
 def to_repository(value: object, info: ValidationInfo) -> Path | CvmfsTarget:
-    """A repository: ``cvmfs:FQRN``, or a directory.
+    """Return the repository that ``cvmfs:FQRN`` or a directory names.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the value is neither.
     """
     scheme, colon, fqrn = str(value).partition(":")
     if scheme != "cvmfs" or not colon:
         return to_path(value, info)
     if not FQRN.fullmatch(fqrn):
-        raise ValueError(f"{fqrn!r} is no name of a CVMFS repository; write cvmfs:FQRN, such as cvmfs:images.example.org")
+        raise ValueError(
+            f"{fqrn!r} is not a valid name of a CVMFS repository; write cvmfs:FQRN, such as cvmfs:images.example.org"
+        )
     return CvmfsTarget(fqrn)
 
 
 def to_origin(value: object, info: ValidationInfo) -> Path | OriginAddress:
-    """An origin: a directory, or a place in a federation or on a server.
+    """Return the origin that a directory or a URL (``pelican://``, ``osdf://``, ``https://``) names.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the value is neither.
     """
     return address.parse(str(value)) if "://" in str(value) else to_path(value, info)

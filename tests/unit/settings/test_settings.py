@@ -1,4 +1,4 @@
-"""Settings: where they come from, which of them wins, and what is said of wrong ones."""
+"""Settings: their sources, which of them overrides which, and the messages about wrong ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from publisher.errors import ListError, UsageError
 from publisher.layers.limits import LayerLimits
-from publisher.settings import settings as config
-from publisher.settings.settings import PublisherSettings
+from publisher.settings.settings import PublisherSettings, default_text, settings_table
+from publisher.settings.sources import load_settings
 from publisher.settings.targets import CvmfsTarget
 from publisher.targets.pelican.address import OriginAddress
 
@@ -20,7 +20,7 @@ USER = 1000
 def settings(
     flags: dict[str, object] | None = None, environ: dict[str, str] | None = None, *, euid: int = USER
 ) -> PublisherSettings:
-    return config.settings(flags or {}, {"HOME": "/home/some", **(environ or {})}, cwd=Path("/here"), euid=euid)
+    return load_settings(flags or {}, {"HOME": "/home/some", **(environ or {})}, cwd=Path("/here"), euid=euid)
 
 
 def problems(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> list[str]:
@@ -55,7 +55,7 @@ def test_relative_paths_start_from_where_they_are_written(tmp_path: Path) -> Non
     assert found.images == tmp_path / "lists/images.yaml"
     assert found.state == tmp_path.parent / "state"
     assert found.key == Path("/home/some/keys/signing.pem")
-    assert found.places() == (Path("/here/demo/cvmfs"), Path("/here/demo/osdf"))
+    assert found.targets() == (Path("/here/demo/cvmfs"), Path("/here/demo/osdf"))
 
 
 def test_the_configuration_can_be_named_by_a_variable_and_the_flag_wins(tmp_path: Path) -> None:
@@ -67,14 +67,14 @@ def test_the_configuration_can_be_named_by_a_variable_and_the_flag_wins(tmp_path
 def test_without_anything_the_list_is_here_and_nothing_is_published_anywhere() -> None:
     found = settings()
     assert found.images == Path("/here/images.yaml")
-    with pytest.raises(UsageError, match=r"not said where to publish \(give --repository DIR and --origin DIR, or their keys"):
-        found.places()
+    with pytest.raises(UsageError, match=r"no place to publish is given \(give --repository DIR and --origin DIR, or their keys"):
+        found.targets()
 
 
 @pytest.mark.parametrize(("given", "missing"), [("repository", "--origin DIR,"), ("origin", "--repository DIR,")])
 def test_the_place_that_is_missing_is_named_alone(given: str, missing: str) -> None:
     with pytest.raises(UsageError, match=f"give {missing}"):
-        settings({given: "x"}).places()
+        settings({given: "x"}).targets()
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_the_state_directory_is_the_systems_for_root_and_the_users_otherwise(
 @pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"HOME": "relative"}])
 def test_without_a_home_the_state_directory_has_to_be_given(environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="give --state DIR"):
-        config.settings({}, environ, euid=USER)
-    assert config.settings({"state": "/s"}, environ, euid=USER).state == Path("/s")
+        load_settings({}, environ, euid=USER)
+    assert load_settings({"state": "/s"}, environ, euid=USER).state == Path("/s")
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,13 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
     )
     assert [re.sub(r"; write (a number|'\{repo).*", "", line) for line in said] == [
         f"{path}:1: the key 'compresion' is unknown; write compression",
-        f"{path}:3: the key 'squash_memory' stands here a second time, the first is in line 2; leave one out",
-        f"{path}:4: blob_cache: 'some' is no size",
-        "PUBLISHER_TEST_ACCOUNT: 'Root!' is no account name",
-        "PUBLISHER_MAX_ENTRIES: '-1' is no whole number above zero",
+        f"{path}:3: the key 'squash_memory' appears a second time; the first is in line 2; remove one",
+        f"{path}:4: blob_cache: 'some' is not a valid size",
+        "PUBLISHER_TEST_ACCOUNT: 'Root!' is not a valid account name",
+        "PUBLISHER_MAX_ENTRIES: '-1' is not a valid whole number above 0",
         "PUBLISHER_IMGES: there is no such setting; write PUBLISHER_IMAGES",
-        "--name-template: '{tag}' stands here",
-        "--squash-memory: 'much' is no whole number above zero",
+        "--name-template: '{tag}' is not allowed here",
+        "--squash-memory: 'much' is not a valid whole number above 0",
     ]
 
 
@@ -166,21 +166,21 @@ def test_a_wrong_configuration_says_how_many_problems_and_is_a_usage_error() -> 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("repository", "cvmfs:", "'' is no name of a CVMFS repository; write cvmfs:FQRN"),
-        ("repository", "cvmfs:../etc", "'../etc' is no name of a CVMFS repository"),
-        ("repository", "cvmfs:x;reboot", "'x;reboot' is no name of a CVMFS repository"),
-        ("origin", "http://origin.example/osg", "is no place in a federation; write pelican://FEDERATION/PREFIX"),
-        ("origin", "osdf://osg/images", "names a host; write osdf:///PREFIX with three slashes"),
-        ("federation", "https://osg-htc.org", "'https://osg-htc.org' is no host"),
-        ("key", "a\0b", "is no path"),
-        ("insecure_registry", "http://localhost:5000", "'http://localhost:5000' is no registry; write HOST:PORT"),
-        ("insecure_registry", "localhost:5000,", "'' is no registry"),
+        ("repository", "cvmfs:", "'' is not a valid name of a CVMFS repository; write cvmfs:FQRN"),
+        ("repository", "cvmfs:../etc", "'../etc' is not a valid name of a CVMFS repository"),
+        ("repository", "cvmfs:x;reboot", "'x;reboot' is not a valid name of a CVMFS repository"),
+        ("origin", "http://origin.example/osg", "is not the address of an origin; write pelican://FEDERATION/PREFIX"),
+        ("origin", "osdf://osg/images", "has a host; write osdf:///PREFIX with three slashes"),
+        ("federation", "https://osg-htc.org", "'https://osg-htc.org' is not a valid host"),
+        ("key", "a\0b", "is not a valid path"),
+        ("insecure_registry", "http://localhost:5000", "'http://localhost:5000' is not a valid host; write HOST:PORT"),
+        ("insecure_registry", "localhost:5000,", "'' is not a valid host"),
         ("insecure_registry", (5000,), "a list of HOST:PORT is expected here"),
         ("insecure_registry", 5000, "a list of HOST:PORT is expected here"),
-        ("repository_name", "../etc", "'../etc' is no repository name"),
-        ("compression", "lzma", "'lzma' stands here; write 'zstd' or 'gzip'"),
-        ("squash_memory", True, "True is no whole number above zero"),
-        ("test_deadline", "soon", "'soon' is no time"),
+        ("repository_name", "../etc", "'../etc' is not a valid repository name"),
+        ("compression", "lzma", "'lzma' is not allowed here; write 'zstd' or 'gzip'"),
+        ("squash_memory", True, "True is not a valid whole number above 0"),
+        ("test_deadline", "soon", "'soon' is not a valid time"),
     ],
 )
 def test_a_value_that_is_wrong_is_refused_with_what_to_write(key: str, value: object, says: str) -> None:
@@ -209,7 +209,7 @@ def test_nothing_else_of_ours_may_lie_where_everybody_can_read(flags: dict[str, 
 
 def test_a_repository_may_be_one_of_cvmfs() -> None:
     found = settings({"repository": "cvmfs:images.example.org", "origin": "osdf"})
-    assert found.places() == (CvmfsTarget("images.example.org"), Path("/here/osdf"))
+    assert found.targets() == (CvmfsTarget("images.example.org"), Path("/here/osdf"))
     assert CvmfsTarget("images.example.org").mount == Path("/cvmfs/images.example.org")
 
 
@@ -223,7 +223,7 @@ def test_a_repository_may_be_one_of_cvmfs() -> None:
     ],
 )
 def test_an_origin_may_be_one_of_a_federation_or_a_server(text: str, found: OriginAddress) -> None:
-    assert settings({"repository": "r", "origin": text}).places().origin == found
+    assert settings({"repository": "r", "origin": text}).targets().origin == found
     assert str(found) == text.rstrip("/")
 
 
@@ -235,7 +235,7 @@ def test_an_origin_that_is_no_place_is_refused(text: str) -> None:
 
 def test_repository_and_origin_may_lie_beside_the_state() -> None:
     found = settings({"repository": "demo/cvmfs", "origin": "demo/osdf", "state": "demo", "key": "demo/key.pem"})
-    assert found.places() == (Path("/here/demo/cvmfs"), Path("/here/demo/osdf"))
+    assert found.targets() == (Path("/here/demo/cvmfs"), Path("/here/demo/osdf"))
 
 
 def test_signing_without_a_key_says_how_to_make_one() -> None:
@@ -259,18 +259,34 @@ def test_a_configuration_that_is_not_there_is_named() -> None:
 def test_a_configuration_that_is_no_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path, "images: a\nstate: [\n")
     (said,) = problems({"config": path})
-    assert said.startswith(f"{path}:3: this is no YAML")
+    assert said.startswith(f"{path}:3: this is not YAML")
 
 
 def test_nothing_after_a_colon_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "images: a\nstate:\n")
-    assert problems({"config": path}) == [f"{path}:2: state: nothing stands here; write a value, or leave the key out"]
+    assert problems({"config": path}) == [f"{path}:2: state: the value is missing; write one, or remove the key"]
 
 
 def test_the_table_has_every_key_with_its_default() -> None:
-    rows = config.table().splitlines()
+    rows = settings_table().splitlines()
     assert [row.split("|")[1].strip() for row in rows[2:]] == [
         f"`{field.alias or name}`" for name, field in PublisherSettings.model_fields.items()
     ]
-    assert "| `squash_memory` | `128` | MiB that mksquashfs may use for its caches |" in rows
-    assert all(re.fullmatch(r"\| `\w+` \| .* \| \S.* \|", row) for row in rows[2:])
+    assert "| `squash_memory` | number | `128` | memory for the caches of mksquashfs, in MiB |" in rows
+    assert all(re.fullmatch(r"\| `\w+` \| \S.* \| .* \| \S.* \|", row) for row in rows[2:])
+
+
+def test_the_table_shows_defaults_with_their_units() -> None:
+    rows = {row.split("`")[1]: row for row in settings_table().splitlines()[2:]}
+    assert rows.keys() == {field.alias or name for name, field in PublisherSettings.model_fields.items()}
+    assert rows["removal_grace"].startswith("| `removal_grace` | time, 2 d or more | `14 d` |")
+    assert rows["slowest_fetch"].startswith("| `slowest_fetch` | size per second | `100 kB` |")
+    assert rows["max_unpacked_size"].startswith("| `max_unpacked_size` | size | `100 GiB` |")
+    assert rows["compression"].startswith("| `compression` | `zstd` or `gzip` | `zstd` |")
+    assert rows["key"].startswith("| `key` | file |  |")
+
+
+def test_defaults_can_be_written_as_the_table_shows_them() -> None:
+    given = {field.alias or name: default_text(name) for name, field in PublisherSettings.model_fields.items()}
+    flags: dict[str, object] = {key: text for key, text in given.items() if text}
+    assert load_settings(flags, {}, cwd=Path("/here"), euid=0) == load_settings({}, {}, cwd=Path("/here"), euid=0)

@@ -1,0 +1,161 @@
+"""The kinds of values that settings have: how each is checked, named in help and documentation, and shown as a default."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, PlainValidator, ValidationInfo
+
+from publisher.contract import units
+from publisher.plan import quota
+from publisher.settings import registry_options, targets
+from publisher.targets.pelican.address import OriginAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic.fields import FieldInfo
+
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](?::[0-9]{1,5})?", re.ASCII)
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
+_MIN_GRACE = 2 * 86400  # seconds
+_SIZE_UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "kB": 10**3, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
+_TIME_UNITS = {"d": 86400, "h": 3600, "min": 60}
+
+
+@dataclass(frozen=True)
+class ValueKind:
+    """How a setting's value is written.
+
+    Attributes:
+        description: the kind, in words, as Markdown for the documentation: ``size``.
+        metavar: the kind in the help of a flag: ``SIZE``.
+        format: returns a default as it could be written in publisher.yaml.
+    """
+
+    description: str
+    metavar: str
+    format: Callable[[Any], str] = str
+
+
+def kind_of(field: FieldInfo) -> ValueKind:
+    """Return the kind of a setting: the one in its annotation, or one made of its ``Literal`` or ``bool``."""
+    annotated = _find_kind(field.metadata) or _find_kind_within(field.annotation)
+    if annotated is not None:
+        return annotated
+    if field.annotation is bool:
+        return ValueKind("`true` or `false`", "true|false", lambda value: str(value).lower())
+    if typing.get_origin(field.annotation) is Literal:
+        words = list(map(str, typing.get_args(field.annotation)))
+        return ValueKind(" or ".join(f"`{word}`" for word in words), "|".join(words))
+    return ValueKind("text", "TEXT")
+
+
+def _find_kind(metadata: typing.Iterable[object]) -> ValueKind | None:
+    return next((kind for kind in metadata if isinstance(kind, ValueKind)), None)
+
+
+def _find_kind_within(annotation: object) -> ValueKind | None:
+    """Return the kind in an annotation such as ``Annotated[Path, …, ValueKind(…)] | None``."""
+    for part in (annotation, *typing.get_args(annotation)):
+        kind = _find_kind(getattr(part, "__metadata__", ()))
+        if kind is not None:
+            return kind
+    return None
+
+
+def _format_amount(amount: float, units_by_name: Mapping[str, int], smallest: str) -> str:
+    """Return an amount with the largest unit that divides it."""
+    for unit, factor in units_by_name.items():
+        if amount % factor == 0:
+            return f"{amount // factor:.0f} {unit}"
+    return f"{amount:.0f}{smallest}"
+
+
+def _format_size(size: int) -> str:
+    return _format_amount(size, _SIZE_UNITS, " B")
+
+
+def _format_time(seconds: float) -> str:
+    return _format_amount(seconds, _TIME_UNITS, " s")
+
+
+def _matching(pattern: re.Pattern[str], kind: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"{value!r} is not a valid {kind}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _parse_hosts(value: object) -> frozenset[str]:
+    """Return hosts from a list, or from a text with commas between them."""
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple | set | frozenset) or not all(isinstance(host, str) for host in listed):
+        raise ValueError("a list of HOST:PORT is expected here")
+    hosts = frozenset(host.strip() for host in listed)
+    for host in sorted(hosts):
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is not a valid host; write HOST:PORT, such as localhost:5000")
+    return hosts
+
+
+def _parse_grace(value: object) -> float:
+    seconds = units.positive_seconds(value)
+    if seconds < _MIN_GRACE:
+        raise ValueError(
+            "the grace is too short; jobs still use what leaves: write at least 2 d, and more than the longest job takes"
+        )
+    return seconds
+
+
+def _parse_paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
+    """Return paths from a list, or from a text with commas between them."""
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        raise ValueError("a list of files is expected here")  # noqa: TRY004 - pydantic collects ValueErrors
+    return tuple(targets.to_path(path, info) for path in listed)
+
+
+FilePath = Annotated[Path, PlainValidator(targets.to_path), ValueKind("file", "FILE")]
+FilePaths = Annotated[tuple[Path, ...], PlainValidator(_parse_paths), ValueKind("list of files", "FILE")]
+DirectoryPath = Annotated[Path, PlainValidator(targets.to_path), ValueKind("directory", "DIR")]
+RepositoryTarget = Annotated[
+    Path | targets.CvmfsTarget,
+    PlainValidator(targets.to_repository),
+    ValueKind("`cvmfs:FQRN` or directory", "cvmfs:FQRN|DIR"),
+]
+OriginTarget = Annotated[
+    Path | OriginAddress,
+    PlainValidator(targets.to_origin),
+    ValueKind("`pelican://FEDERATION/PREFIX`, `osdf:///PREFIX`, `https://HOST/PREFIX` or directory", "URL|DIR"),
+]
+Size = Annotated[int, PlainValidator(units.positive_size), ValueKind("size", "SIZE", _format_size)]
+Rate = Annotated[int, PlainValidator(units.positive_size), ValueKind("size per second", "SIZE", _format_size)]
+Seconds = Annotated[float, PlainValidator(units.positive_seconds), ValueKind("time", "TIME", _format_time)]
+Grace = Annotated[float, PlainValidator(_parse_grace), ValueKind("time, 2 d or more", "TIME", _format_time)]
+Count = Annotated[int, PlainValidator(units.positive_count), ValueKind("number", "NUMBER")]
+Host = Annotated[str, _matching(_HOST, "host"), ValueKind("host, or `HOST:PORT`", "HOST")]
+Hosts = Annotated[frozenset[str], PlainValidator(_parse_hosts), ValueKind("list of `HOST:PORT`", "HOST:PORT")]
+Account = Annotated[str, _matching(_ACCOUNT, "account name"), ValueKind("account name", "ACCOUNT")]
+RepositoryName = Annotated[str, _matching(targets.FQRN, "repository name"), ValueKind("repository name", "NAME")]
+Url = Annotated[str, ValueKind("URL", "URL")]
+Mirrors = Annotated[
+    Mapping[str, tuple[str, ...]],
+    PlainValidator(registry_options.parse_mirrors),
+    ValueKind("`registry: [URL, …]`", "REGISTRY=URL,…"),
+]
+RequestRates = Annotated[
+    Mapping[str, float], PlainValidator(registry_options.parse_rates), ValueKind("`registry: NUMBER`", "REGISTRY=NUMBER,…")
+]
+Quotas = Annotated[
+    Mapping[str, quota.Quota],
+    PlainValidator(quota.parse_quotas),
+    ValueKind("`owner: {images: NUMBER, size: SIZE}`", "OWNERS"),
+]
