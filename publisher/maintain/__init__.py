@@ -1,1 +1,1 @@
-"""What is done to what is published: garbage collection, blocking, verification, audits."""
+"""Maintenance of what is published: garbage collection, blocking, verification, origin audits, adoption."""

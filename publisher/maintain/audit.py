@@ -1,16 +1,17 @@
-"""What an origin holds against what the manifest names: what is missing, and what nothing names."""
+"""Audit of an origin: which objects the manifest names but the origin lacks, and which objects nothing names."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
+from publisher.contract.units import format_size
 from publisher.plan import retention
 from publisher.publish import history
 from publisher.state import paths
-from publisher.system.quantities import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,11 +20,18 @@ if TYPE_CHECKING:
     from publisher.targets.origins.base import Origin
 
 _INDEX = f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StrayObject:
-    """An object that nothing names; ``stored`` is seconds since the epoch by the origin's clock, None where it is gone by now."""
+    """An object of the origin that nothing names.
+
+    Attributes:
+        name: path of the object in the origin.
+        size: bytes.
+        stored: seconds since the epoch by the origin's clock; None if the object has disappeared since it was listed.
+    """
 
     name: str
     size: int
@@ -32,14 +40,14 @@ class StrayObject:
 
 @dataclass(frozen=True)
 class OriginAudit:
-    """What an origin holds.
+    """The result of comparing an origin with the manifest.
 
     Attributes:
-        sifs: number of the SIFs that are named and there.
-        size: bytes of them, as the manifest says.
-        shards: number of the manifest's shards that are named and there, those of earlier revisions among them.
-        missing: names of objects that are named and not there.
-        strays: objects that nothing names: of retention's next runs, of killed runs, or somebody else's.
+        sifs: number of SIFs that the manifest names and the origin has.
+        size: their total size in bytes, according to the manifest.
+        shards: number of manifest shards that a revision names and the origin has; earlier revisions count.
+        missing: names of objects that are needed and missing.
+        strays: objects that nothing names: due for garbage collection, left by killed runs, or stored by somebody else.
     """
 
     sifs: int
@@ -49,47 +57,62 @@ class OriginAudit:
     strays: tuple[StrayObject, ...]
 
     def lines(self) -> list[str]:
-        """For people."""
-        found = [f"{self.sifs} SIF(s), {size_text(self.size) or '0 B'}, and {self.shards} shard(s) of the manifest are there"]
-        found += [f"missing: {name}" for name in self.missing]
+        """Return the audit as text for the operator: the totals, then a line for each missing or stray object."""
+        lines = [f"{self.sifs} SIF(s) ({format_size(self.size) or '0 B'}) and {self.shards} manifest shard(s) are in place"]
+        lines += [f"missing: {name}" for name in self.missing]
         for stray in self.strays:
             when = "" if stray.stored is None else f", stored {datetime.fromtimestamp(stray.stored, UTC):%Y-%m-%d %H:%M} UTC"
-            found.append(f"not named: {stray.name} ({size_text(stray.size) or '0 B'}{when})")
-        return found
+            lines.append(f"not named: {stray.name} ({format_size(stray.size) or '0 B'}{when})")
+        return lines
 
     def to_json(self) -> dict[str, object]:
-        """For programs."""
+        """Return the audit as JSON values, for ``publisher origin --json``."""
         strays = [{"name": stray.name, "size": stray.size, "stored": stray.stored} for stray in self.strays]
-        named = {"sifs": self.sifs, "size": self.size, "shards": self.shards}
-        return {**named, "missing": list(self.missing), "not_named": strays}
+        totals = {"sifs": self.sifs, "size": self.size, "shards": self.shards}
+        return {**totals, "missing": list(self.missing), "not_named": strays}
 
 
-def take(origin: Origin, snapshot: Snapshot, read: Callable[[str], bytes | None]) -> OriginAudit:
-    """Look at an origin. What it names is listed, and only of strays more is asked; ``verify`` reads objects.
+def audit_origin(origin: Origin, snapshot: Snapshot, read: Callable[[str], bytes | None]) -> OriginAudit:
+    """Compare the objects of an origin with the manifest.
+
+    Objects are listed, not read: :func:`publisher.maintain.verify.verify_build` compares their content.
 
     Args:
-        origin: what is looked at.
-        snapshot: what is published.
-        read: gives the content of a file of the repository.
+        origin: the origin to audit.
+        snapshot: the published state.
+        read: returns the content of a file in the repository, None if there is no such file.
+
+    Returns:
+        What is in place, what is missing, and what nothing names.
 
     Raises:
         PublishedManifestError: a revision of the manifest is damaged.
         OriginError: the origin cannot be listed.
     """
-    named = retention.sifs_of(snapshot.records.values())
+    live_sifs = retention.sif_paths(snapshot.records.values())
     versions = [version for record in snapshot.records.values() for _, version in record.versions()]
-    sifs = {one.sif.path: one.sif.size for one in versions if one.sif is not None and one.sif.path in named}
-    shards = {f"{paths.ORIGIN_MANIFEST}/{manifest.shard_name(sha256)}" for sha256 in history.named(read)}
-    current = {f"{paths.ORIGIN_MANIFEST}/{manifest.shard_name(sha256)}" for sha256 in history.current(read)}
-    there = set(origin.names())
-    needed = {*sifs, *current, *([_INDEX] if current else [])}
+    sifs = {
+        version.sif.path: version.sif.size for version in versions if version.sif is not None and version.sif.path in live_sifs
+    }
+    shards = set(map(_shard_path, history.all_shards(read)))
+    current_shards = set(map(_shard_path, history.current_shards(read)))
+    stored = set(origin.names())
+    needed = {*sifs, *current_shards, *([_INDEX] if current_shards else [])}
     strays = [
-        StrayObject(name, origin.size(name) or 0, origin.modified(name)) for name in sorted(there - {*sifs, *shards, _INDEX})
+        StrayObject(name, origin.size(name) or 0, origin.modified(name)) for name in sorted(stored - {*sifs, *shards, _INDEX})
     ]
+    missing = needed - stored
+    _log.debug(
+        "the origin has %d objects; %d are needed, %d missing, %d stray", len(stored), len(needed), len(missing), len(strays)
+    )
     return OriginAudit(
-        sifs=len(there & set(sifs)),
-        size=sum(weight for path, weight in sifs.items() if path in there),
-        shards=len(there & shards),
-        missing=tuple(sorted(needed - there)),
+        sifs=len(stored & set(sifs)),
+        size=sum(size for path, size in sifs.items() if path in stored),
+        shards=len(stored & shards),
+        missing=tuple(sorted(missing)),
         strays=tuple(strays),
     )
+
+
+def _shard_path(sha256: str) -> str:
+    return f"{paths.ORIGIN_MANIFEST}/{manifest.shard_name(sha256)}"

@@ -1,15 +1,16 @@
-"""Taking images down, and lifting that: what it does to the records, and in which order it is carried out.
+"""Blocking of images, and unblocking: which records change, what data goes, and in which order both happen.
 
-What is blocked stays listed with its digests and paths in every record that has it, so that execution points refuse it by
-whatever they call it, from their caches too; links, sandboxes, file indexes and SIFs go. A plan leaves a blocked name alone.
+A blocked version stays listed, with its digest and paths, in every record that has it. Execution points therefore refuse it
+under every name, even if it is in their caches. Its links, sandbox, file index and SIF are removed. A plan skips a blocked name.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher.contract.manifest import BLOCKED, SUPERSEDED
+from publisher.contract.records import BLOCKED, SUPERSEDED
 from publisher.errors import UsageError
 from publisher.plan import retention
 from publisher.state import transitions
@@ -17,20 +18,22 @@ from publisher.state import transitions
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from publisher.contract.manifest import Record, Version
+    from publisher.contract.records import Record, Version
     from publisher.publish.publication import Publication, PublishResult
     from publisher.state.snapshot import Snapshot
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """What is to be done.
+    """The changes that block or unblock platform manifests.
 
     Attributes:
-        digests: manifests that are blocked, or no more.
-        changed: name -> its record from now on.
-        removals: paths in the repository whose data goes.
-        sifs: paths in the origin that go.
+        digests: the platform manifests that become blocked, or unblocked.
+        changed: name -> its new record.
+        removals: paths of data that is removed from the repository.
+        sifs: paths of SIFs that are removed from the origin.
     """
 
     digests: frozenset[str]
@@ -39,80 +42,90 @@ class BlockPlan:
     sifs: tuple[str, ...] = ()
 
 
-def take_down(snapshot: Snapshot, what: str, now: int, reason: str, *, history: bool = False) -> BlockPlan:
-    """Block what a name means now on all platforms, or the platform manifest with a digest.
+def plan_block(snapshot: Snapshot, subject: str, now: int, reason: str, *, history: bool = False) -> BlockPlan:
+    """Plan to block the current version of a name on all its platforms, or one platform manifest under every name.
 
     Args:
-        snapshot: what is published.
-        what: a CVMFS name, or ``sha256:…``.
+        snapshot: the published state.
+        subject: a CVMFS name, or the digest (``sha256:…``) of a platform manifest.
         now: seconds since the epoch.
-        reason: for the users, who read it.
-        history: the name's superseded versions as well.
+        reason: text that users see when their job is refused.
+        history: whether the superseded versions of the name are blocked too.
 
     Raises:
-        UsageError: nothing of it is published, or all is blocked.
+        UsageError: nothing of it is published, or all of it is blocked already.
     """
-    digests = frozenset(version.digest for version in _meant(snapshot, what, history=history) if version.state != BLOCKED)
+    digests = frozenset(
+        version.digest for version in _select_versions(snapshot, subject, history=history) if version.state != BLOCKED
+    )
     if not digests:
-        raise UsageError(f"{what}: there is nothing to block", hint=f"publisher status {what} says what is published")
+        raise UsageError(f"there is nothing to block for {subject}", hint=f"publisher status {subject} shows what is published")
     changed = {
-        name: transitions.blocked(record, digests, now, reason)
+        name: transitions.block(record, digests, now, reason)
         for name, record in snapshot.records.items()
-        if _has(record, digests)
+        if _has_version(record, digests)
     }
-    after = snapshot.with_records(changed).records.values()
-    named, kept = retention.data_of(after), retention.sifs_of(after)
+    records = snapshot.with_records(changed).records.values()
+    live_data, live_sifs = retention.count_data_paths(records), retention.sif_paths(records)
     versions = [version for record in changed.values() for _, version in record.versions() if version.digest in digests]
-    paths = {path for version in versions for path in retention.paths_of(version) if not named[path]}
-    sifs = {version.sif.path for version in versions if version.sif is not None} - kept
-    return BlockPlan(digests, changed, tuple(sorted(paths)), tuple(sorted(sifs)))
+    removals = {path for version in versions for path in retention.data_paths(version) if not live_data[path]}
+    sifs = {version.sif.path for version in versions if version.sif is not None} - live_sifs
+    _log.debug("%s: blocking %s; data that other versions share stays", subject, ", ".join(sorted(digests)))
+    return BlockPlan(digests, changed, tuple(sorted(removals)), tuple(sorted(sifs)))
 
 
-def lift(snapshot: Snapshot, what: str) -> BlockPlan:
-    """Block it no more: the next sync publishes what the list says. ``what`` as in :func:`take_down`.
+def plan_unblock(snapshot: Snapshot, subject: str) -> BlockPlan:
+    """Plan to unblock what ``subject`` (as in :func:`plan_block`) names; the next sync publishes what the image list says.
 
     Raises:
-        UsageError: nothing of it is blocked.
+        UsageError: nothing of it is blocked, or nothing is published under the name.
     """
-    meant = _meant(snapshot, what, history=True)
-    digests = frozenset(version.digest for version in meant if version.state == BLOCKED)
+    versions = _select_versions(snapshot, subject, history=True)
+    digests = frozenset(version.digest for version in versions if version.state == BLOCKED)
     if not digests:
-        raise UsageError(f"{what} is not blocked")
+        raise UsageError(f"{subject} is not blocked")
     return BlockPlan(
         digests,
-        {name: transitions.unblocked(record, digests) for name, record in snapshot.records.items() if _has(record, digests)},
+        {
+            name: transitions.unblock(record, digests)
+            for name, record in snapshot.records.items()
+            if _has_version(record, digests)
+        },
     )
 
 
-def carry_out(publication: Publication, snapshot: Snapshot, what: BlockPlan) -> PublishResult:
-    """One transaction of the repository; the SIFs go once the origin's manifest says that they are blocked.
+def apply(publication: Publication, snapshot: Snapshot, plan: BlockPlan) -> PublishResult:
+    """Carry out a plan: one transaction of the repository, then the SIFs.
 
-    Where that cannot be told the origin now (``behind``), the next run's clearing removes them.
+    The SIFs are removed only after the origin's manifest marks them as blocked. If the origin's manifest cannot be updated
+    (``behind`` of the result), the garbage collection of the next run removes them.
 
     Raises:
-        RepositoryError, SpaceError: nothing was changed; or it was, and a sandbox could not be removed.
-        OriginError: a SIF could not be removed; the next run's clearing does it.
+        RepositoryError, SpaceError: nothing was changed, or the block is published and a sandbox could not be removed.
+        OriginError: a SIF could not be removed; the garbage collection of the next run removes it.
     """
-    published = publication.change(snapshot, what.changed, what.removals)
-    if published.behind is None:
-        for path in what.sifs:
+    result = publication.change(snapshot, plan.changed, plan.removals)
+    if result.behind is None:
+        for path in plan.sifs:
+            _log.debug("removing %s from the origin: blocked", path)
             publication.origin.remove(path)
-    for error in published.stuck.values():
+    for error in result.stuck.values():
         raise error
-    return published
+    return result
 
 
-def _meant(snapshot: Snapshot, what: str, *, history: bool) -> Iterator[Version]:
-    if what.startswith("sha256:"):
+def _select_versions(snapshot: Snapshot, subject: str, *, history: bool) -> Iterator[Version]:
+    """Yield the versions that a name or digest stands for; superseded ones of a name only with ``history``."""
+    if subject.startswith("sha256:"):
         for record in snapshot.records.values():
-            yield from (version for _, version in record.versions() if version.digest == what)
+            yield from (version for _, version in record.versions() if version.digest == subject)
         return
-    named = snapshot.records.get(what)
+    named = snapshot.records.get(subject)
     if named is None:
-        raise UsageError(f"nothing is published under the name {what}")
+        raise UsageError(f"nothing is published under the name {subject}")
     for versions in named.platforms.values():
         yield from versions if history else (version for version in versions[:1] if version.state != SUPERSEDED)
 
 
-def _has(record: Record, digests: Collection[str]) -> bool:
+def _has_version(record: Record, digests: Collection[str]) -> bool:
     return any(version.digest in digests for _, version in record.versions())

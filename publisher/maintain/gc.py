@@ -1,21 +1,23 @@
-"""Carries out what :mod:`publisher.plan.retention` allows: the manifest first, the data with it or after it.
+"""Garbage collection: carries out what :mod:`publisher.plan.retention` allows.
 
-In the repository both happen in one transaction. In the origin nothing is removed before its own manifest has ceased to name
-it; what a kill leaves there is found again, because no manifest names it and it is old. So a kill at any point costs a rerun.
+In the repository, records and data change in one transaction. In the origin, an object is removed only after the origin's own
+manifest has ceased to name it. What a killed run leaves in the origin is found by a later run, because no manifest names it and
+it is old. A kill at any point therefore only costs a rerun.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
-from publisher.contract.manifest import BLOCKED
+from publisher.contract.records import BLOCKED
 from publisher.errors import OriginError, PublisherError
 from publisher.plan import retention
 from publisher.publish import history
-from publisher.state import paths as layout
+from publisher.state import paths
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,15 +26,17 @@ if TYPE_CHECKING:
     from publisher.publish.publication import Publication
     from publisher.state.snapshot import Snapshot
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass
 class GcResult:
-    """What was cleared away.
+    """The result of a garbage collection.
 
     Attributes:
-        snapshot: what is published now.
-        lines: what was done, for people.
-        error: why it was cut short, or something stayed; the next run goes on. None where all went well.
+        snapshot: the published state afterwards.
+        lines: what was removed or repaired, as text for the operator.
+        error: why it stopped early, or the last removal that failed; the next run continues. None if all went well.
     """
 
     snapshot: Snapshot
@@ -40,101 +44,135 @@ class GcResult:
     error: PublisherError | None = None
 
 
-def clear(publication: Publication, snapshot: Snapshot, now: int, bounds: RetentionLimits, *, dry: bool = False) -> GcResult:
-    """Clear away what may go.
+def collect(
+    publication: Publication, snapshot: Snapshot, now: int, limits: RetentionLimits, *, dry_run: bool = False
+) -> GcResult:
+    """Remove what may go from the repository and the origin, within the limits of one run.
 
     Args:
-        publication: opened.
-        snapshot: what is published.
+        publication: an open publication.
+        snapshot: the published state.
         now: seconds since the epoch.
-        bounds: of one run.
-        dry: only say what would be done.
+        limits: the limits of one run.
+        dry_run: only report what would be done.
+
+    Returns:
+        What was done; an error of repository or origin is in ``error`` and is not raised.
     """
+    _log.info("garbage collection begins%s", " (dry run)" if dry_run else "")
     result = GcResult(snapshot)
     try:
-        _clear_repository(publication, result, now, bounds, dry=dry)
-        if publication.in_step(result.snapshot):
-            _sweep_origin(publication, result, now, bounds, dry=dry)
+        _collect_repository(publication, result, now, limits, dry_run=dry_run)
+        if publication.is_origin_current(result.snapshot):
+            _collect_origin(publication, result, now, limits, dry_run=dry_run)
+        else:
+            _log.info("nothing is removed from the origin: its manifest is not the repository's")
     except PublisherError as error:
         result.error = error
+    _log.info("garbage collection ends: %d line(s) to report", len(result.lines))
     return result
 
 
-def _clear_repository(publication: Publication, result: GcResult, now: int, bounds: RetentionLimits, *, dry: bool) -> None:
+def _collect_repository(publication: Publication, result: GcResult, now: int, limits: RetentionLimits, *, dry_run: bool) -> None:
+    """Remove records, and data that nothing names afterwards, in one transaction of the repository."""
     snapshot = result.snapshot
-    allowed = retention.clearance(snapshot, now, bounds)
-    removals = [*allowed.removals, *_left_of_blocked(publication, snapshot)]
-    result.lines += _lines(allowed)
-    if dry:
+    allowed = retention.plan_retention(snapshot, now, limits)
+    removals = [*allowed.removals, *_remains_of_blocked(publication, snapshot)]
+    for path in removals:
+        _log.debug("selected for removal from the repository: %s, which no version needs", path)
+    result.lines += _describe(allowed)
+    if dry_run:
         result.snapshot = snapshot.with_records(allowed.changed)
     elif allowed.changed or removals:
         published = publication.change(snapshot, allowed.changed, removals)
         result.snapshot = published.snapshot
         for path, error in published.stuck.items():
-            result.lines.append(f"{path} is named by no manifest any more and cannot be removed, which is left to you: {error}")
+            result.lines.append(f"{path} could not be removed: {error}; no manifest names it any more, remove it by hand")
             result.error = error
         if published.behind is not None:
             raise published.behind
 
 
-def _left_of_blocked(publication: Publication, snapshot: Snapshot) -> list[str]:
-    """Data of blocked versions that is still there."""
-    named = retention.data_of(snapshot.records.values())
-    versions = (version for record in snapshot.records.values() for _, version in record.versions() if version.state == BLOCKED)
-    paths = {path for version in versions for path in retention.paths_of(version) if not named[path]}
-    return sorted(path for path in paths if publication.repository.exists(path))
+def _remains_of_blocked(publication: Publication, snapshot: Snapshot) -> list[str]:
+    """Return the paths of blocked versions' data that is still in the repository, after an interrupted block."""
+    live_data = retention.count_data_paths(snapshot.records.values())
+    blocked = (version for record in snapshot.records.values() for _, version in record.versions() if version.state == BLOCKED)
+    removable = {path for version in blocked for path in retention.data_paths(version) if not live_data[path]}
+    return sorted(path for path in removable if publication.repository.exists(path))
 
 
-def _lines(allowed: RetentionPlan) -> list[str]:
-    lines = [f"{name} is gone: the time that it was to be used is over" for name in allowed.ended]
+def _describe(allowed: RetentionPlan) -> list[str]:
+    lines = [f"{name} is gone: its removal grace is over" for name in allowed.ended]
     lines += [
-        f"{one.name} {one.platform}: the build {one.version.digest} is removed: superseded long ago" for one in allowed.dropped
+        f"{dropped.name} {dropped.platform}: the build {dropped.version.digest} is removed: its superseded grace is over"
+        for dropped in allowed.dropped
     ]
     if allowed.waiting:
-        lines.append(f"{allowed.waiting} more build(s) wait for a later run: removals_per_run and removed_size_per_run bound one")
+        lines.append(
+            f"{allowed.waiting} more build(s) wait for a later run: limited by removals_per_run and removed_size_per_run"
+        )
     return lines
 
 
-def _sweep_origin(publication: Publication, result: GcResult, now: int, bounds: RetentionLimits, *, dry: bool) -> None:
-    """Remove SIFs and shards that no manifest names and that have been there for longer than the grace, the oldest first.
+def _collect_origin(publication: Publication, result: GcResult, now: int, limits: RetentionLimits, *, dry_run: bool) -> None:
+    """Remove SIFs and shards that no manifest names and that are older than the grace, the oldest first.
 
-    What a run stores that is killed before it publishes is younger than that; SIFs of blocked versions do not wait.
+    An object that a killed run stored before it could publish is younger than the grace. SIFs of blocked versions go at once.
     """
     origin = publication.origin
-    listed = result.snapshot.records.values()
-    named = retention.sifs_of(listed) | {_shard(sha256) for sha256 in history.named(publication.repository.read)}
-    blocked = {version.sif.path for record in listed for _, version in record.versions() if version.sif is not None} - named
-    shards = list(origin.names(f"{layout.ORIGIN_MANIFEST}/shards"))
-    _restore(publication, result, shards, dry=dry)
-    found = []
-    for name in chain(origin.names(layout.SIF_PREFIX), shards):
-        stored = origin.modified(name) if name not in named else None
-        if stored is not None and (stored <= now - bounds.grace or name in blocked):
-            found.append((stored, name))
+    shards = list(origin.names(f"{paths.ORIGIN_MANIFEST}/shards"))
+    _restore_lost_shards(publication, result, shards, dry_run=dry_run)
     size = count = 0
-    for _, name in sorted(found):
-        weight = origin.size(name) or 0
-        if count and (count >= bounds.count or size + weight > bounds.size):
+    for name in _removable_objects(publication, result.snapshot, shards, now - limits.grace):
+        object_size = origin.size(name) or 0
+        if count and (count >= limits.count or size + object_size > limits.size):
+            _log.info("the limits of one run are reached; the origin's other removable objects wait for a later run")
             break
         try:
-            if not dry:
+            if not dry_run:
                 origin.remove(name)
-        except OriginError as error:  # the others' turn comes all the same
+        except OriginError as error:  # continue with the other objects
+            _log.debug("%s stays in the origin: %s", name, error)
             result.error = error
             continue
-        count, size = count + 1, size + weight
-        if name.startswith(f"{layout.SIF_PREFIX}/"):
+        count, size = count + 1, size + object_size
+        _log.debug("%s %s from the origin: no manifest names it", "would remove" if dry_run else "removed", name)
+        if name.startswith(f"{paths.SIF_PREFIX}/"):
             result.lines.append(f"{name} is removed from the origin: no manifest names it")
 
 
-def _restore(publication: Publication, result: GcResult, shards: Collection[str], *, dry: bool) -> None:
-    """Tell the origin the manifest again where it has lost one of its ``shards``: a publication tells it what is new alone."""
-    lost = {_shard(sha256) for sha256 in result.snapshot.shards if sha256 is not None}.difference(shards)
+def _removable_objects(publication: Publication, snapshot: Snapshot, shards: Collection[str], before: float) -> list[str]:
+    """Return the SIFs and ``shards`` that no manifest names and that were stored ``before`` or are blocked, the oldest first."""
+    origin, records = publication.origin, snapshot.records.values()
+    live = retention.sif_paths(records) | {_shard_path(sha256) for sha256 in history.all_shards(publication.repository.read)}
+    blocked = {version.sif.path for record in records for _, version in record.versions() if version.sif is not None} - live
+    removable = []
+    for name in chain(origin.names(paths.SIF_PREFIX), shards):
+        stored = origin.modified(name) if name not in live else None
+        if stored is None:
+            continue
+        if stored <= before or name in blocked:
+            removable.append((stored, name))
+        else:
+            _log.debug("keeping %s in the origin: no manifest names it, but it is younger than the grace", name)
+    return [name for _, name in sorted(removable)]
+
+
+def _restore_lost_shards(publication: Publication, result: GcResult, shards: Collection[str], *, dry_run: bool) -> None:
+    """Store the manifest's shards again that the origin has lost: a publication only stores shards that are new.
+
+    Args:
+        publication: an open publication.
+        result: gets a line if shards were lost.
+        shards: names of the shards that the origin has.
+        dry_run: only report it.
+    """
+    lost = {_shard_path(sha256) for sha256 in result.snapshot.shards if sha256 is not None}.difference(shards)
     if lost:
-        if not dry:
-            publication.tell_all(result.snapshot)
+        if not dry_run:
+            publication.resend_manifest(result.snapshot)
         result.lines.append(f"the origin has lost {len(lost)} shard(s) of the manifest, which are stored again")
 
 
-def _shard(sha256: str) -> str:
-    return f"{layout.ORIGIN_MANIFEST}/{manifest.shard_name(sha256)}"
+def _shard_path(sha256: str) -> str:
+    return f"{paths.ORIGIN_MANIFEST}/{manifest.shard_name(sha256)}"

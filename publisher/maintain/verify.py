@@ -1,13 +1,15 @@
-"""Whether what is published is still what the manifest says: trees, SIFs, links, the manifest itself. Looks, mends nothing."""
+"""Verification of what is published against the manifest: sandboxes, SIFs, links, and the manifest itself. Read-only."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
+from publisher.contract.records import BLOCKED
 from publisher.errors import PublishedManifestError, PublisherError
 from publisher.maintain.verify_tree import differences
 from publisher.state import paths, signing, transitions
@@ -16,53 +18,64 @@ from publisher.targets import published_index
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from publisher.contract.manifest import Version
+    from publisher.contract.records import Version
     from publisher.state.signing import PublicKey
     from publisher.state.snapshot import Snapshot
     from publisher.targets.origins.base import Origin
     from publisher.targets.repositories.base import Repository
 
 _SHOWN = 5
-"""Paths of one tree that are named; the others are counted."""
+"""Number of problems of one tree or SIF that are listed; the others are counted."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class VerifiedBuild:
-    """A version whose data is looked at, and a name that it has."""
+    """A published version to verify, with one of the names and the platform that it is published under."""
 
     name: str
     platform: str
     version: Version
 
 
-def builds(snapshot: Snapshot, names: Collection[str]) -> list[VerifiedBuild]:
-    """All that has data, each once: of ``names``, or of all where none is given."""
-    found: dict[tuple[str, str | None], VerifiedBuild] = {}
+def select_builds(snapshot: Snapshot, names: Collection[str]) -> list[VerifiedBuild]:
+    """Return the builds that have data, each once: those of ``names``, or all if ``names`` is empty."""
+    selected: dict[tuple[str, str | None], VerifiedBuild] = {}
     for name, record in snapshot.records.items():
         for platform, version in record.versions() if not names or name in names else ():
-            if version.state != manifest.BLOCKED:
-                found.setdefault((version.digest, version.sandbox), VerifiedBuild(name, platform, version))
-    return list(found.values())
+            if version.state != BLOCKED:
+                selected.setdefault((version.digest, version.sandbox), VerifiedBuild(name, platform, version))
+    return list(selected.values())
 
 
 def verify_manifest(repository: Repository, origin: Origin, now: float, trusted: Collection[PublicKey] | None) -> Iterator[str]:
-    """The manifest in both places: the same index, not expired, and every shard that it names.
+    """Verify the manifest in repository and origin: same index, valid signature, not expired, every shard intact.
 
-    One of the keys in ``trusted`` must have signed it; None where that cannot be checked.
+    Args:
+        repository: the repository that has the authoritative index.
+        origin: the origin that has a copy of it.
+        now: seconds since the epoch.
+        trusted: public keys, one of which must have signed the index; None if the signature cannot be checked.
+
+    Yields:
+        A line for each problem.
+
+    Raises:
+        ManifestError: the repository's index cannot be parsed.
     """
     index = repository.read(f"{paths.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}")
     if index is None:
         yield "the repository has no manifest"
         return
-    there = origin.read(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
-    if there != index:
-        yield "the origin's manifest is not the repository's; a sync brings it up to date"
-    for place, content in (("repository", index), ("origin", there)):
+    origin_index = origin.read(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
+    if origin_index != index:
+        yield "the origin's manifest differs from the repository's; the next sync updates it"
+    for place, content in (("repository", index), ("origin", origin_index)):
         if trusted is not None and content is not None:
-            yield from _signature(place, content, trusted)
+            yield from _verify_signature(place, content, trusted)
     parsed = manifest.Index.parse(manifest.unseal(index)[0])
     if parsed.age(now) != manifest.FRESH:
-        yield "the manifest has expired; a sync makes a new one"
+        yield "the manifest has expired; the next sync signs a new one"
     for sha256 in sorted({sha256 for sha256 in parsed.shards if sha256 is not None}):
         name = manifest.shard_name(sha256)
         for place, content in (
@@ -75,42 +88,62 @@ def verify_manifest(repository: Repository, origin: Origin, now: float, trusted:
                 yield f"the {place}'s {name} is damaged"
 
 
-def _signature(place: str, index: bytes, trusted: Collection[PublicKey]) -> Iterator[str]:
+def _verify_signature(place: str, index: bytes, trusted: Collection[PublicKey]) -> Iterator[str]:
     try:
-        signing.check(*manifest.unseal(index), trusted)
+        signing.verify(*manifest.unseal(index), trusted)
     except ManifestError:
         yield f"the {place}'s manifest is damaged"
     except PublishedManifestError:
-        yield f"the {place}'s manifest is not signed by this publisher's key, nor by one in trusted_keys"
+        yield f"the {place}'s manifest is signed neither by this publisher's key nor by a key in trusted_keys"
 
 
 def verify_links(repository: Repository, snapshot: Snapshot) -> Iterator[str]:
-    """Every link that a record wants, and none besides. The older tool's absolute links to the same sandbox are as good."""
-    found = repository.links()
-    wanted = {path: target for record in snapshot.records.values() for path, target in transitions.links(record).items()}
-    for path, target in wanted.items():
+    """Verify the links for images: every link of a record exists, and there are no others.
+
+    The absolute links that the older tool (cvmfs-singularity-sync) made to the same sandbox are accepted.
+
+    Yields:
+        A line for each problem.
+    """
+    links = repository.links()
+    expected = {path: target for record in snapshot.records.values() for path, target in transitions.links(record).items()}
+    for path, target in expected.items():
         absolute = f"/cvmfs/{repository.name}/{target.rpartition('../')[2]}"
-        if path not in found:
+        if path not in links:
             yield f"{path}: the link is missing"
-        elif found[path] not in {target, absolute}:
-            yield f"{path}: the link leads to {found[path]}, not to {target}"
-    for path in sorted(found.keys() - wanted.keys()):
-        yield f"{path}: no record wants this link"
+        elif links[path] not in {target, absolute}:
+            yield f"{path}: the link points to {links[path]}, not to {target}"
+    for path in sorted(links.keys() - expected.keys()):
+        yield f"{path}: the manifest has no image for this link"
 
 
 def verify_catalogs(repository: Repository, snapshot: Snapshot) -> Iterator[str]:
-    """The mark that keeps all images out of the repository's root catalog: made with the first one that is not taken over."""
-    own = any(build.version.sandbox is not None and build.version.file_index is not None for build in builds(snapshot, ()))
-    if own and not repository.exists(f"{paths.IMAGES}/{paths.CATALOG_MARK}"):
+    """Verify the file that makes CVMFS keep all images out of the repository's root catalog.
+
+    It is created with the first image that this program builds; a repository that has only adopted images may lack it.
+
+    Yields:
+        A line if the file is missing.
+    """
+    built = any(
+        build.version.sandbox is not None and build.version.file_index is not None for build in select_builds(snapshot, ())
+    )
+    if built and not repository.exists(f"{paths.IMAGES}/{paths.CATALOG_MARK}"):
         yield f"{paths.IMAGES} has no {paths.CATALOG_MARK}"
 
 
 def verify_build(repository: Repository, origin: Origin, build: VerifiedBuild) -> Iterator[str]:
-    """A build's sandbox against its file index, and its SIF against sha256 and size."""
-    label = f"{build.name} {build.platform} {build.version.digest}"  # what block takes
+    """Verify a build: its sandbox against the file index, its SIF against sha256 and size.
+
+    Yields:
+        A line for each problem; it begins with name, platform and the digest that ``publisher block`` takes.
+    """
+    label = f"{build.name} {build.platform} {build.version.digest}"
+    _log.debug("verifying %s", label)
     checks: tuple[Callable[[], list[str]], ...] = (
-        lambda: repository.look(lambda: _few(_sandbox(repository, build.version))),
-        lambda: _few(_sif(origin, build.version)),  # apart: a publish waits for a look, and makes it begin anew
+        lambda: repository.read_consistently(lambda: _limit(_verify_sandbox(repository, build.version))),
+        # apart, because a publish waits for a consistent read and makes it start over
+        lambda: _limit(_verify_sif(origin, build.version)),
     )
     for check in checks:
         try:
@@ -120,22 +153,23 @@ def verify_build(repository: Repository, origin: Origin, build: VerifiedBuild) -
             yield f"{label}: cannot be read: {error}"
 
 
-def _few(problems: Iterator[str]) -> list[str]:
-    found, count = [], 0
+def _limit(problems: Iterator[str]) -> list[str]:
+    """Return the first problems, and a line that counts the others."""
+    shown, count = [], 0
     for count, problem in enumerate(problems, 1):
         if count <= _SHOWN:
-            found.append(problem)
-    return found if count <= _SHOWN else [*found, f"and {count - _SHOWN} more"]
+            shown.append(problem)
+    return shown if count <= _SHOWN else [*shown, f"and {count - _SHOWN} more"]
 
 
-def _sandbox(repository: Repository, version: Version) -> Iterator[str]:
+def _verify_sandbox(repository: Repository, version: Version) -> Iterator[str]:
     if version.sandbox is None:
         return
     if not repository.exists(version.sandbox):
         yield f"the sandbox {version.sandbox} is missing"
         return
     if version.file_index is None:
-        return  # taken over from another tool
+        return  # adopted from the older tool
     if not repository.exists(f"{version.sandbox}/{paths.CATALOG_MARK}"):
         yield f"the sandbox has no {paths.CATALOG_MARK}"
     try:
@@ -146,7 +180,7 @@ def _sandbox(repository: Repository, version: Version) -> Iterator[str]:
     yield from differences(published_index.lines(repository, version), str(repository.root / version.sandbox))
 
 
-def _sif(origin: Origin, version: Version) -> Iterator[str]:
+def _verify_sif(origin: Origin, version: Version) -> Iterator[str]:
     if version.sif is None:
         return
     size = origin.size(version.sif.path)

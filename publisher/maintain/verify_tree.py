@@ -1,6 +1,6 @@
-"""A published tree compared with its file index: by content, every path, whatever the tree has become meanwhile.
+"""Comparison of a published tree with its file index: every path, by content, even if the tree has been tampered with.
 
-The tree is walked from its top, so that no link in it leads elsewhere; the index is held in memory (some 500 bytes an entry).
+The tree is walked from its top and links are never followed. The file index is held in memory (about 500 bytes per entry).
 """
 
 from __future__ import annotations
@@ -23,79 +23,93 @@ _PLAIN_MODE, _FULL_MODE = 0o777, 0o7777
 
 
 def differences(index: Iterable[IndexedFile], root: str) -> Iterator[str]:
-    """A line for every path that is not as the index says; none where all is well.
+    """Yield a line for every path that differs from the file index.
 
-    Owners and setuid bits are compared where root published the tree (its top belongs to 0:0 in every image): an ordinary user
-    cannot give them away. Times are compared of files, to the second.
+    Owners and setuid bits are compared only if root published the tree (its top directory then belongs to root): an ordinary
+    user cannot set them. Modification times are compared for files only, in whole seconds.
+
+    Args:
+        index: the lines of the file index.
+        root: the top directory of the tree.
 
     Raises:
         OSError: the tree cannot be read.
     """
-    expected = {_clean(line.path): line for line in index}
-    owned = os.lstat(root).st_uid == 0
+    expected = {_normalize(line.path): line for line in index}
+    compare_owners = os.lstat(root).st_uid == 0
     seen: set[bytes] = {b""}
     for path, entry in _walk(os.fsencode(root)):
         if path == CATALOG_MARK.encode():
             continue
         seen.add(path)
         line = expected.get(path)
-        why = "is not in the file index" if line is None else _difference(line, entry, expected, owned=owned)
-        if why:
-            yield f"{_shown(path)} {why}"
+        if line is None:
+            problem: str | None = "is not in the file index"
+        else:
+            problem = _difference(line, entry, expected, compare_owners=compare_owners)
+        if problem is not None:
+            yield f"{_printable(path)} {problem}"
     for path in sorted(expected.keys() - seen):
-        yield f"{_shown(path)} is missing"
+        yield f"{_printable(path)} is missing"
 
 
 def _walk(root: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
-    waiting = [b""]
-    while waiting:
-        below = waiting.pop()
-        with os.scandir(b"%s/%s" % (root, below)) as entries:
+    """Yield every entry of a tree with its path relative to ``root``."""
+    pending = [b""]
+    while pending:
+        directory = pending.pop()
+        with os.scandir(b"%s/%s" % (root, directory)) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                path = b"%s/%s" % (below, entry.name) if below else entry.name
+                path = b"%s/%s" % (directory, entry.name) if directory else entry.name
                 yield path, entry
                 if entry.is_dir(follow_symlinks=False):
-                    waiting.append(path)
+                    pending.append(path)
 
 
-def _difference(line: IndexedFile, entry: os.DirEntry[bytes], lines: Mapping[bytes, IndexedFile], *, owned: bool) -> str | None:
-    """Why an entry is not what its line says, None where it is. Another name of a file may be a file of its own (CVMFS)."""
+def _difference(
+    line: IndexedFile, entry: os.DirEntry[bytes], lines: Mapping[bytes, IndexedFile], *, compare_owners: bool
+) -> str | None:
+    """Return how an entry differs from its line in the file index, None if it does not.
+
+    A hard link may be a file of its own with the same content: CVMFS does not keep hard links between directories.
+    """
     if line.kind == "h":
-        line = lines.get(_clean(line.content), line)
-    found = entry.stat(follow_symlinks=False)
-    kind = _KINDS.get(stat.S_IFMT(found.st_mode), "?")
+        line = lines.get(_normalize(line.content), line)
+    status = entry.stat(follow_symlinks=False)
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "?")
     if kind != line.kind:
         return f"is a {_NAMES.get(kind, 'special file')}, not a {_NAMES.get(line.kind, line.kind)}"
-    mask = _FULL_MODE if owned else _PLAIN_MODE
-    if kind != "l" and (found.st_mode ^ line.mode) & mask:
-        return f"has mode {found.st_mode & mask:o}, not {line.mode & mask:o}"
-    if owned and (found.st_uid, found.st_gid) != (line.uid, line.gid):
-        return f"belongs to {found.st_uid}:{found.st_gid}, not {line.uid}:{line.gid}"
-    return _content_difference(line, entry, found)
+    mask = _FULL_MODE if compare_owners else _PLAIN_MODE
+    if kind != "l" and (status.st_mode ^ line.mode) & mask:
+        return f"has mode {status.st_mode & mask:o}, not {line.mode & mask:o}"
+    if compare_owners and (status.st_uid, status.st_gid) != (line.uid, line.gid):
+        return f"belongs to {status.st_uid}:{status.st_gid}, not {line.uid}:{line.gid}"
+    return _content_difference(line, entry, status)
 
 
-def _content_difference(line: IndexedFile, entry: os.DirEntry[bytes], found: os.stat_result) -> str | None:
+def _content_difference(line: IndexedFile, entry: os.DirEntry[bytes], status: os.stat_result) -> str | None:
+    """Return how a file's content, size or time, or a symbolic link's target, differs; None if it does not."""
     if line.kind == "l":
-        target = os.readlink(entry.path)  # noqa: PTH115 - bytes, which no Path takes
-        return None if target == line.content else f"leads to {_shown(target)}, not to {_shown(line.content)}"
+        target = os.readlink(entry.path)  # noqa: PTH115 - bytes, which Path does not take
+        return None if target == line.content else f"points to {_printable(target)}, not to {_printable(line.content)}"
     if line.kind != "f":
         return None
-    if found.st_size != line.size:
-        return f"has {found.st_size} bytes, not {line.size}"
-    if int(found.st_mtime) != line.mtime:
-        return f"has the time {int(found.st_mtime)}, not {line.mtime}"
+    if status.st_size != line.size:
+        return f"has {status.st_size} bytes, not {line.size}"
+    if int(status.st_mtime) != line.mtime:
+        return f"has modification time {int(status.st_mtime)}, not {line.mtime}"
     with open(entry.path, "rb", opener=_no_follow) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return None if digest.encode() == line.content else "has other content"
+    return None if digest.encode() == line.content else "has different content"
 
 
 def _no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _clean(path: bytes) -> bytes:
+def _normalize(path: bytes) -> bytes:
     return path.removeprefix(b"./").strip(b"/")
 
 
-def _shown(path: bytes) -> str:
+def _printable(path: bytes) -> str:
     return repr(path.decode("utf-8", "backslashreplace"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.contract.manifest import BLOCKED
+from publisher.contract.records import BLOCKED
 from publisher.errors import RemovalError, RepositoryError
 from publisher.maintain import block
 from publisher.state.paths import sandbox_path
@@ -61,12 +61,12 @@ def test_an_image_whose_sandbox_does_not_go_is_taken_down_all_the_same(
     place.publish(publication, (entry(NAME), answer("one")))
     bad = digest("one linux/amd64")
     snapshot, _ = publication.open()
-    found = block.take_down(snapshot, NAME, place.now, "stolen data")
+    found = block.plan_block(snapshot, NAME, place.now, "stolen data")
     with (
         stubborn(place.repository, sandbox_path(bad), tmp_path, monkeypatch),
         pytest.raises(RepositoryError, match=SAID),
     ):
-        block.carry_out(publication, snapshot, found)
+        block.apply(publication, snapshot, found)
     snapshot, _ = place.publication().open()
     assert [(version.digest, version.state) for version in snapshot.records[NAME].platforms["amd64"]] == [(bad, BLOCKED)]
     assert repositories().links() == {}

@@ -1,1 +1,1 @@
-"""A repository of cvmfs-singularity-sync, taken over and given back."""
+"""Adoption of a repository of the older tool (cvmfs-singularity-sync), and its undo."""

@@ -1,9 +1,9 @@
-"""Taking an adoption back (:mod:`publisher.maintain.adoption.judge`), so that the older tool can go on as if there had been none.
+"""Undo of an adoption (see :mod:`publisher.maintain.adoption.judge`), so that the older tool can continue with the repository.
 
-The records of adopted names leave the manifest, and their links show the older tool's sandboxes again. Builds that syncs have
-made for these names since stay where they are, named by nobody: the older tool removes directories without a link two days
-after it first sees them, as it does with its own; SIFs go from the origin like all that no manifest names. It can be done
-until the first adopted build is removed: what is gone nobody brings back. Pure, but for :func:`carry_out`.
+The records of adopted names leave the manifest, and their links point to the older tool's sandboxes again. Sandboxes that syncs
+have built for these names since then stay, although no record names them: the older tool removes a directory without a link two
+days after it first sees it. SIFs are removed from the origin by garbage collection, because no manifest names them. An adoption
+can be undone until the first adopted build is removed. Pure, except for :func:`apply`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher.contract.manifest import BLOCKED
+from publisher.contract.records import BLOCKED
 from publisher.errors import UsageError
 from publisher.plan import retention
 from publisher.state import paths, transitions
@@ -19,22 +19,22 @@ from publisher.state import paths, transitions
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from publisher.contract.manifest import Record, Version
+    from publisher.contract.records import Record, Version
     from publisher.publish.publication import Publication, PublishResult
     from publisher.state.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class AdoptionUndo:
-    """What is to be done.
+    """The changes that undo an adoption.
 
     Attributes:
-        snapshot: what is published without the records that go; its serial is still that of what is published.
-        names: whose records go.
-        links: path -> target of the links that are set again.
-        removals: our other links to these names, and file indexes that nobody names any more.
-        left: sandboxes that nobody names any more.
-        kept: a line for each name that stays as it is.
+        snapshot: the published state without the records that are removed; it has the serial of the published state.
+        names: the names that lose their record.
+        links: path -> target of the links that are set back.
+        removals: this program's other links for these names, and file indexes that no record names any more.
+        left: sandboxes that stay for the older tool, although no record names them any more.
+        kept: a line for each adopted name that keeps its record.
     """
 
     snapshot: Snapshot
@@ -46,64 +46,66 @@ class AdoptionUndo:
 
     @property
     def lines(self) -> list[str]:
-        """For people: what needs to be looked at, and how much there is."""
-        lines = [*self.kept, *(f"the link is set again: {path} -> {target}" for path, target in self.links.items())]
+        """Return the changes as text for the operator; the last line is the total."""
+        lines = [*self.kept, *(f"the link is set back: {path} -> {target}" for path, target in self.links.items())]
         lines += [f"left for the older tool to clean up: {path}" for path in self.left]
-        stay = len(self.snapshot.records)
-        return [*lines, f"{len(self.names)} adopted name(s)" + (f"; {stay} other name(s) stay published" if stay else "")]
+        others = len(self.snapshot.records)
+        return [*lines, f"{len(self.names)} adopted name(s)" + (f"; {others} other name(s) stay published" if others else "")]
 
 
-def withdrawal(snapshot: Snapshot, links: Mapping[str, str]) -> AdoptionUndo:
-    """What takes an adoption back.
+def plan_undo(snapshot: Snapshot, links: Mapping[str, str]) -> AdoptionUndo:
+    """Return the changes that undo an adoption.
 
     Args:
-        snapshot: what is published.
-        links: the repository's, path -> target.
+        snapshot: the published state.
+        links: all links of the repository, path -> target.
 
     Raises:
-        UsageError: an adopted build was removed since, or none is published.
+        UsageError: an adopted build was removed since the adoption, or nothing published was adopted.
     """
     if snapshot.lost:
         raise UsageError(
-            f"the adoption cannot be taken back any more: {snapshot.lost}",
-            hint="the older tool can go on all the same: it builds what it misses",
+            f"the adoption cannot be undone any more: {snapshot.lost}",
+            hint="the older tool can still be used: it builds again what is missing",
         )
     adopted = {name: record for name, record in snapshot.records.items() if transitions.adopted_versions(record)}
-    blocked = [name for name, record in adopted.items() if any(one.state == BLOCKED for _, one in record.versions())]
-    going = {name: record for name, record in adopted.items() if name not in blocked}
     if not adopted:
-        raise UsageError("nothing that is published was adopted")
-    rest = snapshot.without(going)
-    named = retention.data_of(rest.records.values())
-    again = {name: transitions.adopted_versions(record)[0] for name, record in going.items()}
-    ours = {path for record in going.values() for path in paths.link_paths(record.name, list(record.platforms))} - going.keys()
-    data = _data(going.values()) - named.keys() - {version.sandbox for version in again.values()}
+        raise UsageError("no published image was adopted, so there is nothing to undo")
+    blocked = [name for name, record in adopted.items() if any(version.state == BLOCKED for _, version in record.versions())]
+    removed = {name: record for name, record in adopted.items() if name not in blocked}
+    rest = snapshot.without(removed)
+    live_data = retention.count_data_paths(rest.records.values())
+    adopted_version = {name: transitions.adopted_versions(record)[0] for name, record in removed.items()}
+    our_links = {path for record in removed.values() for path in paths.link_paths(record.name, list(record.platforms))}
+    our_links -= removed.keys()
+    unnamed = _data_of(removed.values()) - live_data.keys() - {version.sandbox for version in adopted_version.values()}
+    file_indexes = {path for path in unnamed if path.startswith(f"{paths.REPOSITORY_MANIFEST}/")}
     return AdoptionUndo(
-        rest,
-        tuple(going),
-        dict(_relinked(again, links, snapshot.repository)),
-        tuple(sorted((ours & links.keys()) | {path for path in data if path.startswith(f"{paths.REPOSITORY_MANIFEST}/")})),
-        tuple(sorted(path for path in data if path.startswith(f"{paths.IMAGES}/"))),
-        tuple(f"{name} stays: a build of it is blocked, and execution points must know" for name in blocked),
+        snapshot=rest,
+        names=tuple(removed),
+        links=dict(_links_to_set(adopted_version, links, snapshot.repository)),
+        removals=tuple(sorted((our_links & links.keys()) | file_indexes)),
+        left=tuple(sorted(path for path in unnamed if path.startswith(f"{paths.IMAGES}/"))),
+        kept=tuple(f"{name} keeps its record: a build of it is blocked, and execution points must refuse it" for name in blocked),
     )
 
 
-def carry_out(publication: Publication, what: AdoptionUndo) -> PublishResult:
-    """One transaction.
+def apply(publication: Publication, undo: AdoptionUndo) -> PublishResult:
+    """Carry out an undo in one transaction of the repository.
 
     Raises:
         RepositoryError, SpaceError: nothing was changed.
     """
-    return publication.change(what.snapshot, {}, what.removals, links=what.links)
+    return publication.change(undo.snapshot, {}, undo.removals, links=undo.links)
 
 
-def _data(listed: Iterable[Record]) -> set[str]:
-    return {path for record in listed for _, version in record.versions() for path in retention.paths_of(version)}
+def _data_of(records: Iterable[Record]) -> set[str]:
+    return {path for record in records for _, version in record.versions() for path in retention.data_paths(version)}
 
 
-def _relinked(again: Mapping[str, Version], links: Mapping[str, str], repository: str) -> Iterable[tuple[str, str]]:
-    """The names whose links show something else than the older tool's sandbox, and what they are to show."""
-    for name, version in again.items():
+def _links_to_set(adopted: Mapping[str, Version], links: Mapping[str, str], repository: str) -> Iterable[tuple[str, str]]:
+    """Yield name and target of each link that does not point to the older tool's sandbox."""
+    for name, version in adopted.items():
         target = paths.link_target(name, str(version.sandbox))
         if links.get(name) not in {target, f"/cvmfs/{repository}/{version.sandbox}"}:
             yield name, target

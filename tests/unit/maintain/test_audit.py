@@ -1,4 +1,4 @@
-"""What an origin holds against what the manifest names."""
+"""The audit of an origin against the manifest."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def taken(place: Place) -> OriginAudit:
+def audited(place: Place) -> OriginAudit:
     snapshot, _ = place.publication().open()
-    return audit.take(place.origin, snapshot, place.repository.read)
+    return audit.audit_origin(place.origin, snapshot, place.repository.read)
 
 
 def sif(place: Place) -> str:
@@ -32,37 +32,37 @@ def sif(place: Place) -> str:
     return name
 
 
-def test_an_origin_of_which_nothing_is_published_holds_nothing(place: Place) -> None:
-    assert taken(place).lines() == ["0 SIF(s), 0 B, and 0 shard(s) of the manifest are there"]
-    assert taken(place).missing == ()
+def test_an_empty_origin_misses_nothing_if_nothing_is_published(place: Place) -> None:
+    assert audited(place).lines() == ["0 SIF(s) (0 B) and 0 manifest shard(s) are in place"]
+    assert audited(place).missing == ()
 
 
-def test_what_is_named_is_counted_and_earlier_editions_are_no_strays(place: Place) -> None:
+def test_named_objects_are_counted_and_earlier_revisions_are_not_stray(place: Place) -> None:
     place.publish(place.publication(), (entry("a/x:1"), answer("one")))
     place.publish(place.publication(), (entry("a/y:1"), answer("two")))
-    found = taken(place)
+    found = audited(place)
     assert (found.sifs, found.missing, found.strays) == (2, (), ())
     assert found.size == sum(place.origin.size(name) or 0 for name in place.origin.names("sif"))
     assert found.shards == len(list(place.origin.names("manifest/shards")))
 
 
-def test_what_is_missing_is_told(place: Place) -> None:
+def test_missing_objects_are_listed(place: Place) -> None:
     place.publish(place.publication(), (entry("a/x:1"), answer("one")))
     gone = [sif(place), "manifest/index.json"]
     for name in gone:
         place.origin.remove(name)
     snapshot, _ = place.publication().open()
     place.origin.remove("manifest/index.json")  # opening has mended it
-    found = audit.take(place.origin, snapshot, place.repository.read)
+    found = audit.audit_origin(place.origin, snapshot, place.repository.read)
     assert list(found.missing) == sorted(gone)
     assert (found.sifs, found.size) == (0, 0)
     assert f"missing: {gone[0]}" in found.lines()
 
 
-def test_what_nothing_names_is_told_with_its_size_and_age(place: Place) -> None:
+def test_stray_objects_are_listed_with_size_and_age(place: Place) -> None:
     place.publish(place.publication(), (entry("a/x:1"), answer("one")))
     place.origin.put_bytes("sif/00/stray.sif", b"12345")
-    found = taken(place)
+    found = audited(place)
     assert found.strays == (StrayObject("sif/00/stray.sif", 5, found.strays[0].stored),)
     assert found.strays[0].stored == pytest.approx(NOW)
     assert "not named: sif/00/stray.sif (5 B, stored 2027-01-15 08:00 UTC)" in found.lines()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from publisher.state.snapshot import Snapshot
 
 DAY = 86400
-BOUNDS = RetentionLimits(grace=14 * DAY, count=100, size=10**12)
+LIMITS = RetentionLimits(grace=14 * DAY, count=100, size=10**12)
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def publish(place: Place, publication: Publication, name: str, text: str) -> Sna
     return place.publish(publication, (entry(name), answer(text))).snapshot
 
 
-def clear(place: Place, publication: Publication, bounds: RetentionLimits = BOUNDS) -> GcResult:
+def collect(place: Place, publication: Publication, limits: RetentionLimits = LIMITS) -> GcResult:
     snapshot, _ = publication.open()
-    return gc.clear(publication, snapshot, place.now, bounds)
+    return gc.collect(publication, snapshot, place.now, limits)
 
 
 def sandbox(text: str) -> str:
@@ -48,59 +48,59 @@ def test_a_superseded_build_leaves_the_manifest_the_repository_and_the_origin_to
     publish(place, publication, "htc/rocky:9", "one")
     publish(place, publication, "htc/rocky:9", "two")
     sifs = set(place.origin.names("sif"))
-    assert clear(place, publication).lines == []
+    assert collect(place, publication).lines == []
     place.now += 14 * DAY
-    cleared = clear(place, publication)
-    assert cleared.error is None
+    result = collect(place, publication)
+    assert result.error is None
     assert not place.repository.exists(sandbox("one"))
     assert not place.repository.exists(paths.file_index_path(digest("one linux/amd64")))
     assert place.repository.exists(sandbox("two"))
     (left,) = place.origin.names("sif")
     assert left in sifs
-    assert digest("one linux/amd64") in cleared.lines[0]
+    assert digest("one linux/amd64") in result.lines[0]
     place.in_both()
     before = place.repository.read(INDEX)
-    assert clear(place, publication).lines == []
-    assert place.repository.read(INDEX) == before, "nothing to clear is nothing to publish"
+    assert collect(place, publication).lines == []
+    assert place.repository.read(INDEX) == before, "nothing to remove is nothing to publish"
 
 
-def test_a_name_that_left_is_gone_after_its_grace_and_its_data_after_another(place: Place) -> None:
+def test_a_name_ends_after_its_grace_and_its_data_goes_after_another_grace(place: Place) -> None:
     publication = place.publication()
     snapshot = publish(place, publication, "htc/rocky:9", "one")
     publication.publish(snapshot, [], ["htc/rocky:9"])
     place.now += 14 * DAY
-    assert "htc/rocky:9 is gone" in clear(place, publication).lines[0]
+    assert "htc/rocky:9 is gone" in collect(place, publication).lines[0]
     assert place.repository.links() == {}
     assert not (place.repository.root / "htc").exists()
     assert place.repository.exists(sandbox("one")), "jobs that run were given this path"
     assert "htc/rocky:9" in publication.open()[0].records, "and look it up"
     place.now += 14 * DAY
-    clear(place, publication)
+    collect(place, publication)
     assert not place.repository.exists(sandbox("one"))
     assert list(place.origin.names("sif")) == []
     assert publication.open()[0].records == {}
 
 
-def test_a_form_and_a_platform_that_the_list_wants_no_more_go_with_all_their_data(place: Place) -> None:
+def test_a_delisted_format_and_platform_go_with_all_their_data(place: Place) -> None:
     publication = place.publication()
     said = answer("one", [AMD64, ARM64])
     place.publish(publication, (entry("htc/rocky:9", [AMD64, ARM64]), said))
     place.publish(publication, (entry("htc/rocky:9", [AMD64], ["sif"]), said))
     place.now += 14 * DAY
-    clear(place, publication)
+    collect(place, publication)
     assert place.repository.links() == {}
     assert not place.repository.exists(sandbox("one"))
     assert place.repository.exists(paths.sandbox_path(digest("one linux/arm64"))), "of the platform, from now on superseded"
     assert place.repository.exists(paths.file_index_path(digest("one linux/amd64"))), "of the SIF that stays"
     place.now += 14 * DAY
-    clear(place, publication)
+    collect(place, publication)
     assert list((place.repository.root / paths.IMAGES).iterdir()) == [place.repository.root / ".images/.cvmfscatalog"]
     assert len(list(place.origin.names("sif"))) == 1
     record = publication.open()[0].records["htc/rocky:9"]
     assert [(platform, version.sandbox) for platform, version in record.versions()] == [("amd64", None)]
 
 
-def test_a_shard_that_the_origin_lost_is_stored_again_though_the_manifest_does_not_change(place: Place) -> None:
+def test_a_shard_that_the_origin_lost_is_stored_again_without_a_new_manifest(place: Place) -> None:
     publication = place.publication()
     for text in ("one", "two"):
         publish(place, publication, f"htc/{text}:1", text)
@@ -109,15 +109,15 @@ def test_a_shard_that_the_origin_lost_is_stored_again_though_the_manifest_does_n
     snapshot, _ = publication.open()
     place.origin.remove(shard)
     said = ["the origin has lost 1 shard(s) of the manifest, which are stored again"]
-    assert gc.clear(publication, snapshot, place.now, BOUNDS, dry=True).lines == said
+    assert gc.collect(publication, snapshot, place.now, LIMITS, dry_run=True).lines == said
     assert place.origin.read(shard) is None
-    cleared = clear(place, publication)
-    assert (cleared.lines, cleared.error) == (said, None)
+    result = collect(place, publication)
+    assert (result.lines, result.error) == (said, None)
     assert place.in_both() == before
-    assert clear(place, publication).lines == []
+    assert collect(place, publication).lines == []
 
 
-def test_what_a_kill_left_between_the_manifest_and_the_origin_goes_in_the_next_run(place: Place) -> None:
+def test_the_next_run_removes_what_a_kill_left_in_the_origin(place: Place) -> None:
     class Refusing(DirectoryOrigin):
         def remove(self, name: str) -> None:
             raise OriginError(f"{name} stays")
@@ -127,14 +127,14 @@ def test_what_a_kill_left_between_the_manifest_and_the_origin_goes_in_the_next_r
     publish(place, publication, "htc/rocky:9", "two")
     place.now += 14 * DAY
     refusing = place.publication(Refusing(place.origin.root))
-    cut_short = clear(place, refusing)
+    cut_short = collect(place, refusing)
     assert cut_short.error is not None
     assert len(list(place.origin.names("sif"))) == 2
-    clear(place, publication)
+    collect(place, publication)
     assert len(list(place.origin.names("sif"))) == 1
 
 
-def test_a_sandbox_that_cannot_be_removed_holds_up_no_other_however_old_it_is(place: Place) -> None:
+def test_a_sandbox_that_cannot_be_removed_does_not_hold_up_others(place: Place) -> None:
     publication = place.publication()
     for text in ("one", "two", "three"):
         publish(place, publication, "htc/rocky:9", text)
@@ -142,16 +142,16 @@ def test_a_sandbox_that_cannot_be_removed_holds_up_no_other_however_old_it_is(pl
     place.now += 14 * DAY
     place.repository = Refusing(place.repository.root, sandbox("one"))
     for left, stuck in ((2, True), (1, False)):
-        cleared = clear(place, place.publication(), RetentionLimits(14 * DAY, 1, 10**12))
-        assert len(cleared.snapshot.records["htc/rocky:9"].platforms["amd64"]) == left
-        assert isinstance(cleared.error, RepositoryError) is stuck
-        assert any("belongs to another user" in line and sandbox("one") in line for line in cleared.lines) is stuck
+        result = collect(place, place.publication(), RetentionLimits(14 * DAY, 1, 10**12))
+        assert len(result.snapshot.records["htc/rocky:9"].platforms["amd64"]) == left
+        assert isinstance(result.error, RepositoryError) is stuck
+        assert any("belongs to another user" in line and sandbox("one") in line for line in result.lines) is stuck
     assert place.repository.exists(sandbox("one"))
     assert not place.repository.exists(sandbox("two"))
     place.in_both()
 
 
-def test_an_object_of_the_origin_that_cannot_be_removed_holds_up_no_other(place: Place) -> None:
+def test_an_object_that_cannot_be_removed_does_not_hold_up_others(place: Place) -> None:
     class Stuck(DirectoryOrigin):
         def remove(self, name: str) -> None:
             if name == names[0]:
@@ -165,12 +165,12 @@ def test_an_object_of_the_origin_that_cannot_be_removed_holds_up_no_other(place:
         place.origin.put_bytes(name, b"left")
         os.utime(place.origin.root / name, (NOW - age * DAY, NOW - age * DAY))
     for left in ([names[0], names[2]], [names[0]], [names[0]]):
-        cleared = clear(place, place.publication(Stuck(place.origin.root)), RetentionLimits(14 * DAY, 1, 10**12))
-        assert str(cleared.error) == f"{names[0]} stays"
+        result = collect(place, place.publication(Stuck(place.origin.root)), RetentionLimits(14 * DAY, 1, 10**12))
+        assert str(result.error) == f"{names[0]} stays"
         assert [name for name in names if name in place.origin.names("sif")] == left
 
 
-def test_an_origin_that_lags_behind_loses_nothing(place: Place) -> None:
+def test_nothing_is_removed_from_an_origin_with_an_older_manifest(place: Place) -> None:
     """Its own manifest still names what the repository's does not."""
 
     class Stuck(DirectoryOrigin):
@@ -181,27 +181,27 @@ def test_an_origin_that_lags_behind_loses_nothing(place: Place) -> None:
     publish(place, publication, "htc/rocky:9", "one")
     publish(place, publication, "htc/rocky:9", "two")
     place.now += 14 * DAY
-    stuck = clear(place, place.publication(Stuck(place.origin.root)))
+    stuck = collect(place, place.publication(Stuck(place.origin.root)))
     assert isinstance(stuck.error, OriginError)
     assert not place.repository.exists(sandbox("one"))
     assert len(list(place.origin.names("sif"))) == 2
-    clear(place, publication)
+    collect(place, publication)
     assert len(list(place.origin.names("sif"))) == 1
 
 
-def test_a_sif_that_no_manifest_names_goes_when_it_is_old_and_no_sooner(place: Place) -> None:
+def test_an_unnamed_sif_is_removed_only_when_it_is_old(place: Place) -> None:
     publication = place.publication()
     publish(place, publication, "htc/rocky:9", "one")
     for age in (13, 15):
         name = paths.sif_path(f"{age}" * 32)
         place.origin.put_bytes(name, f"left {age}".encode())
         os.utime(place.origin.root / name, (NOW - age * DAY, NOW - age * DAY))
-    clear(place, publication)
+    collect(place, publication)
     assert paths.sif_path("13" * 32) in place.origin.names("sif")
     assert paths.sif_path("15" * 32) not in place.origin.names("sif")
 
 
-def test_an_origin_of_another_manifest_is_not_swept(place: Place) -> None:
+def test_nothing_is_removed_from_an_origin_with_a_newer_manifest(place: Place) -> None:
     """As with a wrong --repository, or one that was restored from a backup: what the origin's manifest names would go."""
     publication = place.publication()
     publish(place, publication, "htc/rocky:9", "one")
@@ -211,7 +211,7 @@ def test_an_origin_of_another_manifest_is_not_swept(place: Place) -> None:
     (place.repository.root / INDEX).write_bytes(old)
     place.now += 100 * DAY
     again = place.publication()
-    assert clear(place, again).lines == []
+    assert collect(place, again).lines == []
     assert len(list(place.origin.names("sif"))) == 2
 
 
@@ -222,15 +222,15 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(place: Place) -> None:
     place.now += 14 * DAY
     snapshot, _ = publication.open()
     before = place.repository.read(INDEX)
-    said = gc.clear(publication, snapshot, place.now, BOUNDS, dry=True).lines
+    said = gc.collect(publication, snapshot, place.now, LIMITS, dry_run=True).lines
     assert len(said) == 2
     assert place.repository.read(INDEX) == before
     assert place.repository.exists(sandbox("one"))
     assert len(list(place.origin.names("sif"))) == 2
-    assert clear(place, publication).lines == said, "it says just what is then done"
+    assert collect(place, publication).lines == said, "the dry run reports exactly what is done"
 
 
-def test_shards_of_old_editions_go_after_the_grace_and_never_one_that_is_named(place: Place) -> None:
+def test_shards_of_old_revisions_go_after_the_grace_unless_still_named(place: Place) -> None:
     publication = place.publication()
     for number, text in enumerate(("one", "two", "three")):
         place.now += number
@@ -247,15 +247,15 @@ def test_shards_of_old_editions_go_after_the_grace_and_never_one_that_is_named(p
     assert named <= left
     assert before - left, "those of the first two revisions"
     place.now += DAY
-    clear(place, publication)
+    collect(place, publication)
     there = {name.rpartition("/")[2] for name in place.origin.names("manifest/shards")}
     assert there == {path.name for path in shards.iterdir()}, "the same in the origin"
     assert not (before - left) & there
     place.in_both()
 
 
-def test_old_editions_go_in_their_turn_so_that_not_every_publish_reads_all_there_are(place: Place) -> None:
-    place.turn = 4
+def test_old_revisions_are_removed_at_intervals_only(place: Place) -> None:
+    place.sweep_interval = 4
     publication = place.publication()
     revisions = place.repository.root / ".publisher/revisions"
     for number in range(1, 9):
@@ -266,7 +266,7 @@ def test_old_editions_go_in_their_turn_so_that_not_every_publish_reads_all_there
     place.in_both()
 
 
-def test_what_a_broken_off_take_down_left_goes_whatever_its_age(place: Place) -> None:
+def test_what_an_interrupted_block_left_is_removed_whatever_its_age(place: Place) -> None:
     class Refusing(DirectoryOrigin):
         def remove(self, name: str) -> None:
             raise OriginError(f"{name} stays")
@@ -276,19 +276,19 @@ def test_what_a_broken_off_take_down_left_goes_whatever_its_age(place: Place) ->
     refusing = place.publication(Refusing(place.origin.root))
     snapshot, _ = refusing.open()
     with pytest.raises(OriginError):
-        block.carry_out(refusing, snapshot, block.take_down(snapshot, "htc/rocky:9", place.now, "stolen data"))
+        block.apply(refusing, snapshot, block.plan_block(snapshot, "htc/rocky:9", place.now, "stolen data"))
     (place.repository.root / sandbox("one")).mkdir(parents=True)
     assert len(list(place.origin.names("sif"))) == 1
-    clear(place, publication)
+    collect(place, publication)
     assert list(place.origin.names("sif")) == []
     assert not place.repository.exists(sandbox("one"))
     assert "htc/rocky:9" in publication.open()[0].records
     before = place.repository.read(INDEX)
-    clear(place, publication)
+    collect(place, publication)
     assert place.repository.read(INDEX) == before
 
 
-def test_the_origin_is_cleared_within_the_bounds_of_a_run_too_the_oldest_first(place: Place) -> None:
+def test_the_limits_of_a_run_apply_to_the_origin_too_oldest_first(place: Place) -> None:
     publication = place.publication()
     publish(place, publication, "htc/rocky:9", "one")
     names = [paths.sif_path(digit * 64) for digit in "abc"]
@@ -296,5 +296,5 @@ def test_the_origin_is_cleared_within_the_bounds_of_a_run_too_the_oldest_first(p
         place.origin.put_bytes(name, b"left")
         os.utime(place.origin.root / name, (NOW - age * DAY, NOW - age * DAY))
     for left in ([names[0], names[2]], [names[0]], []):
-        clear(place, publication, RetentionLimits(14 * DAY, 1, 10**12))
+        collect(place, publication, RetentionLimits(14 * DAY, 1, 10**12))
         assert [name for name in names if name in place.origin.names("sif")] == left

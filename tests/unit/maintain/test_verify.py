@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from publisher.contract import manifest
+from publisher.contract.records import BLOCKED, CURRENT
 from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
 from publisher.maintain import block, verify
 from publisher.maintain.verify_tree import differences
 from publisher.state import paths
 from publisher.state.signing import Signer, new_key
-from publisher.state.snapshot import revision
+from publisher.state.snapshot import make_revision
 from publisher.targets.origins.directory import DirectoryOrigin
 from publisher.targets.repositories.directory import DirectoryRepository
 from tests.support.publisher.built_values import answer, digest, entry
@@ -85,17 +86,17 @@ def test_a_tree_that_is_as_its_index_says_has_no_differences(root: Path) -> None
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda root: replaced(root / "etc/motd", "jello\n"), "'etc/motd' has other content"),
+        (lambda root: replaced(root / "etc/motd", "jello\n"), "'etc/motd' has different content"),
         (lambda root: replaced(root / "etc/motd", "hello there\n"), "'etc/motd' has 12 bytes, not 6"),
-        (lambda root: os.utime(root / "etc/motd", (1, 1)), f"'etc/motd' has the time 1, not {MTIME}"),
+        (lambda root: os.utime(root / "etc/motd", (1, 1)), f"'etc/motd' has modification time 1, not {MTIME}"),
         (lambda root: (root / "etc/motd").chmod(0o600), "'etc/motd' has mode 600, not 644"),
         (lambda root: (root / "etc/motd").unlink(), "'etc/motd' is missing"),
         (lambda root: as_link(root / "etc/motd"), "'etc/motd' is a symbolic link, not a file"),
-        (lambda root: as_link(root / "etc/link"), "'etc/link' leads to '/etc/passwd', not to 'motd'"),
+        (lambda root: as_link(root / "etc/link"), "'etc/link' points to '/etc/passwd', not to 'motd'"),
         (lambda root: (root / "etc/more").touch(), "'etc/more' is not in the file index"),
     ],
 )
-def test_whatever_became_of_a_path_is_told(root: Path, change: Callable[[Path], None], said: str) -> None:
+def test_every_change_of_a_path_is_reported(root: Path, change: Callable[[Path], None], said: str) -> None:
     lines = indexed(root)
     change(root)
     assert list(differences(lines, str(root))) == [said]
@@ -111,7 +112,7 @@ def test_a_directory_that_became_a_link_is_not_followed(root: Path, tmp_path: Pa
     ]
 
 
-def test_another_name_of_a_file_may_be_a_file_of_its_own_with_its_content(root: Path) -> None:
+def test_a_hard_link_may_be_a_separate_file_with_the_same_content(root: Path) -> None:
     """CVMFS keeps no hard links."""
     lines = [*indexed(root), IndexedFile("h", b"etc/again", 0o644, 0, 0, 0, MTIME, b"etc/motd")]
     replaced(root / "etc/motd", "hello\n")
@@ -120,7 +121,7 @@ def test_another_name_of_a_file_may_be_a_file_of_its_own_with_its_content(root: 
     os.utime(root / "etc/again", (MTIME, MTIME))
     assert list(differences(lines, str(root))) == []
     replaced(root / "etc/again", "jello\n")
-    assert list(differences(lines, str(root))) == ["'etc/again' has other content"]
+    assert list(differences(lines, str(root))) == ["'etc/again' has different content"]
 
 
 # --- links, manifest, SIFs
@@ -136,42 +137,42 @@ def place(tmp_path: Path) -> Place:
 
 def built_as(place: Place, name: str) -> verify.VerifiedBuild:
     snapshot, _ = place.publication().open()
-    (found,) = verify.builds(snapshot, (name,))
+    (found,) = verify.select_builds(snapshot, (name,))
     return found
 
 
-def told(place: Place, now: float | None = None, *trusted: PublicKey) -> list[str]:
-    """Of the manifest."""
+def manifest_problems(place: Place, now: float | None = None, *trusted: PublicKey) -> list[str]:
+    """Return the problems of the manifest."""
     keys = trusted or (place.signer.public,)
     return list(verify.verify_manifest(place.repository, place.origin, place.now if now is None else now, keys))
 
 
 def problems(place: Place, now: float | None = None) -> list[str]:
     snapshot, _ = place.publication().open()
-    found = told(place, now)
+    found = manifest_problems(place, now)
     found += [*verify.verify_links(place.repository, snapshot), *verify.verify_catalogs(place.repository, snapshot)]
     return found
 
 
-def test_links_and_manifest_that_are_well_are_not_told(place: Place) -> None:
+def test_sound_links_and_manifest_have_no_problems(place: Place) -> None:
     assert problems(place) == []
 
 
-def test_a_link_that_is_missing_wrong_or_nobodys_is_told(place: Place) -> None:
+def test_a_missing_wrong_or_stray_link_is_reported(place: Place) -> None:
     link = place.repository.root / ROCKY
     before = os.readlink(link)  # noqa: PTH115 - its text
     link.unlink()
     assert problems(place) == [f"{ROCKY}: the link is missing"]
     link.symlink_to("../.images/ab/cd")
-    assert problems(place) == [f"{ROCKY}: the link leads to ../.images/ab/cd, not to {before}"]
+    assert problems(place) == [f"{ROCKY}: the link points to ../.images/ab/cd, not to {before}"]
     link.unlink()
     link.symlink_to(f"/cvmfs/{place.repository.name}/{paths.sandbox_path(digest('one linux/amd64'))}")
     assert problems(place) == [], "the older tool's links are absolute"
     (link.parent / "stray:1").symlink_to("../.images/ab/cd")
-    assert problems(place) == ["htc/stray:1: no record wants this link"]
+    assert problems(place) == ["htc/stray:1: the manifest has no image for this link"]
 
 
-def test_a_manifest_that_differs_is_damaged_or_expired_is_told(place: Place) -> None:
+def test_a_different_damaged_or_expired_manifest_is_reported(place: Place) -> None:
     (shard, *_) = place.origin.names("manifest/shards")
     (place.origin.root / shard).write_bytes(b"{}")
     name = shard.removeprefix("manifest/")
@@ -180,29 +181,29 @@ def test_a_manifest_that_differs_is_damaged_or_expired_is_told(place: Place) -> 
     assert problems(place) == [f"the origin has no {name}, which the manifest names"]
     assert any("expired" in line for line in problems(place, place.now + manifest.LIFETIME + 7200))
     place.origin.remove(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}")
-    found = told(place)
-    assert found[0].startswith("the origin's manifest is not the repository's")
+    found = manifest_problems(place)
+    assert found[0].startswith("the origin's manifest differs from the repository's")
     (place.repository.root / INDEX).unlink()
-    assert told(place) == ["the repository has no manifest"]
+    assert manifest_problems(place) == ["the repository has no manifest"]
 
 
-def test_a_manifest_that_somebody_else_signed_is_told_wherever_it_is(place: Place) -> None:
+def test_a_manifest_signed_by_somebody_else_is_reported_in_both_places(place: Place) -> None:
     new_key(place.where / "thief")
     thief = Signer(place.where / "thief")
     snapshot, _ = place.publication().open()
-    forged = revision(snapshot, thief, serial=snapshot.serial, now=place.now).index
-    by_whom = "is not signed by this publisher's key, nor by one in trusted_keys"
+    forged = make_revision(snapshot, thief, serial=snapshot.serial, now=place.now).index
+    by_whom = "is signed neither by this publisher's key nor by a key in trusted_keys"
     place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forged)
-    assert told(place)[1:] == [f"the origin's manifest {by_whom}"]
+    assert manifest_problems(place)[1:] == [f"the origin's manifest {by_whom}"]
     (place.repository.root / INDEX).write_bytes(forged)
-    assert told(place) == [f"the repository's manifest {by_whom}", f"the origin's manifest {by_whom}"]
-    assert told(place, place.now, place.signer.public, thief.public) == [], "as while a key is rotated"
+    assert manifest_problems(place) == [f"the repository's manifest {by_whom}", f"the origin's manifest {by_whom}"]
+    assert manifest_problems(place, place.now, place.signer.public, thief.public) == [], "as while a key is rotated"
     assert list(verify.verify_manifest(place.repository, place.origin, place.now, None)) == []
     place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", b"no index")
-    assert "the origin's manifest is damaged" in told(place)
+    assert "the origin's manifest is damaged" in manifest_problems(place)
 
 
-def test_a_file_index_that_is_missing_or_damaged_is_told(place: Place) -> None:
+def test_a_missing_or_damaged_file_index_is_reported(place: Place) -> None:
     build, path = built_as(place, ROCKY), paths.file_index_path(digest("one linux/amd64"))
     (place.repository.root / path).write_bytes(b"other")
     said = list(verify.verify_build(place.repository, place.origin, build))
@@ -212,40 +213,40 @@ def test_a_file_index_that_is_missing_or_damaged_is_told(place: Place) -> None:
     assert said[-1].endswith(f"the file index {path} is missing")
 
 
-def test_what_is_told_of_a_damaged_earlier_build_is_what_takes_that_one_down_alone(place: Place) -> None:
+def test_the_reported_digest_blocks_exactly_the_damaged_build(place: Place) -> None:
     publication = place.publication()
     snapshot = place.publish(publication, (entry(ROCKY), answer("newer"))).snapshot
     (place.repository.root / paths.file_index_path(digest("one linux/amd64"))).unlink()
-    damaged = next(one for one in verify.builds(snapshot, (ROCKY,)) if one.version.digest == digest("one linux/amd64"))
+    damaged = next(one for one in verify.select_builds(snapshot, (ROCKY,)) if one.version.digest == digest("one linux/amd64"))
     line = list(verify.verify_build(place.repository, place.origin, damaged))[-1]
     assert line.endswith("is missing")
     name, platform, said = line.split(": ")[0].split(" ")
     assert (name, platform) == (ROCKY, "amd64")
-    down = block.take_down(snapshot, said, place.now, "damaged")
-    after = block.carry_out(publication, snapshot, down).snapshot
-    assert [version.state for _, version in after.records[ROCKY].versions()] == [manifest.CURRENT, manifest.BLOCKED]
+    down = block.plan_block(snapshot, said, place.now, "damaged")
+    after = block.apply(publication, snapshot, down).snapshot
+    assert [version.state for _, version in after.records[ROCKY].versions()] == [CURRENT, BLOCKED]
     assert (place.repository.root / ROCKY / "content").read_text() == digest("newer linux/amd64")
 
 
-def test_a_sandbox_is_read_in_one_look_and_no_sif_in_it(place: Place) -> None:
-    """A publish waits for who looks."""
-    looking, read = [False], {}
+def test_a_sandbox_is_read_consistently_and_the_sif_apart_from_it(place: Place) -> None:
+    """A publish waits until a consistent read ends."""
+    reading, read = [False], {}
 
     class Looked(DirectoryRepository):
-        def look(self, read_all: Callable[[], T]) -> T:
-            looking[0] = True
+        def read_consistently(self, read_all: Callable[[], T]) -> T:
+            reading[0] = True
             try:
                 return read_all()
             finally:
-                looking[0] = False
+                reading[0] = False
 
         def exists(self, path: str) -> bool:
-            read["sandbox"] = looking[0]
+            read["sandbox"] = reading[0]
             return super().exists(path)
 
     class Stored(DirectoryOrigin):
         def sha256(self, name: str) -> str | None:
-            read["sif"] = looking[0]
+            read["sif"] = reading[0]
             return super().sha256(name)
 
     there = Looked(place.repository.root, place.repository.name)
@@ -256,13 +257,13 @@ def test_a_sandbox_is_read_in_one_look_and_no_sif_in_it(place: Place) -> None:
     assert read == {"sandbox": True, "sif": False}
 
 
-def test_the_mark_that_keeps_images_out_of_the_root_catalog_is_missed(place: Place) -> None:
+def test_a_missing_catalog_mark_is_reported(place: Place) -> None:
     (place.repository.root / ".images/.cvmfscatalog").unlink()
     assert problems(place) == [".images has no .cvmfscatalog"]
 
 
-def test_a_build_that_names_share_is_looked_at_once_and_a_blocked_one_never(place: Place) -> None:
+def test_a_shared_build_is_verified_once(place: Place) -> None:
     publication = place.publication()
     snapshot = place.publish(publication, (entry("htc/rocky:latest"), answer("one"))).snapshot
-    assert [build.name for build in verify.builds(snapshot, ())] == ["a/b:1", ROCKY]
-    assert [build.name for build in verify.builds(snapshot, ("htc/rocky:latest",))] == ["htc/rocky:latest"]
+    assert [build.name for build in verify.select_builds(snapshot, ())] == ["a/b:1", ROCKY]
+    assert [build.name for build in verify.select_builds(snapshot, ("htc/rocky:latest",))] == ["htc/rocky:latest"]

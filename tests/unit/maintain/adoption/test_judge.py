@@ -9,7 +9,15 @@ from publisher.contract.records import Record, Sif, Version
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError
 from publisher.maintain.adoption import judge as adoption
 from publisher.maintain.adoption import throttle
-from publisher.maintain.adoption.judge import LinkVerdict, OldLink, judge, judge_unlisted, old_links, old_paths, taken_anyway
+from publisher.maintain.adoption.judge import (
+    LinkVerdict,
+    OldLink,
+    adopt_unresolved,
+    find_old_links,
+    judge_listed,
+    judge_unlisted,
+    old_sandbox_path,
+)
 from publisher.maintain.adoption.throttle import BatchQuota
 from publisher.oci import Descriptor, ImageManifest
 from publisher.plan.make import make_plan
@@ -33,7 +41,7 @@ def link(content: str = BY_LAYERS, index: bool = False, name: str = "htc/rocky:9
     return OldLink(name, f".images/{'sha256:' if index else ''}{content[:2]}/{content[2:]}")
 
 
-def test_the_older_tools_links_are_told_from_others() -> None:
+def test_the_older_tools_links_are_told_apart_from_others() -> None:
     layers, index = "4f" + "8" * 62, "9b" + "c" * 62
     links = {
         "htc/rocky:9": f"/cvmfs/{FQRN}/.images/4f/{layers[2:]}",
@@ -46,7 +54,7 @@ def test_the_older_tools_links_are_told_from_others() -> None:
         "htc/up:1": f"/cvmfs/{FQRN}/.images/../4f/{layers[2:]}",
         "readme": f"/cvmfs/{FQRN}/.images/4f/{layers[2:]}",
     }
-    found = old_links(links, FQRN)
+    found = find_old_links(links, FQRN)
     assert [(one.name, one.digest) for one in found] == [
         ("htc/rocky:9", f"sha256:{layers}"),
         ("lscsoft/lalsuite/lalsuite-v6.53:stretch", f"sha256:{index}"),
@@ -55,15 +63,17 @@ def test_the_older_tools_links_are_told_from_others() -> None:
     assert found[1].sandbox == f".images/sha256:9b/{index[2:]}"
 
 
-def test_the_old_hash_is_that_of_the_layers_in_their_order_or_the_indexs_own() -> None:
-    assert old_paths(image(), None) == {f".images/{BY_LAYERS[:2]}/{BY_LAYERS[2:]}"}
-    assert old_paths(image(layers=LAYERS[::-1]), None) != old_paths(image(), None)
+def test_the_old_hash_is_of_the_ordered_layers_or_of_the_index() -> None:
+    assert old_sandbox_path(image(), None) == f".images/{BY_LAYERS[:2]}/{BY_LAYERS[2:]}"
+    assert old_sandbox_path(image(layers=LAYERS[::-1]), None) != old_sandbox_path(image(), None)
     index = digest("index")
-    assert old_paths(image(), index) == {f".images/sha256:{index[7:9]}/{index[9:]}"}
+    assert old_sandbox_path(image(), index) == f".images/sha256:{index[7:9]}/{index[9:]}"
 
 
 def test_an_image_with_the_old_hash_is_current_under_its_true_digest() -> None:
-    judged = judge(link(), entry("htc/rocky:9"), ResolvedReference(digest("one"), {AMD64: digest("one")}), {AMD64: image()}, NOW)
+    judged = judge_listed(
+        link(), entry("htc/rocky:9"), ResolvedReference(digest("one"), {AMD64: digest("one")}), {AMD64: image()}, NOW
+    )
     assert judged.verdict is LinkVerdict.CURRENT
     assert judged.record is not None
     assert judged.record.reference == "docker.io/htc/rocky:9"
@@ -73,17 +83,19 @@ def test_an_image_with_the_old_hash_is_current_under_its_true_digest() -> None:
     assert (plan.items[0].action, plan.items[0].targets[0].adopted) == (Action.CHANGED, version), "it wants its SIF"
 
 
-def test_of_an_index_the_older_tools_host_took_the_image_for_amd64() -> None:
+def test_the_older_tool_took_the_amd64_image_of_an_index() -> None:
     answer = ResolvedReference(digest("index"), {ARM64: digest("arm"), AMD64: digest("one")})
     images = {ARM64: image("arm"), AMD64: image("one")}
-    judged = judge(link(digest("index")[7:], index=True), entry("htc/rocky:9", [ARM64, AMD64]), answer, images, NOW)
+    judged = judge_listed(link(digest("index")[7:], index=True), entry("htc/rocky:9", [ARM64, AMD64]), answer, images, NOW)
     assert judged.record is not None
     assert [(platform, version.digest) for platform, version in judged.record.versions()] == [("amd64", digest("one"))]
 
 
-def test_a_tag_that_is_for_another_architecture_alone_is_taken_for_that() -> None:
+def test_a_tag_with_only_another_architecture_is_adopted_for_that() -> None:
     one = entry("cmssw/cms:rhel9-aarch64", [ARM64])
-    judged = judge(link(name=one.name), one, ResolvedReference(digest("arm"), {ARM64: digest("arm")}), {ARM64: image("arm")}, NOW)
+    judged = judge_listed(
+        link(name=one.name), one, ResolvedReference(digest("arm"), {ARM64: digest("arm")}), {ARM64: image("arm")}, NOW
+    )
     assert judged.record is not None
     assert list(judged.record.platforms) == ["arm64"]
 
@@ -97,14 +109,14 @@ def test_a_tag_that_is_for_another_architecture_alone_is_taken_for_that() -> Non
         (UnavailableError("it is down"), LinkVerdict.UNKNOWN),
     ],
 )
-def test_what_is_not_current_is_taken_under_its_old_hash_and_nothing_where_nobody_can_tell(
+def test_an_outdated_link_is_adopted_under_its_old_hash_and_an_unknown_one_is_not(
     answer: ResolvedReference | PublisherError, verdict: LinkVerdict
 ) -> None:
     rocky = entry("htc/rocky:9")
-    judged = judge(link(), rocky, answer, {AMD64: image(layers=LAYERS[:1])}, NOW)
+    judged = judge_listed(link(), rocky, answer, {AMD64: image(layers=LAYERS[:1])}, NOW)
     assert judged.verdict is verdict
     assert (judged.record is None) is (verdict is LinkVerdict.UNKNOWN)
-    taken = judged if judged.record is not None else taken_anyway(judged, rocky, NOW)
+    taken = judged if judged.record is not None else adopt_unresolved(judged, rocky, NOW)
     assert taken.record is not None
     (version,) = taken.record.platforms["amd64"]
     assert (version.digest, version.sandbox) == (f"sha256:{BY_LAYERS}", link().sandbox)
@@ -112,12 +124,12 @@ def test_what_is_not_current_is_taken_under_its_old_hash_and_nothing_where_nobod
     assert (plan.items[0].action, plan.items[0].targets[0].adopted) == (Action.CHANGED, None), "a sync builds what there is now"
 
 
-def test_a_manifest_that_cannot_be_had_now_is_no_verdict() -> None:
+def test_an_unavailable_image_manifest_gives_no_verdict() -> None:
     said = ResolvedReference(digest("one"), {AMD64: digest("one")})
-    assert judge(link(), entry("htc/rocky:9"), said, UnavailableError("it is down"), NOW).verdict is LinkVerdict.UNKNOWN
+    assert judge_listed(link(), entry("htc/rocky:9"), said, UnavailableError("it is down"), NOW).verdict is LinkVerdict.UNKNOWN
 
 
-def test_a_name_in_no_list_belongs_to_nobody_and_one_of_a_wildcard_waits() -> None:
+def test_an_unlisted_name_is_adopted_and_one_of_an_unlistable_wildcard_is_not() -> None:
     judged = judge_unlisted(link(), [], NOW)
     assert judged.record is not None
     assert judged.record.reference == f"{adoption.UNKNOWN_SOURCE}/htc/rocky:9"
@@ -127,7 +139,7 @@ def test_a_name_in_no_list_belongs_to_nobody_and_one_of_a_wildcard_waits() -> No
     assert [one.name for one in removed.removals] == ["htc/rocky:9"], "it leaves like any other that the list does not have"
 
 
-# --- the pace of their SIFs
+# --- the batch quota of their SIFs
 
 
 def planned(record: Record) -> Plan:
@@ -143,31 +155,31 @@ def adopted(number: int, sif: Sif | None = None) -> Record:
     return Record(f"a/{number}:1", f"docker.io/a/{number}:1", digest(text), {"amd64": [version]})
 
 
-def paced(count: int, pace: BatchQuota, done: int = 0) -> list[str]:
+def published_names(count: int, quota: BatchQuota, done: int = 0) -> list[str]:
     entries = [entry(f"a/{number}:1") for number in range(count)]
     answers = {f"a/{n}:1": ResolvedReference(digest(f"image {n}"), {AMD64: digest(f"image {n}")}) for n in range(count)}
     sif = partial(Sif, size=1)
     records = {f"a/{n}:1": adopted(n, sif(f"sif/{n}.sif", "0" * 64) if n < done else None) for n in range(count)}
-    plan = throttle.paced(make_plan(entries, answers, Snapshot(FQRN, 1, records=records)), pace)
+    plan = throttle.throttle_adopted(make_plan(entries, answers, Snapshot(FQRN, 1, records=records)), quota)
     assert {item.action for item in plan.items} <= {Action.CHANGED, Action.UNCHANGED}
     return [item.entry.name for item in plan.work]
 
 
-def test_a_run_makes_so_many_sifs_of_adopted_images_and_no_more() -> None:
-    assert paced(5, BatchQuota(2, 0)) == ["a/0:1", "a/1:1"]
-    assert paced(5, BatchQuota(2, 0), done=2) == ["a/2:1", "a/3:1"]
-    assert paced(5, BatchQuota(9, 0)) == [f"a/{number}:1" for number in range(5)]
+def test_the_quota_limits_the_sifs_of_adopted_images_in_a_run() -> None:
+    assert published_names(5, BatchQuota(2, 0)) == ["a/0:1", "a/1:1"]
+    assert published_names(5, BatchQuota(2, 0), done=2) == ["a/2:1", "a/3:1"]
+    assert published_names(5, BatchQuota(9, 0)) == [f"a/{number}:1" for number in range(5)]
 
 
-def test_what_has_something_else_to_do_does_not_wait_for_its_turn() -> None:
+def test_an_item_with_other_changes_is_not_throttled() -> None:
     one = entry("a/0:1")
     both = adopted(0).platforms["amd64"]
     record = Record("a/0:1", "docker.io/a/0:1", digest("image 0"), {"amd64": both, "arm64": both})
     answers = {"a/0:1": ResolvedReference(digest("image 0"), {AMD64: digest("image 0")})}
     plan = make_plan([one], answers, Snapshot(FQRN, 1, records={"a/0:1": record}))
-    assert [item.leaving for item in throttle.paced(plan, BatchQuota(0, 0)).work] == [("arm64",)]
+    assert [item.leaving for item in throttle.throttle_adopted(plan, BatchQuota(0, 0)).work] == [("arm64",)]
 
 
-def test_images_that_fail_day_after_day_do_not_hold_up_the_others() -> None:
-    tried = {name for day in range(5) for name in paced(5, BatchQuota(2, day))}
+def test_images_that_always_fail_do_not_hold_up_the_others() -> None:
+    tried = {name for day in range(5) for name in published_names(5, BatchQuota(2, day))}
     assert tried == {f"a/{number}:1" for number in range(5)}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.contract.manifest import EXPIRING, Record, Version
+from publisher.contract.records import EXPIRING, Record, Version
 from publisher.errors import UsageError
 from publisher.maintain import block, gc
 from publisher.maintain.adoption import judge, undo
@@ -37,7 +37,7 @@ def publication(place: Place) -> Publication:
 
 
 def adopted(place: Place, publication: Publication, *names: str) -> dict[str, Path]:
-    """Names as the older tool has laid them out, and taken in; where their sandboxes are."""
+    """Lay names out as the older tool does, adopt them, and return their sandboxes."""
     snapshot, _ = publication.open()
     where, records = {}, {}
     for name in names:
@@ -54,15 +54,15 @@ def adopted(place: Place, publication: Publication, *names: str) -> dict[str, Pa
     return where
 
 
-def taken_back(place: Place, publication: Publication) -> AdoptionUndo:
+def undone(place: Place, publication: Publication) -> AdoptionUndo:
     found = planned(place, publication)
-    published = undo.carry_out(publication, found)
+    published = undo.apply(publication, found)
     assert published.behind is None
     return found
 
 
 def planned(place: Place, publication: Publication) -> AdoptionUndo:
-    return undo.withdrawal(opened(publication), place.repository.links())
+    return undo.plan_undo(opened(publication), place.repository.links())
 
 
 def opened(publication: Publication) -> Snapshot:
@@ -76,28 +76,26 @@ def shows(place: Place, name: str, sandbox: Path) -> bool:
     return text in {f"/cvmfs/{NAME}/{path}", paths.link_target(name, path)}
 
 
-def test_an_adoption_that_nothing_came_of_is_taken_back_without_a_trace(place: Place, publication: Publication) -> None:
+def test_an_unused_adoption_is_undone_without_a_trace(place: Place, publication: Publication) -> None:
     place.publish(publication, (entry("htc/own:1"), answer("own")))
     before = place.repository.links()
     there = adopted(place, publication, ROCKY, "htc/debian:12")
     links = place.repository.links()
-    found = taken_back(place, publication)
+    found = undone(place, publication)
     assert sorted(found.names) == ["htc/debian:12", ROCKY]
     assert found.lines == ["2 adopted name(s); 1 other name(s) stay published"]
     assert place.repository.links() == links, "none was touched"
     assert links.keys() - before.keys() == there.keys()
     assert opened(publication).records.keys() == {"htc/own:1"}
     place.in_both()
-    assert len(judge.old_links(links, NAME)) == 3, "and it can be done again"
+    assert len(judge.find_old_links(links, NAME)) == 3, "and it can be done again"
 
 
-def test_what_syncs_made_of_adopted_names_is_left_and_their_links_show_what_they_did(
-    place: Place, publication: Publication
-) -> None:
+def test_later_builds_of_adopted_names_stay_and_their_links_are_set_back(place: Place, publication: Publication) -> None:
     there = adopted(place, publication, ROCKY)
     place.publish(publication, (entry(ROCKY, [AMD64, ARM64]), answer("new", [AMD64, ARM64])))
     new = [digest(f"new linux/{platform}") for platform in ("amd64", "arm64")]
-    found = taken_back(place, publication)
+    found = undone(place, publication)
     assert list(found.links) == [ROCKY]
     assert shows(place, ROCKY, there[ROCKY])
     assert place.repository.links().keys() == {ROCKY}, "there was none for arm64"
@@ -106,34 +104,34 @@ def test_what_syncs_made_of_adopted_names_is_left_and_their_links_show_what_they
         assert place.repository.exists(paths.sandbox_path(one)), "jobs are running there"
         assert not place.repository.exists(paths.file_index_path(one))
     assert opened(publication).records == {}
-    assert [one.name for one in judge.old_links(place.repository.links(), NAME)] == [ROCKY]
+    assert [one.name for one in judge.find_old_links(place.repository.links(), NAME)] == [ROCKY]
 
 
-def test_data_that_another_name_has_is_that_names(place: Place, publication: Publication) -> None:
+def test_data_shared_with_another_name_stays(place: Place, publication: Publication) -> None:
     adopted(place, publication, ROCKY)
     place.publish(publication, (entry(ROCKY), answer("new")), (entry("htc/other:9"), answer("new")))
-    found = taken_back(place, publication)
+    found = undone(place, publication)
     assert (found.left, found.removals) == ((), ())
     assert place.repository.exists("htc/other:9")
     assert opened(publication).records.keys() == {"htc/other:9"}
 
 
-def test_a_name_whose_link_is_gone_gets_it_back_as_long_as_its_data_is_there(place: Place, publication: Publication) -> None:
+def test_a_removed_link_is_set_back_while_its_data_exists(place: Place, publication: Publication) -> None:
     there = adopted(place, publication, ROCKY)
     snapshot = publication.publish(opened(publication), [], [ROCKY]).snapshot
     assert [version.state for _, version in snapshot.records[ROCKY].versions()] == [EXPIRING]
     place.now += 14 * DAY
-    gc.clear(publication, snapshot, int(place.now), RetentionLimits(14 * DAY, 100, 10**12))
+    gc.collect(publication, snapshot, int(place.now), RetentionLimits(14 * DAY, 100, 10**12))
     assert place.repository.links() == {}
-    taken_back(place, publication)
+    undone(place, publication)
     assert shows(place, ROCKY, there[ROCKY])
 
 
-def test_after_the_first_removal_it_is_refused_with_the_reason_for_ever(place: Place, publication: Publication) -> None:
+def test_undo_is_refused_for_ever_after_the_first_removal(place: Place, publication: Publication) -> None:
     adopted(place, publication, ROCKY, "htc/debian:12")
     place.publish(publication, (entry(ROCKY), answer("new")))
     place.now += 14 * DAY
-    gc.clear(publication, opened(publication), int(place.now), RetentionLimits(14 * DAY, 100, 10**12))
+    gc.collect(publication, opened(publication), int(place.now), RetentionLimits(14 * DAY, 100, 10**12))
     for _ in range(2):
         with pytest.raises(UsageError, match=r"a build of htc/rocky:9 was removed on 2027-01-29"):
             planned(place, publication)
@@ -142,35 +140,35 @@ def test_after_the_first_removal_it_is_refused_with_the_reason_for_ever(place: P
         place.now += DAY
 
 
-def test_a_take_down_of_an_adopted_image_is_a_removal(place: Place, publication: Publication) -> None:
+def test_blocking_an_adopted_image_counts_as_a_removal(place: Place, publication: Publication) -> None:
     adopted(place, publication, ROCKY)
     snapshot = opened(publication)
-    block.carry_out(publication, snapshot, block.take_down(snapshot, ROCKY, int(place.now), "stolen data"))
+    block.apply(publication, snapshot, block.plan_block(snapshot, ROCKY, int(place.now), "stolen data"))
     with pytest.raises(UsageError, match="htc/rocky:9 was removed"):
         planned(place, publication)
 
 
-def test_what_is_cleared_of_other_names_is_none(place: Place, publication: Publication) -> None:
+def test_garbage_collection_of_other_names_does_not_prevent_undo(place: Place, publication: Publication) -> None:
     adopted(place, publication, ROCKY)
     for text in ("one", "two"):
         place.publish(publication, (entry("htc/own:1"), answer(text)))
     place.now += 14 * DAY
-    gc.clear(publication, opened(publication), int(place.now), RetentionLimits(14 * DAY, 100, 10**12))
+    gc.collect(publication, opened(publication), int(place.now), RetentionLimits(14 * DAY, 100, 10**12))
     assert planned(place, publication).names == (ROCKY,)
 
 
-def test_a_name_with_a_blocked_build_stays_so_that_nobody_runs_it(place: Place, publication: Publication) -> None:
+def test_a_name_with_a_blocked_build_keeps_its_record(place: Place, publication: Publication) -> None:
     adopted(place, publication, ROCKY, "htc/debian:12")
     place.publish(publication, (entry(ROCKY), answer("bad")))
     snapshot = opened(publication)
-    block.carry_out(publication, snapshot, block.take_down(snapshot, ROCKY, int(place.now), "stolen data"))
-    found = taken_back(place, publication)
+    block.apply(publication, snapshot, block.plan_block(snapshot, ROCKY, int(place.now), "stolen data"))
+    found = undone(place, publication)
     assert found.names == ("htc/debian:12",)
-    assert found.lines[0] == "htc/rocky:9 stays: a build of it is blocked, and execution points must know"
+    assert found.lines[0] == "htc/rocky:9 keeps its record: a build of it is blocked, and execution points must refuse it"
     assert opened(publication).records.keys() == {ROCKY}
 
 
-def test_where_nothing_was_adopted_there_is_nothing_to_take_back(place: Place, publication: Publication) -> None:
+def test_undo_is_refused_if_nothing_was_adopted(place: Place, publication: Publication) -> None:
     place.publish(publication, (entry("htc/own:1"), answer("own")))
-    with pytest.raises(UsageError, match="nothing that is published was adopted"):
+    with pytest.raises(UsageError, match="no published image was adopted"):
         planned(place, publication)
