@@ -1,146 +1,186 @@
-"""The command line: ``publisher check | plan | sync | …``. Wiring, messages and exit codes; nothing else.
+"""The command ``publisher``: its group, the commands of a publishing run, and the handling of failures.
 
-Exit codes: 0 all well, 1 some image failed or the run was cut short, 2 usage or configuration, 3 a bug (with its traceback).
-Standard output is for data (the plan, the report), standard error for talk.
+Exit codes: 0 success, 1 an image failed or the run ended early, 2 usage or configuration, 3 a bug (with its traceback). Results
+go to standard output; messages, progress and the log go to standard error.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from publisher import __version__
-from publisher.cli import assemble, maintenance
-from publisher.cli import render_check as checks
-from publisher.cli.options import common, show, tell, wishes
+from publisher.cli import adopt, assemble, assemble_targets, inspect, operate, render_check
+from publisher.cli.assemble_check import check_entries, select_changes
+from publisher.cli.assemble_registry import make_intake
+from publisher.cli.console import console
+from publisher.cli.options import common, logging_flags, logging_options, run_options
 from publisher.cli.render_run import plan_json, plan_lines, report_json, report_lines
+from publisher.cli.state_directory import lock_state
 from publisher.errors import ListError, PublisherError, UsageError
 from publisher.images import reader
 from publisher.images.importers import convert
 from publisher.plan.lint import CheckVerdict
-from publisher.settings.settings import settings
 from publisher.state import signing
-from publisher.system.progress import display
 
 if TYPE_CHECKING:
     from types import FrameType
 
-BUG = 3
-_INTERRUPTED = 130
+    from publisher.settings.settings import PublisherSettings
+
+BUG_EXIT_CODE = 3
+_INTERRUPTED_EXIT_CODE = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="publisher")
-def publisher() -> None:
-    """Publish container images to CVMFS (sandboxes) and OSDF (SIFs), with a signed manifest."""
+@logging_flags
+def publisher(**_logging: object) -> None:
+    """Publish container images to CVMFS (sandboxes) and OSDF (SIFs), with a signed manifest.
+
+    The commands check, plan and sync work from an image list; all others look after what is published. The options for logging
+    may stand before or after the command.
+    """
 
 
 @publisher.command()
-@click.option("--base", metavar="REVISION", help="check what the list changes against this revision of its git repository")
-@click.option("--all", "whole", is_flag=True, help="check the whole list")
-@click.option("--format", "form", type=click.Choice(["text", "github", "markdown", "json"]), default="text", show_default=True)
-@click.option("--json", "form", flag_value="json", help="the same as --format json")
-@click.option("--summary", type=click.Path(dir_okay=False, path_type=Path), help="write a Markdown summary to this file as well")
+@click.option("--base", metavar="REVISION", help="Check what the list changes compared with this revision of its git repository.")
+@click.option("--all", "whole", is_flag=True, help="Check the whole list.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "github", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the result; github prints annotations for a workflow.",
+)
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
+@click.option(
+    "--summary", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Also write a Markdown summary to FILE."
+)
 @common
-def check(base: str | None, whole: bool, form: str, summary: Path | None, **flags: object) -> None:
-    """Check entries of the list before they are merged: names, existence, platforms, sizes, and whether everybody can pull them.
+def check(base: str | None, whole: bool, form: str, summary: Path | None, settings: PublisherSettings) -> None:
+    """Check entries of the image list before they are merged: names, existence, platforms, sizes, and anonymous access.
 
-    Exit codes: 0 nothing is wrong (a registry that is down is no fault of the entry), 1 something is, 2 the list cannot be read.
+    Asks registries and changes nothing.
+
+    Exit codes: 0 nothing is wrong (an unavailable registry is not the entry's fault), 1 an entry is wrong, 2 the list is not
+    valid.
+
+    Example: publisher check --base origin/main
     """
     if (base is None) != whole:
         raise UsageError("give either --base REVISION or --all")
-    chosen = settings(flags, os.environ)
     try:
-        changes = assemble.changes(chosen, base)
+        changes = select_changes(settings, base)
     except ListError as error:
         if summary is not None:
-            summary.write_text(checks.markdown_problems(error.problems))
+            summary.write_text(render_check.markdown_problems(error.problems))
         if form == "github":
-            click.echo("\n".join(checks.github_problems(error.problems)))
+            click.echo("\n".join(render_check.github_problems(error.problems)))
         raise
-    with display() as shown, assemble.intake(chosen, shown) as intake:
-        checked = assemble.check(chosen, changes, intake)
+    with console.open_display() as display, make_intake(settings, display) as intake:
+        checked = check_entries(settings, changes, intake)
         for line in intake.warnings():
-            shown.say(line)
+            display.say(line)
+    # GitHub's annotations need paths relative to the checkout, in which the command runs
     texts = {
-        "text": lambda: "\n".join(checks.lines(checked, changes.removed, str(chosen.images))),
-        "github": lambda: "\n".join(checks.github(checked, _relative(chosen.images))),
-        "markdown": lambda: checks.markdown(checked, changes.removed),
-        "json": lambda: json.dumps(checks.to_json(checked, changes.removed), indent=2),
+        "text": lambda: "\n".join(render_check.text_lines(checked, changes.removed, str(settings.images))),
+        "github": lambda: "\n".join(render_check.github(checked, os.path.relpath(settings.images))),
+        "markdown": lambda: render_check.markdown(checked, changes.removed),
+        "json": lambda: json.dumps(render_check.to_json(checked, changes.removed), indent=2),
     }
     click.echo(texts[form]().rstrip("\n"))
     if summary is not None:
-        summary.write_text(checks.markdown(checked, changes.removed))
-    sys.exit(1 if any(one.verdict is CheckVerdict.WRONG for one in checked) else 0)
+        summary.write_text(render_check.markdown(checked, changes.removed))
+    sys.exit(1 if any(entry.verdict is CheckVerdict.WRONG for entry in checked) else 0)
 
 
 @publisher.command()
-@click.option("--json", "as_json", is_flag=True, help="for programs")
-@wishes
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@run_options
 @common
-def plan(as_json: bool, wishes: assemble.RunOptions, **flags: object) -> None:
-    """Print what sync would do, for all images or those NAMEd."""
-    chosen = settings(flags, os.environ)
-    listed, snapshot = assemble.listed(chosen), assemble.published(chosen)
-    with display() as shown, assemble.intake(chosen, shown) as intake:
-        made = assemble.plan(chosen, listed, snapshot, intake, wishes)
+def plan(as_json: bool, run: assemble.RunOptions, settings: PublisherSettings) -> None:
+    """Print what sync would do for all images of the list, or for NAMEs. Changes nothing.
+
+    Example: publisher plan htc/rocky:9
+    """
+    image_list, snapshot = assemble.load_list(settings), assemble_targets.load_snapshot(settings)
+    with console.open_display() as display, make_intake(settings, display) as intake:
+        made = assemble.plan_run(settings, image_list, snapshot, intake, run)
         for line in intake.warnings():
-            shown.say(line)
-    show(plan_json(made), plan_lines(made), as_json)
+            display.say(line)
+    console.show(plan_json(made), plan_lines(made), as_json)
 
 
 @publisher.command()
-@click.option("--json", "as_json", is_flag=True, help="for programs")
-@wishes
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@run_options
 @common
-def sync(as_json: bool, wishes: assemble.RunOptions, **flags: object) -> None:
-    """Publish what is new or changed: all images of the list, or those NAMEd."""
-    chosen = settings(flags, os.environ)
-    publication = assemble.publication(chosen)
-    listed = assemble.listed(chosen)  # a bad list is told before anything is begun
-    with assemble.locked(chosen.state), display() as shown, assemble.intake(chosen, shown) as intake:
-        snapshot, done = publication.open()
-        for line in done:
-            shown.say(line)
-        made = assemble.plan(chosen, listed, snapshot, intake, wishes)
-        tidy = not wishes.names
-        report = assemble.sync(chosen, made, snapshot, intake=intake, publication=publication, display=shown, tidy=tidy)
-    show(report_json(report), report_lines(report), as_json)
+def sync(as_json: bool, run: assemble.RunOptions, settings: PublisherSettings) -> None:
+    """Publish what is new or changed: all images of the list, or NAMEs.
+
+    Downloads and builds images, publishes sandboxes and SIFs, and signs the manifest. Names that left the list start to leave.
+    A sync of the whole list collects garbage at its end. An interrupted run continues with the next sync.
+
+    Exit codes: 0 success, 1 an image failed or the run ended early.
+
+    Example: publisher sync --config /etc/ospool-image-publisher/publisher.yaml
+    """
+    publication = assemble_targets.make_publication(settings)
+    image_list = assemble.load_list(settings)  # a list that is not valid fails before anything begins
+    with lock_state(settings.state), console.open_display() as display, make_intake(settings, display) as intake:
+        snapshot, recovered = publication.open()
+        for line in recovered:
+            display.say(line)
+        made = assemble.plan_run(settings, image_list, snapshot, intake, run)
+        report = assemble.run_sync(
+            settings, made, snapshot, intake=intake, publication=publication, display=display, collect=not run.names
+        )
+    console.show(report_json(report), report_lines(report), as_json)
     sys.exit(report.exit_code)
 
 
 @publisher.group()
 def keys() -> None:
-    """The keys that sign the manifest."""
+    """Manage the keys that sign the manifest."""
 
 
 @keys.command()
 @common
-def new(**flags: object) -> None:
-    """Make a key pair: the private key at --key FILE, the public one beside it as FILE.pub."""
-    path = settings(flags, os.environ).signing_key()
-    made = signing.new_key(path)
-    click.echo(f"private key: {path} (for this publisher alone)")
+def new(settings: PublisherSettings) -> None:
+    """Create a key pair: the private key in the file --key, the public key beside it with the suffix .pub.
+
+    Existing files are never overwritten.
+
+    Example: publisher keys new --key /etc/ospool-image-publisher/signing.pem
+    """
+    path = settings.signing_key()
+    public_key = signing.new_key(path)
+    click.echo(f"private key: {path} (only for this publisher)")
     click.echo(f"public key:  {signing.public_path_of(path)} (for the execution points)")
-    click.echo(f"key id:      {made.keyid}")
+    click.echo(f"key id:      {public_key.keyid}")
 
 
 @publisher.command(name="import")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(convert.FORMS), default="auto", help="of FILE; auto looks at it")
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="where to write it, instead of standard output")
+@click.option("--format", "form", type=click.Choice(convert.FORMS), default="auto", help="Form of FILE; auto detects it.")
+@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Write to FILE instead of standard output.")
+@logging_options
 def import_(file: Path, form: convert.Form, output: Path | None) -> None:
-    """Turn another tool's list into images.yaml.
+    """Convert the image list of another tool to images.yaml.
 
-    The list of cvmfs-singularity-sync (docker-images), or a recipe of ducc. What cannot be taken over as it was, or is not
-    quite what it looks like, is told with its line; the exit code is 1 then.
+    FILE is a list of cvmfs-singularity-sync (docker-images) or a recipe of ducc. What cannot be converted exactly is reported
+    with its line number.
+
+    Exit codes: 0 everything was converted, 1 something was reported.
     """
     imported = convert.load(file, form)
     if output is None:
@@ -148,27 +188,26 @@ def import_(file: Path, form: convert.Form, output: Path | None) -> None:
     else:
         convert.save(imported.text, output)
     for line in imported.problems:
-        tell(line)
+        console.tell(line, logging.WARNING)
     sys.exit(1 if imported.problems else 0)
 
 
 @publisher.command()
+@logging_options
 def schema() -> None:
-    """Print the JSON Schema of images.yaml, for editors."""
+    """Print the JSON Schema of images.yaml, for editors.
+
+    Example: publisher schema > images.schema.json
+    """
     click.echo(reader.schema(), nl=False)
 
 
-for command in maintenance.COMMANDS:
+for command in (*inspect.COMMANDS, *operate.COMMANDS, adopt.adopt_command):
     publisher.add_command(command)
 
 
-def _relative(path: Path) -> str:
-    """A path as annotations want it: from the top of the checkout that the command runs in."""
-    return os.path.relpath(path)
-
-
 def main() -> None:
-    """The program; every failure is told here, once."""
+    """Run the program and exit; every failure is reported here, once."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         publisher.main(prog_name="publisher", standalone_mode=False)
@@ -176,20 +215,19 @@ def main() -> None:
         error.show()
         sys.exit(UsageError.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        tell("interrupted; what was finished is kept, run again to go on")
-        sys.exit(_INTERRUPTED)
+        console.tell("interrupted; finished work is kept, run again to continue", logging.ERROR)
+        sys.exit(_INTERRUPTED_EXIT_CODE)
     except ListError as error:
         for problem in error.problems:
-            tell(problem)
-        tell(f"{error}; nothing was done")
+            console.tell(problem, logging.ERROR)
+        console.tell(f"{error}; nothing was done", logging.ERROR)
         sys.exit(error.exit_code)
     except PublisherError as error:
-        tell(str(error))
+        console.tell(str(error), logging.ERROR)
         sys.exit(error.exit_code)
-    except Exception:  # noqa: BLE001 - the outermost frame: a bug keeps its traceback and gets its own exit code
-        traceback.print_exc()
-        tell("this is a bug: please report it with the lines above")
-        sys.exit(BUG)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: a bug keeps its traceback and gets its own exit code
+        console.tell_bug(error)
+        sys.exit(BUG_EXIT_CODE)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -1,56 +1,103 @@
-"""What the commands have in common: the settings as flags, and how they talk."""
+"""Options that several commands have: the settings as flags, the options for logging, and the options of a run."""
 
 from __future__ import annotations
 
 import functools
-import json
+import os
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from publisher.cli.assemble import RunOptions
+from publisher.cli.console import console
 from publisher.plan.make import MAX_REMOVED_SHARE
-from publisher.settings.settings import PublisherSettings
+from publisher.settings.kinds import kind_of
+from publisher.settings.settings import PublisherSettings, default_text
+from publisher.settings.sources import load_settings
+from publisher.system import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-_SEVERAL = ("insecure_registry", "trusted_keys", "origin_hosts")
-_METAVARS = {"images": "FILE", "key": "FILE", "trusted_keys": "FILE", "insecure_registry": "HOST:PORT"}
-_METAVARS |= dict.fromkeys(("repository", "origin", "state"), "DIR")
+_REPEATABLE = ("insecure_registry", "trusted_keys", "origin_hosts")
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-def common(function: F) -> F:
-    """The flags that all commands have: one for each key of the configuration, and ``--config``."""
-    for name, field in reversed(PublisherSettings.model_fields.items()):
-        key = field.alias or name
-        flag, metavar = f"--{key.replace('_', '-')}", _METAVARS.get(key, "VALUE")
-        function = click.option(flag, key, multiple=key in _SEVERAL, metavar=metavar, help=field.description)(function)
-    text = "publisher.yaml: any of these settings; flags and PUBLISHER_* variables win over it"
-    return click.option("--config", metavar="FILE", help=text)(function)
+def logging_flags(function: F) -> F:
+    """Add the flags ``-v``, ``-q`` and ``--log-format`` to a command or group, which receives their values."""
+    form = click.Choice([logs.TEXT, logs.JSON])
+    function = click.option("--log-format", type=form, help="Form of the log on standard error.  [default: text]")(function)
+    function = click.option("-q", "--quiet", is_flag=True, help="Show errors only: no progress, notes or warnings.")(function)
+    text = "Log the phases of the run; -vv also logs decisions, such as what is kept and why."
+    return click.option("-v", "--verbose", count=True, help=text)(function)
 
 
-def wishes(function: F) -> F:
-    """What plan and sync are told alike; the command gets it as ``wishes``."""
+def logging_options(function: F) -> F:
+    """Add the flags for logging to a command and apply them before it begins; they may also stand before the command."""
 
     @functools.wraps(function)
-    def wishing(names: tuple[str, ...], rebind: tuple[str, ...], allow_mass_removal: bool, **others: object) -> object:
-        return function(wishes=RunOptions(names, rebind, allow_mass_removal), **others)
+    def configured(**options: object) -> object:
+        _configure_logging()
+        others = {name: value for name, value in options.items() if name not in {"verbose", "quiet", "log_format"}}
+        return function(**others)
 
-    removal = f"more than {MAX_REMOVED_SHARE:.0%} of the published names may leave in this run"
-    binding = "this published name may come from another repository from now on"
-    wrapped = click.option("--allow-mass-removal", is_flag=True, help=removal)(wishing)
+    return logging_flags(cast("F", configured))
+
+
+def common(function: F) -> F:
+    """Add the flags that all commands with settings have; the command receives :class:`PublisherSettings` as ``settings``.
+
+    There is a flag for each key of publisher.yaml, ``--config``, and the flags for logging.
+    """
+
+    @functools.wraps(function)
+    def with_settings(**options: Any) -> object:
+        flags = {key: options.pop(key) for key in ("config", *_setting_keys())}
+        return function(settings=load_settings(flags, os.environ), **options)
+
+    wrapped = logging_options(cast("F", with_settings))
+    for name, field in reversed(PublisherSettings.model_fields.items()):
+        key, default = field.alias or name, default_text(name)
+        text = f"{field.description}" + (f"  [default: {default}]" if default else "")
+        flag, metavar = f"--{key.replace('_', '-')}", kind_of(field).metavar
+        wrapped = click.option(flag, key, multiple=key in _REPEATABLE, metavar=metavar, help=text)(wrapped)
+    text = "publisher.yaml with any of the settings below; flags and PUBLISHER_* variables override it"
+    return click.option("--config", metavar="FILE", help=text)(wrapped)
+
+
+def run_options(function: F) -> F:
+    """Add the arguments and flags that plan and sync share; the command receives them as ``run``."""
+
+    @functools.wraps(function)
+    def with_run(names: tuple[str, ...], rebind: tuple[str, ...], allow_mass_removal: bool, **others: object) -> object:
+        return function(run=RunOptions(names, rebind, allow_mass_removal), **others)
+
+    removal = f"Allow more than {MAX_REMOVED_SHARE:.0%} of the published names to leave in this run."
+    binding = "Allow this published name to come from another repository than before. Can be repeated."
+    wrapped = click.option("--allow-mass-removal", is_flag=True, help=removal)(with_run)
     wrapped = click.option("--rebind", multiple=True, metavar="NAME", help=binding)(wrapped)
     return cast("F", click.argument("names", nargs=-1, metavar="[NAME]...")(wrapped))
 
 
-def show(value: object, lines: list[str], as_json: bool) -> None:
-    """Data, on standard output: for programs, or for people."""
-    click.echo(json.dumps(value, indent=2) if as_json else "\n".join(lines))
+def _setting_keys() -> list[str]:
+    return [field.alias or name for name, field in PublisherSettings.model_fields.items()]
 
 
-def tell(line: str) -> None:
-    """A line of talk, on standard error."""
-    click.echo(f"publisher: {line}", err=True)
+def _configure_logging() -> None:
+    """Combine the flags for logging that stand before and after the command."""
+    contexts = list(_contexts())
+    verbosity = sum(context.params.get("verbose") or 0 for context in contexts)
+    is_quiet = any(context.params.get("quiet") for context in contexts)
+    forms = [context.params["log_format"] for context in contexts if context.params.get("log_format") is not None]
+    if is_quiet and verbosity:
+        raise click.UsageError("-q and -v exclude each other")
+    console.configure(-1 if is_quiet else verbosity, forms[0] if forms else logs.TEXT)
+
+
+def _contexts() -> Iterator[click.Context]:
+    """Yield the context of the current command and those of its groups, from the inside out."""
+    context: click.Context | None = click.get_current_context()
+    while context is not None:
+        yield context
+        context = context.parent

@@ -1,4 +1,4 @@
-"""The result of a check: for people, for a pull request's annotations and its comment, for programs."""
+"""Renders the result of a check: as text, as annotations and comment of a pull request, and as JSON."""
 
 from __future__ import annotations
 
@@ -11,101 +11,103 @@ from publisher.plan.lint import CheckedEntry, CheckVerdict, count_verdicts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PLACED = re.compile(r"(?P<file>.+?):(?P<line>[0-9]+): (?P<text>.*)", re.DOTALL)
+_LOCATED_PROBLEM = re.compile(r"(?P<file>.+?):(?P<line>[0-9]+): (?P<text>.*)", re.DOTALL)
 _LEVELS = {CheckVerdict.WRONG: "error", CheckVerdict.UNKNOWN: "warning"}
 _MARKS = {CheckVerdict.FINE: "ok", CheckVerdict.WRONG: "**wrong**", CheckVerdict.UNKNOWN: "could not tell"}
+_MAX_PATHS = 5  # paths of one image that the comment shows
 
 
-def lines(checked: Sequence[CheckedEntry], dropped: Sequence[str], file: str) -> list[str]:
-    """For people: a line for each entry, then the totals."""
-    found = [f"{file}:{one.line}: {one.verdict.value}: {one.name}{_rest(one)}" for one in checked]
-    found += [f"no more in the list: {name}" for name in dropped]
-    return [*found, _totals(checked)]
+def text_lines(checked: Sequence[CheckedEntry], removed: Sequence[str], file: str) -> list[str]:
+    """Return a line for each entry of ``file``, a line for each name that left the list, and the totals."""
+    lines = [f"{file}:{entry.line}: {entry.verdict.value}: {entry.name}{_details(entry)}" for entry in checked]
+    lines += [f"no longer in the list: {name}" for name in removed]
+    return [*lines, _totals(checked)]
 
 
 def github(checked: Sequence[CheckedEntry], file: str) -> list[str]:
-    """GitHub's workflow commands (docs.github.com, "Workflow commands for GitHub Actions"), one for each finding."""
-    found = [
-        _annotation(_LEVELS[one.verdict], file, one.line, f"{one.name}: {one.reason}")
-        for one in checked
-        if one.verdict in _LEVELS
+    """Return a GitHub workflow command (see docs.github.com) for each problem, which annotates its line, and the totals."""
+    annotations = [
+        _annotation(_LEVELS[entry.verdict], file, entry.line, f"{entry.name}: {entry.reason}")
+        for entry in checked
+        if entry.verdict in _LEVELS
     ]
-    return [*found, _totals(checked)]
+    return [*annotations, _totals(checked)]
 
 
 def github_problems(problems: Sequence[str]) -> list[str]:
-    """The problems of a list that could not be read, ``file:line: text`` each, as GitHub's annotations."""
-    found = []
+    """Return an annotation for each problem (``file:line: text``) of a list that is not valid."""
+    annotations = []
     for problem in problems:
-        placed = _PLACED.fullmatch(problem)
-        file, line, text = placed.group("file", "line", "text") if placed else ("", "0", problem)
-        found.append(_annotation("error", file, int(line), text))
-    return found
+        located = _LOCATED_PROBLEM.fullmatch(problem)
+        file, line, text = located.group("file", "line", "text") if located else ("", "0", problem)
+        annotations.append(_annotation("error", file, int(line), text))
+    return annotations
 
 
-def markdown(checked: Sequence[CheckedEntry], dropped: Sequence[str]) -> str:
-    """For a comment on a pull request."""
-    rows = ["| image | found | platforms | compressed | published as |", "|---|---|---|---|---|"]
-    for one in checked:
-        found = _MARKS[one.verdict] + (f": {_cell(one.reason)}" if one.reason else "")
-        found += f", published until {one.expires}" if one.expires is not None else ""
-        paths = "<br>".join(f"`{_cell(path)}`" for path in one.paths[:5]) + (" …" if len(one.paths) > 5 else "")  # noqa: PLR2004
-        rows.append(f"| `{_cell(one.name)}` | {found} | {', '.join(one.platforms)} | {format_size(one.size)} | {paths} |")
+def markdown(checked: Sequence[CheckedEntry], removed: Sequence[str]) -> str:
+    """Return the result as Markdown, for a comment on a pull request."""
+    rows = ["| image | result | platforms | compressed | published as |", "|---|---|---|---|---|"]
+    for entry in checked:
+        result = _MARKS[entry.verdict] + (f": {_cell(entry.reason)}" if entry.reason else "")
+        result += f", published until {entry.expires}" if entry.expires is not None else ""
+        paths = "<br>".join(f"`{_cell(path)}`" for path in entry.paths[:_MAX_PATHS])
+        paths += " …" if len(entry.paths) > _MAX_PATHS else ""
+        rows.append(f"| `{_cell(entry.name)}` | {result} | {', '.join(entry.platforms)} | {format_size(entry.size)} | {paths} |")
     parts = [f"**{_totals(checked)}**", "\n".join(rows) if checked else "Nothing to check."]
-    if dropped:
-        parts.append("No more in the list: " + ", ".join(f"`{_cell(name)}`" for name in dropped))
+    if removed:
+        parts.append("No longer in the list: " + ", ".join(f"`{_cell(name)}`" for name in removed))
     return "\n\n".join(parts) + "\n"
 
 
 def markdown_problems(problems: Sequence[str]) -> str:
-    """The problems of a list that could not be read, for a comment."""
+    """Return the problems of a list that is not valid as Markdown, for a comment on a pull request."""
     return "\n".join([f"**{len(problems)} problem(s) in the list**", "", *(f"- {_cell(problem)}" for problem in problems)]) + "\n"
 
 
-def to_json(checked: Sequence[CheckedEntry], dropped: Sequence[str]) -> dict[str, object]:
-    """For programs."""
+def to_json(checked: Sequence[CheckedEntry], removed: Sequence[str]) -> dict[str, object]:
+    """Return the result as JSON values."""
     entries = [
         {
-            "name": one.name,
-            "line": one.line,
-            "verdict": one.verdict.value,
-            "reason": one.reason or None,
-            "paths": list(one.paths),
-            "platforms": list(one.platforms),
-            "compressed_size": one.size,
-            "expires": None if one.expires is None else str(one.expires),
+            "name": entry.name,
+            "line": entry.line,
+            "verdict": entry.verdict.value,
+            "reason": entry.reason or None,
+            "paths": list(entry.paths),
+            "platforms": list(entry.platforms),
+            "compressed_size": entry.size,
+            "expires": None if entry.expires is None else str(entry.expires),
         }
-        for one in checked
+        for entry in checked
     ]
-    return {"entries": entries, "dropped": list(dropped)}
+    return {"entries": entries, "dropped": list(removed)}
 
 
-def _rest(one: CheckedEntry) -> str:
-    if one.reason:
-        return f": {one.reason}"
-    where = ", ".join(one.paths) or "as a SIF alone"
-    last = "" if one.expires is None else f"; published until {one.expires}"
-    return f": {where} ({', '.join(one.platforms)}; {format_size(one.size)} compressed{last})"
+def _details(entry: CheckedEntry) -> str:
+    if entry.reason:
+        return f": {entry.reason}"
+    where = ", ".join(entry.paths) or "as a SIF only"
+    expiry = "" if entry.expires is None else f"; published until {entry.expires}"
+    return f": {where} ({', '.join(entry.platforms)}; {format_size(entry.size)} compressed{expiry})"
 
 
 def _totals(checked: Sequence[CheckedEntry]) -> str:
-    found = count_verdicts(checked)
-    return ", ".join(f"{found[verdict]} {verdict.value}" for verdict in CheckVerdict if found[verdict]) or "nothing to check"
+    counts = count_verdicts(checked)
+    return ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in CheckVerdict if counts[verdict]) or "nothing to check"
 
 
 def _annotation(level: str, file: str, line: int, text: str) -> str:
-    place = f" file={_property(file)},line={line}" if file else ""
-    return f"::{level}{place}::{_data(text)}"
+    location = f" file={_escape_property(file)},line={line}" if file else ""
+    return f"::{level}{location}::{_escape_data(text)}"
 
 
-def _data(text: str) -> str:
+def _escape_data(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _escape_property(text: str) -> str:
+    return _escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _cell(text: str) -> str:
-    """Text of strangers within a table: no row, code or link of its own."""
+    """Return text without the characters that could begin a row, code or a link: it may come from a third party."""
     return re.sub(r"[|`<>\[\]\r\n]", " ", text)

@@ -7,11 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from publisher.cli import assemble
+from publisher.cli.assemble_registry import make_intake
+from publisher.cli.state_directory import lock_state
 from publisher.contract import manifest
 from publisher.fileindex.format import read_file_index
 from publisher.maintain import verify_tree
 from publisher.publish.publication import Publication
-from publisher.settings.settings import settings
+from publisher.settings.sources import load_settings
 from publisher.state import paths
 from publisher.state.signing import Signer
 from publisher.system.progress import LineDisplay
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from publisher.contract.manifest import Version
+    from publisher.contract.records import Version
     from publisher.fileindex.format import IndexedFile
     from publisher.publish.report import RunReport
     from tests.support.cvmfs.real import RealCvmfs
@@ -42,7 +44,7 @@ class CvmfsHost:
         self.registry = registry
 
     def sync(self) -> RunReport:
-        chosen = settings(
+        chosen = load_settings(
             {
                 "images": str(self.host.list),
                 "repository": f"cvmfs:{self.cvmfs.fqrn}",
@@ -56,10 +58,10 @@ class CvmfsHost:
         repository = self.cvmfs.repository(parents=paths.image_directories())
         publication = Publication(repository, DirectoryOrigin(self.host.origin), Signer(self.host.key), clock=time.time)
         out = io.StringIO()
-        with assemble.locked(chosen.state), LineDisplay(out) as shown, assemble.intake(chosen, shown) as intake:
+        with lock_state(chosen.state), LineDisplay(out) as shown, make_intake(chosen, shown) as intake:
             snapshot, _ = publication.open()
-            plan = assemble.plan(chosen, assemble.listed(chosen), snapshot, intake, assemble.RunOptions())
-            return assemble.sync(chosen, plan, snapshot, intake=intake, publication=publication, display=shown, tidy=True)
+            plan = assemble.plan_run(chosen, assemble.load_list(chosen), snapshot, intake, assemble.RunOptions())
+            return assemble.run_sync(chosen, plan, snapshot, intake=intake, publication=publication, display=shown, collect=True)
 
     def push(self, name: str, version: int) -> None:
         """An image of which a version changes one file of many."""

@@ -60,11 +60,11 @@ def test_settings_come_from_flags_environment_and_file(tmp_path: Path) -> None:
     (tmp_path / "conf" / "publisher.yaml").write_text("repository: ../cvmfs\norigin: ../osdf\nkey: ../missing.pem\n")
     (tmp_path / "images.yaml").write_text(LIST)
     from_file = run(tmp_path, "sync", "--config=conf/publisher.yaml")
-    assert f"there is no key {tmp_path}/missing.pem" in from_file.stderr
+    assert f"the key {tmp_path}/missing.pem does not exist" in from_file.stderr
     from_environment = run(tmp_path, "sync", PUBLISHER_CONFIG="conf/publisher.yaml", PUBLISHER_KEY="other.pem")
-    assert f"there is no key {tmp_path}/other.pem" in from_environment.stderr
+    assert f"the key {tmp_path}/other.pem does not exist" in from_environment.stderr
     from_flag = run(tmp_path, "sync", "--key=third.pem", PUBLISHER_CONFIG="conf/publisher.yaml", PUBLISHER_KEY="other.pem")
-    assert f"there is no key {tmp_path}/third.pem" in from_flag.stderr
+    assert f"the key {tmp_path}/third.pem does not exist" in from_flag.stderr
 
 
 def test_a_new_key_is_written_and_reported(tmp_path: Path) -> None:

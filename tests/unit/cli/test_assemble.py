@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from click.testing import CliRunner
 
-from publisher.cli import assemble, maintenance
+from publisher.cli import assemble
+from publisher.cli.operate import block_command
+from publisher.cli.state_directory import StateDirectoryError, lock_state
 from publisher.errors import SpaceError
 from publisher.plan.make import make_plan
-from publisher.settings.settings import settings
+from publisher.settings.sources import load_settings
 from publisher.state import paths
 from tests.support.publisher.built_values import answer, digest, entry
 from tests.support.publisher.prepublished import Place
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class WithStore(Intake):
-    """An intake as a whole run uses it."""
+    """An intake with the parts that a whole run uses."""
 
     @property
     def store(self) -> WithStore:
@@ -32,7 +34,7 @@ class WithStore(Intake):
         return []
 
 
-def test_what_may_go_is_cleared_away_where_a_full_disk_stopped_the_run(tmp_path: Path) -> None:
+def test_garbage_is_collected_after_a_full_disk_stopped_the_run(tmp_path: Path) -> None:
     """Nothing else makes room."""
     place = Place(tmp_path)
     place.now = 1_600_000_000
@@ -41,27 +43,27 @@ def test_what_may_go_is_cleared_away_where_a_full_disk_stopped_the_run(tmp_path:
         place.publish(publication, (entry("htc/rocky:9"), answer(text)))
     snapshot, _ = publication.open()
     other = entry("htc/other:1")
-    report = assemble.sync(
-        settings({"state": str(tmp_path / "state"), "test_account": "nobody"}, {}),
+    report = assemble.run_sync(
+        load_settings({"state": str(tmp_path / "state"), "test_account": "nobody"}, {}),
         make_plan([other], {other.name: answer("other")}, snapshot, whole=False),
         snapshot,
         intake=WithStore({other.name: SpaceError("no room left")}, lambda _: Future()),  # type: ignore[arg-type]  # the part of it that is used
         publication=publication,
         display=Quiet(),
-        tidy=True,
+        collect=True,
     )
     assert not place.repository.exists(paths.sandbox_path(digest("one linux/amd64")))
-    assert isinstance(report.stopped, SpaceError), "it is told all the same"
+    assert isinstance(report.stopped, SpaceError), "it is reported all the same"
     assert (report.serial, len(report.cleared)) == (3, 2)
 
 
-def test_a_take_down_that_meets_a_run_says_how_not_to_wait_for_its_end(tmp_path: Path) -> None:
+def test_a_block_during_a_run_says_how_to_stop_the_run(tmp_path: Path) -> None:
     place = Place(tmp_path)
     snapshot = place.publish(place.publication(), (entry("htc/rocky:9"), answer("one"))).snapshot
     flags = [f"--{name}={tmp_path / path}" for name, path in (("repository", "cvmfs"), ("origin", "osdf"), ("key", "key"))]
     block = ["htc/rocky:9", "--reason=stolen data", f"--state={tmp_path / 'state'}", *flags]
-    with assemble.locked(tmp_path / "state"):
-        refused = CliRunner().invoke(maintenance.block, block)
-    assert isinstance(refused.exception, assemble.StateDirectoryError)
+    with lock_state(tmp_path / "state"):
+        refused = CliRunner().invoke(block_command, block)
+    assert isinstance(refused.exception, StateDirectoryError)
     assert "systemctl stop ospool-image-publisher" in str(refused.exception)
     assert place.publication().open()[0].serial == snapshot.serial

@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import date
 
 from publisher.cli import render_check
+from publisher.contract.units import format_size
 from publisher.plan.lint import CheckedEntry, CheckVerdict
-from publisher.system.quantities import size_text
 
 FINE = CheckedEntry("a/fine:1", 4, CheckVerdict.FINE, "", ("a/fine:1", ".arch/arm64/a/fine:1"), 1_234_567, ("amd64", "arm64"))
 WRONG = CheckedEntry("a/wrong:1", 9, CheckVerdict.WRONG, "no such image | `x` 100%\n::error::injected")
@@ -14,17 +14,17 @@ ALL = [FINE, WRONG, DOWN]
 
 
 def test_for_people_there_is_a_line_for_each_entry_and_the_totals() -> None:
-    lines = render_check.lines(ALL, ["a/old:1"], "images.yaml")
+    lines = render_check.text_lines(ALL, ["a/old:1"], "images.yaml")
     assert lines[0] == "images.yaml:4: fine: a/fine:1: a/fine:1, .arch/arm64/a/fine:1 (amd64, arm64; 1.2 MB compressed)"
     assert lines[1].startswith("images.yaml:9: wrong: a/wrong:1: no such image")
     assert lines[2] == "images.yaml:12: could not tell: a/down:1: no answer"
-    assert lines[3] == "no more in the list: a/old:1"
+    assert lines[3] == "no longer in the list: a/old:1"
     assert lines[4] == "1 fine, 1 wrong, 1 could not tell"
 
 
 def test_a_last_day_that_is_near_is_told_in_every_form() -> None:
     one = replace(FINE, expires=date(2027, 1, 20))
-    assert render_check.lines([one], [], "images.yaml")[0].endswith("compressed; published until 2027-01-20)")
+    assert render_check.text_lines([one], [], "images.yaml")[0].endswith("compressed; published until 2027-01-20)")
     assert "published until 2027-01-20" in render_check.markdown([one], [])
     assert render_check.to_json([one], [])["entries"][0]["expires"] == "2027-01-20"  # type: ignore[index]
 
@@ -72,4 +72,4 @@ def test_for_programs_nothing_is_lost() -> None:
 
 
 def test_sizes_are_for_people() -> None:
-    assert [size_text(count) for count in (0, 999, 1000, 1_500_000, 2 * 10**13)] == ["", "999 B", "1.0 kB", "1.5 MB", "20.0 TB"]
+    assert [format_size(count) for count in (0, 999, 1000, 1_500_000, 2 * 10**13)] == ["", "999 B", "1.0 kB", "1.5 MB", "20.0 TB"]

@@ -1,4 +1,4 @@
-"""What the documents say and a program can check."""
+"""Checks of what the documents say: tables, links, files, commands and flags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 import pytest
 
 from publisher.cli.main import publisher
-from publisher.settings import settings
+from publisher.settings.settings import settings_table
 from tests.support.checkout import ROOT
 from tests.support.images.tolerated_differences import DIFFERENCES
 
@@ -20,7 +20,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
 def test_the_table_of_settings_is_current() -> None:
-    assert settings.table() in (ROOT / "docs/configuration.md").read_text()
+    assert settings_table() in (ROOT / "docs/configuration.md").read_text()
 
 
 def test_the_list_of_allowed_differences_is_the_one_that_is_tested() -> None:

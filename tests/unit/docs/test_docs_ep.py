@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from publisher.resolver import cli
 from publisher.resolver.config import settings as config
 from publisher.resolver.config.commandline import CommandLine
-from publisher.resolver.hook import statuses as codes
+from publisher.resolver.hook import statuses
 from publisher.resolver.host import commands
 from publisher.resolver.system.notes import Warnings
 from tests.support.checkout import ROOT
@@ -22,14 +22,14 @@ DOCUMENT = "".join((ROOT / "docs" / name).read_text() for name in ("ep.md", "ep-
 ATTRIBUTES = {"HasImageResolver", "HasSIF", "ImageResolverDefaultImage", "ImageResolverProblems"}
 
 
-def statuses() -> str:
-    """The table of statuses as the document has it."""
-    rows = [f"{code} | `{name}` | {who} | {means} | {mend}" for code, name, who, means, mend in codes.TABLE]
+def status_table() -> str:
+    """Return the table of statuses as the document must have it."""
+    rows = [f"{code} | `{name}` | {who} | {means} | {mend}" for code, name, who, means, mend in statuses.TABLE]
     return "\n".join(f"| {row} |" for row in rows)
 
 
-def settings() -> str:
-    """The table of settings as the document has it."""
+def settings_table() -> str:
+    """Return the table of settings as the document must have it."""
     values = {name: kind.replace("|", " or ") + ", several" * many for name, kind, many, _, _ in config.TABLE}
     rows = [f"`{name}` | {values[name]} | {default} | {meaning}" for name, _, _, default, meaning in config.TABLE]
     return "\n".join(f"| {row} |" for row in ["Setting | Value | Default | Meaning", *rows]).replace(
@@ -38,11 +38,11 @@ def settings() -> str:
 
 
 def test_the_table_of_statuses_is_current() -> None:
-    assert statuses() in DOCUMENT, f"it should be\n{statuses()}"
+    assert status_table() in DOCUMENT, f"it should be\n{status_table()}"
 
 
 def test_the_table_of_settings_is_current() -> None:
-    assert settings() in DOCUMENT, f"it should be\n{settings()}"
+    assert settings_table() in DOCUMENT, f"it should be\n{settings_table()}"
 
 
 def test_every_command_and_flag_in_it_is_there() -> None:

@@ -1,0 +1,47 @@
+"""Assembles the intake, that is the connections to all registries, from the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from publisher.net.retry import RetryPolicy
+from publisher.publish.intake import Intake
+from publisher.registry.blobs.store import BlobStore
+from publisher.registry.client import RegistryClient
+from publisher.registry.credentials import anonymous, docker_credentials
+from publisher.registry.transport import RegistryTimeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from publisher.registry.credentials import Credentials
+    from publisher.settings.settings import PublisherSettings
+    from publisher.system.progress import Display
+
+    FindCredentials = Callable[[str], Credentials | None]
+
+
+def make_intake(settings: PublisherSettings, display: Display) -> Intake:
+    """Return the intake: registries are asked with the operator's credentials and mirrors, public access is checked without."""
+    timeouts = RegistryTimeouts(small=settings.request_deadline, slowest=settings.slowest_fetch)
+    find_credentials = docker_credentials()
+
+    def make_client(credentials: FindCredentials, mirrors: Mapping[str, Sequence[str]]) -> RegistryClient:
+        return RegistryClient(
+            insecure=settings.insecure_registries,
+            credentials=credentials,
+            mirrors=mirrors,
+            mirror_tags=settings.mirror_tags,
+            timeouts=timeouts,
+            retry=RetryPolicy(max_retry_after=settings.longest_pause),
+            concurrency=settings.registry_concurrency,
+            rates=settings.rates,
+        )
+
+    return Intake(
+        lambda: make_client(find_credentials, settings.mirrors),
+        lambda: BlobStore(settings.state / "blobs", limits=settings.limits),
+        display,
+        public=lambda: make_client(anonymous, {}),
+        private_images=settings.private_images == "allowed",
+    )

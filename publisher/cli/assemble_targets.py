@@ -1,0 +1,122 @@
+"""Assembles the targets of a publication (repository, origin, signing key) from the settings, and reads what is published."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.request
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from publisher.errors import UsageError
+from publisher.publish.publication import Publication
+from publisher.settings.targets import CvmfsTarget
+from publisher.state import signing
+from publisher.state.paths import REPOSITORY_MANIFEST, image_directories
+from publisher.state.snapshot import Snapshot, load
+from publisher.targets.origins.directory import DirectoryOrigin
+from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
+from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.cli_upload import PROGRAM
+from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
+from publisher.targets.pelican.tokens import EnvironmentTokens, FileTokens
+from publisher.targets.pelican.transport import OriginTimeouts
+from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
+from publisher.targets.repositories.directory import DirectoryRepository
+
+if TYPE_CHECKING:
+    from publisher.contract.records import Record
+    from publisher.settings.settings import PublisherSettings
+    from publisher.targets.origins.base import Origin
+    from publisher.targets.pelican.tokens import TokenSource
+    from publisher.targets.repositories.base import Repository
+
+
+def make_repository(settings: PublisherSettings) -> Repository:
+    """Return the repository for sandboxes.
+
+    Raises:
+        UsageError: the setting is missing.
+    """
+    target = settings.targets().repository
+    if isinstance(target, CvmfsTarget):
+        return CvmfsRepository(target.fqrn, settings.repository_name, parents=image_directories())
+    return DirectoryRepository(target, settings.repository_name)
+
+
+def make_origin(settings: PublisherSettings) -> Origin:
+    """Return the origin for SIFs.
+
+    Raises:
+        UsageError: the setting is missing, or settings for tokens or uploads contradict each other.
+    """
+    target = settings.targets().origin
+    if not isinstance(target, OriginAddress):
+        return DirectoryOrigin(target)
+    if target.direct and settings.uploads == "pelican":
+        raise UsageError(
+            "the pelican command can only upload to a federation, not to an https:// origin",
+            hint="write origin as pelican://FEDERATION/PREFIX",
+        )
+    options = UploadOptions(
+        tokens=_make_tokens(settings),
+        removal_tokens=None if settings.removal_token_file is None else FileTokens(settings.removal_token_file),
+        allowed_hosts=settings.origin_hosts,
+        ca_file=settings.origin_authority,
+        timeouts=OriginTimeouts(settings.origin_deadline, settings.origin_deadline, settings.slowest_transfer),
+        proxies=urllib.request.getproxies_environment(),
+        checksums=settings.origin_checksums,
+        pelican_program=PROGRAM if settings.uploads == "pelican" else None,
+    )
+    return PelicanOrigin(target if target.host else replace(target, host=settings.federation), options)
+
+
+def _make_tokens(settings: PublisherSettings) -> TokenSource:
+    """Return the source of tokens for the origin: minted here, from a file, or from the environment."""
+    if settings.token_key is None:
+        return EnvironmentTokens(os.environ) if settings.token_file is None else FileTokens(settings.token_file)
+    if settings.token_file is not None or settings.token_issuer is None:
+        raise UsageError("token_key needs token_issuer, and cannot be combined with token_file")
+    claims = TokenClaims(settings.token_issuer, base=settings.token_base)
+    return MintedTokens(signing.read_private_key(settings.token_key), settings.token_key_id, claims, time.time)
+
+
+def make_publication(settings: PublisherSettings) -> Publication:
+    """Return the publication to repository and origin; it is not open yet.
+
+    Raises:
+        UsageError: a target or the key is missing or cannot be used.
+    """
+    return Publication(
+        make_repository(settings),
+        make_origin(settings),
+        signing.Signer(settings.signing_key()),
+        clock=time.time,
+        trusted=tuple(map(signing.read_public_key, settings.trusted_keys)),
+        grace=settings.removal_grace,
+        revision_grace=settings.superseded_grace,
+    )
+
+
+def load_snapshot(settings: PublisherSettings) -> Snapshot:
+    """Return the published state, read-only: without key or lock, and without recovery from killed runs.
+
+    Raises:
+        UsageError: the setting ``repository`` or ``origin`` is missing.
+        PublishedManifestError: the manifest is damaged.
+    """
+    repository = make_repository(settings)
+    snapshot = load(lambda name: repository.read(f"{REPOSITORY_MANIFEST}/{name}"), repository.name, None)
+    return snapshot or Snapshot(repository.name)
+
+
+def find_record(snapshot: Snapshot, name: str) -> Record:
+    """Return the record of a published name.
+
+    Raises:
+        UsageError: nothing is published under the name.
+    """
+    record = snapshot.records.get(name)
+    if record is None:
+        raise UsageError(f"nothing is published under the name {name}")
+    return record

@@ -1,0 +1,185 @@
+"""Commands that only read what is published: status, diff, verify, origin."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from publisher.cli import render_status
+from publisher.cli.assemble_targets import find_record, load_snapshot, make_origin, make_repository
+from publisher.cli.console import console
+from publisher.cli.options import common
+from publisher.errors import UsageError
+from publisher.fileindex.difference import difference
+from publisher.maintain import verify
+from publisher.maintain.audit import audit_origin
+from publisher.state import signing
+from publisher.state.paths import DEFAULT_ARCHITECTURE
+from publisher.targets import published_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from publisher.contract.records import Version
+    from publisher.fileindex.difference import FileChange
+    from publisher.fileindex.format import IndexedFile
+    from publisher.settings.settings import PublisherSettings
+    from publisher.state.snapshot import Snapshot
+    from publisher.targets.repositories.base import Repository
+
+_log = logging.getLogger(__name__)
+
+
+@click.command("status")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common
+def status_command(name: str, as_json: bool, settings: PublisherSettings) -> None:
+    """Print what is published under NAME: its reference, builds with their states, and paths. Registries are not asked.
+
+    Example: publisher status htc/rocky:9
+    """
+    snapshot = load_snapshot(settings)
+    record = find_record(snapshot, name)
+    console.show(render_status.status_json(record), render_status.status_lines(record, snapshot.repository), as_json)
+
+
+@click.command("diff")
+@click.argument("subject", metavar="NAME|DIGEST")
+@click.argument("other", metavar="[NAME|DIGEST]", required=False)
+@click.option("--arch", default=DEFAULT_ARCHITECTURE, show_default=True, help="Platform of a NAME.")
+@click.option("--times", is_flag=True, help="Also compare modification times.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per path.")
+@common
+def diff_command(subject: str, other: str | None, *, arch: str, times: bool, as_json: bool, settings: PublisherSettings) -> None:
+    """Print the paths that differ between two published builds; with one NAME, between its previous and its current build.
+
+    Compares content, as recorded in the builds' file indexes: + added, - removed, ~ changed.
+
+    Example: publisher diff htc/rocky:9
+    """
+    count = 0
+    for count, change in enumerate(_differences(settings, subject, other, arch, times=times), 1):  # noqa: B007
+        click.echo(json.dumps(change.to_json()) if as_json else str(change))
+    console.tell(f"{count} path(s) differ")
+
+
+@click.command("verify")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--sample", type=click.IntRange(min=1), metavar="NUMBER", help="Verify only so many builds, chosen at random.")
+@common
+def verify_command(names: tuple[str, ...], sample: int | None, settings: PublisherSettings) -> None:
+    """Verify that what is published matches the manifest: sandboxes, SIFs, links and the manifest itself; or the builds of NAMEs.
+
+    Reads everything and changes nothing; a line is printed for each problem.
+
+    Exit codes: 0 no problems, 1 there are problems.
+
+    Example: publisher verify --sample 20
+    """
+    count = 0
+    for count, problem in enumerate(_problems(settings, names, sample), 1):  # noqa: B007
+        click.echo(problem)
+    console.tell(f"{count} problem(s)")
+    sys.exit(1 if count else 0)
+
+
+@click.command("origin")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common
+def origin_command(as_json: bool, settings: PublisherSettings) -> None:
+    """Compare the origin's objects with the manifest: how many are in place, which are missing, which no manifest names.
+
+    Lists objects without reading them, and changes nothing. publisher verify also reads them.
+
+    Exit codes: 0 nothing is missing, 1 something is missing.
+    """
+    result = audit_origin(make_origin(settings), load_snapshot(settings), make_repository(settings).read)
+    console.show(result.to_json(), result.lines(), as_json)
+    sys.exit(1 if result.missing else 0)
+
+
+def _problems(settings: PublisherSettings, names: Sequence[str], sample: int | None) -> Iterator[str]:
+    """Yield a line for each difference between the manifest and what is published.
+
+    Args:
+        settings: the settings.
+        names: names of which the builds are verified; if empty, all builds, the links and the manifest are verified.
+        sample: number of builds to verify, chosen at random; None for all.
+
+    Raises:
+        UsageError: nothing is published under a name.
+    """
+    repository, origin, snapshot = make_repository(settings), make_origin(settings), load_snapshot(settings)
+    for name in names:
+        find_record(snapshot, name)
+    builds = verify.select_builds(snapshot, names)
+    if sample is not None:
+        builds = random.sample(builds, min(sample, len(builds)))
+    if not names:
+        _log.info("verifying the manifest and the links")
+        trusted = signing.trusted_keys(settings.key, settings.trusted_keys)
+        if trusted is None:
+            console.tell("the manifest's signature is not verified: no public key can be read (set --key)", logging.WARNING)
+        yield from verify.verify_manifest(repository, origin, time.time(), trusted)
+        yield from verify.verify_links(repository, snapshot)
+        yield from verify.verify_catalogs(repository, snapshot)
+    _log.info("verifying %d build(s)", len(builds))
+    for build in builds:
+        yield from verify.verify_build(repository, origin, build)
+
+
+def _differences(settings: PublisherSettings, subject: str, other: str | None, arch: str, *, times: bool) -> Iterator[FileChange]:
+    """Return the differences between two builds; without ``other``, between the previous and the current build of a name.
+
+    Args:
+        settings: the settings.
+        subject: a CVMFS name, or the digest of a platform manifest.
+        other: the same, for the second build; None for the current build of ``subject``.
+        arch: platform of a name.
+        times: whether modification times are compared.
+
+    Raises:
+        UsageError: a build does not exist, or its file index is not published.
+        PublishedManifestError: a file index is missing or damaged.
+    """
+    repository = make_repository(settings)
+    snapshot = load_snapshot(settings)
+    if other is None:
+        versions = snapshot.versions(subject, arch)
+        if len(versions) == 1:
+            raise UsageError(f"{subject} has only one build", hint="give a second name or digest to compare it with")
+        before, after = versions[1], versions[0]
+    else:
+        before, after = (_find_version(snapshot, text, arch) for text in (subject, other))
+    return difference(*(_file_index(repository, version) for version in (before, after)), times=times)
+
+
+def _find_version(snapshot: Snapshot, subject: str, arch: str) -> Version:
+    """Return the current version of a name, or the version with a digest."""
+    if not subject.startswith("sha256:"):
+        return snapshot.versions(subject, arch)[0]
+    versions = (version for record in snapshot.records.values() for _, version in record.versions())
+    found = next((version for version in versions if version.digest == subject), None)
+    if found is None:
+        raise UsageError(
+            f"no build with the digest {subject} is published",
+            hint="give the digest of a platform manifest, as publisher status shows it",
+        )
+    return found
+
+
+def _file_index(repository: Repository, version: Version) -> Iterator[IndexedFile]:
+    if version.file_index is None:
+        raise UsageError(f"the file index of {version.digest} is not published")
+    published_index.check(repository, version)
+    return published_index.lines(repository, version)
+
+
+COMMANDS = (status_command, diff_command, verify_command, origin_command)

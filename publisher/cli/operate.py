@@ -1,0 +1,94 @@
+"""Commands with which an operator changes what is published: gc, block, unblock, rollback."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from publisher.cli import render_status
+from publisher.cli.assemble import collect_garbage
+from publisher.cli.assemble_targets import find_record
+from publisher.cli.options import common
+from publisher.cli.session import open_publication, raise_if_behind
+from publisher.maintain import block
+from publisher.state import transitions
+
+if TYPE_CHECKING:
+    from publisher.settings.settings import PublisherSettings
+
+
+@click.command("gc")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed. Remnants of a killed run are still recovered.")
+@common
+def gc_command(dry_run: bool, settings: PublisherSettings) -> None:
+    """Remove builds that were superseded, and names that left, longer than their grace ago.
+
+    Removes from the manifest, the repository and the origin, within the limits removals_per_run and removed_size_per_run. Every
+    sync of the whole list does the same at its end.
+
+    Example: publisher gc --dry-run
+    """
+    with open_publication(settings) as (publication, snapshot):
+        result = collect_garbage(settings, publication, snapshot, dry_run=dry_run)
+    click.echo("\n".join(result.lines or ["nothing to do"]))
+    if result.error is not None:
+        raise result.error
+
+
+@click.command("block")
+@click.argument("subject", metavar="NAME|DIGEST")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; users see this text when their job is refused.")
+@click.option("--history", is_flag=True, help="Block the earlier builds of NAME too.")
+@common
+def block_command(subject: str, reason: str, history: bool, settings: PublisherSettings) -> None:
+    """Block an image at once: the build that NAME has now, or the platform manifest DIGEST (sha256:...).
+
+    Its sandbox, links and SIF are removed under every name that has it, and execution points refuse it. Syncs do not publish it
+    again, whatever the image list says, until publisher unblock.
+
+    Example: publisher block htc/rocky:9 --reason "contains a stolen token"
+    """
+    with open_publication(settings) as (publication, snapshot):
+        plan = block.plan_block(snapshot, subject, int(time.time()), reason, history=history)
+        result = block.apply(publication, snapshot, plan)
+    for name in plan.changed:
+        click.echo(f"blocked: {name}")
+    raise_if_behind(result)
+
+
+@click.command("unblock")
+@click.argument("subject", metavar="NAME|DIGEST")
+@common
+def unblock_command(subject: str, settings: PublisherSettings) -> None:
+    """Undo block for NAME, or for the platform manifest DIGEST; the next sync publishes what the image list says.
+
+    Only the manifest changes; the image is downloaded and built again by that sync.
+    """
+    with open_publication(settings) as (publication, snapshot):
+        plan = block.plan_unblock(snapshot, subject)
+        result = block.apply(publication, snapshot, plan)
+    for name in plan.changed:
+        click.echo(f"no longer blocked: {name}; the next sync publishes it again")
+    raise_if_behind(result)
+
+
+@click.command("rollback")
+@click.argument("name")
+@click.option("--undo", is_flag=True, help="Return to the build that NAME had before the rollback.")
+@common
+def rollback_command(name: str, undo: bool, settings: PublisherSettings) -> None:
+    """Make NAME stand for its previous build. Syncs do not change it until --undo.
+
+    Can be repeated to go back further, as long as earlier builds are published. See publisher status NAME.
+    """
+    with open_publication(settings) as (publication, snapshot):
+        transition = transitions.undo_rollback if undo else transitions.roll_back
+        record = transition(find_record(snapshot, name), int(time.time()))
+        result = publication.change(snapshot, {name: record})
+    click.echo("\n".join(render_status.status_lines(record, result.snapshot.repository)))
+    raise_if_behind(result)
+
+
+COMMANDS = (gc_command, block_command, unblock_command, rollback_command)
