@@ -1,3 +1,3 @@
-"""Publishes container images to CVMFS and OSDF, and resolves them on execution points (``publisher.resolver``)."""
+"""A publisher of container images to CVMFS and OSDF, and the resolver of execution points (:mod:`publisher.resolver`)."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""``python -m publisher``."""
+"""Run the command line: ``python -m publisher``."""
 
 from __future__ import annotations
 

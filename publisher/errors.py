@@ -1,8 +1,8 @@
-"""Expected failures, by whose fault they are.
+"""The expected failures of the publisher, by cause.
 
-Every error carries the image (where there is one), the reason and the next step, and prints as one line. A failure of one
-image is caught once, in :mod:`publisher.publish.sync`, and becomes a value in the report; whatever else escapes is caught once, in
-:mod:`publisher.cli.main`. Anything that is not a :class:`PublisherError` is a bug and keeps its traceback.
+Every error has the image (if it is about one), the reason and the next step, and prints as one line. A failure of one image is
+caught in :mod:`publisher.publish.sync` and becomes a value in the report; any other is caught in :mod:`publisher.cli.main`. An
+exception that is not a :class:`PublisherError` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ class PublisherError(Exception):
 
     Attributes:
         reason: what happened, one line without a full stop at its end.
-        image: the image's name or reference, None where the failure is not about one image.
-        hint: the next step, None where there is none to give.
+        image: the image's name or reference, None if the failure is not about one image.
+        hint: the next step, None if there is none.
+        exit_code: the exit status of the command.
     """
 
     exit_code = 1
@@ -31,19 +32,19 @@ class PublisherError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        """One line: ``image: reason (hint)``."""
+        """Return one line: ``image: reason (hint)``."""
         line = self.reason if self.image is None else f"{self.image}: {self.reason}"
         return " ".join((line if self.hint is None else f"{line} ({self.hint})").split())
 
 
 class UsageError(PublisherError):
-    """The command line or a configuration file is wrong; nothing was done."""
+    """A wrong command line or configuration file; nothing was done."""
 
     exit_code = 2
 
 
 class ListError(UsageError):
-    """A file of ours has problems: all of them, each with the file and line, variable or flag where it stands."""
+    """All problems of the image list or of the settings, each with its file and line, variable or flag."""
 
     def __init__(self, problems: list[str], where: str = "the image list") -> None:
         super().__init__(f"{len(problems)} problem(s) in {where}")
@@ -51,57 +52,57 @@ class ListError(UsageError):
 
 
 class RegistryError(PublisherError):
-    """A registry's answer, or the lack of one."""
+    """A request to a registry that failed."""
 
 
 class NotFoundError(RegistryError):
-    """The registry says explicitly that it has no such thing (404)."""
+    """The registry answered that the image or blob does not exist (404)."""
 
 
 class DeniedError(RegistryError):
-    """The registry wants other credentials (401 after authentication, or 403)."""
+    """The registry refused the credentials (401 after authentication, or 403)."""
 
 
 class UnavailableError(RegistryError):
-    """Could not tell: a registry that is down, slow, over its limits or talking nonsense. Nothing may be deleted for it."""
+    """The registry gave no usable answer: it is down, slow, rate-limited or broken. This must never remove a published image."""
 
 
 class UnsupportedError(RegistryError):
-    """The image is of a kind that cannot be published (schema 1, wrong platform, not an image)."""
+    """An image that cannot be published: schema 1, wrong platform, or not an image."""
 
 
 class BlobError(PublisherError):
-    """A blob's bytes are not what its digest or size says, or it exceeds a limit."""
+    """A blob that does not match its digest or size, or exceeds a limit."""
 
 
 class LayerError(PublisherError):
-    """A layer is not a sound tar archive, or asks for something that no layer may."""
+    """A layer that is not a valid tar archive or contains something forbidden."""
 
 
 class BuildError(PublisherError):
-    """A SIF could not be made from sound layers."""
+    """A SIF that could not be built from valid layers."""
 
 
 class TestRunError(PublisherError):
-    """The finished SIF did not start."""
+    """A finished SIF that does not start."""
 
-    __test__ = False  # not a test class, whatever its name looks like to pytest
+    __test__ = False  # its name makes pytest take it for a test class
 
 
 class SpaceError(PublisherError):
-    """No room left on a device. Stops the run: the next image would meet the same wall."""
+    """A full device or quota. It stops the run, because the next image would fail too."""
 
 
 class RepositoryError(PublisherError):
-    """The CVMFS side: a transaction could not be opened, written or published."""
+    """A CVMFS transaction that could not be opened, written or published."""
 
 
 class RemovalError(RepositoryError):
-    """What a transaction was to take away could not be.
+    """Paths that a transaction was to delete and could not.
 
     Attributes:
-        stuck: each such path, with its reason; what stands there is as it was.
-        published: all else of the transaction is; otherwise nothing of it is, and it can be repeated without these paths.
+        stuck: path -> why it could not be deleted; its content is unchanged.
+        published: whether the rest of the transaction was published. If not, it can be repeated without these paths.
     """
 
     def __init__(self, stuck: Mapping[str, RepositoryError], *, published: bool) -> None:
@@ -112,19 +113,19 @@ class RemovalError(RepositoryError):
 
 
 class OriginError(PublisherError):
-    """The OSDF side: an object could not be stored or read back."""
+    """An object of an OSDF origin that could not be stored, read or deleted."""
 
 
 class PublishedManifestError(PublisherError):
-    """The published manifest, or the key that signs it, cannot be used."""
+    """A published manifest, or a key for it, that cannot be used."""
 
 
 class CommandError(PublisherError):
-    """An outside program is missing, failed, or ran into its deadline.
+    """An external program that is missing, failed, or passed its deadline.
 
     Attributes:
-        status: exit status, negative for a signal, None when it never started or was killed at its deadline.
-        stderr: the end of what it said.
+        status: exit status, negative for a signal, None if the program did not start or was killed at its deadline.
+        stderr: the end of its standard error.
     """
 
     def __init__(self, reason: str, *, status: int | None = None, stderr: str = "", hint: str | None = None) -> None:

@@ -1,1 +1,1 @@
-"""What publisher and execution point share: the manifest's format, references, units, files. Standard library, Python 3.9."""
+"""Code that publisher and resolver share: manifest, references, units, files, reaper. Python 3.9, standard library only."""

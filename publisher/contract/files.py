@@ -1,7 +1,4 @@
-"""Files that other processes look at while we write them: replaced whole, locked with a deadline, on disk when we say so.
-
-Used by both sides, the publisher and the execution point.
-"""
+"""Files that several processes share: atomic replacement, locks with a deadline, durable directory entries."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ TYPE_CHECKING = False  # importing typing costs an execution point milliseconds 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_POLL = 0.05  # seconds between two tries for a lock: flock(2) has no deadline of its own
+_POLL = 0.05  # seconds between two attempts at a lock: flock(2) has no deadline
 
 
 def replace(path: str, content: bytes, mode: int = 0o644) -> None:
-    """Put ``content`` at ``path``: readers see the old file or the new one, whole, also after a crash.
+    """Replace the file at ``path`` atomically: readers see the whole old file or the whole new one, also after a crash.
 
-    The temporary file stands beside it as ``.<name>.<random>``. Raises OSError.
+    The temporary file is beside it as ``.<name>.<random>``. Raises OSError.
     """
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}")
@@ -41,12 +38,12 @@ def replace(path: str, content: bytes, mode: int = 0o644) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Make a directory's entries (a rename, a new name) durable. Raises OSError."""
+    """Make changes of a directory's entries (a rename, a new file) durable. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that have nothing to sync say so in this way
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot sync a directory fail like this
             raise
     finally:
         os.close(descriptor)
@@ -54,14 +51,14 @@ def sync_directory(path: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: str, deadline: float) -> Iterator[int]:
-    """Hold the exclusive flock(2) of the file at ``path`` (made, and never removed); yields its descriptor.
+    """Hold the exclusive flock(2) lock of the file at ``path`` during the block, and yield the file's descriptor.
 
-    ``deadline`` is the number of seconds to wait for another holder; 0 tries once. The kernel lets go when the holder dies;
-    a child forked without an exec holds it too.
+    The file is created if necessary and never removed. ``deadline`` is the number of seconds to wait for another holder; 0 tries
+    once. The kernel releases the lock when its holder dies; a child forked without an exec holds it too.
 
     Raises:
-        TimeoutError: another process held it all the time.
-        OSError: the file cannot be made.
+        TimeoutError: another process held the lock until the deadline.
+        OSError: the file cannot be opened or created.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

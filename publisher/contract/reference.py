@@ -1,8 +1,8 @@
 """Image references: ``[registry/]repository[:tag][@digest]``.
 
-The grammar is that of ``github.com/distribution/reference``: a first part with a dot, a colon or ``localhost`` is a registry;
-without one the registry is Docker Hub, where a repository of one part belongs to ``library``; without tag and digest the tag
-is ``latest``. Everything else is refused with the reason.
+The grammar is that of ``github.com/distribution/reference``. A first part with a dot or a colon, or ``localhost``, is a registry;
+without one the registry is Docker Hub, where a repository of one part belongs to ``library``. Without a tag and a digest the tag
+is ``latest``. Any other text is refused with the reason.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_LAST_PORT = 65535
-_LONGEST = 255  # characters of registry and repository together
+_MAX_PORT = 65535
+_MAX_LENGTH = 255  # characters of registry and repository together
 
 
 class Reference:
-    """A parsed reference, complete: nothing is left to defaults.
+    """A parsed reference with every default filled in.
 
     Attributes:
-        registry: host, with the port where one was given; ``docker.io`` for Docker Hub in all its spellings.
+        registry: host, with a port if one was given; ``docker.io`` for all names of Docker Hub.
         repository: path within the registry.
-        tag: None only where a digest stands alone.
+        tag: the tag, None if the reference has only a digest.
         digest: ``sha256:<64 hex>`` or None.
     """
 
@@ -42,7 +42,7 @@ class Reference:
         self.digest = digest
 
     def __str__(self) -> str:
-        """The whole reference: ``docker.io/library/debian:12``."""
+        """Return the complete reference: ``docker.io/library/debian:12``."""
         tag = "" if self.tag is None else f":{self.tag}"
         return f"{self.registry}/{self.repository}{tag}" + ("" if self.digest is None else f"@{self.digest}")
 
@@ -57,27 +57,27 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """A reference from its text, ``docker://`` in front or not.
+    """Return the reference that a text describes; ``docker://`` in front is optional.
 
     Raises:
-        InvalidReferenceError: not a reference; the reason says which part and why.
+        InvalidReferenceError: the text is not a reference; the reason names the part and says why.
     """
     rest = text.removeprefix("docker://")
     rest, at, digest = rest.partition("@")
     if at and not _DIGEST.fullmatch(digest):
-        raise _refused(text, f"{digest!r} is no digest: sha256: and 64 hexadecimal digits")
+        raise _refused(text, f"{digest!r} is not a digest (sha256: and 64 hexadecimal digits)")
     registry, path = _split_registry(rest)
     repository, colon, tag = path.partition(":")
     if colon and not _TAG.fullmatch(tag):
-        raise _refused(text, f"{tag!r} is no tag: up to 128 of letters, digits, '_', '.', '-', the first no '.' or '-'")
-    if not _REGISTRY.fullmatch(registry) or _port(registry) > _LAST_PORT:
-        raise _refused(text, f"{registry!r} is no registry host")
+        raise _refused(text, f"{tag!r} is not a tag (up to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-')")
+    if not _REGISTRY.fullmatch(registry) or _port(registry) > _MAX_PORT:
+        raise _refused(text, f"{registry!r} is not a registry host")
     if not _REPOSITORY.fullmatch(repository):
-        raise _refused(text, _why_no_repository(repository))
+        raise _refused(text, _repository_problem(repository))
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
-    if len(registry) + 1 + len(repository) > _LONGEST:
-        raise _refused(text, f"more than {_LONGEST} characters")
+    if len(registry) + 1 + len(repository) > _MAX_LENGTH:
+        raise _refused(text, f"it has more than {_MAX_LENGTH} characters")
     if not colon and not at:
         tag = "latest"
     return Reference(registry, repository, tag or None, digest or None)
@@ -95,13 +95,13 @@ def _port(registry: str) -> int:
     return int(port) if port.isdigit() and registry != port else 0
 
 
-def _why_no_repository(repository: str) -> str:
+def _repository_problem(repository: str) -> str:
     if not repository:
-        return "there is no repository in it"
+        return "it has no repository"
     if repository != repository.lower():
         return f"the repository {repository!r} has capital letters"
-    return f"{repository!r} is no repository: parts of small letters and digits, with single '.', '_', '__' or '-' between"
+    return f"{repository!r} is not a repository (parts of lower-case letters and digits, joined by '.', '_', '__' or '-')"
 
 
 def _refused(text: str, why: str) -> InvalidReferenceError:
-    return InvalidReferenceError(f"{text!r} is no image reference: {why}")
+    return InvalidReferenceError(f"{text!r} is not an image reference: {why}")

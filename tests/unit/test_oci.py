@@ -80,12 +80,12 @@ def test_schema_1_is_refused_by_its_name(media_type: str, body: bytes) -> None:
 
 
 def test_a_body_that_could_be_read_both_ways_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="as an index and as a manifest"):
+    with pytest.raises(UnsupportedError, match="both as an index and as an image manifest"):
         oci.kind_of(oci.OCI_MANIFEST, manifest(manifests=[]))
 
 
 def test_a_body_that_is_not_what_it_calls_itself_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"calls itself '.*index.*', but its fields are those of the kind 'manifest'"):
+    with pytest.raises(UnsupportedError, match=r"claims to be '.*index.*', but its fields are those of the kind 'manifest'"):
         oci.kind_of("", manifest(mediaType=oci.OCI_INDEX))
 
 
@@ -97,14 +97,14 @@ def test_an_artifact_without_config_and_layers_is_refused_with_its_type() -> Non
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"[" * 1_000_000, "nested without end"),
-        (b'{"a":' * 300_000, "nested without end"),
-        (b'{"a":' * 101 + b"1" + b"}" * 101, "nested without end"),
+        (b"[" * 1_000_000, "nested too deeply"),
+        (b'{"a":' * 300_000, "nested too deeply"),
+        (b'{"a":' * 101 + b"1" + b"}" * 101, "nested too deeply"),
         (b"{", "not JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
         ('{"schemaVersion": 2}'.encode("utf-16"), "not JSON"),
         (b"[]", "not a JSON object"),
-        (b" " * (oci.MANIFEST_LIMIT + 1), "more than 4194304"),
+        (b" " * (oci.MANIFEST_LIMIT + 1), "the limit is 4194304"),
     ],
 )
 def test_hostile_json_is_refused_with_a_reason(body: bytes, why: str) -> None:
@@ -116,7 +116,7 @@ def test_hostile_json_is_refused_with_a_reason(body: bytes, why: str) -> None:
 def test_a_config_may_be_larger_than_a_manifest_and_is_bounded_too() -> None:
     labels = {"a": "b" * oci.MANIFEST_LIMIT}
     assert oci.parse_config(config(config={"Labels": labels})).platform == AMD64
-    with pytest.raises(UnsupportedError, match="more than 8388608"):
+    with pytest.raises(UnsupportedError, match="the limit is 8388608"):
         oci.parse_config(b" " * (oci.CONFIG_LIMIT + 1))
 
 
@@ -185,14 +185,14 @@ def test_an_index_that_go_wrote_without_entries_is_an_empty_one() -> None:
     [
         ({"manifests": {}}, "are not a list"),
         ({"manifests": [7]}, "entry 1 of the index is missing or not an object"),
-        ({"manifests": [entry(), described(size=-1)]}, "entry 2 of the index has no size"),
-        ({"manifests": [described(size=True)]}, "has no size"),
-        ({"manifests": [described(digest="sha256:0A" + "0a" * 31)]}, "no sound digest"),
-        ({"manifests": [described(digest=DIGEST + "\n")]}, "no sound digest"),
+        ({"manifests": [entry(), described(size=-1)]}, "entry 2 of the index has no valid size"),
+        ({"manifests": [described(size=True)]}, "has no valid size"),
+        ({"manifests": [described(digest="sha256:0A" + "0a" * 31)]}, "no valid digest"),
+        ({"manifests": [described(digest=DIGEST + "\n")]}, "no valid digest"),
         ({"manifests": [described(digest="sha512:" + "0a" * 64)]}, "a sha512 digest: only sha256"),
         ({"manifests": [described(platform="linux/amd64")]}, "platform that is not an object"),
-        ({"manifests": [described(platform={"os": "linux", "architecture": 64})]}, "no short texts"),
-        ({"manifests": [described() | {"mediaType": 1}]}, "mediaType that is not a text"),
+        ({"manifests": [described(platform={"os": "linux", "architecture": 64})]}, "a part that is not a short string"),
+        ({"manifests": [described() | {"mediaType": 1}]}, "mediaType that is not a string"),
     ],
 )
 def test_an_unsound_index_is_refused_with_the_place(broken: dict[str, object], why: str) -> None:
@@ -285,9 +285,12 @@ def test_layers_of_every_kind_are_taken_in_order(media_type: str) -> None:
         ({"config": described("application/octet-stream")}, "an artifact of the type 'application/octet-stream'"),
         ({"config": None}, "the manifest's config is missing"),
         ({"config": described(size=oci.CONFIG_LIMIT + 1)}, "config has 8388609 bytes"),
-        ({"layers": [described(LAYER), described("application/vnd.in-toto+json")]}, r"layer 2 is no tar archive but .*in-toto"),
-        ({"layers": [described(LAYER + "+encrypted")]}, "layer 1 is no tar archive"),
-        ({"layers": [{"mediaType": LAYER, "size": 1}]}, "layer 1 has no sound digest"),
+        (
+            {"layers": [described(LAYER), described("application/vnd.in-toto+json")]},
+            r"layer 2 is not a tar archive but .*in-toto",
+        ),
+        ({"layers": [described(LAYER + "+encrypted")]}, "layer 1 is not a tar archive"),
+        ({"layers": [{"mediaType": LAYER, "size": 1}]}, "layer 1 has no valid digest"),
         ({"layers": "all"}, "layers are not a list"),
     ],
 )
@@ -315,11 +318,11 @@ def test_a_config_keeps_its_bytes_and_gets_go_s_name_for_the_architecture() -> N
     ("fields", "why"),
     [
         ({"os": "windows"}, "operating system 'windows', not for linux"),
-        ({"os": ...}, "operating system nothing named"),
-        ({"architecture": ...}, "names no architecture"),
-        ({"architecture": ""}, "names no architecture"),
+        ({"os": ...}, "operating system unknown"),
+        ({"architecture": ...}, "has no architecture"),
+        ({"architecture": ""}, "has no architecture"),
         ({"rootfs": ...}, "no rootfs"),
-        ({"rootfs": {"diff_ids": ["abc"]}}, "a diff_id of the config has no sound digest"),
+        ({"rootfs": {"diff_ids": ["abc"]}}, "a diff_id of the config has no valid digest"),
         ({"rootfs": {"diff_ids": DIGEST}}, "are not a list"),
     ],
 )
