@@ -34,7 +34,7 @@ class _Log:
 
     Attributes:
         logger: the logger of the standard library, None until :func:`configure` was called.
-        write: writes one line, which has its line end.
+        write: writes one line, line feed included.
     """
 
     logger: Logger | None = None
@@ -56,8 +56,8 @@ def configure(verbosity: int, form: str = TEXT) -> None:
 
     Args:
         verbosity: from :data:`QUIET` to :data:`DEBUG`.
-        form: :data:`TEXT`, or :data:`JSON` for one JSON object a line with ``time`` (seconds since the epoch), ``level``, ``pid``
-            and ``message``.
+        form: :data:`TEXT`, or :data:`JSON` for one JSON object per line with ``time`` (seconds since the epoch), ``level``,
+            ``pid`` and ``message``.
     """
     import logging  # noqa: PLC0415 - only those who ask for it pay for it
 

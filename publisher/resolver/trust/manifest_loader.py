@@ -121,9 +121,8 @@ class TrustedManifest:
         problems = []
         for source in self._sources:
             try:
-                content = _start_reading(source, shard_name(sha256), MAX_SHARD_BYTES, sha256).result(
-                    time.monotonic() + source.timeout
-                )
+                call = _start_reading(source, shard_name(sha256), MAX_SHARD_BYTES, sha256)
+                content = call.result(time.monotonic() + source.timeout)
                 shard = Shard.parse(content, sha256)
             except (FetchError, ManifestError) as error:
                 log.info("%s has no valid shard: %s", source.label, error)
@@ -269,7 +268,7 @@ class _ManifestLoader:
         """Select the authoritative index: the valid one with the highest serial.
 
         Args:
-            indexes: label and content of each index that a source gave.
+            indexes: label and content of each index that was read.
             problems: the problems of the other sources.
             polled: whether all sources were read.
             answered: whether a source in the network has a fresh index.
@@ -330,11 +329,9 @@ def _read_indexes(sources: Sequence[Source]) -> tuple[list[tuple[str, bytes]], l
     Returns:
         label and content of each index, and the problems of the other sources.
     """
-    calls = [
-        (source, time.monotonic() + source.timeout, _start_reading(source, INDEX_NAME, MAX_INDEX_BYTES)) for source in sources
-    ]
+    calls = [(time.monotonic() + source.timeout, _start_reading(source, INDEX_NAME, MAX_INDEX_BYTES)) for source in sources]
     indexes, problems = [], []
-    for source, until, call in calls:
+    for source, (until, call) in zip(sources, calls):
         hangs = False
         try:
             indexes.append((source.label, call.result(until)))
