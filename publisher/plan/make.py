@@ -157,7 +157,7 @@ def _pinned_reason(record: Record) -> str | None:
 def _blocked_image(answer: ResolvedReference, snapshot: Snapshot) -> PublisherError | None:
     """Return an error if the image of any platform is blocked, under whatever name."""
     for digest in answer.digests.values():
-        blocked = snapshot.blocked(digest)
+        blocked = snapshot.blocked_version(digest)
         if blocked is not None:
             reason = f"its image {short(digest)} is blocked: {blocked.reason or 'no reason was given'}"
             return PublisherError(reason, hint=f"to lift the block, run: publisher unblock {digest}")

@@ -76,13 +76,15 @@ class RetentionPlan:
 def plan_retention(snapshot: Snapshot, now: int, limits: RetentionLimits) -> RetentionPlan:
     """Return what a run may remove at ``now`` (seconds since the epoch)."""
     ended = {
-        name: transitions.ended(record, now) for name, record in snapshot.records.items() if transitions.is_over(record, now)
+        name: transitions.supersede_expired(record, now)
+        for name, record in snapshot.records.items()
+        if transitions.has_expired(record, now)
     }
     records = {**snapshot.records, **ended}
     droppable = sorted(_superseded_before(records.values(), now - limits.grace), key=_oldest_first)
     dropped, removals = _within_limits(droppable, records.values(), limits)
     versions = [drop.version for drop in dropped]
-    changed = ended | {drop.name: transitions.without(records[drop.name], versions) for drop in dropped}
+    changed = ended | {drop.name: transitions.drop_versions(records[drop.name], versions) for drop in dropped}
     for name in ended:
         _log.debug("%s: ended", name)
     for drop in dropped:

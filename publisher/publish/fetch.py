@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from publisher import oci
 from publisher.errors import BlobError, UnsupportedError
-from publisher.registry.client import about
+from publisher.registry.client import image_in_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -43,7 +43,7 @@ async def fetch_image(
         NotFoundError, DeniedError, UnavailableError: as the registry answers.
         SpaceError: no space left in the store.
     """
-    with about(reference):
+    with image_in_errors(reference):
         media_type, body = await fetch_image_manifest(client, store, reference, digest)
         if oci.kind_of(media_type, body) is oci.Kind.INDEX:
             chosen = oci.choose_platform(oci.parse_index(body), platform)
@@ -89,7 +89,7 @@ async def fetch_layers(
         source = functools.partial(client.blob, reference, layer)
         return store.layer(layer, source, functools.partial(advance, layer.digest))
 
-    with about(reference):
+    with image_in_errors(reference):
         stored = dict(zip(wanted, await _all_or_none([fetch(layer) for layer in wanted.values()]), strict=True))
     layers = [stored[layer.digest] for layer in image.manifest.layers]
     return tuple(layer.blob for layer in layers), tuple(layer.index for layer in layers)

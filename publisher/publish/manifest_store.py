@@ -74,10 +74,10 @@ class ManifestStore:
         index = self._base_index = self._read_repository(manifest.INDEX_NAME)
         snapshot = snapshots.load(self._read_revision, name, self._trusted) or Snapshot(name)
         origin_index = self._read_origin(manifest.INDEX_NAME)
-        origin_serial = snapshots.serial_of(origin_index, name, self._trusted)
+        origin_serial = snapshots.read_serial(origin_index, name, self._trusted)
         self._highest_serial = max(snapshot.serial, origin_serial)
         self._origin_complete = index == origin_index
-        self._signed_by_other_key = index is not None and not snapshots.signed_by(index, self._signer.public)
+        self._signed_by_other_key = index is not None and not snapshots.is_signed_by(index, self._signer.public)
         if snapshot.serial > origin_serial:
             self.send_all(snapshot)
             done.append(f"updated the origin's manifest from serial {origin_serial} to {snapshot.serial}")
@@ -89,7 +89,7 @@ class ManifestStore:
             return f"the origin has serial {self._highest_serial}, but the repository has {snapshot.serial}"
         if self._signed_by_other_key:
             return "it was signed by another key than this publisher's"
-        if snapshots.half_spent(snapshot, int(self._clock())):
+        if snapshots.is_due_for_signing(snapshot, int(self._clock())):
             return "half of its lifetime is over"
         return None
 
@@ -115,7 +115,7 @@ class ManifestStore:
                 hint="nothing was published, and finished builds are kept; run again",
             )
         serial = max(self._highest_serial, snapshot.serial) + 1  # above all that was ever published, also after a restore
-        revision = snapshots.revision(snapshot, self._signer, serial=serial, now=int(self._clock()))
+        revision = snapshots.make_revision(snapshot, self._signer, serial=serial, now=int(self._clock()))
         for name, content in revision.shards.items():
             transaction.write(f"{paths.REPOSITORY_MANIFEST}/{name}", content)
         if replaced is not None:

@@ -175,7 +175,7 @@ class Publication:
         with contextlib.suppress(_AllFailedError), self._repository.transaction() as transaction:
             changed = self._write_entries(transaction, snapshot, entries, result.failed)
             now = int(self._clock())
-            changed |= {name: transitions.leaving(snapshot.records[name], now, now + self._grace) for name in leaving}
+            changed |= {name: transitions.expire(snapshot.records[name], now, now + self._grace) for name in leaving}
             if entries and not changed:
                 raise _AllFailedError
             revision = self._manifests.write(transaction, snapshot.with_records(changed))
@@ -194,7 +194,7 @@ class Publication:
                 update_links(transaction, record, snapshot.records.get(entry.name))
                 changed[entry.name] = record
                 for version in replaced_indexes(record, snapshot, sandboxes.written):
-                    changed |= transitions.indexed_alike({**snapshot.records, **changed}.values(), version)
+                    changed |= transitions.spread_file_index({**snapshot.records, **changed}.values(), version)
             except SpaceError:
                 raise
             except PublisherError as error:
@@ -227,7 +227,9 @@ class Publication:
             RepositoryError, SpaceError: nothing is published.
         """
         result = PublishResult(snapshot)
-        after = replace(snapshot.with_records(changed), lost=transitions.loss(snapshot, changed, int(self._clock())))
+        after = replace(
+            snapshot.with_records(changed), lost=transitions.describe_lost_build(snapshot, changed, int(self._clock()))
+        )
         unwanted = list(removals)
         revision: Revision | None = None
         while revision is None:

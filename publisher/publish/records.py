@@ -34,8 +34,8 @@ def make_record(staged: StagedEntry, snapshot: Snapshot, written: Collection[str
         for target in item.targets
     }
     name = item.entry.name
-    record = transitions.succeeded(snapshot.records.get(name), tag_reference(item.entry), item.digest, current, name)
-    return transitions.leaving(record, now, now + grace, item.leaving)
+    record = transitions.set_current(snapshot.records.get(name), tag_reference(item.entry), item.digest, current, name)
+    return transitions.expire(record, now, now + grace, item.leaving)
 
 
 def replaced_indexes(record: Record, snapshot: Snapshot, written: Collection[str]) -> list[Version]:
@@ -74,13 +74,13 @@ def _version(staged: StagedEntry, target: PlatformTarget, now: int, indexed: Ver
     if build is None:
         if target.published is None:
             raise AssertionError("a target without a published version must have a build")
-        return transitions.renewed_version(target.published, formats, now)
+        return transitions.renew(target.published, formats, now)
     if target.adopted is not None:
-        return transitions.with_sif(target.adopted, build, formats, now)
+        return transitions.add_sif(target.adopted, build, formats, now)
     with build.file_index.open("rb") as file:
         file_index = hashlib.file_digest(file, "sha256").hexdigest()
-    version = transitions.built_version(target.digest, build, formats, now, file_index)
-    return version if indexed is None else transitions.indexed_as(version, indexed)
+    version = transitions.make_version(target.digest, build, formats, now, file_index)
+    return version if indexed is None else transitions.copy_file_index(version, indexed)
 
 
 def _indexed_version(target: PlatformTarget, snapshot: Snapshot, written: Collection[str]) -> Version | None:

@@ -111,7 +111,7 @@ class Resolver:
             DeniedError: it is private, and not both the list and the operator allow that.
             UnavailableError: the registry does not answer.
         """
-        if (entry.private and self._private_images) or not await self._client.privileged(entry.reference):
+        if (entry.private and self._private_images) or not await self._client.sees_private_images(entry.reference):
             return
         try:
             await self._public.head(entry.reference)

@@ -193,7 +193,7 @@ def test_a_garbage_collection_that_is_killed_anywhere_costs_only_a_rerun(shared_
         def clear(place: Place = place) -> None:
             opened = place.publication()
             snapshot, _ = opened.open()
-            assert gc.clear(opened, snapshot, place.now, bounds).error is None
+            assert gc.collect(opened, snapshot, place.now, bounds).error is None
 
         killed = child_process.killed(at, clear)
         if killed:
@@ -227,14 +227,14 @@ def test_a_cvmfs_repository_is_cleared_blocked_rolled_back_and_verified_like_any
         ).snapshot
         assert (place.repository.root / "a/a:1/content").read_text() == digest("two linux/amd64")
         place.now += 14 * DAY
-        cleared = gc.clear(publication, snapshot, place.now, RetentionLimits(14 * DAY, 100, 10**12))
+        cleared = gc.collect(publication, snapshot, place.now, RetentionLimits(14 * DAY, 100, 10**12))
         assert cleared.error is None
         assert sorted(place.repository.links()) == [".arch/arm64/a/a:1", "a/a:1"]
         for text in ("one", "three"):
             assert not place.repository.exists(paths.sandbox_path(digest(f"{text} linux/amd64")))
         place.in_both()
-        taken = block.take_down(cleared.snapshot, digest("two linux/amd64"), place.now, "stolen data")
-        blocked = block.carry_out(publication, cleared.snapshot, taken).snapshot
+        blocking = block.plan_block(cleared.snapshot, digest("two linux/amd64"), place.now, "stolen data")
+        blocked = block.apply(publication, cleared.snapshot, blocking).snapshot
         assert list(place.repository.links()) == [".arch/arm64/a/a:1"]
         assert list(verify.verify_links(place.repository, blocked)) == []
         assert list(verify.verify_manifest(place.repository, place.origin, place.now, [place.signer.public])) == []

@@ -77,7 +77,7 @@ async def test_a_config_of_another_digest_is_refused_and_not_kept(tmp_path: Path
     store = BlobStore(tmp_path)
     async with scripted_client(holding(MANIFEST)) as it:
         it.registry.routes[f"GET /v2/a/b/blobs/{sha256(CONFIG)}"] = [says(200, CONFIG[:-1] + b" ")]
-        with pytest.raises(BlobError, match=r"/a/b:1: \d+ bytes that should be sha256:"):
+        with pytest.raises(BlobError, match=r"/a/b:1: \d+ bytes do not match the digest sha256:"):
             await fetch_image(it.client, store, it.reference, sha256(MANIFEST), AMD64)
         assert store.document(sha256(CONFIG)) is None
 
@@ -107,7 +107,7 @@ async def test_a_config_that_is_announced_with_gigabytes_is_not_asked_for(tmp_pa
 
 async def test_a_refusal_names_the_image(tmp_path: Path) -> None:
     async with scripted_client(holding(b"{}")) as it:
-        with pytest.raises(UnsupportedError, match=r"^127\.0\.0\.1:\d+/a/b:1: what the registry has is neither"):
+        with pytest.raises(UnsupportedError, match=r"^127\.0\.0\.1:\d+/a/b:1: the registry's manifest is neither"):
             await fetch_image(it.client, BlobStore(tmp_path), it.reference, sha256(b"{}"), AMD64)
 
 

@@ -13,7 +13,7 @@ from publisher.maintain import block
 from publisher.publish.publication import Publication
 from publisher.state import paths
 from publisher.state.signing import Signer, new_key
-from publisher.state.snapshot import Snapshot, revision
+from publisher.state.snapshot import Snapshot, make_revision
 from publisher.targets.origins.directory import DirectoryOrigin
 from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
 from tests.support.publisher.prepublished import INDEX, NAME, NOW, Place
@@ -349,7 +349,7 @@ def test_an_index_past_half_its_lifetime_is_due(place: Place) -> None:
 def test_a_manifest_signed_by_an_unknown_key_is_refused(place: Place, tmp_path: Path) -> None:
     place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
     new_key(tmp_path / "thief")
-    forged = revision(Snapshot(NAME), Signer(tmp_path / "thief"), serial=9, now=NOW)
+    forged = make_revision(Snapshot(NAME), Signer(tmp_path / "thief"), serial=9, now=NOW)
     place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forged.index)
     with pytest.raises(PublishedManifestError, match="not signed"):
         place.publication().open()
