@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 POOL_TESTS = Path(__file__).parent / "system" / "pool"
 
-settings.register_profile("here", database=None, deadline=None)  # nothing written into the checkout; speed is for ci/bench
+settings.register_profile("here", database=None, deadline=None)  # write nothing into the checkout; ci/bench measures speed
 settings.load_profile("here")
 
 
@@ -27,7 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def shared_path() -> Iterator[Path]:
-    """As tmp_path, but open to other users: pytest's own directories are closed to all but their owner."""
-    with tempfile.TemporaryDirectory(prefix="publisher-test-") as made:
-        Path(made).chmod(0o755)
-        yield Path(made)
+    """A temporary directory that other users may enter, unlike pytest's ``tmp_path``."""
+    with tempfile.TemporaryDirectory(prefix="publisher-test-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path

@@ -1,1 +1,1 @@
-"""The file index of a published tree: its format, its order, and what differs between two of them."""
+"""The file index of a published tree: its format, external sorting, and the differences between two indexes."""

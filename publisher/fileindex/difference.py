@@ -1,6 +1,7 @@
-"""What changed between two builds of an image: their file indexes compared, by content and never by size and time. Pure.
+"""The changes between two builds of an image, found by comparing the content hashes in their file indexes.
 
-Both go by in the order of their paths (:mod:`publisher.fileindex.external_sort`), so that memory does not grow with them.
+Both indexes are read in the order of their paths (:mod:`publisher.fileindex.external_sort`), so that memory does not grow with
+their size.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ _ATTRIBUTES = ("kind", "mode", "uid", "gid", "size", "mtime", "content")
 
 @dataclass(frozen=True)
 class FileChange:
-    """One path that differs.
+    """A path that differs between two indexes.
 
     Attributes:
-        path: from the root, as bytes.
-        before, after: its line in either index, None where it is not there.
+        path: the path from the root of the tree.
+        before: its line in the older index, None if it is new.
+        after: its line in the newer index, None if it was deleted.
     """
 
     path: bytes
@@ -36,60 +38,60 @@ class FileChange:
 
     @property
     def sign(self) -> str:
-        """``+`` new, ``-`` gone, ``~`` different."""
+        """The kind of change: ``+`` new, ``-`` deleted, ``~`` changed."""
         if self.before is None:
             return "+"
         return "-" if self.after is None else "~"
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """What differs, of a path that is in both."""
+        """The names of the attributes that changed, for a path that is in both indexes."""
         if self.before is None or self.after is None:
             return ()
         return tuple(name for name in _ATTRIBUTES if getattr(self.before, name) != getattr(self.after, name))
 
     def __str__(self) -> str:
-        """A line for people."""
+        """Return a line for people."""
         path = self.path.decode("utf-8", "backslashreplace")
-        there = self.after or self.before
-        if there is None:
-            raise AssertionError("a change has one side at least")
-        kind = _KINDS.get(there.kind, there.kind)
-        size = f", {there.size} bytes" if there.kind == "f" else ""
-        how = f": {', '.join(self.attributes)}" if self.attributes else ""
-        return f"{self.sign} {path} ({kind}{size}){how}"
+        line = self.after or self.before
+        if line is None:
+            raise AssertionError("a change has at least one side")
+        kind = _KINDS.get(line.kind, line.kind)
+        size = f", {line.size} bytes" if line.kind == "f" else ""
+        changed = f": {', '.join(self.attributes)}" if self.attributes else ""
+        return f"{self.sign} {path} ({kind}{size}){changed}"
 
     def to_json(self) -> dict[str, object]:
-        """For programs; bytes of a path that are no text are shown in hexadecimal."""
+        """Return a JSON object; bytes of a path that are not UTF-8 are escaped in hexadecimal."""
         sides = {"before": self.before, "after": self.after}
-        shown = {name: None if line is None else _shown(line) for name, line in sides.items()}
+        lines = {name: None if line is None else _line_json(line) for name, line in sides.items()}
         return {
             "path": self.path.decode("utf-8", "backslashreplace"),
             "change": self.sign,
             "what": list(self.attributes),
-            **shown,
+            **lines,
         }
 
 
 def difference(
     before: Iterable[IndexedFile], after: Iterable[IndexedFile], *, times: bool = False, ordered: Ordered = by_path
 ) -> Iterator[FileChange]:
-    """The paths that differ, in the order of their bytes.
+    """Yield the paths that differ, in the order of their bytes.
 
     Args:
-        before: the lines of the older index; gone through once.
-        after: those of the newer one, likewise.
-        times: a path whose modification time alone differs counts as well.
-        ordered: puts lines in the order of their paths: as :func:`publisher.fileindex.external_sort.by_path`.
+        before: the lines of the older index; iterated once.
+        after: the lines of the newer index; iterated once.
+        times: report paths of which only the modification time differs, too.
+        ordered: sorts lines by path, like :func:`publisher.fileindex.external_sort.by_path`.
 
     Raises:
-        OSError: there is no room to sort in.
+        OSError: the temporary files of the sorting cannot be written.
     """
     olds, news = ordered(before), ordered(after)
     old, new = next(olds, None), next(news, None)
     while old is not None or new is not None:
         if new is None or (old is not None and old.path < new.path):
-            yield FileChange(old.path, old, None)  # type: ignore[union-attr]  # one of them is a line
+            yield FileChange(old.path, old, None)  # type: ignore[union-attr]  # one of the two is a line
             old = next(olds, None)
         elif old is None or new.path < old.path:
             yield FileChange(new.path, None, new)
@@ -100,7 +102,7 @@ def difference(
             old, new = next(olds, None), next(news, None)
 
 
-def _shown(line: IndexedFile) -> dict[str, object]:
+def _line_json(line: IndexedFile) -> dict[str, object]:
     values = {name: getattr(line, name) for name in _ATTRIBUTES}
     return values | {"mode": f"{line.mode:04o}", "content": line.content.decode("utf-8", "backslashreplace")}
 

@@ -1,7 +1,7 @@
-"""The lines of a file index in the order of their paths, however many there are: sorted in portions that wait on disk.
+"""External sorting of a file index by path: in portions that are stored on disk and merged.
 
-A file index is in the order of its layers. Two of them are compared as they go by once both are in the same order; so the memory
-that takes is that of a portion, some 350 bytes a line.
+A file index is in the order of the image's layers. Two indexes in the same order can be compared as streams, so memory is limited
+to one portion, some 350 bytes a line.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PORTION = 50_000
-"""Lines that are sorted at a time."""
-_BATCH = 64  # lines that are read back at a time, of every portion
+"""Lines that are sorted in memory at a time."""
+_BATCH = 64  # lines of each portion that are read back at a time
 _path = attrgetter("path")
 _columns = attrgetter("kind", "path", "mode", "uid", "gid", "size", "mtime", "content")
 
 
 def by_path(lines: Iterable[IndexedFile], scratch: Path | None = None, portion: int = PORTION) -> Iterator[IndexedFile]:
-    """The lines in the order of their paths' bytes.
+    """Yield lines in the order of their paths' bytes.
 
     Args:
-        lines: in any order; gone through once.
-        scratch: directory for what waits, which has no name there; the system's where None.
-        portion: lines held in memory.
+        lines: lines in any order; iterated once.
+        scratch: directory for the (unnamed) temporary files, None for the system's.
+        portion: number of lines in memory.
 
     Raises:
-        OSError: what waits cannot be written.
+        OSError: a temporary file cannot be written.
     """
     remaining = iter(lines)
     with contextlib.ExitStack() as stack:
-        waiting = []
-        while len(held := sorted(itertools.islice(remaining, portion), key=_path)) == portion:
+        stored = []
+        while len(lines_in_memory := sorted(itertools.islice(remaining, portion), key=_path)) == portion:
             file = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
-            _write(held, file)
-            waiting.append(_read(file))
-        yield from heapq.merge(*waiting, held, key=_path)
+            _write(lines_in_memory, file)
+            stored.append(_read(file))
+        yield from heapq.merge(*stored, lines_in_memory, key=_path)
 
 
 def _write(lines: Sequence[IndexedFile], file: IO[bytes]) -> None:
@@ -57,5 +57,5 @@ def _write(lines: Sequence[IndexedFile], file: IO[bytes]) -> None:
 def _read(file: IO[bytes]) -> Iterator[IndexedFile]:
     with contextlib.suppress(EOFError):
         while True:
-            for columns in marshal.load(file):  # noqa: S302 - written by us just now, into a file that nobody else has
+            for columns in marshal.load(file):  # noqa: S302 - this process wrote it, into a file without a name
                 yield IndexedFile(*columns)

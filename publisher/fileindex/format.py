@@ -1,13 +1,12 @@
-r"""The file index of an image: every path of the published tree with what it is and, for files, the sha256 of its content.
+r"""The file index of an image: every path of the published tree with its attributes and, for files, the sha256 of its content.
 
-Text, zstd-compressed, one line per path in the order of the stream::
+It is zstd-compressed text with one line per path, in the order of the layers' stream::
 
     kind SP mode SP uid SP gid SP size SP mtime SP content TAB path LF
 
-``kind`` is ``f`` file, ``h`` another name of a file (``content`` is that file's path), ``l`` symbolic link (``content`` is its
+``kind`` is ``f`` file, ``h`` hard link (``content`` is the path of the first name), ``l`` symbolic link (``content`` is its
 target), ``d`` directory, ``p`` fifo. ``mode`` is octal, numbers are decimal, ``content`` of a file is 64 hex digits and ``-``
-where there is none. In paths and targets, bytes up to 0x20, ``\``, 0x7f and above are written ``\xHH``.
-Two of them, compared by content, say what a new version of an image changes.
+if there is none. In paths and targets, bytes up to 0x20, ``\``, 0x7f and above are written ``\xHH``.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _KINDS = {b"0": b"f", b"1": b"h", b"2": b"l", b"5": b"d", b"6": b"p"}
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """One line of a file index; ``content`` as the module says, unescaped."""
+    """One line of a file index; ``path`` and ``content`` (see the module's docstring) are unescaped."""
 
     kind: str
     path: bytes
@@ -41,7 +40,7 @@ class IndexedFile:
 
 
 class FileIndexWriter:
-    """Writes a file index to ``out`` as the stream is emitted; counts what goes by.
+    """A writer of a file index to the stream ``out``, which also counts what it writes.
 
     Attributes:
         files: paths written so far.
@@ -55,19 +54,19 @@ class FileIndexWriter:
         self.unpacked_size = 0
 
     def add(self, kind: bytes, path: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, content: bytes) -> None:  # noqa: PLR0917 - the columns
-        """Add a path; ``kind`` is a tar type flag, ``content`` a digest of 32 bytes, a link's target, or empty."""
+        """Add a path; ``kind`` is a tar type flag, ``content`` a sha256 of 32 bytes, the target of a link, or empty."""
         if kind == b"0":
             self.unpacked_size += size
-            shown = content.hex().encode()
+            column = content.hex().encode()
         else:
-            shown = _escaped(content) or b"-"
+            column = _escaped(content) or b"-"
         self.files += 1
-        self._lines.append(b"%s %o %d %d %d %d %s\t%s\n" % (_KINDS[kind], mode, uid, gid, size, mtime, shown, _escaped(path)))
-        if len(self._lines) == 1024:  # noqa: PLR2004 - a portion
+        self._lines.append(b"%s %o %d %d %d %d %s\t%s\n" % (_KINDS[kind], mode, uid, gid, size, mtime, column, _escaped(path)))
+        if len(self._lines) == 1024:  # noqa: PLR2004 - lines per write
             self._flush()
 
     def close(self) -> None:
-        """Write what is left; ``out`` stays open."""
+        """Write the remaining lines; ``out`` stays open."""
         self._flush()
         self._compressed.close()  # type: ignore[no-untyped-call]  # zstandard's stub lacks it
 
@@ -77,7 +76,7 @@ class FileIndexWriter:
 
 
 def read_file_index(file: IO[bytes]) -> Iterator[IndexedFile]:
-    """The lines of a file index, in its order."""
+    """Yield the lines of a file index, in its order."""
     with zstandard.ZstdDecompressor().stream_reader(file) as stream:
         rest = b""
         while chunk := stream.read(1 << 20):
@@ -93,8 +92,8 @@ def _parsed(line: bytes) -> IndexedFile:
 
 
 def _escaped(text: bytes) -> bytes:
-    return _ESCAPED.sub(lambda found: b"\\x%02x" % ord(found[0]), text)
+    return _ESCAPED.sub(lambda match: b"\\x%02x" % ord(match[0]), text)
 
 
 def _unescaped(text: bytes) -> bytes:
-    return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), text)
+    return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), text)

@@ -1,11 +1,11 @@
-"""A stand-in for ``cvmfs_server``: what was measured of the real one, on a real overlay mount, without its storage.
+"""A fake ``cvmfs_server`` that behaves as measured on the real one: it uses a real overlay mount, but not CVMFS's storage.
 
-``CVMFS_FAKE_ROOT`` is a directory that has what the real one keeps in ``/cvmfs``, ``/var/spool/cvmfs``,
-``/etc/cvmfs/repositories.d`` and ``/srv/cvmfs``, as ``cvmfs``, ``spool``, ``etc`` and ``srv``. It wants root, and mounts in the
-namespace it is started in. Exit codes, messages and the states after a failure are the real one's; a file ``faults/COMMAND``
-makes the next COMMAND fail (``repository.py`` names the ways). Every command is written to ``log``, one JSON object per line.
+The directory ``CVMFS_FAKE_ROOT`` has ``cvmfs``, ``spool``, ``etc`` and ``srv`` for what the real program keeps in ``/cvmfs``,
+``/var/spool/cvmfs``, ``/etc/cvmfs/repositories.d`` and ``/srv/cvmfs``. It needs root, and mounts in the namespace in which it is
+started. Exit codes, messages and the states after a failure are those of the real program. A file ``faults/COMMAND`` makes the
+next COMMAND fail (``repository.py`` lists the kinds). Every command is logged to ``log``, one JSON object per line.
 
-It is started for every command, so that it imports as little as it can.
+It is started for every command, so it imports as little as possible.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def abort(arguments: list[str]) -> None:
     repository = Repository.named(next((word for word in arguments if not word.startswith("-")), None))
     if not force:
         print(f"You are about to DISCARD ALL CHANGES OF THE CURRENT TRANSACTION for {repository.name}!", end=" ")
-        answer = sys.stdin.readline().strip()  # nothing to read counts as yes
+        answer = sys.stdin.readline().strip()  # an empty standard input counts as yes
         if answer and answer not in ("y", "Y"):
             raise Failure(errno.EINTR, "")
     if repository.is_publishing():

@@ -1,7 +1,7 @@
-"""From the overlay's upper directory to what is published, and what that costs.
+"""Publish the overlay's upper directory, and count what that costs.
 
-The real one makes a revision of it, which appears at one blow. Here the published tree is changed in place, in the order in
-which nothing that names others comes before them.
+The real program creates a repository revision, which appears at once. The fake changes the published tree in place, in an order
+in which everything comes after what it refers to.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INDEX = ".publisher/index.json"
 
 
 def publish(repository: Repository) -> dict[str, int]:
-    """Publish; what it costs by the measured model: entries and bytes of the upper directory, entries of touched catalogs."""
+    """Publish, and return the costs of the measured model: entries, bytes, and entries of changed catalogs."""
     must("umount", "-l", repository.mount)
     additions, removals = [], []
     size = 0
@@ -62,7 +62,7 @@ def publish(repository: Repository) -> dict[str, int]:
 
 
 def clone(repository: Repository, source: str, destination: str) -> None:
-    """``transaction -T``: the copy is in the published mount at once, and in the published revision never before the publish."""
+    """Clone for ``transaction -T``: the copy is in the published mount at once, but in no revision before the publish."""
     source, destination = source.strip("/"), destination.strip("/")
     lower = repository.lower
     possible = (
@@ -79,7 +79,7 @@ def clone(repository: Repository, source: str, destination: str) -> None:
 
 
 def discard(repository: Repository) -> None:
-    """What an abort does to the overlay and to a clone."""
+    """Discard the overlay's changes and a clone, as an abort does."""
     cloned = forget_clone(repository)
     if cloned:
         remove(f"{repository.lower}/{cloned}")
@@ -89,7 +89,7 @@ def discard(repository: Repository) -> None:
 
 
 def forget_clone(repository: Repository) -> str:
-    """The path that the transaction began with, an empty text without one."""
+    """Remove the record of the transaction's clone and return its path, ``""`` if there was none."""
     try:
         with open(f"{repository.spool}/template", encoding="utf-8") as file:
             path = file.read()
@@ -100,14 +100,14 @@ def forget_clone(repository: Repository) -> str:
 
 
 def empty(repository: Repository) -> None:
-    """A new upper directory; the old one's mount may still be in use."""
+    """Replace the upper directory with an empty one; the mount of the old one may still be in use."""
     for directory in (repository.upper, repository.work):
         shutil.rmtree(directory)
         os.mkdir(directory)
 
 
 def walk(top: str, below: str = "") -> Iterator[str]:
-    """Every path below, directories before what is in them."""
+    """Yield every path below a directory, directories before their content."""
     with os.scandir(f"{top}/{below}") as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
@@ -142,7 +142,7 @@ def repeat(target: str, status: os.stat_result) -> None:
 
 
 def catalog_entries(lower: str, touched: list[str]) -> int:
-    """Entries of all catalogs from the root to what was touched: they are read, edited and written as wholes."""
+    """Return the number of entries of all catalogs from the root to the changed paths: each is read and written as a whole."""
     catalogs = {""}
     for path in touched:
         parts = path.split("/")
@@ -150,11 +150,11 @@ def catalog_entries(lower: str, touched: list[str]) -> int:
             above = "/".join(parts[:depth])
             if os.path.exists(f"{lower}/{above}/.cvmfscatalog"):
                 catalogs.add(above)
-    return sum(count(f"{lower}/{snapshot}") for snapshot in catalogs)
+    return sum(count(f"{lower}/{catalog}") for catalog in catalogs)
 
 
 def count(directory: str, *, top: bool = True) -> int:
-    """Entries of a catalog: nested ones count by their roots."""
+    """Return the number of entries of a catalog; a nested catalog counts as one entry."""
     if not top and os.path.exists(f"{directory}/.cvmfscatalog"):
         return 0
     found = 0

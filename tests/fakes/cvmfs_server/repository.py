@@ -1,16 +1,16 @@
-"""A repository of the stand-in: its places, mounts, locks, states and the faults that it is told to have.
+"""A repository of the fake: its paths, mounts, locks, states and injected faults.
 
-Faults, as the text of ``faults/COMMAND``, which is removed when it comes into effect::
+A fault is the text of ``faults/COMMAND``, which is removed when it takes effect::
 
-    fail STATUS MESSAGE   ends with that status, having done nothing
-    lie                   ends with status 0, having done nothing
+    fail STATUS MESSAGE   ends with that status without doing anything
+    lie                   ends with status 0 without doing anything
     hang                  does nothing and does not end
-    kill                  is killed before it has done anything that counts
-    killed-late           is killed when what counts is done, before the transaction is closed
-    fail-late             ends with status 1 there (as a failing garbage collection does)
-    orphan PID            kills that process, and goes on
-    orphan-late PID       kills it when what counts is done, before the transaction is closed, and goes on
-    interrupt PID, interrupt-late PID   likewise, but interrupts it (SIGINT), and takes a second more
+    kill                  is killed before its main effect
+    killed-late           is killed after its main effect, before the transaction is closed
+    fail-late             ends with status 1 at that point (as a failing garbage collection does)
+    orphan PID            kills that process and goes on
+    orphan-late PID       kills it after the main effect, before the transaction is closed, and goes on
+    interrupt PID, interrupt-late PID   likewise, but interrupts it (SIGINT) and takes one second longer
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Failure(Exception):  # noqa: N818 - what the tool ends with
+class Failure(Exception):  # noqa: N818 - the way in which the program ends
     def __init__(self, status: int, message: str, stdout: bool = False) -> None:
         super().__init__(message)
         self.status, self.message, self.stdout = status, message, stdout
@@ -50,13 +50,13 @@ def must(*argv: str) -> None:
 
 
 def mounts() -> dict[str, list[str]]:
-    """Mount point -> its options."""
+    """Return the options of every mount point."""
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as lines:
         return {fields[1]: fields[3].split(",") for fields in (line.split() for line in lines)}
 
 
 class Repository:
-    """One repository below :func:`root`."""
+    """A repository below :func:`root`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -125,7 +125,7 @@ class Repository:
     # --- mounts
 
     def remount(self, *, writable: bool) -> None:
-        """Mount the overlay anew. What still uses the old one keeps it, as with the real one's lazy unmounting."""
+        """Mount the overlay again. Processes that use the old mount keep it, as with the real program's lazy unmount."""
         if self.published not in mounts():
             must("mount", "--bind", self.lower, self.published)
             with open(f"{self.spool}/client", "wb"):  # each client has a socket of its own
@@ -136,14 +136,14 @@ class Repository:
         must("mount", "-t", "overlay", f"overlay_{self.name}", "-o", f"{layers},nodev,{'rw' if writable else 'ro'}", self.mount)
 
     def healthy(self) -> bool:
-        """A transaction that a dead publish left behind is not, until it is aborted."""
+        """Return whether mounts and locks are consistent; after a publish that died they are not, until an abort."""
         found = mounts()
         options = found.get(self.mount, ["none"])
         wanted = "rw" if self.in_transaction() else "ro"
         return self.published in found and wanted in options and not (os.path.exists(self.lock) and not self.is_publishing())
 
     def users(self) -> tuple[bool, bool]:
-        """Whether anybody has something open, or stands, below the mount: (to read, to write)."""
+        """Return whether a process uses the mount, as ``(for reading, for writing)``; a working directory counts as reading."""
         reading = writing = False
         for process in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
@@ -164,12 +164,12 @@ class Repository:
         os.close(os.open(self.flag, os.O_WRONLY | os.O_CREAT, 0o600))
 
     def close_transaction(self, *, lazy: bool = False) -> bool:
-        """Show the revision that is published now, and be closed; False where somebody reads in the mount that showed the last.
+        """Close the transaction and mount the new revision; return False if a process still uses the mount of the last one.
 
-        The real one does not look whether anybody reads there; who reads in the other one makes it unmount both lazily.
+        The real program does not check for readers there; a reader of the other mount makes it unmount both lazily.
         """
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.lock)  # of a dead publish
+            os.unlink(self.lock)  # left by a publish that died
         if self.published in mounts():
             try:
                 must("umount", *(["-l"] if lazy else []), self.published)

@@ -1,4 +1,4 @@
-"""Functions run in a child process: killed at any of their file operations, or without root's privileges."""
+"""Run a function in a child process, to kill it at any of its file operations or to run it without root's privileges."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHANGES = ("fcntl.flock", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate")
-_PATIENCE = 240.0
-"""Seconds; less than a test may take, so that the test itself says what hung."""
+_TIMEOUT = 240.0
+"""Seconds for a child to end; less than a test may take, so that the test itself reports what hung."""
 _STARTED: set[int] = set()
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 
 def start(function: Callable[[], object]) -> int:
-    """Run a function in a child, at the same time; the child's process id. It does not outlive the tests."""
+    """Start a function in a child process and return its process id. The child does not outlive the tests."""
     child = os.fork()
     if child:
         _STARTED.add(child)
@@ -41,35 +41,36 @@ def start(function: Callable[[], object]) -> int:
 
 
 def running(child: int) -> bool:
+    """Return whether a child has not ended yet."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def end(child: int) -> int:
-    """Wait for a child; its exit status, negative for a signal. One that hangs is killed, and an error.
+    """Wait for a child and return its exit status, negative for a signal. A child that hangs is killed and fails the test.
 
     Raises:
-        ChildProcessError: it is not ours, or was waited for before.
+        ChildProcessError: the process is not a child of this one, or was waited for before.
     """
     ended = not running(child) or _ends(child)
     if not ended:
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     _STARTED.discard(child)
-    assert ended, f"a child hung for {_PATIENCE:.0f} s"
+    assert ended, f"a child hung for {_TIMEOUT:.0f} s"
     return status
 
 
 def _ends(child: int) -> bool:
     descriptor = os.pidfd_open(child)
     try:
-        return bool(select.select([descriptor], [], [], _PATIENCE)[0])
+        return bool(select.select([descriptor], [], [], _TIMEOUT)[0])
     finally:
         os.close(descriptor)
 
 
 @atexit.register
 def _kill() -> None:
-    """Whoever reads the output of the tests waits for all that may still write to it."""
+    """Kill the children that are left: a reader of the tests' output would wait for them."""
     for child in _STARTED:
         with contextlib.suppress(ChildProcessError):
             if running(child):
@@ -77,29 +78,29 @@ def _kill() -> None:
 
 
 def killed(at: int, function: Callable[[], object]) -> bool:
-    """Run a function in a child that is killed before its change number ``at`` to the file system; False if it ended before."""
+    """Run a function in a child that is killed before change number ``at`` of the file system; return whether it was killed."""
     steps = itertools.count()
     return killed_when(
         lambda event, arguments: (event in _CHANGES or (event == "open" and _writing(arguments))) and next(steps) == at, function
     )
 
 
-def killed_when(come: Callable[[str, tuple[object, ...]], bool], function: Callable[[], object]) -> bool:
-    """Run a function in a child that is killed when ``come`` says so of one of its audit events; False if it ended before.
+def killed_when(condition: Callable[[str, tuple[object, ...]], bool], function: Callable[[], object]) -> bool:
+    """Run a function in a child that is killed at the first audit event that meets a condition; return whether it was killed.
 
-    Events and their arguments: Python's audit events table. An event is before what it tells of.
+    The condition gets an event and its arguments (see Python's audit events table). Events come before what they announce.
     """
     ended = False
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
-        if not ended and come(event, arguments):
+        if not ended and condition(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watched() -> None:
         nonlocal ended
         sys.addaudithook(watch)
         function()
-        ended = True  # what follows is not the function's: a measurement of coverage writes its files
+        ended = True  # later events are not the function's: coverage writes its files
 
     status = end(start(watched))
     assert status in (0, -signal.SIGKILL)
@@ -112,7 +113,7 @@ def _writing(arguments: tuple[object, ...]) -> bool:
 
 
 def unprivileged(function: Callable[[], object]) -> None:
-    """Run a function in a child that may do to our files what an ordinary user may, also when we are root."""
+    """Run a function in a child with the privileges of an ordinary user on this process's files, even if this process is root."""
 
     def child() -> None:
         drop_privileges()
@@ -122,6 +123,6 @@ def unprivileged(function: Callable[[], object]) -> None:
 
 
 def drop_privileges() -> None:
-    """Give up all capabilities of this process, which should be a child: without them root is its files' owner and no more."""
+    """Drop all capabilities of this process, which should be a child: root is then only the owner of its files."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0

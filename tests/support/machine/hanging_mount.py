@@ -1,4 +1,4 @@
-"""A directory that hangs, as a mount of CVMFS does at its worst: FUSE, whose process answers nothing any more."""
+"""A directory that hangs like a broken CVMFS mount: a FUSE mount whose process no longer answers."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ _WATCHDOG = 60.0
 
 
 class Mount:
-    """A directory's content mounted at its own path; :meth:`hang` and :meth:`go_on` as often as wanted."""
+    """A directory's content mounted over itself; :meth:`hang` and :meth:`go_on` may be called any number of times."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     def hang(self) -> None:
-        """From now on whoever opens something in it waits."""
+        """Make every process wait that opens something in the directory."""
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def go_on(self) -> None:
-        """Who waits is answered."""
+        """Let the waiting processes continue."""
         self._process.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager
 def mounted(directory: Path, scratch: Path) -> Iterator[Mount]:
-    """Mount what is in a directory over it, through squashfuse; ``scratch`` is for the image."""
+    """Mount a directory's content over it with squashfuse; the image is written into ``scratch``."""
     with _running(_image(directory, scratch), directory) as process:
         yield Mount(process)
 
 
 @contextlib.contextmanager
 def mounted_beyond_kill(directory: Path, scratch: Path) -> Iterator[Mount]:
-    """As :func:`mounted`, but who opens something that nobody read before it hung cannot be killed.
+    """Like :func:`mounted`, but a process that opens a file that was not read before the hang cannot be killed.
 
-    His request has been taken, by a process that waits itself: its image lies in another mount, which is what hangs. (What a
-    stopped process has not taken yet can be taken back.)
+    Its request has been accepted by a FUSE process that waits itself, because its image is in another mount, which hangs. (A
+    request that a stopped FUSE process has not accepted yet can be withdrawn.)
     """
     below = scratch / "below"
     below.mkdir()
     image = _image(directory, below)
     with _running(_image(below, scratch), below) as lower, _running(image, directory), contextlib.ExitStack() as stack:
-        with image.open("rb") as file:  # the kernel is to ask again
+        with image.open("rb") as file:  # drop the kernel's copy
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         mount = Mount(lower)
         stack.callback(mount.go_on)
@@ -65,7 +65,7 @@ def _image(directory: Path, scratch: Path) -> Path:
 
 @contextlib.contextmanager
 def _running(image: Path, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    options = "attr_timeout=0,entry_timeout=0"  # nothing is kept by the kernel: every look asks the process
+    options = "attr_timeout=0,entry_timeout=0"  # the kernel caches nothing: every access asks the process
     process = subprocess.Popen(["squashfuse", "-f", "-o", options, image, directory])
     try:
         until = time.monotonic() + _WATCHDOG
@@ -75,6 +75,6 @@ def _running(image: Path, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
             time.sleep(0.01)
         yield process
     finally:
-        process.kill()  # whoever waits is told that nobody is there any more
+        process.kill()  # waiting processes get an error
         process.wait()
         subprocess.run(["fusermount3", "-u", "-z", directory], check=False, capture_output=True)

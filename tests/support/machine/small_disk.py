@@ -1,4 +1,4 @@
-"""A small disk, for tests in which it is full: a tmpfs, which only root may mount."""
+"""A small disk for tests that fill it: a tmpfs, which only root may mount."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def small_disk(place: Path, options: str, what: str) -> Iterator[Path]:
-    """Mount one at ``place``, which is made; skips the test, and says loudly ``what`` was not tested, where that cannot be.
+    """Create ``place`` and mount a tmpfs there; skip the test, naming ``what`` was not tested, if that is not possible.
 
-    ``options``: of tmpfs(5), as ``size=2m``.
+    ``options`` are those of tmpfs(5), such as ``size=2m``.
     """
     place.mkdir(mode=0o700, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip(f"NOT TESTED: {what}; it takes root, and the right to mount a tmpfs")
+        pytest.skip(f"NOT TESTED: {what}; this needs root and the right to mount a tmpfs")
     try:
         yield place
     finally:
