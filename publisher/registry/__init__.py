@@ -1,1 +1,1 @@
-"""The client of OCI registries: digests, manifests, tags and blobs."""
+"""The client for OCI registries: digests, image manifests, tags and blobs."""

@@ -1,13 +1,14 @@
-"""One request to one endpoint: in its turn, with what the endpoint wants to see, and not at all while it is down."""
+"""Requests to endpoints with everything that they need: a rate limit, credentials, retries, and a pause while a host is down."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from publisher.errors import DeniedError, NotFoundError, UnavailableError
-from publisher.net.retry import RetriesExhaustedError
+from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError
+from publisher.net.retry import RetriesExhaustedError, TransientError
 from publisher.registry.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
@@ -22,28 +23,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FAILURES = 5  # requests in a row, all their tries used up, after which an endpoint is left alone
-_PAUSE = 60.0  # seconds of that
+_log = logging.getLogger(__name__)
+
+_MAX_FAILURES = 5  # consecutive requests that failed after all their retries; then the endpoint is suspended
+_SUSPENSION = 60.0  # seconds
 _UNAUTHORIZED = 401
 
 
 class Access:
-    """To all endpoints.
+    """Access to all endpoints.
 
     Args:
         transport: sends requests.
-        authority: knows what endpoints want to see.
-        patience: what is tried again, and how often.
-        concurrency: requests at a time, per endpoint.
-        rates: endpoint's name -> requests per second.
-        clock: seconds, monotonic.
+        authority: knows the ``Authorization`` headers.
+        retry: the retry policy.
+        concurrency: concurrent requests per endpoint.
+        rates: the name of an endpoint -> requests per second.
+        clock: returns seconds, monotonic.
     """
 
     def __init__(
         self,
         transport: RegistryTransport,
         authority: Authority,
-        patience: RetryPolicy,
+        retry: RetryPolicy,
         *,
         concurrency: int,
         rates: Mapping[str, float],
@@ -51,13 +54,13 @@ class Access:
     ) -> None:
         self._transport = transport
         self._authority = authority
-        self._patience = patience
-        self._hasty = replace(patience, tries=1)
+        self._retry = retry
+        self._single_attempt = replace(retry, attempts=1)
         self._concurrency = concurrency
         self._rates = rates
         self._clock = clock
-        self._paces: dict[str, RateLimiter] = {}
-        self._failed: dict[str, tuple[int, float]] = {}
+        self._rate_limiters: dict[str, RateLimiter] = {}
+        self._failures: dict[str, tuple[int, float]] = {}
 
     @contextlib.asynccontextmanager
     async def open(
@@ -71,91 +74,99 @@ class Access:
         small: bool = True,
         pull: bool = False,
     ) -> AsyncIterator[RegistryResponse]:
-        """A request with what the endpoint wants to see; a 401 is answered once with something better.
+        """Send an authorized request; after a 401, repeat it once with the credentials that the response asks for.
 
         Args:
             method: GET or HEAD.
-            endpoint: who is asked.
-            repository: its registry's name for it.
+            endpoint: where to send it.
+            repository: the repository's name in references.
             resource: a path below the repository, or the URL of a page at the endpoint.
-            headers: sent along.
-            small: the deadline for small requests covers the whole answer.
-            pull: it counts as a pull.
+            headers: its headers, without ``Authorization``.
+            small: the timeout for small requests covers the whole response.
+            pull: the request counts as a pull.
 
         Raises:
-            DeniedError: the endpoint goes on refusing.
-            TransientError: no answer now.
-            UnavailableError: it is left alone, or talks nonsense.
+            DeniedError: the endpoint refuses the credentials too.
+            TransientError: the request failed and may be retried.
+            UnavailableError: the endpoint is suspended or rate-limited, or its response is invalid.
         """
         url = endpoint.resource(repository, resource) if isinstance(resource, str) else resource
-        within, pace = endpoint.repository(repository), self._pace(endpoint.name)
-        sent: list[str | None] = []
-        async with pace.turn(pull=pull):
+        name_there, rate_limiter = endpoint.repository(repository), self._rate_limiter(endpoint.name)
+        tried: list[str | None] = []
+        async with rate_limiter.slot(pull=pull):
             self._check_health(endpoint.name)
-            while (shown := await self._authority.header(endpoint, within)) not in sent:
-                sent.append(shown)
-                full = {**headers, **({} if shown is None else {"Authorization": shown})}
-                async with self._transport.open(method, url, full, small=small) as answer:
-                    if not answer.away:
-                        pace.note(answer, pull=pull)
-                    if answer.status != _UNAUTHORIZED or answer.away:
-                        yield answer
+            while (authorization := await self._authority.header(endpoint, name_there)) not in tried:
+                tried.append(authorization)
+                all_headers = {**headers, **({} if authorization is None else {"Authorization": authorization})}
+                async with self._transport.open(method, url, all_headers, small=small) as response:
+                    if not response.is_redirected:
+                        rate_limiter.record(response, pull=pull)
+                    if response.status != _UNAUTHORIZED or response.is_redirected:
+                        yield response
                         return
-                    if len(sent) > 1:
+                    if len(tried) > 1:
                         break
-                    self._authority.learn(endpoint, within, answer.headers.getall("WWW-Authenticate", []), shown)
-            raise await self._authority.denied(endpoint, within)
+                    challenges = response.headers.getall("WWW-Authenticate", [])
+                    self._authority.record_challenges(endpoint, name_there, challenges, authorization)
+            raise await self._authority.denial(endpoint, name_there)
 
-    async def patiently(
+    async def run(
         self,
         endpoint: Endpoint,
         attempt: Callable[[], Awaitable[T]],
-        gained: Callable[[], int] = lambda: 0,
+        progress: Callable[[], int] = lambda: 0,
         *,
-        hasty: bool = False,
+        single_attempt: bool = False,
     ) -> T:
-        """Await ``attempt()`` until it succeeds or patience ends, and remember how the endpoint does.
+        """Return the result of ``attempt()``, with retries, and record whether the endpoint is healthy.
 
         Args:
-            endpoint: who is asked.
-            attempt: one try.
-            gained: grows while a transfer gets on.
-            hasty: one try and no more: there is somebody else to ask.
+            endpoint: the endpoint that is asked.
+            attempt: one attempt.
+            progress: returns a number that grows while a transfer makes progress.
+            single_attempt: make one attempt only, because another endpoint can be asked.
 
         Raises:
-            RetriesExhaustedError: no more patience; and whatever ``attempt`` raises but TransientError.
-            UnavailableError: there is no such thing for who shows no credentials, and ours are refused: that says nothing.
+            RetriesExhaustedError: all attempts failed; and whatever ``attempt`` raises except TransientError.
+            UnavailableError: the image was not found without credentials, and the configured ones are refused. It may exist.
         """
         name = endpoint.name
+
+        async def logged_attempt() -> T:
+            try:
+                return await attempt()
+            except (TransientError, PublisherError) as error:
+                _log.debug("a request to %s failed: %s", name, error.reason)
+                raise
+
         try:
-            result = await (self._hasty if hasty else self._patience).run(attempt, gained)
+            result = await (self._single_attempt if single_attempt else self._retry).run(logged_attempt, progress)
         except RetriesExhaustedError:
-            self._failed[name] = (self._failed.get(name, (0, 0.0))[0] + 1, self._clock())
+            self._failures[name] = (self._failures.get(name, (0, 0.0))[0] + 1, self._clock())
             raise
         except (NotFoundError, DeniedError) as error:
-            self._failed.pop(name, None)
-            if isinstance(error, NotFoundError) and self._authority.refused(endpoint):
-                reason = f"{error.reason} that it shows to everybody, and it refuses the configured credentials"
+            self._failures.pop(name, None)
+            if isinstance(error, NotFoundError) and self._authority.refuses_credentials(endpoint):
+                reason = f"{error.reason} for anonymous clients, and it refuses the configured credentials"
                 raise UnavailableError(reason, hint=f"renew them with docker login {name}") from error
             raise
-        self._failed.pop(name, None)
+        self._failures.pop(name, None)
         return result
 
-    def _pace(self, name: str) -> RateLimiter:
-        if name not in self._paces:
-            patience = self._patience
-            self._paces[name] = RateLimiter(
+    def _rate_limiter(self, name: str) -> RateLimiter:
+        if name not in self._rate_limiters:
+            self._rate_limiters[name] = RateLimiter(
                 name,
                 concurrency=self._concurrency,
                 rate=self._rates.get(name),
-                longest=patience.obeyed,
+                max_wait=self._retry.max_retry_after,
                 clock=self._clock,
-                sleep=patience.sleep,
+                sleep=self._retry.sleep,
             )
-        return self._paces[name]
+        return self._rate_limiters[name]
 
     def _check_health(self, name: str) -> None:
-        """Thousands of references to a registry that is down shall not wait for it one after the other."""
-        failed, last = self._failed.get(name, (0, 0.0))
-        if failed >= _FAILURES and self._clock() - last < _PAUSE:
-            raise UnavailableError(f"{name} failed {failed} times in a row and is left alone for now")
+        """Raise UnavailableError if an endpoint is suspended, so that thousands of images do not wait in turn for a dead host."""
+        failures, last = self._failures.get(name, (0, 0.0))
+        if failures >= _MAX_FAILURES and self._clock() - last < _SUSPENSION:
+            raise UnavailableError(f"{name} failed {failures} times in a row, so no requests are sent to it for a minute")

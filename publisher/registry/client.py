@@ -1,11 +1,11 @@
-"""The registry client: what a tag points at, manifests, blobs and lists of tags, from any OCI distribution registry.
+"""The registry client: digests, image manifests, blobs and lists of tags from any registry of the OCI distribution specification.
 
-A body whose digest is not the one asked for is never handed out. Nothing an unreachable, overloaded or confused registry says
-is mistaken for "there is no such image": that is a :class:`NotFoundError`, everything else an :class:`UnavailableError`.
+Content that does not match its digest is never returned. Whatever an unreachable, overloaded or broken registry answers is never
+mistaken for "the image does not exist": that is a :class:`NotFoundError`, everything else an :class:`UnavailableError`.
 
-A registry's mirrors are asked before it, in order, once each: whatever a mirror has no good answer to is asked of the next one
-and at last of the registry itself, which alone can say that there is no such thing. As with containerd, a mirror may answer for
-tags too, unless ``mirror_tags`` is off; lists of tags come from the registry alone, because a mirror may know but some.
+The mirrors of a registry are asked first, in order and once each. If no mirror has a good answer, the registry itself is asked;
+only the registry can say that an image does not exist. As in containerd, mirrors also resolve tags, unless ``mirror_tags`` is
+off. Lists of tags come from the registry alone, because a mirror may know only some tags.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from publisher.net.retry import RetryPolicy
 from publisher.registry import status, tag_pages
 from publisher.registry.access import Access
 from publisher.registry.authority import Authority
-from publisher.registry.blob_transfer import BlobTransfer, SizeMismatchError
+from publisher.registry.blob_transfer import BlobTransfer, MismatchError
 from publisher.registry.credentials import anonymous
 from publisher.registry.endpoints import Endpoints
 from publisher.registry.transport import RegistryTimeouts, RegistryTransport
@@ -47,24 +47,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ACCEPT = f"{oci.OCI_INDEX}, {oci.DOCKER_LIST}, {oci.OCI_MANIFEST}, {oci.DOCKER_MANIFEST}, */*"
-"""As containerd asks; ``*/*`` so that what is not supported is refused by its name instead of being "not found"."""
+"""The types that containerd accepts, and ``*/*``, so that an unsupported image is reported as such instead of as "not found"."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_BAD, _ABSENT, _NO_SUCH_METHOD = 400, 404, 405
+_BAD_REQUEST, _NOT_FOUND, _METHOD_NOT_ALLOWED = 400, 404, 405
 
 
 class RegistryClient:
-    """An asynchronous context manager; safe for many tasks of one event loop.
+    """A client for all registries: an asynchronous context manager that many tasks of one event loop may use.
 
     Args:
-        insecure: registries (exact ``host:port``) that speak plain http.
-        mirrors: registry -> URLs of its mirrors; a path in one stands in front of the repositories' names (Harbor's projects).
-        mirror_tags: mirrors say what tags point at, and not only what is behind digests.
-        credentials: from a registry's or mirror's name to its credentials, None for nobody's.
-        deadlines: how long connecting, waiting and whole requests may take.
-        patience: what is tried again, and how often; and how much peace a registry may ask for before it is left alone.
-        concurrency: requests in flight per registry, transfers of blobs included.
-        rates: registry or mirror -> requests per second at most.
-        clock: seconds, monotonic (for tokens' ends, rates and pauses).
+        insecure: registries (exact ``host:port``) that use plain http.
+        mirrors: registry -> URLs of its mirrors; a path in a URL precedes the names of repositories, as in Harbor's projects.
+        mirror_tags: whether mirrors may resolve tags, and not only digests.
+        credentials: returns the credentials for a registry's or mirror's name, None for no credentials.
+        timeouts: how long requests may take.
+        retry: the retry policy, with the longest ``Retry-After`` that is waited for.
+        concurrency: concurrent requests per registry, transfers of blobs included.
+        rates: registry or mirror -> requests per second.
+        clock: returns seconds, monotonic; for the expiry of tokens, rate limits and suspensions.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class RegistryClient:
         mirrors: Mapping[str, Sequence[str]] | None = None,
         mirror_tags: bool = True,
         credentials: Callable[[str], Credentials | None] = anonymous,
-        deadlines: RegistryTimeouts | None = None,
-        patience: RetryPolicy | None = None,
+        timeouts: RegistryTimeouts | None = None,
+        retry: RetryPolicy | None = None,
         concurrency: int = 64,
         rates: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -83,21 +83,21 @@ class RegistryClient:
         self._endpoints = Endpoints(insecure, mirrors or {})
         self._mirror_tags = mirror_tags
         self._look_up = credentials
-        self._deadlines = deadlines or RegistryTimeouts()
-        self._patience = patience or RetryPolicy()
+        self._timeouts = timeouts or RegistryTimeouts()
+        self._retry = retry or RetryPolicy()
         self._concurrency = concurrency
         self._rates = rates or {}
         self._clock = clock
-        self._notices = RegistryWarnings()
-        self._mirrored: set[str] = set()
+        self._warnings = RegistryWarnings()
+        self._mirrored_blobs: set[str] = set()
 
     async def __aenter__(self) -> Self:
-        self._transport = RegistryTransport(self._deadlines, Proxies(urllib.request.getproxies_environment()))
-        self._authority = Authority(self._transport, self._look_up, self._clock, self._notices)
+        self._transport = RegistryTransport(self._timeouts, Proxies(urllib.request.getproxies_environment()))
+        self._authority = Authority(self._transport, self._look_up, self._clock, self._warnings)
         self._access = Access(
             self._transport,
             self._authority,
-            self._patience,
+            self._retry,
             concurrency=self._concurrency,
             rates=self._rates,
             clock=self._clock,
@@ -108,183 +108,194 @@ class RegistryClient:
         await self._transport.close()
 
     def warnings(self) -> list[str]:
-        """What the operator should know of what was seen so far, one line each, nothing secret in them.
+        """Return warnings for the operator, one line each and without secrets.
 
-        Credentials that are refused, have expired or do so within a week; mirrors that fail.
+        They are about credentials that are refused, have expired or expire within a week, and about mirrors that fail.
         """
-        return self._notices.all()
+        return self._warnings.all()
 
-    async def privileged(self, reference: Reference) -> bool:
-        """Whether more may have been seen of a reference than everybody may see.
+    async def sees_private_images(self, reference: Reference) -> bool:
+        """Return whether this client may see more of a reference than the public. No registry is asked.
 
-        So it is where credentials are configured for its registry, or mirrors were asked, whose own rights nobody knows: then a
-        second client says whether the image is public, see :func:`publisher.registry.anonymous`. Elsewhere this client's answer
-        says it already. Asks no registry.
+        It may if credentials are configured for the registry, or if mirrors are asked, whose own access rights are unknown. A
+        client without credentials then has to decide whether the image is public, see
+        :func:`publisher.registry.credentials.anonymous`.
 
         Raises:
             UsageError: a credential helper is missing or fails.
         """
         origin = self._endpoints.origin(reference.registry)
-        mirrored = bool(self._endpoints.mirrors(reference.registry)) and self._from_mirrors(reference)
-        return mirrored or await self._authority.credentials(origin) is not None
+        uses_mirrors = bool(self._endpoints.mirrors(reference.registry)) and self._mirrors_resolve(reference)
+        return uses_mirrors or await self._authority.credentials(origin) is not None
 
     async def head(self, reference: Reference) -> oci.Descriptor:
-        """What a reference points at now: one HEAD, or a GET where the registry's HEAD does not tell the digest.
+        """Return the descriptor that a reference points at now, with one HEAD; or with a GET if the HEAD names no digest.
 
         Returns:
-            Media type and digest of an index or manifest; the size is 0 where the registry does not say.
+            Media type and digest of an index or image manifest; the size is 0 if the registry does not name it.
 
         Raises:
-            NotFoundError, DeniedError, UnavailableError: as their names say.
+            NotFoundError: the image does not exist.
+            DeniedError: the registry denies access.
+            UnavailableError: the registry gave no usable answer.
         """
         target = reference.digest or reference.tag or "latest"
 
         async def attempt(endpoint: Endpoint) -> oci.Descriptor:
-            found = await self._head(endpoint, reference, target)
-            if found is None:
-                media_type, body = await self._manifest(endpoint, reference, target)
-                found = oci.Descriptor(media_type, _digest(body), len(body))
-            if reference.digest not in (None, found.digest):
-                raise UnavailableError(f"{endpoint.name} answers with {found.digest} for another digest")
-            return found
+            descriptor = await self._head(endpoint, reference, target)
+            if descriptor is None:
+                media_type, body = await self._get_manifest(endpoint, reference, target)
+                descriptor = oci.Descriptor(media_type, _digest(body), len(body))
+            if reference.digest not in (None, descriptor.digest):
+                raise UnavailableError(f"{endpoint.name} answered with {descriptor.digest} instead of the requested digest")
+            return descriptor
 
-        with about(reference):
-            return await self._ask(reference, attempt, mirrored=self._from_mirrors(reference))
+        with image_in_errors(reference):
+            return await self._ask(reference, attempt, use_mirrors=self._mirrors_resolve(reference))
 
     async def tags(self, reference: Reference) -> list[str]:
-        """All tags of a reference's repository, in the registry's order; its own tag and digest are not looked at.
+        """Return all tags of a reference's repository, in the registry's order. The reference's own tag and digest are ignored.
 
         Raises:
-            NotFoundError: the registry says in so many words that there is no such repository.
-            DeniedError: it does not show it to us.
-            UnavailableError: anything else, and never a part of the list.
+            NotFoundError: the registry says explicitly that the repository does not exist.
+            DeniedError: the registry denies access.
+            UnavailableError: the complete list is not available.
         """
         origin, repository = self._endpoints.origin(reference.registry), reference.repository
-        bare = origin.resource(repository, "tags/list")
+        url_without_size = origin.resource(repository, "tags/list")
 
         async def fetch(url: URL) -> tag_pages.Page:
             try:
-                return await self._access.patiently(origin, lambda: self._page(origin, repository, url))
+                return await self._access.run(origin, lambda: self._get_page(origin, repository, url))
             except (NotFoundError, DeniedError) as error:
                 if url.query.keys() - {"n"}:
-                    raise UnavailableError(f"{error.reason}, after it had listed some tags of {repository}") from None
+                    raise UnavailableError(f"{error.reason}, after it listed some tags of {repository}") from None
                 raise
 
-        with about(reference):
+        with image_in_errors(reference):
             try:
-                async with asyncio.timeout(self._deadlines.listing):
+                async with asyncio.timeout(self._timeouts.listing):
                     try:
-                        return await tag_pages.collect(bare.with_query(n=tag_pages.SIZE), fetch)
-                    except _SizeError:
-                        return await tag_pages.collect(bare, fetch)
+                        return await tag_pages.collect(url_without_size.with_query(n=tag_pages.SIZE), fetch)
+                    except _PageSizeError:
+                        return await tag_pages.collect(url_without_size, fetch)
             except TimeoutError:
-                reason = f"{reference.registry} did not list the tags of {repository} within {self._deadlines.listing:.0f} s"
+                reason = f"{reference.registry} did not list the tags of {repository} within {self._timeouts.listing:.0f} s"
                 raise UnavailableError(reason) from None
 
     async def manifest(self, reference: Reference, digest: str) -> tuple[str, bytes]:
-        """Content-Type and body of the index or manifest with this digest, whatever tag or digest the reference has.
+        """Return the Content-Type and body of the index or image manifest with a digest.
+
+        Args:
+            reference: names the registry and repository; its tag and digest are ignored.
+            digest: the digest.
 
         Raises:
-            BlobError: the registry gives another body, twice.
-            NotFoundError, DeniedError, UnavailableError: as their names say.
+            BlobError: the registry sent other content, twice.
+            NotFoundError: the image manifest does not exist.
+            DeniedError: the registry denies access.
+            UnavailableError: the registry gave no usable answer.
         """
 
         async def attempt(endpoint: Endpoint) -> tuple[str, bytes]:
-            media_type, body = await self._manifest(endpoint, reference, digest)
+            media_type, body = await self._get_manifest(endpoint, reference, digest)
             if _digest(body) != digest:
-                raise SizeMismatchError(f"{endpoint.name} gives a manifest that is not {digest}")
+                raise MismatchError(f"{endpoint.name} sent a manifest that does not match {digest}")
             return media_type, body
 
-        with about(reference):
+        with image_in_errors(reference):
             try:
                 return await self._ask(reference, attempt)
-            except SizeMismatchError:
-                return await self._ask(reference, attempt, mirrored=False)
+            except MismatchError:
+                return await self._ask(reference, attempt, use_mirrors=False)
 
     async def blob(self, reference: Reference, descriptor: oci.Descriptor, sink: Sink, offset: int = 0) -> None:
-        """Hand a blob's bytes from ``offset`` on to ``sink``, in order and each once, whatever breaks on the way.
+        """Pass a blob's bytes from ``offset`` on to ``sink``, in order and each once, across interruptions.
 
-        The bytes are counted here; their digest is the receiver's business, who alone sees all of them. A blob that is asked for
-        again does not come from a mirror again: what that gave was of no use.
+        The bytes are counted, but their digest is not checked: only the receiver has all of them. A blob that is requested a
+        second time does not come from a mirror, because the mirror's bytes were wrong.
 
         Raises:
             BlobError: there are more bytes than the descriptor says.
-            NotFoundError, DeniedError: as their names say.
-            UnavailableError: no progress any more, or slower than the slowest transfer allowed.
+            NotFoundError: the blob does not exist.
+            DeniedError: the registry denies access.
+            UnavailableError: the transfer makes no progress, or is slower than the slowest allowed one.
         """
         transfer = BlobTransfer(self._access, reference.repository, descriptor, sink, offset)
-        mirrored = descriptor.digest not in self._mirrored
+        use_mirrors = descriptor.digest not in self._mirrored_blobs
         if self._endpoints.mirrors(reference.registry):
-            self._mirrored.add(descriptor.digest)
-        allowed = self._deadlines.small + descriptor.size / self._deadlines.slowest
-        with about(reference):
+            self._mirrored_blobs.add(descriptor.digest)
+        timeout = self._timeouts.small + descriptor.size / self._timeouts.slowest
+        with image_in_errors(reference):
             try:
-                async with asyncio.timeout(allowed):
-                    await self._ask(reference, transfer.attempt, lambda: transfer.position, mirrored=mirrored)
+                async with asyncio.timeout(timeout):
+                    await self._ask(reference, transfer.attempt, lambda: transfer.position, use_mirrors=use_mirrors)
             except TimeoutError:
                 part = f"only {transfer.position} of {descriptor.size} bytes of a blob"
-                raise UnavailableError(f"{reference.registry} gave {part} in {allowed:.0f} s") from None
+                raise UnavailableError(f"{reference.registry} sent {part} in {timeout:.0f} s") from None
 
     async def _ask(
         self,
         reference: Reference,
         attempt: Callable[[Endpoint], Awaitable[T]],
-        gained: Callable[[], int] = lambda: 0,
+        progress: Callable[[], int] = lambda: 0,
         *,
-        mirrored: bool = True,
+        use_mirrors: bool = True,
     ) -> T:
-        """The first good answer: of the mirrors, one try each, or of the registry itself."""
-        for mirror in self._endpoints.mirrors(reference.registry) if mirrored else ():
+        """Return the first good result: of the mirrors with one try each, or of the registry itself with retries."""
+        for mirror in self._endpoints.mirrors(reference.registry) if use_mirrors else ():
             try:
-                return await self._access.patiently(mirror, functools.partial(attempt, mirror), gained, hasty=True)
+                return await self._access.run(mirror, functools.partial(attempt, mirror), progress, single_attempt=True)
             except (NotFoundError, DeniedError):
                 continue
-            except (RegistryError, SizeMismatchError) as error:
-                text = f"the mirror {mirror.name} fails, and {reference.registry} is asked itself: {error.reason}"
-                self._notices.add(f"{mirror.name} mirror", text)
+            except (RegistryError, MismatchError) as error:
+                text = f"the mirror {mirror.name} failed, so {reference.registry} itself was asked: {error.reason}"
+                self._warnings.add(f"{mirror.name} mirror", text)
         origin = self._endpoints.origin(reference.registry)
-        return await self._access.patiently(origin, lambda: attempt(origin), gained)
+        return await self._access.run(origin, lambda: attempt(origin), progress)
 
-    def _from_mirrors(self, reference: Reference) -> bool:
-        """Whether mirrors may say what a reference points at."""
+    def _mirrors_resolve(self, reference: Reference) -> bool:
+        """Return whether mirrors may resolve a reference."""
         return self._mirror_tags or reference.digest is not None
 
     async def _head(self, endpoint: Endpoint, reference: Reference, target: str) -> oci.Descriptor | None:
+        """Return the descriptor of a tag or digest; None if the endpoint does not support HEAD or names no digest."""
         headers, path = {"Accept": _ACCEPT}, f"manifests/{target}"
-        async with self._access.open("HEAD", endpoint, reference.repository, path, headers) as answer:
-            if answer.status == _NO_SUCH_METHOD or (answer.status == _ABSENT and not status.says_registry(answer)):
+        async with self._access.open("HEAD", endpoint, reference.repository, path, headers) as response:
+            is_unclear = response.status == _NOT_FOUND and not status.is_from_registry(response)
+            if response.status == _METHOD_NOT_ALLOWED or is_unclear:
                 return None
-            await status.check(answer, endpoint.name, _named(reference, target))
-            digest = answer.headers.get("Docker-Content-Digest", "")
+            await status.check(response, endpoint.name, _image_name(reference, target))
+            digest = response.headers.get("Docker-Content-Digest", "")
             if not _DIGEST.fullmatch(digest):
                 return None
-            length = answer.headers.get("Content-Length", "0")
-            return oci.Descriptor(_media_type(answer), digest, int(length) if length.isdecimal() else 0)
+            length = response.headers.get("Content-Length", "0")
+            return oci.Descriptor(_media_type(response), digest, int(length) if length.isdecimal() else 0)
 
-    async def _manifest(self, endpoint: Endpoint, reference: Reference, target: str) -> tuple[str, bytes]:
+    async def _get_manifest(self, endpoint: Endpoint, reference: Reference, target: str) -> tuple[str, bytes]:
         headers, path = {"Accept": _ACCEPT}, f"manifests/{target}"
-        async with self._access.open("GET", endpoint, reference.repository, path, headers, pull=True) as answer:
-            await status.check(answer, endpoint.name, _named(reference, target))
-            return _media_type(answer), await answer.body(oci.MANIFEST_LIMIT)
+        async with self._access.open("GET", endpoint, reference.repository, path, headers, pull=True) as response:
+            await status.check(response, endpoint.name, _image_name(reference, target))
+            return _media_type(response), await response.body(oci.MANIFEST_LIMIT)
 
-    async def _page(self, origin: Endpoint, repository: str, url: URL) -> tag_pages.Page:
-        async with self._access.open("GET", origin, repository, url, {"Accept": "application/json"}) as answer:
-            if answer.status == _BAD and set(url.query) == {"n"}:
-                raise _SizeError(f"{origin.name} does not list {tag_pages.SIZE} tags at a time")
-            await status.check(answer, origin.name, f"tags of {repository}", in_words=True)
-            body = await answer.body(tag_pages.PAGE_LIMIT)
-            return tag_pages.parse(body, origin.name, tag_pages.following(url, answer.headers.getall("Link", [])))
-
-
-class _SizeError(UnavailableError):
-    """A registry that has an upper limit on pages, and refuses instead of giving less (distribution 3)."""
+    async def _get_page(self, origin: Endpoint, repository: str, url: URL) -> tag_pages.Page:
+        async with self._access.open("GET", origin, repository, url, {"Accept": "application/json"}) as response:
+            if response.status == _BAD_REQUEST and set(url.query) == {"n"}:
+                raise _PageSizeError(f"{origin.name} does not list {tag_pages.SIZE} tags at a time")
+            await status.check(response, origin.name, f"tags of {repository}", needs_error_code=True)
+            body = await response.body(tag_pages.PAGE_LIMIT)
+            return tag_pages.parse(body, origin.name, tag_pages.next_page(url, response.headers.getall("Link", [])))
 
 
-def _media_type(answer: RegistryResponse) -> str:
-    return answer.headers.get("Content-Type", "").partition(";")[0].strip()
+class _PageSizeError(UnavailableError):
+    """The registry limits the size of pages and refuses larger ones instead of sending fewer tags (distribution 3)."""
 
 
-def _named(reference: Reference, target: str) -> str:
+def _media_type(response: RegistryResponse) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+def _image_name(reference: Reference, target: str) -> str:
     return f"{reference.repository}{'@' if ':' in target else ':'}{target}"
 
 
@@ -293,8 +304,8 @@ def _digest(body: bytes) -> str:
 
 
 @contextlib.contextmanager
-def about(reference: Reference) -> Iterator[None]:
-    """Errors that leave here say which image they are about."""
+def image_in_errors(reference: Reference) -> Iterator[None]:
+    """Add the image to every error that leaves the block."""
     try:
         yield
     except PublisherError as error:

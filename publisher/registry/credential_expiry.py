@@ -1,4 +1,4 @@
-"""When a credential ends, where it says so itself: tokens in the form of a JWT do (RFC 7519, "exp")."""
+"""Expiry of credentials: tokens in the form of a JWT contain the time at which they expire (RFC 7519, "exp")."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ if TYPE_CHECKING:
     from publisher.registry.credentials import Credentials
 
 _DAY = 86400.0
-_AHEAD = 7 * _DAY
-_PARTS = 3
+_WARN_AHEAD = 7 * _DAY
+_JWT_PARTS = 3
 
 
-def notice(registry: str, credentials: Credentials, now: float) -> str | None:
-    """A line for the operator when a credential has ended or ends within a week, None otherwise.
+def expiry_warning(registry: str, credentials: Credentials, now: float) -> str | None:
+    """Return a warning if a credential has expired or expires within a week, None otherwise.
 
     Args:
-        registry: whose credential it is.
-        credentials: looked at for tokens; what a helper makes anew for each run ends soon and need not be told.
+        registry: the registry that the credential is for.
+        credentials: the credential; one from a credential helper is ignored, because helpers may create short-lived ones.
         now: seconds since the epoch.
     """
     if credentials.from_helper:
         return None
-    end = ends(credentials.identity_token or credentials.password)
-    if end is None or end - now > _AHEAD:
+    expiry = expiry_of(credentials.identity_token or credentials.password)
+    if expiry is None or expiry - now > _WARN_AHEAD:
         return None
-    day = datetime.fromtimestamp(end, UTC).date().isoformat()
-    how = "has expired" if end <= now else "expires"
-    return f"the credential for {registry} {how} on {day}: renew it with docker login {registry}"
+    date = datetime.fromtimestamp(expiry, UTC).date().isoformat()
+    verb = "expired" if expiry <= now else "expires"
+    return f"the credential for {registry} {verb} on {date}: renew it with docker login {registry}"
 
 
-def ends(secret: str) -> float | None:
-    """Seconds since the epoch at which a token ends; None for what is no token, or one without an end."""
+def expiry_of(secret: str) -> float | None:
+    """Return the seconds since the epoch at which a JWT expires; None if the secret is not a JWT or does not expire."""
     parts = secret.split(".")
-    if len(parts) != _PARTS:
+    if len(parts) != _JWT_PARTS:
         return None
     try:
         padded = parts[1] + "=" * (-len(parts[1]) % 4)
-        end = float(json.loads(base64.urlsafe_b64decode(padded))["exp"])
-        datetime.fromtimestamp(end, UTC)
+        expiry = float(json.loads(base64.urlsafe_b64decode(padded))["exp"])
+        datetime.fromtimestamp(expiry, UTC)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError, OSError):
         return None
-    return end
+    return expiry

@@ -1,7 +1,8 @@
-"""Credential helpers: programs ``docker-credential-NAME`` that are asked for one registry's credentials.
+"""Credential helpers: programs ``docker-credential-NAME`` that return the credentials for one registry.
 
-Their protocol (docker-credential-helpers, "Development"): ``get`` reads the server's name and answers with a JSON object, or
-says that there are none. Secrets come through a pipe, never in a command line; nothing a helper says is printed.
+The protocol is that of docker-credential-helpers ("Development"): ``get`` reads the server's name from standard input and prints
+a JSON object, or a message that there are no credentials. Secrets pass through a pipe and never appear in a command line; no
+output of a helper is printed or logged.
 """
 
 from __future__ import annotations
@@ -13,35 +14,35 @@ import shutil
 from publisher.errors import CommandError, UsageError
 from publisher.system import command
 
-_ABSENT = b"credentials not found in native keychain"
+_NOT_FOUND = b"credentials not found in native keychain"
 
 
-def ask(name: str, server: str, deadline: float) -> dict[str, str] | None:
-    """``Username`` and ``Secret`` for a server, None where the helper has none for it.
+def get(name: str, server: str, timeout: float) -> dict[str, str] | None:
+    """Return ``Username`` and ``Secret`` for a server, None if the helper has no credentials for it.
 
     Args:
-        name: the helper's, without ``docker-credential-``.
-        server: as Docker names it.
-        deadline: seconds after which it is killed.
+        name: the helper's name without ``docker-credential-``.
+        server: the server's name in Docker's configuration.
+        timeout: seconds after which the helper is killed.
 
     Raises:
-        UsageError: it is missing, fails, hangs or talks nonsense.
+        UsageError: the helper is missing, fails, hangs or gives an invalid answer.
     """
     program = f"docker-credential-{name}"
     if shutil.which(program) is None:
         raise UsageError(f"the credential helper {program} is not installed")
     try:
-        done = command.run([program, "get"], deadline=deadline, env=os.environ, stdin=server.encode(), accept=range(256))
+        result = command.run([program, "get"], deadline=timeout, env=os.environ, stdin=server.encode(), accept=range(256))
     except CommandError as error:
-        why = error.reason if error.status is None else f"{program} failed"  # what it said stays here
-        raise UsageError(f"the credential helper {why}") from None
-    if _ABSENT in done.stdout:
+        reason = error.reason if error.status is None else f"{program} failed"  # its output may contain secrets
+        raise UsageError(f"the credential helper {reason}") from None
+    if _NOT_FOUND in result.stdout:
         return None
     try:
-        answer = json.loads(done.stdout)
-        found = {key: answer[key] for key in ("Username", "Secret")}
+        output = json.loads(result.stdout)
+        fields = {key: output[key] for key in ("Username", "Secret")}
     except (ValueError, TypeError, KeyError, RecursionError):
-        found = {"": 0}
-    if done.status or not all(isinstance(value, str) for value in found.values()):
+        fields = {"": 0}
+    if result.status or not all(isinstance(value, str) for value in fields.values()):
         raise UsageError(f"the credential helper {program} failed for {server}") from None
-    return found if any(found.values()) else None
+    return fields if any(fields.values()) else None

@@ -1,6 +1,6 @@
-"""Credentials for registries, as users have them: Docker's configuration file and its credential helpers.
+"""Credentials for registries from the user's Docker configuration file and its credential helpers.
 
-The Docker SDK's ``docker.auth`` reads both and needs no daemon for it.
+The Docker SDK's ``docker.auth`` reads the file; it needs no daemon.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Credentials:
-    """A user's name and password, or an identity token (an OAuth 2 refresh token) in place of both. Never printed.
+    """A user's credentials for a registry. The secrets do not appear in its representation.
 
-    ``from_helper`` says that a credential helper gave them, which may make new ones each time.
+    Attributes:
+        username: the user's name.
+        password: the password.
+        identity_token: an OAuth 2 refresh token that replaces name and password, ``""`` for none.
+        from_helper: a credential helper returned them, which may create new ones for each call.
     """
 
     username: str = ""
@@ -36,73 +40,74 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The value of an ``Authorization`` header (RFC 7617)."""
+        """The value of an ``Authorization`` header with name and password (RFC 7617)."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
 
 
 def anonymous(_registry: str) -> None:
-    """No credentials for anybody.
+    """Return no credentials for any registry.
 
-    ``RegistryClient(credentials=anonymous)``, without mirrors, sees what everybody may pull. Whether an image is public is asked
-    with it, and only where :meth:`RegistryClient.privileged` says that the usual client may have seen more.
+    ``RegistryClient(credentials=anonymous)`` without mirrors sees only public images, so it tells whether an image is public. It
+    is needed only if :meth:`RegistryClient.sees_private_images` is true for the usual client.
     """
 
 
-def docker_credentials(config: Path | None = None, *, deadline: float = 30) -> Callable[[str], Credentials | None]:
-    """A function from a registry (``docker.io``, ``host:port``) to the credentials in Docker's configuration.
+def docker_credentials(config: Path | None = None, *, timeout: float = 30) -> Callable[[str], Credentials | None]:
+    """Return a function from a registry (``docker.io``, ``host:port``) to its credentials in Docker's configuration.
 
     Args:
-        config: the file; where the SDK finds it (``$DOCKER_CONFIG/config.json``, ``~/.docker/config.json``) when None.
-        deadline: seconds that a credential helper may take.
+        config: the configuration file; None for the default (``$DOCKER_CONFIG/config.json`` or ``~/.docker/config.json``).
+        timeout: seconds that a credential helper may take.
 
     Raises:
-        UsageError: the file is there but unreadable or no JSON (the SDK would go on without credentials); also from the
-            returned function, when a credential helper is missing, fails or hangs.
+        UsageError: the file cannot be read or is not JSON (the SDK would silently continue without credentials). The returned
+            function raises it if a credential helper is missing, fails or hangs.
     """
     path = config or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
-    _check(path, wanted=config is not None)
+    _check(path, must_exist=config is not None)
     try:
         loaded = docker.auth.load_config(config_path=str(path) if config else None)
     except docker.errors.DockerException as error:
         raise UsageError(f"{path}: {error}") from None
 
-    in_file = docker.auth.AuthConfig({"auths": loaded.auths})  # without helpers: the SDK would wait for one for ever
+    in_file = docker.auth.AuthConfig({"auths": loaded.auths})  # without helpers, for which the SDK would wait without a timeout
 
     def look_up(registry: str) -> Credentials | None:
-        name, server = loaded.get_credential_store(registry), registry
+        helper, server = loaded.get_credential_store(registry), registry
         if registry == docker.auth.INDEX_NAME:
-            name, server = loaded.cred_helpers.get(registry) or name, docker.auth.INDEX_URL
-        found = credential_helper.ask(name, server, deadline) if name else None
-        if found is not None:
-            return _from_helper(found)
-        return _credentials(in_file.resolve_authconfig(registry))
+            helper, server = loaded.cred_helpers.get(registry) or helper, docker.auth.INDEX_URL
+        fields = credential_helper.get(helper, server, timeout) if helper else None
+        if fields is not None:
+            return _from_helper(fields)
+        return _from_file(in_file.resolve_authconfig(registry))
 
     return look_up
 
 
-def _check(path: Path, *, wanted: bool) -> None:
+def _check(path: Path, *, must_exist: bool) -> None:
+    """Raise UsageError if the configuration file is invalid."""
     try:
-        sound = isinstance(json.loads(path.read_bytes()), dict)
+        is_valid = isinstance(json.loads(path.read_bytes()), dict)
     except FileNotFoundError:
-        if not wanted:
+        if not must_exist:
             return
-        raise UsageError(f"there is no {path}") from None
+        raise UsageError(f"the Docker configuration file {path} does not exist") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:
-        sound = False
-    if not sound:
-        raise UsageError(f"{path} is not a Docker configuration: no JSON object")
+        is_valid = False
+    if not is_valid:
+        raise UsageError(f"{path} is not a Docker configuration file: it is not a JSON object")
 
 
-def _from_helper(found: Mapping[str, str]) -> Credentials:
-    if found["Username"] == docker.auth.TOKEN_USERNAME:
-        return Credentials(identity_token=found["Secret"], from_helper=True)
-    return Credentials(found["Username"], found["Secret"], from_helper=True)
+def _from_helper(fields: Mapping[str, str]) -> Credentials:
+    if fields["Username"] == docker.auth.TOKEN_USERNAME:
+        return Credentials(identity_token=fields["Secret"], from_helper=True)
+    return Credentials(fields["Username"], fields["Secret"], from_helper=True)
 
 
-def _credentials(found: Mapping[str, str | None] | None) -> Credentials | None:
-    values = {key.lower(): value or "" for key, value in (found or {}).items()}
+def _from_file(fields: Mapping[str, str | None] | None) -> Credentials | None:
+    values = {key.lower(): value or "" for key, value in (fields or {}).items()}
     if values.get("identitytoken"):
         return Credentials(identity_token=values["identitytoken"])
     if values.get("username"):

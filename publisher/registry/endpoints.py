@@ -1,7 +1,7 @@
-"""Where a registry is asked: its own API, and the mirrors in front of it.
+"""The endpoints of registries: their own API, and their mirrors.
 
-A mirror is a registry of its own: it has its own name, and with it its own credentials, rate and health. Nothing of the
-registry's goes to it.
+A mirror is a registry of its own, with its own name, credentials, rate limit and health. Nothing that belongs to the mirrored
+registry, such as its credentials, is sent to a mirror.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _MIRROR = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?:/[a-z0-9._/-]*)?", re.ASCI
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One place that speaks the distribution API.
+    """A server that implements the OCI distribution API.
 
     Attributes:
-        name: whose credentials, rate and errors: ``docker.io``, ``host:port``.
+        name: the name for its credentials, rate limit and errors: ``docker.io``, ``host:port``.
         url: scheme, host and port.
-        prefix: what stands in front of repositories there, ``""`` or ``proxy/`` (Harbor's proxy projects).
+        prefix: what precedes the names of repositories there: ``""``, or ``proxy/`` for a proxy project of Harbor.
     """
 
     name: str
@@ -37,64 +37,65 @@ class Endpoint:
     prefix: str = ""
 
     def repository(self, repository: str) -> str:
-        """A repository's name there."""
+        """Return the name that a repository has at this endpoint."""
         return self.prefix + repository
 
     def resource(self, repository: str, path: str) -> URL:
-        """The URL of a repository's ``manifests/...``, ``blobs/...`` or ``tags/list``."""
+        """Return the URL of a repository's ``manifests/...``, ``blobs/...`` or ``tags/list``."""
         return self.url.joinpath("v2", *self.repository(repository).split("/"), *path.split("/"))
 
 
 class Endpoints:
-    """From registries to the places where they are asked.
+    """The endpoints of all registries.
 
     Args:
-        insecure: registries (exact ``host:port``) that speak plain http.
-        mirrors: registry -> URLs of its mirrors, the first one first.
+        insecure: registries (exact ``host:port``) that use plain http.
+        mirrors: registry -> URLs of its mirrors, in the order in which they are used.
 
     Raises:
-        ValueError: a URL is no mirror's.
+        ValueError: the URL of a mirror is invalid.
     """
 
     def __init__(self, insecure: frozenset[str], mirrors: Mapping[str, Sequence[str]]) -> None:
         self._insecure = insecure
-        self._mirrors = {registry: tuple(map(mirror, urls)) for registry, urls in mirrors.items()}
+        self._mirrors = {registry: tuple(map(parse_mirror, urls)) for registry, urls in mirrors.items()}
         self._origins: dict[str, Endpoint] = {}
 
     def mirrors(self, registry: str) -> tuple[Endpoint, ...]:
-        """A registry's mirrors."""
+        """Return the mirrors of a registry."""
         return self._mirrors.get(registry, ())
 
     def origin(self, registry: str) -> Endpoint:
-        """The registry itself.
+        """Return the endpoint of the registry itself.
 
         Raises:
-            UnavailableError: no such place can be.
+            UnavailableError: the registry's host name or port is invalid.
         """
         if registry not in self._origins:
-            self._origins[registry] = self._origin(registry)
+            self._origins[registry] = self._make_origin(registry)
         return self._origins[registry]
 
-    def _origin(self, registry: str) -> Endpoint:
+    def _make_origin(self, registry: str) -> Endpoint:
         scheme = "http" if registry in self._insecure else "https"
         try:
             return Endpoint(registry, URL(f"{scheme}://{_HUB_API if registry == DOCKER_HUB else registry}"))
         except ValueError:
-            raise UnavailableError(f"{registry} is no registry that could be asked: not a host, or no such port") from None
+            raise UnavailableError(f"{registry} is not a valid registry: its host name or port is invalid") from None
 
 
-def mirror(text: str) -> Endpoint:
-    """A mirror from its URL; a path in it stands in front of the repositories' names.
+def parse_mirror(text: str) -> Endpoint:
+    """Return the endpoint of a mirror from its URL; a path in the URL precedes the names of repositories.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the URL is invalid.
     """
     try:
         url = URL(text if _MIRROR.fullmatch(text) else "")
     except ValueError:
         url = URL()
     if url.host is None or "//" in url.path or ".." in text:
-        raise ValueError(f"{text!r} is no mirror; write a URL such as https://mirror.example or https://harbor.example/proxy")
+        example = "write a URL such as https://mirror.example or https://harbor.example/proxy"
+        raise ValueError(f"{text!r} is not the URL of a mirror; {example}")
     host = f"[{url.host}]" if ":" in url.host else url.host
     path = url.path.strip("/")
     return Endpoint(host if url.is_default_port() else f"{host}:{url.port}", url.origin(), f"{path}/" if path else "")

@@ -1,12 +1,13 @@
-"""How fast one host is asked: so many requests at a time, so many per second, and none while it wants peace.
+"""The rate limit of one host: concurrent requests, requests per second, ``Retry-After`` and quotas of pulls.
 
-All tasks that ask a host share its pace, so that one answer of 429 quiets all of them.
+All tasks that use a host share its rate limiter, so one response of 429 pauses all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,35 +19,44 @@ if TYPE_CHECKING:
 
     from publisher.registry.transport import RegistryResponse
 
-_FIRST, _LONGEST = 1.0, 20.0  # seconds of peace after 429s that do not say how much
-_TOO_MANY, _UNAVAILABLE, _SERVER_ERRORS = 429, 503, 500
+_log = logging.getLogger(__name__)
+
+_FIRST_BACKOFF, _MAX_BACKOFF = 1.0, 20.0  # seconds to wait after a 429 without Retry-After
+_TOO_MANY_REQUESTS, _UNAVAILABLE, _SERVER_ERRORS = 429, 503, 500
 _LIMIT = re.compile(r"([0-9]{1,9});w=([1-9][0-9]{0,7})", re.ASCII)
-_NEXT_RUN = "nothing was changed; it is asked again next time"
+_NEXT_RUN = "nothing was changed; the next run tries again"
 
 
 @dataclass(frozen=True)
-class Pulls:
-    """What a host said of its limit on pulls, and when: ``left`` of ``limit`` in ``window`` seconds, at time ``at``."""
+class PullQuota:
+    """A host's quota of pulls.
 
-    left: float
+    Attributes:
+        remaining: pulls that remained at the time ``at``.
+        limit: pulls per window.
+        window: seconds of the window.
+        at: the time of the response that named the quota, by the limiter's clock.
+    """
+
+    remaining: float
     limit: int
     window: int
     at: float
 
-    def at_time(self, now: float) -> float:
-        """How many are left; they come back evenly over the window."""
-        return min(self.limit, self.left + (now - self.at) * self.limit / self.window)
+    def remaining_at(self, now: float) -> float:
+        """Return the remaining pulls at a later time; used pulls come back evenly over the window."""
+        return min(self.limit, self.remaining + (now - self.at) * self.limit / self.window)
 
 
 class RateLimiter:
-    """One host's.
+    """Limits the requests to one host.
 
     Args:
-        name: what errors call it.
-        concurrency: requests at a time.
-        rate: requests per second, None for as many as there are.
-        longest: seconds of peace that are waited for; a request that would have to wait longer fails at once.
-        clock: seconds, monotonic.
+        name: the host's name for messages.
+        concurrency: concurrent requests.
+        rate: requests per second, None for no limit.
+        max_wait: the longest wait in seconds; a request that would have to wait longer fails at once.
+        clock: returns seconds, monotonic.
         sleep: waits that many seconds.
     """
 
@@ -56,80 +66,81 @@ class RateLimiter:
         *,
         concurrency: int,
         rate: float | None,
-        longest: float,
+        max_wait: float,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._name = name
         self._slots = asyncio.Semaphore(concurrency)
-        self._gap = 1 / rate if rate else 0.0
-        self._longest = longest
+        self._interval = 1 / rate if rate else 0.0
+        self._max_wait = max_wait
         self._clock = clock
         self._sleep = sleep
-        self._next = self._quiet_until = clock()
+        self._next_start = self._retry_at = clock()
         self._backoff = 0.0
-        self._pulls: Pulls | None = None
-        self._pulling = 0
+        self._quota: PullQuota | None = None
+        self._open_pulls = 0
 
     @contextlib.asynccontextmanager
-    async def turn(self, *, pull: bool) -> AsyncIterator[None]:
-        """Wait until one more request may go out; the context lasts as long as the request does.
+    async def slot(self, *, pull: bool) -> AsyncIterator[None]:
+        """Wait until a request may start; the context lasts as long as the request.
 
         Args:
-            pull: the request counts as a pull (of all that Docker Hub is asked, only GETs of manifests do).
+            pull: the request counts as a pull. On Docker Hub only a GET of an image manifest does.
 
         Raises:
-            UnavailableError: that would take longer than is waited for.
+            UnavailableError: the wait would be longer than ``max_wait``.
         """
         async with self._slots:
             delay = self._reserve(pull=pull)
             if delay > 0:
+                _log.info("waiting %.1f s for the rate limit of %s", delay, self._name)
                 await self._sleep(delay)
-            self._pulling += pull
+            self._open_pulls += pull
             try:
                 yield
             finally:
-                self._pulling -= pull
+                self._open_pulls -= pull
 
-    def note(self, answer: RegistryResponse, *, pull: bool) -> None:
-        """Take an answer's limits and wishes to heart."""
+    def record(self, response: RegistryResponse, *, pull: bool) -> None:
+        """Adapt to a response: its status, ``Retry-After`` and quota of pulls."""
         now = self._clock()
-        after = answer.retry_after
-        if answer.status == _TOO_MANY or (answer.status == _UNAVAILABLE and after is not None):
-            if after is None:
-                if self._quiet_until <= now:  # the answers to requests that were under way together count once
-                    self._backoff = min(2 * self._backoff or _FIRST, _LONGEST)
-                after = self._backoff
-            self._quiet_until = max(self._quiet_until, now + after)
-        elif answer.status < _SERVER_ERRORS:
+        retry_after = response.retry_after
+        if response.status == _TOO_MANY_REQUESTS or (response.status == _UNAVAILABLE and retry_after is not None):
+            if retry_after is None:
+                if self._retry_at <= now:  # concurrent requests that fail together count once
+                    self._backoff = min(2 * self._backoff or _FIRST_BACKOFF, _MAX_BACKOFF)
+                retry_after = self._backoff
+            self._retry_at = max(self._retry_at, now + retry_after)
+        elif response.status < _SERVER_ERRORS:
             self._backoff = 0.0
-        self._note_pulls(answer, now, others=self._pulling - pull)
+        self._record_quota(response, now, other_pulls=self._open_pulls - pull)
 
-    def _note_pulls(self, answer: RegistryResponse, now: float, others: int) -> None:
-        """Docker Hub's headers (its manual, "Pull usage and limits"): ``ratelimit-remaining: 76;w=21600``."""
-        limit = _LIMIT.fullmatch(answer.headers.get("RateLimit-Limit", ""))
-        left = _LIMIT.fullmatch(answer.headers.get("RateLimit-Remaining", ""))
-        if limit and left and int(limit[1]):
-            self._pulls = Pulls(int(left[1]) - others, int(limit[1]), int(limit[2]), now)
+    def _record_quota(self, response: RegistryResponse, now: float, other_pulls: int) -> None:
+        """Record Docker Hub's quota headers (its manual, "Pull usage and limits"): ``ratelimit-remaining: 76;w=21600``."""
+        limit = _LIMIT.fullmatch(response.headers.get("RateLimit-Limit", ""))
+        remaining = _LIMIT.fullmatch(response.headers.get("RateLimit-Remaining", ""))
+        if limit and remaining and int(limit[1]):
+            self._quota = PullQuota(int(remaining[1]) - other_pulls, int(limit[1]), int(limit[2]), now)
 
     def _reserve(self, *, pull: bool) -> float:
-        """Seconds until the request may go, and its place in the row."""
+        """Reserve the next start of a request; return the seconds until then."""
         now = self._clock()
-        peace = max(0.0, self._quiet_until - now)
-        if peace > self._longest:
-            raise UnavailableError(f"{self._name} wants {peace:.0f} s more of peace", hint=_NEXT_RUN)
-        if pull and self._pulls is not None:
-            peace = max(peace, self._reserve_pull(self._pulls, now))
-        start = max(now + peace, self._next)
-        self._next = start + self._gap
+        wait = max(0.0, self._retry_at - now)
+        if wait > self._max_wait:
+            raise UnavailableError(f"{self._name} is rate-limited; retry after {wait:.0f} s", hint=_NEXT_RUN)
+        if pull and self._quota is not None:
+            wait = max(wait, self._reserve_pull(self._quota, now))
+        start = max(now + wait, self._next_start)
+        self._next_start = start + self._interval
         return start - now
 
-    def _reserve_pull(self, pulls: Pulls, now: float) -> float:
-        """The last pull that is left is never used up by several, and none is tried when there is none."""
-        left = pulls.at_time(now)
-        wait = max(0.0, (1 - left) * pulls.window / pulls.limit)
-        if wait > self._longest:
-            reason = f"{self._name} allows {pulls.limit} pulls in {pulls.window / 3600:g} h, and they are used up"
+    def _reserve_pull(self, quota: PullQuota, now: float) -> float:
+        """Take one pull from the quota, so that concurrent requests never exceed it; return the seconds until it is available."""
+        remaining = quota.remaining_at(now)
+        wait = max(0.0, (1 - remaining) * quota.window / quota.limit)
+        if wait > self._max_wait:
+            reason = f"the pull limit of {self._name} is used up: {quota.limit} pulls in {quota.window / 3600:g} h"
             raise UnavailableError(reason, hint=_NEXT_RUN)
-        self._pulls = Pulls(left - 1, pulls.limit, pulls.window, now)
+        self._quota = PullQuota(remaining - 1, quota.limit, quota.window, now)
         return wait

@@ -1,4 +1,4 @@
-"""Many tasks that want the same thing at the same time: it is fetched once, and all get the outcome, good or bad."""
+"""Sharing of concurrent work: tasks that need the same result at the same time share one call and its outcome."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Without it, a registry that hangs would be waited for by one task after the other."""
+    """Runs at most one call per key at a time. Without it, each task would wait in turn for a registry that hangs."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Hashable, asyncio.Task[T]] = {}
+        self._calls: dict[Hashable, asyncio.Task[T]] = {}
 
     async def get(self, key: Hashable, fetch: Callable[[], Coroutine[None, None, T]]) -> T:
-        """The outcome of ``fetch()``, or of the call for the same key that is under way.
+        """Return the result of ``fetch()``, or of the running call for the same key.
 
-        Each caller gets a copy of an error: what it adds to it is of no concern to the others.
+        If the call fails, each caller gets its own copy of the error, because callers add their image to it.
         """
-        task = self._under_way.get(key)
+        task = self._calls.get(key)
         if task is None:
-            task = self._under_way[key] = asyncio.ensure_future(fetch())
-            task.add_done_callback(lambda done: self._ended(key, done))
+            task = self._calls[key] = asyncio.ensure_future(fetch())
+            task.add_done_callback(lambda done: self._finish(key, done))
         try:
             return await asyncio.shield(task)
-        except Exception as error:  # noqa: BLE001 - every kind goes on to whoever asked
+        except Exception as error:  # noqa: BLE001 - every error goes to every caller
             raise copy.copy(error) from error.__cause__
 
-    def _ended(self, key: Hashable, task: asyncio.Task[T]) -> None:
-        del self._under_way[key]
+    def _finish(self, key: Hashable, task: asyncio.Task[T]) -> None:
+        del self._calls[key]
         if not task.cancelled():
-            task.exception()  # seen, also where all who waited have gone
+            task.exception()  # marks it as retrieved, even if no caller waits any more

@@ -1,4 +1,4 @@
-"""What an answer's status means for the image: try again, denied, not there, or could not tell."""
+"""The meaning of an HTTP status for an image: retry, access denied, not found, or unknown."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ if TYPE_CHECKING:
     from publisher.registry.transport import RegistryResponse
 
 _OK = 200
-_LATER = (408, 425, 429)
+_RETRY = (408, 425, 429)
 _SERVER_ERRORS = 500
-_REFUSED, _ABSENT = (401, 403), 404
-_ABSENT_CODES = ("BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "NOT_FOUND", "TAG_UNKNOWN")
-"""distribution-spec 1.1, "Error Codes"; NOT_FOUND is Harbor's."""
+_DENIED, _NOT_FOUND = (401, 403), 404
+_NOT_FOUND_CODES = ("BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "NOT_FOUND", "TAG_UNKNOWN")
+"""The codes of distribution-spec 1.1, "Error Codes", and Harbor's NOT_FOUND."""
 _ERROR_LIMIT = 64 * 1024  # bytes of an error's body
 
 
-def busy(answer: RegistryResponse) -> None:
-    """Raise TransientError for an answer that says "later": 429, 5xx and their like, with its ``Retry-After``."""
-    if answer.status in _LATER or answer.status >= _SERVER_ERRORS:
-        raise TransientError(f"{answer.host} answers {answer.status}", answer.retry_after)
+def raise_if_transient(response: RegistryResponse) -> None:
+    """Raise TransientError, with the response's ``Retry-After``, for a status that calls for a retry: 408, 425, 429 or 5xx."""
+    if response.status in _RETRY or response.status >= _SERVER_ERRORS:
+        raise TransientError(f"{response.host} answered {response.status}", response.retry_after)
 
 
 async def check(
-    answer: RegistryResponse, registry: str, what: str, accept: tuple[int, ...] = (_OK,), *, in_words: bool = False
+    response: RegistryResponse, registry: str, what: str, accept: tuple[int, ...] = (_OK,), *, needs_error_code: bool = False
 ) -> None:
-    """Let an answer pass that has an accepted status.
+    """Return if the response has an accepted status; otherwise raise the error that it means.
 
     Args:
-        answer: the answer.
-        registry: who was asked.
-        what: what for.
-        accept: statuses that pass.
-        in_words: a 404 counts only with an error code in its body.
+        response: the response.
+        registry: the registry that was asked, for messages.
+        what: what it was asked for, for messages.
+        accept: the accepted statuses.
+        needs_error_code: a 404 means "not found" only if its body has an error code.
 
     Raises:
-        TransientError: later, or a blob store that does not like the way the registry sent us there.
-        DeniedError: 401, 403.
-        NotFoundError: 404, and it is a registry that says so: in its own form of errors, or under its own name. A proxy's or a
-            captive portal's 404 says nothing about the image, and nothing may be removed for it.
-        UnavailableError: anything else.
+        TransientError: the status calls for a retry, or the blob store that the registry redirects to refuses the request.
+        DeniedError: the status is 401 or 403.
+        NotFoundError: the status is 404 and comes from a registry: the body has an error code, or a header names the registry
+            API. A 404 of a proxy or captive portal says nothing about the image and must not cause a removal.
+        UnavailableError: any other status.
     """
-    if answer.status in accept:
+    if response.status in accept:
         return
-    busy(answer)
-    if answer.away:
-        raise TransientError(f"{answer.host}, where {registry} keeps its blobs, answers {answer.status}")
-    if answer.status in _REFUSED:
-        raise DeniedError(f"{registry} does not show us {what}")
-    if answer.status != _ABSENT:
-        raise UnavailableError(f"{registry} answers {answer.status} when asked for {what}")
-    if (says_registry(answer) and not in_words) or _codes(await answer.body(_ERROR_LIMIT)) & set(_ABSENT_CODES):
+    raise_if_transient(response)
+    if response.is_redirected:
+        raise TransientError(f"{response.host}, to which {registry} redirects, answered {response.status}")
+    if response.status in _DENIED:
+        raise DeniedError(f"{registry} denies access to {what}")
+    if response.status != _NOT_FOUND:
+        raise UnavailableError(f"{registry} answered {response.status} to a request for {what}")
+    if (is_from_registry(response) and not needs_error_code) or _codes(await response.body(_ERROR_LIMIT)) & set(_NOT_FOUND_CODES):
         raise NotFoundError(f"{registry} has no {what}")
-    raise UnavailableError(f"{registry} answers 404 for {what}, but not as a registry does")
+    raise UnavailableError(f"{registry} answered 404 for {what}, but the response is not one of a registry")
 
 
-def says_registry(answer: RegistryResponse) -> bool:
-    """Whether the answer calls itself a registry's (distribution-spec 1.1, "Legacy Docker support HTTP headers")."""
-    return "Docker-Distribution-Api-Version" in answer.headers
+def is_from_registry(response: RegistryResponse) -> bool:
+    """Return whether a header names the registry API (distribution-spec 1.1, "Legacy Docker support HTTP headers")."""
+    return "Docker-Distribution-Api-Version" in response.headers
 
 
 def _codes(body: bytes) -> set[str]:

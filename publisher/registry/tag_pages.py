@@ -1,7 +1,7 @@
-"""Lists of tags, page after page, whole or not at all: a list that was cut short would make images look gone.
+"""Complete lists of tags from pages. A list is complete or an error: with a partial list, images would seem to be deleted.
 
-Registries differ: some give all at once whatever ``n`` says (docker-registry 2, Google), some give less than they were asked
-for and a ``Link`` (Quay), with a path (Harbor, GitLab, ghcr) or a whole URL, some fill pages and forget the ``Link``.
+Registries differ. Some return all tags whatever ``n`` is (docker-registry 2, Google). Some return fewer than ``n`` and a ``Link``
+(Quay), which is a path (Harbor, GitLab, ghcr) or a whole URL. Some fill pages and send no ``Link``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
 SIZE = 1000
-"""Tags in a page, as other clients ask for."""
+"""Tags that are requested per page, as other clients do."""
 PAGE_LIMIT = 16 << 20
-"""Bytes of one page: 100,000 tags as long as they may be."""
+"""Bytes of one page: 100,000 tags of the greatest length."""
 _TOTAL_LIMIT = 64 << 20
-_PAGES = 2000
+_MAX_PAGES = 2000
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _TARGET = re.compile(r"<([^<>]*)>([^<>]*)")
 _REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s";,]+))', re.IGNORECASE)
@@ -32,7 +32,13 @@ _REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s";,]+))', re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Page:
-    """The tags of one page, its size in bytes, and where the next one is (None: the registry names none)."""
+    """A page of a list of tags.
+
+    Attributes:
+        tags: its tags.
+        size: bytes of its body.
+        next: the URL of the next page, None if the registry names none.
+    """
 
     tags: list[str]
     size: int
@@ -40,80 +46,84 @@ class Page:
 
 
 async def collect(first: URL, fetch: Callable[[URL], Awaitable[Page]]) -> list[str]:
-    """All tags, each once, in the order of their coming.
+    """Return all tags without duplicates, in the registry's order.
 
     Args:
-        first: the first page's URL; ``n`` in its query says how many tags were asked for.
+        first: the URL of the first page; ``n`` in its query is the number of tags per page.
         fetch: fetches a page.
 
     Raises:
-        UnavailableError: pages go in circles or do not end; and whatever ``fetch`` raises.
+        UnavailableError: a page leads back to an earlier one, or there are too many; and whatever ``fetch`` raises.
     """
     tags: dict[str, None] = {}
-    asked: set[URL] = set()
-    size, here = 0, first
+    fetched: set[URL] = set()
+    size, current = 0, first
     while True:
-        if here in asked:
-            raise UnavailableError(f"{here.host} lists tags in pages that go in circles")
-        if len(asked) >= _PAGES or size > _TOTAL_LIMIT:
-            raise UnavailableError(f"{here.host} lists tags without end")
-        asked.add(here)
-        page = await fetch(here)
+        if current in fetched:
+            raise UnavailableError(f"{current.host} lists tags in pages that lead back to an earlier page")
+        if len(fetched) >= _MAX_PAGES or size > _TOTAL_LIMIT:
+            raise UnavailableError(f"{current.host} lists more tags than are read")
+        fetched.add(current)
+        page = await fetch(current)
         known = len(tags)
         tags.update(dict.fromkeys(page.tags))
         size += page.size
         following = page.next
         if following is None and len(tags) > known and str(len(page.tags)) == first.query.get("n"):
-            following = first.update_query(last=page.tags[-1])  # a full page may not be the last, whatever is said or not
+            following = first.update_query(last=page.tags[-1])  # a full page may not be the last, even without a link
         if following is None:
             return list(tags)
-        here = following
+        current = following
 
 
 def parse(body: bytes, host: str, following: URL | None) -> Page:
-    """A page from its body.
+    """Return a page from the body of a response.
 
     Raises:
-        TransientError: half a body, or something that is no list.
-        UnavailableError: there are tags in it that cannot be.
+        TransientError: the body is truncated or not a list of tags.
+        UnavailableError: the list has invalid tags.
     """
     try:
         tags = json.loads(body)["tags"] or []
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise TransientError(f"{host} answers with something that is no list of tags") from None
+        raise TransientError(f"{host} did not answer with a list of tags") from None
     if not isinstance(tags, list) or not all(isinstance(tag, str) and _TAG.fullmatch(tag) for tag in tags):
-        raise UnavailableError(f"{host} lists tags that cannot be tags")
+        raise UnavailableError(f"{host} lists invalid tags")
     return Page(tags, len(body), following)
 
 
-def following(here: URL, links: Sequence[str]) -> URL | None:
-    """The next page by ``Link`` headers (RFC 8288), None where they name none.
+def next_page(current: URL, links: Sequence[str]) -> URL | None:
+    """Return the URL of the next page from ``Link`` headers (RFC 8288), None if they name none.
 
-    Only path and query are taken from them: registries behind proxies name hosts that are not theirs, and nothing that is
-    shown to this one may go to another. Both stay as they are written: what looks like an escape may be part of a key.
+    Only path and query are used: registries behind proxies name hosts that are not theirs, and credentials for this host must not
+    go to another. Both are used as they are written, because what looks like an escape may be part of a key.
 
     Raises:
-        UnavailableError: there is one, and it cannot be read.
+        UnavailableError: a link to a next page cannot be parsed.
     """
     for link in links:
         for target, parameters in _TARGET.findall(link):
-            rels = {rel for quoted, plain in _REL.findall(parameters) for rel in (quoted or plain).lower().split()}
-            if "next" in rels:
-                return _on_this_host(here, target)
+            relations = {name for quoted, plain in _REL.findall(parameters) for name in (quoted or plain).lower().split()}
+            if "next" in relations:
+                return _on_same_host(current, target)
     if any("next" in re.sub(r"<[^<>]*>", "", link).lower() for link in links):
-        raise UnavailableError(f"{here.host} names a next page of tags that cannot be made out")
+        raise _invalid_link(current)
     return None
 
 
-def _on_this_host(here: URL, target: str) -> URL:
+def _on_same_host(current: URL, target: str) -> URL:
     try:
-        there = here.join(URL(target, encoded=True))
+        following = current.join(URL(target, encoded=True))
         return URL.build(
-            scheme=here.scheme,
-            authority=here.raw_authority,
-            path=there.raw_path,
-            query_string=there.raw_query_string,
+            scheme=current.scheme,
+            authority=current.raw_authority,
+            path=following.raw_path,
+            query_string=following.raw_query_string,
             encoded=True,
         )
     except ValueError:
-        raise UnavailableError(f"{here.host} names a next page of tags that cannot be made out") from None
+        raise _invalid_link(current) from None
+
+
+def _invalid_link(current: URL) -> UnavailableError:
+    return UnavailableError(f"{current.host} sent an invalid link to the next page of tags")

@@ -1,18 +1,18 @@
-"""What the operator should know though nothing has failed for it: gathered during a run, each said once."""
+"""Warnings about registries: conditions that the operator should know about although no request has failed because of them."""
 
 from __future__ import annotations
 
 
 class RegistryWarnings:
-    """The notices so far."""
+    """The warnings of a run, at most one for each subject."""
 
     def __init__(self) -> None:
-        self._said: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
 
-    def add(self, about: str, text: str) -> None:
-        """Say something, unless something has been said about the same matter."""
-        self._said.setdefault(about, text)
+    def add(self, subject: str, text: str) -> None:
+        """Add a warning, unless there is one with the same subject already."""
+        self._texts.setdefault(subject, text)
 
     def all(self) -> list[str]:
-        """One line each, in the order of their coming."""
-        return list(self._said.values())
+        """Return the warnings, one line each, in the order in which they were added."""
+        return list(self._texts.values())

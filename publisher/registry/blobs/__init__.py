@@ -1,1 +1,1 @@
-"""The content store: blobs by their digest, each layer with its header index."""
+"""The blob store: blobs by digest, each layer with its header index."""

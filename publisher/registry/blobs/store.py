@@ -1,8 +1,8 @@
-"""The content store: ``sha256/<2>/<62>`` below one directory, for layers (with ``<62>.index`` beside them) and documents.
+"""The blob store: ``sha256/<2>/<62>`` below one directory, for layers (with ``<62>.index`` beside them) and documents.
 
-A blob appears under its name only when its bytes are on disk and its digest is right; what stands there is never changed.
-Several processes may use one store: a digest is fetched by one of them at a time, under a lock that dies with its holder,
-and what a killed one had received is continued by the next. The time of a blob is that of its last use.
+A blob gets its name only when its bytes are on disk and match its digest, and never changes afterwards. Several processes may use
+one store: one of them at a time fetches a digest, under a lock that is released when its process ends, and resumes what a killed
+process had received. The modification time of a blob is the time of its last use.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 from dataclasses import dataclass
@@ -30,34 +31,36 @@ if TYPE_CHECKING:
     from publisher.registry.blobs.writer import WrittenBlob
 
     Sink = Callable[[bytes], Awaitable[None]]
-    Source = Callable[[Sink, int], Awaitable[None]]
+    Download = Callable[[Sink, int], Awaitable[None]]
 
-_POLL = 0.1  # seconds between two looks at a lock that another task or process holds
-_FREE = 64 << 20  # bytes that must stay free on the device
+_log = logging.getLogger(__name__)
+
+_POLL_INTERVAL = 0.1  # seconds between two tries to get a lock that another task or process has
+_RESERVED_SPACE = 64 << 20  # bytes that must stay free on the device
 
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """A verified layer and its header index, both on disk."""
+    """The files of a verified layer and its header index."""
 
     blob: Path
     index: Path
 
 
 class BlobStore:
-    """Blobs below ``root``, which is made where it is missing.
+    """The blobs below a directory, which is created if it does not exist.
 
     Args:
-        root: directory of the store.
-        limits: what one layer may ask for.
-        largest: bytes that one compressed layer may have.
-        parallel: layers fetched at a time, over all images.
-        patience: seconds to wait for another process that fetches the same layer.
+        root: the store's directory.
+        limits: the limits on the content of a layer.
+        max_layer_size: the largest size of a compressed layer in bytes.
+        concurrency: layers that are fetched at the same time, over all images.
+        lock_timeout: seconds to wait for another process that fetches the same layer.
         sleep: waits that many seconds.
 
     Raises:
-        BlobError: the directory cannot be made.
-        SpaceError: no room left.
+        BlobError: the directory cannot be created.
+        SpaceError: the device is full.
     """
 
     def __init__(
@@ -65,52 +68,58 @@ class BlobStore:
         root: Path,
         *,
         limits: LayerLimits = DEFAULT_LIMITS,
-        largest: int = 50 << 30,
-        parallel: int = 4,
-        patience: float = 6 * 3600,
+        max_layer_size: int = 50 << 30,
+        concurrency: int = 4,
+        lock_timeout: float = 6 * 3600,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._root = root
         self._limits = limits
-        self._largest = largest
-        self._places = asyncio.Semaphore(parallel)
-        self._patience = patience
+        self._max_layer_size = max_layer_size
+        self._slots = asyncio.Semaphore(concurrency)
+        self._lock_timeout = lock_timeout
         self._sleep = sleep
-        with failures(BlobError, f"{root} cannot be made"):
+        with failures(BlobError, f"{root} cannot be created"):
             for name in ("sha256", "partial", "locks"):
                 (root / name).mkdir(parents=True, exist_ok=True)
 
-    async def layer(self, descriptor: Descriptor, source: Source, progress: Callable[[int], None]) -> StoredLayer:
-        """A layer and its index, fetched if it is not here.
+    async def layer(self, descriptor: Descriptor, download: Download, progress: Callable[[int], None]) -> StoredLayer:
+        """Return a layer and its index; fetch the layer if the store does not have it.
 
-        A blob that is what its digest says but no layer is kept, so that the next run need not fetch it to say so again.
+        A blob that matches its digest but is not a valid layer is stored too, so that the next run need not fetch it again to
+        report it.
 
         Args:
-            descriptor: the layer.
-            source: ``source(sink, offset)`` hands the blob's bytes from ``offset`` on to ``sink``.
-            progress: told how many bytes of this layer are here, also when it falls back to 0.
+            descriptor: the layer's digest and size.
+            download: ``download(sink, offset)`` passes the blob's bytes from ``offset`` on to ``sink``.
+            progress: receives the number of bytes of this layer that are stored; it falls back to 0 if the layer is fetched anew.
 
         Raises:
-            LayerError: not a sound tar archive, or beyond a limit.
-            BlobError: the bytes are not what the digest says, twice; or too many.
-            SpaceError: no room left.
-            PublisherError: whatever ``source`` raises.
+            LayerError: the layer is not a valid tar archive, or exceeds a limit.
+            BlobError: the bytes do not match the digest, twice; or the layer is too large.
+            SpaceError: the device is full.
+            PublisherError: whatever ``download`` raises.
         """
-        if descriptor.size > self._largest:
-            raise BlobError(f"layer {descriptor.digest} has {descriptor.size} bytes, more than {self._largest} are allowed")
+        if descriptor.size > self._max_layer_size:
+            reason = f"layer {descriptor.digest} has {descriptor.size} bytes; at most {self._max_layer_size} are allowed"
+            raise BlobError(reason)
         blob = self._path(descriptor.digest)
         stored = StoredLayer(blob, blob.with_name(f"{blob.name}.index"))
         async with self._locked(descriptor.digest):
             if _size(blob) == descriptor.size:
                 await asyncio.to_thread(self._ensure_index, stored)
             else:
-                async with self._places:
-                    await self._fetch(descriptor, stored, source, progress)
+                async with self._slots:
+                    await self._fetch(descriptor, stored, download, progress)
         progress(descriptor.size)
         return stored
 
     def document(self, digest: str) -> bytes | None:
-        """A manifest, index or config, None where it is not here (a damaged one is deleted). Raises BlobError."""
+        """Return an image manifest, index or config; None if the store does not have it. A damaged one is deleted.
+
+        Raises:
+            BlobError: the document cannot be read.
+        """
         path = self._path(digest)
         with failures(BlobError, f"{path} cannot be read"):
             try:
@@ -124,34 +133,34 @@ class BlobStore:
             return body
 
     def put_document(self, digest: str, body: bytes) -> None:
-        """Keep a manifest, index or config under its digest.
+        """Store an image manifest, index or config under its digest.
 
         Raises:
-            BlobError: the body has another digest, or cannot be written.
-            SpaceError: no room left.
+            BlobError: the body does not match the digest, or cannot be written.
+            SpaceError: the device is full.
         """
         if "sha256:" + hashlib.sha256(body).hexdigest() != digest:
-            raise BlobError(f"{len(body)} bytes that should be {digest} are not")
+            raise BlobError(f"{len(body)} bytes do not match the digest {digest}")
         path = self._path(digest)
         with failures(BlobError, f"{path} cannot be written"):
             path.parent.mkdir(parents=True, exist_ok=True)
             files.replace(str(path), body)
 
     def trim(self, limit: int, keep: Collection[str]) -> int:
-        """Delete what was used longest ago until the store has at most ``limit`` bytes; broken transfers count too.
+        """Delete the least recently used blobs, interrupted transfers included, until the store has at most ``limit`` bytes.
 
         Args:
             limit: bytes.
-            keep: digests that stay whatever the limit, so that the store may remain larger than it.
+            keep: digests that are never deleted; the store may stay larger than the limit because of them.
 
         Returns:
-            Bytes that were freed.
+            The number of bytes that were freed.
 
         Raises:
-            BlobError: the store cannot be read or deleted from.
+            BlobError: the store cannot be read, or a blob cannot be deleted.
         """
         with failures(BlobError, f"{self._root} cannot be trimmed"):
-            groups = sorted(self._all(), key=lambda group: group.used)
+            groups = sorted(self._file_groups(), key=lambda group: group.last_used)
             total = sum(group.size for group in groups)
             freed = 0
             for group in groups:
@@ -163,17 +172,20 @@ class BlobStore:
 
     # --- one layer
 
-    async def _fetch(self, descriptor: Descriptor, stored: StoredLayer, source: Source, progress: Callable[[int], None]) -> None:
-        """Twice at most: what an earlier, broken transfer left may be what is wrong."""
+    async def _fetch(
+        self, descriptor: Descriptor, stored: StoredLayer, download: Download, progress: Callable[[int], None]
+    ) -> None:
+        """Fetch a layer; try a second time from the beginning, because bytes of an earlier transfer may be what is wrong."""
         try:
-            await self._receive(descriptor, stored, source, progress)
-        except BlobError:
-            await self._receive(descriptor, stored, source, progress)
+            await self._receive(descriptor, stored, download, progress)
+        except BlobError as error:
+            _log.info("fetching layer %s again: %s", descriptor.digest, error.reason)
+            await self._receive(descriptor, stored, download, progress)
 
     async def _receive(
-        self, descriptor: Descriptor, stored: StoredLayer, source: Source, progress: Callable[[int], None]
+        self, descriptor: Descriptor, stored: StoredLayer, download: Download, progress: Callable[[int], None]
     ) -> None:
-        partial = self._begin(descriptor)
+        partial = self._prepare(descriptor)
         index = partial.with_name(f"{partial.name}.index")
         received = _size(partial) or 0
         progress(received)
@@ -182,35 +194,35 @@ class BlobStore:
             nonlocal received
             received += len(chunk)
             if received > descriptor.size:
-                raise BlobError(f"layer {descriptor.digest} came with more than its {descriptor.size} bytes")
-            await arrival.put(chunk)
+                raise BlobError(f"layer {descriptor.digest} is larger than its {descriptor.size} bytes")
+            await writer.put(chunk)
             progress(received)
 
         try:
-            async with BlobWriter(partial, index, self._limits) as arrival:
-                await source(sink, received)
-                arrived = await arrival.finish()
-            _check(arrived, descriptor)
+            async with BlobWriter(partial, index, self._limits) as writer:
+                await download(sink, received)
+                written = await writer.finish()
+            _check(written, descriptor)
         except (BlobError, SpaceError):
             partial.unlink(missing_ok=True)
             index.unlink(missing_ok=True)
             raise
         await asyncio.to_thread(_commit, partial, index, stored)
-        if arrived.not_a_layer is not None:
-            raise arrived.not_a_layer
+        if written.layer_error is not None:
+            raise written.layer_error
 
-    def _begin(self, descriptor: Descriptor) -> Path:
-        """The file a layer arrives in, with what is there of it already and room for the rest."""
+    def _prepare(self, descriptor: Descriptor) -> Path:
+        """Return the file for a layer's bytes, which may have some already, after a check that the rest fits on the device."""
         name = descriptor.digest.removeprefix("sha256:")
         partial = self._root / "partial" / name
         with failures(BlobError, f"{partial} cannot be used"):
-            for left_by_a_kill in partial.parent.glob(f".{name}.*"):
-                left_by_a_kill.unlink()
+            for leftover in partial.parent.glob(f".{name}.*"):  # of a killed process
+                leftover.unlink()
             needed = descriptor.size - (_size(partial) or 0)
             free = shutil.disk_usage(self._root).free
-        if free < needed + _FREE:
-            reason = f"no room for a layer of {descriptor.size} bytes: {free} bytes are free in {self._root}"
-            raise SpaceError(reason, hint="make room there and run again")
+        if free < needed + _RESERVED_SPACE:
+            reason = f"not enough space for a layer of {descriptor.size} bytes: {self._root} has {free} bytes free"
+            raise SpaceError(reason, hint="free space there and run again")
         return partial
 
     def _ensure_index(self, stored: StoredLayer) -> None:
@@ -222,17 +234,17 @@ class BlobStore:
 
     @contextlib.asynccontextmanager
     async def _locked(self, digest: str) -> AsyncIterator[None]:
-        """One at a time for a digest (and the few others that share its lock), in all tasks and processes."""
+        """Hold the lock for a digest, which excludes all tasks and processes; a few other digests share it."""
         waited = 0.0
         with contextlib.ExitStack() as held:
-            while not self._lock(digest, held):
-                if waited >= self._patience:
-                    raise BlobError(f"another process has been busy with {digest} for {waited:.0f} s")
-                await self._sleep(_POLL)
-                waited += _POLL
+            while not self._try_lock(digest, held):
+                if waited >= self._lock_timeout:
+                    raise BlobError(f"another process has held the lock for {digest} for {waited:.0f} s")
+                await self._sleep(_POLL_INTERVAL)
+                waited += _POLL_INTERVAL
             yield
 
-    def _lock(self, digest: str, held: contextlib.ExitStack) -> bool:
+    def _try_lock(self, digest: str, held: contextlib.ExitStack) -> bool:
         path = self._root / "locks" / digest.removeprefix("sha256:")[:2]
         with failures(BlobError, f"{path} cannot be locked"):
             try:
@@ -241,68 +253,76 @@ class BlobStore:
                 return False
         return True
 
-    # --- places
+    # --- files
 
     def _path(self, digest: str) -> Path:
         name = digest.removeprefix("sha256:")
         return self._root / "sha256" / name[:2] / name[2:]
 
-    def _all(self) -> list[_FetchGroup]:
-        """Everything in the store, gathered by digest. Raises OSError."""
-        found: dict[str, _FetchGroup] = {}
+    def _file_groups(self) -> list[_FileGroup]:
+        """Return all files of the store, grouped by digest. Raises OSError."""
+        groups: dict[str, _FileGroup] = {}
         directories = [("", self._root / "partial"), *((path.name, path) for path in (self._root / "sha256").iterdir())]
         for prefix, directory in directories:
             for path in directory.iterdir():
                 digest = "sha256:" + prefix + path.name.removeprefix(".").partition(".")[0]
-                group = found.setdefault(digest, _FetchGroup(digest))
-                with contextlib.suppress(FileNotFoundError):  # another process has just finished or deleted it
+                group = groups.setdefault(digest, _FileGroup(digest))
+                with contextlib.suppress(FileNotFoundError):  # another process has just renamed or deleted it
                     group.add(path)
-        return list(found.values())
+        return list(groups.values())
 
-    def _delete(self, group: _FetchGroup) -> bool:
-        """Delete a digest's files, unless somebody is busy with it. Raises OSError."""
+    def _delete(self, group: _FileGroup) -> bool:
+        """Delete a digest's files unless it is locked; return whether they were deleted. Raises OSError."""
         with contextlib.ExitStack() as held:
-            if not self._lock(group.digest, held):
+            if not self._try_lock(group.digest, held):
                 return False
             for path in group.paths:
                 path.unlink(missing_ok=True)
             return True
 
 
-class _FetchGroup:
-    """All files of one digest: blob, index, what a broken transfer and killed processes left."""
+class _FileGroup:
+    """All files of one digest: blob, index, and leftovers of interrupted transfers and killed processes.
+
+    Attributes:
+        digest: the digest.
+        paths: the files.
+        size: their total size in bytes.
+        last_used: the time of the last use, in seconds since the epoch.
+    """
 
     def __init__(self, digest: str) -> None:
         self.digest = digest
         self.paths: list[Path] = []
         self.size = 0
-        self.used = 0.0
+        self.last_used = 0.0
 
     def add(self, path: Path) -> None:
-        """Raises OSError."""
+        """Add a file. Raises OSError."""
         status = path.lstat()
         self.paths.append(path)
         self.size += status.st_size
-        self.used = max(self.used, status.st_mtime)
+        self.last_used = max(self.last_used, status.st_mtime)
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a file, None where there is none."""
+    """Return the size of a file in bytes, None if it does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return None
 
 
-def _check(arrived: WrittenBlob, descriptor: Descriptor) -> None:
-    if (f"sha256:{arrived.sha256}", arrived.size) != (descriptor.digest, descriptor.size):
-        reason = f"the {arrived.size} bytes that came for layer {descriptor.digest} of {descriptor.size} bytes are not that layer"
-        raise BlobError(reason, hint="the registry, or something on the way to it, is damaged")
+def _check(written: WrittenBlob, descriptor: Descriptor) -> None:
+    if (f"sha256:{written.sha256}", written.size) != (descriptor.digest, descriptor.size):
+        layer = f"layer {descriptor.digest} of {descriptor.size} bytes"
+        reason = f"the {written.size} bytes that were received for {layer} do not match its digest or size"
+        raise BlobError(reason, hint="the image is damaged in the registry, or a proxy or mirror changes it")
 
 
 def _commit(partial: Path, index: Path, stored: StoredLayer) -> None:
-    """Everything is on disk before the blob gets its name; a blob without index is indexed when it is next asked for."""
-    with failures(BlobError, f"{stored.blob} cannot be made"):
+    """Rename a layer and its index, both on disk, to their final names; a layer without index is indexed at its next use."""
+    with failures(BlobError, f"{stored.blob} cannot be created"):
         stored.blob.parent.mkdir(exist_ok=True)
         if index.exists():
             with index.open("rb") as file:

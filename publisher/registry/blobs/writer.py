@@ -1,7 +1,7 @@
-"""One layer on its way in: written, hashed and indexed by a thread, from chunks that the event loop hands over.
+"""Writing of one layer: a thread writes, hashes and indexes the chunks that the event loop receives.
 
-The thread reads what an earlier, broken transfer left, then what arrives, and gives the very same bytes to the index, so that
-a resumed layer too is read once. Between the loop and the thread at most :data:`_WAITING` chunks wait.
+The thread first reads the bytes of an earlier, interrupted transfer, then the new ones, and indexes them in the same pass, so a
+resumed layer is read only once too. At most :data:`_MAX_QUEUED` chunks wait between the event loop and the thread.
 """
 
 from __future__ import annotations
@@ -26,28 +26,34 @@ if TYPE_CHECKING:
 
     from publisher.layers.limits import LayerLimits
 
-_WAITING = 16
+_MAX_QUEUED = 16
 _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
 class WrittenBlob:
-    """A file that is whole and on disk: its sha256 (64 hex), its bytes, and why it has no index (None where it has)."""
+    """A complete file on disk.
+
+    Attributes:
+        sha256: its SHA-256, 64 hex digits.
+        size: bytes.
+        layer_error: why it has no index, None if it has one.
+    """
 
     sha256: str
     size: int
-    not_a_layer: LayerError | None
+    layer_error: LayerError | None
 
 
 class BlobWriter:
-    """An asynchronous context manager around the writing of one file, continued where it exists.
+    """An asynchronous context manager that writes one file, or appends to it if it exists.
 
-    Leaving it early, by an error, keeps the file for the next try. :meth:`finish` says that all has arrived.
+    If an error ends the context, the file is kept for the next try. :meth:`finish` completes it.
 
     Args:
         path: the file.
-        index: where its header index goes.
-        limits: what a layer may ask for.
+        index: the file for its header index.
+        limits: the limits on the content of a layer.
     """
 
     def __init__(self, path: Path, index: Path, limits: LayerLimits) -> None:
@@ -55,14 +61,16 @@ class BlobWriter:
         self._index = index
         self._limits = limits
         self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._room = asyncio.Semaphore(_WAITING)
-        self._whole = False
+        self._free_slots = asyncio.Semaphore(_MAX_QUEUED)
+        self._is_complete = False
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        executor = ThreadPoolExecutor(1, thread_name_prefix="blob")  # its own: it may wait for the network for hours
-        self._thread = self._loop.run_in_executor(executor, self._work)
-        self._thread.add_done_callback(self._ended)
+        executor = ThreadPoolExecutor(
+            1, thread_name_prefix="blob"
+        )  # a thread of its own, because it may wait for the network for hours
+        self._thread = self._loop.run_in_executor(executor, self._write)
+        self._thread.add_done_callback(self._on_thread_end)
         executor.shutdown(wait=False)
         return self
 
@@ -71,93 +79,102 @@ class BlobWriter:
         await asyncio.wait({self._thread})
 
     async def put(self, chunk: bytes) -> None:
-        """Hand over the next bytes; waits while too many are waiting already.
+        """Queue the next bytes; wait while the queue is full.
 
         Raises:
-            SpaceError: no room left.
+            SpaceError: the device is full.
             BlobError: the file cannot be written.
         """
-        await self._room.acquire()
+        await self._free_slots.acquire()
         if self._thread.done():
             self._thread.result()
         self._chunks.put(chunk)
 
     async def finish(self) -> WrittenBlob:
-        """All bytes have been handed over: wait until they are on disk. Raises as :meth:`put`."""
-        self._whole = True
+        """Wait until all queued bytes are on disk, and return the complete file. Raises as :meth:`put`."""
+        self._is_complete = True
         self._chunks.put(None)
         await asyncio.wait({self._thread})
         return self._thread.result()
 
-    def _ended(self, thread: asyncio.Future[WrittenBlob]) -> None:
-        thread.exception()  # seen: whoever hands over more, or finishes, gets it
-        self._room.release()
+    def _on_thread_end(self, thread: asyncio.Future[WrittenBlob]) -> None:
+        thread.exception()  # marks it as retrieved; the next put() or finish() raises it
+        self._free_slots.release()
 
     # --- in the thread
 
-    def _work(self) -> WrittenBlob:
+    def _write(self) -> WrittenBlob:
         with failures(BlobError, f"{self._path} cannot be written"), self._path.open("ab+") as file:
             file.seek(0)
-            tee = _Tee(file, self._next)
-            not_a_layer = None
+            tee = _Tee(file, self._next_chunk)
+            layer_error = None
             try:
                 write_index(tee.read, self._index, self._limits)
             except LayerError as error:
-                not_a_layer = error
-            while tee.read(_CHUNK):  # all of the file counts for its digest, whatever the index needed or could read
+                layer_error = error
+            while tee.read(_CHUNK):  # the digest covers the whole file, even if the index did not need or could not read it
                 pass
             file.flush()
             os.fsync(file.fileno())
-            return WrittenBlob(tee.sha256.hexdigest(), tee.size, not_a_layer)
+            return WrittenBlob(tee.sha256.hexdigest(), tee.size, layer_error)
 
-    def _next(self) -> bytes:
+    def _next_chunk(self) -> bytes:
         chunk = self._chunks.get()
         if chunk is None:
-            if not self._whole:
-                raise _BrokenOffError
+            if not self._is_complete:
+                raise _InterruptedError
             return b""
-        self._loop.call_soon_threadsafe(self._room.release)
+        self._loop.call_soon_threadsafe(self._free_slots.release)
         return chunk
 
 
-class _BrokenOffError(Exception):
-    """Ends the thread of a transfer that has failed; nobody asks for the result."""
+class _InterruptedError(Exception):
+    """Ends the thread of a transfer that has failed; nothing waits for its result."""
 
 
 class _Tee:
-    """Reads the file to its end, then what arrives, which is added to the file; all of it is hashed.
+    """Reads a file to its end, then new chunks, which it appends to the file; hashes all bytes.
 
-    A failure is remembered: the index takes one of the system's for damaged data, and the reading after it has to tell.
+    An error is raised again by each later read: the index mistakes an operating system error for damaged data, so the read after
+    the index has to report it.
+
+    Args:
+        file: the file, open for reading and appending.
+        next_chunk: returns the next chunk, ``b""`` at the end.
+
+    Attributes:
+        sha256: the hash of the bytes so far.
+        size: the number of bytes so far.
     """
 
-    def __init__(self, file: BinaryIO, arriving: Callable[[], bytes]) -> None:
+    def __init__(self, file: BinaryIO, next_chunk: Callable[[], bytes]) -> None:
         self._file = file
-        self._arriving = arriving
-        self._replaying = True
+        self._next_chunk = next_chunk
+        self._in_file = True
         self._at_end = False
-        self._failure: Exception | None = None
-        self._rest = b""
+        self._error: Exception | None = None
+        self._buffer = b""
         self.sha256 = hashlib.sha256()
         self.size = 0
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes, ``b""`` at the end."""
-        if self._failure is not None:
-            raise self._failure
-        if not self._rest:
+        """Return up to ``size`` bytes, ``b""`` at the end."""
+        if self._error is not None:
+            raise self._error
+        if not self._buffer:
             try:
-                self._rest = self._more()
+                self._buffer = self._read_chunk()
             except Exception as error:
-                self._failure = error
+                self._error = error
                 raise
-        part, self._rest = self._rest[:size], self._rest[size:]
+        part, self._buffer = self._buffer[:size], self._buffer[size:]
         return part
 
-    def _more(self) -> bytes:
-        data = self._file.read(_CHUNK) if self._replaying else b""
+    def _read_chunk(self) -> bytes:
+        data = self._file.read(_CHUNK) if self._in_file else b""
         if not data:
-            self._replaying = False
-            data = b"" if self._at_end else self._arriving()
+            self._in_file = False
+            data = b"" if self._at_end else self._next_chunk()
             self._at_end = not data
             self._file.write(data)
         self.sha256.update(data)

@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from publisher.net.loop import BackgroundLoop
-from tests.support.registries.scripted_http import Web, breaks_off, says
+from tests.support.registries.scripted_http import ScriptedServer, breaks_off, says
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HOP = ("connection", "transfer-encoding", "content-length", "date", "server", "content-type")
 
 
-class Proxy(Web):
+class Proxy(ScriptedServer):
     """What stands before a registry; see :func:`misbehaving`.
 
     Attributes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """A request: method, path, query as it came, headers with names in small letters, body."""
 
     method: str
@@ -34,7 +34,7 @@ class Asked:
     body: bytes
 
 
-class Web:
+class ScriptedServer:
     """An asynchronous context manager around a server with scripted replies.
 
     Args:
@@ -49,7 +49,7 @@ class Web:
     def __init__(self, routes: Mapping[str, list[Reply]], tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self.routes = {route: list(replies) for route, replies in routes.items()}
-        self.asked: list[Asked] = []
+        self.asked: list[ReceivedRequest] = []
 
     async def __aenter__(self) -> Self:
         self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
@@ -69,7 +69,9 @@ class Web:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.asked.append(Asked(request.method, request.path, request.rel_url.raw_query_string, headers, await request.read()))
+        self.asked.append(
+            ReceivedRequest(request.method, request.path, request.rel_url.raw_query_string, headers, await request.read())
+        )
         return await self._reply(request)(request)
 
     def _reply(self, request: web.BaseRequest) -> Reply:

@@ -11,7 +11,7 @@ from publisher import oci
 from publisher.contract.reference import Reference
 from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
-from tests.support.registries.scripted_http import Web, says
+from tests.support.registries.scripted_http import ScriptedServer, says
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -28,10 +28,10 @@ MANIFEST, BY_DIGEST, BLOBS = "/v2/a/b/manifests/1", f"/v2/a/b/manifests/{DIGEST}
 HERE = {"Docker_Content_Digest": DIGEST, "Content_Type": oci.OCI_MANIFEST}
 
 
-class Asking:
+class ScriptedClient:
     """A client that talks to one scripted registry."""
 
-    def __init__(self, registry: Web, client: RegistryClient, pauses: list[float]) -> None:
+    def __init__(self, registry: ScriptedServer, client: RegistryClient, pauses: list[float]) -> None:
         self.registry = registry
         self.client = client
         self.pauses = pauses
@@ -54,17 +54,17 @@ class Asking:
 
 
 @contextlib.asynccontextmanager
-async def asking(
+async def scripted_client(
     routes: dict[str, list[Reply]],
     *,
     credentials: Credentials | None = None,
-    deadlines: RegistryTimeouts | None = None,
+    timeouts: RegistryTimeouts | None = None,
     concurrency: int = 16,
     rate: float | None = None,
     mirrors: Sequence[str] = (),
     mirror_tags: bool = True,
     clock: Callable[[], float] | None = None,
-) -> AsyncIterator[Asking]:
+) -> AsyncIterator[ScriptedClient]:
     """``clock`` is one that moves only by what is slept, if none is given."""
     pauses: list[float] = []
     slept = 0.0
@@ -76,12 +76,12 @@ async def asking(
         await asyncio.sleep(0)
 
     async with (
-        Web({"GET /v2/": [says()], **routes}) as registry,
+        ScriptedServer({"GET /v2/": [says()], **routes}) as registry,
         RegistryClient(
             insecure=frozenset({registry.address}),
             credentials=lambda _: credentials,
-            deadlines=deadlines,
-            patience=RetryPolicy(sleep=sleep),
+            timeouts=timeouts,
+            retry=RetryPolicy(sleep=sleep),
             concurrency=concurrency,
             rates={} if rate is None else {registry.address: rate},
             mirrors={registry.address: mirrors},
@@ -89,4 +89,4 @@ async def asking(
             clock=clock or (lambda: slept),
         ) as client,
     ):
-        yield Asking(registry, client, pauses)
+        yield ScriptedClient(registry, client, pauses)

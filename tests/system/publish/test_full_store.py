@@ -62,7 +62,7 @@ async def test_a_disk_that_runs_full_while_a_layer_arrives_keeps_nothing_of_it(d
     with pytest.raises(SpaceError, match=r"cannot be written: No space left on device \(free space there and run again\)"):
         await store.layer(descriptor, filling, lambda _: None)
     assert files_below(disk / "store" / "partial") == []
-    with pytest.raises(SpaceError, match="no room for a layer"):
+    with pytest.raises(SpaceError, match="not enough space for a layer"):
         await store.layer(descriptor, whole, lambda _: None)
     (disk / "filler").unlink()
     assert (await store.layer(descriptor, whole, lambda _: None)).blob.read_bytes() == content

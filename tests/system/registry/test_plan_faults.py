@@ -59,8 +59,8 @@ class World:
             await asyncio.sleep(0)
 
         def client() -> RegistryClient:
-            deadlines = RegistryTimeouts(small=0.5, idle=0.2, listing=0.5)
-            return RegistryClient(insecure=insecure, patience=RetryPolicy(sleep=no_wait), deadlines=deadlines)
+            timeouts = RegistryTimeouts(small=0.5, idle=0.2, listing=0.5)
+            return RegistryClient(insecure=insecure, retry=RetryPolicy(sleep=no_wait), timeouts=timeouts)
 
         store = lambda: BlobStore(self._where / "blobs")  # noqa: E731 - one line
         with Intake(client, store, LineDisplay(io.StringIO()), public=client) as intake:

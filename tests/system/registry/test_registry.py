@@ -48,7 +48,7 @@ def client_for(server: RegistryServer, credentials: Credentials | None = None) -
         pass
 
     return RegistryClient(
-        insecure=frozenset({server.address}), credentials=lambda _: credentials, patience=RetryPolicy(sleep=no_sleep)
+        insecure=frozenset({server.address}), credentials=lambda _: credentials, retry=RetryPolicy(sleep=no_sleep)
     )
 
 
@@ -177,7 +177,7 @@ async def test_a_blob_that_was_damaged_in_the_registry_is_refused_and_leaves_not
     content = bytearray(data.read_bytes())
     content[70_000] ^= 1
     data.write_bytes(content)
-    with pytest.raises(BlobError, match=r"/damaged:1: the \d+ bytes that came for layer sha256:.* are not that layer"):
+    with pytest.raises(BlobError, match=r"/damaged:1: the \d+ bytes that were received for layer sha256:.* do not match its digest"):
         await get(registry, tmp_path, "damaged")
     assert list((tmp_path / "partial").iterdir()) == []
 
@@ -245,5 +245,5 @@ async def test_a_registry_that_goes_down_is_could_not_tell(tmp_path: Path) -> No
             reference = Reference(server.address, "there", "1")
             await client.head(reference)
             await asyncio.to_thread(server.stop)
-            with pytest.raises(UnavailableError, match="cannot be reached: Connection refused, after 4 tries"):
+            with pytest.raises(UnavailableError, match="cannot be reached: Connection refused, after 4 attempts"):
                 await client.head(reference)

@@ -15,7 +15,7 @@ from publisher.net import response
 from publisher.registry.endpoints import Endpoints
 from publisher.registry.transport import RegistryTimeouts
 from tests.support.registries.scripted_http import breaks_off, hangs, says
-from tests.support.registries.scripted_registry import BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
+from tests.support.registries.scripted_registry import BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, scripted_client
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -29,7 +29,7 @@ UNKNOWN = '{"errors": [{"code": "MANIFEST_UNKNOWN"}]}'
 
 
 async def test_a_tag_costs_one_head_and_the_registry_is_asked_once_what_it_wants_to_see() -> None:
-    async with asking({f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}) as it:
+    async with scripted_client({f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}) as it:
         assert await it.head() == oci.Descriptor(oci.OCI_MANIFEST, DIGEST, len(BODY))
         await asyncio.gather(*(it.head() for _ in range(5)))
         assert it.registry.lines == ["GET /v2/", *[f"HEAD {MANIFEST}"] * 6]
@@ -47,17 +47,19 @@ async def test_a_tag_costs_one_head_and_the_registry_is_asked_once_what_it_wants
     ],
 )
 async def test_a_registry_whose_head_tells_no_digest_is_asked_for_the_body(answer: Reply) -> None:
-    async with asking({f"HEAD {MANIFEST}": [answer], f"GET {MANIFEST}": [says(200, BODY, Content_Type=oci.OCI_MANIFEST)]}) as it:
+    async with scripted_client(
+        {f"HEAD {MANIFEST}": [answer], f"GET {MANIFEST}": [says(200, BODY, Content_Type=oci.OCI_MANIFEST)]}
+    ) as it:
         assert await it.head() == oci.Descriptor(oci.OCI_MANIFEST, DIGEST, len(BODY))
 
 
 async def test_a_reference_with_a_digest_is_asked_for_by_it_and_another_answer_is_refused() -> None:
     other = "sha256:" + "0a" * 32
     routes = {f"HEAD {BY_DIGEST}": [says(200, BODY, **HERE), says(200, BODY, Docker_Content_Digest=other)]}
-    async with asking(routes) as it:
+    async with scripted_client(routes) as it:
         it.reference = Reference(it.registry.address, "a/b", "1", DIGEST)
         assert (await it.head()).digest == DIGEST
-        with pytest.raises(UnavailableError, match="answers with sha256:0a0a"):
+        with pytest.raises(UnavailableError, match="answered with sha256:0a0a"):
             await it.head()
 
 
@@ -73,7 +75,7 @@ async def test_a_reference_with_a_digest_is_asked_for_by_it_and_another_answer_i
     ],
 )
 async def test_an_image_is_not_there_only_when_a_registry_says_so(routes: dict[str, list[Reply]]) -> None:
-    async with asking(routes) as it:
+    async with scripted_client(routes) as it:
         with pytest.raises(NotFoundError, match=r"/a/b:1: 127\.0\.0\.1:\d+ has no a/b:1$"):
             await it.head()
 
@@ -83,21 +85,21 @@ async def test_an_image_is_not_there_only_when_a_registry_says_so(routes: dict[s
     ["<html>not found</html>", "", '{"errors": []}', '{"errors": [{"code": "UNAUTHORIZED"}]}', '{"errors": 1}', "[" * 5000],
 )
 async def test_a_404_of_something_else_than_a_registry_says_nothing_about_the_image(body: str) -> None:
-    async with asking({f"HEAD {MANIFEST}": [says(404)], f"GET {MANIFEST}": [says(404, body)]}) as it:
-        with pytest.raises(UnavailableError, match="not as a registry does"):
+    async with scripted_client({f"HEAD {MANIFEST}": [says(404)], f"GET {MANIFEST}": [says(404, body)]}) as it:
+        with pytest.raises(UnavailableError, match="not one of a registry"):
             await it.head()
 
 
 async def test_a_forbidden_image_is_denied_and_not_asked_for_again() -> None:
-    async with asking({f"HEAD {MANIFEST}": [says(403)]}) as it:
-        with pytest.raises(DeniedError, match="does not show us a/b:1"):
+    async with scripted_client({f"HEAD {MANIFEST}": [says(403)]}) as it:
+        with pytest.raises(DeniedError, match="denies access to a/b:1"):
             await it.head()
         assert it.registry.lines.count(f"HEAD {MANIFEST}") == 1
 
 
 async def test_an_answer_that_means_nothing_is_could_not_tell() -> None:
-    async with asking({f"HEAD {MANIFEST}": [says(400)]}) as it:
-        with pytest.raises(UnavailableError, match="answers 400 when asked for a/b:1"):
+    async with scripted_client({f"HEAD {MANIFEST}": [says(400)]}) as it:
+        with pytest.raises(UnavailableError, match="answered 400 to a request for a/b:1"):
             await it.head()
         assert it.pauses == []
 
@@ -107,29 +109,29 @@ async def test_an_answer_that_means_nothing_is_could_not_tell() -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 async def test_a_busy_registry_is_asked_again_after_growing_pauses(status: int) -> None:
-    async with asking({f"HEAD {MANIFEST}": [says(status), says(status), says(status), says(200, BODY, **HERE)]}) as it:
+    async with scripted_client({f"HEAD {MANIFEST}": [says(status), says(status), says(status), says(200, BODY, **HERE)]}) as it:
         assert (await it.head()).digest == DIGEST
         assert it.registry.lines.count(f"HEAD {MANIFEST}") == 4
-        if status != 429:  # that one quiets the whole host as well, see test_pace.py
+        if status != 429:  # that one quiets the whole host as well, see test_rate_limit.py
             assert all(least <= pause <= least + 0.5 for least, pause in zip([0.5, 1, 2], it.pauses, strict=True))
 
 
 async def test_patience_ends_after_four_tries_and_the_reason_names_host_and_answer() -> None:
-    async with asking({f"HEAD {MANIFEST}": [says(503)]}) as it:
-        with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:\d+ answers 503, after 4 tries"):
+    async with scripted_client({f"HEAD {MANIFEST}": [says(503)]}) as it:
+        with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:\d+ answered 503, after 4 attempts"):
             await it.head()
         assert it.registry.lines.count(f"HEAD {MANIFEST}") == 4
 
 
 async def test_retry_after_is_honoured_up_to_a_minute() -> None:
-    async with asking({f"HEAD {MANIFEST}": [says(429, Retry_After="42"), says(200, BODY, **HERE)]}) as it:
+    async with scripted_client({f"HEAD {MANIFEST}": [says(429, Retry_After="42"), says(200, BODY, **HERE)]}) as it:
         await it.head()
         assert it.pauses == [42]
 
 
 async def test_a_registry_that_wants_more_than_a_minute_of_peace_gets_it() -> None:
-    async with asking({f"HEAD {MANIFEST}": [says(429, Retry_After="3600"), says(200, BODY, **HERE)]}) as it:
-        with pytest.raises(UnavailableError, match="answers 429 and wants 3600 s of peace"):
+    async with scripted_client({f"HEAD {MANIFEST}": [says(429, Retry_After="3600"), says(200, BODY, **HERE)]}) as it:
+        with pytest.raises(UnavailableError, match="answered 429 and asks to retry after 3600 s"):
             await it.head()
         assert (it.pauses, it.registry.lines.count(f"HEAD {MANIFEST}")) == ([], 1)
 
@@ -145,40 +147,40 @@ async def test_a_registry_that_wants_more_than_a_minute_of_peace_gets_it() -> No
     ],
 )
 def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float | None) -> None:
-    assert response.seconds(value, lambda: 1_000_000) == seconds
+    assert response.parse_retry_after(value, lambda: 1_000_000) == seconds
 
 
 async def test_a_registry_that_never_answers_is_given_up_at_its_deadline() -> None:
-    async with asking({f"HEAD {MANIFEST}": [hangs]}, deadlines=RegistryTimeouts(small=0.1)) as it:
-        with pytest.raises(UnavailableError, match="did not answer in time, after 4 tries"):
+    async with scripted_client({f"HEAD {MANIFEST}": [hangs]}, timeouts=RegistryTimeouts(small=0.1)) as it:
+        with pytest.raises(UnavailableError, match="did not answer in time, after 4 attempts"):
             await it.head()
 
 
 async def test_a_registry_that_hangs_at_once_is_waited_for_once_by_all() -> None:
-    async with asking({"GET /v2/": [hangs]}, deadlines=RegistryTimeouts(small=0.1)) as it:
+    async with scripted_client({"GET /v2/": [hangs]}, timeouts=RegistryTimeouts(small=0.1)) as it:
         outcomes = await asyncio.gather(*(it.head() for _ in range(16)), return_exceptions=True)
         assert {type(outcome).__name__ for outcome in outcomes} == {"RetriesExhaustedError"}
         assert it.registry.lines == ["GET /v2/"] * 4
 
 
 async def test_a_refused_connection_is_could_not_tell() -> None:
-    async with asking({}) as it:
+    async with scripted_client({}) as it:
         await it.registry.__aexit__(None, None, None)
-        with pytest.raises(UnavailableError, match="cannot be reached: Connection refused, after 4 tries"):
+        with pytest.raises(UnavailableError, match="cannot be reached: Connection refused, after 4 attempts"):
             await it.head()
 
 
 @pytest.mark.parametrize(
     ("registry", "why"),
     [
-        (f"{'a' * 64}.example", "that is no host name"),
-        ("a.example:70000", "no registry that could be asked"),
-        (".".join(["a" * 60] * 5), "its name has no address, after 4 tries"),
+        (f"{'a' * 64}.example", "it is not a valid host name"),
+        ("a.example:70000", "is not a valid registry"),
+        (".".join(["a" * 60] * 5), "its name has no address, after 4 attempts"),
         ("[::1]:1", r"\[::1\]:1 cannot be reached"),
     ],
 )
 async def test_a_host_that_cannot_be_is_could_not_tell(registry: str, why: str) -> None:
-    async with asking({}) as it:
+    async with scripted_client({}) as it:
         with pytest.raises(UnavailableError, match=why):
             await it.client.head(Reference(registry, "a/b", "1"))
 
@@ -188,10 +190,10 @@ async def test_what_does_not_speak_http_is_could_not_tell() -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         writer.close()
 
-    async with asking({}) as it, await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+    async with scripted_client({}) as it, await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         it.client._endpoints = Endpoints(frozenset({f"{host}:{port}"}), {})
-        with pytest.raises(UnavailableError, match="does not speak sound HTTP, after 4 tries"):
+        with pytest.raises(UnavailableError, match="does not speak valid HTTP, after 4 attempts"):
             await it.client.head(Reference(f"{host}:{port}", "a/b", "1"))
 
 
@@ -205,19 +207,19 @@ async def test_a_connection_that_does_not_come_about_is_given_up_at_its_own_dead
             filling = stack.enter_context(socket.socket())
             filling.setblocking(False)
             filling.connect_ex((host, port))
-        async with asking({}, deadlines=RegistryTimeouts(connect=0.1, small=3600, idle=3600)) as it, asyncio.timeout(60):
+        async with scripted_client({}, timeouts=RegistryTimeouts(connect=0.1, small=3600, idle=3600)) as it, asyncio.timeout(60):
             it.client._endpoints = Endpoints(frozenset({f"{host}:{port}"}), {})
-            with pytest.raises(UnavailableError, match=f"{port} did not answer in time, after 4 tries"):
+            with pytest.raises(UnavailableError, match=f"{port} did not answer in time, after 4 attempts"):
                 await it.client.head(Reference(f"{host}:{port}", "a/b", "1"))
 
 
 async def test_a_registry_that_fails_five_times_in_a_row_is_left_alone_for_a_minute() -> None:
     now = 0.0
-    async with asking({f"HEAD {MANIFEST}": [says(500)]}, clock=lambda: now) as it:
+    async with scripted_client({f"HEAD {MANIFEST}": [says(500)]}, clock=lambda: now) as it:
         for _ in range(5):
-            with pytest.raises(UnavailableError, match="answers 500, after 4 tries"):
+            with pytest.raises(UnavailableError, match="answered 500, after 4 attempts"):
                 await it.head()
-        with pytest.raises(UnavailableError, match="failed 5 times in a row and is left alone"):
+        with pytest.raises(UnavailableError, match="failed 5 times in a row, so no requests are sent to it"):
             await it.head()
         assert it.registry.lines.count(f"HEAD {MANIFEST}") == 20
         now = 61.0
@@ -238,7 +240,7 @@ async def test_one_registry_gets_no_more_requests_at_a_time_than_it_may() -> Non
         under_way -= 1
         return await says(200, BODY, **HERE)(request)
 
-    async with asking({f"HEAD {MANIFEST}": [reply]}, concurrency=2) as it:
+    async with scripted_client({f"HEAD {MANIFEST}": [reply]}, concurrency=2) as it:
         await asyncio.gather(*(it.head() for _ in range(6)))
         assert most == 2
 
@@ -247,13 +249,13 @@ async def test_one_registry_gets_no_more_requests_at_a_time_than_it_may() -> Non
 
 
 async def test_a_manifest_is_handed_out_when_its_digest_is_right() -> None:
-    async with asking({f"GET {BY_DIGEST}": [says(200, BODY, Content_Type=f"{oci.OCI_MANIFEST}; charset=utf-8")]}) as it:
+    async with scripted_client({f"GET {BY_DIGEST}": [says(200, BODY, Content_Type=f"{oci.OCI_MANIFEST}; charset=utf-8")]}) as it:
         assert await it.manifest() == (oci.OCI_MANIFEST, BODY)
 
 
 async def test_a_manifest_of_another_digest_is_refused_after_a_second_look() -> None:
-    async with asking({f"GET {BY_DIGEST}": [says(200, BODY + b" ")]}) as it:
-        with pytest.raises(BlobError, match=f"gives a manifest that is not {DIGEST}"):
+    async with scripted_client({f"GET {BY_DIGEST}": [says(200, BODY + b" ")]}) as it:
+        with pytest.raises(BlobError, match=f"sent a manifest that does not match {DIGEST}"):
             await it.manifest()
         assert it.registry.lines.count(f"GET {BY_DIGEST}") == 2
         it.registry.routes[f"GET {BY_DIGEST}"] = [says(200, b"oops"), says(200, BODY)]
@@ -261,11 +263,11 @@ async def test_a_manifest_of_another_digest_is_refused_after_a_second_look() -> 
 
 
 async def test_a_manifest_without_end_is_given_up() -> None:
-    async with asking({f"GET {BY_DIGEST}": [says(200, bytes(oci.MANIFEST_LIMIT + 1))]}) as it:
+    async with scripted_client({f"GET {BY_DIGEST}": [says(200, bytes(oci.MANIFEST_LIMIT + 1))]}) as it:
         with pytest.raises(UnavailableError, match="more than the 4194304 bytes"):
             await it.manifest()
 
 
 async def test_a_manifest_that_breaks_off_is_asked_for_again() -> None:
-    async with asking({f"GET {BY_DIGEST}": [breaks_off(BODY, 7), says(200, BODY)]}) as it:
+    async with scripted_client({f"GET {BY_DIGEST}": [breaks_off(BODY, 7), says(200, BODY)]}) as it:
         assert (await it.manifest())[1] == BODY

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from publisher.registry.credential_expiry import ends, notice
+from publisher.registry.credential_expiry import expiry_of, expiry_warning
 from publisher.registry.credentials import Credentials
 from tests.support.registries.scripted_http import says
-from tests.support.registries.scripted_registry import BODY, HERE, MANIFEST, asking
+from tests.support.registries.scripted_registry import BODY, HERE, MANIFEST, scripted_client
 
 NOW = 1_760_000_000.0  # 2025-10-09
 DAY = 86400
@@ -27,16 +27,16 @@ def token(payload: object) -> str:
     [
         (NOW + 8 * DAY, None),
         (NOW + 6 * DAY, "the credential for ghcr.io expires on 2025-10-15: renew it with docker login ghcr.io"),
-        (NOW - DAY, "the credential for ghcr.io has expired on 2025-10-08: renew it with docker login ghcr.io"),
+        (NOW - DAY, "the credential for ghcr.io expired on 2025-10-08: renew it with docker login ghcr.io"),
     ],
 )
 def test_a_token_that_ends_within_a_week_is_told_of(end: float, says_so: str | None) -> None:
     for credentials in (Credentials(identity_token=token({"exp": end})), Credentials("me", token({"exp": end}))):
-        assert notice("ghcr.io", credentials, NOW) == says_so
+        assert expiry_warning("ghcr.io", credentials, NOW) == says_so
 
 
 def test_what_a_helper_makes_anew_each_time_may_end_soon() -> None:
-    assert notice("ghcr.io", Credentials(identity_token=token({"exp": NOW + 1}), from_helper=True), NOW) is None
+    assert expiry_warning("ghcr.io", Credentials(identity_token=token({"exp": NOW + 1}), from_helper=True), NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_what_a_helper_makes_anew_each_time_may_end_soon() -> None:
     ],
 )
 def test_what_says_nothing_of_its_end_has_none(secret: str) -> None:
-    assert ends(secret) is None
+    assert expiry_of(secret) is None
 
 
 async def test_the_client_warns_once_of_a_registry_that_it_asked_with_such_a_token() -> None:
     ending = Credentials("me", token({"exp": time.time() + DAY}))
     routes = {"GET /v2/": [says(401, WWW_Authenticate='Basic realm="r"')], f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}
-    async with asking(routes, credentials=ending) as it:
+    async with scripted_client(routes, credentials=ending) as it:
         assert it.client.warnings() == []
         for _ in range(2):
             await it.head()

@@ -91,7 +91,7 @@ def test_a_helper_gets_the_environment_that_it_may_need(tmp_path: Path, helper: 
 
 
 def test_a_helper_that_hangs_is_killed_at_its_deadline(tmp_path: Path, helper: str) -> None:
-    look_up = docker_credentials(configured(tmp_path, {"credsStore": helper}), deadline=0.2)
+    look_up = docker_credentials(configured(tmp_path, {"credsStore": helper}), timeout=0.2)
     with pytest.raises(UsageError, match=r"helper docker-credential-test did not end within 0\.2 s and was killed"):
         look_up("hangs.example")
 
@@ -137,7 +137,7 @@ def test_the_file_is_looked_for_where_docker_does_and_need_not_be(tmp_path: Path
 
 
 def test_a_file_that_was_named_has_to_be_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no "):
+    with pytest.raises(UsageError, match=r"absent\.json does not exist"):
         docker_credentials(tmp_path / "absent.json")
 
 

@@ -12,8 +12,8 @@ from publisher.errors import BlobError, NotFoundError, UnavailableError
 from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
 from publisher.registry.credentials import Credentials
-from publisher.registry.endpoints import mirror
-from tests.support.registries.scripted_http import Web, breaks_off, says
+from publisher.registry.endpoints import parse_mirror
+from tests.support.registries.scripted_http import ScriptedServer, breaks_off, says
 from tests.support.registries.scripted_registry import BLOB, BLOBS, BODY, BY_DIGEST, DIGEST, HERE, LAYER, MANIFEST
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ SECRET = Credentials("me", "s3cret")
 class Mirrored:
     """A registry with one mirror, and a client that knows both."""
 
-    def __init__(self, origin: Web, mirror: Web, client: RegistryClient, pauses: list[float]) -> None:
+    def __init__(self, origin: ScriptedServer, mirror: ScriptedServer, client: RegistryClient, pauses: list[float]) -> None:
         self.origin = origin
         self.mirror = mirror
         self.client = client
@@ -70,14 +70,17 @@ async def mirrored(
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    async with Web({"GET /v2/": [says()], **origin}) as main, Web({"GET /v2/": [says()], **mirror}) as second:
+    async with (
+        ScriptedServer({"GET /v2/": [says()], **origin}) as main,
+        ScriptedServer({"GET /v2/": [says()], **mirror}) as second,
+    ):
         urls = [before, f"http://{second.address}{path}"] if before else [f"http://{second.address}{path}"]
         async with RegistryClient(
             insecure=frozenset({main.address}),
             mirrors={main.address: urls},
             mirror_tags=mirror_tags,
             credentials=lambda name: credentials if name == main.address else None,
-            patience=RetryPolicy(sleep=sleep),
+            retry=RetryPolicy(sleep=sleep),
             clock=lambda: 0.0,
         ) as client:
             yield Mirrored(main, second, client, pauses)
@@ -107,7 +110,7 @@ async def test_whatever_a_mirror_has_no_good_answer_to_is_asked_of_the_registry_
 
 
 async def test_a_mirror_that_is_down_is_passed_over_told_of_once_and_left_alone_in_the_end() -> None:
-    async with Web({}) as gone:
+    async with ScriptedServer({}) as gone:
         address = gone.address
     async with mirrored({}, {HEAD: [says(200, BODY, **HERE)]}, before=f"http://{address}") as it:
         for _ in range(7):
@@ -115,7 +118,7 @@ async def test_a_mirror_that_is_down_is_passed_over_told_of_once_and_left_alone_
         assert it.asked == (0, 7)
         (warning,) = it.client.warnings()
         assert warning.startswith(
-            f"the mirror {address} fails, and {it.origin.address} is asked itself: {address} cannot be reached"
+            f"the mirror {address} failed, so {it.origin.address} itself was asked: {address} cannot be reached"
         )
 
 
@@ -124,7 +127,7 @@ async def test_only_the_registry_can_say_that_there_is_no_such_thing() -> None:
         with pytest.raises(NotFoundError, match=f"{it.origin.address} has no a/b:1"):
             await it.head()
     async with mirrored({HEAD: [says(503)]}, {HEAD: [UNKNOWN]}) as it:
-        with pytest.raises(UnavailableError, match="answers 503, after 4 tries"):
+        with pytest.raises(UnavailableError, match="answered 503, after 4 attempts"):
             await it.head()
 
 
@@ -248,7 +251,7 @@ async def test_an_answer_may_be_privileged_where_there_are_credentials_or_mirror
 ) -> None:
     client = RegistryClient(mirrors={"registry.example": mirrors}, mirror_tags=mirror_tags, credentials=lambda _: credentials)
     async with client:
-        assert await client.privileged(Reference("registry.example", "a/b", "1")) is expected
+        assert await client.sees_private_images(Reference("registry.example", "a/b", "1")) is expected
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,7 @@ async def test_an_answer_may_be_privileged_where_there_are_credentials_or_mirror
     ],
 )
 def test_a_mirror_is_named_by_its_url(url: str, name: str, prefix: str) -> None:
-    found = mirror(url)
+    found = parse_mirror(url)
     assert (found.name, found.prefix) == (name, prefix)
 
 
@@ -280,5 +283,5 @@ def test_a_mirror_is_named_by_its_url(url: str, name: str, prefix: str) -> None:
     ],
 )
 def test_what_is_no_mirror_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="is no mirror; write a URL such as"):
-        mirror(url)
+    with pytest.raises(ValueError, match="is not the URL of a mirror; write a URL such as"):
+        parse_mirror(url)

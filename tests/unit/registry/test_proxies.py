@@ -13,7 +13,7 @@ from publisher.errors import UnavailableError, UsageError
 from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
-from tests.support.registries.scripted_http import Tunnel, Web, certificate, says
+from tests.support.registries.scripted_http import ScriptedServer, Tunnel, certificate, says
 from tests.support.registries.scripted_registry import BODY, DIGEST, HERE, MANIFEST
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ async def no_sleep(_: float) -> None:
 
 
 async def head(*, insecure: bool = False) -> str:
-    client = RegistryClient(insecure=frozenset({NAME} if insecure else ()), patience=RetryPolicy(sleep=no_sleep))
+    client = RegistryClient(insecure=frozenset({NAME} if insecure else ()), retry=RetryPolicy(sleep=no_sleep))
     async with client:
         return (await client.head(Reference(NAME, "a/b", "1"))).digest
 
 
 async def test_a_plain_registry_is_asked_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Web(ROUTES) as proxy:
+    async with ScriptedServer(ROUTES) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://me:pr0xy-pass@{proxy.address}")
         assert await head(insecure=True) == DIGEST
         assert {asked.headers["host"] for asked in proxy.asked} == {NAME}
@@ -53,11 +53,9 @@ async def test_tls_goes_through_the_proxy_to_the_end_and_a_private_authority_is_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority, context = certificate(tmp_path, NAME)
-    async with Web(ROUTES, tls=context) as registry, Tunnel(registry.address) as proxy:
+    async with ScriptedServer(ROUTES, tls=context) as registry, Tunnel(registry.address) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:pr0xy-pass@{proxy.address}")
-        with pytest.raises(
-            UnavailableError, match=r"registry\.test cannot be spoken to: its certificate is not trusted \(.*SSL_CERT_FILE"
-        ):
+        with pytest.raises(UnavailableError, match=r"registry\.test has a certificate that is not trusted \(.*SSL_CERT_FILE"):
             await head()
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         assert await head() == DIGEST
@@ -68,7 +66,7 @@ async def test_tls_goes_through_the_proxy_to_the_end_and_a_private_authority_is_
 
 async def test_netrc_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = tmp_path / ".netrc"
-    async with Web(ROUTES) as proxy:
+    async with ScriptedServer(ROUTES) as proxy:
         netrc.write_text(f"machine {NAME} login me password s3cret\nmachine 127.0.0.1 login me password s3cret\n")
         netrc.chmod(0o600)
         monkeypatch.setenv("NETRC", str(netrc))
@@ -84,7 +82,7 @@ async def test_a_proxy_that_lets_nobody_through_is_could_not_tell(
 ) -> None:
     async with Tunnel("127.0.0.1:1", status) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:pr0xy-pass@{proxy.address}")
-        reason = rf"the proxy {proxy.address} does not let us through to registry\.test: it answers {status}"
+        reason = rf"the proxy {proxy.address} refuses the connection to registry\.test with status {status}"
         with pytest.raises(UnavailableError, match=reason) as failure:
             await head()
         assert len(proxy.asked) == tries
@@ -128,7 +126,7 @@ def test_hosts_that_are_named_in_no_proxy_and_this_one_are_asked_directly(url: s
 
 @pytest.mark.parametrize("named", ["socks5://s3cret@p:1", "http://", "http://me:s3cret@[::1", "http://p:s3cret"])
 def test_what_is_no_proxy_is_refused_without_being_printed(named: str) -> None:
-    with pytest.raises(UsageError, match="HTTPS_PROXY in the environment is no URL of a proxy") as failure:
+    with pytest.raises(UsageError, match="HTTPS_PROXY in the environment is not the URL of a proxy") as failure:
         Proxies({"https": named})
     assert "s3cret" not in str(failure.value)
 

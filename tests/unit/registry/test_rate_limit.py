@@ -12,8 +12,8 @@ from publisher.errors import UnavailableError
 from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
 from publisher.registry.rate_limit import RateLimiter
-from tests.support.registries.scripted_http import Web, says
-from tests.support.registries.scripted_registry import BLOBS, BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, asking
+from tests.support.registries.scripted_http import ScriptedServer, says
+from tests.support.registries.scripted_registry import BLOBS, BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, scripted_client
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -28,8 +28,8 @@ async def test_requests_are_spread_over_time_as_the_rate_says() -> None:
     async def sleep(seconds: float) -> None:
         started.append(now + seconds)
 
-    async with asking({HEAD: [OK]}, rate=4, clock=lambda: now) as it:
-        it.client._access._patience = RetryPolicy(sleep=sleep)
+    async with scripted_client({HEAD: [OK]}, rate=4, clock=lambda: now) as it:
+        it.client._access._retry = RetryPolicy(sleep=sleep)
         await asyncio.gather(*(it.head() for _ in range(5)))
         assert started == [0.25, 0.5, 0.75, 1.0]
         now = 10.0
@@ -38,7 +38,7 @@ async def test_requests_are_spread_over_time_as_the_rate_says() -> None:
 
 
 async def test_without_a_rate_nothing_waits() -> None:
-    async with asking({HEAD: [OK]}) as it:
+    async with scripted_client({HEAD: [OK]}) as it:
         await asyncio.gather(*(it.head() for _ in range(5)))
         assert it.pauses == []
 
@@ -50,40 +50,40 @@ async def test_peace_that_a_host_wants_from_one_task_it_gets_from_all(status: in
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    pace = RateLimiter("host", concurrency=2, rate=None, longest=60, clock=lambda: now, sleep=sleep)
-    async with asking({HEAD: [says(status, Retry_After="30")]}) as it:
+    limiter = RateLimiter("host", concurrency=2, rate=None, max_wait=60, clock=lambda: now, sleep=sleep)
+    async with scripted_client({HEAD: [says(status, Retry_After="30")]}) as it:
         url = f"http://{it.registry.address}{MANIFEST}"
         async with it.client._transport.open("HEAD", URL(url), {}) as answer:
-            pace.note(answer, pull=False)
+            limiter.record(answer, pull=False)
     for now in (10.0, 31.0):  # noqa: B007 - the clock's
-        async with pace.turn(pull=False):
+        async with limiter.slot(pull=False):
             pass
     assert slept == [20]
 
 
 async def test_more_peace_than_is_waited_for_is_told_at_once_to_all() -> None:
-    async with asking({HEAD: [says(429, Retry_After="3600"), OK]}) as it:
-        with pytest.raises(UnavailableError, match="answers 429 and wants 3600 s of peace"):
+    async with scripted_client({HEAD: [says(429, Retry_After="3600"), OK]}) as it:
+        with pytest.raises(UnavailableError, match="answered 429 and asks to retry after 3600 s"):
             await it.head()
         for _ in range(3):
-            with pytest.raises(UnavailableError, match=r"wants 3600 s more of peace \(nothing was changed"):
+            with pytest.raises(UnavailableError, match=r"is rate-limited; retry after 3600 s \(nothing was changed"):
                 await it.head()
         assert (it.registry.lines.count(HEAD), it.pauses) == (1, [])
 
 
 async def test_peace_that_a_blob_store_wants_is_not_the_registrys() -> None:
-    async with Web({"GET /blob": [says(503, Retry_After="3600")]}) as store:
+    async with ScriptedServer({"GET /blob": [says(503, Retry_After="3600")]}) as store:
         moved = says(307, Location=f"http://{store.address}/blob")
-        async with asking({f"GET {BLOBS}": [moved], HEAD: [OK]}) as it:
-            with pytest.raises(UnavailableError, match="wants 3600 s of peace"):
+        async with scripted_client({f"GET {BLOBS}": [moved], HEAD: [OK]}) as it:
+            with pytest.raises(UnavailableError, match="asks to retry after 3600 s"):
                 await it.blob()
             assert (await it.head()).digest == DIGEST
 
 
 async def test_a_host_that_does_not_say_how_much_peace_it_wants_gets_ever_more_of_it() -> None:
-    async with asking({HEAD: [says(429)] * 3 + [OK, says(429), OK]}) as it:
+    async with scripted_client({HEAD: [says(429)] * 3 + [OK, says(429), OK]}) as it:
         await it.head()
-        quiet = it.client._access._paces[it.registry.address]
+        quiet = it.client._access._rate_limiters[it.registry.address]
         assert sum(it.pauses) >= 1 + 2 + 4
         assert quiet._backoff == 0
         await it.head()
@@ -91,7 +91,7 @@ async def test_a_host_that_does_not_say_how_much_peace_it_wants_gets_ever_more_o
 
 
 async def test_many_refusals_of_one_moment_count_once() -> None:
-    async with asking({HEAD: [says(429)] * 8 + [OK]}) as it:
+    async with scripted_client({HEAD: [says(429)] * 8 + [OK]}) as it:
         await asyncio.gather(*(it.head() for _ in range(8)))
         assert sum(it.pauses) < 8 * 3
 
@@ -104,18 +104,18 @@ def limited(left: int, limit: int = 100, window: int = 6000) -> dict[str, str]:
 
 
 async def test_pulls_stop_before_the_limit_is_used_up_and_heads_go_on() -> None:
-    async with asking({HEAD: [says(200, BODY, **HERE, **limited(2, window=21600))], GET: [says(200, BODY)]}) as it:
+    async with scripted_client({HEAD: [says(200, BODY, **HERE, **limited(2, window=21600))], GET: [says(200, BODY)]}) as it:
         await it.head()
         for _ in range(2):
             assert (await it.manifest())[1] == BODY
-        with pytest.raises(UnavailableError, match="allows 100 pulls in 6 h, and they are used up"):
+        with pytest.raises(UnavailableError, match="is used up: 100 pulls in 6 h"):
             await it.manifest()
         assert (await it.head()).digest == DIGEST
         assert it.registry.lines.count(GET) == 2
 
 
 async def test_pulls_that_come_back_soon_are_waited_for() -> None:
-    async with asking({HEAD: [says(200, BODY, **HERE, **limited(1, limit=600))], GET: [says(200, BODY)]}) as it:
+    async with scripted_client({HEAD: [says(200, BODY, **HERE, **limited(1, limit=600))], GET: [says(200, BODY)]}) as it:
         await it.head()
         for _ in range(3):
             await it.manifest()
@@ -131,7 +131,7 @@ async def test_pulls_that_are_under_way_count_though_the_host_has_not_counted_th
         await go.wait()
         return await says(200, BODY)(request)
 
-    async with asking({HEAD: [says(200, BODY, **HERE, **limited(2, window=60000))], GET: [slow]}) as it:
+    async with scripted_client({HEAD: [says(200, BODY, **HERE, **limited(2, window=60000))], GET: [slow]}) as it:
         await it.head()
         pulls = [asyncio.ensure_future(it.manifest()) for _ in range(2)]
         await both.wait()
@@ -146,7 +146,7 @@ async def test_pulls_that_are_under_way_count_though_the_host_has_not_counted_th
     "headers", [{}, {"RateLimit_Remaining": "0"}, {"RateLimit_Limit": "0;w=1", "RateLimit_Remaining": "0;w=1"}]
 )
 async def test_other_headers_are_not_taken_for_a_limit(headers: dict[str, str]) -> None:
-    async with asking({HEAD: [says(200, BODY, **HERE, **headers)], GET: [says(200, BODY)]}) as it:
+    async with scripted_client({HEAD: [says(200, BODY, **HERE, **headers)], GET: [says(200, BODY)]}) as it:
         await it.head()
         await it.manifest()
         assert it.pauses == []
@@ -154,4 +154,4 @@ async def test_other_headers_are_not_taken_for_a_limit(headers: dict[str, str]) 
 
 async def test_a_registry_has_64_requests_at_a_time_if_nothing_else_is_said() -> None:
     async with RegistryClient() as client:
-        assert client._access._pace("x")._slots._value == 64
+        assert client._access._rate_limiter("x")._slots._value == 64

@@ -15,8 +15,8 @@ from publisher.errors import DeniedError, PublisherError, UsageError
 from publisher.registry.client import RegistryClient
 from publisher.registry.credentials import Credentials, docker_credentials
 from publisher.registry.transport import RegistryTimeouts
-from tests.support.registries.scripted_http import Web, breaks_off, hangs, says
-from tests.support.registries.scripted_registry import BLOBS, BODY, BY_DIGEST, HERE, LAYER, MANIFEST, asking
+from tests.support.registries.scripted_http import ScriptedServer, breaks_off, hangs, says
+from tests.support.registries.scripted_registry import BLOB, BLOBS, BODY, BY_DIGEST, HERE, LAYER, MANIFEST, scripted_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from tests.support.registries.scripted_http import Reply
-    from tests.support.registries.scripted_registry import Asking
+    from tests.support.registries.scripted_registry import ScriptedClient
 
 PASSWORD, IDENTITY, TOKEN, SIGNATURE = "s3cret-password", "s3cret-identity", "s3cret-token", "s3cret-signature"
 BASIC = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
@@ -64,7 +64,7 @@ FAULTS: dict[str, Reply] = {
 }
 
 
-def everything(errors: Iterable[BaseException], it: Asking, log: str) -> str:
+def everything(errors: Iterable[BaseException], it: ScriptedClient, log: str) -> str:
     """What could be printed of what happened."""
     parts = [log, *it.client.warnings()]
     for error in errors:
@@ -81,7 +81,7 @@ async def discard(_: bytes) -> None:
     pass
 
 
-async def ask_all(it: Asking) -> list[BaseException]:
+async def ask_all(it: ScriptedClient) -> list[BaseException]:
     """Everything that a client can be asked, and every way in which it failed."""
     errors: list[BaseException] = []
     for question in (
@@ -107,8 +107,8 @@ async def test_nothing_that_the_client_says_holds_a_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     routes = {f"HEAD {MANIFEST}", f"GET {MANIFEST}", f"GET {BY_DIGEST}", f"GET {BLOBS}", f"GET {LIST}"}
-    deadlines = RegistryTimeouts(small=0.05, idle=0.05, listing=0.3)
-    async with asking({}, credentials=credentials, deadlines=deadlines) as it:
+    timeouts = RegistryTimeouts(small=0.05, idle=0.05, listing=0.3)
+    async with scripted_client({}, credentials=credentials, timeouts=timeouts) as it:
         wants = says(401, WWW_Authenticate=f'Bearer realm="http://{it.registry.address}/token"')
         it.registry.routes = {"GET /v2/": [wants], "GET /token": [ISSUED], "POST /token": [ISSUED]}
         if where == "registry":
@@ -124,6 +124,53 @@ async def test_nothing_that_the_client_says_holds_a_secret(
         assert it.registry.asked
     for secret in SECRETS:
         assert secret not in said
+
+
+@pytest.mark.parametrize(
+    "credentials", [None, Credentials("me", PASSWORD), Credentials(identity_token=IDENTITY)], ids=["none", "password", "identity"]
+)
+async def test_no_log_record_contains_a_credential_a_token_or_a_query(
+    credentials: Credentials | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Token requests, pages of tags, a rate limit, a retried blob and a signed redirect are logged without their secrets."""
+    caplog.set_level(logging.DEBUG)
+    query = f"X-Amz-Signature={SIGNATURE}"
+    async with (
+        ScriptedServer(
+            {"GET /signed": [breaks_off(BLOB, 500), says(206, BLOB[500:], Content_Range="bytes 500-1023/1024")]}
+        ) as store,
+        scripted_client({}, credentials=credentials, rate=1) as it,
+    ):
+        realm = f"http://{it.registry.address}/token?account={TOKEN}"
+        it.registry.routes = {
+            "GET /v2/": [says(401, WWW_Authenticate=f'Bearer realm="{realm}",service="the-service"')],
+            "GET /token": [ISSUED],
+            "POST /token": [ISSUED],
+            f"HEAD {MANIFEST}": [says(429, Retry_After="2"), says(200, BODY, **HERE)],
+            f"GET {LIST}": [
+                says(200, '{"tags": ["1"]}', Link=f'<{LIST}?last={SIGNATURE}>; rel="next"'),
+                says(200, '{"tags": []}'),
+            ],
+            f"GET {BLOBS}": [says(307, Location=f"http://{store.address}/signed?{query}")],
+        }
+        assert (await it.head()).digest
+        assert await it.client.tags(it.reference) == ["1"]
+        assert await it.blob() == BLOB
+        assert {asked.query for asked in store.asked} == {query}
+        address = it.registry.address
+    records = [record for record in caplog.records if record.name.startswith("publisher.")]
+    messages = [record.getMessage() for record in records]
+    for expected in (
+        f"HEAD {address}{MANIFEST}: status 200",
+        f"{address}/token: status 200",
+        f"requesting a token for a/b of {address}",
+        "for the rate limit of",
+        f"retrying blob {LAYER.digest} from {address} at byte 500",
+    ):
+        assert any(expected in message for message in messages), expected
+    logged = "\n".join([*messages, *(repr(vars(record)) for record in records)])
+    for secret in (*SECRETS, "?", "X-Amz", "the-service", "last="):
+        assert secret not in logged
 
 
 async def test_no_secret_is_in_a_command_line_or_in_what_a_helper_makes_the_client_say(
@@ -142,15 +189,15 @@ async def test_no_secret_is_in_a_command_line_or_in_what_a_helper_makes_the_clie
     look_up = docker_credentials(tmp_path / "config.json")
     basic, shown = says(401, WWW_Authenticate='Basic realm="r"'), Credentials("me", secret).basic
     async with (
-        Web({"GET /v2/": [basic], f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}) as one,
-        Web({"GET /v2/": [basic], f"HEAD {MANIFEST}": [basic]}) as two,
+        ScriptedServer({"GET /v2/": [basic], f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}) as one,
+        ScriptedServer({"GET /v2/": [basic], f"HEAD {MANIFEST}": [basic]}) as two,
         RegistryClient(insecure=frozenset({one.address, two.address}), credentials=look_up) as client,
     ):
         await client.head(Reference(one.address, "a/b", "1"))
         with pytest.raises(DeniedError) as denied:
             await client.head(Reference(two.address, "a/b", "1"))
         with pytest.raises(UsageError) as failed:
-            await client.privileged(Reference("broken.example", "a/b", "1"))
+            await client.sees_private_images(Reference("broken.example", "a/b", "1"))
         assert {one.asked[-1].headers["authorization"], two.asked[-1].headers["authorization"]} == {shown}
         said = [*client.warnings(), *traceback.format_exception(denied.value), *traceback.format_exception(failed.value)]
     lines = seen.read_text(errors="replace")
