@@ -163,11 +163,11 @@ class LocalBuilder(Builder):
         """Before anything is written: what the SIF will take at most, as far as sizes tell."""
         compressed = sum(layer.stat().st_size for layer in set(request.layers))
         content = min(prepared.totals.unpacked_size, int(_GROWTH * compressed))
-        needed = self._squasher.copies * (content + _PER_ENTRY * prepared.plan.kept) + _FREE
+        needed = self._squasher.copies * (content + _PER_ENTRY * prepared.plan.entry_count) + _FREE
         free = self._free(where)
         if free < needed:
             reason = f"no room for the SIF: it may take {needed - _FREE} bytes, and {free} bytes are free in {self._work}"
-            raise SpaceError(reason, hint="make room there and run again")
+            raise SpaceError(reason, hint="free space there and run again")
 
     def _squash_well(
         self, request: BuildRequest, prepared: _Prepared, where: Path, ends: float, progress: Progress
@@ -210,11 +210,11 @@ class LocalBuilder(Builder):
         ):
             files = FileIndexWriter(out)
             emitter = Emitter(write, files, totals.newest)
-            emitter.layers(prepared.plan, request.layers, advanced)
-            emitter.implied(prepared.plan.implied)
+            emitter.write_layers(prepared.plan, request.layers, advanced)
+            emitter.write_directories(prepared.plan.implied_directories)
             for extra in prepared.extras:
-                emitter.add(extra)
-            emitter.end()
+                emitter.write_entry(extra)
+            emitter.write_end()
             files.close()
         return files
 

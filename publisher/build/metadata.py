@@ -71,9 +71,9 @@ def make_skeleton(image: Image, scratch: Path) -> MetadataSkeleton:
 def place(tree: FlattenedTree, skeleton: MetadataSkeleton) -> list[ExtraEntry]:
     """The entries to add to a flattened tree, parents first; makes room for them in the tree."""
     tree.remove(_DIRECTORY)
-    placed = {extra.name: extra for extra in skeleton.own if _below(extra.name) or not tree.occupied(extra.name)}
+    placed = {extra.name: extra for extra in skeleton.own if _below(extra.name) or not tree.is_occupied(extra.name)}
     for extra in (*skeleton.mount_points, *_ALSO):
-        spot = tree.resting_place(extra.name)
+        spot = tree.destination(extra.name)
         if spot is None or spot in placed or tree.lookup(spot) is not None:
             continue
         for parent in _parents(spot):

@@ -1,7 +1,8 @@
-"""The bytes of a layer's tar stream, whatever it was compressed with.
+"""Decompression of a layer into its tar stream.
 
-The first bytes decide, not the media type: registries hold gzip layers that call themselves zstd and the reverse. gzip may
-have several members (eStargz), zstd several frames and skippable ones (zstd:chunked).
+The compression is detected from the first bytes, not from the media type: registries contain gzip layers that are labelled zstd,
+and the reverse. A gzip layer may have several members (eStargz); a zstd layer may have several frames and skippable ones
+(zstd:chunked).
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPABLE = bytes([0x2A, 0x4D, 0x18])  # after a first byte 0x50 to 0x5f: RFC 8878, section 3.1.2
-_REFUSED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_ZSTD_SKIPPABLE = bytes([0x2A, 0x4D, 0x18])  # after a first byte of 0x50 to 0x5f: RFC 8878, section 3.1.2
+_UNSUPPORTED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _ISAL_ERROR: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub calls the class an instance
-_DAMAGED = (EOFError, OSError, zlib.error, _ISAL_ERROR, zstandard.ZstdError)
+_DECODING_ERRORS = (EOFError, OSError, zlib.error, _ISAL_ERROR, zstandard.ZstdError)
 
 
 class _CompressedSource(io.RawIOBase):
-    """A file object over a ``read`` function, with the first bytes put back."""
+    """A file object over a ``read`` function, which returns the bytes that were already read (``head``) first."""
 
     def __init__(self, head: bytes, read: Read) -> None:
         self._head = head
@@ -48,37 +49,42 @@ class _CompressedSource(io.RawIOBase):
 
 @contextlib.contextmanager
 def decompressed(read: Read) -> Iterator[Read]:
-    """Yields a ``read(n)`` over the tar stream of the blob that ``read`` gives: up to n bytes, ``b""`` at the end.
+    """Yield a ``read(n)`` over the tar stream of a compressed layer: up to n bytes, ``b""`` at the end.
 
-    gzip is inflated in a thread of its own, which calls ``read``; it has ended when the block ends, so that a ``read`` that waits
-    for bytes must not wait for the block's end. A zstd frame that is cut just ends early, and the digest of the stream is wrong.
+    gzip is decompressed in a thread of its own, which calls ``read`` and has ended when the block ends; so ``read`` must not wait
+    for anything that happens after the block. A truncated zstd frame ends early without an error; the digest of the stream is
+    wrong then.
+
+    Args:
+        read: returns up to n bytes of the layer's blob, ``b""`` at its end.
 
     Raises:
-        LayerError: (also from the yielded function) damaged compressed data, or a compression no registry should hold.
+        LayerError: the compressed data is damaged, or the compression is not supported; also raised by the yielded function.
     """
     head = b""
     while len(head) < 6 and (more := read(6 - len(head))):  # noqa: PLR2004 - the longest magic number below
         head += more
-    for magic, name in _REFUSED.items():
+    for magic, name in _UNSUPPORTED.items():
         if head.startswith(magic):
-            raise LayerError(f"the layer is compressed with {name}, which the OCI image specification does not have")
+            raise LayerError(f"the layer is compressed with {name}, which the OCI image specification does not allow")
     source = io.BufferedReader(_CompressedSource(head, read), 1 << 20)
     if head.startswith(_GZIP):
         inflated: IO[bytes] = igzip_threaded.open(source, "rb", threads=1)  # type: ignore[no-untyped-call]  # isal has no types
         with inflated:
-            yield _guarded(inflated.read, "gzip")
+            yield _translating_errors(inflated.read, "gzip")
     elif head.startswith(_ZSTD) or head[1:4] == _ZSTD_SKIPPABLE:
-        decompressor = zstandard.ZstdDecompressor()  # refuses windows of more than 128 MiB, which `zstd --long` needs
-        yield _guarded(decompressor.stream_reader(source, read_size=1 << 18, read_across_frames=True).read, "zstd")
+        decompressor = zstandard.ZstdDecompressor()  # refuses windows over 128 MiB, which only `zstd --long` makes
+        stream = decompressor.stream_reader(source, read_size=1 << 18, read_across_frames=True)
+        yield _translating_errors(stream.read, "zstd")
     else:
         yield source.read1
 
 
-def _guarded(read: Read, name: str) -> Read:
-    def guarded(size: int) -> bytes:
+def _translating_errors(read: Read, name: str) -> Read:
+    def translating(size: int) -> bytes:
         try:
             return read(size)
-        except _DAMAGED as error:
-            raise LayerError(f"the layer's {name} data is damaged or cut: {error}") from error
+        except _DECODING_ERRORS as error:
+            raise LayerError(f"the layer's {name} data is damaged or truncated: {error}") from error
 
-    return guarded
+    return translating

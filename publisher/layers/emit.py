@@ -1,8 +1,8 @@
-"""The survivors as one tar stream that mksquashfs takes, in one pass over the layers, with every file's sha256 on the way.
+"""The surviving entries of an image as one tar stream for mksquashfs, in one pass over the layers, with the sha256 of every file.
 
-Entries that need no change leave as the bytes they came as. What mksquashfs cannot take (facts tried with 4.5.1) is written
-anew: names that moved, sparse files, negative times, global records. Hard links come right after all of their layer's
-entries, so that a target always stands before its links. Layers of which nothing survives are not even read.
+Entries that need no change are copied byte by byte. What mksquashfs does not accept (tried with 4.5.1) is written anew: renamed
+entries, sparse files, negative times, global records. Hard links follow all other entries of their layer, so that a target
+always precedes its links. A layer without surviving entries is not read at all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
 from publisher.layers.decompress import decompressed
-from publisher.layers.flatten_plan import DROP, MOVE
+from publisher.layers.flatten_plan import DROP, RENAME
 from publisher.layers.header import BLOCK, make_header, padded
 from publisher.layers.scan import Scanner
 
@@ -27,14 +27,22 @@ if TYPE_CHECKING:
 
     Write = Callable[[memoryview | bytes], object]
 
-_EMPTY = hashlib.sha256().digest()
-_ACLS = "entries whose access control list is lost"
-_LINK_MODE = 0o777  # what Linux shows for every symbolic link
+_EMPTY_SHA256 = hashlib.sha256().digest()
+_LOST_ACLS = "entries whose access control list is lost"
+_LINK_MODE = 0o777  # the mode that Linux shows for every symbolic link
 
 
 @dataclass(frozen=True)
 class ExtraEntry:
-    """An entry that comes from this host instead of a layer: kind is a tar type flag, owner 0:0."""
+    """An entry that this host adds to the layers' entries, with the owner 0:0.
+
+    Attributes:
+        name: path from the root.
+        kind: tar type flag.
+        mode: permission bits.
+        content: content of a file.
+        link: target of a symbolic link.
+    """
 
     name: bytes
     kind: bytes
@@ -44,19 +52,19 @@ class ExtraEntry:
 
 
 def published_mode(kind: bytes, mode: int) -> int:
-    """The tree policy for permission bits: ``a+rX``, since CVMFS clients and user namespaces enforce them."""
+    """Return the permission bits that are published: ``a+rX``, because CVMFS clients and user namespaces enforce them."""
     if kind == b"2":
         return _LINK_MODE
     return mode | (0o555 if kind == b"5" or mode & 0o111 else 0o444)
 
 
 class Emitter:
-    """Writes the stream.
+    """A writer of the tar stream and its file index.
 
     Args:
-        write: takes the stream's bytes in any portions, at once.
-        files: takes a line for every path.
-        newest: modification times above it become it; see :class:`publisher.layers.survey.Survey`.
+        write: receives the bytes of the stream, in portions of any size.
+        files: receives a line for every path.
+        newest: the latest modification time to write (:class:`publisher.layers.survey.StreamSurvey`); later times become it.
     """
 
     def __init__(self, write: Write, files: FileIndexWriter, newest: int) -> None:
@@ -64,101 +72,98 @@ class Emitter:
         self._files = files
         self._newest = newest
 
-    def layers(self, plan: FlattenPlan, layers: Sequence[Path], progress: Callable[[int], None]) -> None:
-        """All layers, from the bottom up; ``progress`` is told the compressed bytes read, the plan what was dropped on the way.
+    def write_layers(self, plan: FlattenPlan, layers: Sequence[Path], progress: Callable[[int], None]) -> None:
+        """Write the surviving entries of all layers, from the bottom up, and count lost access control lists in the plan.
+
+        Args:
+            plan: the plan.
+            layers: the blobs, from the bottom up.
+            progress: called with the number of compressed bytes read since the last call, in the calling thread.
 
         Raises:
-            LayerError: a layer is not what its index said.
-            OSError: from ``write``.
+            LayerError: a layer differs from its index.
+            OSError: ``write`` failed.
         """
-        plan.dropped.pop(_ACLS, None)
+        plan.dropped.pop(_LOST_ACLS, None)
         for number, (actions, path) in enumerate(zip(plan.actions, layers, strict=True)):
             with path.open("rb", buffering=0) as file:
                 if not any(actions):
                     progress(path.stat().st_size)
                     continue
-                compressed = _Counted(file.read)
+                compressed = _CountedReader(file.read)
                 with decompressed(compressed.read) as read:
                     scanner = Scanner(_reporting(read, compressed, progress), self._write)
-                    self._layer(scanner, actions, plan, number << 32)
+                    self._write_layer(scanner, actions, plan, number << 32)
                 progress(path.stat().st_size - compressed.reported)
 
-    def implied(self, names: Iterable[bytes]) -> None:
-        """Directories that no entry describes."""
+    def write_directories(self, names: Iterable[bytes]) -> None:
+        """Write directories that have no entry of their own, with the mode 0755."""
         for name in names:
-            self.add(ExtraEntry(name, b"5", 0o755))
+            self.write_entry(ExtraEntry(name, b"5", 0o755))
 
-    def add(self, entry: ExtraEntry) -> None:
-        """An entry that comes from this host, with the stream's newest time."""
+    def write_entry(self, entry: ExtraEntry) -> None:
+        """Write an entry that this host adds, with the newest time of the stream."""
         size = len(entry.content)
         mode = published_mode(entry.kind, entry.mode)
         self._write(make_header(entry.name, entry.kind, mode=mode, size=size, mtime=self._newest, link=entry.link))
         if size:
             self._write(entry.content + bytes(padded(size) - size))
-        self._files.add(
-            entry.kind,
-            entry.name,
-            mode,
-            0,
-            0,
-            size,
-            self._newest,
-            entry.link or (hashlib.sha256(entry.content).digest() if entry.kind == b"0" else b""),
-        )
+        content = hashlib.sha256(entry.content).digest() if entry.kind == b"0" else b""
+        self._files.add(entry.kind, entry.name, mode, 0, 0, size, self._newest, entry.link or content)
 
-    def end(self) -> None:
-        """The end of the archive."""
+    def write_end(self) -> None:
+        """Write the end of the archive."""
         self._write(bytes(2 * BLOCK))
 
-    def _layer(self, scanner: Scanner, actions: bytearray, plan: FlattenPlan, base: int) -> None:
+    def _write_layer(self, scanner: Scanner, actions: bytearray, plan: FlattenPlan, base: int) -> None:
         links: list[tuple[Member, int, list[bytes]]] = []
-        last = len(actions.rstrip(b"\0"))
-        for ordinal in range(last):
-            member = scanner.next()
+        end = len(actions.rstrip(b"\0"))  # everything after it is dropped
+        for ordinal in range(end):
+            member = scanner.next_member()
             if member is None:
-                raise LayerError("the layer has fewer entries than when it was fetched")
+                raise LayerError("the layer has fewer entries than when it was downloaded")
             action = actions[ordinal]
             if action == DROP:
                 scanner.drop()
                 continue
-            others: list[bytes] = []
-            if action == MOVE:
-                member.name, *others = plan.names[base | ordinal]
+            link_names: list[bytes] = []
+            if action == RENAME:
+                member.name, *link_names = plan.new_names[base | ordinal]
             if member.acl:
-                plan.dropped[_ACLS] = plan.dropped.get(_ACLS, 0) + 1
-            mtime = self._keep(scanner, member, renamed=action == MOVE)
-            if others:
-                links.append((member, mtime, others))
+                plan.dropped[_LOST_ACLS] = plan.dropped.get(_LOST_ACLS, 0) + 1
+            mtime = self._write_member(scanner, member, renamed=action == RENAME)
+            if link_names:
+                links.append((member, mtime, link_names))
         scanner.flush()
-        for member, mtime, others in links:
-            self._links(member, mtime, others)
+        for member, mtime, link_names in links:
+            self._write_links(member, mtime, link_names)
 
-    def _keep(self, scanner: Scanner, member: Member, *, renamed: bool) -> int:
-        """Pass a member on; returns the time it got."""
+    def _write_member(self, scanner: Scanner, member: Member, *, renamed: bool) -> int:
+        """Write the scanner's current member; return its modification time in the stream."""
         kind = member.kind
         mode = published_mode(kind, member.mode)
         mtime = min(max(member.mtime, 0), self._newest)
-        header = member.renamed(member.name, mode, mtime) if renamed else member.header(mode, mtime)
+        header = member.new_header(member.name, mode, mtime) if renamed else member.replacement_header(mode, mtime)
         content = scanner.keep(member, header, digest=kind == b"0")
         if not content and kind == b"0":
-            content = _EMPTY
+            content = _EMPTY_SHA256
         self._files.add(kind, member.name, mode, member.uid, member.gid, member.size, mtime, content or member.link)
         return mtime
 
-    def _links(self, member: Member, mtime: int, names: list[bytes]) -> None:
-        """The other names of a file; of symbolic links and fifos, which tar links as well, copies."""
+    def _write_links(self, member: Member, mtime: int, names: list[bytes]) -> None:
+        """Write hard links to a file; symbolic links and fifos, to which tar links too, are copied instead."""
         mode = published_mode(member.kind, member.mode)
         for name in names:
             if member.kind == b"0":
                 self._write(make_header(name, b"1", mode=mode, uid=member.uid, gid=member.gid, mtime=mtime, link=member.name))
                 self._files.add(b"1", name, mode, member.uid, member.gid, 0, mtime, member.name)
             else:
-                self._write(member.renamed(name, mode, mtime))
+                self._write(member.new_header(name, mode, mtime))
                 self._files.add(member.kind, name, mode, member.uid, member.gid, 0, mtime, member.link)
 
 
-class _Counted:
-    """Counts what is read of a blob, in whichever thread inflates it."""
+class _CountedReader:
+    """A ``read`` function that counts its bytes, in whichever thread decompresses them."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
@@ -171,8 +176,10 @@ class _Counted:
         return data
 
 
-def _reporting(read: Callable[[int], bytes], compressed: _Counted, progress: Callable[[int], None]) -> Callable[[int], bytes]:
-    """``read``, and progress in the thread that calls it."""
+def _reporting(
+    read: Callable[[int], bytes], compressed: _CountedReader, progress: Callable[[int], None]
+) -> Callable[[int], bytes]:
+    """Return ``read`` with calls of ``progress`` in the thread that calls it."""
 
     def reporting(size: int) -> bytes:
         data = read(size)

@@ -1,7 +1,7 @@
-"""Tar headers as bytes: reading numbers and PAX records, and making headers that mksquashfs takes.
+"""Tar headers as bytes: parsing of numbers and PAX records, and headers that mksquashfs accepts.
 
-Formats: POSIX.1-2001 (pax, ustar), GNU tar's manual (base-256 numbers, long names) as Go's ``archive/tar`` reads them,
-since that is what made the layers and what Apptainer and umoci read them with.
+Formats: POSIX.1-2001 (pax, ustar) and GNU tar's manual (base-256 numbers, long names), parsed as Go's ``archive/tar`` does,
+because Go programs made the layers, and Apptainer and umoci read them with it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import zlib
 from publisher.errors import LayerError
 
 BLOCK = 512
-_SUM_MODULUS = 65521  # adler32's
-_OCTAL_LIMIT = 1 << 33  # what eleven octal digits hold
-_ID_LIMIT = 1 << 21  # what seven octal digits hold
-_NAME_WIDTH = 100  # of a name or link target in ustar
+_ADLER_MODULUS = 65521  # of Adler-32's sums
+_OCTAL_LIMIT = 1 << 33  # the first number that needs more than eleven octal digits
+_ID_LIMIT = 1 << 21  # the first number that needs more than seven octal digits
+_NAME_WIDTH = 100  # bytes of a name or link target in ustar
 _OCTAL = re.compile(rb"[0-7]+")
 _SPARSE_PAIR = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 
@@ -23,15 +23,15 @@ Pax = dict[bytes, bytes]
 
 
 def padded(size: int) -> int:
-    """``size`` rounded up to whole blocks."""
+    """Return ``size`` rounded up to whole blocks."""
     return (size + BLOCK - 1) & ~(BLOCK - 1)
 
 
-def number(field: bytes) -> int:
-    """A numeric field: octal digits, or base 256 when the first bit is set (GNU).
+def parse_number(field: bytes) -> int:
+    """Return the value of a numeric field: octal digits, or base 256 where the first bit is set (GNU).
 
     Raises:
-        LayerError: neither.
+        LayerError: the field is neither.
     """
     if field[0] & 0x80:
         value = int.from_bytes(field, "big")
@@ -40,35 +40,38 @@ def number(field: bytes) -> int:
     if not digits:
         return 0
     if not _OCTAL.fullmatch(digits):
-        raise LayerError(f"a tar header has {field!r} where a number belongs")
+        raise LayerError(f"a tar header in the layer has {field!r} where a number belongs")
     return int(digits, 8)
 
 
-def checksum_is_right(block: bytes, *, signed: bool = True) -> bool:
-    """Whether the header's checksum field says the sum of its bytes (that field counted as blanks).
+def has_valid_checksum(block: bytes, *, signed: bool = True) -> bool:
+    """Return whether a header's checksum is the sum of its bytes, with the checksum field itself counted as blanks.
 
-    adler32's lower half is one more than that sum modulo 65521, and it comes at C's speed. Old tars took the bytes for signed
-    ones, which Go's reader accepts as well; ``signed`` says whether that is right here too.
+    The lower half of Adler-32 is that sum plus one, modulo 65521, at the speed of C.
+
+    Args:
+        block: the header block.
+        signed: also accept a sum of signed bytes, which old tar programs wrote and Go's reader accepts.
     """
     field = block[148:156]
     total = (zlib.adler32(block) & 0xFFFF) - 1 - sum(field) + 8 * 32
     try:
-        said = number(field)
+        stated = parse_number(field)
     except LayerError:
         return False
-    if (total - said) % _SUM_MODULUS == 0:
+    if (total - stated) % _ADLER_MODULUS == 0:
         return True
     negative = sum(byte >= 0x80 for byte in block[:148] + block[156:])  # noqa: PLR2004 - the sign bit
-    return signed and (total - 256 * negative - said) % _SUM_MODULUS == 0
+    return signed and (total - 256 * negative - stated) % _ADLER_MODULUS == 0
 
 
 def parse_pax(body: bytes) -> Pax:
-    """The records of an extended header, the last of a key wins.
+    """Return the records of an extended header; the last record of a key wins.
 
     The pairs of sparse format 0.0, which repeats its two keys, become the one record of format 0.1, as in Go.
 
     Raises:
-        LayerError: a record whose length does not fit, or that lacks its ``=`` or newline; sparse pairs out of order.
+        LayerError: a record has a wrong length, or lacks its ``=`` or newline; or sparse pairs are out of order.
     """
     records: Pax = {}
     pairs: list[bytes] = []
@@ -87,7 +90,7 @@ def parse_pax(body: bytes) -> Pax:
         position = end
         if key in _SPARSE_PAIR:
             if key != _SPARSE_PAIR[len(pairs) % 2] or b"," in value:
-                raise LayerError("a sparse file in the layer has a map that is no map")
+                raise LayerError("a sparse file in the layer has an invalid map of its data")
             pairs.append(value)
         else:
             records[key] = value
@@ -108,22 +111,22 @@ def make_header(
     link: bytes = b"",
     xattrs: Pax | None = None,
 ) -> bytes:
-    """A member's header blocks: ustar, with extended headers in front where ustar has no room.
+    """Return the header blocks of a member: ustar, preceded by extended headers for values that do not fit into ustar.
 
-    A long target goes into GNU's long link and not into PAX's ``linkpath``, of which mksquashfs 4.5.1 strips leading ``/`` and
-    ``../``. That header comes last, since tar2sqfs forgets at a PAX header what stood before it; and never with a record of a
-    size, which mksquashfs takes for the size of all headers that follow (links have none).
+    A long target is written as a GNU long link and not as PAX ``linkpath``, from which mksquashfs 4.5.1 strips leading ``/`` and
+    ``../``. The long link comes last, because tar2sqfs forgets at a PAX header what preceded it. It is never combined with a
+    ``size`` record, which mksquashfs would apply to all headers that follow (links have no size).
 
     Args:
         name: path without a leading slash.
-        kind: the type flag: ``0`` file, ``1`` hard link, ``2`` symbolic link, ``5`` directory, ``6`` fifo.
+        kind: type flag: ``0`` file, ``1`` hard link, ``2`` symbolic link, ``5`` directory, ``6`` fifo.
         mode: permission bits.
         uid: numeric owner.
         gid: numeric group.
         size: bytes of data that follow.
-        mtime: seconds since the epoch, from 0 to 2**33 - 1 (squashfs itself holds 2**32 - 1).
+        mtime: seconds since the epoch, from 0 to 2**33 - 1 (squashfs itself is limited to 2**32 - 1).
         link: target of a link.
-        xattrs: PAX records to keep (``SCHILY.xattr.…``).
+        xattrs: PAX records to include (``SCHILY.xattr.…``).
     """
     records: Pax = dict(xattrs or {})
     extended = b""
@@ -145,9 +148,9 @@ def make_header(
     return extended + _block(name, kind, mode, uid % _ID_LIMIT, gid % _ID_LIMIT, size % _OCTAL_LIMIT, mtime, link)
 
 
-def with_mode(block: bytes, mode: int) -> bytes:
-    """The same header block with other permission bits."""
-    return _summed(bytearray(block[:100] + b"%07o\0" % mode + block[108:]))
+def replace_mode(block: bytes, mode: int) -> bytes:
+    """Return a header block with other permission bits."""
+    return _with_checksum(bytearray(block[:100] + b"%07o\0" % mode + block[108:]))
 
 
 def _block(  # noqa: PLR0917 - the fields of a header, in its order
@@ -156,17 +159,17 @@ def _block(  # noqa: PLR0917 - the fields of a header, in its order
     numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
     names = [text[:_NAME_WIDTH].ljust(_NAME_WIDTH, b"\0") for text in (name, link)]
     head = names[0] + numbers + b" " * 8 + kind + names[1] + b"ustar\x0000"
-    return _summed(bytearray(head.ljust(BLOCK, b"\0")))
+    return _with_checksum(bytearray(head.ljust(BLOCK, b"\0")))
 
 
-def _summed(block: bytearray) -> bytes:
+def _with_checksum(block: bytearray) -> bytes:
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
     return bytes(block)
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """One PAX record; its length counts its own digits."""
+    """Return a PAX record; its length includes the length's own digits."""
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     length = rest + len(str(length))

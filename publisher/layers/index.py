@@ -1,8 +1,8 @@
-"""The header index of one layer, made while the blob arrives and kept beside it, so that a build inflates each layer once.
+"""The header index of one layer, written while the blob is downloaded and kept beside it, so that a build inflates a layer once.
 
-A file per blob: a fixed header (magic, diff_id, entries, bytes), then blocks of up to 4,096 entries, each ``kind+name``
-and ``link`` separated by NUL bytes, followed by the entries' numbers (:data:`NUMBERS`). It is this program's own cache: a
-file of another version is made anew.
+One file per blob: a fixed header (magic, diff_id, entries, bytes), then blocks of up to 4,096 entries. A block has ``kind+name``
+and ``link`` of each entry, separated by NUL bytes, then the numbers of each (:data:`ATTRIBUTES`). The index is this program's
+own cache: a file of another version is written anew.
 """
 
 from __future__ import annotations
@@ -27,15 +27,21 @@ if TYPE_CHECKING:
 _MAGIC = b"OSPIDX03"
 _HEADER = struct.Struct("<8s32sQQ")
 _BLOCK_HEADER = struct.Struct("<II")
-_ENTRIES = 4096
-_NAME_MAX = 255  # bytes of a part of a path: limits.h
-NUMBERS = struct.Struct("<QqQIII")
-"""size (bytes), mtime (seconds), offset in the stream (bytes), mode, uid, gid."""
+_BLOCK_ENTRIES = 4096
+_NAME_MAX = 255  # bytes of one component of a path: limits.h
+ATTRIBUTES = struct.Struct("<QqQIII")
+"""The numbers of an entry: size (bytes), mtime (seconds), offset in the stream (bytes), mode, uid, gid."""
 
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What an index says of its layer: digest of the uncompressed stream (``sha256:…``), entries, bytes of the stream."""
+    """The summary of a layer's index.
+
+    Attributes:
+        diff_id: digest of the uncompressed tar stream, ``sha256:…``.
+        entries: number of entries.
+        unpacked: bytes of the uncompressed tar stream.
+    """
 
     diff_id: str
     entries: int
@@ -43,16 +49,21 @@ class IndexSummary:
 
 
 def write_index(read: Read, path: Path, limits: LayerLimits = DEFAULT_LIMITS) -> IndexSummary:
-    """Read a compressed layer to its end and write its index (temporary name, then rename).
+    """Read a compressed layer to its end and write its index under a temporary name, then rename it.
+
+    Args:
+        read: returns up to n bytes of the blob, ``b""`` at its end.
+        path: the index; its directory is created if it is missing.
+        limits: limits of the image.
 
     Raises:
-        LayerError: not a sound tar archive, or beyond a limit.
+        LayerError: the layer is not a valid tar archive, or exceeds a limit.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as out, decompressed(read) as inflated:
-            stream = _Hashed(inflated, limits.unpacked_size)
+            stream = _HashedStream(inflated, limits.unpacked_size)
             out.write(bytes(_HEADER.size))
             scanner = Scanner(stream.read)
             _write_entries(scanner, out, limits)
@@ -66,7 +77,7 @@ def write_index(read: Read, path: Path, limits: LayerLimits = DEFAULT_LIMITS) ->
 
 
 def read_summary(path: Path) -> IndexSummary | None:
-    """The summary of a finished index, None where there is none or it is of another version."""
+    """Return the summary of an index, None where the file is missing or of another version."""
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER.size)
@@ -78,18 +89,18 @@ def read_summary(path: Path) -> IndexSummary | None:
     return IndexSummary("sha256:" + digest.hex(), entries, unpacked)
 
 
-def entries(path: Path) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """``(kind, name, link)`` of every entry, in the layer's order."""
+def read_entries(path: Path) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield ``(kind, name, link)`` of every entry, in the layer's order."""
     for names, _ in _blocks(path):
         parts = iter(names.split(b"\0"))
         for tagged in parts:
             yield tagged[:1], tagged[1:], next(parts)
 
 
-def numbers(path: Path) -> Iterator[tuple[int, int, int, int, int, int]]:
-    """:data:`NUMBERS` of every entry, in the layer's order."""
+def read_attributes(path: Path) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """Yield :data:`ATTRIBUTES` of every entry, in the layer's order."""
     for _, packed in _blocks(path):
-        yield from NUMBERS.iter_unpack(packed)
+        yield from ATTRIBUTES.iter_unpack(packed)
 
 
 def _blocks(path: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -97,13 +108,13 @@ def _blocks(path: Path) -> Iterator[tuple[bytes, bytes]]:
         file.seek(_HEADER.size)
         while head := file.read(_BLOCK_HEADER.size):
             count, length = _BLOCK_HEADER.unpack(head)
-            yield file.read(length), file.read(count * NUMBERS.size)
+            yield file.read(length), file.read(count * ATTRIBUTES.size)
 
 
 def _write_entries(scanner: Scanner, out: IO[bytes], limits: LayerLimits) -> None:
     names: list[bytes] = []
     packed: list[bytes] = []
-    while (member := scanner.next()) is not None:
+    while (member := scanner.next_member()) is not None:
         offset = scanner.offset
         scanner.drop()
         _check_length(member.name, limits)
@@ -114,8 +125,8 @@ def _write_entries(scanner: Scanner, out: IO[bytes], limits: LayerLimits) -> Non
         names += (member.kind + member.name, member.link)
         mtime = min(max(member.mtime, -(1 << 62)), 1 << 62)
         ids = (member.uid & 0xFFFFFFFF, member.gid & 0xFFFFFFFF)
-        packed.append(NUMBERS.pack(member.size, mtime, offset, member.mode, *ids))
-        if len(packed) == _ENTRIES:
+        packed.append(ATTRIBUTES.pack(member.size, mtime, offset, member.mode, *ids))
+        if len(packed) == _BLOCK_ENTRIES:
             _write_block(out, names, packed)
     if packed:
         _write_block(out, names, packed)
@@ -125,7 +136,7 @@ def _check_length(name: bytes, limits: LayerLimits) -> None:
     if len(name) > limits.path_length:
         raise LayerError(f"the layer has a path of {len(name)} bytes, more than {limits.path_length} are allowed")
     if len(name) > _NAME_MAX and (longest := max(map(len, name.split(b"/")))) > _NAME_MAX:
-        raise LayerError(f"the layer has a name of {longest} bytes, more than any file system takes")
+        raise LayerError(f"the layer has a file name of {longest} bytes; file systems accept at most {_NAME_MAX}")
 
 
 def _write_block(out: IO[bytes], names: list[bytes], packed: list[bytes]) -> None:
@@ -137,8 +148,8 @@ def _write_block(out: IO[bytes], names: list[bytes], packed: list[bytes]) -> Non
     packed.clear()
 
 
-class _Hashed:
-    """Counts and hashes what is read, and ends a bomb at its limit."""
+class _HashedStream:
+    """A stream that counts and hashes what is read, and stops a decompression bomb at the limit."""
 
     def __init__(self, read: Read, limit: int) -> None:
         self._read = read

@@ -1,9 +1,4 @@
-"""Layers in, one tree out: index -> flatten -> emit.
-
-``index`` reads a layer once, while it arrives, and keeps its headers; ``flatten`` decides from the headers of all layers
-which entry of which layer survives; ``emit`` writes the survivors as one tar stream that mksquashfs takes. No layer is
-ever unpacked to disk, so nothing a layer says can touch this host.
-"""
+"""Limits on what one image may ask this host to process."""
 
 from __future__ import annotations
 
@@ -12,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerLimits:
-    """What one image may ask for. Whatever exceeds a limit ends the build with a :class:`publisher.errors.LayerError`.
+    """The limits of one image; exceeding any of them ends the build with a :class:`publisher.errors.LayerError`.
 
     Attributes:
         unpacked_size: bytes of one layer's tar stream, and of all files of the flattened image.

@@ -1,8 +1,8 @@
-"""One entry of a layer: what its header blocks say, read as Go's ``archive/tar`` reads them.
+"""One entry of a layer, parsed from its header blocks as Go's ``archive/tar`` parses them.
 
-Whatever mksquashfs would read otherwise, or not at all, makes the entry not ``plain``: its header is then written anew. That
-matters beyond comfort: two readers that disagree about one size would see two different archives. What mksquashfs does is
-from ``tar.c`` of squashfs-tools 4.5.1; the little that tar2sqfs 1.2 reads otherwise still is in here too.
+An entry whose header mksquashfs would parse differently, or not at all, is not ``reusable``: its header is written anew. This is
+a matter of security: two readers that disagree about one size see two different archives. The behaviour of mksquashfs is that of
+``tar.c`` in squashfs-tools 4.5.1; what tar2sqfs 1.2 parses differently from that is covered too.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.errors import LayerError
-from publisher.layers.header import Pax, checksum_is_right, make_header, number, with_mode
+from publisher.layers.header import Pax, has_valid_checksum, make_header, parse_number, replace_mode
 from publisher.layers.sparse import pax_version
 
 if TYPE_CHECKING:
     from publisher.layers.sparse import Segments
 
 _MAX_MODE = 0o7777
-_NO_DATA = frozenset(b"123456")
+_KINDS_WITHOUT_DATA = frozenset(b"123456")
 _KINDS = frozenset(b"\x0001234567S")
-_MAX_ID = 0xFFFFFFFE  # the highest number is no owner: chown(2) takes it for "as it is"
+_MAX_ID = 0xFFFFFFFE  # the number above it is not an owner: for chown(2) it means "unchanged"
 _MAX_LINK = 4095  # bytes of a symbolic link's target: PATH_MAX less its NUL
-_MAGICS = (b"ustar\x0000", b"ustar  \0")  # of POSIX and of GNU
-_COMMON_NUMBERS = re.compile(rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}")  # mode, uid, gid, size, mtime
+_MAGICS = (b"ustar\x0000", b"ustar  \0")  # POSIX, GNU
+_PORTABLE_NUMBERS = re.compile(rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}")  # mode, uid, gid, size, mtime
 _DEVICE_NUMBERS = re.compile(rb"[0-7 \0]{16}")
 _ROOT_NAMES = b"root".ljust(32, b"\0") * 2
-_HARMLESS = frozenset((b"path", b"size", b"uid", b"gid", b"atime", b"ctime", b"comment"))
+_PORTABLE_RECORDS = frozenset((b"path", b"size", b"uid", b"gid", b"atime", b"ctime", b"comment"))
 _XATTR = b"SCHILY.xattr."
-_KEPT_XATTRS = (_XATTR + b"user.", _XATTR + b"security.", _XATTR + b"trusted.")  # all that squashfs can hold
+_KEPT_XATTRS = (_XATTR + b"user.", _XATTR + b"security.", _XATTR + b"trusted.")  # the namespaces that squashfs supports
 _ACLS = (_XATTR + b"system.posix_acl_", b"SCHILY.acl.")
 _DROPPED_XATTRS = (
-    _XATTR + b"security.selinux",  # of the host that built the layer; umoci refuses it too
+    _XATTR + b"security.selinux",  # the label of the host that built the layer; umoci skips it too
     _XATTR + b"security.nfs4_acl",
     _XATTR + b"trusted.overlay.",
     _XATTR + b"user.overlay.",
@@ -40,22 +40,22 @@ _DROPPED_XATTRS = (
 
 
 class Headers(NamedTuple):
-    """The header blocks of one entry: the last one, and what stood in front of it.
+    """The header blocks of one entry: its own block and the extended headers that precede it.
 
     Attributes:
-        block: the header block itself, 512 bytes.
-        pax: records of the extended header, None without one.
-        long_name: GNU's long name, None without one.
-        long_link: GNU's long link target, None without one.
-        foreign: a global extended header came before it (it applies to nothing, as in Go), or so many, mixed or odd ones that
-            mksquashfs would read them otherwise.
+        block: the entry's own header block, 512 bytes.
+        pax: records of the PAX extended header, None without one.
+        long_name: GNU long name, None without one.
+        long_link: GNU long link target, None without one.
+        ambiguous: mksquashfs would parse the extended headers differently: one of them is global (which Go ignores), or their
+            number, order or fields are unusual.
     """
 
     block: bytes
     pax: Pax | None = None
     long_name: bytes | None = None
     long_link: bytes | None = None
-    foreign: bool = False
+    ambiguous: bool = False
 
 
 class Member:
@@ -63,19 +63,23 @@ class Member:
 
     Attributes:
         kind: type flag: ``0`` file, ``1`` hard link, ``2`` symbolic link, ``3`` ``4`` device, ``5`` directory, ``6`` fifo.
-        name: path from the root, without ``.`` parts and slashes at its ends; ``b""`` is the root itself.
-        link: target of a link; a hard link's as a path from the root.
-        size: bytes of content (of a sparse file: with its holes).
+        name: path from the root, without ``.`` components and without slashes at its ends; ``b""`` is the root itself.
+        link: target of a link; that of a hard link is a path from the root.
+        size: bytes of content (with the holes of a sparse file).
         stored: bytes of content in the archive.
-        mode: permission bits. uid, gid: numeric owner. mtime: seconds since the epoch, may be negative.
-        xattrs: the PAX records to keep.
-        acl: there are access control lists among those that are not kept: squashfs holds none.
-        plain: the header blocks can stand in the output as they are.
-        sparse: where a sparse file's data belongs, None for all others.
+        mode: permission bits.
+        uid: numeric owner.
+        gid: numeric group.
+        mtime: seconds since the epoch, may be negative.
+        xattrs: the PAX records with extended attributes to keep.
+        acl: the entry has access control lists, which are lost because squashfs does not support them.
+        reusable: the header blocks can be written to the output unchanged.
+        sparse: data segments of a sparse file, None for all other entries.
+        block: the header block if the entry has no extended headers, else ``b""``.
     """
 
     __slots__ = (
-        "acl", "block", "gid", "kind", "link", "mode", "mtime", "name", "plain", "size", "sparse", "stored", "uid", "xattrs"
+        "acl", "block", "gid", "kind", "link", "mode", "mtime", "name", "reusable", "size", "sparse", "stored", "uid", "xattrs"
     )  # fmt: skip
 
     def __init__(self, kind: bytes, name: bytes, link: bytes) -> None:
@@ -85,21 +89,21 @@ class Member:
         self.size = self.stored = self.mode = self.uid = self.gid = self.mtime = 0
         self.xattrs: Pax = {}
         self.acl = False
-        self.plain = True
+        self.reusable = True
         self.sparse: Segments | None = None
-        self.block = b""  # the header block where it stands alone, without extended headers
+        self.block = b""
 
-    def header(self, mode: int, mtime: int) -> bytes | None:
-        """The header to write in place of the member's own under its own name, None where its own will do."""
-        if self.plain and mtime == self.mtime:
+    def replacement_header(self, mode: int, mtime: int) -> bytes | None:
+        """Return the header to write in place of the member's own, None where its own can be written unchanged."""
+        if self.reusable and mtime == self.mtime:
             if mode == self.mode:
                 return None
             if self.block:
-                return with_mode(self.block, mode)
-        return self.renamed(self.name, mode, mtime)
+                return replace_mode(self.block, mode)
+        return self.new_header(self.name, mode, mtime)
 
-    def renamed(self, name: bytes, mode: int, mtime: int) -> bytes:
-        """A header for the member's content under another name."""
+    def new_header(self, name: bytes, mode: int, mtime: int) -> bytes:
+        """Return a newly made header for the member's content under a name."""
         return make_header(
             name,
             self.kind,
@@ -113,44 +117,45 @@ class Member:
         )
 
 
-def interpret(headers: Headers) -> Member:
-    """What the header blocks of one entry say (a sparse file's map aside).
+def parse_member(headers: Headers) -> Member:
+    """Parse the header blocks of one entry, except for the map of a sparse file.
 
     Raises:
-        LayerError: hostile, malformed, or a kind of entry that container layers do not have.
+        LayerError: the headers are malicious, malformed, or of a type that container layers do not have.
     """
     block, pax = headers.block, headers.pax
     kind = block[156:157]
     if kind[0] not in _KINDS:
-        raise LayerError(f"the layer has an entry of a kind that no container layer has: type {kind!r}")
+        raise LayerError(f"the layer has an entry of type {kind!r}, a kind that container layers do not have")
     raw, raw_link = _names(headers)
     if kind == b"\0" and raw.endswith(b"/"):
-        kind = b"5"  # as Go: version 7's tar had no type for directories
-    name = normalised(raw)
-    link = normalised(raw_link) if kind == b"1" else raw_link if kind == b"2" else b""
+        kind = b"5"  # as Go does: tar of Version 7 Unix had no type for directories
+    name = normalize_path(raw)
+    link = normalize_path(raw_link) if kind == b"1" else raw_link if kind == b"2" else b""
     if b"\0" in link or (kind == b"2" and not 0 < len(link) <= _MAX_LINK):
-        raise LayerError(f"the layer has a link whose target no file system takes: {name!r}")
+        raise LayerError(f"the layer's link {name!r} has a target that file systems do not accept")
     if not name and kind != b"5":
-        raise LayerError("the layer wants to make the root something else than a directory")
+        raise LayerError("the layer has an entry for the root that is not a directory")
     member = Member(b"0" if kind in b"\x007S" else kind, name, link)
     if pax is None and headers.long_name is None and headers.long_link is None:
         member.block = block
-    _numbers(member, block, pax)
-    if headers.foreign or kind in b"\x007S" or not _spelled(raw, name, kind) or not _common(member, block):
-        member.plain = False
+    _set_numbers(member, block, pax)
+    portable = _is_portable_name(raw, name, kind) and _has_portable_header(member, block)
+    if headers.ambiguous or kind in b"\x007S" or not portable:
+        member.reusable = False
     if pax:
-        _records(member, pax)
-    if kind[0] in _NO_DATA:
-        member.plain = member.plain and not member.size  # old archives give hard links the size of their target
+        _apply_records(member, pax)
+    if kind[0] in _KINDS_WITHOUT_DATA:
+        member.reusable = member.reusable and not member.size  # old archives give a hard link the size of its target
         member.stored = member.size = 0
     return member
 
 
-def normalised(name: bytes) -> bytes:
-    """A member's name as a path from the root: absolute names lose their slash, ``.`` and empty parts go.
+def normalize_path(name: bytes) -> bytes:
+    """Return a member's name as a path from the root, without a leading slash and without ``.`` and empty components.
 
     Raises:
-        LayerError: a ``..`` part, or a NUL byte.
+        LayerError: the name has a ``..`` component or a NUL byte.
     """
     if name[:2] == b"./":
         name = name[2:]
@@ -167,11 +172,11 @@ def normalised(name: bytes) -> bytes:
 
 
 def _names(headers: Headers) -> tuple[bytes, bytes]:
-    """Name and link target as they are spelled, by the strongest of the headers that have one."""
+    """Return name and link target as written in the header that takes precedence for each."""
     block, pax = headers.block, headers.pax
     name = block[:100].partition(b"\0")[0]
     if block[345] and block[257:263] == b"ustar\0":
-        end = 476 if block[508:512] == b"tar\0" else 500  # Schily's star has times behind a shorter prefix
+        end = 476 if block[508:512] == b"tar\0" else 500  # star has a shorter prefix, followed by times
         name = block[345:end].partition(b"\0")[0] + b"/" + name
     link = block[157:257].partition(b"\0")[0]
     if pax:
@@ -184,49 +189,50 @@ def _names(headers: Headers) -> tuple[bytes, bytes]:
     return name, link
 
 
-def _numbers(member: Member, block: bytes, pax: Pax | None) -> None:
-    member.mode = number(block[100:108])
-    member.uid = number(block[108:116])
-    member.gid = number(block[116:124])
-    member.size = number(block[124:136])
-    member.mtime = number(block[136:148])
+def _set_numbers(member: Member, block: bytes, pax: Pax | None) -> None:
+    member.mode = parse_number(block[100:108])
+    member.uid = parse_number(block[108:116])
+    member.gid = parse_number(block[116:124])
+    member.size = parse_number(block[124:136])
+    member.mtime = parse_number(block[136:148])
     if not 0 <= member.mode <= _MAX_MODE:
-        member.plain = False
+        member.reusable = False
         member.mode &= _MAX_MODE
     if pax:
         for field in ("uid", "gid", "size", "mtime"):
             text = pax.get(field.encode())
             if text:  # Go ignores empty ones
-                setattr(member, field, _decimal(text))
+                setattr(member, field, _parse_decimal(text))
     if member.size < 0 or not 0 <= member.uid <= _MAX_ID or not 0 <= member.gid <= _MAX_ID:
-        raise LayerError(f"the layer's entry {member.name!r} has a size or an owner that cannot be")
+        raise LayerError(f"the layer's entry {member.name!r} has an invalid size or owner")
     if member.mtime < 0:
-        member.plain = False
+        member.reusable = False
     member.stored = member.size
 
 
-def _records(member: Member, pax: Pax) -> None:
-    """The records that are kept; ``plain`` only where mksquashfs reads all of them as Go does.
+def _apply_records(member: Member, pax: Pax) -> None:
+    """Set the extended attributes to keep; the member stays reusable only if mksquashfs parses all records as Go does.
 
-    It needs a fraction in ``mtime``, looks up ``uname`` and ``gname`` on this host, strips leading ``/`` and ``../`` of a
-    ``linkpath``, takes the first of two equal attributes, reads LIBARCHIVE's, and knows not all of the sparse formats.
+    mksquashfs expects a fraction in ``mtime``, looks up ``uname`` and ``gname`` on this host, strips leading ``/`` and ``../`` of
+    a ``linkpath``, uses the first of two equal attributes, reads LIBARCHIVE's, and does not support all sparse formats.
     """
     for key, value in pax.items():
-        if not value or not (key in _HARMLESS or (key == b"mtime" and b"." in value)):
-            member.plain = False  # Go ignores an empty record
+        if not value or not (key in _PORTABLE_RECORDS or (key == b"mtime" and b"." in value)):
+            member.reusable = False  # an empty one is ignored by Go, but not by mksquashfs
         if key.startswith(_KEPT_XATTRS) and not key.startswith(_DROPPED_XATTRS):
             member.xattrs[key] = value
         elif key.startswith(_ACLS):
             member.acl = True
 
 
-def _common(member: Member, block: bytes) -> bool:
-    """Whether mksquashfs reads the rest of the header block as it was read here.
+def _has_portable_header(member: Member, block: bytes) -> bool:
+    """Return whether mksquashfs parses the rest of the header block as it was parsed here.
 
-    Its numbers end at a leading NUL, it takes 345 to 500 for a prefix whatever the format, and it looks owners' names up on
-    this host before it takes their numbers. tar2sqfs takes no checksums of signed bytes, and looks at every entry's device.
+    mksquashfs ends a number at a leading NUL, uses bytes 345 to 500 as a prefix whatever the format, and prefers the owners'
+    names, looked up on this host, to their numbers. tar2sqfs rejects checksums of signed bytes, and parses the device numbers of
+    every entry.
     """
-    if not is_common(block):
+    if not is_portable(block):
         return False
     if block[345] and (block[262] or block[508:512] == b"tar\0" or block[345] == 0x2E):  # noqa: PLR2004 - a dot
         return False
@@ -234,15 +240,15 @@ def _common(member: Member, block: bytes) -> bool:
     return not names.strip(b"\0") or (names == _ROOT_NAMES and not member.uid and not member.gid)
 
 
-def is_common(block: bytes) -> bool:
-    """Whether all readers take the same numbers from a header block, be it that of an entry or an extended one."""
-    if not _COMMON_NUMBERS.fullmatch(block, 100, 148) or block[257:265] not in _MAGICS:
+def is_portable(block: bytes) -> bool:
+    """Return whether all readers parse the same numbers from a header block, of an entry or of an extended header."""
+    if not _PORTABLE_NUMBERS.fullmatch(block, 100, 148) or block[257:265] not in _MAGICS:
         return False
-    return bool(_DEVICE_NUMBERS.fullmatch(block, 329, 345)) and (block.isascii() or checksum_is_right(block, signed=False))
+    return bool(_DEVICE_NUMBERS.fullmatch(block, 329, 345)) and (block.isascii() or has_valid_checksum(block, signed=False))
 
 
-def _spelled(raw: bytes, name: bytes, kind: bytes) -> bool:
-    """Whether mksquashfs reads ``raw`` as ``name``: it strips leading ``./``, and a trailing slash makes a directory of it."""
+def _is_portable_name(raw: bytes, name: bytes, kind: bytes) -> bool:
+    """Return whether mksquashfs parses ``raw`` as ``name``: it strips a leading ``./``, and a trailing slash of a directory."""
     if not name:
         return False
     if raw in (name, b"./" + name):
@@ -250,8 +256,8 @@ def _spelled(raw: bytes, name: bytes, kind: bytes) -> bool:
     return kind == b"5" and raw in (name + b"/", b"./" + name + b"/")
 
 
-def _decimal(text: bytes) -> int:
-    """A PAX number: seconds may have a fraction, which rounds down."""
+def _parse_decimal(text: bytes) -> int:
+    """Return a PAX number as an integer; a fraction (of seconds) is rounded down."""
     whole, _, fraction = text.partition(b".")
     sign = whole.startswith(b"-")
     digits = whole[1:] if sign else whole

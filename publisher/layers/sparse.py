@@ -1,7 +1,7 @@
 """The maps of sparse files: GNU's old format and the three PAX formats (GNU tar manual, "Storing Sparse Files").
 
-Every map becomes the segments of data in order, ``(offset, length)`` in bytes, and the size of the whole file. Go's reader,
-and with it Apptainer, fills the holes, so that is what comes out of a sparse file here too.
+Every map is returned as the data segments in order, ``(offset, length)`` in bytes, and the size of the whole file. Holes are
+filled in the output, as Go's reader (and so Apptainer) fills them.
 """
 
 from __future__ import annotations
@@ -9,59 +9,68 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from publisher.errors import LayerError
-from publisher.layers.header import BLOCK, Pax, number
+from publisher.layers.header import BLOCK, Pax, parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Segments = list[tuple[int, int]]
 _ENTRY = 24  # bytes of one entry in the old format: offset and length, 12 each
-_MOST = 100_000  # segments of one file
+_MAX_SEGMENTS = 100_000  # of one file
 
 
 def gnu_map(block: bytes, extension: Callable[[int], bytes]) -> tuple[Segments, int, int]:
-    """The old format (type ``S``): four entries in the header, more in extension blocks behind it.
+    """Parse the old GNU format (type ``S``): four entries in the header, further ones in the extension blocks that follow it.
 
     Args:
         block: the header block.
-        extension: gives the n-th block after the header.
+        extension: returns the n-th block after the header.
 
     Returns:
-        segments, size of the whole file, bytes of extension blocks.
+        The segments, the size of the whole file, and the bytes of extension blocks.
+
+    Raises:
+        LayerError: the map is invalid.
     """
-    segments = _entries(block[386:482])
-    size = number(block[483:495])
+    segments = _parse_entries(block[386:482])
+    size = parse_number(block[483:495])
     more, index = block[482], 0
     while more:
         extra = extension(index)
-        segments += _entries(extra[:504])
+        segments += _parse_entries(extra[:504])
         more, index = extra[504], index + 1
-        _bounded(segments)
+        _check_count(segments)
     return _checked(segments, size), size, index * BLOCK
 
 
 def pax_map(pax: Pax, data: Callable[[int], bytes]) -> tuple[Segments, int] | None:
-    """Formats 0.0, 0.1 and 1.0, None where the records name no sparse file that Go knows.
+    """Parse PAX formats 0.0, 0.1 and 1.0.
 
     Args:
-        pax: the member's records (the pairs of 0.0 have become the map of 0.1).
-        data: takes that many bytes off the front of the member's data (format 1.0 keeps its map there).
+        pax: the member's records (the pairs of format 0.0 were converted to the map of 0.1).
+        data: removes that many bytes from the front of the member's data and returns them (format 1.0 has its map there).
+
+    Returns:
+        The segments and the size of the whole file; None where the records do not describe a sparse file that Go supports.
+
+    Raises:
+        LayerError: the map is invalid.
     """
     version = pax_version(pax)
     if version is None:
         return None
-    size = _int(pax.get(b"GNU.sparse.size") or pax.get(b"GNU.sparse.realsize") or b"")
+    size = _parse_int(pax.get(b"GNU.sparse.size") or pax.get(b"GNU.sparse.realsize") or b"")
     if version == 1:
-        return _version_one(size, data)
-    listed = pax.get(b"GNU.sparse.map")
-    values = [_int(text) for text in listed.split(b",")] if listed else []
+        return _parse_version_one(size, data)
+    text = pax.get(b"GNU.sparse.map")
+    values = [_parse_int(value) for value in text.split(b",")] if text else []
     if len(values) % 2:
-        _bad()
+        _raise_invalid()
     return _checked(list(zip(values[::2], values[1::2], strict=True)), size), size
 
 
 def pax_version(pax: Pax) -> int | None:
-    """0 for formats 0.0 and 0.1, 1 for 1.0, None for a file that is not sparse or in no format that Go knows."""
+    """Return 0 for formats 0.0 and 0.1, 1 for 1.0, None for files that are not sparse or in a format that Go does not support."""
     version = (pax.get(b"GNU.sparse.major", b""), pax.get(b"GNU.sparse.minor", b""))
     if version == (b"1", b"0"):
         return 1
@@ -70,51 +79,52 @@ def pax_version(pax: Pax) -> int | None:
     return None
 
 
-def _version_one(size: int, data: Callable[[int], bytes]) -> tuple[Segments, int]:
+def _parse_version_one(size: int, data: Callable[[int], bytes]) -> tuple[Segments, int]:
     text = data(BLOCK)
     lines = text.split(b"\n")
-    wanted = 1 + 2 * _int(lines[0])
-    if wanted > 2 * _MOST:
-        _bad()
-    while len(lines) <= wanted:
+    line_count = 1 + 2 * _parse_int(lines[0])
+    if line_count > 2 * _MAX_SEGMENTS:
+        _raise_invalid()
+    while len(lines) <= line_count:
         text += data(BLOCK)
         lines = text.split(b"\n")
-    values = [_int(line) for line in lines[1:wanted]]
+    values = [_parse_int(line) for line in lines[1:line_count]]
     return _checked(list(zip(values[::2], values[1::2], strict=True)), size), size
 
 
-def _entries(area: bytes) -> Segments:
-    found = []
+def _parse_entries(area: bytes) -> Segments:
+    segments = []
     for start in range(0, len(area) - _ENTRY + 1, _ENTRY):
         entry = area[start : start + _ENTRY]
         if not entry.strip(b"\0"):
             break
-        found.append((number(entry[:12]), number(entry[12:])))
-    return found
-
-
-def _checked(segments: Segments, size: int) -> Segments:
-    if size < 0:
-        _bad()
-    end = 0
-    for offset, length in segments:
-        if offset < end or length < 0 or offset + length > size:
-            _bad()
-        end = offset + length
-    _bounded(segments)
+        segments.append((parse_number(entry[:12]), parse_number(entry[12:])))
     return segments
 
 
-def _bounded(segments: Segments) -> None:
-    if len(segments) > _MOST:
-        _bad()
+def _checked(segments: Segments, size: int) -> Segments:
+    """Return the segments if they are in order, do not overlap and lie within the file."""
+    if size < 0:
+        _raise_invalid()
+    end = 0
+    for offset, length in segments:
+        if offset < end or length < 0 or offset + length > size:
+            _raise_invalid()
+        end = offset + length
+    _check_count(segments)
+    return segments
 
 
-def _int(text: bytes) -> int:
+def _check_count(segments: Segments) -> None:
+    if len(segments) > _MAX_SEGMENTS:
+        _raise_invalid()
+
+
+def _parse_int(text: bytes) -> int:
     if not text.isdigit() or len(text) > 20:  # noqa: PLR2004 - 64 bits
-        raise LayerError("a sparse file in the layer has a map that is no map")
+        _raise_invalid()
     return int(text)
 
 
-def _bad() -> NoReturn:
-    raise LayerError("a sparse file in the layer has a map that is no map")
+def _raise_invalid() -> NoReturn:
+    raise LayerError("a sparse file in the layer has an invalid map of its data")

@@ -1,6 +1,6 @@
-"""What a plan will put into the stream, known before a byte of it is written: times, sizes, counts, the root directory.
+"""Totals of a plan's tar stream, computed before it is written: newest time, size, root directory.
 
-mksquashfs has to be told all of this before it sees the first entry (docs/design.md, "Squash").
+mksquashfs needs them on its command line, before it reads the first entry.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
 from publisher.layers.emit import published_mode
-from publisher.layers.index import numbers
+from publisher.layers.index import read_attributes
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ _DEFAULT_ROOT = (0o755, 0, 0)
 
 @dataclass(frozen=True)
 class StreamSurvey:
-    """Totals of a plan.
+    """The totals of a plan.
 
     Attributes:
         newest: the highest modification time that is not in the future, seconds since the epoch; 0 where there is none.
         unpacked_size: bytes of all surviving files.
-        root: mode (as published), uid and gid of the root directory. It is always root's: with -tar, mksquashfs 4.5.1 gives it to
-            whoever runs it, and that is made to be 0.
+        root: mode (as published), uid and gid of the root directory. The owner is always 0:0: with ``-tar``, mksquashfs 4.5.1
+            gives the root directory to the user who runs it, and it runs as user 0 of a user namespace.
     """
 
     newest: int
@@ -40,14 +40,20 @@ class StreamSurvey:
 
 
 def survey(plan: FlattenPlan, indexes: Sequence[Path], now: int, limits: LayerLimits = DEFAULT_LIMITS) -> StreamSurvey:
-    """Total a plan over the indexes of its layers; ``now`` is in seconds since the epoch.
+    """Return the totals of a plan.
+
+    Args:
+        plan: the plan.
+        indexes: header indexes of its layers, from the bottom up.
+        now: seconds since the epoch; later modification times are ignored.
+        limits: limits of the image.
 
     Raises:
         LayerError: the flattened image is larger than the limit.
     """
     newest = total = 0
     for actions, index in zip(plan.actions, indexes, strict=True):
-        for size, mtime, _, _, _, _ in compress(numbers(index), actions):
+        for size, mtime, _, _, _, _ in compress(read_attributes(index), actions):
             if newest < mtime <= now:
                 newest = mtime
             total += size
@@ -60,7 +66,7 @@ def _root(plan: FlattenPlan, indexes: Sequence[Path]) -> tuple[int, int, int]:
     if plan.root is None:
         return _DEFAULT_ROOT
     layer, ordinal = plan.root >> 32, plan.root & 0xFFFFFFFF
-    for position, (_, _, _, mode, _, _) in enumerate(numbers(indexes[layer])):
+    for position, (_, _, _, mode, _, _) in enumerate(read_attributes(indexes[layer])):
         if position == ordinal:
             return published_mode(b"5", mode), 0, 0
     raise AssertionError("the plan names an entry that its index does not have")

@@ -13,7 +13,7 @@ from publisher.errors import LayerError, UnsupportedError
 from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
 from publisher.layers.emit import Emitter
 from publisher.layers.flatten import flatten
-from publisher.layers.header import BLOCK, number, padded
+from publisher.layers.header import BLOCK, padded, parse_number
 from publisher.layers.index import write_index
 from publisher.layers.limits import LayerLimits
 from publisher.layers.survey import survey
@@ -42,9 +42,9 @@ def layer(blob: bytes, where: Path) -> None:
         with files.open("wb") as out:
             writer = FileIndexWriter(out)
             emitter = Emitter(stream.write, writer, newest)
-            emitter.layers(plan, [path], lambda _: None)
-            emitter.implied(plan.implied)
-            emitter.end()
+            emitter.write_layers(plan, [path], lambda _: None)
+            emitter.write_directories(plan.implied_directories)
+            emitter.write_end()
             writer.close()
         _check(stream.getvalue(), files)
 
@@ -68,7 +68,7 @@ def repaired(archive: bytes) -> bytes:
         fixed[position + 148 : position + 156] = b"%06o\0 " % sum(block)
         size = 0
         with contextlib.suppress(LayerError):
-            size = number(bytes(block[124:136]))
+            size = parse_number(bytes(block[124:136]))
         position += BLOCK + (padded(size) if 0 <= size < len(fixed) else 0)
     return bytes(fixed)
 

@@ -48,7 +48,7 @@ def squashed(layers: Sequence[bytes], where: Path, made_by: Squasher | None = No
 def _emit(plan: FlattenPlan, blobs: Sequence[Path], newest: int, write: Write) -> None:
     files = FileIndexWriter(io.BytesIO())
     emitter = Emitter(write, files, newest)
-    emitter.layers(plan, blobs, lambda _: None)
-    emitter.implied(plan.implied)
-    emitter.end()
+    emitter.write_layers(plan, blobs, lambda _: None)
+    emitter.write_directories(plan.implied_directories)
+    emitter.write_end()
     files.close()

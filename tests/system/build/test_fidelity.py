@@ -213,7 +213,7 @@ def _is_apptainers_or_refused(layers: list[bytes], where: Path) -> None:
 def _places_made_anew(theirs: dict[bytes, Node], layers: list[bytes], where: Path) -> dict[bytes, Node]:
     """Apptainer gives a directory without an entry, if it took a file's place, the mode and time that the file had."""
     (where / "plan").mkdir()
-    implied = flatten(indexed(layers, where / "plan")[1]).finish().implied
+    implied = flatten(indexed(layers, where / "plan")[1]).finish().implied_directories
     return theirs | {path: theirs[path]._replace(mode=0o755, mtime=ANY_TIME) for path in implied if path in theirs}
 
 

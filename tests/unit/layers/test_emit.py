@@ -61,11 +61,11 @@ def emitted(plan: FlattenPlan, blobs: list[Path], index: Path) -> bytes:
     with index.open("wb") as opened:
         files = FileIndexWriter(opened)
         emitter = Emitter(out.write, files, 1_650_000_000)
-        emitter.layers(plan, blobs, lambda _: None)
-        emitter.implied(plan.implied)
-        emitter.add(ExtraEntry(b"etc/hosts", b"0", 0o600, b"content"))
-        emitter.add(ExtraEntry(b".run", b"2", 0o777, link=b".singularity.d/run"))
-        emitter.end()
+        emitter.write_layers(plan, blobs, lambda _: None)
+        emitter.write_directories(plan.implied_directories)
+        emitter.write_entry(ExtraEntry(b"etc/hosts", b"0", 0o600, b"content"))
+        emitter.write_entry(ExtraEntry(b".run", b"2", 0o777, link=b".singularity.d/run"))
+        emitter.write_end()
         files.close()
     assert (files.files, files.unpacked_size) == (9, 19)
     return out.getvalue()
@@ -105,7 +105,7 @@ def test_progress_counts_every_compressed_byte_in_the_callers_thread(tmp_path: P
     told: list[tuple[int, threading.Thread]] = []
     plan = flatten(indexes).finish()
     emitter = Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0)
-    emitter.layers(plan, blobs, lambda count: told.append((count, threading.current_thread())))
+    emitter.write_layers(plan, blobs, lambda count: told.append((count, threading.current_thread())))
     assert sum(count for count, _ in told) == sum(map(len, layers))
     assert {thread for _, thread in told} == {threading.current_thread()}
 
@@ -116,7 +116,7 @@ def test_access_control_lists_that_are_lost_are_counted_in_the_plan(tmp_path: Pa
     blobs, indexes = indexed([layer, tar([file("f1")])], tmp_path)
     plan = flatten(indexes).finish()
     for _ in range(2):  # a SIF that is made twice has lost them once
-        Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0).layers(plan, blobs, lambda _: None)
+        Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0).write_layers(plan, blobs, lambda _: None)
         assert plan.dropped == {"entries whose access control list is lost": 1}
 
 
@@ -125,12 +125,12 @@ def test_a_layer_with_fewer_entries_than_its_index_is_refused(tmp_path: Path) ->
     blobs[0].write_bytes(tar([file("a")]))
     emitter = Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0)
     with pytest.raises(LayerError, match="fewer entries"):
-        emitter.layers(flatten(indexes).finish(), blobs, lambda _: None)
+        emitter.write_layers(flatten(indexes).finish(), blobs, lambda _: None)
 
 
 def test_a_layer_of_which_nothing_survives_is_not_read(tmp_path: Path) -> None:
     blobs, indexes = indexed([tar([file("a", b"old")]), tar([file("a", b"new")])], tmp_path)
     blobs[0].write_bytes(b"BZh: refused if it were looked at")
     out = io.BytesIO()
-    Emitter(out.write, FileIndexWriter(io.BytesIO()), 1 << 32).layers(flatten(indexes).finish(), blobs, lambda _: None)
+    Emitter(out.write, FileIndexWriter(io.BytesIO()), 1 << 32).write_layers(flatten(indexes).finish(), blobs, lambda _: None)
     assert {path: node[5] for path, node in tree_of_stream(out.getvalue()).items()} == {b"a": b"new"}

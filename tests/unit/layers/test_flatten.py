@@ -6,7 +6,7 @@ import pytest
 
 from publisher.errors import LayerError
 from publisher.layers.flatten import FlattenedTree, flatten
-from publisher.layers.flatten_plan import DROP, MOVE, PASS, FlattenPlan
+from publisher.layers.flatten_plan import DROP, KEEP, RENAME, FlattenPlan
 from publisher.layers.limits import LayerLimits
 from tests.support.images.layers import Entry, directory, file, hardlink, indexed, symlink, tar
 
@@ -29,9 +29,9 @@ def test_a_plan_says_what_becomes_of_every_entry(tmp_path: Path) -> None:
     lower = [directory("usr"), symlink("bin", "usr"), file("old"), file("same")]
     upper = [file("bin/new"), file(".wh.old"), hardlink("other", "same"), file("deep/down")]
     plan = plan_of([lower, upper], tmp_path)
-    assert [list(actions) for actions in plan.actions] == [[PASS, PASS, DROP, MOVE], [MOVE, DROP, DROP, PASS]]
-    assert plan.names == {3: [b"same", b"other"], 1 << 32: [b"usr/new"]}
-    assert plan.implied == [b"deep"]
+    assert [list(actions) for actions in plan.actions] == [[KEEP, KEEP, DROP, RENAME], [RENAME, DROP, DROP, KEEP]]
+    assert plan.new_names == {3: [b"same", b"other"], 1 << 32: [b"usr/new"]}
+    assert plan.implied_directories == [b"deep"]
 
 
 def test_what_the_tree_policy_drops_is_counted(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_what_the_tree_policy_drops_is_counted(tmp_path: Path) -> None:
     ]
     plan = plan_of(stack, tmp_path)
     assert plan.dropped == {"device nodes": 2, "names that CVMFS reserves": 2, "names of whiteouts": 1}
-    assert plan.implied == [b"dev", b"a"]
+    assert plan.implied_directories == [b"dev", b"a"]
     assert not any(map(any, plan.actions))
 
 
@@ -51,27 +51,27 @@ def test_links_that_cvmfs_clients_expand_stay_and_are_counted(tmp_path: Path) ->
         tmp_path,
     )
     assert plan.dropped == {"links with $(, which clients of CVMFS expand": 1}
-    assert [list(actions) for actions in plan.actions] == [[PASS, PASS, DROP], [DROP]]
+    assert [list(actions) for actions in plan.actions] == [[KEEP, KEEP, DROP], [DROP]]
 
 
 def test_a_link_to_a_device_goes_with_it(tmp_path: Path) -> None:
     plan = plan_of([[Entry("char", "null"), hardlink("also", "null")]], tmp_path)
     assert plan.dropped == {"device nodes": 2}
-    assert plan.names == {}
+    assert plan.new_names == {}
 
 
 @pytest.mark.parametrize(
     ("stack", "problem"),
     [
-        ([[file("a"), hardlink("b", "c")]], "layer 1: b'b' is a hard link to b'c', which is nothing"),
+        ([[file("a"), hardlink("b", "c")]], "layer 1: b'b' is a hard link to b'c', which does not exist"),
         ([[directory("d")], [hardlink("b", "d")]], "layer 2: b'b' is a hard link to b'd', which is a directory"),
-        ([[file("a"), hardlink("a", "a")]], "hard link to b'a', which is nothing"),
-        ([[file("a")], [file(".wh.a"), hardlink("b", "a")]], "hard link to b'a', which is nothing"),
+        ([[file("a"), hardlink("a", "a")]], "hard link to b'a', which does not exist"),
+        ([[file("a")], [file(".wh.a"), hardlink("b", "a")]], "hard link to b'a', which does not exist"),
         ([[symlink("l", "l"), file("l/x")]], "too many symbolic links"),
         ([[symlink("a", "b"), symlink("b", "/a"), file("b/x")]], "too many symbolic links"),
-        ([[directory("d"), file("d/.wh.")]], "whiteout of no name"),
-        ([[directory("d"), file("d/x")], [file("d/.wh..")]], r"layer 2: whiteout of no name in its directory: b'd/\.wh\.\.'"),
-        ([[directory("d"), file("x")], [file("d/.wh...")]], "layer 2: whiteout of no name"),
+        ([[directory("d"), file("d/.wh.")]], "whiteout without a file name"),
+        ([[directory("d"), file("d/x")], [file("d/.wh..")]], r"layer 2: whiteout without a file name: b'd/\.wh\.\.'"),
+        ([[directory("d"), file("x")], [file("d/.wh...")]], "layer 2: whiteout without a file name"),
     ],
 )
 def test_what_cannot_be_unpacked_is_refused_with_its_layer(stack: list[list[Entry]], problem: str, tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_replaying_can_be_ended_between_entries(tmp_path: Path) -> None:
 
 def test_nothing_of_an_image_leads_out_of_its_root(tmp_path: Path) -> None:
     plan = plan_of([[symlink("up", "../../../.."), symlink("l", "/../../etc")], [file("up/a"), file("l/b")]], tmp_path)
-    assert plan.names == {1 << 32: [b"a"], 1 << 32 | 1: [b"etc/b"]}
-    assert plan.implied == [b"etc"]
+    assert plan.new_names == {1 << 32: [b"a"], 1 << 32 | 1: [b"etc/b"]}
+    assert plan.implied_directories == [b"etc"]
 
 
 @pytest.fixture
@@ -174,12 +174,12 @@ def test_looking_up_follows_links(tree: FlattenedTree, path: bytes, kind: str | 
     ],
 )
 def test_where_an_entry_would_come_to_stand(tree: FlattenedTree, path: bytes, spot: bytes | None) -> None:
-    assert tree.resting_place(path) == spot
+    assert tree.destination(path) == spot
 
 
 def test_what_is_removed_is_gone_with_all_below_it(tree: FlattenedTree) -> None:
     for path in (b"usr", b"file", b"no/such/thing"):
         tree.remove(path)
     plan = tree.finish()
-    assert list(plan.actions[0]) == [DROP, DROP, DROP, PASS, PASS, PASS, PASS, DROP]
-    assert plan.implied == []
+    assert list(plan.actions[0]) == [DROP, DROP, DROP, KEEP, KEEP, KEEP, KEEP, DROP]
+    assert plan.implied_directories == []

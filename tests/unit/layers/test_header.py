@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from publisher.errors import LayerError
-from publisher.layers.header import checksum_is_right, make_header, number, padded, parse_pax, with_mode
+from publisher.layers.header import has_valid_checksum, make_header, padded, parse_number, parse_pax, replace_mode
 from tests.support.images import raw_tar
 
 
@@ -26,13 +26,13 @@ from tests.support.images import raw_tar
     ],
 )
 def test_numbers(field: bytes, value: int) -> None:
-    assert number(field) == value
+    assert parse_number(field) == value
 
 
 @pytest.mark.parametrize("field", [b"0000888\0", b"1_0\0", b"0o17\0", b"-7\0", b"+7\0", b"12 34\0", b"0x1f\0"])
 def test_what_is_no_octal_number_is_refused(field: bytes) -> None:
     with pytest.raises(LayerError, match="where a number belongs"):
-        number(field)
+        parse_number(field)
 
 
 def test_sizes_are_rounded_up_to_blocks() -> None:
@@ -42,9 +42,9 @@ def test_sizes_are_rounded_up_to_blocks() -> None:
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_checksum_of_unsigned_or_signed_bytes_is_right(signed: bool) -> None:
     block = raw_tar.header(b"caf\xe9\xff", signed=signed)
-    assert checksum_is_right(block)
-    assert not checksum_is_right(b"d" + block[1:])
-    assert not checksum_is_right(block[:148] + b"nothing\0" + block[156:])
+    assert has_valid_checksum(block)
+    assert not has_valid_checksum(b"d" + block[1:])
+    assert not has_valid_checksum(block[:148] + b"nothing\0" + block[156:])
 
 
 def test_pax_records() -> None:
@@ -107,7 +107,7 @@ def test_a_made_header_says_what_it_was_told(name: bytes, link: bytes) -> None:
 
 def test_a_made_header_takes_sizes_beyond_octal() -> None:
     made = make_header(b"a", b"0", mode=0, size=1 << 40)
-    assert parse_pax(made[512 : 512 + number(made[124:136])]) == {b"size": b"%d" % (1 << 40)}
+    assert parse_pax(made[512 : 512 + parse_number(made[124:136])]) == {b"size": b"%d" % (1 << 40)}
 
 
 def test_a_long_target_stands_behind_pax_records_and_in_none_of_them() -> None:
@@ -118,7 +118,7 @@ def test_a_long_target_stands_behind_pax_records_and_in_none_of_them() -> None:
 
 def test_other_permission_bits_keep_the_rest_of_a_header() -> None:
     block = raw_tar.header(b"a", mode=b"0000600\0", uid=b"0000017\0")
-    changed = with_mode(block, 0o644)
-    assert checksum_is_right(changed)
+    changed = replace_mode(block, 0o644)
+    assert has_valid_checksum(changed)
     assert (changed[:100], changed[108:148], changed[156:]) == (block[:100], block[108:148], block[156:])
-    assert number(changed[100:108]) == 0o644
+    assert parse_number(changed[100:108]) == 0o644

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import LayerError
-from publisher.layers.index import IndexSummary, entries, numbers, read_summary, write_index
+from publisher.layers.index import IndexSummary, read_attributes, read_entries, read_summary, write_index
 from publisher.layers.limits import LayerLimits
 from tests.support.images import raw_tar
 from tests.support.images.layers import directory, file, hardlink, symlink, tar
@@ -28,14 +28,14 @@ def test_an_index_says_what_the_headers_say(tmp_path: Path) -> None:
     summary = index(gzip.compress(archive), tmp_path / "a" / "index")
     assert summary == IndexSummary("sha256:" + hashlib.sha256(archive).hexdigest(), 4, len(archive))
     assert read_summary(tmp_path / "a" / "index") == summary
-    assert list(entries(tmp_path / "a" / "index")) == [
+    assert list(read_entries(tmp_path / "a" / "index")) == [
         (b"5", b"d", b""),
         (b"0", b"d/caf\xe9", b""),
         (b"2", b"l", b"d"),
         (b"1", b"h", b"d/x"),
     ]
     time = 1_600_000_000
-    assert list(numbers(tmp_path / "a" / "index")) == [
+    assert list(read_attributes(tmp_path / "a" / "index")) == [
         (0, time, 0, 0o750, 0, 0),
         (3, time, 512, 0o644, 5, 70000),
         (0, time, 512 + 512 * 4, 0o777, 0, 0),
@@ -47,8 +47,8 @@ def test_thousands_of_entries_come_back_in_order(tmp_path: Path) -> None:
     names = [b"%d" % number for number in range(9000)]
     archive = b"".join(raw_tar.header(name, mtime=raw_tar.number(int(name) - 5)) for name in names)
     index(archive, tmp_path / "index")
-    assert [name for _, name, _ in entries(tmp_path / "index")] == names
-    assert [mtime for _, mtime, *_ in numbers(tmp_path / "index")] == [number - 5 for number in range(9000)]
+    assert [name for _, name, _ in read_entries(tmp_path / "index")] == names
+    assert [mtime for _, mtime, *_ in read_attributes(tmp_path / "index")] == [number - 5 for number in range(9000)]
 
 
 def test_times_beyond_all_measure_are_held_within_it(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_times_beyond_all_measure_are_held_within_it(tmp_path: Path) -> None:
         raw_tar.header(b"a", mtime=b"\x80" + b"\x7f" * 11) + raw_tar.header(b"b", mtime=b"\xff\x80" + bytes(10)),
         tmp_path / "index",
     )
-    assert [mtime for _, mtime, *_ in numbers(tmp_path / "index")] == [1 << 62, -(1 << 62)]
+    assert [mtime for _, mtime, *_ in read_attributes(tmp_path / "index")] == [1 << 62, -(1 << 62)]
 
 
 @pytest.mark.parametrize("content", [b"", b"OSPIDX00" + bytes(48), b"OSPIDX03"])

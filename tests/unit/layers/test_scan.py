@@ -26,7 +26,7 @@ def trickle(content: bytes, portion: int) -> Callable[[int], bytes]:
 def names(archive: bytes) -> list[bytes]:
     scanner = Scanner(io.BytesIO(archive).read)
     found = []
-    while (member := scanner.next()) is not None:
+    while (member := scanner.next_member()) is not None:
         found.append(member.name)
         scanner.drop()
     scanner.finish()
@@ -45,13 +45,13 @@ def test_kept_members_leave_as_the_bytes_they_came_as(portion: int) -> None:
     scanner = Scanner(trickle(b"".join(members) + raw_tar.END, portion), out.extend)
     digests = []
     for keep in (True, False, True, True):
-        member = scanner.next()
+        member = scanner.next_member()
         assert member is not None
         if keep:
             digests.append(scanner.keep(member, None, digest=True))
         else:
             scanner.drop()
-    assert scanner.next() is None
+    assert scanner.next_member() is None
     scanner.flush()
     assert bytes(out) == members[0] + members[2] + members[3]
     assert digests == [hashlib.sha256(b"1" * 700).digest(), b"", hashlib.sha256(b"content").digest()]
@@ -63,11 +63,11 @@ def test_another_header_replaces_all_of_a_members_headers(portion: int) -> None:
     scanner = Scanner(
         trickle(raw_tar.pax((b"path", b"long")) + raw_tar.file(b"a") + raw_tar.file(b"b") + raw_tar.END, portion), out.extend
     )
-    member = scanner.next()
+    member = scanner.next_member()
     assert member is not None
     replacement = make_header(b"new", b"0", mode=0o644, size=7)
     scanner.keep(member, replacement, digest=False)
-    assert scanner.next() is not None
+    assert scanner.next_member() is not None
     scanner.drop()
     scanner.flush()
     assert bytes(out) == replacement + raw_tar.data(b"content")
@@ -82,9 +82,9 @@ def test_the_archive_may_end_without_zero_blocks_and_go_on_behind_them() -> None
 
 def test_where_a_member_begins_is_known() -> None:
     scanner = Scanner(io.BytesIO(raw_tar.file(b"a") + raw_tar.pax((b"path", b"c")) + raw_tar.file(b"b") + raw_tar.END).read)
-    scanner.next()
+    scanner.next_member()
     scanner.drop()
-    scanner.next()
+    scanner.next_member()
     assert (scanner.offset, scanner.count) == (1024, 2)
 
 
@@ -97,22 +97,22 @@ SPARSE = raw_tar.header(b"a", b"S", size=5, magic=raw_tar.GNU, tail=raw_tar.spar
         (b"this is no tar archive".ljust(2048, b"."), "is not a tar archive"),
         (b"short", "is not a tar archive"),
         (raw_tar.file(b"a") + b"x" * 512, "damaged: wrong checksum in the header of entry 2"),
-        (raw_tar.file(b"a") + raw_tar.header(b"b")[:300], "cut within a header"),
-        (raw_tar.file(b"a", b"1" * 600)[:-512], "cut within the data of entry 1"),
-        (raw_tar.header(b"a", size=1 << 30), "cut within the data of entry 1"),
-        (raw_tar.pax((b"path", b"b" * 600))[:1024], "cut within an extended header"),
+        (raw_tar.file(b"a") + raw_tar.header(b"b")[:300], "truncated within a header"),
+        (raw_tar.file(b"a", b"1" * 600)[:-512], "truncated within the data of entry 1"),
+        (raw_tar.header(b"a", size=1 << 30), "truncated within the data of entry 1"),
+        (raw_tar.pax((b"path", b"b" * 600))[:1024], "truncated within an extended header"),
         (raw_tar.pax((b"path", b"b")) + raw_tar.END, "ends after an extended header"),
         (raw_tar.header(b"x", b"x", size=(1 << 20) + 1), "extended header of 1048577 bytes"),
-        (raw_tar.file(b"x", bytes(1 << 20), b"x") * 5, "extended headers without end"),
-        (raw_tar.file(b"a") + bytes(512) + raw_tar.file(b"b"), "goes on after a zero block"),
-        (SPARSE, "cut within a sparse header"),
+        (raw_tar.file(b"x", bytes(1 << 20), b"x") * 5, "too many extended headers"),
+        (raw_tar.file(b"a") + bytes(512) + raw_tar.file(b"b"), "continues after a zero block"),
+        (SPARSE, "truncated within a sparse header"),
         (
             raw_tar.pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.realsize", b"9"))
             + raw_tar.file(b"a"),
             "map",
         ),
-        (raw_tar.file(b"a", b"12345", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 600), real=600)), "more or less data"),
-        (raw_tar.file(b"a", b"12345", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 2), real=600)), "more or less data"),
+        (raw_tar.file(b"a", b"12345", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 600), real=600)), "as much data as"),
+        (raw_tar.file(b"a", b"12345", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 2), real=600)), "as much data as"),
     ],
 )
 def test_unsound_archives_are_refused_with_the_reason(archive: bytes, problem: str) -> None:
@@ -136,7 +136,7 @@ def test_whatever_the_portions_dropped_members_leave_nothing(members: list[tuple
     out = bytearray()
     scanner = Scanner(trickle(archive + raw_tar.END, portion), out.extend)
     for action, size, _ in members:
-        member = scanner.next()
+        member = scanner.next_member()
         assert member is not None
         if action == "drop":
             scanner.drop()
