@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from publisher.state.snapshot import Snapshot
 
 
-@click.command("adopt")
+@click.command("adopt", short_help="Adopt a repository of cvmfs-singularity-sync.")
 @click.option("--apply", "apply", is_flag=True, help="Write the manifest. Without it, only print what would be adopted.")
 @click.option("--anyway", is_flag=True, help="Also adopt, as not current, images about which no registry can be asked now.")
 @click.option("--undo", is_flag=True, help="Undo: adopted names leave the manifest, links point to the older tool's sandboxes.")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-@click.command("status")
+@click.command("status", short_help="Print what is published under a name.")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
@@ -50,7 +50,7 @@ def status_command(name: str, as_json: bool, settings: PublisherSettings) -> Non
     console.show(render_status.status_json(record), render_status.status_lines(record, snapshot.repository), as_json)
 
 
-@click.command("diff")
+@click.command("diff", short_help="Print the paths that differ between two builds.")
 @click.argument("subject", metavar="NAME|DIGEST")
 @click.argument("other", metavar="[NAME|DIGEST]", required=False)
 @click.option("--arch", default=DEFAULT_ARCHITECTURE, show_default=True, help="Platform of a NAME.")
@@ -70,7 +70,7 @@ def diff_command(subject: str, other: str | None, *, arch: str, times: bool, as_
     console.tell(f"{count} path(s) differ")
 
 
-@click.command("verify")
+@click.command("verify", short_help="Verify what is published against the manifest.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--sample", type=click.IntRange(min=1), metavar="NUMBER", help="Verify only so many builds, chosen at random.")
 @common
@@ -90,7 +90,7 @@ def verify_command(names: tuple[str, ...], sample: int | None, settings: Publish
     sys.exit(1 if count else 0)
 
 
-@click.command("origin")
+@click.command("origin", short_help="Compare the origin's objects with the manifest.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
 def origin_command(as_json: bool, settings: PublisherSettings) -> None:

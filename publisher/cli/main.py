@@ -50,7 +50,7 @@ def publisher(**_logging: object) -> None:
     """
 
 
-@publisher.command()
+@publisher.command(short_help="Check entries of the image list before a merge.")
 @click.option("--base", metavar="REVISION", help="Check what the list changes compared with this revision of its git repository.")
 @click.option("--all", "whole", is_flag=True, help="Check the whole list.")
 @click.option(
@@ -103,7 +103,7 @@ def check(base: str | None, whole: bool, form: str, summary: Path | None, settin
     sys.exit(1 if any(entry.verdict is CheckVerdict.WRONG for entry in checked) else 0)
 
 
-@publisher.command()
+@publisher.command(short_help="Print what sync would do.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @run_options
 @common
@@ -120,7 +120,7 @@ def plan(as_json: bool, run: assemble.RunOptions, settings: PublisherSettings) -
     console.show(plan_json(made), plan_lines(made), as_json)
 
 
-@publisher.command()
+@publisher.command(short_help="Publish what is new or changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @run_options
 @common
@@ -169,7 +169,7 @@ def new(settings: PublisherSettings) -> None:
     click.echo(f"key id:      {public_key.keyid}")
 
 
-@publisher.command(name="import")
+@publisher.command("import", short_help="Convert the image list of another tool.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(convert.FORMS), default="auto", help="Form of FILE; auto detects it.")
 @click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Write to FILE instead of standard output.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from publisher.settings.settings import PublisherSettings
 
 
-@click.command("gc")
+@click.command("gc", short_help="Remove what was superseded or left long ago.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed. Remnants of a killed run are still recovered.")
 @common
 def gc_command(dry_run: bool, settings: PublisherSettings) -> None:
@@ -37,7 +37,7 @@ def gc_command(dry_run: bool, settings: PublisherSettings) -> None:
         raise result.error
 
 
-@click.command("block")
+@click.command("block", short_help="Block an image at once, under all its names.")
 @click.argument("subject", metavar="NAME|DIGEST")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; users see this text when their job is refused.")
 @click.option("--history", is_flag=True, help="Block the earlier builds of NAME too.")
@@ -58,7 +58,7 @@ def block_command(subject: str, reason: str, history: bool, settings: PublisherS
     raise_if_behind(result)
 
 
-@click.command("unblock")
+@click.command("unblock", short_help="Undo block.")
 @click.argument("subject", metavar="NAME|DIGEST")
 @common
 def unblock_command(subject: str, settings: PublisherSettings) -> None:
@@ -74,7 +74,7 @@ def unblock_command(subject: str, settings: PublisherSettings) -> None:
     raise_if_behind(result)
 
 
-@click.command("rollback")
+@click.command("rollback", short_help="Return a name to its previous build.")
 @click.argument("name")
 @click.option("--undo", is_flag=True, help="Return to the build that NAME had before the rollback.")
 @common

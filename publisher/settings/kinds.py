@@ -85,10 +85,10 @@ def _format_time(seconds: float) -> str:
     return _format_amount(seconds, _TIME_UNITS, " s")
 
 
-def _matching(pattern: re.Pattern[str], kind: str) -> AfterValidator:
+def _matching(pattern: re.Pattern[str], kind: str, allowed: str) -> AfterValidator:
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
-            raise ValueError(f"{value!r} is not a valid {kind}")
+            raise ValueError(f"{value!r} is not a valid {kind}; write {allowed}")
         return value
 
     return AfterValidator(check)
@@ -141,10 +141,16 @@ Rate = Annotated[int, PlainValidator(units.positive_size), ValueKind("size per s
 Seconds = Annotated[float, PlainValidator(units.positive_seconds), ValueKind("time", "TIME", _format_time)]
 Grace = Annotated[float, PlainValidator(_parse_grace), ValueKind("time, 2 d or more", "TIME", _format_time)]
 Count = Annotated[int, PlainValidator(units.positive_count), ValueKind("number", "NUMBER")]
-Host = Annotated[str, _matching(_HOST, "host"), ValueKind("host, or `HOST:PORT`", "HOST")]
+Host = Annotated[
+    str, _matching(_HOST, "host", "HOST or HOST:PORT, such as osg-htc.org"), ValueKind("host, or `HOST:PORT`", "HOST")
+]
 Hosts = Annotated[frozenset[str], PlainValidator(_parse_hosts), ValueKind("list of `HOST:PORT`", "HOST:PORT")]
-Account = Annotated[str, _matching(_ACCOUNT, "account name"), ValueKind("account name", "ACCOUNT")]
-RepositoryName = Annotated[str, _matching(targets.FQRN, "repository name"), ValueKind("repository name", "NAME")]
+Account = Annotated[
+    str, _matching(_ACCOUNT, "account name", "up to 32 of a-z, 0-9, _ and -"), ValueKind("account name", "ACCOUNT")
+]
+RepositoryName = Annotated[
+    str, _matching(targets.FQRN, "repository name", "a name such as images.example.org"), ValueKind("repository name", "NAME")
+]
 Url = Annotated[str, ValueKind("URL", "URL")]
 Mirrors = Annotated[
     Mapping[str, tuple[str, ...]],

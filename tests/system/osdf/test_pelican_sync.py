@@ -84,7 +84,7 @@ def test_what_a_sync_stores_is_what_an_independent_client_reads(
         assert stored[version.sif.path] == version.sif.sha256
     assert host.run("verify").returncode == 0
     held = host.run("origin", check=True).stdout
-    assert held.startswith("2 SIF(s), ")
+    assert held.startswith("2 SIF(s) (")
     assert "missing" not in held
     assert host.sync().results == {"pelican/one:1": "unchanged"}
 

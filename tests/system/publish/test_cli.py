@@ -29,11 +29,11 @@ def run(where: Path, *arguments: str, program: list[str] | None = None, **env: s
     [
         (["sink"], "No such command"),
         (["sync", "--no-such-flag"], "No such option"),
-        (["sync"], "where to publish"),
+        (["sync"], "no place to publish is given"),
         (["plan", "--repository=a", "--origin=b", "--images=nowhere.yaml"], "nowhere.yaml"),
         (["keys", "new"], "--key"),
         (["sync", "--config=nowhere.yaml"], "nowhere.yaml"),
-        (["sync", "--repository=cvmfs:images;reboot"], "no name of a CVMFS repository"),
+        (["sync", "--repository=cvmfs:images;reboot"], "not a valid name of a CVMFS repository"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_one_line_that_helps(tmp_path: Path, arguments: list[str], words: str) -> None:

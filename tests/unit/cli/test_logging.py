@@ -177,7 +177,8 @@ class Denying(http.server.BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         given = self.headers.get("Authorization")
-        self.seen += [given] if given else []
+        if given:
+            self.seen.append(given)
         self.send_response(403 if given else 401)
         self.send_header("WWW-Authenticate", 'Basic realm="test"')
         self.end_headers()

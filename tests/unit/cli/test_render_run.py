@@ -39,7 +39,7 @@ def test_nothing_to_do_is_said() -> None:
 
 
 def test_what_was_cleared_away_is_said_and_is_not_nothing() -> None:
-    report = RunReport(serial=8, cleared=["a/old:1 is gone: the time that it was to be used is over"])
+    report = RunReport(serial=8, cleared=["a/old:1 is gone: its removal grace is over"])
     report.add("a/b:1", ImageResult.UNCHANGED, "current")
     assert report_lines(report) == [*report.cleared, "1 unchanged; manifest serial 8"]
     assert report_json(report)["cleared"] == report.cleared
