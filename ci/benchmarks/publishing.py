@@ -101,9 +101,9 @@ def _publishing(images: int, scratch: Path, rounds: int) -> float:
 def _record(number: int) -> Record:
     name = f"group{number % 100}/image-{number}:1"
     texts = [f"{name} {build}" for build in ("new", "old")]
-    new, old = (transitions.built_version(digest(text), built(text), ("sandbox", "sif"), 1_800_000_000) for text in texts)
-    before = transitions.succeeded(None, f"docker.io/{name}", digest(name), {"amd64": old}, name)
-    return transitions.succeeded(before, before.reference, before.digest, {"amd64": new}, name)
+    new, old = (transitions.make_version(digest(text), built(text), ("sandbox", "sif"), 1_800_000_000) for text in texts)
+    before = transitions.set_current(None, f"docker.io/{name}", digest(name), {"amd64": old}, name)
+    return transitions.set_current(before, before.reference, before.digest, {"amd64": new}, name)
 
 
 def _comparing(count: int, scratch: Path) -> int:

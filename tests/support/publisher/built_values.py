@@ -65,14 +65,14 @@ def carried_out(plan: Plan, snapshot: Snapshot, now: int) -> Snapshot:
     for item in plan.work:
         current = {
             layout.platform_key(target.platform): (
-                transitions.built_version(target.digest, built(target.digest), item.entry.formats, now)
+                transitions.make_version(target.digest, built(target.digest), item.entry.formats, now)
                 if target.published is None
-                else transitions.renewed_version(target.published, item.entry.formats, now)
+                else transitions.renew(target.published, item.entry.formats, now)
             )
             for target in item.targets
         }
         name = item.entry.name
-        record = transitions.succeeded(snapshot.records.get(name), tag_reference(item.entry), item.digest, current, name)
-        changed[name] = transitions.leaving(record, now, now + GRACE, item.leaving)
-    changed |= {one.name: transitions.leaving(snapshot.records[one.name], now, now + GRACE) for one in plan.leaving}
+        record = transitions.set_current(snapshot.records.get(name), tag_reference(item.entry), item.digest, current, name)
+        changed[name] = transitions.expire(record, now, now + GRACE, item.leaving)
+    changed |= {one.name: transitions.expire(snapshot.records[one.name], now, now + GRACE) for one in plan.leaving}
     return snapshot.with_records(changed)

@@ -257,7 +257,7 @@ def test_a_full_disk_leaves_nothing_half_done_and_free_space_repairs_it(host: Ho
     try:
         report = host.sync(check=False)
         assert report.status == 1
-        assert "room" in report.stderr + json.dumps(report.said)
+        assert "space" in report.stderr + json.dumps(report.said)
         assert host.index() is None
         assert not (host.repository / repository).exists()
         subprocess.run(["mount", "-o", "remount,size=200m", place], check=True)
