@@ -1,4 +1,4 @@
-"""Lists of other projects, which are not in this repository: beside its checkout, or where SHARED_DATA says."""
+"""Lists of other projects, which are not part of this repository: beside its checkout, or in the directory SHARED_DATA."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.support.checkout import ROOT
 
 
 def shared(name: str) -> Path:
-    """A file of the shared data; the test is skipped, loudly, where it is absent."""
+    """Return the path of a shared file; skip the test if the file is missing."""
     path = Path(os.environ.get("SHARED_DATA") or ROOT.parent / "shared" / "data") / name
     if not path.exists():
-        pytest.skip(f"NOT TESTED: {path} is absent; SHARED_DATA=DIR says where the shared data is")
+        pytest.skip(f"NOT TESTED: {path} is missing; set SHARED_DATA to the directory of the shared data")
     return path

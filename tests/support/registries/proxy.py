@@ -1,4 +1,4 @@
-"""A misbehaving proxy in front of a real registry: passes everything on, but for what a test wants to go wrong."""
+"""A faulty proxy in front of a real registry: it forwards every request, except those for which a test sets a fault."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _HOP = ("connection", "transfer-encoding", "content-length", "date", "server", "
 
 
 class Proxy(ScriptedServer):
-    """What stands before a registry; see :func:`misbehaving`.
+    """The proxy; see :func:`misbehaving`.
 
     Attributes:
-        faults: ``"METHOD path"``, with ``*`` in it or not -> replies, each for one request. What has no reply left is passed on.
-        token: who does not show it is sent to ``/token``, which gives it out; nobody is, where it is None.
+        faults: ``"METHOD path"``, optionally with ``*`` -> replies, each for one request. Other requests are forwarded.
+        token: the token that requests need and ``/token`` issues; None if requests need no token.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -37,7 +37,7 @@ class Proxy(ScriptedServer):
         self.token: str | None = None
 
     def always(self, route: str, reply: Reply) -> None:
-        """This reply to every request."""
+        """Give this reply to every request of a route."""
         self.faults[route] = [reply] * 10_000
 
     def _reply(self, request: web.BaseRequest) -> Reply:
@@ -51,7 +51,7 @@ class Proxy(ScriptedServer):
         return self.forward
 
     async def forward(self, request: web.BaseRequest) -> web.Response:
-        """The registry's answer."""
+        """Return the registry's response."""
         headers = {name: request.headers[name] for name in ("Accept", "Range") if name in request.headers}
         url = f"http://{self._upstream}{request.rel_url.raw_path_qs}"
         async with (
@@ -66,7 +66,7 @@ class Proxy(ScriptedServer):
             return web.Response(status=answer.status, body=body, headers=kept)
 
     def changed(self, change: Callable[[bytes], bytes], **headers: str) -> Reply:
-        """The registry's answer with another body, and some other headers."""
+        """Return a reply with the registry's response, but with a changed body and additional headers."""
 
         async def reply(request: web.BaseRequest) -> web.StreamResponse:
             answer = await self.forward(request)
@@ -78,7 +78,7 @@ class Proxy(ScriptedServer):
         return reply
 
     def cut(self, share: float = 0.5, announced: float = 1.0) -> Reply:
-        """A part of the answer's body, though ``announced`` of it is announced; the connection is closed after it."""
+        """Return a reply that sends ``share`` of the body, announces ``announced`` of it, and then closes the connection."""
 
         async def reply(request: web.BaseRequest) -> web.StreamResponse:
             answer = await self.forward(request)
@@ -92,7 +92,13 @@ class Proxy(ScriptedServer):
     def pages(
         self, size: int, then: dict[int, Reply] | None = None, link: str = "/v2/{name}/tags/list?last={last}&n={n}"
     ) -> Reply:
-        """A list of tags in pages of at most ``size``, with a ``Link`` made from a template; ``then``: page -> another reply."""
+        """Return a reply that lists tags in pages.
+
+        Args:
+            size: the largest number of tags in a page.
+            then: the number of a page -> another reply for it.
+            link: a template for the ``Link`` header.
+        """
 
         async def reply(request: web.BaseRequest) -> web.StreamResponse:
             answer = await self.forward(request)
@@ -116,7 +122,7 @@ class Proxy(ScriptedServer):
 
 @contextlib.contextmanager
 def misbehaving(registry: RegistryServer) -> Iterator[Proxy]:
-    """A proxy before a registry, in a thread of its own, so that programs in plain order can be tested with it."""
+    """Run a faulty proxy in a thread of its own, so that synchronous programs can be tested with it."""
     with BackgroundLoop() as background:
         proxy = Proxy(registry.address)
         background.submit(proxy.__aenter__()).result()

@@ -1,6 +1,6 @@
 """A real docker-registry on a loopback port of its own, and images pushed into it over plain HTTP.
 
-Only the standard library and zstandard, and nothing of pytest: ``ci/quickstart`` fills its registry with it too.
+It needs only the standard library and zstandard, and not pytest, because ``ci/quickstart`` uses it too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LINE = re.compile(r'"(?P<method>[A-Z]+) (?P<path>/\S*) HTTP/[0-9.]+" (?P<status
 
 @dataclass(frozen=True)
 class Request:
-    """One line of the registry's access log."""
+    """A request that the registry received: one line of its access log."""
 
     method: str
     path: str
@@ -57,12 +57,12 @@ class Request:
 
 
 class RegistryServer:
-    """A context manager: ``docker-registry serve`` with its storage in ``root``, stopped by its process id at the end.
+    """A context manager that runs ``docker-registry serve`` with its storage in ``root``.
 
     Args:
-        root: directory for storage, configuration and log.
-        user: name and password that are asked for (basic authentication), nobody's when None.
-        port: a free one when None.
+        root: the directory for storage, configuration and log.
+        user: the name and password that requests need (basic authentication); None for no authentication.
+        port: the port; None for a free one.
     """
 
     def __init__(self, root: Path, user: tuple[str, str] | None = None, port: int | None = None) -> None:
@@ -93,7 +93,7 @@ class RegistryServer:
         self.stop()
 
     def stop(self) -> None:
-        """Stop it; nothing happens the second time."""
+        """Stop the registry; a second call does nothing."""
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -103,11 +103,11 @@ class RegistryServer:
 
     @property
     def storage(self) -> Path:
-        """Where it keeps ``blobs`` and ``repositories`` (distribution's storage layout, version 2)."""
+        """The directory with its ``blobs`` and ``repositories`` (distribution's storage layout, version 2)."""
         return self._root / "storage" / "docker" / "registry" / "v2"
 
     def requests(self) -> list[Request]:
-        """What it was asked since this was last called. A line is written before the end of its answer."""
+        """Return the requests since the last call. The log line of a request is written before its response ends."""
         lines = [found for line in self._log.read_text("utf-8", "replace").splitlines() if (found := _LINE.search(line))]
         new, self._seen = lines[self._seen :], len(lines)
         return [Request(line["method"], line["path"], int(line["status"])) for line in new]
@@ -119,7 +119,7 @@ class RegistryServer:
             "log": {"level": "warn"},
             "storage": storage,
             "http": {"addr": self.address},
-            "validation": {"manifests": {"urls": {"allow": ["^http://127"]}}},  # of layers that lie elsewhere
+            "validation": {"manifests": {"urls": {"allow": ["^http://127"]}}},  # foreign layers
         }
         if self._user is not None:
             (self._root / "htpasswd").write_text(f"{self._user[0]}:{bcrypt(self._user[1])}\n")
@@ -139,6 +139,8 @@ class RegistryServer:
 
 @dataclass(frozen=True)
 class Response:
+    """A response of the registry; the names of its headers are in lower case."""
+
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -153,7 +155,7 @@ def ask(
     *,
     user: tuple[str, str] | None = None,
 ) -> Response:
-    """One request; header names in the answer are in small letters."""
+    """Send a request and return the response."""
     sent = dict(headers or {})
     if user is not None:
         sent["Authorization"] = "Basic " + b64encode(":".join(user).encode()).decode()
@@ -167,7 +169,7 @@ def ask(
 
 
 def push_blob(address: str, repository: str, content: bytes, user: tuple[str, str] | None = None) -> str:
-    """Upload a blob; returns its digest."""
+    """Upload a blob and return its digest."""
     digest = sha256(content)
     begun = _expect(ask(address, "POST", f"/v2/{repository}/blobs/uploads/", b"", user=user), 202)
     where = urllib.parse.urlsplit(begun.headers["location"])
@@ -179,7 +181,7 @@ def push_blob(address: str, repository: str, content: bytes, user: tuple[str, st
 def push_manifest(
     address: str, repository: str, tag: str, document: Mapping[str, object], user: tuple[str, str] | None = None
 ) -> str:
-    """Upload a manifest or index, under a tag or its digest (tag ``""``); returns its digest."""
+    """Upload an image manifest or index, under a tag or its digest (tag ``""``); return its digest."""
     body = json.dumps(document, indent=1).encode()
     digest = sha256(body)
     media_type = str(document.get("mediaType", OCI["manifest"]))
@@ -201,7 +203,7 @@ def push_image(
     platform: str = "linux/amd64",
     user: tuple[str, str] | None = None,
 ) -> str:
-    """Push an image of uncompressed layers; returns the manifest's digest.
+    """Push an image made of uncompressed layers and return the digest of its manifest.
 
     Args:
         address: ``host:port`` of the registry.
@@ -242,7 +244,7 @@ def push_image(
 def push_index(
     address: str, repository: str, tag: str, platforms: Mapping[str, str], *, oci: bool = True, attested: bool = False
 ) -> str:
-    """Push an index of images that are in the repository already; returns its digest.
+    """Push an index of images that the repository already has, and return its digest.
 
     Args:
         address: ``host:port`` of the registry.
@@ -267,12 +269,12 @@ def push_index(
 
 
 def describe(content: bytes, media_type: str) -> dict[str, object]:
-    """A descriptor."""
+    """Return the descriptor of some content."""
     return {"mediaType": media_type, "digest": sha256(content), "size": len(content)}
 
 
 def compress(layer: bytes, compression: str) -> bytes:
-    """gzip without a date, so that the same layer is the same blob."""
+    """Return a compressed layer. gzip gets no date, so the same layer is always the same blob."""
     if compression == "gzip":
         return gzip.compress(layer, 6, mtime=0)
     return zstandard.ZstdCompressor(3).compress(layer) if compression == "zstd" else layer
@@ -289,7 +291,7 @@ def free_port() -> int:
 
 
 def bcrypt(password: str) -> str:
-    """The only form that docker-registry takes; from the C library (crypt(3)), as apache2-utils may not be there."""
+    """Return a bcrypt hash, the only kind that docker-registry supports, made by the C library (crypt(3))."""
     library = ctypes.CDLL("libcrypt.so.1")
     library.crypt.restype = ctypes.c_char_p
     hashed: bytes | None = library.crypt(password.encode(), b"$2y$05$abcdefghijklmnopqrstuu")

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that says what a test wants it to say, and remembers what it was asked."""
+"""An HTTP server on loopback that sends the replies that a test sets, and records its requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A request: method, path, query as it came, headers with names in small letters, body."""
+    """A request that the server received; the query is not decoded, the names of headers are in lower case."""
 
     method: str
     path: str
@@ -38,12 +38,12 @@ class ScriptedServer:
     """An asynchronous context manager around a server with scripted replies.
 
     Args:
-        routes: ``"METHOD path"`` -> replies, one after the other, the last of them again and again. Others get a bare 404.
-        tls: speak TLS, with this context's certificate.
+        routes: ``"METHOD path"`` -> replies, one after the other; the last one repeats. Other requests get an empty 404.
+        tls: serve TLS with this context's certificate; None for plain http.
 
     Attributes:
         address: ``host:port``.
-        asked: all requests so far.
+        asked: the requests so far.
     """
 
     def __init__(self, routes: Mapping[str, list[Reply]], tls: ssl.SSLContext | None = None) -> None:
@@ -64,7 +64,7 @@ class ScriptedServer:
 
     @property
     def lines(self) -> list[str]:
-        """``METHOD path`` of all requests."""
+        """The requests so far, as ``METHOD path``."""
         return [f"{asked.method} {asked.path}" for asked in self.asked]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -80,7 +80,7 @@ class ScriptedServer:
 
 
 def says(status: int = 200, body: bytes | str = b"", **headers: str) -> Reply:
-    """A reply; ``Retry_After="1"`` is the header Retry-After."""
+    """Return a reply that sends a response; ``Retry_After="1"`` sets the header Retry-After."""
     content = body.encode() if isinstance(body, str) else body
 
     async def reply(_: web.BaseRequest) -> web.StreamResponse:
@@ -92,7 +92,7 @@ def says(status: int = 200, body: bytes | str = b"", **headers: str) -> Reply:
 
 
 def breaks_off(body: bytes, after: int, status: int = 200, **headers: str) -> Reply:
-    """Announces ``body``, sends ``after`` bytes of it and closes the connection."""
+    """Return a reply that announces ``body``, sends ``after`` bytes of it and closes the connection."""
 
     async def reply(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()})
@@ -107,7 +107,12 @@ def breaks_off(body: bytes, after: int, status: int = 200, **headers: str) -> Re
 
 
 def endless(sent: list[int], length: int | None = None) -> Reply:
-    """Sends zeros for as long as they are taken, and notes how many; announces ``length``, or nothing."""
+    """Return a reply that sends zeros until the client closes the connection.
+
+    Args:
+        sent: receives the number of bytes of each piece.
+        length: the announced length, None for none.
+    """
 
     async def reply(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -123,21 +128,21 @@ def endless(sent: list[int], length: int | None = None) -> Reply:
 
 
 async def hangs(_: web.BaseRequest) -> web.StreamResponse:
-    """Takes the request and never answers."""
+    """Accept the request and never reply."""
     await asyncio.Event().wait()
     raise AssertionError
 
 
 class Tunnel:
-    """An asynchronous context manager around an HTTP proxy that only does CONNECT, and leads every name to one place.
+    """An asynchronous context manager around an HTTP proxy that only supports CONNECT and connects every name to one server.
 
     Args:
-        to: ``host:port``.
-        status: what it answers, 200 for coming through.
+        to: the server, ``host:port``.
+        status: the status of its response; 200 connects.
 
     Attributes:
         address: ``host:port``.
-        asked: heads of the requests so far, as they came.
+        asked: the heads of the requests so far, unchanged.
     """
 
     def __init__(self, to: str, status: int = 200) -> None:
@@ -181,7 +186,7 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 def certificate(where: Path, host: str) -> tuple[Path, ssl.SSLContext]:
-    """A private authority's certificate, and the context of a server that it has signed ``host`` for."""
+    """Return the certificate of a private authority, and the TLS context of a server that it has signed for ``host``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = dt.datetime.now(dt.UTC)

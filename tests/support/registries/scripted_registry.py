@@ -1,4 +1,4 @@
-"""A registry client that talks to one scripted registry, and waits for nothing."""
+"""A registry client for one scripted registry; its waits take no time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ HERE = {"Docker_Content_Digest": DIGEST, "Content_Type": oci.OCI_MANIFEST}
 
 
 class ScriptedClient:
-    """A client that talks to one scripted registry."""
+    """A client for one scripted registry.
+
+    Attributes:
+        registry: the registry.
+        client: the client.
+        pauses: the waits so far, in seconds.
+        reference: an image of the registry.
+    """
 
     def __init__(self, registry: ScriptedServer, client: RegistryClient, pauses: list[float]) -> None:
         self.registry = registry
@@ -65,7 +72,7 @@ async def scripted_client(
     mirror_tags: bool = True,
     clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[ScriptedClient]:
-    """``clock`` is one that moves only by what is slept, if none is given."""
+    """Open a client for a scripted registry; without ``clock``, its time advances only by the waits."""
     pauses: list[float] = []
     slept = 0.0
 

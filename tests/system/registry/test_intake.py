@@ -1,4 +1,4 @@
-"""What references mean, asked of a real registry."""
+"""Resolution of references at a real registry."""
 
 from __future__ import annotations
 

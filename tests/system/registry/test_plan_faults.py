@@ -1,4 +1,4 @@
-"""What the plan becomes of a registry's faults: a real docker-registry behind a misbehaving proxy."""
+"""Plans under faults of a registry: a real docker-registry behind a faulty proxy."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ GONE = says(404, '{"errors": [{"code": "MANIFEST_UNKNOWN"}]}', Docker_Distributi
 
 
 class World:
-    """A list of one wildcard, all of it published; and what a plan becomes afterwards."""
+    """A list of one tag pattern with all its images published, and the plans that are made afterwards."""
 
     def __init__(self, registry: RegistryServer, proxy: Proxy, where: Path) -> None:
         self._registry = registry

@@ -1,4 +1,4 @@
-"""Registry client, blob store and the pull that joins them, against a real docker-registry."""
+"""The registry client and the blob store against a real docker-registry."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def client_for(server: RegistryServer, credentials: Credentials | None = None) -
 async def get(
     server: RegistryServer, store: Path, name: str, tag: str = "1", platform: Platform = AMD64
 ) -> tuple[oci.Image, list[Path], list[Path]]:
-    """The way of a run: HEAD, resolve, layers."""
+    """Fetch an image as a run does: HEAD, image manifest, layers."""
     async with client_for(server) as client:
         reference, blobs = Reference(server.address, name, tag), BlobStore(store)
         digest = (await client.head(reference)).digest
@@ -122,7 +122,7 @@ async def test_a_manifest_without_a_media_type_is_an_image(registry: RegistrySer
 def push_like(
     registry: RegistryServer, name: str, layers: list[bytes], diff_ids: list[str] | None, **config: str
 ) -> dict[str, object]:
-    """Blobs of an image whose layers go up as they are, whatever they are; its manifest, not pushed yet."""
+    """Push the blobs of an image, with layers of any content; return its manifest, which is not pushed."""
     listed = [sha256(layer) for layer in layers] if diff_ids is None else diff_ids
     fields: dict[str, object] = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": listed}}
     raw = str(fields | config).replace("'", '"').encode()
@@ -177,7 +177,9 @@ async def test_a_blob_that_was_damaged_in_the_registry_is_refused_and_leaves_not
     content = bytearray(data.read_bytes())
     content[70_000] ^= 1
     data.write_bytes(content)
-    with pytest.raises(BlobError, match=r"/damaged:1: the \d+ bytes that were received for layer sha256:.* do not match its digest"):
+    with pytest.raises(
+        BlobError, match=r"/damaged:1: the \d+ bytes that were received for layer sha256:.* do not match its digest"
+    ):
         await get(registry, tmp_path, "damaged")
     assert list((tmp_path / "partial").iterdir()) == []
 

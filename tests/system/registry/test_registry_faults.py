@@ -1,6 +1,6 @@
-"""Faults of registries and of what stands before them, on a real docker-registry behind a misbehaving proxy.
+"""Faults of registries and of proxies before them, on a real docker-registry behind a faulty proxy.
 
-At the level of the client: what comes of each fault, and that none of them is taken for "there is no such image".
+At the level of the client: the result of each fault, and that no fault is mistaken for "the image does not exist".
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ UNKNOWN = says(404, '{"errors": [{"code": "NAME_UNKNOWN"}]}', Docker_Distributio
 
 @pytest.fixture(scope="module")
 def pushed(registry: RegistryServer) -> RegistryServer:
-    """The registry with an image that has nine tags."""
+    """Push an image with nine tags; return the registry."""
     push_image(registry.address, NAME, "1", [LAYER], compression="none")
     for tag in TAGS[1:]:
         push_image(registry.address, NAME, tag, [LAYER], compression="none")
@@ -56,7 +56,7 @@ def proxy(pushed: RegistryServer) -> Iterator[Proxy]:
 
 
 class ProxiedClient:
-    """A client before the proxy that waits for nothing; ``pauses`` is what it would have waited."""
+    """A client of the proxy whose waits take no time; ``pauses`` are the waits in seconds."""
 
     def __init__(self, proxy: Proxy, timeouts: RegistryTimeouts | None = None) -> None:
         self.pauses: list[float] = []
@@ -80,7 +80,7 @@ class ProxiedClient:
             return sorted(await client.tags(self.reference))
 
     async def image(self, store: Path) -> tuple[oci.Image, bytes]:
-        """All the way to the layer's bytes."""
+        """Fetch an image and the bytes of its layer."""
         async with self.client as client:
             blobs, digest = BlobStore(store), (await client.head(self.reference)).digest
             image = await fetch_image(client, blobs, self.reference, digest, Platform("linux", "amd64"))

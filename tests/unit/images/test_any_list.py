@@ -1,4 +1,4 @@
-"""Whatever a list says, it is taken or refused with lines."""
+"""Any list is either accepted, or refused with line numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of images.yaml: current, and of one mind with the parser about typical lists and typical mistakes."""
+"""The JSON Schema of images.yaml: it is up to date, and agrees with the parser on typical lists and mistakes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEMA = json.loads(reader.schema())
 
 
 class _EditorsLoader(yaml.SafeLoader):
-    """YAML 1.2's core schema has no dates: editors read them as text."""
+    """A YAML loader like that of editors, which read dates as text, because the core schema of YAML 1.2 has no dates."""
 
 
 _EditorsLoader.yaml_implicit_resolvers = {
@@ -62,7 +62,7 @@ def test_the_repositorys_own_list_is_valid_and_names_the_schema() -> None:
 
 
 def _values(part: Any) -> list[tuple[str, Any]]:
-    """All keys that have a schema, with it."""
+    """Return all keys with their schemas."""
     if isinstance(part, list):
         return [one for value in part for one in _values(value)]
     if not isinstance(part, dict):
@@ -71,7 +71,7 @@ def _values(part: Any) -> list[tuple[str, Any]]:
     return own + [one for key, value in part.items() if key != "allOf" for one in _values(value)]
 
 
-def test_every_key_says_what_it_is() -> None:
+def test_every_key_has_a_description() -> None:
     keys = _values(SCHEMA)
     assert {key for key, _ in keys} >= {"version", "defaults", "groups", "title", "images", "image", "tags", "keep", "private"}
     assert [key for key, schema in keys if not schema.get("description")] == []

@@ -20,7 +20,7 @@ def text(*images: str) -> str:
 
 
 class Checkout:
-    """A git repository whose list stands below a directory, as lists do."""
+    """A git repository with an image list in a subdirectory."""
 
     def __init__(self, where: Path) -> None:
         self.path = where / "lists" / "images.yaml"

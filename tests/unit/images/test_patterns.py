@@ -1,4 +1,4 @@
-"""Entries with wildcards: what they become, what is refused, what they expand to."""
+"""Entries with tag patterns: parsing, contradictions and expansion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROMACS = Reference("docker.io", "gromacs/gromacs")
 
 
 def listed(*entries: str) -> str:
-    """A list of one group; the first entry stands in line 5."""
+    """Return the text of a list with one group; its first entry is in line 5."""
     return "version: 1\ngroups:\n  - title: Some\n    images:\n" + "".join(f"      - {entry}\n" for entry in entries)
 
 
@@ -45,7 +45,7 @@ def problems(*entries: str, template: str = reader.NAME_TEMPLATES[0]) -> list[st
 @pytest.mark.parametrize(
     "entry", ["gromacs/gromacs:2024.*", "{image: gromacs/gromacs, tags: ['2024.*']}", "image: gromacs/gromacs:2024.*"]
 )
-def test_a_wildcard_is_one_in_a_reference_or_under_tags(entry: str) -> None:
+def test_a_tag_pattern_is_part_of_a_reference_or_one_of_the_tags(entry: str) -> None:
     assert pattern(entry) == Pattern(GROMACS, ("2024.*",), AMD64, BOTH, group="Some")
 
 
@@ -81,7 +81,7 @@ image: ghcr.io/x/y
     assert (pattern(text).line, str(pattern(text))) == (5, "ghcr.io/x/y:1.*|2.?")
 
 
-def test_tags_by_name_are_entries_beside_the_wildcards() -> None:
+def test_tags_by_name_are_entries_beside_the_tag_patterns() -> None:
     found = parse("{image: a/b, tags: ['1.*', latest, '2.0'], keep: 2, formats: [sif]}")
     assert [entry.name for entry in found.entries] == ["a/b:latest", "a/b:2.0"]
     assert {entry.formats for entry in found.entries} == {frozenset({"sif"})}
@@ -137,7 +137,7 @@ def test_tags_by_name_are_entries_beside_the_wildcards() -> None:
         ("{image: a/b, tags: [latest, '1.*'], exclude: ['la*']}", "exclude: it excludes 'latest', which the entry lists by name"),
     ],
 )
-def test_a_wildcard_that_cannot_be_meant_is_refused_with_what_to_write(entry: str, says: str) -> None:
+def test_a_tag_pattern_that_cannot_be_meant_is_refused_with_what_to_write(entry: str, says: str) -> None:
     (said,) = problems(entry)
     assert said.startswith("images.yaml:5: ")
     assert says in said
@@ -155,7 +155,7 @@ def test_each_key_that_is_wrong_has_its_line() -> None:
 # names that two could have
 
 
-def test_two_wildcards_of_a_repository_with_a_tag_in_common_are_refused() -> None:
+def test_two_tag_patterns_of_a_repository_with_a_tag_in_common_are_refused() -> None:
     (said,) = problems("a/b:1.*", "docker.io/a/b:*-py3")
     assert said == (
         "images.yaml:6: docker.io/a/b also has a tag pattern in line 5, and both match tags such as '1.-py3';"
@@ -163,12 +163,12 @@ def test_two_wildcards_of_a_repository_with_a_tag_in_common_are_refused() -> Non
     )
 
 
-def test_two_wildcards_of_a_repository_without_a_tag_in_common_are_fine() -> None:
+def test_two_tag_patterns_of_a_repository_without_a_tag_in_common_are_fine() -> None:
     assert len(parse("a/b:1.*", "a/b:2.*").patterns) == 2
     assert len(parse("a/b:1.*", "{image: 'a/b:*', exclude: ['1.*']}").patterns) == 2
 
 
-def test_wildcards_of_two_registries_with_one_name_are_refused() -> None:
+def test_tag_patterns_of_two_registries_with_one_name_are_refused() -> None:
     (said,) = problems("x/y:*", "ghcr.io/x/y:1.*")
     assert said == (
         "images.yaml:6: ghcr.io/x/y and docker.io/x/y in line 5 would both publish tags as x/y:TAG, such as '1.'; remove one"
@@ -178,7 +178,7 @@ def test_wildcards_of_two_registries_with_one_name_are_refused() -> None:
 
 
 @pytest.mark.parametrize("entries", [("x/y:1.*", "ghcr.io/x/y:1.0"), ("ghcr.io/x/y:1.0", "x/y:1.*")])
-def test_an_entry_and_the_wildcard_of_another_registry_are_refused(entries: tuple[str, str]) -> None:
+def test_an_entry_and_the_tag_pattern_of_another_registry_are_refused(entries: tuple[str, str]) -> None:
     (said,) = problems(*entries)
     line, other = entries.index("ghcr.io/x/y:1.0") + 5, entries.index("x/y:1.*") + 5
     assert said == (
@@ -187,11 +187,11 @@ def test_an_entry_and_the_wildcard_of_another_registry_are_refused(entries: tupl
     )
 
 
-def test_an_entry_that_the_wildcard_of_another_registry_leaves_out_is_fine() -> None:
+def test_an_entry_that_the_tag_pattern_of_another_registry_leaves_out_is_fine() -> None:
     assert parse("{image: 'x/y:1.*', exclude: ['1.0']}", "ghcr.io/x/y:1.0", "ghcr.io/x/y:2").entries
 
 
-def test_an_entry_beside_a_wildcard_of_its_own_repository_is_fine() -> None:
+def test_an_entry_beside_a_tag_pattern_of_its_own_repository_is_fine() -> None:
     found = parse("x/y:*", "{image: 'x/y:1', formats: [sif]}")
     assert (len(found.entries), len(found.patterns)) == (1, 1)
 
@@ -201,14 +201,14 @@ def test_a_wrong_entry_does_not_hide_what_is_wrong_between_others() -> None:
     assert [line[:15] for line in said] == ["images.yaml:6: ", "images.yaml:6: ", "images.yaml:7: ", "images.yaml:7: "]
 
 
-def test_more_wildcards_for_a_name_than_are_compared_are_refused() -> None:
+def test_more_tag_patterns_for_a_name_than_are_compared_are_refused() -> None:
     (said,) = problems(*(f"a/b:{number:03}*" for number in range(101)))
     assert said.startswith(
         "images.yaml:105: more than 100 entries with tag patterns publish as a/b:TAG; combine them in the tags of one entry"
     )
 
 
-def test_wildcards_that_cannot_be_told_apart_are_refused() -> None:
+def test_tag_patterns_that_cannot_be_told_apart_are_refused() -> None:
     left = ", ".join(f"'*{first}{'?' * 40}'" for first in "abcdef")
     (said,) = problems(f"{{image: 'a/b:{'?' * 100}', exclude: [{left}]}}")
     assert said.startswith("images.yaml:5: exclude: these tag patterns are too complex to be compared")
@@ -288,7 +288,7 @@ def test_a_pattern_covers_the_names_that_could_come_from_it(name: str, covered: 
     assert pattern("{image: 'x/y:1.*', exclude: ['*-rc*'], keep: 1}").covers(name) == covered
 
 
-def test_an_entry_wins_over_a_wildcards_of_the_same_name() -> None:
+def test_an_entry_wins_over_a_tag_patterns_of_the_same_name() -> None:
     found = parse("x/y:*", "{image: 'x/y:1', formats: [sif]}", "a/b:1")
     whole = found.merge(reader.expand(found.patterns[0], ["1", "2"]))
     assert [(entry.name, entry.line) for entry in whole] == [("x/y:2", 5), ("x/y:1", 6), ("a/b:1", 7)]

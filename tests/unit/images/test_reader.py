@@ -1,4 +1,4 @@
-"""images.yaml: what it takes, what it refuses, and what it says then."""
+"""Parsing of images.yaml: what is accepted, what is refused, and with which message."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ groups:
         "images.yaml:10: the key 'ownr' is unknown",
         "images.yaml:11: aliases (*there) are not allowed",
         "images.yaml:12: docker.io/library/debian:12 is already listed in line 6",
-        "images.yaml:13: image: 'HTC/x' is no image reference: the repository 'HTC/x' has capital letters",
+        "images.yaml:13: image: 'HTC/x' is not an image reference: the repository 'HTC/x' has capital letters",
         "images.yaml:13: the key 'title' is missing here",
     ]
 
@@ -151,11 +151,11 @@ groups:
         ("2027-01-31", "YAML reads 2027-01-31 as a date; write it in quotes"),
         ("", "the value is missing"),
         ("[a]", "a text is expected here, not a list"),
-        ("'debian:12 '", "'12 ' is no tag"),
+        ("'debian:12 '", "'12 ' is not a tag"),
         ("1" * 5000, "is too long for an image reference"),
         ("0x" + "f" * 8000, "is too long for an image reference"),
         ("1:" * 5000 + "1", "is too long for an image reference"),
-        ("''", "there is no repository in it"),
+        ("''", "it has no repository"),
         ("https://ghcr.io/x/y:1", "is a web address; write 'ghcr.io/x/y:1'"),
         (f"a/b@{DIGEST}", f"which its name is made of; write 'a/b:TAG@{DIGEST}'"),
         ("reg.io/../../x:1", "contains '..', which is reserved and cannot be published"),

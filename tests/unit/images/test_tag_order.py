@@ -1,4 +1,4 @@
-"""Which tags are newest."""
+"""The orders of tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wildcards for tags: what they match, and what two of them have in common."""
+"""Tag patterns: the tags that they match, and the tags that two of them have in common."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
         ("a]", ["a", "]"]),
     ],
 )
-def test_a_wildcard_is_split_as_fnmatch_does(glob: str, parts: list[str]) -> None:
+def test_a_tag_pattern_is_split_as_fnmatch_does(glob: str, parts: list[str]) -> None:
     assert tokens(glob) == parts
 
 
@@ -77,18 +77,18 @@ def test_what_no_tag_can_match_is_known(include: list[str], exclude: list[str]) 
     assert shortest_common_tag(TagSet(tuple(include), tuple(exclude))) is None
 
 
-def test_wildcards_without_a_tag_in_common_are_told_from_those_with_one() -> None:
+def test_tag_patterns_without_a_tag_in_common_are_told_from_those_with_one() -> None:
     assert shortest_common_tag(TagSet(("1.*",)), TagSet(("2.*",))) is None
     assert shortest_common_tag(TagSet(("*-py3",)), TagSet(("22.*",))) == "22.-py3"
     assert shortest_common_tag(TagSet(("*-py3",)), TagSet(("22.*",), ("*-py?",))) is None
 
 
-def test_long_wildcards_are_compared_all_the_same() -> None:
+def test_long_tag_patterns_are_compared_all_the_same() -> None:
     assert shortest_common_tag(TagSet(("*-" + "?" * 40,)), TagSet(("*a" + "?" * 60,))) is not None
     assert shortest_common_tag(TagSet(("*-" + "?" * 40,)), TagSet(("?" * 40,))) is None
 
 
-def test_wildcards_made_to_take_for_ever_are_given_up() -> None:
+def test_tag_patterns_made_to_take_for_ever_are_given_up() -> None:
     with pytest.raises(ValueError, match="write simpler ones"):
         shortest_common_tag(TagSet(("?" * 100,), tuple("*" + first + "?" * 40 for first in "abcdef")))
 
@@ -113,5 +113,5 @@ def test_an_example_is_in_all_sets_and_there_is_one_wherever_a_tag_is(one: TagSe
 
 
 @given(_GLOBS, _TAGS)
-def test_a_set_of_one_wildcard_is_what_fnmatch_matches(glob: str, tag: str) -> None:
+def test_a_set_of_one_tag_pattern_is_what_fnmatch_matches(glob: str, tag: str) -> None:
     assert (tag in TagSet((glob,))) == fnmatch.fnmatchcase(tag, glob)

@@ -25,7 +25,7 @@ SERVICE = "registry, the quoted one"
 
 
 def wants(header: str, then: Reply = says(200, BODY, **HERE), scope: str = "") -> Reply:  # noqa: B008 - it is never changed
-    """Answers 401 unless it is shown ``header``."""
+    """Return a reply of 401 to requests without the ``Authorization`` header ``header``."""
 
     async def reply(request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("Authorization") == header:
@@ -37,7 +37,7 @@ def wants(header: str, then: Reply = says(200, BODY, **HERE), scope: str = "") -
 
 
 def guarded(token: str, **more: list[Reply]) -> dict[str, list[Reply]]:
-    """A registry that shows ``a/b:1`` to whoever has the token ``right``."""
+    """Return the routes of a registry that needs the token ``right`` for ``a/b:1``."""
     issued = says(200, token)
     return {
         "GET /v2/": [wants("")],
@@ -49,7 +49,7 @@ def guarded(token: str, **more: list[Reply]) -> dict[str, list[Reply]]:
 
 
 def query(it: ScriptedClient, at: int = -1) -> dict[str, list[str]]:
-    """Fields of the token request number ``at``."""
+    """Return the fields of the token request number ``at``."""
     asked = [asked for asked in it.registry.asked if asked.path == "/token"]
     return urllib.parse.parse_qs(asked[at].query or asked[at].body.decode())
 
@@ -191,7 +191,7 @@ async def test_wrong_or_no_basic_credentials_are_tried_once(credentials: Credent
 
 
 async def test_a_password_that_is_refused_for_good_is_shown_no_more() -> None:
-    """Tried again for each of thousands of images, it would lock the account."""
+    """Sending it again for each of thousands of images could lock the account."""
     basic = says(401, WWW_Authenticate='Basic realm="r"')
     async with scripted_client({"GET /v2/": [basic], f"HEAD {MANIFEST}": [basic]}, credentials=ME) as it:
         for _ in range(5):
@@ -227,7 +227,7 @@ async def test_a_password_that_does_not_do_for_one_repository_is_shown_for_other
 async def test_credentials_that_a_token_service_refuses_are_a_warning_and_not_shown_again(
     credentials: Credentials, status: int, asked: int
 ) -> None:
-    """403 may be meant for one repository (GitLab, ghcr), the others are said of the credentials."""
+    """A 403 may concern one repository only (GitLab, ghcr); the other statuses concern the credentials."""
     routes = guarded("", **{"GET /token": [says(403 if status == 403 else 401)], "POST /token": [says(status)]})
     async with scripted_client(routes, credentials=credentials) as it:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Blobs on their way: whole, in order, whatever breaks."""
+"""Transfers of blobs: complete and in order across interruptions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def ranged(request: web.BaseRequest) -> web.StreamResponse:
-    """The blob from where the client wants it."""
+    """Reply with the blob from the requested offset."""
     start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
     if not start:
         return await says(200, BLOB)(request)

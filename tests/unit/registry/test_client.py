@@ -197,8 +197,8 @@ async def test_what_does_not_speak_http_is_could_not_tell() -> None:
             await it.client.head(Reference(f"{host}:{port}", "a/b", "1"))
 
 
-async def test_a_connection_that_does_not_come_about_is_given_up_at_its_own_deadline() -> None:
-    """A host that drops packets: here, one whose queue of connections is full."""
+async def test_connecting_has_a_timeout_of_its_own() -> None:
+    """The host drops packets: its queue of connections is full."""
     with socket.socket() as full, contextlib.ExitStack() as stack:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

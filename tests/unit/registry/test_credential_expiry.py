@@ -1,4 +1,4 @@
-"""Credentials that end soon are told of ahead."""
+"""Warnings about credentials that expire soon."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def token(payload: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("end", "says_so"),
+    ("end", "expected"),
     [
         (NOW + 8 * DAY, None),
         (NOW + 6 * DAY, "the credential for ghcr.io expires on 2025-10-15: renew it with docker login ghcr.io"),
         (NOW - DAY, "the credential for ghcr.io expired on 2025-10-08: renew it with docker login ghcr.io"),
     ],
 )
-def test_a_token_that_ends_within_a_week_is_told_of(end: float, says_so: str | None) -> None:
+def test_a_token_that_ends_within_a_week_is_told_of(end: float, expected: str | None) -> None:
     for credentials in (Credentials(identity_token=token({"exp": end})), Credentials("me", token({"exp": end}))):
-        assert expiry_warning("ghcr.io", credentials, NOW) == says_so
+        assert expiry_warning("ghcr.io", credentials, NOW) == expected
 
 
 def test_what_a_helper_makes_anew_each_time_may_end_soon() -> None:

@@ -40,7 +40,7 @@ def auth(user: str) -> dict[str, str]:
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A credential helper on the PATH; its name."""
+    """Install a credential helper on the PATH and return its name."""
     program = tmp_path / "bin" / "docker-credential-test"
     program.parent.mkdir()
     program.write_text(HELPER)

@@ -1,4 +1,4 @@
-"""Mirrors: asked before the registry, believed for what they have, and never for what they do not have."""
+"""Mirrors: they are asked before the registry, and are never trusted to say that an image does not exist."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Mirrored:
 
     @property
     def asked(self) -> tuple[int, int]:
-        """Requests that origin and mirror got but for their ``/v2/``."""
+        """Return the requests that origin and mirror received, except those for ``/v2/``."""
         return sum(line != "GET /v2/" for line in self.origin.lines), sum(line != "GET /v2/" for line in self.mirror.lines)
 
 
@@ -219,7 +219,7 @@ async def test_a_blob_that_a_mirror_gives_too_much_of_comes_from_the_registry() 
 
 
 async def test_a_blob_that_is_asked_for_again_does_not_come_from_the_mirror_again() -> None:
-    """Only the receiver sees whether the digest is right."""
+    """Only the receiver can check the digest."""
     wrong = bytes(len(BLOB))
     async with mirrored({f"GET {BLOBS}": [says(200, BLOB)]}, {f"GET {BLOBS}": [says(200, wrong)]}) as it:
         assert await it.blob() == wrong

@@ -1,4 +1,4 @@
-"""HTTP proxies and private authorities, as the environment names them."""
+"""HTTP proxies and private certificate authorities that the environment names."""
 
 from __future__ import annotations
 

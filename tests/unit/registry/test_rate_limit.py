@@ -1,4 +1,4 @@
-"""How fast one host is asked."""
+"""Rate limits of one host: requests per second, Retry-After, and quotas of pulls."""
 
 from __future__ import annotations
 

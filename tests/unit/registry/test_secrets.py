@@ -1,4 +1,4 @@
-"""Nothing secret in anything that the client can say: errors with all that hangs on them, logs, warnings, its own texts."""
+"""No secret in any output of the client: errors with their causes, log records, warnings and representations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ISSUED = says(200, f'{{"token": "{TOKEN}"}}')
 
 
 async def echoes(request: web.BaseRequest) -> web.StreamResponse:
-    """Tells all that it was told, in every place where an answer has room."""
+    """Reply with the request's secrets in every place of a response."""
     told = f"{request.headers.get('Authorization')} {(await request.read()).decode()} {SIGNATURE}"
     location = f"ftp://me:{PASSWORD}@somewhere/{told.replace(' ', '_')}"
     headers = {"Location": location, "WWW_Authenticate": f'Odd realm="{told}"', "Docker_Content_Digest": told, "Link": told}
@@ -65,7 +65,7 @@ FAULTS: dict[str, Reply] = {
 
 
 def everything(errors: Iterable[BaseException], it: ScriptedClient, log: str) -> str:
-    """What could be printed of what happened."""
+    """Return everything that could be printed about some errors and a client."""
     parts = [log, *it.client.warnings()]
     for error in errors:
         seen: BaseException | None = error
@@ -82,7 +82,7 @@ async def discard(_: bytes) -> None:
 
 
 async def ask_all(it: ScriptedClient) -> list[BaseException]:
-    """Everything that a client can be asked, and every way in which it failed."""
+    """Call every method of the client and return the errors."""
     errors: list[BaseException] = []
     for question in (
         it.client.head(it.reference),
@@ -176,7 +176,7 @@ async def test_no_log_record_contains_a_credential_a_token_or_a_query(
 async def test_no_secret_is_in_a_command_line_or_in_what_a_helper_makes_the_client_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the second helper runs, the first one's secret is known; it writes down all command lines of the machine."""
+    """The helper records all command lines of the machine; when it runs a second time, the client has the first secret."""
     secret, program, seen = uuid.uuid4().hex, tmp_path / "docker-credential-spy", tmp_path / "seen"
     program.write_text(
         f"#!/bin/sh\nfor line in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$line; echo; done >>{seen} 2>/dev/null\n"

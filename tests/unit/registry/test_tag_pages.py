@@ -1,4 +1,4 @@
-"""Lists of tags: all pages or an error."""
+"""Lists of tags: complete or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes of ducc."""
+"""Import of ducc's recipes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITH_REGISTRY = reader.NAME_TEMPLATES[1]
 
 
 def recipe(*urls: str) -> bytes:
-    """A recipe; the first URL stands in line 6."""
+    """Return a recipe; its first URL is in line 6."""
     head = "version: 1\nuser: someone\ncvmfs_repo: 'unpacked.example.org'\noutput_format: 'https://x.org/$(image)'\ninput:\n"
     return (head + "".join(f"    - '{url}'\n" for url in urls)).encode()
 
@@ -90,7 +90,7 @@ def test_what_is_not_quite_what_it_was_is_told_and_imported(url: str, says: str)
     [
         ("https://quay.io/C/d:1", "the repository 'C/d' has capital letters"),
         (f"https://quay.io/c/d@sha256:{HEX}", "has a digest but no tag"),
-        ("https://quay.io/c/d:1:2", "is no tag"),
+        ("https://quay.io/c/d:1:2", "is not a tag"),
         ("https:///c/d:1", "is not the URL of an image; write https://REGISTRY/REPOSITORY:TAG"),
         ("ftp://quay.io/c/d:1", "is not the URL of an image"),
         ("https://quay.io/c/d:1?x=2", "is not the URL of an image"),
@@ -123,7 +123,7 @@ def test_inputs_that_are_no_texts_or_share_a_line_are_told() -> None:
         ("version: 1\ninput: quay.io/a/b:1\n", "recipe.yaml:2: the recipe has no list of URLs under input"),
         ("version: 1\n", "recipe.yaml:1: the recipe has no list of URLs under input"),
         ("- 1\n", "recipe.yaml:1: the file is not a recipe"),
-        ("input: ]\n", "recipe.yaml:1: this is no YAML"),
+        ("input: ]\n", "recipe.yaml:1: this is not YAML"),
         ("version: 1\ninput: []\n", "recipe.yaml:1: none of its images can be imported"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The list of cvmfs-singularity-sync: taken over with the names that it had, or told."""
+"""Import of the list of cvmfs-singularity-sync: each entry keeps its name or is reported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read(imported: Imported) -> ImageList:
 
 
 def sources(listed: ImageList) -> dict[str, str]:
-    """CVMFS name -> registry, wildcards among them."""
+    """Return CVMFS name -> registry, tag patterns included."""
     found = {entry.name: entry.reference.registry for entry in listed.entries}
     for pattern in listed.patterns:
         found |= {f"{pattern.reference.repository}:{tag}": pattern.reference.registry for tag in pattern.tags}
@@ -42,7 +42,7 @@ def sources(listed: ImageList) -> dict[str, str]:
 
 
 def old_tool(entry: str) -> tuple[str, str]:
-    """Name and registry by the old tool's own steps, written anew from their description."""
+    """Return the name and registry of an entry by the old tool's steps, implemented independently from their description."""
     registry = "docker.io"
     namespace, slash, image = entry.partition("/")
     if not slash:
@@ -125,15 +125,15 @@ def test_an_entry_that_meant_something_else_than_it_seems_keeps_its_name_and_is_
     [
         ("localhost:5000/foo", "'localhost:5000/foo:latest' from 'docker.io'", "it would be localhost:5000/foo:latest"),
         ("foo/bar/baz:1", "'bar/baz:1' from 'foo'", "it would be docker.io/foo/bar/baz:1"),
-        ("a/b:", "'a/b:' from 'docker.io'", "'' is no tag"),
-        ("a/b@sha256:abcd", "'a/b@sha256:abcd' from 'docker.io'", "'sha256:abcd' is no digest"),
+        ("a/b:", "'a/b:' from 'docker.io'", "'' is not a tag"),
+        ("a/b@sha256:abcd", "'a/b@sha256:abcd' from 'docker.io'", "'sha256:abcd' is not a digest"),
         (f"a/b@sha256:{HEX}", f"'a/b@sha256:{HEX}' from 'docker.io'", "has a digest but no tag"),
         ("a/b:v?", "'a/b:v?' from 'docker.io'", "it would be a tag pattern for docker.io/a/b"),
         ("a/b:[12]", "'a/b:[12]' from 'docker.io'", "it would be a tag pattern for docker.io/a/b"),
         ("a/b:[*", "'a/b:[*' from 'docker.io'", "the '[' in '[*' is not closed"),
         ("a*/b:1", "'a*/b:1' from 'docker.io'", "has a wildcard in its registry or repository"),
         ("docker://a/b", "'/a/b:latest' from 'docker:'", "it would be docker.io/a/b:latest"),
-        ("a//b", "'/b:latest' from 'a'", "is no repository"),
+        ("a//b", "'/b:latest' from 'a'", "is not a repository"),
         ("reg.io/../../x:1", "'../../x:1' from 'reg.io'", "contains '..', which is reserved and cannot be published"),
         (".images/aa:1", "'.images/aa:1' from 'docker.io'", "contains '.images', which is reserved and cannot be published"),
         ("HTC/x:1", "'HTC/x:1' from 'docker.io'", "the repository 'HTC/x' has capital letters"),

@@ -34,10 +34,10 @@ def described(content: bytes) -> Descriptor:
     return Descriptor("application/vnd.oci.image.layer.v1.tar", "sha256:" + hashlib.sha256(content).hexdigest(), len(content))
 
 
-class Source:
-    """Gives ``contents`` one after the other (the last again and again), in chunks; remembers from where it was asked.
+class FakeDownload:
+    """A download that sends ``contents`` one after the other (the last one repeats) in chunks, and records the offsets.
 
-    ``breaks`` bytes after the start of a transfer it is gone, for the first transfer only.
+    The first transfer fails after ``breaks`` bytes.
     """
 
     def __init__(self, *contents: bytes, breaks: int | None = None) -> None:
@@ -61,7 +61,7 @@ def ignore(_: int) -> None:
 
 
 def names(store: Path) -> list[str]:
-    """All files but the locks."""
+    """Return the names of all files except the locks."""
     return sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file() and path.parent.name != "locks")
 
 
@@ -88,13 +88,13 @@ def root(tmp_path: Path) -> Path:
 async def test_a_layer_is_stored_under_its_digest_with_its_index_and_fetched_once(
     content: bytes, root: Path, tmp_path: Path
 ) -> None:
-    store, source, seen = BlobStore(root), Source(content), list[int]()
-    await store.layer(described(content), source, seen.append)
-    stored = await store.layer(described(content), source, seen.append)
+    store, download, seen = BlobStore(root), FakeDownload(content), list[int]()
+    await store.layer(described(content), download, seen.append)
+    stored = await store.layer(described(content), download, seen.append)
     assert stored.blob == placed(root, content)
     assert stored.blob.read_bytes() == content
     assert stored.index.read_bytes() == index_of(content, tmp_path)
-    assert source.offsets == [0]
+    assert download.offsets == [0]
     assert names(root) == sorted(str(path.relative_to(root)) for path in (stored.blob, stored.index))
     assert seen[0] == 0
     assert seen[-1] == len(content)
@@ -102,18 +102,18 @@ async def test_a_layer_is_stored_under_its_digest_with_its_index_and_fetched_onc
 
 async def test_wrong_bytes_are_fetched_a_second_time_and_leave_nothing(root: Path) -> None:
     wrong = GZIP[:-1] + b"!"
-    source = Source(wrong)
+    download = FakeDownload(wrong)
     with pytest.raises(
         BlobError, match=r"that were received for layer sha256:.* do not match its digest or size \(the image is damaged"
     ):
-        await BlobStore(root).layer(described(GZIP), source, ignore)
-    assert source.offsets == [0, 0]
+        await BlobStore(root).layer(described(GZIP), download, ignore)
+    assert download.offsets == [0, 0]
     assert names(root) == []
 
 
 async def test_bytes_that_are_right_the_second_time_are_taken(root: Path) -> None:
     seen: list[int] = []
-    stored = await BlobStore(root).layer(described(GZIP), Source(b"?" * len(GZIP), GZIP), seen.append)
+    stored = await BlobStore(root).layer(described(GZIP), FakeDownload(b"?" * len(GZIP), GZIP), seen.append)
     assert stored.blob.read_bytes() == GZIP
     assert seen.count(0) == 2  # it fell back to nothing
 
@@ -121,7 +121,7 @@ async def test_bytes_that_are_right_the_second_time_are_taken(root: Path) -> Non
 @pytest.mark.parametrize("content", [GZIP + b"more", GZIP[:-1], b""], ids=["more", "less", "nothing"])
 async def test_more_or_fewer_bytes_than_described_leave_nothing(content: bytes, root: Path) -> None:
     with pytest.raises(BlobError, match=r"is larger than its|do not match its digest or size"):
-        await BlobStore(root).layer(described(GZIP), Source(content), ignore)
+        await BlobStore(root).layer(described(GZIP), FakeDownload(content), ignore)
     assert names(root) == []
 
 
@@ -141,44 +141,44 @@ async def test_an_endless_source_is_cut_at_the_size(root: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"no tar at all" * 999, gzip.compress(b"no tar at all" * 9999, mtime=0), GZIP[:-9]])
 async def test_a_good_blob_that_is_no_layer_is_kept_so_that_it_is_not_fetched_to_say_so_again(content: bytes, root: Path) -> None:
-    store, source = BlobStore(root), Source(content)
+    store, download = BlobStore(root), FakeDownload(content)
     for _ in range(2):
         with pytest.raises(LayerError):
-            await store.layer(described(content), source, ignore)
-    assert source.offsets == [0]
+            await store.layer(described(content), download, ignore)
+    assert download.offsets == [0]
     assert names(root) == [str(placed(root, content).relative_to(root))]
 
 
 async def test_a_bomb_ends_at_the_limit(root: Path) -> None:
     with pytest.raises(LayerError, match="unpacks to more than 50000 bytes"):
-        await BlobStore(root, limits=LayerLimits(unpacked_size=50_000)).layer(described(GZIP), Source(GZIP), ignore)
+        await BlobStore(root, limits=LayerLimits(unpacked_size=50_000)).layer(described(GZIP), FakeDownload(GZIP), ignore)
 
 
 async def test_a_layer_larger_than_allowed_is_not_fetched(root: Path) -> None:
-    source = Source(GZIP)
+    download = FakeDownload(GZIP)
     with pytest.raises(BlobError, match="at most 100 are allowed"):
-        await BlobStore(root, max_layer_size=100).layer(described(GZIP), source, ignore)
-    assert source.offsets == []
+        await BlobStore(root, max_layer_size=100).layer(described(GZIP), download, ignore)
+    assert download.offsets == []
 
 
 async def test_a_layer_for_which_there_is_no_room_is_not_fetched(root: Path) -> None:
-    source, digest = Source(GZIP), described(GZIP).digest
+    download, digest = FakeDownload(GZIP), described(GZIP).digest
     with pytest.raises(SpaceError, match=r"not enough space for a layer of \d+ bytes: .* has \d+ bytes free"):
-        await BlobStore(root, max_layer_size=1 << 62).layer(Descriptor("", digest, 1 << 60), source, ignore)
-    assert source.offsets == []
+        await BlobStore(root, max_layer_size=1 << 62).layer(Descriptor("", digest, 1 << 60), download, ignore)
+    assert download.offsets == []
 
 
 # --- what breaks
 
 
 async def test_a_broken_transfer_is_continued_and_indexed_as_if_it_had_not_broken(root: Path, tmp_path: Path) -> None:
-    store, source = BlobStore(root), Source(GZIP, breaks=50_000)
+    store, download = BlobStore(root), FakeDownload(GZIP, breaks=50_000)
     with pytest.raises(UnavailableError, match="the registry is gone"):
-        await store.layer(described(GZIP), source, ignore)
+        await store.layer(described(GZIP), download, ignore)
     assert [name.split("/")[0] for name in names(root)] == ["partial"]
     seen: list[int] = []
-    stored = await BlobStore(root).layer(described(GZIP), source, seen.append)
-    assert source.offsets == [0, 50_000]
+    stored = await BlobStore(root).layer(described(GZIP), download, seen.append)
+    assert download.offsets == [0, 50_000]
     assert seen[0] == 50_000
     assert stored.blob.read_bytes() == GZIP
     assert stored.index.read_bytes() == index_of(GZIP, tmp_path)
@@ -187,11 +187,11 @@ async def test_a_broken_transfer_is_continued_and_indexed_as_if_it_had_not_broke
 
 async def test_what_a_broken_transfer_left_may_be_wrong_or_too_long(root: Path) -> None:
     for left in (b"?" * 500, b"?" * (len(GZIP) + 1)):
-        store, source = BlobStore(root), Source(GZIP)
+        store, download = BlobStore(root), FakeDownload(GZIP)
         (root / "partial" / described(GZIP).digest[7:]).write_bytes(left)
-        stored = await store.layer(described(GZIP), source, ignore)
+        stored = await store.layer(described(GZIP), download, ignore)
         assert stored.blob.read_bytes() == GZIP
-        assert source.offsets[-1] == 0
+        assert download.offsets[-1] == 0
         stored.blob.unlink()
 
 
@@ -209,14 +209,14 @@ async def test_a_cancelled_transfer_keeps_what_it_has_and_lets_go_of_its_lock(ro
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    source = Source(GZIP)
-    await store.layer(described(GZIP), source, ignore)
-    assert source.offsets == [4000]
+    download = FakeDownload(GZIP)
+    await store.layer(described(GZIP), download, ignore)
+    assert download.offsets == [4000]
 
 
 def test_whenever_a_run_is_killed_the_next_one_completes_the_layer(root: Path, tmp_path: Path) -> None:
     def fetch() -> None:
-        asyncio.run(BlobStore(root).layer(described(GZIP), Source(GZIP), ignore))
+        asyncio.run(BlobStore(root).layer(described(GZIP), FakeDownload(GZIP), ignore))
 
     at = 0
     while child_process.killed(at, fetch):
@@ -239,21 +239,21 @@ def test_whenever_a_run_is_killed_the_next_one_completes_the_layer(root: Path, t
 async def test_an_index_that_is_missing_or_of_another_version_is_made_from_the_blob(
     damage: bytes | None, root: Path, tmp_path: Path
 ) -> None:
-    source = Source(GZIP)
-    stored = await BlobStore(root).layer(described(GZIP), source, ignore)
+    download = FakeDownload(GZIP)
+    stored = await BlobStore(root).layer(described(GZIP), download, ignore)
     stored.index.unlink()
     if damage is not None:
         stored.index.write_bytes(damage)
-    await BlobStore(root).layer(described(GZIP), source, ignore)
+    await BlobStore(root).layer(described(GZIP), download, ignore)
     assert stored.index.read_bytes() == index_of(GZIP, tmp_path)
-    assert source.offsets == [0]
+    assert download.offsets == [0]
 
 
 async def test_a_blob_that_was_cut_on_the_disk_is_fetched_again(root: Path) -> None:
-    source = Source(GZIP)
-    stored = await BlobStore(root).layer(described(GZIP), source, ignore)
+    download = FakeDownload(GZIP)
+    stored = await BlobStore(root).layer(described(GZIP), download, ignore)
     os.truncate(stored.blob, 10)
-    await BlobStore(root).layer(described(GZIP), source, ignore)
+    await BlobStore(root).layer(described(GZIP), download, ignore)
     assert stored.blob.read_bytes() == GZIP
 
 
@@ -261,26 +261,26 @@ async def test_a_blob_that_was_cut_on_the_disk_is_fetched_again(root: Path) -> N
 
 
 async def test_tasks_that_want_the_same_layer_fetch_it_once(root: Path) -> None:
-    store, source = BlobStore(root), Source(GZIP)
-    await asyncio.gather(*(store.layer(described(GZIP), source, ignore) for _ in range(5)))
-    assert source.offsets == [0]
+    store, download = BlobStore(root), FakeDownload(GZIP)
+    await asyncio.gather(*(store.layer(described(GZIP), download, ignore) for _ in range(5)))
+    assert download.offsets == [0]
 
 
 async def test_a_layer_that_another_process_fetches_is_waited_for(root: Path) -> None:
-    source, pauses = Source(GZIP), 0
+    download, pauses = FakeDownload(GZIP), 0
     other = files.locked(str(root / "locks" / described(GZIP).digest[7:9]), 0)
 
     async def sleep(_: float) -> None:
         nonlocal pauses
         pauses += 1
-        assert source.offsets == []
+        assert download.offsets == []
         if pauses == 3:
             other.__exit__(None, None, None)
 
     store = BlobStore(root, sleep=sleep)
     other.__enter__()
-    await store.layer(described(GZIP), source, ignore)
-    assert (pauses, source.offsets) == (3, [0])
+    await store.layer(described(GZIP), download, ignore)
+    assert (pauses, download.offsets) == (3, [0])
 
 
 async def test_another_process_is_not_waited_for_without_end(root: Path) -> None:
@@ -292,7 +292,7 @@ async def test_another_process_is_not_waited_for_without_end(root: Path) -> None
         files.locked(str(root / "locks" / described(GZIP).digest[7:9]), 0),
         pytest.raises(BlobError, match=r"another process has held the lock for sha256:.* for 60 s"),
     ):
-        await store.layer(described(GZIP), Source(GZIP), ignore)
+        await store.layer(described(GZIP), FakeDownload(GZIP), ignore)
 
 
 async def test_no_more_layers_are_fetched_at_a_time_than_allowed_and_all_of_them_come(root: Path) -> None:
@@ -300,7 +300,7 @@ async def test_no_more_layers_are_fetched_at_a_time_than_allowed_and_all_of_them
     under_way, most = 0, 0
 
     async def one(content: bytes) -> None:
-        async def source(sink: Sink, _: int) -> None:
+        async def download(sink: Sink, _: int) -> None:
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
@@ -309,7 +309,7 @@ async def test_no_more_layers_are_fetched_at_a_time_than_allowed_and_all_of_them
             await sink(content)
             under_way -= 1
 
-        await store.layer(described(content), source, ignore)
+        await store.layer(described(content), download, ignore)
 
     store = BlobStore(root, concurrency=2)
     await asyncio.gather(*map(one, contents))
@@ -342,10 +342,10 @@ def test_a_document_that_was_damaged_on_the_disk_is_not_there(root: Path) -> Non
 
 
 async def filled(root: Path, count: int) -> list[bytes]:
-    """Layers in a store, the first the one used longest ago; each with its index takes more than 10,000 bytes."""
+    """Store layers, the least recently used first; each takes more than 10,000 bytes with its index."""
     contents = [tar([file(f"f{number}", bytes(10_000))]) for number in range(count)]
     for number, content in enumerate(contents):
-        stored = await BlobStore(root).layer(described(content), Source(content), ignore)
+        stored = await BlobStore(root).layer(described(content), FakeDownload(content), ignore)
         for path in (stored.blob, stored.index):
             os.utime(path, (number, number))
     return contents
@@ -367,7 +367,7 @@ async def test_what_was_used_longest_ago_goes_first_and_no_more_than_has_to(root
 
 async def test_use_makes_a_layer_young_again(root: Path) -> None:
     contents = await filled(root, 3)
-    await BlobStore(root).layer(described(contents[0]), Source(b""), ignore)
+    await BlobStore(root).layer(described(contents[0]), FakeDownload(b""), ignore)
     BlobStore(root).trim(size(root) - 1, keep=())
     assert [placed(root, content).exists() for content in contents] == [True, False, True]
 
@@ -397,7 +397,7 @@ async def test_what_somebody_is_busy_with_stays(root: Path) -> None:
 
 async def test_broken_transfers_and_what_kills_left_are_trimmed_too(root: Path) -> None:
     with pytest.raises(UnavailableError):
-        await BlobStore(root).layer(described(GZIP), Source(GZIP, breaks=5000), ignore)
+        await BlobStore(root).layer(described(GZIP), FakeDownload(GZIP, breaks=5000), ignore)
     (root / "partial" / f".{described(GZIP).digest[7:]}.index.77").write_bytes(b"left")
     assert BlobStore(root).trim(0, keep=()) == 5004
     assert names(root) == []

@@ -22,21 +22,21 @@ def names(place: Path) -> list[str]:
 
 
 async def test_chunks_wait_for_a_slow_disk_sixteen_at_most(tmp_path: Path) -> None:
-    """The thread stands still while nobody reads the pipe that it has to write the index to."""
+    """The thread blocks as long as the pipe that it writes the index to is not read."""
     pipe = tmp_path / f".index.{os.getpid()}"
     os.mkfifo(pipe)
-    async with BlobWriter(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
+    async with BlobWriter(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as writer:
         for _ in range(16):
-            await arrival.put(b"x")
+            await writer.put(b"x")
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(arrival.put(b"x"), 0.05)
+            await asyncio.wait_for(writer.put(b"x"), 0.05)
         reader = os.open(pipe, os.O_RDONLY)
-        assert (await arrival.finish()).size == 16
+        assert (await writer.finish()).size == 16
         os.close(reader)
 
 
 class _Gate:
-    """In the place of an arrival's queue: lets so many chunks through to the thread, then no more until it is opened."""
+    """A replacement for the writer's queue that passes a number of chunks to the thread, and the rest only once it is opened."""
 
     def __init__(self, open_for: int) -> None:
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -53,27 +53,27 @@ class _Gate:
 
 async def test_chunks_that_were_taken_make_room_for_as_many_and_no_more(tmp_path: Path) -> None:
     gate = _Gate(open_for=20)
-    arrival = BlobWriter(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS)
-    arrival._chunks = gate  # type: ignore[assignment]  # stands in for it
-    async with arrival:
+    writer = BlobWriter(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS)
+    writer._chunks = gate  # type: ignore[assignment]  # stands in for it
+    async with writer:
         for _ in range(20 + 16):
-            await asyncio.wait_for(arrival.put(b"x"), 60)
+            await asyncio.wait_for(writer.put(b"x"), 60)
         try:
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(arrival.put(b"x"), 0.05)
+                await asyncio.wait_for(writer.put(b"x"), 0.05)
         finally:
             gate.open()
-        assert (await arrival.finish()).size == 36
+        assert (await writer.finish()).size == 36
 
 
 async def test_a_file_that_cannot_be_written_is_an_error_for_whoever_hands_over_or_finishes(tmp_path: Path) -> None:
-    async with BlobWriter(tmp_path / "absent" / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
+    async with BlobWriter(tmp_path / "absent" / "blob", tmp_path / "index", DEFAULT_LIMITS) as writer:
         with pytest.raises(BlobError, match=r"cannot be written: .*No such file"):
-            await arrival.finish()
+            await writer.finish()
 
 
 def test_a_failure_to_write_is_told_to_whoever_reads_next(tmp_path: Path) -> None:
-    """Inflating takes it for damaged data; the bytes that were lost must not go unnoticed after it."""
+    """Decompression mistakes it for damaged data, so the lost bytes have to be noticed later."""
     (tmp_path / "blob").touch()
     with (tmp_path / "blob").open("rb") as read_only:
         tee = _Tee(read_only, iter([b"lost", b"kept", b""]).__next__)
@@ -84,7 +84,7 @@ def test_a_failure_to_write_is_told_to_whoever_reads_next(tmp_path: Path) -> Non
 
 async def test_an_arrival_that_is_left_without_its_end_leaves_what_came_and_no_index(tmp_path: Path) -> None:
     content = tar([file("a")])
-    async with BlobWriter(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as arrival:
-        await arrival.put(content)
+    async with BlobWriter(tmp_path / "blob", tmp_path / "index", DEFAULT_LIMITS) as writer:
+        await writer.put(content)
     assert (tmp_path / "blob").read_bytes() == content
     assert names(tmp_path) == ["blob"]
