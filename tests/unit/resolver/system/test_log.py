@@ -23,7 +23,7 @@ from tests.support.checkout import ROOT
 from tests.support.osdf.faulty_cache import FaultyServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TOKEN = "s3cret-t0ken-value"
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
@@ -37,6 +37,11 @@ def _unconfigured() -> Iterator[None]:
 
 def soon() -> float:
     return time.monotonic() + 60
+
+
+def speak(write: Callable[[str], None], line: str) -> bytes:
+    write(line)
+    return b"answer"
 
 
 def test_before_it_is_configured_only_warnings_and_errors_are_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +82,7 @@ def test_lines_of_a_child_process_reach_the_parents_standard_error(capsys: pytes
     def work() -> bytes:
         log.info("in the child")
         log.info("long: %s", "x" * 200_000)
-        return ForkedCall(lambda: log.info("in its child") or b"answer").result(soon())  # type: ignore[func-returns-value]
+        return ForkedCall(lambda: speak(log.info, "in its child")).result(soon())
 
     assert ForkedCall(work).result(soon()) == b"answer"
     lines = capsys.readouterr().err.splitlines()
@@ -195,7 +200,7 @@ def test_nothing_is_imported_until_it_is_configured() -> None:
 
 
 def test_a_warning_of_a_child_process_is_written_without_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ForkedCall(lambda: log.warning("in the child") or b"answer").result(soon()) == b"answer"  # type: ignore[func-returns-value]
+    assert ForkedCall(lambda: speak(log.warning, "in the child")).result(soon()) == b"answer"
     assert capsys.readouterr() == ("", "image-resolver: in the child\n")
 
 
