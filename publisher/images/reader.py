@@ -64,7 +64,7 @@ def parse(content: bytes, file: str, name_template: str = NAME_TEMPLATES[0]) -> 
     if root is not None:
         problem = _check_version(root)
         if problem is not None:
-            raise ListError(yamlfile.lines(file, [problem]))
+            raise ListError(yamlfile.format_problems(file, [problem]))
         model, invalid = yamlfile.validate(ListFile, root)
         problems += [*invalid, *contradictions.find(root, name_template)]
         if model is not None and not problems:
@@ -74,7 +74,7 @@ def parse(content: bytes, file: str, name_template: str = NAME_TEMPLATES[0]) -> 
             problems.append(
                 YamlProblem(root.line, "the list is empty; add an image, an empty list never removes the published ones")
             )
-    raise ListError(yamlfile.lines(file, problems))
+    raise ListError(yamlfile.format_problems(file, problems))
 
 
 def schema() -> str:

@@ -123,7 +123,7 @@ def parse_platform(value: object) -> Platform:
     architecture = architecture.lower()
     known = _OTHER_NAMES.get(architecture, architecture)
     if system != "linux" or known != architecture or known not in ARCHITECTURES or (slash and not _VARIANT.fullmatch(variant)):
-        meant = known if known in ARCHITECTURES else yamlfile.close(known, ARCHITECTURES)
+        meant = known if known in ARCHITECTURES else yamlfile.closest(known, ARCHITECTURES)
         instead = f"write linux/{meant}" if meant else f"write linux/ and one of {', '.join(ARCHITECTURES)}"
         raise ValueError(f"{yamlfile.quoted(value)} is not a platform of execution points; {instead}")
     return Platform(system, architecture, "" if (architecture, variant) in _DEFAULT_VARIANTS else variant)

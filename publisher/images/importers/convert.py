@@ -61,7 +61,7 @@ def convert(content: bytes, file: str, form: Form = "auto") -> Imported:
     if form == "auto":
         form = "recipe" if ducc_recipe.is_recipe(content) else "docker-images"
     draft = ducc_recipe.read(content, file) if form == "recipe" else singularity_sync.read(_text(content, file))
-    problems = yamlfile.lines(file, [*draft.problems, *draft.remove_contradictions()])
+    problems = yamlfile.format_problems(file, [*draft.problems, *draft.remove_contradictions()])
     if not draft.has_images:
         raise ListError([*problems, f"{file}:1: none of its images can be imported"], file)
     return Imported(_render(draft), problems)

@@ -39,7 +39,7 @@ def read(content: bytes, file: str) -> Draft:
     if root is not None:
         problems += _check(root)
     if root is None or problems:
-        raise ListError(yamlfile.lines(file, problems), "the recipe")
+        raise ListError(yamlfile.format_problems(file, problems), "the recipe")
     draft = Draft(_TEMPLATE)
     draft.add_head(_head_comments(root))
     draft.begin_group(f"Images of {root.value['cvmfs_repo'].value}" if "cvmfs_repo" in root.value else "Images")
