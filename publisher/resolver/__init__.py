@@ -1,1 +1,4 @@
-"""The execution point's side: which form of an image to use, and where. Python 3.9, standard library only, ships alone."""
+"""The resolver: it decides on an execution point which form of an image a job runs, and provides it.
+
+It is written for Python 3.9 and the standard library, and is shipped on its own.
+"""

@@ -1,4 +1,4 @@
-"""``python3 -m publisher.resolver``, and what the one-file form starts."""
+"""The entry point of ``python3 -m publisher.resolver`` and of the single-file form."""
 
 from __future__ import annotations
 

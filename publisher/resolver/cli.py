@@ -1,4 +1,4 @@
-"""The command ``image-resolver``: standard output has the answer and nothing else, standard error has the talk."""
+"""The command ``image-resolver``. Results go to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Run the command with this process's arguments; the exit status."""
+    """Run the command with the arguments of the process and return the exit status."""
     notes = Warnings()
     arguments = sys.argv[1:]
     if arguments and arguments[0] in HOOKS:
@@ -32,7 +32,7 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except Exception:  # noqa: BLE001 - the outermost frame: a bug has a status of its own
+    except Exception:  # noqa: BLE001 - the outermost frame: a bug has its own exit status
         sys.excepthook(*sys.exc_info())
         return 3
     _write_warnings(notes)
@@ -45,10 +45,11 @@ def _write_warnings(notes: Warnings) -> None:
 
 
 def _run(arguments: Sequence[str], notes: Warnings) -> str:
+    """Run a command and return the text to print."""
     line = CommandLine(arguments)
     line.configure_log()
     if line.help:
-        from publisher.resolver import usage  # noqa: PLC0415 - who asks for help has time
+        from publisher.resolver import usage  # noqa: PLC0415 - only the help needs it
 
         return usage.text()
     if not line.words or line.words[0] not in COMMANDS:
@@ -59,42 +60,45 @@ def _run(arguments: Sequence[str], notes: Warnings) -> str:
 def _resolve(line: CommandLine, notes: Warnings) -> str:
     if len(line.words) != 2:  # noqa: PLR2004 - the command and its one argument
         raise ResolverUsageError("usage: image-resolver resolve NAME [flags]", hint="image-resolver --help")
-    from publisher.resolver.select import resolve  # noqa: PLC0415 - not every command's
+    from publisher.resolver.select import resolve  # noqa: PLC0415 - only this command needs it
 
-    answer = resolve.resolve(line.words[1], line.settings(os.environ), time.time(), notes)
+    resolution = resolve.resolve(line.words[1], line.settings(os.environ), time.time(), notes)
     if not line.json:
-        return answer.path
-    import json  # noqa: PLC0415 - imported with the manifest anyway
+        return resolution.path
+    import json  # noqa: PLC0415 - only --json needs it
 
-    return json.dumps(answer.to_json(notes), indent=2)
+    return json.dumps(resolution.to_json(notes), indent=2)
 
 
 def _cache(line: CommandLine, notes: Warnings) -> str:
-    from publisher.resolver.host import cache_admin  # noqa: PLC0415 - not every command's
+    from publisher.resolver.host import cache_admin, cache_render  # noqa: PLC0415 - only this command needs it
 
-    value = cache_admin.run([*line.words[1:], *[cache_admin.FORCE] * line.force], line.settings(os.environ), notes)
+    words = [*line.words[1:], *[cache_admin.FORCE] * line.force]
+    result = cache_admin.run(words, line.settings(os.environ), notes)
     if not line.json:
-        return cache_admin.shown(value)
-    import json  # noqa: PLC0415 - as above
+        return cache_render.render(result)
+    import json  # noqa: PLC0415 - only --json needs it
 
-    return json.dumps(value, indent=2)
+    return json.dumps(result, indent=2)
 
 
 def _prepare_job(arguments: Sequence[str]) -> int:
-    from publisher.resolver.hook import main as hook  # noqa: PLC0415 - not every command's
+    from publisher.resolver.hook import main as hook  # noqa: PLC0415 - only this command needs it
 
     return hook.main(arguments)
 
 
 def _job_exit(arguments: Sequence[str]) -> int:
-    from publisher.resolver.hook import job_exit  # noqa: PLC0415 - not every command's
+    from publisher.resolver.hook import job_exit  # noqa: PLC0415 - only this command needs it
 
     return job_exit.main(arguments)
 
 
-def _pilot(name: str) -> Callable[[CommandLine, Warnings], str]:
+def _host_command(name: str) -> Callable[[CommandLine, Warnings], str]:
+    """Return a function that runs one of :mod:`publisher.resolver.host.commands`."""
+
     def run(line: CommandLine, notes: Warnings) -> str:
-        from publisher.resolver.host import commands  # noqa: PLC0415 - no job waits for it
+        from publisher.resolver.host import commands  # noqa: PLC0415 - no job needs it
 
         return str(getattr(commands, name)(line, notes))
 
@@ -104,13 +108,13 @@ def _pilot(name: str) -> Callable[[CommandLine, Warnings], str]:
 COMMANDS: Mapping[str, Callable[[CommandLine, Warnings], str]] = {
     "resolve": _resolve,
     "cache": _cache,
-    "pilot-start": _pilot("start"),
-    "startd-cron": _pilot("cron"),
-    "condor-config": _pilot("configuration"),
+    "pilot-start": _host_command("pilot_start"),
+    "startd-cron": _host_command("startd_cron"),
+    "condor-config": _host_command("condor_configuration"),
 }
-"""Command -> what runs it and gives the text to print; a failure is raised. ``usage.py`` has their descriptions."""
+"""Command -> function that runs it and returns the text to print, or raises. ``usage.py`` has the descriptions."""
 HOOKS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "prepare-job": _prepare_job,
     "job-exit": _job_exit,
 }
-"""HTCondor's hooks -> what runs one with all arguments and gives the exit status; it writes the answer and handles failures."""
+"""HTCondor hook -> function that gets all arguments, writes the answer, handles all failures, and returns the exit status."""

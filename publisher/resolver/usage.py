@@ -1,4 +1,4 @@
-"""What ``image-resolver --help`` says."""
+"""The text of ``image-resolver --help``."""
 
 from __future__ import annotations
 
@@ -10,59 +10,67 @@ COMMANDS = (
     (
         "resolve NAME",
         (
-            "prints the path of a published container image, ready to be started: a sandbox, or a SIF in the cache; "
-            "NAME: /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or sha256:… of either form"
+            "print the path of a published image that is ready to be started: a sandbox, or a SIF in the cache. "
+            "NAME is /cvmfs/<repository>/htc/rocky:9, htc/rocky:9, docker://<registry>/htc/rocky:9, or the sha256:… of an image "
+            "or of a SIF"
         ),
     ),
     (
         "cache SUBCOMMAND",
         (
-            "list; gc: bring it within its limits; verify: read every SIF, remove what is damaged; clear: all that no job needs; "
-            "fill NAME…: have images in the store, else in the cache; statistics: as attributes of a machine; "
-            "where each user has a cache, root's list, gc and statistics are about all of them"
+            "administer the cache. list: show all SIFs; gc: evict until the cache is within its limits; "
+            "verify: hash all SIFs and remove damaged ones; clear: remove all SIFs that no job needs; "
+            "fill NAME…: fetch images into the store, or without a store into the cache; statistics: print machine attributes. "
+            "If each user has a cache of their own, list, gc and statistics run by root are about all of them"
         ),
     ),
-    ("prepare-job", "HTCondor's hook of this name: the job's ad on standard input, the answer on standard output"),
-    ("job-exit", "HTCondor's hook of this name: what the job was given may be removed from the cache again"),
-    ("pilot-start", "measures what this host can do for containers, and draws the default image: HTCondor's configuration"),
-    ("startd-cron", "measures it again: attributes of the machine, for HTCondor's startd cron"),
-    ("condor-config", "HTCondor's configuration for an execution point, with comments; needs --config"),
-    ("condor-config access-point", "the same for an access point, whose jobs name our images"),
+    ("prepare-job", "HTCondor's hook of this name: read the job ad from standard input, print the answer"),
+    ("job-exit", "HTCondor's hook of this name: release the job's SIFs, so that they can be evicted"),
+    ("pilot-start", "measure what this host can do for containers, draw the default image, print HTCondor's configuration"),
+    ("startd-cron", "measure the host again and print machine attributes, for HTCondor's startd cron"),
+    ("condor-config", "print HTCondor's configuration for an execution point, with comments; needs --config"),
+    ("condor-config access-point", "print HTCondor's configuration for an access point whose jobs name published images"),
 )
 """Every command with its arguments, and what it does."""
-_FURTHER = (
-    ("--config FILE", "all of these from a file: [resolver], key = value, several values one to an indented line"),
-    ("--force", "cache clear: what jobs need as well; they keep what they have open"),
-    ("--json", "the answer as a JSON object, with digests and where they are from"),
+_OTHER_FLAGS = (
+    ("--config FILE", "read settings from a file: section [resolver], key = value; further values of a list on indented lines"),
+    ("--force", "cache clear: also remove SIFs that jobs need; a job keeps the files that it has open"),
+    ("--json", "print the result as JSON, with digests and sources"),
+    ("-v, --verbose", "log decisions and failed requests to standard error; -vv logs everything"),
+    ("-q, --quiet", "write only errors to standard error, no warnings"),
+    ("--log-format text|json", "format of the messages on standard error; default text"),
 )
 _END = """\
-Each setting also has an environment variable, IMAGE_RESOLVER_PUBLIC_KEY and so on (values of a list separated by blanks).
-Flags win over variables, variables over the file. Times may have a unit (10 min, 4 h), sizes too (50 GB).
+Each setting also has an environment variable, such as IMAGE_RESOLVER_PUBLIC_KEY (values of a list separated by blanks).
+Flags override variables, and variables override the file. Times and sizes may have a unit (10 min, 4 h, 50 GB).
 
-Exit status: 0 all well; 1 for the user to mend (no such image, blocked, other architecture); 2 usage or configuration;
-3 a bug; 4 the host or the network. The hooks have statuses of their own.
+Results go to standard output, all messages to standard error.
+
+Exit status: 0 success; 1 an error that the user must fix (unknown or blocked image, other architecture); 2 wrong usage or
+configuration; 3 a bug; 4 a failure of the host or the network. The hooks always exit with 0; prepare-job answers with a status.
 """
 _WIDTH, _COLUMN = 130, 30
 
 
 def text() -> str:
-    """The whole help."""
-    lines = ["usage: image-resolver COMMAND [flags]", ""]
+    """Return the whole help text."""
+    lines = ["usage: image-resolver COMMAND [flags]", "", "Commands:"]
     for words, meaning in COMMANDS:
         lines += _entry(words, meaning)
-    lines.append("")
-    for name, kind, many, default, meaning in settings.TABLE:
-        also = "; can be repeated" * many + (f"; default {default}" if default else "")
-        lines += _entry(f"--{name} {kind}", meaning + also)
-    for flag, meaning in _FURTHER:
+    lines += ["", "Settings:"]
+    for name, kind, is_list, default, meaning in settings.TABLE:
+        suffix = "; can be repeated" * is_list + (f"; default {default}" if default else "")
+        lines += _entry(f"--{name} {kind}", meaning + suffix)
+    lines += ["", "Other flags:"]
+    for flag, meaning in _OTHER_FLAGS:
         lines += _entry(flag, meaning)
     return "\n".join([*lines, "", _END.rstrip()])
 
 
 def _entry(words: str, meaning: str) -> list[str]:
-    """Lines with the words in the left column, and their meaning in the right one."""
+    """Return lines with the words in the left column and their meaning in the right one."""
     left = f"  {words}".ljust(_COLUMN)
-    gap = [] if len(left) == _COLUMN else [left.rstrip()]
+    first_line = [] if len(left) == _COLUMN else [left.rstrip()]  # too long to share a line with the meaning
     indent = " " * _COLUMN
-    wrapped = textwrap.wrap(meaning, _WIDTH, initial_indent=indent if gap else left, subsequent_indent=indent)
-    return gap + wrapped
+    wrapped = textwrap.wrap(meaning, _WIDTH, initial_indent=indent if first_line else left, subsequent_indent=indent)
+    return first_line + wrapped

@@ -1,1 +1,1 @@
-"""SIFs on this host's disk: entries, pins, eviction."""
+"""The cache of SIFs on this host's disk: entries, pins, counters and eviction."""

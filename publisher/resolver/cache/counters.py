@@ -1,72 +1,80 @@
-"""How the cache did: counters that many processes add to at once, and that a kill does not spoil.
+"""Counters of the cache's hits and downloads, which many processes increment at once and no kill spoils.
 
-``tally/hits`` has a byte for each hit; ``tally/fetched`` a line for each download, ``<bytes> <milliseconds>``. Both are appended
-to in one write, so nobody needs a lock.
+``tally/hits`` has one byte for each hit, ``tally/fetched`` one line ``<count> <bytes> <milliseconds>`` for each download. Each
+addition is a single appending write, so no lock is needed.
 """
 
 from __future__ import annotations
 
 import os
 
-_DIRECTORY = "tally"
-_MOST_LINES = 1 << 20  # bytes of the file of downloads beyond which it is summed up into one line
+_DIRECTORY, _HITS, _DOWNLOADS = "tally", "hits", "fetched"
+_MAX_DOWNLOADS_BYTES = 1 << 20  # of the file of downloads; a larger one is summed up into one line
 
 
 class CacheCounters:
-    """Since the cache was made: answers from it, downloads, their bytes and seconds."""
+    """The counters of a cache since it was created.
 
-    __slots__ = ("bytes", "fetched", "hits", "seconds")
+    Attributes:
+        hits: answers from the cache.
+        downloads: finished downloads.
+        bytes: their bytes.
+        seconds: their duration.
+    """
 
-    def __init__(self, hits: int, fetched: int, size: int, seconds: float) -> None:
+    __slots__ = ("bytes", "downloads", "hits", "seconds")
+
+    def __init__(self, hits: int, downloads: int, size: int, seconds: float) -> None:
         self.hits = hits
-        self.fetched = fetched
+        self.downloads = downloads
         self.bytes = size
         self.seconds = seconds
 
 
-def hit(root: str) -> None:
-    """Count an answer from the cache; where nothing can be written, nothing is counted."""
-    _append(root, "hits", b".")
+def count_hit(root: str) -> None:
+    """Count an answer from the cache in ``root``; do nothing if the counters cannot be written."""
+    _append(root, _HITS, b".")
 
 
-def fetched(root: str, size: int, seconds: float) -> None:
-    """Count a download of ``size`` bytes."""
-    _append(root, "fetched", f"1 {size} {seconds * 1000:.0f}\n".encode())
+def count_download(root: str, size: int, seconds: float) -> None:
+    """Count a download of ``size`` bytes; do nothing if the counters cannot be written."""
+    _append(root, _DOWNLOADS, f"1 {size} {seconds * 1000:.0f}\n".encode())
 
 
-def counts(root: str) -> CacheCounters:
-    """What was counted."""
+def read(root: str) -> CacheCounters:
+    """Return the counters of the cache in ``root``."""
     try:
-        hits = os.stat(_path(root, "hits")).st_size
+        hits = os.stat(_path(root, _HITS)).st_size
     except OSError:
         hits = 0
-    times, size, milliseconds = _sums(root)
-    return CacheCounters(hits, times, size, milliseconds / 1000)
+    count, size, milliseconds = _sum_downloads(root)
+    return CacheCounters(hits, count, size, milliseconds / 1000)
 
 
 def condense(root: str) -> None:
-    """Keep the list of downloads short; the caller holds the cache's lock, and a download that ends now may go uncounted."""
+    """Sum up a long list of downloads into one line. The caller holds the cache's lock; a download that ends now may be lost."""
     from publisher.contract import files  # noqa: PLC0415 - a warm answer condenses nothing
 
-    path = _path(root, "fetched")
+    path = _path(root, _DOWNLOADS)
     try:
-        if os.stat(path).st_size > _MOST_LINES:
-            files.replace(path, " ".join(map(str, _sums(root))).encode() + b"\n")
+        if os.stat(path).st_size > _MAX_DOWNLOADS_BYTES:
+            files.replace(path, " ".join(map(str, _sum_downloads(root))).encode() + b"\n")
     except OSError:
         pass
 
 
-def _sums(root: str) -> tuple[int, int, int]:
-    times = size = milliseconds = 0
+def _sum_downloads(root: str) -> tuple[int, int, int]:
+    """Return the number of downloads, their bytes and their milliseconds."""
+    count = size = milliseconds = 0
     try:
-        with open(_path(root, "fetched"), "rb") as file:
+        with open(_path(root, _DOWNLOADS), "rb") as file:
             for line in file:
                 words = line.split()
-                if len(words) == 3 and all(word.isdigit() for word in words):  # noqa: PLR2004 - else a line that a crash cut
-                    times, size, milliseconds = times + int(words[0]), size + int(words[1]), milliseconds + int(words[2])
+                if len(words) == 3 and all(word.isdigit() for word in words):  # noqa: PLR2004 - else a crash truncated the line
+                    count, size, milliseconds = count + int(words[0]), size + int(words[1]), milliseconds + int(words[2])
     except OSError:
         pass
-    return times, size, milliseconds
+    return count, size, milliseconds
 
 
 def _append(root: str, name: str, content: bytes) -> None:

@@ -1,9 +1,9 @@
-"""Where SIFs stand on this host's disk, and how one of them is known to be whole.
+"""The cache entries on disk, and how an entry is known to be intact.
 
-``sif/<2>/<sha256>.sif`` is there only whole and verified. Beside it stands ``<sha256>.seen``: what the file system said of the
-SIF when its bytes were last checked. While it says the same of the file that is open, a hit costs a few calls; else its bytes are
-hashed again. The note's time is when the SIF was last asked for. ``<sha256>.part`` is a download; who makes or removes any of
-them holds the flock(2) of ``locks/<sha256>``.
+``sif/<2>/<sha256>.sif`` exists only complete and verified. Beside it, ``<sha256>.seen`` is the verification note: the inode, size
+and times of the SIF when its bytes were last hashed. While the open file still has the same ones, a hit costs a few system calls;
+otherwise the bytes are hashed again. The modification time of the note is when the entry was last used. ``<sha256>.part`` is a
+download. Whoever creates or removes any of them holds the flock(2) of ``locks/<sha256>``.
 """
 
 from __future__ import annotations
@@ -17,195 +17,212 @@ if TYPE_CHECKING:
     from io import FileIO
 
 _CHUNK = 1 << 20
-_NOTE_BYTES = 200  # more than a note has
-_SIF, _PART, _SEEN = ".sif", ".part", ".seen"
+_MAX_NOTE_BYTES = 200
+_SIF, _PART, _NOTE = ".sif", ".part", ".seen"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class CacheEntry:
-    """A SIF on the shelf: ``size`` in bytes, ``used`` the time it was last asked for, seconds since the epoch."""
+    """A SIF in the cache.
 
-    __slots__ = ("sha256", "size", "used")
+    Attributes:
+        sha256: of its content, 64 hexadecimal digits.
+        size: bytes.
+        last_used: when it was last requested, seconds since the epoch.
+    """
 
-    def __init__(self, sha256: str, size: int, used: float) -> None:
+    __slots__ = ("last_used", "sha256", "size")
+
+    def __init__(self, sha256: str, size: int, last_used: float) -> None:
         self.sha256 = sha256
         self.size = size
-        self.used = used
+        self.last_used = last_used
 
 
 class CacheEntries:
-    """The SIFs below the directory ``root``. With ``shared``, everybody may read them."""
+    """The entries of the cache in the directory ``root``. With ``shared``, its directories are readable by everybody."""
 
     def __init__(self, root: str, *, shared: bool = False) -> None:
         self.root = root
         self._mode = 0o755 if shared else 0o700
 
-    def path(self, sha256: str) -> str:
-        """Of the SIF."""
-        return self._named(sha256, _SIF)
+    def sif_path(self, sha256: str) -> str:
+        """Return the path of a SIF, whether it exists or not."""
+        return self._path(sha256, _SIF)
 
-    def part(self, sha256: str) -> str:
-        """Of its download."""
-        return self._named(sha256, _PART)
+    def part_path(self, sha256: str) -> str:
+        """Return the path of the unfinished download of a SIF."""
+        return self._path(sha256, _PART)
 
-    def lock(self, sha256: str) -> str:
-        """Of its lock."""
+    def lock_path(self, sha256: str) -> str:
+        """Return the path of the lock file of a SIF."""
         return os.path.join(self.root, "locks", sha256)
 
-    def make(self, sha256: str) -> None:
-        """Make the directories that it needs. Raises OSError."""
+    def make_directories(self, sha256: str) -> None:
+        """Create the directories that the entry needs. Raise OSError if that fails."""
         for directory in ("locks", "sif", os.path.join("sif", sha256[:2])):
             path = os.path.join(self.root, directory)
             if not os.path.isdir(path):
                 os.makedirs(path, exist_ok=True)
                 os.chmod(path, self._mode)
 
-    def is_seen(self, sha256: str) -> bool:
-        """Whether the SIF is there and nothing has touched it since its bytes were checked."""
+    def is_verified(self, sha256: str) -> bool:
+        """Return whether the SIF exists and its file has not changed since its bytes were hashed."""
         try:
-            descriptor = os.open(self.path(sha256), _READ)
+            descriptor = os.open(self.sif_path(sha256), _READ)
         except OSError:
             return False
         try:
-            with open(self._named(sha256, _SEEN), "rb", buffering=0) as note:
-                return note.read(_NOTE_BYTES) == _identity(descriptor)
+            with open(self._path(sha256, _NOTE), "rb", buffering=0) as note:
+                return note.read(_MAX_NOTE_BYTES) == _file_identity(descriptor)
         except OSError:
             return False
         finally:
             os.close(descriptor)
 
-    def is_right(self, sha256: str) -> bool:
-        """Whether the SIF's bytes are right after all, by reading them: noted then, else removed. The caller holds its lock.
+    def verify(self, sha256: str) -> bool:
+        """Hash the SIF; write its note if the bytes are right, else remove the SIF. The caller holds its lock.
+
+        Returns:
+            Whether the bytes are right; False if there is no SIF.
 
         Raises:
-            OSError: it cannot be read or removed.
+            OSError: the SIF cannot be read or removed.
         """
         try:
-            descriptor = os.open(self.path(sha256), _READ)
+            descriptor = os.open(self.sif_path(sha256), _READ)
         except FileNotFoundError:
             return False
-        except OSError:  # a link: no SIF of ours
-            self._drop(sha256)
+        except OSError:  # a symbolic link, which this program never creates
+            self._unlink_sif(sha256)
             return False
         with open(descriptor, "rb", buffering=0) as file:
-            before = _identity(descriptor)
-            right = _sha256(file) == sha256 and _identity(descriptor) == before
-        if right:
-            self._note(sha256, before)
+            before = _file_identity(descriptor)
+            is_right = _hash(file) == sha256 and _file_identity(descriptor) == before
+        if is_right:
+            self._write_note(sha256, before)
         else:
-            self._drop(sha256)
-        return right
+            self._unlink_sif(sha256)
+        return is_right
 
-    def put(self, sha256: str) -> None:
-        """Make the verified download the SIF. The caller holds its lock. Raises OSError."""
-        from publisher.contract import files  # noqa: PLC0415 - a warm answer puts nothing
+    def add_download(self, sha256: str) -> None:
+        """Turn the verified download into the SIF. The caller holds its lock. Raise OSError if that fails."""
+        from publisher.contract import files  # noqa: PLC0415 - a warm answer adds nothing
 
-        path = self.path(sha256)
-        os.rename(self.part(sha256), path)
+        path = self.sif_path(sha256)
+        os.rename(self.part_path(sha256), path)
         os.chmod(path, 0o444)
         files.sync_directory(os.path.dirname(path))
         descriptor = os.open(path, _READ)
         try:
-            self._note(sha256, _identity(descriptor))
+            self._write_note(sha256, _file_identity(descriptor))
         finally:
             os.close(descriptor)
 
-    def use(self, sha256: str, when: float | None = None) -> None:
-        """Remember, where we may write, that it was last asked for now, or at another time: seconds since the epoch."""
+    def mark_used(self, sha256: str, when: float | None = None) -> None:
+        """Set the time of last use to ``when`` (seconds since the epoch) or to now; do nothing without write permission."""
         try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
-            os.utime(self._named(sha256, _SEEN), None if when is None else (when, when))
+            os.utime(self._path(sha256, _NOTE), None if when is None else (when, when))
         except OSError:
             pass
 
-    def was_used(self, sha256: str, when: float) -> None:
-        """It was asked for at a time that we are told only now: jobs cannot write it down in a store."""
-        if (self._used(sha256) or when) < when:
-            self.use(sha256, when)
+    def record_use(self, sha256: str, when: float) -> None:
+        """Advance the time of last use to ``when``, for a use that the job could not record: a job cannot write in a store."""
+        if (self._last_used(sha256) or when) < when:
+            self.mark_used(sha256, when)
 
-    def unsee(self, sha256: str) -> bytes | None:
-        """Take the note away: from now on nobody is handed the SIF without its lock. What :meth:`see` needs. Raises OSError."""
-        path = self._named(sha256, _SEEN)
+    def invalidate(self, sha256: str) -> bytes | None:
+        """Remove the verification note, so that no process hands out the SIF without its lock.
+
+        Returns:
+            The note for :meth:`mark_verified`, or None if there was none.
+
+        Raises:
+            OSError: the note cannot be read or removed.
+        """
+        path = self._path(sha256, _NOTE)
         try:
             with open(path, "rb") as file:
-                note = file.read(_NOTE_BYTES)
+                note = file.read(_MAX_NOTE_BYTES)
             os.unlink(path)
         except FileNotFoundError:
             return None
         return note
 
-    def see(self, sha256: str, note: bytes | None) -> None:
-        """Put the note back: the SIF has not been touched."""
+    def mark_verified(self, sha256: str, note: bytes | None) -> None:
+        """Restore the note that :meth:`invalidate` returned, since the SIF was not changed."""
         if note is not None:
-            self._note(sha256, note)
+            self._write_note(sha256, note)
 
     def remove(self, sha256: str) -> None:
-        """Remove the SIF and its note. The caller holds its lock. Raises OSError."""
-        self.unsee(sha256)
-        self._drop(sha256)
+        """Remove the SIF and its note. The caller holds its lock. Raise OSError if that fails."""
+        self.invalidate(sha256)
+        self._unlink_sif(sha256)
 
-    def items(self) -> list[CacheEntry]:
-        """The SIFs that stand here, the one that was asked for longest ago first. Raises OSError."""
+    def by_last_use(self) -> list[CacheEntry]:
+        """Return all entries, the least recently used first. Raise OSError if the cache cannot be read."""
         found = []
-        for sha256, path in self._all(_SIF):
+        for sha256, path in self._scan(_SIF):
             try:
                 status = os.lstat(path)
             except FileNotFoundError:
                 continue
-            found.append(CacheEntry(sha256, status.st_size, self._used(sha256) or status.st_mtime))
-        return sorted(found, key=lambda item: item.used)
+            found.append(CacheEntry(sha256, status.st_size, self._last_used(sha256) or status.st_mtime))
+        return sorted(found, key=lambda entry: entry.last_used)
 
-    def parts(self) -> list[tuple[str, str]]:
-        """sha256 and path of the downloads, running or broken off. Raises OSError."""
-        return list(self._all(_PART))
+    def downloads(self) -> list[tuple[str, str]]:
+        """Return ``(sha256, path)`` of each unfinished download, running or interrupted. Raise OSError if that fails."""
+        return list(self._scan(_PART))
 
-    def _all(self, ending: str) -> Iterator[tuple[str, str]]:
+    def _scan(self, suffix: str) -> Iterator[tuple[str, str]]:
         top = os.path.join(self.root, "sif")
-        for directory in _names(top):
-            for name in _names(os.path.join(top, directory)):
-                if name.endswith(ending):
-                    yield name[: -len(ending)], os.path.join(top, directory, name)
+        for directory in _list_directory(top):
+            for name in _list_directory(os.path.join(top, directory)):
+                if name.endswith(suffix):
+                    yield name[: -len(suffix)], os.path.join(top, directory, name)
 
-    def _named(self, sha256: str, ending: str) -> str:
-        return os.path.join(self.root, "sif", sha256[:2], f"{sha256}{ending}")
+    def _path(self, sha256: str, suffix: str) -> str:
+        return os.path.join(self.root, "sif", sha256[:2], f"{sha256}{suffix}")
 
-    def _used(self, sha256: str) -> float | None:
-        """The note's time; None without one: such a SIF is hashed again before its next use."""
+    def _last_used(self, sha256: str) -> float | None:
+        """Return the modification time of the note, or None without one: such a SIF is hashed before its next use."""
         try:
-            return os.lstat(self._named(sha256, _SEEN)).st_mtime
+            return os.lstat(self._path(sha256, _NOTE)).st_mtime
         except FileNotFoundError:
             return None
 
-    def _note(self, sha256: str, identity: bytes) -> None:
-        """Write down what the file system says of a SIF with the right bytes; without the note they are hashed again."""
+    def _write_note(self, sha256: str, identity: bytes) -> None:
+        """Write the verification note of a SIF with the right bytes; without it the SIF is hashed before its next use."""
         try:
-            with open(self._named(sha256, _SEEN), "wb") as note:
+            with open(self._path(sha256, _NOTE), "wb") as note:
                 note.write(identity)
                 os.fchmod(note.fileno(), 0o644)
         except OSError:
             pass
 
-    def _drop(self, sha256: str) -> None:
+    def _unlink_sif(self, sha256: str) -> None:
         try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
-            os.unlink(self.path(sha256))
+            os.unlink(self.sif_path(sha256))
         except FileNotFoundError:
             pass
 
 
-def _identity(descriptor: int) -> bytes:
-    """What changes whenever a file is written to or replaced: nobody can set ctime back. Raises OSError."""
-    found = os.fstat(descriptor)
-    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\n".encode()
+def _file_identity(descriptor: int) -> bytes:
+    """Return what changes whenever a file is written to or replaced: no user can set ctime back. Raise OSError if that fails."""
+    status = os.fstat(descriptor)
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode()
 
 
-def _sha256(file: FileIO) -> str:
+def _hash(file: FileIO) -> str:
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _names(directory: str) -> list[str]:
+def _list_directory(path: str) -> list[str]:
+    """Return the names in a directory, or none if it does not exist."""
     try:
-        return os.listdir(directory)
+        return os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -1,8 +1,9 @@
-"""Room in the cache: a cap on what it holds, a floor of what stays free, and who has to go for it.
+"""Space in the cache: an upper limit for its SIFs, a lower limit for free space, reservations for downloads, and eviction.
 
-What was asked for longest ago goes first, never what a job still needs. A hit needs no lock and still never gets a file that
-is being removed: it pins first and then looks at the note (``shelf.py``); removing takes the note away first and then looks
-at the pins. Whichever comes second sees the other. Soft pins (``pins.py``) are passed over where it is not enough otherwise.
+The least recently used SIFs are evicted first, never one that a job still needs. A hit needs no lock and yet never gets a file
+that is being evicted: a hit pins the SIF first and then reads its verification note; eviction removes the note first and then
+reads the pins. Whichever comes second sees the other. Soft pins are ignored only if nothing else frees enough space
+(see :mod:`publisher.resolver.cache.pins`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 
 from publisher.resolver.cache import pins
 from publisher.resolver.errors import CacheSpaceError
-from publisher.resolver.system import locks
+from publisher.resolver.system import locks, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,180 +22,217 @@ if TYPE_CHECKING:
 
     from publisher.resolver.cache.entries import CacheEntries, CacheEntry
 
-_PATIENCE = 30.0  # seconds for the lock of who reckons
-_LOCK = "room"
+_LOCK_TIMEOUT = 30.0  # seconds
+_LOCK = "room"  # name of the lock under which space is reserved and freed
 
 
 class CacheLimits:
-    """Of a cache, in bytes: ``most`` that its SIFs may take, ``free`` that must stay free on its file system."""
+    """The limits of a cache in bytes.
 
-    __slots__ = ("free", "most")
+    Attributes:
+        max_bytes: what its SIFs may take.
+        min_free: what must stay free on its file system.
+    """
 
-    def __init__(self, most: int, free: int) -> None:
-        self.most = most
-        self.free = free
+    __slots__ = ("max_bytes", "min_free")
+
+    def __init__(self, max_bytes: int, min_free: int) -> None:
+        self.max_bytes = max_bytes
+        self.min_free = min_free
 
 
-def limits(root: str, most: tuple[int, float], least_free: tuple[int, float]) -> CacheLimits:
-    """Limits from settings: each bytes and a fraction of the file system that ``root`` is on. Raises OSError."""
+def compute_limits(root: str, most: tuple[int, float], least_free: tuple[int, float]) -> CacheLimits:
+    """Return the limits of the cache in ``root``. Raise OSError if its file system cannot be measured.
+
+    Args:
+        root: directory of the cache.
+        most: what its SIFs may take, as bytes and as a fraction of the file system; one of them is 0.
+        least_free: what must stay free, likewise.
+    """
     status = os.statvfs(root)
     whole = status.f_blocks * status.f_frsize
     return CacheLimits(most[0] or int(most[1] * whole), least_free[0] or int(least_free[1] * whole))
 
 
 class EvictionResult:
-    """What went: sha256 of each, and their bytes."""
+    """What was evicted: the sha256 of each SIF, and their bytes in all."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
+        self.sha256s: list[str] = []
         self.bytes = 0
 
 
-def reserve(shelf: CacheEntries, sha256: str, size: int, limits: CacheLimits, held: int) -> int:
-    """Have room for a SIF, and keep it from others as long as its lock is held.
+def reserve(entries: CacheEntries, sha256: str, size: int, limits: CacheLimits, lock: int) -> int:
+    """Reserve space for a download, by eviction if necessary. The reservation lasts while the lock of the SIF is held.
 
     Args:
-        shelf: where it will stand.
-        sha256: which one.
-        size: its bytes; those of its broken-off download are taken into account.
+        entries: of the cache.
+        sha256: of the SIF.
+        size: its bytes, of which an interrupted download may exist already.
         limits: of the cache.
-        held: descriptor of its lock, which is written to: other processes reckon with the size in it.
+        lock: descriptor of the locked lock file of the SIF. The size is written into it, for other processes to count.
 
     Returns:
-        the bytes that were removed for it.
+        The bytes that were freed.
 
     Raises:
-        CacheSpaceError: there is none, and nothing that may go makes enough; nothing was removed then.
+        CacheSpaceError: eviction cannot free enough space; nothing was evicted then.
         OSError: the cache cannot be read or written.
     """
-    with locks.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
-        missing = _missing(shelf, limits, sha256, size)
-        removed = _remove_for(shelf, missing, sha256, size) if missing > 0 else 0
-        os.pwrite(held, b"%d" % size, 0)
-    return removed
+    with locks.acquire([entries.lock_path(_LOCK)], time.monotonic() + _LOCK_TIMEOUT):
+        missing = _missing_bytes(entries, limits, sha256, size)
+        freed = _free_exactly(entries, missing, sha256, size) if missing > 0 else 0
+        os.pwrite(lock, b"%d" % size, 0)
+    log.debug("reserved %d bytes for %s, %d bytes were freed for it", size, sha256, freed)
+    return freed
 
 
-def relieve(shelf: CacheEntries, sha256: str, size: int) -> int:
-    """Remove as many bytes as a SIF has, or what can go, where reckoning did not help (a quota); the bytes that went.
+def evict(entries: CacheEntries, sha256: str, size: int) -> int:
+    """Free as many bytes as a SIF has, or as many as can be freed: for a limit that cannot be computed, such as a quota.
+
+    Returns:
+        The bytes that were freed.
 
     Raises:
         OSError: the cache cannot be read or written.
     """
-    with locks.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
-        return _drop_parts(shelf, sha256) + _remove(shelf, size).bytes
+    with locks.acquire([entries.lock_path(_LOCK)], time.monotonic() + _LOCK_TIMEOUT):
+        return _remove_downloads(entries, sha256) + _evict_entries(entries, size).bytes
 
 
-def done(held: int) -> None:
-    """What was reserved under this lock is there, or never will be. Raises OSError."""
-    os.ftruncate(held, 0)
+def release(lock: int) -> None:
+    """End the reservation that was written into a lock file. Raise OSError if that fails."""
+    os.ftruncate(lock, 0)
 
 
-def trim(shelf: CacheEntries, limits: CacheLimits) -> EvictionResult:
-    """Bring the cache within its limits, as far as jobs let it. Raises OSError."""
-    with locks.taken([shelf.lock(_LOCK)], time.monotonic() + _PATIENCE):
-        missing = _missing(shelf, limits, "", 0)
+def trim(entries: CacheEntries, limits: CacheLimits) -> EvictionResult:
+    """Evict until the cache is within its limits, as far as jobs allow it. Raise OSError if that fails."""
+    with locks.acquire([entries.lock_path(_LOCK)], time.monotonic() + _LOCK_TIMEOUT):
+        missing = _missing_bytes(entries, limits, "", 0)
         if missing > 0:
-            missing -= _drop_parts(shelf, "")
-        return _remove(shelf, missing)
+            missing -= _remove_downloads(entries, "")
+        return _evict_entries(entries, missing)
 
 
-def remove(
-    shelf: CacheEntries, item: CacheEntry, needed: Mapping[str, int], removed: EvictionResult, *, firm: bool = False
+def evict_entry(
+    entries: CacheEntries, entry: CacheEntry, pinned: Mapping[str, int], result: EvictionResult, *, ignore_soft: bool = False
 ) -> bool:
-    """Remove a SIF that nobody needs (by firm pins only, with ``firm``) and nobody fetches; whether it went. Raises OSError."""
-    if item.sha256 in needed:
+    """Evict a SIF unless a job needs it or a process holds its lock.
+
+    Args:
+        entries: of the cache.
+        entry: the SIF.
+        pinned: what :func:`publisher.resolver.cache.pins.count_pins` returned.
+        result: the SIF is added to it if it is evicted.
+        ignore_soft: evict it even if it has a soft pin.
+
+    Returns:
+        Whether it was evicted.
+
+    Raises:
+        OSError: the cache cannot be read or written.
+    """
+    if entry.sha256 in pinned:
         return False
     try:
-        with locks.taken([shelf.lock(item.sha256)], 0):
-            note = shelf.unsee(item.sha256)
-            if item.sha256 in pins.held(shelf.root, shelf.was_used, firm=firm):  # a job came between, and may have seen the note
-                shelf.see(item.sha256, note)
+        with locks.acquire([entries.lock_path(entry.sha256)], 0):
+            note = entries.invalidate(entry.sha256)
+            # a job may have pinned it meanwhile, after it read the note
+            if entry.sha256 in pins.count_pins(entries.root, entries.record_use, ignore_soft=ignore_soft):
+                entries.mark_verified(entry.sha256, note)
                 return False
-            shelf.remove(item.sha256)
+            entries.remove(entry.sha256)
     except TimeoutError:
         return False
-    removed.names.append(item.sha256)
-    removed.bytes += item.size
+    log.debug("evicted %s with %d bytes, last used %.0f s ago", entry.sha256, entry.size, time.time() - entry.last_used)
+    result.sha256s.append(entry.sha256)
+    result.bytes += entry.size
     return True
 
 
-def free(root: str) -> int:
-    """Bytes that an ordinary user can still write there. Raises OSError."""
+def free_space(root: str) -> int:
+    """Return the bytes that an ordinary user can still write to the file system of ``root``. Raise OSError if that fails."""
     status = os.statvfs(root)
     return status.f_bavail * status.f_frsize
 
 
-def _remove_for(shelf: CacheEntries, missing: int, sha256: str, size: int) -> int:
-    """Remove what is missing, or nothing where there is not so much; the bytes that went."""
-    needed = pins.held(shelf.root, shelf.was_used, firm=True)
-    can_go = sum(item.size for item in shelf.items() if item.sha256 not in needed and item.sha256 != sha256)
-    can_go += sum(part for _, part in _broken_off(shelf, sha256))
-    if can_go < missing:
+def _free_exactly(entries: CacheEntries, missing: int, sha256: str, size: int) -> int:
+    """Free ``missing`` bytes, or nothing if that many cannot be freed; return the bytes that were freed."""
+    pinned = pins.count_pins(entries.root, entries.record_use, ignore_soft=True)
+    evictable = sum(entry.size for entry in entries.by_last_use() if entry.sha256 not in pinned and entry.sha256 != sha256)
+    evictable += sum(part for _, part in _interrupted_downloads(entries, sha256))
+    if evictable < missing:
         raise CacheSpaceError(
-            f"no room for the {size} bytes of a SIF in {shelf.root}: {missing} too few, and only {can_go} can go",
-            hint="raise cache-size, lower cache-free, or make room",
+            f"no space in the cache {entries.root} for a SIF of {size} bytes: {missing} bytes are missing, "
+            f"and only {evictable} bytes can be evicted",
+            hint="raise cache-size, lower cache-free, or free space on the file system",
         )
-    dropped = _drop_parts(shelf, sha256)
-    dropped += _remove(shelf, missing - dropped).bytes
-    if dropped < missing:
-        raise CacheSpaceError(f"no room for the {size} bytes of a SIF in {shelf.root}: all of it has come into use")
-    return dropped
+    freed = _remove_downloads(entries, sha256)
+    freed += _evict_entries(entries, missing - freed).bytes
+    if freed < missing:
+        raise CacheSpaceError(
+            f"no space in the cache {entries.root} for a SIF of {size} bytes: jobs use all SIFs in it",
+            hint="raise cache-size, lower cache-free, or free space on the file system",
+        )
+    return freed
 
 
-def _remove(shelf: CacheEntries, wanted: int) -> EvictionResult:
-    """Remove SIFs until so many bytes went, if there are so many; those with soft pins last."""
-    removed = EvictionResult()
-    for firm in (False, True):
-        needed = pins.held(shelf.root, shelf.was_used, firm=firm)
-        for item in shelf.items():
-            if removed.bytes >= wanted:
-                return removed
-            remove(shelf, item, needed, removed, firm=firm)
-    return removed
+def _evict_entries(entries: CacheEntries, wanted: int) -> EvictionResult:
+    """Evict SIFs until ``wanted`` bytes are free, if there are so many; those with soft pins come last."""
+    result = EvictionResult()
+    for ignore_soft in (False, True):
+        pinned = pins.count_pins(entries.root, entries.record_use, ignore_soft=ignore_soft)
+        for entry in entries.by_last_use():
+            if result.bytes >= wanted:
+                return result
+            evict_entry(entries, entry, pinned, result, ignore_soft=ignore_soft)
+    return result
 
 
-def _drop_parts(shelf: CacheEntries, but: str) -> int:
-    """Remove the downloads that broke off; the bytes that went."""
-    dropped = 0
-    for sha256, size in _broken_off(shelf, but):
-        with contextlib.suppress(TimeoutError, FileNotFoundError), locks.taken([shelf.lock(sha256)], 0):
-            os.unlink(shelf.part(sha256))
-            dropped += size
-    return dropped
+def _remove_downloads(entries: CacheEntries, except_for: str) -> int:
+    """Remove the interrupted downloads except for that of one SIF; return the bytes that were freed."""
+    freed = 0
+    for sha256, size in _interrupted_downloads(entries, except_for):
+        with contextlib.suppress(TimeoutError, FileNotFoundError), locks.acquire([entries.lock_path(sha256)], 0):
+            os.unlink(entries.part_path(sha256))
+            log.debug("removed the interrupted download of %s with %d bytes", sha256, size)
+            freed += size
+    return freed
 
 
-def _broken_off(shelf: CacheEntries, but: str) -> list[tuple[str, int]]:
-    """sha256 and bytes of the downloads that nobody goes on with now."""
-    going_on = {but, *(sha256 for sha256, _ in _running(shelf, but))}
-    return [(sha256, _size(path)) for sha256, path in shelf.parts() if sha256 not in going_on]
+def _interrupted_downloads(entries: CacheEntries, except_for: str) -> list[tuple[str, int]]:
+    """Return the sha256 and the bytes so far of each download that no process continues now."""
+    running = {except_for, *(sha256 for sha256, _ in _running_downloads(entries, except_for))}
+    return [(sha256, _file_size(path)) for sha256, path in entries.downloads() if sha256 not in running]
 
 
-def _missing(shelf: CacheEntries, limits: CacheLimits, sha256: str, size: int) -> int:
-    """Bytes that must go before ``size`` more fit in; downloads that run are taken for finished."""
-    total = sum(item.size for item in shelf.items()) + sum(part for _, part in _broken_off(shelf, sha256))
-    promised = 0
-    for other, expected in _running(shelf, sha256):
-        there = _size(shelf.part(other))
-        total += max(expected, there)
-        promised += max(0, expected - there)
-    there = _size(shelf.part(sha256)) if sha256 else 0
-    return max(total + size - limits.most, limits.free + promised + size - there - free(shelf.root))
+def _missing_bytes(entries: CacheEntries, limits: CacheLimits, sha256: str, size: int) -> int:
+    """Return how many bytes must be freed before ``size`` more fit in; running downloads count with their final size."""
+    total = sum(entry.size for entry in entries.by_last_use())
+    total += sum(part for _, part in _interrupted_downloads(entries, sha256))
+    outstanding = 0
+    for other, expected in _running_downloads(entries, sha256):
+        written = _file_size(entries.part_path(other))
+        total += max(expected, written)
+        outstanding += max(0, expected - written)
+    written = _file_size(entries.part_path(sha256)) if sha256 else 0
+    return max(total + size - limits.max_bytes, limits.min_free + outstanding + size - written - free_space(entries.root))
 
 
-def _running(shelf: CacheEntries, but: str) -> Sequence[tuple[str, int]]:
-    """sha256 and final size of the downloads that run now: whose lock is held and has a size in it."""
-    names = os.listdir(os.path.dirname(shelf.lock(_LOCK)))
-    sizes = [(name, _reserved(shelf.lock(name))) for name in names if name not in (but, _LOCK)]
-    return [(name, size) for name, size in sizes if size and locks.is_taken(shelf.lock(name))]
+def _running_downloads(entries: CacheEntries, except_for: str) -> Sequence[tuple[str, int]]:
+    """Return the sha256 and the final size of each running download: its lock is held and has a size in it."""
+    names = os.listdir(os.path.dirname(entries.lock_path(_LOCK)))
+    sizes = [(name, _reserved_size(entries.lock_path(name))) for name in names if name not in (except_for, _LOCK)]
+    return [(name, size) for name, size in sizes if size and locks.is_locked(entries.lock_path(name))]
 
 
-def _reserved(lock: str) -> int:
+def _reserved_size(lock: str) -> int:
     with open(lock, "rb") as file:
         text = file.read(20).strip()
     return int(text) if text.isdigit() else 0
 
 
-def _size(path: str) -> int:
+def _file_size(path: str) -> int:
     try:
         return os.lstat(path).st_size
     except FileNotFoundError:

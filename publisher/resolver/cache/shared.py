@@ -1,7 +1,7 @@
-"""A store: SIFs that root, or a daemon, keeps for the jobs of all users of this host, who can only read it.
+"""A store: a cache that root or a daemon fills for the jobs of all users of this host, who can only read it.
 
-It is a cache (``shelf.py``) with other modes: what ``image-resolver cache fill`` put there is handed out by its note alone, since
-nobody but its owner can have touched either. Jobs pin what they use in ``pins/``, open to all like /tmp.
+A store is a cache with other modes. Its SIFs are handed out by their verification note alone, since only the store's owner can
+have changed either. Jobs pin the SIFs that they use in ``pins/``, which everybody may write to, like /tmp.
 """
 
 from __future__ import annotations
@@ -20,39 +20,42 @@ if TYPE_CHECKING:
 _PINS = "pins"
 
 
-def found(root: str, owner: int, sha256: str, starter: Starter | None) -> str | None:
-    """The path of a SIF in the store, None where it is not there.
+def find(root: str, owner: int, sha256: str, starter: Starter | None) -> str | None:
+    """Return the path of a SIF in the store, or None if the store does not have it.
 
     Args:
-        root: the store's directory.
-        owner: number of the user who fills it; root may as well.
-        sha256: which SIF.
-        starter: of the job that gets it.
+        root: directory of the store.
+        owner: user ID of the store's owner; root may own it as well.
+        sha256: of the SIF.
+        starter: the starter of the job that gets the SIF, for the pin; None for no pin.
 
     Raises:
-        CacheError: the store, or what is in it, could have been changed by somebody else.
+        CacheError: another user could have changed the store or the SIF.
     """
-    shelf = CacheEntries(root)
-    path = shelf.path(sha256)
+    entries = CacheEntries(root)
+    path = entries.sif_path(sha256)
     if not os.path.exists(path):
         return None
-    cache.check(root, (owner, 0), "store")
+    cache.check_ownership(root, (owner, 0), "store")
     for part in (path, os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
         status = os.lstat(part)
         if status.st_uid not in (owner, 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise CacheError(f"others may change {part}, which is in the store", hint="chown and chmod go-w it, or remove it")
+            raise CacheError(
+                f"other users may change {part} in the store, so it is not trusted",
+                hint="fix it with chown and chmod go-w, or remove it",
+            )
     if starter is not None:
         try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
             pins.pin(root, sha256, starter)
-        except OSError:  # a store without pins/: what is open stays usable when it is removed
+        except OSError:  # a store without pins/: an open file stays usable when it is evicted
             pass
-    return path if shelf.is_seen(sha256) else None
+    return path if entries.is_verified(sha256) else None
 
 
 def prepare(root: str) -> None:
-    """Make a store's directory, and where jobs pin. Raises OSError."""
+    """Create the directory of a store, and the one for its pins. Raise OSError if that fails."""
     os.makedirs(root, mode=0o755, exist_ok=True)
-    os.chmod(root, 0o755)  # noqa: S103 - for all to read
+    os.chmod(root, 0o755)  # noqa: S103 - readable by all users
     directory = os.path.join(root, _PINS)
     os.makedirs(directory, exist_ok=True)
-    os.chmod(directory, 0o1777)  # noqa: S103 - for all to pin in, like /tmp
+    os.chmod(directory, 0o1777)  # noqa: S103 - all users pin in it, as in /tmp

@@ -1,4 +1,4 @@
-"""What killed processes left in a cache: downloads that nobody continues and nobody holds, halves of replaced files."""
+"""The sweep: it removes what killed processes left in a cache, namely interrupted downloads and temporary files."""
 
 from __future__ import annotations
 
@@ -6,31 +6,35 @@ import os
 import time
 
 from publisher.resolver.cache import counters
-from publisher.resolver.system import locks, negative_cache
+from publisher.resolver.system import locks, log, negative_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from publisher.resolver.cache.entries import CacheEntries
 
-_CONTINUED = 3600  # seconds that a broken-off download is kept to be continued
-_PLACES = ("manifest", "failures", "tally", "pins", "federation")  # where files are replaced by way of .<name>.<random>
+_RETENTION = 3600  # seconds for which an interrupted download is kept, so that another process can resume it
+_DIRECTORIES = ("manifest", "failures", "tally", "pins", "federation")
+"""Directories in which files are replaced by way of a temporary file ``.<name>.<random>``."""
 
 
-def sweep(shelf: CacheEntries) -> list[str]:
-    """Remove what is old and nobody's; the paths that went. Raises OSError."""
-    gone = [part for sha256, part in shelf.parts() if _is_old(part) and _removed(part, shelf.lock(sha256))]
-    for place in _PLACES:
-        for directory, _, names in os.walk(os.path.join(shelf.root, place)):
-            halves = [os.path.join(directory, name) for name in names if name.startswith(".")]
-            gone += [path for path in halves if _is_old(path) and _removed(path, path)]
-    negative_cache.sweep(shelf.root, time.time())
-    counters.condense(shelf.root)
-    return gone
+def sweep(entries: CacheEntries) -> list[str]:
+    """Remove old downloads and temporary files that no process uses; return their paths. Raise OSError if that fails."""
+    removed = [path for sha256, path in entries.downloads() if _is_old(path) and _unlink(path, entries.lock_path(sha256))]
+    for name in _DIRECTORIES:
+        for directory, _, names in os.walk(os.path.join(entries.root, name)):
+            temporary = [os.path.join(directory, name) for name in names if name.startswith(".")]
+            removed += [path for path in temporary if _is_old(path) and _unlink(path, path)]
+    negative_cache.sweep(entries.root, time.time())
+    counters.condense(entries.root)
+    if removed:
+        log.debug("swept %d files of killed processes from %s", len(removed), entries.root)
+    return removed
 
 
-def _removed(path: str, lock: str) -> bool:
+def _unlink(path: str, lock: str) -> bool:
+    """Remove a file unless another process holds its lock; return whether it was removed."""
     try:
-        with locks.taken([lock], 0):
+        with locks.acquire([lock], 0):
             os.unlink(path)
     except (TimeoutError, FileNotFoundError):
         return False
@@ -39,6 +43,6 @@ def _removed(path: str, lock: str) -> bool:
 
 def _is_old(path: str) -> bool:
     try:
-        return os.stat(path, follow_symlinks=False).st_mtime < time.time() - _CONTINUED
+        return os.stat(path, follow_symlinks=False).st_mtime < time.time() - _RETENTION
     except FileNotFoundError:
         return False

@@ -1,9 +1,9 @@
-"""Attributes that a job keeps: what the hook answers itself reaches only the starter's copy of the job's ad.
+"""Attributes that stay in the job ad of the access point; the hook's own answer changes only the starter's copy of the job ad.
 
-HTCondor's starter takes updates for the job's ad in the access point's queue on a loopback port, for jobs and hooks alike
-(``condor_chirp set_job_attr_delayed``; HTCondor's manual, "Chirp"). They need a name that begins with ``Chirp``, and are in
-``condor_q``, ``condor_history`` and the job's log where the submit file asks for them. The file that ``_CONDOR_CHIRP_CONFIG``
-names has host, port and cookie; where a site has switched this off, there is none.
+HTCondor's starter accepts such updates on a loopback port, from jobs and hooks alike (``condor_chirp set_job_attr_delayed``;
+HTCondor's manual, "Chirp"). The attributes must have a name that begins with ``Chirp``; ``condor_q`` and ``condor_history`` show
+them, and so does the job's log if the submit file asks for them. The file that ``_CONDOR_CHIRP_CONFIG`` names contains host, port
+and cookie; a site that has disabled chirp has no such file.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "Chirp"
-_PATIENCE = 1.0  # seconds for each step; all of them together take a millisecond
-_MOST_BYTES = 1000
+_TIMEOUT = 1.0  # seconds for each step; all of them together normally take a millisecond
+_MAX_BYTES = 1000
 
 
-def tell(config: str, attributes: Mapping[str, str]) -> None:
-    """Put strings into the ad of the job that this hook runs for.
+def set_attributes(config: str, attributes: Mapping[str, str]) -> None:
+    """Set string attributes in the ad of the job that this hook runs for.
 
     Args:
         config: path of the file with host, port and cookie.
-        attributes: name, to which ``Chirp`` is added -> value. Values with blanks, quotes or backslashes are left out: they have
-            no spelling here that old and new HTCondors share.
+        attributes: name without :data:`PREFIX` -> value. Values with blanks, quotes or backslashes are left out: old and new
+            versions of HTCondor have no common spelling for them.
 
     Raises:
         OSError: the starter does not answer, or refuses.
-        ValueError: the file is not what it should be.
+        ValueError: the file has another format.
     """
     with open(config, encoding="ascii") as file:
-        host, port, cookie = file.read(_MOST_BYTES).split()
+        host, port, cookie = file.read(_MAX_BYTES).split()
     lines = [f"cookie {cookie}"]
     lines += [f'set_job_attr_delayed {PREFIX}{name} "{value}"' for name, value in attributes.items() if _is_plain(value)]
-    answers = _answers(host, int(port), lines)
+    answers = _send(host, int(port), lines)
     if answers != ["0"] * len(lines):
         raise OSError(f"the starter answers {' '.join(answers) or 'nothing'}")
 
 
-def _answers(host: str, port: int, lines: list[str]) -> list[str]:
-    """What is answered to each line, as much of it as comes."""
-    import _socket  # noqa: PLC0415 - what socket is made of: importing that takes three milliseconds, this none
+def _send(host: str, port: int, lines: list[str]) -> list[str]:
+    """Send lines and return the starter's answers; fewer than lines if it closes the connection."""
+    import _socket  # noqa: PLC0415 - the core of socket: importing socket takes three milliseconds
 
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
-        connection.settimeout(_PATIENCE)
+        connection.settimeout(_TIMEOUT)
         connection.connect((host, port))
         connection.sendall("".join(f"{line}\n" for line in lines).encode("ascii"))
         answer = b""
         while answer.count(b"\n") < len(lines):
-            chunk = connection.recv(_MOST_BYTES)
+            chunk = connection.recv(_MAX_BYTES)
             if not chunk:
                 break
             answer += chunk

@@ -1,11 +1,11 @@
-r"""A job's ad as HTCondor hands it to a hook, and the answer that it takes back. Pure.
+r"""Job ads as HTCondor gives them to a hook, and the updates that a hook answers with. This module is pure.
 
-Both are "long form" in the old ClassAd syntax: a line ``Attribute = expression`` each, names in any case, the last one of a name
-counts. Of a string only the quote is escaped (``\"``), a backslash anywhere else stands for itself (HTCondor's
-classad/sink.cpp). Only plain values are read: strings, whole numbers and booleans; all others are expressions, of which no more
-than their presence is known.
+Both have the "long form" of the old ClassAd syntax: one line ``Attribute = expression`` each, names in any case; of several lines
+with the same name the last one counts. In a string only the quote is escaped (``\"``), and any other backslash stands for itself
+(HTCondor's classad/sink.cpp). Only literals are parsed: strings, integers and booleans. Of any other expression only its presence
+is known.
 
-HTCondor reads an answer up to the first line that is none, keeps what came before, and says nothing: so the status stands first,
+HTCondor reads an answer up to the first invalid line, keeps what came before it, and reports nothing: so the status comes first,
 and every line is checked here.
 """
 
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from typing import Optional, Union
 
     Value = Union[str, int, bool]
-    Read = Optional[Value]
+    ParsedValue = Optional[Value]
 
-MOST_BYTES = 4 << 20
+MAX_BYTES = 4 << 20
 """Bytes of an ad beyond which it is refused; real ones have 5 to 50 kB."""
-_MOST_DIGITS = 18  # what fits into 64 bits for sure
+_MAX_DIGITS = 18  # any integer with that many digits fits into 64 bits
 
 
-def read(content: bytes) -> dict[str, Read]:
-    """The values of an ad, by attribute in small letters: None for an expression, nothing for what is plainly undefined.
+def parse(content: bytes) -> dict[str, ParsedValue]:
+    """Return the attributes of an ad: name in lower case -> value, or None for an expression.
 
-    Bytes that are no UTF-8 come back as they were (surrogates).
+    Attributes that are literally undefined are left out. Bytes that are not UTF-8 become surrogates, so that :func:`serialize`
+    restores them.
     """
-    found: dict[str, Read] = {}
+    attributes: dict[str, ParsedValue] = {}
     for line in content.decode("utf-8", "surrogateescape").split("\n"):
         name, equals, expression = line.partition("=")
         name = name.strip()
@@ -37,35 +38,35 @@ def read(content: bytes) -> dict[str, Read]:
             continue
         expression = expression.strip()
         if expression.lower() == "undefined":
-            found.pop(name.lower(), None)
+            attributes.pop(name.lower(), None)
         else:
-            found[name.lower()] = _value(expression)
-    return found
+            attributes[name.lower()] = _parse_value(expression)
+    return attributes
 
 
-def text(ad: Mapping[str, Read], name: str) -> str:
-    """A string of an ad, empty where it has none of this name (in any case)."""
+def get_string(ad: Mapping[str, ParsedValue], name: str) -> str:
+    """Return a string attribute of a parsed ad by its name in any case; empty if it is absent or not a string."""
     value = ad.get(name.lower())
     return value if isinstance(value, str) else ""
 
 
-def number(ad: Mapping[str, Read], name: str) -> int | None:
-    """A whole number of an ad, None where it has none of this name."""
+def get_integer(ad: Mapping[str, ParsedValue], name: str) -> int | None:
+    """Return an integer attribute of a parsed ad by its name in any case; None if it is absent or not an integer."""
     value = ad.get(name.lower())
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def written(updates: Mapping[str, Value]) -> bytes:
-    """The lines of an answer, in this order; control characters in strings become blanks.
+def serialize(updates: Mapping[str, Value]) -> bytes:
+    """Return the lines of an answer in the given order; control characters in strings become blanks.
 
     Raises:
-        ValueError: a name that is none.
+        ValueError: a name is not a valid attribute name.
     """
     lines = []
     for name, value in updates.items():
         if not _is_name(name):
-            raise ValueError(f"{name!r} is no name of an attribute")
-        lines.append(f"{name} = {_expression(value)}\n")
+            raise ValueError(f"{name!r} is not a valid attribute name")
+        lines.append(f"{name} = {_format_value(value)}\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
@@ -73,33 +74,33 @@ def _is_name(name: str) -> bool:
     return name.isascii() and name.isidentifier()
 
 
-def _value(expression: str) -> Value | None:
+def _parse_value(expression: str) -> Value | None:
     if expression[:1] == '"':
-        return _string(expression)
+        return _parse_string(expression)
     digits = expression.removeprefix("-")
-    if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS:
+    if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS:
         return int(expression)
     return {"true": True, "false": False}.get(expression.lower())
 
 
-def _string(expression: str) -> str | None:
-    """The string that an expression is, None where it is more than one string."""
+def _parse_string(expression: str) -> str | None:
+    """Return the value of a string literal, or None if the expression is more than one literal."""
     inner = expression[1:-1]
     if len(expression) < 2 or expression[-1] != '"' or '"' in inner.replace('\\"', ""):  # noqa: PLR2004 - both its quotes
         return None
     return inner.replace('\\"', '"')
 
 
-def _expression(value: Value) -> str:
+def _format_value(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    plain = "".join(character if character.isprintable() or _is_byte(character) else " " for character in value)
+    plain = "".join(character if character.isprintable() or _is_raw_byte(character) else " " for character in value)
     quoted = plain.replace('"', '\\"')
     return f'"{quoted}"'
 
 
-def _is_byte(character: str) -> bool:
-    """Whether a character is a byte that was no UTF-8."""
+def _is_raw_byte(character: str) -> bool:
+    """Return whether a character stands for a byte that was not UTF-8."""
     return "\udc80" <= character <= "\udcff"

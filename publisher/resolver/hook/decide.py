@@ -1,8 +1,8 @@
-"""What a job gets: its image in the form that serves it here, its own name of it untouched, or a failure.
+"""Decide what a job gets: a published image in the form that suits this host, its own image unchanged, or a failure.
 
-A name that the manifest knows becomes the path of a sandbox or of a SIF in the cache. What it does not know, and HTCondor may
-start all the same (another registry's image, a path or URL elsewhere, a file that came with the job), is passed on, or fetched
-where the site wants that and it can be. A URL that Apptainer cannot open is not passed on: the job would fail again and again.
+A name that the manifest lists becomes the path of a sandbox, or of a SIF in the cache. Other images that HTCondor may start
+anyway (another registry's image, a path or URL elsewhere, a file that came with the job) are passed on, or fetched if the site
+allows it. A URL that Apptainer cannot open is not passed on, since the job would fail again and again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from publisher.resolver.config.settings import FORMS, PASS, SIF
 from publisher.resolver.errors import BlockedError, FormError, HostError, OldManifestError, UnknownImageError
 from publisher.resolver.hook import decision, statuses
 from publisher.resolver.hook.decision import Decision
-from publisher.resolver.hook.job import named
+from publisher.resolver.hook.job import name_to_look_up
 from publisher.resolver.select import facts, resolve
 
 TYPE_CHECKING = False
@@ -24,41 +24,40 @@ if TYPE_CHECKING:
     from publisher.resolver.system.notes import Warnings
 
 _DOCKER, _SCHEME = "docker://", "://"
-_OPENED = frozenset(
+_APPTAINER_SCHEMES = frozenset(
     ("docker", "docker-archive", "docker-daemon", "http", "https", "instance", "library", "oci", "oci-archive", "oras", "shub")
 )
-"""Schemes that Apptainer 1.4 opens; of every other it says "Unsupported transport type"."""
+"""Schemes that Apptainer 1.4 opens; for any other it reports "Unsupported transport type"."""
 
 
 def decide(job: Job, settings: ResolverSettings, *, scratch: str, now: float, until: float, notes: Warnings) -> Decision:
-    """What a job gets.
+    """Return what a job gets.
 
     Args:
         job: the job.
-        settings: where things are, and the site's policy.
-        scratch: the job's directory, where files that came with it are.
-        now: this host's clock, seconds since the epoch.
+        settings: of the resolver.
+        scratch: directory of the job, which has the files that HTCondor transferred.
+        now: the time, seconds since the epoch.
         until: reading of the monotonic clock at which the hook gives up.
-        notes: gets what is worth saying beside the answer.
+        notes: receives the problems that did not prevent an answer.
     """
     if job.unreadable:
         names = " and ".join(job.unreadable)
-        return decision.failed(
-            "", InvalidReferenceError(f"no image's name stands in {names}", hint="a name has quotes around it")
-        )
+        reason = f"{names} of the job is not a string, so the image cannot be determined"
+        return decision.fail("", InvalidReferenceError(reason, hint="put the name of the image in quotes"))
     if job.image:
-        return _Case(job, settings, now, until=until, notes=notes).decided(scratch)
+        return _JobDecision(job, settings, now, until=until, notes=notes).decide(scratch)
     if not (settings.default_image and job.takes_default):
         return Decision("", "the job names no image")
-    job.image = job.written = settings.default_image
-    found = _Case(job, settings, now, until=until, notes=notes).decided(None)
-    if statuses.OK < found.code < statuses.FIRST_OF_HOST:  # no user can mend the site's own choice
-        found.code, found.message = statuses.CONFIGURATION, f"the site's default image: {found.message}"
-    return found
+    job.image = job.written_image = settings.default_image
+    result = _JobDecision(job, settings, now, until=until, notes=notes).decide(None)
+    if statuses.OK < result.code < statuses.FIRST_HOST_STATUS:  # the user cannot fix the site's own choice
+        result.code, result.message = statuses.CONFIGURATION, f"the site's default image cannot be used: {result.message}"
+    return result
 
 
-class _Case:
-    """A job that names an image, or was given the site's."""
+class _JobDecision:
+    """The decision about a job that names an image, or got the site's default image."""
 
     def __init__(self, job: Job, settings: ResolverSettings, now: float, *, until: float, notes: Warnings) -> None:
         self._job = job
@@ -67,96 +66,104 @@ class _Case:
         self._until = until
         self._notes = notes
 
-    def decided(self, scratch: str | None) -> Decision:
-        """What it gets; see :func:`decide`."""
+    def decide(self, scratch: str | None) -> Decision:
+        """Return what the job gets; see :func:`decide`."""
         job = self._job
-        name = named(job.written)
+        name = name_to_look_up(job.written_image)
         try:
-            if scratch is not None and _came_along(job.image, scratch):
-                if name != job.written:  # a SIF of ours: it may have been taken down since
-                    self._refuse_blocked(name)
-                return decision.untouched(job, "it came with the job")
-            if self._is_elsewhere(name):
-                return self._unknown("the manifest is not about it")
-            return self._known(name)
+            if scratch is not None and _was_transferred(job.image, scratch):
+                if name != job.written_image:  # a published SIF, which may have been blocked since
+                    self._raise_if_blocked(name)
+                return decision.pass_on(job, "HTCondor transferred it with the job")
+            if self._is_outside_repository(name):
+                return self._handle_unlisted(f"{job.image} is not in the repository {self._settings.name}")
+            return self._resolve(name)
         except ExpectedError as error:
-            return decision.failed(job.image, error)
+            return decision.fail(job.image, error)
 
-    def _known(self, name: str) -> Decision:
-        """What the manifest gives, or what there is instead. Raises ExpectedError."""
+    def _resolve(self, name: str) -> Decision:
+        """Return the published image, or what replaces it if the manifest does not list it. Raise ExpectedError."""
         job = self._job
         if job.form and job.form not in FORMS:
-            raise FormError(f"WantImageForm is {job.form!r}, and can be {', '.join(FORMS)}")
+            raise FormError(f"WantImageForm is {job.form!r}, which is not a form", hint=f"use one of {', '.join(FORMS)}")
         try:
-            answer = resolve.resolve(
-                name, self._settings, self._now, self._notes, asked=job.form or None, until=self._until, starter=job.starter
+            resolution = resolve.resolve(
+                name,
+                self._settings,
+                self._now,
+                self._notes,
+                requested_form=job.form or None,
+                until=self._until,
+                starter=job.starter,
             )
         except ManifestError as error:
             if job.image.startswith(_DOCKER):
-                return self._unknown(str(error))
-            path = self._unlisted() if isinstance(error, OldManifestError) else None
+                return self._handle_unlisted(str(error))
+            path = self._find_unlisted() if isinstance(error, OldManifestError) else None
             if path is None:
                 raise
-            return decision.unlisted(job.image, f"{error}, but it is there", path)
+            return decision.start_unlisted(job.image, f"the sandbox exists, although {error}", path)
         except UnknownImageError as error:
             if type(error) is not UnknownImageError:
                 raise
-            if _SCHEME in job.written:
-                return self._unknown(str(error))
-            path = self._unlisted()
+            if _SCHEME in job.written_image:
+                return self._handle_unlisted(str(error))
+            path = self._find_unlisted()
             if path is None and "/" not in job.image:
                 raise UnknownImageError(f"{error.reason}, and no such file came with the job", hint=error.hint) from None
             if path is None:
                 raise
-            return decision.unlisted(job.image, f"{error}, but it is there", path)
-        return decision.found(job.image, answer)
+            return decision.start_unlisted(job.image, f"the sandbox exists, although {error}", path)
+        return decision.start_published(job.image, resolution)
 
-    def _unlisted(self) -> str | None:
-        """The sandbox that the job's path leads to though no manifest has it, None where there is none."""
-        return None if self._job.form == SIF else resolve.unlisted(self._job.image, self._settings)
+    def _find_unlisted(self) -> str | None:
+        """Return the sandbox at the job's path if it exists although no manifest lists it; else None."""
+        return None if self._job.form == SIF else resolve.find_unlisted(self._job.image, self._settings)
 
-    def _unknown(self, why: str) -> Decision:
-        """A name that only others know: passed on, or fetched where the site wants that. Raises ExpectedError."""
+    def _handle_unlisted(self, why: str) -> Decision:
+        """Return what a job gets whose image no manifest lists: passed on, or fetched if allowed. Raise ExpectedError."""
         job, settings = self._job, self._settings
         if settings.unknown == PASS:
-            return self._passed_on(why)
-        from publisher.resolver.select import foreign  # noqa: PLC0415 - few sites want it
+            return self._pass_on(why)
+        from publisher.resolver.select import foreign  # noqa: PLC0415 - few sites allow it
 
-        if not foreign.is_fetchable(job.written):
-            return self._passed_on(why)
+        if not foreign.is_fetchable(job.written_image):
+            return self._pass_on(why)
         if settings.never == SIF or settings.cache is None:
-            return self._passed_on(f"{why}, and SIFs are not to be had here", HostError)
+            return self._pass_on(f"{why}, and this host has no cache for SIFs or never starts them", HostError)
         if facts.read(settings.facts, self._now).sif is False:
-            return self._passed_on(f"{why}, and SIFs do not run here without being unpacked", HostError)
-        sif, path, came_from = foreign.fetched(job.written, settings, now=self._now, until=self._until, starter=job.starter)
-        self._refuse_blocked(f"sha256:{sif.sha256}")
-        return decision.foreign(job.image, why, sif, path=path, came_from=came_from)
+            return self._pass_on(f"{why}, and SIFs do not run on this host without being unpacked", HostError)
+        sif, path, fetched_from = foreign.ensure(
+            job.written_image, settings, now=self._now, until=self._until, starter=job.starter
+        )
+        self._raise_if_blocked(f"sha256:{sif.sha256}")
+        return decision.start_foreign(job.image, why, sif, path=path, fetched_from=fetched_from)
 
-    def _passed_on(self, why: str, otherwise: type[ExpectedError] = UnknownImageError) -> Decision:
-        """The job's own name, for Apptainer. Raises ``otherwise`` where that cannot open it and HTCondor has not brought it."""
+    def _pass_on(self, why: str, error: type[ExpectedError] = UnknownImageError) -> Decision:
+        """Leave the image to Apptainer; raise ``error`` if Apptainer cannot open it and HTCondor did not transfer it."""
         scheme, mark, _ = self._job.image.partition(_SCHEME)
-        if mark and scheme.lower() not in _OPENED:
-            reason = f"{why}; the job did not bring {self._job.image}, and Apptainer opens no {scheme}://"
-            raise otherwise(reason, hint="container_image = … in the container universe has HTCondor bring it")
-        return decision.untouched(self._job, why)
+        if mark and scheme.lower() not in _APPTAINER_SCHEMES:
+            reason = f"{why}; it did not come with the job, and Apptainer cannot open {scheme}:// URLs"
+            raise error(reason, hint="set it as container_image in the container universe, so that HTCondor transfers it")
+        return decision.pass_on(self._job, why)
 
-    def _is_elsewhere(self, name: str) -> bool:
-        """Whether a name cannot be one of the manifest's: a URL that is no SIF of ours, a path outside the repository."""
+    def _is_outside_repository(self, name: str) -> bool:
+        """Return whether the manifest cannot list a name: a URL that is not a published SIF's, or a path elsewhere."""
         if name.startswith("/"):
             return not any(f"{name}/".startswith(f"{root}/") for root in self._settings.roots)
         return _SCHEME in name and not name.startswith(_DOCKER)
 
-    def _refuse_blocked(self, name: str) -> None:
-        """Others' files are their own affair, unless the manifest says that nobody may run them. Raises BlockedError."""
+    def _raise_if_blocked(self, name: str) -> None:
+        """Raise BlockedError if the manifest says that the image is blocked; ignore every other failure."""
         directory = resolve.usable_cache(self._settings, self._notes)
         try:
-            resolve.find(name, self._settings, self._now, self._notes, directory=directory)
+            resolve.find_image(name, self._settings, self._now, self._notes, directory=directory)
         except BlockedError:
             raise
         except ExpectedError as error:
             self._notes.add(str(error))
 
 
-def _came_along(image: str, scratch: str) -> bool:
-    """Whether a name is a file or directory among those that came with the job."""
+def _was_transferred(image: str, scratch: str) -> bool:
+    """Return whether an image is a file or directory that HTCondor transferred with the job."""
     return _SCHEME not in image and not image.startswith("/") and os.path.exists(os.path.join(scratch, image))

@@ -1,8 +1,8 @@
-"""What a job is answered, as a value: the attributes it starts with, what the trace says of it, what its ad keeps. Pure.
+"""The decision about a job's image, as a value: the updates of its ad, and what the trace and the user learn. Pure.
 
-Never outside its container: a vanilla job runs in ``SingularityImage``, and only ``WantSIF`` or ``WantSandboxImage`` make
-HTCondor start it in one whatever the site's SINGULARITY_JOB says; a container-universe job runs in ``ContainerImage``, and by
-Docker while ``WantDockerImage`` holds. So an answer with a path sets all five.
+A job must never run outside its container. A vanilla job runs in ``SingularityImage``, and only ``WantSIF`` or
+``WantSandboxImage`` make HTCondor start it in a container regardless of the site's SINGULARITY_JOB. A container-universe job runs
+in ``ContainerImage``, and Docker runs it if ``WantDockerImage`` is true. So a decision for a path sets all five.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from publisher.contract.errors import ExpectedError
-    from publisher.contract.manifest import Sif
+    from publisher.contract.records import Sif
     from publisher.resolver.hook.classad import Value
     from publisher.resolver.hook.job import Job
     from publisher.resolver.select.resolve import Resolution
 
-_TRACED = ("name", "digest", "form", "path", "sif_source", "bytes", "serial")
-"""What the trace has of an image beside how it was named; null where there is none."""
+_TRACE_FIELDS = ("name", "digest", "form", "path", "sif_source", "bytes", "serial")
+"""The fields of the trace that describe the image that was found; null if there is none."""
 
 
 class Decision:
-    """What is answered.
+    """What a job gets.
 
     Attributes:
-        image: the image that was meant, as it was named.
-        why: why it became this one.
+        image: the image as the job names it.
+        why: the reason of the decision.
         code: one of :mod:`publisher.resolver.hook.statuses`.
         message: one line for the user; empty for none.
-        updates: attributes for the job's ad while it runs.
-        cited: attributes for the job's ad that a user finds later.
+        updates: attributes for the starter's copy of the job ad, which decide how the job starts.
+        chirp_attributes: attributes for the job ad of the access point, which users see later.
     """
 
-    __slots__ = ("_traced", "cited", "code", "image", "message", "updates", "why")
+    __slots__ = ("_trace_fields", "chirp_attributes", "code", "image", "message", "updates", "why")
 
     def __init__(
         self,
@@ -46,61 +46,76 @@ class Decision:
         code: int = statuses.OK,
         message: str = "",
         updates: Mapping[str, Value] | None = None,
-        cited: Mapping[str, str] | None = None,
-        traced: Mapping[str, object] | None = None,
+        chirp_attributes: Mapping[str, str] | None = None,
+        trace_fields: Mapping[str, object] | None = None,
     ) -> None:
         self.image = image
         self.why = why
         self.code = code
         self.message = message
         self.updates = dict(updates or {})
-        self.cited = dict(cited or {})
-        self._traced = dict(traced or {})
+        self.chirp_attributes = dict(chirp_attributes or {})
+        self._trace_fields = dict(trace_fields or {})
 
     def to_json(self) -> dict[str, object]:
-        """For the trace."""
-        return {"image": self.image, "code": self.code, "why": self.why, **{name: self._traced.get(name) for name in _TRACED}}
+        """Return the fields for the trace."""
+        found = {name: self._trace_fields.get(name) for name in _TRACE_FIELDS}
+        return {"image": self.image, "code": self.code, "why": self.why, **found}
 
 
-def found(image: str, answer: Resolution) -> Decision:
-    """An image of the manifest."""
-    traced: dict[str, object] = {"form": answer.form, "path": answer.path, "serial": answer.manifest.index.serial}
-    traced["sif_source"] = answer.sif_source or None
-    if answer.found is None:
-        return Decision(
-            image, answer.why, message=f"image {answer.path}", updates=_started(answer.path, answer.form), traced=traced
-        )
-    name, version = answer.found.name, answer.found.version
-    traced["name"], traced["digest"] = name, version.digest
-    traced["bytes"] = version.sif.size if answer.sif_source and version.sif else 0
+def start_published(image: str, resolution: Resolution) -> Decision:
+    """Return the decision to start a published image."""
+    trace_fields: dict[str, object] = {
+        "form": resolution.form,
+        "path": resolution.path,
+        "serial": resolution.manifest.index.serial,
+        "sif_source": resolution.sif_source or None,
+    }
+    updates = _start_attributes(resolution.path, resolution.form)
+    if resolution.image is None:
+        message = f"image {resolution.path}"
+        return Decision(image, resolution.why, message=message, updates=updates, trace_fields=trace_fields)
+    name, version = resolution.image.name, resolution.image.version
+    trace_fields["name"], trace_fields["digest"] = name, version.digest
+    trace_fields["bytes"] = version.sif.size if resolution.sif_source and version.sif else 0
     return Decision(
         image,
-        answer.why,
-        message=f"image {name} for {answer.found.arch} is {version.digest}, started as a {answer.form}",
-        updates=_started(answer.path, answer.form),
-        cited={"ImageName": name, "ImageDigest": version.digest, "ImageForm": answer.form},
-        traced=traced,
+        resolution.why,
+        message=f"image {name} for {resolution.image.arch} is {version.digest}, started as a {resolution.form}",
+        updates=updates,
+        chirp_attributes={"ImageName": name, "ImageDigest": version.digest, "ImageForm": resolution.form},
+        trace_fields=trace_fields,
     )
 
 
-def unlisted(image: str, why: str, path: str) -> Decision:
-    """A sandbox of the repository that no manifest lists."""
-    updates = _started(path, SANDBOX)
-    return Decision(image, why, message=f"image {path}", updates=updates, traced={"form": SANDBOX, "path": path})
+def start_unlisted(image: str, why: str, path: str) -> Decision:
+    """Return the decision to start a sandbox of the repository that no manifest lists."""
+    updates = _start_attributes(path, SANDBOX)
+    return Decision(image, why, message=f"image {path}", updates=updates, trace_fields={"form": SANDBOX, "path": path})
 
 
-def foreign(image: str, why: str, sif: Sif, *, path: str, came_from: str) -> Decision:
-    """A SIF of others, fetched by its URL; ``sif.path`` is that."""
-    traced = {"form": SIF, "path": path, "sif_source": came_from or None, "bytes": sif.size if came_from else 0}
-    message = f"image {sif.path} with the sha256 {sif.sha256}"
-    cited = {"ImageName": sif.path, "ImageSha256": sif.sha256, "ImageForm": SIF}
-    return Decision(image, why, message=message, updates=_started(path, SIF), cited=cited, traced=traced)
+def start_foreign(image: str, why: str, sif: Sif, *, path: str, fetched_from: str) -> Decision:
+    """Return the decision to start a SIF that was fetched by its URL, which is ``sif.path``."""
+    return Decision(
+        image,
+        why,
+        message=f"image {sif.path} with the sha256 {sif.sha256}",
+        updates=_start_attributes(path, SIF),
+        chirp_attributes={"ImageName": sif.path, "ImageSha256": sif.sha256, "ImageForm": SIF},
+        trace_fields={
+            "form": SIF,
+            "path": path,
+            "sif_source": fetched_from or None,
+            "bytes": sif.size if fetched_from else 0,
+        },
+    )
 
 
-def untouched(job: Job, why: str) -> Decision:
-    """The name stays. A vanilla job that has it in ``ContainerImage`` alone would start in no container at all.
+def pass_on(job: Job, why: str) -> Decision:
+    """Return the decision to leave the image to HTCondor and Apptainer.
 
-    Where ``SingularityImage`` says something else, HTCondor would start that, which nobody has looked at.
+    A vanilla job that has the image only in ``ContainerImage`` would start outside any container, so ``SingularityImage`` is set.
+    It is also set if it has another value, since HTCondor would start that image, which was not checked.
     """
     updates: dict[str, Value] = {}
     if job.singularity not in (None, job.image):
@@ -111,13 +126,13 @@ def untouched(job: Job, why: str) -> Decision:
     return Decision(job.image, why, updates=updates)
 
 
-def failed(image: str, error: ExpectedError) -> Decision:
-    """No image."""
-    return Decision(image, str(error), code=statuses.of(error), message=str(error))
+def fail(image: str, error: ExpectedError) -> Decision:
+    """Return the decision that the job cannot start here because of ``error``."""
+    return Decision(image, str(error), code=statuses.for_error(error), message=statuses.message(error, image))
 
 
-def _started(path: str, form: str) -> dict[str, Value]:
-    """The attributes that make a job start in the image at ``path``, in every universe."""
+def _start_attributes(path: str, form: str) -> dict[str, Value]:
+    """Return the attributes that start a job in the image at ``path``, in every universe."""
     return {
         "SingularityImage": path,
         "ContainerImage": path,

@@ -1,69 +1,69 @@
-"""What a job says of its image. Pure.
+"""What a job ad says about the image. This module is pure.
 
-The container universe fills in more than the user wrote: an image that HTCondor transfers stands in ``ContainerImage`` as a mere
-file name, and as the user wrote it in ``ContainerImageFullPath``.
+The container universe adds attributes that the user did not write: for an image that HTCondor transfers, ``ContainerImage`` has
+the bare file name, and ``ContainerImageFullPath`` has what the user wrote.
 """
 
 from __future__ import annotations
 
-from publisher.resolver.hook import classad as ads
+from publisher.resolver.hook import classad
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from publisher.resolver.cache.pins import Starter
-    from publisher.resolver.hook.classad import Read
+    from publisher.resolver.hook.classad import ParsedValue
 
 _CONTAINER, _SINGULARITY = "ContainerImage", "SingularityImage"
-_CONTAINERISED = ("WantContainer", "WantSIF", "WantSandboxImage")
-_VIRTUAL_MACHINE = 13  # condor_universe.h
-_SIF_ENDING = ".sif"
+_CONTAINER_FLAGS = ("WantContainer", "WantSIF", "WantSandboxImage")
+_VM_UNIVERSE = 13  # condor_universe.h
+_SIF_SUFFIX = ".sif"
 _HEXADECIMAL = frozenset("0123456789abcdef")
 _SHA256_DIGITS = 64
 
 
 class Job:
-    """A job, as far as it matters.
+    """A job, as far as the hook needs it.
 
     Attributes:
-        image: what it names as its image, empty where it names none.
-        written: the same as the user wrote it, where HTCondor has put a file name in its place; else ``image``.
-        is_containerised: whether HTCondor starts it in a container as it is, if the site is set up for that.
-        takes_default: whether the site's default image is for it: not where Docker or a virtual machine starts it.
-        id: ``cluster.proc``, empty where it is not known.
-        owner: whose it is.
-        starter: the process that it lives and dies with, None where that is not known.
-        form: the form that it asks for with ``WantImageForm``, in small letters; empty where it does not.
-        singularity: ``SingularityImage`` as it stands there, which HTCondor takes before the other; None where it is not there.
-        unreadable: attributes for its image that have something else than a text: only HTCondor could say what that means.
+        image: the image that it names; empty if it names none.
+        written_image: the image as the user wrote it, if HTCondor has replaced that by a file name; else ``image``.
+        is_containerised: whether HTCondor runs it in a container without a change, if the site is configured for that.
+        takes_default: whether the site's default image is for it: not if Docker or a virtual machine runs it.
+        id: ``cluster.proc``; empty if unknown.
+        owner: the user.
+        starter: the process that lives as long as the job; None if unknown.
+        form: the form that it requests with ``WantImageForm``, in lower case; empty if it requests none.
+        singularity: the value of ``SingularityImage``, which HTCondor prefers to ``ContainerImage``; None if it is absent.
+        unreadable: the image attributes whose value is not a string, so that only HTCondor could evaluate them.
     """
 
     __slots__ = (
         *("form", "id", "image", "is_containerised", "owner", "singularity", "starter", "takes_default"),
-        *("unreadable", "written"),
+        *("unreadable", "written_image"),
     )
 
-    def __init__(self, ad: Mapping[str, Read], starter: Starter | None = None) -> None:
+    def __init__(self, ad: Mapping[str, ParsedValue], starter: Starter | None = None) -> None:
         self.starter = starter
-        container, singularity = ads.text(ad, _CONTAINER).strip(), ads.text(ad, _SINGULARITY)
+        container, singularity = classad.get_string(ad, _CONTAINER).strip(), classad.get_string(ad, _SINGULARITY)
         self.image = container or singularity.strip()
         self.singularity = singularity if _SINGULARITY.lower() in ad else None
         self.unreadable = [name for name in (_CONTAINER, _SINGULARITY) if not isinstance(ad.get(name.lower(), ""), str)]
-        self.is_containerised = bool(singularity) or any(ad.get(name.lower()) is True for name in _CONTAINERISED)
-        self.takes_default = ad.get("wantdocker") is not True and ads.number(ad, "JobUniverse") != _VIRTUAL_MACHINE
-        whole = ads.text(ad, "ContainerImageFullPath").strip() if container else ""
-        self.written = whole or self.image
-        cluster, proc = ads.number(ad, "ClusterId"), ads.number(ad, "ProcId")
+        self.is_containerised = bool(singularity) or any(ad.get(name.lower()) is True for name in _CONTAINER_FLAGS)
+        self.takes_default = ad.get("wantdocker") is not True and classad.get_integer(ad, "JobUniverse") != _VM_UNIVERSE
+        full_path = classad.get_string(ad, "ContainerImageFullPath").strip() if container else ""
+        self.written_image = full_path or self.image
+        cluster, proc = classad.get_integer(ad, "ClusterId"), classad.get_integer(ad, "ProcId")
         self.id = "" if cluster is None or proc is None else f"{cluster}.{proc}"
-        self.owner = ads.text(ad, "Owner")
-        self.form = ads.text(ad, "WantImageForm").strip().lower()
+        self.owner = classad.get_string(ad, "Owner")
+        self.form = classad.get_string(ad, "WantImageForm").strip().lower()
 
 
-def named(text: str) -> str:
-    """An image's name without what it is carried by: the path or URL of a SIF of ours (``…/<sha256>.sif``) is its digest."""
+def name_to_look_up(text: str) -> str:
+    """Return ``sha256:<digest>`` for the path or URL of a published SIF (``…/<sha256>.sif``), and any other name unchanged."""
     base = text.partition("?")[0].rpartition("/")[2]
-    digest = base.removesuffix(_SIF_ENDING)
-    if base.endswith(_SIF_ENDING) and len(digest) == _SHA256_DIGITS and not set(digest) - _HEXADECIMAL:
+    digest = base.removesuffix(_SIF_SUFFIX)
+    if base.endswith(_SIF_SUFFIX) and len(digest) == _SHA256_DIGITS and not set(digest) - _HEXADECIMAL:
         return f"sha256:{digest}"
     return text

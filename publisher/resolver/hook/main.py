@@ -1,14 +1,14 @@
-"""HTCondor's hook ``prepare-job`` as a process: the job's ad on standard input, one answer on standard output, in time.
+"""HTCondor's hook ``prepare-job`` as a process: the job ad on standard input, one answer on standard output, in time.
 
-HTCondor gives a hook no deadline, puts the job on hold when it fails without a status, and lets the job run, outside any
-container perhaps, when it ends well without an answer. So all work is done by a child, which may hang wherever it likes; this
-process only waits, with a deadline, and then writes the one answer, in one write(2), and ends with 0. What goes wrong on the way,
-a bug too, is a status of 300 or more, with the traceback on standard error.
+HTCondor sets no deadline for a hook, puts the job on hold if the hook fails without a status, and lets the job run, perhaps
+outside any container, if the hook succeeds without an answer. So a child process does all the work and may hang anywhere; this
+process only waits with a deadline, then writes the answer with one write(2) and exits with 0. Every failure, even a bug, becomes
+a status of 300 or more; the traceback of a bug goes to standard error.
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # what signal is made of: importing that costs every job a millisecond
+import _signal  # type: ignore[import-not-found]  # the core of signal: importing signal costs every job a millisecond
 import os
 import select
 import sys
@@ -19,9 +19,9 @@ from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import pins
 from publisher.resolver.config.commandline import CommandLine
 from publisher.resolver.errors import DeadlineError
-from publisher.resolver.hook import statuses
-from publisher.resolver.hook.classad import MOST_BYTES
-from publisher.resolver.hook.reply import HookReply, failure
+from publisher.resolver.hook import reply, statuses
+from publisher.resolver.hook.classad import MAX_BYTES
+from publisher.resolver.system import log
 from publisher.resolver.system.deadline_fork import ForkedCall
 
 TYPE_CHECKING = False
@@ -30,49 +30,54 @@ if TYPE_CHECKING:
 
     from publisher.resolver.config.settings import ResolverSettings
 
+    Reply = tuple[bytes, float]
+
 _CHUNK = 1 << 16
-_STEP = 30.0  # seconds: setting "backoff" where the settings cannot be had
+_DEFAULT_BACKOFF = 30.0  # seconds: the setting "backoff" if the settings cannot be read
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the hook with the process's arguments, ``prepare-job`` among them; always 0, if it can be written at all."""
+    """Run the hook with the arguments of the process, ``prepare-job`` among them, and return 0."""
+    log.redirect(_write_stderr)
     started = time.monotonic()
-    step, until = _step(), started + _STEP
+    backoff, until = _read_backoff(), started + _DEFAULT_BACKOFF
     try:
-        settings = CommandLine(arguments).settings(os.environ)
-        step, until = settings.backoff, started + settings.deadline
-        reply = _reply(settings, started, until)
+        line = CommandLine(arguments)
+        line.configure_log()
+        settings = line.settings(os.environ)
+        backoff, until = settings.backoff, started + settings.deadline
+        answer, delay = _prepare(settings, started, until)
     except ExpectedError as error:
-        reply = HookReply(failure(statuses.of(error), str(error)), wait=step * _chance())
-    except Exception:  # noqa: BLE001 - the outermost frame: a bug must not become a job outside its container
+        answer, delay = reply.failure(statuses.for_error(error), statuses.message(error)), backoff * _chance()
+    except Exception:  # noqa: BLE001 - the outermost frame: a bug must not let a job run outside its container
         sys.excepthook(*sys.exc_info())
-        reply = _broken(step)
-    time.sleep(max(0.0, min(reply.wait, until - time.monotonic())))
-    _say(reply.talk)
-    _write(reply.answer)
+        answer, delay = _bug(backoff)
+    time.sleep(max(0.0, min(delay, until - time.monotonic())))
+    _write_answer(answer)
     return 0
 
 
-def _reply(settings: ResolverSettings, started: float, until: float) -> HookReply:
-    content = _read(until)
+def _prepare(settings: ResolverSettings, started: float, until: float) -> Reply:
+    """Return the reply to the job on standard input."""
+    content = _read_stdin(until)
     if not content.strip():
-        return HookReply(failure(statuses.NO_AD, "there is no job's ad on standard input"), wait=settings.backoff * _chance())
-    os.environ.setdefault(pins.STARTER, str(os.getppid()))  # the child's parent is another
-    attempt = ForkedCall(lambda: _worked_out(content, settings, started, until).to_bytes())
-    _signal.signal(_signal.SIGTERM, lambda *_: _die(attempt))
+        return _failure(statuses.NO_AD, "there is no job ad on standard input"), settings.backoff * _chance()
+    os.environ.setdefault(pins.STARTER_VARIABLE, str(os.getppid()))  # the child has another parent
+    call = ForkedCall(lambda: _prepare_in_child(content, settings, started, until))
+    _signal.signal(_signal.SIGTERM, lambda *_: _terminate(call))
     try:
-        return HookReply.from_bytes(attempt.result(until))
+        return reply.unpack(call.result(until))
     except DeadlineError:
         _trace_deadline(settings)
-        return HookReply(failure(statuses.DEADLINE, f"the image was not ready within {settings.deadline:g} s"))
+        return _failure(statuses.DEADLINE, f"the image was not ready within {settings.deadline:g} s"), 0.0
     finally:
-        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # the child's number may be another process's by now
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # the child's process ID may be reused from now on
 
 
-def _read(until: float) -> bytes:
-    """Standard input to its end, as much of it as an ad may have; nothing where it does not end in time."""
+def _read_stdin(until: float) -> bytes:
+    """Return all of standard input; nothing if it does not end in time or is too large for an ad."""
     content = b""
-    while len(content) <= MOST_BYTES:
+    while len(content) <= MAX_BYTES:
         if not select.select([0], [], [], max(0.0, until - time.monotonic()))[0]:
             return b""
         chunk = os.read(0, _CHUNK)
@@ -82,68 +87,71 @@ def _read(until: float) -> bytes:
     return b""
 
 
-def _worked_out(content: bytes, settings: ResolverSettings, started: float, until: float) -> HookReply:
-    """In the child, whose standard streams lead nowhere: what it says is collected."""
-    import io  # noqa: PLC0415 - built in, and only the child needs it
-
+def _prepare_in_child(content: bytes, settings: ResolverSettings, started: float, until: float) -> bytes:
+    """Return the packed reply. This runs in the child process, which has no standard streams but sends its log to the parent."""
     from publisher.resolver.hook import prepare  # noqa: PLC0415 - the parent needs none of it
 
-    sys.stderr = talk = io.StringIO()
     try:
-        reply = prepare.prepared(content, settings, started, until, _chance())
-    except Exception:  # noqa: BLE001 - the traceback goes to the parent's standard error
-        sys.excepthook(*sys.exc_info())
-        reply = _broken(settings.backoff)
-    reply.talk = talk.getvalue()
-    return reply
+        answer, delay = prepare.prepare_job(content, settings, started, until, _chance())
+    except Exception:  # noqa: BLE001 - the parent writes the traceback to its standard error
+        import traceback  # noqa: PLC0415 - a bug, it is to be hoped, is rare
+
+        log.relay(traceback.format_exc())
+        answer, delay = _bug(settings.backoff)
+    return reply.pack(answer, delay)
 
 
-def _broken(step: float) -> HookReply:
-    return HookReply(failure(statuses.BUG, "a bug in the hook"), wait=step * _chance())
+def _failure(code: int, message: str) -> bytes:
+    """Return the answer for a failure, with the next step for its status."""
+    return reply.failure(code, f"{message} ({statuses.next_step(code)})")
+
+
+def _bug(backoff: float) -> Reply:
+    return _failure(statuses.BUG, "an unexpected error in the hook"), backoff * _chance()
 
 
 def _trace_deadline(settings: ResolverSettings) -> None:
-    """By this process: there is no child any more that could."""
-    from publisher.resolver.hook import prepare  # noqa: PLC0415 - this happens rarely
+    """Write the line of the trace for a missed deadline, since the child that would have written it is dead."""
+    from publisher.resolver.hook import prepare  # noqa: PLC0415 - this is rare
     from publisher.resolver.system.notes import Warnings  # noqa: PLC0415 - as above
 
     notes = Warnings()
     line: dict[str, object] = {"code": statuses.DEADLINE, "why": "the deadline has passed", "seconds": settings.deadline}
-    prepare.trace_line(settings, line, notes)
+    prepare.write_trace(settings, line, notes)
     for note in notes.all:
-        _say(f"image-resolver: {note}\n")
+        log.warning(note)
 
 
-def _step() -> float:
-    """Setting "backoff" while the settings as a whole are not known to be right."""
+def _read_backoff() -> float:
+    """Return the setting "backoff" from the environment, for use until all settings are known to be valid."""
     try:
-        return units.seconds(os.environ["IMAGE_RESOLVER_BACKOFF"])
+        return units.parse_seconds(os.environ["IMAGE_RESOLVER_BACKOFF"])
     except (KeyError, ValueError):
-        return _STEP
+        return _DEFAULT_BACKOFF
 
 
 def _chance() -> float:
-    """From 0 to 1, by chance."""
+    """Return a random number from 0 to 1."""
     return os.urandom(1)[0] / 255
 
 
-def _die(attempt: ForkedCall) -> None:
-    """On SIGTERM: no answer, no child left behind."""
-    attempt.give_up()
+def _terminate(call: ForkedCall) -> None:
+    """Handle SIGTERM: kill the child, and end without an answer."""
+    call.kill()
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
     os.kill(os.getpid(), _signal.SIGTERM)
 
 
-def _say(talk: str) -> None:
-    """For the StarterLog; that it cannot be said is no reason to withhold an answer."""
-    try:  # noqa: SIM105 - contextlib would be one module more in every job
-        os.write(2, talk.encode("utf-8", "replace"))
+def _write_stderr(lines: str) -> None:
+    """Write lines for the StarterLog; a failure must not keep the job from its answer."""
+    try:  # noqa: SIM105 - contextlib would be one more module in every job
+        os.write(2, lines.encode("utf-8", "replace"))
     except OSError:
         pass
 
 
-def _write(answer: bytes) -> None:
-    """One write, whole. Who cannot answer dies by a signal: that puts the job back into the queue, an exit status holds it."""
+def _write_answer(answer: bytes) -> None:
+    """Write the whole answer at once; if that fails, die by a signal: HTCondor then requeues the job instead of holding it."""
     try:
         written = os.write(1, answer)
     except OSError:

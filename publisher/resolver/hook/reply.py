@@ -1,9 +1,11 @@
-"""What the hook answers HTCondor, and when."""
+"""The reply to HTCondor: its text, and how it gets from the hook's child process to the parent.
+
+A reply is an answer (the bytes that HTCondor reads) and a delay (seconds to wait before it is written).
+"""
 
 from __future__ import annotations
 
-from publisher.resolver.hook import classad as ads
-from publisher.resolver.hook import statuses
+from publisher.resolver.hook import classad, statuses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,41 +13,31 @@ if TYPE_CHECKING:
 
     from publisher.resolver.hook.classad import Value
 
-_LONGEST_MESSAGE = 1000  # characters; it ends up in the job's ad and in its log
-
-
-class HookReply:
-    """``answer`` is what HTCondor reads; ``talk`` goes to standard error; ``wait`` seconds are waited before either."""
-
-    __slots__ = ("answer", "talk", "wait")
-
-    def __init__(self, answer: bytes, talk: str = "", wait: float = 0.0) -> None:
-        self.answer = answer
-        self.talk = talk
-        self.wait = wait
-
-    def to_bytes(self) -> bytes:
-        """As one process sends it to another."""
-        return f"{self.wait} {len(self.answer)}\n".encode() + self.answer + self.talk.encode("utf-8", "replace")
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> HookReply:
-        """As it was sent."""
-        head, _, rest = content.partition(b"\n")
-        wait, size = head.split()
-        return cls(rest[: int(size)], rest[int(size) :].decode("utf-8", "replace"), float(wait))
+_MAX_MESSAGE = 1000  # characters; the message becomes part of the job ad and the job's log
 
 
 def success(message: str, updates: Mapping[str, Value]) -> bytes:
-    """The answer that lets the job start; a message becomes an event in the job's log."""
-    said = {"HookStatusMessage": _short(message)} if message else {}
-    return ads.written({"HookStatusCode": statuses.OK, **said, **updates})
+    """Return the answer that lets the job start; a message becomes an event in the job's log."""
+    status = {"HookStatusMessage": _shorten(message)} if message else {}
+    return classad.serialize({"HookStatusCode": statuses.OK, **status, **updates})
 
 
 def failure(code: int, message: str) -> bytes:
-    """The answer that says why there is no image."""
-    return ads.written({"HookStatusCode": code, "HookStatusMessage": f"{_short(message)} [{statuses.name(code)}]"})
+    """Return the answer that says why the job cannot start here; the message ends with the short name of the status."""
+    return classad.serialize({"HookStatusCode": code, "HookStatusMessage": f"{_shorten(message)} [{statuses.short_name(code)}]"})
 
 
-def _short(message: str) -> str:
-    return " ".join(message.split())[:_LONGEST_MESSAGE]
+def pack(answer: bytes, delay: float) -> bytes:
+    """Return a reply as the child process sends it."""
+    return f"{delay}\n".encode() + answer
+
+
+def unpack(content: bytes) -> tuple[bytes, float]:
+    """Return the answer and the delay of a reply that the child process sent."""
+    delay, _, answer = content.partition(b"\n")
+    return answer, float(delay)
+
+
+def _shorten(message: str) -> str:
+    """Return a message on one line and with a limited length."""
+    return " ".join(message.split())[:_MAX_MESSAGE]

@@ -1,7 +1,7 @@
-"""The statuses of the hook ``prepare-job``: what HTCondor does with a job, and who mends what.
+"""The statuses of the hook ``prepare-job``: what HTCondor does with the job, and who must act.
 
-HTCondor puts a job on hold for a status from 1 to 299, and back into the queue for one from 300 on. So below 300 is only what the
-user can mend; what the host, the network or this program did is 300 and above, and the job runs elsewhere.
+HTCondor puts a job on hold for a status from 1 to 299, and back into the queue for one from 300 on. So statuses below 300 are for
+errors that the user must fix; failures of the host, the network or this program are 300 and above, and the job runs elsewhere.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ SANDBOX, FETCH, CACHE, NO_ROOM, BUSY = 320, 321, 322, 323, 324
 HOST = 330
 OTHER = 399
 USER, SITE, NETWORK = "user", "site", "network"
-"""Who can mend it."""
-FIRST_OF_HOST = 300
+"""Who must act, or what must recover."""
+FIRST_HOST_STATUS = 300
 
 TABLE = (
-    (OK, "ok", USER, "the job starts", "nothing"),
-    (NO_IMAGE, "no-image", USER, "no such image is published", "look for a typing error; a new image takes until the next sync"),
-    (ARCHITECTURE, "architecture", USER, "the image is not published for this machine", "require another Arch, or publish it"),
-    (BLOCKED, "blocked", USER, "the image was taken down by the operator", "use another version; the message has the reason"),
-    (NO_REFERENCE, "no-reference", USER, "what the job names is no image", "name it as the documentation of the pool says"),
-    (NO_FORM, "no-form", USER, "the image is not published in the form that the job asks for", "leave the form to the host"),
-    (BUG, "bug", SITE, "a bug of the hook", "report the traceback in the StarterLog"),
-    (CONFIGURATION, "configuration", SITE, "the hook's configuration is wrong", "the message says which setting"),
-    (DEADLINE, "deadline", SITE, "the hook's time was over", "look what hangs on the host; the setting is deadline"),
-    (NO_AD, "no-ad", SITE, "no job's ad on standard input", "is the hook configured as HOOK_PREPARE_JOB?"),
-    (NO_START, "no-start", SITE, "the hook cannot start", "is its file whole, and its Python 3.9 or newer?"),
-    (MANIFEST, "manifest", NETWORK, "no manifest that can be trusted says where it is", "are its places up, the keys right?"),
-    (SANDBOX, "sandbox", SITE, "the sandbox does not open, and there is no SIF to be had instead", "look at CVMFS on the host"),
-    (FETCH, "fetch", NETWORK, "the SIF cannot be fetched", "are the origins up, and reached from the host?"),
-    (CACHE, "cache", SITE, "the cache cannot be used", "the message says why: owner, mode, or a failing disk"),
-    (NO_ROOM, "no-room", SITE, "no room for the SIF", "make room, or give the cache another place"),
-    (BUSY, "busy", SITE, "others have been fetching for too long", "nothing, if it does not happen often"),
-    (HOST, "host", SITE, "the host cannot run the image in any form", "image-resolver pilot-start says what was measured"),
+    (OK, "ok", USER, "the job starts", "nothing to do"),
+    (NO_IMAGE, "no-image", USER, "the image is not published", "check its name and tag; a new image appears with the next sync"),
+    (ARCHITECTURE, "architecture", USER, "the image is not published for this architecture", "require another Arch in the job"),
+    (BLOCKED, "blocked", USER, "the operator has blocked the image", "use another version; the message has the reason"),
+    (NO_REFERENCE, "no-reference", USER, "the job's image is not a valid image name", "correct container_image in the job"),
+    (NO_FORM, "no-form", USER, "the image is not published in the requested form", "remove WantImageForm from the job"),
+    (BUG, "bug", SITE, "an unexpected error in the hook", "report it with the traceback in the StarterLog"),
+    (CONFIGURATION, "configuration", SITE, "the configuration of the hook is wrong", "correct the setting in the message"),
+    (DEADLINE, "deadline", SITE, "the image was not ready in time", "find what hangs on the host; the setting is deadline"),
+    (NO_AD, "no-ad", SITE, "the hook got no job ad on standard input", "check that it is configured as HOOK_PREPARE_JOB"),
+    (NO_START, "no-start", SITE, "the hook cannot start", "check that its file is complete and its Python 3.9 or newer"),
+    (MANIFEST, "manifest", NETWORK, "no trusted manifest can locate the image", "check its sources, the keys and the clock"),
+    (SANDBOX, "sandbox", SITE, "the sandbox cannot be opened, and no SIF is available", "check CVMFS on the host"),
+    (FETCH, "fetch", NETWORK, "the SIF cannot be fetched", "check that the origins are up and the host can reach them"),
+    (CACHE, "cache", SITE, "the cache cannot be used", "check its owner, mode and disk; the message says which"),
+    (NO_ROOM, "no-room", SITE, "the cache has no space for the SIF", "free space, or raise cache-size"),
+    (BUSY, "busy", SITE, "other downloads on the host took too long", "nothing to do, unless it happens often"),
+    (HOST, "host", SITE, "the host cannot run the image in any form", "run image-resolver pilot-start to see what was measured"),
     (OTHER, "other", SITE, "another failure of the host", "the message says which"),
 )  # fmt: skip
-"""Every status: number, name, who can mend it, what it means, what to do."""
+"""Every status: number, short name, who must act, meaning, next step."""
 _BY_ERROR = (
     (errors.BlockedError, BLOCKED),
     (errors.ArchitectureError, ARCHITECTURE),
@@ -59,11 +59,23 @@ _BY_ERROR = (
 )
 
 
-def of(error: ExpectedError) -> int:
-    """The status of an expected failure."""
+def for_error(error: ExpectedError) -> int:
+    """Return the status of an expected failure."""
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), OTHER)
 
 
-def name(code: int) -> str:
-    """The short name of a status."""
+def short_name(code: int) -> str:
+    """Return the short name of a status, such as ``no-image``."""
     return next(row[1] for row in TABLE if row[0] == code)
+
+
+def next_step(code: int) -> str:
+    """Return what to do about a status."""
+    return next(row[4] for row in TABLE if row[0] == code)
+
+
+def message(error: ExpectedError, image: str = "") -> str:
+    """Return what the user is told about a failure: the image, what happened to it, and the next step."""
+    is_named = image.rpartition("/")[2] in error.reason  # true for no image as well
+    reason = error.reason if is_named else f"image {image}: {error.reason}"
+    return f"{reason} ({error.hint or next_step(for_error(error))})"

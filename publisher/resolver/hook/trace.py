@@ -1,10 +1,10 @@
-"""The trace: a JSON line for each decision, for who wants to know what a site's jobs got, from where, and how long it took.
+"""The trace: one JSON line for each decision, which shows what the jobs of a site got, from where, and how long it took.
 
     {"time": 1750000000.1, "job": "7.0", "owner": "user", "image": "/cvmfs/…/htc/rocky:9", "code": 0, "why": "…", "seconds": 0.03,
      "name": "htc/rocky:9", "digest": "sha256:…", "form": "sif", "path": "/…", "sif_source": "https://…", "bytes": 913000000, …}
 
-Each line is one write(2) at the file's end, so that lines of jobs that start together never mix. A file that has grown beyond its
-size is renamed to ``<name>.1``, in the place of an older one; while somebody reads it under a lock it goes on growing.
+Each line is appended by one write(2), so that lines of concurrent jobs never mix. A file that exceeds its maximum size is rotated
+to ``<name>.1``, which replaces an older one; while somebody holds a lock on the file it keeps growing.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
     Line = Mapping[str, object]
 
-_LONGEST = 4000  # bytes; a longer line loses what makes it long, so that a pipe or a disk block takes it at once
+_MAX_LINE_BYTES = 4000  # a longer line is shortened, so that it is written to the file at once
 
 
-def append(path: str, line: Line, most: int) -> None:
-    """Add a line.
+def append(path: str, line: Line, max_bytes: int) -> None:
+    """Append a line.
 
     Args:
-        path: the trace's file; it and its directory are made.
-        line: what it says.
-        most: bytes beyond which the file is put aside before.
+        path: the trace file; it and its directory are created if absent.
+        line: the fields of the line.
+        max_bytes: size beyond which the file is rotated first.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    content = _encoded(line)
+    content = _encode(line)
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o644)
     try:
-        if os.fstat(descriptor).st_size + len(content) > most:
-            _put_aside(path, descriptor)
+        if os.fstat(descriptor).st_size + len(content) > max_bytes:
+            _rotate(path, descriptor)
             os.close(descriptor)
             descriptor = os.open(path, flags, 0o644)
         os.write(descriptor, content)
@@ -46,18 +46,18 @@ def append(path: str, line: Line, most: int) -> None:
         os.close(descriptor)
 
 
-def _encoded(line: Line) -> bytes:
+def _encode(line: Line) -> bytes:
     content = json.dumps(line).encode()
-    if len(content) < _LONGEST:
+    if len(content) < _MAX_LINE_BYTES:
         return content + b"\n"
     short = {name: value[:200] if isinstance(value, str) else value for name, value in line.items()}
     return json.dumps(short).encode() + b"\n"
 
 
-def _put_aside(path: str, descriptor: int) -> None:
-    """Rename the file that is open as ``descriptor``, unless another process has: each holds its lock while it looks.
+def _rotate(path: str, descriptor: int) -> None:
+    """Rename the file that is open as ``descriptor``, unless another process has done so; the lock prevents a race.
 
-    Who does not get the lock at once leaves it to the next one: anybody may read the file, and lock it for as long as he likes.
+    Without the lock it is left to the next process: anybody may read the file and lock it for as long as they like.
     """
     import fcntl  # noqa: PLC0415 - this happens once in tens of thousands of jobs
 
@@ -66,4 +66,4 @@ def _put_aside(path: str, descriptor: int) -> None:
         if os.path.samestat(os.stat(path), os.fstat(descriptor)):
             os.rename(path, f"{path}.1")
     except (BlockingIOError, FileNotFoundError):
-        pass  # locked; or renamed, and nobody has written since
+        pass  # locked; or rotated, and no process has written since

@@ -1,1 +1,1 @@
-"""What is done once per host: probes, HTCondor's configuration, care of the cache."""
+"""What is done once per host: measurements, HTCondor's configuration, and cache administration."""

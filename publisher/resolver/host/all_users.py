@@ -1,6 +1,7 @@
-"""The caches of all users of a host, where each has one of his own (``{uid}`` in the setting), for root to look after.
+"""The caches of all users of a host, if each user has a cache of their own (``{uid}`` in the setting), for root to administer.
 
-Users can put anything into theirs, links too. So root does not go in: a child does, which has become the user.
+A user may put anything into their cache, symbolic links too. So root does not work in it: a child process that has become that
+user does.
 """
 
 from __future__ import annotations
@@ -21,47 +22,54 @@ if TYPE_CHECKING:
     from publisher.resolver.system.notes import Warnings
 
 UID = "{uid}"
-_NOBODY = 65534  # the group: no file in a cache needs one
-_TIME = 600.0  # seconds for each cache
+_NOBODY = 65534  # group ID: no file in a cache needs a group
+_TIMEOUT = 600.0  # seconds for each cache
 
 
-def caches(pattern: str) -> list[tuple[int, str]]:
-    """Number and cache of each user who has one, of his own, at ``pattern``, whose ``{uid}`` is the number. Raises OSError."""
-    before, _, after = pattern.partition(UID)
-    directory, begin = os.path.split(before)
-    end, slash, inside = after.partition("/")
-    found = []
-    for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
-        number = name[len(begin) : len(name) - len(end)]
-        if name == f"{begin}{number}{end}" and number.isascii() and number.isdigit():
-            path = os.path.join(directory, name + (slash + inside).replace(UID, number))
-            if _is_his(path, int(number)):
-                found.append((int(number), path))
-    return found
-
-
-def each(pattern: str, work: Callable[[str], Any], notes: Warnings) -> list[tuple[int, Any]]:
-    """What ``work`` says, for JSON, of each of the caches, as its user; those longest out of use come first.
-
-    Args:
-        pattern: see :func:`caches`.
-        work: is given a cache's path.
-        notes: gets what failed; the others do not suffer.
+def find_caches(pattern: str) -> list[tuple[int, str]]:
+    """Return the user ID and the cache of each user who owns the directory at ``pattern`` with their ID in place of ``{uid}``.
 
     Raises:
-        OSError: as :func:`caches`.
+        OSError: the directory with the users' directories cannot be read.
     """
-    said = []
-    for user, path in sorted(caches(pattern), key=lambda found: _last_use(found[1])):
-        attempt = ForkedCall(lambda user=user, path=path: _as(user, work, path))  # type: ignore[misc]  # it infers no lambda's defaults
+    before, _, after = pattern.partition(UID)
+    directory, prefix = os.path.split(before)
+    suffix, slash, inside = after.partition("/")
+    caches = []
+    for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
+        number = name[len(prefix) : len(name) - len(suffix)]
+        if name == f"{prefix}{number}{suffix}" and number.isascii() and number.isdigit():
+            path = os.path.join(directory, name + (slash + inside).replace(UID, number))
+            if _belongs_to(path, int(number)):
+                caches.append((int(number), path))
+    return caches
+
+
+def for_each(pattern: str, work: Callable[[str], Any], notes: Warnings) -> list[tuple[int, Any]]:
+    """Run ``work`` for each cache as the user who owns it, the cache that was unused for longest first.
+
+    Args:
+        pattern: see :func:`find_caches`.
+        work: is called with the path of a cache, and returns a value for JSON.
+        notes: receives the failures, which do not affect the other caches.
+
+    Returns:
+        The user ID and the returned value of each cache.
+
+    Raises:
+        OSError: see :func:`find_caches`.
+    """
+    results = []
+    for user, path in sorted(find_caches(pattern), key=lambda cache: _last_use(cache[1])):
+        call = ForkedCall(lambda user=user, path=path: _run_as(user, work, path))  # type: ignore[misc]  # a lambda's defaults
         try:
-            said.append((user, json.loads(attempt.result(time.monotonic() + _TIME))))
+            results.append((user, json.loads(call.result(time.monotonic() + _TIMEOUT))))
         except FetchError as error:
             notes.warn(f"{path}: {error}")
-    return said
+    return results
 
 
-def _as(user: int, work: Callable[[str], Any], path: str) -> bytes:
+def _run_as(user: int, work: Callable[[str], Any], path: str) -> bytes:
     if user != os.geteuid():
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
@@ -69,7 +77,7 @@ def _as(user: int, work: Callable[[str], Any], path: str) -> bytes:
     return json.dumps(work(path)).encode()
 
 
-def _is_his(path: str, user: int) -> bool:
+def _belongs_to(path: str, user: int) -> bool:
     try:
         status = os.lstat(path)
     except OSError:
@@ -78,7 +86,7 @@ def _is_his(path: str, user: int) -> bool:
 
 
 def _last_use(path: str) -> float:
-    """When something was last counted there (``tally.py``), as far as one can tell from outside."""
+    """Return when the counters in a cache last changed, as far as root can tell without entering it."""
     try:
         return max((entry.stat(follow_symlinks=False).st_mtime for entry in os.scandir(os.path.join(path, "tally"))), default=0.0)
     except OSError:

@@ -1,4 +1,4 @@
-"""The commands that set a host up: ``pilot-start``, ``startd-cron`` and ``condor-config``."""
+"""The commands that set up a host: ``pilot-start``, ``startd-cron`` and ``condor-config``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 import time
 
 from publisher.resolver.errors import CacheError, HostError, ResolverUsageError
-from publisher.resolver.hook import classad as ads
+from publisher.resolver.hook import classad
 from publisher.resolver.host import cache_admin, condor_config, pilot
 from publisher.resolver.select import facts
+from publisher.resolver.system import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,38 +27,40 @@ if TYPE_CHECKING:
 _ACCESS_POINT = "access-point"
 
 
-def start(line: CommandLine, notes: Warnings) -> str:
-    """``pilot-start``: measure, draw the default image, write the facts; HTCondor's configuration of this pilot."""
+def pilot_start(line: CommandLine, notes: Warnings) -> str:
+    """Run ``pilot-start``: measure the host, draw the default image, write the facts; return the pilot's configuration."""
     settings = line.settings(os.environ)
-    chosen = pilot.default_image(settings, os.environ, random.random())  # noqa: S311 - which image, not a secret
-    settings.default_image = chosen
-    found = _measured(settings, notes)
-    said = [f"# Measured by 'image-resolver pilot-start' at {pilot.clock(found.when)}, for the time of this pilot."]
-    said += [f"# {text}" for text in (*found.problems(), *notes.all)]
-    attributes: Attributes = {**found.attributes(), **({"ImageResolverDefaultImage": chosen} if chosen else {})}
-    return "\n".join([*said, condor_config.pilot(chosen, pilot.binds(settings), _lines(attributes))])
+    default_image = pilot.draw_default_image(settings, os.environ, random.random())  # noqa: S311 - not a secret
+    settings.default_image = default_image
+    measurement = _measure(settings, notes)
+    comments = [f"# Measured by 'image-resolver pilot-start' at {pilot.format_time(measurement.when)}, valid for this pilot."]
+    comments += [f"# {text}" for text in (*measurement.problems(), *notes.all)]
+    drawn = {"ImageResolverDefaultImage": default_image} if default_image else {}
+    attributes: Attributes = {**measurement.attributes(), **drawn}
+    binds = pilot.existing_binds(settings)
+    return "\n".join([*comments, condor_config.pilot(default_image, binds, _format(attributes))])
 
 
-def cron(line: CommandLine, notes: Warnings) -> str:
-    """``startd-cron``: measure, write the facts; the attributes of the machine, with the cache in numbers."""
+def startd_cron(line: CommandLine, notes: Warnings) -> str:
+    """Run ``startd-cron``: measure the host, write the facts; return machine attributes, with the cache's statistics."""
     settings = line.settings(os.environ)
-    found = _measured(settings, notes)
-    cache: Attributes = {}
+    measurement = _measure(settings, notes)
+    statistics: Attributes = {}
     if settings.cache:
         try:
-            cache = {name: round(value) for name, value in cache_admin.run(["statistics"], settings, notes).items()}
+            statistics = {name: round(value) for name, value in cache_admin.run(["statistics"], settings, notes).items()}
         except CacheError as error:
             notes.add(str(error))
-    problems = [*found.problems(), *notes.all]
-    return "\n".join(_lines({**found.attributes(), **cache, "ImageResolverProblems": "; ".join(problems)}))
+    problems = "; ".join([*measurement.problems(), *notes.all])
+    return "\n".join(_format({**measurement.attributes(), **statistics, "ImageResolverProblems": problems}))
 
 
-def configuration(line: CommandLine, notes: Warnings) -> str:  # noqa: ARG001 - every command has these arguments
-    """``condor-config``: an execution point's configuration; ``condor-config access-point``: an access point's.
+def condor_configuration(line: CommandLine, notes: Warnings) -> str:  # noqa: ARG001 - every command has these arguments
+    """Run ``condor-config``: return the configuration of an execution point, or of an access point for ``access-point``.
 
     Raises:
         ResolverUsageError: no configuration file was given.
-        HostError: there is no Apptainer.
+        HostError: this host has no Apptainer.
     """
     words, settings = line.words[1:], line.settings(os.environ)
     if words == [_ACCESS_POINT]:
@@ -65,26 +68,30 @@ def configuration(line: CommandLine, notes: Warnings) -> str:  # noqa: ARG001 - 
     config = line.config or os.environ.get("IMAGE_RESOLVER_CONFIG")
     if words or not config:
         raise ResolverUsageError(
-            "usage: image-resolver condor-config [access-point] --config FILE", hint="the hook reads that file"
+            "usage: image-resolver condor-config [access-point] --config FILE", hint="the hook reads its settings from that file"
         )
-    apptainer = pilot.apptainer(settings)
+    apptainer = pilot.find_apptainer(settings)
     if apptainer is None:
-        raise HostError("no Apptainer on this host", hint="--apptainer FILE, where HTCondor will find it")
+        raise HostError("there is no Apptainer on this host", hint="--apptainer FILE sets where HTCondor will find it")
     program, config = os.path.abspath(sys.argv[0]), os.path.abspath(config)
     return condor_config.execution_point(
         settings, apptainer=apptainer, binds=pilot.wanted_binds(settings), program=program, config=config
     )
 
 
-def _measured(settings: ResolverSettings, notes: Warnings) -> HostMeasurement:
-    found = pilot.measure(settings, time.time(), notes)
+def _measure(settings: ResolverSettings, notes: Warnings) -> HostMeasurement:
+    """Measure the host and write the facts for the hook."""
+    measurement = pilot.measure(settings, time.time(), notes)
+    for problem in measurement.problems():
+        log.info("measured: %s", problem)
     if settings.facts:
         try:
-            facts.write(settings.facts, found.facts(), found.when)
+            facts.write(settings.facts, measurement.facts(), measurement.when)
         except OSError as error:
             notes.add(f"cannot write {settings.facts}: {error.strerror}")
-    return found
+    return measurement
 
 
-def _lines(attributes: Attributes) -> list[str]:
-    return ads.written(attributes).decode("utf-8", "replace").splitlines()
+def _format(attributes: Attributes) -> list[str]:
+    """Return a line ``Name = value`` for each attribute."""
+    return classad.serialize(attributes).decode("utf-8", "replace").splitlines()

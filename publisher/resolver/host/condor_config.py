@@ -1,12 +1,13 @@
-"""HTCondor's configuration for an execution point, and for an access point whose jobs name our images. Pure text.
+"""HTCondor's configuration for an execution point, and for an access point whose jobs name published images. Text only.
 
-The rules that it rests on are HTCondor's (its manual, "Singularity and Apptainer Support" and "Hooks"; the starter's source):
+It relies on these rules of HTCondor (its manual, "Singularity and Apptainer Support" and "Hooks"; the source of the starter):
 
-- The starter runs a job in a container when the job is of the container universe, or when SINGULARITY_JOB is true of the job
-  *after* the hook. The image is what SINGULARITY_IMAGE_EXPR gives; where that is no text, the job does not start.
-- The starter ends as soon as a JOB_EXIT hook has, whatever its status, in the middle of the transfer of output: HTCondor 25.14
-  then loses every job that transfers files (tried; StarterHookMgr.cpp). So there is none: a pin ends with its starter.
-- START decides whether the machine takes a job: MY is the machine, with the startd cron's attributes, TARGET the job.
+- The starter runs a job in a container if the job is of the container universe, or if SINGULARITY_JOB is true for the job *after*
+  the hook. The image is the value of SINGULARITY_IMAGE_EXPR; if that is not a string, the job does not start.
+- The starter ends as soon as a JOB_EXIT hook has ended, whatever its status, in the middle of the transfer of output: HTCondor
+  25.14 then loses every job that transfers files (tested; StarterHookMgr.cpp). So no such hook is configured: a pin ends with its
+  starter.
+- START decides whether the machine takes a job: MY is the machine, with the attributes of the startd cron, TARGET is the job.
 """
 
 from __future__ import annotations
@@ -18,42 +19,42 @@ if TYPE_CHECKING:
     from publisher.resolver.config.settings import ResolverSettings
 
 _EXECUTION_POINT = """\
-# The execution point's side of the image publishing pipeline: written by 'image-resolver condor-config', for HTCondor 23.2 or
-# later. Put what differs at your site into a file that is read after this one.
+# Configuration of an execution point that runs published images, for HTCondor 23.2 or later. It was written by
+# 'image-resolver condor-config'. Put the changes for your site into a file that is read after this one.
 
-# --- the hook: has the image that a job names, in any spelling, here before the job starts
-# The keyword is forced: with STARTER_DEFAULT_JOB_HOOK_KEYWORD a job could name another hook, and do without.
+# --- The hook makes the image that a job names available before the job starts, whatever the spelling of the name.
+# The keyword is forced: with STARTER_DEFAULT_JOB_HOOK_KEYWORD a job could name another hook and so avoid this one.
 STARTER_JOB_HOOK_KEYWORD = {keyword}
 {keyword}_HOOK_PREPARE_JOB = {program}
 {keyword}_HOOK_PREPARE_JOB_ARGS = prepare-job --config {config} $(IMAGE_RESOLVER_FLAGS)
-# Further flags for the hook; 'image-resolver pilot-start' puts the default image here.
+# More flags for the hook; 'image-resolver pilot-start' sets the default image here.
 IMAGE_RESOLVER_FLAGS =
 
-# --- which jobs run in a container: whoever names an image runs inside it, or not at all
-# The hook answers in both attributes. Whatever stands in one of them makes a container: text that is no image fails, it does
-# not fall back to running outside. With a default image that is true of every job.
+# --- Which jobs run in a container: a job that names an image runs in it, or not at all.
+# The hook sets both attributes. A job that has either one runs in a container; if the value is not an image the job fails
+# instead of running outside a container. With a default image this applies to every job.
 SINGULARITY = {apptainer}
 IMAGE_RESOLVER_NAMED = (TARGET.SingularityImage =!= undefined || TARGET.ContainerImage =!= undefined)
 IMAGE_RESOLVER_EVERY_JOB = {every_job}
 SINGULARITY_JOB = $(IMAGE_RESOLVER_EVERY_JOB) || $(IMAGE_RESOLVER_NAMED)
 SINGULARITY_IMAGE_EXPR = string(TARGET.SingularityImage ?: TARGET.ContainerImage)
 
-# --- what is in the container beside the image; HTCondor itself leaves out what does not exist
+# --- What containers show of the host besides the image; HTCondor itself leaves out what does not exist.
 IMAGE_RESOLVER_BINDS = {binds}
 SINGULARITY_BIND_EXPR = "$(IMAGE_RESOLVER_BINDS)"
 SINGULARITY_EXTRA_ARGUMENTS = {extra}
 
-# --- which jobs this machine takes
-# None that names an image while containers were measured not to work here. And for {retry} minutes none that came back from here
-# because of its image (45: Apptainer's test of it failed; 1007 with this text: our hook did): elsewhere it may run, here it
-# would fail again, at once and for ever.
+# --- Which jobs this machine takes
+# It takes no job that names an image if the measurement found that containers do not work here. For {retry} minutes it does not
+# take back a job that failed here because of its image (45: Apptainer's test of the image failed; 1007 with this text: the hook
+# failed). The job may run elsewhere; here it would fail again at once, and would come back again and again.
 IMAGE_RESOLVER_IMAGE_FAILED = (TARGET.VacateReasonCode == 45 || \\
     (TARGET.VacateReasonCode == 1007 && regexp("PREPARE_JOB", TARGET.VacateReason)))
 IMAGE_RESOLVER_BACK = (splitSlotName(TARGET.LastRemoteHost)[1] == splitSlotName(MY.Name)[1] && \\
     time() - TARGET.LastVacateTime < {seconds} && $(IMAGE_RESOLVER_IMAGE_FAILED))
 START = ($(START)) && $(IMAGE_RESOLVER_BACK) =!= true && (MY.ImageResolverUsable =!= false || !($(SINGULARITY_JOB)))
 
-# --- what the machine says of itself: measured at its start and every {period} minutes, with the cache's statistics
+# --- Attributes of the machine, measured at its start and every {period} minutes, with the statistics of the cache
 HasImageResolver = true
 STARTD_ATTRS = $(STARTD_ATTRS) HasImageResolver
 STARTD_CRON_JOBLIST = $(STARTD_CRON_JOBLIST) IMAGE_RESOLVER
@@ -65,10 +66,11 @@ STARTD_CRON_IMAGE_RESOLVER_JOB_LOAD = 0.01
 STARTD_CRON_IMAGE_RESOLVER_KILL = true
 """
 _ACCESS_POINT = """\
-# For an access point whose jobs name images of {name}: written by 'image-resolver condor-config access-point'.
+# Configuration of an access point whose jobs name images of {name}. It was written by
+# 'image-resolver condor-config access-point'.
 JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverPlace
 
-# A job that names an image of the repository goes where there is a resolver, or the repository itself.
+# A job that names an image of the repository runs only on machines with the resolver, or with the repository itself.
 JOB_TRANSFORM_ImageResolverPlace @=end
     REQUIREMENTS JobUniverse == 5 && regexp("^/cvmfs/{pattern}/", string(SingularityImage ?: ContainerImage))
     SET Requirements ($(MY.Requirements)) && (TARGET.HasImageResolver =?= true || TARGET.{attribute} =?= true)
@@ -78,13 +80,14 @@ _ACCESS_POINT_SIFS = """\
 
 JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverSIF
 
-# A job of the container universe that names one of our SIFs by its URL would have it transferred into its own scratch directory,
-# and counted against its disk. So the URL leaves the list of files: the execution point has the SIF in its cache, or fetches it.
+# HTCondor would transfer a published SIF that a container-universe job names by its URL into the job's scratch directory, and
+# count it against the job's disk. So the URL is removed from the files to transfer: the execution point has the SIF in its cache
+# or fetches it.
 JOB_TRANSFORM_ImageResolverSIF @=end
-    REQUIREMENTS JobUniverse == 5 && regexp("^({places})/([^?]*/)?[0-9a-f]{{64}}[.]sif$", string(ContainerImageFullPath))
+    REQUIREMENTS JobUniverse == 5 && regexp("^({origins})/([^?]*/)?[0-9a-f]{{64}}[.]sif$", string(ContainerImageFullPath))
     EVALSET TransferInput replace("(^|,) *[^,]*/$(MY.ContainerImage)[^,]*", TransferInput, "")
     EVALSET TransferInput replace("^,", TransferInput, "")
-    # nor is it one of the files in common, as it is with CONTAINER_IMAGES_COMMON_BY_DEFAULT
+    # It is also removed from the common files, to which CONTAINER_IMAGES_COMMON_BY_DEFAULT adds it.
     if defined MY.CommonInputCatalogs
         EVALSET CommonInputCatalogs replace("(^|,) *container_[^,]*", CommonInputCatalogs, "")
     endif
@@ -97,21 +100,21 @@ _RETRY, _PERIOD = 10, 5  # minutes
 
 
 def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterable[str], program: str, config: str) -> str:
-    """The configuration of an execution point, with comments.
+    """Return the configuration of an execution point, with comments.
 
     Args:
-        settings: of the resolver here.
-        apptainer: the program that HTCondor is to use.
-        binds: for ``--bind``, absolute paths with or without ``:destination:options``.
-        program: this program's absolute path.
-        config: the resolver's configuration file, absolute.
+        settings: of the resolver on that host.
+        apptainer: path of the program that HTCondor uses.
+        binds: arguments of ``--bind``: absolute paths, with or without ``:destination:options``.
+        program: absolute path of this program.
+        config: absolute path of the resolver's configuration file.
     """
     return _EXECUTION_POINT.format(
         keyword=settings.hook_keyword,
         program=program,
         config=config,
         apptainer=apptainer,
-        every_job=_word(bool(settings.default_image)),
+        every_job=_boolean(bool(settings.default_image)),
         binds=",".join(binds),
         extra=f'"{settings.extra_arguments}"',
         retry=_RETRY,
@@ -121,36 +124,37 @@ def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterab
 
 
 def pilot(default_image: str, binds: Iterable[str], attributes: Sequence[str]) -> str:
-    """What one pilot adds to :func:`execution_point`: read after it.
+    """Return what one pilot adds to :func:`execution_point`; HTCondor must read it after that.
 
     Args:
-        default_image: of jobs that name none, empty for none.
-        binds: what exists of the binds.
-        attributes: of the machine, ``Name = value`` each.
+        default_image: the image of jobs that name none; empty for none.
+        binds: the binds that exist on this host.
+        attributes: lines ``Name = value`` for the machine ad.
     """
     lines = [f"IMAGE_RESOLVER_BINDS = {','.join(binds)}", *attributes]
     if default_image:
         lines.append(f"IMAGE_RESOLVER_FLAGS = --default-image {default_image}")
-    lines.append(f"IMAGE_RESOLVER_EVERY_JOB = {_word(bool(default_image))}")
+    lines.append(f"IMAGE_RESOLVER_EVERY_JOB = {_boolean(bool(default_image))}")
     names = " ".join(line.partition(" = ")[0] for line in attributes)
     lines.append(f"STARTD_ATTRS = $(STARTD_ATTRS) {names}")
     return "\n".join(lines)
 
 
-def _word(yes: bool) -> str:
-    return "true" if yes else "false"
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def access_point(settings: ResolverSettings) -> str:
-    """The configuration of an access point whose jobs name images of this repository, for a file of its configuration."""
+    """Return the configuration of an access point whose jobs name images of this repository."""
     attribute = "HAS_CVMFS_" + "".join(character if character.isalnum() else "_" for character in settings.name)
-    written = _ACCESS_POINT.format(name=settings.name, pattern=_pattern(settings.name), attribute=attribute)
-    places = [_pattern(place.partition("?")[0].rstrip("/")) for place in (*settings.origins, *settings.mirrors) if "://" in place]
-    return written + (_ACCESS_POINT_SIFS.format(places="|".join(places)) if places else "")
+    configuration = _ACCESS_POINT.format(name=settings.name, pattern=_pattern(settings.name), attribute=attribute)
+    urls = [address for address in (*settings.origins, *settings.mirrors) if "://" in address]
+    origins = [_pattern(url.partition("?")[0].rstrip("/")) for url in urls]
+    return configuration + (_ACCESS_POINT_SIFS.format(origins="|".join(origins)) if origins else "")
 
 
 def _pattern(text: str) -> str:
-    """A regular expression for a text, without backslashes, which HTCondor's configuration and its strings use themselves."""
+    """Return a regular expression for a text, without backslashes, since HTCondor's configuration and strings interpret those."""
     return "".join(
         letter if letter.isalnum() or letter in "/:-_~%@" else "." if letter in '^\\"$' else f"[{letter}]" for letter in text
     )

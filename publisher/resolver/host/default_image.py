@@ -11,18 +11,24 @@ if TYPE_CHECKING:
 
 _GPU = "gpu"
 _LEVEL = "x86-64-v"
-_LEVELS = (
+_LEVEL_FLAGS = (
     {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"},
     {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"},
     {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"},
 )
-"""What the x86-64 psABI's levels 2, 3 and 4 add, in the words of /proc/cpuinfo (``abm`` is LZCNT)."""
+"""What levels 2, 3 and 4 of the x86-64 psABI add, as /proc/cpuinfo names it (``abm`` is LZCNT)."""
 _NO_GPU = ("", "-1", "10000", "na", "NoDevFiles")
-"""What batch systems were seen to set CUDA_VISIBLE_DEVICES to where a job has none."""
+"""Values of CUDA_VISIBLE_DEVICES that batch systems set for jobs without a GPU."""
 
 
 class HostCapacity:
-    """What of a host decides: ``arch`` in Go's words, the x86-64 ``level`` (0 elsewhere), and whether it has a GPU for jobs."""
+    """What a host offers to images.
+
+    Attributes:
+        arch: its architecture, as Go names it.
+        level: its x86-64 level, 0 for other architectures.
+        gpu: whether it has a GPU for jobs.
+    """
 
     __slots__ = ("arch", "gpu", "level")
 
@@ -33,15 +39,25 @@ class HostCapacity:
 
 
 class ImageOffer:
-    """An image with its ``weight`` and conditions; ``arch`` None is any, ``level`` 0 any, ``gpu`` only with one."""
+    """An image that the site offers as the default image, with a weight and conditions.
+
+    Attributes:
+        name: the image.
+        weight: its share, relative to the other offers that fit the host.
+        arch: the required architecture, None for any.
+        level: the required x86-64 level, 0 for any.
+        gpu: whether it requires a GPU.
+    """
 
     __slots__ = ("arch", "gpu", "level", "name", "weight")
 
     def __init__(self, text: str) -> None:
-        """Read ``WEIGHT%NAME[,CONDITION…]``: ``25%htc/almalinux:10,x86-64-v3``. A condition is an architecture, a level, ``gpu``.
+        """Parse ``WEIGHT%NAME[,CONDITION…]``, for example ``25%htc/almalinux:10,x86-64-v3``.
+
+        A condition is an architecture, an x86-64 level or ``gpu``.
 
         Raises:
-            ResolverUsageError: it is not of that form.
+            ResolverUsageError: the text has another format.
         """
         weight, percent, rest = text.partition("%")
         self.name, *conditions = rest.split(",")
@@ -49,12 +65,12 @@ class ImageOffer:
         self.level = 0
         self.gpu = False
         try:
-            self.weight = units.whole(weight)
+            self.weight = units.parse_count(weight)
         except ValueError:
             percent = ""
         if not percent or not self.name or not all(conditions):
             raise ResolverUsageError(
-                f"--default-images {text!r}: not WEIGHT%NAME[,CONDITION…]", hint="25%htc/almalinux:10,x86-64-v3"
+                f"--default-images {text!r} must be WEIGHT%NAME[,CONDITION…]", hint="for example 25%htc/almalinux:10,x86-64-v3"
             )
         for word in conditions:
             if word == _GPU:
@@ -65,18 +81,18 @@ class ImageOffer:
                 self.arch = word
 
     def fits(self, host: HostCapacity) -> bool:
-        """Whether the host can run it and is meant by it."""
+        """Return whether the host meets all conditions."""
         return self.arch in (None, host.arch) and self.level <= host.level and (host.gpu or not self.gpu)
 
 
 def choose(offers: Iterable[ImageOffer], host: HostCapacity, draw: float) -> str:
-    """The name that was drawn among the offers which fit, by their weights; empty where none fits.
+    """Return the name of an image that fits the host, drawn by weight; empty if none fits.
 
-    On a host with a GPU those for GPUs come alone, where there are any.
+    If the host has a GPU and some of the images require one, only those are drawn from.
 
     Args:
         offers: as configured.
-        host: where jobs will run.
+        host: where the jobs will run.
         draw: a random number, 0 <= draw < 1.
     """
     fitting = [offer for offer in offers if offer.weight and offer.fits(host)]
@@ -89,22 +105,22 @@ def choose(offers: Iterable[ImageOffer], host: HostCapacity, draw: float) -> str
     return ""
 
 
-def level(cpuinfo: str) -> int:
-    """The x86-64 level of a processor from the text of /proc/cpuinfo: 1 to 4, and 0 for another architecture."""
+def x86_64_level(cpuinfo: str) -> int:
+    """Return the x86-64 level of a processor, 1 to 4, from the text of /proc/cpuinfo; 0 for another architecture."""
     lines = [line.partition(":")[2] for line in cpuinfo.splitlines() if line.startswith("flags")]
     flags = set(lines[0].split()) if lines else set()
     if "lm" not in flags:
         return 0
-    reached = 1
-    for added in _LEVELS:
+    level = 1
+    for added in _LEVEL_FLAGS:
         if not added <= flags:
             break
-        reached += 1
-    return reached
+        level += 1
+    return level
 
 
 def has_gpu(environ: Mapping[str, str], devices: Sequence[str]) -> bool:
-    """Whether jobs have a GPU here: what the batch system says counts, else which device files are there."""
+    """Return whether jobs have a GPU: as the batch system says, or if it says nothing, whether there are device files."""
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return visible.strip() not in _NO_GPU

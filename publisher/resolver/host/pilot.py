@@ -1,6 +1,6 @@
-"""What a host can do for jobs' containers, measured: for HTCondor's configuration at a pilot's start, and for its startd cron.
+"""Measurements of what a host can do for containers, for HTCondor's configuration at a pilot's start and for its startd cron.
 
-Each measurement has a deadline. What came out is also written to the file of facts, which the hook reads in every job.
+Each measurement has a timeout. The results are also written to the file of facts, which the hook reads for every job.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import time
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.config.settings import SANDBOX, SIF
 from publisher.resolver.errors import ResolverUsageError
-from publisher.resolver.host import default_image as defaults
-from publisher.resolver.host import probes
+from publisher.resolver.host import default_image, probes
 from publisher.resolver.host.default_image import HostCapacity, ImageOffer
 from publisher.resolver.host.probes import HostProbe
 from publisher.resolver.system import path_probe
@@ -32,7 +31,15 @@ _CVMFS = "/cvmfs"
 
 
 class HostMeasurement:
-    """What was found: each a :class:`~publisher.resolver.host.probes.HostProbe`, and ``when``, seconds since the epoch."""
+    """The results of all probes.
+
+    Attributes:
+        when: when they were run, seconds since the epoch.
+        userns: user namespaces work.
+        sif: SIFs run without being unpacked.
+        overlay: directories can be bound to paths that an image does not have.
+        cvmfs: the repository can be read.
+    """
 
     __slots__ = ("cvmfs", "overlay", "sif", "userns", "when")
 
@@ -44,122 +51,124 @@ class HostMeasurement:
         self.cvmfs = cvmfs
 
     def facts(self) -> dict[str, bool | None]:
-        """For the hook: fact -> yes, no, or None for not known."""
-        return {name: getattr(self, name).yes for name in ("sif", "userns", "overlay", "cvmfs")}
+        """Return ``fact -> True, False or None`` for the hook."""
+        return {name: getattr(self, name).works for name in ("sif", "userns", "overlay", "cvmfs")}
 
     def problems(self) -> list[str]:
-        """Why something is not to be had, in a line each."""
-        found = [("user namespaces", self.userns), ("SIFs", self.sif), ("bind mounts", self.overlay), ("CVMFS", self.cvmfs)]
-        return [f"{what}: {probe.why}" for what, probe in found if probe.why]
+        """Return one line for everything that does not work or is unknown."""
+        results = [("user namespaces", self.userns), ("SIFs", self.sif), ("bind mounts", self.overlay), ("CVMFS", self.cvmfs)]
+        return [f"{name}: {probe.why}" for name, probe in results if probe.why]
 
     def attributes(self) -> dict[str, str | int | bool]:
-        """For the machine's ad. What is not known is left out: undefined there."""
-        named = {"HasSIF": self.sif, "ImageResolverSIF": self.sif, "ImageResolverUserNamespaces": self.userns}
-        named |= {"ImageResolverBinds": self.overlay, "ImageResolverCVMFS": self.cvmfs}
-        found: dict[str, str | int | bool] = {name: probe.yes for name, probe in named.items() if probe.yes is not None}
+        """Return attributes for the machine ad. Unknown results are left out, and so are undefined there."""
+        probes_by_name = {"HasSIF": self.sif, "ImageResolverSIF": self.sif, "ImageResolverUserNamespaces": self.userns}
+        probes_by_name |= {"ImageResolverBinds": self.overlay, "ImageResolverCVMFS": self.cvmfs}
+        attributes: dict[str, str | int | bool] = {
+            name: probe.works for name, probe in probes_by_name.items() if probe.works is not None
+        }
         usable = self._is_usable()
         if usable is not None:
-            found["ImageResolverUsable"] = usable
-        return {**found, "ImageResolverMeasured": self.when}
+            attributes["ImageResolverUsable"] = usable
+        return {**attributes, "ImageResolverMeasured": self.when}
 
     def _is_usable(self) -> bool | None:
-        """Whether any image can be run here: one was, in one of the forms, or none could be in either."""
-        if self.sif.yes or self.overlay.yes:
+        """Return whether the host can run any image: True if one ran in either form, False if none can in either."""
+        if self.sif.works or self.overlay.works:
             return True
-        return False if self.sif.yes is False and (self.overlay.yes is False or self.cvmfs.yes is False) else None
+        no_sandbox = self.overlay.works is False or self.cvmfs.works is False
+        return False if self.sif.works is False and no_sandbox else None
 
 
 def measure(settings: ResolverSettings, now: float, notes: Warnings) -> HostMeasurement:
-    """Try out what jobs will need. What the probe's image needed is noted."""
+    """Run all probes. Problems with the image that they need are noted."""
     seconds = settings.probe_time
-    program = apptainer(settings)
-    userns = probes.user_namespaces(seconds)
-    cvmfs = probes.opens(settings.repository, seconds)
-    nothing = HostProbe(yes=None, why="not tried: no image to try it with")
-    if program is None:
-        missing = HostProbe(yes=False, why=f"no {' or '.join(_APPTAINER)} on this host")
+    apptainer = find_apptainer(settings)
+    userns = probes.probe_user_namespaces(seconds)
+    cvmfs = probes.probe_directory(settings.repository, seconds)
+    if apptainer is None:
+        missing = HostProbe(works=False, why=f"there is no {' or '.join(_APPTAINER)} on this host")
         return HostMeasurement(int(now), userns=userns, sif=missing, overlay=missing, cvmfs=cvmfs)
-    sif, overlay = nothing, nothing
-    image = _image(settings, SIF, now, notes)
+    sif = overlay = HostProbe(works=None, why="not measured, since there is no image to try (setting probe)")
+    image = _find_image(settings, SIF, now, notes)
     if image:
-        sif = probes.runs(program, image, seconds)
-    if not sif.yes:
-        image = _image(settings, SANDBOX, now, notes)
+        sif = probes.probe_start(apptainer, image, seconds)
+    if not sif.works:
+        image = _find_image(settings, SANDBOX, now, notes)
     if image:
-        overlay = probes.binds_anywhere(program, image, seconds)
+        overlay = probes.probe_binds(apptainer, image, seconds)
     return HostMeasurement(int(now), userns=userns, sif=sif, overlay=overlay, cvmfs=cvmfs)
 
 
-def default_image(settings: ResolverSettings, environ: Mapping[str, str], draw: float) -> str:
-    """The image of this pilot's jobs that name none; empty where the site has none for this host.
+def draw_default_image(settings: ResolverSettings, environ: Mapping[str, str], draw: float) -> str:
+    """Return the image of this pilot's jobs that name none; empty if the site offers none for this host.
 
     Args:
-        settings: ``default-image`` counts, else ``default-images``.
-        environ: CUDA_VISIBLE_DEVICES says whether there is a GPU for jobs.
+        settings: with ``default-image``, or else ``default-images``.
+        environ: CUDA_VISIBLE_DEVICES tells whether there is a GPU for jobs.
         draw: a random number, 0 <= draw < 1.
 
     Raises:
-        ResolverUsageError: one of the default images cannot be read.
+        ResolverUsageError: the setting ``default-images`` is not valid.
     """
     if settings.default_image:
         return settings.default_image
     devices = [path for pattern in _GPU_DEVICES for path in glob.glob(pattern)]
-    host = HostCapacity(settings.arch, _level(), gpu=defaults.has_gpu(environ, devices))
-    return defaults.choose(map(ImageOffer, settings.default_images), host, draw)
+    host = HostCapacity(settings.arch, _read_x86_64_level(), gpu=default_image.has_gpu(environ, devices))
+    return default_image.choose(map(ImageOffer, settings.default_images), host, draw)
 
 
-def apptainer(settings: ResolverSettings) -> str | None:
-    """The path of Apptainer on this host, None where it has none."""
+def find_apptainer(settings: ResolverSettings) -> str | None:
+    """Return the path of Apptainer on this host, or None if it has none."""
     if settings.apptainer:
         return settings.apptainer
-    return path_probe.program(_APPTAINER, settings.probe_time)
+    return path_probe.find_program(_APPTAINER, settings.probe_time)
 
 
 def wanted_binds(settings: ResolverSettings) -> list[str]:
-    """What jobs are to see in their containers beside the image, as Apptainer's --bind takes it.
+    """Return what the jobs' containers shall show of the host, as Apptainer's ``--bind`` takes it.
 
-    The repository's parent directory is one of them, as ``/cvmfs``.
+    The parent directory of the repository is among them, as ``/cvmfs``.
     """
     parent = os.path.dirname(settings.repository)
     return [*settings.binds, _CVMFS if parent == _CVMFS else f"{parent}:{_CVMFS}:ro"]
 
 
-def binds(settings: ResolverSettings) -> list[str]:
-    """Of :func:`wanted_binds`, those that exist here now."""
+def existing_binds(settings: ResolverSettings) -> list[str]:
+    """Return those of :func:`wanted_binds` whose source exists on this host now."""
     wanted = wanted_binds(settings)
-    there = path_probe.existing([bind.partition(":")[0] for bind in wanted], settings.probe_time)
-    return [bind for bind in wanted if bind.partition(":")[0] in there]
+    existing = path_probe.existing_paths([bind.partition(":")[0] for bind in wanted], settings.probe_time)
+    return [bind for bind in wanted if bind.partition(":")[0] in existing]
 
 
-def _image(settings: ResolverSettings, form: str, now: float, notes: Warnings) -> str | None:
-    """A path to try containers with in this form; None where there is none. A failure is noted, not raised."""
+def format_time(seconds: int) -> str:
+    """Return a time in ISO 8601, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _find_image(settings: ResolverSettings, form: str, now: float, notes: Warnings) -> str | None:
+    """Return the path of an image in this form to run probes with, or None; a failure is noted and not raised."""
     probe = settings.probe or settings.default_image
     if not probe:
         return None
-    if os.path.isabs(probe) and path_probe.existing([probe], settings.probe_time, os.path.isfile):
+    if os.path.isabs(probe) and path_probe.existing_paths([probe], settings.probe_time, os.path.isfile):
         return probe if form == SIF else None
-    from publisher.resolver.select.resolve import resolve  # noqa: PLC0415 - not where the image is a file
+    from publisher.resolver.select.resolve import resolve  # noqa: PLC0415 - not if the image is a file
 
-    wanted = copy.copy(settings)
-    wanted.form, wanted.never = form, "none"
-    wanted.facts = None  # what was measured before must not decide what is measured now
+    changed = copy.copy(settings)
+    changed.form, changed.never = form, "none"
+    changed.facts = None  # an earlier measurement must not decide what is measured now
     try:
-        return resolve(probe, wanted, now, notes).path
+        return resolve(probe, changed, now, notes).path
     except ResolverUsageError:
         raise
     except ExpectedError as error:
-        notes.add(f"{probe} as a {form}: {error}")
+        notes.add(f"the probe's image {probe} is not available as a {form}: {error}")
         return None
 
 
-def _level() -> int:
+def _read_x86_64_level() -> int:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return defaults.level(file.read())
+            return default_image.x86_64_level(file.read())
     except OSError:
         return 0
-
-
-def clock(seconds: int) -> str:
-    """A time for people: UTC, ISO 8601."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

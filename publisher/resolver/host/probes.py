@@ -1,6 +1,7 @@
-"""What this host can do for containers, tried out: each try has a deadline, and its answer is yes, no or not known.
+"""Probes of what this host can do for containers. Each has a timeout, and its result is yes, no or unknown.
 
-They speak for the user who runs them: run them as who runs jobs (in a glidein everybody is), or as HTCondor's own account.
+The results are valid for the user who runs the probes: run them as the user who runs the jobs (in a glidein that is always the
+same user), or as HTCondor's own account.
 """
 
 from __future__ import annotations
@@ -12,45 +13,50 @@ from publisher.resolver.errors import FetchError
 from publisher.resolver.host import programs
 from publisher.resolver.system.deadline_fork import ForkedCall
 
-_UNPACKED = "temporary sandbox"
-"""Apptainer's words for a SIF that cannot be mounted: every job would unpack the whole image first."""
+_UNPACKING = "temporary sandbox"
+"""What Apptainer prints for a SIF that it cannot mount: every job would unpack the whole image first."""
 _TARGET = "/image-resolver-probe"  # a directory that no image has
-_CONTAINED = ("exec", "--contain", "--ipc", "--cleanenv")  # what HTCondor asks for at least
+_EXEC = ("exec", "--contain", "--ipc", "--cleanenv")  # the options that HTCondor always uses
 
 
 class HostProbe:
-    """A try's answer: ``yes`` True, False or None for not known; ``why`` it is not True, else empty."""
+    """The result of a probe.
 
-    __slots__ = ("why", "yes")
+    Attributes:
+        works: True, False, or None for unknown.
+        why: why it is not True; empty if it is.
+    """
 
-    def __init__(self, yes: bool | None, why: str = "") -> None:
-        self.yes = yes
+    __slots__ = ("why", "works")
+
+    def __init__(self, works: bool | None, why: str = "") -> None:
+        self.works = works
         self.why = why
 
 
-def user_namespaces(seconds: float) -> HostProbe:
-    """Whether an ordinary user's program may have user and mount namespaces: what Apptainer without setuid stands on."""
-    status, said = programs.run(["unshare", "--user", "--map-root-user", "--mount", "true"], seconds)
-    return _probe(status, said)
+def probe_user_namespaces(seconds: float) -> HostProbe:
+    """Probe whether an ordinary user can create user and mount namespaces, which Apptainer without setuid needs."""
+    status, output = programs.run(["unshare", "--user", "--map-root-user", "--mount", "true"], seconds)
+    return _result(status, output)
 
 
-def runs(apptainer: str, image: str, seconds: float) -> HostProbe:
-    """Whether Apptainer starts a shell in the image, without unpacking it first."""
-    status, said = programs.run([apptainer, *_CONTAINED, image, "/bin/sh", "-c", ":"], seconds)
-    if _UNPACKED in said:
-        return HostProbe(yes=False, why=f"SIFs are unpacked before each start: {_last_line(said)}")
-    return _probe(status, said)
+def probe_start(apptainer: str, image: str, seconds: float) -> HostProbe:
+    """Probe whether Apptainer starts a shell in the image without unpacking it first."""
+    status, output = programs.run([apptainer, *_EXEC, image, "/bin/sh", "-c", ":"], seconds)
+    if _UNPACKING in output:
+        return HostProbe(works=False, why=f"SIFs are unpacked before each start: {_last_line(output)}")
+    return _result(status, output)
 
 
-def binds_anywhere(apptainer: str, image: str, seconds: float) -> HostProbe:
-    """Whether a directory can be bound to where the image has none, by overlay or underlay: jobs' scratch directories are."""
-    look = ("/bin/sh", "-c", f"[ -d {_TARGET} ]")
-    status, said = programs.run([apptainer, *_CONTAINED, "--bind", f"/etc:{_TARGET}:ro", image, *look], seconds)
-    return _probe(status, said)
+def probe_binds(apptainer: str, image: str, seconds: float) -> HostProbe:
+    """Probe whether a directory can be bound to a path that the image does not have, as the jobs' scratch directories are."""
+    test = ("/bin/sh", "-c", f"[ -d {_TARGET} ]")
+    status, output = programs.run([apptainer, *_EXEC, "--bind", f"/etc:{_TARGET}:ro", image, *test], seconds)
+    return _result(status, output)
 
 
-def opens(directory: str, seconds: float) -> HostProbe:
-    """Whether a directory is there and can be read; one that hangs is not."""
+def probe_directory(directory: str, seconds: float) -> HostProbe:
+    """Probe whether a directory exists and can be read before the timeout."""
 
     def read() -> bytes:
         with os.scandir(directory) as entries:
@@ -60,13 +66,15 @@ def opens(directory: str, seconds: float) -> HostProbe:
     try:
         ForkedCall(read).result(time.monotonic() + seconds)
     except FetchError as error:
-        return HostProbe(yes=False, why=f"{directory}: {error}")
-    return HostProbe(yes=True)
+        return HostProbe(works=False, why=f"{directory}: {error}")
+    return HostProbe(works=True)
 
 
-def _probe(status: int | None, said: str) -> HostProbe:
-    """A program that could not be run or did not end says nothing for sure but that one cannot rely on it."""
-    return HostProbe(yes=True) if status == 0 else HostProbe(yes=False, why=_last_line(said) or f"status {status}")
+def _result(status: int | None, output: str) -> HostProbe:
+    """Return the result of a program; one that cannot be run or does not end counts as a failure."""
+    if status == 0:
+        return HostProbe(works=True)
+    return HostProbe(works=False, why=_last_line(output) or f"status {status}")
 
 
 def _last_line(text: str) -> str:

@@ -1,1 +1,1 @@
-"""From an image's name to the form that serves the job here."""
+"""From the name of an image to the form in which it runs on this host."""

@@ -1,9 +1,10 @@
-"""Which forms of an image are tried on this host, in which order, and why. Pure: facts and policy in, a list out."""
+"""The choice of an image's form: which forms to try on this host, in which order, and why. It reads nothing but its arguments."""
 
 from __future__ import annotations
 
 from publisher.resolver.config.settings import AUTO, SANDBOX, SIF
 from publisher.resolver.errors import FormError, HostError
+from publisher.resolver.system import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,19 +13,26 @@ if TYPE_CHECKING:
 
 
 class FormPolicy:
-    """What is wanted: ``asked`` (``auto`` or a form) by the settings, or ``by_job``; ``prefer`` and ``never`` by the site."""
+    """What the settings and the job say about the form.
 
-    __slots__ = ("asked", "by_job", "never", "prefer")
+    Attributes:
+        requested: ``auto`` or the only form to try.
+        by_job: whether the job requested it, not the settings.
+        prefer: the form that the site prefers.
+        never: the form that the site excludes, or ``none``.
+    """
 
-    def __init__(self, asked: str = AUTO, prefer: str = SANDBOX, never: str = "none", *, by_job: bool = False) -> None:
-        self.asked = asked
+    __slots__ = ("by_job", "never", "prefer", "requested")
+
+    def __init__(self, requested: str = AUTO, prefer: str = SANDBOX, never: str = "none", *, by_job: bool = False) -> None:
+        self.requested = requested
         self.by_job = by_job
         self.prefer = prefer
         self.never = never
 
 
 class FormChoice:
-    """A form to try, and ``why`` it stands where it does."""
+    """A form to try, and ``why`` it has this place in the order."""
 
     __slots__ = ("form", "why")
 
@@ -33,64 +41,72 @@ class FormChoice:
         self.why = why
 
     def __repr__(self) -> str:
-        return f"Choice({self.form!r}, {self.why!r})"
+        return f"FormChoice({self.form!r}, {self.why!r})"
 
 
-def forms(found: FoundVersion, policy: FormPolicy, facts: HostFacts, *, hung: bool, has_cache: bool = True) -> list[FormChoice]:
-    """The forms to try, the best first.
+def choose_forms(
+    image: FoundVersion, policy: FormPolicy, facts: HostFacts, *, hung: bool, has_cache: bool = True
+) -> list[FormChoice]:
+    """Return the forms to try, the best first.
 
     Args:
-        found: the version.
-        policy: what is wanted.
-        facts: what was measured of this host.
+        image: the version of the image.
+        policy: what the settings and the job say.
+        facts: what was measured on this host.
         hung: whether a sandbox of this repository did not open in time a short while ago.
-        has_cache: whether there is a place for SIFs.
+        has_cache: whether this host has a cache or a store for SIFs.
 
     Raises:
-        FormError: the one form that the job asked for is not published.
-        HostError: this host gives no form of it.
+        FormError: the image is not published in the only form that the job requested.
+        HostError: this host cannot run the image in any form.
     """
-    published = {SANDBOX: found.version.sandbox is not None, SIF: found.version.sif is not None}
-    asked = [policy.asked] if policy.asked != AUTO else _by_preference(policy.prefer)
-    if policy.asked != AUTO and not published[policy.asked]:
-        reason = f"{found.name} is not published as a {_word(policy.asked)}"
+    published = {SANDBOX: image.version.sandbox is not None, SIF: image.version.sif is not None}
+    candidates = [policy.requested] if policy.requested != AUTO else _order(policy.prefer)
+    if policy.requested != AUTO and not published[policy.requested]:
+        reason = f"the image {image.name} is not published as a {_noun(policy.requested)}"
         if policy.by_job:
-            raise FormError(reason, hint="without WantImageForm the job gets what there is")
-        raise HostError(f"{reason}, and nothing else is wanted here", hint="--form auto takes what there is")
-    against = {form: _objection(form, published[form], policy, facts) for form in asked}
-    if SIF in against and not has_cache:
-        against[SIF] = against[SIF] or "there is no cache to fetch a SIF into"
-    left = [form for form in asked if not against[form]]
-    if not left:
-        raise HostError(f"this host starts {found.name} in no form: {'; '.join(against.values())}")
-    doubt = "it did not open in time a short while ago" if hung else "" if facts.cvmfs is not False else "CVMFS did not answer"
-    if doubt and left[0] == SANDBOX and len(left) > 1:
-        return [FormChoice(SIF, f"of the sandbox, {doubt}"), FormChoice(SANDBOX, "the SIF is not to be had")]
-    return [FormChoice(form, _why(form, policy, against, first=form == left[0])) for form in left]
+            raise FormError(reason, hint="remove WantImageForm from the job to get the form that is published")
+        raise HostError(f"{reason}, and this host is configured for no other form", hint="--form auto allows both forms")
+    objections = {form: _objection(form, policy, facts, is_published=published[form]) for form in candidates}
+    if SIF in objections and not has_cache:
+        objections[SIF] = objections[SIF] or "a SIF needs a cache, and no cache is configured"
+    for form, objection in objections.items():
+        log.debug("form %s of %s: %s", form, image.name, objection or "possible")
+    possible = [form for form in candidates if not objections[form]]
+    if not possible:
+        raise HostError(f"this host cannot run the image {image.name} in any form: {'; '.join(objections.values())}")
+    doubt = ""
+    if hung:
+        doubt = "the sandbox did not open in time a short while ago"
+    elif facts.cvmfs is False:
+        doubt = "CVMFS did not answer when this host was measured"
+    if doubt and possible[0] == SANDBOX and len(possible) > 1:
+        return [FormChoice(SIF, doubt), FormChoice(SANDBOX, "the SIF is not available")]
+    return [FormChoice(form, _why(form, policy, objections, is_first=form == possible[0])) for form in possible]
 
 
-def _by_preference(prefer: str) -> list[str]:
+def _order(prefer: str) -> list[str]:
     return [SIF, SANDBOX] if prefer == SIF else [SANDBOX, SIF]
 
 
-def _objection(form: str, is_published: bool, policy: FormPolicy, facts: HostFacts) -> str:
-    """Why a form is out of the question here, empty where it is not."""
+def _objection(form: str, policy: FormPolicy, facts: HostFacts, *, is_published: bool) -> str:
+    """Return why this host cannot use a form, or an empty text if it can."""
     if not is_published:
-        return f"it is not published as a {_word(form)}"
+        return f"it is not published as a {_noun(form)}"
     if policy.never == form:
-        return f"the site never starts a {_word(form)}"
+        return f"the site never starts a {_noun(form)}"
     if form == SIF and facts.sif is False:
         return "SIFs do not run on this host without being unpacked"
     return ""
 
 
-def _why(form: str, policy: FormPolicy, against: dict[str, str], *, first: bool) -> str:
-    if not first:
-        return f"the {_word(policy.prefer)} is not to be had"
-    if policy.asked == form:
-        return "it was asked for"
-    return next((why for why in against.values() if why), "the site prefers it")
+def _why(form: str, policy: FormPolicy, objections: dict[str, str], *, is_first: bool) -> str:
+    if not is_first:
+        return f"the {_noun(policy.prefer)} is not available"
+    if policy.requested == form:
+        return "it was requested"
+    return next((objection for objection in objections.values() if objection), "the site prefers it")
 
 
-def _word(form: str) -> str:
+def _noun(form: str) -> str:
     return "SIF" if form == SIF else form

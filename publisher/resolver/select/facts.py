@@ -1,8 +1,8 @@
-"""What was measured of this host: one small JSON file, written by ``pilot-start`` and a startd cron, read by the hook.
+"""Facts measured on this host: one small JSON file, written by ``pilot-start`` and ``startd-cron`` and read by the hook.
 
     {"schema": 1, "measured": <seconds since the epoch>, "sif": true, "userns": true, "overlay": null, "cvmfs": false}
 
-``null``, or a fact that is missing, was not measured or could not be told. What was measured long ago counts for nothing.
+A fact that is ``null`` or missing was not measured, or the measurement gave no result. Facts that are too old are ignored.
 """
 
 from __future__ import annotations
@@ -20,45 +20,50 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 NAMES = ("sif", "userns", "overlay", "cvmfs")
-"""Facts: SIFs run without being unpacked; user namespaces; overlays; the repository answers."""
+"""The facts: SIFs run without being unpacked; user namespaces work; bind mounts anywhere work; the repository answers."""
 LIFETIME = 6 * 3600
-"""Seconds for which a measurement counts."""
+"""Seconds for which a measurement is used."""
 _CLOCK_STEP = 300  # seconds by which a file may seem to come from the future
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 
 
 class HostFacts:
-    """``sif``, ``userns``, ``overlay`` and ``cvmfs``, each True, False or None; ``measured`` is when, None for never."""
+    """The facts of a host.
+
+    Attributes:
+        measured: when they were measured, seconds since the epoch; None for never.
+        sif, userns, overlay, cvmfs: True, False or None for unknown; see :data:`NAMES`.
+    """
 
     __slots__ = ("cvmfs", "measured", "overlay", "sif", "userns")
 
-    def __init__(self, measured: int | None = None, found: Measured | None = None) -> None:
-        known = found or {}
+    def __init__(self, measured: int | None = None, values: Measured | None = None) -> None:
+        known = values or {}
         self.measured = measured
         self.sif, self.userns, self.overlay, self.cvmfs = [known.get(name) for name in NAMES]
 
 
 def read(path: str | None, now: float) -> HostFacts:
-    """The facts in a file; none are known where it is absent, damaged, of another schema, too old, or from the future."""
+    """Return the facts in a file; all are unknown if it is absent, damaged, too old, from the future, or of another schema."""
     if path is None:
         return HostFacts()
     try:
         with open(path, "rb") as file:
-            value = quickjson.loads(file.read(_MOST_BYTES))
+            value = quickjson.loads(file.read(_MAX_BYTES))
         measured = value["measured"]
         if value["schema"] != SCHEMA or not now - LIFETIME <= measured <= now + _CLOCK_STEP:
             return HostFacts()
-        return HostFacts(int(measured), {name: found for name, found in value.items() if isinstance(found, bool)})
+        return HostFacts(int(measured), {name: fact for name, fact in value.items() if isinstance(fact, bool)})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return HostFacts()
 
 
-def write(path: str, found: Measured, now: float) -> None:
-    """Replace the file; facts that are not in ``found`` were not measured. Raises OSError."""
+def write(path: str, values: Measured, now: float) -> None:
+    """Replace the file; facts that are not in ``values`` become null. Raise OSError if that fails."""
     import json  # noqa: PLC0415 - the hook only reads
 
     from publisher.contract import files  # noqa: PLC0415 - as above
 
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    value = {"schema": SCHEMA, "measured": int(now), **{name: found.get(name) for name in NAMES}}
-    files.replace(path, (json.dumps(value) + "\n").encode())
+    content = {"schema": SCHEMA, "measured": int(now), **{name: values.get(name) for name in NAMES}}
+    files.replace(path, (json.dumps(content) + "\n").encode())

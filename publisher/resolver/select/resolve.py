@@ -1,4 +1,7 @@
-"""From an image's name to a path that a job can start: find the manifest, look the image up, choose a form, have it there."""
+"""From the name of an image to a path that a job can start.
+
+The steps: load the manifest, look up the image, choose a form, and make that form ready: open the sandbox or fetch the SIF.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,18 @@ import os
 import time
 
 from publisher.contract.errors import ExpectedError, ManifestError
-from publisher.contract.manifest import DEAD, EXPIRING, FRESH
+from publisher.contract.manifest import DEAD, FRESH
+from publisher.contract.records import EXPIRING
 from publisher.resolver.cache import cache
 from publisher.resolver.cache.cache import Cache
 from publisher.resolver.config.settings import AUTO, SANDBOX, SIF
 from publisher.resolver.errors import CacheError, DeadlineError, FetchError, OldManifestError, SandboxError, UnknownImageError
 from publisher.resolver.select import choice, facts
 from publisher.resolver.select.choice import FormPolicy
+from publisher.resolver.system import log
 from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.system.outage import Outage
-from publisher.resolver.transfer.open_source import network_of, sif_sources, source
+from publisher.resolver.transfer.open_source import network_options, open_source, sif_sources
 from publisher.resolver.trust import lookup, manifest_loader
 from publisher.resolver.trust.manifest_cache import ManifestCache
 from publisher.resolver.trust.signature_cache import SignatureCache
@@ -34,42 +39,43 @@ if TYPE_CHECKING:
     from publisher.resolver.trust.lookup import FoundVersion, ImageQuery
     from publisher.resolver.trust.manifest_loader import TrustedManifest
 
-_SOON = 60.0  # seconds: so old may a copy be that does not know an image, before those who may know it are asked
-_PROBE = 5.0  # seconds in which a sandbox must open; CVMFS may have to fetch a catalog for it
-_NEXT, _MOST_NEXT = 2 * _PROBE, 0.25  # what a SIF leaves for the form after it: seconds, at most this share of what is left
+_MAX_AGE_FOR_UNKNOWN = 60.0  # seconds: a manifest without the requested image is fetched anew if it is older
+_SANDBOX_TIMEOUT = 5.0  # seconds; CVMFS may have to fetch a catalog first
+_FALLBACK_TIME, _MAX_FALLBACK_SHARE = 2 * _SANDBOX_TIMEOUT, 0.25
+"""What a SIF leaves for the form after it: seconds, and at most this share of the remaining time."""
 
 
 class Resolution:
-    """What to start.
+    """An image that is ready to be started.
 
     Attributes:
         form: ``sandbox`` or ``sif``.
-        path: absolute; of a sandbox the directory itself, not the name's link, which may move while the job runs.
-        found: the version, None where an old manifest let a path through.
-        manifest: the manifest that said so.
-        sif_source: the place that the SIF was fetched from just now, else empty.
-        why: why it is this form, empty where there was no choice.
+        path: absolute. Of a sandbox it is the directory itself, not the link with the name, which may move while the job runs.
+        image: the version of the image; None if the manifest is too old to be trusted and the path was only found to exist.
+        manifest: the manifest that was used.
+        sif_source: where the SIF was fetched from just now, else empty.
+        why: why it has this form; empty if there was no choice.
     """
 
-    __slots__ = ("form", "found", "manifest", "path", "sif_source", "why")
+    __slots__ = ("form", "image", "manifest", "path", "sif_source", "why")
 
-    def __init__(self, form: str, path: str, found: FoundVersion | None, manifest: TrustedManifest, sif_source: str = "") -> None:
+    def __init__(self, form: str, path: str, image: FoundVersion | None, manifest: TrustedManifest, sif_source: str = "") -> None:
         self.form = form
         self.path = path
-        self.found = found
+        self.image = image
         self.manifest = manifest
         self.sif_source = sif_source
         self.why = ""
 
     def to_json(self, notes: Warnings) -> dict[str, Any]:
-        """For programs: the answer, what it rests on, and the notes. Fields that are not known are null."""
-        version = None if self.found is None else self.found.version
+        """Return the resolution, what it is based on, and the notes, for programs. Unknown fields are null."""
+        version = None if self.image is None else self.image.version
         sif = None if version is None or version.sif is None else version.sif
         return {
-            "name": self.found and self.found.name,
+            "name": self.image and self.image.name,
             "form": self.form,
             "path": self.path,
-            "arch": self.found and self.found.arch,
+            "arch": self.image and self.image.arch,
             "digest": version and version.digest,
             "sif": sif and {"sha256": sif.sha256, "size": sif.size},
             "state": version and version.state,
@@ -88,125 +94,139 @@ def resolve(
     now: float,
     notes: Warnings,
     *,
-    asked: str | None = None,
+    requested_form: str | None = None,
     until: float | None = None,
     starter: Starter | None = None,
 ) -> Resolution:
-    """Find an image and make it ready.
+    """Find an image and make it ready to be started.
 
     Args:
-        text: the image, in any spelling that :func:`publisher.resolver.trust.lookup.wanted` knows.
-        settings: where things are, and what is wanted.
-        now: this host's clock, seconds since the epoch.
-        notes: gets what is worth saying beside the answer.
-        asked: the form that is asked for, else the settings' counts.
-        until: reading of the monotonic clock at which the caller gives up; None for when a download may take what it takes.
-        starter: of the job that gets the image, None for nobody.
+        text: the image, in any spelling that :func:`publisher.resolver.trust.lookup.parse_query` accepts.
+        settings: of the resolver.
+        now: the time, seconds since the epoch.
+        notes: receives the problems that did not prevent an answer.
+        requested_form: the form that the job requests; None for the one of the settings.
+        until: reading of the monotonic clock at which the caller gives up; None for no limit but those of the downloads.
+        starter: the starter of the job that gets the image, for the pin; None for no pin.
 
     Raises:
-        InvalidReferenceError, UnknownImageError, BlockedError: for the user to mend.
-        UsageError: for who configured this.
-        ManifestError, FetchError, CacheError, HostError, ExpectedError: the host's or the network's doing.
+        InvalidReferenceError, UnknownImageError, BlockedError: the user must act.
+        ResolverUsageError: the configuration is wrong.
+        ManifestError, FetchError, CacheError, HostError, ExpectedError: the host or the network failed.
     """
     directory = usable_cache(settings, notes)
     outage = Outage(directory and os.path.join(directory, "failures", "repository-hangs"))
-    hung = outage.lasts()
-    want, manifest, found = find(text, settings, now, notes, directory=directory, hung=hung)
-    policy = FormPolicy(asked or settings.form, settings.prefer, settings.never, by_job=asked is not None)
-    if found is None:
-        return _passed_through(want, settings, manifest, policy)
+    hung = outage.is_active()
+    query, manifest, image = find_image(text, settings, now, notes, directory=directory, hung=hung)
+    policy = FormPolicy(requested_form or settings.form, settings.prefer, settings.never, by_job=requested_form is not None)
+    if image is None:
+        return _resolve_existing_path(query, settings, manifest, policy)
     measured = facts.read(settings.facts, now)
-    choices = choice.forms(found, policy, measured, hung=hung, has_cache=settings.cache is not None or settings.store is not None)
-    return _Preparation(found, settings, manifest, outage, starter).first(choices, notes, until)
+    has_cache = settings.cache is not None or settings.store is not None
+    choices = choice.choose_forms(image, policy, measured, hung=hung, has_cache=has_cache)
+    resolution = _Preparation(image, settings, manifest, outage, starter).first_available(choices, notes, until)
+    log.info("%s is the %s %s: %s", text, resolution.form, resolution.path, resolution.why)
+    return resolution
 
 
-def find(
+def find_image(
     text: str, settings: ResolverSettings, now: float, notes: Warnings, *, directory: str | None, hung: bool = False
 ) -> tuple[ImageQuery, TrustedManifest, FoundVersion | None]:
-    """What a text stands for, the manifest that says so, and the version that is meant: None where it is too old to say.
+    """Load the manifest and look up an image in it.
 
     Args:
         text: the image, in any spelling.
-        settings: where things are.
-        now: this host's clock, seconds since the epoch.
-        notes: gets what is worth saying beside the answer.
-        directory: of :func:`usable_cache`.
-        hung: whether a sandbox of the repository hung a short while ago. Then, as when its manifest did, or when it was measured
-            to hang, it is not asked for the manifest where another place is, or a copy will do.
+        settings: of the resolver.
+        now: the time, seconds since the epoch.
+        notes: receives the problems that did not prevent an answer.
+        directory: the result of :func:`usable_cache`.
+        hung: whether a sandbox of the repository did not open in time a short while ago. The repository is then asked for the
+            manifest only if there is no other source and no usable copy.
+
+    Returns:
+        The parsed text, the manifest, and the version of the image; None for that if the manifest is too old to be trusted.
 
     Raises:
-        InvalidReferenceError, UnknownImageError, BlockedError: for the user to mend.
-        UsageError: for who configured this.
-        ManifestError, ExpectedError: the host's or the network's doing. What is not in a manifest that may be old is an
-            OldManifestError.
+        InvalidReferenceError, UnknownImageError, BlockedError: the user must act.
+        ResolverUsageError: the configuration is wrong.
+        OldManifestError: the manifest does not list the image, and a newer one may.
+        ManifestError, ExpectedError: the host or the network failed.
     """
-    want = lookup.wanted(text, settings.roots)
-    places = _manifests(settings, now, directory, hung=hung)
+    query = lookup.parse_query(text, settings.roots)
+    sources = _manifest_sources(settings, now, directory, hung=hung)
     keys = load_keys(settings.keys)
-    copies = directory and os.path.join(directory, "manifest", settings.name)
-    kept = None if copies is None else ManifestCache(copies)
-    check = SignatureCache(copies and os.path.join(copies, "verified")).payload
+    path = directory and os.path.join(directory, "manifest", settings.name)
+    copies = None if path is None else ManifestCache(path)
+    verify = SignatureCache(path and os.path.join(path, "verified")).verify
 
-    def loaded(refresh: float, *, wait: bool = False) -> TrustedManifest:
+    def load(refresh: float, *, wait: bool = False) -> TrustedManifest:
         return manifest_loader.load(
-            places, kept, keys=keys, repository=settings.name, now=now, notes=notes, check=check, refresh=refresh, wait=wait
+            sources, copies, keys=keys, repository=settings.name, now=now, notes=notes, verify=verify, refresh=refresh, wait=wait
         )
 
-    manifest = loaded(settings.refresh)
-    found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
-    if isinstance(found, UnknownImageError) and not manifest.asked:
-        manifest = loaded(min(settings.refresh, _SOON), wait=True)
-        found = None if manifest.age == DEAD else _looked_up(want, settings, manifest)
-    if isinstance(found, UnknownImageError):
-        if manifest.age == FRESH and manifest.current:
-            raise found
-        kind = OldManifestError if type(found) is UnknownImageError else ManifestError
-        raise kind(f"{found.reason}, as far as {manifest.source} of the manifest knows, and there is no newer one")
-    if found is None:
-        return want, manifest, None
-    if found.version.state == EXPIRING and found.version.until is not None:
-        notes.warn(f"{found.name} will be gone on {time.strftime('%Y-%m-%d', time.gmtime(found.version.until))}")
-    return want, manifest, found
+    manifest = load(settings.refresh)
+    result = None if manifest.age == DEAD else _look_up(query, settings, manifest)
+    if isinstance(result, UnknownImageError) and not manifest.polled:
+        manifest = load(min(settings.refresh, _MAX_AGE_FOR_UNKNOWN), wait=True)
+        result = None if manifest.age == DEAD else _look_up(query, settings, manifest)
+    if isinstance(result, UnknownImageError):
+        if manifest.age == FRESH and manifest.is_current:
+            raise result
+        kind = OldManifestError if type(result) is UnknownImageError else ManifestError
+        raise kind(
+            f"{result.reason}, according to the manifest with serial {manifest.index.serial} from {manifest.source}, "
+            "and no newer manifest can be fetched"
+        )
+    if result is None:
+        return query, manifest, None
+    if result.version.state == EXPIRING and result.version.until is not None:
+        day = time.strftime("%Y-%m-%d", time.gmtime(result.version.until))
+        notes.warn(f"the image {result.name} will be removed on {day}")
+    return query, manifest, result
 
 
-def _manifests(settings: ResolverSettings, now: float, directory: str | None, *, hung: bool) -> list[Source]:
-    """The places of the manifest; those in the repository are in doubt together."""
-    network = network_of(settings)
-    places = [source(text, network) for text in settings.manifests]
+def _manifest_sources(settings: ResolverSettings, now: float, directory: str | None, *, hung: bool) -> list[Source]:
+    """Return the sources of the manifest; those in the repository share one outage."""
+    network = network_options(settings)
+    sources = [open_source(address, network) for address in settings.manifests]
     outage = Outage(directory and os.path.join(directory, "failures", "manifest-hangs"))
-    doubted = hung or facts.read(settings.facts, now).cvmfs is False or outage.lasts()
-    for place in places:
-        if f"{place.text}/".startswith(f"{settings.repository}/"):
-            place.outage, place.doubted = outage, doubted
-    return places
+    suspected_hang = hung or facts.read(settings.facts, now).cvmfs is False or outage.is_active()
+    for source in sources:
+        if f"{source.label}/".startswith(f"{settings.repository}/"):
+            source.outage, source.suspected_hang = outage, suspected_hang
+    return sources
 
 
-def _looked_up(want: ImageQuery, settings: ResolverSettings, manifest: TrustedManifest) -> FoundVersion | UnknownImageError:
+def _look_up(query: ImageQuery, settings: ResolverSettings, manifest: TrustedManifest) -> FoundVersion | UnknownImageError:
+    """Return the version of the image, or the error that the manifest does not list it."""
     try:
-        return lookup.find(want, settings.arch, manifest.record)
+        return lookup.find_version(query, settings.arch, manifest.record)
     except UnknownImageError as error:
         return error
 
 
-def unlisted(text: str, settings: ResolverSettings) -> str | None:
-    """The directory that a path of the repository leads to, though no manifest has it; None where it is none that opens.
+def find_unlisted(text: str, settings: ResolverSettings) -> str | None:
+    """Return the directory of a sandbox that no manifest lists; None if the path is not in the repository or does not open.
 
     Raises:
-        SandboxError: it does not open in time, so that nobody can say whether it is there.
+        SandboxError: the path does not open in time, so that it is unknown whether it exists.
     """
     try:
-        path = lookup.wanted(text, settings.roots).path
+        path = lookup.parse_query(text, settings.roots).path
         if path is None or settings.never == SANDBOX or settings.form == SIF:
             return None
-        return _opened(os.path.join(settings.repository, path))
+        return _open_directory(os.path.join(settings.repository, path))
     except DeadlineError as error:
-        raise SandboxError(f"no manifest has {text!r}, and the repository does not say whether it is there: {error}") from None
+        raise SandboxError(
+            f"no manifest lists {text!r}, and the repository does not answer whether the path exists: {error}",
+            hint="check CVMFS on the host",
+        ) from None
     except ExpectedError:
         return None
 
 
 def usable_cache(settings: ResolverSettings, notes: Warnings) -> str | None:
-    """The cache's directory, None where there is none or it is not safe: no reason to withhold a sandbox."""
+    """Return the directory of the cache, or None without a safe one: that must not keep a job from a sandbox."""
     if settings.cache is not None:
         try:
             Cache(settings.cache).prepare()
@@ -217,108 +237,114 @@ def usable_cache(settings: ResolverSettings, notes: Warnings) -> str | None:
 
 
 class _Preparation:
-    """Having a version ready in one form or another."""
+    """A version of an image that is made ready in one form or another."""
 
     def __init__(
-        self, found: FoundVersion, settings: ResolverSettings, manifest: TrustedManifest, outage: Outage, starter: Starter | None
+        self, image: FoundVersion, settings: ResolverSettings, manifest: TrustedManifest, outage: Outage, starter: Starter | None
     ) -> None:
-        self._found = found
+        self._image = image
         self._starter = starter
         self._settings = settings
         self._manifest = manifest
         self._outage = outage
 
-    def first(self, choices: Sequence[FormChoice], notes: Warnings, until: float | None) -> Resolution:
-        """The first form that is to be had.
+    def first_available(self, choices: Sequence[FormChoice], notes: Warnings, until: float | None) -> Resolution:
+        """Return the first form that can be made ready.
 
         Raises:
-            ExpectedError: there is none; of several forms the reason names each one's, and the last one's kind counts.
+            ExpectedError: no form can. Of several forms the reason names every one's, and the class is that of the last one.
         """
         problems: list[ExpectedError] = []
-        for one in choices:
-            end = until if one is choices[-1] else _sooner(until)
+        for candidate in choices:
+            end = until if candidate is choices[-1] else _leave_time_for_fallback(until)
             try:
-                answer = self._sandbox() if one.form == SANDBOX else self._sif(end, notes)
+                resolution = self._open_sandbox() if candidate.form == SANDBOX else self._ensure_sif(end, notes)
             except ExpectedError as error:
                 notes.add(str(error))
                 problems.append(error)
             else:
-                answer.why = one.why
-                return answer
+                resolution.why = candidate.why
+                return resolution
         if len(problems) == 1:
             raise problems[0]
-        raise type(problems[-1])(f"{self._found.name} is to be had in no form: {'; '.join(map(str, problems))}")
+        raise type(problems[-1])(f"no form of the image {self._image.name} is available: {'; '.join(map(str, problems))}")
 
-    def _sandbox(self) -> Resolution:
-        path = os.path.join(self._settings.repository, str(self._found.version.sandbox))
+    def _open_sandbox(self) -> Resolution:
+        path = os.path.join(self._settings.repository, str(self._image.version.sandbox))
         try:
-            _opened(path)
+            _open_directory(path)
         except FetchError as error:
             if isinstance(error, DeadlineError):
                 self._outage.begin()
             raise SandboxError(f"the sandbox {path} cannot be opened: {error}") from None
         self._outage.end()
-        return Resolution(SANDBOX, path, self._found, self._manifest)
+        return Resolution(SANDBOX, path, self._image, self._manifest)
 
-    def _sif(self, until: float | None, notes: Warnings) -> Resolution:
-        sif = self._found.version.sif
+    def _ensure_sif(self, until: float | None, notes: Warnings) -> Resolution:
+        sif = self._image.version.sif
         if sif is None:
-            raise ValueError("choice.forms() offers no SIF where there is none")
-        path = self._in_store(sif.sha256, notes)
+            raise ValueError("choose_forms() never offers a SIF that is not published")
+        path = self._find_in_store(sif.sha256, notes)
         if path is not None:
             if self._settings.cache is not None:
                 from publisher.resolver.cache import counters  # noqa: PLC0415 - small, and no sandbox needs it
 
-                counters.hit(self._settings.cache)
-            return Resolution(SIF, path, self._found, self._manifest)
-        places = sif_sources(self._settings)
-        path, fetched = cache.of(self._settings).sif(sif, places, until=until, starter=self._starter)
-        return Resolution(SIF, path, self._found, self._manifest, fetched)
+                counters.count_hit(self._settings.cache)
+            return Resolution(SIF, path, self._image, self._manifest)
+        sources = sif_sources(self._settings)
+        path, fetched_from = cache.from_settings(self._settings).ensure(sif, sources, until=until, starter=self._starter)
+        return Resolution(SIF, path, self._image, self._manifest, fetched_from)
 
-    def _in_store(self, sha256: str, notes: Warnings) -> str | None:
-        """The path in the host's store, None where it is not there or not to be trusted."""
+    def _find_in_store(self, sha256: str, notes: Warnings) -> str | None:
+        """Return the path of a SIF in the host's store, or None if the store does not have it or cannot be trusted."""
         if self._settings.store is None:
             return None
-        from publisher.resolver.cache import shared  # noqa: PLC0415 - few sites have one
+        from publisher.resolver.cache import shared  # noqa: PLC0415 - few sites have a store
 
         try:
-            return shared.found(self._settings.store, self._settings.store_owner, sha256, self._starter)
+            return shared.find(self._settings.store, self._settings.store_owner, sha256, self._starter)
         except (OSError, CacheError) as error:
             notes.warn(str(error))
             return None
 
 
-def _sooner(until: float | None) -> float | None:
-    """Until when a form may be waited for where another one is left, which needs some of the time."""
-    return None if until is None else until - min(_NEXT, _MOST_NEXT * max(0.0, until - time.monotonic()))
+def _leave_time_for_fallback(until: float | None) -> float | None:
+    """Return when to give up on a form, so that some time is left for the next one."""
+    return None if until is None else until - min(_FALLBACK_TIME, _MAX_FALLBACK_SHARE * max(0.0, until - time.monotonic()))
 
 
-def _passed_through(want: ImageQuery, settings: ResolverSettings, manifest: TrustedManifest, policy: FormPolicy) -> Resolution:
-    """Of a manifest that is too old to be believed nothing counts; a path of the repository that is there still does.
+def _resolve_existing_path(
+    query: ImageQuery, settings: ResolverSettings, manifest: TrustedManifest, policy: FormPolicy
+) -> Resolution:
+    """Return the sandbox at a path of the repository if it exists: all that can be done with a manifest that is too old.
 
     Raises:
-        ManifestError: it is no path of the repository, does not open, or is not the form that is wanted.
+        ManifestError: the text is not a path of the repository, the path does not open, or a sandbox is not wanted.
     """
-    if want.path is not None and policy.asked in (AUTO, SANDBOX) and policy.never != SANDBOX:
+    if query.path is not None and policy.requested in (AUTO, SANDBOX) and policy.never != SANDBOX:
         try:
-            return Resolution(SANDBOX, _opened(os.path.join(settings.repository, want.path)), None, manifest)
+            return Resolution(SANDBOX, _open_directory(os.path.join(settings.repository, query.path)), None, manifest)
         except FetchError:
             pass
-    raise ManifestError(f"the manifest (serial {manifest.index.serial}) is too old to say where {want.text!r} is")
+    raise ManifestError(
+        f"the manifest (serial {manifest.index.serial}) is too old to be trusted, so {query.text!r} cannot be looked up",
+        hint="check that this host can fetch a current manifest, and that its clock is right",
+    )
 
 
-def _opened(path: str) -> str:
-    """The directory that a path leads to now, after all links; it opens.
+def _open_directory(path: str) -> str:
+    """Open a directory and return its path with all links resolved.
 
     Raises:
-        FetchError: it does not, or not in time.
+        FetchError: it cannot be opened.
+        DeadlineError: it cannot be opened in time.
     """
 
-    def open_it() -> bytes:
+    def open_and_read() -> bytes:
         directory = os.path.realpath(path)
         os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
         with os.scandir(directory) as entries:
             next(entries, None)
         return os.fsencode(directory)
 
-    return os.fsdecode(ForkedCall(open_it).result(time.monotonic() + _PROBE))
+    return os.fsdecode(ForkedCall(open_and_read).result(time.monotonic() + _SANDBOX_TIMEOUT))

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from publisher.contract import manifest
-from publisher.contract.manifest import Index, Record, Sif, Version
+from publisher.contract.manifest import Index
+from publisher.contract.records import Record, Sif, Version
 from publisher.resolver.config.settings import ResolverSettings
 from publisher.resolver.select.resolve import Resolution, resolve
 from publisher.resolver.system.notes import Warnings

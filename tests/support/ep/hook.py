@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher.resolver.hook import classad as ads
+from publisher.resolver.hook import classad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Reply:
 def job_ad(**attributes: Value) -> bytes:
     """An ad as HTCondor prints it, among much else."""
     job = {"MyType": "Job", "ClusterId": 7, "ProcId": 0, "Owner": "user", **attributes}
-    return ads.written(job) + b'Requirements = (TARGET.Arch == "X86_64") && true\nRank = 0.0\n'
+    return classad.serialize(job) + b'Requirements = (TARGET.Arch == "X86_64") && true\nRank = 0.0\n'
 
 
 def reply(output: bytes, talk: str = "") -> Reply:
@@ -59,9 +59,8 @@ def reply(output: bytes, talk: str = "") -> Reply:
     assert lines, talk
     assert all(" = " in line for line in lines)
     assert lines[0].startswith("HookStatusCode = ")
-    found = {
-        line.partition(" = ")[0]: value for line, value in zip(lines, ads.read(output).values(), strict=True) if value is not None
-    }
+    values = classad.parse(output).values()
+    found = {line.partition(" = ")[0]: value for line, value in zip(lines, values, strict=True) if value is not None}
     assert len(found) == len(lines)
     code = found.pop("HookStatusCode")
     assert isinstance(code, int)

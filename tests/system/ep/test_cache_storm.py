@@ -135,8 +135,8 @@ def test_200_jobs_at_once_on_a_cold_cache_are_one_download(program: Path, ep: Ex
         assert_right(end(process), NAMES[0])
     asked = [part for path, part in web.requests if path.startswith("/sif/")]
     assert asked == ["", f"bytes={SIZE // 2}-{SIZE - 1}"]
-    counts = counters.counts(str(ep.cache))
-    assert (counts.hits, counts.fetched, counts.bytes) == (JOBS - 1, 1, SIZE)
+    counts = counters.read(str(ep.cache))
+    assert (counts.hits, counts.downloads, counts.bytes) == (JOBS - 1, 1, SIZE)
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
@@ -172,7 +172,7 @@ def test_a_killed_downloads_bytes_are_not_fetched_again(program: Path, ep: Execu
     web.faults = ["stall"]
     first = start(one, NAMES[0])
     assert web.stalled.wait(WATCHDOG)
-    part = Path(Cache(str(ep.cache)).shelf.part(hashlib.sha256(sif_content(NAMES[0], SIZE)).hexdigest()))
+    part = Path(Cache(str(ep.cache)).entries.part_path(hashlib.sha256(sif_content(NAMES[0], SIZE)).hexdigest()))
     deadline = time.monotonic() + WATCHDOG
     while not part.stat().st_size:
         assert time.monotonic() < deadline
@@ -195,7 +195,7 @@ def test_a_full_disk_makes_room_for_what_jobs_need_and_says_so_when_it_cannot(
     asked = web.downloads()
     assert_right(ask(one, NAMES[0], starters[0]), NAMES[0])
     removed = hashlib.sha256(sif_content(NAMES[0], SIZE)).hexdigest()
-    Path(Cache(str(ep.cache)).shelf.path(removed)).unlink()
+    Path(Cache(str(ep.cache)).entries.sif_path(removed)).unlink()
     fill(disk)
     jobs = [start(one, NAMES[0], starter=os.getpid()) for _ in range(10)]
     replies = [end(job) for job in jobs]
@@ -205,7 +205,7 @@ def test_a_full_disk_makes_room_for_what_jobs_need_and_says_so_when_it_cannot(
     child_process.end(starters[1])
     (ep.cache / "failures/room").unlink(missing_ok=True)  # as after its time
     assert_right(ask(one, NAMES[0], os.getpid()), NAMES[0])
-    assert set(pins.held(str(ep.cache))) >= {removed}
+    assert set(pins.count_pins(str(ep.cache))) >= {removed}
     assert len(list((ep.cache / "sif").rglob("*.sif"))) == 2
     assert_sound(ep)
 

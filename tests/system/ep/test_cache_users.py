@@ -11,9 +11,9 @@ import pytest
 
 from publisher.resolver.cache.cache import Cache
 from publisher.resolver.errors import CacheSpaceError
-from publisher.resolver.host import cache_admin
+from publisher.resolver.host import cache_admin, cache_render
 from publisher.resolver.system.notes import Warnings
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.open_source import open_source
 from tests.support.ep.execution_point import ExecutionPoint, sif_content
 from tests.support.machine import child_process
 from tests.support.machine.small_disk import small_disk
@@ -51,7 +51,7 @@ class Host:
         def job() -> None:
             os.setresuid(user, user, user)
             with pytest.raises(CacheSpaceError) if fails else nullcontext():
-                Cache(str(self.cache(user)), least_free=(0, 0.05)).sif(sif, [source(str(self.ep.origin))])
+                Cache(str(self.cache(user)), least_free=(0, 0.05)).ensure(sif, [open_source(str(self.ep.origin))])
 
         assert child_process.end(child_process.start(job)) == 0
 
@@ -82,12 +82,12 @@ def test_who_left_a_full_cache_makes_room_for_the_others(host: Host) -> None:
 
 def test_root_sees_all_caches(host: Host) -> None:
     assert [row["user"] for row in host.run("list")] == [EARLY] * 3 + [LATE]
-    assert f"user {LATE}  " in cache_admin.shown(host.run("list"))
+    assert f"user {LATE}  " in cache_render.render(host.run("list"))
     found = host.run("statistics")
     assert (found["ImageCacheImages"], found["ImageCacheBytes"], found["ImageCacheFetches"]) == (4, 3 * SIZE + SMALL, 4)
     assert 0 < found["ImageCacheFreeBytes"] < SIZE
     assert 0 < found["ImageCacheOldestUse"] <= time.time()
-    assert host.run("gc") == {"leftovers": 0, "bytes": 0, "removed": 0, "images": ""}
+    assert host.run("gc") == {"swept": 0, "bytes": 0, "removed": 0, "images": ""}
 
 
 def test_a_cache_that_leads_elsewhere_harms_nobody_else(host: Host) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from publisher.resolver.cache.cache import Cache
 from publisher.resolver.hook import statuses
-from publisher.resolver.hook.classad import MOST_BYTES
+from publisher.resolver.hook.classad import MAX_BYTES
 from publisher.resolver.system import locks
 from tests.support.ep.chirp_starter import Starter
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, sif_of, version
@@ -142,9 +142,9 @@ def test_the_answer_is_one_write(hook: Hook) -> None:
 def test_who_waits_in_vain_for_anothers_download_gets_the_other_form_or_is_told(hook: Hook, ep: ExecutionPoint) -> None:
     cache = Cache(str(ep.cache))
     cache.prepare()
-    cache.shelf.make(SHA256)
+    cache.entries.make_directories(SHA256)
     jobs = []
-    with locks.taken([cache.shelf.lock(SHA256)], 0):
+    with locks.acquire([cache.entries.lock_path(SHA256)], 0):
         for flag in ("--prefer=sif", "--never=sandbox"):
             process = hook.start("--deadline=6", flag)
             assert process.stdin is not None
@@ -203,7 +203,7 @@ def test_an_ad_that_does_not_end_is_given_up_at_the_deadline(hook: Hook) -> None
         process.stdin.close()
 
 
-@pytest.mark.parametrize("content", [b"", b" \n", JOB + b"A = 1\n" * (MOST_BYTES // 6)], ids=["empty", "blank", "endless"])
+@pytest.mark.parametrize("content", [b"", b" \n", JOB + b"A = 1\n" * (MAX_BYTES // 6)], ids=["empty", "blank", "endless"])
 def test_what_is_no_ad_is_no_success(hook: Hook, content: bytes) -> None:
     process = hook.start()
     assert process.stdin is not None
@@ -263,7 +263,7 @@ def test_closed_standard_error_is_no_failure(hook: Hook, ep: ExecutionPoint) -> 
     [
         (["--froom", "sif"], "unknown flag --froom"),
         (["--public-key", "/absent"], "cannot read the trusted key /absent"),
-        (["--form", "squash"], "--form 'squash' is none of"),
+        (["--form", "squash"], "--form 'squash' must be one of"),
         (["--config", "/absent.ini"], "cannot read the configuration /absent.ini"),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from publisher.contract import files
-from publisher.resolver.system.outage import LASTS
+from publisher.resolver.system.outage import OUTAGE_DURATION
 from tests.support.checkout import ROOT
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.ep.hook import Hook
@@ -39,12 +39,12 @@ def test_a_repository_that_hangs_is_replaced_and_left_alone_until_it_answers(tmp
     with hanging_mount.mounted(ep.repository, tmp_path) as mount:
         assert job() == ("sandbox", "the site prefers it")
         mount.hang()
-        assert job() == ("sif", "the sandbox is not to be had"), "who comes first waits for it"
+        assert job() == ("sif", "the sandbox is not available"), "who comes first waits for it"
         assert job() == ("sif", "of the sandbox, it did not open in time a short while ago")
         mount.go_on()
         assert job() == ("sif", "of the sandbox, it did not open in time a short while ago")
         memory = ep.cache / "failures" / "repository-hangs"
-        os.utime(memory, (time.time() - LASTS - 1,) * 2)
+        os.utime(memory, (time.time() - OUTAGE_DURATION - 1,) * 2)
         assert job() == ("sandbox", "the site prefers it")
         assert not memory.exists()
 

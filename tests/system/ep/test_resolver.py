@@ -146,7 +146,7 @@ def test_a_damaged_file_holds_no_job(program: Path, tmp_path: Path, module: str,
     answer, talk = prepare_job(sys.executable, "-IS", damaged)
     assert (answer.code, answer.updates) == (statuses.NO_START, {})
     assert answer.message.startswith("the hook cannot start: ")
-    assert answer.message.endswith(f"[{statuses.name(statuses.NO_START)}]")
+    assert answer.message.endswith(f"[{statuses.short_name(statuses.NO_START)}]")
     assert talk.startswith("Traceback")
 
 

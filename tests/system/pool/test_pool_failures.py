@@ -47,7 +47,7 @@ def comes_back(jobs: Jobs, site: Site) -> str:
 
 def test_what_the_user_can_mend_holds_the_job_and_says_so(site: Site) -> None:
     none = (statuses.NO_IMAGE, "no image '/cvmfs/images.example.org/htc/none:1' is published")
-    elsewhere = (statuses.ARCHITECTURE, f"{ELSEWHERE} is not published for amd64 (it is for: arm64)")
+    elsewhere = (statuses.ARCHITECTURE, f"{ELSEWHERE} is not published for amd64 (it is published for arm64)")
     number = (statuses.NO_REFERENCE, "SingularityImage")
     described = [
         vanilla("htc/none:1"),

@@ -113,7 +113,7 @@ def refused() -> Iterator[list[tuple[Jobs, int]]]:
     found: list[tuple[Jobs, int]] = []
     yield found
     for jobs, code in found:
-        held = code < statuses.FIRST_OF_HOST
+        held = code < statuses.FIRST_HOST_STATUS
         jobs.wait(HELD if held else EVICTED)
         assert (jobs.ad()["JobStatus"] == IDLE, jobs.count(HELD)) == (not held, held), jobs.told()
         assert jobs.output_so_far() == ""

@@ -119,7 +119,7 @@ def test_help_names_every_setting(shell: Shell) -> None:
 
 def test_help_names_every_command(shell: Shell) -> None:
     _, out, _ = shell.run("--help")
-    described = {line.split()[0] for line in out.partition("--")[0].splitlines()[2:] if line[2:3].strip()}
+    described = {line.split()[0] for line in out.partition("--")[0].splitlines()[2:] if line[:2] == "  " and line[2] != " "}
     assert described == {*COMMANDS, *HOOKS}
 
 

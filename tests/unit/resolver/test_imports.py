@@ -83,8 +83,8 @@ import os, time
 content = sys.stdin.buffer.read()
 settings = hook.CommandLine(sys.argv[1:]).settings(os.environ)
 now = time.monotonic()
-reply = hook._worked_out(content, settings, now, now + 60)
-sys.stdout.buffer.write(reply.answer)
+answer, _ = hook.reply.unpack(hook._prepare_in_child(content, settings, now, now + 60))
+sys.stdout.buffer.write(answer)
 print(*sorted(set(sys.modules) - bare), file=sys.__stderr__)
 """
 """What the hook's two processes do, in one."""

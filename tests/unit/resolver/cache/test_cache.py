@@ -17,7 +17,7 @@ from publisher.resolver.cache.cache import Cache
 from publisher.resolver.errors import CacheError, FetchError
 from publisher.resolver.system import negative_cache
 from publisher.resolver.transfer import fetch
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import Source
 from tests.support.ep.execution_point import ExecutionPoint, sif_content, sif_of
 from tests.support.machine import child_process
@@ -36,7 +36,7 @@ def sif_files(ep: ExecutionPoint) -> list[str]:
 
 
 def get(ep: ExecutionPoint, *places: str, content: bytes = CONTENT) -> tuple[Path, str]:
-    path, place = Cache(str(ep.cache)).sif(sif_of(content), [source(place) for place in places or (str(ep.origin),)])
+    path, place = Cache(str(ep.cache)).ensure(sif_of(content), [open_source(place) for place in places or (str(ep.origin),)])
     return Path(path), place
 
 
@@ -119,7 +119,7 @@ def test_whatever_a_killed_download_left_the_bytes_are_right(ep: ExecutionPoint,
 def test_wrong_bytes_never_get_the_name(ep: ExecutionPoint, web: FileServer) -> None:
     ep.store(CONTENT)
     web.faults = ["wrong"] * 9
-    with pytest.raises(FetchError, match="other bytes than the manifest says") as failure:
+    with pytest.raises(FetchError, match="does not match its sha256 in the manifest") as failure:
         get(ep, web.url)
     assert failure.value.exit_code == 4
     assert sif_files(ep) == []
@@ -132,7 +132,7 @@ def test_a_download_that_broke_off_is_kept_to_be_continued(ep: ExecutionPoint, w
     with pytest.raises(FetchError, match=rf"ended after {HALF} of {len(CONTENT)} bytes.*status 500|Internal"):
         get(ep, web.url)
     assert sif_files(ep) == [f"{sif.sha256}.part"]
-    negative_cache.forget(str(ep.cache), sif.sha256)
+    negative_cache.clear(str(ep.cache), sif.sha256)
     get(ep, web.url)
     assert web.requests[-1][1] == f"bytes={HALF}-{len(CONTENT) - 1}"
 
@@ -143,8 +143,8 @@ def test_every_place_is_named_where_none_has_it(ep: ExecutionPoint, web: FileSer
     for part in (f"{ep.origin}: ", "No such file", f"{web.url}: ", "Not Found", "http://127.0.0.1:1: ", "refused"):
         assert part in str(failure.value)
     assert sif_files(ep) == []
-    with pytest.raises(FetchError, match="no place to ask"):
-        Cache(str(ep.cache)).sif(sif_of(sif_content("other")), [])
+    with pytest.raises(FetchError, match="no source is configured"):
+        Cache(str(ep.cache)).ensure(sif_of(sif_content("other")), [])
 
 
 def test_the_right_bytes_that_are_no_sif_are_refused(ep: ExecutionPoint) -> None:
@@ -210,9 +210,9 @@ def test_who_waits_for_another_one_has_a_deadline(ep: ExecutionPoint) -> None:
     ep.cache.chmod(0o700)
     with (
         files.locked(str(ep.cache / "locks" / sif.sha256), 0),
-        pytest.raises(CacheError, match="another process has been fetching"),
+        pytest.raises(CacheError, match="another process has been downloading"),
     ):
-        Cache(str(ep.cache)).sif(sif, [source(str(ep.origin))], patience=0)
+        Cache(str(ep.cache)).ensure(sif, [open_source(str(ep.origin))], timeout=0)
 
 
 def test_a_place_that_is_too_slow_is_left_for_the_next_one(ep: ExecutionPoint) -> None:
@@ -220,7 +220,7 @@ def test_a_place_that_is_too_slow_is_left_for_the_next_one(ep: ExecutionPoint) -
     now = [0.0]
 
     class Slow(Source):
-        def pieces(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+        def stream(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
             assert (name, start, size) == (sif.path, 0, len(CONTENT))
             yield CONTENT[:HALF]
             now[0] = 32 + len(CONTENT) / 1_000_000  # half a minute to begin, then 1 MB a second
@@ -228,7 +228,7 @@ def test_a_place_that_is_too_slow_is_left_for_the_next_one(ep: ExecutionPoint) -
             pytest.fail("waited for more")
 
     part = ep.root / "part"
-    assert fetch.fetch([Slow("slow"), source(str(ep.origin))], sif, str(part), clock=lambda: now[0]) == str(ep.origin)
+    assert fetch.fetch([Slow("slow"), open_source(str(ep.origin))], sif, str(part), clock=lambda: now[0]) == str(ep.origin)
     assert part.read_bytes() == CONTENT
 
 
@@ -237,13 +237,13 @@ def test_a_download_has_an_end_though_every_byte_comes_in_time(ep: ExecutionPoin
     now = [0.0]
 
     class Later(Source):
-        def pieces(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+        def stream(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
             assert name
             assert size
             now[0] += 25
             yield CONTENT[start : start + 1]
 
-    with pytest.raises(FetchError, match=r"ended after 1 of.*only 3 of 3000000 bytes came in time"):
+    with pytest.raises(FetchError, match=r"ended after 1 of.*only 3 of 3000000 bytes received in time"):
         fetch.fetch([Later(str(number)) for number in range(4)], sif, str(ep.root / "part"), clock=lambda: now[0])
     assert (ep.root / "part").read_bytes() == CONTENT[:3]
 
@@ -303,7 +303,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(ep: ExecutionPoint) -> None:
 
     def fill() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, HALF))
-        with pytest.raises(CacheError, match=f"no room for the {len(CONTENT)} bytes"):
+        with pytest.raises(CacheError, match=f"no space for the {len(CONTENT)} bytes"):
             get(ep)
 
     assert child_process.end(child_process.start(fill)) == 0
@@ -313,8 +313,8 @@ def test_a_full_disk_is_said_and_nothing_is_left(ep: ExecutionPoint) -> None:
 def test_what_will_not_fit_is_not_begun(ep: ExecutionPoint, web: FileServer) -> None:
     sif = sif_of(CONTENT)
     sif.size = 1 << 60
-    with pytest.raises(CacheError, match="no room"):
-        Cache(str(ep.cache)).sif(sif, [source(web.url)])
+    with pytest.raises(CacheError, match="no space in the cache"):
+        Cache(str(ep.cache)).ensure(sif, [open_source(web.url)])
     assert web.requests == []
     assert sif_files(ep) == []
 
@@ -335,7 +335,7 @@ def test_a_cache_that_others_may_write_is_refused(ep: ExecutionPoint, mode: int)
     ep.store(CONTENT)
     ep.cache.mkdir()
     ep.cache.chmod(mode)
-    with pytest.raises(CacheError, match="others may write"):
+    with pytest.raises(CacheError, match="other users may write"):
         get(ep)
     assert list(ep.cache.iterdir()) == []
 
@@ -368,7 +368,7 @@ def test_roots_cache_serves_others_what_it_holds(ep: ExecutionPoint) -> None:
 
 def test_a_cache_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CacheError, match="cannot make the cache"):
+    with pytest.raises(CacheError, match="cannot create the cache"):
         Cache(str(tmp_path / "file/cache")).prepare()
 
 

@@ -13,13 +13,13 @@ from publisher.resolver.cache.cache import Cache
 from publisher.resolver.cache.eviction import CacheLimits
 from publisher.resolver.errors import CacheSpaceError
 from publisher.resolver.system import locks
-from publisher.resolver.transfer.open_source import source
+from publisher.resolver.transfer.open_source import open_source
 from tests.support.ep.execution_point import sif_content, sif_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.contract.manifest import Sif
+    from publisher.contract.records import Sif
     from tests.support.ep.execution_point import ExecutionPoint
 
 SIZE = 10_000
@@ -37,7 +37,7 @@ def fill(ep: ExecutionPoint, cache: Cache, *names: str) -> list[Sif]:
     for age, name in enumerate(reversed(names)):
         content = sif_content(name, SIZE)
         sif = ep.store(content)
-        cache.sif(sif, [source(str(ep.origin))])
+        cache.ensure(sif, [open_source(str(ep.origin))])
         when = time.time() - 1000 * (age + 1)
         os.utime(ep.cache / f"sif/{sif.sha256[:2]}/{sif.sha256}.seen", (when, when))
         sifs.insert(0, sif)
@@ -45,14 +45,14 @@ def fill(ep: ExecutionPoint, cache: Cache, *names: str) -> list[Sif]:
 
 
 def there(cache: Cache) -> list[str]:
-    return [item.sha256 for item in cache.shelf.items()]
+    return [item.sha256 for item in cache.entries.by_last_use()]
 
 
 def reserve(cache: Cache, sif: Sif, limits: CacheLimits) -> None:
-    cache.shelf.make(sif.sha256)
-    with locks.taken([cache.shelf.lock(sif.sha256)], 0) as held:
+    cache.entries.make_directories(sif.sha256)
+    with locks.acquire([cache.entries.lock_path(sif.sha256)], 0) as held:
         assert held is not None
-        eviction.reserve(cache.shelf, sif.sha256, sif.size, limits, held)
+        eviction.reserve(cache.entries, sif.sha256, sif.size, limits, held)
 
 
 def test_what_was_used_longest_ago_goes_and_no_more_than_must(ep: ExecutionPoint, cache: Cache) -> None:
@@ -60,7 +60,7 @@ def test_what_was_used_longest_ago_goes_and_no_more_than_must(ep: ExecutionPoint
     new = sif_of(sif_content("new", SIZE))
     reserve(cache, new, CacheLimits(3 * SIZE, 0))
     assert there(cache) == [middle.sha256, young.sha256]
-    cache.sif(middle, [])
+    cache.ensure(middle, [])
     reserve(cache, new, CacheLimits(2 * SIZE, 0))
     assert there(cache) == [middle.sha256]
     assert not list((ep.cache / "sif").rglob(f"{old.sha256}*"))
@@ -95,15 +95,17 @@ def test_what_only_others_need_who_may_be_dead_goes_where_nothing_else_can(
     reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(3 * SIZE, 0))
     assert there(cache) == [needed.sha256, middle.sha256], "no more than must"
     assert young.sha256 not in there(cache)
-    assert eviction.trim(cache.shelf, CacheLimits(0, 0)).names == [middle.sha256]
-    with pytest.raises(CacheSpaceError, match="only 0 can go"):
+    assert eviction.trim(cache.entries, CacheLimits(0, 0)).sha256s == [middle.sha256]
+    with pytest.raises(CacheSpaceError, match="only 0 bytes can be evicted"):
         reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(SIZE, 0))
 
 
 def test_nothing_goes_in_vain(ep: ExecutionPoint, cache: Cache) -> None:
     old, young = fill(ep, cache, "old", "young")
     pins.pin(cache.root, old.sha256, pins.Starter(os.getpid()))
-    with pytest.raises(CacheSpaceError, match=f"no room for the {2 * SIZE} bytes.*{2 * SIZE} too few, and only {SIZE} can go"):
+    with pytest.raises(
+        CacheSpaceError, match=f"a SIF of {2 * SIZE} bytes.*{2 * SIZE} bytes are missing, and only {SIZE} bytes can be evicted"
+    ):
         reserve(cache, sif_of(sif_content("new", 2 * SIZE)), CacheLimits(2 * SIZE, 0))
     assert there(cache) == [old.sha256, young.sha256]
 
@@ -113,25 +115,25 @@ def test_a_floor_of_free_space_is_kept(ep: ExecutionPoint, cache: Cache) -> None
     with pytest.raises(CacheSpaceError):
         reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(ALL, ALL))
     assert len(there(cache)) == 2
-    floor = eviction.free(cache.root) - SIZE // 2  # what other tests write meanwhile is little against this
-    assert eviction.limits(cache.root, (5, 0.0), (floor, 0.0)).free == floor
+    floor = eviction.free_space(cache.root) - SIZE // 2  # what other tests write meanwhile is little against this
+    assert eviction.compute_limits(cache.root, (5, 0.0), (floor, 0.0)).min_free == floor
 
 
 def test_a_percentage_is_of_the_file_system(tmp_path: Path) -> None:
     whole = os.statvfs(tmp_path)
-    found = eviction.limits(str(tmp_path), (0, 0.5), (0, 0.25))
-    assert found.most == int(whole.f_blocks * whole.f_frsize * 0.5)
-    assert found.free == int(whole.f_blocks * whole.f_frsize * 0.25)
+    found = eviction.compute_limits(str(tmp_path), (0, 0.5), (0, 0.25))
+    assert found.max_bytes == int(whole.f_blocks * whole.f_frsize * 0.5)
+    assert found.min_free == int(whole.f_blocks * whole.f_frsize * 0.25)
 
 
 def test_downloads_that_run_are_reckoned_with_as_if_finished(ep: ExecutionPoint, cache: Cache) -> None:
     fill(ep, cache, "old")
     running, new = (sif_of(sif_content(name, SIZE)) for name in ("running", "new"))
-    cache.shelf.make(running.sha256)
+    cache.entries.make_directories(running.sha256)
     limits = CacheLimits(2 * SIZE, 0)
-    with locks.taken([cache.shelf.lock(running.sha256)], 0) as held:
+    with locks.acquire([cache.entries.lock_path(running.sha256)], 0) as held:
         assert held is not None
-        eviction.reserve(cache.shelf, running.sha256, SIZE, limits, held)
+        eviction.reserve(cache.entries, running.sha256, SIZE, limits, held)
         assert len(there(cache)) == 1
         reserve(cache, new, limits)
         assert there(cache) == []
@@ -143,37 +145,37 @@ def test_downloads_that_run_are_reckoned_with_as_if_finished(ep: ExecutionPoint,
 def test_a_cache_is_trimmed_to_its_limits_except_for_what_is_in_use(ep: ExecutionPoint, cache: Cache) -> None:
     first, second, third = fill(ep, cache, "first", "second", "third")
     pins.pin(cache.root, first.sha256, pins.Starter(os.getpid()))
-    removed = eviction.trim(cache.shelf, CacheLimits(2 * SIZE, 0))
-    assert (removed.names, removed.bytes) == ([second.sha256], SIZE)
-    eviction.trim(cache.shelf, CacheLimits(0, 0))
+    removed = eviction.trim(cache.entries, CacheLimits(2 * SIZE, 0))
+    assert (removed.sha256s, removed.bytes) == ([second.sha256], SIZE)
+    eviction.trim(cache.entries, CacheLimits(0, 0))
     assert there(cache) == [first.sha256]
     assert third.sha256 not in there(cache)
 
 
 def test_what_is_being_fetched_or_checked_is_left_alone(ep: ExecutionPoint, cache: Cache) -> None:
     (only,) = fill(ep, cache, "only")
-    with locks.taken([cache.shelf.lock(only.sha256)], 0):
-        assert eviction.trim(cache.shelf, CacheLimits(0, 0)).names == []
+    with locks.acquire([cache.entries.lock_path(only.sha256)], 0):
+        assert eviction.trim(cache.entries, CacheLimits(0, 0)).sha256s == []
     assert there(cache) == [only.sha256]
 
 
 def test_a_job_that_comes_between_keeps_its_sif(ep: ExecutionPoint, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pin is made after the removal looked at the pins first, and before it looks again."""
     (only,) = fill(ep, cache, "only")
-    unsee = cache.shelf.unsee
+    invalidate = cache.entries.invalidate
 
     def job_comes_first(sha256: str) -> bytes | None:
-        assert cache.sif(only, [], starter=pins.Starter(os.getpid()))[1] == ""
-        return unsee(sha256)
+        assert cache.ensure(only, [], starter=pins.Starter(os.getpid()))[1] == ""
+        return invalidate(sha256)
 
-    monkeypatch.setattr(cache.shelf, "unsee", job_comes_first)
-    assert eviction.trim(cache.shelf, CacheLimits(0, 0)).names == []
-    assert cache.shelf.is_seen(only.sha256), "nothing is hashed for it while others wait for room"
+    monkeypatch.setattr(cache.entries, "invalidate", job_comes_first)
+    assert eviction.trim(cache.entries, CacheLimits(0, 0)).sha256s == []
+    assert cache.entries.is_verified(only.sha256), "nothing is hashed for it while others wait for room"
 
 
 def part_of(ep: ExecutionPoint, cache: Cache, name: str, size: int) -> str:
     sha256 = sif_of(sif_content(name, SIZE)).sha256
-    cache.shelf.make(sha256)
+    cache.entries.make_directories(sha256)
     (ep.cache / f"sif/{sha256[:2]}/{sha256}.part").write_bytes(bytes(size))
     return sha256
 
@@ -181,13 +183,13 @@ def part_of(ep: ExecutionPoint, cache: Cache, name: str, size: int) -> str:
 def test_downloads_that_broke_off_take_room_and_go_before_any_sif(ep: ExecutionPoint, cache: Cache) -> None:
     old, young = fill(ep, cache, "old", "young")
     broken_off, held = (part_of(ep, cache, name, SIZE // 2) for name in ("broken off", "held"))
-    with locks.taken([cache.shelf.lock(held)], 0):
+    with locks.acquire([cache.entries.lock_path(held)], 0):
         reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(3 * SIZE + SIZE // 2, 0))
     assert there(cache) == [old.sha256, young.sha256]
-    assert [sha256 for sha256, _ in cache.shelf.parts()] == [held], "somebody goes on with it"
+    assert [sha256 for sha256, _ in cache.entries.downloads()] == [held], "somebody goes on with it"
     assert broken_off != held
-    assert eviction.trim(cache.shelf, CacheLimits(2 * SIZE, 0)).names == []
-    assert cache.shelf.parts() == []
+    assert eviction.trim(cache.entries, CacheLimits(2 * SIZE, 0)).sha256s == []
+    assert cache.entries.downloads() == []
 
 
 def test_downloads_that_broke_off_may_be_all_that_can_go(ep: ExecutionPoint, cache: Cache) -> None:
@@ -196,7 +198,7 @@ def test_downloads_that_broke_off_may_be_all_that_can_go(ep: ExecutionPoint, cac
     part_of(ep, cache, "broken off", SIZE)
     reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(2 * SIZE, 0))
     assert there(cache) == [only.sha256]
-    assert cache.shelf.parts() == []
+    assert cache.entries.downloads() == []
 
 
 def test_what_has_come_of_a_download_stays_for_it(ep: ExecutionPoint, cache: Cache) -> None:
@@ -204,14 +206,14 @@ def test_what_has_come_of_a_download_stays_for_it(ep: ExecutionPoint, cache: Cac
     mine = part_of(ep, cache, "new", SIZE // 2)
     reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(SIZE, 0))
     assert there(cache) == []
-    assert [sha256 for sha256, _ in cache.shelf.parts()] == [mine]
+    assert [sha256 for sha256, _ in cache.entries.downloads()] == [mine]
 
 
 def test_where_reckoning_does_not_help_as_much_goes_as_is_wanted(ep: ExecutionPoint, cache: Cache) -> None:
     first, _, third = fill(ep, cache, "first", "second", "third")
     pins.pin(cache.root, first.sha256, pins.Starter(os.getpid()))
-    assert eviction.relieve(cache.shelf, "f" * 64, SIZE // 2) == SIZE
+    assert eviction.evict(cache.entries, "f" * 64, SIZE // 2) == SIZE
     assert there(cache) == [first.sha256, third.sha256]
-    assert eviction.relieve(cache.shelf, "f" * 64, 9 * SIZE) == SIZE
-    assert eviction.relieve(cache.shelf, "f" * 64, 9 * SIZE) == 0
+    assert eviction.evict(cache.entries, "f" * 64, 9 * SIZE) == SIZE
+    assert eviction.evict(cache.entries, "f" * 64, 9 * SIZE) == 0
     assert there(cache) == [first.sha256]

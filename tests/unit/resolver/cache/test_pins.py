@@ -32,9 +32,9 @@ def test_a_pin_holds_as_long_as_its_process_lives(tmp_path: Path) -> None:
     pins.pin(str(tmp_path), ONE, pins.Starter(child))
     pins.pin(str(tmp_path), ONE, pins.Starter(os.getpid()))
     pins.pin(str(tmp_path), OTHER, pins.Starter(child))
-    assert pins.held(str(tmp_path)) == {ONE: 2, OTHER: 1}
+    assert pins.count_pins(str(tmp_path)) == {ONE: 2, OTHER: 1}
     end(child)
-    assert pins.held(str(tmp_path)) == {ONE: 1}
+    assert pins.count_pins(str(tmp_path)) == {ONE: 1}
     assert len(list((tmp_path / "pins").iterdir())) == 1, "pins of the dead are removed"
 
 
@@ -44,17 +44,17 @@ def test_another_process_with_the_same_number_is_another_process(tmp_path: Path)
     start, _, namespace = rest.partition("-")
     starter.name = f"{pid}-{int(start) + 1}-{namespace}"
     pins.pin(str(tmp_path), ONE, starter)
-    assert pins.held(str(tmp_path)) == {}
+    assert pins.count_pins(str(tmp_path)) == {}
 
 
 def test_a_pin_from_another_pid_namespace_holds_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starter = pins.Starter(os.getpid())
     starter.name = "4000000-1-1"
     pins.pin(str(tmp_path), ONE, starter)
-    assert pins.held(str(tmp_path)) == {ONE: 1}
+    assert pins.count_pins(str(tmp_path)) == {ONE: 1}
     later = time.time() + 8 * 86400
     monkeypatch.setattr("time.time", lambda: later)
-    assert pins.held(str(tmp_path)) == {}
+    assert pins.count_pins(str(tmp_path)) == {}
 
 
 def test_a_pin_from_another_pid_namespace_is_soft_after_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,10 +62,10 @@ def test_a_pin_from_another_pid_namespace_is_soft_after_an_hour(tmp_path: Path, 
     theirs.name = "4000000-1-1"
     pins.pin(str(tmp_path), ONE, theirs)
     pins.pin(str(tmp_path), OTHER, ours)
-    assert pins.held(str(tmp_path), firm=True) == {ONE: 1, OTHER: 1}
+    assert pins.count_pins(str(tmp_path), ignore_soft=True) == {ONE: 1, OTHER: 1}
     monkeypatch.setattr("time.time", lambda: now + 3700)
-    assert pins.held(str(tmp_path), firm=True) == {OTHER: 1}
-    assert pins.held(str(tmp_path)) == {ONE: 1, OTHER: 1}
+    assert pins.count_pins(str(tmp_path), ignore_soft=True) == {OTHER: 1}
+    assert pins.count_pins(str(tmp_path)) == {ONE: 1, OTHER: 1}
 
 
 def test_a_pin_that_is_made_again_is_young_again(tmp_path: Path) -> None:
@@ -83,31 +83,31 @@ def test_release_takes_back_a_starters_pins_and_no_others(tmp_path: Path) -> Non
         pins.pin(str(tmp_path), sha256, pins.Starter(child))
     pins.pin(str(tmp_path), ONE, pins.Starter(os.getpid()))
     assert sorted(pins.release(str(tmp_path), pins.Starter(child))) == [ONE, OTHER]
-    assert pins.held(str(tmp_path)) == {ONE: 1}
+    assert pins.count_pins(str(tmp_path)) == {ONE: 1}
     end(child)
 
 
 def test_the_starter_is_the_one_that_htcondor_names_else_the_parent() -> None:
-    assert pins.starter({}).pid == os.getppid()
-    assert pins.starter({"CONDOR_STARTER_PID": str(os.getpid())}).pid == os.getpid()
-    assert pins.starter({"CONDOR_STARTER_PID": "nonsense"}).pid == os.getppid()
+    assert pins.find_starter({}).pid == os.getppid()
+    assert pins.find_starter({"CONDOR_STARTER_PID": str(os.getpid())}).pid == os.getpid()
+    assert pins.find_starter({"CONDOR_STARTER_PID": "nonsense"}).pid == os.getppid()
 
 
 def test_what_is_no_pin_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "pins").mkdir()
     for name in ("README", f"{ONE}.x-1-1", f"{ONE}.", f"{ONE}.99999999-1-{Path('/proc/self/ns/pid').stat().st_ino}"):
         (tmp_path / "pins" / name).touch()
-    assert pins.held(str(tmp_path)) == {}
+    assert pins.count_pins(str(tmp_path)) == {}
 
 
 def test_a_dead_process_that_nobody_waited_for_yet_holds_nothing(tmp_path: Path) -> None:
     child = child_process.start(signal.pause)
     pins.pin(str(tmp_path), ONE, pins.Starter(child))
-    assert pins.held(str(tmp_path)) == {ONE: 1}
+    assert pins.count_pins(str(tmp_path)) == {ONE: 1}
     os.kill(child, signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     try:
-        assert pins.held(str(tmp_path)) == {}
+        assert pins.count_pins(str(tmp_path)) == {}
     finally:
         child_process.end(child)
 
@@ -149,9 +149,9 @@ def test_another_users_pin_holds_a_week_at_most(tmp_path: Path, monkeypatch: pyt
     os.utime(path, (1 << 32, 1 << 32))
     later = time.time() + 8 * 86400
     monkeypatch.setattr("time.time", lambda: later)
-    assert pins.held(str(tmp_path)) == {ONE: 1}, "one's own process holds as long as it lives"
+    assert pins.count_pins(str(tmp_path)) == {ONE: 1}, "one's own process holds as long as it lives"
     os.chown(path, 12345, 12345)
-    assert pins.held(str(tmp_path)) == {}
+    assert pins.count_pins(str(tmp_path)) == {}
 
 
 @pytest.mark.system
@@ -161,7 +161,7 @@ def test_a_starter_that_proc_hides_holds_until_it_is_dead(shared_path: Path) -> 
     program = (
         "import os, sys; from publisher.resolver.cache import pins; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "assert not os.path.exists(f'/proc/{sys.argv[2]}/stat')\n"
-        "pins.pin(sys.argv[1], 'a' * 64, pins.Starter(int(sys.argv[2]))); print(pins.held(sys.argv[1]))"
+        "pins.pin(sys.argv[1], 'a' * 64, pins.Starter(int(sys.argv[2]))); print(pins.count_pins(sys.argv[1]))"
     )
     (shared_path / "pins").mkdir()
     (shared_path / "pins").chmod(0o1777)
@@ -171,8 +171,8 @@ def test_a_starter_that_proc_hides_holds_until_it_is_dead(shared_path: Path) -> 
     try:
         root = ROOT
         assert subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout == f"{{'{ONE}': 1}}\n"
-        assert pins.held(str(shared_path)) == {ONE: 1}, "root sees it"
+        assert pins.count_pins(str(shared_path)) == {ONE: 1}, "root sees it"
     finally:
         os.kill(child, signal.SIGKILL)
         child_process.end(child)
-    assert pins.held(str(shared_path)) == {}
+    assert pins.count_pins(str(shared_path)) == {}

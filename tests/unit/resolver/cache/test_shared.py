@@ -53,10 +53,10 @@ def test_jobs_get_what_is_in_the_store_and_pin_it(ep: ExecutionPoint, filled: Pa
         os.umask(before)
     assert answer.path.startswith(f"{filled}/sif/")
     assert not (ep.cache / "sif").exists()
-    assert counters.counts(str(ep.cache)).hits == 1
+    assert counters.read(str(ep.cache)).hits == 1
     starter = pins.Starter(os.getpid())
-    assert shared.found(str(filled), os.geteuid(), sha256(ep), starter) == answer.path
-    assert pins.held(str(filled)) == {sha256(ep): 1}
+    assert shared.find(str(filled), os.geteuid(), sha256(ep), starter) == answer.path
+    assert pins.count_pins(str(filled)) == {sha256(ep): 1}
     for path in (filled, filled / "sif", *(filled / "sif").iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == 0o755
     assert stat.S_IMODE((filled / "pins").stat().st_mode) == 0o1777
@@ -68,9 +68,9 @@ def test_an_ordinary_user_reads_and_pins_and_changes_nothing(ep: ExecutionPoint,
 
     def job() -> None:
         os.setresuid(NOBODY, NOBODY, NOBODY)
-        path = shared.found(str(filled), 0, name, pins.Starter(os.getpid()))
+        path = shared.find(str(filled), 0, name, pins.Starter(os.getpid()))
         assert path is not None
-        assert pins.held(str(filled)) == {name: 1}
+        assert pins.count_pins(str(filled)) == {name: 1}
         with pytest.raises(PermissionError):
             Path(path).unlink()
 
@@ -83,45 +83,45 @@ def test_what_others_may_change_is_refused(ep: ExecutionPoint, filled: Path, wha
     (sif,) = (filled / "sif").rglob("*.sif")
     path = {"": filled, "sif": filled / "sif", "directory": sif.parent, "file": sif}[what]
     path.chmod(path.stat().st_mode | 0o002)
-    with pytest.raises(CacheError, match="others may"):
-        shared.found(str(filled), os.geteuid(), sha256(ep), None)
+    with pytest.raises(CacheError, match="other users may"):
+        shared.find(str(filled), os.geteuid(), sha256(ep), None)
     ep.origin.joinpath("away").rename(ep.origin / "sif")
     answer = ep.resolve(NAME, form="sif", store=str(filled), store_owner=ME)
     assert answer.path.startswith(str(ep.cache)), "the job's own cache serves"
-    assert any("others may" in line for line in ep.notes.warnings)
+    assert any("other users may" in line for line in ep.notes.warnings)
 
 
 def test_a_strangers_store_is_refused(ep: ExecutionPoint, filled: Path) -> None:
     if os.geteuid() == 0:
         os.chown(filled, 12345, 12345)
     with pytest.raises(CacheError, match="belongs to user"):
-        shared.found(str(filled), 54321, sha256(ep), None)
+        shared.find(str(filled), 54321, sha256(ep), None)
 
 
 def test_what_was_touched_in_the_store_is_not_handed_out(ep: ExecutionPoint, filled: Path) -> None:
     (sif,) = (filled / "sif").rglob("*.sif")
     sif.chmod(0o644)
     sif.write_bytes(b"?" * len(CONTENT))
-    assert shared.found(str(filled), os.geteuid(), sha256(ep), None) is None
-    assert shared.found(str(filled), os.geteuid(), "0" * 64, None) is None
+    assert shared.find(str(filled), os.geteuid(), sha256(ep), None) is None
+    assert shared.find(str(filled), os.geteuid(), "0" * 64, None) is None
 
 
 def test_a_job_that_has_ended_has_used_what_it_had(ep: ExecutionPoint, filled: Path) -> None:
     """What goes first is what was used longest ago, and jobs cannot write that down in a store."""
-    shelf = CacheEntries(str(filled))
+    entries = CacheEntries(str(filled))
     starter = child_process.start(signal.pause)
-    shelf.use(sha256(ep), 1000)
+    entries.mark_used(sha256(ep), 1000)
     pins.pin(str(filled), sha256(ep), pins.Starter(starter))
-    assert pins.held(str(filled), shelf.was_used) == {sha256(ep): 1}
-    assert [item.used for item in shelf.items()] == [1000]
+    assert pins.count_pins(str(filled), entries.record_use) == {sha256(ep): 1}
+    assert [item.last_used for item in entries.by_last_use()] == [1000]
     os.kill(starter, signal.SIGKILL)
     child_process.end(starter)
     run = cache_admin.run(["gc"], ep.settings(cache=str(filled), cache_free="0"), Warnings())
     assert run["removed"] == 0
-    (item,) = shelf.items()
-    assert item.used > 1000
-    shelf.was_used(item.sha256, item.used - 1)
-    assert [later.used for later in shelf.items()] == [item.used], "there was a later use"
+    (item,) = entries.by_last_use()
+    assert item.last_used > 1000
+    entries.record_use(item.sha256, item.last_used - 1)
+    assert [later.last_used for later in entries.by_last_use()] == [item.last_used], "there was a later use"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user's link")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.contract import manifest
-from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME, Version
+from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
+from publisher.contract.records import BLOCKED, SUPERSEDED, Version
 from publisher.resolver.hook import classad, statuses
 from publisher.resolver.hook.decide import decide
 from publisher.resolver.hook.job import Job
@@ -40,7 +40,7 @@ class Site:
         return self.decide_ad(job_ad(**attributes))
 
     def decide_ad(self, content: bytes) -> Decision:
-        job, notes = Job(classad.read(content)), Warnings()
+        job, notes = Job(classad.parse(content)), Warnings()
         settings = self.ep.settings(**self.changed)
         until = time.monotonic() + 60
         return decide(job, settings, scratch=str(self.scratch), now=self.now, until=until, notes=notes)
@@ -60,7 +60,7 @@ class Site:
 def site(ep: ExecutionPoint) -> Site:
     """An image in both forms, one for arm64 alone, and one that was blocked."""
     ep.store(sif_content(NAME))
-    blocked = version("bad", state=manifest.BLOCKED, reason="malware")
+    blocked = version("bad", state=BLOCKED, reason="malware")
     ep.publish(record(NAME), record("arm/only:1", arm64=[ARM]), record("bad/one:1", amd64=[blocked]))
     return Site(ep)
 
@@ -98,8 +98,8 @@ def test_any_spelling_of_a_published_image_is_its_sandbox(site: Site, sandbox: s
 def test_it_says_what_a_user_needs_to_cite_the_image(site: Site) -> None:
     found = site.decide(ContainerImage=CVMFS)
     assert found.message == f"image {NAME} for amd64 is {version(NAME).digest}, started as a sandbox"
-    assert found.cited == {"ImageName": NAME, "ImageDigest": version(NAME).digest, "ImageForm": "sandbox"}
-    assert site.decide(ContainerImage="docker://ubuntu:22.04").cited == {}
+    assert found.chirp_attributes == {"ImageName": NAME, "ImageDigest": version(NAME).digest, "ImageForm": "sandbox"}
+    assert site.decide(ContainerImage="docker://ubuntu:22.04").chirp_attributes == {}
 
 
 def test_the_site_and_the_job_say_which_form(site: Site, sandbox: str) -> None:
@@ -123,17 +123,17 @@ def test_no_user_can_mend_that_the_site_wants_one_form_only(site: Site) -> None:
 @pytest.mark.parametrize(
     ("text", "code", "why"),
     [
-        (f"/cvmfs/{REPOSITORY}/htc/rocky:99", statuses.NO_IMAGE, "is the tag right"),
+        (f"/cvmfs/{REPOSITORY}/htc/rocky:99", statuses.NO_IMAGE, "check the tag"),
         ("htc/rocky:99", statuses.NO_IMAGE, "no image 'htc/rocky:99' is published"),
         (f"sha256:{'0' * 64}", statuses.NO_IMAGE, "no image"),
         (f"{'0' * 64}.sif", statuses.NO_IMAGE, "no image"),
         ("forgotten.sif", statuses.NO_IMAGE, "and no such file came with the job"),
-        (f"/cvmfs/{REPOSITORY}/arm/only:1", statuses.ARCHITECTURE, "not published for amd64 (it is for: arm64)"),
+        (f"/cvmfs/{REPOSITORY}/arm/only:1", statuses.ARCHITECTURE, "not published for amd64 (it is published for arm64)"),
         ("docker://hub.example.org/arm/only:1", statuses.ARCHITECTURE, "not published for amd64"),
         ("bad/one:1", statuses.BLOCKED, "malware"),
         ("docker://hub.example.org/bad/one:1", statuses.BLOCKED, "malware"),
-        ("docker://Not A Reference", statuses.NO_REFERENCE, "is no image reference"),
-        ("My Image@", statuses.NO_REFERENCE, "is no image reference"),
+        ("docker://Not A Reference", statuses.NO_REFERENCE, "is not an image reference"),
+        ("My Image@", statuses.NO_REFERENCE, "is not an image reference"),
     ],
 )
 def test_what_the_user_must_mend_holds_the_job_with_words_he_understands(site: Site, text: str, code: int, why: str) -> None:
@@ -175,7 +175,7 @@ def test_what_the_manifest_is_not_about_stays_as_it_is(site: Site, text: str) ->
 def test_what_apptainer_cannot_open_is_refused_and_not_tried_for_ever(site: Site, text: str) -> None:
     found = site.decide(ContainerImage=text, ContainerImageFullPath=text, WantContainer=True, WantSIF=True)
     assert (found.code, found.updates) == (statuses.NO_IMAGE, {})
-    assert f"Apptainer opens no {text.partition('://')[0]}://" in found.message
+    assert f"Apptainer cannot open {text.partition('://')[0]}://" in found.message
     base = text.rpartition("/")[2]
     (site.scratch / base).write_text("")
     brought = site.decide(ContainerImage=base, ContainerImageFullPath=text, WantContainer=True, WantSIF=True)
@@ -282,7 +282,7 @@ def test_a_full_disk_is_no_reason_where_the_sandbox_opens(site: Site, sandbox: s
     Path(sandbox).rename(site.ep.root / "away")
     found = site.decide(ContainerImage=CVMFS)
     assert found.code == statuses.SANDBOX
-    assert "no room" in found.message
+    assert "no space" in found.message
 
 
 @pytest.mark.parametrize("late", [3600, -3600, LIFETIME, HARD_LIMIT])
@@ -294,7 +294,7 @@ def test_a_clock_an_hour_off_changes_nothing(site: Site, sandbox: str, late: int
 def test_the_highest_serial_counts_wherever_it_is(site: Site) -> None:
     new = version("new")
     lagging = {path: path.read_bytes() for path in (site.ep.repository / ".publisher").rglob("*.json")}
-    site.ep.publish(record(NAME, amd64=[new, version(NAME, state=manifest.SUPERSEDED)]), serial=3)
+    site.ep.publish(record(NAME, amd64=[new, version(NAME, state=SUPERSEDED)]), serial=3)
     for path, content in lagging.items():
         path.write_bytes(content)
     assert site.image(ContainerImage=CVMFS).endswith(str(new.sandbox))
@@ -303,7 +303,7 @@ def test_the_highest_serial_counts_wherever_it_is(site: Site) -> None:
 
 def test_a_lower_serial_than_was_seen_brings_nothing_back(site: Site) -> None:
     older = {path: path.read_bytes() for path in site.ep.root.rglob("*.json")}
-    blocked = version(NAME, state=manifest.BLOCKED, reason="malware")
+    blocked = version(NAME, state=BLOCKED, reason="malware")
     site.ep.publish(record(NAME, amd64=[blocked]), serial=3)
     assert site.decide(ContainerImage=CVMFS).code == statuses.BLOCKED
     for path, content in older.items():
@@ -346,7 +346,7 @@ def test_nobody_is_blamed_for_an_architecture_that_only_an_old_copy_lacks(site: 
     (site.ep.repository / "arm" / "only:1").mkdir(parents=True)
     site.now = NOW + LIFETIME + CLOCK_ERROR + 1
     found = site.decide(ContainerImage=f"/cvmfs/{REPOSITORY}/arm/only:1")
-    assert (found.code, "not published for amd64, as far as" in found.message) == (statuses.MANIFEST, True)
+    assert (found.code, "not published for amd64, according to" in found.message) == (statuses.MANIFEST, True)
     site.now = NOW
     site.ep.origin.rename(site.ep.root / "origin gone")
     (site.ep.repository / ".publisher").rename(site.ep.root / "manifest gone")
@@ -374,7 +374,7 @@ def test_the_trace_says_what_was_asked_found_and_fetched(site: Site) -> None:
     assert found.to_json() == {
         "image": CVMFS,
         "code": 0,
-        "why": "it was asked for",
+        "why": "it was requested",
         "name": NAME,
         "digest": version(NAME).digest,
         "form": "sif",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.resolver.hook import classad
-from publisher.resolver.hook.job import Job, named
+from publisher.resolver.hook.job import Job, name_to_look_up
 from tests.support.ep.hook import job_ad
 
 if TYPE_CHECKING:
@@ -15,22 +15,22 @@ SHA = "0123456789abcdef" * 4
 
 
 def job(**attributes: Value) -> Job:
-    return Job(classad.read(job_ad(**attributes)))
+    return Job(classad.parse(job_ad(**attributes)))
 
 
 def test_the_container_image_counts_before_the_singularity_image() -> None:
     both = job(ContainerImage="a:1", SingularityImage="b:1")
-    assert (both.image, both.written) == ("a:1", "a:1")
+    assert (both.image, both.written_image) == ("a:1", "a:1")
     assert job(SingularityImage=" b:1 ").image == "b:1"
     assert job(ContainerImage="", SingularityImage="b:1").image == "b:1"
     none = job()
-    assert (none.image, none.written, none.is_containerised) == ("", "", False)
+    assert (none.image, none.written_image, none.is_containerised) == ("", "", False)
 
 
 def test_what_htcondor_transferred_is_known_by_what_the_user_wrote() -> None:
     arrived = job(ContainerImage="rocky.sif", ContainerImageFullPath="osdf:///x/rocky.sif", ContainerImageSource="osdf")
-    assert (arrived.image, arrived.written) == ("rocky.sif", "osdf:///x/rocky.sif")
-    assert job(SingularityImage="a:1", ContainerImageFullPath="osdf:///x/rocky.sif").written == "a:1"
+    assert (arrived.image, arrived.written_image) == ("rocky.sif", "osdf:///x/rocky.sif")
+    assert job(SingularityImage="a:1", ContainerImageFullPath="osdf:///x/rocky.sif").written_image == "a:1"
 
 
 @pytest.mark.parametrize("attribute", ["WantContainer", "WantSIF", "WantSandboxImage"])
@@ -59,7 +59,7 @@ def test_a_job_has_its_id_owner_and_the_form_it_asks_for() -> None:
     ],
 )
 def test_a_sif_of_ours_is_its_digest_wherever_it_lies(text: str) -> None:
-    assert named(text) == f"sha256:{SHA}"
+    assert name_to_look_up(text) == f"sha256:{SHA}"
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_a_sif_of_ours_is_its_digest_wherever_it_lies(text: str) -> None:
     ],
 )
 def test_any_other_name_stays(text: str) -> None:
-    assert named(text) == text
+    assert name_to_look_up(text) == text

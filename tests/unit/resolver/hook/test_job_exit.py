@@ -16,7 +16,7 @@ ONE = "a" * 64
 
 
 def run(ep: ExecutionPoint, monkeypatch: pytest.MonkeyPatch, *flags: str) -> int:
-    monkeypatch.setenv(pins.STARTER, str(os.getpid()))
+    monkeypatch.setenv(pins.STARTER_VARIABLE, str(os.getpid()))
     monkeypatch.setattr(sys, "argv", ["image-resolver", "job-exit", "--repository", str(ep.repository), *flags])
     return main()
 
@@ -26,7 +26,7 @@ def test_a_job_that_is_over_gives_back_what_it_was_given(ep: ExecutionPoint, mon
         pins.pin(str(root), ONE, pins.Starter(os.getpid()))
         pins.pin(str(root), ONE, pins.Starter(os.getppid()))
     assert run(ep, monkeypatch, f"--cache={ep.root}/cache", f"--store={ep.root}/store") == 0
-    assert [pins.held(str(ep.root / name)) for name in ("cache", "store")] == [{ONE: 1}, {ONE: 1}]
+    assert [pins.count_pins(str(ep.root / name)) for name in ("cache", "store")] == [{ONE: 1}, {ONE: 1}]
 
 
 def test_whatever_goes_wrong_costs_the_job_nothing(

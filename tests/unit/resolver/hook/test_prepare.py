@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from publisher.contract import manifest
-from publisher.resolver.cache.pins import STARTER
+from publisher.resolver.cache.pins import STARTER_VARIABLE
 from publisher.resolver.hook import statuses
-from publisher.resolver.hook.prepare import prepared
+from publisher.resolver.hook.prepare import prepare_job
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
 from tests.support.ep.hook import STARTS, job_ad, reply
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.resolver.hook.classad import Value
-    from publisher.resolver.hook.reply import HookReply
 
 NAME = "htc/rocky:9"
 SHA = "0" * 64
@@ -75,9 +74,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> ExecutionPoint:
     return ep
 
 
-def prepare(ep: ExecutionPoint, content: bytes, **changed: str) -> HookReply:
+def prepare(ep: ExecutionPoint, content: bytes, **changed: str) -> tuple[bytes, float]:
+    """The answer and the delay."""
     now = time.monotonic()
-    return prepared(content, ep.settings(**changed), now, now + 60, 1.0)
+    return prepare_job(content, ep.settings(**changed), now, now + 60, 1.0)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -87,7 +87,7 @@ def test_whatever_a_job_says_it_gets_one_sound_answer(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     told = job_ad(**{name: _told(value) for name, value in attributes.items()})
-    found = reply(prepare(site, told + noise.replace(b"=", b"")).answer)
+    found = reply(prepare(site, told + noise.replace(b"=", b""))[0])
     assert found.code in {row[0] for row in statuses.TABLE} - {statuses.BUG}
     if found.code:
         assert found.message
@@ -104,15 +104,15 @@ def _told(value: Value) -> Value:
 def test_a_failure_of_the_host_waits_and_the_users_does_not(site: ExecutionPoint, tmp_path: Path) -> None:
     changed = {"backoff": "10", "cache": str(tmp_path / "cache"), "public_key": str(site.keys)}
     broken = job_ad(ContainerImage=NAME)
-    waits = [prepare(site, broken, manifest=str(tmp_path / "absent"), **changed).wait for _ in range(3)]
+    waits = [prepare(site, broken, manifest=str(tmp_path / "absent"), **changed)[1] for _ in range(3)]
     assert waits == [0, 10, 20]
-    assert [prepare(site, job_ad(ContainerImage="no/such:1"), **changed).wait for _ in range(3)] == [0, 0, 0]
+    assert [prepare(site, job_ad(ContainerImage="no/such:1"), **changed)[1] for _ in range(3)] == [0, 0, 0]
 
 
 def test_what_makes_an_image_doubtful_is_said_to_the_user_too(tmp_path: Path) -> None:
     ep = ExecutionPoint(tmp_path)
     ep.publish(record(NAME), now=int(time.time()) - manifest.LIFETIME - 86400)
-    found = reply(prepare(ep, job_ad(ContainerImage=NAME)).answer)
+    found = reply(prepare(ep, job_ad(ContainerImage=NAME))[0])
     assert found.code == statuses.OK
     assert version(NAME).digest in found.message
     assert "the manifest (serial 1, " in found.message
@@ -123,8 +123,8 @@ def test_a_cache_that_others_may_write_remembers_nothing(site: ExecutionPoint, t
     cache = tmp_path / "cache"
     cache.mkdir()
     cache.chmod(0o777)
-    found = prepare(site, job_ad(ContainerImage=NAME), cache=str(cache), backoff="10", manifest=str(tmp_path / "absent"))
-    assert found.wait == 10
+    _, delay = prepare(site, job_ad(ContainerImage=NAME), cache=str(cache), backoff="10", manifest=str(tmp_path / "absent"))
+    assert delay == 10
     assert list(cache.iterdir()) == []
 
 
@@ -141,6 +141,6 @@ def test_the_trace_has_a_line_for_each_decision(site: ExecutionPoint, tmp_path: 
 
 
 def test_a_sif_is_pinned_by_the_jobs_starter(site: ExecutionPoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(STARTER, str(os.getpid()))
+    monkeypatch.setenv(STARTER_VARIABLE, str(os.getpid()))
     prepare(site, job_ad(ContainerImage=NAME, WantImageForm="sif"))
     assert [path.name for path in (site.cache / "pins").iterdir() if f".{os.getpid()}-" in path.name]

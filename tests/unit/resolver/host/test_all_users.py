@@ -23,12 +23,12 @@ def test_each_user_has_his_own_cache_where_the_setting_says(tmp_path: Path) -> N
         tmp_path / f"of-0{ME}.d",
     ):
         path.mkdir(parents=True)
-    assert all_users.caches(f"{tmp_path}/of-{{uid}}.d/images") == [(ME, str(ours))], "another's is made by the wrong one"
-    assert all_users.caches(f"{tmp_path}/{{uid}}") == [(ME, f"{tmp_path}/{ME}")]
-    assert all_users.caches(f"{tmp_path}/of-{{uid}}.d/images/{{uid}}") == []
-    assert all_users.caches(f"{tmp_path}/absent/{{uid}}") == []
+    assert all_users.find_caches(f"{tmp_path}/of-{{uid}}.d/images") == [(ME, str(ours))], "another's is made by the wrong one"
+    assert all_users.find_caches(f"{tmp_path}/{{uid}}") == [(ME, f"{tmp_path}/{ME}")]
+    assert all_users.find_caches(f"{tmp_path}/of-{{uid}}.d/images/{{uid}}") == []
+    assert all_users.find_caches(f"{tmp_path}/absent/{{uid}}") == []
     (tmp_path / f"link-{ME}").symlink_to(ours)
-    assert all_users.caches(f"{tmp_path}/link-{{uid}}") == []
+    assert all_users.find_caches(f"{tmp_path}/link-{{uid}}") == []
 
 
 def test_what_fails_for_one_is_said(tmp_path: Path) -> None:
@@ -38,6 +38,6 @@ def test_what_fails_for_one_is_said(tmp_path: Path) -> None:
     def fail(path: str) -> None:
         raise CacheError(f"not {path}")
 
-    assert all_users.each(f"{tmp_path}/{{uid}}", fail, notes) == []
+    assert all_users.for_each(f"{tmp_path}/{{uid}}", fail, notes) == []
     assert notes.warnings == [f"{tmp_path}/{ME}: not {tmp_path}/{ME}"]
-    assert all_users.each(f"{tmp_path}/{{uid}}", lambda path: [path], notes) == [(ME, [f"{tmp_path}/{ME}"])]
+    assert all_users.for_each(f"{tmp_path}/{{uid}}", lambda path: [path], notes) == [(ME, [f"{tmp_path}/{ME}"])]

@@ -13,7 +13,7 @@ import pytest
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import cache, counters, pins
 from publisher.resolver.errors import CacheError, ResolverUsageError, UnknownImageError
-from publisher.resolver.host import cache_admin
+from publisher.resolver.host import cache_admin, cache_render
 from publisher.resolver.system import negative_cache
 from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import ExecutionPoint, record, sif_content, version
@@ -52,9 +52,9 @@ def test_the_list_has_size_use_jobs_and_name(filled: ExecutionPoint) -> None:
     first, second = run(filled, "list")
     assert [first["name"], second["name"]] == list(NAMES)
     assert (second["size"], second["used"], second["jobs"], first["jobs"]) == (SIZE, 1_700_000_000, 1, 0)
-    text = cache_admin.shown([first, second]).splitlines()
+    text = cache_render.render([first, second]).splitlines()
     assert re.fullmatch(rf"[0-9a-f]{{16}}      20 kB  2023-11-1\d \d\d:\d\d  jobs 1  {NAMES[1]}", text[1])
-    assert cache_admin.shown([]) == "nothing"
+    assert cache_render.render([]) == "no entries"
 
 
 def test_gc_brings_the_cache_within_its_limits(filled: ExecutionPoint) -> None:
@@ -62,8 +62,8 @@ def test_gc_brings_the_cache_within_its_limits(filled: ExecutionPoint) -> None:
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(b"left")
     os.utime(left, (1, 1))
-    assert run(filled, "gc", cache_free="0") == {"leftovers": 1, "bytes": 0, "removed": 0, "images": ""}
-    went = {"leftovers": 0, "bytes": SIZE, "removed": 1, "images": NAMES[1]}
+    assert run(filled, "gc", cache_free="0") == {"swept": 1, "bytes": 0, "removed": 0, "images": ""}
+    went = {"swept": 0, "bytes": SIZE, "removed": 1, "images": NAMES[1]}
     assert run(filled, "gc", cache_size=str(SIZE), cache_free="0") == went
     assert [row["name"] for row in run(filled, "list")] == [NAMES[0]]
 
@@ -73,7 +73,7 @@ def test_verify_removes_what_is_damaged_and_says_so(filled: ExecutionPoint) -> N
     damaged, whole = sifs(filled)
     damaged.chmod(0o644)
     damaged.write_bytes(b"?" * SIZE)
-    with pytest.raises(CacheError, match=f"1 of 2 SIFs were damaged, and are gone: {damaged.stem}") as failure:
+    with pytest.raises(CacheError, match=f"1 of 2 SIFs were damaged and have been removed: {damaged.stem}") as failure:
         run(filled, "verify")
     assert failure.value.exit_code == 4
     assert sifs(filled) == [whole]
@@ -114,14 +114,14 @@ def test_clear_leaves_what_jobs_need(filled: ExecutionPoint) -> None:
 
 def test_who_makes_room_by_hand_need_not_wait(filled: ExecutionPoint) -> None:
     for subcommand in ("gc", "clear"):
-        negative_cache.note(str(filled.cache), cache.FULL, "1 no room", time.time())
+        negative_cache.record_failure(str(filled.cache), cache.DISK_FULL, "1 no room", time.time())
         run(filled, subcommand)
-        assert negative_cache.recent(str(filled.cache), cache.FULL, time.time()) is None
+        assert negative_cache.recent_failure(str(filled.cache), cache.DISK_FULL, time.time()) is None
 
 
 def test_statistics_are_attributes_of_a_machine(filled: ExecutionPoint) -> None:
     filled.resolve(NAMES[0], now=time.time(), form="sif")
-    counters.hit(str(filled.cache))
+    counters.count_hit(str(filled.cache))
     found = run(filled, "statistics")
     assert {name: found[name] for name in ("ImageCacheImages", "ImageCacheBytes", "ImageCacheHits", "ImageCacheFetches")} == {
         "ImageCacheImages": 2,
@@ -131,7 +131,7 @@ def test_statistics_are_attributes_of_a_machine(filled: ExecutionPoint) -> None:
     }
     assert found["ImageCacheFetchedBytes"] == 2 * SIZE
     assert found["ImageCacheOldestUse"] == 1_700_000_000
-    assert "ImageCacheHits = 2\n" in cache_admin.shown(found)
+    assert "ImageCacheHits = 2\n" in cache_render.render(found)
 
 
 def test_fill_has_images_in_the_cache_where_there_is_no_store(filled: ExecutionPoint) -> None:
@@ -161,8 +161,8 @@ def test_what_is_no_subcommand_is_refused(ep: ExecutionPoint, words: list[str]) 
 
 
 def test_a_cache_that_cannot_be_used_is_said(ep: ExecutionPoint) -> None:
-    with pytest.raises(CacheError, match="no cache"):
+    with pytest.raises(CacheError, match="needs a cache"):
         cache_admin.run(["list"], ep.settings(cache=None), Warnings())
     (ep.root / "file").touch()
-    with pytest.raises(CacheError, match="cannot make the cache"):
+    with pytest.raises(CacheError, match="cannot create the cache"):
         run(ep, "statistics", cache=f"{ep.root}/file/cache")

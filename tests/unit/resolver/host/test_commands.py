@@ -1,4 +1,4 @@
-"""The commands that set a host up, with a program in Apptainer's place; real ones are in ``tests/system/pool/test_pool_pilot.py``."""
+"""The commands that set up a host, with a stand-in for Apptainer; ``tests/system/pool/test_pool_pilot.py`` has the real one."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_sif_may_be_given_by_its_path(command: Command, tmp_path: Path) -> Non
 def test_without_an_image_to_try_it_with_nothing_is_claimed(command: Command) -> None:
     found = command.attributes("startd-cron")
     assert {"HasSIF", "ImageResolverUsable", "ImageResolverBinds"} & set(found) == set()
-    assert "no image to try it with" in found["ImageResolverProblems"]
+    assert "there is no image to try" in found["ImageResolverProblems"]
     assert (command.facts()["sif"], command.facts()["overlay"]) == (None, None)
 
 
@@ -106,7 +106,7 @@ def test_without_apptainer_nothing_runs(command: Command, monkeypatch: pytest.Mo
     command.config.write_text(command.config.read_text().replace("apptainer =", "# apptainer ="))
     found = command.attributes("startd-cron", "--probe", NAME)
     assert (found["HasSIF"], found["ImageResolverUsable"]) == ("false", "false")
-    with pytest.raises(HostError, match="no Apptainer"):
+    with pytest.raises(HostError, match="there is no Apptainer"):
         command("condor-config")
 
 
@@ -119,7 +119,7 @@ def test_a_cache_that_is_not_ours_is_a_problem_and_no_more(command: Command) -> 
     command.ep.cache.mkdir()
     command.ep.cache.chmod(0o777)
     found = command.attributes("startd-cron")
-    assert "others may write in the cache" in found["ImageResolverProblems"]
+    assert "other users may write to the cache" in found["ImageResolverProblems"]
     assert "ImageCacheImages" not in found
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from publisher.resolver.errors import ResolverUsageError
-from publisher.resolver.host.default_image import HostCapacity, ImageOffer, choose, has_gpu, level
+from publisher.resolver.host.default_image import HostCapacity, ImageOffer, choose, has_gpu, x86_64_level
 
 V2 = "cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3"
 V3 = f"{V2} abm avx avx2 bmi1 bmi2 f16c fma movbe xsave"
@@ -57,12 +57,15 @@ def test_an_offer_of_another_form_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("flags", "expected"), [("", 1), (V2, 2), (V3, 3), (V4, 4), (V4.replace("bmi2 ", ""), 2)])
 def test_the_level_of_an_x86_64_processor(flags: str, expected: int) -> None:
-    assert level(f"processor\t: 0\nvmx flags\t: {V4}\nflags\t\t: fpu lm {flags}\n\nprocessor\t: 1\nflags\t\t: fpu\n") == expected
+    assert (
+        x86_64_level(f"processor\t: 0\nvmx flags\t: {V4}\nflags\t\t: fpu lm {flags}\n\nprocessor\t: 1\nflags\t\t: fpu\n")
+        == expected
+    )
 
 
 @pytest.mark.parametrize("cpuinfo", ["", "Features\t: fp asimd\n", "flags\t\t: fpu vme\n"])
 def test_other_processors_have_no_level(cpuinfo: str) -> None:
-    assert level(cpuinfo) == 0
+    assert x86_64_level(cpuinfo) == 0
 
 
 @pytest.mark.parametrize(

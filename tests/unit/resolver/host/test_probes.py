@@ -51,26 +51,28 @@ def test_a_program_that_is_not_there() -> None:
 
 
 def test_an_image_that_starts_and_one_that_does_not(tmp_path: Path) -> None:
-    assert probes.runs(apptainer(tmp_path, "exit 0"), "x.sif", PLENTY).yes is True
-    found = probes.runs(apptainer(tmp_path, "echo INFO: one >&2; echo FATAL: no squashfuse >&2; exit 255"), "x.sif", PLENTY)
-    assert (found.yes, found.why) == (False, "FATAL: no squashfuse")
+    assert probes.probe_start(apptainer(tmp_path, "exit 0"), "x.sif", PLENTY).works is True
+    found = probes.probe_start(
+        apptainer(tmp_path, "echo INFO: one >&2; echo FATAL: no squashfuse >&2; exit 255"), "x.sif", PLENTY
+    )
+    assert (found.works, found.why) == (False, "FATAL: no squashfuse")
 
 
 def test_a_sif_that_is_unpacked_first_is_of_no_use_though_it_starts(tmp_path: Path) -> None:
-    found = probes.runs(apptainer(tmp_path, "echo 'INFO: Converting SIF file to temporary sandbox...'"), "x.sif", PLENTY)
-    assert found.yes is False
+    found = probes.probe_start(apptainer(tmp_path, "echo 'INFO: Converting SIF file to temporary sandbox...'"), "x.sif", PLENTY)
+    assert found.works is False
     assert "unpacked before each start" in found.why
 
 
 def test_an_apptainer_that_hangs_is_no_apptainer(tmp_path: Path) -> None:
-    found = probes.runs(apptainer(tmp_path, "exec sleep 600"), "x.sif", 0.3)
-    assert found.yes is False
+    found = probes.probe_start(apptainer(tmp_path, "exec sleep 600"), "x.sif", 0.3)
+    assert found.works is False
     assert "did not end within 0.3 s" in found.why
 
 
 def test_binding_is_tried_at_a_place_that_no_image_has_and_looked_at_inside(tmp_path: Path) -> None:
     asked = tmp_path / "asked"
-    assert probes.binds_anywhere(apptainer(tmp_path, f'echo "$@" > {asked}'), "/image", PLENTY).yes
+    assert probes.probe_binds(apptainer(tmp_path, f'echo "$@" > {asked}'), "/image", PLENTY).works
     words = asked.read_text().split()
     target = words[words.index("--bind") + 1].split(":")[1]
     assert not os.path.lexists(target)
@@ -78,18 +80,18 @@ def test_binding_is_tried_at_a_place_that_no_image_has_and_looked_at_inside(tmp_
 
 
 def test_a_status_alone_is_a_reason_too(tmp_path: Path) -> None:
-    assert probes.runs(apptainer(tmp_path, "exit 3"), "x.sif", PLENTY).why == "status 3"
+    assert probes.probe_start(apptainer(tmp_path, "exit 3"), "x.sif", PLENTY).why == "status 3"
 
 
 def test_directories_that_open_and_that_do_not(tmp_path: Path) -> None:
-    assert probes.opens(str(tmp_path), PLENTY).yes
-    found = probes.opens(str(tmp_path / "away"), PLENTY)
-    assert found.yes is False
+    assert probes.probe_directory(str(tmp_path), PLENTY).works
+    found = probes.probe_directory(str(tmp_path / "away"), PLENTY)
+    assert found.works is False
     assert "away" in found.why
 
 
 def test_paths_that_exist_stay_in_their_order(tmp_path: Path) -> None:
-    assert path_probe.existing([str(tmp_path), "/no/such/path", "/etc"], PLENTY) == [str(tmp_path), "/etc"]
+    assert path_probe.existing_paths([str(tmp_path), "/no/such/path", "/etc"], PLENTY) == [str(tmp_path), "/etc"]
 
 
 def test_a_program_is_the_paths_first_and_never_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,17 +102,17 @@ def test_a_program_is_the_paths_first_and_never_in_the_current_directory(tmp_pat
     (tmp_path / "early" / "singularity").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
     monkeypatch.setenv("PATH", f":.:{tmp_path}/early:/usr/bin:{tmp_path}/late")
-    assert path_probe.program(["singularity", "apptainer"], PLENTY) == f"{tmp_path}/early/apptainer"
-    assert path_probe.program(["sh"], PLENTY) == "/usr/bin/sh"
-    assert path_probe.program(["no-such-program"], PLENTY) is None
+    assert path_probe.find_program(["singularity", "apptainer"], PLENTY) == f"{tmp_path}/early/apptainer"
+    assert path_probe.find_program(["sh"], PLENTY) == "/usr/bin/sh"
+    assert path_probe.find_program(["no-such-program"], PLENTY) is None
     monkeypatch.delenv("PATH")
-    assert path_probe.program(["env"], PLENTY) == "/usr/bin/env"
+    assert path_probe.find_program(["env"], PLENTY) == "/usr/bin/env"
 
 
 def test_user_namespaces_are_tried_by_making_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "unshare").write_text('#!/bin/sh\necho "$@" > "$0.asked"\necho not permitted\nexit 1\n')
     (tmp_path / "unshare").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    found = probes.user_namespaces(PLENTY)
-    assert (found.yes, found.why) == (False, "not permitted")
+    found = probes.probe_user_namespaces(PLENTY)
+    assert (found.works, found.why) == (False, "not permitted")
     assert {"--user", "--mount"} <= set((tmp_path / "unshare.asked").read_text().split())

@@ -26,7 +26,9 @@ def order(
     hung: bool = False,
     has_cache: bool = True,
 ) -> list[str]:
-    return [one.form for one in choice.forms(found, policy or FormPolicy(), facts, hung=hung, has_cache=has_cache)]
+    return [
+        candidate.form for candidate in choice.choose_forms(found, policy or FormPolicy(), facts, hung=hung, has_cache=has_cache)
+    ]
 
 
 def measured(**found: bool | None) -> HostFacts:
@@ -41,7 +43,7 @@ def test_the_site_says_which_form_comes_first() -> None:
 def test_what_is_never_wanted_is_never_tried() -> None:
     assert order(policy=FormPolicy(never=SANDBOX)) == [SIF]
     assert order(policy=FormPolicy(never=SIF, prefer=SIF)) == [SANDBOX]
-    with pytest.raises(HostError, match="in no form: it is not published as a sandbox; the site never starts a SIF"):
+    with pytest.raises(HostError, match="in any form: it is not published as a sandbox; the site never starts a SIF"):
         order(SIF_ALONE, FormPolicy(never=SIF))
 
 
@@ -55,7 +57,7 @@ def test_what_was_asked_for_is_all_that_is_tried() -> None:
     assert order(policy=FormPolicy(SANDBOX, prefer=SIF)) == [SANDBOX]
     with pytest.raises(FormError, match="not published as a SIF"):
         order(SANDBOX_ALONE, FormPolicy(SIF, by_job=True))
-    with pytest.raises(HostError, match="not published as a SIF, and nothing else is wanted here"):
+    with pytest.raises(HostError, match="not published as a SIF, and this host is configured for no other form"):
         order(SANDBOX_ALONE, FormPolicy(SIF))
     with pytest.raises(HostError, match="the site never starts a sandbox"):
         order(policy=FormPolicy(SANDBOX, never=SANDBOX))
@@ -78,7 +80,7 @@ def test_a_repository_that_does_not_answer_comes_last_not_never() -> None:
 
 def test_without_a_cache_there_are_no_sifs() -> None:
     assert order(has_cache=False) == [SANDBOX]
-    with pytest.raises(HostError, match="there is no cache"):
+    with pytest.raises(HostError, match="no cache is configured"):
         order(SIF_ALONE, has_cache=False)
 
 
@@ -86,15 +88,17 @@ def test_why_names_what_decided() -> None:
     def first(
         found: FoundVersion = BOTH, policy: FormPolicy | None = None, facts: HostFacts = UNKNOWN, *, hung: bool = False
     ) -> str:
-        return choice.forms(found, policy or FormPolicy(), facts, hung=hung)[0].why
+        return choice.choose_forms(found, policy or FormPolicy(), facts, hung=hung)[0].why
 
     assert first() == "the site prefers it"
-    assert first(policy=FormPolicy(SIF)) == "it was asked for"
+    assert first(policy=FormPolicy(SIF)) == "it was requested"
     assert first(SIF_ALONE) == "it is not published as a sandbox"
     assert first(policy=FormPolicy(never=SANDBOX)) == "the site never starts a sandbox"
-    assert first(hung=True) == "of the sandbox, it did not open in time a short while ago"
-    assert first(facts=measured(cvmfs=False)) == "of the sandbox, CVMFS did not answer"
-    assert [one.why for one in choice.forms(BOTH, FormPolicy(prefer=SIF), UNKNOWN, hung=False)][1] == "the SIF is not to be had"
+    assert first(hung=True) == "the sandbox did not open in time a short while ago"
+    assert first(facts=measured(cvmfs=False)) == "CVMFS did not answer when this host was measured"
+    assert [candidate.why for candidate in choice.choose_forms(BOTH, FormPolicy(prefer=SIF), UNKNOWN, hung=False)][
+        1
+    ] == "the SIF is not available"
 
 
 def test_no_combination_offers_what_is_forbidden_or_absent() -> None:
@@ -111,4 +115,4 @@ def test_no_combination_offers_what_is_forbidden_or_absent() -> None:
         assert policy.never not in offered
         assert found.version.sandbox or SANDBOX not in offered
         assert (found.version.sif and sif is not False) or SIF not in offered
-        assert policy.asked == AUTO or offered == [policy.asked]
+        assert policy.requested == AUTO or offered == [policy.requested]

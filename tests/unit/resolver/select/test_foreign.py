@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build import sif
-from publisher.contract import manifest
 from publisher.contract.errors import InvalidReferenceError
+from publisher.contract.records import BLOCKED, Sif
 from publisher.resolver.errors import ArchitectureError, CacheBusyError, CacheSpaceError, FetchError, UnknownImageError
 from publisher.resolver.hook import statuses
 from publisher.resolver.hook.decide import decide
@@ -31,7 +31,6 @@ from tests.support.registries.scripted_http import certificate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from publisher.contract.manifest import Sif
     from publisher.resolver.hook.decision import Decision
     from tests.support.ep.execution_point import ExecutionPoint
 
@@ -57,7 +56,7 @@ class Elsewhere:
 
     def fetch(self, url: str = "", seconds: float = 60.0) -> tuple[Sif, str, str]:
         settings = self.ep.settings(**self.changed)
-        return foreign.fetched(url or self.url, settings, now=self.now, until=time.monotonic() + seconds, starter=None)
+        return foreign.ensure(url or self.url, settings, now=self.now, until=time.monotonic() + seconds, starter=None)
 
     def left(self) -> set[str]:
         """Files of the cache that are no SIF and no memory."""
@@ -105,9 +104,9 @@ def test_what_is_quoted_in_a_url_is_quoted_once(elsewhere: Elsewhere) -> None:
 def test_a_name_that_gets_other_content_is_believed_for_a_while_only(elsewhere: Elsewhere) -> None:
     old = elsewhere.fetch()[0]
     new = sif_bytes(elsewhere.file, filling=b"renewed")
-    elsewhere.now = NOW + foreign.BELIEVED - 1
+    elsewhere.now = NOW + foreign.MAX_AGE - 1
     assert elsewhere.fetch()[0].sha256 == old.sha256
-    for later in (NOW + foreign.BELIEVED, NOW - 86400):
+    for later in (NOW + foreign.MAX_AGE, NOW - 86400):
         elsewhere.now = later
         assert elsewhere.fetch()[0].sha256 == hashlib.sha256(new).hexdigest()
 
@@ -144,10 +143,10 @@ def test_many_that_want_it_at_once_make_one_download(elsewhere: Elsewhere) -> No
 @pytest.mark.parametrize(
     ("make", "kind", "why"),
     [
-        (lambda path: path.unlink(), UnknownImageError, "there is no http"),
-        (lambda path: path.write_bytes(b"<html>not found</html>" * 100), InvalidReferenceError, "is no SIF"),
-        (lambda path: path.write_bytes(b""), InvalidReferenceError, "is no SIF"),
-        (lambda path: sif_bytes(path, arch="arm64"), ArchitectureError, "is for arm64, this is amd64"),
+        (lambda path: path.unlink(), UnknownImageError, "http.* does not exist"),
+        (lambda path: path.write_bytes(b"<html>not found</html>" * 100), InvalidReferenceError, "is not a SIF"),
+        (lambda path: path.write_bytes(b""), InvalidReferenceError, "is not a SIF"),
+        (lambda path: sif_bytes(path, arch="arm64"), ArchitectureError, "is for arm64, but this machine is amd64"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), FetchError, r"ended after \d+ of \d+ bytes"),
     ],
     ids=["absent", "a page", "empty", "another machine's", "cut"],
@@ -158,7 +157,7 @@ def test_what_is_no_whole_sif_for_this_machine_is_refused(
     make(elsewhere.file)
     with pytest.raises(kind, match=why):
         elsewhere.fetch()
-    with pytest.raises(kind, match=f"not tried again yet: .*{why}") as again:
+    with pytest.raises(kind, match=f"not retried yet: .*{why}") as again:
         elsewhere.fetch()
     assert again.type is kind
     assert elsewhere.web.downloads() == 1
@@ -181,7 +180,9 @@ def test_a_federations_server_that_speaks_plain_http_is_left_alone(elsewhere: El
     elsewhere.changed = {"ca": str(authority)}
     with (
         Director(tls, "/sif", elsewhere.web.url) as director,
-        pytest.raises(FetchError, match=f"{elsewhere.web.url}/sif: speaks plain http, and no signature vouches for the file"),
+        pytest.raises(
+            FetchError, match=f"{elsewhere.web.url}/sif: the server offers only plain http, and the file has no signature"
+        ),
     ):
         elsewhere.fetch(f"pelican://{director.host}/sif/theirs.sif")
     assert elsewhere.web.requests == []
@@ -227,7 +228,7 @@ class Federated:
 
     def fetch(self) -> tuple[Sif, str, str]:
         url = f"pelican://{self.director.host}{self.URL}"
-        return foreign.fetched(url, self._settings, now=float(NOW), until=time.monotonic() + 60, starter=None)
+        return foreign.ensure(url, self._settings, now=float(NOW), until=time.monotonic() + 60, starter=None)
 
 
 @pytest.fixture
@@ -248,13 +249,13 @@ def test_what_one_cache_has_wrong_the_next_server_may_have(federated: Federated,
 
 def test_what_is_no_sif_or_absent_everywhere_is_what_the_origin_says(federated: Federated) -> None:
     federated.cache.objects = {}
-    with pytest.raises(InvalidReferenceError, match="is no SIF"):
+    with pytest.raises(InvalidReferenceError, match="is not a SIF"):
         federated.fetch()
 
 
 def test_an_origin_that_has_none_counts_more_than_a_caches_page(federated: Federated) -> None:
     federated.origin.objects = {}
-    with pytest.raises(UnknownImageError, match="there is no pelican"):
+    with pytest.raises(UnknownImageError, match=r"pelican.* does not exist"):
         federated.fetch()
 
 
@@ -268,7 +269,7 @@ def test_a_failure_is_not_tried_again_by_the_next_job(elsewhere: Elsewhere) -> N
     elsewhere.web.faults = ["error"]
     with pytest.raises(FetchError, match="500"):
         elsewhere.fetch()
-    with pytest.raises(FetchError, match="not tried again yet"):
+    with pytest.raises(FetchError, match="not retried yet"):
         elsewhere.fetch()
     assert elsewhere.web.downloads() == 1
 
@@ -293,7 +294,7 @@ def test_its_time_is_the_jobs(elsewhere: Elsewhere) -> None:
 def test_what_has_no_room_is_not_written(elsewhere: Elsewhere) -> None:
     elsewhere.changed = {"cache_free": "100 %"}
     for downloads in (1, 2):
-        for said in ("no room for a SIF of unknown size", r"not tried again yet: no room .*\(1 in a row"):
+        for said in ("no space in the cache .* whose size is unknown", r"not retried yet: no space .*\(1 in a row"):
             with pytest.raises(CacheSpaceError, match=said):
                 elsewhere.fetch()
         assert elsewhere.web.downloads() == downloads
@@ -308,7 +309,7 @@ def test_a_quota_that_shows_only_when_it_is_full_is_no_room(elsewhere: Elsewhere
     def with_little() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-        with pytest.raises(CacheSpaceError, match="no room for a SIF of unknown size"):
+        with pytest.raises(CacheSpaceError, match=r"no space in the cache .* whose size is unknown"):
             elsewhere.fetch()
 
     assert child_process.end(child_process.start(with_little)) == 0
@@ -346,7 +347,7 @@ def test_a_job_gets_it_where_the_site_wants_that(ep: ExecutionPoint) -> None:
         assert (found.code, found.updates["SingularityImage"]) == (0, f"{ep.cache}/sif/{sha256[:2]}/{sha256}.sif")
         assert found.updates["WantSIF"] is True
         assert sha256 in found.message
-        assert found.cited == {"ImageName": url, "ImageSha256": sha256, "ImageForm": "sif"}
+        assert found.chirp_attributes == {"ImageName": url, "ImageSha256": sha256, "ImageForm": "sif"}
         line = found.to_json()
         assert (line["form"], line["sif_source"], line["bytes"]) == ("sif", f"{place}/sif", len(content))
         for policy in ({"unknown": "pass"}, {"never": "sif"}):
@@ -355,7 +356,7 @@ def test_a_job_gets_it_where_the_site_wants_that(ep: ExecutionPoint) -> None:
             passed = decide(job, settings, scratch=str(ep.root), now=NOW, until=time.monotonic() + 60, notes=Warnings())
             assert (passed.code, passed.updates) == (0, {})
         assert decided(ep, f"{place}/sif/absent.sif", ca=str(authority)).code == statuses.NO_IMAGE
-        bad = version("bad", sif=manifest.Sif(f"sif/{sha256[:2]}/{sha256}.sif", sha256, len(content)), state=manifest.BLOCKED)
+        bad = version("bad", sif=Sif(f"sif/{sha256[:2]}/{sha256}.sif", sha256, len(content)), state=BLOCKED)
         ep.publish(record("bad/one:1", amd64=[bad]), serial=2)
         assert decided(ep, url, ca=str(authority)).code == statuses.BLOCKED
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
-from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME, Version
+from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
+from publisher.contract.records import BLOCKED, EXPIRING, SUPERSEDED, Version
 from publisher.resolver.errors import BlockedError, CacheError, FetchError, HostError, ResolverUsageError, SandboxError
 from publisher.resolver.select import facts
-from publisher.resolver.select.resolve import find
+from publisher.resolver.select.resolve import find_image
 from publisher.resolver.system.notes import Warnings
-from publisher.resolver.system.outage import LASTS
+from publisher.resolver.system.outage import OUTAGE_DURATION
 from tests.support.ep.execution_point import NOW, REPOSITORY, ExecutionPoint, Key, digest, record, sif_content, sif_of, version
 
 if TYPE_CHECKING:
@@ -79,13 +79,14 @@ def test_what_is_to_be_had_in_no_form_is_said_with_both_reasons(ep: ExecutionPoi
     ep.publish(record(NAME))
     (ep.repository / str(version(NAME).sandbox)).rename(ep.root / "away")
     with pytest.raises(
-        FetchError, match=r"in no form: the sandbox .* cannot be opened.*; cannot fetch the SIF: .*No such file"
+        FetchError,
+        match=r"no form of the image \S+ is available: the sandbox .* cannot be opened.*; cannot fetch the SIF: .*No such file",
     ) as failure:
         ep.resolve(NAME)
     assert failure.value.exit_code == 4
     with pytest.raises(SandboxError, match=r"cannot be opened"):
         ep.resolve(NAME, cache=None)
-    with pytest.raises(HostError, match="there is no cache"):
+    with pytest.raises(HostError, match="no cache is configured"):
         ep.resolve(NAME, form="sif", cache=None)
 
 
@@ -101,19 +102,19 @@ def test_a_form_that_is_not_published_is_said(ep: ExecutionPoint) -> None:
 
 
 def test_a_moved_tag_leads_on_and_its_old_digest_stays(ep: ExecutionPoint) -> None:
-    old, new = version("old", state=manifest.SUPERSEDED), version("new")
+    old, new = version("old", state=SUPERSEDED), version("new")
     ep.publish(record(NAME, amd64=[new, old]), serial=2)
     assert ep.resolve(NAME).path.endswith(str(new.sandbox))
     for text in (digest("old"), f"/cvmfs/{REPOSITORY}/{old.sandbox}"):
         answer = ep.resolve(text)
         assert answer.path.endswith(str(old.sandbox))
-        assert answer.found is not None
-        assert answer.found.version.state == "superseded"
+        assert answer.image is not None
+        assert answer.image.version.state == "superseded"
 
 
 def test_a_blocked_image_is_refused_though_both_forms_are_there(ep: ExecutionPoint, rocky: Version) -> None:
     assert ep.resolve(NAME, form="sif").path
-    ep.publish(record(NAME, amd64=[version(NAME, state=manifest.BLOCKED, reason="malware")]), serial=2)
+    ep.publish(record(NAME, amd64=[version(NAME, state=BLOCKED, reason="malware")]), serial=2)
     for form in ("auto", "sandbox", "sif"):
         for text in (NAME, rocky.digest):
             with pytest.raises(BlockedError, match="malware"):
@@ -121,9 +122,9 @@ def test_a_blocked_image_is_refused_though_both_forms_are_there(ep: ExecutionPoi
 
 
 def test_an_image_that_is_about_to_leave_is_said(ep: ExecutionPoint) -> None:
-    ep.publish(record(NAME, amd64=[version(NAME, state=manifest.EXPIRING, until=NOW + 86400)]))
+    ep.publish(record(NAME, amd64=[version(NAME, state=EXPIRING, until=NOW + 86400)]))
     assert ep.resolve(NAME).form == "sandbox"
-    assert ep.notes.warnings == [f"{NAME} will be gone on 2025-06-16"]
+    assert ep.notes.warnings == [f"the image {NAME} will be removed on 2025-06-16"]
 
 
 def test_an_expired_manifest_still_serves(ep: ExecutionPoint, rocky: Version) -> None:
@@ -162,7 +163,7 @@ def test_everything_works_from_the_last_good_copies(ep: ExecutionPoint, rocky: V
     ep.repository.rename(ep.root / "away")
     ep.origin.rename(ep.root / "away too")
     answer = ep.resolve(NAME)
-    assert (answer.path, answer.manifest.source) == (path, "the last good copy")
+    assert (answer.path, answer.manifest.source) == (path, "the cached copy")
 
 
 def test_a_cache_that_cannot_be_used_does_not_withhold_a_sandbox(ep: ExecutionPoint, rocky: Version) -> None:
@@ -171,8 +172,8 @@ def test_a_cache_that_cannot_be_used_does_not_withhold_a_sandbox(ep: ExecutionPo
     ep.cache.chmod(0o777)
     assert ep.resolve(NAME).form == "sandbox"
     assert len(ep.notes.warnings) == 1
-    assert "others may write" in ep.notes.warnings[0]
-    with pytest.raises(CacheError, match="others may write"):
+    assert "other users may write" in ep.notes.warnings[0]
+    with pytest.raises(CacheError, match="other users may write"):
         ep.resolve(NAME, form="sif")
 
 
@@ -195,7 +196,7 @@ def test_the_answer_for_programs_has_what_it_rests_on(ep: ExecutionPoint, rocky:
         "sif": {"sha256": sif.sha256, "size": sif.size},
         "state": "current",
         "sif_source": str(ep.origin),
-        "why": "it was asked for",
+        "why": "it was requested",
         "manifest_source": f"{ep.repository}/.publisher",
         "serial": 1,
         "manifest_age": "fresh",
@@ -209,7 +210,7 @@ def test_a_repository_that_hung_is_not_asked_for_the_manifest_where_another_plac
     assert rocky.sandbox
 
     def asked(*, hung: bool, **changed: str | list[str] | None) -> str:
-        return find(NAME, ep.settings(**changed), NOW, Warnings(), directory=None, hung=hung)[1].source
+        return find_image(NAME, ep.settings(**changed), NOW, Warnings(), directory=None, hung=hung)[1].source
 
     assert asked(hung=False) == f"{ep.repository}/.publisher"
     assert asked(hung=True) == f"{ep.origin}/manifest"
@@ -223,8 +224,8 @@ def test_a_repository_that_hung_over_the_manifest_is_looked_at_again_after_a_whi
     memory.parent.mkdir(exist_ok=True)
     memory.touch()
     assert ep.resolve(NAME, form="sif").manifest.source == f"{ep.origin}/manifest"
-    assert ep.resolve(NAME, form="sif", origin=None).manifest.source == "the last good copy"
-    os.utime(memory, (time.time() - LASTS - 1,) * 2)
+    assert ep.resolve(NAME, form="sif", origin=None).manifest.source == "the cached copy"
+    os.utime(memory, (time.time() - OUTAGE_DURATION - 1,) * 2)
     assert ep.resolve(NAME, form="sif").manifest.source == f"{ep.repository}/.publisher"
     assert not memory.exists()
 

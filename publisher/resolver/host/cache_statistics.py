@@ -1,0 +1,50 @@
+"""The statistics of the cache, as attributes of the machine ad."""
+
+from __future__ import annotations
+
+from publisher.resolver.cache import cache, counters, eviction, pins
+from publisher.resolver.errors import CacheError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from publisher.resolver.config.settings import ResolverSettings
+
+_FREE, _OLDEST = "ImageCacheFreeBytes", "ImageCacheOldestUse"
+
+
+def collect(settings: ResolverSettings) -> dict[str, Any]:
+    """Return the current size of the cache, and its counters since it was created. Raise CacheError if it cannot be read."""
+    target = cache.from_settings(settings)
+    target.prepare()
+    try:
+        entries = target.entries.by_last_use()
+        pinned = pins.count_pins(target.root, target.entries.record_use)
+        free = eviction.free_space(target.root)
+    except OSError as error:
+        raise CacheError(f"the cache {target.root} cannot be used: {error}") from None
+    counts = counters.read(target.root)
+    return {
+        "ImageCacheImages": len(entries),
+        "ImageCacheBytes": sum(entry.size for entry in entries),
+        "ImageCacheInUse": sum(entry.sha256 in pinned for entry in entries),
+        _FREE: free,
+        _OLDEST: int(entries[0].last_used) if entries else 0,
+        "ImageCacheHits": counts.hits,
+        "ImageCacheFetches": counts.downloads,
+        "ImageCacheFetchedBytes": counts.bytes,
+        "ImageCacheFetchSeconds": round(counts.seconds, 1),
+    }
+
+
+def combine(name: str, values: Sequence[Any]) -> Any:
+    """Return one value for the values of several caches: their sum, or the list of their texts.
+
+    Of the free space and the oldest use it is the smallest value, since the caches are on one file system.
+    """
+    known = [value for value in values if value]
+    if name in (_FREE, _OLDEST):
+        return min(known, default=0)
+    return ", ".join(known) if isinstance(values[0], str) else sum(values)
