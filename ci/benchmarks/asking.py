@@ -74,13 +74,13 @@ def _published(plan: Plan) -> Snapshot:
     found: dict[str, Record] = {}
     for item in plan.work:
         current = {
-            paths.platform_key(target.platform): transitions.built_version(
+            paths.platform_key(target.platform): transitions.make_version(
                 target.digest, _built(target.digest), item.entry.formats, 1_800_000_000
             )
             for target in item.targets
         }
         name = item.entry.name
-        found[name] = transitions.succeeded(None, tag_reference(item.entry), item.digest, current, name)
+        found[name] = transitions.set_current(None, tag_reference(item.entry), item.digest, current, name)
     return Snapshot("bench.example.org").with_records(found)
 
 

@@ -33,9 +33,9 @@ def main() -> None:
     _write(before, count, 0)
     _write(after, count, _CHANGED)
     start = time.perf_counter()
-    made_of = patch_clone.similar(partial(_lines, before), partial(_lines, after), ordered=partial(by_path, scratch=scratch))
+    patch = patch_clone.make_patch(partial(_lines, before), partial(_lines, after), ordered=partial(by_path, scratch=scratch))
     seconds = time.perf_counter() - start
-    fresh = 0 if made_of is None else len(made_of.fresh)
+    fresh = 0 if patch is None else len(patch.added)
     figures = {"seconds": seconds, "memory": own_memory(), "fresh": fresh, "changed": -(-count // _CHANGED)}
     sys.stdout.write(json.dumps(figures))
 

@@ -1,1 +1,1 @@
-"""From an image's layers to a tested SIF, and from the SIF to a sandbox."""
+"""Builds: from an image's layers to a tested SIF, and from the SIF to a sandbox."""

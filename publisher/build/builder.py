@@ -1,4 +1,4 @@
-"""Where SIFs are made: one interface, so that a build can run here (:mod:`publisher.build.local`) or, later, in a pool."""
+"""The interface of builders, so that a build can run on this host (:mod:`publisher.build.local`) or, later, in a pool."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build: the CVMFS name it is for (messages only), the image, and its fetched layers from the bottom up."""
+    """A request to build one image.
+
+    Attributes:
+        name: the CVMFS name that the image is built for; used in messages only.
+        image: the image.
+        layers: its downloaded layers, from the bottom up.
+        indexes: the header indexes of the layers, in the same order.
+    """
 
     name: str
     image: Image
@@ -25,23 +32,27 @@ class BuildRequest:
 
 
 class Builder(ABC):
-    """Makes a SIF from an image. The same platform manifest gives the same bytes, whoever builds and whenever."""
+    """A builder of SIFs. The same image manifest gives the same bytes, wherever and whenever it is built."""
 
     @abstractmethod
     def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
-        """Build one image; ``progress(step, done, total)`` in bytes is called from the calling thread.
+        """Build one image, or return its finished build if there is one.
+
+        Args:
+            request: what to build.
+            progress: called as ``progress(step, done, total)``, in bytes, from the calling thread.
 
         Raises:
-            LayerError: a layer is not a sound tar archive, or hostile.
-            BuildError: apptainer, mksquashfs or the SIF failed.
+            LayerError: a layer is not a valid tar archive, or is malicious.
+            BuildError: apptainer or mksquashfs failed, or the SIF is not valid.
             TestRunError: the SIF does not start.
-            SpaceError: no room left.
+            SpaceError: no space left.
         """
 
     @abstractmethod
     def discard(self, request: BuildRequest) -> None:
-        """Let go of what is kept of a finished build: it has been published."""
+        """Delete the finished build of a request, after it was published."""
 
     @abstractmethod
     def sweep(self, wanted: Collection[str]) -> None:
-        """Let go of finished and broken builds of all manifests but those ``wanted`` (digests): killed runs leave them."""
+        """Delete what killed runs left behind: all builds except those of the ``wanted`` image manifests (digests)."""

@@ -1,14 +1,16 @@
-"""Builds on this host: layers -> one tar stream -> squashfs with the SIF header in place -> test run.
+"""Builds on this host: layers -> one tar stream -> squashfs behind a SIF header -> readback -> test run.
 
-Nothing is unpacked on the way and each layer is inflated once. A finished build is kept in the work directory, with what
-the record says of it, until the caller lets it go: a run that is killed afterwards costs no second build.
+Nothing is unpacked, and each layer is decompressed once. A finished build is kept in the work directory, with the values for its
+record, until the caller discards it, so that a run that is killed later need not build it again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING
 from publisher import __version__
 from publisher.build import readback
 from publisher.build.builder import Builder, BuildRequest
-from publisher.build.metadata import make_skeleton, place
+from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ReadbackError
 from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.errors import BuildError, LayerError, PublisherError, SpaceError
@@ -33,7 +35,7 @@ from publisher.state.built import BuiltImage
 from publisher.system import command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from publisher.build.squash import Squasher
@@ -44,26 +46,28 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
-_SIF, _FILES, _RECORD = "image.sif", "files.zst", "built.json"
-_TRIES = 3  # for a SIF that gives back what was put in
-_FORMAT = 1  # of _RECORD; a build recorded by another version is made anew
+_log = logging.getLogger(__name__)
+
+_SIF, _FILE_INDEX, _RECORD = "image.sif", "files.zst", "built.json"
+_MAX_TRIES = 3  # of squashing, until the SIF reads back as it should
+_RECORD_FORMAT = 1  # a finished build with another format is built again
 _FREE = 64 << 20  # bytes that must stay free on the device
-_GROWTH = 1.5  # of the layers' compressed bytes, as a squashfs: it compresses each block of 128 KiB for itself
-_PER_ENTRY = 128  # bytes in the squashfs' tables and in the file index
+_GROWTH = 1.5  # a squashfs per compressed byte of the layers, at most: each block of 128 KiB is compressed by itself
+_BYTES_PER_ENTRY = 128  # in the tables of the squashfs and in the file index
 
 
 class LocalBuilder(Builder):
-    """Makes SIFs in ``work``.
+    """A builder that makes SIFs in a directory of this host.
 
     Args:
-        work: directory for finished builds, one below it per manifest digest; made when missing.
+        work: directory for finished builds, with one directory per image manifest digest; created if it is missing.
         squasher: makes the squashfs.
         tester: runs the finished SIF.
-        limits: what one image may ask for.
+        limits: limits of one image.
         deadline: seconds that planning and squashing one image may take.
-        now: seconds since the epoch; later times in layers are taken for mistakes.
-        clock: seconds, monotonic.
-        free: bytes that are free on a directory's device.
+        now: returns seconds since the epoch; later times in layers are treated as mistakes.
+        clock: returns monotonic seconds.
+        free: returns the free bytes on a directory's device.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class LocalBuilder(Builder):
         deadline: float = 4 * 3600,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
-        free: Callable[[Path], int] = lambda place: shutil.disk_usage(place).free,
+        free: Callable[[Path], int] = lambda directory: shutil.disk_usage(directory).free,
     ) -> None:
         self._work = work
         self._squasher = squasher
@@ -90,129 +94,134 @@ class LocalBuilder(Builder):
         self._tools["compression"] = squasher.compression
 
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
-        """See :meth:`Builder.build`."""
-        place_of_build = self._directory(request)
-        finished = _load(place_of_build)
+        """Build one image as :meth:`Builder.build` describes; a failed build leaves nothing."""
+        directory = self._directory(request)
+        finished = _load(directory)
         if finished is not None:
+            _log.debug("%s: the finished build in %s is used", request.name, directory)
             return finished
-        shutil.rmtree(place_of_build, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
         try:
-            place_of_build.mkdir(parents=True)
-            return self._build(request, place_of_build, progress)
+            directory.mkdir(parents=True)
+            return self._build(request, directory, progress)
         except OSError as error:
-            shutil.rmtree(place_of_build, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SpaceError("no room left for the SIF", image=request.name, hint="free space in --state") from error
+                raise SpaceError("no space left for the SIF", image=request.name, hint="free space in --state") from error
             raise
         except PublisherError as error:
-            shutil.rmtree(place_of_build, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
             error.image = request.name
             raise
 
     def discard(self, request: BuildRequest) -> None:
-        """Let go of a finished build: it has been published."""
+        """Delete the finished build of a request, after it was published."""
         shutil.rmtree(self._directory(request), ignore_errors=True)
 
     def sweep(self, wanted: Collection[str]) -> None:
-        """See :meth:`Builder.sweep`."""
-        kept = {digest.removeprefix("sha256:") for digest in wanted}
-        for left in self._work.iterdir() if self._work.is_dir() else ():
-            if left.name not in kept:
-                shutil.rmtree(left, ignore_errors=True)
+        """Delete all builds except those of the ``wanted`` image manifests (digests)."""
+        names = {digest.removeprefix("sha256:") for digest in wanted}
+        for directory in self._work.iterdir() if self._work.is_dir() else ():
+            if directory.name not in names:
+                shutil.rmtree(directory, ignore_errors=True)
 
     def _directory(self, request: BuildRequest) -> Path:
         return self._work / request.image.manifest.digest.removeprefix("sha256:")
 
-    def _build(self, request: BuildRequest, where: Path, progress: Progress) -> BuiltImage:
+    def _build(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
         _check_diff_ids(request)
         progress("plan", 0, 1)
         ends = self._clock() + self._deadline
-        prepared = self._prepare(request, where, ends)
-        self._check_room(request, prepared, where)
-        sif, file_index = where / _SIF, where / _FILES
-        files = self._squash_well(request, prepared, where, ends, progress)
-        architecture = request.image.platform.architecture
+        inputs = self._prepare(request, directory, ends)
+        self._check_space(request, inputs, directory)
+        files = self._squash_until_sound(request, inputs, directory, ends, progress)
+        sif = directory / _SIF
         progress("test", 0, 1)
-        outcome = self._tester.test(sif, architecture=architecture, has_shell=prepared.has_shell)
+        with _logged("test run", request):
+            outcome = self._tester.test(sif, architecture=request.image.platform.architecture, has_shell=inputs.has_shell)
         built = BuiltImage(
             sif=sif,
             sha256=_sha256(sif),
             size=sif.stat().st_size,
             unpacked_size=files.unpacked_size,
             files=files.files,
-            file_index=file_index,
+            file_index=directory / _FILE_INDEX,
             test=outcome.test,
             tools=self._tools,
-            notes={**prepared.plan.dropped, **({"test": outcome.reason} if outcome.reason else {})},
+            notes={**inputs.plan.dropped, **({"test": outcome.reason} if outcome.reason else {})},
         )
-        _save(built, where)
+        _save(built, directory)
         return built
 
-    def _prepare(self, request: BuildRequest, scratch: Path, ends: float) -> _Prepared:
-        def in_time() -> None:
+    def _prepare(self, request: BuildRequest, scratch: Path, ends: float) -> _SquashInputs:
+        def check_deadline() -> None:
             if self._clock() >= ends:
                 raise BuildError(f"planning the image did not end within {self._deadline:g} s")
 
-        tree = flatten(request.indexes, self._limits, in_time)
+        tree = flatten(request.indexes, self._limits, check_deadline)
         has_shell = tree.lookup(b"bin/sh") == "file"
-        extras = place(tree, make_skeleton(request.image, scratch))
+        with _logged("metadata", request):
+            extras = add_skeleton(tree, make_skeleton(request.image, scratch))
         plan = tree.finish()
-        return _Prepared(plan, survey(plan, request.indexes, int(self._now()), self._limits), extras, has_shell)
+        return _SquashInputs(plan, survey(plan, request.indexes, int(self._now()), self._limits), extras, has_shell)
 
-    def _check_room(self, request: BuildRequest, prepared: _Prepared, where: Path) -> None:
-        """Before anything is written: what the SIF will take at most, as far as sizes tell."""
+    def _check_space(self, request: BuildRequest, inputs: _SquashInputs, directory: Path) -> None:
+        """Raise SpaceError, before anything is written, if the SIF could need more space than is free."""
         compressed = sum(layer.stat().st_size for layer in set(request.layers))
-        content = min(prepared.totals.unpacked_size, int(_GROWTH * compressed))
-        needed = self._squasher.copies * (content + _PER_ENTRY * prepared.plan.entry_count) + _FREE
-        free = self._free(where)
+        content = min(inputs.totals.unpacked_size, int(_GROWTH * compressed))
+        needed = self._squasher.copies * (content + _BYTES_PER_ENTRY * inputs.plan.entry_count) + _FREE
+        free = self._free(directory)
         if free < needed:
-            reason = f"no room for the SIF: it may take {needed - _FREE} bytes, and {free} bytes are free in {self._work}"
+            reason = f"no space for the SIF: it may take {needed - _FREE} bytes, and {free} bytes are free in {self._work}"
             raise SpaceError(reason, hint="free space there and run again")
 
-    def _squash_well(
-        self, request: BuildRequest, prepared: _Prepared, where: Path, ends: float, progress: Progress
+    def _squash_until_sound(
+        self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
     ) -> FileIndexWriter:
-        """The SIF, read back; made again where it is not what was put in, since that is a race within the squasher."""
-        for _ in range(_TRIES - 1):
+        """Make the SIF and read it back; repeat it if the contents differ, because that is a race within the squasher."""
+        for attempt in range(1, _MAX_TRIES):
             try:
-                return self._squash_and_check(request, prepared, where, ends, progress)
-            except ReadbackError:
-                (where / _SIF).unlink()
-        return self._squash_and_check(request, prepared, where, ends, progress)
+                return self._squash_and_check(request, inputs, directory, ends, progress)
+            except ReadbackError as error:
+                _log.debug("%s: the SIF is made again after try %d of %d: %s", request.name, attempt, _MAX_TRIES, error)
+                (directory / _SIF).unlink()
+        return self._squash_and_check(request, inputs, directory, ends, progress)
 
     def _squash_and_check(
-        self, request: BuildRequest, prepared: _Prepared, where: Path, ends: float, progress: Progress
+        self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
     ) -> FileIndexWriter:
-        files = self._squash(request, prepared, where, ends, progress)
-        architecture = request.image.platform.architecture
-        identity = bytes.fromhex(request.image.manifest.digest.removeprefix("sha256:"))
-        write_sif_header(where / _SIF, architecture=architecture, identity=identity, epoch=prepared.totals.newest)
+        with _logged("squash", request):
+            files = self._squash(request, inputs, directory, ends, progress)
+            architecture = request.image.platform.architecture
+            identity = bytes.fromhex(request.image.manifest.digest.removeprefix("sha256:"))
+            write_sif_header(directory / _SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
         progress("read back", 0, 1)
-        readback.check(where / _SIF, where / _FILES, deadline=max(1.0, ends - self._clock()))
+        with _logged("readback", request):
+            readback.check(directory / _SIF, directory / _FILE_INDEX, deadline=max(1.0, ends - self._clock()))
         return files
 
     def _squash(
-        self, request: BuildRequest, prepared: _Prepared, where: Path, ends: float, progress: Progress
+        self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
     ) -> FileIndexWriter:
         deadline = math.ceil(max(0.0, ends - self._clock()))
         total = sum(layer.stat().st_size for layer in request.layers)
         done = 0
 
-        def advanced(count: int) -> None:
+        def advance(count: int) -> None:
             nonlocal done
             done += count
             progress("squash", done, total)
 
-        totals = prepared.totals
+        totals = inputs.totals
         with (
-            (where / _FILES).open("wb") as out,
-            self._squasher.squash(where / _SIF, totals, offset=DATA_OFFSET, deadline=deadline) as write,
+            (directory / _FILE_INDEX).open("wb") as out,
+            self._squasher.squash(directory / _SIF, totals, offset=DATA_OFFSET, deadline=deadline) as write,
         ):
             files = FileIndexWriter(out)
             emitter = Emitter(write, files, totals.newest)
-            emitter.write_layers(prepared.plan, request.layers, advanced)
-            emitter.write_directories(prepared.plan.implied_directories)
-            for extra in prepared.extras:
+            emitter.write_layers(inputs.plan, request.layers, advance)
+            emitter.write_directories(inputs.plan.implied_directories)
+            for extra in inputs.extras:
                 emitter.write_entry(extra)
             emitter.write_end()
             files.close()
@@ -220,8 +229,8 @@ class LocalBuilder(Builder):
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """All that is known before a byte is squashed."""
+class _SquashInputs:
+    """Everything that is decided before the first byte is squashed."""
 
     plan: FlattenPlan
     totals: StreamSurvey
@@ -229,15 +238,24 @@ class _Prepared:
     has_shell: bool
 
 
+@contextlib.contextmanager
+def _logged(step: str, request: BuildRequest) -> Iterator[None]:
+    """Log the name and duration of a step when it has finished without an exception."""
+    start = time.monotonic()
+    yield
+    _log.info("%s: %s finished in %.1f s", request.name, step, time.monotonic() - start)
+
+
 def _check_diff_ids(request: BuildRequest) -> None:
-    """The layers must unpack to what the config says (OCI image specification, config.md: ``rootfs.diff_ids``)."""
-    wanted = request.image.config.diff_ids
-    if len(wanted) != len(request.indexes):
-        raise LayerError(f"the image has {len(request.indexes)} layers, its config describes {len(wanted)}")
-    for number, (path, diff_id) in enumerate(zip(request.indexes, wanted, strict=True), 1):
+    """Raise LayerError if a layer does not unpack to what the config says (OCI image specification: ``rootfs.diff_ids``)."""
+    diff_ids = request.image.config.diff_ids
+    if len(diff_ids) != len(request.indexes):
+        raise LayerError(f"the image has {len(request.indexes)} layers, its config describes {len(diff_ids)}")
+    for number, (path, diff_id) in enumerate(zip(request.indexes, diff_ids, strict=True), 1):
         summary = read_summary(path)
         if summary is None:
-            raise BuildError(f"layer {number} has no header index", hint="run the command again: it is made while fetching")
+            hint = "run the command again: the index is written while the layer is fetched"
+            raise BuildError(f"layer {number} has no header index", hint=hint)
         if summary.diff_id != diff_id:
             raise LayerError(f"layer {number} unpacks to {summary.diff_id}, its config says {diff_id}")
 
@@ -247,33 +265,35 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _save(built: BuiltImage, where: Path) -> None:
+def _save(built: BuiltImage, directory: Path) -> None:
     for path in (built.sif, built.file_index):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    described = asdict(built) | {"sif": built.sif.name, "file_index": built.file_index.name, "format": _FORMAT}
-    temporary = where / f".{_RECORD}"
-    temporary.write_text(json.dumps(described))
-    temporary.rename(where / _RECORD)
+    record = asdict(built) | {"sif": built.sif.name, "file_index": built.file_index.name, "format": _RECORD_FORMAT}
+    temporary = directory / f".{_RECORD}"
+    temporary.write_text(json.dumps(record))
+    temporary.rename(directory / _RECORD)
 
 
-def _load(where: Path) -> BuiltImage | None:
-    """A finished build whose SIF is still what it was, None otherwise."""
+def _load(directory: Path) -> BuiltImage | None:
+    """Return a finished build, None where there is none or its SIF has changed."""
     try:
-        described = json.loads((where / _RECORD).read_bytes())
+        record = json.loads((directory / _RECORD).read_bytes())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    if described.pop("format", None) != _FORMAT:
+    if record.pop("format", None) != _RECORD_FORMAT:
+        _log.debug("the finished build in %s is built again: its format is not supported", directory)
         return None
-    built = BuiltImage(**described | {"sif": where / described["sif"], "file_index": where / described["file_index"]})
+    built = BuiltImage(**record | {"sif": directory / record["sif"], "file_index": directory / record["file_index"]})
     if not built.sif.is_file() or not built.file_index.is_file() or _sha256(built.sif) != built.sha256:
+        _log.debug("the finished build in %s is built again: its files are missing or have changed", directory)
         return None
     return built
 
 
 def _apptainer_version() -> str:
-    said = command.run(["apptainer", "--version"], deadline=60).stdout.decode("utf-8", "replace").split()
-    return said[-1] if said else "unknown"
+    words = command.run(["apptainer", "--version"], deadline=60).stdout.decode("utf-8", "replace").split()
+    return words[-1] if words else "unknown"

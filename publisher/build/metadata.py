@@ -1,9 +1,9 @@
-"""What Apptainer adds to an image, made by Apptainer itself: ``.singularity.d``, its links, and mount points.
+"""The files that Apptainer adds to an image, made by Apptainer itself: ``.singularity.d``, its links, and mount points.
 
-Apptainer builds a sandbox from the image's real config and one empty layer; that takes a tenth of a second, needs no root,
-and gives the same ENV, ENTRYPOINT, CMD and labels as a build of the whole image. What it writes about its own run (the date,
-the path of the layout, this host's architecture) is replaced by what is true of the image, so that a build leaves no trace
-of where and when it happened.
+Apptainer builds a sandbox from the image's real config and one empty layer. That takes a tenth of a second, needs no root, and
+gives the same environment, entry point, command and labels as a build of the whole image. What Apptainer writes about its own
+run (the date, the path of the layout, this host's architecture) is replaced by the image's own values, so that the result does
+not depend on where and when an image is built.
 """
 
 from __future__ import annotations
@@ -28,62 +28,64 @@ if TYPE_CHECKING:
     from publisher.layers.flatten import FlattenedTree
     from publisher.oci import Image
 
-_EMPTY_LAYER = bytes(1024)  # an archive without entries
+_EMPTY_LAYER = bytes(1024)  # a tar archive without entries
 _DIRECTORY = b".singularity.d"
-_OWN = (_DIRECTORY, b".exec", b".run", b".shell", b".test", b"singularity", b"environment")
-_ALSO = (ExtraEntry(b"srv", b"5", 0o755), ExtraEntry(b"cvmfs", b"5", 0o755))  # mount points that sites bind
+_METADATA_NAMES = (_DIRECTORY, b".exec", b".run", b".shell", b".test", b"singularity", b"environment")
+_EXTRA_MOUNT_POINTS = (ExtraEntry(b"srv", b"5", 0o755), ExtraEntry(b"cvmfs", b"5", 0o755))  # which sites bind
 _LABELS = b".singularity.d/labels.json"
 _RECIPE = b".singularity.d/Singularity"
-_DEADLINE = 120  # seconds; it takes a tenth of one
+_DEADLINE = 120  # seconds; normally it takes a tenth of a second
 _PREFIX = "org.label-schema."
 
 
 @dataclass(frozen=True)
 class MetadataSkeleton:
-    """What Apptainer adds, parents first.
+    """The entries that Apptainer adds, parents first.
 
-    ``own`` is ``.singularity.d``, which replaces the image's, and the links that lead there; those and the ``mount_points`` fill
-    gaps, for a file or directory of such a name (``/environment``) is the image's.
+    Attributes:
+        metadata: ``.singularity.d``, which replaces the image's own, and the links into it, which do not replace a file or
+            directory of the image (such as ``/environment``).
+        mount_points: files and directories that are added where the image has none.
     """
 
-    own: tuple[ExtraEntry, ...]
+    metadata: tuple[ExtraEntry, ...]
     mount_points: tuple[ExtraEntry, ...]
 
 
 def make_skeleton(image: Image, scratch: Path) -> MetadataSkeleton:
-    """Ask Apptainer what it adds to an image.
+    """Return the entries that Apptainer adds to an image.
 
     Args:
-        image: the image; its config's bytes are handed on unchanged but for the list of layers.
+        image: the image; Apptainer gets its config with the list of layers replaced.
         scratch: an existing directory for temporary files.
 
     Raises:
-        BuildError: Apptainer does not take the config.
-        SpaceError: no room left in ``scratch``.
+        BuildError: Apptainer does not accept the config.
+        SpaceError: no space left in ``scratch``.
     """
-    with tempfile.TemporaryDirectory(prefix="skeleton-", dir=scratch) as made:
-        where = Path(made)
-        _write_layout(image.config.raw, where / "layout")
-        _build(where)
-        return _read(where / "sandbox", image)
+    with tempfile.TemporaryDirectory(prefix="skeleton-", dir=scratch) as temporary:
+        directory = Path(temporary)
+        _write_layout(image.config.raw, directory / "layout")
+        _build_sandbox(directory)
+        return _read_skeleton(directory / "sandbox", image)
 
 
-def place(tree: FlattenedTree, skeleton: MetadataSkeleton) -> list[ExtraEntry]:
-    """The entries to add to a flattened tree, parents first; makes room for them in the tree."""
+def add_skeleton(tree: FlattenedTree, skeleton: MetadataSkeleton) -> list[ExtraEntry]:
+    """Return the entries to add to a flattened tree, parents first, and remove the image's own metadata from the tree."""
     tree.remove(_DIRECTORY)
-    placed = {extra.name: extra for extra in skeleton.own if _below(extra.name) or not tree.is_occupied(extra.name)}
-    for extra in (*skeleton.mount_points, *_ALSO):
-        spot = tree.destination(extra.name)
-        if spot is None or spot in placed or tree.lookup(spot) is not None:
+    added = {entry.name: entry for entry in skeleton.metadata if _is_below(entry.name) or not tree.is_occupied(entry.name)}
+    for entry in (*skeleton.mount_points, *_EXTRA_MOUNT_POINTS):
+        path = tree.destination(entry.name)
+        if path is None or path in added or tree.lookup(path) is not None:
             continue
-        for parent in _parents(spot):
-            if parent not in placed and tree.lookup(parent) is None:
-                placed[parent] = ExtraEntry(parent, b"5", 0o755)
-        placed[spot] = ExtraEntry(spot, extra.kind, extra.mode, extra.content, extra.link)
-    return list(placed.values())
+        for parent in _parents(path):
+            if parent not in added and tree.lookup(parent) is None:
+                added[parent] = ExtraEntry(parent, b"5", 0o755)
+        added[path] = ExtraEntry(path, entry.kind, entry.mode, entry.content, entry.link)
+    return list(added.values())
 
 
-def _below(name: bytes) -> bool:
+def _is_below(name: bytes) -> bool:
     return name.split(b"/")[0] == _DIRECTORY
 
 
@@ -94,7 +96,7 @@ def _parents(path: bytes) -> Iterator[bytes]:
 
 
 def _write_layout(raw: bytes, layout: Path) -> None:
-    """An OCI layout (image layout specification 1.0) of the config and one empty layer."""
+    """Write an OCI layout (image layout specification 1.0) with the config and one empty layer."""
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     layer = gzip.compress(_EMPTY_LAYER, mtime=0)
@@ -117,37 +119,38 @@ def _write_layout(raw: bytes, layout: Path) -> None:
     (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
 
 
-def _build(where: Path) -> None:
-    env = {"HOME": str(where), "APPTAINER_CONFIGDIR": f"{where}/config", "APPTAINER_CACHEDIR": f"{where}/cache"}
-    env |= {"APPTAINER_TMPDIR": str(where), "TMPDIR": str(where)}
-    argv = ["apptainer", "--quiet", "build", "--sandbox", "--disable-cache", str(where / "sandbox"), f"oci:{where}/layout"]
+def _build_sandbox(directory: Path) -> None:
+    env = {"HOME": str(directory), "APPTAINER_CONFIGDIR": f"{directory}/config", "APPTAINER_CACHEDIR": f"{directory}/cache"}
+    env |= {"APPTAINER_TMPDIR": str(directory), "TMPDIR": str(directory)}
+    argv = ["apptainer", "--quiet", "build", "--sandbox", "--disable-cache"]
+    argv += [str(directory / "sandbox"), f"oci:{directory}/layout"]
     try:
-        command.run(argv, deadline=_DEADLINE, env=env, cwd=where)
+        command.run(argv, deadline=_DEADLINE, env=env, cwd=directory)
     except CommandError as error:
         if "no space left" in error.stderr.lower():
-            raise SpaceError("no room left for Apptainer's temporary files", hint="free space in --state") from error
-        raise BuildError(f"Apptainer does not take the image's config: {error.reason}", hint=error.hint) from error
+            raise SpaceError("no space left for Apptainer's temporary files", hint="free space in --state") from error
+        raise BuildError(f"Apptainer does not accept the image's config: {error.reason}", hint=error.hint) from error
 
 
-def _read(sandbox: Path, image: Image) -> MetadataSkeleton:
-    own: list[ExtraEntry] = []
+def _read_skeleton(sandbox: Path, image: Image) -> MetadataSkeleton:
+    metadata: list[ExtraEntry] = []
     mount_points: list[ExtraEntry] = []
-    for extra in _entries(sandbox):
-        if extra.name == _LABELS:
-            own.append(replace(extra, content=_true_labels(extra.content, image)))
-        elif extra.name == _RECIPE:
-            own.append(replace(extra, content=f"bootstrap: docker\nfrom: {image.manifest.digest}\n".encode()))
-        elif extra.name.split(b"/")[0] in _OWN:
-            own.append(extra)
+    for entry in _read_entries(sandbox):
+        if entry.name == _LABELS:
+            metadata.append(replace(entry, content=_image_labels(entry.content, image)))
+        elif entry.name == _RECIPE:
+            metadata.append(replace(entry, content=f"bootstrap: docker\nfrom: {image.manifest.digest}\n".encode()))
+        elif entry.name.split(b"/")[0] in _METADATA_NAMES:
+            metadata.append(entry)
         else:
-            mount_points.append(extra)
-    if not own:
+            mount_points.append(entry)
+    if not metadata:
         raise BuildError("Apptainer made a sandbox without .singularity.d")
-    return MetadataSkeleton(tuple(own), tuple(mount_points))
+    return MetadataSkeleton(tuple(metadata), tuple(mount_points))
 
 
-def _entries(root: Path, prefix: bytes = b"") -> Iterator[ExtraEntry]:
-    """All below ``root``, parents first, in a fixed order and with modes that do not depend on this run's umask."""
+def _read_entries(root: Path, prefix: bytes = b"") -> Iterator[ExtraEntry]:
+    """Yield everything below ``root``, parents first, in a fixed order, with modes that do not depend on the umask."""
     for path in sorted(root.iterdir()):
         name = prefix + os.fsencode(path.name)
         mode = path.lstat().st_mode
@@ -155,24 +158,24 @@ def _entries(root: Path, prefix: bytes = b"") -> Iterator[ExtraEntry]:
             yield ExtraEntry(name, b"2", 0o777, link=os.fsencode(path.readlink()))
         elif stat.S_ISDIR(mode):
             yield ExtraEntry(name, b"5", 0o755)
-            yield from _entries(path, name + b"/")
+            yield from _read_entries(path, name + b"/")
         elif stat.S_ISREG(mode):
             yield ExtraEntry(name, b"0", 0o755 if mode & 0o100 else 0o644, path.read_bytes())
 
 
-def _true_labels(content: bytes, image: Image) -> bytes:
-    """Apptainer's labels with what is true of the image in the place of what was true of the run.
+def _image_labels(content: bytes, image: Image) -> bytes:
+    """Return Apptainer's labels with the values of the image in place of those of the run.
 
-    The image is named by its digest alone: one manifest is one SIF, whatever names lead to it.
+    The image is named by its digest only: one image manifest gives one SIF, whatever names refer to it.
     """
     labels = json.loads(content)
     created = json.loads(image.config.raw).get("created")
-    true: Iterable[tuple[str, object]] = (
+    values: Iterable[tuple[str, object]] = (
         (f"{_PREFIX}build-date", created),
         (f"{_PREFIX}build-arch", image.platform.architecture),
         (f"{_PREFIX}usage.singularity.deffile.from", image.manifest.digest),
         (f"{_PREFIX}usage.singularity.deffile.bootstrap", "docker"),
     )
     labels.pop(f"{_PREFIX}build-date", None)
-    labels |= {key: value for key, value in true if isinstance(value, str)}
+    labels |= {key: value for key, value in values if isinstance(value, str)}
     return json.dumps(labels, indent="\t", sort_keys=True, ensure_ascii=False).encode()

@@ -1,8 +1,8 @@
-"""A sandbox made of a similar one that is published: cloned by the repository, then changed where the two file indexes differ.
+"""A sandbox made from a similar published one: the repository clones that, and the differences of the file indexes are applied.
 
-Compared by content, attributes and times, never by size and time alone. What differs is taken away from the clone, and its new
-form unpacked from the SIF beside it and moved in, so that the result is what unpacking the whole SIF would give. The clone is a
-stranger's tree on this host: no step follows a symbolic link in it.
+Files are compared by content, attributes and times, not only by size and time. What differs is removed from the clone, and its
+new form is unpacked from the SIF beside the clone and moved in; the result is the same as unpacking the whole SIF. The clone is
+an untrusted tree on this host, so no step follows a symbolic link in it.
 """
 
 from __future__ import annotations
@@ -28,46 +28,46 @@ if TYPE_CHECKING:
 
     Lines = Callable[[], Iterable[IndexedFile]]
 
-_MOST = 100_000
-"""Paths that may differ: they are held in memory, and a tree that differs more is as well unpacked."""
-_DEEPEST = 200  # directories; a descriptor is held for each
-_UNLISTED = (b"#", b" ", b"\t")
-"""First bytes of paths that unsquashfs does not take from a list: it sees a comment, or leaves them out."""
+_MAX_CHANGES = 100_000
+"""Number of paths that may differ: they are kept in memory, and a tree that differs more is as fast to unpack."""
+_MAX_DEPTH = 200  # directories above a path; a descriptor is open for each
+_UNLISTABLE = (b"#", b" ", b"\t")
+"""First bytes of paths that unsquashfs does not accept in a list: it treats them as comments, or strips them."""
 
 
 @dataclass(frozen=True)
 class ClonePatch:
-    """What makes the newer tree of a clone of the older.
+    """The changes that turn a clone of the older tree into the newer tree.
 
     Attributes:
-        gone: paths to be taken away, those below a directory before it.
-        fresh: paths to be taken from the SIF; of a new directory all that is in it.
-        directories: lines of the directories that are new or changed, or have something changed in them.
-        kept: how many paths stay as they are.
+        removed: paths to remove; everything below a directory precedes it.
+        added: paths to unpack from the SIF; a new directory with everything in it.
+        directories: index lines of the directories that are new, changed, or have something changed in them.
+        unchanged: number of paths that stay as they are.
     """
 
-    gone: tuple[bytes, ...]
-    fresh: tuple[bytes, ...]
+    removed: tuple[bytes, ...]
+    added: tuple[bytes, ...]
     directories: tuple[IndexedFile, ...]
-    kept: int
+    unchanged: int
 
 
-def similar(
-    before: Lines, after: Lines, share: float = 0.5, *, most: int = _MOST, ordered: Ordered = by_path
+def make_patch(
+    before: Lines, after: Lines, share: float = 0.5, *, most: int = _MAX_CHANGES, ordered: Ordered = by_path
 ) -> ClonePatch | None:
-    """What makes one tree of the other; None where too little of the newer one stays, or it cannot be done.
+    """Return the patch from one tree to another, None where too little is unchanged, or a path cannot be patched.
 
-    Memory does not grow with the indexes.
+    Memory does not grow with the size of the indexes.
 
     Args:
-        before: gives the lines of the older tree's file index; asked once.
-        after: gives those of the newer one; asked three times.
-        share: of the newer one's paths, that must stay as they are.
-        most: paths that may differ.
-        ordered: puts lines in the order of their paths: as :func:`publisher.fileindex.external_sort.by_path`.
+        before: returns the lines of the older tree's file index; called once.
+        after: returns the lines of the newer tree's file index; called three times.
+        share: share of the newer tree's paths that must be unchanged.
+        most: number of paths that may differ.
+        ordered: sorts lines by path, as :func:`publisher.fileindex.external_sort.by_path` does.
 
     Raises:
-        OSError: there is no room to sort in.
+        OSError: a temporary file for sorting cannot be written.
     """
     total = 0
 
@@ -77,74 +77,73 @@ def similar(
             total += 1
             yield line
 
-    old, new = _cleaned(before), _cleaned(after)
-    both, gone, fresh = set[bytes](), set[bytes](), set[bytes]()
+    old, new = _normalized(before), _normalized(after)
+    changed_directories, removed, added = set[bytes](), set[bytes](), set[bytes]()
     for count, change in enumerate(difference(old(), counted(), times=True, ordered=ordered), 1):
         if count > most:
             return None
         if _is_of_directories(change):
-            both.add(change.path)
+            changed_directories.add(change.path)
             continue
         if change.before is not None:
-            gone.add(change.path)
+            removed.add(change.path)
         if change.after is not None:
-            fresh.add(change.path)
-    if total - len(both | gone | fresh) < share * total:
+            added.add(change.path)
+    if total - len(changed_directories | removed | added) < share * total:
         return None
-    links = {line.path for line in new() if line.kind == "h" and line.content in fresh}  # names of a file that is another now
-    gone |= links - fresh
-    fresh |= links
-    touched = both | {os.path.dirname(path) for path in gone | fresh}  # noqa: PTH120 - bytes
-    directories = tuple(line for line in new() if line.kind == "d" and line.path in touched | fresh and line.path)
-    if not all(map(_listable, gone | fresh | touched)):
+    links = {line.path for line in new() if line.kind == "h" and line.content in added}  # hard links to a changed file
+    removed |= links - added
+    added |= links
+    touched = changed_directories | {os.path.dirname(path) for path in removed | added}  # noqa: PTH120 - bytes
+    directories = tuple(line for line in new() if line.kind == "d" and line.path in touched | added and line.path)
+    if not all(map(_is_listable, removed | added | touched)):
         return None
-    kept = total - len(fresh)
-    return ClonePatch(tuple(sorted(gone, reverse=True)), tuple(sorted(fresh)), directories, kept)
+    return ClonePatch(tuple(sorted(removed, reverse=True)), tuple(sorted(added)), directories, total - len(added))
 
 
-def change(sif: Path, tree: Path, made_of: ClonePatch, *, deadline: float) -> None:
-    """Make the newer tree of a clone of the older one.
+def apply_patch(sif: Path, tree: Path, patch: ClonePatch, *, deadline: float) -> None:
+    """Turn a clone of the older tree into the newer tree.
 
     Args:
-        sif: the newer image's.
-        tree: the clone. What is to be put into it is unpacked beside it first, on the same file system.
-        made_of: how they differ.
+        sif: the SIF of the newer image.
+        tree: the clone. The added paths are unpacked beside it first, on the same file system.
+        patch: the changes.
         deadline: seconds for unpacking.
 
     Raises:
-        RepositoryError: the clone is not what the older file index says, or the SIF not what the newer one says.
-        SpaceError: no room left.
+        RepositoryError: the clone differs from the older file index, or the SIF from the newer one.
+        SpaceError: no space left.
     """
-    fresh, root = tree.with_name(f"{tree.name}.fresh"), tree.with_name(f"{tree.name}.root")
+    added, root = tree.with_name(f"{tree.name}.fresh"), tree.with_name(f"{tree.name}.root")
     with failures(RepositoryError, f"the clone {tree.name} cannot be changed"):
         try:
-            unpack.extract(sif, fresh, made_of.fresh, deadline=deadline)
-            unpack.extract(sif, root, (), deadline=deadline)
-            with _directory(os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) as top:
-                for path in made_of.gone:
-                    _take_away(top, path)
-                _move_in(fresh, top)
-                for path in made_of.fresh:
+            unpack.extract_paths(sif, added, patch.added, deadline=deadline)
+            unpack.extract_paths(sif, root, (), deadline=deadline)
+            with _closing(os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) as top:
+                for path in patch.removed:
+                    _remove(top, path)
+                _move_in(added, top)
+                for path in patch.added:
                     _require(top, path)
-                for line in made_of.directories:
+                for line in patch.directories:
                     _set_attributes(top, line)
-                unpack.finish_root(tree, root.lstat())
+                unpack.copy_root_attributes(tree, root.lstat())
         finally:
-            delete(fresh)
+            delete(added)
             delete(root)
 
 
-def _cleaned(lines: Lines) -> Lines:
-    """Lines whose paths, and whose other names, are written alike: layers write them as they like."""
+def _normalized(lines: Lines) -> Lines:
+    """Return the lines with uniform paths and targets of hard links, which layers may write in several ways."""
     return lambda: (
-        replace(line, path=_plain(line.path), content=_plain(line.content) if line.kind == "h" else line.content)
+        replace(line, path=_normal(line.path), content=_normal(line.content) if line.kind == "h" else line.content)
         if line.kind == "h" or line.path[:1] == b"." or line.path[-1:] == b"/"
         else line
         for line in lines()
     )
 
 
-def _plain(path: bytes) -> bytes:
+def _normal(path: bytes) -> bytes:
     return path.removeprefix(b"./").strip(b"/")
 
 
@@ -152,15 +151,15 @@ def _is_of_directories(change: FileChange) -> bool:
     return change.before is not None and change.after is not None and change.before.kind == change.after.kind == "d"
 
 
-def _listable(path: bytes) -> bool:
-    return b"\n" not in path and not path.startswith(_UNLISTED) and path.count(b"/") < _DEEPEST
+def _is_listable(path: bytes) -> bool:
+    return b"\n" not in path and not path.startswith(_UNLISTABLE) and path.count(b"/") < _MAX_DEPTH
 
 
-# --- below a directory, without following links
+# --- operations below a directory that do not follow symbolic links
 
 
 @contextlib.contextmanager
-def _directory(descriptor: int) -> Iterator[int]:
+def _closing(descriptor: int) -> Iterator[int]:
     try:
         yield descriptor
     finally:
@@ -169,19 +168,23 @@ def _directory(descriptor: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _parent(top: int, path: bytes) -> Iterator[tuple[int, bytes]]:
-    """The directory that a path is in, and its name there. Raises OSError where a directory above it is none, or a link."""
-    *above, name = path.split(b"/")
+    """Yield a descriptor of the directory that a path is in, and the name in it.
+
+    Raises:
+        OSError: a directory above the path is missing, a symbolic link, or not a directory.
+    """
+    *parents, name = path.split(b"/")
     with contextlib.ExitStack() as stack:
-        for part in above:
-            top = stack.enter_context(_directory(_enter(top, part)))
+        for parent in parents:
+            top = stack.enter_context(_closing(_open_directory(top, parent)))
         yield top, name
 
 
-def _enter(directory: int, name: bytes | str) -> int:
+def _open_directory(directory: int, name: bytes | str) -> int:
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
 
 
-def _take_away(top: int, path: bytes) -> None:
+def _remove(top: int, path: bytes) -> None:
     with _parent(top, path) as (directory, name):
         if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
             os.rmdir(name, dir_fd=directory)
@@ -189,29 +192,30 @@ def _take_away(top: int, path: bytes) -> None:
             os.unlink(name, dir_fd=directory)
 
 
-def _move_in(fresh: Path, top: int) -> None:
-    """Move all that is in one tree to where it is not in another: directories that are in both are gone through."""
-    waiting = [b""]
-    root = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    with _directory(root):
-        while waiting:
-            below = waiting.pop()
-            with _at(root, below) as source, _at(top, below) as target, os.scandir(source) as entries:
+def _move_in(source_tree: Path, top: int) -> None:
+    """Move everything in one tree into another; directories that are in both are merged."""
+    remaining = [b""]
+    root = os.open(source_tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    with _closing(root):
+        while remaining:
+            path = remaining.pop()
+            with _at(root, path) as source, _at(top, path) as target, os.scandir(source) as entries:
                 for entry in list(entries):
                     name = os.fsencode(entry.name)
                     if entry.is_dir(follow_symlinks=False) and _is_directory(target, name):
-                        waiting.append(os.path.join(below, name))  # noqa: PTH118 - bytes
+                        remaining.append(os.path.join(path, name))  # noqa: PTH118 - bytes
                     else:
                         os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
 
 
 @contextlib.contextmanager
 def _at(top: int, path: bytes) -> Iterator[int]:
+    """Yield a descriptor of the directory at a path, ``top`` itself for an empty path."""
     if path == b"":
         yield top
         return
-    with _parent(top, path) as (directory, name), _directory(_enter(directory, name)) as found:
-        yield found
+    with _parent(top, path) as (directory, name), _closing(_open_directory(directory, name)) as descriptor:
+        yield descriptor
 
 
 def _is_directory(directory: int, name: bytes) -> bool:
@@ -222,13 +226,13 @@ def _is_directory(directory: int, name: bytes) -> bool:
 
 
 def _require(top: int, path: bytes) -> None:
-    """Unsquashfs says nothing where it does not find what it was to extract. Raises OSError."""
+    """Raise OSError if a path is missing, because unsquashfs does not report paths that it cannot find."""
     with _parent(top, path) as (directory, name):
         os.lstat(name, dir_fd=directory)
 
 
 def _set_attributes(top: int, line: IndexedFile) -> None:
-    """An ordinary user gives nothing away and sets no special bits, as when it unpacks."""
+    """Set owner, mode and time of a directory; an ordinary user sets no owner and no special bits, as when it unpacks."""
     with _at(top, line.path) as directory:
         if os.geteuid() == 0:
             os.fchown(directory, line.uid, line.gid)

@@ -1,9 +1,9 @@
-"""What a finished SIF gives back, against what was put in: every file read by another program and its content compared.
+"""Readback of a finished SIF: another program reads every file, and the contents are compared with what was written.
 
-mksquashfs is threads around shared caches, and seldom, under load, one of them is overtaken: a squashfs of 359 MB came out with
-one block missing, sound in all that a test run looks at. So nothing is published that was not read back. unsquashfs writes the
-whole image as one stream (``-pf``, unsquashfs(1)): a line for each path, then the contents of all files in the lines' order.
-Nothing is written to disk, and memory is 28 bytes a file.
+mksquashfs is multithreaded around shared caches and has, rarely and under load, a race: one squashfs of 359 MB lacked a block,
+and a test run could not see it. So only SIFs that were read back are published. unsquashfs writes the whole image as one stream
+(``-pf``, unsquashfs(1)): a line for each path, then the contents of all files in the order of the lines. Nothing is written to
+disk, and memory is 28 bytes per file.
 """
 
 from __future__ import annotations
@@ -22,64 +22,69 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# path (blanks in it are escaped, so that only real lines match) R time mode uid gid size offset
-_FILE = re.compile(rb"(?<!\\) R ([0-9]+) ([0-7]+) ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+)\n", re.ASCII)
-_DATA = b"# START OF DATA - DO NOT MODIFY\n"
+# path R time mode uid gid size offset; blanks in the path are escaped, so only such lines match
+_FILE_LINE = re.compile(rb"(?<!\\) R ([0-9]+) ([0-7]+) ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+)\n", re.ASCII)
+_START_OF_DATA = b"# START OF DATA - DO NOT MODIFY\n"
 _ATTRIBUTES = struct.Struct("<QIIIQ")  # time, mode, uid, gid, size
 _CHUNK = 1 << 20
-_QUEUE = 32  # MiB, each of its two queues of blocks; 256 by default
-_SUM = 1 << 256
+_QUEUE = 32  # MiB of each of unsquashfs's two block queues; 256 by default
+_SUM_MODULUS = 1 << 256
 
 
 class ReadbackError(BuildError):
-    """A finished SIF is not what was put in."""
+    """A finished SIF does not have the files that were written into it."""
 
 
 def check(sif: Path, file_index: Path, *, deadline: float) -> None:
-    """Demand that a SIF has just the files that its file index says: contents, sizes, modes, owners, times.
+    """Raise ReadbackError unless a SIF has exactly the files of its file index: contents, sizes, modes, owners, times.
 
-    Which of them has which name is not looked at here. ``deadline`` is in seconds.
+    Names are not compared.
+
+    Args:
+        sif: the SIF.
+        file_index: its file index.
+        deadline: seconds.
 
     Raises:
-        ReadbackError: it has not, or cannot be read within the deadline.
+        ReadbackError: the files differ, or cannot be read within the deadline.
     """
     argv = ["unsquashfs", "-no-progress", "-data-queue", str(_QUEUE), "-frag-queue", str(_QUEUE)]
     argv += ["-offset", str(DATA_OFFSET), "-pf", "/dev/stdout", str(sif)]
     try:
         with command.tap(argv, deadline=deadline) as stream:
-            found = _total(_files_of(stream))
+            actual = _total(_read_files(stream))
     except CommandError as error:
         raise ReadbackError(f"the finished SIF cannot be read back: {error.reason}", hint=error.hint) from error
     with file_index.open("rb") as file:
-        wanted = _total(
+        expected = _total(
             (_ATTRIBUTES.pack(line.mtime, line.mode, line.uid, line.gid, line.size), bytes.fromhex(line.content.decode()))
             for line in read_file_index(file)
             if line.kind == "f"
         )
-    if found != wanted:
-        raise ReadbackError("the finished SIF does not give back what was put into it")
+    if actual != expected:
+        raise ReadbackError("the finished SIF does not have the files that were written into it")
 
 
 def _total(files: Iterator[tuple[bytes, bytes]]) -> tuple[int, int]:
-    """How many files, and the sum of their digests: in any order the same."""
+    """Return the number of files and the sum of their digests, which do not depend on the order."""
     count = total = 0
     for attributes, content in files:
         count += 1
-        total = (total + int.from_bytes(hashlib.sha256(attributes + content).digest(), "big")) % _SUM
+        total = (total + int.from_bytes(hashlib.sha256(attributes + content).digest(), "big")) % _SUM_MODULUS
     return count, total
 
 
-def _files_of(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Attributes and sha256 of every file that the stream has."""
+def _read_files(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the attributes and the sha256 of every file in unsquashfs's stream."""
     listed = bytearray()
     offset = 0
-    while (line := stream.readline()) != _DATA:
+    while (line := stream.readline()) != _START_OF_DATA:
         if not line:
-            raise ReadbackError("the finished SIF cannot be read back: it breaks off before its files")
-        found = _FILE.search(line)
-        if found is not None and int(found[6]) == offset:
-            size = int(found[5])
-            listed += _ATTRIBUTES.pack(int(found[1]), int(found[2], 8), int(found[3]), int(found[4]), size)
+            raise ReadbackError("the finished SIF cannot be read back: the stream ends before the contents of its files")
+        match = _FILE_LINE.search(line)
+        if match is not None and int(match[6]) == offset:
+            size = int(match[5])
+            listed += _ATTRIBUTES.pack(int(match[1]), int(match[2], 8), int(match[3]), int(match[4]), size)
             offset += size
     stream.readline()
     for attributes in _ATTRIBUTES.iter_unpack(listed):
@@ -92,5 +97,5 @@ def _digest(stream: IO[bytes], size: int) -> bytes:
         sha256.update(data)
         size -= len(data)
     if size:
-        raise ReadbackError("the finished SIF cannot be read back: it breaks off within its files")
+        raise ReadbackError("the finished SIF cannot be read back: the stream ends within the contents of its files")
     return sha256.digest()

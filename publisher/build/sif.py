@@ -1,8 +1,8 @@
-"""The Singularity Image Format around a squashfs, written in place: no second copy of the data.
+"""The Singularity Image Format: a header written in front of a squashfs, without a second copy of the data.
 
-Layout: the SIF specification as ``github.com/apptainer/sif`` version 2 writes it: a 128-byte header, a table of 48
-descriptors at 4096 of which the first is used, one data object at :data:`DATA_OFFSET`. All that Apptainer would take from
-the clock or from chance (identifier, times) follows from the image, so that equal images are equal files.
+The layout is that of the SIF specification as ``github.com/apptainer/sif`` version 2 writes it: a 128-byte header, a table of 48
+descriptors at 4096, of which the first is used, and one data object at :data:`DATA_OFFSET`. Identifier and times, which Apptainer
+would make from random numbers and the clock, are derived from the image, so that equal images are equal files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATA_OFFSET = 32768
-"""Where the squashfs begins, bytes."""
+"""Offset of the squashfs, bytes."""
 
 _HEADER = struct.Struct("<32s10s3s3s16sqq4q2q")
 _DESCRIPTOR = struct.Struct("<iBIIIqqqqqqq128s384s")
@@ -45,16 +45,16 @@ _ARCHITECTURES = {
 
 
 def write_sif_header(path: Path, *, architecture: str, identity: bytes, epoch: int) -> None:
-    """Make a SIF of a file that has a squashfs at :data:`DATA_OFFSET`.
+    """Turn a file that has a squashfs at :data:`DATA_OFFSET` into a SIF.
 
     Args:
         path: the file; its first bytes are overwritten.
-        architecture: in Go's words.
-        identity: 16 bytes or more that say what the image is; they become its identifier.
-        epoch: the times in the headers, seconds.
+        architecture: Go's name of the architecture.
+        identity: 16 bytes or more that identify the image; they become the SIF's identifier.
+        epoch: the times in the headers, seconds since the epoch.
 
     Raises:
-        BuildError: an architecture that the format has no code for, or no squashfs there.
+        BuildError: the format has no code for the architecture, or the file has no squashfs.
     """
     arch = _ARCHITECTURES.get(architecture)
     if arch is None:
@@ -63,7 +63,7 @@ def write_sif_header(path: Path, *, architecture: str, identity: bytes, epoch: i
         size = file.seek(0, os.SEEK_END)
         file.seek(DATA_OFFSET)
         if file.read(4) != b"hsqs":
-            raise BuildError("there is no squashfs where it was meant to be made")
+            raise BuildError(f"{path.name} has no squashfs at the offset {DATA_OFFSET}")
         file.seek(0)
         file.write(_header(arch, identity, epoch, size))
         file.seek(_TABLE_OFFSET)
@@ -73,12 +73,12 @@ def write_sif_header(path: Path, *, architecture: str, identity: bytes, epoch: i
 
 
 def _header(arch: bytes, identity: bytes, epoch: int, end: int) -> bytes:
-    name = uuid.UUID(bytes=identity[:16], version=4).bytes
+    identifier = uuid.UUID(bytes=identity[:16], version=4).bytes
     table = (_DESCRIPTORS - 1, _DESCRIPTORS, _TABLE_OFFSET, _DESCRIPTORS * _DESCRIPTOR.size)
-    return _HEADER.pack(_LAUNCH, b"SIF_MAGIC", b"01", arch, name, epoch, epoch, *table, DATA_OFFSET, end - DATA_OFFSET)
+    return _HEADER.pack(_LAUNCH, b"SIF_MAGIC", b"01", arch, identifier, epoch, epoch, *table, DATA_OFFSET, end - DATA_OFFSET)
 
 
 def _descriptor(arch: bytes, epoch: int, size: int) -> bytes:
     extra = struct.pack("<ii3s", _SQUASHFS, _PRIMARY_SYSTEM, arch)
-    place = (DATA_OFFSET, size, size)
-    return _DESCRIPTOR.pack(_PARTITION, 1, 1, _GROUP, 0, *place, epoch, epoch, 0, 0, b"", extra)
+    extent = (DATA_OFFSET, size, size)
+    return _DESCRIPTOR.pack(_PARTITION, 1, 1, _GROUP, 0, *extent, epoch, epoch, 0, 0, b"", extra)

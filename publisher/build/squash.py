@@ -1,7 +1,7 @@
-"""From the tar stream to a squashfs: mksquashfs, told everything that would otherwise depend on the day or the machine.
+"""From the tar stream to a squashfs: mksquashfs, with options for everything that would otherwise depend on time or host.
 
-Where the host has a mksquashfs that reads no tar streams (older than 4.5), tar2sqfs of squashfs-tools-ng takes the same stream.
-Flags and traps: ``mksquashfs(1)``, ``tar2sqfs(1)``, and what was tried with 4.5.1 and 1.2.0 (docs/design.md, "Squash").
+On hosts where mksquashfs cannot read tar streams (older than 4.5), tar2sqfs of squashfs-tools-ng reads the same stream. The
+options are those of ``mksquashfs(1)`` and ``tar2sqfs(1)``; their behaviour was tried with 4.5.1 and 1.2.0 (docs/design.md).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
 from abc import ABC, abstractmethod
@@ -27,19 +28,21 @@ if TYPE_CHECKING:
 
     Write = Callable[[memoryview | bytes], object]
 
-_PIPE = 1 << 20  # bytes; the kernel's default of 64 KiB makes both ends wait for each other
+_log = logging.getLogger(__name__)
+
+_PIPE_SIZE = 1 << 20  # bytes; with the kernel's default of 64 KiB both ends wait for each other
 _LEVELS = {"zstd": ("-Xcompression-level", "3"), "gzip": ("-Xcompression-level", "6")}
 _FIRST_WITH_TAR = (4, 5)
 
 
 class Squasher(ABC):
-    """Makes a squashfs of a tar stream. The same stream gives the same bytes, from the same program in the same version.
+    """A program that makes a squashfs from a tar stream; one version of it makes the same bytes from the same stream.
 
     Attributes:
-        name: of the program.
-        version: of the program.
+        name: name of the program.
+        version: version of the program.
         compression: ``zstd`` or ``gzip``.
-        copies: files of the squashfs' size that are on the disk at a time.
+        copies: number of copies of the squashfs that are on the disk at the same time.
     """
 
     name: str
@@ -51,26 +54,29 @@ class Squasher(ABC):
     def squash(
         self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float
     ) -> contextlib.AbstractContextManager[Write]:
-        """Yields the function that takes the stream; the file is complete when the block ends.
+        """Yield the function that the stream is written to; the file is complete when the block ends.
 
         Args:
-            out: a file not yet there.
-            totals: what the stream will hold.
-            offset: bytes to leave free in front.
+            out: the file to make; it must not exist.
+            totals: the totals of the stream.
+            offset: bytes to leave free in front of the squashfs.
             deadline: seconds from start to end.
 
         Raises:
-            BuildError: the program failed or ran into its deadline.
-            SpaceError: no room left.
+            BuildError: the program failed or exceeded its deadline.
+            SpaceError: no space left.
         """
 
 
 class Mksquashfs(Squasher):
-    """squashfs-tools 4.5 or newer.
+    """mksquashfs of squashfs-tools 4.5 or newer.
 
     Args:
         compression: ``zstd`` or ``gzip``.
-        memory: what it may use for its caches, MiB.
+        memory: MiB that it may use for its caches.
+
+    Raises:
+        PublisherError: mksquashfs is missing or too old.
     """
 
     name = "mksquashfs"
@@ -78,29 +84,32 @@ class Mksquashfs(Squasher):
     def __init__(self, compression: str = "zstd", memory: int = 128) -> None:
         self.compression = compression
         self._memory = memory
-        self.version = _version()
+        self.version = _mksquashfs_version()
 
     @contextlib.contextmanager
     def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
-        """See :meth:`Squasher.squash`."""
-        argv = [*_seen_as_root(), "mksquashfs", "-", str(out), "-tar", "-offset", str(offset), "-mem", f"{self._memory}M"]
+        """Make a squashfs as :meth:`Squasher.squash` describes."""
+        argv = [*_as_user_zero(), "mksquashfs", "-", str(out), "-tar", "-offset", str(offset), "-mem", f"{self._memory}M"]
         argv += ["-comp", self.compression, *_LEVELS[self.compression], "-no-progress", "-quiet", "-no-recovery"]
         mode, uid, gid = totals.root
         argv += ["-root-mode", f"{mode:o}", "-root-uid", str(uid), "-root-gid", str(gid)]
-        argv.append("-no-duplicates")  # its search for duplicates races with its writers: other bytes, or a block lost
-        # The root directory's time and the file system's follow from this; -root-time is ignored with -tar.
+        argv.append("-no-duplicates")  # its search for duplicates has a race: other bytes, or a lost block
+        # Sets the times of the root directory and of the file system; -root-time is ignored with -tar.
         env = {"SOURCE_DATE_EPOCH": str(totals.newest)}
-        with _fed(argv, deadline, env, out, self.name) as write:
+        with _run(argv, deadline, env, out, self.name) as write:
             yield write
 
 
 class Tar2sqfs(Squasher):
-    """squashfs-tools-ng 1.2. It leaves no room in front and writes to files alone: its file is copied to where it belongs.
+    """tar2sqfs of squashfs-tools-ng 1.2; it cannot leave space in front of the squashfs, so its file is copied into place.
 
-    It compares files of one size with each other, and cannot be told otherwise: 40,000 took 5 s, 80,000 took 27 s.
+    It always compares files of the same size with each other: 40,000 of them took 5 s, 80,000 took 27 s.
 
     Args:
         compression: ``zstd`` or ``gzip``.
+
+    Raises:
+        CommandError: tar2sqfs is missing.
     """
 
     name = "tar2sqfs"
@@ -108,69 +117,77 @@ class Tar2sqfs(Squasher):
 
     def __init__(self, compression: str = "zstd") -> None:
         self.compression = compression
-        said = command.run(["tar2sqfs", "--version"], deadline=20).stdout.decode("utf-8", "replace").split()
-        self.version = next((word for word in said if word[:1].isdigit()), "unknown")
+        words = command.run(["tar2sqfs", "--version"], deadline=20).stdout.decode("utf-8", "replace").split()
+        self.version = next((word for word in words if word[:1].isdigit()), "unknown")
 
     @contextlib.contextmanager
     def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
-        """See :meth:`Squasher.squash`."""
-        made = out.with_name(f".{out.name}.{self.name}")
+        """Make a squashfs as :meth:`Squasher.squash` describes."""
+        temporary = out.with_name(f".{out.name}.{self.name}")
         level = f"level={_LEVELS[self.compression][1]}"
-        argv = ["tar2sqfs", "--quiet", "--no-skip", "--compressor", self.compression, "--comp-extra", level, str(made)]
+        argv = ["tar2sqfs", "--quiet", "--no-skip", "--compressor", self.compression, "--comp-extra", level, str(temporary)]
         try:
-            with _fed(argv, deadline, {"SOURCE_DATE_EPOCH": str(totals.newest)}, out, self.name) as write:
+            with _run(argv, deadline, {"SOURCE_DATE_EPOCH": str(totals.newest)}, out, self.name) as write:
                 mode, uid, gid = totals.root
                 write(make_header(b"./", b"5", mode=mode, uid=uid, gid=gid, mtime=totals.newest))
                 yield write
-            with failures(BuildError, "the squashfs cannot be copied to its place"):
-                _copy(made, out, offset)
+            with failures(BuildError, "cannot copy the squashfs into the SIF"):
+                _copy(temporary, out, offset)
         finally:
-            made.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def squasher(compression: str = "zstd", memory: int = 128) -> Squasher:
-    """What this host can make a squashfs with: mksquashfs, or tar2sqfs where that one is missing or too old.
+def find_squasher(compression: str = "zstd", memory: int = 128) -> Squasher:
+    """Return the squasher of this host: mksquashfs, or tar2sqfs where mksquashfs is missing or too old.
+
+    Args:
+        compression: ``zstd`` or ``gzip``.
+        memory: MiB that mksquashfs may use for its caches.
 
     Raises:
-        PublisherError: neither is here.
+        PublisherError: neither program can be used.
     """
+    squasher: Squasher
     try:
-        return Mksquashfs(compression, memory)
+        squasher = Mksquashfs(compression, memory)
     except PublisherError as error:
         try:
-            return Tar2sqfs(compression)
+            squasher = Tar2sqfs(compression)
         except CommandError:
             raise error from None
+        _log.debug("tar2sqfs is used instead of mksquashfs: %s", error)
+    _log.debug("squashfs images are made by %s %s with %s", squasher.name, squasher.version, compression)
+    return squasher
 
 
 @contextlib.contextmanager
-def _fed(argv: list[str], deadline: float, env: Mapping[str, str], out: Path, name: str) -> Iterator[Write]:
+def _run(argv: list[str], deadline: float, env: Mapping[str, str], out: Path, name: str) -> Iterator[Write]:
     try:
         with command.feed(argv, deadline=deadline, env=env, cwd=out.parent, name=name) as stdin:
-            with contextlib.suppress(OSError):  # more than an ordinary user may have: then the default
-                fcntl.fcntl(stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
+            with contextlib.suppress(OSError):  # over the limit of an ordinary user: the default is used
+                fcntl.fcntl(stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             yield _writer(stdin.fileno())
     except CommandError as error:
         if os.strerror(errno.ENOSPC) in error.stderr:
-            raise SpaceError("no room left for the SIF", hint="free space in --state, or give another one") from error
+            raise SpaceError("no space left for the SIF", hint="free space in --state, or set another --state") from error
         raise BuildError(error.reason, hint=error.hint) from error
 
 
-def _copy(made: Path, out: Path, offset: int) -> None:
-    """Copy a file to ``offset`` bytes into a new one, within the kernel. Raises OSError."""
-    with made.open("rb") as source, out.open("xb") as target:
+def _copy(squashfs: Path, out: Path, offset: int) -> None:
+    """Copy a file to an offset in a new file, within the kernel; raise OSError on failure."""
+    with squashfs.open("rb") as source, out.open("xb") as target:
         target.seek(offset)
         while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
             pass
 
 
-def _seen_as_root() -> list[str]:
-    """Mksquashfs puts the ids of who runs it into the file's table of ids, needed or not: let everybody be 0 to it."""
+def _as_user_zero() -> list[str]:
+    """Return a command prefix that runs mksquashfs as user 0, because it writes its user's ids into the table of ids."""
     return [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
 
 
 def _writer(descriptor: int) -> Write:
-    """A write that takes all of its bytes: a pipe's own may stop early."""
+    """Return a function that writes all of its bytes, where write(2) on a pipe may write only some."""
 
     def write(data: memoryview | bytes) -> None:
         written = os.write(descriptor, data)
@@ -182,13 +199,13 @@ def _writer(descriptor: int) -> Write:
     return write
 
 
-def _version() -> str:
-    said = command.run(["mksquashfs", "-version"], deadline=20, accept=(0, 1)).stdout.decode("utf-8", "replace")
-    found = re.search(r"version (\d+)\.(\d+)([.\w-]*)", said)
-    if found is None or (int(found[1]), int(found[2])) < _FIRST_WITH_TAR:
-        words = found[0] if found else "of an unknown version"
+def _mksquashfs_version() -> str:
+    output = command.run(["mksquashfs", "-version"], deadline=20, accept=(0, 1)).stdout.decode("utf-8", "replace")
+    match = re.search(r"version (\d+)\.(\d+)([.\w-]*)", output)
+    if match is None or (int(match[1]), int(match[2])) < _FIRST_WITH_TAR:
+        version = match[0].removeprefix("version ") if match else "of an unknown version"
         raise BuildError(
-            f"mksquashfs is {words}: reading tar streams came with 4.5",
+            f"mksquashfs {version} cannot read tar streams; version 4.5 is the first that can",
             hint="install squashfs-tools 4.5, or tar2sqfs of squashfs-tools-ng",
         )
-    return found[0].removeprefix("version ")
+    return match[0].removeprefix("version ")

@@ -1,13 +1,15 @@
-"""Does it start? The finished SIF is run once, shut away: it is a stranger's code, and keys and tokens live on this host.
+"""The test run of a finished SIF, isolated from this host, because the image is untrusted code and the host has keys and tokens.
 
-A separate unprivileged account, no network, nothing of the host's directories, an empty home, a deadline. What passes for
-an image without a shell, or for another architecture than this host's, is the structure alone, and the record says so.
+The image runs as a separate unprivileged account, without network and without directories of the host, in an empty home, with a
+deadline. Images without a shell, or for another architecture than this host's, are only checked for a valid structure, and the
+record says so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import platform
 import pwd
@@ -23,65 +25,81 @@ from publisher.system import command
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_log = logging.getLogger(__name__)
+
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64"}
 _INSPECT_DEADLINE = 60  # seconds
-_OPEN_TO_ALL = Path("/var/tmp")  # noqa: S108 - a directory of a random name is made in it
-_HOME = "ospool-test-run-"  # how a home's name begins
+_WORLD_WRITABLE = Path("/var/tmp")  # noqa: S108 - a directory with a random name is made in it
+_HOME_PREFIX = "ospool-test-run-"
 
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """``test`` as the record has it: ``ran`` or ``structure``; why, where it is only the structure."""
+    """The outcome of a test.
+
+    Attributes:
+        test: ``ran``, or ``structure`` where the image was not run, as in the record.
+        reason: why the image was not run, else empty.
+    """
+
+    __test__ = False  # tells pytest that this is not a test class
 
     test: str
     reason: str = ""
 
 
 class TestRunner:
-    """Runs finished SIFs.
+    """A tester that runs finished SIFs.
 
     Args:
-        account: name of the account they run as; used where this process may change to it (root), else its own is.
-        scratch: an existing directory for the run's home and temporary files; where the account cannot enter it (a state
-            directory below a closed home), /var/tmp serves.
-        deadline: seconds one image may take.
+        account: name of the account that SIFs run as, if this process is root; else they run as this process's account.
+        scratch: an existing directory for the home and temporary files of a run; /var/tmp is used if the account cannot enter it
+            (a state directory below a private home directory).
+        deadline: seconds that one image may take.
 
     Raises:
-        UsageError: no such account.
+        UsageError: the account does not exist, or is root.
     """
 
-    __test__ = False  # not a test class, whatever its name looks like to pytest
+    __test__ = False  # tells pytest that this is not a test class
 
     def __init__(self, account: str, scratch: Path, deadline: float = 120.0) -> None:
         self._scratch = scratch
         self._deadline = deadline
-        self._account = _account(account) if os.geteuid() == 0 else None
+        self._account = _find_account(account) if os.geteuid() == 0 else None
 
     def test(self, sif: Path, *, architecture: str, has_shell: bool) -> TestOutcome:
-        """Run ``/bin/sh -c :`` in the image, or look at its structure alone.
+        """Run ``/bin/sh -c :`` in an image, or only check its structure.
+
+        Args:
+            sif: the SIF.
+            architecture: Go's name of the image's architecture.
+            has_shell: the image has /bin/sh.
 
         Raises:
-            TestRunError: Apptainer does not take the SIF, or the image does not start within the deadline.
+            TestRunError: Apptainer does not accept the SIF, or the image does not start within the deadline.
+            UsageError: the account can enter neither the scratch directory nor /var/tmp.
         """
         host = _ARCHITECTURES.get(platform.machine(), platform.machine())
         if architecture != host:
-            return self._structure(sif, f"built for {architecture}, this host is {host}")
+            return self._check_structure(sif, f"built for {architecture}, this host is {host}")
         if not has_shell:
-            return self._structure(sif, "the image has no /bin/sh")
+            return self._check_structure(sif, "the image has no /bin/sh")
         argv = ["apptainer", "--silent", "exec", "--containall", "--no-home", "--net", "--network", "none", "--pwd", "/"]
         self._run([*argv, "image.sif", "/bin/sh", "-c", ":"], sif, self._deadline)
         return TestOutcome("ran")
 
-    def _structure(self, sif: Path, reason: str) -> TestOutcome:
+    def _check_structure(self, sif: Path, reason: str) -> TestOutcome:
+        _log.debug("%s is not run, only its structure is checked: %s", sif, reason)
         self._run(["apptainer", "--silent", "sif", "list", "image.sif"], sif, _INSPECT_DEADLINE)
         return TestOutcome("structure", reason)
 
     def _run(self, argv: list[str], sif: Path, deadline: float) -> None:
-        """Run a command as the account, in a home of its own that has the SIF as ``image.sif``."""
-        place = self._place()
-        _sweep(place)
-        with _home(place) as home:
-            _lend(sif, home / "image.sif")
+        """Run a command as the account, in a new home directory that has the SIF as ``image.sif``."""
+        parent = self._find_parent()
+        _sweep_homes(parent)
+        with _new_home(parent) as home:
+            _provide(sif, home / "image.sif")
             env = {"HOME": str(home), "TMPDIR": str(home), "APPTAINER_CONFIGDIR": f"{home}/config"}
             env |= {"APPTAINER_CACHEDIR": f"{home}/cache", "APPTAINER_TMPDIR": str(home)}
             if self._account is not None:
@@ -91,71 +109,72 @@ class TestRunner:
             except CommandError as error:
                 raise TestRunError(f"the test run of the finished SIF failed: {error.reason}", hint=error.hint) from error
 
-    def _place(self) -> Path:
-        """Where the account can have a home: the first directory that it may enter."""
+    def _find_parent(self) -> Path:
+        """Return the first directory that the account can enter, in which its home is made."""
         if self._account is None:
             return self._scratch
-        for place in (self._scratch, _OPEN_TO_ALL):
-            asked = command.run(["test", "-x", str(place)], deadline=_INSPECT_DEADLINE, account=self._account, accept=(0, 1))
-            if asked.status == 0:
-                return place
+        for directory in (self._scratch, _WORLD_WRITABLE):
+            argv = ["test", "-x", str(directory)]
+            result = command.run(argv, deadline=_INSPECT_DEADLINE, account=self._account, accept=(0, 1))
+            if result.status == 0:
+                return directory
         raise UsageError("the account that images are tested as can enter neither --state nor /var/tmp")
 
 
 @contextlib.contextmanager
-def _home(place: Path) -> Iterator[Path]:
-    """A new directory, locked by flock(2) as long as it is in use."""
+def _new_home(parent: Path) -> Iterator[Path]:
+    """Yield a new directory, locked by flock(2) as long as it is used, and delete it afterwards."""
     while True:
-        home = Path(tempfile.mkdtemp(prefix=_HOME, dir=place))
-        with _locked(home) as held:
-            if held:
+        home = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=parent))
+        with _locked(home) as is_locked:
+            if is_locked:
                 yield home
                 return
 
 
-def _sweep(place: Path) -> None:
-    """Remove the homes of killed runs: the SIF in each is a whole copy, or keeps the room of one that was removed."""
-    for home in place.glob(f"{_HOME}*"):
+def _sweep_homes(parent: Path) -> None:
+    """Delete the homes of killed runs: each has a copy of a SIF, or a link that keeps the space of a deleted one."""
+    for home in parent.glob(f"{_HOME_PREFIX}*"):
         with _locked(home):
-            pass  # nobody's: gone afterwards
+            pass  # a home that nobody else has locked is deleted at the end of the block
 
 
 @contextlib.contextmanager
 def _locked(home: Path) -> Iterator[bool]:
-    """Whether a directory is there and nobody else has it; afterwards it is gone, if it was ours."""
+    """Try to lock a directory; yield whether it exists and is locked by this process, and delete it afterwards if so."""
     try:
         descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # gone, no directory, or somebody else's
+    except OSError:  # deleted, not a directory, or of another account
         yield False
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = os.fstat(descriptor).st_nlink > 0
+        is_locked = os.fstat(descriptor).st_nlink > 0
     except BlockingIOError:
-        held = False
+        is_locked = False
     try:
-        yield held
+        yield is_locked
     finally:
-        if held:
+        if is_locked:
             shutil.rmtree(home, ignore_errors=True)
         os.close(descriptor)
 
 
-def _lend(sif: Path, name: Path) -> None:
-    """Give a SIF another name, readable to all: a link, or a copy where that is on another device."""
+def _provide(sif: Path, path: Path) -> None:
+    """Make a SIF readable to all at another path: as a hard link, or as a copy on another device."""
     try:
-        name.hardlink_to(sif)
+        path.hardlink_to(sif)
     except OSError:
-        shutil.copyfile(sif, name)
-    name.chmod(0o644)
+        shutil.copyfile(sif, path)
+    path.chmod(0o644)
 
 
-def _account(name: str) -> command.UnixAccount:
+def _find_account(name: str) -> command.UnixAccount:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
         raise UsageError(
-            f"there is no account {name!r} to test images as", hint="set test_account to an unprivileged one"
+            f"the account {name!r} that images are tested as does not exist", hint="set test_account to an unprivileged account"
         ) from None
     if entry.pw_uid == 0:
         raise UsageError("images are not tested as root", hint="set test_account to an unprivileged account")

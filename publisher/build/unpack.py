@@ -1,8 +1,8 @@
-"""The sandbox of an image: the squashfs of its SIF unpacked straight to where it is published.
+"""The sandbox of an image: the squashfs of its SIF, unpacked into its published place.
 
-Both forms show one tree, because one is made of the other. What an ordinary user may not give away stays behind for one:
-owners, setuid bits and privileged attributes (capabilities). One name more than in the SIF: the empty ``.cvmfscatalog`` in
-the root, by which CVMFS keeps the image's files in a catalog of their own.
+SIF and sandbox have the same tree, because the sandbox is made from the SIF. An ordinary user cannot set owners, setuid bits and
+privileged attributes (capabilities), so these are lost. The sandbox has one file more: an empty ``.cvmfscatalog`` in its root,
+which makes CVMFS keep the files of the image in a catalog of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from publisher.build.sif import DATA_OFFSET
 from publisher.errors import CommandError, RepositoryError, SpaceError
+from publisher.state.paths import CATALOG_MARK
 from publisher.system import command
 from publisher.system.durable import delete, failures
 
@@ -22,109 +23,110 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-CATALOG = ".cvmfscatalog"
-_QUEUE = 64  # MiB, each of the two queues of blocks; 256 by default
+_QUEUE = 64  # MiB of each of unsquashfs's two block queues; 256 by default
 _FREE = 16 << 20  # bytes that must stay free on the device
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_WARNINGS = 2  # unsquashfs(1), EXIT STATUS: it went on after errors that it takes for harmless
-_ABOUT_ATTRIBUTES = ("write_xattr:", "Ignoring xattrs", "To avoid this error message")
+_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+_WARNING_STATUS = 2  # unsquashfs(1), EXIT STATUS: it continued after non-fatal errors
+_ATTRIBUTE_MESSAGES = ("write_xattr:", "Ignoring xattrs", "To avoid this error message")
 
 
 def unpack(sif: Path, target: Path, *, deadline: float, size: int = 0) -> None:
-    """Unpack a SIF of this program's making.
+    """Unpack a SIF that this program has made.
 
-    Attributes are lost where the file system has none; nothing else may be.
+    Extended attributes are lost on file systems that do not support them; any other loss is an error.
 
     Args:
         sif: the SIF.
-        target: a directory not yet there, whose parent is; nothing is left of it on failure.
+        target: the directory to make, in an existing directory; it is deleted on failure.
         deadline: seconds.
-        size: bytes of all its files; nothing is begun where there is no room for them. 0 where that is not known.
+        size: bytes of all files, for a check of the free space before anything is written; 0 if it is not known.
 
     Raises:
-        RepositoryError: the SIF cannot be read, or the target not be written, within the deadline.
-        SpaceError: no room left at the target.
+        RepositoryError: the SIF cannot be read, or the target cannot be written, within the deadline.
+        SpaceError: no space left at the target.
     """
     with failures(RepositoryError, f"the sandbox {target.name} cannot be written"):
         if target.is_symlink() or target.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        _check_room(target, size)
+        _check_space(target, size)
         try:
             _unsquash(sif, target, deadline)
-            _add_catalog(target)
+            _add_catalog_mark(target)
         except BaseException:
             delete(target)
             raise
 
 
-def _check_room(target: Path, size: int) -> None:
-    """Raises OSError."""
+def _check_space(target: Path, size: int) -> None:
+    """Raise SpaceError if there is not enough free space for a sandbox, OSError if that cannot be determined."""
     free = shutil.disk_usage(target.parent).free
     if size and free < size + _FREE:
-        raise SpaceError(f"no room for a sandbox of {size} bytes: {free} bytes are free", hint="make room there and run again")
+        raise SpaceError(f"no space for a sandbox of {size} bytes: {free} bytes are free", hint="free space there and run again")
 
 
-def extract(sif: Path, target: Path, paths: Iterable[bytes], *, deadline: float) -> None:
-    """Unpack some paths of a SIF, with the directories above them, whose times are not set; without any paths, the bare root.
+def extract_paths(sif: Path, target: Path, paths: Iterable[bytes], *, deadline: float) -> None:
+    """Unpack some paths of a SIF and the directories above them, whose times are not set; without paths, only the root directory.
 
     Args:
         sif: the SIF.
-        target: a directory not yet there; the list of paths is kept beside it meanwhile.
-        paths: from the root, of directories with all that is in them; none that does not fit in a line, or looks like a comment.
+        target: the directory to make; a list of the paths is kept beside it meanwhile.
+        paths: paths from the root; a directory is unpacked with everything in it. A path must not have a newline, nor begin like
+            a comment. Paths that the SIF does not have are skipped.
         deadline: seconds.
 
     Raises:
-        RepositoryError, OSError: as :func:`unpack`, except that a path which is not there is passed over.
+        RepositoryError: the SIF cannot be read within the deadline.
+        OSError: the target cannot be written.
     """
-    wanted = target.with_name(f"{target.name}.list")
+    path_list = target.with_name(f"{target.name}.list")
     try:
-        # A name that no image has goes in front: without any, unsquashfs takes all there are.
-        wanted.write_bytes(b"\n".join([CATALOG.encode(), *paths, b""]))
-        _unsquash(sif, target, deadline, ("-no-wildcards", "-ef", str(wanted)))
+        # The list begins with a name that no image has, because unsquashfs extracts everything for an empty list.
+        path_list.write_bytes(b"\n".join([CATALOG_MARK.encode(), *paths, b""]))
+        _unsquash(sif, target, deadline, ("-no-wildcards", "-ef", str(path_list)))
     finally:
-        wanted.unlink(missing_ok=True)
+        path_list.unlink(missing_ok=True)
 
 
-def finish_root(target: Path, root: os.stat_result) -> None:
-    """Give the root of a sandbox, and its catalog's marker, what the root of another has. Raises OSError."""
+def copy_root_attributes(target: Path, root: os.stat_result) -> None:
+    """Set owner, mode and time of a sandbox's root, and the time of its catalog mark, to those of another root; raise OSError."""
     times = (root.st_mtime_ns, root.st_mtime_ns)
     if os.geteuid() == 0:
         os.chown(target, root.st_uid, root.st_gid)
     target.chmod(stat.S_IMODE(root.st_mode))
-    os.utime(target / CATALOG, ns=times)
+    os.utime(target / CATALOG_MARK, ns=times)
     os.utime(target, ns=times)
 
 
-def _unsquash(sif: Path, target: Path, deadline: float, chosen: Sequence[str] = ()) -> None:
+def _unsquash(sif: Path, target: Path, deadline: float, options: Sequence[str] = ()) -> None:
     argv = ["unsquashfs", "-dest", str(target), "-offset", str(DATA_OFFSET), "-no-progress", "-quiet"]
     argv += ["-data-queue", str(_QUEUE), "-frag-queue", str(_QUEUE)]
-    argv += ["-xattrs" if os.geteuid() == 0 else "-user-xattrs", *chosen, str(sif)]
+    argv += ["-xattrs" if os.geteuid() == 0 else "-user-xattrs", *options, str(sif)]
     try:
-        # umask: as an ordinary user it sets no modes, but leaves them to open(2)
-        done = command.run(argv, deadline=deadline, umask=0, accept=(0, _WARNINGS))
+        # umask: for an ordinary user, unsquashfs leaves the modes to open(2)
+        result = command.run(argv, deadline=deadline, umask=0, accept=(0, _WARNING_STATUS))
     except CommandError as error:
         _raise_if_full(error.stderr)
         raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {error.reason}", hint=error.hint) from error
-    _raise_if_full(done.stderr)  # whatever the status: unsquashfs 4.4 has 0 after errors too
-    wrong = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(_ABOUT_ATTRIBUTES)]
-    if wrong:
-        raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {wrong[0]}")
+    _raise_if_full(result.stderr)  # with any status: unsquashfs 4.4 returns 0 after errors, too
+    problems = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith(_ATTRIBUTE_MESSAGES)]
+    if problems:
+        raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {problems[0]}")
 
 
 def _raise_if_full(stderr: str) -> None:
-    """Raises OSError where unsquashfs met a full device or quota."""
-    for code in _FULL:
+    """Raise OSError if unsquashfs reported a full device or quota."""
+    for code in _FULL_ERRORS:
         if os.strerror(code) in stderr:
             raise OSError(code, os.strerror(code))
 
 
-def _add_catalog(target: Path) -> None:
-    """The marker file; the root directory keeps its mode and time. Raises OSError."""
+def _add_catalog_mark(target: Path) -> None:
+    """Create the catalog mark, and keep mode and time of the root directory; raise OSError on failure."""
     before = target.lstat()
     target.chmod(stat.S_IMODE(before.st_mode) | 0o700)
-    marker = target / CATALOG
-    marker.touch(exist_ok=False)
-    marker.chmod(0o644)
-    os.utime(marker, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    mark = target / CATALOG_MARK
+    mark.touch(exist_ok=False)
+    mark.chmod(0o644)
+    os.utime(mark, ns=(before.st_mtime_ns, before.st_mtime_ns))
     target.chmod(stat.S_IMODE(before.st_mode))
     os.utime(target, ns=(before.st_mtime_ns, before.st_mtime_ns))

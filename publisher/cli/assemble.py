@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from publisher.build.local import LocalBuilder
-from publisher.build.squash import squasher
+from publisher.build.squash import find_squasher
 from publisher.build.testrun import TestRunner
 from publisher.cli.state_directory import empty_scratch
 from publisher.errors import PublisherError, SpaceError, UsageError
@@ -146,7 +146,7 @@ def run_sync(
     tester = TestRunner(settings.test_account, empty_scratch(settings.state), settings.test_deadline)
     builder = LocalBuilder(
         settings.state / "builds",
-        squasher(settings.compression, settings.squash_memory),
+        find_squasher(settings.compression, settings.squash_memory),
         tester,
         limits=settings.limits,
         deadline=settings.build_deadline,

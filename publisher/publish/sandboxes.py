@@ -97,7 +97,7 @@ class SandboxWriter:
         if tree is None:
             return False
         try:
-            patch_clone.change(build.sif, tree, clone.patch, deadline=self._deadline)
+            patch_clone.apply_patch(build.sif, tree, clone.patch, deadline=self._deadline)
         except RepositoryError as error:
             _log.info("%s is unpacked instead of cloned: %s", clone.sandbox, error)
             self._transaction.remove(clone.sandbox)

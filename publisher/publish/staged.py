@@ -54,7 +54,7 @@ class StagedClone:
     @property
     def is_worthwhile(self) -> bool:
         """Return whether the clone is worth a transaction of its own."""
-        return self.patch.kept >= _WORTHWHILE
+        return self.patch.unchanged >= _WORTHWHILE
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def stage(repository: Repository, snapshot: Snapshot, item: PlanItem, builds: Ma
         patch = _patch(repository, predecessor, build)
         if patch is not None:
             clones.append(StagedClone(predecessor.sandbox, sandbox, patch))
-    return StagedEntry(item, builds, max(clones, key=lambda clone: clone.patch.kept, default=None))
+    return StagedEntry(item, builds, max(clones, key=lambda clone: clone.patch.unchanged, default=None))
 
 
 def _predecessor(snapshot: Snapshot, name: str, target: PlatformTarget) -> Version | None:
@@ -125,7 +125,7 @@ def _patch(repository: Repository, version: Version, build: BuiltImage) -> Clone
     try:
         published_index.check(repository, version)
         published, built = partial(published_index.lines, repository, version), partial(_lines, build.file_index)
-        return patch_clone.similar(published, built, ordered=partial(by_path, scratch=build.file_index.parent))
+        return patch_clone.make_patch(published, built, ordered=partial(by_path, scratch=build.file_index.parent))
     except (OSError, PublishedManifestError) as error:  # damaged, or no space to sort in: unpack all instead
         _log.info("%s is not cloned: its file index cannot be compared: %s", version.sandbox, error)
         return None

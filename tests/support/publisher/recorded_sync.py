@@ -163,7 +163,7 @@ class Publication:
             raise self.refuse
         assert not self.gone.intersection(digest for entry in entries for digest in entry.builds)
         if sum(entry.unpacked_size for entry in entries) > self.room:
-            raise SpaceError("no room for a sandbox", hint="free space there and run again")
+            raise SpaceError("no space for a sandbox", hint="free space there and run again")
         self.room -= sum(entry.unpacked_size for entry in entries)
         self.left += leaving
         names = [entry.name for entry in entries]

@@ -255,7 +255,9 @@ def test_a_layer_without_its_index_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_config_that_apptainer_does_not_take_is_refused(tmp_path: Path) -> None:
-    refused(request(layers(), tmp_path / "blobs", {"Env": "PATH=/bin"}), tmp_path, BuildError, "does not take the image's config")
+    refused(
+        request(layers(), tmp_path / "blobs", {"Env": "PATH=/bin"}), tmp_path, BuildError, "does not accept the image's config"
+    )
 
 
 def test_planning_and_squashing_have_one_deadline(tmp_path: Path) -> None:
@@ -327,7 +329,7 @@ def test_a_disk_that_runs_full_is_said_to_be_full(left: int, disk: Path, tmp_pat
     (disk / "scratch").mkdir()
     with (disk / "filler").open("wb") as filler:
         filler.write(bytes((3 << 20) - left))
-    refused(asked, disk, SpaceError, "no room left", free=lambda _: 1 << 40)
+    refused(asked, disk, SpaceError, "no space left", free=lambda _: 1 << 40)
 
 
 @pytest.mark.parametrize(("squasher", "copies"), [(Mksquashfs, 1), (Tar2sqfs, 2)])

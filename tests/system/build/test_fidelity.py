@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from publisher.build.local import LocalBuilder
 from publisher.build.squash import Mksquashfs, Tar2sqfs
 from publisher.build.testrun import TestRunner
-from publisher.build.unpack import CATALOG, unpack
+from publisher.build.unpack import unpack
 from publisher.errors import LayerError
 from publisher.layers.flatten import flatten
+from publisher.state.paths import CATALOG_MARK
 from tests.support.images.apptainer import apptainers_tree
 from tests.support.images.built_layers import layout_of, request
 from tests.support.images.layers import (
@@ -180,7 +181,7 @@ def test_what_apptainer_adds_differs_only_where_it_tells_of_the_run(name: str, t
     builder = LocalBuilder(tmp_path / "builds", Mksquashfs(), TestRunner("nobody", scratch), now=lambda: NOW)
     unpack(builder.build(asked, lambda *_: None).sif, tmp_path / "ours", deadline=60)
     ours = tree_on_disk(tmp_path / "ours")
-    ours = {path: node for path, node in ours.items() if path not in (b"srv", b"cvmfs", CATALOG.encode())}
+    ours = {path: node for path, node in ours.items() if path not in (b"srv", b"cvmfs", CATALOG_MARK.encode())}
     full = {path: node for path, node in full.items() if path != b".singularity.d/env/99-mine.sh"}
     assert ours.keys() == full.keys()
     differing = {path for path in ours if (ours[path].kind, ours[path].content) != (full[path].kind, full[path].content)}
@@ -229,7 +230,7 @@ def _published(layers: list[bytes], where: Path, made_by: Squasher | None = None
     sandbox = where / "published"
     unpack(squashed(layers, where, made_by), sandbox, deadline=60)
     before = sandbox.stat()
-    (sandbox / CATALOG).unlink()
+    (sandbox / CATALOG_MARK).unlink()
     os.utime(sandbox, ns=(before.st_mtime_ns, before.st_mtime_ns))
     return tree_on_disk(sandbox)
 

@@ -17,11 +17,12 @@ from publisher.build.builder import BuildRequest
 from publisher.build.local import LocalBuilder
 from publisher.build.squash import Mksquashfs
 from publisher.build.testrun import TestRunner
-from publisher.build.unpack import CATALOG, unpack
+from publisher.build.unpack import unpack
 from publisher.contract.reference import Reference
 from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
+from publisher.state.paths import CATALOG_MARK
 from tests.support.images.apptainer import apptainers_tree
 from tests.support.images.layers import Entry, Node, directory, file, hardlink, symlink, tar, tree_on_disk
 from tests.support.images.lazy_pull_layers import estargz, several_members, zstd_chunked
@@ -120,5 +121,5 @@ def _published(registry: RegistryServer, name: str, digest: str, where: Path) ->
     builder = LocalBuilder(where / "builds", Mksquashfs(), TestRunner(ORDINARY, where / "scratch"), now=lambda: NOW)
     built = builder.build(asyncio.run(fetched()), lambda *_: None)
     unpack(built.sif, where / "published", deadline=60)
-    (where / "published" / CATALOG).unlink()
+    (where / "published" / CATALOG_MARK).unlink()
     return tree_on_disk(where / "published")

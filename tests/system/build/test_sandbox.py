@@ -14,9 +14,10 @@ from publisher.build.local import LocalBuilder
 from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash import Mksquashfs
 from publisher.build.testrun import TestRunner
-from publisher.build.unpack import CATALOG, unpack
+from publisher.build.unpack import unpack
 from publisher.errors import RepositoryError, SpaceError
 from publisher.layers.survey import StreamSurvey
+from publisher.state.paths import CATALOG_MARK
 from publisher.system import command
 from publisher.system.durable import delete
 from tests.support.images.built_layers import request
@@ -90,7 +91,7 @@ def test_a_sif_and_its_sandbox_show_the_same_tree_to_an_ordinary_user(open_sif: 
     trees = [listing(str(image), account=account, home=shared_path) for image in (open_sif, sandbox)]
     if os.geteuid() != 0:  # an ordinary user's unsquashfs gives no setuid bits
         trees[1]["/set-user-id"] = trees[1]["/set-user-id"].replace("f 755", "f 4755")
-    assert trees[1].pop(f"/{CATALOG}").startswith("f 644 0 1 ")
+    assert trees[1].pop(f"/{CATALOG_MARK}").startswith("f 644 0 1 ")
     # what squashfuse says of a directory's size and links is its own
     comparable = [{path: text if text[0] != "d" else text.split()[:2] for path, text in tree.items()} for tree in trees]
     assert comparable[0] == comparable[1]
@@ -143,7 +144,7 @@ def test_the_root_directory_keeps_its_mode_and_time(tmp_path: Path) -> None:
     unpack(squashed([layer], tmp_path), tmp_path / "sandbox", deadline=60)
     status = (tmp_path / "sandbox").stat()
     assert (stat.S_IMODE(status.st_mode), int(status.st_mtime)) == (0o555, 1_500_000_000)
-    marker = (tmp_path / "sandbox" / CATALOG).stat()
+    marker = (tmp_path / "sandbox" / CATALOG_MARK).stat()
     assert (stat.S_IMODE(marker.st_mode), marker.st_size, int(marker.st_mtime)) == (0o644, 0, 1_500_000_000)
 
 
@@ -201,7 +202,7 @@ def test_a_full_disk_is_said_to_be_full_and_nothing_is_left(entries: list[Entry]
 
 def test_nothing_is_begun_where_there_is_no_room_for_all_of_it(small_disk: Path, sif: Path) -> None:
     """Two megabytes, of which sixteen are to stay free."""
-    with pytest.raises(SpaceError, match=r"no room for a sandbox of 1 bytes: \d+ bytes are free \(make room there"):
+    with pytest.raises(SpaceError, match=r"no space for a sandbox of 1 bytes: \d+ bytes are free \(free space there"):
         unpack(sif, small_disk / "sandbox", deadline=60, size=1)
     assert list(small_disk.iterdir()) == []
 
@@ -230,7 +231,7 @@ def plain_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_file_system_without_attributes_gets_all_but_them(plain_disk: Path, tmp_path: Path) -> None:
     image = squashed([tar([file("a", b"1", pax={"SCHILY.xattr.user.a": "1"}), file("b", b"2")])], tmp_path)
     unpack(image, plain_disk / "sandbox", deadline=60)
-    assert {path.name for path in (plain_disk / "sandbox").iterdir()} == {"a", "b", CATALOG}
+    assert {path.name for path in (plain_disk / "sandbox").iterdir()} == {"a", "b", CATALOG_MARK}
 
 
 @pytest.mark.parametrize("spoil", ["cut", "no squashfs", "empty"])

@@ -108,11 +108,11 @@ def second(before: Build, where: Path, work: Callable[[Path], object]) -> Build:
 
 
 def cloned(before: Build, after: Build, where: Path) -> Path:
-    made_of = patch_clone.similar(before.lines, after.lines)
-    assert made_of is not None
+    patch = patch_clone.make_patch(before.lines, after.lines)
+    assert patch is not None
     clone = where / "clone"
     subprocess.run(["cp", "-a", "--no-preserve=links", before.sandbox, clone], check=True)
-    patch_clone.change(after.sif, clone, made_of, deadline=DEADLINE)
+    patch_clone.apply_patch(after.sif, clone, patch, deadline=DEADLINE)
     assert sorted(path.name for path in where.iterdir() if path.name.startswith("clone")) == ["clone"]
     return clone
 
@@ -228,39 +228,39 @@ def test_what_has_little_in_common_is_not_similar(tmp_path: Path) -> None:
     total = sum(1 for _ in before.lines())
     few = second(before, tmp_path / "few", rewrite(total // 2 - 5))
     many = second(before, tmp_path / "many", rewrite(total // 2 + 5))
-    made_of = patch_clone.similar(before.lines, few.lines)
-    assert made_of is not None
-    assert len(made_of.fresh) + made_of.kept == total
-    assert patch_clone.similar(before.lines, many.lines) is None
+    patch = patch_clone.make_patch(before.lines, few.lines)
+    assert patch is not None
+    assert len(patch.added) + patch.unchanged == total
+    assert patch_clone.make_patch(before.lines, many.lines) is None
 
 
 @pytest.mark.parametrize("name", ["#hash", " lead", "line\nfeed"])
 def test_a_name_that_cannot_be_asked_for_is_not_cloned_around(tmp_path: Path, name: str) -> None:
     before = first(tmp_path / "before").finish()
     after = second(before, tmp_path / "after", lambda tree: (tree / name).write_text(name))
-    assert patch_clone.similar(before.lines, after.lines) is None
+    assert patch_clone.make_patch(before.lines, after.lines) is None
 
 
 def test_a_clone_that_is_not_what_its_index_says_is_refused_and_no_link_of_it_is_followed(tmp_path: Path) -> None:
     """A link where the index has a directory is not followed: its target stays untouched."""
     before = first(tmp_path / "before").finish()
     after = second(before, tmp_path / "after", lambda tree: (tree / "etc/conf").unlink())
-    made_of = patch_clone.similar(before.lines, after.lines)
-    assert made_of is not None
+    patch = patch_clone.make_patch(before.lines, after.lines)
+    assert patch is not None
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "conf").write_text("of this host")
     shutil.rmtree(before.sandbox / "etc")
     (before.sandbox / "etc").symlink_to(precious)
     with pytest.raises(RepositoryError, match="cannot be changed"):
-        patch_clone.change(after.sif, before.sandbox, made_of, deadline=DEADLINE)
+        patch_clone.apply_patch(after.sif, before.sandbox, patch, deadline=DEADLINE)
     assert (precious / "conf").read_text() == "of this host"
 
 
 def test_a_sif_that_lacks_what_the_index_says_is_refused(tmp_path: Path) -> None:
     before = first(tmp_path / "before").finish()
     after = second(before, tmp_path / "after", lambda tree: (tree / "etc/more").write_text("more"))
-    made_of = patch_clone.similar(before.lines, after.lines)
-    assert made_of is not None
+    patch = patch_clone.make_patch(before.lines, after.lines)
+    assert patch is not None
     with pytest.raises(RepositoryError, match="cannot be changed"):
-        patch_clone.change(before.sif, before.sandbox, made_of, deadline=DEADLINE)
+        patch_clone.apply_patch(before.sif, before.sandbox, patch, deadline=DEADLINE)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.build.metadata import MetadataSkeleton, make_skeleton, place
+from publisher.build.metadata import MetadataSkeleton, add_skeleton, make_skeleton
 from publisher.errors import BuildError
 from publisher.layers.emit import ExtraEntry
 from publisher.layers.flatten import FlattenedTree, flatten
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SKELETON = MetadataSkeleton(
-    own=(
+    metadata=(
         ExtraEntry(b".run", b"2", 0o777, link=b".singularity.d/actions/run"),
         ExtraEntry(b".singularity.d", b"5", 0o755),
         ExtraEntry(b".singularity.d/runscript", b"0", 0o755, b"#!/bin/sh\n"),
@@ -39,10 +39,10 @@ def tree(entries: list[Entry], where: Path) -> FlattenedTree:
 
 
 def placed(entries: list[Entry], where: Path) -> list[bytes]:
-    return [extra.name for extra in place(tree(entries, where), SKELETON)]
+    return [extra.name for extra in add_skeleton(tree(entries, where), SKELETON)]
 
 
-OWN = [extra.name for extra in SKELETON.own]
+OWN = [extra.name for extra in SKELETON.metadata]
 
 
 def test_an_empty_image_gets_everything_parents_first(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_images_own_metadata_goes_and_its_other_names_stay(tmp_path: Path) -
         symlink(".run", "gone"),
     ]
     flattened = tree(entries, tmp_path)
-    assert [extra.name for extra in place(flattened, SKELETON)][:2] == [b".singularity.d", b".singularity.d/runscript"]
+    assert [extra.name for extra in add_skeleton(flattened, SKELETON)][:2] == [b".singularity.d", b".singularity.d/runscript"]
     assert [list(actions) for actions in flattened.finish().actions] == [[0, 0, 1, 1]]
 
 
@@ -96,7 +96,7 @@ def test_what_apptainer_adds_has_no_trace_of_when_and_where(tmp_path: Path) -> N
             os.umask(before)
         assert list((tmp_path / name).iterdir()) == []
     assert skeletons[0] == skeletons[1]
-    own = {extra.name: extra for extra in skeletons[0].own}
+    own = {extra.name: extra for extra in skeletons[0].metadata}
     assert json.loads(own[b".singularity.d/labels.json"].content) == {
         "a": "b",
         "org.label-schema.build-arch": "arm64",
@@ -109,8 +109,8 @@ def test_what_apptainer_adds_has_no_trace_of_when_and_where(tmp_path: Path) -> N
         "org.label-schema.usage.singularity.deffile.from": asked.manifest.digest,
     }
     assert own[b".singularity.d/Singularity"].content == f"bootstrap: docker\nfrom: {asked.manifest.digest}\n".encode()
-    assert str(tmp_path).encode() not in b"".join(extra.content for extra in skeletons[0].own)
-    assert {extra.mode for extra in (*skeletons[0].own, *skeletons[0].mount_points)} == {0o755, 0o644, 0o777}
+    assert str(tmp_path).encode() not in b"".join(extra.content for extra in skeletons[0].metadata)
+    assert {extra.mode for extra in (*skeletons[0].metadata, *skeletons[0].mount_points)} == {0o755, 0o644, 0o777}
     assert {b"etc/hosts", b"tmp", b"var/tmp", b"proc"} <= {extra.name for extra in skeletons[0].mount_points}
 
 
@@ -119,13 +119,13 @@ def test_an_image_of_unknown_age_has_no_date(tmp_path: Path) -> None:
     asked = image([])
     undated = json.dumps(json.loads(asked.config.raw) | {"created": None}).encode()
     skeleton = make_skeleton(replace(asked, config=replace(asked.config, raw=undated)), tmp_path)
-    (labels,) = (extra.content for extra in skeleton.own if extra.name == b".singularity.d/labels.json")
+    (labels,) = (extra.content for extra in skeleton.metadata if extra.name == b".singularity.d/labels.json")
     assert b"build-date" not in labels
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("config", [{"Env": "A=1"}, {"Entrypoint": {"a": 1}}, {"Labels": ["a"]}])
 def test_a_config_of_another_shape_is_refused(config: dict[str, object], tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="does not take the image's config: apptainer failed"):
+    with pytest.raises(BuildError, match="does not accept the image's config: apptainer failed"):
         make_skeleton(image([], config), tmp_path)
     assert list(tmp_path.iterdir()) == []

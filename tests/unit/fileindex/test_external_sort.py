@@ -47,20 +47,20 @@ def test_no_room_to_sort_in_is_said(tmp_path: Path) -> None:
 def test_two_file_indexes_are_compared_in_the_memory_of_a_portion() -> None:
     tracemalloc.start()
     try:
-        made_of = patch_clone.similar(
+        patch = patch_clone.make_patch(
             lambda: lines(40_000, 100), lambda: lines(40_000, 50), ordered=partial(by_path, portion=1000)
         )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert made_of is not None
-    assert (len(made_of.fresh), made_of.kept) == (800, 39_200)
+    assert patch is not None
+    assert (len(patch.added), patch.unchanged) == (800, 39_200)
     assert peak < 4 << 20, "the paths alone take more"
 
 
 def test_what_differs_in_too_many_places_to_be_held_is_not_similar() -> None:
     def same(most: int) -> patch_clone.ClonePatch | None:
-        return patch_clone.similar(lambda: lines(1000, 100), lambda: lines(1000, 50), most=most)
+        return patch_clone.make_patch(lambda: lines(1000, 100), lambda: lines(1000, 50), most=most)
 
     assert same(20) is not None
     assert same(19) is None

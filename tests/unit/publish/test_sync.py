@@ -163,7 +163,7 @@ def test_a_batch_that_does_not_fit_is_published_as_far_as_it_fits(world: World) 
     report = world.run(*(entry(f"a/a:{number}") for number in range(8)))
     assert world.publication.transactions == [["a/a:0", "a/a:1", "a/a:2", "a/a:3"], ["a/a:4"]]
     assert list(results(report).values()) == ["published"] * 5 + ["failed"] * 3
-    assert "no room for a sandbox (free space there and run again)" in report.outcomes["a/a:7"].reason
+    assert "no space for a sandbox (free space there and run again)" in report.outcomes["a/a:7"].reason
     assert (report.stopped, report.exit_code) == (None, 1)
     assert world.builder.kept == ["a/a:5", "a/a:6", "a/a:7"], "they are not built again"
 
