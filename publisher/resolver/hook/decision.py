@@ -81,7 +81,7 @@ def start_published(image: str, resolution: Resolution) -> Decision:
     return Decision(
         image,
         resolution.why,
-        message=f"image {name} for {resolution.image.arch} is {version.digest}, started as a {resolution.form}",
+        message=f"image {name} for {resolution.image.arch} is {version.digest}, started as a {_noun(resolution.form)}",
         updates=updates,
         chirp_attributes={"ImageName": name, "ImageDigest": version.digest, "ImageForm": resolution.form},
         trace_fields=trace_fields,
@@ -140,3 +140,7 @@ def _start_attributes(path: str, form: str) -> dict[str, Value]:
         "WantSandboxImage": form == SANDBOX,
         "WantDockerImage": False,
     }
+
+
+def _noun(form: str) -> str:
+    return "SIF" if form == SIF else form

@@ -1,7 +1,4 @@
-"""From the name of an image to a path that a job can start.
-
-The steps: load the manifest, look up the image, choose a form, and make that form ready: open the sandbox or fetch the SIF.
-"""
+"""From the name of an image to a path that a job can start: load the manifest, look up the image, choose a form, make it ready."""
 
 from __future__ import annotations
 
@@ -124,9 +121,9 @@ def resolve(
     measured = facts.read(settings.facts, now)
     has_cache = settings.cache is not None or settings.store is not None
     choices = choice.choose_forms(image, policy, measured, hung=hung, has_cache=has_cache)
-    resolution = _Preparation(image, settings, manifest, outage, starter).first_available(choices, notes, until)
-    log.info("%s is the %s %s: %s", text, resolution.form, resolution.path, resolution.why)
-    return resolution
+    result = _Preparation(image, settings, manifest, outage, starter).first_available(choices, notes, until)
+    log.info("resolved %s to the %s %s: %s", text, result.form, result.path, result.why)
+    return result
 
 
 def find_image(
@@ -170,19 +167,20 @@ def find_image(
         manifest = load(min(settings.refresh, _MAX_AGE_FOR_UNKNOWN), wait=True)
         result = None if manifest.age == DEAD else _look_up(query, settings, manifest)
     if isinstance(result, UnknownImageError):
-        if manifest.age == FRESH and manifest.is_current:
-            raise result
-        kind = OldManifestError if type(result) is UnknownImageError else ManifestError
-        raise kind(
-            f"{result.reason}, according to the manifest with serial {manifest.index.serial} from {manifest.source}, "
-            "and no newer manifest can be fetched"
-        )
+        raise result if manifest.age == FRESH and manifest.is_current else _old_manifest_error(result, manifest)
     if result is None:
         return query, manifest, None
     if result.version.state == EXPIRING and result.version.until is not None:
         day = time.strftime("%Y-%m-%d", time.gmtime(result.version.until))
         notes.warn(f"the image {result.name} will be removed on {day}")
     return query, manifest, result
+
+
+def _old_manifest_error(error: UnknownImageError, manifest: TrustedManifest) -> ManifestError:
+    """Return the error for an image that the manifest does not list, if a newer manifest may list it."""
+    kind = OldManifestError if type(error) is UnknownImageError else ManifestError
+    origin = f"the manifest with serial {manifest.index.serial} from {manifest.source}"
+    return kind(f"{error.reason}, according to {origin}, and no newer manifest can be fetched")
 
 
 def _manifest_sources(settings: ResolverSettings, now: float, directory: str | None, *, hung: bool) -> list[Source]:

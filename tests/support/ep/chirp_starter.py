@@ -1,4 +1,4 @@
-"""HTCondor's side of Chirp: takes lines on a loopback port, answers each, remembers them."""
+"""The starter's side of Chirp: it accepts lines on a loopback port, answers each one and records them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Starter:
-    """One connection's worth of it.
+    """A starter that serves one connection.
 
     Attributes:
-        lines: what it was told. config: the file that says where it is.
+        lines: the lines that it received. config: path of the file with its host, port and cookie.
     """
 
     def __init__(self, directory: Path, answers: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What an execution point sees: a repository and an origin with a signed manifest, made without the publisher."""
+"""An execution point with a repository, an origin and a signed manifest, made without the publisher."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def digest(text: str) -> str:
 
 
 def sif_content(text: str, size: int = 1000) -> bytes:
-    """As much of a SIF as the resolver looks at."""
+    """Return a file that the resolver takes for a SIF."""
     body = b"#!/usr/bin/env run-singularity\n\0" + b"SIF_MAGIC\0" + text.encode()
     return body + hashlib.shake_128(text.encode()).digest(max(0, size - len(body)))
 
@@ -53,7 +53,7 @@ def sif_of(content: bytes) -> Sif:
 
 
 def version(text: str, **more: object) -> Version:
-    """A version whose digests are those of ``text``; fields of :class:`Version` by name."""
+    """Return a version with digests derived from ``text``; ``more`` sets fields of :class:`Version`."""
     hexadecimal = digest(text).removeprefix("sha256:")
     sandbox = f".images/{hexadecimal[:2]}/{hexadecimal[2:]}"
     fields = {"sandbox": sandbox, "sif": sif_of(sif_content(text)), "published": NOW - 86400, **more}
@@ -61,7 +61,7 @@ def version(text: str, **more: object) -> Version:
 
 
 def record(name: str, source: str = "", /, **versions: Iterable[Version]) -> Record:
-    """The record of a name: architecture -> versions; by default one of amd64 whose text is the name."""
+    """Return the record of an image with these versions by architecture; by default one for amd64, derived from the name."""
     platforms = versions or {"amd64": [version(name)]}
     return Record(name, source or f"hub.example.org/{name}", digest(f"index of {name}"), platforms)
 
@@ -74,7 +74,7 @@ def envelope(index: Index, *keys: Key) -> bytes:
 def revision(
     records: Iterable[Record], key: Key, *, serial: int = 1, now: int = NOW, repository: str = REPOSITORY, count: int = 4
 ) -> dict[str, bytes]:
-    """The manifest's files: name -> content."""
+    """Return the files of a manifest: name -> content."""
     named: list[dict[str, dict[str, object]]] = [{} for _ in range(count)]
     aliases: list[dict[str, str]] = [{} for _ in range(count)]
     for one in records:
@@ -116,7 +116,7 @@ class ExecutionPoint:
         (self.keys / "current.pem").write_bytes(self.key.pem)
 
     def publish(self, *records: Record, serial: int = 1, now: int = NOW, key: Key | None = None) -> dict[str, bytes]:
-        """Put sandboxes, SIFs and the manifest in both places; its files."""
+        """Write sandboxes, and the manifest to the repository and the origin; return the manifest's files."""
         for one in records:
             for _, found in one.versions():
                 if found.sandbox is not None:
@@ -127,13 +127,13 @@ class ExecutionPoint:
         return files
 
     def store(self, content: bytes) -> Sif:
-        """Put a SIF into the origin."""
+        """Write a SIF to the origin."""
         sif = sif_of(content)
         lay_down({sif.path: content}, self.origin)
         return sif
 
     def settings(self, **changed: str | list[str] | None) -> ResolverSettings:
-        """The usual settings with some changed; None takes one away. ``repository_name`` is ``repository-name`` and so on."""
+        """Return the usual settings with changes; None removes one. ``repository_name`` stands for ``repository-name``."""
         usual: dict[str, str | list[str] | None] = {
             "repository": str(self.repository),
             "origin": str(self.origin),

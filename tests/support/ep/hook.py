@@ -1,4 +1,4 @@
-"""The hook as HTCondor runs it: the job's ad in, and what HTCondor makes of the process's output."""
+"""The hook as HTCondor runs it: the job ad as input, and the output as HTCondor interprets it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STARTS = ("SingularityImage", "ContainerImage", "WantSIF", "WantSandboxImage", "
 
 @dataclass(frozen=True)
 class Reply:
-    """``code`` and ``message`` of the hook, the attributes it sets (names as written), and its standard error."""
+    """An answer of the hook: ``code``, ``message``, the attributes that it sets, and its standard error (``talk``)."""
 
     code: int
     message: str
@@ -32,7 +32,7 @@ class Reply:
 
     @property
     def image(self) -> str:
-        """The image that the job starts in, whatever its universe; the attributes agree on it."""
+        """Return the image that the job starts in; check that the attributes of all universes agree."""
         assert self.updates["SingularityImage"] == self.updates["ContainerImage"]
         assert self.updates["WantDockerImage"] is False
         assert self.updates["WantSIF"] is not self.updates["WantSandboxImage"]
@@ -48,13 +48,13 @@ class Reply:
 
 
 def job_ad(**attributes: Value) -> bytes:
-    """An ad as HTCondor prints it, among much else."""
+    """Return a job ad in the format of HTCondor."""
     job = {"MyType": "Job", "ClusterId": 7, "ProcId": 0, "Owner": "user", **attributes}
     return classad.serialize(job) + b'Requirements = (TARGET.Arch == "X86_64") && true\nRank = 0.0\n'
 
 
 def reply(output: bytes, talk: str = "") -> Reply:
-    """What HTCondor reads in an answer: every line must be an attribute, the status first."""
+    """Parse an answer as HTCondor does; check that every line is an attribute and that the status comes first."""
     lines = output.decode().splitlines()
     assert lines, talk
     assert all(" = " in line for line in lines)
@@ -68,7 +68,7 @@ def reply(output: bytes, talk: str = "") -> Reply:
 
 
 class Hook:
-    """``prepare-job`` of one execution point, set up by variables, so that flags change single settings.
+    """``prepare-job`` on an execution point, configured by variables, so that flags can change single settings.
 
     ``environment`` is what HTCondor gives it, ``scratch`` the job's directory.
     """
@@ -93,5 +93,5 @@ class Hook:
         return reply(out, err.decode())
 
     def job(self, *flags: str, **attributes: Value) -> Reply:
-        """A job with these attributes; a flag with a value is one word, ``--form=sif``."""
+        """Run the hook for a job with these attributes; a flag and its value are one word, such as ``--form=sif``."""
         return self.run(job_ad(**attributes), *flags)

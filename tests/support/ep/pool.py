@@ -1,4 +1,4 @@
-"""A personal HTCondor pool on loopback: one machine that takes jobs, runs them and is asked about them.
+"""A personal HTCondor pool on loopback: one machine that accepts jobs, runs them and answers queries.
 
 As root the daemons have process ids and mounts of their own, so that nothing outlives the tests and ``/cvmfs`` is the pool's
 alone; jobs are the account's that ``ci/install-system --tests`` makes. An ordinary user's pool runs as that user, in
@@ -34,7 +34,7 @@ _PR_SET_PDEATHSIG = 1
 _DEADLINE = 120
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# What has nothing to do with containers: where things are, who may do what, and how soon daemons look at what has changed
+# Settings without a relation to containers: paths, permissions, and short polling intervals
 _CONFIGURATION = """
 LOCAL_DIR = {root}
 RELEASE_DIR = /usr
@@ -95,14 +95,14 @@ class Jobs:
         return (self.directory / f"{process}.out").read_text()
 
     def output_so_far(self) -> str:
-        """Of all processes, whether or not they ended."""
+        """Return the output of all processes, whether or not they have ended."""
         return "".join(path.read_text() for path in self.directory.glob("*.out"))
 
     def error(self, process: int = 0) -> str:
         return (self.directory / f"{process}.err").read_text()
 
     def events(self, process: int | None = None) -> list[tuple[int, str]]:
-        """Number and text of each event so far: what the user is told."""
+        """Return number and text of each event in the job's log so far."""
         who = r"\d+" if process is None else f"{process:03}"
         found = re.findall(rf"^(\d\d\d) \(\d+\.{who}\.\d+\) (.*?)^\.\.\.$", self.log, re.MULTILINE | re.DOTALL)
         return [(int(number), text) for number, text in found]
@@ -111,7 +111,7 @@ class Jobs:
         return sum(number in numbers for number, _ in self.events())
 
     def wait(self, *numbers: int, times: int = 1, seconds: float = _DEADLINE) -> list[str]:
-        """Wait until events of these kinds were logged so many times; their texts."""
+        """Wait until that many events of these kinds are in the log; return their texts."""
         self.pool.until(lambda: self.count(*numbers) >= times, self.told, seconds)
         return [text for number, text in self.events() if number in numbers]
 
@@ -123,7 +123,7 @@ class Jobs:
         return self
 
     def ad(self, process: int = 0) -> dict[str, Any]:
-        """What the queue says now, or the history of one that left it."""
+        """Return the job ad from the queue, or from the history if the job has left the queue."""
         for program in ("condor_q", "condor_history"):
             said = self.pool.run(program, "-json", f"{self.cluster}.{process}")
             if said.strip() not in ("", "[]"):
@@ -132,21 +132,21 @@ class Jobs:
         raise AssertionError(f"no job {self.cluster}.{process}")
 
     def text(self, attribute: str) -> str:
-        """An attribute in the queue as it is written there, not evaluated."""
+        """Return the unevaluated expression of an attribute in the queue."""
         return self.pool.run("condor_q", f"{self.cluster}.0", "-af:r", attribute).strip()
 
     @property
     def log(self) -> str:
-        """The event log as it is, which the user reads."""
+        """Return the text of the job's log."""
         path = self.directory / "log"
         return path.read_text() if path.exists() else ""
 
     def remove(self) -> None:
-        """Have it removed, which a running one takes its time for."""
+        """Remove the jobs, and wait until running ones have ended."""
         self.pool.run("condor_rm", str(self.cluster), user=self.pool.account)
 
     def told(self) -> str:
-        """For the message of a test that failed."""
+        """Return what helps to understand a failed test."""
         errors = [path.read_text(errors="replace") for path in sorted(self.directory.glob("*.err"))]
         logs = sorted((self.pool.root / "log").glob("StarterLog.slot*"), key=lambda path: path.stat().st_mtime)
         last = logs[-1].read_text(errors="replace")[-6000:] if logs else ""
@@ -157,9 +157,9 @@ class Pool:
     """The daemons and their directory ``root``.
 
     Attributes:
-        account: who submits and whose jobs run; None where that is us.
-        cvmfs: what jobs see as ``/cvmfs``.
-        environment: for HTCondor's programs.
+        account: the user who submits and runs jobs; None for the user of this process.
+        cvmfs: directory that jobs see as ``/cvmfs``.
+        environment: of HTCondor's programs.
     """
 
     def __init__(self, slots: int = 16) -> None:
@@ -181,7 +181,7 @@ class Pool:
         self._daemons: subprocess.Popen[bytes] | None = None
 
     def start(self, cvmfs: Mapping[str, Path]) -> None:
-        """Start the daemons and wait for them; ``cvmfs`` has the directories that CVMFS shows at first, by name."""
+        """Start the daemons and wait for them; ``cvmfs`` maps names to the directories that CVMFS shows at first."""
         self._daemons = self._started(cvmfs)
         self.until(lambda: all(map(self._knows, ("-startd", "-schedd", "-master"))), self._what_daemons_say)
 
@@ -209,7 +209,7 @@ class Pool:
         (self.root / "config.d" / name).write_text(text)
 
     def reconfigure(self, attribute: str, value: str) -> None:
-        """Have the daemons read the configuration anew, until the machine says this of itself."""
+        """Make the daemons read the configuration, and wait until the machine ad has these attributes."""
         self.run("condor_reconfig", "-all")
 
         def said() -> str:
@@ -218,7 +218,7 @@ class Pool:
         self.until(lambda: said() == value, said)
 
     def run(self, *argv: str, user: str | None = None, check: bool = True) -> str:
-        """What a program of HTCondor says; as root may not submit, ``user`` does."""
+        """Return the output of one of HTCondor's programs; it runs as ``user``, since root may not submit."""
         account = pwd.getpwnam(user) if user else None
         done = subprocess.run(
             argv,
@@ -237,18 +237,18 @@ class Pool:
         return done.stdout
 
     def enter(self) -> list[str]:
-        """Words before a command that has it run among the pool's mounts, once the pool is started."""
+        """Return the prefix of a command that runs it in the pool's mount namespace, once the pool is started."""
         if self.account is None or self._daemons is None:
             return []
         return ["nsenter", "--mount", "--pid", "--target", str(self._first_process())]
 
     def inside(self, *argv: str | Path) -> None:
-        """Run a program among the pool's mounts."""
+        """Run a program in the pool's mount namespace."""
         subprocess.run([*self.enter(), *argv], check=True, timeout=_DEADLINE)
 
     @contextlib.contextmanager
     def stopped(self, *argv: str | Path, when: Callable[[], bool]) -> Iterator[None]:
-        """A program among the pool's mounts, which does nothing any more from the moment when something is true."""
+        """Run a program in the pool's mount namespace, and stop it as soon as a condition is true."""
         with subprocess.Popen([*self.enter(), *argv], stdin=subprocess.DEVNULL) as started:
             itself = started.pid
             try:
@@ -261,12 +261,12 @@ class Pool:
                 os.kill(started.pid, signal.SIGCONT)  # nsenter stops when its child does; and only nsenter can reap that
 
     def is_mounted(self, path: Path) -> bool:
-        """Whether something is mounted there, in the pool's eyes."""
+        """Return whether the pool sees a mount at a path."""
         mounts = Path(f"/proc/{self._first_process() if self.account else 'self'}/mounts").read_text()
         return any(line.split()[1] == str(path) for line in mounts.splitlines())
 
     def submit(self, description: Mapping[str, object], count: int = 1) -> Jobs:
-        """Submit jobs: submit commands by name; what they do not say has small and silent values."""
+        """Submit jobs with these submit commands; the others have small, quiet defaults."""
         self._submissions += 1
         directory = self.root / "jobs" / str(self._submissions)
         directory.mkdir()
@@ -290,18 +290,18 @@ class Pool:
         return Jobs(self, int(said.partition(".")[0]), directory)
 
     def until(self, condition: Callable[[], bool], why: Callable[[], str], seconds: float = _DEADLINE) -> None:
-        """Look at a state until it is there."""
+        """Wait until a condition is true."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, why()
             time.sleep(0.05)
 
     def processes(self) -> list[int]:
-        """Process ids, as we see them, of all that runs in the pool."""
+        """Return the IDs of all processes in the pool, in the PID namespace of this process."""
         return list(_descendants(self._pid))
 
     def _started(self, cvmfs: Mapping[str, Path]) -> subprocess.Popen[bytes]:
-        """The daemons, which end when we do, however we do."""
+        """Start the daemons, which end when this process ends, however it ends."""
         argv = ["condor_master", "-f"]
         if self.account:
             self.cvmfs.mkdir(exist_ok=True)
@@ -357,7 +357,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def command_line(pid: int) -> bytes:
-    """As in /proc; empty for a process that is gone."""
+    """Return the child processes from /proc; none for a process that is gone."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""

@@ -1,4 +1,4 @@
-"""A site of the pool: images that were really published, the one-file resolver, and a pool set up by what that writes."""
+"""A site: images published by the publisher, the single-file resolver, and a pool with the configuration that it writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL, LARGE, ELSEWHERE = "htc/small:1", "htc/large:1", "htc/elsewhere:1"
 SMALL, and ELSEWHERE is for another architecture."""
 PADDING = 20_000_000
 LOOK = "cat /etc/motd; echo $GREETING $APPTAINER_CONTAINER; ls /cvmfs"
-"""A job's script: the image it is in, what only that image's environment has and which form it is, and what CVMFS shows."""
+"""The script of a job: it prints its image, that image's environment and form, and what CVMFS shows."""
 _CONFIGURATION = """\
 [resolver]
 repository = {repository}
@@ -44,11 +44,11 @@ deadline = 5 min
 
 
 class Site:
-    """All of it, below ``pool.root``.
+    """The whole site, below ``pool.root``.
 
     Attributes:
-        host: the publisher's. web: its origin, over HTTP. pool: where jobs run.
-        program: image-resolver.pyz. configuration: its file. cache: its cache. keys: its trusted keys.
+        host: the host of the publisher. web: its origin over HTTP. pool: where jobs run.
+        program: image-resolver.pyz. configuration: its configuration file. cache: its cache. keys: its trusted keys.
     """
 
     def __init__(self, registry: RegistryServer, slots: int = 200) -> None:
@@ -94,7 +94,7 @@ class Site:
         self.pool.start({REPOSITORY: self.host.repository})
 
     def push(self, name: str, motd: str | None = None) -> None:
-        """Push an image into the registry; what ``/etc/motd`` says there is its name unless given."""
+        """Push an image into the registry; its ``/etc/motd`` has the image's name unless a text is given."""
         repository, _, tag = name.partition(":")
         padding = [file("padding", random.Random(1).randbytes(PADDING))] if name == LARGE else []
         own = tar([directory("etc"), file("etc/motd", f"{motd or name}\n".encode()), *padding])
@@ -104,14 +104,14 @@ class Site:
         push_image(self.host.registry.address, repository, tag, layers, config, platform=platform)
 
     def configure(self, **more: str) -> None:
-        """Write the resolver's configuration: the usual settings, and more."""
+        """Write the resolver's configuration: the usual settings and additional ones."""
         usual = _CONFIGURATION.format(
             repository=self.repository, origin=self.web.url, caches=self.caches, facts=self.facts, keys=self.keys
         )
         self.configuration.write_text(usual + "".join(f"{name.replace('_', '-')} = {value}\n" for name, value in more.items()))
 
     def run(self, *arguments: str, user: str | None = None) -> str:
-        """What image-resolver says, run among the pool's mounts once there are any; as ``user``, if we are root."""
+        """Return the output of image-resolver, run in the pool's mount namespace once it exists; as ``user`` if this is root."""
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user and self.pool.account else []
         command = [*self.pool.enter(), *become, str(self.program), *arguments, "--config", str(self.configuration)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -119,20 +119,20 @@ class Site:
         return done.stdout
 
     def submit(self, description: Mapping[str, object], count: int = 1, script: str = LOOK) -> Jobs:
-        """Submit jobs that run a shell script; by default one that says where it is."""
+        """Submit jobs that run a shell script; by default one that prints its image."""
         return self.pool.submit({"executable": "/bin/sh", "arguments": f"\"-c '{script}'\"", **description}, count)
 
     def sif(self, name: str) -> Path:
-        """Where a SIF stands in the jobs' cache, once it is there."""
+        """Return the path of a SIF in the jobs' cache."""
         published = self.host.sif(name)
         return self.cache / "sif" / published.name[:2] / published.name
 
     def hooks(self) -> list[int]:
-        """Processes of hooks that run now."""
+        """Return the processes of running hooks."""
         return [pid for pid in self.pool.processes() if b"prepare-job" in command_line(pid)]
 
     def starters(self) -> list[int]:
-        """Processes that run a job each."""
+        """Return the processes that run a job each."""
         return [pid for pid in self.pool.processes() if command_line(pid).startswith(b"condor_starter")]
 
     def empty_cache(self) -> None:
@@ -140,7 +140,7 @@ class Site:
 
     @contextlib.contextmanager
     def overridden(self, text: str) -> Iterator[None]:
-        """HTCondor's configuration with something that is read after what was written for the site."""
+        """Add lines to HTCondor's configuration, which are read after the site's, for the duration of the context."""
         self.pool.configuration("90-test", text)
         try:
             yield
@@ -148,13 +148,13 @@ class Site:
             self.pool.configuration("90-test", "")
 
     def unmount(self) -> None:
-        """CVMFS is gone."""
+        """Remove CVMFS."""
         if self.pool.account:
             self.pool.inside("umount", "--lazy", self.repository)
         self.repository.unlink() if self.repository.is_symlink() else self.pool.inside("rmdir", self.repository)
 
     def mount(self, shown: Path | None = None) -> None:
-        """CVMFS is there again, and what was wrong with it forgotten; it shows what is published, or another directory."""
+        """Restore CVMFS and forget its outages; it shows the repository, or another directory."""
         shutil.rmtree(self.cache / "failures", ignore_errors=True)
         shown = shown or self.host.repository
         if self.pool.account:
@@ -173,7 +173,7 @@ class Site:
 
     @contextlib.contextmanager
     def lagging_cvmfs(self, before: Path) -> Iterator[None]:
-        """CVMFS shows a copy of what was published before."""
+        """Make CVMFS show an old copy of the repository."""
         self.unmount()
         self.mount(before)
         try:
@@ -184,14 +184,14 @@ class Site:
 
     @contextlib.contextmanager
     def hanging_cvmfs(self) -> Iterator[None]:
-        """CVMFS is a FUSE mount whose process does nothing any more: whoever opens something in it waits."""
+        """Make CVMFS a FUSE mount whose process is stopped: every open in it hangs."""
         image = self.pool.root / "site" / "repository.squashfs"
         if not image.exists():
             command: list[str | Path] = ["mksquashfs", self.host.repository, image, "-comp", "zstd", "-quiet", "-no-progress"]
             subprocess.run(command, check=True, capture_output=True)
         self.unmount()
         self.pool.inside("mkdir", self.repository)
-        # nothing is kept by the kernel: every look asks the process
+        # the kernel caches nothing, so every access asks the process
         options = "attr_timeout=0,entry_timeout=0" + (",allow_other" if self.pool.account else "")
         mount: list[str | Path] = ["squashfuse", "-f", "-o", options, image, self.repository]
         with self.pool.stopped(*mount, when=lambda: self.pool.is_mounted(self.repository)):

@@ -1,4 +1,4 @@
-"""The resolver as it is shipped: one file, made by ``ci/release``."""
+"""The resolver as it is shipped: a single file, built by ``ci/release``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def release(output: Path) -> Path:
-    """Make ``image-resolver.pyz`` at ``output``, which is returned."""
+    """Build ``image-resolver.pyz`` at ``output``, and return that path."""
     subprocess.run([ROOT / "ci/release", "--output", output], check=True, capture_output=True)
     return output

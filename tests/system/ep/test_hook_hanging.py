@@ -40,9 +40,9 @@ def test_a_repository_that_hangs_is_replaced_and_left_alone_until_it_answers(tmp
         assert job() == ("sandbox", "the site prefers it")
         mount.hang()
         assert job() == ("sif", "the sandbox is not available"), "who comes first waits for it"
-        assert job() == ("sif", "of the sandbox, it did not open in time a short while ago")
+        assert job() == ("sif", "the sandbox did not open in time a short while ago")
         mount.go_on()
-        assert job() == ("sif", "of the sandbox, it did not open in time a short while ago")
+        assert job() == ("sif", "the sandbox did not open in time a short while ago")
         memory = ep.cache / "failures" / "repository-hangs"
         os.utime(memory, (time.time() - OUTAGE_DURATION - 1,) * 2)
         assert job() == ("sandbox", "the site prefers it")
@@ -94,7 +94,7 @@ def test_nobody_hangs_with_it(tmp_path: Path) -> None:
         assert "no answer in time" in answer.message
         answer = hook.job(ContainerImage=f"/cvmfs/{REPOSITORY}/old/one:1")
         assert answer.code == 320, "it may be there though no manifest lists it"
-        assert "does not say whether it is there" in answer.message
+        assert "does not answer whether the path exists" in answer.message
 
 
 def test_a_child_that_cannot_be_killed_withholds_nothing_and_stays_the_only_one(tmp_path: Path) -> None:
