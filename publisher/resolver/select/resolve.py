@@ -1,4 +1,4 @@
-"""From the name of an image to a path that a job can start: load the manifest, look up the image, choose a form, make it ready."""
+"""From the name of an image to a path that a job can start: load the manifest, find the image, choose a form, make it ready."""
 
 from __future__ import annotations
 
