@@ -1,4 +1,4 @@
-"""Registry to SIF: the publisher against ``apptainer build`` and against the bare pipe, in alternating runs on one machine."""
+"""``ci/bench build``: registry -> SIF by the publisher, by ``apptainer build`` and by the bare pipe, in alternating runs."""
 
 from __future__ import annotations
 
@@ -10,31 +10,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ci.benchmarks import image, ours
+from ci.benchmarks import bench_image, publisher_build
 from ci.benchmarks.measure import Run, median, run
 from ci.demo import debian
 from publisher.resolver.config.machine import go_name
 from tests.support.registries.registry import RegistryServer
 
 if TYPE_CHECKING:
-    from ci.benchmarks.image import Size
+    from ci.benchmarks.bench_image import Size
 
 _MIB = 1 << 20
-_BYTES, _ENTRIES = 500_000_000, 30_000  # that the image has at least
-_FASTER = 8.0  # times, than apptainer build with its defaults
-_PAIR_FASTER = 4.0  # times, sandbox and SIF, than the older tool's pair of commands
-_LIMIT = 1.35  # times what the bare pipe takes
-_MEMORY = 300 * _MIB  # of this program
-_SQUASH_MEMORY = 128  # MiB, what mksquashfs is told
-_SQUASH_ENTRY = 2048  # bytes an entry on top of that; 0.7 KiB were measured
-_SQUASH_BASE = 64 * _MIB  # its code, stacks and buffers
+_MIN_BYTES, _MIN_ENTRIES = 500_000_000, 30_000  # of the image
+_SPEEDUP = 8.0  # over apptainer build with its defaults
+_PAIR_SPEEDUP = 4.0  # for sandbox and SIF, over the older tool's pair of commands
+_PIPE_RATIO = 1.35  # at most, of the bare pipe's time
+_MEMORY = 300 * _MIB  # bytes, of the publisher's process
+_SQUASH_MEMORY = 128  # MiB, the -mem option of mksquashfs
+_SQUASH_ENTRY = 2048  # further bytes per entry; 0.7 KiB were measured
+_SQUASH_BASE = 64 * _MIB  # bytes of code, stacks and buffers
 _SANDBOX = "apptainer build --sandbox"
 _ZSTD = ("--mksquashfs-args", "-comp zstd -Xcompression-level 3")
 
 
 @dataclass
 class Results:
-    """Runs by contestant, in their order, and what the publisher's own program told of the last one."""
+    """The times of all contestants, and the figures of the publisher's last run.
+
+    Attributes:
+        seconds: contestant -> seconds of its runs, in order.
+        figures: what ``ci.benchmarks.publisher_build`` printed last.
+        memory: peak memory of the publisher's process, bytes.
+        children: peak memory of its largest child, bytes.
+        apptainer_size: size of the SIF of apptainer build, bytes.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
@@ -43,43 +51,43 @@ class Results:
     apptainer_size: int = 0
 
     def add(self, name: str, seconds: float) -> None:
-        """One more run of a contestant."""
+        """Add a run of a contestant."""
         self.seconds.setdefault(name, []).append(seconds)
 
-    def told(self, figures: dict[str, Any]) -> None:
-        """What ``ci.benchmarks.ours`` printed."""
+    def add_figures(self, figures: dict[str, Any]) -> None:
+        """Add the figures that ``ci.benchmarks.publisher_build`` printed."""
         self.figures = figures
         self.memory = max(self.memory, figures["memory"])
         self.children = max(self.children, figures["children"])
 
     def ratio(self, name: str, of: str) -> str:
-        """Of two contestants' medians, and in brackets the lowest and highest of single rounds."""
-        rounds = [one / other for one, other in zip(self.seconds[name], self.seconds[of], strict=True)]
+        """Return the ratio of two contestants' medians, with the lowest and highest ratio of single rounds in brackets."""
+        rounds = [numerator / denominator for numerator, denominator in zip(self.seconds[name], self.seconds[of], strict=True)]
         return f"{self.median(name) / self.median(of):6.2f}  (single rounds: {min(rounds):.2f} to {max(rounds):.2f})"
 
     def median(self, *names: str) -> float:
-        """Seconds, of one after the other."""
+        """Return the sum of the medians of contestants, seconds."""
         return sum(median(self.seconds[name]) for name in names)
 
     @property
     def pair(self) -> float:
-        """How many times faster sandbox and SIF are than the older tool's two commands."""
-        ours = self.median("publisher", "its reading back, on top", "its sandbox, on top")
-        return self.median(_SANDBOX, "apptainer build") / ours
+        """Return how many times faster sandbox and SIF are made than by the older tool's two commands."""
+        seconds = self.median("publisher", "its reading back, on top", "its sandbox, on top")
+        return self.median(_SANDBOX, "apptainer build") / seconds
 
     @property
-    def above_limit(self) -> float:
-        """Of the bare pipe's time, with the layers fetched."""
+    def pipe_ratio(self) -> float:
+        """Return the time of a build with fetched layers, as a multiple of the bare pipe's time."""
         return self.median("publisher, layers fetched") / self.median("bare pipe")
 
 
 class Contest:
-    """Runs everything in ``work``.
+    """The contestants, which all build the same image.
 
     Args:
-        work: a directory for the image, states and results.
-        address: of the registry.
-        size: which image.
+        work: a directory for all files.
+        address: address of the registry.
+        size: size of the image.
     """
 
     def __init__(self, work: Path, address: str, size: Size) -> None:
@@ -89,61 +97,61 @@ class Contest:
         self.results = Results()
 
     def round(self) -> None:
-        """Every contestant once."""
-        self._whole()
-        self._built()
-        self._pipe()
-        self._apptainer("apptainer build", ())
-        self._apptainer(_SANDBOX, ("--fix-perms", "--sandbox"))
+        """Run every contestant once."""
+        self._run_publisher()
+        self._run_publisher_fetched()
+        self._run_pipe()
+        self._run_apptainer("apptainer build", ())
+        self._run_apptainer(_SANDBOX, ("--fix-perms", "--sandbox"))
 
-    def informative(self) -> None:
-        """Once: apptainer with the publisher's compression."""
-        self._apptainer("apptainer build, zstd 3", _ZSTD)
+    def run_same_compression(self) -> None:
+        """Run apptainer build once with the publisher's compression."""
+        self._run_apptainer("apptainer build, zstd 3", _ZSTD)
 
-    def _python(self, module: str, *arguments: str) -> Run:
+    def _run_module(self, module: str, *arguments: str) -> Run:
         return run([sys.executable, "-m", f"ci.benchmarks.{module}", *arguments], self._environment, self._work / "log")
 
-    def _whole(self) -> None:
+    def _run_publisher(self) -> None:
         shutil.rmtree(self._work / "state", ignore_errors=True)
-        done = self._python("ours", self._reference, str(self._work / "state"))
-        self.results.told(done.figures)
-        self.results.add("publisher", self._without_extras(done))
-        self.results.add("its reading back, on top", done.figures["readback"])
-        self.results.add("its sandbox, on top", done.figures["sandbox"])
-        self.results.add("its test run, on top", done.figures["test"])
-        self.results.add("into the origin, on top", done.figures["store"])
+        result = self._run_module("publisher_build", self._reference, str(self._work / "state"))
+        self.results.add_figures(result.figures)
+        self.results.add("publisher", self._without_extras(result))
+        self.results.add("its reading back, on top", result.figures["readback"])
+        self.results.add("its sandbox, on top", result.figures["sandbox"])
+        self.results.add("its test run, on top", result.figures["test"])
+        self.results.add("into the origin, on top", result.figures["store"])
 
-    def _built(self) -> None:
-        """Layers are in the store from the run before."""
+    def _run_publisher_fetched(self) -> None:
+        """Run the publisher again with the layers that the last run has fetched."""
         for name in ("builds", "origin", "sandbox"):
             shutil.rmtree(self._work / "state" / name)
-        done = self._python("ours", self._reference, str(self._work / "state"))
-        self.results.told(done.figures)
-        self.results.add("publisher, layers fetched", self._without_extras(done))
+        result = self._run_module("publisher_build", self._reference, str(self._work / "state"))
+        self.results.add_figures(result.figures)
+        self.results.add("publisher, layers fetched", self._without_extras(result))
 
-    def _without_extras(self, done: Run) -> float:
-        """Seconds to the finished SIF; what comes after it is told by itself."""
-        extras = [float(done.figures[name]) for name in ("readback", "test", "store", "sandbox")]
-        return done.seconds - sum(extras)
+    def _without_extras(self, result: Run) -> float:
+        """Return the seconds to the finished SIF; what follows it is reported separately."""
+        extras = [float(result.figures[name]) for name in ("readback", "test", "store", "sandbox")]
+        return result.seconds - sum(extras)
 
-    def _pipe(self) -> None:
+    def _run_pipe(self) -> None:
         figures = self.results.figures
         out = self._work / "pipe.squashfs"
         out.unlink(missing_ok=True)
-        totals = json.dumps(ours.totals([Path(index) for index in figures["indexes"]]))
-        self.results.add("bare pipe", self._python("pipe", str(out), totals, *figures["layers"]).seconds)
+        totals = json.dumps(publisher_build.totals([Path(index) for index in figures["indexes"]]))
+        self.results.add("bare pipe", self._run_module("bare_pipe", str(out), totals, *figures["layers"]).seconds)
         out.unlink()
 
-    def _apptainer(self, name: str, options: tuple[str, ...]) -> None:
-        places = {"APPTAINER_CACHEDIR": self._work / "apptainer-cache", "APPTAINER_TMPDIR": self._work / "apptainer-tmp"}
-        for place in places.values():
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
+    def _run_apptainer(self, name: str, options: tuple[str, ...]) -> None:
+        directories = {"APPTAINER_CACHEDIR": self._work / "apptainer-cache", "APPTAINER_TMPDIR": self._work / "apptainer-tmp"}
+        for directory in directories.values():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
         out = self._work / ("apptainer" if name == _SANDBOX else "apptainer.sif")
         self._clear(out)
-        environment = {key: str(place) for key, place in places.items()} | {"HOME": str(self._work)}
-        done = run(["apptainer", "build", *options, str(out), f"docker://{self._reference}"], environment, self._work / "log")
-        self.results.add(name, done.seconds)
+        environment = {name: str(path) for name, path in directories.items()} | {"HOME": str(self._work)}
+        result = run(["apptainer", "build", *options, str(out), f"docker://{self._reference}"], environment, self._work / "log")
+        self.results.add(name, result.seconds)
         if name != _SANDBOX:
             self.results.apptainer_size = self.results.apptainer_size or out.stat().st_size
         self._clear(out)
@@ -155,21 +163,28 @@ class Contest:
 
 
 def benchmark(size: Size, work: Path, rounds: int, *, bars: bool) -> int:
-    """Measure, print the table; the number of bars that were missed, 0 without ``bars``.
+    """Measure, print the table, and return the number of missed bars, 0 without ``bars``.
+
+    Args:
+        size: size of the image.
+        work: directory for all files.
+        rounds: rounds of all contestants.
+        bars: compare the figures with the bars.
 
     Raises:
-        UsageError: the image's packages cannot be had.
+        UsageError: the image's packages cannot be downloaded.
         CommandError: a contestant failed.
     """
     work.mkdir(parents=True, exist_ok=True)
     with RegistryServer(work / "registry") as registry:
-        print(f"image: {size.repository}, from Debian's packages; made once, which takes a few minutes", flush=True)
-        image.ensure(size, debian.Packages(debian.cache_directories(os.environ)), go_name(os.uname().machine), registry.address)
+        print(f"image: {size.repository}, made from Debian's packages in the first run, which takes a few minutes", flush=True)
+        packages = debian.Packages(debian.cache_directories(os.environ))
+        bench_image.ensure(size, packages, go_name(os.uname().machine), registry.address)
         contest = Contest(work, registry.address, size)
         for number in range(1, rounds + 1):
             print(f"round {number} of {rounds}", flush=True)
             contest.round()
-        contest.informative()
+        contest.run_same_compression()
     _print(contest.results)
     missed = _missed(contest.results) if bars else []
     for line in missed:
@@ -182,31 +197,32 @@ def _print(results: Results) -> None:
     layers = sum(Path(layer).stat().st_size for layer in figures["layers"])
     print(f"\n{figures['entries']:,} entries, {figures['unpacked'] / 1e6:,.0f} MB in {len(figures['layers'])} layers", end="")
     print(f" ({layers / 1e6:,.0f} MB compressed); {os.cpu_count()} cores\n")
-    ours_whole = results.median("publisher")
+    publisher_seconds = results.median("publisher")
     print(f"| {'registry -> SIF':28} | seconds | of publisher's |  runs")
     for name in results.seconds:
         runs = " ".join(f"{seconds:.2f}" for seconds in results.seconds[name])
-        print(f"| {name:28} | {results.median(name):7.2f} | {results.median(name) / ours_whole:14.2f} | {runs}")
+        print(f"| {name:28} | {results.median(name):7.2f} | {results.median(name) / publisher_seconds:14.2f} | {runs}")
     print(f"\napptainer build / publisher:                  {results.ratio('apptainer build', 'publisher')}")
     print(f"the older tool's pair / publisher, both forms: {results.pair:6.2f}")
     print(f"publisher, layers fetched / bare pipe:        {results.ratio('publisher, layers fetched', 'bare pipe')}")
     smaller = figures["size"] / results.apptainer_size
     print(f"SIF, publisher / apptainer:                   {smaller:6.2f}  ({figures['size'] / 1e6:,.0f} MB)")
     print(f"memory of the publisher's process:            {results.memory / _MIB:6.0f} MiB")
-    print(f"memory of its largest child, mksquashfs:      {results.children / _MIB:6.0f} MiB, told -mem {_SQUASH_MEMORY}M")
+    print(f"memory of its largest child, mksquashfs:      {results.children / _MIB:6.0f} MiB, with -mem {_SQUASH_MEMORY}M")
 
 
 def _missed(results: Results) -> list[str]:
     figures = results.figures
-    faster = results.median("apptainer build") / results.median("publisher")
+    speedup = results.median("apptainer build") / results.median("publisher")
+    pair = results.pair
     allowed = _SQUASH_MEMORY * _MIB + _SQUASH_BASE + _SQUASH_ENTRY * figures["entries"]
-    found = {
-        f"the image has {figures['unpacked']} bytes, {_BYTES} are wanted": figures["unpacked"] >= _BYTES,
-        f"the image has {figures['entries']} entries, {_ENTRIES} are wanted": figures["entries"] >= _ENTRIES,
-        f"{faster:.2f} times faster than apptainer build, {_FASTER:g} are wanted": faster >= _FASTER,
-        f"{results.pair:.2f} times faster than the older tool's pair, {_PAIR_FASTER:g} are wanted": results.pair >= _PAIR_FASTER,
-        f"{results.above_limit:.2f} of the bare pipe, at most {_LIMIT:g} is wanted": results.above_limit <= _LIMIT,
-        f"{results.memory / _MIB:.0f} MiB, less than {_MEMORY / _MIB:.0f} are wanted": results.memory < _MEMORY,
-        f"mksquashfs held {results.children / _MIB:.0f} MiB, {allowed / _MIB:.0f} are allowed": results.children <= allowed,
+    checks = {
+        f"the image has {figures['unpacked']} bytes, {_MIN_BYTES} are required": figures["unpacked"] >= _MIN_BYTES,
+        f"the image has {figures['entries']} entries, {_MIN_ENTRIES} are required": figures["entries"] >= _MIN_ENTRIES,
+        f"{speedup:.2f} times faster than apptainer build, {_SPEEDUP:g} are required": speedup >= _SPEEDUP,
+        f"{pair:.2f} times faster than the older tool's pair, {_PAIR_SPEEDUP:g} are required": pair >= _PAIR_SPEEDUP,
+        f"{results.pipe_ratio:.2f} of the bare pipe, at most {_PIPE_RATIO:g} is allowed": results.pipe_ratio <= _PIPE_RATIO,
+        f"{results.memory / _MIB:.0f} MiB, less than {_MEMORY / _MIB:.0f} are required": results.memory < _MEMORY,
+        f"mksquashfs used {results.children / _MIB:.0f} MiB, {allowed / _MIB:.0f} are allowed": results.children <= allowed,
     }
-    return [line for line, well in found.items() if not well]
+    return [line for line, is_met in checks.items() if not is_met]

@@ -1,6 +1,6 @@
-"""``ci/bench hook``: the hook ``prepare-job`` from its start to its answer, against an empty Python program.
+"""``ci/bench hook``: the hook ``prepare-job`` from its start to its reply, against an empty Python program.
 
-The one-file form, as it is shipped, started as HTCondor starts it; a manifest of 100,000 images in a directory.
+The hook is the released one-file program, started as HTCondor starts it, with a manifest of 100,000 images in a directory.
 """
 
 from __future__ import annotations
@@ -25,70 +25,70 @@ if TYPE_CHECKING:
     from tests.support.ep.execution_point import ExecutionPoint
 
 BAR_RATIO = 2.5
-BAR_MORE = 25.0
-"""Milliseconds beyond that many times the empty program."""
+BAR_EXTRA = 25.0
+"""Milliseconds that the hook may take beyond ``BAR_RATIO`` times the empty program."""
 _PYTHON = "/usr/bin/python3"
 _BARE = [_PYTHON, "-I", "-S", "-c", "pass"]
 _NAME = "htc/rocky:9"
 _PATH = f"/cvmfs/{execution_point.REPOSITORY}/{_NAME}"
-_SIZE = 1_000_000  # bytes of the one SIF that is there: a hit does not read it
-_ATTRIBUTES = 150  # of a job beside its own: a real ad has about as many
+_SIZE = 1_000_000  # bytes of the only SIF; a cache hit does not read it
+_ATTRIBUTES = 150  # further attributes of the job's ad: a real ad has about as many
 
 
 def benchmark(images: int, rounds: int, root: Path, work: Path, *, bars: bool) -> bool:
-    """Measure and print; True where the bar held, or none is wanted.
+    """Measure and print; return whether the bar was met, or ``bars`` is false.
 
     Args:
-        images: how many the manifest has.
-        rounds: runs of each kind, one after the other in turn; medians count.
+        images: number of images in the manifest.
+        rounds: alternating runs of each case; medians are compared.
         root: the source tree, whose ``ci/release`` makes the program.
-        work: directory for everything, made anew.
-        bars: whether figures are compared with the bar.
+        work: directory for all files; deleted first.
+        bars: compare the figures with the bar.
     """
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     program = work / "image-resolver.pyz"
     subprocess.run([sys.executable, root / "ci" / "release", "--output", program, _PYTHON], check=True, stdout=subprocess.DEVNULL)
-    ep = _filled(work, images)
+    ep = _prepare(work, images)
     print(f"{images} images")
     with FileServer(ep.origin) as web:
-        usual: dict[str, Path | str] = {"repository": ep.repository, "origin": ep.origin, "cache": ep.cache}
-        far: dict[str, Path | str] = {"repository": work / "absent", "origin": web.url, "cache": work / "far"}
-        ways = {
+        normal: dict[str, Path | str] = {"repository": ep.repository, "origin": ep.origin, "cache": ep.cache}
+        remote: dict[str, Path | str] = {"repository": work / "absent", "origin": web.url, "cache": work / "far"}
+        cases = {
             "empty program": _BARE,
-            "sandbox, warm": _hook(program, ep, **usual),
-            "SIF, warm": _hook(program, ep, **usual, prefer="sif"),
-            "SIF, warm, no CVMFS, origin over http": _hook(program, ep, **far),
-            "sandbox, cold": _hook(program, ep, **usual),
+            "sandbox, warm": _hook(program, ep, **normal),
+            "SIF, warm": _hook(program, ep, **normal, prefer="sif"),
+            "SIF, warm, no CVMFS, origin over http": _hook(program, ep, **remote),
+            "sandbox, cold": _hook(program, ep, **normal),
         }
-        return _measured(ways, rounds, ep.cache / "manifest") or not bars
+        return _measure(cases, rounds, ep.cache / "manifest") or not bars
 
 
-def _measured(ways: Mapping[str, list[str]], rounds: int, copies: Path) -> bool:
-    """Run all ways in turn and print; whether the warm ones held the bar. ``copies`` are removed before a cold one."""
-    spent: dict[str, list[float]] = {way: [] for way in ways}
-    for command in list(ways.values())[1:]:
+def _measure(cases: Mapping[str, list[str]], rounds: int, copies: Path) -> bool:
+    """Run all cases in turn and print; return whether the warm ones met the bar. ``copies`` is removed before a cold one."""
+    results: dict[str, list[float]] = {case: [] for case in cases}
+    for command in list(cases.values())[1:]:
         _run(command)
     for _ in range(rounds):
-        for way, command in ways.items():
-            if way.endswith("cold"):
+        for case, command in cases.items():
+            if case.endswith("cold"):
                 shutil.rmtree(copies)
-            spent[way].append(_run(command))
-    bare = median(spent["empty program"])
-    limit = BAR_RATIO * bare + BAR_MORE
-    held = True
-    print(f"{rounds} rounds; the bar is {BAR_RATIO:g} times the empty program and {BAR_MORE:g} ms: {limit:.1f} ms")
-    for way, times in spent.items():
-        taken = median(times)
-        held = held and (taken <= limit or way.endswith("cold"))
-        print(f"{way}: {taken:.1f} ms, {taken / bare:.2f} times; fastest {min(times):.1f} ms")
-    if not held:
+            results[case].append(_run(command))
+    empty = median(results["empty program"])
+    limit = BAR_RATIO * empty + BAR_EXTRA
+    met = True
+    print(f"{rounds} rounds; the bar is {BAR_RATIO:g} times the empty program and {BAR_EXTRA:g} ms: {limit:.1f} ms")
+    for case, times in results.items():
+        milliseconds = median(times)
+        met = met and (milliseconds <= limit or case.endswith("cold"))
+        print(f"{case}: {milliseconds:.1f} ms, {milliseconds / empty:.2f} times; fastest {min(times):.1f} ms")
+    if not met:
         print("the bar was missed")
-    return held
+    return met
 
 
-def _filled(work: Path, images: int) -> ExecutionPoint:
-    """An execution point whose manifest has that many images, one of them there in both forms."""
+def _prepare(work: Path, images: int) -> ExecutionPoint:
+    """Return an execution point with a manifest of that many images, of which one exists in both forms."""
     ep = execution_point.ExecutionPoint(work)
     content = execution_point.sif_content(_NAME, _SIZE)
     version = execution_point.version(_NAME, sif=ep.store(content))
@@ -102,24 +102,24 @@ def _filled(work: Path, images: int) -> ExecutionPoint:
 
 
 def _hook(program: Path, ep: ExecutionPoint, **settings: Path | str) -> list[str]:
-    named = {"repository-name": ep.repository.name, "public-key": ep.keys, "arch": "amd64", **settings}
-    return [str(program), "prepare-job", *(f"--{name}={value}" for name, value in named.items())]
+    options = {"repository-name": ep.repository.name, "public-key": ep.keys, "arch": "amd64", **settings}
+    return [str(program), "prepare-job", *(f"--{name}={value}" for name, value in options.items())]
 
 
 def _run(command: Sequence[str]) -> float:
-    """Milliseconds of one run.
+    """Return the milliseconds of one run.
 
     Raises:
         BuildError: the hook has no image for the job.
     """
-    filling = {f"Attribute{number}": "as long as values of real jobs are" for number in range(_ATTRIBUTES)}
-    content = job_ad(ContainerImage=_PATH, **filling)
+    attributes = {f"Attribute{number}": "as long as values of real jobs are" for number in range(_ATTRIBUTES)}
+    content = job_ad(ContainerImage=_PATH, **attributes)
     environment = {"PATH": os.environ["PATH"]}
     start = time.perf_counter()
     run = subprocess.run(command, input=content, env=environment, capture_output=True, check=True)
-    taken = (time.perf_counter() - start) * 1000
+    milliseconds = (time.perf_counter() - start) * 1000
     if command != _BARE:
-        answer = reply(run.stdout, run.stderr.decode())
-        if answer.code:
-            raise BuildError(f"the hook answers {answer.code}: {answer.message}")
-    return taken
+        hook_reply = reply(run.stdout, run.stderr.decode())
+        if hook_reply.code:
+            raise BuildError(f"the hook replies {hook_reply.code}: {hook_reply.message}")
+    return milliseconds

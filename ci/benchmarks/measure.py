@@ -1,4 +1,4 @@
-"""One program run to its end: how long it took, and the most memory it and its children held."""
+"""Runs of programs, with their duration and the peak memory of the program and its children."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ _DEADLINE = 1800.0  # seconds
 
 @dataclass(frozen=True)
 class Run:
-    """A finished program: seconds from start to end, bytes of memory of its largest process, and what it printed."""
+    """A finished program.
+
+    Attributes:
+        seconds: seconds from start to end.
+        memory: peak memory of its largest process, bytes.
+        output: its standard output.
+    """
 
     seconds: float
     memory: int
@@ -32,21 +38,21 @@ class Run:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The JSON object that was printed."""
-        found: dict[str, Any] = json.loads(self.output)
-        return found
+        """Return the JSON object that the program printed."""
+        figures: dict[str, Any] = json.loads(self.output)
+        return figures
 
 
 def run(argv: Sequence[str], env: Mapping[str, str], log: Path) -> Run:
-    """Run a program; what is still to be written to disks is written first, so that it is not paid by the wrong run.
+    """Run a program, after dirty pages of earlier runs are written to disk.
 
     Args:
         argv: program and arguments.
-        env: added to the environment that all programs of the publisher get.
-        log: file for what it says on standard error.
+        env: variables added to the environment that all programs of the publisher get.
+        log: file for its standard error.
 
     Raises:
-        CommandError: it failed, or ran into the deadline; the log says why.
+        CommandError: the program failed or exceeded the deadline; the log says why.
     """
     os.sync()
     with log.open("wb") as errors:
@@ -73,11 +79,11 @@ def run(argv: Sequence[str], env: Mapping[str, str], log: Path) -> Run:
         seconds = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        said = log.read_text("utf-8", "replace").strip().splitlines()[-3:]
-        raise CommandError(f"{argv[0]} failed with status {child.returncode}: {' / '.join(said)}", status=child.returncode)
+        lines = log.read_text("utf-8", "replace").strip().splitlines()[-3:]
+        raise CommandError(f"{argv[0]} failed with status {child.returncode}: {' / '.join(lines)}", status=child.returncode)
     return Run(seconds, usage.ru_maxrss * 1024, output)
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one."""
+    """Return the median of values."""
     return statistics.median(values)

@@ -1,6 +1,7 @@
-"""``ci/bench references``: a run over thousands of references in which nothing changed, against one HEAD after another.
+"""``ci/bench references``: a run over thousands of references in which nothing changed, against sequential HEAD requests.
 
-A real docker-registry behind 40 ms of round trip. Every reference has a manifest of its own; half of them are indexes.
+The registry is a real docker-registry behind a round trip of 40 ms. Every reference has its own image manifest; half of them are
+image indexes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from ci.benchmarks.asking import reference_of
+from ci.benchmarks.unchanged_run import reference_of
 from publisher.errors import BuildError
 from tests.support.registries.registry import OCI, RegistryServer, describe, push_blob, sha256
 
@@ -26,60 +27,60 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROUND_TRIP = 40
-"""Milliseconds."""
+"""The simulated round trip, milliseconds."""
 BAR_SPEED = 20.0
 BAR_MEMORY = 250 << 20
 BAR_GROWTH = 1.5
-"""How much more than proportionally time and memory may grow."""
-_ALONE = 250  # references that are asked for one after another; the rest would take as long each
-_PUSHING = 32
+"""The most that time and memory may grow, as a factor of proportional growth."""
+_SEQUENTIAL = 250  # references that are requested in sequence; the time of the others is extrapolated
+_PARALLEL_PUSHES = 32
 
 
 def benchmark(counts: list[int], work: Path, *, bars: bool) -> bool:
-    """Measure and print; True where every bar held, or none is wanted.
+    """Measure and print; return whether all bars were met, or ``bars`` is false.
 
     Args:
         counts: numbers of references, ascending.
-        work: directory for the registry's storage, kept for the next time.
-        bars: whether figures are compared with the bars.
+        work: directory for the registry's storage, which is kept for the next run.
+        bars: compare the figures with the bars.
     """
     work.mkdir(parents=True, exist_ok=True)
-    held = []
+    met = []
     rows: dict[int, dict[str, float]] = {}
     with RegistryServer(work / "references-registry") as registry:
         for count in counts:
             _fill(registry, count, work)
-            with _far(registry.port) as address:
-                alone = _one_after_another(address, count)
-                figures = rows[count] = _ours(registry, address, count, work)
-            faster = alone / figures["seconds"]
+            with _delayed(registry.port) as address:
+                sequential = _sequential_seconds(address, count)
+                figures = rows[count] = _run_figures(registry, address, count, work)
+            faster = sequential / figures["seconds"]
             memory = figures["memory"]
             print(
-                f"{count} references, {ROUND_TRIP} ms: {figures['seconds']:.2f} s against {alone:.0f} s one after another "
-                f"({_ALONE} measured), {faster:.1f} times faster; {memory / 2**20:.0f} MiB; {figures['heads']:.0f} HEADs, "
+                f"{count} references, {ROUND_TRIP} ms: {figures['seconds']:.2f} s against {sequential:.0f} s in sequence "
+                f"({_SEQUENTIAL} measured), {faster:.1f} times faster; {memory / 2**20:.0f} MiB; {figures['heads']:.0f} HEADs, "
                 f"{figures['others']:.0f} other requests"
             )
-            held += [faster >= BAR_SPEED, figures["heads"] <= count, figures["others"] <= 1]
-            held += [memory <= BAR_MEMORY] if count == counts[0] else []
+            met += [faster >= BAR_SPEED, figures["heads"] <= count, figures["others"] <= 1]
+            met += [memory <= BAR_MEMORY] if count == counts[0] else []
     if len(counts) > 1:
         small, large = counts[0], counts[-1]
-        for what in ("seconds", "memory"):
-            growth = rows[large][what] / rows[small][what] / (large / small)
-            print(f"{what}, {large} against {small} references: {growth:.2f} of what is proportional")
-            held.append(growth <= BAR_GROWTH)
-    if bars and not all(held):
+        for quantity in ("seconds", "memory"):
+            growth = rows[large][quantity] / rows[small][quantity] / (large / small)
+            print(f"{quantity}, {large} against {small} references: {growth:.2f} of proportional growth")
+            met.append(growth <= BAR_GROWTH)
+    if bars and not all(met):
         print(f"a bar was missed: {BAR_SPEED:g} times, {BAR_MEMORY >> 20} MiB, one HEAD for each, growth {BAR_GROWTH:g}")
-    return all(held) or not bars
+    return all(met) or not bars
 
 
 def _fill(registry: RegistryServer, count: int, work: Path) -> None:
-    """Push what is not there from an earlier time."""
-    done = work / "references-registry" / "pushed"
-    there = int(done.read_text()) if done.exists() else 0
-    if there < count:
-        print(f"pushing {count - there} images")
-        asyncio.run(_push(registry.address, range(there, count)))
-        done.write_text(str(count))
+    """Push the images that earlier runs have not pushed."""
+    marker = work / "references-registry" / "pushed"
+    pushed = int(marker.read_text()) if marker.exists() else 0
+    if pushed < count:
+        print(f"pushing {count - pushed} images")
+        asyncio.run(_push(registry.address, range(pushed, count)))
+        marker.write_text(str(count))
         registry.requests()
 
 
@@ -91,7 +92,7 @@ async def _push(address: str, numbers: range) -> None:
         for blob in (layer, raw):
             push_blob(address, repository, blob)
     common = {"schemaVersion": 2, "config": describe(raw, OCI["config"]), "layers": [describe(layer, OCI["none"])]}
-    places = asyncio.Semaphore(_PUSHING)
+    slots = asyncio.Semaphore(_PARALLEL_PUSHES)
 
     async def put(session: aiohttp.ClientSession, repository: str, name: str, document: dict[str, object]) -> dict[str, object]:
         body = json.dumps(document).encode()
@@ -101,10 +102,10 @@ async def _push(address: str, numbers: range) -> None:
             answer.raise_for_status()
         return describe(body, kind)
 
-    async def one(session: aiohttp.ClientSession, number: int) -> None:
+    async def push(session: aiohttp.ClientSession, number: int) -> None:
         reference = reference_of(number, address)
         single = {**common, "mediaType": OCI["manifest"], "annotations": {"number": str(number)}}
-        async with places:
+        async with slots:
             if number % 2:
                 await put(session, reference.repository, str(reference.tag), single)
                 return
@@ -114,13 +115,13 @@ async def _push(address: str, numbers: range) -> None:
             await put(session, reference.repository, str(reference.tag), index)
 
     async with aiohttp.ClientSession() as session:
-        await asyncio.gather(*(one(session, number) for number in numbers))
+        await asyncio.gather(*(push(session, number) for number in numbers))
 
 
 @contextlib.contextmanager
-def _far(port: int) -> Iterator[str]:
-    """The registry's address from far away."""
-    argv = [sys.executable, "-m", "ci.benchmarks.far", str(port), str(ROUND_TRIP)]
+def _delayed(port: int) -> Iterator[str]:
+    """Yield an address of the registry with the simulated round trip."""
+    argv = [sys.executable, "-m", "ci.benchmarks.delayed_proxy", str(port), str(ROUND_TRIP)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             if process.stdout is None:
@@ -130,13 +131,13 @@ def _far(port: int) -> Iterator[str]:
             process.terminate()
 
 
-def _one_after_another(address: str, count: int) -> float:
-    """Seconds that one HEAD after another takes for ``count`` references, over one connection that stays open."""
-    some = min(count, _ALONE)
+def _sequential_seconds(address: str, count: int) -> float:
+    """Return the seconds that sequential HEAD requests for ``count`` references take on one persistent connection."""
+    number_measured = min(count, _SEQUENTIAL)
     connection = http.client.HTTPConnection(address, timeout=60)
     accept = {"Accept": f"{OCI['index']}, {OCI['manifest']}"}
     start = time.perf_counter()
-    for number in range(some):
+    for number in range(number_measured):
         reference = reference_of(number, address)
         connection.request("HEAD", f"/v2/{reference.repository}/manifests/{reference.tag}", headers=accept)
         answer = connection.getresponse()
@@ -144,24 +145,25 @@ def _one_after_another(address: str, count: int) -> float:
         if answer.status != http.client.OK:
             raise BuildError(f"the registry answers {answer.status} for {reference}")
     connection.close()
-    return (time.perf_counter() - start) * count / some
+    return (time.perf_counter() - start) * count / number_measured
 
 
-def _ours(registry: RegistryServer, address: str, count: int, work: Path) -> dict[str, float]:
+def _run_figures(registry: RegistryServer, address: str, count: int, work: Path) -> dict[str, float]:
+    """Return the figures of a run of the publisher in which nothing changed, with the registry's requests."""
     state = work / f"references-{count}"
-    argv = [sys.executable, "-m", "ci.benchmarks.asking", address, str(count), str(state)]
+    argv = [sys.executable, "-m", "ci.benchmarks.unchanged_run", address, str(count), str(state)]
     shutil.rmtree(state, ignore_errors=True)
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         if process.stdout is None:
             raise AssertionError
-        process.stdout.readline()  # the first run is over
+        process.stdout.readline()  # the first run has finished
         registry.requests()
         out, _ = process.communicate(b"go on\n")
     if process.returncode:
         raise BuildError(f"the run over {count} references failed with status {process.returncode}")
     figures: dict[str, float] = json.loads(out)
     if not figures["unchanged"] or figures["published"] != count:
-        raise BuildError(f"the run over {count} references found something changed")
+        raise BuildError(f"the run over {count} references reports changes")
     requests = registry.requests()
     heads = sum(request.method == "HEAD" for request in requests)
     return figures | {"heads": heads, "others": len(requests) - heads}

@@ -1,8 +1,8 @@
-"""The publisher's own route, as one program that can be timed: ``python -m ci.benchmarks.ours REFERENCE STATE``.
+"""The publisher's way from a tag to a SIF, as a program to measure: ``python -m ci.benchmarks.publisher_build REFERENCE STATE``.
 
-Tag -> digest -> manifest -> layers into the store (verified and indexed) -> SIF -> test run -> origin and sandbox, by the classes
-that ``publisher sync`` uses. With layers in the store already nothing is fetched. Prints a JSON object; times are seconds, memory
-is bytes.
+Tag -> digest -> image manifest -> layers in the content store (verified and indexed) -> SIF -> test run -> origin and sandbox, by
+the classes that ``publisher sync`` uses. Layers that are already in the content store are not fetched. It prints a JSON object;
+times are in seconds, memory is in bytes.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from publisher.targets.origins.directory import DirectoryOrigin
 if TYPE_CHECKING:
     from publisher.build.testrun import TestOutcome
 
-_ACCOUNT = "image-test"  # made by ci/install-system
+_ACCOUNT = "image-test"  # created by ci/install-system
 
 
-class _Timed(TestRunner):
-    """The real test run, with its time taken: apptainer build has none, so it is reported by itself."""
+class _TimedTestRunner(TestRunner):
+    """The real test run, timed separately because apptainer build has none."""
 
     seconds = 0.0
 
@@ -53,20 +53,20 @@ class _Timed(TestRunner):
 
 
 def main() -> None:
-    """Build one image and tell about it."""
+    """Build one image and print the figures."""
     reference, state = references.parse(sys.argv[1]), Path(sys.argv[2])
     start = time.perf_counter()
-    request = asyncio.run(_fetched(reference, state))
+    request = asyncio.run(_fetch(reference, state))
     fetched = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         Path(scratch).chmod(0o711)
-        tester = _Timed(_ACCOUNT, Path(scratch))
+        tester = _TimedTestRunner(_ACCOUNT, Path(scratch))
         steps: dict[str, float] = {}
 
-        def begun(step: str, _done: int, _total: int) -> None:
+        def record_start(step: str, _done: int, _total: int) -> None:
             steps.setdefault(step, time.perf_counter())
 
-        built = LocalBuilder(state / "builds", Mksquashfs(), tester).build(request, begun)
+        built = LocalBuilder(state / "builds", Mksquashfs(), tester).build(request, record_start)
         readback = steps["test"] - steps["read back"]
     finished = time.perf_counter()
     DirectoryOrigin(state / "origin").put(sif_path(built.sha256), built.sif, sha256=built.sha256, size=built.size)
@@ -92,12 +92,12 @@ def main() -> None:
 
 
 def totals(indexes: list[Path]) -> dict[str, object]:
-    """What the squasher is told of an image: so that the bare pipe is given the same flags."""
-    found = survey(flatten(indexes).finish(), indexes, int(time.time()))
-    return {"newest": found.newest, "unpacked_size": found.unpacked_size, "root": list(found.root)}
+    """Return the totals that the squasher gets for an image, so that the bare pipe uses the same options."""
+    result = survey(flatten(indexes).finish(), indexes, int(time.time()))
+    return {"newest": result.newest, "unpacked_size": result.unpacked_size, "root": list(result.root)}
 
 
-async def _fetched(reference: references.Reference, state: Path) -> BuildRequest:
+async def _fetch(reference: references.Reference, state: Path) -> BuildRequest:
     store = BlobStore(state / "blobs")
     async with RegistryClient(insecure=frozenset({reference.registry})) as client:
         digest = (await client.head(reference)).digest
@@ -107,7 +107,7 @@ async def _fetched(reference: references.Reference, state: Path) -> BuildRequest
 
 
 def own_memory() -> int:
-    """The most that this process held. ``ru_maxrss`` would count what its parent held when it was started (getrusage(2))."""
+    """Return this process's peak memory. ``ru_maxrss`` would include its parent's memory at the start (getrusage(2))."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

@@ -1,7 +1,7 @@
-"""A registry far away: ``python -m ci.benchmarks.far PORT MILLISECONDS`` passes TCP on to that loopback port, later.
+"""A TCP proxy with a delay, which simulates a distant registry: ``python -m ci.benchmarks.delayed_proxy PORT MILLISECONDS``.
 
-What comes in leaves again half the round trip later, in both directions, and in order; nothing is slowed down otherwise. Prints
-its own port.
+It forwards connections to a loopback port. Data is delayed by half the round trip in each direction and stays in order; the
+bandwidth is not limited. It prints its own port.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _CHUNK = 1 << 16
 
 
 async def main() -> None:
-    """Serve until it is ended."""
+    """Serve until the process is terminated."""
     port, delay = int(sys.argv[1]), float(sys.argv[2]) / 2000
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(_pass_on(reader, far_writer, delay), _pass_on(far_reader, writer, delay))
+            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(_forward(reader, upstream_writer, delay), _forward(upstream_reader, writer, delay))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
@@ -28,16 +28,16 @@ async def main() -> None:
     await server.serve_forever()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
     loop = asyncio.get_running_loop()
 
-    def later(data: bytes) -> None:
+    def write(data: bytes) -> None:
         if not writer.is_closing():
             writer.write(data)
 
     with contextlib.suppress(OSError):
         while data := await reader.read(_CHUNK):
-            loop.call_later(delay, later, data)  # equal delays fire in the order in which they were set
+            loop.call_later(delay, write, data)  # equal delays fire in the order in which they were set
     loop.call_later(2 * delay, writer.close)
 
 

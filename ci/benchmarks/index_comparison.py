@@ -1,6 +1,6 @@
-"""Two file indexes compared, as one program that can be measured: ``python -m ci.benchmarks.comparing PATHS SCRATCH``.
+"""The comparison of two file indexes, as a program to measure: ``python -m ci.benchmarks.index_comparison PATHS SCRATCH``.
 
-Of the second, one file in two thousand is another than in the first. Prints a JSON object; seconds, and bytes of memory.
+One file in two thousand differs between the two. It prints a JSON object; times are in seconds, memory is in bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ci.benchmarks.ours import own_memory
+from ci.benchmarks.publisher_build import own_memory
 from publisher.build import patch_clone
 from publisher.fileindex.external_sort import by_path
 from publisher.fileindex.format import FileIndexWriter, read_file_index
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from publisher.fileindex.format import IndexedFile
 
-_CHANGED = 2000  # every so many
+_CHANGED = 2000  # one file in that many is changed
 
 
 def main() -> None:
-    """Write both, compare them, and tell about it."""
+    """Write both indexes, compare them and print the figures."""
     count, scratch = int(sys.argv[1]), Path(sys.argv[2])
     before, after = scratch / "before.zst", scratch / "after.zst"
     _write(before, count, 0)
@@ -35,8 +35,8 @@ def main() -> None:
     start = time.perf_counter()
     patch = patch_clone.make_patch(partial(_lines, before), partial(_lines, after), ordered=partial(by_path, scratch=scratch))
     seconds = time.perf_counter() - start
-    fresh = 0 if patch is None else len(patch.added)
-    figures = {"seconds": seconds, "memory": own_memory(), "fresh": fresh, "changed": -(-count // _CHANGED)}
+    added = 0 if patch is None else len(patch.added)
+    figures = {"seconds": seconds, "memory": own_memory(), "added": added, "changed": -(-count // _CHANGED)}
     sys.stdout.write(json.dumps(figures))
 
 
@@ -44,8 +44,8 @@ def _write(path: Path, count: int, changed: int) -> None:
     with path.open("wb") as out:
         files = FileIndexWriter(out)
         for number in range(count):
-            other = b" other" if changed and number % changed == 0 else b""
-            content = hashlib.sha256(b"%d%s" % (number, other)).digest()
+            suffix = b" other" if changed and number % changed == 0 else b""
+            content = hashlib.sha256(b"%d%s" % (number, suffix)).digest()
             name = b"usr/lib/python3/dist-packages/package%d/module%d.py" % (number * 7919 % 1000, number)
             files.add(b"0", name, 0o644, 0, 0, 4096, 1_600_000_000, content)
         files.close()

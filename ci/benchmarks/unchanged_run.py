@@ -1,7 +1,7 @@
-"""A run in which nothing changed, as one program that can be timed: ``python -m ci.benchmarks.asking ADDRESS COUNT STATE``.
+"""A run in which nothing changed, as a program to measure: ``python -m ci.benchmarks.unchanged_run ADDRESS COUNT STATE``.
 
-The references are asked for twice, by the classes that ``publisher sync`` uses: once to have something published, and then the
-run that is measured. Prints a JSON object; times are seconds, memory is bytes.
+The references are resolved twice by the classes that ``publisher sync`` uses: once for a published state, then in the run that
+is measured. It prints a JSON object; times are in seconds, memory is in bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ci.benchmarks.ours import own_memory
+from ci.benchmarks.publisher_build import own_memory
 from publisher.contract.reference import Reference
 from publisher.images.reader import Entry
 from publisher.oci import Platform
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from publisher.contract.records import Record
 
 REPOSITORIES = 50
-"""Over how many the references are spread."""
+"""Number of repositories of the registry that have the references."""
 _PLATFORM = Platform("linux", "amd64")
 
 
 def reference_of(number: int, address: str) -> Reference:
-    """The reference with a number; every second one is an index."""
+    """Return the reference with a number; those with even numbers are image indexes."""
     return Reference(address, f"bench/image-{number % REPOSITORIES}", f"{number}")
 
 
 def main() -> None:
-    """Ask, publish in memory, and ask again."""
+    """Resolve, publish in memory, and resolve again."""
     address, count, state = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     entries = [_entry(reference_of(number, address)) for number in range(count)]
     insecure = frozenset({address})
@@ -55,11 +55,11 @@ def main() -> None:
         snapshot = _published(first)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        sys.stdin.readline()  # whoever measures takes note of what the registry was asked so far
+        sys.stdin.readline()  # the benchmark reads the registry's requests so far
         start = time.perf_counter()
-        again = make_plan(entries, intake.resolve(entries, snapshot.records), snapshot)
+        plan = make_plan(entries, intake.resolve(entries, snapshot.records), snapshot)
         seconds = time.perf_counter() - start
-    unchanged = not again.work and not again.removals and all(item.error is None for item in again.items)
+    unchanged = not plan.work and not plan.removals and all(item.error is None for item in plan.items)
     figures = {"seconds": seconds, "memory": own_memory(), "published": len(snapshot.records), "unchanged": unchanged}
     sys.stdout.write(json.dumps(figures))
 
@@ -70,8 +70,8 @@ def _entry(reference: Reference) -> Entry:
 
 
 def _published(plan: Plan) -> Snapshot:
-    """The catalog after a plan, as if all of it had been built."""
-    found: dict[str, Record] = {}
+    """Return the published state after a plan, as if everything in it had been built."""
+    records: dict[str, Record] = {}
     for item in plan.work:
         current = {
             paths.platform_key(target.platform): transitions.make_version(
@@ -80,14 +80,14 @@ def _published(plan: Plan) -> Snapshot:
             for target in item.targets
         }
         name = item.entry.name
-        found[name] = transitions.set_current(None, tag_reference(item.entry), item.digest, current, name)
-    return Snapshot("bench.example.org").with_records(found)
+        records[name] = transitions.set_current(None, tag_reference(item.entry), item.digest, current, name)
+    return Snapshot("bench.example.org").with_records(records)
 
 
-def _built(manifest: str) -> BuiltImage:
-    nowhere = Path("/nonexistent")
+def _built(digest: str) -> BuiltImage:
+    missing = Path("/nonexistent")
     tools = {"apptainer": "1.4.5", "mksquashfs": "4.5.1"}
-    return BuiltImage(nowhere, manifest.removeprefix("sha256:"), 1 << 28, 1 << 30, 50_000, nowhere, "ran", tools)
+    return BuiltImage(missing, digest.removeprefix("sha256:"), 1 << 28, 1 << 30, 50_000, missing, "ran", tools)
 
 
 if __name__ == "__main__":

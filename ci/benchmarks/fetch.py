@@ -1,6 +1,6 @@
-"""``ci/bench fetch``: a SIF from a real origin and a real cache to the disk, against curl.
+"""``ci/bench fetch``: download of a SIF from a real origin and a real cache, against curl.
 
-XRootD over TLS on this machine. curl only writes; the resolver also hashes what comes and syncs it to the disk.
+The servers are XRootD over TLS on this machine. curl only writes the file; the resolver also hashes it and syncs it to the disk.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ sys.path.insert(0, sys.argv[1])
 from publisher.resolver.transfer.fetch import fetch
 from publisher.contract.records import Sif
 from publisher.resolver.transfer.open_source import open_source
-from publisher.resolver.transfer.sources import Network
+from publisher.resolver.transfer.sources import NetworkOptions
 _, _, url, ca, path, sha256, size, part = sys.argv
-fetch([open_source(url, Network(ca=ca))], Sif(path, sha256, int(size)), part)
+fetch([open_source(url, NetworkOptions(ca=ca))], Sif(path, sha256, int(size)), part)
 """
 
 
 def benchmark(size: int, rounds: int, work: Path, *, bars: bool) -> bool:
-    """Measure and print; True where the bar held, or none is wanted.
+    """Measure and print; return whether the bar was met, or ``bars`` is false.
 
     Args:
-        size: of the SIF, in bytes.
-        rounds: downloads of each, taking turns; medians count.
-        work: directory for everything, made anew.
-        bars: whether figures are compared with the bar.
+        size: size of the SIF, bytes.
+        rounds: alternating downloads of each program; medians are compared.
+        work: directory for all files; deleted first.
+        bars: compare the figures with the bar.
     """
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     content = sif_content("fetch") + os.urandom(size - 1000)
     sif = sif_of(content)
-    held = True
+    met = True
     with Servers() as servers:
         servers.start("cache")
         path = servers.data / NAMESPACE.lstrip("/") / sif.path
@@ -58,21 +58,22 @@ def benchmark(size: int, rounds: int, work: Path, *, bars: bool) -> bool:
         for server, url in (("origin", servers.origin), ("cache, warm", servers.cache)):
             target, ca = work / "target", str(servers.authority)
             curl = ["curl", "-sSf", "--cacert", ca, "-o", str(target), f"{url}{NAMESPACE}/{sif.path}"]
-            ours = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), f"{url}{NAMESPACE}", ca]
-            ours += [sif.path, sif.sha256, str(sif.size), str(target)]
+            resolver = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), f"{url}{NAMESPACE}", ca]
+            resolver += [sif.path, sif.sha256, str(sif.size), str(target)]
             _timed(curl, target)
-            spent = [(_timed(curl, target), _timed(ours, target)) for _ in range(rounds)]
-            theirs, taken = median([one for one, _ in spent]), median([other for _, other in spent])
-            print(f"{server}: {taken:.2f} s, curl {theirs:.2f} s, {taken / theirs:.2f} times; {sif.size / taken / 1e6:.0f} MB/s")
-            held = held and taken <= BAR * theirs
-    if bars and not held:
+            times = [(_timed(curl, target), _timed(resolver, target)) for _ in range(rounds)]
+            theirs, seconds = median([each for each, _ in times]), median([each for _, each in times])
+            speed = f"{seconds / theirs:.2f} times; {sif.size / seconds / 1e6:.0f} MB/s"
+            print(f"{server}: {seconds:.2f} s, curl {theirs:.2f} s, {speed}")
+            met = met and seconds <= BAR * theirs
+    if bars and not met:
         print(f"the bar was missed: {BAR:g} times curl")
-    return held or not bars
+    return met or not bars
 
 
 def _timed(command: Sequence[str], target: Path) -> float:
-    begun = time.monotonic()
+    start = time.monotonic()
     subprocess.run(command, check=True)
-    taken = time.monotonic() - begun
+    seconds = time.monotonic() - start
     target.unlink()
-    return taken
+    return seconds

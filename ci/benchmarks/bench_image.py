@@ -1,7 +1,7 @@
-"""The image that builds are measured on: made on the spot from Debian's packages, as somebody who runs simulations would make it.
+"""The image of the build benchmark, made from Debian's packages like an image of somebody who runs simulations.
 
-A small base, compilers, libraries of headers, a scientific Python with its documentation, and a last layer that removes and
-replaces things. It is kept in the storage of the benchmark's registry, so that only the first run makes it.
+It has a small base, compilers, header libraries, a scientific Python with its documentation, and a last layer that removes and
+replaces files. It stays in the storage of the benchmark's registry, so that only the first run makes it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _BASE = ("bash", "coreutils", "dash", "findutils", "grep", "sed")
 
 @dataclass(frozen=True)
 class Size:
-    """How large an image is wanted.
+    """The size of an image.
 
     Attributes:
-        repository: its name in the registry; the tag is 1.
-        layers: packages of each layer, from the bottom up; each adds what the layers below lack.
+        repository: the image's repository in the registry; the tag is 1.
+        layers: packages of each layer, from the bottom up; a layer has only the packages that lower layers do not have.
     """
 
     repository: str
@@ -50,13 +50,13 @@ SIZES = {
 
 
 def ensure(size: Size, packages: Packages, architecture: str, address: str) -> None:
-    """Have the image in the registry at ``address``; makes it where it is not there yet.
+    """Make the image and push it to the registry at ``address``, if it is not there yet.
 
     Raises:
-        UsageError: packages cannot be had.
+        UsageError: packages cannot be downloaded.
     """
-    there = ask(address, "HEAD", f"/v2/{size.repository}/manifests/1", headers={"Accept": OCI["manifest"]})
-    if there.status != http.client.OK:
+    response = ask(address, "HEAD", f"/v2/{size.repository}/manifests/1", headers={"Accept": OCI["manifest"]})
+    if response.status != http.client.OK:
         layers = _layers(size, packages, architecture)
         push_image(address, size.repository, "1", layers, {"Cmd": ["sh"]}, platform=f"linux/{architecture}")
 
