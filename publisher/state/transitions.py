@@ -6,7 +6,7 @@ as long as its data exists, so that paths and digests that were handed out go on
 
 from __future__ import annotations
 
-import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from publisher.contract.records import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
@@ -273,5 +273,5 @@ def describe_lost_build(snapshot: Snapshot, changed: Mapping[str, Record], now: 
     for name, record in changed.items():
         before = snapshot.records.get(name)
         if before is not None and len(adopted_versions(before)) > len(adopted_versions(record)):
-            return f"a build of {name} was removed on {time.strftime('%Y-%m-%d', time.gmtime(now))}"
+            return f"a build of {name} was removed on {datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
     return ""
