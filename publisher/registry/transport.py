@@ -1,13 +1,11 @@
-"""One HTTP request: with deadlines, bounds, and redirects that carry no credentials to another host.
+"""One request to a registry: with timeouts, bounds, and redirects that carry no credentials to another host.
 
-Reasons name hosts, never URLs: those of blob stores are signed, and whoever reads one may use it.
+Messages name hosts, never URLs: those of blob stores are signed, and whoever reads one may use it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,35 +13,35 @@ import aiohttp
 from yarl import URL
 
 from publisher.errors import UnavailableError
-from publisher.net import response as answers
-from publisher.net.http_errors import HttpRefusal, host_of, translated
+from publisher.net.http_errors import HttpRefusal, host_of
+from publisher.net.http_session import HttpSession
+from publisher.net.response import HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from publisher.net.proxies import Proxies
 
-_REDIRECTS = 5
-_MOVED = (301, 302, 303, 307, 308)
-_CHUNK = 1 << 18
-_NAMES_KEPT = 300  # seconds that a host's address is remembered
+_MAX_REDIRECTS = 5
+_REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+_DNS_CACHE = 300  # seconds that a host's address is remembered
 _REFUSAL = HttpRefusal(
     UnavailableError,
-    untrusted="if a private authority has signed it: SSL_CERT_FILE=FILE names the authorities that are trusted",
-    plain="a registry that speaks plain http has to be named with --insecure-registry",
+    untrusted="if a private authority has signed it, name that authority's certificate with SSL_CERT_FILE=FILE",
+    plain="name a registry that serves plain http with --insecure-registry",
 )
 
 
 @dataclass(frozen=True)
 class RegistryTimeouts:
-    """How long things may take.
+    """How long requests to a registry may take.
 
     Attributes:
         connect: seconds to connect.
-        idle: seconds between two pieces of an answer.
+        idle: seconds between two pieces of a response.
         small: seconds for a whole small request.
-        listing: seconds for all pages of a list of tags, all tries together.
-        slowest: bytes per second; a blob may take ``small`` and what its size takes at this speed, all tries together.
+        listing: seconds for all pages of a list of tags, retries included.
+        slowest: bytes per second; a blob may take ``small`` plus the time for its size at this speed, retries included.
     """
 
     connect: float = 15
@@ -53,36 +51,30 @@ class RegistryTimeouts:
     slowest: int = 100_000
 
 
-class RegistryResponse(answers.HttpResponse):
-    """An answer of a registry, or of whom it sent us to.
+class RegistryResponse(HttpResponse):
+    """A response of a registry, or of a host that the registry redirected the request to.
 
     Attributes:
-        away: it is not the host that was asked, but one that it sent us to.
+        is_redirected: the response is not of the host that was asked.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, *, away: bool) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, *, is_redirected: bool) -> None:
         super().__init__(response, _REFUSAL)
-        self.away = away
+        self.is_redirected = is_redirected
 
 
 class RegistryTransport:
-    """Sends requests through one session; certificates are checked by the host's own authorities.
+    """Sends requests to registries; certificates are checked by the host's own authorities.
 
     Args:
-        deadlines: how long everything may take.
+        timeouts: how long requests may take.
         proxies: which requests go through which proxy.
     """
 
-    def __init__(self, deadlines: RegistryTimeouts, proxies: Proxies) -> None:
-        self._deadlines = deadlines
-        self._proxies = proxies
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=_NAMES_KEPT),  # the client counts, per registry
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "ospool-image-publisher", "Accept-Encoding": "identity"},
-            auto_decompress=False,  # digests are of the bytes as they come
-            read_bufsize=_CHUNK,
-        )
+    def __init__(self, timeouts: RegistryTimeouts, proxies: Proxies) -> None:
+        self._timeouts = timeouts
+        # no limit of connections: the client limits requests per registry
+        self._session = HttpSession(proxies, _REFUSAL, lambda: aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_CACHE))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -98,70 +90,45 @@ class RegistryTransport:
         form: Mapping[str, str] | None = None,
         small: bool = True,
     ) -> AsyncIterator[RegistryResponse]:
-        """Send a request and follow redirects; a request with a ``form`` (it holds secrets) is never redirected.
+        """Send a request and follow redirects; a request with a ``form``, which contains secrets, is never redirected.
 
         Args:
             method: GET, HEAD, or POST with ``form``.
-            url: where; plain http only if the caller wants it, and then redirects may be plain too.
-            headers: ``Authorization`` is dropped for good by the first redirect to another scheme, host or port.
-            form: fields of a POST.
-            small: the deadline for small requests covers the whole answer.
+            url: where to send it; a redirect may lead to plain http only if this is plain http.
+            headers: its headers; the first redirect to another scheme, host or port drops ``Authorization`` for good.
+            form: the fields of a POST.
+            small: whether the timeout for small requests covers the whole response.
 
         Raises:
-            TransientError: no connection, or no answer in time.
-            UnavailableError: certificates, or redirects without end or to places that are not followed.
+            TransientError: no connection, or no response in time.
+            UnavailableError: an untrusted certificate, too many redirects, or a redirect that is not followed.
         """
-        limits = aiohttp.ClientTimeout(
-            total=self._deadlines.small if small else None, connect=self._deadlines.connect, sock_read=self._deadlines.idle
+        timeouts = aiohttp.ClientTimeout(
+            total=self._timeouts.small if small else None, connect=self._timeouts.connect, sock_read=self._timeouts.idle
         )
-        sent, here, away = dict(headers), url, False
-        for _ in range(_REDIRECTS + 1):
-            response = await self._send(method, here, sent, form, limits)
+        sent, current, is_redirected = dict(headers), url, False
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = await self._session.request(method, current, sent, body=form, timeouts=timeouts)
             try:
-                if response.status not in _MOVED or form is not None:
-                    yield RegistryResponse(response, away=away)
+                if response.status not in _REDIRECT_STATUSES or form is not None:
+                    yield RegistryResponse(response, is_redirected=is_redirected)
                     return
-                target = _target(here, response.headers.get("Location", ""), plain=url.scheme == "http")
+                target = _redirect_target(current, response.headers.get("Location", ""), plain=url.scheme == "http")
             finally:
-                response.release()  # closes the connection where the body was not read to its end
-            if target.origin() != here.origin():
+                response.release()  # closes the connection if the body was not read to its end
+            if target.origin() != current.origin():
                 sent.pop("Authorization", None)
-                away = True
-            here = target
-        raise UnavailableError(f"{host_of(url)} redirects more than {_REDIRECTS} times")
-
-    async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], form: Mapping[str, str] | None, limits: aiohttp.ClientTimeout
-    ) -> aiohttp.ClientResponse:
-        proxy, shown = self._proxies.through(url), {}
-        if proxy is not None and proxy.authorization is not None:
-            shown = {"Proxy-Authorization": proxy.authorization}
-        encrypted = url.scheme == "https"
-        with translated(host_of(url), _REFUSAL, via="" if proxy is None else host_of(proxy.url)):
-            return await self._session.request(
-                method,
-                url,
-                headers=headers if encrypted else {**headers, **shown},  # a plain request is the proxy's to read
-                data=form,
-                allow_redirects=False,
-                timeout=limits,
-                ssl=self._authorities if encrypted or (proxy is not None and proxy.url.scheme == "https") else True,
-                proxy=None if proxy is None else proxy.url,
-                proxy_headers=shown if encrypted else None,
-            )
-
-    @functools.cached_property
-    def _authorities(self) -> ssl.SSLContext:
-        """The system's, or those that SSL_CERT_FILE and SSL_CERT_DIR name now; aiohttp's own are those of its import."""
-        return ssl.create_default_context()
+                is_redirected = True
+            current = target
+        raise UnavailableError(f"{host_of(url)} redirects more than {_MAX_REDIRECTS} times")
 
 
-def _target(here: URL, location: str, *, plain: bool) -> URL:
-    """Where a redirect leads. ``encoded``: quoting a signed URL anew would break its signature."""
+def _redirect_target(current: URL, location: str, *, plain: bool) -> URL:
+    """Return where a redirect leads. It stays ``encoded``: quoting a signed URL anew would break its signature."""
     try:
-        target = here.join(URL(location, encoded=True))
+        target = current.join(URL(location, encoded=True))
         if not location or not target.host or target.scheme not in (("https", "http") if plain else ("https",)):
-            raise ValueError  # noqa: TRY301 - one message for all that is not followed
+            raise ValueError  # noqa: TRY301 - one message for every redirect that is not followed
         return target.with_user(None).with_fragment(None)
     except ValueError:
-        raise UnavailableError(f"{host_of(here)} redirects to a place that is not followed (only https is)") from None
+        raise UnavailableError(f"{host_of(current)} redirects to a URL that is not followed (only https is)") from None

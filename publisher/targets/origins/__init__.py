@@ -1,1 +1,1 @@
-"""Origins: immutable objects named by their content, and one mutable index."""
+"""Origins that SIFs and the manifest are fetched from: a plain directory, or an origin of a Pelican federation."""

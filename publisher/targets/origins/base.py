@@ -1,8 +1,9 @@
-"""The OSDF side behind one interface: immutable objects named by their content, and one mutable object, the index.
+"""The interface of an origin (OSDF): immutable objects named by their content, and one mutable object, the manifest's index.
 
-``directory.py`` is the embedded default, ``pelican.py`` (later) the production form. ``tests/contract/test_origins.py`` is
-the contract that every implementation passes unchanged. Names are relative to the prefix, with ``/``; caches in front of an
-origin serve old, new or mixed bytes of a name that was overwritten, hence the two kinds of name.
+``directory.py`` implements it for a plain directory (the embedded default), ``pelican.py`` for an origin of a federation
+(production). Every implementation passes the tests in ``tests/contract/test_origins.py`` unchanged. Names are relative to the
+prefix and use ``/``. Caches in front of an origin serve old, new or mixed bytes of a name that was overwritten, so objects are
+never overwritten, except for the index.
 """
 
 from __future__ import annotations
@@ -16,52 +17,52 @@ if TYPE_CHECKING:
 
 
 class Origin(ABC):
-    """A place that SIFs and the manifest are fetched from by execution points without CVMFS."""
+    """An origin that execution points without CVMFS fetch SIFs and the manifest from."""
 
     @abstractmethod
     def recover(self) -> list[str]:
-        """Sweep what killed uploads left behind; a line for each thing done."""
+        """Delete what killed uploads left behind; return a line for each action."""
 
     @abstractmethod
     def put(self, name: str, source: Path, *, sha256: str, size: int) -> bool:
-        """Store a file under a name that says its content; False when the right bytes were there already.
+        """Store a file under a name that identifies its content; return False if it was already there.
 
-        Uploaded under a temporary name, read back and checked (size and sha256), then moved; never overwrites. Memory does not
-        grow with the size; the source stays.
+        The file is uploaded under a temporary name, read back, verified (size and sha256) and then moved; nothing is
+        overwritten. Memory use does not depend on the size; the source stays.
 
         Raises:
-            OriginError: unsafe name, the source is not what ``sha256`` and ``size`` say, or other bytes under that name.
-            SpaceError: no room.
+            OriginError: the name is unsafe, the source does not have ``sha256`` and ``size``, or the name has other content.
+            SpaceError: the disk is full.
         """
 
     @abstractmethod
     def put_bytes(self, name: str, content: bytes) -> bool:
-        """As :meth:`put`, for small immutable content (shards)."""
+        """Store small immutable content (a shard), as :meth:`put` does."""
 
     @abstractmethod
     def replace(self, name: str, content: bytes) -> None:
-        """Replace the mutable object ``name`` (the manifest's index) as a whole: readers see the old or the new bytes."""
+        """Replace the mutable object ``name`` (the manifest's index) as a whole: readers see the old or the new content."""
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """The bytes of a small object, None where there is none."""
+        """Return the content of a small object, None if there is none."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:
-        """Size in bytes, None where there is no such object."""
+        """Return the size of an object in bytes, None if there is none."""
 
     @abstractmethod
     def modified(self, name: str) -> float | None:
-        """When an object was stored, seconds since the epoch by the origin's clock; None where there is no such object."""
+        """Return when an object was stored, in seconds since the epoch by the origin's clock; None if there is none."""
 
     @abstractmethod
     def sha256(self, name: str) -> str | None:
-        """sha256 (64 hex) of an object's bytes as they are read back now, in constant memory; None where there is none."""
+        """Return the sha256 (64 hex) of an object, read back now in constant memory; None if there is none."""
 
     @abstractmethod
     def names(self, prefix: str = "") -> Iterator[str]:
-        """All names below the directory ``prefix`` (with or without ``/`` at its end), in the order of ``str``."""
+        """Yield all names below the directory ``prefix`` (a trailing ``/`` is optional), in the order of ``str``."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Take an object away; nothing happens where there is none."""
+        """Remove an object; do nothing if there is none."""

@@ -1,11 +1,12 @@
-"""An origin of a federation (OSDF and others that Pelican makes), or a server that is spoken to like one.
+"""An origin of a Pelican federation such as the OSDF, or a server that is used like one.
 
-What a name means and what is never done to it is here; what is asked of the server, and how, in :mod:`publisher.federation`.
+This module decides what a name means and what is never done to it; :mod:`publisher.targets.pelican` sends the requests.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import threading
 import time
@@ -18,13 +19,13 @@ from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
 from publisher.system import safepath
 from publisher.targets.origins.base import Origin
-from publisher.targets.pelican import content as contents
 from publisher.targets.pelican.cli_upload import PelicanUpload
+from publisher.targets.pelican.content import from_bytes, from_file
 from publisher.targets.pelican.endpoint import DirectedEndpoint, DirectEndpoint
 from publisher.targets.pelican.loop import OriginLoop
 from publisher.targets.pelican.tokens import NoTokens
 from publisher.targets.pelican.transport import OriginTimeouts, OriginTransport
-from publisher.targets.pelican.upload import INCOMING, Own, Uploads
+from publisher.targets.pelican.upload import INCOMING, Uploader, WebDavUpload
 from publisher.targets.pelican.webdav import WebDavClient
 
 if TYPE_CHECKING:
@@ -38,146 +39,165 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SOUND = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-"""Characters that XRootD takes for themselves in a path; it decodes a %3F before it looks for a query."""
-_SMALL = 64 << 20  # bytes of an object that is read into memory
+_log = logging.getLogger(__name__)
+_SAFE_PART = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+"""Characters that XRootD does not interpret in a path; it decodes a %3F before it looks for a query."""
+_MAX_READ = 64 << 20  # bytes of an object that is read into memory
 
 
 @dataclass(frozen=True)
 class UploadOptions:
-    """How the origin is reached.
+    """How an origin is reached and objects are uploaded.
 
     Attributes:
-        tokens: what is shown to it.
-        removing: what is shown for taking objects away; the same when None.
-        hosts: ``host:port`` of the origins that a director may name; any when empty.
-        authority: PEM file of a private authority, None for none.
-        deadlines: how long things may take.
-        patience: how often they are tried.
-        proxies: as the environment has them: scheme -> URL.
-        checksums: the origin is asked for its own as well.
-        program: the ``pelican`` command that carries uploads; this program itself when None.
+        tokens: the tokens of requests.
+        removal_tokens: the tokens of requests that remove objects; ``tokens`` if None.
+        allowed_hosts: ``host:port`` of the origins that a director may name; any if empty.
+        ca_file: PEM file of a private certificate authority, None for none.
+        timeouts: how long requests may take.
+        retries: how often failures that may pass are retried.
+        proxies: the proxies in the environment: scheme -> URL.
+        checksums: whether the origin is asked for its own checksums too.
+        pelican_program: the ``pelican`` command that uploads files; this program uploads them itself if None.
     """
 
     tokens: TokenSource = field(default_factory=NoTokens)
-    removing: TokenSource | None = None
-    hosts: frozenset[str] = frozenset()
-    authority: Path | None = None
-    deadlines: OriginTimeouts = field(default_factory=OriginTimeouts)
-    patience: RetryPolicy = field(default_factory=RetryPolicy)
+    removal_tokens: TokenSource | None = None
+    allowed_hosts: frozenset[str] = frozenset()
+    ca_file: Path | None = None
+    timeouts: OriginTimeouts = field(default_factory=OriginTimeouts)
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
     proxies: dict[str, str] = field(default_factory=dict, repr=False)
     checksums: bool = False
-    program: str | None = None
+    pelican_program: str | None = None
 
 
 class _UploadSlots:
-    """One upload of a name at a time in this process: the others find it there.
+    """Lets this process upload one object only once at a time; the other threads then find it stored.
 
-    Among processes XRootD decides, and not sharply: it looks whether a name is taken before it renames, so that both of two
-    uploads of the same bytes may be told that theirs was the one.
+    Between processes XRootD decides, and not reliably: it checks whether a name is taken before it renames, so that of two
+    uploads of the same bytes both may be told that they stored the object.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._taken: set[str] = set()
+        self._in_use: set[str] = set()
 
     @contextlib.contextmanager
-    def of(self, name: str) -> Iterator[None]:
-        """Wait for the name's turn."""
+    def hold(self, name: str) -> Iterator[None]:
+        """Wait until no other thread uploads ``name``, and hold its slot for the block."""
         with self._changed:
-            self._changed.wait_for(lambda: name not in self._taken)
-            self._taken.add(name)
+            if name in self._in_use:
+                _log.info("waiting for another thread's upload of %s", name)
+            self._changed.wait_for(lambda: name not in self._in_use)
+            self._in_use.add(name)
         try:
             yield
         finally:
             with self._changed:
-                self._taken.discard(name)
+                self._in_use.discard(name)
                 self._changed.notify_all()
 
 
-_TURNS = _UploadSlots()
+_SLOTS = _UploadSlots()
 
 
 class PelicanOrigin(Origin):
-    """The origin at ``address``; nothing is asked of it before the first use."""
+    """The origin at ``address``; no request is sent before its first use.
 
-    def __init__(self, address: OriginAddress, ways: UploadOptions, clock: Callable[[], float] = time.time) -> None:
+    Args:
+        address: the address of the origin.
+        options: how it is reached.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, address: OriginAddress, options: UploadOptions, clock: Callable[[], float] = time.time) -> None:
         self.address = address
         self._clock = clock
-        self._patience = ways.patience
-        transport = OriginTransport(ways.deadlines, Proxies(ways.proxies), ways.authority)
-        place = DirectEndpoint(address) if address.direct else DirectedEndpoint(transport, address, ways.hosts, ways.tokens)
-        self._store = WebDavClient(transport, place, ways.tokens, ways.removing or ways.tokens)
-        carrier = (
-            Own()
-            if ways.program is None
-            else PelicanUpload(address, place, ways.tokens, ways.deadlines, ways.authority, program=ways.program)
+        self._retries = options.retries
+        transport = OriginTransport(options.timeouts, Proxies(options.proxies), options.ca_file)
+        endpoint = (
+            DirectEndpoint(address)
+            if address.direct
+            else DirectedEndpoint(transport, address, options.allowed_hosts, options.tokens)
         )
-        self._uploads = Uploads(self._store, carrier, ways.patience, checksums=ways.checksums)
-        self._line = OriginLoop(transport)
+        self._client = WebDavClient(transport, endpoint, options.tokens, options.removal_tokens or options.tokens)
+        method = (
+            WebDavUpload()
+            if options.pelican_program is None
+            else PelicanUpload(
+                address, endpoint, options.tokens, options.timeouts, options.ca_file, program=options.pelican_program
+            )
+        )
+        self._uploader = Uploader(self._client, method, options.retries, checksums=options.checksums)
+        self._loop = OriginLoop(transport)
 
     def recover(self) -> list[str]:
-        """See :meth:`Origin.recover`. What other hosts' runs left goes when it is a day old."""
-        swept = self._line.run(self._uploads.sweep(self._clock()))
+        """See :meth:`Origin.recover`. Uploads of other hosts' runs are deleted when they are a day old."""
+        swept = self._loop.run(self._uploader.sweep(self._clock()))
         return [f"swept a killed upload: {INCOMING}/{name} ({size} bytes)" for name, size in swept]
 
     def put(self, name: str, source: Path, *, sha256: str, size: int) -> bool:
         """See :meth:`Origin.put`."""
-        return self._put(name, contents.of_file(source, sha256, size))
+        return self._put(name, from_file(source, sha256, size))
 
     def put_bytes(self, name: str, content: bytes) -> bool:
         """See :meth:`Origin.put_bytes`."""
-        return self._put(name, contents.of_bytes(name, content))
+        return self._put(name, from_bytes(name, content))
 
     def replace(self, name: str, content: bytes) -> None:
         """See :meth:`Origin.replace`."""
-        self._line.run(self._uploads.replace(_checked(name), contents.of_bytes(name, content)))
+        self._loop.run(self._uploader.replace(_checked(name), from_bytes(name, content)))
+        _log.info("origin %s: replaced %s (%d bytes)", self.address, name, len(content))
 
     def read(self, name: str) -> bytes | None:
         """See :meth:`Origin.read`."""
-        return self._ask(partial(self._store.read, _checked(name), _SMALL))
+        return self._run(partial(self._client.read, _checked(name), _MAX_READ))
 
     def size(self, name: str) -> int | None:
         """See :meth:`Origin.size`."""
-        found = self._object(name)
-        return None if found is None else found.size
+        entry = self._object(name)
+        return None if entry is None else entry.size
 
     def modified(self, name: str) -> float | None:
-        """See :meth:`Origin.modified`. To the second."""
-        found = self._object(name)
-        return None if found is None else found.modified
+        """See :meth:`Origin.modified`. The time is in whole seconds."""
+        entry = self._object(name)
+        return None if entry is None else entry.modified
 
     def sha256(self, name: str) -> str | None:
         """See :meth:`Origin.sha256`."""
-        found = self._object(name)
-        return None if found is None else self._line.run(self._store.sha256(name, found.size, self._patience.run))
+        entry = self._object(name)
+        return None if entry is None else self._loop.run(self._client.sha256(name, entry.size, self._retries.run))
 
     def names(self, prefix: str = "") -> Iterator[str]:
-        """See :meth:`Origin.names`. What no publisher can have stored, by its name, is passed over."""
-        top = prefix.removesuffix("/") if prefix else ""
-        return self._walk(_checked(top) if prefix else "")
+        """See :meth:`Origin.names`. Names that no publisher can have stored are left out."""
+        directory = prefix.removesuffix("/") if prefix else ""
+        return self._walk(_checked(directory) if prefix else "")
 
     def remove(self, name: str) -> None:
         """See :meth:`Origin.remove`."""
         if self._object(name) is not None:
-            self._ask(partial(self._store.delete, name))
+            self._run(partial(self._client.delete, name))
 
     def _put(self, name: str, content: UploadContent) -> bool:
-        with _TURNS.of(f"{self.address}/{_checked(name)}"):
-            return self._line.run(self._uploads.put(name, content))
+        with _SLOTS.hold(f"{self.address}/{_checked(name)}"):
+            is_new = self._loop.run(self._uploader.put(name, content))
+        if is_new:
+            _log.info("origin %s: stored %s (%d bytes)", self.address, name, content.size)
+        return is_new
 
     def _object(self, name: str) -> DavEntry | None:
-        found = self._ask(partial(self._store.stat, _checked(name)))
-        return None if found is None or found.directory else found
+        entry = self._run(partial(self._client.stat, _checked(name)))
+        return None if entry is None or entry.is_directory else entry
 
     def _walk(self, directory: str) -> Iterator[str]:
-        """Names in the order of ``str``: a directory sorts as its name with the ``/`` that follows it."""
-        found = self._ask(partial(self._store.children, directory))
+        """Yield names in the order of ``str``: a directory sorts as its name with the ``/`` that follows it."""
+        entries = self._run(partial(self._client.list_directory, directory))
         below = f"{directory}/" if directory else ""
         keys = [
-            f"{last}/" if entry.directory else last
-            for last, entry in found.items()
-            if _SOUND.fullmatch(last) and (below or last != INCOMING)
+            f"{last}/" if entry.is_directory else last
+            for last, entry in entries.items()
+            if _SAFE_PART.fullmatch(last) and (below or last != INCOMING)
         ]
         for key in sorted(keys):
             if key.endswith("/"):
@@ -185,21 +205,20 @@ class PelicanOrigin(Origin):
             else:
                 yield f"{below}{key}"
 
-    def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        return self._line.run(self._patience.run(question))
+    def _run(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Send a request, with retries, and return its result."""
+        return self._loop.run(self._retries.run(request))
 
 
 def _checked(name: str) -> str:
-    """The name, if it is one that objects may have.
+    """Return the name if an object may have it.
 
     Raises:
-        OriginError: it is not.
+        OriginError: the name is unsafe.
     """
     parts = safepath.split(name, OriginError)
     if parts[0] == INCOMING:
-        raise OriginError(f"unsafe name {name!r}: {INCOMING} is the origin's own")
-    if not all(map(_SOUND.fullmatch, parts)):
-        raise OriginError(
-            f"unsafe name {name!r}: only letters, digits, dot, dash and underscore are taken as they are everywhere"
-        )
+        raise OriginError(f"unsafe name {name!r}: {INCOMING} is reserved for the origin itself")
+    if not all(map(_SAFE_PART.fullmatch, parts)):
+        raise OriginError(f"unsafe name {name!r}: only letters, digits, dot, dash and underscore are safe in every server's URLs")
     return name

@@ -1,4 +1,4 @@
-"""Where an origin is, as people write it: ``pelican://FEDERATION/PREFIX``, ``osdf:///PREFIX`` or ``https://HOST/PREFIX``."""
+"""The address of an origin in the settings: ``pelican://FEDERATION/PREFIX``, ``osdf:///PREFIX`` or ``https://HOST/PREFIX``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from dataclasses import dataclass
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
-_FORM = re.compile(rf"(?P<scheme>pelican|osdf|https)://(?P<host>{_HOST})?(?P<prefix>(?:/[A-Za-z0-9._-]+)*)/?", re.ASCII)
+_ADDRESS = re.compile(rf"(?P<scheme>pelican|osdf|https)://(?P<host>{_HOST})?(?P<prefix>(?:/[A-Za-z0-9._-]+)*)/?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class OriginAddress:
-    """An origin that is reached over the network.
+    """The address of an origin that is reached over the network.
 
     Attributes:
-        host: ``host`` or ``host:port``: of the federation, or of the server itself; empty for the federation of ``osdf:///``.
-        prefix: the path below which everything is stored, ``/`` in front and none at its end; empty for the whole server.
-        direct: the server is spoken to without asking a federation for it.
+        host: ``host`` or ``host:port`` of the federation, or of the server itself; empty for the federation of ``osdf:///``.
+        prefix: the path below which everything is stored, with ``/`` at its beginning only; empty for the whole server.
+        direct: whether the host is the origin itself, so that no federation is asked for it.
     """
 
     host: str
@@ -24,30 +24,30 @@ class OriginAddress:
     direct: bool
 
     def __str__(self) -> str:
-        """As it can be written in settings."""
+        """Return the address as it is written in settings."""
         if not self.host:
             return f"osdf://{self.prefix}"
         return f"{'https' if self.direct else 'pelican'}://{self.host}{self.prefix}"
 
 
 def parse(text: str) -> OriginAddress:
-    """An address from its text.
+    """Parse an address.
 
     Raises:
-        ValueError: it is none; says what is wrong.
+        ValueError: the text is not an address; the message says why.
     """
-    found = _FORM.fullmatch(text)
-    if found is None or any(part in (".", "..") for part in found["prefix"].split("/")):
+    match = _ADDRESS.fullmatch(text)
+    if match is None or any(part in (".", "..") for part in match["prefix"].split("/")):
         raise ValueError(
-            f"{text} is no place in a federation; write pelican://FEDERATION/PREFIX, osdf:///PREFIX or https://HOST/PREFIX"
+            f"{text} is not the address of an origin; write pelican://FEDERATION/PREFIX, osdf:///PREFIX or https://HOST/PREFIX"
         )
-    scheme, host, prefix = found["scheme"], found["host"], found["prefix"]
+    scheme, host, prefix = match["scheme"], match["host"], match["prefix"]
     if scheme != "https" and not prefix:
-        raise ValueError(f"{text} names no prefix: a federation is shared with others")
+        raise ValueError(f"{text} has no prefix, which is required because a federation is shared with others")
     if scheme == "osdf":
         if host is not None:
-            raise ValueError(f"{text} names a host; write osdf:///PREFIX with three slashes, or pelican://{host}{prefix}")
+            raise ValueError(f"{text} has a host; write osdf:///PREFIX with three slashes, or pelican://{host}{prefix}")
         return OriginAddress("", prefix, direct=False)
     if host is None:
-        raise ValueError(f"{text} names no host")
+        raise ValueError(f"{text} has no host")
     return OriginAddress(host, prefix, direct=scheme == "https")

@@ -1,7 +1,7 @@
-"""Uploads by the ``pelican`` command, where a site prefers it to this program's own.
+"""Uploads by the ``pelican`` command, if a site prefers it to this program's own.
 
-The command can store and cannot rename: it brings a file into the incoming area, and everything else about an upload stays as
-it is. Its arguments are these and no others; the token reaches it in a file, never in its arguments or its environment.
+The command can store files but not rename them. It brings a file into the incoming area; every other step of an upload stays
+the same. The token reaches the command in a file, never in its arguments or its environment.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from publisher.errors import CommandError, OriginError
 from publisher.net.retry import TransientError
 from publisher.system import command
-from publisher.targets.pelican import tokens
 from publisher.targets.pelican.content import UploadStream
-from publisher.targets.pelican.tokens import CREATE, READ, TokenScope
+from publisher.targets.pelican.tokens import CREATE, READ, TokenScope, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,78 +29,78 @@ if TYPE_CHECKING:
     from publisher.targets.pelican.webdav import WebDavClient
 
 PROGRAM = "pelican"
-_LOOK = 0.05  # seconds
-_RETRYABLE = 11  # what it exits with where another try may help (its documentation, "exit codes")
+_POLL = 0.05  # seconds
+_RETRYABLE = 11  # the exit status if a retry may help (Pelican's documentation, "exit codes")
 
 
 class PelicanUpload:
-    """The command.
+    """Uploads by the ``pelican`` command.
 
     Args:
-        address: of the federation and the prefix.
-        place: tells what the scopes of tokens are relative to.
-        tokens: what it shows.
-        deadlines: how long an upload may take.
-        authority: PEM file of a private authority, None for none.
-        program: its name or path.
+        address: the federation and the prefix.
+        endpoint: knows what path the scopes of tokens are relative to.
+        tokens: the tokens that the command sends.
+        timeouts: how long an upload may take.
+        ca_file: PEM file of a private certificate authority, None for none.
+        program: the command's name or path.
     """
 
     def __init__(
         self,
         address: OriginAddress,
-        place: OriginEndpoint,
+        endpoint: OriginEndpoint,
         tokens: TokenSource,
-        deadlines: OriginTimeouts,
-        authority: Path | None,
+        timeouts: OriginTimeouts,
+        ca_file: Path | None,
         *,
         program: str = PROGRAM,
     ) -> None:
         self._address = address
-        self._place = place
+        self._endpoint = endpoint
         self._tokens = tokens
-        self._deadlines = deadlines
-        self._authority = authority
+        self._timeouts = timeouts
+        self._ca_file = ca_file
         self._program = program
 
-    async def carry(self, _store: WebDavClient, name: str, content: UploadContent) -> UploadStream:
-        """See :meth:`publisher.targets.pelican.upload.Carrier.carry`."""
-        async with UploadStream(content) as sending:
-            async for _ in sending.pieces():  # its own checksum is of what it reads; ours is of what it should have read
+    async def send(self, _client: WebDavClient, name: str, content: UploadContent) -> UploadStream:
+        """See :meth:`publisher.targets.pelican.upload.UploadMethod.send`."""
+        async with UploadStream(content) as stream:
+            async for _ in stream.chunks():  # the command's checksum is of what it reads, ours of what it should have read
                 pass
-        sending.check()
+        stream.verify()
         path = f"{self._address.prefix}/{name}"
-        rights = [TokenScope(CREATE, path), TokenScope(READ, path)]
-        token = self._tokens.bearer(rights, (await self._place.where()).base)
-        await self._stoppable([str(content.path), f"pelican://{self._address.host}{path}"], token, content.size)
-        return sending
+        scopes = [TokenScope(CREATE, path), TokenScope(READ, path)]
+        token = self._tokens.bearer(scopes, (await self._endpoint.locate()).base)
+        await self._run_cancellable([str(content.path), f"pelican://{self._address.host}{path}"], token, content.size)
+        return stream
 
-    async def _stoppable(self, words: list[str], token: str | None, size: int) -> None:
-        """Run the command in a thread; when that is not waited for any more the command is killed, and what it did has ended."""
+    async def _run_cancellable(self, arguments: list[str], token: str | None, size: int) -> None:
+        """Run the command in a thread; a cancellation kills the command and waits for its end."""
         kills: list[Callable[[], None]] = []
-        running = asyncio.ensure_future(asyncio.to_thread(self._run, words, token, size, kills.append))
+        running = asyncio.ensure_future(asyncio.to_thread(self._run, arguments, token, size, kills.append))
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
             while not running.done():
                 for kill in kills:
                     kill()
-                await asyncio.wait([running], timeout=_LOOK)
+                await asyncio.wait([running], timeout=_POLL)
             raise
 
-    def _run(self, words: list[str], token: str | None, size: int, started: Callable[[Callable[[], None]], None]) -> None:
+    def _run(self, arguments: list[str], token: str | None, size: int, on_start: Callable[[Callable[[], None]], None]) -> None:
         with tempfile.TemporaryDirectory(prefix="publisher-pelican-") as home:
-            shown = []
+            token_option = []
             if token is not None:
                 path = Path(home, "token")
                 with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                     file.write(token)
-                shown = ["--token", str(path)]
-            env = {"HOME": home} | ({} if self._authority is None else {"SSL_CERT_FILE": str(self._authority)})
-            argv = [self._program, "object", "put", *shown, *words]
+                token_option = ["--token", str(path)]
+            env = {"HOME": home} | ({} if self._ca_file is None else {"SSL_CERT_FILE": str(self._ca_file)})
+            argv = [self._program, "object", "put", *token_option, *arguments]
             try:
-                command.run(argv, deadline=self._deadlines.whole(size), env=env, on_start=started)
+                command.run(argv, deadline=self._timeouts.for_size(size), env=env, on_start=on_start)
             except CommandError as error:
-                reason = tokens.hidden(error.reason, token)
+                reason = redact(error.reason, token)
                 if error.status == _RETRYABLE:
                     raise TransientError(reason) from None
                 raise OriginError(reason, hint=error.hint) from None

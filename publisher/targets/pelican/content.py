@@ -1,4 +1,4 @@
-"""What is to be stored: a file or bytes, hashed in another thread while it is on its way."""
+"""The content of an upload: a file or bytes, hashed in another thread while it is sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from publisher.errors import OriginError
-from publisher.targets.pelican.transport import PIECE
+from publisher.targets.pelican.transport import CHUNK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UploadContent:
-    """Bytes that can be read again and again.
+    """Content that can be read any number of times.
 
     Attributes:
-        label: what it is called in messages.
+        label: what messages call it.
         sha256: 64 hex.
         size: bytes.
-        path: the file that holds them, None where they are in memory.
+        path: the file with the content, None if it is in memory.
     """
 
     label: str
@@ -38,114 +38,114 @@ class UploadContent:
     _open: Callable[[], BinaryIO] = field(repr=False)
 
     def open(self) -> BinaryIO:
-        """From the beginning. Raises OSError."""
+        """Open the content at its beginning. Raises OSError."""
         return self._open()
 
 
 class UploadStream:
-    """The content on its way: an asynchronous context manager that holds it open, whatever becomes of who takes the pieces.
+    """The content while it is sent: an asynchronous context manager that keeps it open, even if the consumer is cancelled.
 
     Attributes:
-        problem: why the content could not be read to its end, None where it could.
+        error: why the content could not be read to its end, None if it could.
     """
 
     def __init__(self, content: UploadContent) -> None:
         self._content = content
         self._ahead: asyncio.Future[bytes] | None = None
-        self.problem: OriginError | None = None
-        self._start()
+        self.error: OriginError | None = None
+        self._restart()
 
     async def __aenter__(self) -> Self:
-        with self._told():
+        with self._recorded_errors():
             self._file = self._content.open()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        await self._settled()
+        await self._finish_read()
         self._file.close()
 
     @property
     def adler32(self) -> str:
-        """Of what was sent, 8 hex."""
+        """The adler32 of the bytes that were sent, 8 hex."""
         return f"{self._adler:08x}"
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The content from its beginning, never more than was announced; the next piece is read and hashed while one is sent.
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the content from its beginning, never more than its size; the next chunk is read and hashed meanwhile.
 
         Raises:
-            OriginError: it cannot be read, or ends too early; also kept as :attr:`problem`.
+            OriginError: the content cannot be read, or ends too early; the error is also kept in :attr:`error`.
         """
-        await self._settled()
-        self._start()
-        with self._told():
+        await self._finish_read()
+        self._restart()
+        with self._recorded_errors():
             self._file.seek(0)
-            while piece := await self._read():
-                yield piece
+            while chunk := await self._next_chunk():
+                yield chunk
         if self._sent != self._content.size:
-            self.problem = OriginError(f"{self._content.label} ended after {self._sent} bytes, not {self._content.size}")
-            raise self.problem
+            self.error = OriginError(f"{self._content.label} ended after {self._sent} bytes, not {self._content.size}")
+            raise self.error
 
-    def check(self) -> None:
-        """Compare what was sent with what should have been.
+    def verify(self) -> None:
+        """Compare the sha256 of the bytes that were sent with the expected one.
 
         Raises:
-            OriginError: the content is not what it was said to be.
+            OriginError: they differ.
         """
-        found = self._sha256.hexdigest()
-        if found != self._content.sha256:
-            raise OriginError(f"{self._content.label} has the sha256 {found}, not {self._content.sha256}")
+        sha256 = self._sha256.hexdigest()
+        if sha256 != self._content.sha256:
+            raise OriginError(f"{self._content.label} has the sha256 {sha256}, not {self._content.sha256}")
 
-    def _start(self) -> None:
+    def _restart(self) -> None:
         self._sha256 = hashlib.sha256()
         self._adler = zlib.adler32(b"")
         self._sent = 0
 
-    async def _read(self) -> bytes:
-        """The next piece; the one behind it is begun."""
+    async def _next_chunk(self) -> bytes:
+        """Return the next chunk, and begin to read the one after it."""
         if self._ahead is None:
-            self._ahead = asyncio.ensure_future(asyncio.to_thread(self._next))
-        piece = await asyncio.shield(self._ahead)  # a thread goes on when who waits for it is cancelled; see _settled
-        self._ahead = asyncio.ensure_future(asyncio.to_thread(self._next)) if piece else None
-        return piece
+            self._ahead = asyncio.ensure_future(asyncio.to_thread(self._read))
+        chunk = await asyncio.shield(self._ahead)  # if the waiting task is cancelled, the thread goes on; see _finish_read
+        self._ahead = asyncio.ensure_future(asyncio.to_thread(self._read)) if chunk else None
+        return chunk
 
-    async def _settled(self) -> None:
-        """Wait for a piece that nobody takes."""
+    async def _finish_read(self) -> None:
+        """Wait for the end of a read whose result nobody uses."""
         if self._ahead is not None:
             await asyncio.gather(self._ahead, return_exceptions=True)
             self._ahead = None
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _recorded_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self.problem = OriginError(f"cannot read {self._content.label}: {error.strerror}")
-            raise self.problem from None
+            self.error = OriginError(f"cannot read {self._content.label}: {error.strerror}")
+            raise self.error from None
 
-    def _next(self) -> bytes:
-        piece = self._file.read(min(PIECE, self._content.size - self._sent))
-        self._sent += len(piece)
-        self._sha256.update(piece)
-        self._adler = zlib.adler32(piece, self._adler)
-        return piece
+    def _read(self) -> bytes:
+        chunk = self._file.read(min(CHUNK_SIZE, self._content.size - self._sent))
+        self._sent += len(chunk)
+        self._sha256.update(chunk)
+        self._adler = zlib.adler32(chunk, self._adler)
+        return chunk
 
 
-def of_bytes(label: str, content: bytes) -> UploadContent:
-    """Bytes in memory."""
+def from_bytes(label: str, content: bytes) -> UploadContent:
+    """Return content in memory."""
     return UploadContent(label, hashlib.sha256(content).hexdigest(), len(content), None, lambda: io.BytesIO(content))
 
 
-def of_file(path: Path, sha256: str, size: int) -> UploadContent:
-    """A file that is said to have this sha256 and size.
+def from_file(path: Path, sha256: str, size: int) -> UploadContent:
+    """Return the content of a file with the expected sha256 and size; the sha256 is verified while it is sent.
 
     Raises:
-        OriginError: it cannot be read, or has another size.
+        OriginError: the file cannot be read, or has another size.
     """
     try:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno()).st_size
+            actual_size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise OriginError(f"cannot store {path}: {error.strerror}") from None
-    if found != size:
-        raise OriginError(f"{path} is {found} bytes, not {size}")
+    if actual_size != size:
+        raise OriginError(f"{path} has {actual_size} bytes, not {size}")
     return UploadContent(str(path), sha256, size, path, lambda: path.open("rb", buffering=0))

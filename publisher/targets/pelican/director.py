@@ -1,4 +1,4 @@
-"""Which origin a path is stored at: a director's answer to a PUT, which is read and never followed."""
+"""The director of a federation: which origin stores a path, from a redirect that is read and never followed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from publisher.errors import OriginError
 from publisher.net.http_errors import host_of
 from publisher.net.retry import TransientError
 from publisher.targets.pelican import status
-from publisher.targets.pelican.discovery import trusted
+from publisher.targets.pelican.discovery import trusted_url
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from publisher.targets.pelican.transport import OriginResponse, OriginTransport
 
 _REDIRECTS = (302, 307)
-_INCAPABLE = 405
+_METHOD_NOT_ALLOWED = 405
 _LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[a-z]+=(?:\"[^\"]*\"|[^,;\"]*))*)", re.IGNORECASE)
 _PRIORITY = re.compile(r";\s*pri=\"?([0-9]{1,6})", re.IGNORECASE)
-_LAST = 1 << 20  # the priority of a server that has none
+_LOWEST_PRIORITY = 1 << 20  # the priority of a server that has none
 
 
 class ObjectLocation(NamedTuple):
-    """Where a prefix is stored.
+    """Where the objects of a prefix are stored.
 
     Attributes:
-        server: https URL of the origin, without a path.
-        path: the prefix as a path there, ``/`` in front and none at its end.
+        server: the https URL of the origin, without a path.
+        path: the prefix as a path at the origin, with ``/`` at its beginning only.
         base: the path that the scopes of the namespace's tokens are relative to.
     """
 
@@ -39,69 +39,73 @@ class ObjectLocation(NamedTuple):
     base: str
 
     def url(self, name: str) -> URL:
-        """Of an object; its name and the prefix have only characters that stand for themselves in a URL."""
+        """Return the URL of an object; no character of its name or of the prefix needs quoting."""
         return URL(f"{self.server}{self.path}/{name}", encoded=True)
 
 
-async def locate(
-    transport: OriginTransport, director: URL, path: str, hosts: Collection[str], token: str | None
+async def locate_origin(
+    transport: OriginTransport, director: URL, path: str, allowed_hosts: Collection[str], token: str | None
 ) -> ObjectLocation:
-    """Ask where what is stored below ``path`` goes.
+    """Ask a director which origin stores the objects below ``path``.
 
     Args:
         transport: sends the request.
-        director: its URL.
-        path: ``/`` in front.
-        hosts: ``host`` or ``host:port`` of the origins that it may name; any when empty.
-        token: shown only where the director refuses to answer without one.
+        director: the director's URL.
+        path: begins with ``/``.
+        allowed_hosts: ``host`` or ``host:port`` of the origins that are accepted; any if empty.
+        token: sent only if the director refuses to answer without one.
 
     Raises:
-        OriginError: it knows no such path, or none that can be written to, or names a server that is not spoken to.
-        TransientError: no answer now.
+        OriginError: the director does not know the path, or no origin that it can be written to, or names a server that is not
+            accepted.
+        TransientError: no response now.
     """
     url = URL(f"{str(director).rstrip('/')}{path}", encoded=True)
-    shown: Mapping[str, str] = {}
+    authorization: Mapping[str, str] = {}
     while True:
-        async with transport.open("PUT", url, {**shown, "Content-Length": "0"}) as answer:
-            if answer.status in status.REFUSED and token is not None and not shown:
-                shown = {"Authorization": f"Bearer {token}"}
+        async with transport.open("PUT", url, {**authorization, "Content-Length": "0"}) as response:
+            if response.status in status.DENIED and token is not None and not authorization:
+                authorization = {"Authorization": f"Bearer {token}"}
                 continue
-            if answer.status not in _REDIRECTS:
-                raise await _refusal(answer, path)
-            return _located(answer.headers, path, host_of(url), hosts)
+            if response.status not in _REDIRECTS:
+                raise await _refusal(response, path)
+            return _location(response.headers, path, host_of(url), allowed_hosts)
 
 
-async def _refusal(answer: OriginResponse, path: str) -> Exception:
-    refused = await status.refused(answer)
-    doing = f"say where {path} is stored"
-    if answer.status == _INCAPABLE:
-        return OriginError(
-            f"{path} cannot be written to: {answer.host} says that its namespace lacks the capability", hint=refused.said or None
-        )
-    ours = answer.headers.get("Server", "").startswith("pelican/") or "json" in answer.headers.get("Content-Type", "")
-    if answer.status == status.MISSING and not ours:  # some other server that stands before a director which is away
-        return TransientError(f"{answer.host} does not {doing}: status {answer.status}, and not from a director", refused.later)
-    return status.failure(refused, doing)
+async def _refusal(response: OriginResponse, path: str) -> Exception:
+    refusal = await status.read_refusal(response)
+    action = f"say where {path} is stored"
+    if response.status == _METHOD_NOT_ALLOWED:
+        reason = f"{path} cannot be written to: {response.host} reports that its namespace lacks the capability"
+        return OriginError(reason, hint=refusal.message or None)
+    is_director = response.headers.get("Server", "").startswith("pelican/") or "json" in response.headers.get("Content-Type", "")
+    if response.status == status.NOT_FOUND and not is_director:  # another server in front of a director that is down
+        reason = f"{response.host} does not {action}: status {response.status}, and not from a director"
+        return TransientError(reason, refusal.retry_after)
+    return status.to_error(refusal, action)
 
 
-def _located(headers: Mapping[str, str], path: str, director: str, hosts: Collection[str]) -> ObjectLocation:
-    named = servers(headers.get("Link", "")) or [headers.get("Location", "")]
-    url = trusted(named[0], f"the origin that {director} names for {path}")
+def _location(headers: Mapping[str, str], path: str, director: str, allowed_hosts: Collection[str]) -> ObjectLocation:
+    servers = parse_link(headers.get("Link", "")) or [headers.get("Location", "")]
+    url = trusted_url(servers[0], f"the origin that {director} names for {path}")
     if url.raw_path != path:
         raise OriginError(f"{director} was asked for {path} and names another path at {host_of(url)}")
-    if hosts and not {host_of(url), f"{url.host}:{url.port}"} & set(hosts):
-        raise OriginError(f"{director} sends us to {host_of(url)}, which origin_hosts does not have")
-    return ObjectLocation(url.origin(), path, _base(headers, path))
+    if allowed_hosts and not {host_of(url), f"{url.host}:{url.port}"} & set(allowed_hosts):
+        raise OriginError(f"{director} redirects to {host_of(url)}, which is not in the setting origin_hosts")
+    return ObjectLocation(url.origin(), path, _scope_base(headers, path))
 
 
-def servers(link: str) -> list[str]:
-    """The URLs of a ``Link`` header, the best first: ``<URL>; rel="duplicate"; pri=1; depth=2, …`` (RFC 6249)."""
-    found = [(match[1], _PRIORITY.search(match[2])) for match in _LINK.finditer(link)]
-    return [url for url, _ in sorted(found, key=lambda one: int(one[1][1]) if one[1] is not None else _LAST)]
+def parse_link(link: str) -> list[str]:
+    """Return the URLs of a ``Link`` header, best first: ``<URL>; rel="duplicate"; pri=1; depth=2, …`` (RFC 6249)."""
+    servers = []
+    for match in _LINK.finditer(link):
+        priority = _PRIORITY.search(match[2])
+        servers.append((_LOWEST_PRIORITY if priority is None else int(priority[1]), match[1]))
+    return [url for _, url in sorted(servers, key=lambda server: server[0])]
 
 
-def _base(headers: Mapping[str, str], path: str) -> str:
-    """The base of scopes that the director tells, or the namespace, whichever it has said that holds the path."""
+def _scope_base(headers: Mapping[str, str], path: str) -> str:
+    """Return the path that scopes are relative to: the base path or the namespace in the headers if it is above ``path``."""
     for header, key in (("X-Pelican-Token-Generation", "base-path"), ("X-Pelican-Namespace", "namespace")):
         base = _fields(headers.get(header, "")).get(key, "").rstrip("/")
         if base and f"{path}/".startswith(f"{base}/"):
@@ -110,6 +114,6 @@ def _base(headers: Mapping[str, str], path: str) -> str:
 
 
 def _fields(header: str) -> dict[str, str]:
-    """``name=value, name=value``; of a name that stands twice, the first."""
+    """Parse ``name=value, name=value``; if a name occurs twice, the first value counts."""
     pairs = (part.strip().partition("=") for part in reversed(header.split(",")))
     return {name.strip().lower(): value.strip() for name, _, value in pairs}

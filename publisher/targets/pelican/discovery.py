@@ -1,4 +1,4 @@
-"""Which director a federation has: its configuration document, as Pelican's clients read it."""
+"""Discovery of a federation's director: its configuration document, as Pelican's clients read it."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from yarl import URL
 
 from publisher.errors import OriginError
 from publisher.net.http_errors import host_of
-from publisher.targets.pelican import status
+from publisher.targets.pelican.status import read_refusal, to_error
 
 if TYPE_CHECKING:
     from publisher.targets.pelican.transport import OriginTransport
 
 _DOCUMENT = "/.well-known/pelican-configuration"
-_LARGEST = 1 << 16
+_MAX_SIZE = 1 << 16
 _OK = 200
 
 
-async def director_of(transport: OriginTransport, federation: str) -> URL:
-    """The URL of a federation's director.
+async def discover_director(transport: OriginTransport, federation: str) -> URL:
+    """Return the URL of a federation's director.
 
     Args:
         transport: sends the request; redirects are not followed.
         federation: ``host`` or ``host:port``.
 
     Raises:
-        OriginError: it is no federation, or names no director that can be trusted.
-        TransientError: no answer now.
+        OriginError: the host is not a federation, or its director cannot be trusted.
+        TransientError: no response now.
     """
     url = URL(f"https://{federation}{_DOCUMENT}")
-    async with transport.open("GET", url, {}) as answer:
-        if answer.status != _OK:
-            raise status.failure(await status.refused(answer), "tell its director")
-        content = await answer.body(_LARGEST)
+    async with transport.open("GET", url, {}) as response:
+        if response.status != _OK:
+            raise to_error(await read_refusal(response), "name its director")
+        content = await response.body(_MAX_SIZE)
     try:
-        named = json.loads(content)["director_endpoint"]
+        director = json.loads(content)["director_endpoint"]
     except (ValueError, KeyError, TypeError):
-        raise OriginError(f"{host_of(url)} is no federation: its configuration names no director") from None
-    return trusted(named, f"the director of {federation}")
+        raise OriginError(f"{host_of(url)} is not a federation: its configuration names no director") from None
+    return trusted_url(director, f"the director of {federation}")
 
 
-def trusted(text: object, what: str) -> URL:
-    """A server's URL that a token may be sent to: https, a host, no user.
+def trusted_url(text: object, label: str) -> URL:
+    """Return the URL of a server that a token may be sent to: https, with a host and without a user.
 
     Raises:
-        OriginError: it is none; the text is not shown, there may be a token in it.
+        OriginError: it is not such a URL; the message does not show it, because it may contain a token.
     """
     try:
         url = URL(text, encoded=True) if isinstance(text, str) else URL()
     except ValueError:
         url = URL()
     if url.scheme != "https" or url.host is None or url.user is not None:
-        raise OriginError(f"{what} is not at an https URL, and is not spoken to")
+        raise OriginError(f"{label} is not at an https URL, so it is not used")
     return url

@@ -1,4 +1,7 @@
-"""Where requests go: one origin for a whole run, so that what was uploaded and what gives it its name meet at one server."""
+"""Endpoints: the origin that requests are sent to.
+
+It is one origin for a whole run, so that an upload and the request that renames it reach the same server.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from yarl import URL
 
-from publisher.targets.pelican.director import ObjectLocation, locate
-from publisher.targets.pelican.discovery import director_of
+from publisher.targets.pelican.director import ObjectLocation, locate_origin
+from publisher.targets.pelican.discovery import discover_director
 from publisher.targets.pelican.tokens import CREATE, TokenScope
 
 if TYPE_CHECKING:
@@ -19,62 +22,64 @@ if TYPE_CHECKING:
 
 
 class OriginEndpoint(Protocol):
-    """Knows the origin."""
+    """Knows or finds the origin."""
 
-    async def where(self) -> ObjectLocation:
-        """The origin.
+    async def locate(self) -> ObjectLocation:
+        """Return the location of the origin.
 
         Raises:
             OriginError: there is none.
-            TransientError: it could not be told now.
+            TransientError: it could not be found now.
         """
 
     def forget(self) -> None:
-        """It does not answer: look for it anew the next time."""
+        """Find the origin anew next time, because it does not respond."""
 
 
 class DirectEndpoint:
-    """A server that is known. Scopes are relative to its root, unless the settings say otherwise."""
+    """A server with a known address. Scopes are relative to its root, unless the settings say otherwise."""
 
     def __init__(self, address: OriginAddress) -> None:
-        self._located = ObjectLocation(URL(f"https://{address.host}"), address.prefix, "/")
+        self._location = ObjectLocation(URL(f"https://{address.host}"), address.prefix, "/")
 
-    async def where(self) -> ObjectLocation:
-        """See :meth:`OriginEndpoint.where`."""
-        return self._located
+    async def locate(self) -> ObjectLocation:
+        """See :meth:`OriginEndpoint.locate`."""
+        return self._location
 
     def forget(self) -> None:
-        """See :meth:`OriginEndpoint.forget`: there is no other."""
+        """Do nothing: there is no other server."""
 
 
 class DirectedEndpoint:
-    """What a federation's director names.
+    """The origin that a federation's director names.
 
     Args:
         transport: sends the requests.
-        address: of a federation.
-        hosts: ``host:port`` of the origins that it may name; any when empty.
-        tokens: for a director that does not answer without.
+        address: the address in a federation.
+        allowed_hosts: ``host:port`` of the origins that the director may name; any if empty.
+        tokens: for a director that does not answer without a token.
     """
 
-    def __init__(self, transport: OriginTransport, address: OriginAddress, hosts: Collection[str], tokens: TokenSource) -> None:
+    def __init__(
+        self, transport: OriginTransport, address: OriginAddress, allowed_hosts: Collection[str], tokens: TokenSource
+    ) -> None:
         self._transport = transport
         self._address = address
-        self._hosts = hosts
+        self._allowed_hosts = allowed_hosts
         self._tokens = tokens
         self._director: URL | None = None
-        self._located: ObjectLocation | None = None
+        self._location: ObjectLocation | None = None
 
-    async def where(self) -> ObjectLocation:
-        """See :meth:`OriginEndpoint.where`."""
-        if self._located is None:
+    async def locate(self) -> ObjectLocation:
+        """See :meth:`OriginEndpoint.locate`."""
+        if self._location is None:
             if self._director is None:
-                self._director = await director_of(self._transport, self._address.host)
+                self._director = await discover_director(self._transport, self._address.host)
             path = self._address.prefix
             token = self._tokens.bearer([TokenScope(CREATE, path)], "/")
-            self._located = await locate(self._transport, self._director, path, self._hosts, token)
-        return self._located
+            self._location = await locate_origin(self._transport, self._director, path, self._allowed_hosts, token)
+        return self._location
 
     def forget(self) -> None:
         """See :meth:`OriginEndpoint.forget`."""
-        self._located = self._director = None
+        self._location = self._director = None

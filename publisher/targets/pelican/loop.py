@@ -1,4 +1,4 @@
-"""The network beside a program that is not asynchronous: an event loop that is started by the first use."""
+"""The event loop of an origin's client, for a program that is not asynchronous; the first use starts it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class OriginLoop:
-    """Runs coroutines for a caller that waits for them; ends, and closes the transport, with its owner or the program.
+    """Runs coroutines in a background thread; its end, or the program's, ends the loop and closes the transport.
 
-    What it runs must not refer to its owner.
+    The coroutines must not refer to the owner of this object, or it would never be collected.
     """
 
     def __init__(self, transport: OriginTransport) -> None:
@@ -31,10 +31,10 @@ class OriginLoop:
         self._background: BackgroundLoop | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine; an interrupt cancels it.
+        """Run a coroutine and return its result; an interrupt cancels it.
 
         Raises:
-            OriginError: what was asked did not answer, however often it was tried.
+            OriginError: all retries failed.
         """
         future = self._started().submit(work)
         try:
@@ -56,5 +56,5 @@ class OriginLoop:
 
 
 def _close(background: BackgroundLoop, transport: OriginTransport) -> None:
-    if background.here:  # and not a forked child's copy, which garbage collection ends there
+    if background.here:  # not in a forked child, where garbage collection ends a copy
         background.submit(transport.close()).result()

@@ -1,4 +1,4 @@
-"""Who makes an upload, so that a later run can tell what is dead."""
+"""The process that makes an upload, as the upload's name identifies it, so that a later run can tell which uploads are dead."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 from publisher.system import durable
 
-_SKEW = 600.0  # seconds by which the origin's clock may be another than ours
-_FORM = re.compile(r"(?P<host>[0-9a-f]{16})-(?P<boot>[0-9a-f]{8})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9a-f]{16}")
+_CLOCK_SKEW = 600.0  # seconds by which the origin's clock may differ from ours
+_UPLOAD_NAME = re.compile(r"(?P<host>[0-9a-f]{16})-(?P<boot>[0-9a-f]{8})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9a-f]{16}")
 
 
 class UploadOwner(NamedTuple):
-    """A process, as names of its uploads tell it.
+    """A process that makes uploads.
 
     Attributes:
-        host: 16 hex that stand for this host, or for a container on it: what has process ids of its own.
-        boot: 8 hex that stand for its running kernel.
-        pid: process id.
+        host: 16 hex that identify this host, or a container on it with process ids of its own.
+        boot: 8 hex that identify the running kernel.
+        pid: the process id.
         start: when the process was started, in ticks since the boot.
     """
 
@@ -32,34 +32,34 @@ class UploadOwner(NamedTuple):
     pid: int
     start: int
 
-    def name(self) -> str:
-        """For an upload."""
+    def new_upload_name(self) -> str:
+        """Return a new, unique name for an upload of this process."""
         return f"{self.host}-{self.boot}-{self.pid}-{self.start}-{durable.token()}"
 
     def knows_dead(self, name: str, modified: float | None) -> bool:
-        """Whether an upload's name is of a process of this host that is gone.
+        """Return whether an upload is known to be of a process of this host that has ended.
 
         Args:
-            name: the upload's.
-            modified: when it was written to last, seconds since the epoch, None where the origin does not say. Of two hosts that
-                were made from one image, and so think they are one, the other's is newer than our boot as long as it is alive.
+            name: the upload's name.
+            modified: when it was last written to, in seconds since the epoch; None if the origin does not say. Two hosts made
+                from one image look like one host; an upload of the other is newer than our boot as long as it is alive.
         """
-        found = _FORM.fullmatch(name)
-        if found is None or found["host"] != self.host:
+        match = _UPLOAD_NAME.fullmatch(name)
+        if match is None or match["host"] != self.host:
             return False
-        if found["boot"] == self.boot:
-            return _started(int(found["pid"])) != int(found["start"])
-        return modified is not None and modified < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - _SKEW
+        if match["boot"] == self.boot:
+            return _start_time(int(match["pid"])) != int(match["start"])
+        return modified is not None and modified < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - _CLOCK_SKEW
 
 
 def this_process() -> UploadOwner:
-    """The process that runs this."""
+    """Return the owner that is this process."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:8]
-    return UploadOwner(_host(), boot, os.getpid(), _started(os.getpid()) or 0)
+    return UploadOwner(_host_id(), boot, os.getpid(), _start_time(os.getpid()) or 0)
 
 
-def _host() -> str:
-    """Of machine-id(5), which containers and clones may share or lack, the host's name, and whose process ids are meant."""
+def _host_id() -> str:
+    """Identify the host by machine-id(5), which containers and clones may share or lack, host name and PID namespace."""
     machine = ""
     with contextlib.suppress(OSError):
         machine = Path("/etc/machine-id").read_text().strip()
@@ -67,8 +67,8 @@ def _host() -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _started(pid: int) -> int | None:
-    """When a process was started (proc(5), /proc/PID/stat, field 22), None where there is none."""
+def _start_time(pid: int) -> int | None:
+    """Return when a process was started (proc(5), /proc/PID/stat, field 22); None if there is no such process."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:

@@ -1,69 +1,73 @@
-"""What a server's refusal comes to: tried again, given up, or no room."""
+"""The error that a server's refusal becomes: one that is retried, one that is final, or a full disk."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.errors import OriginError, SpaceError
 from publisher.net.retry import TransientError
-from publisher.targets.pelican.tokens import hidden
+from publisher.targets.pelican.tokens import redact
 
 if TYPE_CHECKING:
     from publisher.targets.pelican.transport import OriginResponse
 
-REFUSED = (401, 403)
-MISSING = 404
-_LOCKED, _MANY, _FULL, _SERVER = 423, 429, 507, 500
-_MOVED = range(300, 400)
-_WORDS = 300  # characters of an answer that are shown
-_MOST = 1 << 16
-_NO_ROOM = ("no space left", "quota exceeded")
-_ABSENT = ("not a directory",)
+_log = logging.getLogger(__name__)
+DENIED = (401, 403)
+NOT_FOUND = 404
+_LOCKED, _TOO_MANY_REQUESTS, _INSUFFICIENT_STORAGE, _SERVER_ERROR = 423, 429, 507, 500
+_REDIRECTS = range(300, 400)
+_MAX_MESSAGE = 300  # characters of a response that are shown
+_MAX_BODY = 1 << 16
+_FULL_MESSAGES = ("no space left", "quota exceeded")
+_NOT_FOUND_MESSAGES = ("not a directory",)
 
 
 class OriginDeniedError(OriginError):
-    """A server refuses: a token is missing, wrong or over, or does not say enough."""
+    """A server denies access: the token is missing, invalid or expired, or does not grant enough."""
 
 
 class OriginRefusal(NamedTuple):
-    """An answer that is a refusal.
+    """A response that refuses a request.
 
     Attributes:
-        host: who answered.
-        status: of HTTP.
-        said: what he said, as one short line of printable characters without the token that he was shown.
-        later: seconds that he asks us to stay away, None where he does not.
+        host: the server that refused.
+        status: the HTTP status.
+        message: the body, as one short line of printable characters without the token of the request; empty for HTML.
+        retry_after: seconds that the server asks us to wait, None if it does not.
     """
 
     host: str
     status: int
-    said: str
-    later: float | None
+    message: str
+    retry_after: float | None
 
 
-async def refused(answer: OriginResponse) -> OriginRefusal:
-    """Read an answer to its end."""
-    text = (await answer.body(_MOST)).decode("utf-8", "replace")
+async def read_refusal(response: OriginResponse) -> OriginRefusal:
+    """Read a response that is not a success to its end."""
+    text = (await response.body(_MAX_BODY)).decode("utf-8", "replace")
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    said = "" if "<" in text else hidden(line, answer.bearer)[:_WORDS]  # nothing of a page for people
-    return OriginRefusal(answer.host, answer.status, said, answer.retry_after)
+    message = "" if "<" in text else redact(line, response.bearer)[:_MAX_MESSAGE]
+    _log.debug("%s refused the request with status %d: %s", response.host, response.status, message or "no message")
+    return OriginRefusal(response.host, response.status, message, response.retry_after)
 
 
-def means_absent(status: int, said: str) -> bool:
-    """Whether there is no such object: XRootD says 500 where a part of the path is a file."""
-    return status == MISSING or (status >= _SERVER and any(word in said.lower() for word in _ABSENT))
+def means_absent(status: int, message: str) -> bool:
+    """Return whether a refusal means that there is no such object: XRootD sends 500 if a part of the path is a file."""
+    return status == NOT_FOUND or (status >= _SERVER_ERROR and any(text in message.lower() for text in _NOT_FOUND_MESSAGES))
 
 
-def failure(refused: OriginRefusal, doing: str) -> Exception:
-    """The error that a refusal comes to; ``doing`` is what was to be done, as ``store sif/ab/x.sif``."""
-    host, status, said, later = refused
-    reason = f"{host} does not {doing}: status {status}{': ' if said else ''}{said}"
-    if status == _FULL or any(word in said.lower() for word in _NO_ROOM):
-        return SpaceError(reason, hint="make room at the origin and run again")
-    if status in REFUSED:
-        return OriginDeniedError(reason, hint="the token is missing, over, or does not allow it; docs/osdf.md has the scopes")
-    if status in _MOVED:
-        return OriginError(f"{host} does not {doing}: it sends us elsewhere, and that is not followed")
-    if status in (_LOCKED, _MANY) or (status >= _SERVER and not means_absent(status, said)):
-        return TransientError(reason, later)
+def to_error(refusal: OriginRefusal, action: str) -> Exception:
+    """Return the error for a refusal; ``action`` is what the server was asked to do, as ``store sif/ab/x.sif``."""
+    host, status, message, retry_after = refusal
+    reason = f"{host} does not {action}: status {status}{': ' if message else ''}{message}"
+    if status == _INSUFFICIENT_STORAGE or any(text in message.lower() for text in _FULL_MESSAGES):
+        return SpaceError(reason, hint="free space at the origin and run again")
+    if status in DENIED:
+        hint = "the token is missing or expired, or does not grant the scope; docs/osdf.md lists the scopes"
+        return OriginDeniedError(reason, hint=hint)
+    if status in _REDIRECTS:
+        return OriginError(f"{host} does not {action}: it redirects the request, and redirects are not followed")
+    if status in (_LOCKED, _TOO_MANY_REQUESTS) or (status >= _SERVER_ERROR and not means_absent(status, message)):
+        return TransientError(reason, retry_after)
     return OriginError(reason)

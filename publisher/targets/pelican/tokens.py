@@ -1,7 +1,7 @@
-"""Bearer tokens: what a request needs to be allowed, and where the token that says so comes from.
+"""Bearer tokens: the scopes that a request needs, and the sources of tokens that grant them.
 
-A token is asked for anew with every request, so that one that was renewed in its file counts from then on, and one that is
-minted here says no more than that request needs. Tokens are in no message, and in no ``repr``.
+A source is asked anew for every request, so that a token renewed in its file is used from then on, and a token made here grants
+no more than that request needs. No message and no ``repr`` contains a token.
 """
 
 from __future__ import annotations
@@ -18,82 +18,82 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 READ, CREATE, MODIFY = "storage.read", "storage.create", "storage.modify"
-"""Capabilities of the WLCG token profile: create does not overwrite or delete, modify does."""
-_SOUND = re.compile(r"[A-Za-z0-9._~+/=-]+", re.ASCII)  # RFC 6750, section 2.1: b64token
-_LARGEST = 1 << 16
+"""Capabilities of the WLCG token profile: create allows neither overwriting nor deleting, modify allows both."""
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+", re.ASCII)  # RFC 6750, section 2.1: b64token
+_MAX_SIZE = 1 << 16  # bytes of a token file
 _JWT = re.compile(r"eyJ[A-Za-z0-9._~+/=-]+", re.ASCII)
-_TELLTALE = 12  # characters of a token that give it away
+_RECOGNIZABLE = 12  # characters at the beginning of a token by which it is recognized in a text
 
 
 class TokenScope(NamedTuple):
-    """A capability for a path and all below it; the path is absolute in the federation."""
+    """A capability for a path and everything below it; the path is absolute in the federation."""
 
     capability: str
     path: str
 
 
 class TokenSource(Protocol):
-    """Where tokens come from."""
+    """A source of bearer tokens."""
 
-    def bearer(self, rights: Sequence[TokenScope], base: str) -> str | None:
-        """A token that gives ``rights``; None where none is to be shown.
+    def bearer(self, scopes: Sequence[TokenScope], base: str) -> str | None:
+        """Return a token that grants ``scopes``; None if requests are to be sent without one.
 
         Args:
-            rights: what the request needs.
-            base: the path that scopes of the namespace's issuer are relative to, ``/`` in front.
+            scopes: what the request needs.
+            base: the path, beginning with ``/``, that the scopes of the namespace's issuer are relative to.
 
         Raises:
-            OriginError: there should be one, and it cannot be read or made.
+            OriginError: a token is configured but cannot be read or made.
         """
 
 
 class NoTokens:
-    """No tokens."""
+    """A source without tokens."""
 
-    def bearer(self, _rights: Sequence[TokenScope], _base: str) -> str | None:
+    def bearer(self, _scopes: Sequence[TokenScope], _base: str) -> str | None:
         """See :meth:`TokenSource.bearer`."""
         return None
 
 
 class FileTokens:
-    """A file that somebody keeps fresh; only the newest content counts."""
+    """A token file that another program keeps fresh; it is read for every request."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def bearer(self, _rights: Sequence[TokenScope], _base: str) -> str | None:
+    def bearer(self, _scopes: Sequence[TokenScope], _base: str) -> str | None:
         """See :meth:`TokenSource.bearer`."""
         try:
             with self._path.open("rb") as file:
                 if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IRWXO:
                     raise OriginError(f"the token file {self._path} is open to everybody", hint=f"chmod 600 {self._path}")
-                content = file.read(_LARGEST)
+                content = file.read(_MAX_SIZE)
         except OSError as error:
             raise OriginError(f"the token file {self._path} cannot be read: {error.strerror}") from None
-        return _sound(content.decode("ascii", "replace").strip(), f"the token file {self._path}")
+        return _validated(content.decode("ascii", "replace").strip(), f"the token file {self._path}")
 
 
 class EnvironmentTokens:
-    """``BEARER_TOKEN`` or the file that ``BEARER_TOKEN_FILE`` names (WLCG bearer token discovery); none where neither is set."""
+    """The token in ``BEARER_TOKEN``, or in the file that ``BEARER_TOKEN_FILE`` names (WLCG bearer token discovery)."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
-    def bearer(self, rights: Sequence[TokenScope], base: str) -> str | None:
-        """See :meth:`TokenSource.bearer`."""
+    def bearer(self, scopes: Sequence[TokenScope], base: str) -> str | None:
+        """See :meth:`TokenSource.bearer`. Return None if neither variable is set."""
         token, path = (self._environ.get(name, "").strip() for name in ("BEARER_TOKEN", "BEARER_TOKEN_FILE"))
         if token:
-            return _sound(token, "BEARER_TOKEN in the environment")
-        return FileTokens(Path(path)).bearer(rights, base) if path else None
+            return _validated(token, "BEARER_TOKEN in the environment")
+        return FileTokens(Path(path)).bearer(scopes, base) if path else None
 
 
-def hidden(text: str, token: str | None = None) -> str:
-    """A text of somebody else's without what looks like a JSON Web Token, and without ``token``; also where it is cut short."""
+def redact(text: str, token: str | None = None) -> str:
+    """Return a text with ``TOKEN`` in place of every JSON Web Token and of ``token``, even if they are cut short."""
     text = _JWT.sub("TOKEN", text)
-    return text if not token else re.sub(re.escape(token[:_TELLTALE]) + r"\S*", "TOKEN", text)
+    return text if not token else re.sub(re.escape(token[:_RECOGNIZABLE]) + r"\S*", "TOKEN", text)
 
 
-def _sound(token: str, where: str) -> str:
-    if not _SOUND.fullmatch(token):
-        raise OriginError(f"{where} holds no token")
+def _validated(token: str, where: str) -> str:
+    if not _TOKEN.fullmatch(token):
+        raise OriginError(f"{where} does not contain a valid token")
     return token

@@ -1,14 +1,14 @@
-"""One HTTPS request: within its time, never redirected, and with a body that is made while it is sent.
+"""One HTTPS request to a federation or origin: timed out if nothing moves, never redirected, with a streamed body.
 
-Reasons name hosts, never URLs or headers: a director puts tokens into the URLs that it hands out.
+Messages name hosts, never URLs or headers: a director puts tokens into the URLs that it returns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
-import ssl
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from publisher.errors import OriginError
-from publisher.net import response as answers
-from publisher.net.http_errors import HttpRefusal, host_of, late, translated
+from publisher.net.http_errors import HttpRefusal, host_of, timed_out
+from publisher.net.http_session import READ_BUFFER, HttpSession
+from publisher.net.response import HttpResponse
 from publisher.net.retry import TransientError
 
 if TYPE_CHECKING:
@@ -28,86 +29,83 @@ if TYPE_CHECKING:
 
     from publisher.net.proxies import Proxies
 
-PIECE = 1 << 19
+CHUNK_SIZE = 2 * READ_BUFFER
 """Bytes that are read, sent and hashed at a time."""
 
-_GOOD_BYE = 2.0  # seconds
+_log = logging.getLogger(__name__)
+_CLOSING = 2.0  # seconds to wait for connections to close
 _REFUSAL = HttpRefusal(
-    OriginError, untrusted="if a private authority has signed it: the setting origin_authority names its certificate"
+    OriginError,
+    untrusted="if a private authority has signed it, name that authority's certificate in the setting origin_authority",
 )
 
 
 @dataclass(frozen=True)
 class OriginTimeouts:
-    """How long things may take.
+    """How long requests to an origin may take.
 
     Attributes:
-        idle: seconds without a byte, or until a connection stands.
+        idle: seconds without a byte, or until a connection is established.
         small: seconds for a small request.
-        slowest: bytes a second; a large one may take ``small`` and what its size takes at this speed.
+        slowest: bytes per second; a large request may take ``small`` plus the time for its size at this speed.
     """
 
     idle: float = 60
     small: float = 60
     slowest: int = 1_000_000
 
-    def whole(self, size: int) -> float:
-        """Seconds for a request that moves ``size`` bytes."""
+    def for_size(self, size: int) -> float:
+        """Return the seconds for a request that transfers ``size`` bytes."""
         return self.small + size / self.slowest
 
 
-class OriginResponse(answers.HttpResponse):
-    """An answer whose body is read within the request's time.
+class OriginResponse(HttpResponse):
+    """A response whose body is read within the request's timeouts.
 
     Attributes:
-        bearer: the token that was shown, None for none.
+        bearer: the token that the request was sent with, None if it had none.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, pulse: _ProgressWatch, bearer: str | None) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, watch: _ProgressWatch, bearer: str | None) -> None:
         super().__init__(response, _REFUSAL)
-        self._pulse = pulse
+        self._watch = watch
         self.bearer = bearer
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, as it comes. One that is shorter than it was said to be is a TransientError."""
-        while piece := await self.read():
-            yield piece
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives. Raises TransientError if it is shorter than announced."""
+        while chunk := await self.read():
+            yield chunk
 
     async def read(self) -> bytes:
-        """The next bytes of the body; each of them is a sign of life."""
-        piece = await super().read()
-        self._pulse.beat()
-        return piece
+        """Return the next bytes of the body, ``b""`` at its end; they count as progress. Raises TransientError."""
+        chunk = await super().read()
+        self._watch.progress()
+        return chunk
 
 
 class OriginTransport:
-    """Sends requests through one session, which is opened by the first of them and belongs to its event loop.
+    """Sends requests to a federation and its origin.
 
     Args:
-        deadlines: how long everything may take.
+        timeouts: how long requests may take.
         proxies: which requests go through which proxy.
-        authority: PEM file of an authority that is trusted beside the host's own, None for none.
+        ca_file: PEM file of a certificate authority that is trusted besides the host's own, None for none.
     """
 
-    def __init__(self, deadlines: OriginTimeouts, proxies: Proxies, authority: Path | None = None) -> None:
-        self.deadlines = deadlines
-        self._proxies = proxies
-        self._authority = authority
-        self._session: aiohttp.ClientSession | None = None
-        self._context: ssl.SSLContext | None = None
+    def __init__(self, timeouts: OriginTimeouts, proxies: Proxies, ca_file: Path | None = None) -> None:
+        self.timeouts = timeouts
+        self._session = HttpSession(proxies, _REFUSAL, lambda: aiohttp.TCPConnector(socket_factory=self._socket), ca_file)
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def close(self) -> None:
-        """Close all connections, and see them closed: those that await a server's good-bye are not the session's any more."""
-        if self._session is None:
-            return
+        """Close all connections, and wait until they are closed: the session does not wait for the servers' TLS shutdown."""
         await self._session.close()
         for open_socket in self._sockets:
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GOOD_BYE):
-                while any(one.fileno() != -1 for one in self._sockets):  # noqa: ASYNC110 - nobody tells when they are
+            async with asyncio.timeout(_CLOSING):
+                while any(open_socket.fileno() != -1 for open_socket in self._sockets):  # noqa: ASYNC110 - there is no event
                     await asyncio.sleep(0.001)
 
     @contextlib.asynccontextmanager
@@ -121,100 +119,64 @@ class OriginTransport:
         total: float | None = None,
         idle: float | None = None,
     ) -> AsyncIterator[OriginResponse]:
-        """Send a request; the time that it may take covers the block.
+        """Send a request; its timeouts cover the block.
 
         Args:
-            method: of HTTP or WebDAV.
-            url: https.
-            headers: sent along; with a body, ``Content-Length`` is among them.
-            body: what is sent. There is no waiting for leave (``Expect: 100-continue``): XRootD's interim answer says
-                ``Connection: Close``, and what follows on that connection is then refused by HTTP parsers.
-            total: seconds for all of it, those of a small request when None.
-            idle: seconds without a byte, those of the deadlines when None.
+            method: the HTTP or WebDAV method.
+            url: an https URL.
+            headers: the headers; with a body, they include ``Content-Length``.
+            body: the body. ``Expect: 100-continue`` is not used: XRootD's interim response says ``Connection: Close``, and HTTP
+                parsers then refuse what follows on that connection.
+            total: seconds for the whole request; those for a small request if None.
+            idle: seconds without a byte; those of the transport's timeouts if None.
 
         Raises:
-            TransientError: no connection, no answer in time, or it broke off.
-            OriginError: certificates, or no TLS.
+            TransientError: no connection, no response in time, or the connection broke off.
+            OriginError: an untrusted certificate, or no TLS.
         """
-        host = host_of(url)
-        total = self.deadlines.small if total is None else total
-        with _in_time(host):
+        total = self.timeouts.small if total is None else total
+        with _translated_timeout(method, url):
             async with asyncio.timeout(total) as limit:
-                pulse = _ProgressWatch(limit, self.deadlines.idle if idle is None else idle)
-                response = await self._send(method, url, headers, None if body is None else pulse.over(body))
+                watch = _ProgressWatch(limit, self.timeouts.idle if idle is None else idle)
+                response = await self._session.request(method, url, headers, body=None if body is None else watch.over(body))
                 async with response:
-                    pulse.beat()
-                    yield OriginResponse(response, pulse, headers.get("Authorization", "").removeprefix("Bearer ") or None)
-
-    async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], body: AsyncIterator[bytes] | None
-    ) -> aiohttp.ClientResponse:
-        proxy = self._proxies.through(url)
-        shown = {} if proxy is None or proxy.authorization is None else {"Proxy-Authorization": proxy.authorization}
-        with translated(host_of(url), _REFUSAL, via="" if proxy is None else host_of(proxy.url)):
-            return await self._opened().request(
-                method,
-                url,
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                ssl=self._trusted(),
-                proxy=None if proxy is None else proxy.url,
-                proxy_headers=shown,
-            )
-
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(socket_factory=self._socket),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": "ospool-image-publisher", "Accept-Encoding": "identity"},
-                auto_decompress=False,
-                read_bufsize=PIECE // 2,
-                timeout=aiohttp.ClientTimeout(),  # the pulse is what counts
-            )
-        return self._session
+                    watch.progress()
+                    bearer = headers.get("Authorization", "").removeprefix("Bearer ") or None
+                    yield OriginResponse(response, watch, bearer)
 
     def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address
-        made = socket.socket(family, kind, protocol)
-        self._sockets.add(made)
-        return made
-
-    def _trusted(self) -> ssl.SSLContext:
-        """The host's authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name, and ours."""
-        if self._context is None:
-            self._context = ssl.create_default_context()
-            if self._authority is not None:
-                try:
-                    self._context.load_verify_locations(self._authority)
-                except OSError as error:  # SSLError is one
-                    raise OriginError(f"{self._authority} holds no certificates that can be read: {error}") from None
-        return self._context
+        new_socket = socket.socket(family, kind, protocol)
+        self._sockets.add(new_socket)
+        return new_socket
 
 
 class _ProgressWatch:
-    """Ends a request that nothing moves in: each beat grants it ``idle`` seconds more, within its whole time."""
+    """Ends a request that makes no progress: any progress grants it ``idle`` seconds more, within its whole time."""
 
     def __init__(self, limit: asyncio.Timeout, idle: float) -> None:
         self._limit = limit
         self._idle = idle
         self._end = limit.when() or 0.0
-        self.beat()
+        self.progress()
 
-    def beat(self) -> None:
+    def progress(self) -> None:
+        """Grant the request ``idle`` seconds from now."""
         self._limit.reschedule(min(asyncio.get_running_loop().time() + self._idle, self._end))
 
     async def over(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for piece in body:
-            self.beat()
-            yield piece
-        self.beat()
+        """Yield the chunks of a body; each one that is sent is progress."""
+        async for chunk in body:
+            self.progress()
+            yield chunk
+        self.progress()
 
 
 @contextlib.contextmanager
-def _in_time(host: str) -> Iterator[None]:
+def _translated_timeout(method: str, url: URL) -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise TransientError(late(host)) from None
+        reason = timed_out(host_of(url))
+        _log.debug("%s %s%s failed: %s", method, host_of(url), url.raw_path, reason)
+        raise TransientError(reason) from None

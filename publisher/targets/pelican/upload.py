@@ -1,7 +1,7 @@
-"""How content comes to have a name: uploaded under a temporary one, read back, and only then moved.
+"""Uploading an object: stored under a temporary name, read back, and only then moved to its own name.
 
-A crash at any point leaves nothing but a file in the incoming area. The name of such a file says who makes it, so that a later
-run can tell what is dead: by its own host's process that is gone, or by its age.
+A crash at any point leaves nothing but a file in the incoming area. The name of that file identifies the process that made it,
+so that a later run can tell which uploads are dead: those of a process of its own host that has ended, and those that are old.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from publisher.errors import OriginError, PublisherError
 from publisher.net.retry import TransientError
-from publisher.targets.pelican import status
 from publisher.targets.pelican.content import UploadStream
 from publisher.targets.pelican.owner import this_process
+from publisher.targets.pelican.status import NOT_FOUND, to_error
 from publisher.targets.pelican.tokens import CREATE, MODIFY
 
 if TYPE_CHECKING:
@@ -28,158 +28,161 @@ if TYPE_CHECKING:
     from publisher.targets.pelican.webdav import WebDavClient
 
 INCOMING = ".incoming"
-_OLD = 86400.0  # seconds; a living upload is written to all the time
-_TIDYING = 15.0  # seconds that deleting what a failed upload left may take
+"""The directory of uploads that have no name of their own yet."""
+_OLD = 86400.0  # seconds; an upload in progress is written to all the time
+_CLEANUP = 15.0  # seconds that deleting a failed upload may take
 
 
-class Carrier(Protocol):
-    """What brings the bytes there."""
+class UploadMethod(Protocol):
+    """How the bytes of an upload get to the origin."""
 
-    async def carry(self, store: WebDavClient, name: str, content: UploadContent) -> UploadStream:
-        """Upload content under a name that nothing has; what was sent, checked.
+    async def send(self, client: WebDavClient, name: str, content: UploadContent) -> UploadStream:
+        """Upload content under a new name; return the stream that was sent, whose sha256 is verified.
 
         Raises:
             OriginError, SpaceError, TransientError: as :meth:`publisher.targets.pelican.webdav.WebDavClient.put`.
         """
 
 
-class Own:
-    """This program itself."""
+class WebDavUpload:
+    """Uploads by a PUT of this program."""
 
-    async def carry(self, store: WebDavClient, name: str, content: UploadContent) -> UploadStream:
-        """See :meth:`Carrier.carry`."""
-        async with UploadStream(content) as sending:
+    async def send(self, client: WebDavClient, name: str, content: UploadContent) -> UploadStream:
+        """See :meth:`UploadMethod.send`."""
+        async with UploadStream(content) as stream:
             try:
-                await store.put(name, sending, content.size)
+                await client.put(name, stream, content.size)
             except TransientError:
-                if sending.problem is not None:  # that broke the request off, and another try would not help
-                    raise sending.problem from None
-                await store.try_to_put(f"{INCOMING}/{this_process().name()}")
+                if stream.error is not None:  # reading failed and broke the request off: a retry does not help
+                    raise stream.error from None
+                await client.check_writable(f"{INCOMING}/{this_process().new_upload_name()}")
                 raise
-        sending.check()
-        return sending
+        stream.verify()
+        return stream
 
 
-class Uploads:
+class Uploader:
     """Stores content in an origin.
 
     Args:
-        store: the origin.
-        carrier: brings files there; small content goes by itself.
-        patience: how often what may be gone the next time is tried.
-        checksums: the origin is asked for its own as well, before all is read back.
+        client: the WebDAV client of the origin.
+        method: how files are sent; content in memory is always sent by WebDAV.
+        retries: how often failures that may pass are retried.
+        checksums: whether the origin is asked for its own checksum too, before the upload is read back.
     """
 
-    def __init__(self, store: WebDavClient, carrier: Carrier, patience: RetryPolicy, *, checksums: bool = False) -> None:
-        self._store = store
-        self._carrier = carrier
-        self._patience = patience
+    def __init__(self, client: WebDavClient, method: UploadMethod, retries: RetryPolicy, *, checksums: bool = False) -> None:
+        self._client = client
+        self._method = method
+        self._retries = retries
         self._checksums = checksums
 
     async def put(self, name: str, content: UploadContent) -> bool:
-        """Store content for good; False where it was there already.
+        """Store content under a name that is never overwritten; return False if it was already there.
 
         Raises:
-            OriginError: refused, other bytes under that name, or the source is not what it was said to be.
-            SpaceError: no room.
+            OriginError: the upload was refused, the name has other content, or the source is not what it should be.
+            SpaceError: the origin's disk is full.
         """
-        return await self._patience.run(lambda: self._put(name, content))
+        return await self._retries.run(lambda: self._put(name, content))
 
     async def replace(self, name: str, content: UploadContent) -> None:
-        """Let content take the place of what the name has. Raises as :meth:`put`."""
-        await self._patience.run(lambda: self._replace(name, content))
+        """Store content under a name, and replace what is there. Raises as :meth:`put`."""
+        await self._retries.run(lambda: self._replace(name, content))
 
     async def sweep(self, now: float) -> list[tuple[str, int]]:
-        """Delete what dead uploads left: their names and sizes. ``now``: seconds since the epoch."""
-        me, swept = this_process(), []
-        left = await self._patience.run(partial(self._store.children, INCOMING))
-        for last, entry in sorted(left.items()):
-            old = entry.modified is not None and entry.modified < now - _OLD
-            if not entry.directory and (old or me.knows_dead(last, entry.modified)):
-                await self._patience.run(partial(self._store.delete, f"{INCOMING}/{last}", ours=True))
+        """Delete what dead uploads left; return their names and sizes. ``now`` is in seconds since the epoch."""
+        owner, swept = this_process(), []
+        entries = await self._retries.run(partial(self._client.list_directory, INCOMING))
+        for last, entry in sorted(entries.items()):
+            is_old = entry.modified is not None and entry.modified < now - _OLD
+            if not entry.is_directory and (is_old or owner.knows_dead(last, entry.modified)):
+                await self._retries.run(partial(self._client.delete, f"{INCOMING}/{last}", is_upload=True))
                 swept.append((last, entry.size))
         return swept
 
     async def _put(self, name: str, content: UploadContent) -> bool:
-        if await self._is_there(name, content):
+        if await self._is_stored(name, content):
             return False
         async with self._uploaded(name, content) as upload:
-            refused = await self._store.move(upload.name, name, CREATE)
-            upload.moved = refused is None
-            return refused is None or await self._given_before(name, content, refused)
+            refusal = await self._client.move(upload.name, name, CREATE)
+            upload.is_moved = refusal is None
+            return refusal is None or await self._was_stored_meanwhile(name, content, refusal)
 
     async def _replace(self, name: str, content: UploadContent) -> None:
-        there = await self._store.stat(name)
-        if there is not None and there.directory:
-            raise OriginError(f"{name!r} is there and is not a file")
+        entry = await self._client.stat(name)
+        if entry is not None and entry.is_directory:
+            raise OriginError(f"{name!r} exists and is not a file")
         async with self._uploaded(name, content) as upload:
-            refused = await self._store.move(upload.name, name, MODIFY)
-            upload.moved = refused is None
-            if refused is not None:
-                raise _not_moved(name, refused)
+            refusal = await self._client.move(upload.name, name, MODIFY)
+            upload.is_moved = refusal is None
+            if refusal is not None:
+                raise _move_error(name, refusal)
 
-    async def _given_before(self, name: str, content: UploadContent, refused: OriginRefusal) -> bool:
-        """What a refused move means: another upload was quicker (False), or it is refused for good."""
-        if refused.status != status.MISSING and await self._is_there(name, content):
+    async def _was_stored_meanwhile(self, name: str, content: UploadContent, refusal: OriginRefusal) -> bool:
+        """Return False if a move was refused because another upload of the same content was quicker; raise otherwise."""
+        if refusal.status != NOT_FOUND and await self._is_stored(name, content):
             return False
-        raise _not_moved(name, refused)
+        raise _move_error(name, refusal)
 
-    async def _is_there(self, name: str, content: UploadContent) -> bool:
-        """Whether the name has just these bytes.
+    async def _is_stored(self, name: str, content: UploadContent) -> bool:
+        """Return whether the name has exactly this content.
 
         Raises:
-            OriginError: it has others.
+            OriginError: it has other content.
         """
-        there = await self._store.stat(name)
-        if there is None:
+        entry = await self._client.stat(name)
+        if entry is None:
             return False
-        if there.directory:
-            raise OriginError(f"{name!r} is there and is not a file")
-        problem = None if there.size == content.size else f"{there.size} bytes, not {content.size}"
+        if entry.is_directory:
+            raise OriginError(f"{name!r} exists and is not a file")
+        problem = None if entry.size == content.size else f"{entry.size} bytes, not {content.size}"
         if problem is None:
-            found = await self._store.sha256(name, content.size, self._patience.run)
-            problem = None if found == content.sha256 else f"sha256 {found}, not {content.sha256}"
+            problem = await self._sha256_problem(name, content)
         if problem is not None:
             hint = "it is never overwritten; if it is damaged, remove it"
-            raise OriginError(f"other bytes stand under {name!r}: {problem}", hint=hint)
+            raise OriginError(f"{name!r} already exists with other bytes: {problem}", hint=hint)
         return True
 
     @contextlib.asynccontextmanager
     async def _uploaded(self, name: str, content: UploadContent) -> AsyncIterator[_Upload]:
-        """An upload that is there and right; it is gone afterwards unless it was moved."""
-        upload = _Upload(f"{INCOMING}/{this_process().name()}")
-        carrier = self._carrier if content.path is not None else Own()
+        """Upload content and verify it; the upload is deleted after the block unless it was moved."""
+        upload = _Upload(f"{INCOMING}/{this_process().new_upload_name()}")
+        method = self._method if content.path is not None else WebDavUpload()
         try:
-            sending = await carrier.carry(self._store, upload.name, content)
-            await self._check(upload.name, name, content, sending.adler32)
+            stream = await method.send(self._client, upload.name, content)
+            await self._verify(upload.name, name, content, stream.adler32)
             yield upload
         finally:
-            if not upload.moved:
+            if not upload.is_moved:
                 with contextlib.suppress(PublisherError, TransientError, TimeoutError):  # a later run sweeps it
-                    async with asyncio.timeout(_TIDYING):
-                        await self._store.delete(upload.name, ours=True)
+                    async with asyncio.timeout(_CLEANUP):
+                        await self._client.delete(upload.name, is_upload=True)
 
-    async def _check(self, temporary: str, name: str, content: UploadContent, adler32: str) -> None:
-        """Compare what an upload is at the origin with what it should be: its checksum there, its size, and all its bytes."""
-        there = await self._store.adler32(temporary, content.size) if self._checksums else None
-        problem = None if there in (None, adler32) else f"adler32 {there}, not {adler32}"
+    async def _verify(self, upload: str, name: str, content: UploadContent, adler32: str) -> None:
+        """Compare an upload at the origin with its content: the origin's checksum if that is wanted, size and sha256."""
+        checksum = await self._client.adler32(upload, content.size) if self._checksums else None
+        problem = None if checksum in (None, adler32) else f"adler32 {checksum}, not {adler32}"
         if problem is None:
-            found = await self._store.sha256(temporary, content.size, self._patience.run)
-            problem = None if found == content.sha256 else f"sha256 {found}, not {content.sha256}"
+            problem = await self._sha256_problem(upload, content)
         if problem is not None:
             raise TransientError(f"the upload of {name!r} is not what it should be: {problem}")
+
+    async def _sha256_problem(self, name: str, content: UploadContent) -> str | None:
+        sha256 = await self._client.sha256(name, content.size, self._retries.run)
+        return None if sha256 == content.sha256 else f"sha256 {sha256}, not {content.sha256}"
 
 
 @dataclass
 class _Upload:
-    """A file in the incoming area, until it was ``moved``."""
+    """A file in the incoming area, until it ``is_moved``."""
 
     name: str
-    moved: bool = False
+    is_moved: bool = False
 
 
-def _not_moved(name: str, refused: OriginRefusal) -> Exception:
-    doing = f"give an upload the name {name}"
-    if refused.status == status.MISSING:
-        return TransientError(f"{refused.host} does not {doing}: it is gone")
-    return status.failure(refused, doing)
+def _move_error(name: str, refusal: OriginRefusal) -> Exception:
+    action = f"give an upload the name {name}"
+    if refusal.status == NOT_FOUND:
+        return TransientError(f"{refusal.host} does not {action}: the upload is gone")
+    return to_error(refusal, action)

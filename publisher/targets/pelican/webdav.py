@@ -1,22 +1,23 @@
-"""One request each of what an origin can be asked to do, in WebDAV; names are relative to the prefix.
+"""The WebDAV client of an origin: one method for each request; names are relative to the prefix.
 
-What XRootD does otherwise than the standards say is known here: it answers 500 where a part of a path is a file, serves a page
-where a directory is asked for, gives another checksum than it is asked for, and nothing for a range without an end.
+It copes with deviations of XRootD from the standards: XRootD sends 500 if a part of a path is a file, an HTML page for a
+directory, another checksum than the one asked for, and nothing for a range without an end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
 from publisher.errors import OriginError
 from publisher.net.retry import TransientError
-from publisher.targets.pelican import propfind, status
+from publisher.targets.pelican import status
+from publisher.targets.pelican.propfind import parse_multistatus
+from publisher.targets.pelican.readback import ObjectReadback
 from publisher.targets.pelican.tokens import CREATE, MODIFY, READ, TokenScope
-from publisher.targets.pelican.transport import PIECE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -28,248 +29,208 @@ if TYPE_CHECKING:
     from publisher.targets.pelican.tokens import TokenSource
     from publisher.targets.pelican.transport import OriginResponse, OriginTransport
 
-_OK, _CREATED, _EMPTY, _PARTIAL, _MULTISTATUS = 200, 201, 204, 206, 207
-_DONE = (_OK, _CREATED, _EMPTY)
-_LARGEST_LISTING = 256 << 20
-_REPLACED = 20  # times that a file may be replaced while it is read
-_REST = 0.05  # seconds
+_log = logging.getLogger(__name__)
+_OK, _CREATED, _NO_CONTENT, _PARTIAL, _MULTISTATUS = 200, 201, 204, 206, 207
+_SUCCESS = (_OK, _CREATED, _NO_CONTENT)
+_MAX_LISTING = 256 << 20  # bytes
+_MAX_REPLACEMENTS = 20  # times that a file may be replaced while it is read
+_PAUSE = 0.05  # seconds
 _ADLER = re.compile(r"(?:^|,)\s*adler32=([0-9a-f]{1,8})\s*(?:,|$)", re.IGNORECASE)
 
 
 class WebDavClient:
-    """An origin.
+    """The WebDAV client of an origin.
 
     Args:
         transport: sends the requests.
-        place: knows where it is.
-        tokens: what is shown to it.
-        removing: what is shown to it for taking objects away.
+        endpoint: knows the origin.
+        tokens: the tokens of all requests but those that remove objects.
+        removal_tokens: the tokens of requests that remove objects.
     """
 
-    def __init__(self, transport: OriginTransport, place: OriginEndpoint, tokens: TokenSource, removing: TokenSource) -> None:
+    def __init__(
+        self, transport: OriginTransport, endpoint: OriginEndpoint, tokens: TokenSource, removal_tokens: TokenSource
+    ) -> None:
         self._transport = transport
-        self._place = place
+        self._endpoint = endpoint
         self._tokens = tokens
-        self._removing = removing
+        self._removal_tokens = removal_tokens
 
     async def stat(self, name: str) -> DavEntry | None:
-        """A file or a directory, None where there is nothing. Raises OriginError, TransientError."""
-        found = await self._properties(name, "0")
-        if found is None:
+        """Return a file or directory, None if there is none. Raises OriginError, TransientError."""
+        entries = await self._properties(name, "0")
+        if entries is None:
             return None
-        if len(found) != 1:
-            raise OriginError(f"the origin was asked for {name} and tells of {len(found)} paths")
-        return found[0]
+        if len(entries) != 1:
+            raise OriginError(f"the origin was asked for {name} and describes {len(entries)} paths")
+        return entries[0]
 
-    async def children(self, name: str) -> dict[str, DavEntry]:
-        """The entries of a directory by their last part; none where there is no such directory."""
-        found = await self._properties(name, "1") or []
-        top = (await self._place.where()).path + (f"/{name}" if name else "")
-        below = {entry.path.removeprefix(f"{top}/"): entry for entry in found if entry.path.startswith(f"{top}/")}
+    async def list_directory(self, name: str) -> dict[str, DavEntry]:
+        """Return the entries of a directory by their last part; an empty dict if there is no such directory."""
+        entries = await self._properties(name, "1") or []
+        directory = (await self._endpoint.locate()).path + (f"/{name}" if name else "")
+        below = {entry.path.removeprefix(f"{directory}/"): entry for entry in entries if entry.path.startswith(f"{directory}/")}
         return {last: entry for last, entry in below.items() if "/" not in last}
 
-    async def read(self, name: str, most: int) -> bytes | None:
-        """The bytes of a small file, None where there is none; one that is replaced meanwhile is read again.
+    async def read(self, name: str, max_size: int) -> bytes | None:
+        """Return the content of a small file, None if there is none; read it again if it was replaced meanwhile.
 
-        XRootD looks at a path for the size before it opens it, so that it may give the beginning of a new file, cut to the size
-        of the one before.
+        XRootD determines the size of a path before it opens it, so it may send the beginning of a new file, cut to the size of
+        the old one.
 
         Raises:
-            OriginError: refused, or more than ``most`` bytes.
-            TransientError: no answer, or it is replaced all the time.
+            OriginError: the request was refused, or the file has more than ``max_size`` bytes.
+            TransientError: no response, or the file is replaced all the time.
         """
         entry = await self.stat(name)
-        for _ in range(_REPLACED):
-            if entry is None or entry.directory:
+        for _ in range(_MAX_REPLACEMENTS):
+            if entry is None or entry.is_directory:
                 return None
-            async with self._send("GET", name, [(READ, name)]) as answer:
-                content = await answer.body(most) if answer.status == _OK else await self._absent(answer, f"give {name}")
+            async with self._send("GET", name, [(READ, name)]) as response:
+                if response.status == _OK:
+                    content: bytes | None = await response.body(max_size)
+                else:
+                    await self._require_absent(response, f"send {name}")
+                    content = None
             before, entry = entry, await self.stat(name)
             if content is not None and entry == before and entry.size == len(content):
                 return content
         raise TransientError(f"{name} is replaced whenever it is read")
 
-    async def put(self, name: str, sending: UploadStream, size: int) -> None:
-        """Store what is sent under a name that nothing has; what is left of a failed one has to be deleted.
+    async def put(self, name: str, stream: UploadStream, size: int) -> None:
+        """Store an upload under a new name; the caller deletes what is left of a failed one.
 
         Raises:
-            OriginError: refused.
-            SpaceError: no room.
-            TransientError: it broke off.
+            OriginError: the request was refused.
+            SpaceError: the origin's disk is full.
+            TransientError: the connection broke off.
         """
         headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-        total = self._transport.deadlines.whole(size)
-        async with self._send("PUT", name, [(CREATE, name)], headers=headers, body=sending.pieces, total=total) as answer:
-            if answer.status not in _DONE:
-                raise status.failure(await status.refused(answer), f"store {name}")
+        total = self._transport.timeouts.for_size(size)
+        async with self._send("PUT", name, [(CREATE, name)], headers=headers, body=stream.chunks, total=total) as response:
+            await self._require_success(response, f"store {name}")
 
-    async def try_to_put(self, name: str) -> None:
-        """Store nothing under a name that nothing has, to see whether it is allowed, and delete it.
+    async def check_writable(self, name: str) -> None:
+        """Store an empty file under a new name and delete it, to see whether uploads are allowed.
 
-        A server that refuses a large upload closes the connection while it is sent, which looks like one that broke down.
+        A server that refuses a large upload closes the connection while the body is sent, which looks like a failure.
 
         Raises:
-            OriginError: refused.
-            TransientError: no answer.
+            OriginError: the request was refused.
+            TransientError: no response.
         """
-        async with self._send("PUT", name, [(CREATE, name)], headers={"Content-Length": "0"}) as answer:
-            if answer.status not in _DONE:
-                raise status.failure(await status.refused(answer), f"store {name}")
-        await self.delete(name, ours=True)
+        async with self._send("PUT", name, [(CREATE, name)], headers={"Content-Length": "0"}) as response:
+            await self._require_success(response, f"store {name}")
+        await self.delete(name, is_upload=True)
 
     async def adler32(self, name: str, size: int) -> str | None:
-        """The origin's own checksum of a file of ``size`` bytes, 8 hex; None where it has none, or one of another kind.
+        """Return the origin's own checksum of a file of ``size`` bytes, 8 hex; None if it has none, or another kind.
 
-        XRootD 5.5.3 stops to serve anybody, sooner or later, where a connection is used again or closed in the moment after
-        such an answer (one in some hundred; under load in a longer moment). So there is a pause, and nobody asks by default.
+        XRootD 5.5.3 sooner or later stops serving anybody if a connection is reused or closed right after such a response (about
+        one time in a hundred; later under load). So there is a pause, and checksums are not requested by default.
         """
-        time = self._transport.deadlines.whole(size)  # the first time it reads the whole file
+        seconds = self._transport.timeouts.for_size(size)  # the first request makes the origin read the whole file
         headers = {"Want-Digest": "adler32"}
-        async with self._send("HEAD", name, [(READ, name)], headers=headers, total=time, idle=time) as answer:
-            found = _ADLER.search(answer.headers.get("Digest", "")) if answer.status == _OK else None
-        await asyncio.sleep(_REST)
-        return found[1].lower().zfill(8) if found is not None else None
+        async with self._send("HEAD", name, [(READ, name)], headers=headers, total=seconds, idle=seconds) as response:
+            match = _ADLER.search(response.headers.get("Digest", "")) if response.status == _OK else None
+        await asyncio.sleep(_PAUSE)
+        return match[1].lower().zfill(8) if match is not None else None
 
-    async def sha256(self, name: str, size: int, again: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]) -> str | None:
-        """sha256 of a file that should have ``size`` bytes, in constant memory; None where there is none, or it has more or less.
+    async def sha256(self, name: str, size: int, retry: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]) -> str | None:
+        """Return the sha256 of a file, read in constant memory; None if there is no file of this size.
 
         Args:
-            name: of the file.
-            size: what it should have.
-            again: awaits a function until it raises no TransientError; each time goes on where the last one broke off.
+            name: the file's name.
+            size: its expected size.
+            retry: awaits a function until it raises no TransientError; each attempt goes on where the last one broke off.
         """
-        reading = _Reading(size)
+        readback = ObjectReadback(size)
 
         async def attempt() -> None:
-            headers, total = reading.headers(), self._transport.deadlines.whole(size - reading.position)
-            async with self._send("GET", name, [(READ, name)], headers=headers, total=total) as answer:
-                if answer.status not in (_OK, _PARTIAL):
-                    await self._absent(answer, f"give {name}")
-                    reading.absent = True
+            headers, total = readback.headers(), self._transport.timeouts.for_size(size - readback.position)
+            async with self._send("GET", name, [(READ, name)], headers=headers, total=total) as response:
+                if response.status not in (_OK, _PARTIAL):
+                    await self._require_absent(response, f"send {name}")
+                    readback.is_absent = True
                     return
-                await reading.take(answer)
+                await readback.read(response)
 
-        await again(attempt)
-        return reading.hexdigest()
+        await retry(attempt)
+        return readback.hexdigest()
 
-    async def move(self, name: str, to: str, right: str) -> OriginRefusal | None:
-        """Give a file another name; None where that was done.
-
-        Args:
-            name: it has now.
-            to: its new name.
-            right: capability that is shown for ``to``: with CREATE only, what stands there stays, and the move is refused.
-        """
-        destination = str((await self._place.where()).url(to))
-        headers = {"Destination": destination, "Overwrite": "T" if right == MODIFY else "F"}
-        async with self._send("MOVE", name, [(MODIFY, name), (right, to)], headers=headers) as answer:
-            return None if answer.status in _DONE else await status.refused(answer)
-
-    async def delete(self, name: str, *, ours: bool = False) -> None:
-        """Take a file away; nothing happens where there is none.
+    async def move(self, name: str, new_name: str, capability: str) -> OriginRefusal | None:
+        """Rename a file; return the refusal, or None if it was renamed.
 
         Args:
-            name: of the file.
-            ours: it is an upload of our own, no object.
+            name: the file's present name.
+            new_name: its new name.
+            capability: what the token grants for ``new_name``: with CREATE, an existing file is not replaced and the move is
+                refused; with MODIFY it is replaced.
         """
-        tokens = self._tokens if ours else self._removing
-        async with self._send("DELETE", name, [(MODIFY, name)], tokens=tokens) as answer:
-            if answer.status not in _DONE:
-                await self._absent(answer, f"remove {name}")
+        destination = str((await self._endpoint.locate()).url(new_name))
+        headers = {"Destination": destination, "Overwrite": "T" if capability == MODIFY else "F"}
+        async with self._send("MOVE", name, [(MODIFY, name), (capability, new_name)], headers=headers) as response:
+            return None if response.status in _SUCCESS else await status.read_refusal(response)
+
+    async def delete(self, name: str, *, is_upload: bool = False) -> None:
+        """Delete a file; do nothing if there is none.
+
+        Args:
+            name: the file's name.
+            is_upload: whether it is an upload of our own rather than an object.
+        """
+        tokens = self._tokens if is_upload else self._removal_tokens
+        async with self._send("DELETE", name, [(MODIFY, name)], tokens=tokens) as response:
+            if response.status not in _SUCCESS:
+                await self._require_absent(response, f"remove {name}")
 
     async def _properties(self, name: str, depth: str) -> list[DavEntry] | None:
-        async with self._send("PROPFIND", name, [(READ, name)], headers={"Depth": depth}) as answer:
-            if answer.status == _MULTISTATUS:
-                return propfind.entries(await answer.body(_LARGEST_LISTING), answer.host)
-            await self._absent(answer, f"tell of {name or 'its prefix'}")
+        async with self._send("PROPFIND", name, [(READ, name)], headers={"Depth": depth}) as response:
+            if response.status == _MULTISTATUS:
+                return parse_multistatus(await response.body(_MAX_LISTING), response.host)
+            await self._require_absent(response, f"describe {name or 'its prefix'}")
             return None
 
-    async def _absent(self, answer: OriginResponse, doing: str) -> bytes | None:
-        """None; raises the error that an answer comes to, unless it means that there is no such thing."""
-        refused = await status.refused(answer)
-        if not status.means_absent(refused.status, refused.said):
-            raise status.failure(refused, doing)
-        return None
+    async def _require_success(self, response: OriginResponse, action: str) -> None:
+        if response.status not in _SUCCESS:
+            raise status.to_error(await status.read_refusal(response), action)
+
+    async def _require_absent(self, response: OriginResponse, action: str) -> None:
+        """Raise the error for a refusal, unless it means that there is no such file."""
+        refusal = await status.read_refusal(response)
+        if not status.means_absent(refusal.status, refusal.message):
+            raise status.to_error(refusal, action)
 
     @contextlib.asynccontextmanager
     async def _send(
         self,
         method: str,
         name: str,
-        rights: Sequence[tuple[str, str]],
+        scopes: Sequence[tuple[str, str]],
         *,
         headers: dict[str, str] | None = None,
         body: Callable[[], AsyncIterator[bytes]] | None = None,
         tokens: TokenSource | None = None,
-        **times: Any,
+        **timeouts: Any,
     ) -> AsyncIterator[OriginResponse]:
-        """A request with a token for ``rights`` (capability, name); refused, once more if there is another token by now."""
+        """Send a request with a token for ``scopes`` (capability, name); once more if it is denied and there is a new token."""
         try:
-            located, tokens = await self._place.where(), tokens or self._tokens
-            url, top = located.url(name) if name else located.server.with_path(located.path), located.path
-            needs = [TokenScope(capability, f"{top}/{of}" if of else top) for capability, of in rights]
-            shown, refreshed = tokens.bearer(needs, located.base), False
+            location, tokens = await self._endpoint.locate(), tokens or self._tokens
+            url, prefix = location.url(name) if name else location.server.with_path(location.path), location.path
+            absolute_scopes = [TokenScope(capability, f"{prefix}/{path}" if path else prefix) for capability, path in scopes]
+            token, is_refreshed = tokens.bearer(absolute_scopes, location.base), False
             while True:
-                full = {**(headers or {}), **({} if shown is None else {"Authorization": f"Bearer {shown}"})}
-                sent = None if body is None else body()
-                async with self._transport.open(method, url, full, body=sent, **times) as answer:
-                    if answer.status in status.REFUSED and not refreshed:
-                        refreshed, before, shown = True, shown, tokens.bearer(needs, located.base)
-                        if shown != before:
+                authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
+                chunks = None if body is None else body()
+                all_headers = {**(headers or {}), **authorization}
+                async with self._transport.open(method, url, all_headers, body=chunks, **timeouts) as response:
+                    if response.status in status.DENIED and not is_refreshed:
+                        is_refreshed, old_token, token = True, token, tokens.bearer(absolute_scopes, location.base)
+                        if token != old_token:
                             continue
-                    yield answer
+                    yield response
                     return
-        except TransientError:
-            self._place.forget()
+        except TransientError as error:
+            _log.debug("%s %s failed, so the origin is looked up anew: %s", method, name or "(the prefix)", error.reason)
+            self._endpoint.forget()
             raise
-
-
-class _Reading:
-    """A file that is read back, over as many requests as it takes."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._sha256 = hashlib.sha256()
-        self.position = 0
-        self.absent = False
-
-    def headers(self) -> dict[str, str]:
-        """Of the next request: a range with both its ends."""
-        return {"Range": f"bytes={self.position}-{self._size - 1}"} if self.position else {}
-
-    def hexdigest(self) -> str | None:
-        """None where the file is absent, or not of its size."""
-        return None if self.absent or self.position != self._size else self._sha256.hexdigest()
-
-    async def take(self, answer: OriginResponse) -> None:
-        """Hash a body while it comes, in another thread; a file of another size is absent."""
-        self._begin(answer)
-        batch: list[bytes] = []
-        hashing: asyncio.Future[None] | None = None
-        try:
-            async for piece in answer.pieces():
-                batch.append(piece)
-                self.position += len(piece)
-                if self.position > self._size:
-                    self.absent = True
-                    return
-                if sum(map(len, batch)) >= PIECE:
-                    if hashing is not None:
-                        await hashing
-                    hashing, batch = asyncio.ensure_future(asyncio.to_thread(self._hash, batch)), []
-        finally:
-            if hashing is not None:
-                await asyncio.wait([hashing])
-            self._hash(batch)
-        if self.position < self._size:
-            self.absent = True
-
-    def _begin(self, answer: OriginResponse) -> None:
-        if answer.status == _OK:
-            self._sha256, self.position = hashlib.sha256(), 0
-        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {self.position}-"):
-            raise OriginError(f"{answer.host} gives another part of a file than it was asked for")
-
-    def _hash(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
-            self._sha256.update(piece)

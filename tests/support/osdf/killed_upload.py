@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher.net.retry import RetryPolicy
-from publisher.state.signing import private_key
+from publisher.state.signing import read_private_key
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
@@ -35,19 +35,19 @@ class Deadly:
         self._tokens = tokens
         self._left = itertools.count(at - 1, -1)
 
-    def bearer(self, rights: Sequence[TokenScope], base: str) -> str | None:
+    def bearer(self, scopes: Sequence[TokenScope], base: str) -> str | None:
         if next(self._left) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return self._tokens.bearer(rights, base)
+        return self._tokens.bearer(scopes, base)
 
 
 def main() -> None:
     """Upload a SIF, a shard and an index, as JSON on standard input says."""
     said = json.load(sys.stdin)
-    tokens = MintedTokens(private_key(Path(said["key"])), said["keyid"], TokenClaims(said["issuer"]), time.time)
-    ways = UploadOptions(tokens=tokens, authority=Path(said["authority"]), patience=RetryPolicy(tries=3, first=0.01))
+    tokens = MintedTokens(read_private_key(Path(said["key"])), said["keyid"], TokenClaims(said["issuer"]), time.time)
+    options = UploadOptions(tokens=tokens, ca_file=Path(said["authority"]), retries=RetryPolicy(attempts=3, first_delay=0.01))
     address = OriginAddress(said["director"], said["prefix"], direct=False)
-    origin = PelicanOrigin(address, replace(ways, tokens=Deadly(tokens, said["at"])))
+    origin = PelicanOrigin(address, replace(options, tokens=Deadly(tokens, said["at"])))
     source = Path(said["source"])
     content = source.read_bytes()
     sys.stdout.write("begins\n")

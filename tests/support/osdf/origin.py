@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.net.retry import RetryPolicy
-from publisher.state.signing import private_key
+from publisher.state.signing import read_private_key
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE = RetryPolicy(tries=3, first=0.01)
+RETRIES = RetryPolicy(attempts=3, first_delay=0.01)
 _STARTING = threading.Lock()
 
 
@@ -81,7 +81,7 @@ def _started() -> Running:
 def minted(there: Running, base: str | None = None) -> MintedTokens:
     """Tokens of the origin's issuer, made as the publisher makes them."""
     return MintedTokens(
-        private_key(there.key), there.servers.issuer.keyid, TokenClaims(there.servers.issuer.url, base=base), time.time
+        read_private_key(there.key), there.servers.issuer.keyid, TokenClaims(there.servers.issuer.url, base=base), time.time
     )
 
 
@@ -93,12 +93,12 @@ def prefix(place: Path) -> str:
 def directed(place: Path) -> PelicanOrigin:
     """The origin as the director names it."""
     there = running()
-    ways = UploadOptions(tokens=minted(there), authority=there.servers.authority, patience=PATIENCE)
-    return PelicanOrigin(OriginAddress(there.director, prefix(place), direct=False), ways)
+    options = UploadOptions(tokens=minted(there), ca_file=there.servers.authority, retries=RETRIES)
+    return PelicanOrigin(OriginAddress(there.director, prefix(place), direct=False), options)
 
 
 def direct(place: Path) -> PelicanOrigin:
     """The origin itself."""
     there = running()
-    ways = UploadOptions(tokens=minted(there, NAMESPACE), authority=there.servers.authority, patience=PATIENCE)
-    return PelicanOrigin(OriginAddress(there.servers.origin.removeprefix("https://"), prefix(place), direct=True), ways)
+    options = UploadOptions(tokens=minted(there, NAMESPACE), ca_file=there.servers.authority, retries=RETRIES)
+    return PelicanOrigin(OriginAddress(there.servers.origin.removeprefix("https://"), prefix(place), direct=True), options)

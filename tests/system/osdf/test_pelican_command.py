@@ -33,10 +33,10 @@ def origin(tmp_path: Path, log: Path) -> PelicanOrigin:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -SE {_FAKE} {log} "$@"\n')
     program.chmod(0o755)
     there = pelican.running()
-    ways = UploadOptions(
-        tokens=pelican.minted(there), authority=there.servers.authority, patience=pelican.PATIENCE, program=str(program)
+    options = UploadOptions(
+        tokens=pelican.minted(there), ca_file=there.servers.authority, retries=pelican.RETRIES, pelican_program=str(program)
     )
-    return PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), ways)
+    return PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), options)
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_a_failure_of_the_command_has_its_words_and_no_token(tmp_path: Path, sou
     program.write_text('#!/bin/sh\necho "Error code 4000: Bearer $(cat "$4") is refused" >&2\nexit 1\n')
     program.chmod(0o755)
     there = pelican.running()
-    ways = UploadOptions(tokens=pelican.minted(there), authority=there.servers.authority, program=str(program))
-    origin = PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), ways)
+    options = UploadOptions(tokens=pelican.minted(there), ca_file=there.servers.authority, pelican_program=str(program))
+    origin = PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), options)
     with pytest.raises(OriginError, match=r"pelican failed with status 1: Error code 4000: Bearer TOKEN"):
         put(origin, source)
     assert list(origin.names()) == []
@@ -105,8 +105,10 @@ def test_a_source_that_is_not_what_it_should_be_never_reaches_the_command(origin
 
 def test_a_command_that_is_missing_is_an_error(tmp_path: Path, source: Path) -> None:
     there = pelican.running()
-    ways = UploadOptions(tokens=pelican.minted(there), authority=there.servers.authority, program=str(tmp_path / "nothing"))
-    origin = PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), ways)
+    options = UploadOptions(
+        tokens=pelican.minted(there), ca_file=there.servers.authority, pelican_program=str(tmp_path / "nothing")
+    )
+    origin = PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), options)
     with pytest.raises(OriginError, match="cannot be started"):
         put(origin, source)
 
@@ -116,7 +118,7 @@ def test_an_upload_that_arrives_damaged_never_gets_its_name(
     origin: PelicanOrigin, source: Path, log: Path, damage: bytes
 ) -> None:
     Path(f"{log}.damage").write_bytes(damage)
-    with pytest.raises(OriginError, match=r"is not what it should be: sha256 .*, after 3 tries"):
+    with pytest.raises(OriginError, match=r"is not what it should be: sha256 .*, after 3 attempts"):
         put(origin, source)
     assert list(origin.names()) == []
     assert origin.recover() == []

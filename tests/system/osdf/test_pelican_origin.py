@@ -40,8 +40,8 @@ class Listed:
         self._tokens = list(tokens)
         self.asked: list[Sequence[TokenScope]] = []
 
-    def bearer(self, rights: Sequence[TokenScope], _base: str) -> str:
-        self.asked.append(rights)
+    def bearer(self, scopes: Sequence[TokenScope], _base: str) -> str:
+        self.asked.append(scopes)
         return self._tokens.pop(0) if len(self._tokens) > 1 else self._tokens[0]
 
 
@@ -62,13 +62,15 @@ def origin(
 ) -> PelicanOrigin:
     """``days``: by how much our clock is later."""
     address = OriginAddress(servers.origin.removeprefix("https://"), NAMESPACE, direct=True)
-    patience = RetryPolicy(tries=2, first=0.01)
-    ways = UploadOptions(tokens=tokens, removing=removing, authority=servers.authority, patience=patience, checksums=checksums)
-    return PelicanOrigin(address, ways, lambda: time.time() + days * DAY)
+    retries = RetryPolicy(attempts=2, first_delay=0.01)
+    options = UploadOptions(
+        tokens=tokens, removal_tokens=removing, ca_file=servers.authority, retries=retries, checksums=checksums
+    )
+    return PelicanOrigin(address, options, lambda: time.time() + days * DAY)
 
 
 def token(servers: Servers, scope: str, **more: float) -> str:
-    """For the whole server: it is spoken to without a federation, but its issuer speaks for a namespace."""
+    """For the whole server: it is used without a federation, but its issuer grants scopes for a namespace."""
     return servers.issuer.token(scope, **more)
 
 
@@ -96,16 +98,16 @@ def test_what_removes_has_a_token_of_its_own(servers: Servers, tmp_path: Path) -
     assert removing.asked == []
     there.remove(SIF)
     assert servers.files() == {}
-    assert [right.path for rights in removing.asked for right in rights] == [f"{NAMESPACE}/{SIF}"]
+    assert [scope.path for scopes in removing.asked for scope in scopes] == [f"{NAMESPACE}/{SIF}"]
 
 
-def test_each_request_asks_for_the_rights_that_it_needs(servers: Servers, tmp_path: Path) -> None:
+def test_each_request_asks_for_the_scopes_that_it_needs(servers: Servers, tmp_path: Path) -> None:
     tokens = Listed(token(servers, EVERYTHING))
     there = origin(servers, tokens)
     put(there, tmp_path / "sif", b"first")
     there.replace(INDEX, b"1")
-    rights = {tuple((one.capability, _area(one.path)) for one in asked) for asked in tokens.asked}
-    assert rights == {
+    scopes = {tuple((one.capability, _area(one.path)) for one in asked) for asked in tokens.asked}
+    assert scopes == {
         (("storage.read", SIF),),
         (("storage.read", INDEX),),
         (("storage.create", "upload"),),
@@ -160,7 +162,14 @@ def test_uploads_of_the_living_and_of_other_hosts_stay_until_they_are_old(server
     dead = me._replace(pid=child, start=0)
     child_process.end(child)
     before = me._replace(boot="0" * 8)
-    names = [me.name(), dead.name(), before.name(), before.name(), me._replace(host="0" * 16).name(), "a-strangers"]
+    names = [
+        me.new_upload_name(),
+        dead.new_upload_name(),
+        before.new_upload_name(),
+        before.new_upload_name(),
+        me._replace(host="0" * 16).new_upload_name(),
+        "a-strangers",
+    ]
     area = servers.data / NAMESPACE[1:] / ".incoming"
     there.put_bytes(SIF, b"")
     for name in names:
@@ -193,7 +202,7 @@ def test_an_origin_that_dies_during_an_upload_is_an_error_and_a_rerun_completes_
 
         thread = threading.Thread(target=die)
         thread.start()
-        with pytest.raises(OriginError, match="after 2 tries"):
+        with pytest.raises(OriginError, match="after 2 attempts"):
             put(origin(servers, Listed(token(servers, EVERYTHING))), tmp_path / "sif", content)
         thread.join()
         assert SIF not in servers.files()
@@ -207,7 +216,7 @@ def test_an_origin_that_dies_during_an_upload_is_an_error_and_a_rerun_completes_
 def test_an_origin_that_everybody_may_read_is_looked_at_without_a_token(tmp_path: Path) -> None:
     there = pelican.running()
     pelican.directed(tmp_path).put_bytes("manifest/shards/x.json", b"{}")
-    ways = UploadOptions(authority=there.servers.authority)
-    assert list(PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), ways).names()) == [
+    options = UploadOptions(ca_file=there.servers.authority)
+    assert list(PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), options).names()) == [
         "manifest/shards/x.json"
     ]

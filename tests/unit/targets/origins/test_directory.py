@@ -114,7 +114,7 @@ def test_the_area_of_uploads_is_out_of_bounds(origin: DirectoryOrigin) -> None:
         lambda: origin.remove(".incoming/upload"),
         lambda: list(origin.names(".incoming")),
     ):
-        with pytest.raises(OriginError, match=r"\.incoming is the origin's own"):
+        with pytest.raises(OriginError, match=r"\.incoming is reserved for the origin itself"):
             use()
     assert list(origin.names()) == [SIF]
 

@@ -10,7 +10,7 @@ import pytest
 
 from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.cli_upload import PelicanUpload
-from publisher.targets.pelican.content import of_file
+from publisher.targets.pelican.content import from_file
 from publisher.targets.pelican.tokens import NoTokens
 from publisher.targets.pelican.transport import OriginTimeouts
 
@@ -23,7 +23,7 @@ EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 class Somewhere(NamedTuple):
     base: str = "/"
 
-    async def where(self) -> Somewhere:
+    async def locate(self) -> Somewhere:
         return self
 
 
@@ -37,13 +37,13 @@ async def test_an_upload_that_is_cancelled_ends_the_command_first(tmp_path: Path
     source.touch()
     pelican = PelicanUpload(
         OriginAddress("federation.example", "/prefix", direct=False),
-        Somewhere(),  # type: ignore[arg-type]  # all that is asked of a place here
+        Somewhere(),  # type: ignore[arg-type]  # all that is asked of an endpoint here
         NoTokens(),
         OriginTimeouts(),
         None,
         program=str(program),
     )
-    carrying = asyncio.ensure_future(pelican.carry(None, "sif/x", of_file(source, EMPTY, 0)))  # type: ignore[arg-type]  # not used
+    carrying = asyncio.ensure_future(pelican.send(None, "sif/x", from_file(source, EMPTY, 0)))  # type: ignore[arg-type]  # not used
     child = int(await asyncio.to_thread(told.read_text))
     carrying.cancel()
     with pytest.raises(asyncio.CancelledError):

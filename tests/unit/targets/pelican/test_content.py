@@ -6,8 +6,8 @@ import asyncio
 import io
 import threading
 
-from publisher.targets.pelican.content import UploadContent, UploadStream, of_bytes
-from publisher.targets.pelican.transport import PIECE
+from publisher.targets.pelican.content import UploadContent, UploadStream, from_bytes
+from publisher.targets.pelican.transport import CHUNK_SIZE
 
 
 class Slow(io.BytesIO):
@@ -24,13 +24,13 @@ class Slow(io.BytesIO):
 
 
 async def test_a_second_try_sends_all_of_it_though_the_first_was_left_while_it_read() -> None:
-    whole = bytes(range(256)) * (3 * PIECE // 256)
+    whole = bytes(range(256)) * (3 * CHUNK_SIZE // 256)
     begun, go_on = threading.Event(), threading.Event()
-    plain = of_bytes("it", whole)
+    plain = from_bytes("it", whole)
     content = UploadContent("it", plain.sha256, len(whole), None, lambda: Slow(whole, begun, go_on))
 
     async def first(sending: UploadStream) -> None:
-        async for _ in sending.pieces():
+        async for _ in sending.chunks():
             pass
 
     async with UploadStream(content) as sending:
@@ -39,5 +39,5 @@ async def test_a_second_try_sends_all_of_it_though_the_first_was_left_while_it_r
         left.cancel()
         await asyncio.wait([left])
         asyncio.get_running_loop().call_later(0.05, go_on.set)  # by when the second waits for the read that is under way
-        assert b"".join([piece async for piece in sending.pieces()]) == whole
-        sending.check()
+        assert b"".join([piece async for piece in sending.chunks()]) == whole
+        sending.verify()

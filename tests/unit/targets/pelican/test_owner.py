@@ -26,7 +26,7 @@ ME = owner.this_process()
     ids=["ours", "of who had our number", "before our boot", "a twin of this host", "of any age", "another host"],
 )
 def test_only_a_process_of_this_host_is_known_to_be_dead(who: owner.UploadOwner, modified: float | None, dead: bool) -> None:
-    assert ME.knows_dead(who.name(), modified) is dead
+    assert ME.knows_dead(who.new_upload_name(), modified) is dead
 
 
 def test_hosts_with_one_machine_id_are_told_apart_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

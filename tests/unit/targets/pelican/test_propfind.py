@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from publisher.errors import OriginError
-from publisher.targets.pelican.propfind import DavEntry, entries
+from publisher.targets.pelican.propfind import DavEntry, parse_multistatus
 
 XROOTD = b"""<?xml version="1.0" encoding="utf-8"?>
 <D:multistatus xmlns:D="DAV:" xmlns:ns1="http://apache.org/dav/props/" xmlns:ns0="DAV:">
@@ -25,11 +25,11 @@ OTHERS = b"""<multistatus xmlns="DAV:"><response><href>https://h.example/a%20b</
 
 
 def test_what_xrootd_and_others_say_of_files_and_directories() -> None:
-    assert entries(XROOTD, "h") == [
-        DavEntry("/images", directory=True, size=4096, modified=1795514392.0),
-        DavEntry("/images/x", directory=False, size=5, modified=1795514392.0),
+    assert parse_multistatus(XROOTD, "h") == [
+        DavEntry("/images", is_directory=True, size=4096, modified=1795514392.0),
+        DavEntry("/images/x", is_directory=False, size=5, modified=1795514392.0),
     ]
-    assert entries(OTHERS, "h") == [DavEntry("/a b", directory=False, size=0, modified=None)]
+    assert parse_multistatus(OTHERS, "h") == [DavEntry("/a b", is_directory=False, size=0, modified=None)]
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_what_xrootd_and_others_say_of_files_and_directories() -> None:
 )
 def test_a_document_that_is_none_is_an_error(document: bytes) -> None:
     with pytest.raises(OriginError, match=r"^h lists files in a"):
-        entries(document, "h")
+        parse_multistatus(document, "h")

@@ -1,4 +1,4 @@
-"""Tokens: where they come from, and what those say that are made here."""
+"""Tokens: their sources, and the claims of those that the publisher makes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-import jwt
 import pytest
 
 from publisher.errors import OriginError
-from publisher.state.signing import private_key
+from publisher.state.signing import read_private_key
 from publisher.targets.pelican.jwt import MintedTokens, TokenClaims, thumbprint
-from publisher.targets.pelican.tokens import CREATE, MODIFY, EnvironmentTokens, FileTokens, TokenScope, hidden
+from publisher.targets.pelican.tokens import CREATE, MODIFY, EnvironmentTokens, FileTokens, TokenScope, redact
 from tests.support.osdf.tokens import Issuer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RIGHTS = [TokenScope(MODIFY, "/osg/images/.incoming/x"), TokenScope(CREATE, "/osg/images/sif/ab/y.sif")]
+SCOPES = [TokenScope(MODIFY, "/osg/images/.incoming/x"), TokenScope(CREATE, "/osg/images/sif/ab/y.sif")]
 
 
 @pytest.fixture
@@ -28,22 +27,22 @@ def issuer() -> Issuer:
 
 
 def minted(issuer: Issuer, where: Path, base: str | None = None) -> MintedTokens:
-    return MintedTokens(private_key(issuer.save(where / "key.pem")), issuer.keyid, TokenClaims(issuer.url, base=base), time.time)
+    return MintedTokens(read_private_key(issuer.save(where / "key.pem")), issuer.keyid, TokenClaims(issuer.url, base=base), time.time)
 
 
 def test_a_token_that_is_made_here_is_sound_and_says_what_the_request_needs_and_no_more(issuer: Issuer, tmp_path: Path) -> None:
-    token = minted(issuer, tmp_path).bearer(RIGHTS, "/osg")
+    token = minted(issuer, tmp_path).bearer(SCOPES, "/osg")
     assert token is not None
-    claims = issuer.read(token)
+    header, claims = issuer.read(token)
     assert claims["scope"] == "storage.modify:/images/.incoming/x storage.create:/images/sif/ab/y.sif"
     assert (claims["iss"], claims["wlcg.ver"]) == (issuer.url, "1.0")
     assert float(str(claims["exp"])) - time.time() == pytest.approx(600, abs=30)
-    assert jwt.get_unverified_header(token) == {"alg": "ES256", "typ": "JWT", "kid": issuer.keyid}
+    assert header == {"alg": "ES256", "typ": "JWT", "kid": issuer.keyid}
 
 
 def test_no_two_tokens_are_the_same(issuer: Issuer, tmp_path: Path) -> None:
     tokens = minted(issuer, tmp_path)
-    assert tokens.bearer(RIGHTS, "/osg") != tokens.bearer(RIGHTS, "/osg")
+    assert tokens.bearer(SCOPES, "/osg") != tokens.bearer(SCOPES, "/osg")
 
 
 @pytest.mark.parametrize(
@@ -53,15 +52,15 @@ def test_no_two_tokens_are_the_same(issuer: Issuer, tmp_path: Path) -> None:
 def test_scopes_are_relative_to_the_base_that_is_set_or_told(
     issuer: Issuer, tmp_path: Path, told: str, set_: str | None, scope: str
 ) -> None:
-    token = minted(issuer, tmp_path, set_).bearer(RIGHTS[:1], told)
+    token = minted(issuer, tmp_path, set_).bearer(SCOPES[:1], told)
     assert token is not None
-    assert issuer.read(token)["scope"] == f"storage.modify:{scope}"
+    assert issuer.read(token)[1]["scope"] == f"storage.modify:{scope}"
 
 
 def test_what_the_issuer_cannot_speak_for_is_an_error(issuer: Issuer, tmp_path: Path) -> None:
     for base in ("/os", "/elsewhere"):
         with pytest.raises(OriginError, match="is not below"):
-            minted(issuer, tmp_path, base).bearer(RIGHTS, "/osg")
+            minted(issuer, tmp_path, base).bearer(SCOPES, "/osg")
 
 
 def test_a_key_without_a_name_has_its_thumbprint() -> None:
@@ -88,7 +87,7 @@ def test_a_file_that_holds_no_token_is_an_error_that_does_not_show_it(tmp_path: 
     path = tmp_path / "file"
     path.touch(mode=0o600)
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(OriginError, match=r"file holds no token$"):
+    with pytest.raises(OriginError, match=r"file does not contain a valid token$"):
         FileTokens(path).bearer([], "/")
 
 
@@ -113,7 +112,7 @@ def test_the_environment_names_a_token_or_its_file_or_none(tmp_path: Path) -> No
 
 def test_tokens_are_hidden_in_what_others_say_also_where_they_are_cut_short(issuer: Issuer) -> None:
     token = issuer.token("storage.read:/")
-    assert hidden(f"Bearer {token} is refused") == "Bearer TOKEN is refused"
-    assert hidden(f"Bearer {token[:40]}") == "Bearer TOKEN"
-    assert hidden(f"authz=Bearer%20{token}&x=1") == "authz=Bearer%20TOKEN&x=1"
-    assert hidden("it is opaque-token-of-old, cut: opaque-token", "opaque-token-of-old") == "it is TOKEN cut: TOKEN"
+    assert redact(f"Bearer {token} is refused") == "Bearer TOKEN is refused"
+    assert redact(f"Bearer {token[:40]}") == "Bearer TOKEN"
+    assert redact(f"authz=Bearer%20{token}&x=1") == "authz=Bearer%20TOKEN&x=1"
+    assert redact("it is opaque-token-of-old, cut: opaque-token", "opaque-token-of-old") == "it is TOKEN cut: TOKEN"

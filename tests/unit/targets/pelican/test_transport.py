@@ -11,9 +11,9 @@ from yarl import URL
 from publisher.errors import OriginError
 from publisher.net.proxies import Proxies
 from publisher.net.retry import TransientError
-from publisher.targets.pelican import status as verdict
+from publisher.targets.pelican import status as statuses
 from publisher.targets.pelican.transport import OriginTimeouts, OriginTransport
-from tests.support.registries.scripted_http import Tunnel, Web, certificate, hangs, says
+from tests.support.registries.scripted_http import ScriptedServer, Tunnel, certificate, hangs, says
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,13 +39,13 @@ async def ask(transport: OriginTransport, method: str = "GET", url: URL = THERE,
 
 async def test_an_upload_goes_through_the_proxy_and_only_the_proxy_sees_its_password(tmp_path: Path) -> None:
     authority, context = certificate(tmp_path, NAME)
-    async with Web({"PUT /a": [says(201, b"taken")]}, tls=context) as origin, Tunnel(origin.address) as proxy:
+    async with ScriptedServer({"PUT /a": [says(201, b"taken")]}, tls=context) as origin, Tunnel(origin.address) as proxy:
         proxies = Proxies({"https": f"http://me:pr0xy-pass@{proxy.address}"})
         assert await ask(OriginTransport(OriginTimeouts(), proxies, authority), "PUT", body=[b"12", b"345"]) == b"taken"
         assert [asked.body for asked in origin.asked] == [b"12345"]
         assert "proxy-authorization" not in origin.asked[0].headers
         assert f"Proxy-Authorization: {SHOWN}" in proxy.asked[0]
-        with pytest.raises(OriginError, match=r"its certificate is not trusted \(.*origin_authority"):
+        with pytest.raises(OriginError, match=r"a certificate that is not trusted \(.*origin_authority"):
             await ask(OriginTransport(OriginTimeouts(), proxies))
 
 
@@ -53,20 +53,20 @@ async def test_an_upload_goes_through_the_proxy_and_only_the_proxy_sees_its_pass
 async def test_a_proxy_that_lets_nobody_through_is_named_without_its_password(status: int, error: type[Exception]) -> None:
     async with Tunnel("127.0.0.1:1", status) as proxy:
         proxies = Proxies({"https": f"http://me:pr0xy-pass@{proxy.address}"})
-        with pytest.raises(error, match=f"the proxy {proxy.address} does not let us through to {NAME}: it answers {status}"):
+        with pytest.raises(error, match=f"the proxy {proxy.address} refuses the connection to {NAME} with status {status}"):
             await ask(OriginTransport(OriginTimeouts(), proxies))
     with pytest.raises(TransientError, match=f"the proxy {proxy.address} cannot be reached: Connection refused"):
         await ask(OriginTransport(OriginTimeouts(), proxies))
 
 
 async def test_a_name_that_no_host_can_have_is_said_to_be_none() -> None:
-    with pytest.raises(OriginError, match="that is no host name"):
+    with pytest.raises(OriginError, match="it is not a valid host name"):
         await ask(OriginTransport(OriginTimeouts(), Proxies({})), url=URL(f"https://{'a' * 64}.test/"))
 
 
 async def test_a_host_that_says_nothing_is_late_and_one_that_says_too_much_is_refused(tmp_path: Path) -> None:
     authority, context = certificate(tmp_path, "localhost")
-    async with Web({"GET /a": [hangs, says(200, bytes((1 << 20) + 1))]}, tls=context) as origin:
+    async with ScriptedServer({"GET /a": [hangs, says(200, bytes((1 << 20) + 1))]}, tls=context) as origin:
         url = URL(f"https://localhost:{origin.address.rpartition(':')[2]}/a")
         with pytest.raises(TransientError, match="did not answer in time"):
             await ask(OriginTransport(OriginTimeouts(idle=0.2), Proxies({}), authority), url=url)
@@ -77,13 +77,13 @@ async def test_a_host_that_says_nothing_is_late_and_one_that_says_too_much_is_re
 async def test_what_a_refusal_says_is_told_without_the_token_and_its_wish_for_peace_is_heard(tmp_path: Path) -> None:
     authority, context = certificate(tmp_path, "localhost")
     token = "opaque-" + "x" * 40
-    async with Web({"GET /a": [says(429, f"{token} comes too often", Retry_After="7")]}, tls=context) as origin:
+    async with ScriptedServer({"GET /a": [says(429, f"{token} comes too often", Retry_After="7")]}, tls=context) as origin:
         url = URL(f"https://localhost:{origin.address.rpartition(':')[2]}/a")
         transport = OriginTransport(OriginTimeouts(), Proxies({}), authority)
         async with transport.open("GET", url, {"Authorization": f"Bearer {token}"}) as answer:
-            refused = await verdict.refused(answer)
+            refused = await statuses.read_refusal(answer)
         await transport.close()
     assert refused[1:] == (429, "TOKEN comes too often", 7.0)
-    failure = verdict.failure(refused, "give a")
+    failure = statuses.to_error(refused, "give a")
     assert isinstance(failure, TransientError)
     assert failure.retry_after == 7.0

@@ -62,7 +62,7 @@ class Server:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
         address = OriginAddress(f"localhost:{self._server.server_address[1]}", "", direct=True)
-        self.origin = PelicanOrigin(address, UploadOptions(authority=authority, patience=RetryPolicy(tries=2, first=0)))
+        self.origin = PelicanOrigin(address, UploadOptions(ca_file=authority, retries=RetryPolicy(attempts=2, first_delay=0)))
 
     def close(self) -> None:
         self._server.shutdown()
@@ -106,7 +106,7 @@ def test_an_upload_that_is_cut_off_since_it_is_refused_is_told_from_one_that_bro
         put(server, tmp_path)
     assert server.asked.count("PUT") == 2
     server.says = {"PUT": [(201, b"")], "DELETE": [(200, b"")]}
-    with pytest.raises(OriginError, match="after 2 tries") as broken:
+    with pytest.raises(OriginError, match="after 2 attempts") as broken:
         put(server, tmp_path)
     assert not isinstance(broken.value, OriginDeniedError)
 
@@ -123,5 +123,5 @@ def test_an_origin_without_room_stops_the_run(server: Server, tmp_path: Path, sa
 )
 def test_a_server_that_sends_us_elsewhere_is_not_followed(server: Server, use: Callable[[PelicanOrigin], object]) -> None:
     server.says = {"PROPFIND": [(302, b"")]}
-    with pytest.raises(OriginError, match="sends us elsewhere, and that is not followed"):
+    with pytest.raises(OriginError, match="it redirects the request, and redirects are not followed"):
         use(server.origin)
