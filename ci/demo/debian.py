@@ -1,7 +1,7 @@
-"""Debian's packages, downloaded with this machine's own sources, for whatever architecture, without touching its package state.
+"""Debian packages, downloaded from this machine's apt sources for any architecture, without a change of its package state.
 
-apt works in directories of its own with a list of installed packages that is empty: so it answers with a whole closure, for other
-architectures too, and neither needs root nor changes what the machine's apt and dpkg know.
+apt runs with its own directories and an empty list of installed packages. So it resolves all dependencies, works for other
+architectures, needs no root, and does not change what the machine's apt and dpkg know.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("amd64", "arm64")
 _UPDATE_DEADLINE, _DOWNLOAD_DEADLINE = 300, 1800  # seconds
-_COMPLETE = "complete"  # a directory that has it needs no network
+_COMPLETE = "complete"  # marks a directory whose download is complete
 
 
 def cache_directories(environment: Mapping[str, str]) -> list[Path]:
-    """Where downloads are kept: beside those of ci/install-system, and in the user's own cache where that one is closed to us."""
+    """Return the directories for downloads: the cache of ci/install-system if it is writable, else the user's cache before it."""
     shared = Path(environment.get("OSPOOL_PACKAGE_CACHE", "/var/cache/ospool-image-publisher"))
     own = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ospool-image-publisher"
     return [directory / "demo" for directory in ([shared] if os.access(shared, os.W_OK) else [own, shared])]
 
 
 class Packages:
-    """Downloads packages once.
+    """Debian packages, which are downloaded once.
 
     Args:
-        caches: directories with earlier downloads; the first one takes new ones, and is made when missing.
-        options: more options for apt-get, such as other sources.
+        caches: directories with earlier downloads; new ones go into the first, which is created if it is missing.
+        options: further options for apt-get, such as other sources.
     """
 
     def __init__(self, caches: Sequence[Path], options: Sequence[str] = ()) -> None:
@@ -47,14 +47,14 @@ class Packages:
         self._updated = False
 
     def fetch(self, names: Sequence[str], architecture: str) -> list[Path]:
-        """The packages and all they depend on, sorted by file name.
+        """Return the paths of the packages and of all their dependencies, sorted by file name.
 
         Raises:
-            UsageError: this machine's sources do not have them, or cannot be reached and they are not in the cache.
+            UsageError: the packages are not in the cache, and this machine's sources do not have them or cannot be reached.
         """
         key = hashlib.sha256(" ".join([architecture, *sorted(names)]).encode()).hexdigest()[:16]
-        places = [cache / "packages" / f"{architecture}-{key}" for cache in self._caches]
-        directory = next((place for place in places if (place / _COMPLETE).exists()), places[0])
+        directories = [cache / "packages" / f"{architecture}-{key}" for cache in self._caches]
+        directory = next((path for path in directories if (path / _COMPLETE).exists()), directories[0])
         if not (directory / _COMPLETE).exists():
             self._download(names, architecture, directory)
         return sorted(directory.glob("*.deb"))
@@ -62,19 +62,18 @@ class Packages:
     def _download(self, names: Sequence[str], architecture: str, directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         (directory / "partial").mkdir(parents=True)
-        wanted = [f"{name}:{architecture}" for name in names]
+        qualified = [f"{name}:{architecture}" for name in names]
         try:
             self._update()
-            install = ["--download-only", "--yes", "install", *wanted]
+            install = ["--download-only", "--yes", "install", *qualified]
             self._apt("-o", f"Dir::Cache::archives={directory}", *install, deadline=_DOWNLOAD_DEADLINE)
         except CommandError as error:
             raise UsageError(
-                f"apt could not download {' '.join(wanted)}: {error.reason}",
-                hint="the images are made from Debian's packages: the first run needs this machine's apt sources, with deb lines "
-                "that serve amd64 and arm64",
+                f"apt could not download {' '.join(qualified)}: {error.reason}",
+                hint="the images are made from Debian packages: the first run needs apt sources that have amd64 and arm64",
             ) from error
         if not all(any(directory.glob(f"{name}_*.deb")) for name in names):
-            raise UsageError(f"apt left no copy of {' '.join(wanted)}", hint="in its sources write copy: instead of file:")
+            raise UsageError(f"apt did not copy {' '.join(qualified)}", hint="replace file: by copy: in its sources")
         (directory / _COMPLETE).touch()
 
     def _update(self) -> None:
@@ -95,7 +94,7 @@ class Packages:
 
 
 def contents(package: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """A package's files, as they would be unpacked: names without a leading ``./``, owners and times as packaged."""
+    """Yield the files of a package with their contents: names without a leading ``./``, owners and times as packaged."""
     archive = command.run(["dpkg-deb", "--fsys-tarfile", str(package)], deadline=300).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         for member in members:

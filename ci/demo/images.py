@@ -1,6 +1,6 @@
-"""The demonstration's images, made on the spot from Debian's packages: real ones, small, each with something to get wrong.
+"""The images of the demonstration: small real images, made from Debian packages, each with a feature that is easy to get wrong.
 
-Made again they are the same bytes as long as the packages are the same.
+Made again from the same packages, they have the same bytes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Protocol
 
-    class Source(Protocol):
-        """Where packages come from: :class:`ci.demo.debian.Packages`."""
+    class PackageSource(Protocol):
+        """A source of packages, such as :class:`ci.demo.debian.Packages`."""
 
         def fetch(self, names: Sequence[str], architecture: str) -> list[Path]:
-            """Paths of the packages and of all they depend on."""
+            """Return the paths of the packages and of all their dependencies."""
 
 
 RESEARCHER = 1000
@@ -47,7 +47,13 @@ echo "user: $(id -u)"
 
 @dataclass(frozen=True)
 class Image:
-    """One platform's image: uncompressed layers from the bottom up, and the part of the config that says what runs."""
+    """The image of one platform.
+
+    Attributes:
+        architecture: Go's name of the architecture.
+        layers: uncompressed layers, from the bottom up.
+        config: the ``config`` object of the image's config: environment, command and so on.
+    """
 
     architecture: str
     layers: tuple[bytes, ...]
@@ -56,44 +62,44 @@ class Image:
 
 @dataclass(frozen=True)
 class DemoImage:
-    """A name and how its image is made; the images of several architectures become an index.
+    """An image of the demonstration; images of several architectures are pushed as an image index.
 
     Attributes:
         name: repository and tag.
-        make: gives one image per architecture, this machine's first; raises UsageError where packages cannot be had.
-        arguments: given to the image when the tour runs it.
-        expected: lines that it then must print.
+        make: returns one image per architecture, this machine's first; raises UsageError if packages cannot be downloaded.
+        arguments: arguments of the image when the demonstration runs it.
+        expected: lines that it must print then.
     """
 
     name: str
-    make: Callable[[Source], tuple[Image, ...]]
+    make: Callable[[PackageSource], tuple[Image, ...]]
     arguments: tuple[str, ...]
     expected: tuple[str, ...]
 
 
 def demo_images(architecture: str) -> list[DemoImage]:
-    """Every image of the demonstration, for a machine of that architecture."""
+    """Return all images of the demonstration for a machine of an architecture."""
     return [busybox(architecture), debian_tools(architecture), multi(architecture), python(architecture)]
 
 
 def fingerprint() -> str:
-    """Of all that decides what the images are made of: the modules that make them."""
+    """Return a hash of the modules that make the images: another hash means other images."""
     modules = [Path(__file__), *(Path(__file__).with_name(name) for name in ("debian.py", "layer.py"))]
     return hashlib.sha256(b"".join(module.read_bytes() for module in modules)).hexdigest()
 
 
 def busybox(architecture: str) -> DemoImage:
-    """One layer, one program with many names, CMD alone."""
+    """Return an image of one layer: one program with many names, and only CMD."""
     config = {"Env": [_PATH, "FROM_ENV=set"], "Cmd": ["sh", "-c", "echo busybox, FROM_ENV is $FROM_ENV"]}
 
-    def make(packages: Source) -> tuple[Image, ...]:
+    def make(packages: PackageSource) -> tuple[Image, ...]:
         return (Image(architecture, (_busybox_layer(packages, architecture),), config),)
 
     return DemoImage("demo/busybox:1", make, (), ("busybox, FROM_ENV is set",))
 
 
 def debian_tools(architecture: str) -> DemoImage:
-    """Several layers: a base, hardlinks, whiteouts, additions; ENV, ENTRYPOINT, CMD, labels, USER and WORKDIR."""
+    """Return an image of several layers, with hard links, whiteouts, ENV, ENTRYPOINT, CMD, labels, USER and WORKDIR."""
     config = {
         "Env": [_PATH, "GREETING=good morning, OSPool", "LC_ALL=C.UTF-8"],
         "Entrypoint": ["/usr/local/bin/entrypoint"],
@@ -110,28 +116,28 @@ def debian_tools(architecture: str) -> DemoImage:
         "data: new",
     )
 
-    def make(packages: Source) -> tuple[Image, ...]:
+    def make(packages: PackageSource) -> tuple[Image, ...]:
         return (Image(architecture, (_base(packages, architecture), _hardlinks(), _removals(), _additions()), config),)
 
     return DemoImage("demo/debian-tools:1", make, ("two words", "and more"), expected)
 
 
 def multi(architecture: str) -> DemoImage:
-    """An index of two architectures, whose images say which one they are."""
-    architectures = (architecture, *(one for one in ARCHITECTURES if one != architecture))
+    """Return an image index of two architectures, whose images print their architecture."""
+    architectures = (architecture, *(other for other in ARCHITECTURES if other != architecture))
     config = {"Env": [_PATH], "Cmd": ["cat", "/etc/architecture"]}
 
-    def make(packages: Source) -> tuple[Image, ...]:
-        return tuple(Image(one, (_busybox_layer(packages, one),), config) for one in architectures)
+    def make(packages: PackageSource) -> tuple[Image, ...]:
+        return tuple(Image(name, (_busybox_layer(packages, name),), config) for name in architectures)
 
     return DemoImage("demo/multi:1", make, (), (f"image of {architecture}",))
 
 
 def python(architecture: str) -> DemoImage:
-    """An interpreter as ENTRYPOINT, with arguments from whoever runs it."""
+    """Return an image whose ENTRYPOINT is an interpreter that gets its arguments from the user."""
     config = {"Env": [_PATH], "Entrypoint": ["/usr/bin/python3"], "Cmd": ["-c", "print('python')"]}
 
-    def make(packages: Source) -> tuple[Image, ...]:
+    def make(packages: PackageSource) -> tuple[Image, ...]:
         layer = io.BytesIO()
         with Layer(layer) as out:
             _accounts(out)
@@ -141,31 +147,31 @@ def python(architecture: str) -> DemoImage:
     return DemoImage("demo/python:1", make, ("-c", "print('the sum is', 6 * 7)"), ("the sum is 42",))
 
 
-def pushed(image: DemoImage, address: str) -> bool:
-    """Whether the registry at ``address`` has something under the image's name."""
+def is_pushed(image: DemoImage, address: str) -> bool:
+    """Return whether the registry at ``address`` has the image's name."""
     repository, _, tag = image.name.partition(":")
     accept = {"Accept": f"{OCI['manifest']}, {OCI['index']}"}
     return ask(address, "HEAD", f"/v2/{repository}/manifests/{tag}", headers=accept).status == http.client.OK
 
 
-def push(image: DemoImage, packages: Source, address: str) -> None:
-    """Make an image, or the index of several, and push it to the registry at ``address``.
+def push(image: DemoImage, packages: PackageSource, address: str) -> None:
+    """Make an image, or an image index of several, and push it to the registry at ``address``.
 
     Raises:
-        UsageError: packages cannot be had.
+        UsageError: packages cannot be downloaded.
     """
     repository, _, tag = image.name.partition(":")
-    made = image.make(packages)
-    alone = len(made) == 1
+    platforms = image.make(packages)
+    is_single = len(platforms) == 1
     digests = {}
-    for one in made:
-        platform = f"linux/{one.architecture}"
-        digests[platform] = push_image(address, repository, tag if alone else "", one.layers, one.config, platform=platform)
-    if not alone:
+    for made in platforms:
+        platform = f"linux/{made.architecture}"
+        digests[platform] = push_image(address, repository, tag if is_single else "", made.layers, made.config, platform=platform)
+    if not is_single:
         push_index(address, repository, tag, digests, attested=True)
 
 
-def _busybox_layer(packages: Source, architecture: str) -> bytes:
+def _busybox_layer(packages: PackageSource, architecture: str) -> bytes:
     layer = io.BytesIO()
     with Layer(layer) as out:
         _accounts(out)
@@ -177,7 +183,7 @@ def _busybox_layer(packages: Source, architecture: str) -> bytes:
     return layer.getvalue()
 
 
-def _base(packages: Source, architecture: str) -> bytes:
+def _base(packages: PackageSource, architecture: str) -> bytes:
     layer = io.BytesIO()
     with Layer(layer) as out:
         _accounts(out, f"researcher:x:{RESEARCHER}:{RESEARCHER}::/data:/bin/bash\n", f"researcher:x:{RESEARCHER}:\n")
@@ -188,7 +194,7 @@ def _base(packages: Source, architecture: str) -> bytes:
 
 
 def _accounts(out: Layer, users: str = "", groups: str = "") -> None:
-    """What the packages' installation scripts would make, were they run."""
+    """Add the account files that the packages' installation scripts would create."""
     out.directory("etc")
     out.file("etc/passwd", f"root:x:0:0:root:/root:/bin/sh\n{users}")
     out.file("etc/group", f"root:x:0:\n{groups}")

@@ -1,4 +1,4 @@
-"""One layer's archive, entry by entry, the same bytes whenever and wherever it is made."""
+"""The tar archive of one layer, written entry by entry, with the same bytes at any time and place."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 EPOCH = 1_700_000_000
-"""Time of entries made here, seconds; those from packages keep theirs."""
+"""Modification time of entries that are not from packages, seconds since the epoch."""
 _MERGED = ("bin", "lib", "lib64", "sbin")
-"""Directories at the top that Debian has below /usr since version 12."""
-_LEFT_OUT = ("usr/share/doc/", "usr/share/info/", "usr/share/lintian/", "usr/share/locale/", "usr/share/man/")
+"""Top-level directories that are links into /usr since Debian 12."""
+_DOCUMENTATION = ("usr/share/doc/", "usr/share/info/", "usr/share/lintian/", "usr/share/locale/", "usr/share/man/")
 
 
 class Layer:
-    """Writes a layer; a context manager that ends the archive. A second entry of one name is left out, except a whiteout's.
+    """A writer of a layer, as a context manager that ends the archive. A second entry with the same name is ignored.
 
     Args:
-        out: takes the uncompressed archive.
+        out: receives the uncompressed archive.
     """
 
     def __init__(self, out: IO[bytes]) -> None:
         self._archive = tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed on exit
-        self._seen: set[str] = set()
+        self._names: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -39,40 +39,45 @@ class Layer:
             self._archive.close()
 
     def directory(self, name: str, mode: int = 0o755, owner: int = 0) -> None:
-        """A directory; its parents come before it by other calls, or from lower layers."""
+        """Add a directory; its parents must be added before, or be in lower layers."""
         self._add(_entry(name, tarfile.DIRTYPE, mode, owner))
 
     def file(self, name: str, content: bytes | str = b"", mode: int = 0o644, owner: int = 0) -> None:
-        """A regular file."""
+        """Add a regular file."""
         data = content.encode() if isinstance(content, str) else content
         entry = _entry(name, tarfile.REGTYPE, mode, owner)
         entry.size = len(data)
         self._add(entry, data)
 
     def symlink(self, name: str, target: str) -> None:
-        """A symbolic link."""
+        """Add a symbolic link."""
         entry = _entry(name, tarfile.SYMTYPE, 0o777)
         entry.linkname = target
         self._add(entry)
 
     def hardlink(self, name: str, target: str) -> None:
-        """Another name of an entry that this layer has already."""
+        """Add a hard link to an entry of this layer."""
         entry = _entry(name, tarfile.LNKTYPE, 0o644)
         entry.linkname = target
         self._add(entry)
 
     def whiteout(self, name: str) -> None:
-        """Removes what lower layers have there (OCI image specification, layer.md, "Whiteouts")."""
-        above, _, base = name.rpartition("/")
-        self.file(f"{above}/.wh.{base}" if above else f".wh.{base}")
+        """Add a whiteout, which removes a path of lower layers (OCI image specification, layer.md, "Whiteouts")."""
+        parent, _, base = name.rpartition("/")
+        self.file(f"{parent}/.wh.{base}" if parent else f".wh.{base}")
 
     def opaque(self, name: str) -> None:
-        """Hides all that lower layers have below the directory."""
+        """Add an opaque directory, which hides everything that lower layers have in it."""
         self.directory(name)
         self.file(f"{name}/.wh..wh..opq")
 
     def packages(self, paths: Iterable[Path], *, documentation: bool = False) -> None:
-        """Everything in the packages, unpacked as on a system whose /bin, /lib and /sbin are links into /usr."""
+        """Add all files of packages, as on a system where /bin, /lib and /sbin are links into /usr.
+
+        Args:
+            paths: the packages.
+            documentation: include documentation and translations.
+        """
         self.directory("usr")
         for name in _MERGED:
             self.directory(f"usr/{name}")
@@ -82,12 +87,12 @@ class Layer:
                 entry.name = _merged(entry.name)
                 if entry.islnk():
                     entry.linkname = _merged(entry.linkname)
-                if documentation or not f"{entry.name}/".startswith(_LEFT_OUT):
+                if documentation or not f"{entry.name}/".startswith(_DOCUMENTATION):
                     self._add(entry, content)
 
     def _add(self, entry: tarfile.TarInfo, content: bytes = b"") -> None:
-        if entry.name not in self._seen:
-            self._seen.add(entry.name)
+        if entry.name not in self._names:
+            self._names.add(entry.name)
             self._archive.addfile(entry, io.BytesIO(content))
 
 

@@ -1,87 +1,87 @@
-"""The end of the tour: what is where, and what to try next, as commands that can be copied."""
+"""The summary of the demonstration: what is where, and commands to try next."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
 
-from ci.demo.places import NAME, shown, size
+from ci.demo.demo_paths import NAME, format_size, size
 from publisher.state.paths import sif_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ci.demo.actor import Actor
-    from ci.demo.places import Places
+    from ci.demo.demo_paths import DemoPaths
+    from ci.demo.unprivileged_user import UnprivilegedUser
 
     Resolved = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def text(places: Places, resolved: Resolved, actor: Actor, *, local: bool) -> str:
-    """The summary.
+def text(paths: DemoPaths, resolved: Resolved, user: UnprivilegedUser, *, local: bool) -> str:
+    """Return the summary.
 
     Args:
-        places: where everything stands.
+        paths: the paths of the demonstration.
         resolved: image -> form -> the resolver's answer.
-        actor: who ran it.
-        local: whether the images came from the registry of the tour.
+        user: the user who ran the images.
+        local: whether the images came from the registry of the demonstration.
     """
-    return "\n".join(["", *_where(places, resolved, actor, local=local), "", *_next(places, next(iter(resolved)), local=local)])
+    return "\n".join(["", *_where(paths, resolved, user, local=local), "", *_next(paths, next(iter(resolved)), local=local)])
 
 
-def _where(places: Places, resolved: Resolved, actor: Actor, *, local: bool) -> list[str]:
+def _where(paths: DemoPaths, resolved: Resolved, user: UnprivilegedUser, *, local: bool) -> list[str]:
     rows = [
-        (places.repository, f"stands for CVMFS, /cvmfs/{NAME}: sandboxes, links to them, the signed manifest"),
-        (places.origin, "stands for OSDF: SIFs by their sha256, the same manifest"),
-        (places.state, "the publisher's: layers by their digest, so that nothing is fetched twice"),
-        (places.homes, f"home of {actor.name}, who ran the images, with the resolver's cache of SIFs"),
+        (paths.repository, f"in place of the CVMFS repository /cvmfs/{NAME}: sandboxes, links to them, the signed manifest"),
+        (paths.origin, "in place of an OSDF origin: SIFs by their sha256, the same manifest"),
+        (paths.state, "state of the publisher: layers by their digest, so that none is fetched twice"),
+        (paths.homes, f"home of {user.name}, who ran the images, with the resolver's SIF cache"),
     ]
     if local:
-        rows.append((places.registry, "storage of the local registry, which is stopped now"))
-    lines = [f"What is where, below {places.root}"]
-    lines += [f"  {path.name:9} {shown(size(path)):>10}  {what}" for path, what in rows if path.exists()]
-    lines += [f"  {path.name:20}  {what}" for path, what in _files(places)]
+        rows.append((paths.registry, "storage of the local registry, which has been stopped"))
+    lines = [f"What is where, below {paths.root}"]
+    lines += [f"  {path.name:9} {format_size(size(path)):>10}  {description}" for path, description in rows if path.exists()]
+    lines += [f"  {path.name:20}  {description}" for path, description in _files(paths)]
     lines.append("Images, each in both forms")
     for name, forms in resolved.items():
         sandbox, sif = forms["sandbox"]["path"], forms["sif"]["sif"]["sha256"]
         lines.append(f"  /cvmfs/{NAME}/{name}")
-        lines.append(f"    sandbox  {places.repository.name}/{name} -> {os.path.relpath(sandbox, places.repository)}")
-        lines.append(f"    SIF      {places.origin.name}/{sif_path(sif)}")
-    if actor.because:
-        lines.append(f"Images ran as {actor.name} without its privileges, not as an ordinary user: {actor.because}")
+        lines.append(f"    sandbox  {paths.repository.name}/{name} -> {os.path.relpath(sandbox, paths.repository)}")
+        lines.append(f"    SIF      {paths.origin.name}/{sif_path(sif)}")
+    if user.root_reason:
+        lines.append(f"Images ran as {user.name} without its privileges, not as an ordinary user: {user.root_reason}")
     return lines
 
 
-def _files(places: Places) -> list[tuple[Path, str]]:
+def _files(paths: DemoPaths) -> list[tuple[Path, str]]:
     return [
-        (places.images, "the list that was published"),
-        (places.publisher, "configuration of the publisher"),
-        (places.resolver, "configuration of an execution point"),
+        (paths.images, "the list that was published"),
+        (paths.publisher, "configuration of the publisher"),
+        (paths.resolver, "configuration of an execution point"),
     ]
 
 
-def _next(places: Places, name: str, *, local: bool) -> list[str]:
-    checkout = places.root.parent
-    demo = places.root.name
-    resolve = f".venv/bin/image-resolver resolve {name} --config {demo}/{places.resolver.name}"
+def _next(paths: DemoPaths, name: str, *, local: bool) -> list[str]:
+    checkout = paths.root.parent
+    demo = paths.root.name
+    resolve = f".venv/bin/image-resolver resolve {name} --config {demo}/{paths.resolver.name}"
     privileges = "APPTAINER_NO_PRIVS=1 " if os.geteuid() == 0 else ""
     commands = [
-        ("from here", f"cd {checkout}"),
-        ("where is it, and why there", f"{resolve} --json"),
+        ("run the commands in this directory", f"cd {checkout}"),
+        ("show where an image is, and why", f"{resolve} --json"),
         ("run it from the SIF", f'{privileges}apptainer run "$({resolve} --form sif)"'),
         ("look around in the sandbox", f'{privileges}apptainer shell "$({resolve} --form sandbox)"'),
     ]
     if local:
         commands.append(
-            ("the registry again", f"docker-registry serve {demo}/{places.registry.name}/registry.yml > /dev/null 2>&1 &")
+            ("start the registry again", f"docker-registry serve {demo}/{paths.registry.name}/registry.yml > /dev/null 2>&1 &")
         )
     commands += [
         (
-            f"add an image to {demo}/{places.images.name}, then",
-            f".venv/bin/publisher plan --config {demo}/{places.publisher.name}",
+            f"add an image to {demo}/{paths.images.name}, then",
+            f".venv/bin/publisher plan --config {demo}/{paths.publisher.name}",
         ),
-        ("publish it", f".venv/bin/publisher sync --config {demo}/{places.publisher.name}"),
+        ("publish it", f".venv/bin/publisher sync --config {demo}/{paths.publisher.name}"),
         ("start over", f"rm -rf {demo}"),
     ]
-    return ["What to try next", *(line for why, command in commands for line in (f"  # {why}", f"  {command}"))]
+    return ["What to try next", *(line for purpose, command in commands for line in (f"  # {purpose}", f"  {command}"))]

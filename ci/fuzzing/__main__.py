@@ -1,4 +1,4 @@
-"""``ci/fuzz``: the readers of strangers' bytes, fed with what libFuzzer makes of the tests' own archives and documents."""
+"""``ci/fuzz``: fuzzing of the parsers of untrusted data by libFuzzer, starting from the tests' archives and documents."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ _TARGETS = ("layers", "documents")
 
 
 def main() -> int:
-    """0: nothing was found."""
+    """Fuzz all targets; return 0 if none failed."""
     parser = argparse.ArgumentParser(prog="ci/fuzz", description=__doc__)
-    parser.add_argument("seconds", nargs="?", type=int, default=30, help="for each target (default 30)")
-    parser.add_argument("--target", choices=_TARGETS, help="this one alone, in this very process")
-    parser.add_argument("--found", type=Path, default=Path("build/fuzz"), help="directory for what is found (build/fuzz)")
-    given = parser.parse_args()
-    given.found.mkdir(parents=True, exist_ok=True)
-    if given.target is not None:
-        from ci.fuzzing.targets import fuzz  # noqa: PLC0415 - it instruments what it imports, and says so at length
+    parser.add_argument("seconds", nargs="?", type=int, default=30, help="seconds for each target (default 30)")
+    parser.add_argument("--target", choices=_TARGETS, help="fuzz only this target, in this process")
+    parser.add_argument(
+        "--found", type=Path, default=Path("build/fuzz"), help="directory for inputs that fail (default build/fuzz)"
+    )
+    arguments = parser.parse_args()
+    arguments.found.mkdir(parents=True, exist_ok=True)
+    if arguments.target is not None:
+        from ci.fuzzing.targets import fuzz  # noqa: PLC0415 - it instruments its imports, and prints a line for each
 
-        fuzz(given.target, given.seconds, given.found)
-    held = [_in_a_process(target, given.seconds, given.found) for target in _TARGETS]
-    return int(not all(held))
+        fuzz(arguments.target, arguments.seconds, arguments.found)
+    passed = [_run_process(target, arguments.seconds, arguments.found) for target in _TARGETS]
+    return int(not all(passed))
 
 
-def _in_a_process(target: str, seconds: int, found: Path) -> bool:
-    """Whether a target held; what libFuzzer has to say is shown where it did not."""
+def _run_process(target: str, seconds: int, found: Path) -> bool:
+    """Return whether a target passed; print the output of libFuzzer if it failed."""
     argv = [sys.executable, "-m", "ci.fuzzing", str(seconds), "--target", target, "--found", str(found)]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-    tried = re.search(r"number_of_executed_units: (\d+)", done.stdout)
-    print(f"{target}: {tried[1] if tried else 'no'} inputs in {seconds} s" if done.returncode == 0 else done.stdout)
-    return done.returncode == 0
+    result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    executed = re.search(r"number_of_executed_units: (\d+)", result.stdout)
+    print(f"{target}: {executed[1] if executed else 'no'} inputs in {seconds} s" if result.returncode == 0 else result.stdout)
+    return result.returncode == 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is fuzzed, with what it begins with; imported in the process that does it, since the readers are instrumented here."""
+"""The fuzzing targets and their initial inputs; imported in the fuzzing process, because the parsers are instrumented here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import atheris
 
-with atheris.instrument_imports(include=["publisher.layers.limits", "publisher.oci"]):
+with atheris.instrument_imports(include=["publisher.layers", "publisher.oci"]):
     from tests.support.images import properties
 
 from tests.support.images.layers import tar
@@ -22,34 +22,34 @@ from tests.support.registries.registry import DOCKER, OCI, compress, describe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LONGEST = 32_768  # bytes of an input
-_SLOWEST = 20  # seconds for one input
+_MAX_BYTES = 32_768  # of an input
+_MAX_SECONDS = 20  # for one input
 
 
 def fuzz(target: str, seconds: int, found: Path) -> None:
-    """Does not return: libFuzzer ends the process."""
+    """Fuzz a target. This does not return, because libFuzzer ends the process."""
     corpus, test, mutate = _TARGETS[target]
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as made:
-        start = Path(made) / "corpus"
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
+        start = Path(temporary) / "corpus"
         start.mkdir()
         for position, content in enumerate(corpus()):
             (start / str(position)).write_bytes(content)
-        where = Path(made)
-        options = [f"-max_total_time={seconds}", f"-max_len={_LONGEST}", f"-timeout={_SLOWEST}", "-rss_limit_mb=1024"]
+        scratch = Path(temporary)
+        options = [f"-max_total_time={seconds}", f"-max_len={_MAX_BYTES}", f"-timeout={_MAX_SECONDS}", "-rss_limit_mb=1024"]
         options += [f"-artifact_prefix={found}/{target}-", "-print_final_stats=1", "-verbosity=0"]
-        atheris.Setup([sys.argv[0], *options, str(start)], lambda data: test(data, where), custom_mutator=mutate)
+        atheris.Setup([sys.argv[0], *options, str(start)], lambda data: test(data, scratch), custom_mutator=mutate)
         atheris.Fuzz()
 
 
 def _archives() -> list[bytes]:
     archives = [content + END for content in (ODD | GNU_SPARSE).values()]
     archives += [tar(layer) for stack in STACKS.values() for layer in stack[:3]]
-    archives = [archive for archive in archives if len(archive) <= _LONGEST]
+    archives = [archive for archive in archives if len(archive) <= _MAX_BYTES]
     return [*archives, *map(gzip.compress, archives[:3]), *(compress(archive, "zstd") for archive in archives[:3])]
 
 
 def _documents() -> list[bytes]:
-    """A config, and manifests and indexes of both kinds that name it."""
+    """Return a config, and image manifests and indexes of both kinds that name it."""
     config = json.dumps(
         {
             "os": "linux",
@@ -59,28 +59,28 @@ def _documents() -> list[bytes]:
             "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "0" * 64]},
         }
     ).encode()
-    found = [config]
+    documents = [config]
     for types in (OCI, DOCKER):
         manifest = {"schemaVersion": 2, "mediaType": types["manifest"], "config": describe(config, types["config"])}
         body = json.dumps(manifest | {"layers": [describe(b"layer", types["gzip"])]}).encode()
         platform = {"os": "linux", "architecture": "arm64", "variant": "v8"}
         entries = [describe(body, types["manifest"]) | {"platform": platform, "annotations": {"a": "b"}}]
-        found += [body, json.dumps({"schemaVersion": 2, "mediaType": types["index"], "manifests": entries}).encode()]
-    return found
+        documents += [body, json.dumps({"schemaVersion": 2, "mediaType": types["index"], "manifests": entries}).encode()]
+    return documents
 
 
-def _repairing(data: bytes, longest: int, seed: int) -> bytes:
-    """What libFuzzer makes of it, mostly with the right checksums: without them all ends at the first header."""
-    mutated: bytes = atheris.Mutate(data, len(data) if seed % 2 else longest)
+def _mutate_archive(data: bytes, max_size: int, seed: int) -> bytes:
+    """Mutate an archive, mostly with valid checksums: without them every parser stops at the first header."""
+    mutated: bytes = atheris.Mutate(data, len(data) if seed % 2 else max_size)
     return properties.repaired(mutated) if seed % 8 and not data.startswith((b"\x1f\x8b", b"\x28\xb5")) else mutated
 
 
-def _plain(data: bytes, longest: int, _: int) -> bytes:
-    mutated: bytes = atheris.Mutate(data, longest)
+def _mutate(data: bytes, max_size: int, _: int) -> bytes:
+    mutated: bytes = atheris.Mutate(data, max_size)
     return mutated
 
 
 _TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None], Callable[[bytes, int, int], bytes]]] = {
-    "layers": (_archives, properties.layer, _repairing),
-    "documents": (_documents, lambda data, _: properties.documents(data), _plain),
+    "layers": (_archives, properties.layer, _mutate_archive),
+    "documents": (_documents, lambda data, _: properties.documents(data), _mutate),
 }

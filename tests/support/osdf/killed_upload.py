@@ -1,4 +1,6 @@
-"""A program that uploads to a real origin and is killed before one of its requests: ``python -m tests.support.osdf.killed_upload``.
+"""A program that uploads to a real origin and is killed before one of its requests.
+
+Run it as ``python -m tests.support.osdf.killed_upload``.
 
 A program of its own, not a forked child: what is forked while other threads speak TLS may find their locks held for ever.
 """

@@ -1,6 +1,7 @@
 """A real XRootD as OSDF runs it: an HTTPS origin that takes tokens, and a cache (XrdPfc) before it. From Debian's packages.
 
-Both listen on every address, so they run in an :class:`~tests.support.osdf.network_namespace.Island`. They refuse to run as root: then it is
+Both listen on every address, so they run in an :class:`~tests.support.osdf.network_namespace.Island`. They refuse to run as
+root: then it is
 Debian's account ``xrootd``. The origin knows its issuer's keys beforehand, so nothing is asked anywhere.
 """
 

@@ -93,9 +93,9 @@ def test_the_index_has_both_architectures_each_with_its_own_program_and_an_attes
     packages = _packages(archive, tmp_path / "cache")
     with RegistryServer(tmp_path / "registry") as registry:
         image = images.multi("arm64")
-        assert not images.pushed(image, registry.address)
+        assert not images.is_pushed(image, registry.address)
         images.push(image, packages, registry.address)
-        assert images.pushed(image, registry.address)
+        assert images.is_pushed(image, registry.address)
         index = _document(registry, "demo/multi", "1")
         platforms = [entry["platform"]["architecture"] for entry in index["manifests"]]
         assert sorted(platforms) == ["amd64", "arm64", "unknown", "unknown"]

@@ -129,7 +129,7 @@ def test_a_host_without_the_stratum_0s_address_is_told(fake: FakeCvmfs) -> None:
     [
         ("CVMFS_AUTO_TAG=true", "tagged content is never collected; set it to false"),
         ("CVMFS_AUTO_GC=true", "fails with it; set it to false"),
-        ("CVMFS_GARBAGE_COLLECTION=false", "stays in its storage for ever; set it to true"),
+        ("CVMFS_GARBAGE_COLLECTION=false", "stays in the storage for ever; set it to true"),
         ("CVMFS_FORCE_REMOUNT_WARNING=true", "waits a minute"),
         ("CVMFS_AUTO_REPAIR_MOUNTPOINT=false", "by hand; set it to true"),
         ("CVMFS_ENFORCE_LIMITS=true", "keeps all others from being published"),
@@ -154,7 +154,7 @@ def test_what_is_set_for_all_repositories_counts_where_theirs_say_nothing(fake: 
 def test_a_gateways_repository_is_refused(fake: FakeCvmfs) -> None:
     with fake.configuration.open("a") as conf:
         conf.write("CVMFS_UPSTREAM_STORAGE=gw,/srv/cvmfs/x,http://gateway.example.org:4929/api/v1\n")
-    refused(fake, "gateway", "where the stratum 0's storage is")
+    refused(fake, "gateway", "the host that has the stratum 0's storage")
 
 
 # readers

@@ -53,7 +53,8 @@ def test_every_command_and_flag_in_it_is_there() -> None:
 
 def test_every_attribute_that_a_machine_gets_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGE_RESOLVER_CACHE", str(tmp_path / "cache"))
-    said = commands.startd_cron(CommandLine(["startd-cron", "--repository", str(tmp_path), "--apptainer", "/bin/false"]), Warnings())
+    line = CommandLine(["startd-cron", "--repository", str(tmp_path), "--apptainer", "/bin/false"])
+    said = commands.startd_cron(line, Warnings())
     names = {line.partition(" = ")[0] for line in said.splitlines()} | ATTRIBUTES
     assert len(names) > 10
     assert [name for name in names if f"`{name}`" not in DOCUMENT and not name.startswith("ImageCache")] == []

@@ -27,7 +27,8 @@ def issuer() -> Issuer:
 
 
 def minted(issuer: Issuer, where: Path, base: str | None = None) -> MintedTokens:
-    return MintedTokens(read_private_key(issuer.save(where / "key.pem")), issuer.keyid, TokenClaims(issuer.url, base=base), time.time)
+    key = read_private_key(issuer.save(where / "key.pem"))
+    return MintedTokens(key, issuer.keyid, TokenClaims(issuer.url, base=base), time.time)
 
 
 def test_a_token_that_is_made_here_is_sound_and_says_what_the_request_needs_and_no_more(issuer: Issuer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who runs the resolver and the images: an ordinary user, as on an execution point, also when root gives the tour."""
+"""The user who runs the resolver and the images: an ordinary user, as on an execution point, even under root."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_ACCOUNT = "image-test"  # made by ci/install-system
+_ACCOUNT = "image-test"  # created by ci/install-system
 _DEADLINE = 300  # seconds
 
 
-class Actor:
-    """Runs programs as an ordinary user: this one, or the test account where this one is root.
+class UnprivilegedUser:
+    """An ordinary user who runs programs: the current user, or the test account if the current user is root.
 
     Args:
-        homes: directory in which each account gets a home of its own.
-        needed: paths that the user has to reach; where the test account cannot, root runs without its privileges.
+        homes: directory in which each account gets a home directory.
+        needed: paths that the user must be able to read; if the test account cannot, root runs programs without its privileges.
 
     Attributes:
-        name: of the account.
-        home: its home.
-        because: why it is root after all, empty where it is not.
+        name: name of the account.
+        home: its home directory.
+        root_reason: why the account is root, empty if it is not.
     """
 
     def __init__(self, homes: Path, needed: Sequence[Path]) -> None:
-        self._account, self.because = _ordinary(needed) if os.geteuid() == 0 else (None, "")
+        self._account, self.root_reason = _ordinary_account(needed) if os.geteuid() == 0 else (None, "")
         self.name = pwd.getpwuid(os.geteuid() if self._account is None else self._account.uid).pw_name
         self.home = homes / self.name
         self.home.mkdir(parents=True, exist_ok=True)
@@ -39,25 +39,25 @@ class Actor:
             os.chown(self.home, *((0, 0) if self._account is None else (self._account.uid, self._account.gid)))
 
     def run(self, argv: Sequence[str | Path]) -> str:
-        """What a program prints.
+        """Run a program and return what it prints.
 
         Raises:
-            CommandError: it failed.
+            CommandError: the program failed.
         """
         environment = {"HOME": str(self.home), "APPTAINER_CONFIGDIR": f"{self.home}/apptainer"}
         if os.geteuid() == 0 and self._account is None:
             environment["APPTAINER_NO_PRIVS"] = "1"
-        done = command.run(list(map(str, argv)), deadline=_DEADLINE, env=environment, cwd=self.home, account=self._account)
-        return done.stdout.decode("utf-8", "replace")
+        result = command.run(list(map(str, argv)), deadline=_DEADLINE, env=environment, cwd=self.home, account=self._account)
+        return result.stdout.decode("utf-8", "replace")
 
 
-def _ordinary(needed: Sequence[Path]) -> tuple[command.UnixAccount | None, str]:
-    """The test account; or none, and why not."""
+def _ordinary_account(needed: Sequence[Path]) -> tuple[command.UnixAccount | None, str]:
+    """Return the test account; or None, with the reason why it cannot be used."""
     entry = pwd.getpwnam(_ACCOUNT)
     account = command.UnixAccount(entry.pw_uid, entry.pw_gid)
     for path in needed:
         try:
             command.run(["test", "-r", str(path)], deadline=_DEADLINE, account=account)
         except CommandError:
-            return None, f"{_ACCOUNT} cannot reach {path}"
+            return None, f"{_ACCOUNT} cannot read {path}"
     return account, ""

@@ -1,4 +1,4 @@
-"""Where everything of the demonstration stands, and the two files that tell the programs so."""
+"""The paths of the demonstration, and the two configuration files that name them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "demo.ospool"
-"""The repository's name: users write ``/cvmfs/demo.ospool/demo/multi:1``."""
+"""The name of the repository: users write ``/cvmfs/demo.ospool/demo/multi:1``."""
 
 _PUBLISHER = """\
-# Where ci/quickstart lets the publisher put things; relative paths are relative to this file.
+# The publisher's configuration of ci/quickstart; relative paths are relative to this file.
 images: images.yaml
 repository: cvmfs
 repository_name: {name}
@@ -23,7 +23,7 @@ key: keys/signing.pem
 insecure_registry: {registries}
 """
 _RESOLVER = """\
-# What an execution point would be told; relative paths are relative to this file.
+# The configuration of an execution point; relative paths are relative to this file.
 [resolver]
 repository = cvmfs
 repository-name = {name}
@@ -33,17 +33,17 @@ cache = cache
 """
 
 
-class Places:
-    """Everything below one directory.
+class DemoPaths:
+    """The paths of the demonstration, all below one directory.
 
     Attributes:
-        root: the directory itself.
-        repository: stands for CVMFS.
-        origin: stands for OSDF.
+        root: the directory.
+        repository: a directory in place of a CVMFS repository.
+        origin: a directory in place of an origin of the OSDF.
         state: blobs and unfinished builds of the publisher.
         key: the private key.
         registry: storage of the local registry.
-        homes: of the accounts that resolve and run images.
+        homes: home directories of the accounts that resolve and run images.
         images: the image list.
         publisher: the publisher's configuration.
         resolver: the resolver's configuration.
@@ -62,18 +62,18 @@ class Places:
         self.resolver = root / "resolver.ini"
 
     def prepare(self) -> None:
-        """Make the directories that are not made by the programs themselves."""
+        """Create the directories that the programs do not create."""
         self.key.parent.mkdir(parents=True, exist_ok=True)
         self.homes.mkdir(exist_ok=True)
 
     def configure(self, images: Sequence[tuple[str, Sequence[str]]], registries: Sequence[str]) -> None:
-        """Write the list and both configurations.
+        """Write the image list and both configuration files.
 
         Args:
-            images: references with the platforms of each, none for the defaults.
-            registries: those that are spoken to in plain http.
+            images: references with their platforms; no platforms for the defaults.
+            registries: registries that are contacted by http instead of https.
         """
-        lines = ["# Made by ci/quickstart.", "version: 1", "groups:", "  - title: Demonstration", "    images:"]
+        lines = ["# Written by ci/quickstart.", "version: 1", "groups:", "  - title: Demonstration", "    images:"]
         for reference, platforms in images:
             lines.append(f"      - image: {json.dumps(reference)}")  # a JSON string is a YAML string
             if platforms:
@@ -84,7 +84,7 @@ class Places:
 
 
 def size(directory: Path) -> int:
-    """Bytes of all files below a directory, each once however many names it has; links are not followed."""
+    """Return the bytes of all files below a directory; hard links count once, symbolic links are not followed."""
     inodes: dict[tuple[int, int], int] = {}
     for path in directory.rglob("*"):
         status = path.lstat()
@@ -93,6 +93,6 @@ def size(directory: Path) -> int:
     return sum(inodes.values())
 
 
-def shown(count: int) -> str:
-    """Bytes for people."""
+def format_size(count: int) -> str:
+    """Return a number of bytes as text."""
     return f"{count / 1e6:,.1f} MB"
