@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("seconds", nargs="?", type=int, default=30, help="seconds for each target (default 30)")
     parser.add_argument("--target", choices=_TARGETS, help="fuzz only this target, in this process")
     parser.add_argument(
-        "--found", type=Path, default=Path("build/fuzz"), help="directory for inputs that fail (default build/fuzz)"
+        "--found", type=Path, default=Path("build/fuzz"), help="directory for failing inputs (default build/fuzz)"
     )
     arguments = parser.parse_args()
     arguments.found.mkdir(parents=True, exist_ok=True)
