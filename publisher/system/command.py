@@ -111,15 +111,8 @@ def run(
         )
         if on_start is not None:
             on_start(child.kill)
-        try:
-            stdout, _ = child.process.communicate(stdin, timeout=deadline)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            raise CommandError(f"{argv[0]} did not end within {deadline:g} s and was killed") from None
-        if output is not None:
-            output.seek(0)
-            stdout = output.read()
-        return child.result(stdout, accept)
+        stdout = child.communicate(stdin, deadline)
+        return child.result(stdout if output is None else _content(output), accept)
 
 
 @contextlib.contextmanager
@@ -192,6 +185,11 @@ def tap(argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None =
         child.check(deadline)
 
 
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
 def _discard(stream: IO[bytes]) -> None:
     while stream.read(_BUFFER):
         pass
@@ -211,6 +209,14 @@ class _Child:
         self.killed = True
         kill_session(self.process.pid)
         self.process.wait()
+
+    def communicate(self, stdin: bytes | None, deadline: float) -> bytes:
+        """Return the program's standard output (if it is a pipe) at its end; kill it and raise CommandError at its deadline."""
+        try:
+            return self.process.communicate(stdin, timeout=deadline)[0]
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise CommandError(f"{self.name} did not end within {deadline:g} s and was killed") from None
 
     @contextlib.contextmanager
     def killed_after(self, deadline: float) -> Iterator[None]:
@@ -271,25 +277,7 @@ def _start(
     with tempfile.TemporaryFile() as stderr:
         REAPER.start()
         started = time.monotonic()
-        try:
-            process = subprocess.Popen(
-                list(argv),
-                bufsize=0,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                env=environment(env),
-                cwd=cwd,
-                start_new_session=True,
-                user=None if account is None else account.uid,
-                group=None if account is None else account.gid,
-                extra_groups=None if account is None else [],
-                umask=-1 if umask is None else umask,
-            )
-        except OSError as error:
-            raise CommandError(
-                f"{argv[0]} cannot be started: {error.strerror}", hint="ci/install-system installs what is needed"
-            ) from error
+        process = _spawn(argv, (stdin, stdout, stderr), env=env, cwd=cwd, account=account, umask=umask)
         child = _Child(process, name or _name(argv), stderr)
         try:
             with REAPER.guard(process.pid) if unguarded is None else contextlib.nullcontext():
@@ -306,6 +294,36 @@ def _start(
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
+
+
+def _spawn(
+    argv: Sequence[str],
+    streams: tuple[int, int | IO[bytes], IO[bytes]],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    account: UnixAccount | None,
+    umask: int | None,
+) -> subprocess.Popen[bytes]:
+    """Start a program with its standard input, output and error; raise CommandError if it cannot be started."""
+    try:
+        return subprocess.Popen(
+            list(argv),
+            bufsize=0,
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
+            env=environment(env),
+            cwd=cwd,
+            start_new_session=True,
+            user=None if account is None else account.uid,
+            group=None if account is None else account.gid,
+            extra_groups=None if account is None else [],
+            umask=-1 if umask is None else umask,
+        )
+    except OSError as error:
+        reason = f"{argv[0]} cannot be started: {error.strerror}"
+        raise CommandError(reason, hint="ci/install-system installs what is needed") from error
 
 
 def _log_end(argv: Sequence[str], seconds: float, child: _Child) -> None:
