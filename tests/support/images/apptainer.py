@@ -1,4 +1,4 @@
-"""What Apptainer makes of an image by itself: the reference for trees and metadata.
+"""Images unpacked by Apptainer itself: the reference for trees and metadata.
 
 As root only for layers that do no harm: its build writes through a layer's symbolic links onto the host.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def apptainers_tree(image: Path | str, where: Path, user: str | None = None) -> dict[bytes, Node] | None:
-    """The sandbox that Apptainer builds, None where it refuses the image.
+    """Return the tree of the sandbox that Apptainer builds, None if it refuses the image.
 
     Args:
         image: an OCI layout's directory, or ``docker://`` and a reference.
@@ -41,7 +41,7 @@ def apptainers_tree(image: Path | str, where: Path, user: str | None = None) -> 
 
 
 def _open(sandbox: Path) -> None:
-    """Let an ordinary user read directories that have taken the place and the mode of a file: that is 0755 with us anyway."""
+    """Make directories readable that have the mode of a file they replaced; the publisher gives them 0755."""
     for parent, directories, _ in os.walk(sandbox):
         for name in directories:
             path = os.path.join(parent, name)  # noqa: PTH118 - names that are no text

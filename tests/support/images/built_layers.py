@@ -1,4 +1,4 @@
-"""Images for the builder: layers with their indexes, a config, and the manifest that names both."""
+"""Images for the builder: layers with their indexes, a config and an image manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def digest(content: bytes) -> str:
 
 
 def image(layers: Sequence[bytes], config: Mapping[str, object] | None = None, architecture: str = "amd64") -> Image:
-    """An image of layers, compressed or not; ``config`` is the part that says what runs."""
+    """Return an image of layers, compressed or not; ``config`` is the object with environment and command."""
     diff_ids = tuple(digest(gzip.decompress(layer) if layer.startswith(b"\x1f\x8b") else layer) for layer in layers)
     described = {
         "architecture": architecture,
@@ -38,7 +38,7 @@ def image(layers: Sequence[bytes], config: Mapping[str, object] | None = None, a
 
 
 def layout_of(asked: BuildRequest, layers: Sequence[bytes], where: Path) -> Path:
-    """An OCI layout of an image with its own config."""
+    """Write an OCI layout of an image with its own config and return its path."""
     made = layout(layers, where)
     blobs = made / "blobs" / "sha256"
     config = asked.image.config.raw
@@ -56,7 +56,7 @@ def layout_of(asked: BuildRequest, layers: Sequence[bytes], where: Path) -> Path
 def request(
     layers: Sequence[bytes], where: Path, config: Mapping[str, object] | None = None, architecture: str = "amd64"
 ) -> BuildRequest:
-    """What the builder is asked for; blobs and indexes are written to ``where``."""
+    """Return a build request; blobs and indexes are written to ``where``."""
     where.mkdir(parents=True, exist_ok=True)
     blobs, indexes = indexed(layers, where)
     return BuildRequest("test/image:1", image(layers, config, architecture), tuple(blobs), tuple(indexes))

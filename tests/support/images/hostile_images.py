@@ -1,4 +1,4 @@
-"""Images that mean harm: each a try to get out of its root, to fill memory or disk, or to be taken for something else.
+"""Malicious images: each tries to leave its root, to fill memory or disk, or to be mistaken for something else.
 
 All of them know where ``canary`` is, a directory of this host that nobody may touch.
 """
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMITS = {"max-unpacked-size": "16 MiB", "max-entries": "300", "max-path-length": "1000"}
-"""Flags of the publisher that these images are made to exceed."""
+"""Limits of the publisher, as flags, that these images exceed."""
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """An image, and what has to become of it.
+    """An image, and the result that the publisher must have for it.
 
     Attributes:
         layers: blobs from the bottom up, gzip or plain.
@@ -44,7 +44,7 @@ class Hostile:
     diff_ids: Sequence[str] | None = None
 
     def push(self, address: str, name: str) -> None:
-        """Into a registry, as ``name:1``."""
+        """Push the image to a registry as ``name:1``."""
         unpacked = [gzip.decompress(layer) if layer.startswith(b"\x1f\x8b") else layer for layer in self.layers]
         diff_ids = [sha256(layer) for layer in unpacked] if self.diff_ids is None else self.diff_ids
         document = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}, **self.config}
@@ -57,14 +57,14 @@ class Hostile:
 
 
 def images(canary: Path) -> dict[str, Hostile]:
-    """By name; the names are good for repositories."""
+    """Return name -> image; the names are valid names of repositories."""
     base = compress(tar(runnable()), "gzip")
     out, up = str(canary), "../" * 30 + str(canary).lstrip("/")
     nested = (
         b'{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":[]},"config":{"Labels":' + b'{"a":' * 900 + b"1" + b"}" * 902
     )
     return {
-        # --- out of the root
+        # --- attempts to leave the root
         "absolute-name": Hostile([base, tar([file(f"{out}/kept", b"in")])], inside={f"{out}/kept".lstrip("/"): b"in"}),
         "dotdot-name": Hostile([base, tar([file(f"{up}/kept")])], "an entry outside of its root"),
         "dotdot-inside-a-name": Hostile([base, tar([file("a/../../b")])], "an entry outside of its root"),
@@ -102,7 +102,7 @@ def images(canary: Path) -> dict[str, Hostile]:
             [base, raw_tar.header(b"./", b"2", link=out.encode()) + raw_tar.END], "make the root something else"
         ),
         "device-nodes": Hostile([base, raw_tar.header(b"disk", b"4", tail=b"") + raw_tar.header(b"mem", b"3") + raw_tar.END]),
-        # --- headers that lie
+        # --- false headers
         "size-beyond-the-layer": Hostile([base, raw_tar.header(b"a", size=1 << 30) + raw_tar.END], "cut within the data"),
         "size-too-small": Hostile([base, raw_tar.header(b"a", size=10) + bytes([7]) * 1024 + raw_tar.END], "wrong checksum"),
         "negative-size": Hostile(
@@ -169,7 +169,7 @@ def images(canary: Path) -> dict[str, Hostile]:
         "lying-diff-ids": Hostile([base], "layer 1 unpacks to sha256:.*, its config says", diff_ids=["sha256:" + "0" * 64]),
         "too-few-diff-ids": Hostile([base, base], "2 layers, its config 1 diff_ids", diff_ids=["sha256:" + "0" * 64]),
         "env-that-is-no-list": Hostile([base], "does not take the image's config", config={"config": {"Env": "PATH=/bin"}}),
-        # --- images that look like what Apptainer makes of them
+        # --- images that imitate the metadata of Apptainer
         "own-singularity-d": Hostile(
             [
                 base,

@@ -1,4 +1,4 @@
-"""Layers made entry by entry, OCI layouts of them, and what umoci makes of such a layout."""
+"""Layers made entry by entry, OCI layouts of them, and the trees that umoci unpacks from them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def hardlink(name: str, target: str, **more: object) -> Entry:
 
 
 def tar(entries: Iterable[Entry], tar_format: int = tarfile.PAX_FORMAT) -> bytes:
-    """The entries as an uncompressed archive."""
+    """Return the entries as an uncompressed archive."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tar_format, errors="surrogateescape") as archive:
         for entry in entries:
@@ -79,7 +79,7 @@ def tar(entries: Iterable[Entry], tar_format: int = tarfile.PAX_FORMAT) -> bytes
 
 
 def indexed(layers: Sequence[bytes], where: Path) -> tuple[list[Path], list[Path]]:
-    """Layers (archives, compressed or not) written to ``where`` with their header indexes: blobs, indexes."""
+    """Write layers (compressed or not) and their header indexes to ``where``; return the blobs and the indexes."""
     blobs, indexes = [], []
     for number, layer in enumerate(layers):
         blob = where / f"layer-{number}"
@@ -92,7 +92,7 @@ def indexed(layers: Sequence[bytes], where: Path) -> tuple[list[Path], list[Path
 
 
 def layout(layers: Sequence[bytes], where: Path) -> Path:
-    """An OCI layout with the tag ``it`` of one image of uncompressed layers."""
+    """Write an OCI layout with an image of uncompressed layers, tagged ``it``, and return its path."""
     blobs = where / "layout" / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -113,7 +113,7 @@ def layout(layers: Sequence[bytes], where: Path) -> Path:
 
 
 def umoci_unpack(layers: Sequence[bytes], where: Path) -> Path | None:
-    """The root file system that umoci makes of the layers, None when it refuses them."""
+    """Return the root file system that umoci unpacks from layers, None if it refuses them."""
     image = layout(layers, where)
     bundle = where / "bundle"
     rootless = [] if os.geteuid() == 0 else ["--rootless"]
@@ -123,7 +123,7 @@ def umoci_unpack(layers: Sequence[bytes], where: Path) -> Path | None:
 
 
 class Node(NamedTuple):
-    """What stands at a path.
+    """A file, directory or link at a path.
 
     Attributes:
         kind: as ``stat.S_IFMT`` gives it.
@@ -143,7 +143,7 @@ class Node(NamedTuple):
 
 
 def tree_on_disk(root: Path) -> dict[bytes, Node]:
-    """All below ``root``, and itself as ``.``."""
+    """Return everything below ``root``, and ``root`` itself as ``.``."""
     found: dict[bytes, Node] = {}
     inodes: dict[tuple[int, int], list[bytes]] = {}
     base = os.fsencode(root)
@@ -173,13 +173,13 @@ def _node(path: bytes, status: os.stat_result) -> Node:
 
 
 def attributes(path: bytes) -> tuple[tuple[str, bytes], ...]:
-    """Extended attributes, but SELinux' labels of the host that we are on."""
+    """Return the extended attributes, except this host's SELinux labels."""
     names = sorted(name for name in os.listxattr(path, follow_symlinks=False) if name != "security.selinux")
     return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
 
 
 def tree_of_stream(stream: bytes) -> dict[bytes, Node]:
-    """As :func:`tree_on_disk`, of an archive that has every path once and every parent, without attributes."""
+    """Return the tree of an archive that has every path once and every parent, without attributes."""
     kinds = {b"0": stat.S_IFREG, b"S": stat.S_IFREG, b"2": stat.S_IFLNK, b"5": stat.S_IFDIR, b"6": stat.S_IFIFO}
     found: dict[bytes, Node] = {}
     names: dict[bytes, list[bytes]] = {}

@@ -28,7 +28,7 @@ _CHUNKED_MAGIC = b"GNUlInUx"
 
 
 def estargz(entries: Sequence[Entry]) -> tuple[bytes, bytes]:
-    """A blob and the layer that it unpacks to: a gzip member for each entry, one for the table, and the footer of 51 bytes.
+    """Return a blob and the layer that it unpacks to: a gzip member for each entry, one for the table, and a footer of 51 bytes.
 
     The table of contents is a file of the layer, as is the landmark that says what not to prefetch.
     """
@@ -40,7 +40,7 @@ def estargz(entries: Sequence[Entry]) -> tuple[bytes, bytes]:
 
 
 def zstd_chunked(entries: Sequence[Entry]) -> tuple[bytes, bytes]:
-    """A blob and the layer that it unpacks to: a zstd frame for each entry, and three frames that readers skip."""
+    """Return a blob and the layer that it unpacks to: a zstd frame for each entry, and three skippable frames."""
     parts = _parts(entries)
     frames = [_zstd(part) for part in parts]
     manifest, split = _zstd(json.dumps({"version": 1, "entries": []}).encode()), _zstd(b"tar-split")
@@ -51,13 +51,13 @@ def zstd_chunked(entries: Sequence[Entry]) -> tuple[bytes, bytes]:
 
 
 def several_members(layer: bytes) -> bytes:
-    """gzip as pigz and bgzip write it: members of a few kilobytes, an empty one among them."""
+    """Return a layer compressed as by pigz and bgzip: gzip members of a few kilobytes, one of them empty."""
     parts = [layer[start : start + 5000] for start in range(0, len(layer), 5000)]
     return b"".join(gzip.compress(part, mtime=0) for part in (*parts[:1], b"", *parts[1:]))
 
 
 def _parts(entries: Sequence[Entry]) -> list[bytes]:
-    """An archive cut before each entry, and before its end."""
+    """Return an archive, split before each entry and before its end."""
     archive = tar(entries)
     with tarfile.open(fileobj=io.BytesIO(archive), errors="surrogateescape") as opened:
         starts = [0, *(info.offset for info in opened.getmembers()[1:]), opened.offset]

@@ -1,4 +1,4 @@
-"""A small image that runs and says something, and what it said."""
+"""A small image that prints a text, and its output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENTRYPOINT = {
 
 
 def push(registry: RegistryServer, name: str, text: str = "content", platform: str = "linux/amd64") -> str:
-    """A small image that runs, and says ``text``."""
+    """Push a small image that prints ``text``; return its digest."""
     repository, _, tag = name.partition(":")
     top = tar([directory("etc"), file("etc/motd", f"{text}\n".encode()), hardlink("etc/again", "etc/motd")])
     return push_image(registry.address, repository, tag, [tar(runnable()), top], ENTRYPOINT, platform=platform)

@@ -1,4 +1,4 @@
-"""What must hold of the readers whatever they are given: for the fuzzer (``ci/fuzz``) and for what it has found."""
+"""Properties that the parsers must have for any input: for the fuzzer (``ci/fuzz``) and its findings."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ _KINDS = {tarfile.REGTYPE: "f", tarfile.LNKTYPE: "h", tarfile.SYMTYPE: "l", tarf
 
 
 def layer(blob: bytes, where: Path) -> None:
-    """A layer is refused with a LayerError, or the stream made of it says to another reader what the file index says.
+    """Check that a layer is refused with a LayerError, or that another reader finds in its stream what the file index says.
 
-    That is more than "nothing breaks": a header that two readers read differently would let a layer put into the squashfs what
-    nobody checked.
+    A header that two readers parse differently would let a layer put unchecked content into the squashfs.
     """
     path, index, files = where / "layer", where / "index", where / "files"
     path.write_bytes(blob)
@@ -50,14 +49,14 @@ def layer(blob: bytes, where: Path) -> None:
 
 
 def documents(body: bytes) -> None:
-    """A manifest, index or config is refused with an UnsupportedError, or what it says can be used."""
+    """Check that a manifest, index or config is refused with an UnsupportedError, or can be used."""
     for parse in (_kind, oci.parse_index, _manifest, _config):
         with contextlib.suppress(UnsupportedError):
             parse(body)
 
 
 def repaired(archive: bytes) -> bytes:
-    """The archive with right checksums in all headers that a reader comes by: what a mutation breaks first."""
+    """Return the archive with valid checksums in all headers, because mutations break them first."""
     fixed = bytearray(archive)
     position = 0
     while position + BLOCK <= len(fixed):

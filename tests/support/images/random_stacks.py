@@ -1,4 +1,4 @@
-"""Random stacks of layers: few names, so that layers meet, in every kind of entry that decides what a tree looks like."""
+"""Random stacks of layers, with few names, so that layers conflict, and all kinds of entries that affect the tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KINDS = st.sampled_from(["file", "file", "directory", "directory", "symlink", "
 
 @st.composite
 def _entry(draw: DrawFn, known: Sequence[str]) -> Entry:
-    """An entry; ``known`` are the names of files so far, for links and whiteouts to be about something."""
+    """Draw an entry; ``known`` are the names of earlier files, as targets of links and whiteouts."""
     kind = draw(_KINDS)
     parents = draw(_DIRECTORIES)
     path = "/".join([*parents, draw(_LEAVES)])
@@ -49,7 +49,7 @@ def _targets(parents: Sequence[str]) -> SearchStrategy[str]:
 
 @st.composite
 def stacks(draw: DrawFn) -> list[list[Entry]]:
-    """One to four layers of up to seven entries."""
+    """Draw one to four layers of up to seven entries."""
     known: list[str] = []
     layers = []
     for size in draw(st.lists(st.integers(min_value=0, max_value=7), min_size=1, max_size=4)):

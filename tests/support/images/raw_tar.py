@@ -1,4 +1,4 @@
-"""Archives written byte by byte: what tarfile would not write, or would write otherwise."""
+"""Tar archives written byte by byte, with content that tarfile would not write, or would write differently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def header(
     tail: bytes = b"",
     signed: bool = False,
 ) -> bytes:
-    """One header block; ``tail`` is what stands from byte 345 on (ustar's prefix, GNU's times and sparse map)."""
+    """Return a header block; ``tail`` begins at byte 345 (ustar's prefix, GNU's times and sparse map)."""
     size_field = b"%011o\0" % size if isinstance(size, int) else size
     numbers = mode + uid + gid + size_field + mtime
     owners = uname.ljust(32, b"\0") + gname.ljust(32, b"\0") + bytes(16)
@@ -35,45 +35,45 @@ def header(
 
 
 def data(content: bytes) -> bytes:
-    """Content, padded to whole blocks."""
+    """Return content, padded to whole blocks."""
     return content + bytes(-len(content) % BLOCK)
 
 
 def file(name: bytes, content: bytes = b"content", kind: bytes = b"0", **fields: object) -> bytes:
-    """A member with content."""
+    """Return a member with content."""
     return header(name, kind, **{"size": len(content), **fields}) + data(content)  # type: ignore[arg-type]  # header's own
 
 
 def record(key: bytes, value: bytes) -> bytes:
-    """One PAX record."""
+    """Return a PAX record."""
     rest = len(key) + len(value) + 3
     length = next(rest + digits for digits in range(1, 9) if len(str(rest + digits)) == digits)
     return b"%d %s=%s\n" % (length, key, value)
 
 
 def pax(*records: tuple[bytes, bytes], kind: bytes = b"x") -> bytes:
-    """An extended header."""
+    """Return an extended header."""
     return file(b"pax", b"".join(record(key, value) for key, value in records), kind)
 
 
 def long_name(name: bytes, kind: bytes = b"L") -> bytes:
-    """GNU's long name (``L``) or long link (``K``)."""
+    """Return GNU's long name (``L``) or long link (``K``)."""
     return file(b"././@LongLink", name + b"\0", kind, magic=GNU)
 
 
 def number(value: int, width: int = 12) -> bytes:
-    """GNU's base 256."""
+    """Return a number in GNU's base 256."""
     return (value + (0x80 << 8 * (width - 1))).to_bytes(width, "big") if value >= 0 else value.to_bytes(width, "big", signed=True)
 
 
 def sparse_map(*segments: tuple[int, int], real: int, more: bool = False) -> bytes:
-    """The ``tail`` of GNU's old sparse header: times, four segments, the mark of an extension, the real size."""
+    """Return the ``tail`` of GNU's old sparse header: times, four segments, the mark of an extension, the real size."""
     entries = b"".join(b"%011o\0%011o\0" % segment for segment in segments).ljust(96, b"\0")
     return bytes(41) + entries + bytes([more]) + b"%011o\0" % real
 
 
 def extension(*segments: tuple[int, int], more: bool = False) -> bytes:
-    """An extension block of GNU's old sparse format."""
+    """Return an extension block of GNU's old sparse format."""
     return b"".join(b"%011o\0%011o\0" % segment for segment in segments).ljust(504, b"\0") + bytes([more]) + bytes(7)
 
 
@@ -136,7 +136,7 @@ ODD: dict[str, bytes] = {
     )
     + file(b"GNUSparseFile.0/real", data(b"2\n1000\n3\n4000\n2\n") + b"12345"),
 }
-"""Sound members that readers may take for something else: an archive each, without its end."""
+"""Valid members that readers may parse differently: an archive each, without its end."""
 
 GNU_SPARSE: dict[str, bytes] = {
     "GNU's old sparse format": file(b"a", b"12345", b"S", magic=GNU, tail=sparse_map((0, 2), (4096, 3), real=10_000)),
@@ -147,4 +147,4 @@ GNU_SPARSE: dict[str, bytes] = {
     + data(b"12345"),
     "a sparse file that is all hole": header(b"a", b"S", magic=GNU, tail=sparse_map((700_000, 0), real=700_000)),
 }
-"""GNU's old sparse format, which Go reads and umoci refuses for its type."""
+"""Members in GNU's old sparse format, which Go supports and umoci refuses."""

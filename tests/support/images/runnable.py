@@ -1,4 +1,4 @@
-"""A small root file system that runs: a few of this host's programs, with the libraries they load."""
+"""A small root file system with a few programs of this host and their libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIBRARY = re.compile(r"(/\S+) \(0x")
 
 @cache
 def runnable(*more: str) -> tuple[Entry, ...]:
-    """Entries of a layer: ``/bin/sh``, ``env``, ``cat``, ``find`` and ``sleep`` under ``/bin``, with their libraries.
+    """Return the entries of a layer: ``/bin/sh``, ``env``, ``cat``, ``find`` and ``sleep`` under ``/bin``, with their libraries.
 
     Args:
         more: paths of further programs of this host.

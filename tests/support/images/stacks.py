@@ -1,4 +1,4 @@
-"""Stacks of layers made by hand, each about one rule of how layers become a tree."""
+"""Stacks of layers, each about one rule by which layers become a tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACL = b"\x02\0\0\0" + b"".join(
 
 
 def attributes(**named: bytes) -> dict[str, str]:
-    """PAX records of extended attributes; ``user__a`` is ``user.a``."""
+    """Return PAX records of extended attributes; ``user__a`` is ``user.a``."""
     return {f"SCHILY.xattr.{name.replace('__', '.')}": value.decode("utf-8", "surrogateescape") for name, value in named.items()}
 
 
@@ -36,7 +36,7 @@ _DEEP = [
 
 
 def _deep(path: str, marker: str, order: str) -> Stack:
-    """A marker about a directory, in the same layer as something new below it, and as something beside it."""
+    """Return a stack with a whiteout of a directory, in the same layer as a new entry below it and one beside it."""
     parent, _, last = path.rpartition("/")
     name = f"{path}/.wh..wh..opq" if marker == "opaque" else f"{parent}/.wh.{last}".lstrip("/")
     layer = [file(f"{path}/new", b"5"), file("beside", b"6")]
@@ -51,7 +51,7 @@ ONLY_APPTAINERS: dict[str, Stack] = {
     "fifo in the way of a directory": [[Entry("fifo", "p")], [file("p/q/x", b"2")]],
     "markers below a file": [[file("a", b"1")], [file("a/.wh.x", b""), file("a/.wh..wh..opq", b""), file("a/b/.wh.y", b"")]],
 }
-"""What umoci 0.4.7 refuses, and Apptainer, with a newer one in it, takes."""
+"""Stacks that umoci 0.4.7 refuses, and Apptainer, with a newer umoci in it, accepts."""
 
 
 STACKS: dict[str, Stack] = {

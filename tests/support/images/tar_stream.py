@@ -1,4 +1,4 @@
-"""The engine from layers to the stream, and to the squashfs, without what Apptainer adds."""
+"""The steps from layers to the tar stream and to the squashfs, without Apptainer's metadata."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from publisher.layers.flatten_plan import FlattenPlan
 
 NOW = 1_795_000_000
-"""When the tests' builds happen: the layers' times are before it, and this host's clock is after it."""
+"""The time of the tests' builds, seconds since the epoch: after the layers' times, before this host's clock."""
 
 
 def stream(layers: Sequence[bytes], where: Path) -> bytes:
-    """The flattened archive of layers."""
+    """Return the flattened tar stream of layers."""
     blobs, indexes = indexed(layers, where)
     plan = flatten(indexes).finish()
     out = io.BytesIO()
@@ -35,7 +35,7 @@ def stream(layers: Sequence[bytes], where: Path) -> bytes:
 
 
 def squashed(layers: Sequence[bytes], where: Path, made_by: Squasher | None = None) -> Path:
-    """The flattened layers as a file that has its squashfs where a SIF has it; by mksquashfs, if nothing else is said."""
+    """Return a file with the flattened layers as a squashfs at a SIF's offset; mksquashfs is the default squasher."""
     blobs, indexes = indexed(layers, where)
     plan = flatten(indexes).finish()
     totals = survey(plan, indexes, NOW)

@@ -1,4 +1,4 @@
-"""In what the published tree may differ from the one that umoci and Apptainer make: the list of docs/fidelity.md, as data.
+"""The allowed differences of the published tree from those of umoci and Apptainer: the list of docs/fidelity.md, as data.
 
 Each difference turns their tree into the one that is expected of us; what is in no difference has to be equal.
 """
@@ -22,7 +22,7 @@ _HELD = ("user.", "trusted.", "security.")
 _OTHERS = ("trusted.overlay.", "user.overlay.", "user.rootlesscontainers")
 ROOT = b"."
 ANY_TIME = -(1 << 62)
-"""Of a directory that they made up: what the time is here does not follow from theirs."""
+"""The time of an implied directory, which does not follow from the other tree."""
 _STARTED = int(now()) - 5
 
 
@@ -46,7 +46,7 @@ def _no_reserved_names(tree: Tree) -> Tree:
 
 
 def _implied(tree: Tree) -> Tree:
-    """Theirs have the time of the unpacking, and so have directories in which they were made."""
+    """Replace the times of implied directories and their parents, which umoci sets to the time of unpacking."""
     return {path: node._replace(mtime=ANY_TIME) if _made_up(node) else node for path, node in tree.items()}
 
 
@@ -96,18 +96,18 @@ DIFFERENCES: dict[str, Callable[[Tree], Tree]] = {
     "hard links of links and fifos": _linked_files,
     "the root directory": _root,
 }
-"""Name in docs/fidelity.md -> what it does to their tree; in this order."""
+"""Name in docs/fidelity.md -> the change that it makes to the other tree; applied in this order."""
 
 
 def same(ours: Node, theirs: Node) -> bool:
-    """Whether an expected node is there. Apptainer makes directories up with a group that may write."""
+    """Return whether a node is as expected. Apptainer makes implied directories writable by the group."""
     if theirs.mtime == ANY_TIME:
         ours, theirs = (node._replace(mtime=ANY_TIME, mode=node.mode & ~0o022) for node in (ours, theirs))
     return ours == theirs
 
 
 def expected(theirs: Tree) -> Tree:
-    """The tree that we have to publish where umoci or Apptainer make ``theirs``."""
+    """Return the tree that must be published if umoci or Apptainer make ``theirs``."""
     for difference in DIFFERENCES.values():
         theirs = difference(theirs)
     return theirs

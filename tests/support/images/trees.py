@@ -1,4 +1,4 @@
-"""Whole trees, to compare one with another, and the umask that they are made under."""
+"""Snapshots of trees, to compare them, and a private umask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def snapshot(root: Path, without: str = ".transaction") -> dict[str, tuple[int, bytes]]:
-    """Every path below ``root`` with its type and mode, and a file's bytes or a link's target."""
+    """Return every path below ``root`` with its type and mode, and a file's bytes or a link's target."""
     found = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
@@ -26,7 +26,7 @@ def snapshot(root: Path, without: str = ".transaction") -> dict[str, tuple[int, 
 
 @contextlib.contextmanager
 def private_umask() -> Iterator[None]:
-    """As on a host where nothing is readable by others unless somebody says so."""
+    """Set a umask by which new files are private."""
     before = os.umask(0o077)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The builder with the real programs, as tests use it."""
+"""The local builder with the real programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def build(asked: BuildRequest, where: Path) -> BuiltImage:
 
 
 def refused(asked: BuildRequest, where: Path, kind: type[PublisherError], problem: str, **more: object) -> None:
-    """The build fails with the reason and the image's name, and leaves nothing."""
+    """Check that a build fails with the reason and the image's name, and leaves nothing."""
     with pytest.raises(kind, match=problem) as caught:
         builder(where, **more).build(asked, lambda *_: None)
     assert caught.value.image == asked.name

@@ -1,4 +1,4 @@
-"""The builder with the real programs: layers in, a SIF out that runs."""
+"""The local builder with the real programs, from layers to a SIF that runs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CONFIG = {
 
 
 def ordinary() -> command.UnixAccount | None:
-    """The account that images are tested as; None where we are an ordinary user ourselves."""
+    """Return the account that images are tested as; None if this user is an ordinary user."""
     if os.geteuid() != 0:
         return None
     entry = pwd.getpwnam(ACCOUNT)
@@ -69,7 +69,7 @@ def become_ordinary() -> None:
 
 
 def give(place: Path) -> None:
-    """Let it be the ordinary user's."""
+    """Give a path to the ordinary user."""
     account = ordinary()
     if account is not None:
         os.chown(place, account.uid, account.gid)
@@ -87,7 +87,7 @@ def layers(*more: Entry) -> list[bytes]:
 
 
 def apptainer(*arguments: str, home: Path) -> str:
-    """What Apptainer prints as an ordinary user."""
+    """Run Apptainer as an ordinary user and return what it prints."""
     env = {"HOME": str(home), "APPTAINER_CONFIGDIR": f"{home}/config", "APPTAINER_CACHEDIR": f"{home}/cache"}
     done = command.run(["apptainer", "--silent", *arguments], deadline=120, env=env, cwd=home, account=ordinary())
     return done.stdout.decode()
@@ -110,13 +110,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
 
 @pytest.fixture
 def sif(built: BuiltImage, shared_path: Path) -> Path:
-    """The SIF where an ordinary user can read it."""
+    """The SIF, in a place where an ordinary user can read it."""
     place = shared_path / "image.sif"
     place.write_bytes(built.sif.read_bytes())
     return place
 
 
-def test_a_build_says_what_it_made(built: BuiltImage) -> None:
+def test_a_build_returns_the_values_of_its_sif(built: BuiltImage) -> None:
     assert built.size == built.sif.stat().st_size
     assert built.test == "ran"
     assert built.tools.keys() == {"apptainer", "mksquashfs", "publisher", "compression"}
@@ -136,7 +136,7 @@ def test_an_ordinary_user_runs_the_images_own_entrypoint_in_its_environment(sif:
     assert apptainer("run", str(sif), "own", home=home).endswith("|own|")
 
 
-def test_labels_are_the_images_own_and_what_is_true_of_it(sif: Path, home: Path, built: BuiltImage) -> None:
+def test_labels_are_the_images_own_and_those_about_it(sif: Path, home: Path, built: BuiltImage) -> None:
     labels = json.loads(apptainer("inspect", "--json", "--labels", str(sif), home=home))["data"]["attributes"]["labels"]
     assert labels.items() >= LABELS.items()
     assert labels["org.label-schema.build-arch"] == "amd64"
@@ -145,7 +145,7 @@ def test_labels_are_the_images_own_and_what_is_true_of_it(sif: Path, home: Path,
 
 
 def test_spython_reads_the_labels_back(sif: Path, home: Path) -> None:
-    """An independent reader. It starts the image, in the caller's environment, without a deadline: so as an ordinary user."""
+    """spython starts the image in the caller's environment and without a deadline, so it runs as an ordinary user."""
 
     def read() -> None:
         os.environ["HOME"] = str(home)
@@ -168,7 +168,7 @@ def test_apptainer_lists_the_squashfs_as_the_systems_partition(sif: Path, home: 
 
 
 def test_a_sif_can_be_signed_and_verified(sif: Path, home: Path) -> None:
-    """Apptainer adds a signature to the tables that are there, and checks the hashes of all objects."""
+    """Apptainer adds a signature to the existing tables, and checks the hashes of all objects."""
     place = home / "signed.sif"
     place.write_bytes(sif.read_bytes())
     os.chown(place, home.stat().st_uid, home.stat().st_gid)
@@ -186,7 +186,7 @@ def test_a_sif_can_be_signed_and_verified(sif: Path, home: Path) -> None:
 
 
 def test_any_two_builds_of_an_image_are_the_same_bytes(built: BuiltImage, shared_path: Path) -> None:
-    """Another time, umask, directory, environment and (as root) user."""
+    """The second build has another time, umask, directory, environment and (as root) user."""
     asked = request(layers(), shared_path / "blobs", CONFIG)
     where = shared_path / "their own"
     where.mkdir()
@@ -210,7 +210,7 @@ def test_another_config_makes_another_sif(built: BuiltImage, tmp_path: Path) -> 
     assert other.sha256 != built.sha256
 
 
-def test_a_finished_build_is_not_made_again_unless_its_sif_has_changed(tmp_path: Path) -> None:
+def test_a_finished_build_is_reused_unless_its_sif_has_changed(tmp_path: Path) -> None:
     asked = request(layers(), tmp_path / "blobs", CONFIG)
     steps: list[str] = []
     first = builder(tmp_path).build(asked, lambda step, *_: steps.append(step))
@@ -226,7 +226,7 @@ def test_a_finished_build_is_not_made_again_unless_its_sif_has_changed(tmp_path:
     assert list((tmp_path / "builds").iterdir()) == []
 
 
-def test_builds_that_nobody_wants_any_more_are_swept_away(tmp_path: Path) -> None:
+def test_unwanted_builds_are_swept(tmp_path: Path) -> None:
     kept = "sha256:" + "a" * 64
     for name in ("a" * 64, "b" * 64):
         (tmp_path / "builds" / name).mkdir(parents=True)
@@ -235,7 +235,7 @@ def test_builds_that_nobody_wants_any_more_are_swept_away(tmp_path: Path) -> Non
     builder(tmp_path / "new").sweep([])
 
 
-def test_layers_that_are_not_what_the_config_says_are_refused(tmp_path: Path) -> None:
+def test_layers_that_differ_from_the_config_are_refused(tmp_path: Path) -> None:
     honest = request(layers(), tmp_path / "honest")
     lying = request(layers(file("more")), tmp_path / "lying")
     asked = type(honest)(honest.name, honest.image, lying.layers, lying.indexes)
@@ -248,13 +248,13 @@ def test_an_image_beyond_a_limit_is_refused(tmp_path: Path) -> None:
     refused(request(layers(), tmp_path / "blobs"), tmp_path, LayerError, "more than 10 entries", limits=LayerLimits(entries=10))
 
 
-def test_a_layer_without_its_index_is_told_apart(tmp_path: Path) -> None:
+def test_a_layer_without_an_index_is_reported(tmp_path: Path) -> None:
     asked = request(layers(), tmp_path / "blobs")
     asked.indexes[1].unlink()
     refused(asked, tmp_path, BuildError, "layer 2 has no header index")
 
 
-def test_a_config_that_apptainer_does_not_take_is_refused(tmp_path: Path) -> None:
+def test_a_config_that_apptainer_does_not_accept_is_refused(tmp_path: Path) -> None:
     refused(
         request(layers(), tmp_path / "blobs", {"Env": "PATH=/bin"}), tmp_path, BuildError, "does not accept the image's config"
     )
@@ -311,20 +311,20 @@ def test_an_image_that_was_squashed_by_the_other_program_runs_and_its_record_say
     assert apptainer("run", str(image), home=home).startswith("two  words, a 'quote' and more|")
 
 
-def test_what_the_policy_dropped_is_in_the_notes(tmp_path: Path) -> None:
+def test_names_that_the_policy_dropped_are_in_the_notes(tmp_path: Path) -> None:
     result = build(request([tar([*runnable(), Entry("char", "dev/null"), file(".cvmfscatalog")])], tmp_path / "blobs"), tmp_path)
     assert result.notes == {"device nodes": 1, "names that CVMFS reserves": 1}
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Three megabytes."""
+    """A disk of three megabytes."""
     with small_disk(tmp_path / "disk", "size=3m", "what happens on a full disk") as place:
         yield place
 
 
 @pytest.mark.parametrize("left", [0, 1 << 16, 1 << 17, 1 << 20])
-def test_a_disk_that_runs_full_is_said_to_be_full(left: int, disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(left: int, disk: Path, tmp_path: Path) -> None:
     asked = request([*layers(), tar([file("big", os.urandom(4 << 20))])], tmp_path / "blobs")
     (disk / "scratch").mkdir()
     with (disk / "filler").open("wb") as filler:
@@ -333,8 +333,8 @@ def test_a_disk_that_runs_full_is_said_to_be_full(left: int, disk: Path, tmp_pat
 
 
 @pytest.mark.parametrize(("squasher", "copies"), [(Mksquashfs, 1), (Tar2sqfs, 2)])
-def test_nothing_is_squashed_where_there_is_no_room_for_it(squasher: Callable[[], Squasher], copies: int, tmp_path: Path) -> None:
-    """At most the files' own size; of layers that compress well, one and a half times theirs."""
+def test_nothing_is_squashed_without_enough_free_space(squasher: Callable[[], Squasher], copies: int, tmp_path: Path) -> None:
+    """The estimate is at most the size of the files, and at most one and a half times that of the compressed layers."""
     plain, packed = tar([file("a", os.urandom(1 << 20))]), gzip.compress(tar([file("b", bytes(1 << 24))]))
     for number, (content, most) in enumerate([([plain], 1 << 20), ([packed], len(packed) * 3 // 2)]):
         where = tmp_path / str(number)

@@ -1,4 +1,4 @@
-"""The demonstration's images, from packages made here: what ``ci/quickstart`` shows must be true of them."""
+"""The images of ``ci/quickstart``, made from packages of this test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHELL = {"bin/bash": "a shell", "usr/share/man/man1/bash.1": "left out"}
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """A package archive on the disk, with what the images are made of."""
+    """A package archive on the disk with the packages of the images."""
     root = tmp_path / "archive"
     for name in ("coreutils", "dash", "findutils", "grep", "sed", "unneeded"):
         _package(root, name, "amd64", {f"usr/share/doc/{name}/copyright": "left out"})
@@ -54,14 +54,14 @@ def test_packages_come_with_what_they_need_and_from_then_on_without_their_archiv
     assert all(path.exists() for path in fetched)
 
 
-def test_packages_that_cannot_be_had_are_one_clear_failure_also_the_next_time(archive: Path, tmp_path: Path) -> None:
+def test_missing_packages_are_a_clear_failure_every_time(archive: Path, tmp_path: Path) -> None:
     packages = _packages(archive, tmp_path / "cache")
     for _ in range(2):  # what the first try left behind must not pass for a download
         with pytest.raises(UsageError, match="apt could not download no-such-package:amd64"):
             packages.fetch(("no-such-package",), "amd64")
 
 
-def test_sources_that_apt_uses_where_they_lie_are_refused_instead_of_giving_no_packages(archive: Path, tmp_path: Path) -> None:
+def test_file_sources_that_apt_does_not_copy_are_refused(archive: Path, tmp_path: Path) -> None:
     packages = _packages(archive, tmp_path / "cache", scheme="file")
     with pytest.raises(UsageError, match="copy:"):
         packages.fetch(("bash",), "amd64")
@@ -73,7 +73,7 @@ def test_an_image_made_again_is_the_same_bytes(archive: Path, tmp_path: Path) ->
     assert image.make(packages) == image.make(packages)
 
 
-def test_the_image_with_several_layers_is_what_the_tour_says_of_it(archive: Path, tmp_path: Path) -> None:
+def test_the_image_with_several_layers_is_as_the_demonstration_describes_it(archive: Path, tmp_path: Path) -> None:
     (made,) = images.debian_tools("amd64").make(_packages(archive, tmp_path / "cache"))
     assert len(made.layers) > 1
     root = umoci_unpack(made.layers, tmp_path)
@@ -107,7 +107,7 @@ def test_the_index_has_both_architectures_each_with_its_own_program_and_an_attes
 
 
 def _packages(archive: Path, cache: Path, scheme: str = "copy") -> Packages:
-    """Packages from one archive alone, whatever this machine's sources are."""
+    """Return packages from one archive only, whatever this machine's sources are."""
     cache.mkdir()
     sources = cache / "sources.list"
     sources.write_text(f"deb [trusted=yes] {scheme}:{archive} ./\n")

@@ -136,7 +136,7 @@ def test_random_stacks_make_umocis_tree(stack: Stack) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None)
 @given(stacks())
 def test_random_stacks_make_apptainers_tree(stack: Stack) -> None:
-    """As an ordinary user, who can do no harm; what only root keeps is left out of the comparison."""
+    """Apptainer runs as an ordinary user, for safety; what only root can set is not compared."""
     layers = [tar(layer) for layer in stack]
     with tempfile.TemporaryDirectory() as made:
         _is_apptainers_or_refused(layers, Path(made))
@@ -168,8 +168,8 @@ _CONFIGS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("name", _CONFIGS)
-def test_what_apptainer_adds_differs_only_where_it_tells_of_the_run(name: str, tmp_path: Path) -> None:
-    """A full build by Apptainer against ours: ENV, ENTRYPOINT, CMD and labels; the image has some of its names already."""
+def test_apptainers_metadata_differs_only_in_what_depends_on_the_run(name: str, tmp_path: Path) -> None:
+    """Compare a full build by Apptainer with ours: ENV, ENTRYPOINT, CMD and labels; the image has some of the names already."""
     taken = [directory("tmp", 0o1777), symlink("home", "data"), file("singularity"), file(".singularity.d/env/99-mine.sh")]
     links = [directory("data"), symlink("var", "data"), directory("environment"), file("environment/own")]
     layers = [tar([*runnable(), *taken, *links])]
@@ -242,5 +242,5 @@ def _same(ours: dict[bytes, Node], theirs: dict[bytes, Node]) -> None:
 
 
 def _comparable(node: Node) -> Node:
-    """What an ordinary user's unsquashfs and umoci cannot keep is not compared where one runs the tests."""
+    """Remove what unsquashfs and umoci cannot set for an ordinary user, if one runs the tests."""
     return node if _ROOT else _unprivileged(node)

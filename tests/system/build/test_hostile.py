@@ -26,7 +26,7 @@ pytestmark = pytest.mark.system
 
 
 class Run:
-    """One sync of all of them."""
+    """The result of one sync of all images."""
 
     def __init__(self, where: Path, registry: RegistryServer) -> None:
         self.canary = where / "canary"
@@ -52,7 +52,7 @@ def run(registry: RegistryServer) -> Iterator[Run]:
         yield Run(Path(made), registry)
 
 
-def test_nothing_outside_of_what_is_published_is_touched(run: Run) -> None:
+def test_nothing_outside_of_the_published_tree_is_changed(run: Run) -> None:
     assert snapshot(run.canary) == run.before
     names = {path.name for path in run.host.where.iterdir() if not path.name.startswith("home-")}
     assert names == {"canary", "images.example.org", "origin", "state", "images.yaml", "key.pem", "key.pem.pub"}
@@ -73,7 +73,7 @@ def test_an_image_that_cannot_be_published_is_refused_with_its_own_reason(name: 
 
 
 @pytest.mark.parametrize("name", [name for name, image in _ALL.items() if image.refused is None])
-def test_an_image_that_harms_nobody_once_it_is_held_in_its_root_is_published_and_runs(name: str, run: Run) -> None:
+def test_an_image_that_is_harmless_within_its_root_is_published_and_runs(name: str, run: Run) -> None:
     image = f"hostile/{name}:1"
     assert run.report.results[image] == "published", run.report.reasons[image]
     assert [version.test for version in run.host.record(image).platforms["amd64"]] == ["ran"]

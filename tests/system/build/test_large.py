@@ -1,4 +1,4 @@
-"""An image of a million entries: this program's memory does not grow with it beyond what is allowed, and nor does mksquashfs'."""
+"""An image of a million entries: the memory of this program and of mksquashfs stays within its limits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ print(json.dumps({"own": own, "children": children, "files": built.files, "test"
 
 
 def write_layer(path: Path) -> None:
-    """A compressed layer of a thousand directories with a thousand files each, every file of another content."""
+    """Write a compressed layer of a thousand directories with a thousand files each, with different contents."""
     with path.open("wb") as file, zstandard.ZstdCompressor(level=1).stream_writer(file) as out:
         for directory in range(DIRECTORIES):
             name = b"d%04d" % directory

@@ -67,7 +67,7 @@ _KINDS: dict[str, tuple[Callable[[Sequence[Entry]], Blob], str, Mapping[str, str
     "Docker's foreign": (_as(gzip.compress), _FOREIGN, DOCKER),
 }
 _NO_LAYER_TO_APPTAINER = "non-distributable zstd"
-"""It passes over such layers without a word; there the tree is compared with that of the same layers in the open."""
+"""Apptainer ignores such layers silently; the tree is compared with that of the same layers uncompressed."""
 
 
 @pytest.mark.parametrize("kind", _KINDS)

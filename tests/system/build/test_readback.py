@@ -1,4 +1,4 @@
-"""A SIF is published only if it gives back what was put in."""
+"""The readback: a SIF is published only if it has the files that were written into it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LAYER = tar(
 
 
 class Damaging(Squasher):
-    """mksquashfs, whose first ``times`` files lose a block as they do when a thread is overtaken: all after it moves up."""
+    """A mksquashfs whose first ``times`` files lack a block, as after its race; the data that follows moves up."""
 
     def __init__(self, times: int) -> None:
         self._real = Mksquashfs()
@@ -63,7 +63,7 @@ class Damaging(Squasher):
 
 
 def damage(sif: Path) -> None:
-    """Move the data of the image up by a few bytes, right behind the squashfs' superblock of 96."""
+    """Move the data of the image up by a few bytes, right after the squashfs' superblock of 96 bytes."""
     content = bytearray(sif.read_bytes())
     start = DATA_OFFSET + 96
     content[start : start + 2000] = content[start + 10 : start + 2010]
@@ -77,12 +77,12 @@ def build(where: Path, squasher: Squasher) -> BuiltImage:
     return builder.build(request([LAYER], where / "blobs"), lambda *_: None)
 
 
-def test_what_was_put_in_comes_out_whatever_its_name(shared_path: Path) -> None:
+def test_all_contents_are_read_back_whatever_the_names(shared_path: Path) -> None:
     built = build(shared_path, Mksquashfs())
     readback.check(built.sif, built.file_index, deadline=60)
 
 
-def test_a_block_that_was_lost_is_noticed(shared_path: Path) -> None:
+def test_a_lost_block_is_detected(shared_path: Path) -> None:
     built = build(shared_path, Mksquashfs())
     damage(built.sif)
     with pytest.raises(BuildError, match=r"does not have the files|cannot be read back"):
@@ -90,7 +90,7 @@ def test_a_block_that_was_lost_is_noticed(shared_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [b"other", b"dat4"])
-def test_other_content_of_a_sound_file_system_is_noticed(shared_path: Path, other: bytes) -> None:
+def test_other_content_in_a_valid_file_system_is_detected(shared_path: Path, other: bytes) -> None:
     (shared_path / "one").mkdir()
     (shared_path / "two").mkdir()
     one = build(shared_path / "one", Mksquashfs())
@@ -109,7 +109,7 @@ def test_a_damaged_sif_is_made_again(shared_path: Path) -> None:
     readback.check(built.sif, built.file_index, deadline=60)
 
 
-def test_one_that_is_damaged_every_time_is_not_published(shared_path: Path) -> None:
+def test_a_sif_that_is_damaged_every_time_is_not_published(shared_path: Path) -> None:
     squasher = Damaging(times=100)
     with pytest.raises(BuildError, match=r"does not have the files|cannot be read back"):
         build(shared_path, squasher)
@@ -117,7 +117,7 @@ def test_one_that_is_damaged_every_time_is_not_published(shared_path: Path) -> N
     assert list((shared_path / "builds").iterdir()) == []
 
 
-def test_what_is_no_sif_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_sif_is_reported(tmp_path: Path) -> None:
     (tmp_path / "sif").write_bytes(bytes(DATA_OFFSET + 4096))
     (tmp_path / "files").write_bytes(b"")
     with pytest.raises(BuildError, match="cannot be read back"):

@@ -1,4 +1,4 @@
-"""One image, one SIF: whoever makes it, where and whenever."""
+"""Reproducible builds: one image gives one SIF, whoever builds it, wherever and whenever."""
 
 from __future__ import annotations
 

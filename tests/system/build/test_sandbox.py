@@ -1,4 +1,4 @@
-"""Sandboxes made of SIFs: the same tree in both forms, both run, and what goes wrong on the way."""
+"""Sandboxes made from SIFs: both forms have the same tree and run; failures leave nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CONFIG = {"Env": ["PATH=/bin", "A=1 2"], "Entrypoint": ["/bin/sh", "-c", 'echo "
 
 
 def as_user(function: Callable[[], object]) -> None:
-    """Run it in a child as an ordinary user."""
+    """Run a function in a child process as an ordinary user."""
 
     def child() -> None:
         if os.geteuid() == 0:
@@ -66,7 +66,7 @@ def sif(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_sif(sif: Path, shared_path: Path) -> Path:
-    """The SIF where everybody can read it, in a directory where everybody can write."""
+    """The SIF, readable by everybody, in a directory where everybody can write."""
     shared_path.chmod(0o777)
     place = shared_path / "image.sif"
     place.write_bytes(sif.read_bytes())
@@ -74,7 +74,7 @@ def open_sif(sif: Path, shared_path: Path) -> Path:
 
 
 def listing(*arguments: str, account: command.UnixAccount | None = None, home: Path) -> dict[str, str]:
-    """Path -> what ``find`` says of it in a container, without what Apptainer mounts there."""
+    """Return path -> the output of ``find`` in a container, without Apptainer's mounts."""
     env = {"HOME": str(home), "APPTAINER_CONFIGDIR": f"{home}/config", "APPTAINER_NO_PRIVS": "1"}
     argv = ["apptainer", "--silent", "exec", "--containall", "--no-home", "--pwd", "/", *arguments]
     argv += ["find", "/", "-xdev", "-printf", r"%p\t%y %m %s %n %T@ %l\0"]
@@ -193,24 +193,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ],
     ids=["bytes", "files", "links", "directories"],
 )
-def test_a_full_disk_is_said_to_be_full_and_nothing_is_left(entries: list[Entry], small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_left(entries: list[Entry], small_disk: Path, tmp_path: Path) -> None:
     image = squashed([tar(entries)], tmp_path)
     with pytest.raises(SpaceError, match="No space left on device"):
         unpack(image, small_disk / "sandbox", deadline=60)
     assert list(small_disk.iterdir()) == []
 
 
-def test_nothing_is_begun_where_there_is_no_room_for_all_of_it(small_disk: Path, sif: Path) -> None:
-    """Two megabytes, of which sixteen are to stay free."""
+def test_nothing_is_unpacked_without_enough_free_space(small_disk: Path, sif: Path) -> None:
+    """The disk has two megabytes; sixteen must stay free."""
     with pytest.raises(SpaceError, match=r"no space for a sandbox of 1 bytes: \d+ bytes are free \(free space there"):
         unpack(sif, small_disk / "sandbox", deadline=60, size=1)
     assert list(small_disk.iterdir()) == []
 
 
-def test_an_older_unsquashfs_that_ends_well_after_errors_is_not_believed(
+def test_errors_of_an_older_unsquashfs_that_exits_with_0_are_detected(
     sif: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """4.4 has status 0 whatever it could not write."""
+    """unsquashfs 4.4 exits with status 0 after write errors."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin/unsquashfs"
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -224,11 +224,11 @@ def test_an_older_unsquashfs_that_ends_well_after_errors_is_not_believed(
 
 @pytest.fixture
 def plain_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system without attributes."""
+    """A file system without extended attributes."""
     yield from mount(tmp_path / "disk", ["-t", "ramfs", "ramfs"])
 
 
-def test_a_file_system_without_attributes_gets_all_but_them(plain_disk: Path, tmp_path: Path) -> None:
+def test_a_file_system_without_attributes_gets_everything_else(plain_disk: Path, tmp_path: Path) -> None:
     image = squashed([tar([file("a", b"1", pax={"SCHILY.xattr.user.a": "1"}), file("b", b"2")])], tmp_path)
     unpack(image, plain_disk / "sandbox", deadline=60)
     assert {path.name for path in (plain_disk / "sandbox").iterdir()} == {"a", "b", CATALOG_MARK}
@@ -250,8 +250,8 @@ def test_a_sif_that_cannot_be_read_leaves_nothing(spoil: str, sif: Path, tmp_pat
     assert not (tmp_path / "sandbox").exists()
 
 
-def test_a_tree_that_comes_out_incomplete_is_refused(shared_path: Path) -> None:
-    """A device node, which no SIF of ours has: an ordinary user's unsquashfs warns and goes on."""
+def test_an_incomplete_tree_is_refused(shared_path: Path) -> None:
+    """The SIF has a device node, unlike those of the publisher: for an ordinary user unsquashfs warns and continues."""
     shared_path.chmod(0o777)
     image = shared_path / "image"
     with Mksquashfs().squash(image, StreamSurvey(1, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as write:
@@ -271,7 +271,7 @@ def test_the_deadline_holds(sif: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "sandbox").exists()
 
 
-def test_what_stands_at_the_target_is_not_touched(sif: Path, tmp_path: Path) -> None:
+def test_an_existing_target_is_not_changed(sif: Path, tmp_path: Path) -> None:
     (tmp_path / "sandbox").mkdir()
     (tmp_path / "sandbox/own").touch()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")

@@ -50,7 +50,7 @@ def test_an_empty_image_gets_everything_parents_first(tmp_path: Path) -> None:
     assert placed([], tmp_path) == everything
 
 
-def test_what_stands_is_left_alone(tmp_path: Path) -> None:
+def test_existing_names_are_not_replaced(tmp_path: Path) -> None:
     entries = [directory("etc"), file("etc/hosts"), file("home"), symlink("srv", "etc"), directory("cvmfs"), file("var/tmp/x")]
     assert placed(entries, tmp_path) == OWN
 
@@ -66,12 +66,12 @@ def test_mount_points_are_made_where_links_lead(tmp_path: Path) -> None:
     assert placed(entries, tmp_path) == [*OWN, b"usr", b"usr/home", b"data", b"data/var", b"data/var/tmp", b"srv", b"cvmfs"]
 
 
-def test_links_in_circles_and_to_reserved_names_get_none(tmp_path: Path) -> None:
+def test_loops_and_links_to_reserved_names_get_no_mount_point(tmp_path: Path) -> None:
     entries = [symlink("etc", "etc"), symlink("home", ".cvmfscatalog"), symlink("var", "../../.wh.var"), symlink("srv", "srv")]
     assert placed(entries, tmp_path) == [*OWN, b"cvmfs"]
 
 
-def test_the_images_own_metadata_goes_and_its_other_names_stay(tmp_path: Path) -> None:
+def test_the_images_own_metadata_is_replaced_and_its_other_names_stay(tmp_path: Path) -> None:
     entries = [
         directory(".singularity.d"),
         file(".singularity.d/env/99-own.sh"),
@@ -125,7 +125,7 @@ def test_an_image_of_unknown_age_has_no_date(tmp_path: Path) -> None:
 
 @pytest.mark.system
 @pytest.mark.parametrize("config", [{"Env": "A=1"}, {"Entrypoint": {"a": 1}}, {"Labels": ["a"]}])
-def test_a_config_of_another_shape_is_refused(config: dict[str, object], tmp_path: Path) -> None:
+def test_an_invalid_config_is_refused(config: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="does not accept the image's config: apptainer failed"):
         make_skeleton(image([], config), tmp_path)
     assert list(tmp_path.iterdir()) == []

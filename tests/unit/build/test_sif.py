@@ -17,7 +17,7 @@ IDENTITY = bytes(range(32))
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """A file with something like a squashfs where it belongs, and rubbish in front."""
+    """A file with the magic number of a squashfs at its offset, and zeros in front."""
     path = tmp_path / "image.sif"
     path.write_bytes(bytes(DATA_OFFSET) + b"hsqs" + b"d" * 996)
     return path
@@ -33,7 +33,7 @@ def test_the_header_names_the_image(image: Path) -> None:
     assert times_and_table == (1_600_000_000, 1_600_000_000, 47, 48, 4096, 48 * 585, DATA_OFFSET, 1000)
 
 
-def test_the_one_descriptor_is_the_systems_partition(image: Path) -> None:
+def test_the_only_descriptor_is_the_primary_system_partition(image: Path) -> None:
     write_sif_header(image, architecture="amd64", identity=IDENTITY, epoch=7)
     content = image.read_bytes()
     kind, used, number, group, link = struct.unpack("<iBIII", content[4096 : 4096 + 17])
@@ -43,7 +43,7 @@ def test_the_one_descriptor_is_the_systems_partition(image: Path) -> None:
     assert content[4096 + 585 : DATA_OFFSET] == bytes(DATA_OFFSET - 4096 - 585)
 
 
-def test_the_data_stays_and_equal_images_are_equal(image: Path, tmp_path: Path) -> None:
+def test_the_data_is_unchanged_and_equal_images_are_equal_files(image: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.sif"
     other.write_bytes(image.read_bytes())
     for path in (image, other):

@@ -1,4 +1,4 @@
-"""mksquashfs as it is called: real where it must work, a stand-in on PATH where its version or its failure is the matter."""
+"""Calls of mksquashfs: the real one where it must work, a stand-in on PATH for other versions and failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def squash(where: Path, stream: bytes, totals: StreamSurvey = TOTALS, made_by: S
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A mksquashfs that says what the test wants, and writes down how it was called."""
+    """The path of a mksquashfs on PATH that :func:`says` writes."""
     place = tmp_path / "bin"
     place.mkdir()
     monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
@@ -55,13 +55,13 @@ def test_a_mksquashfs_that_reads_no_tar_is_refused(version: str, stand_in: Path)
 
 
 @pytest.mark.parametrize("version", ["4.5", "4.5.1", "4.6.1-e1", "5.0"])
-def test_its_version_is_known(version: str, stand_in: Path) -> None:
+def test_the_version_of_mksquashfs_is_parsed(version: str, stand_in: Path) -> None:
     says(stand_in, "", version)
     assert Mksquashfs().version == version
 
 
-def test_a_host_squashes_with_what_it_has(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """mksquashfs; where that one is too old, tar2sqfs; where neither is here, the reason is that of mksquashfs."""
+def test_the_squasher_is_the_one_that_the_host_has(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mksquashfs; tar2sqfs if it is too old; the failure of mksquashfs if neither is there."""
     says(stand_in, "", "4.5")
     assert (find_squasher("gzip", 99).name, find_squasher().version) == ("mksquashfs", "4.5")
     says(stand_in, "", "4.4")
@@ -79,7 +79,7 @@ def called(where: Path, stand_in: Path, totals: StreamSurvey = TOTALS, **more: o
     return (where / "called").read_text().split()
 
 
-def test_it_is_told_what_would_depend_on_the_day_and_on_the_machine(tmp_path: Path, stand_in: Path) -> None:
+def test_mksquashfs_gets_options_for_everything_that_depends_on_time_or_host(tmp_path: Path, stand_in: Path) -> None:
     arguments = called(tmp_path, stand_in, memory=99)
     assert arguments[:4] == ["1600000000", "-", str(tmp_path / "out"), "-tar"]
     for option, value in [
@@ -102,7 +102,7 @@ def test_compression_can_be_one_that_old_kernels_read(tmp_path: Path, stand_in: 
         ("FATAL ERROR: something else", BuildError, "something else"),
     ],
 )
-def test_its_failure_is_told_by_its_reason(
+def test_a_failure_is_reported_with_its_reason(
     said: str, kind: type[Exception], problem: str, tmp_path: Path, stand_in: Path
 ) -> None:
     says(stand_in, f'echo "{said}" >&2; exit 1')
@@ -119,7 +119,7 @@ PROGRAMS: dict[str, Callable[[str, int], Squasher]] = {
 @pytest.mark.system
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
-def test_the_same_stream_gives_the_same_bytes_with_room_in_front(program: str, compression: str, tmp_path: Path) -> None:
+def test_the_same_stream_gives_the_same_bytes_with_space_in_front(program: str, compression: str, tmp_path: Path) -> None:
     digests = set()
     for name, memory in (("one", 128), ("two", 64)):
         (tmp_path / name).mkdir()
@@ -139,7 +139,7 @@ def test_the_same_stream_gives_the_same_bytes_with_room_in_front(program: str, c
 
 @pytest.mark.system
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_stream_that_is_none_is_refused(program: str, tmp_path: Path) -> None:
+def test_a_stream_that_is_not_a_tar_archive_is_refused(program: str, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=f"{program} failed with status 1"):
         squash(tmp_path, b"no tar archive".ljust(1 << 20, b"."), made_by=PROGRAMS[program]("zstd", 128))
     assert [path.name for path in tmp_path.iterdir() if path.name != "out"] == []
@@ -147,7 +147,7 @@ def test_a_stream_that_is_none_is_refused(program: str, tmp_path: Path) -> None:
 
 @pytest.mark.system
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_root_directory_is_as_it_was_told_and_of_the_newest_time(program: str, tmp_path: Path) -> None:
+def test_the_root_directory_has_the_mode_of_the_totals_and_the_newest_time(program: str, tmp_path: Path) -> None:
     out = squash(tmp_path, raw_tar.file(b"a", mtime=raw_tar.number(5)) + raw_tar.END, made_by=PROGRAMS[program]("zstd", 128))
     subprocess.run(["unsquashfs", "-d", tmp_path / "tree", "-offset", str(OFFSET), out], check=True, capture_output=True)
     status = (tmp_path / "tree").stat()
@@ -156,7 +156,7 @@ def test_the_root_directory_is_as_it_was_told_and_of_the_newest_time(program: st
 
 
 @pytest.mark.system
-def test_a_copy_that_has_no_room_is_told_by_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_without_space_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -21,7 +21,7 @@ exit 1
 
 @pytest.fixture
 def apptainer(shared_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An Apptainer that fails, with all that it saw for its last words."""
+    """An Apptainer that fails and reports its environment as its last line."""
     place = shared_path / "bin"
     place.mkdir()
     program = place / "apptainer"
@@ -40,7 +40,7 @@ def sif(shared_path: Path) -> Path:
 
 
 def seen(scratch: Path, sif: Path, **more: object) -> list[str]:
-    """What Apptainer saw: arguments, uid, directory, its files, home, the home's owner, the SIF."""
+    """Return what Apptainer saw: arguments, uid, directory, its files, home, the home's owner, the SIF."""
     asked = {"architecture": "amd64", "has_shell": True, **more}
     with pytest.raises(TestRunError, match="the test run of the finished SIF failed") as caught:
         TestRunner("nobody", scratch, deadline=60).test(sif, **asked)  # type: ignore[arg-type]  # its own
@@ -52,7 +52,7 @@ def account() -> int:
 
 
 @pytest.mark.usefixtures("apptainer")
-def test_a_sif_is_run_shut_away_in_a_home_of_its_own(shared_path: Path, sif: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sif_runs_isolated_in_a_new_home(shared_path: Path, sif: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     scratch = shared_path / "scratch"
     scratch.mkdir()
@@ -83,7 +83,7 @@ def test_the_homes_of_killed_runs_are_swept_and_those_of_running_ones_are_not(sh
 
 
 @pytest.mark.usefixtures("apptainer")
-def test_a_state_directory_that_the_account_cannot_enter_is_no_hindrance(shared_path: Path, sif: Path) -> None:
+def test_a_state_directory_that_the_account_cannot_enter_is_replaced_by_var_tmp(shared_path: Path, sif: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: testing as another account; only root changes to it")
     closed = shared_path / "closed"
@@ -101,7 +101,7 @@ def test_a_state_directory_that_the_account_cannot_enter_is_no_hindrance(shared_
         ("x86_64", {"architecture": "amd64", "has_shell": False}, "the image has no /bin/sh"),
     ],
 )
-def test_what_cannot_run_here_is_looked_at(
+def test_only_the_structure_is_checked_of_images_that_cannot_run_here(
     *, machine: str, asked: dict[str, Any], reason: str, apptainer: Path, sif: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
@@ -110,7 +110,7 @@ def test_what_cannot_run_here_is_looked_at(
     assert TestRunner("nobody", sif.parent).test(sif, **asked) == TestOutcome("structure", reason)
 
 
-def test_images_are_not_tested_as_root_nor_as_nobody_knows_who(tmp_path: Path) -> None:
+def test_images_are_not_tested_as_root_nor_as_a_missing_account(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: accounts to test as; only root changes to another")
     with pytest.raises(UsageError, match="not tested as root"):

@@ -48,17 +48,17 @@ def inflate(blob: bytes, portion: int = 1 << 20) -> bytes:
     ids=["plain", "gzip", "gzip of several members", "zstd", "zstd of several frames", "zstd that begins with a skippable frame"],
 )
 @pytest.mark.parametrize("portion", [1 << 20, 1000])
-def test_layers_are_told_by_their_first_bytes(blob: bytes, portion: int) -> None:
+def test_the_compression_is_detected_from_the_first_bytes(blob: bytes, portion: int) -> None:
     assert inflate(blob, portion) == CONTENT
 
 
 @pytest.mark.parametrize("blob", [b"", b"\x1f", b"abc"])
-def test_what_is_shorter_than_a_magic_number_is_passed_on(blob: bytes) -> None:
+def test_blobs_shorter_than_a_magic_number_are_returned_unchanged(blob: bytes) -> None:
     assert inflate(blob) == blob
 
 
 @pytest.mark.parametrize(("blob", "name"), [(bz2.compress(CONTENT), "bzip2"), (lzma.compress(b"x"), "xz")])
-def test_compressions_that_the_specification_does_not_have_are_refused(blob: bytes, name: str) -> None:
+def test_compressions_outside_the_specification_are_refused(blob: bytes, name: str) -> None:
     with pytest.raises(LayerError, match=name):
         inflate(blob)
 
@@ -88,12 +88,12 @@ def test_damaged_data_is_refused(blob: bytes) -> None:
         inflate(blob)
 
 
-def test_a_zstd_frame_that_is_cut_ends_early() -> None:
+def test_a_truncated_zstd_frame_ends_early() -> None:
     assert len(inflate(CHECKED[:-1000])) < len(CONTENT)
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd])
-def test_failures_of_the_source_stay_what_they_are(compress: Callable[[bytes], bytes]) -> None:
+def test_errors_of_the_source_are_not_translated(compress: Callable[[bytes], bytes]) -> None:
     portions = iter([compress(CONTENT)[:1000]])
 
     def read(_: int) -> bytes:
@@ -106,7 +106,7 @@ def test_failures_of_the_source_stay_what_they_are(compress: Callable[[bytes], b
         list(iter(lambda: inflated(1 << 20), b""))
 
 
-def test_nothing_reads_on_once_the_block_has_ended() -> None:
+def test_the_decompression_thread_ends_with_the_block() -> None:
     source = io.BytesIO(gzip.compress(bytes(1 << 28)))
     before = threading.active_count()
     with decompressed(source.read) as read:

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
         (b"2", 0o644, 0o777),
     ],
 )
-def test_everybody_may_read_what_is_published(kind: bytes, mode: int, published: int) -> None:
+def test_published_files_are_readable_by_everybody(kind: bytes, mode: int, published: int) -> None:
     assert published_mode(kind, mode) == published
 
 
-def test_entries_that_need_no_change_leave_as_the_bytes_they_came_as(tmp_path: Path) -> None:
+def test_entries_that_need_no_change_are_copied_byte_by_byte(tmp_path: Path) -> None:
     kept = [
         raw_tar.file(b"a"),
         raw_tar.pax((b"path", b"b"), (b"mtime", b"1500000000.5")) + raw_tar.file(b"x"),
@@ -48,7 +48,7 @@ def test_entries_that_need_no_change_leave_as_the_bytes_they_came_as(tmp_path: P
     assert stream([b"".join(kept) + raw_tar.END], tmp_path) == b"".join(kept) + raw_tar.END
 
 
-def test_times_end_at_the_newest_that_is_not_in_the_future(tmp_path: Path) -> None:
+def test_times_are_limited_to_the_newest_that_is_not_in_the_future(tmp_path: Path) -> None:
     layer = tar(
         [file("future", mtime=3_000_000_000), file("newest", mtime=1_700_000_000), file("past", mtime=-7), file("d/x", mtime=5)]
     )

@@ -25,7 +25,7 @@ def plan_of(stack: list[list[Entry]], where: Path, limits: LayerLimits | None = 
     return tree_of(stack, where, limits).finish()
 
 
-def test_a_plan_says_what_becomes_of_every_entry(tmp_path: Path) -> None:
+def test_a_plan_has_an_action_for_every_entry(tmp_path: Path) -> None:
     lower = [directory("usr"), symlink("bin", "usr"), file("old"), file("same")]
     upper = [file("bin/new"), file(".wh.old"), hardlink("other", "same"), file("deep/down")]
     plan = plan_of([lower, upper], tmp_path)
@@ -54,7 +54,7 @@ def test_links_that_cvmfs_clients_expand_stay_and_are_counted(tmp_path: Path) ->
     assert [list(actions) for actions in plan.actions] == [[KEEP, KEEP, DROP], [DROP]]
 
 
-def test_a_link_to_a_device_goes_with_it(tmp_path: Path) -> None:
+def test_a_hard_link_to_a_device_is_dropped_too(tmp_path: Path) -> None:
     plan = plan_of([[Entry("char", "null"), hardlink("also", "null")]], tmp_path)
     assert plan.dropped == {"device nodes": 2}
     assert plan.new_names == {}
@@ -74,7 +74,9 @@ def test_a_link_to_a_device_goes_with_it(tmp_path: Path) -> None:
         ([[directory("d"), file("x")], [file("d/.wh...")]], "layer 2: whiteout without a file name"),
     ],
 )
-def test_what_cannot_be_unpacked_is_refused_with_its_layer(stack: list[list[Entry]], problem: str, tmp_path: Path) -> None:
+def test_stacks_that_cannot_be_unpacked_are_refused_with_the_layer(
+    stack: list[list[Entry]], problem: str, tmp_path: Path
+) -> None:
     with pytest.raises(LayerError, match=problem):
         plan_of(stack, tmp_path)
 
@@ -89,7 +91,7 @@ def test_limits_of_layers_and_entries(tmp_path: Path) -> None:
 
 
 def test_links_lead_to_no_path_longer_than_the_limit(tmp_path: Path) -> None:
-    """A link to ``d/d``, which has a link to ``d/d`` ...: paths that no entry spells."""
+    """A link to ``d/d``, which has a link to ``d/d`` ...: no entry has such paths."""
     links = [symlink("/".join(["l"] * depth), "d/" * 20) for depth in range(1, 20)]
     for last in (file("/".join(["l"] * 19)), directory("/".join(["l"] * 19 + ["d"])), file("/".join(["l"] * 19 + ["x"]))):
         plan_of([[*links[:2], file("l/l/x")]], tmp_path, LayerLimits(path_length=81))
@@ -99,7 +101,7 @@ def test_links_lead_to_no_path_longer_than_the_limit(tmp_path: Path) -> None:
         plan_of([[*links[:2], file("l/l/x")]], tmp_path, LayerLimits(path_length=80))
 
 
-def test_what_is_replaced_and_what_is_implied_counts_while_it_is_there(tmp_path: Path) -> None:
+def test_replaced_and_implied_names_count_while_they_exist(tmp_path: Path) -> None:
     layers = [[file(f"{number}-{name}") for name in range(10)] for number in range(5)]
     with pytest.raises(LayerError, match="more than 10 entries"):
         tree_of([*layers], tmp_path, LayerLimits(entries=10))
@@ -109,14 +111,14 @@ def test_what_is_replaced_and_what_is_implied_counts_while_it_is_there(tmp_path:
         tree_of([[file("d/" * 30 + "x")]], tmp_path, LayerLimits(entries=10))
 
 
-def test_long_ways_through_links_have_an_end(tmp_path: Path) -> None:
+def test_long_chains_of_links_are_refused(tmp_path: Path) -> None:
     there_and_back = "/".join(["d", ".."] * 600)
     stack = [[directory("d"), *(symlink(f"l{number}", f"{there_and_back}/l{number + 1}") for number in range(20)), file("l0/x")]]
     with pytest.raises(LayerError, match="too many symbolic links"):
         plan_of(stack, tmp_path)
 
 
-def test_replaying_can_be_ended_between_entries(tmp_path: Path) -> None:
+def test_applying_layers_can_be_stopped_between_entries(tmp_path: Path) -> None:
     class Overdue(Exception):  # noqa: N818 - a test's own
         pass
 
@@ -128,7 +130,7 @@ def test_replaying_can_be_ended_between_entries(tmp_path: Path) -> None:
         flatten(indexes, tick=tick)
 
 
-def test_nothing_of_an_image_leads_out_of_its_root(tmp_path: Path) -> None:
+def test_links_cannot_leave_the_root(tmp_path: Path) -> None:
     plan = plan_of([[symlink("up", "../../../.."), symlink("l", "/../../etc")], [file("up/a"), file("l/b")]], tmp_path)
     assert plan.new_names == {1 << 32: [b"a"], 1 << 32 | 1: [b"etc/b"]}
     assert plan.implied_directories == [b"etc"]
@@ -156,7 +158,7 @@ def tree(tmp_path: Path) -> FlattenedTree:
         (b"file/x", None),
     ],
 )
-def test_looking_up_follows_links(tree: FlattenedTree, path: bytes, kind: str | None) -> None:
+def test_lookup_follows_symbolic_links(tree: FlattenedTree, path: bytes, kind: str | None) -> None:
     assert tree.lookup(path) == kind
 
 
@@ -173,11 +175,11 @@ def test_looking_up_follows_links(tree: FlattenedTree, path: bytes, kind: str | 
         (b"reserved", None),
     ],
 )
-def test_where_an_entry_would_come_to_stand(tree: FlattenedTree, path: bytes, spot: bytes | None) -> None:
+def test_the_destination_of_an_entry(tree: FlattenedTree, path: bytes, spot: bytes | None) -> None:
     assert tree.destination(path) == spot
 
 
-def test_what_is_removed_is_gone_with_all_below_it(tree: FlattenedTree) -> None:
+def test_removing_a_path_removes_everything_below_it(tree: FlattenedTree) -> None:
     for path in (b"usr", b"file", b"no/such/thing"):
         tree.remove(path)
     plan = tree.finish()

@@ -30,7 +30,7 @@ def test_numbers(field: bytes, value: int) -> None:
 
 
 @pytest.mark.parametrize("field", [b"0000888\0", b"1_0\0", b"0o17\0", b"-7\0", b"+7\0", b"12 34\0", b"0x1f\0"])
-def test_what_is_no_octal_number_is_refused(field: bytes) -> None:
+def test_invalid_octal_numbers_are_refused(field: bytes) -> None:
     with pytest.raises(LayerError, match="where a number belongs"):
         parse_number(field)
 
@@ -40,7 +40,7 @@ def test_sizes_are_rounded_up_to_blocks() -> None:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_checksum_of_unsigned_or_signed_bytes_is_right(signed: bool) -> None:
+def test_checksums_of_unsigned_and_of_signed_bytes_are_valid(signed: bool) -> None:
     block = raw_tar.header(b"caf\xe9\xff", signed=signed)
     assert has_valid_checksum(block)
     assert not has_valid_checksum(b"d" + block[1:])
@@ -96,7 +96,7 @@ def test_malformed_pax_records_are_refused(body: bytes) -> None:
         (b"n" * 101, b"/" + b"t" * 200),
     ],
 )
-def test_a_made_header_says_what_it_was_told(name: bytes, link: bytes) -> None:
+def test_a_made_header_reads_back(name: bytes, link: bytes) -> None:
     kind = b"2" if link else b"0"
     made = make_header(name, kind, mode=0o4755, uid=3_000_000_000, gid=7, size=0, mtime=1_600_000_000, link=link)
     with tarfile.open(fileobj=io.BytesIO(made + raw_tar.END), errors="surrogateescape") as archive:
@@ -110,7 +110,7 @@ def test_a_made_header_takes_sizes_beyond_octal() -> None:
     assert parse_pax(made[512 : 512 + parse_number(made[124:136])]) == {b"size": b"%d" % (1 << 40)}
 
 
-def test_a_long_target_stands_behind_pax_records_and_in_none_of_them() -> None:
+def test_a_long_target_follows_the_pax_records_and_is_in_none_of_them() -> None:
     made = make_header(b"n" * 120, b"2", mode=0o777, link=b"/" + b"t" * 120)
     assert [made[at + 156 : at + 157] for at in (0, 1024, 2048)] == [b"x", b"K", b"2"]
     assert b"linkpath" not in made

@@ -51,7 +51,7 @@ def test_thousands_of_entries_come_back_in_order(tmp_path: Path) -> None:
     assert [mtime for _, mtime, *_ in read_attributes(tmp_path / "index")] == [number - 5 for number in range(9000)]
 
 
-def test_times_beyond_all_measure_are_held_within_it(tmp_path: Path) -> None:
+def test_extreme_times_are_clamped(tmp_path: Path) -> None:
     index(
         raw_tar.header(b"a", mtime=b"\x80" + b"\x7f" * 11) + raw_tar.header(b"b", mtime=b"\xff\x80" + bytes(10)),
         tmp_path / "index",
@@ -60,13 +60,13 @@ def test_times_beyond_all_measure_are_held_within_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"OSPIDX00" + bytes(48), b"OSPIDX03"])
-def test_what_is_no_index_of_this_version_is_none(content: bytes, tmp_path: Path) -> None:
+def test_files_that_are_not_an_index_of_this_version_are_ignored(content: bytes, tmp_path: Path) -> None:
     assert read_summary(tmp_path / "index") is None
     (tmp_path / "index").write_bytes(content)
     assert read_summary(tmp_path / "index") is None
 
 
-def test_the_digest_is_of_all_bytes_also_behind_the_archives_end(tmp_path: Path) -> None:
+def test_the_digest_includes_the_bytes_after_the_archives_end(tmp_path: Path) -> None:
     archive = tar([file("a")]) + b"more" * 100_000
     assert index(archive, tmp_path / "index").diff_id == "sha256:" + hashlib.sha256(archive).hexdigest()
 
@@ -94,7 +94,7 @@ def test_a_layer_beyond_a_limit_is_refused_and_leaves_nothing(archive: bytes, pr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_for_file_systems_is_refused(tmp_path: Path) -> None:
     assert index(tar([file("d/" + "n" * 255)]), tmp_path / "index").entries == 1
     with pytest.raises(LayerError, match="256 bytes"):
         index(tar([file("d/" + "n" * 256 + "/x")]), tmp_path / "index")

@@ -1,4 +1,4 @@
-"""The properties that ``ci/fuzz`` tries: they hold for the archives it begins with, and for what it has found so far."""
+"""The properties that ``ci/fuzz`` checks, for its initial archives and for its findings so far."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def patched(archive: bytes, at: int, content: bytes) -> bytes:
-    """Other bytes at a place, and the checksums right again."""
+    """Return the archive with other bytes at an offset and valid checksums."""
     return properties.repaired(archive[:at] + content + archive[at + len(content) :])
 
 
@@ -33,7 +33,7 @@ def test_the_stream_of_an_odd_archive_is_what_its_file_index_says(name: str, tmp
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_the_fuzzer_has_found_is_mended(name: str, tmp_path: Path) -> None:
+def test_findings_of_the_fuzzer_are_fixed(name: str, tmp_path: Path) -> None:
     properties.layer(FOUND[name], tmp_path)
 
 
@@ -47,7 +47,7 @@ def test_what_the_fuzzer_has_found_is_mended(name: str, tmp_path: Path) -> None:
         raw_tar.header(b"a", b"5"),
     ],
 )
-def test_a_stream_that_says_something_else_is_noticed(stream: bytes, tmp_path: Path) -> None:
+def test_a_stream_that_differs_from_the_file_index_is_detected(stream: bytes, tmp_path: Path) -> None:
     properties.layer(raw_tar.file(b"a") + raw_tar.END, tmp_path)
     with pytest.raises(AssertionError):
         properties._check(stream + raw_tar.END, tmp_path / "files")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def trickle(content: bytes, portion: int) -> Callable[[int], bytes]:
-    """``read`` that gives a few bytes at a time, whatever it is asked for."""
+    """Return a ``read`` function that returns at most ``portion`` bytes at a time."""
     source = io.BytesIO(content)
     return lambda size: source.read(min(size, portion))
 
@@ -34,7 +34,7 @@ def names(archive: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("portion", [1, 511, 512, 1000, 1 << 20])
-def test_kept_members_leave_as_the_bytes_they_came_as(portion: int) -> None:
+def test_kept_members_are_copied_byte_by_byte(portion: int) -> None:
     members = [
         raw_tar.file(b"a", b"1" * 700),
         raw_tar.pax((b"path", b"n" * 200)) + raw_tar.file(b"b"),
@@ -73,14 +73,14 @@ def test_another_header_replaces_all_of_a_members_headers(portion: int) -> None:
     assert bytes(out) == replacement + raw_tar.data(b"content")
 
 
-def test_the_archive_may_end_without_zero_blocks_and_go_on_behind_them() -> None:
+def test_an_archive_may_end_without_zero_blocks_and_continue_after_them() -> None:
     assert names(raw_tar.file(b"a")) == [b"a"]
     assert names(raw_tar.file(b"a") + bytes(512)) == [b"a"]
     assert names(raw_tar.file(b"a") + raw_tar.END + b"anything") == [b"a"]
     assert names(b"") == []
 
 
-def test_where_a_member_begins_is_known() -> None:
+def test_the_offset_of_a_member_is_known() -> None:
     scanner = Scanner(io.BytesIO(raw_tar.file(b"a") + raw_tar.pax((b"path", b"c")) + raw_tar.file(b"b") + raw_tar.END).read)
     scanner.next_member()
     scanner.drop()
@@ -115,7 +115,7 @@ SPARSE = raw_tar.header(b"a", b"S", size=5, magic=raw_tar.GNU, tail=raw_tar.spar
         (raw_tar.file(b"a", b"12345", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 2), real=600)), "as much data as"),
     ],
 )
-def test_unsound_archives_are_refused_with_the_reason(archive: bytes, problem: str) -> None:
+def test_invalid_archives_are_refused_with_the_reason(archive: bytes, problem: str) -> None:
     with pytest.raises(LayerError, match=problem):
         names(archive)
 
@@ -125,7 +125,7 @@ def test_unsound_archives_are_refused_with_the_reason(archive: bytes, problem: s
     st.lists(st.tuples(st.sampled_from(["drop", "keep", "replace"]), st.integers(0, 3000), st.booleans()), max_size=6),
     st.integers(1, 4000),
 )
-def test_whatever_the_portions_dropped_members_leave_nothing(members: list[tuple[str, int, bool]], portion: int) -> None:
+def test_dropped_members_leave_nothing_whatever_the_portions(members: list[tuple[str, int, bool]], portion: int) -> None:
     archive, expected = b"", b""
     header = make_header(b"new", b"0", mode=0o600)
     for number, (action, size, extended) in enumerate(members):

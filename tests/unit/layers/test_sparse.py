@@ -22,7 +22,7 @@ def never(_: int) -> bytes:
     raise AssertionError
 
 
-def test_the_old_format_goes_on_in_extension_blocks() -> None:
+def test_the_old_format_continues_in_extension_blocks() -> None:
     block = raw_tar.header(
         b"a", b"S", magic=raw_tar.GNU, tail=raw_tar.sparse_map((0, 1), (2, 1), (4, 1), (6, 1), real=99, more=True)
     )
@@ -47,7 +47,7 @@ def test_a_map_without_end_is_refused() -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"1,2,3", b"1,x", b"-1,2", b"1,99", "\N{ARABIC-INDIC DIGIT ONE},2".encode(), b",".join([b"1,0"] * 100_001)]
 )
-def test_pax_maps_that_are_none_are_refused(text: bytes) -> None:
+def test_invalid_pax_maps_are_refused(text: bytes) -> None:
     records = {b"GNU.sparse.major": b"0", b"GNU.sparse.minor": b"1", b"GNU.sparse.size": b"9", b"GNU.sparse.map": text}
     if text:
         with pytest.raises(LayerError, match="invalid map"):
@@ -57,13 +57,13 @@ def test_pax_maps_that_are_none_are_refused(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("front", [b"x\n", b"2\n1\n2\n3\nx\n", b"200001\n", b"1" * 512])
-def test_maps_in_front_of_the_data_that_are_none_are_refused(front: bytes) -> None:
+def test_invalid_maps_in_front_of_the_data_are_refused(front: bytes) -> None:
     records = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"99"}
     with pytest.raises(LayerError, match="invalid map"):
         pax_map(records, lambda size: front.ljust(size, b"\0"))
 
 
-def test_an_unknown_version_is_no_sparse_file() -> None:
+def test_a_file_of_an_unknown_version_is_not_sparse() -> None:
     assert pax_map({b"GNU.sparse.major": b"2", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"9"}, never) is None
 
 

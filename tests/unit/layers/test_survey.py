@@ -19,7 +19,7 @@ def survey_of(stack: list[list[Entry]], where: Path, now: int = 2_000_000_000, l
     return survey(flatten(indexes).finish(), indexes, now, limits or LayerLimits())
 
 
-def test_totals_are_of_what_survives(tmp_path: Path) -> None:
+def test_totals_include_only_surviving_entries(tmp_path: Path) -> None:
     lower = [file("gone", bytes(5000), mtime=1_900_000_000), file("a", b"12"), file("b", b"34"), file("empty", b"")]
     upper = [file(".wh.gone", b""), hardlink("c", "a"), file("d", b"1", mtime=1_800_000_000), symlink("l", "x")]
     assert survey_of([lower, upper], tmp_path) == StreamSurvey(newest=1_800_000_000, unpacked_size=5, root=(0o755, 0, 0))
@@ -35,7 +35,7 @@ def test_an_image_without_a_past_is_from_the_epoch(tmp_path: Path) -> None:
     assert survey_of([[file("a", mtime=-5)]], tmp_path).newest == 0
 
 
-def test_the_root_is_what_the_last_layer_says_and_roots_and_open_to_all(tmp_path: Path) -> None:
+def test_the_root_has_the_last_layers_mode_made_readable_and_root_as_owner(tmp_path: Path) -> None:
     stack = [[directory("./", 0o700, uid=1), file("a")], [file("b"), directory("./", 0o1750, uid=2, gid=3)], [file("c")]]
     assert survey_of(stack, tmp_path).root == (0o1755, 0, 0)
 
