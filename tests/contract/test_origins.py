@@ -1,4 +1,4 @@
-"""What every origin does, whatever stands behind it."""
+"""The contract of every implementation of an origin."""
 
 from __future__ import annotations
 

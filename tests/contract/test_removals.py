@@ -1,4 +1,4 @@
-"""What every repository does with a tree that does not go: it stays whole, is told, and is in the way of nothing else."""
+"""A tree that cannot be removed: in every repository it stays complete, is reported, and blocks no other change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from publisher.errors import RemovalError, RepositoryError
 from publisher.maintain import block
 from publisher.state.paths import sandbox_path
 from tests.support.cvmfs.contract_changes import DEBIAN, INDEX, ROCKY, make, publish, publish_rocky
-from tests.support.cvmfs.undeletable_tree import SAID, stubborn
+from tests.support.cvmfs.undeletable_tree import SAID, undeletable
 from tests.support.publisher.built_values import answer, digest, entry
 from tests.support.publisher.prepublished import Place
 
@@ -36,7 +36,7 @@ def test_a_tree_that_does_not_go_is_told_and_stays_whole(
         change.remove(DEBIAN)
         change.write(INDEX, b"2")
 
-    with stubborn(repository, ROCKY, tmp_path, monkeypatch):
+    with undeletable(repository, ROCKY, tmp_path, monkeypatch):
         with pytest.raises(RemovalError, match=SAID) as told:
             publish(repository, change_all, lambda change: change.remove(ROCKY))
         assert list(told.value.stuck) == [ROCKY]
@@ -63,7 +63,7 @@ def test_an_image_whose_sandbox_does_not_go_is_taken_down_all_the_same(
     snapshot, _ = publication.open()
     found = block.plan_block(snapshot, NAME, place.now, "stolen data")
     with (
-        stubborn(place.repository, sandbox_path(bad), tmp_path, monkeypatch),
+        undeletable(place.repository, sandbox_path(bad), tmp_path, monkeypatch),
         pytest.raises(RepositoryError, match=SAID),
     ):
         block.apply(publication, snapshot, found)

@@ -1,4 +1,4 @@
-"""What every repository does, whatever stands behind it: transactions as a whole, and names."""
+"""The contract of every implementation of a repository: transactions and names."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_recovering_changes_nothing_when_there_is_nothing_to_recover(repositorie
 
 
 def test_a_reader_never_finds_an_index_that_names_what_is_not_there(repositories: Callable[[], Repository]) -> None:
-    """The index names a shard and an image; a child publishes new ones as long as we read."""
+    """The index names a shard and an image; a child process publishes new ones while we read."""
 
     def publish_all() -> None:
         repository = repositories()

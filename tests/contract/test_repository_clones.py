@@ -1,4 +1,4 @@
-"""What every repository does with clones of published trees, whether it can clone or not."""
+"""The contract of every implementation of a repository: clones of published trees, even if it cannot clone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def cloned_or_made(change: Transaction, path: str) -> bool:
-    """A tree like ROCKY's at ``path``, cloned where that can be done; whether it could."""
+    """Publish a tree like ROCKY's at ``path``, as a clone if possible; return whether it was cloned."""
     tree = change.clone(ROCKY, path)
     if tree is None:
         make(change.tree(path))

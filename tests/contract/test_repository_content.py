@@ -1,4 +1,4 @@
-"""What every repository does with trees, links and files, whatever stands behind it."""
+"""The contract of every implementation of a repository: trees, links and files."""
 
 from __future__ import annotations
 

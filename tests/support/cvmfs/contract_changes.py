@@ -36,12 +36,12 @@ def publish(repository: Repository, *steps: Callable[[Transaction], object]) -> 
 
 
 def announce(repository: Repository, content: bytes = b"1", *more: Callable[[Transaction], object]) -> None:
-    """Publish an index, and what there is more."""
+    """Publish an index, and further changes."""
     publish(repository, lambda change: change.write(INDEX, content), *more)
 
 
 def publish_rocky(repository: Repository) -> None:
-    """A tree, a link to it and an index."""
+    """Publish a tree, a link to it and an index."""
     publish(
         repository,
         lambda change: make(change.tree(ROCKY)),
@@ -59,7 +59,7 @@ def fail_after(repository: Repository, *steps: Callable[[Transaction], object]) 
 
 
 def refused(repository: Repository, *steps: Callable[[Transaction], object]) -> None:
-    """The last step, and only that, is refused."""
+    """Check that the last step is refused, and no other."""
     with repository.transaction() as transaction:
         for step in steps[:-1]:
             step(transaction)

@@ -1,4 +1,4 @@
-"""A publisher host whose repository is in CVMFS: whole runs, and whether what they published is sound."""
+"""A publisher host with a CVMFS repository: complete runs, and checks of what they published."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class CvmfsHost:
             return assemble.run_sync(chosen, plan, snapshot, intake=intake, publication=publication, display=shown, collect=True)
 
     def push(self, name: str, version: int) -> None:
-        """An image of which a version changes one file of many."""
+        """Push an image with many files; another version changes one of them."""
         said = f"{name} {version}".encode()
         push_image(self.registry.address, name, "1", [tar(runnable()), tar([file("etc/motd", said, mode=0o644)])])
 
     def sound(self) -> int:
-        """Everything that a manifest or a link names is there and whole; returns the versions seen."""
+        """Check that everything that a manifest or a link names exists and is complete; return the versions."""
         host, seen = self.host, 0
         for where, index in ((host.repository / ".publisher", host.index()), (host.origin / "manifest", host.index(origin=True))):
             for sha256 in filter(None, index.shards if index is not None else ()):
@@ -87,7 +87,7 @@ class CvmfsHost:
         return seen
 
     def whole(self, version: Version) -> None:
-        """A sandbox against its file index: by content, every path."""
+        """Compare every path of a sandbox with its file index, by content."""
         assert version.sandbox is not None
         index = self.host.repository / paths.file_index_path(version.digest)
 

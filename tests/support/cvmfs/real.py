@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VARIABLE = "OSPOOL_TEST_CVMFS_REPOSITORY"
-"""Names the repository."""
+"""The environment variable that names the repository."""
 
 _FAULTY = """#!/bin/sh
 # The real tool, with the faults of tests/fakes/cvmfs_server/repository.py: something is killed, or held open, at a moment that
@@ -60,12 +60,12 @@ wait $tool
 
 
 def real_name() -> str | None:
-    """The repository of a real server that tests use in place of the stand-in's; None where there is none."""
+    """Return the repository of a real server that tests use instead of the stand-in's, None if there is none."""
     return os.environ.get(VARIABLE) if shutil.which(PROGRAM) is not None else None
 
 
 class RealCvmfs:
-    """The real repository, emptied; skips the test, and says so, where there is none."""
+    """The real repository, emptied; the test is skipped, with a message, if there is none."""
 
     def __init__(self, where: Path) -> None:
         fqrn = real_name()
@@ -87,7 +87,7 @@ class RealCvmfs:
         self._empty()
 
     def _empty(self) -> None:
-        """Whatever a test that failed has left."""
+        """Discard and remove what a failed test may have left."""
         if self.flag.exists():
             self.run("abort", "-f", self.fqrn)
         self.run("transaction", self.fqrn)
@@ -108,11 +108,11 @@ class RealCvmfs:
         assert done.returncode in accept, done.stdout + done.stderr
 
     def fault(self, command: str, what: str) -> None:
-        """What goes wrong with the next such command."""
+        """Make the next such command fail."""
         (self.root / "faults" / command).write_text(f"{what}\n")
 
     def claimed(self) -> list[str]:
-        """What is left of transactions of ours, in the spool: nothing, when none is open."""
+        """Return the names of files that our transactions have left in the spool; empty if no transaction is open."""
         return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *MountGate.NAMES})
 
     def commands(self) -> list[str]:
@@ -126,11 +126,11 @@ class RealCvmfs:
         pytest.skip("only the stand-in counts what its commands do")
 
     def close(self) -> None:
-        """Nothing is to be done: the next test empties it."""
+        """Do nothing: the next test empties the repository."""
 
 
 def real_repository(place: Path) -> CvmfsRepository:
-    """The real repository, emptied at the first call for a place."""
+    """Return the real repository; the first call for a directory empties it."""
     if not (place / "real-cvmfs").exists():
         return RealCvmfs(place).repository()
     return CvmfsRepository(os.environ[VARIABLE])

@@ -1,4 +1,4 @@
-"""A CVMFS repository for tests: the stand-in's, made anew."""
+"""A new repository of the stand-in for ``cvmfs_server``, for tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @functools.cache
 def own_mounts() -> str | None:
-    """Give this process mounts of its own, which end with it; why it cannot have them, None where it has."""
+    """Give this process mounts of its own, which end with it; return why that is impossible, None if it was done."""
     if os.geteuid() != 0:
         return "mounts want root"
     if _libc.unshare(_CLONE_NEWNS) != 0 or _libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None) != 0:
@@ -39,7 +39,7 @@ def own_mounts() -> str | None:
 
 
 class FakeCvmfs:
-    """The stand-in with one repository, below ``where``; skips the test where mounts are not allowed."""
+    """The stand-in with one repository, below ``where``; the test is skipped if mounts are not allowed."""
 
     def __init__(self, where: Path, *, size: str = "256m") -> None:
         if real_name() is not None:
@@ -69,14 +69,14 @@ class FakeCvmfs:
 
     @property
     def python(self) -> str:
-        """The interpreter that runs the stand-in."""
+        """Return the interpreter that runs the stand-in."""
         return sys.executable
 
     def repository(self, **more: Any) -> CvmfsRepository:
         return self.named(FQRN, **more)
 
     def named(self, fqrn: str, **more: Any) -> CvmfsRepository:
-        """A repository of this name, whether there is one or not."""
+        """Return a repository of this name, whether it exists or not."""
         more = {"timeouts": CvmfsTimeouts(listing=20, transaction=20, publish=60, abort=20), "timeout": 20.0, **more}
         return CvmfsRepository(fqrn, program=str(self.program), host_paths=self.host_paths, **more)
 
@@ -86,16 +86,16 @@ class FakeCvmfs:
         )
 
     def fault(self, command: str, what: str) -> None:
-        """What goes wrong with the next such command; see the stand-in's ``repository.py``."""
+        """Make the next such command fail; the stand-in's ``repository.py`` lists the faults."""
         (self.root / "faults" / command).write_text(what)
 
     def log(self) -> list[dict[str, Any]]:
-        """What commands have done, and the costs of publishing."""
+        """Return the log of all commands, with the cost of each publish."""
         path = self.root / "log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def claimed(self) -> list[str]:
-        """What is left of transactions of ours, in the spool: nothing, when none is open."""
+        """Return the names of files that our transactions have left in the spool; empty if no transaction is open."""
         return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *MountGate.NAMES})
 
     def commands(self) -> list[str]:
@@ -105,7 +105,7 @@ class FakeCvmfs:
         return self.run("list").stdout
 
     def expire_whitelist(self, seconds: float) -> None:
-        """Let it expire in so many seconds from now."""
+        """Set the whitelist to expire in ``seconds``."""
         expiry = time.strftime("%Y%m%d%H%M%S", time.gmtime(time.time() + seconds))
         (self.stratum / ".cvmfswhitelist").write_bytes(f"20200101000000\nE{expiry}\nN{FQRN}\n--\n\0\xff".encode("latin-1"))
 
@@ -113,7 +113,7 @@ class FakeCvmfs:
         return next(int(line[1:]) for line in (self.stratum / ".cvmfspublished").read_bytes().split(b"\n") if line[:1] == b"S")
 
     def close(self) -> None:
-        """Unmount all of it."""
+        """Unmount everything."""
         with Path("/proc/self/mounts").open(encoding="utf-8", errors="surrogateescape") as lines:
             mounted = [line.split()[1] for line in lines]
         for path in reversed([path for path in mounted if path == str(self.root) or path.startswith(f"{self.root}/")]):
@@ -121,7 +121,7 @@ class FakeCvmfs:
 
 
 def fill(tree: Path, files: int = 3) -> None:
-    """Make a small image: files, and the mark of a catalog."""
+    """Make a small image: some files and a ``.cvmfscatalog``."""
     tree.mkdir()
     for number in range(files):
         (tree / f"file{number}").write_bytes(b"content")
@@ -129,7 +129,7 @@ def fill(tree: Path, files: int = 3) -> None:
 
 
 def fake_repository(place: Path) -> CvmfsRepository:
-    """The stand-in's repository in a place: the first call makes it, the second finds it."""
+    """Return the stand-in's repository below a directory; the first call creates it."""
     if (place / "cvmfs").is_dir():
         fake = FakeCvmfs.__new__(FakeCvmfs)
         fake.root = place / "cvmfs"

@@ -1,4 +1,4 @@
-"""A published tree that refuses to go, as late as can be: nothing is seen of it before a transaction takes it away."""
+"""A published tree that cannot be deleted, which shows only when a transaction removes it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ exec {rm} "$@"
 
 
 @contextlib.contextmanager
-def stubborn(repository: Repository, path: str, where: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Of a directory's, the tree is a mount point meanwhile; of CVMFS', ``rm`` deletes half of it and then finds it damaged."""
+def undeletable(repository: Repository, path: str, where: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make the tree at ``path`` undeletable for the block.
+
+    In a directory repository it becomes a mount point; in CVMFS, ``rm`` deletes half of it and then reports an I/O error.
+    """
     if isinstance(repository, DirectoryRepository):
         # A real CVMFS server's tests want the mounts of the host, and are run in the same process.
         reason = "a real cvmfs_server is" if real_name() is not None else own_mounts()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
     from email.message import Message
     from types import TracebackType
+    from typing import Self
 
 STATUSES = {"401": 401, "403": 403, "404": 404, "416": 416, "429": 429, "500": 500, "504": 504}
 FAULTS = (

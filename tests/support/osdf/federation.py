@@ -6,7 +6,7 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tests.support.osdf.network_namespace import HOST
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
     from types import TracebackType
+    from typing import Self
 
 CONFIGURATION = "/.well-known/pelican-configuration"
 _TO_ORIGIN = ("PUT", "DELETE", "COPY", "PROPFIND")
@@ -22,7 +23,7 @@ _DIRECT, _OBJECT = "/api/v1.0/director/origin", "/api/v1.0/director/object"
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that came: method, path with query, and headers with names in small letters."""
+    """A received request: its method, path with query, and headers with lower-case names."""
 
     method: str
     path: str
@@ -31,7 +32,7 @@ class Asked:
 
 @dataclass
 class Said:
-    """What is answered instead of the usual, once: a status, headers, a body."""
+    """A response that is sent once instead of the usual one: a status, headers, a body."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -105,7 +106,7 @@ class Director:
         self._server.server_close()
 
     def lines(self) -> list[str]:
-        """``METHOD path`` of all requests so far."""
+        """Return ``METHOD path`` of all requests so far."""
         return [f"{asked.method} {asked.path}" for asked in self.asked]
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
@@ -132,7 +133,7 @@ class Director:
             request.wfile.write(body)
 
     def _directed(self, method: str, target: str) -> Said:
-        """Where an object is, as a real director says it."""
+        """Return the headers that locate an object, as a real director sends them."""
         path, _, query = target.partition("?")
         direct = path.startswith(_DIRECT) or method in _TO_ORIGIN or "directread" in query.split("&")
         path = path.removeprefix(_DIRECT).removeprefix(_OBJECT)

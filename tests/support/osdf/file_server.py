@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
     from types import TracebackType
+    from typing import Self
 
 
 class FileServer:

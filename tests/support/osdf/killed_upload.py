@@ -2,7 +2,7 @@
 
 Run it as ``python -m tests.support.osdf.killed_upload``.
 
-A program of its own, not a forked child: what is forked while other threads speak TLS may find their locks held for ever.
+It is a program rather than a forked child, because a child forked while other threads use TLS may find their locks held forever.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Deadly:
-    """Tokens whose holder is killed before its request number ``at``; never where that is 0."""
+    """A source of tokens that kills this process before its request number ``at``; never if that is 0."""
 
     def __init__(self, tokens: TokenSource, at: int) -> None:
         self._tokens = tokens

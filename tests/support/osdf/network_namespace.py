@@ -21,11 +21,12 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
+    from typing import Self
 
 HOST = "localhost"
 _READY = 20.0  # seconds for a server to listen
@@ -76,7 +77,7 @@ class Island:
         self._process.wait()
 
     def start(self, argv: Sequence[str], *, port: int, env: Mapping[str, str], where: Path, account: str | None = None) -> int:
-        """Start a server and wait until it listens at ``port``; its process id. ``account``: the user it runs as (root only)."""
+        """Start a server, wait until it listens at ``port``, and return its process id; ``account`` is its user (root only)."""
         order = {"argv": list(argv), "port": port, "env": dict(env), "where": str(where), "account": account}
         number: int = self._ask({"start": order})["pid"]
         return number
@@ -181,7 +182,7 @@ def _serve(listener: socket.socket) -> None:
 
 
 def _hand_on(source: socket.socket, sink: socket.socket) -> None:
-    """All bytes, by the kernel; then the end."""
+    """Forward all bytes in the kernel, and then the end of the stream."""
     out, into = os.pipe()
     fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, _PIECE)
     try:

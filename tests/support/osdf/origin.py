@@ -1,4 +1,4 @@
-"""A real origin for tests that want one: XRootD, kept running for the whole session, with a prefix for each place."""
+"""A real origin for tests that want one: XRootD, kept running for the whole session, with a prefix for each test's directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STARTING = threading.Lock()
 
 
 class Running(NamedTuple):
-    """What runs; ``director`` is its ``host:port``."""
+    """The running servers; ``director`` is the director's ``host:port``, ``key`` the issuer's private key."""
 
     servers: Servers
     director: str
@@ -39,14 +39,14 @@ class Running(NamedTuple):
 
 
 def running() -> Running:
-    """An origin and a director before it, until this process ends; the same for all threads."""
+    """Return an origin with a director, which run until this process ends; all threads share them."""
     with _STARTING:
         return _started()
 
 
 @contextlib.contextmanager
 def _director(servers: Servers) -> Iterator[str]:
-    """``host:port`` of a director in a process of its own: children that are forked while a thread here speaks TLS may hang."""
+    """Run a director in its own process, because children forked while a thread uses TLS may hang; yield its ``host:port``."""
     (alive, held), (told, tell) = os.pipe(), os.pipe()
 
     def serve() -> None:
@@ -79,26 +79,26 @@ def _started() -> Running:
 
 
 def minted(there: Running, base: str | None = None) -> MintedTokens:
-    """Tokens of the origin's issuer, made as the publisher makes them."""
+    """Return a source of tokens of the origin's issuer, made as the publisher makes them."""
     return MintedTokens(
         read_private_key(there.key), there.servers.issuer.keyid, TokenClaims(there.servers.issuer.url, base=base), time.time
     )
 
 
 def prefix(place: Path) -> str:
-    """The path that is a place's own."""
+    """Return the prefix that belongs to a test's directory."""
     return f"{NAMESPACE}/{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
 
 
 def directed(place: Path) -> PelicanOrigin:
-    """The origin as the director names it."""
+    """Return the origin that the director names."""
     there = running()
     options = UploadOptions(tokens=minted(there), ca_file=there.servers.authority, retries=RETRIES)
     return PelicanOrigin(OriginAddress(there.director, prefix(place), direct=False), options)
 
 
 def direct(place: Path) -> PelicanOrigin:
-    """The origin itself."""
+    """Return the origin, addressed directly."""
     there = running()
     options = UploadOptions(tokens=minted(there, NAMESPACE), ca_file=there.servers.authority, retries=RETRIES)
     return PelicanOrigin(OriginAddress(there.servers.origin.removeprefix("https://"), prefix(place), direct=True), options)

@@ -1,4 +1,4 @@
-"""What an independent client reads: pelicanfs, through a federation's director. A program too: ``FEDERATION PATH…``."""
+"""Reading with an independent client, pelicanfs, through a director; also a program: ``FEDERATION PATH…``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def read(federation: str, paths: Iterable[str], authority: Path) -> dict[str, str]:
-    """Path in the federation -> sha256 of what pelicanfs gets for it."""
+    """Return path in the federation -> sha256 of the content that pelicanfs reads."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", __file__, federation, *paths],
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "SSL_CERT_FILE": str(authority)},

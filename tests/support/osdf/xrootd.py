@@ -16,7 +16,7 @@ import tempfile
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tests.support.osdf.network_namespace import HOST, Island
 from tests.support.osdf.tokens import AUDIENCE, Issuer
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
     from types import TracebackType
+    from typing import Self
 
 NAMESPACE = "/images"
 _PORTS = 4
@@ -130,19 +131,19 @@ class Servers:
         self._island.stop(self._running.pop(name))
 
     def empty(self) -> None:
-        """Take away all that the origin and the cache hold, while they run."""
+        """Delete all files of the origin and the cache, while they run."""
         for name in ("origin", "cache"):
             for path in _children(self.where / name / "data"):
                 shutil.rmtree(path)
             self._mine(self.where / name / "data" / NAMESPACE.lstrip("/"))
 
     def files(self) -> dict[str, bytes]:
-        """All files of the origin: name below the namespace -> content."""
+        """Return all files of the origin: name below the namespace -> content."""
         top = self.data / NAMESPACE.lstrip("/")
         return {str(path.relative_to(top)): path.read_bytes() for path in sorted(top.rglob("*")) if path.is_file()}
 
     def log(self, name: str = "origin") -> str:
-        """What a server wrote down."""
+        """Return the log of a server."""
         return "".join(path.read_text(errors="replace") for path in (self.where / name).rglob("log"))
 
     def _lay_out(self, name: str, port: int, root_port: int, more: str) -> None:
@@ -171,7 +172,7 @@ class Servers:
         _give(known / "scitokens_cpp.sqllite")
 
     def _mine(self, *directories: Path) -> None:
-        """Make directories that belong to the servers' account, and those above them."""
+        """Create directories that belong to the servers' account, and their parents."""
         for directory in directories:
             directory.mkdir(parents=True, exist_ok=True)
             for path in (directory, *directory.parents):
@@ -181,7 +182,7 @@ class Servers:
 
 
 def _authority(pki: Path) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for ``localhost``, in a directory of authorities as OpenSSL looks them up too."""
+    """Create a certificate for ``localhost``, in a directory of authorities in which OpenSSL finds it too."""
     authority, tls = certificate(pki, HOST)
     (pki / "authorities").mkdir()
     argv = ["openssl", "x509", "-hash", "-noout", "-in", str(authority)]

@@ -131,7 +131,7 @@ def test_a_host_without_the_stratum_0s_address_is_told(fake: FakeCvmfs) -> None:
         ("CVMFS_AUTO_GC=true", "fails with it; set it to false"),
         ("CVMFS_GARBAGE_COLLECTION=false", "stays in the storage for ever; set it to true"),
         ("CVMFS_FORCE_REMOUNT_WARNING=true", "waits a minute"),
-        ("CVMFS_AUTO_REPAIR_MOUNTPOINT=false", "by hand; set it to true"),
+        ("CVMFS_AUTO_REPAIR_MOUNTPOINT=false", "by hand after a killed publish; set it to true"),
         ("CVMFS_ENFORCE_LIMITS=true", "keeps all others from being published"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is particular to an origin that is a directory; what every origin does is in tests/contract."""
+"""The directory origin; the tests that every origin passes are in tests/contract."""
 
 from __future__ import annotations
 

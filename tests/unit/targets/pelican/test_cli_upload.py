@@ -1,4 +1,4 @@
-"""The ``pelican`` command, when nobody waits for it any more."""
+"""Uploads by the ``pelican`` command that are cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content on its way, when who takes it goes away in the middle of a piece."""
+"""An upload's content when its consumer is cancelled in the middle of a chunk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from publisher.targets.pelican.transport import CHUNK_SIZE
 
 
 class Slow(io.BytesIO):
-    """Its first read waits."""
+    """A file whose reads wait for an event."""
 
     def __init__(self, content: bytes, begun: threading.Event, go_on: threading.Event) -> None:
         super().__init__(content)

@@ -1,4 +1,4 @@
-"""What is believed of a federation's discovery and director, and what is never followed."""
+"""Discovery and director of a federation: which of their answers are accepted, and which never are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIGURED = '{"director_endpoint": "%s"}'
 
 
 class Counted:
-    """A new token each time."""
+    """A source that returns a new token each time."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -38,7 +38,7 @@ class Counted:
 
 @pytest.fixture
 def director(tmp_path: Path) -> Iterator[Director]:
-    """One whose origin answers nothing: nobody listens there."""
+    """Run a director that names an origin at which nothing listens."""
     _, tls = certificate(tmp_path, "localhost")
     with Director(tls, "/osg", "https://localhost:1") as running:
         yield running
@@ -50,7 +50,7 @@ def options(tmp_path: Path) -> UploadOptions:
 
 
 def failure(director: Director, options: UploadOptions, path: str = PATH) -> str:
-    """What is said when an origin is asked for."""
+    """Return the message of the error when an origin is located."""
     with pytest.raises(OriginError) as refused:
         PelicanOrigin(OriginAddress(director.host, path, direct=False), options).size("x")
     assert "secret" not in str(refused.value)
@@ -62,7 +62,7 @@ def configured(director: Director) -> Said:
 
 
 def answered(director: Director, said: Said) -> None:
-    """What the director says, at each of two tries."""
+    """Set the director's response to each of two attempts."""
     director.instead = [configured(director), said, configured(director), said]
 
 

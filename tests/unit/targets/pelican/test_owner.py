@@ -1,4 +1,4 @@
-"""Whose upload it is that somebody left."""
+"""The owners of uploads that were left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multistatus documents: those of XRootD and of others, and those that are refused."""
+"""Multistatus documents of XRootD and other servers, and documents that are refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""How an origin's requests travel: through proxies, to names that are none, and to hosts that nobody vouches for."""
+"""Requests to an origin: through proxies, to invalid host names, to hosts with untrusted certificates, and their log."""
 
 from __future__ import annotations
 
+import logging
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
@@ -64,17 +65,19 @@ async def test_a_name_that_no_host_can_have_is_said_to_be_none() -> None:
         await ask(OriginTransport(OriginTimeouts(), Proxies({})), url=URL(f"https://{'a' * 64}.test/"))
 
 
-async def test_a_host_that_says_nothing_is_late_and_one_that_says_too_much_is_refused(tmp_path: Path) -> None:
+async def test_a_silent_host_times_out_and_a_response_that_is_too_large_is_refused(tmp_path: Path) -> None:
     authority, context = certificate(tmp_path, "localhost")
-    async with ScriptedServer({"GET /a": [hangs, says(200, bytes((1 << 20) + 1))]}, tls=context) as origin:
+    # two paths: on a busy machine the first request may time out before the server has seen it
+    too_large = says(200, bytes((1 << 20) + 1))
+    async with ScriptedServer({"GET /silent": [hangs], "GET /a": [too_large]}, tls=context) as origin:
         url = URL(f"https://localhost:{origin.address.rpartition(':')[2]}/a")
         with pytest.raises(TransientError, match="did not answer in time"):
-            await ask(OriginTransport(OriginTimeouts(idle=0.2), Proxies({}), authority), url=url)
+            await ask(OriginTransport(OriginTimeouts(idle=0.2), Proxies({}), authority), url=url.with_path("/silent"))
         with pytest.raises(OriginError, match="more than the 1048576 bytes"):
             await ask(OriginTransport(OriginTimeouts(), Proxies({}), authority), url=url)
 
 
-async def test_what_a_refusal_says_is_told_without_the_token_and_its_wish_for_peace_is_heard(tmp_path: Path) -> None:
+async def test_a_refusal_is_reported_without_the_token_and_with_its_retry_after(tmp_path: Path) -> None:
     authority, context = certificate(tmp_path, "localhost")
     token = "opaque-" + "x" * 40
     async with ScriptedServer({"GET /a": [says(429, f"{token} comes too often", Retry_After="7")]}, tls=context) as origin:
@@ -87,3 +90,19 @@ async def test_what_a_refusal_says_is_told_without_the_token_and_its_wish_for_pe
     failure = statuses.to_error(refused, "give a")
     assert isinstance(failure, TransientError)
     assert failure.retry_after == 7.0
+
+
+async def test_requests_are_logged_without_query_and_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    authority, context = certificate(tmp_path, "localhost")
+    async with ScriptedServer({"GET /a": [says(200, b"")]}, tls=context) as origin:
+        host = f"localhost:{origin.address.rpartition(':')[2]}"
+        transport = OriginTransport(OriginTimeouts(), Proxies({}), authority)
+        with caplog.at_level(logging.DEBUG, "publisher"):
+            async with transport.open("GET", URL(f"https://{host}/a?authz=s3cret"), {"Authorization": "Bearer s3cret"}):
+                pass
+            with pytest.raises(TransientError):
+                await ask(transport, url=URL("https://localhost:1/a?authz=s3cret"))
+    assert f"GET {host}/a: status 200 after " in caplog.text
+    assert "GET localhost:1/a failed after " in caplog.text
+    assert "localhost:1 cannot be reached: Connection refused" in caplog.text
+    assert "s3cret" not in caplog.text

@@ -1,4 +1,4 @@
-"""What a server does only now and then, done by one that does it every time."""
+"""The WebDAV client with a server that always does what real servers do only sometimes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LISTED = '<multistatus xmlns="DAV:"><response><href>/%s</href><getcontentlength>
 
 
 class Server:
-    """Answers each request with the next of ``says[method]``, the last of them again and again."""
+    """A server that sends the next response of ``says[method]``, and the last one again and again."""
 
     def __init__(self, where: Path) -> None:
         self.says: dict[str, list[tuple[int, bytes]]] = {}
@@ -82,7 +82,7 @@ def listed(*sizes: int) -> list[tuple[int, bytes]]:
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_again(server: Server) -> None:
-    """As XRootD gives it: the new bytes, cut to the old size."""
+    """XRootD sends the new content, cut to the old size."""
     server.says = {"PROPFIND": listed(4, 6, 6), "GET": [(200, b"newe"), (200, b"newest")]}
     assert server.origin.read(NAME) == b"newest"
 

@@ -1,4 +1,4 @@
-"""What is particular to a repository that is a directory; what every repository does is in tests/contract."""
+"""The directory repository; the tests that every repository passes are in tests/contract."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from publisher.errors import RepositoryError
 from publisher.targets.repositories.directory import DirectoryRepository
-from tests.support.cvmfs.undeletable_tree import stubborn
+from tests.support.cvmfs.undeletable_tree import undeletable
 from tests.support.images.trees import private_umask
 from tests.support.machine import child_process
 
@@ -356,7 +356,7 @@ def test_a_removal_that_does_not_go_is_told_by_the_recovery_once_and_holds_up_no
     publish(repository)
     journal = {"schema": 1, "stage": "stage.1", "trees": [], "links": [], "files": [], "removals": [INDEX, TREE, "htc/rocky:9"]}
     (repository.root / ".transaction/journal").write_text(json.dumps(journal))
-    with stubborn(repository, TREE, tmp_path, monkeypatch):
+    with undeletable(repository, TREE, tmp_path, monkeypatch):
         finished, said = repository.recover()
         assert finished.startswith("finished an interrupted transaction")
         assert f"cannot remove {TREE}: " in said

@@ -1,4 +1,4 @@
-"""The door to ``cvmfs_server``, with a program behind it that notes down how it was started and says what it is told to."""
+"""The caller of ``cvmfs_server``, with a program in its place that records how it was started and prints what a test sets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ sys.exit(status)
 
 
 class Tool:
-    """``cvmfs_server``, told how to end."""
+    """A ``cvmfs_server`` whose output and exit status a test sets."""
 
     def __init__(self, where: Path) -> None:
         self.where = where
@@ -180,7 +180,7 @@ def test_a_damaged_record_says_nothing(tmp_path: Path, content: bytes) -> None:
 )
 @pytest.mark.parametrize("stream", ["out", "err"])
 def test_a_publish_that_failed_says_why_and_what_to_do(tool: Tool, said: str, hint: str, stream: str) -> None:
-    """It ends with 1 for everything, says it on either stream, and shows a command line of a screen behind it."""
+    """The tool exits with 1 for every failure, and prints the reason on either stream, before a long command line."""
     shown = f"{said}\n\nExecuted Command:\ncvmfs_swissknife sync -u /cvmfs/x limit\n"
     tool.says(1, *(shown, "") if stream == "out" else ("", shown))
     with pytest.raises(RepositoryError) as failed:
