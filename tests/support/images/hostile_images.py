@@ -85,31 +85,29 @@ def images(canary: Path) -> dict[str, Hostile]:
         ),
         "circle-of-links": Hostile([base, tar([symlink("a", "b"), symlink("b", "a"), file("a/x")])], "too many symbolic links"),
         "hard-link-with-dotdot": Hostile([base, tar([hardlink("h", f"{up}/kept")])], "an entry outside of its root"),
-        "hard-link-to-an-absolute-path": Hostile([base, tar([hardlink("h", f"{out}/kept")])], "which is nothing that is there"),
-        "hard-link-through-a-link": Hostile(
-            [base, tar([symlink("l", out), hardlink("h", "l/kept")])], "which is nothing that is there"
-        ),
+        "hard-link-to-an-absolute-path": Hostile([base, tar([hardlink("h", f"{out}/kept")])], "which does not exist"),
+        "hard-link-through-a-link": Hostile([base, tar([symlink("l", out), hardlink("h", "l/kept")])], "which does not exist"),
         "hard-link-to-a-link-and-written": Hostile(
             [base, tar([symlink("l", f"{out}/kept"), hardlink("h", "l")]), tar([file("h", b"in")])], inside={"h": b"in"}
         ),
-        "whiteout-of-dotdot": Hostile([base, tar([file("etc/.wh...", b"")])], "whiteout of no name"),
-        "whiteout-of-dot": Hostile([base, tar([file(".wh..", b"")])], "whiteout of no name"),
+        "whiteout-of-dotdot": Hostile([base, tar([file("etc/.wh...", b"")])], "whiteout without a file name"),
+        "whiteout-of-dot": Hostile([base, tar([file(".wh..", b"")])], "whiteout without a file name"),
         "whiteout-through-a-link": Hostile(
             [base, tar([symlink("l", out), symlink("m", up)]), tar([file("l/.wh.kept"), file("m/.wh..wh..opq")])]
         ),
-        "nameless-whiteout": Hostile([base, tar([file("etc/.wh.", b"")])], "whiteout of no name"),
+        "nameless-whiteout": Hostile([base, tar([file("etc/.wh.", b"")])], "whiteout without a file name"),
         "root-as-a-link": Hostile(
-            [base, raw_tar.header(b"./", b"2", link=out.encode()) + raw_tar.END], "make the root something else"
+            [base, raw_tar.header(b"./", b"2", link=out.encode()) + raw_tar.END], "for the root that is not a directory"
         ),
         "device-nodes": Hostile([base, raw_tar.header(b"disk", b"4", tail=b"") + raw_tar.header(b"mem", b"3") + raw_tar.END]),
         # --- false headers
-        "size-beyond-the-layer": Hostile([base, raw_tar.header(b"a", size=1 << 30) + raw_tar.END], "cut within the data"),
+        "size-beyond-the-layer": Hostile([base, raw_tar.header(b"a", size=1 << 30) + raw_tar.END], "truncated within the data"),
         "size-too-small": Hostile([base, raw_tar.header(b"a", size=10) + bytes([7]) * 1024 + raw_tar.END], "wrong checksum"),
         "negative-size": Hostile(
-            [base, raw_tar.header(b"a", size=raw_tar.number(-512)) + raw_tar.END], "a size or an owner that cannot be"
+            [base, raw_tar.header(b"a", size=raw_tar.number(-512)) + raw_tar.END], "an invalid size or owner"
         ),
         "size-of-exabytes": Hostile(
-            [base, raw_tar.header(b"a", size=raw_tar.number(1 << 62)) + raw_tar.END], "cut within the data"
+            [base, raw_tar.header(b"a", size=raw_tar.number(1 << 62)) + raw_tar.END], "truncated within the data"
         ),
         "two-sizes": Hostile(
             [
@@ -168,7 +166,7 @@ def images(canary: Path) -> dict[str, Hostile]:
         "no-architecture": Hostile([base], "has no architecture", config={"architecture": ""}),
         "lying-diff-ids": Hostile([base], "layer 1 unpacks to sha256:.*, its config says", diff_ids=["sha256:" + "0" * 64]),
         "too-few-diff-ids": Hostile([base, base], "2 layers, its config 1 diff_ids", diff_ids=["sha256:" + "0" * 64]),
-        "env-that-is-no-list": Hostile([base], "does not take the image's config", config={"config": {"Env": "PATH=/bin"}}),
+        "env-that-is-no-list": Hostile([base], "does not accept the image's config", config={"config": {"Env": "PATH=/bin"}}),
         # --- images that imitate the metadata of Apptainer
         "own-singularity-d": Hostile(
             [
