@@ -81,10 +81,10 @@ def revision(
         named[manifest.shard_number(one.name, count)][one.name] = one.to_json()
         for alias in one.aliases():
             aliases[manifest.shard_number(alias, count)][alias] = one.name
-    shards = [manifest.make_shard(found, others) for found, others in zip(named, aliases, strict=True)]
+    shards = [manifest.make_shard(found, others) for found, others in zip(named, aliases)]
     digests = [hashlib.sha256(shard).hexdigest() for shard in shards]
     index = Index(repository, serial=serial, generated=now, expires=now + manifest.LIFETIME, sif_prefix="sif", shards=digests)
-    files = {manifest.shard_name(sha256): shard for sha256, shard in zip(digests, shards, strict=True)}
+    files = {manifest.shard_name(sha256): shard for sha256, shard in zip(digests, shards)}
     return {**files, manifest.INDEX_NAME: envelope(index, key)}
 
 

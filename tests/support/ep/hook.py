@@ -60,7 +60,7 @@ def reply(output: bytes, talk: str = "") -> Reply:
     assert all(" = " in line for line in lines)
     assert lines[0].startswith("HookStatusCode = ")
     values = classad.parse(output).values()
-    found = {line.partition(" = ")[0]: value for line, value in zip(lines, values, strict=True) if value is not None}
+    found = {line.partition(" = ")[0]: value for line, value in zip(lines, values) if value is not None}
     assert len(found) == len(lines)
     code = found.pop("HookStatusCode")
     assert isinstance(code, int)

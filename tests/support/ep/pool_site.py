@@ -8,7 +8,7 @@ import pwd
 import random
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tests.support.ep.pool import ACCOUNT, Jobs, Pool, command_line
 from tests.support.ep.release import release
@@ -21,6 +21,7 @@ from tests.support.registries.registry import push_image
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from typing import Self
 
     from tests.support.registries.registry import RegistryServer
 

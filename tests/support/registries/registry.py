@@ -18,7 +18,7 @@ import time
 import urllib.parse
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import zstandard
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
+    from typing import Self
 
 OCI = {
     "manifest": "application/vnd.oci.image.manifest.v1+json",
@@ -301,7 +302,7 @@ def bcrypt(password: str) -> str:
 
 
 def _platform(text: str) -> dict[str, str]:
-    return dict(zip(("os", "architecture", "variant"), text.split("/"), strict=False))
+    return dict(zip(("os", "architecture", "variant"), text.split("/")))
 
 
 def _expect(response: Response, status: int) -> Response:

@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from cryptography import x509
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
     from types import TracebackType
+    from typing import Self
 
     Reply = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

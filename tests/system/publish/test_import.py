@@ -51,7 +51,7 @@ def test_a_recipe_is_recognised_and_its_format_can_be_said(tmp_path: Path) -> No
         (["import", "nowhere.txt"], "nowhere.txt cannot be read: No such file"),
         (["import"], "Missing argument 'FILE'"),
         (["import", "old.txt", "--format", "toml"], "'toml' is not one of 'auto', 'docker-images', 'recipe'"),
-        (["import", "old.txt", "--output", "old.txt"], "old.txt is there already"),
+        (["import", "old.txt", "--output", "old.txt"], "old.txt already exists"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_changes_nothing(tmp_path: Path, arguments: list[str], words: str) -> None:

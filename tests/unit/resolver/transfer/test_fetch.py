@@ -290,7 +290,7 @@ def test_any_sequence_of_faults_ends_with_the_right_bytes_or_an_error(
     with ExitStack() as stack:
         network = NetworkOptions(str(root), silence=SILENCE)
         running = [stack.enter_context(FaultyServer({PATH: CONTENT})) for _ in faults]
-        for server, several in zip(running, faults, strict=True):
+        for server, several in zip(running, faults):
             server.faults = list(several)
         places = [open_source(server.url, network) for server in running]
         try:
