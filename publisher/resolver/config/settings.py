@@ -146,7 +146,7 @@ class ResolverSettings:
         facts: path of the measured capabilities, absolute; None for none.
         trace: path of the trace, absolute; None for none.
         trace_size: bytes at which the trace is rotated.
-        default_images: texts that :class:`publisher.resolver.host.default_image.Offer` parses.
+        default_images: texts that :class:`publisher.resolver.host.default_image.ImageOffer` parses.
         probe: name of an image or path of a SIF, empty for the default image.
         probe_time: seconds for each test of the host.
         apptainer: path of the program, None to search the PATH.

@@ -36,15 +36,11 @@ DAY = 86400
 
 
 @pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    """Logging and the console belong to the whole process: restore them afterwards."""
-    loggers = [logging.getLogger(), logging.getLogger("publisher")]
-    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+def restored_console(restored_logging: None) -> Iterator[None]:
+    """Restore the console, which belongs to the whole process, before the log is restored."""
+    del restored_logging
     yield
     console.configure(0, logs.TEXT)
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers = handlers
 
 
 @pytest.fixture

@@ -4,29 +4,14 @@ import io
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from publisher.system import logs
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 LOG = logging.getLogger("publisher.some.module")
 OTHER = logging.getLogger("somebody.else")
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """Logging belongs to the whole process: put it back afterwards."""
-    loggers = [logging.getLogger(), logging.getLogger("publisher")]
-    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
-    yield
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers = handlers
 
 
 def logged(verbosity: int, form: str = logs.TEXT) -> io.StringIO:
