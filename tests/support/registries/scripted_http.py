@@ -190,7 +190,7 @@ def certificate(where: Path, host: str) -> tuple[Path, ssl.SSLContext]:
     """Return the certificate of a private authority, and the TLS context of a server that it has signed for ``host``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = dt.datetime.now(dt.UTC)
+    now = dt.datetime.now(dt.timezone.utc)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)

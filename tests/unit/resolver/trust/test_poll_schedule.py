@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 import time
@@ -107,7 +106,7 @@ def asked_ever_less(published: Published, now: float, age: str) -> float:
         if published.asked():
             times.append(now)
         now += 10
-    for number, (before, after) in enumerate(itertools.pairwise(times)):
+    for number, (before, after) in enumerate(zip(times, times[1:])):
         assert 0.75 * min(EVERY, 20 * 2**number) <= after - before <= 1.25 * min(EVERY, 20 * 2**number) + 10
     return now
 
