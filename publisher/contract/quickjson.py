@@ -25,6 +25,7 @@ class _Defaults:
     strict = True
     object_hook = None
     object_pairs_hook = None
+    array_hook = None  # Python 3.15 asks for it
     parse_float = float
     parse_int = int
     parse_constant = float
