@@ -62,7 +62,7 @@ def load_list(settings: PublisherSettings) -> ImageList:
         ListError: it is not valid.
     """
     image_list = reader.load(settings.images, settings.name_template)
-    _log.info("%s has %d entries and %d wildcards", settings.images, len(image_list.entries), len(image_list.patterns))
+    _log.info("%s has %d entries and %d patterns", settings.images, len(image_list.entries), len(image_list.patterns))
     return image_list
 
 
@@ -95,9 +95,9 @@ def plan_run(settings: PublisherSettings, image_list: ImageList, snapshot: Snaps
 def select_entries(
     image_list: ImageList, names: Sequence[str], intake: Intake
 ) -> tuple[tuple[Entry, ...], list[UnlistedPattern]]:
-    """Return the entries of ``names``, or all if it is empty, and the wildcards of which the tags are unknown.
+    """Return the entries of ``names``, or all if it is empty, and the patterns of which the tags are unknown.
 
-    Wildcards are expanded with the tags of their registries, unless ``names`` has entries of the list only.
+    Patterns are expanded with the tags of their registries, unless ``names`` has entries of the list only.
 
     Raises:
         UsageError: a name is not in the list.
@@ -117,7 +117,7 @@ def select_entries(
 
 
 def _unexpired(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Return the entries that have not expired. An expired entry's name is not published from a wildcard either."""
+    """Return the entries that have not expired. An expired entry's name is not published from a pattern either."""
     today = datetime.now(UTC).date()
     return tuple(entry for entry in entries if entry.expires is None or entry.expires >= today)
 

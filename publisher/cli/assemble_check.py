@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from publisher.settings.settings import PublisherSettings
 
 _SAMPLE = 3
-"""Number of images of a wildcard that are checked."""
+"""Number of images of a pattern that are checked."""
 _log = logging.getLogger(__name__)
 
 
@@ -38,17 +38,17 @@ def select_changes(settings: PublisherSettings, base: str | None) -> ListDiff:
 def check_entries(settings: PublisherSettings, changes: ListDiff, intake: Intake) -> list[CheckedEntry]:
     """Return the verdicts on changed entries, in the order of the list.
 
-    Registries are asked anonymously. Of a wildcard, the newest few images are checked.
+    Registries are asked anonymously. Of a pattern, the newest few images are checked.
     """
     changed = changes.changed
-    _log.info("checking %d entries and %d wildcards", len(changed.entries), len(changed.patterns))
+    _log.info("checking %d entries and %d patterns", len(changed.entries), len(changed.patterns))
     entries, checked = list(changed.entries), []
     for pattern, tags in zip(changed.patterns, intake.tags(changed.patterns), strict=True):
         if isinstance(tags, PublisherError):
             checked.append(lint.judge_unlisted(UnlistedPattern(str(pattern), pattern.covers, tags), pattern.line))
         else:
             expanded = reader.expand(pattern, tags)
-            checked.append(lint.judge_wildcard(str(pattern), pattern.line, [entry.name for entry in expanded]))
+            checked.append(lint.judge_pattern(str(pattern), pattern.line, [entry.name for entry in expanded]))
             entries += expanded[:_SAMPLE]
     images, today = intake.inspect(entries), datetime.now(UTC).date()
     checked += [lint.judge(entry, images[entry.name], settings.max_unpacked_size, today) for entry in entries]

@@ -89,11 +89,11 @@ def _item_json(item: PlanItem) -> dict[str, object]:
 
 
 def _unlisted_lines(unlisted: Sequence[UnlistedPattern]) -> list[str]:
-    return [f"failed: {pattern.wildcard}: its tags cannot be listed: {pattern.error}" for pattern in unlisted]
+    return [f"failed: {pattern.text}: its tags cannot be listed: {pattern.error}" for pattern in unlisted]
 
 
 def _unlisted_json(unlisted: Sequence[UnlistedPattern]) -> list[dict[str, str]]:
-    return [{"wildcard": pattern.wildcard, "reason": str(pattern.error)} for pattern in unlisted]
+    return [{"pattern": pattern.text, "reason": str(pattern.error)} for pattern in unlisted]
 
 
 def _removal_lines(removals: Sequence[Removal], withheld: str | None) -> list[str]:

@@ -37,7 +37,7 @@ class CheckedEntry:
     """An entry of the list with the verdict on it.
 
     Attributes:
-        name: the CVMFS name, or the wildcard.
+        name: the CVMFS name, or the pattern.
         line: line number in the list.
         verdict: the verdict.
         reason: why, one line; may be empty where the entry is fine.
@@ -80,16 +80,16 @@ def judge(entry: Entry, answer: Sequence[Image] | PublisherError, max_size: int,
     return CheckedEntry(entry.name, entry.line, CheckVerdict.FINE, "", links, sum(sizes), platforms, expires)
 
 
-def judge_wildcard(wildcard: str, line: int, names: Sequence[str]) -> CheckedEntry:
-    """Return the verdict on a wildcard with known tags; ``names`` are the CVMFS names that it expands to, the newest first."""
+def judge_pattern(pattern: str, line: int, names: Sequence[str]) -> CheckedEntry:
+    """Return the verdict on a pattern with known tags; ``names`` are the CVMFS names that it expands to, the newest first."""
     if not names:
-        return CheckedEntry(wildcard, line, CheckVerdict.WRONG, "it matches none of the repository's tags")
-    return CheckedEntry(wildcard, line, CheckVerdict.FINE, f"{len(names)} image(s), the newest is {names[0]}", tuple(names))
+        return CheckedEntry(pattern, line, CheckVerdict.WRONG, "it matches none of the repository's tags")
+    return CheckedEntry(pattern, line, CheckVerdict.FINE, f"{len(names)} image(s), the newest is {names[0]}", tuple(names))
 
 
 def judge_unlisted(unlisted: UnlistedPattern, line: int) -> CheckedEntry:
-    """Return the verdict on a wildcard of which the tags could not be listed."""
-    return CheckedEntry(unlisted.wildcard, line, _error_verdict(unlisted.error), _reason(unlisted.error))
+    """Return the verdict on a pattern of which the tags could not be listed."""
+    return CheckedEntry(unlisted.text, line, _error_verdict(unlisted.error), _reason(unlisted.error))
 
 
 def judge_quota(problem: YamlProblem) -> CheckedEntry:

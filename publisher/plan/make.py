@@ -49,7 +49,7 @@ def make_plan(
         snapshot: the published state.
         whole: ``entries`` is the whole list, so that published names missing in it are delisted.
         rebind: names that may come from another repository of a registry than before.
-        unlisted: wildcards of which the tags are unknown.
+        unlisted: patterns of which the tags are unknown.
         allow_mass_removal: more than :data:`MAX_REMOVED_SHARE` of the published names may leave in one run.
         today: the day, to announce entries that expire soon; None announces none.
     """

@@ -100,15 +100,15 @@ class Removal:
 
 @dataclass(frozen=True)
 class UnlistedPattern:
-    """A wildcard of which the tags could not be listed; the names that it covers must not be taken for delisted.
+    """A pattern of which the tags could not be listed; the names that it covers must not be taken for delisted.
 
     Attributes:
-        wildcard: the wildcard as the list has it, for messages.
-        covers: returns whether a name could come from the wildcard.
+        text: the pattern as the list has it, for messages.
+        covers: returns whether a name could come from the pattern.
         error: why the tags are unknown.
     """
 
-    wildcard: str
+    text: str
     covers: Callable[[str], bool]
     error: PublisherError
 
@@ -121,8 +121,8 @@ class Plan:
         items: the decision on every entry, in the order of the list.
         removals: names that leave in this run.
         withheld: why the removals are not carried out, None where they are.
-        kept: published names that stay because their wildcard's tags are unknown, each with the reason.
-        unlisted: wildcards of which the tags could not be listed.
+        kept: published names that stay because their pattern's tags are unknown, each with the reason.
+        unlisted: patterns of which the tags could not be listed.
         notes: lines for the operator: entries that expire soon, names that are rolled back.
     """
 

@@ -68,7 +68,7 @@ def over_quota(entries: Iterable[Entry], sizes: Mapping[str, int], quotas: Mappi
     Published images are counted before new ones, and then in the order of the list.
 
     Args:
-        entries: all wanted entries, wildcards expanded.
+        entries: all wanted entries, patterns expanded.
         sizes: CVMFS name -> bytes of the unpacked files that are published; an image that is not published counts as 0.
         quotas: owner, :data:`DEFAULT` or :data:`NOBODY` -> quota.
     """

@@ -46,7 +46,7 @@ class RunReport:
         stopped: why the run ended early, None where it did not.
         removals: published names that leave, each with the reason.
         withheld: why the removals are not carried out, None where they are.
-        unlisted: wildcards of which the tags could not be listed.
+        unlisted: patterns of which the tags could not be listed.
         cleared: lines about what garbage collection removed at the end.
     """
 

@@ -32,7 +32,7 @@ class Adopter:
         repository: the repository that has the older tool's links.
         intake: the connections to registries.
         entries: the entries of the image list.
-        unlisted: wildcards of which the tags are unknown.
+        unlisted: patterns of which the tags are unknown.
         clock: returns seconds since the epoch.
         anyway: whether links that could not be judged are adopted too, as not current.
     """

@@ -172,10 +172,10 @@ def judge_listed(
 
 
 def judge_unlisted(link: OldLink, unlisted: Iterable[UnlistedPattern], now: int) -> JudgedLink:
-    """Return the verdict on a link with a name that no entry has; ``unlisted`` are wildcards of which the tags are unknown."""
+    """Return the verdict on a link with a name that no entry has; ``unlisted`` are patterns of which the tags are unknown."""
     for pattern in unlisted:
         if pattern.covers(link.name):
-            return JudgedLink(link, LinkVerdict.UNKNOWN, f"the tags of {pattern.wildcard} cannot be listed")
+            return JudgedLink(link, LinkVerdict.UNKNOWN, f"the tags of {pattern.text} cannot be listed")
     return JudgedLink(link, LinkVerdict.UNLISTED, "", _outdated(link, None, now))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnsupportedError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest, Platform
-from publisher.plan.lint import CheckVerdict, judge, judge_unlisted, judge_wildcard
+from publisher.plan.lint import CheckVerdict, judge, judge_pattern, judge_unlisted
 from publisher.plan.model import UnlistedPattern
 from tests.support.publisher.built_values import AMD64, ARM64, digest, entry
 
@@ -58,8 +58,8 @@ def test_an_image_that_is_too_large_already_compressed_is_wrong(max_size: int | 
 
 
 def test_wildcards_are_judged_by_the_names_that_they_expand_to() -> None:
-    assert judge_wildcard("a/b:9*", 3, []).verdict is CheckVerdict.WRONG
-    fine = judge_wildcard("a/b:9*", 3, ["a/b:91", "a/b:90"])
+    assert judge_pattern("a/b:9*", 3, []).verdict is CheckVerdict.WRONG
+    fine = judge_pattern("a/b:9*", 3, ["a/b:91", "a/b:90"])
     assert (fine.verdict, fine.line) == (CheckVerdict.FINE, 3)
     assert "2 image(s)" in fine.reason
     down = UnlistedPattern("a/b:9*", lambda _: True, UnavailableError("no answer"))
