@@ -12,18 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-POOL_TESTS = Path(__file__).parent / "system" / "pool"
+POOL_TESTS = "tests/system/pool/"
 
 settings.register_profile("here", database=None, deadline=None)  # write nothing into the checkout; ci/bench measures speed
 settings.load_profile("here")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Keep the tests of a file in one process of pytest-xdist, and all that share the HTCondor pool in one as well."""
-    for item in items:
-        in_pool = POOL_TESTS in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("pool" if in_pool else str(item.path)))
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - this hook is called by pytest-xdist alone
+
+    class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "pool" if nodeid.startswith(POOL_TESTS) else nodeid.partition("::")[0]
+
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

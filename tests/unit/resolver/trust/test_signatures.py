@@ -18,6 +18,7 @@ from publisher.resolver.trust import signatures
 from tests.support.ep.execution_point import Key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 KEY, OTHER = Key(), Key()
@@ -25,6 +26,14 @@ PAYLOAD = b'{"serial":7}'
 SIGNATURE = KEY.sign(PAYLOAD)
 CONTENT = manifest.seal(PAYLOAD, {KEY.keyid: SIGNATURE})
 TRUSTED = {KEY.keyid: KEY.pem}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_path() -> Iterator[None]:
+    """Leave the system's directories on the PATH: every other one costs each check a process, hundreds of times in this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/usr/bin:/bin")
+        yield
 
 
 def test_a_signature_of_a_trusted_key_gives_the_payload() -> None:
