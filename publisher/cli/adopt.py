@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from publisher.cli.assemble import load_list, select_entries
-from publisher.cli.assemble_registry import make_intake
-from publisher.cli.assemble_targets import load_snapshot, make_repository
+from publisher.cli.assembly.registry import make_intake
+from publisher.cli.assembly.run import load_list, select_entries
+from publisher.cli.assembly.targets import load_snapshot, make_repository
 from publisher.cli.console import console
 from publisher.cli.options import common
 from publisher.cli.session import open_publication, raise_if_behind

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from publisher.cli import render_status
-from publisher.cli.assemble_targets import find_record, load_snapshot, make_origin, make_repository
+from publisher.cli.assembly.targets import find_record, load_snapshot, make_origin, make_repository
 from publisher.cli.console import console
 from publisher.cli.options import common
+from publisher.cli.render import status as render_status
 from publisher.errors import UsageError
 from publisher.fileindex.difference import difference
 from publisher.maintain import verify

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 import click
 
 from publisher import __version__
-from publisher.cli import adopt, assemble, assemble_targets, inspect, operate, render_check
-from publisher.cli.assemble_check import check_entries, select_changes
-from publisher.cli.assemble_registry import make_intake
+from publisher.cli import adopt, inspect, operate
+from publisher.cli.assembly.check import check_entries, select_changes
+from publisher.cli.assembly.registry import make_intake
+from publisher.cli.assembly.run import RunOptions, load_list, plan_run, run_sync
+from publisher.cli.assembly.targets import load_snapshot, make_publication
 from publisher.cli.console import console
 from publisher.cli.options import common, logging_flags, logging_options, run_options
-from publisher.cli.render_run import plan_json, plan_lines, report_json, report_lines
+from publisher.cli.render import check as render_check
+from publisher.cli.render.run import plan_json, plan_lines, report_json, report_lines
 from publisher.cli.state_directory import lock_state
 from publisher.errors import ListError, PublisherError, UsageError
 from publisher.images import reader
@@ -107,14 +110,14 @@ def check(base: str | None, whole: bool, form: str, summary: Path | None, settin
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @run_options
 @common
-def plan(as_json: bool, run: assemble.RunOptions, settings: PublisherSettings) -> None:
+def plan(as_json: bool, run: RunOptions, settings: PublisherSettings) -> None:
     """Print what sync would do for all images of the list, or for NAMEs. Changes nothing.
 
     Example: publisher plan htc/rocky:9
     """
-    image_list, snapshot = assemble.load_list(settings), assemble_targets.load_snapshot(settings)
+    image_list, snapshot = load_list(settings), load_snapshot(settings)
     with console.open_display() as display, make_intake(settings, display) as intake:
-        made = assemble.plan_run(settings, image_list, snapshot, intake, run)
+        made = plan_run(settings, image_list, snapshot, intake, run)
         for line in intake.warnings():
             display.say(line)
     console.show(plan_json(made), plan_lines(made), as_json)
@@ -124,7 +127,7 @@ def plan(as_json: bool, run: assemble.RunOptions, settings: PublisherSettings) -
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @run_options
 @common
-def sync(as_json: bool, run: assemble.RunOptions, settings: PublisherSettings) -> None:
+def sync(as_json: bool, run: RunOptions, settings: PublisherSettings) -> None:
     """Publish what is new or changed: all images of the list, or NAMEs.
 
     Downloads and builds images, publishes sandboxes and SIFs, and signs the manifest. Names that left the list start to leave.
@@ -134,14 +137,14 @@ def sync(as_json: bool, run: assemble.RunOptions, settings: PublisherSettings) -
 
     Example: publisher sync --config /etc/ospool-image-publisher/publisher.yaml
     """
-    publication = assemble_targets.make_publication(settings)
-    image_list = assemble.load_list(settings)  # a list that is not valid fails before anything begins
+    publication = make_publication(settings)
+    image_list = load_list(settings)  # a list that is not valid fails before anything begins
     with lock_state(settings.state), console.open_display() as display, make_intake(settings, display) as intake:
         snapshot, recovered = publication.open()
         for line in recovered:
             display.say(line)
-        made = assemble.plan_run(settings, image_list, snapshot, intake, run)
-        report = assemble.run_sync(
+        made = plan_run(settings, image_list, snapshot, intake, run)
+        report = run_sync(
             settings, made, snapshot, intake=intake, publication=publication, display=display, collect=not run.names
         )
     console.show(report_json(report), report_lines(report), as_json)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from publisher.cli import render_status
-from publisher.cli.assemble import collect_garbage
-from publisher.cli.assemble_targets import find_record
+from publisher.cli.assembly.run import collect_garbage
+from publisher.cli.assembly.targets import find_record
 from publisher.cli.options import common
+from publisher.cli.render import status as render_status
 from publisher.cli.session import open_publication, raise_if_behind
 from publisher.maintain import block
 from publisher.state import transitions

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from publisher.cli.assemble import RunOptions
+from publisher.cli.assembly.run import RunOptions
 from publisher.cli.console import console
 from publisher.plan.make import MAX_REMOVED_SHARE
 from publisher.settings.kinds import kind_of

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from publisher.cli.assemble_targets import make_publication
+from publisher.cli.assembly.targets import make_publication
 from publisher.cli.console import console
 from publisher.cli.state_directory import lock_state
 

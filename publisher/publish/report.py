@@ -1,4 +1,4 @@
-"""The report of a run as a value: the outcome of every image. :mod:`publisher.cli.render_run` shows it."""
+"""The report of a run as a value: the outcome of every image. :mod:`publisher.cli.render.run` shows it."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import io
 import time
 from typing import TYPE_CHECKING
 
-from publisher.cli import assemble
-from publisher.cli.assemble_registry import make_intake
+from publisher.cli.assembly import run as assemble
+from publisher.cli.assembly.registry import make_intake
 from publisher.cli.state_directory import lock_state
 from publisher.contract import manifest
 from publisher.fileindex.format import read_file_index

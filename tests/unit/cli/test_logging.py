@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 from click.testing import CliRunner
 
-from publisher.cli import assemble_targets
 from publisher.cli.console import LogDisplay, console
 from publisher.cli.main import main, publisher
 from publisher.system import logs
@@ -157,7 +156,7 @@ def test_an_expected_failure_is_reported_once(
 def test_a_bug_keeps_its_traceback(
     flags: list[str], options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(assemble_targets, "make_publication", lambda _: 1 // 0)
+    monkeypatch.setattr("publisher.cli.main.make_publication", lambda _: 1 // 0)
     monkeypatch.setattr(sys, "argv", ["publisher", "sync", *flags, *options])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.cli.render_run import report_json, report_lines
+from publisher.cli.render.run import report_json, report_lines
 from publisher.errors import LayerError, NotFoundError, OriginError, RepositoryError, SpaceError
 from publisher.plan.make import make_plan
 from publisher.publish.batch import BatchLimits

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from publisher.cli.render_run import plan_json, plan_lines, report_json, report_lines
+from publisher.cli.render.run import plan_json, plan_lines, report_json, report_lines
 from publisher.errors import NotFoundError, SpaceError, UnavailableError
 from publisher.plan.make import make_plan
 from publisher.plan.model import Removal

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from publisher.cli import render_status
+from publisher.cli.render import status as render_status
 from publisher.contract.records import BLOCKED, EXPIRING, SUPERSEDED, Record, Sif, Version
 from tests.support.publisher.built_values import digest
 

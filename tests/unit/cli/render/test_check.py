@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 
-from publisher.cli import render_check
+from publisher.cli.render import check as render_check
 from publisher.contract.units import format_size
 from publisher.plan.lint import CheckedEntry, CheckVerdict
 

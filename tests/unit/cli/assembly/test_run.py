@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from click.testing import CliRunner
 
-from publisher.cli import assemble
+from publisher.cli.assembly import run as assemble
 from publisher.cli.operate import block_command
 from publisher.cli.state_directory import StateDirectoryError, lock_state
 from publisher.errors import SpaceError

@@ -1,0 +1,1 @@
+"""What the commands print: plans, reports, checks and status, as text and as JSON."""
