@@ -47,9 +47,9 @@ def digest(value: Any) -> str:
 
 
 def count(value: Any) -> int:
-    """Return the value if it is a whole number, 0 or more; raise ValueError otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is not a whole number")
+    """Return the value if it is a whole number from 0 to 2^63 - 1; raise ValueError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{value!r} is not a whole number from 0 to 2^63 - 1")
     return value
 
 

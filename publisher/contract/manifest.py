@@ -107,6 +107,11 @@ class Index:
             raise ManifestError(f"the manifest's index is not valid: {error!r}") from None
         if not shards:
             raise ManifestError("the manifest's index has no shards")
+        if not index.generated <= index.expires <= index.generated + HARD_LIMIT:
+            raise ManifestError(
+                f"the manifest's index expires {index.expires - index.generated} s after it was signed; "
+                f"that must be from 0 to {HARD_LIMIT} s"
+            )
         if repository is not None and index.repository != repository:
             raise ManifestError(f"the manifest is of the repository {index.repository!r}, not of {repository!r}")
         return index

@@ -127,14 +127,12 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Read a private key from its PEM file.
 
     Raises:
-        UsageError: the file does not exist, is not a P-256 key in PEM, or can be read by others.
+        UsageError: the file does not exist, is not a P-256 key in PEM, belongs to another user, or can be read by others.
     """
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise UsageError(
-                f"the key {path} can be read by others", hint=f"run chmod 600 {path}, and find out who may have copied it"
-            )
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        with path.open("rb") as file:
+            _check_private(path, os.fstat(file.fileno()))
+            key = serialization.load_pem_private_key(file.read(), password=None)
     except FileNotFoundError:
         raise UsageError(f"the key {path} does not exist", hint=f"create it with: publisher keys new --key {path}") from None
     except (OSError, ValueError, TypeError) as error:
@@ -142,6 +140,19 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise UsageError(f"{path} is not a private key on the curve P-256", hint="create one with: publisher keys new")
     return key
+
+
+def _check_private(path: Path, status: os.stat_result) -> None:
+    """Raise UsageError unless the file is this user's or root's alone."""
+    if status.st_uid not in {0, os.geteuid()}:
+        raise UsageError(
+            f"the key {path} belongs to another user (uid {status.st_uid}), who can read and replace it",
+            hint="make a new key as the user that runs the publisher; changing the owner of this one does not undo a copy",
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise UsageError(
+            f"the key {path} can be read by others", hint=f"run chmod 600 {path}, and find out who may have copied it"
+        )
 
 
 def verify(payload: bytes, signatures: Iterable[tuple[str, bytes]], trusted: Iterable[PublicKey]) -> None:

@@ -33,7 +33,9 @@ class SignatureCache:
 
     def verify(self, content: bytes, keys: Mapping[str, bytes]) -> bytes:
         """Return the payload of an index's envelope; see :func:`publisher.resolver.trust.signatures.verify`."""
-        line = hashlib.sha256(b"\0".join([content, *sorted(map(str.encode, keys))])).hexdigest().encode() + b"\n"
+        parts = [content, *sorted(map(str.encode, keys))]
+        joined = b"".join(b"%d:%b" % (len(part), part) for part in parts)  # lengths: no two lists give the same bytes
+        line = hashlib.sha256(joined).hexdigest().encode() + b"\n"
         lines = self._read()
         if line in lines:
             return unseal(content)[0]

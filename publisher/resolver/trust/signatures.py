@@ -27,6 +27,9 @@ TIMEOUT = 10.0
 _MAX_SIGNATURES = 16  # of one index: each may cost a process, and the list is not trusted yet
 _MAX_KEY_BYTES = 16 << 10
 _KEY_SUFFIXES = (".pem", ".pub")
+_P256_PREFIX = binascii.a2b_hex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+_P256_BYTES = 91
+"""A SubjectPublicKeyInfo of a point on P-256 in DER (RFC 5480): this prefix and the point's two coordinates."""
 _BEGIN, _END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
 
 
@@ -99,6 +102,11 @@ def _read_key(path: str) -> tuple[str, bytes]:
         der = b""
     if not der:
         raise ResolverUsageError(f"{path} is not a public key in PEM", hint="'publisher keys new' writes one as FILE.pub")
+    if len(der) != _P256_BYTES or not der.startswith(_P256_PREFIX):
+        raise ResolverUsageError(
+            f"{path} is not a public key on the curve P-256",
+            hint="a manifest is signed with P-256; no other kind of key is accepted",
+        )
     return hashlib.sha256(der).hexdigest(), begin + body + end + b"\n"
 
 

@@ -89,6 +89,14 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert (found.until, found.since, found.reason, found.notes) == (30, 20, "asked for", {"devices": 2})
 
 
+@pytest.mark.parametrize("expires", [10**30, INDEX.generated + HARD_LIMIT + 1, INDEX.generated - 1])
+def test_an_index_does_not_decide_how_long_it_is_valid(expires: int) -> None:
+    with pytest.raises(ManifestError, match=r"expires|whole number"):
+        Index.parse(manifest.canonical({**as_json(INDEX.payload()), "expires": expires}))
+    latest = {**as_json(INDEX.payload()), "expires": INDEX.generated + HARD_LIMIT}
+    assert Index.parse(manifest.canonical(latest)).expires == INDEX.generated + HARD_LIMIT
+
+
 def test_the_spelling_of_an_index_is_fixed() -> None:
     """Signatures and the names of shards hang on it."""
     assert INDEX.payload() == (

@@ -63,6 +63,14 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
         Signer(tmp_path / "key")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_key_of_another_user_is_refused(tmp_path: Path) -> None:
+    new_key(tmp_path / "key")
+    os.chown(tmp_path / "key", 12345, -1)
+    with pytest.raises(UsageError, match=r"belongs to another user \(uid 12345\)"):
+        Signer(tmp_path / "key")
+
+
 def test_a_missing_key_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         Signer(tmp_path / "key")

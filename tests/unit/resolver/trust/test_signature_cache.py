@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from publisher.contract import manifest
 from publisher.contract.errors import ExpectedError, ManifestError
+from publisher.resolver.trust import signatures
 from publisher.resolver.trust.signature_cache import SignatureCache
 from tests.support.ep.execution_point import NOW, Key, revision
 
@@ -44,6 +46,21 @@ def test_other_bytes_and_other_keys_are_verified_again(memory: SignatureCache, m
     for other, keys in ((index(2), BOTH), (content, KEYS), (content + b" ", BOTH)):
         with pytest.raises(ExpectedError, match="cannot run openssl"):
             memory.verify(other, keys)
+
+
+def test_content_that_ends_like_a_key_is_not_mistaken_for_that_key(
+    memory: SignatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content and ids in one string, with only separators between them, would be the same for both calls."""
+    verified: list[bytes] = []
+    monkeypatch.setattr(signatures, "verify", lambda content, _keys: verified.append(content))
+    first, second = sorted((KEY, OTHER), key=lambda key: key.keyid)
+    content = index()
+    longer = content + b"\0" + first.keyid.encode()
+    memory.verify(content, BOTH)
+    with contextlib.suppress(ManifestError):  # it is no envelope
+        memory.verify(longer, {second.keyid: second.pem})
+    assert verified == [content, longer]
 
 
 def test_a_revoked_key_is_refused_at_once(memory: SignatureCache) -> None:

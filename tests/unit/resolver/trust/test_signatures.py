@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,6 +159,17 @@ def test_a_file_that_is_not_a_public_key_is_refused_by_its_name(tmp_path: Path) 
         (tmp_path / "key.pem").write_bytes(content)
         with pytest.raises(ResolverUsageError, match=r"key\.pem is not a public key"):
             signatures.load_keys([str(tmp_path)])
+
+
+WEAK = rsa.generate_private_key(65537, 1024)  # noqa: S505 - refusing it is the point
+
+
+@pytest.mark.parametrize("private", [WEAK, ec.generate_private_key(ec.SECP384R1())])
+def test_a_key_of_another_kind_is_refused(tmp_path: Path, private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> None:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "key.pem").write_bytes(private.public_key().public_bytes(serialization.Encoding.PEM, form))
+    with pytest.raises(ResolverUsageError, match="not a public key on the curve P-256"):
+        signatures.load_keys([str(tmp_path)])
 
 
 def test_without_any_key_nothing_is_trusted(tmp_path: Path) -> None:
