@@ -13,12 +13,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.abspath(f"{__file__}/../../../.."))
 
 from tests.fakes.cvmfs_server import publishing
 from tests.fakes.cvmfs_server.repository import Failure, Repository, repositories, root
 
+NEVER_ANSWERS = "http://never-answers.invalid"  # the stratum 0 of a repository that makes `list` hang
 UNMOUNTED = "(unexpected termination) cannot establish writable mountpoint"
 STACK = "{}\n\nStacktrace:\n/lib/libcvmfs_server.so.2.12.0(+0xe62d5) [0x7f323d4bc2d5]\n"
 
@@ -81,7 +83,7 @@ def publish(arguments: list[str]) -> None:
         print("Do you want to proceed anyway? (y/N)", end=" ")
         if sys.stdin.readline().strip().lower() != "y":
             raise Failure(1, "aborted.", stdout=True)
-    with repository.publishing_lock():
+    with repository.publishing_lock(), repository.frozen():
         repository.fault("publish", "before")
         print("Swissknife Sync: Processing changes...", flush=True)
         costs = publishing.publish(repository)
@@ -117,6 +119,10 @@ def abort(arguments: list[str]) -> None:
 def listing(_arguments: list[str]) -> None:
     for repository in repositories():
         flags = ""
+        if not os.path.exists(f"{repository.etc}/server.conf"):
+            raise Failure(2, f"cvmfs_server: 1: .: cannot open {repository.etc}/server.conf: No such file")
+        while repository.stratum() == NEVER_ANSWERS:
+            time.sleep(3600)
         if repository.in_transaction():
             flags += " - in transaction"
         if not repository.stratum_reachable():

@@ -135,12 +135,23 @@ class Repository:
         layers = f"lowerdir={self.lower},upperdir={self.upper},workdir={self.work},redirect_dir=off,index=off,metacopy=off"
         must("mount", "-t", "overlay", f"overlay_{self.name}", "-o", f"{layers},nodev,{'rw' if writable else 'ro'}", self.mount)
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Mount the overlay for reading only, as during a publish; it stays so if the tool is killed."""
+        must("mount", "-o", "remount,ro", self.mount)
+        try:
+            yield
+        except Failure:
+            if self.mount in mounts():
+                must("mount", "-o", "remount,rw", self.mount)
+            raise
+
     def healthy(self) -> bool:
-        """Return whether mounts and locks are consistent; after a publish that died they are not, until an abort."""
+        """Return whether the mounts are consistent; after a publish that died they are not, until an abort."""
         found = mounts()
         options = found.get(self.mount, ["none"])
         wanted = "rw" if self.in_transaction() else "ro"
-        return self.published in found and wanted in options and not (os.path.exists(self.lock) and not self.is_publishing())
+        return self.published in found and wanted in options
 
     def users(self) -> tuple[bool, bool]:
         """Return whether a process uses the mount, as ``(for reading, for writing)``; a working directory counts as reading."""

@@ -117,7 +117,7 @@ class RealCvmfs:
 
     def commands(self) -> list[str]:
         path = self.root / "log"
-        return [line for line in path.read_text().splitlines() if line != "list"] if path.exists() else []
+        return path.read_text().splitlines() if path.exists() else []
 
     def revision(self) -> int:
         return StratumZero(self.stratum).revision()

@@ -77,7 +77,7 @@ class FakeCvmfs:
 
     def named(self, fqrn: str, **more: Any) -> CvmfsRepository:
         """Return a repository of this name, whether it exists or not."""
-        more = {"timeouts": CvmfsTimeouts(listing=20, transaction=20, publish=60, abort=20), "timeout": 20.0, **more}
+        more = {"timeouts": CvmfsTimeouts(transaction=20, publish=60, abort=20), "timeout": 20.0, **more}
         return CvmfsRepository(fqrn, program=str(self.program), host_paths=self.host_paths, **more)
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -100,9 +100,6 @@ class FakeCvmfs:
 
     def commands(self) -> list[str]:
         return [line["command"] for line in self.log()]
-
-    def listed(self) -> str:
-        return self.run("list").stdout
 
     def expire_whitelist(self, seconds: float) -> None:
         """Set the whitelist to expire in ``seconds``."""

@@ -66,6 +66,27 @@ def test_a_healthy_repository_has_nothing_to_say(fake: FakeCvmfs) -> None:
     assert fake.revision() == 2
 
 
+@pytest.mark.parametrize("conf", [None, "CVMFS_STRATUM0=http://never-answers.invalid\n"])
+def test_another_repository_of_the_host_stops_nothing(fake: FakeCvmfs, conf: str | None) -> None:
+    """The tool's own `list` walks all of them: it fails for an empty directory, and hangs if a web server does."""
+    other = fake.root / "etc/other.example.org"
+    other.mkdir()
+    if conf is None:
+        assert fake.run("list", check=False).returncode == 2
+    else:
+        (other / "server.conf").write_text(conf)
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run([fake.program, "list"], timeout=1, check=False, stdout=subprocess.DEVNULL)
+    assert fake.repository().recover() == []
+    announce(fake.repository())
+    assert fake.repository().read(INDEX) == b"1"
+
+
+def test_a_replica_is_not_published_to(fake: FakeCvmfs) -> None:
+    (fake.root / "etc" / FQRN / "replica.conf").touch()
+    refused(fake, "this is a stratum 1", "where the stratum 0 is published")
+
+
 def test_an_expired_whitelist_is_told_before_work(fake: FakeCvmfs) -> None:
     fake.expire_whitelist(-60)
     refused(fake, "whitelist has expired", f"cvmfs_server resign {FQRN}")
@@ -80,7 +101,7 @@ def test_a_whitelist_that_will_expire_is_told_ahead(fake: FakeCvmfs) -> None:
 
 def test_a_stratum_0_that_does_not_answer_is_told_before_work(fake: FakeCvmfs) -> None:
     (fake.stratum / ".cvmfswhitelist").unlink()
-    refused(fake, "whitelist cannot be read", "web server")
+    refused(fake, r"stratum 0 .* cannot be read: \.cvmfswhitelist", "web server")
 
 
 def test_a_stratum_0_elsewhere_is_asked_itself(fake: FakeCvmfs) -> None:
@@ -347,10 +368,6 @@ def test_somebody_elses_publish_is_waited_for_and_what_a_dead_one_left_is_not(fa
         with pytest.raises(RepositoryError, match="somebody else's transaction is open"):
             announce(fake.repository())
         assert fake.commands() == []
-    assert "unhealthy" in fake.listed()
-    with pytest.raises(RepositoryError, match="mounts are not as they should be"):
-        announce(fake.repository())
-    (fake.spool / "is_publishing.lock").unlink()
     announce(fake.repository())
     assert fake.repository().read(INDEX) == b"1"
 

@@ -49,13 +49,34 @@ class CvmfsHost:
         self.flag = self.spool / "in_transaction.lock"
         self._socket = self.spool / "cvmfs_io"
         self._publishing = self.spool / "is_publishing.lock"
-        self._configuration = host_paths.configuration / fqrn / "server.conf"
+        self._checkout = self.spool / "checkout"
+        self._configuration = host_paths.configuration / fqrn
         self._common = host_paths.configuration.parent / "server.local"
 
     def settings(self) -> dict[str, str]:
         """Return the settings in ``server.conf``, over those in ``server.local`` for all repositories. Raises OSError."""
         common = _settings(self._common) if self._common.exists() else {}
-        return common | _settings(self._configuration)
+        return common | _settings(self._configuration / "server.conf")
+
+    def is_configured(self) -> bool:
+        """Return whether this host has the repository."""
+        return self._configuration.is_dir()
+
+    def is_replica(self) -> bool:
+        """Return whether the repository is a replica, which a stratum 1 has."""
+        return (self._configuration / "replica.conf").is_file()
+
+    def has_old_tag(self) -> bool:
+        """Return whether an earlier revision than the last one is checked out."""
+        return self._checkout.is_file()
+
+    def is_mounted(self) -> bool:
+        """Return whether the published content and the repository are mounted, the repository for reading only.
+
+        This is so as long as no transaction is open.
+        """
+        options = _mount_options()
+        return str(self.published) in options and "ro" in options.get(str(self.mount), ())
 
     def published_mount(self) -> tuple[int, int] | None:
         """Identify the mount that shows the published content; return None if there is none, or it does not answer.
@@ -124,6 +145,13 @@ class CvmfsHost:
                 if _is_marked(process, token) or _writes_below(process, self.mount):
                     return int(process.name)
         return None
+
+
+def _mount_options() -> dict[str, list[str]]:
+    """Return the options of every mount point; of mounts above each other, those of the last."""
+    lines = Path("/proc/self/mounts").read_bytes().splitlines()
+    fields = (os.fsdecode(line).split(" ") for line in lines)
+    return {columns[1]: columns[3].split(",") for columns in fields}
 
 
 def _settings(path: Path) -> dict[str, str]:

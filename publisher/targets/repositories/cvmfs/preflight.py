@@ -1,4 +1,8 @@
-"""The preflight check: whether a repository can be published to, and if not, what an operator has to do about it."""
+"""The preflight check: whether a repository can be published to, and if not, what an operator has to do about it.
+
+Only files of this repository are looked at. ``cvmfs_server list`` walks every repository of the host, and fails or hangs if the
+web server of any other one does.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,11 @@ if TYPE_CHECKING:
 
     from publisher.targets.repositories.cvmfs.host import CvmfsHost
     from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
-    from publisher.targets.repositories.cvmfs.server import CvmfsServer
 
 _EXPIRY_WARNING = 3 * 86400  # seconds before the whitelist expires from which on it is reported
-_EXPIRED = ("whitelist expired", "its whitelist has expired", "sign it anew with `cvmfs_server resign {fqrn}` and run again")
-_BLOCKING_STATES = (  # text in the state that `cvmfs_server list` shows, reason, hint
-    ("whitelist unreachable", "its whitelist cannot be read", "start the web server of the stratum 0 and run again"),
-    _EXPIRED,
-    ("INCOMPATIBLE", "its layout is of another version of cvmfs_server", "`cvmfs_server migrate {fqrn}` and run again"),
-    ("checked out tag", "an old tag is checked out", "go back with `cvmfs_server checkout {fqrn}` and run again"),
-    ("stratum1", "this is a stratum 1", "run on the host where the stratum 0 is published"),
-)
+_EXPIRED = ("its whitelist has expired", "sign it anew with `cvmfs_server resign {fqrn}` and run again")
+_STRATUM1 = ("this is a stratum 1", "run on the host where the stratum 0 is published")
+_OLD_TAG = ("an old tag is checked out", "go back with `cvmfs_server checkout {fqrn}` and run again")
 
 
 class Preflight:
@@ -33,17 +31,13 @@ class Preflight:
 
     Args:
         fqrn: the fully qualified repository name.
-        server: the tool.
         host: the repository's files on this host.
         mount: the mount of the published content.
         clock: seconds since the epoch.
     """
 
-    def __init__(
-        self, fqrn: str, server: CvmfsServer, host: CvmfsHost, mount: PublishedMount, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, fqrn: str, host: CvmfsHost, mount: PublishedMount, clock: Callable[[], float]) -> None:
         self._fqrn = fqrn
-        self._server = server
         self._host = host
         self._mount = mount
         self._clock = clock
@@ -54,17 +48,17 @@ class Preflight:
         Raises:
             RepositoryError: the repository cannot be published to in its present state.
         """
-        state = self._server.listed_state()
-        if state is None:
+        if not self._host.is_configured():
             raise missing(self._fqrn)
-        for text, reason, hint in _BLOCKING_STATES:
-            if text in state:
-                raise repository_error(self._fqrn, reason, hint)
+        if self._host.is_replica():
+            raise repository_error(self._fqrn, *_STRATUM1)
+        if self._host.has_old_tag():
+            raise repository_error(self._fqrn, *_OLD_TAG)
         settings = self.settings()
         refused = refusal(settings, _user_name())
         if refused is not None:
             raise repository_error(self._fqrn, *refused)
-        if "unhealthy" in state and not self._host.has_transaction():
+        if not self._host.has_transaction() and not self._host.is_mounted():
             raise not_mounted(self._fqrn, "its mounts are not as they should be")
         self._mount.require_mounted()
         return [f"{self._fqrn}: {line}" for line in advice(settings)] + self._check_whitelist()
@@ -95,7 +89,7 @@ class Preflight:
     def _check_whitelist(self) -> list[str]:
         left = self.stratum().whitelist_expiry() - self._clock()
         if left <= 0:
-            raise repository_error(self._fqrn, *_EXPIRED[1:])
+            raise repository_error(self._fqrn, *_EXPIRED)
         if left > _EXPIRY_WARNING:
             return []
         return [f"the whitelist of {self._fqrn} expires in {left / 3600:.0f} h: run `cvmfs_server resign {self._fqrn}`"]

@@ -80,7 +80,7 @@ class CvmfsRepository(Repository):
         self._claims = ClaimFile(self._area, self._host)
         self._mount = PublishedMount(fqrn, self._host, timeout)
         server = CvmfsServer(fqrn, program, timeouts)
-        self._preflight = Preflight(fqrn, server, self._host, self._mount, clock)
+        self._preflight = Preflight(fqrn, self._host, self._mount, clock)
         self._own = OwnTransactions(
             server,
             self._host,

@@ -95,13 +95,11 @@ class CvmfsTimeouts:
     Publishing hashes and compresses all new files: 50 GB take about an hour.
 
     Attributes:
-        listing: for ``cvmfs_server list``.
         transaction: for opening a transaction.
         publish: for publishing one.
         abort: for aborting one.
     """
 
-    listing: float = 120.0
     transaction: float = 600.0
     publish: float = 6 * 3600.0
     abort: float = 600.0
@@ -120,21 +118,6 @@ class CvmfsServer:
         self.fqrn = fqrn
         self._program = program
         self._timeouts = timeouts
-
-    def listed_state(self) -> str | None:
-        """Return the state that ``cvmfs_server list`` shows, as ``(stratum0 / local)``; None if there is no such repository.
-
-        Raises:
-            RepositoryError: the tool is missing, failed, or did not end in time.
-        """
-        done = self._run(["list"], self._timeouts.listing)
-        if done.status != 0:
-            raise self._failed("list", done)
-        for line in done.stdout.decode("utf-8", "replace").splitlines():
-            name, _, state = line.partition(" ")
-            if name == self.fqrn:
-                return state
-        return None
 
     def open(self, token: str, record: Path, flag: Path, template: tuple[str, str] | None = None) -> bool:
         """Open a transaction; the result is written to ``record`` even if this process is killed meanwhile.

@@ -44,7 +44,7 @@ class Tool:
         self.path = where / "cvmfs_server"
         self.path.write_text(PROGRAM.format(python=sys.executable, mark=MARK))
         self.path.chmod(0o755)
-        self.server = CvmfsServer(FQRN, str(self.path), CvmfsTimeouts(listing=10, transaction=10, publish=10, abort=10))
+        self.server = CvmfsServer(FQRN, str(self.path), CvmfsTimeouts(transaction=10, publish=10, abort=10))
         self.says(0)
 
     def says(self, status: int, out: str = "", err: str = "", *, flag: bool = False, seconds: float = 0) -> None:
@@ -92,16 +92,6 @@ def test_no_argument_reaches_the_tool_that_a_shell_would_see_more_in(tool: Tool,
     with pytest.raises(RepositoryError, match="shell"):
         tool.open((path, ".images/0b/y"))
     assert tool.started == {}
-
-
-def test_the_repository_is_found_by_its_whole_name(tool: Tool) -> None:
-    tool.says(0, f"x{FQRN} (stratum0 / local - unhealthy)\n{FQRN}.org (stratum0 / local)\n")
-    assert tool.server.listed_state() is None
-    tool.says(0, f"{FQRN}.org (stratum0 / local)\n{FQRN} (stratum0 / local - in transaction)  \n")
-    assert tool.server.listed_state() == "(stratum0 / local - in transaction)  "
-    tool.says(1, "", "cvmfs_server: no")
-    with pytest.raises(RepositoryError, match="list failed with status 1: cvmfs_server: no"):
-        tool.server.listed_state()
 
 
 @pytest.mark.parametrize(
@@ -234,5 +224,5 @@ def test_a_command_that_does_not_end_is_ended(tool: Tool) -> None:
 
 def test_a_host_without_the_tool_is_told_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError) as missing:
-        CvmfsServer(FQRN, str(tmp_path / "cvmfs_server")).listed_state()
+        CvmfsServer(FQRN, str(tmp_path / "cvmfs_server")).publish("token")
     assert "cvmfs-server package" in (missing.value.hint or "")
