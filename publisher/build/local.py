@@ -24,7 +24,8 @@ from publisher.build.builder import Builder, BuildRequest
 from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ReadbackError
 from publisher.build.sif import DATA_OFFSET, write_sif_header
-from publisher.errors import BuildError, LayerError, PublisherError, SpaceError
+from publisher.contract.files import replace
+from publisher.errors import BuildError, LayerError, PublisherError, SpaceError, TestRunError
 from publisher.fileindex.format import FileIndexWriter
 from publisher.layers.emit import Emitter
 from publisher.layers.flatten import flatten
@@ -33,6 +34,7 @@ from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.layers.survey import survey
 from publisher.state.built import BuiltImage
 from publisher.system import command
+from publisher.system.ownership import is_own, is_own_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -50,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 _SIF, _FILE_INDEX, _RECORD = "image.sif", "files.zst", "built.json"
 _MAX_TRIES = 3  # of squashing, until the SIF reads back as it should
-_RECORD_FORMAT = 1  # a finished build with another format is built again
+_RECORD_FORMAT = 2  # a finished build with another format is built again
 _FREE = 64 << 20  # bytes that must stay free on the device
 _GROWTH = 1.5  # a squashfs per compressed byte of the layers, at most: each block of 128 KiB is compressed by itself
 _BYTES_PER_ENTRY = 128  # in the tables of the squashfs and in the file index
@@ -96,13 +98,13 @@ class LocalBuilder(Builder):
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """Build one image as :meth:`Builder.build` describes; a failed build leaves nothing."""
         directory = self._directory(request)
-        finished = _load(directory)
+        finished = _load(directory, request.image.manifest.digest)
         if finished is not None:
             _log.debug("%s: the finished build in %s is used", request.name, directory)
             return finished
         shutil.rmtree(directory, ignore_errors=True)
         try:
-            directory.mkdir(parents=True)
+            directory.mkdir(mode=0o755, parents=True)
             return self._build(request, directory, progress)
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)
@@ -136,12 +138,15 @@ class LocalBuilder(Builder):
         self._check_space(request, inputs, directory)
         files = self._squash_until_sound(request, inputs, directory, ends, progress)
         sif = directory / _SIF
+        sha256 = _sha256(sif)  # before the image's code runs
         progress("test", 0, 1)
         with _logged("test run", request):
             outcome = self._tester.test(sif, architecture=request.image.platform.architecture, has_shell=inputs.has_shell)
+        if _sha256(sif) != sha256:
+            raise TestRunError("the test run changed the finished SIF", hint="block the image: its code attacked this host")
         built = BuiltImage(
             sif=sif,
-            sha256=_sha256(sif),
+            sha256=sha256,
             size=sif.stat().st_size,
             unpacked_size=files.unpacked_size,
             files=files.files,
@@ -150,7 +155,7 @@ class LocalBuilder(Builder):
             tools=self._tools,
             notes={**inputs.plan.dropped, **({"test": outcome.reason} if outcome.reason else {})},
         )
-        _save(built, directory)
+        _save(built, directory, request.image.manifest.digest)
         return built
 
     def _prepare(self, request: BuildRequest, scratch: Path, ends: float) -> _SquashInputs:
@@ -265,33 +270,39 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _save(built: BuiltImage, directory: Path) -> None:
+def _save(built: BuiltImage, directory: Path, digest: str) -> None:
+    """Make a finished build durable, with its record: the image manifest that it was built from, and the sha256 of its files."""
     for path in (built.sif, built.file_index):
+        path.chmod(0o644)
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    record = asdict(built) | {"sif": built.sif.name, "file_index": built.file_index.name, "format": _RECORD_FORMAT}
-    temporary = directory / f".{_RECORD}"
-    temporary.write_text(json.dumps(record))
-    temporary.rename(directory / _RECORD)
+    values = {name: value for name, value in asdict(built).items() if name not in {"sif", "file_index"}}
+    record = {"format": _RECORD_FORMAT, "digest": digest, "file_index_sha256": _sha256(built.file_index), "build": values}
+    replace(str(directory / _RECORD), json.dumps(record).encode())
 
 
-def _load(directory: Path) -> BuiltImage | None:
-    """Return a finished build, None where there is none or its SIF has changed."""
+def _load(directory: Path, digest: str) -> BuiltImage | None:
+    """Return the finished build of an image manifest.
+
+    None if there is none, if it was built from another image manifest, if its files have changed, or if another account could
+    have written them.
+    """
+    sif, file_index, record = (directory / name for name in (_SIF, _FILE_INDEX, _RECORD))
     try:
-        record = json.loads((directory / _RECORD).read_bytes())
-    except (FileNotFoundError, json.JSONDecodeError):
+        if not is_own(directory.lstat()) or not all(map(is_own_file, (sif, file_index, record))):
+            return None
+        saved = json.loads(record.read_bytes())
+        bound = {"format": _RECORD_FORMAT, "digest": digest, "file_index_sha256": _sha256(file_index)}
+        built = BuiltImage(sif=sif, file_index=file_index, **saved["build"])
+        is_intact = all(saved.get(name) == value for name, value in bound.items()) and _sha256(sif) == built.sha256
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if record.pop("format", None) != _RECORD_FORMAT:
-        _log.debug("the finished build in %s is built again: its format is not supported", directory)
-        return None
-    built = BuiltImage(**record | {"sif": directory / record["sif"], "file_index": directory / record["file_index"]})
-    if not built.sif.is_file() or not built.file_index.is_file() or _sha256(built.sif) != built.sha256:
-        _log.debug("the finished build in %s is built again: its files are missing or have changed", directory)
-        return None
-    return built
+    if not is_intact:
+        _log.debug("the build in %s is made again: its files have changed, or it is another image's", directory)
+    return built if is_intact else None
 
 
 def _apptainer_version() -> str:

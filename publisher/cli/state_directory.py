@@ -1,4 +1,8 @@
-"""The state directory: its lock, which allows one run at a time, and its directory for temporary files."""
+"""The state directory: its lock, which allows one run at a time, and its directory for temporary files.
+
+A run trusts the layers and finished builds that it finds there. So nobody else may be able to write to it, as in the cache of an
+execution point.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,15 @@ from typing import TYPE_CHECKING
 from publisher.contract import files
 from publisher.errors import PublisherError
 from publisher.system.durable import delete, failures
+from publisher.system.ownership import check_own_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+_PRIVATE = ("blobs", "builds")
+"""Directories in the state directory that no other account enters."""
 
 
 class StateDirectoryError(PublisherError):
@@ -27,17 +36,28 @@ def lock_state(state: Path, advice: str = "run again when the other run has ende
         advice: what the operator can do if another run holds the lock.
 
     Raises:
-        StateDirectoryError: another run holds the lock, or the directory cannot be created.
+        StateDirectoryError: another run holds the lock, the directory cannot be created, or another account can write to it.
         SpaceError: the disk is full.
     """
     with contextlib.ExitStack() as stack:
         with failures(StateDirectoryError, f"the state directory {state} cannot be used"):
-            state.mkdir(parents=True, exist_ok=True)
+            state.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _check(state, state)
             try:
                 stack.enter_context(files.locked(str(state / "lock"), deadline=0))
             except TimeoutError:
                 raise StateDirectoryError(f"another run is using {state}", hint=f"nothing was changed; {advice}") from None
+            for name in _PRIVATE:
+                (state / name).mkdir(mode=0o700, exist_ok=True)
+                _check(state / name, state)
+                (state / name).chmod(0o700)
         yield
+
+
+def _check(directory: Path, state: Path) -> None:
+    """Raise StateDirectoryError unless only this account and root can have put something into a directory; OSError on failure."""
+    hint = f"nothing was done; delete everything in {state} (the next run makes it again), then run chown and chmod go-w on it"
+    check_own_directory(directory, "state directory", hint, StateDirectoryError)
 
 
 def empty_scratch(state: Path) -> Path:

@@ -63,6 +63,7 @@ def write_index(read: Read, path: Path, limits: LayerLimits = DEFAULT_LIMITS) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as out, decompressed(read) as inflated:
+            os.fchmod(out.fileno(), 0o644)
             stream = _HashedStream(inflated, limits.unpacked_size)
             out.write(bytes(_HEADER.size))
             scanner = Scanner(stream.read)

@@ -22,6 +22,7 @@ from publisher.layers.index import read_summary, write_index
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.registry.blobs.writer import BlobWriter
 from publisher.system.durable import failures
+from publisher.system.ownership import is_own_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -106,7 +107,7 @@ class BlobStore:
         blob = self._path(descriptor.digest)
         stored = StoredLayer(blob, blob.with_name(f"{blob.name}.index"))
         async with self._locked(descriptor.digest):
-            if _size(blob) == descriptor.size:
+            if _size(blob) == descriptor.size and is_own_file(blob):  # its digest was checked when it was fetched
                 await asyncio.to_thread(self._ensure_index, stored)
             else:
                 async with self._slots:
@@ -218,6 +219,8 @@ class BlobStore:
         with failures(BlobError, f"{partial} cannot be used"):
             for leftover in partial.parent.glob(f".{name}.*"):  # of a killed process
                 leftover.unlink()
+            if not is_own_file(partial):  # somebody who has it open could change it after its digest is checked
+                partial.unlink(missing_ok=True)
             needed = descriptor.size - (_size(partial) or 0)
             free = shutil.disk_usage(self._root).free
         if free < needed + _RESERVED_SPACE:
@@ -228,7 +231,7 @@ class BlobStore:
     def _ensure_index(self, stored: StoredLayer) -> None:
         with failures(BlobError, f"{stored.blob} cannot be indexed"):
             os.utime(stored.blob)
-            if read_summary(stored.index) is None:
+            if not is_own_file(stored.index) or read_summary(stored.index) is None:
                 with stored.blob.open("rb") as blob:
                     write_index(blob.read, stored.index, self._limits)
 

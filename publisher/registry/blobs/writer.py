@@ -105,6 +105,7 @@ class BlobWriter:
 
     def _write(self) -> WrittenBlob:
         with failures(BlobError, f"{self._path} cannot be written"), self._path.open("ab+") as file:
+            os.fchmod(file.fileno(), 0o644)
             file.seek(0)
             tee = _Tee(file, self._next_chunk)
             layer_error = None

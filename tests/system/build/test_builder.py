@@ -20,8 +20,8 @@ from publisher import __version__
 from publisher.build.local import LocalBuilder
 from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash import Mksquashfs, Tar2sqfs
-from publisher.build.testrun import TestRunner
-from publisher.errors import BuildError, CommandError, LayerError, SpaceError
+from publisher.build.testrun import TestOutcome, TestRunner
+from publisher.errors import BuildError, CommandError, LayerError, SpaceError, TestRunError
 from publisher.fileindex.format import read_file_index
 from publisher.layers.limits import LayerLimits
 from publisher.system import command
@@ -223,6 +223,44 @@ def test_a_finished_build_is_reused_unless_its_sif_has_changed(tmp_path: Path) -
     assert builder(tmp_path).build(asked, lambda step, *_: steps.append(step)) == first
     assert "squash" in steps
     builder(tmp_path).discard(asked)
+    assert list((tmp_path / "builds").iterdir()) == []
+
+
+def test_a_finished_build_is_that_of_its_own_image_manifest(tmp_path: Path) -> None:
+    """Whatever directory it lies in, and with the file index that it was built with."""
+    one, other = (request(layers(), tmp_path / "blobs", CONFIG | {"Cmd": [word]}) for word in ("one", "other"))
+    first = build(one, tmp_path)
+    shutil.copytree(first.sif.parent, tmp_path / "builds" / other.image.manifest.digest.removeprefix("sha256:"))
+    assert build(other, tmp_path).sha256 != first.sha256
+    first.file_index.write_bytes(build(other, tmp_path).file_index.read_bytes() + b"more")
+    steps: list[str] = []
+    assert builder(tmp_path).build(one, lambda step, *_: steps.append(step)) == first
+    assert "squash" in steps
+
+
+@pytest.mark.parametrize("name", [".", "image.sif", "files.zst", "built.json"])
+def test_a_finished_build_that_others_may_write_to_is_made_again(name: str, tmp_path: Path) -> None:
+    asked = request([tar(runnable())], tmp_path / "blobs", CONFIG)
+    first = build(asked, tmp_path)
+    (first.sif.parent / name).chmod(0o666 if name != "." else 0o777)
+    steps: list[str] = []
+    assert builder(tmp_path).build(asked, lambda step, *_: steps.append(step)) == first
+    assert "squash" in steps
+
+
+def test_the_sha256_of_a_sif_is_that_of_before_its_test_run(tmp_path: Path) -> None:
+    """The image's code may have changed the file."""
+
+    class Changing(TestRunner):
+        def test(self, sif: Path, *, architecture: str, has_shell: bool) -> TestOutcome:
+            with sif.open("ab") as file_:
+                file_.write(b"planted")
+            return super().test(sif, architecture=architecture, has_shell=has_shell)
+
+    (tmp_path / "scratch").mkdir()
+    made = LocalBuilder(tmp_path / "builds", Mksquashfs(), Changing(ACCOUNT, tmp_path / "scratch"), now=lambda: NOW)
+    with pytest.raises(TestRunError, match="the test run changed the finished SIF"):
+        made.build(request([tar(runnable())], tmp_path / "blobs"), lambda *_: None)
     assert list((tmp_path / "builds").iterdir()) == []
 
 

@@ -81,6 +81,32 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+@pytest.mark.parametrize("suffix", ["", ".index"])
+async def test_a_layer_or_index_that_others_may_write_to_is_made_again(suffix: str, root: Path, tmp_path: Path) -> None:
+    """Its digest was checked when it was fetched, and others may have changed it since."""
+    store, download = BlobStore(root), FakeDownload(GZIP)
+    stored = await store.layer(described(GZIP), download, ignore)
+    planted = stored.blob.with_name(stored.blob.name + suffix)
+    planted.write_bytes(bytes(len(planted.read_bytes())))
+    planted.chmod(0o666)
+    stored = await store.layer(described(GZIP), download, ignore)
+    assert stored.blob.read_bytes() == GZIP
+    assert stored.index.read_bytes() == index_of(GZIP, tmp_path)
+    assert planted.stat().st_mode & 0o777 == 0o644
+
+
+async def test_the_partial_file_of_another_account_is_not_continued(root: Path) -> None:
+    store, download = BlobStore(root), FakeDownload(GZIP)
+    partial = root / "partial" / hashlib.sha256(GZIP).hexdigest()
+    partial.write_bytes(GZIP[:100])
+    partial.chmod(0o666)
+    with partial.open("r+b") as held:
+        stored = await store.layer(described(GZIP), download, ignore)
+        held.write(b"evil")
+    assert stored.blob.read_bytes() == GZIP
+    assert download.offsets == [0]
+
+
 # --- what arrives
 
 
