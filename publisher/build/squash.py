@@ -137,19 +137,18 @@ class Tar2sqfs(Squasher):
             temporary.unlink(missing_ok=True)
 
 
-def find_squasher(compression: str = "zstd", memory: int = 128) -> Squasher:
+def find_squasher(compression: str = "zstd") -> Squasher:
     """Return the squasher of this host: mksquashfs, or tar2sqfs where mksquashfs is missing or too old.
 
     Args:
         compression: ``zstd`` or ``gzip``.
-        memory: MiB that mksquashfs may use for its caches.
 
     Raises:
         PublisherError: neither program can be used.
     """
     squasher: Squasher
     try:
-        squasher = Mksquashfs(compression, memory)
+        squasher = Mksquashfs(compression)
     except PublisherError as error:
         try:
             squasher = Tar2sqfs(compression)

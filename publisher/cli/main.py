@@ -23,6 +23,7 @@ from publisher.cli.assembly.registry import make_intake
 from publisher.cli.assembly.run import RunOptions, load_list, plan_run, run_sync
 from publisher.cli.assembly.targets import load_snapshot, make_publication
 from publisher.cli.console import console
+from publisher.cli.help import help_command
 from publisher.cli.options import common, logging_flags, logging_options, run_options
 from publisher.cli.render import check as render_check
 from publisher.cli.render.run import plan_json, plan_lines, report_json, report_lines
@@ -205,7 +206,7 @@ def schema() -> None:
     click.echo(reader.schema(), nl=False)
 
 
-for command in (*inspect.COMMANDS, *operate.COMMANDS, adopt.adopt_command):
+for command in (*inspect.COMMANDS, *operate.COMMANDS, adopt.adopt_command, help_command):
     publisher.add_command(command)
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _REPEATABLE = ("insecure_registry", "trusted_keys", "origin_hosts")
+_SHOWN = ("images", "repository", "origin", "state", "key")
+"""Settings that the help of a command shows; ``publisher help settings`` shows all."""
+_IN_FILE_ONLY = ("quotas",)
+"""Settings with more structure than a flag can have."""
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -48,22 +52,32 @@ def logging_options(function: F) -> F:
 def common(function: F) -> F:
     """Add the flags that all commands with settings have; the command receives :class:`PublisherSettings` as ``settings``.
 
-    There is a flag for each key of publisher.yaml, ``--config``, and the flags for logging.
+    There is a flag for each key of publisher.yaml, ``--config``, and the flags for logging. The command's help shows only the
+    flags that most runs need and names ``publisher help settings``.
     """
 
     @functools.wraps(function)
     def with_settings(**options: Any) -> object:
-        flags = {key: options.pop(key) for key in ("config", *_setting_keys())}
+        flags = {key: options.pop(key) for key in ("config", *setting_flags())}
         return function(settings=load_settings(flags, os.environ), **options)
 
     wrapped = logging_options(cast("F", with_settings))
-    for name, field in reversed(PublisherSettings.model_fields.items()):
-        key, default = field.alias or name, default_text(name)
-        text = f"{field.description}" + (f"  [default: {default}]" if default else "")
-        flag, metavar = f"--{key.replace('_', '-')}", kind_of(field).metavar
-        wrapped = click.option(flag, key, multiple=key in _REPEATABLE, metavar=metavar, help=text)(wrapped)
-    text = "publisher.yaml with any of the settings below; flags and PUBLISHER_* variables override it"
+    for key, (flag, metavar, text) in reversed(setting_flags().items()):
+        hidden = key not in _SHOWN
+        wrapped = click.option(flag, key, multiple=key in _REPEATABLE, metavar=metavar, help=text, hidden=hidden)(wrapped)
+    text = "publisher.yaml with settings; each setting is also a flag, see: publisher help settings"
     return click.option("--config", metavar="FILE", help=text)(wrapped)
+
+
+def setting_flags() -> dict[str, tuple[str, str, str]]:
+    """Return the settings that are flags, by key: the flag, the kind of its value, and its meaning with the default."""
+    flags = {}
+    for name, field in PublisherSettings.model_fields.items():
+        key, default = field.alias or name, default_text(name)
+        if key not in _IN_FILE_ONLY:
+            text = f"{field.description}" + (f"  [default: {default}]" if default else "")
+            flags[key] = (f"--{key.replace('_', '-')}", kind_of(field).metavar, text)
+    return flags
 
 
 def run_options(function: F) -> F:
@@ -78,10 +92,6 @@ def run_options(function: F) -> F:
     wrapped = click.option("--allow-mass-removal", is_flag=True, help=removal)(with_run)
     wrapped = click.option("--rebind", multiple=True, metavar="NAME", help=binding)(wrapped)
     return cast("F", click.argument("names", nargs=-1, metavar="[NAME]...")(wrapped))
-
-
-def _setting_keys() -> list[str]:
-    return [field.alias or name for name, field in PublisherSettings.model_fields.items()]
 
 
 def _configure_logging() -> None:

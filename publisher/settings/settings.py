@@ -1,6 +1,6 @@
 """The model of all settings.
 
-Every key of publisher.yaml is also a flag (``--squash-memory``) and an environment variable (``PUBLISHER_SQUASH_MEMORY``).
+Every key of publisher.yaml is also a flag (``--batch-time``) and an environment variable (``PUBLISHER_BATCH_TIME``).
 :func:`publisher.settings.sources.load_settings` reads them, :func:`settings_table` documents them.
 """
 
@@ -38,9 +38,6 @@ class PublisherSettings(BaseModel):
     )
     origin_authority: kinds.FilePath | None = Field(
         default=None, description="PEM file of a private CA that signs the certificates of federation and origin"
-    )
-    origin_deadline: kinds.Seconds = Field(
-        default=60, description="longest time to wait for a response of the origin, and for the next bytes of it"
     )
     slowest_transfer: kinds.Rate = Field(
         default=1_000_000, description="an upload to the origin, or reading it back, fails if it is slower"
@@ -104,7 +101,7 @@ class PublisherSettings(BaseModel):
         description="longest wait that a registry may demand (Retry-After, rate limit); after more, images wait for a later run",
     )
     quotas: kinds.Quotas = Field(
-        default={}, description="limits for owners of entries; `default` and `nobody` are owners too; not as a flag or variable"
+        default={}, description="limits for owners of entries; `default` and `nobody` are owners too; only in publisher.yaml"
     )
     repository_name: kinds.RepositoryName | None = Field(
         default=None, description="the repository's name in the manifest; unset: the repository's own"
@@ -119,7 +116,6 @@ class PublisherSettings(BaseModel):
         default="image-test",
         description="unprivileged account that runs the test of a finished SIF, when this program runs as root",
     )
-    squash_memory: kinds.Count = Field(default=128, description="memory for the caches of mksquashfs, in MiB")
     blob_cache: kinds.Size = Field(default=100 * 10**9, description="size of the layers that are kept for later images")
     batch_size: kinds.Size = Field(default=50 * 10**9, description="largest size of the sandboxes in one transaction")
     batch_time: kinds.Seconds = Field(default=1800, description="a transaction is published after this time at the latest")
@@ -130,7 +126,9 @@ class PublisherSettings(BaseModel):
         default=DEFAULT_LIMITS.entries, description="largest number of files, directories and links in one image"
     )
     max_path_length: kinds.Count = Field(default=DEFAULT_LIMITS.path_length, description="longest path within an image, in bytes")
-    request_deadline: kinds.Seconds = Field(default=60, description="longest time to wait for a response of a registry")
+    request_deadline: kinds.Seconds = Field(
+        default=60, description="longest time to wait for a response of a registry or of the origin"
+    )
     slowest_fetch: kinds.Rate = Field(default=100_000, description="the transfer of a layer fails if it is slower")
     build_deadline: kinds.Seconds = Field(default=4 * 3600, description="longest time for flattening and squashing one image")
     test_deadline: kinds.Seconds = Field(default=120, description="longest time for the test run of one image")

@@ -146,7 +146,7 @@ def run_sync(
     tester = TestRunner(settings.test_account, empty_scratch(settings.state), settings.test_deadline)
     builder = LocalBuilder(
         settings.state / "builds",
-        find_squasher(settings.compression, settings.squash_memory),
+        find_squasher(settings.compression),
         tester,
         limits=settings.limits,
         deadline=settings.build_deadline,

@@ -36,12 +36,12 @@ def written(directory: Path, text: str) -> str:
 
 
 def test_flags_win_over_the_environment_over_the_file_over_the_defaults(tmp_path: Path) -> None:
-    path = written(tmp_path, "squash_memory: 1\nmax_entries: 1\ntest_account: file\n")
+    path = written(tmp_path, "registry_concurrency: 1\nmax_entries: 1\ntest_account: file\n")
     found = settings(
-        {"config": path, "squash_memory": 3},
-        {"PUBLISHER_SQUASH_MEMORY": "2", "PUBLISHER_MAX_ENTRIES": "2"},
+        {"config": path, "registry_concurrency": 3},
+        {"PUBLISHER_REGISTRY_CONCURRENCY": "2", "PUBLISHER_MAX_ENTRIES": "2"},
     )
-    assert (found.squash_memory, found.max_entries, found.test_account, found.compression) == (3, 2, "file", "zstd")
+    assert (found.registry_concurrency, found.max_entries, found.test_account, found.compression) == (3, 2, "file", "zstd")
 
 
 def test_flags_and_variables_that_are_empty_are_not_given() -> None:
@@ -59,9 +59,9 @@ def test_relative_paths_start_from_where_they_are_written(tmp_path: Path) -> Non
 
 
 def test_the_configuration_can_be_named_by_a_variable_and_the_flag_wins(tmp_path: Path) -> None:
-    path = written(tmp_path, "squash_memory: 7\n")
-    assert settings({}, {"PUBLISHER_CONFIG": path}).squash_memory == 7
-    assert settings({"config": path}, {"PUBLISHER_CONFIG": "/nowhere.yaml"}).squash_memory == 7
+    path = written(tmp_path, "registry_concurrency: 7\n")
+    assert settings({}, {"PUBLISHER_CONFIG": path}).registry_concurrency == 7
+    assert settings({"config": path}, {"PUBLISHER_CONFIG": "/nowhere.yaml"}).registry_concurrency == 7
 
 
 def test_without_anything_the_list_is_here_and_nothing_is_published_anywhere() -> None:
@@ -135,30 +135,30 @@ repository_name: singularity.opensciencegrid.org
 def test_limits_and_account_are_those_of_the_parts_that_use_them_by_default() -> None:
     found = settings()
     assert found.limits == LayerLimits()
-    assert (found.test_account, found.squash_memory) == ("image-test", 128)
+    assert (found.test_account, found.registry_concurrency) == ("image-test", 64)
 
 
 def test_all_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
-    path = written(tmp_path, "compresion: gzip\nsquash_memory: 1\nsquash_memory: 2\nblob_cache: some\n")
+    path = written(tmp_path, "compresion: gzip\nregistry_concurrency: 1\nregistry_concurrency: 2\nblob_cache: some\n")
     said = problems(
-        {"config": path, "squash_memory": "much", "name_template": "{tag}"},
+        {"config": path, "registry_concurrency": "much", "name_template": "{tag}"},
         {"PUBLISHER_IMGES": "a", "PUBLISHER_MAX_ENTRIES": "-1", "PUBLISHER_TEST_ACCOUNT": "Root!"},
     )
     assert [re.sub(r"; write (a number|'\{repo).*", "", line) for line in said] == [
         f"{path}:1: the key 'compresion' is unknown; write compression",
-        f"{path}:3: the key 'squash_memory' appears a second time; the first is in line 2; remove one",
+        f"{path}:3: the key 'registry_concurrency' appears a second time; the first is in line 2; remove one",
         f"{path}:4: blob_cache: 'some' is not a valid size",
         "PUBLISHER_TEST_ACCOUNT: 'Root!' is not a valid account name; write up to 32 of a-z, 0-9, _ and -",
         "PUBLISHER_MAX_ENTRIES: '-1' is not a valid whole number above 0",
         "PUBLISHER_IMGES: there is no such setting; write PUBLISHER_IMAGES",
+        "--registry-concurrency: 'much' is not a valid whole number above 0",
         "--name-template: '{tag}' is not allowed here",
-        "--squash-memory: 'much' is not a valid whole number above 0",
     ]
 
 
 def test_a_wrong_configuration_says_how_many_problems_and_is_a_usage_error() -> None:
     with pytest.raises(ListError) as refused:
-        settings({"squash_memory": "x", "max_entries": "x"})
+        settings({"registry_concurrency": "x", "max_entries": "x"})
     assert str(refused.value) == "2 problem(s) in the configuration"
     assert refused.value.exit_code == 2
 
@@ -179,7 +179,7 @@ def test_a_wrong_configuration_says_how_many_problems_and_is_a_usage_error() -> 
         ("insecure_registry", 5000, "a list of HOST:PORT is expected here"),
         ("repository_name", "../etc", "'../etc' is not a valid repository name; write a name such as images.example.org"),
         ("compression", "lzma", "'lzma' is not allowed here; write 'zstd' or 'gzip'"),
-        ("squash_memory", True, "True is not a valid whole number above 0"),
+        ("registry_concurrency", True, "True is not a valid whole number above 0"),
         ("test_deadline", "soon", "'soon' is not a valid time"),
     ],
 )
@@ -272,7 +272,7 @@ def test_the_table_has_every_key_with_its_default() -> None:
     assert [row.split("|")[1].strip() for row in rows[2:]] == [
         f"`{field.alias or name}`" for name, field in PublisherSettings.model_fields.items()
     ]
-    assert "| `squash_memory` | number | `128` | memory for the caches of mksquashfs, in MiB |" in rows
+    assert "| `registry_concurrency` | number | `64` | largest number of requests to one registry at a time |" in rows
     assert all(re.fullmatch(r"\| `\w+` \| \S.* \| .* \| \S.* \|", row) for row in rows[2:])
 
 
