@@ -40,6 +40,13 @@ TABLE = (
     ("origin", SOURCE, MANY, "", "source of SIFs; several are tried in order"),
     ("mirror", SOURCE, MANY, "", "further source of SIFs and of the manifest, tried after the origins"),
     ("federation", "HOST", ONE, "osg-htc.org", "the federation of osdf:///… URLs; pelican://HOST/… URLs name their own"),
+    (
+        "token-issuer",
+        "HOST[/PREFIX]=URL",
+        MANY,
+        "",
+        "federation that gets tokens for objects below the prefix, and the issuer of these tokens; default: no token is sent",
+    ),
     ("refresh", "SECONDS", ONE, "15 min", "age of the cached manifest after which sources in the network are polled again"),
     (
         "slowest",
@@ -122,6 +129,7 @@ class ResolverSettings:
         origins: sources of SIFs, directories or URLs, in order.
         mirrors: further sources of SIFs, after the origins, in order.
         federation: host of the federation of ``osdf://`` URLs.
+        token_issuers: pairs of a federation (``host`` or ``host/prefix``) and the URL of an issuer whose tokens it gets.
         refresh: seconds between two polls of the manifest's sources.
         slowest: minimum speed of a server, bytes a second.
         ca: file or directory of further certificates, empty for none.
@@ -177,6 +185,7 @@ class ResolverSettings:
         defaults = (f"{self.repository}/.publisher", *map(_manifest_source, (*self.origins, *self.mirrors)))
         self.manifests = tuple(given.get("manifest", ())) or defaults
         self.federation = _text(given, "federation")
+        self.token_issuers = tuple(map(_token_issuer, given.get("token-issuer", ())))
         self.refresh = _quantity(given, "refresh", units.parse_seconds)
         self.slowest = max(1, _quantity(given, "slowest", units.parse_size))
         self.ca = _path(given, "ca") or ""
@@ -270,6 +279,16 @@ def _quantity(given: Values, name: str, parse: Callable[[str], T]) -> T:
         return parse(_text(given, name))
     except ValueError as error:
         raise ResolverUsageError(f"--{name}: {error}") from None
+
+
+def _token_issuer(text: str) -> tuple[str, str]:
+    """Return the federation and the issuer in a value of ``token-issuer``."""
+    federation, _, issuer = text.partition("=")
+    if not federation or "://" in federation or not issuer.startswith("https://"):
+        raise ResolverUsageError(
+            f"--token-issuer {text!r} does not name a federation and an issuer", hint="write HOST/PREFIX=https://ISSUER"
+        )
+    return federation.rstrip("/"), issuer.rstrip("/")
 
 
 def _manifest_source(origin: str) -> str:

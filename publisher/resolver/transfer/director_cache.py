@@ -56,7 +56,10 @@ class DirectorCache:
             covers = entry["direct"] == direct and f"{path}/".startswith(f"{entry['namespace']}/")
             if covers and (expired or self._is_valid(entry, _RESPONSE_LIFETIME)):
                 best = entry if best is None or len(entry["namespace"]) > len(best["namespace"]) else best
-        return None if best is None else DirectorResponse(best["namespace"], list(best["servers"]), private=bool(best["private"]))
+        if best is None:
+            return None
+        private, issuers = bool(best["private"]), list(best["issuers"])
+        return DirectorResponse(best["namespace"], list(best["servers"]), private=private, issuers=issuers)
 
     def add(self, response: DirectorResponse, *, direct: bool) -> None:
         """Cache an answer; it replaces the previous one of its namespace."""
@@ -108,7 +111,10 @@ def _is_entry(entry: object) -> bool:
         isinstance(entry, dict)
         and isinstance(entry.get("namespace"), str)
         and isinstance(entry.get("direct"), bool)
-        and isinstance(entry.get("servers"), list)
-        and all(isinstance(server, str) for server in entry["servers"])
+        and all(_is_texts(entry.get(name)) for name in ("servers", "issuers"))
         and "private" in entry
     )
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

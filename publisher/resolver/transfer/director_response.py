@@ -31,12 +31,14 @@ class DirectorResponse:
         namespace: path prefix for which the answer is valid, ``/ospool/ap20``.
         servers: URLs of the servers in the director's order; the path of an object is appended to them.
         private: whether reading needs a token.
+        issuers: URLs of the issuers whose tokens the namespace accepts.
     """
 
-    def __init__(self, namespace: str, servers: list[str], *, private: bool) -> None:
+    def __init__(self, namespace: str, servers: list[str], *, private: bool, issuers: list[str]) -> None:
         self.namespace = namespace
         self.servers = servers
         self.private = private
+        self.issuers = issuers
 
     @classmethod
     def parse(cls, response: HTTPResponse, path: str) -> DirectorResponse:
@@ -58,7 +60,17 @@ class DirectorResponse:
         namespace = fields.get("namespace", "").rstrip("/")
         if not namespace.startswith("/") or not f"{path}/".startswith(f"{namespace}/"):
             namespace = path  # without a valid namespace the answer counts for this object only
-        return cls(namespace, servers[:_MAX_SERVERS], private=fields.get("require-token", "").lower() == "true")
+        issuers = list(dict.fromkeys(_issuers(response.headers.get_all("X-Pelican-Authorization") or [])))
+        private = fields.get("require-token", "").lower() == "true"
+        return cls(namespace, servers[:_MAX_SERVERS], private=private, issuers=issuers[:_MAX_SERVERS])
+
+
+def _issuers(headers: list[str]) -> Iterator[str]:
+    """Yield the issuers in ``X-Pelican-Authorization: issuer=URL, issuer=URL``."""
+    for part in ",".join(headers).split(","):
+        name, _, issuer = part.partition("=")
+        if name.strip().lower() == "issuer":
+            yield issuer.strip().rstrip("/")
 
 
 def _servers(header: str, path: str) -> Iterator[str]:

@@ -62,4 +62,5 @@ def network_options(settings: ResolverSettings) -> NetworkOptions:
         federation=settings.federation,
         slowest=settings.slowest,
         fetch_with=settings.fetch_with,
+        token_issuers=settings.token_issuers,
     )

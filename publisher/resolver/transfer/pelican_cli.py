@@ -38,11 +38,12 @@ _MARGIN = 0.3  # seconds before the deadline, at which the parent kills this pro
 _MIN_FILE_LIMIT = 1 << 20  # bytes that any of its files may have: settings, statistics
 _MAX_OUTPUT = 300  # characters of its output that a message repeats
 _ENVIRONMENT = (
-    *("PATH", "HOME", "USER", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "X509_CERT_DIR", "XDG_RUNTIME_DIR"),
-    *("BEARER_TOKEN", "BEARER_TOKEN_FILE", "_CONDOR_CREDS"),
+    *("PATH", "HOME", "USER", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "X509_CERT_DIR"),
     *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
 """Variables that the command gets, besides those that begin with ``PELICAN_``."""
+_TOKENS = ("BEARER_TOKEN", "BEARER_TOKEN_FILE", "_CONDOR_CREDS", "XDG_RUNTIME_DIR")
+"""Variables that it also gets for a federation with a ``token-issuer``."""
 
 
 class PelicanCommand(Source):
@@ -61,6 +62,8 @@ class PelicanCommand(Source):
         super().__init__(url)
         self.network = network
         self._program = program
+        host, _, prefix = url.partition("://")[2].partition("/")
+        self._gets_tokens = bool(network.issuers(host, f"/{prefix}"))
 
     def download(self, name: str, size: int, deadline: TransferDeadline, adopt: Callable[[str], None]) -> None:
         """Download a whole file; see :meth:`Source.download`. Raise OSError if there is no directory to write to."""
@@ -77,7 +80,7 @@ class PelicanCommand(Source):
             path = os.path.join(directory, "object")
             output = os.path.join(directory, "output")
             argv = [self._program, "object", "get", f"{self.label}/{name}", path]
-            process = _start(argv, _environment(self.network.ca), directory, output)
+            process = _start(argv, self._environment(), directory, output)
             with reaper.guard(process.pid):
                 try:
                     problem = _wait(process, directory, size, deadline)
@@ -91,6 +94,12 @@ class PelicanCommand(Source):
             if problem is None:
                 adopt(path)
             return problem
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of the command; it takes further certificates only from variables, as programs in Go do."""
+        names, ca = {*_ENVIRONMENT, *(_TOKENS if self._gets_tokens else ())}, self.network.ca
+        environment = {key: value for key, value in os.environ.items() if key in names or key.startswith("PELICAN_")}
+        return {**environment, "SSL_CERT_DIR" if os.path.isdir(ca) else "SSL_CERT_FILE": ca} if ca else environment
 
 
 def find_program() -> str | None:
@@ -112,12 +121,6 @@ def _reaper() -> Iterator[Reaper]:
         raise FetchError(f"{error.filename} cannot be started: {error.strerror}") from None
     with contextlib.closing(reaper):
         yield reaper
-
-
-def _environment(ca: str) -> dict[str, str]:
-    """Return the environment of the command; it takes further certificates only from variables, as programs in Go do."""
-    environment = {key: value for key, value in os.environ.items() if key in _ENVIRONMENT or key.startswith("PELICAN_")}
-    return {**environment, "SSL_CERT_DIR" if os.path.isdir(ca) else "SSL_CERT_FILE": ca} if ca else environment
 
 
 def _start(argv: Sequence[str], environment: dict[str, str], directory: str, output: str) -> subprocess.Popen[bytes]:

@@ -6,6 +6,7 @@ import os
 import urllib.parse
 
 from publisher.resolver.errors import AbsentError, AccessDeniedError, FetchError
+from publisher.resolver.system import log
 from publisher.resolver.transfer.director import Director
 from publisher.resolver.transfer.director_response import DirectorError
 from publisher.resolver.transfer.http_source import HttpSource
@@ -86,15 +87,19 @@ def _server_routes(
         for server in response.servers:
             if server not in seen:
                 seen.add(server)
-                yield _server_route(server + urllib.parse.quote(prefix), response, source.network)
+                allowed = source.network.issuers(host, f"{prefix}/{name}")
+                yield _server_route(server + urllib.parse.quote(prefix), response, source.network, allowed)
 
 
-def _server_route(url: str, response: DirectorResponse, network: NetworkOptions) -> Source:
-    """Return the route through one server."""
+def _server_route(url: str, response: DirectorResponse, network: NetworkOptions, allowed: set[str]) -> Source:
+    """Return the route through one server; ``allowed`` are the issuers whose tokens the site allows to be sent there."""
     if network.https_only and not url.startswith("https://"):
         return UnavailableSource(url, network, FetchError("the server offers only plain http, and the file has no signature"))
     if not response.private:
         return HttpSource(url, network)
     from publisher.resolver.transfer import token  # noqa: PLC0415 - few namespaces are private
 
-    return HttpSource(url, network, token.find(os.environ))
+    bearer = token.find(os.environ, allowed.intersection(response.issuers))
+    if bearer is None:
+        log.info("no token is sent to %s: there is none of an issuer that both token-issuer and the director name", url)
+    return HttpSource(url, network, bearer)

@@ -34,6 +34,7 @@ class NetworkOptions:
         ca: file or directory of further certificates, empty for none.
         federation: host of the federation of ``osdf://`` URLs.
         slowest: minimum speed of a server in bytes a second; the time limit of a download follows from it as well.
+        token_issuers: pairs of a federation (``host`` or ``host/prefix``) and the URL of an issuer whose tokens it gets.
         fetch_with: :data:`BUILTIN`; :data:`PELICAN` for the command pelican; :data:`AUTO` for the command if nothing else worked.
         https_only: whether servers of a federation with plain http are refused: for files that no signature protects.
         silence: seconds without a byte, or until a connection is established, after which a request fails.
@@ -48,6 +49,7 @@ class NetworkOptions:
         federation: str = "",
         slowest: float = 1_000_000,
         fetch_with: str = BUILTIN,
+        token_issuers: Sequence[tuple[str, str]] = (),
         silence: float = 20.0,
     ) -> None:
         self.root = root
@@ -55,9 +57,16 @@ class NetworkOptions:
         self.federation = federation
         self.slowest = slowest
         self.fetch_with = fetch_with
+        self.token_issuers = tuple(token_issuers)
         self.silence = silence
         self.https_only = False
         self.tls: ssl.SSLContext | None = None
+
+    def issuers(self, host: str, path: str) -> set[str]:
+        """Return the issuers whose tokens the site allows to be sent for a path of the federation ``host``."""
+        if {".", ".."} & set(path.split("/")):
+            return set()  # a server may read such a path as another one
+        return {issuer for place, issuer in self.token_issuers if f"{host}{path}/".startswith(f"{place}/")}
 
 
 class Source:

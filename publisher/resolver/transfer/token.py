@@ -1,12 +1,16 @@
 """The bearer token of a job or a host, for namespaces that are not public. It never appears in a message.
 
-It is found as other clients of a federation find it: in ``BEARER_TOKEN``, in the file ``BEARER_TOKEN_FILE``, in the ``*.use``
-files that HTCondor puts into ``_CONDOR_CREDS`` (a plain token, or JSON with one). WLCG bearer token discovery,
+A token is sent only if it is a JSON Web Token of an issuer that the site allows for the federation, and that the federation's
+director names for the namespace. So a federation that a job names, or another party's namespace, never gets one.
+
+Tokens are found as other clients of a federation find them: in ``BEARER_TOKEN``, in the file ``BEARER_TOKEN_FILE``, in the
+``*.use`` files that HTCondor puts into ``_CONDOR_CREDS`` (a plain token, or JSON with one). WLCG bearer token discovery,
 https://zenodo.org/record/3937438.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -14,7 +18,7 @@ import urllib.parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 _MAX_BYTES = 1 << 16
 _NOT_DELIMITER = r"""[^\s&"'<>;,)]"""  # also within a URL in a message
@@ -23,11 +27,11 @@ _JWT = re.compile(rf"eyJ{_NOT_DELIMITER}+")
 _PREFIX_LENGTH = 12  # characters by which a token is recognised, since messages may be cut short
 
 
-def find(environ: Mapping[str, str]) -> str | None:
-    """Return the token, or None if there is none. It is read again each time, since other programs renew it."""
-    for text in _candidates(environ):
+def find(environ: Mapping[str, str], issuers: Collection[str]) -> str | None:
+    """Return the first token of one of the issuers, or None. It is read again each time, since other programs renew it."""
+    for text in _candidates(environ) if issuers else ():
         token = _parse(text.strip())
-        if token and token.isascii() and token.isprintable() and " " not in token:
+        if token.isascii() and token.isprintable() and " " not in token and _issuer(token) in issuers:
             return token
     return None
 
@@ -61,6 +65,16 @@ def _read(path: str) -> str:
             return file.read(_MAX_BYTES).decode("ascii", "replace")
     except OSError:
         return ""
+
+
+def _issuer(token: str) -> str | None:
+    """Return the issuer that a JSON Web Token names (RFC 7519, "iss"), or None. Its signature is the server's business."""
+    payload = token.split(".")[1:2]
+    try:
+        issuer = json.loads(base64.urlsafe_b64decode(f"{payload[0]}==="))["iss"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return issuer.rstrip("/") if isinstance(issuer, str) else None
 
 
 def _parse(text: str) -> str:

@@ -136,6 +136,7 @@ def test_a_private_namespace_is_read_with_a_token_and_only_with_a_right_one(
 ) -> None:
     with Servers(public=False) as servers, Director(servers.tls, NAMESPACE, servers.origin, public=False) as director:
         pool = Pool(servers, director, tmp_path)
+        pool.network.token_issuers = ((f"{director.host}{NAMESPACE}", servers.issuer.url),)
         pool.put(pool.content)
         for token in ("", Issuer().token("storage.read:/")):
             monkeypatch.setenv("BEARER_TOKEN", token)

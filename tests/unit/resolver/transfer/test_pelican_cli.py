@@ -72,6 +72,7 @@ def test_the_command_fetches_with_these_arguments_and_part_of_the_environment(
 ) -> None:
     monkeypatch.setenv("LD_PRELOAD", "")
     monkeypatch.setenv("BEARER_TOKEN_FILE", "/run/token")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user")
     monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
     assert site.fetch() == "pelican://federation.invalid/images"
     assert site.part.read_bytes() == CONTENT
@@ -79,10 +80,20 @@ def test_the_command_fetches_with_these_arguments_and_part_of_the_environment(
     *words, target = call["argv"]
     assert words == ["object", "get", f"pelican://federation.invalid/images/{SIF.path}"]
     assert Path(target).parent.parent == site.root / "pelican"
-    assert call["env"]["BEARER_TOKEN_FILE"] == "/run/token"
+    assert not {"BEARER_TOKEN_FILE", "XDG_RUNTIME_DIR"} & call["env"].keys()
     assert call["env"]["https_proxy"] == "http://proxy.example.org:3128"
     assert "LD_PRELOAD" not in call["env"]
     assert site.left() == []
+
+
+@pytest.mark.parametrize(("place", "given"), [("federation.invalid/images", "/run/token"), ("federation.invalid/image", None)])
+def test_the_command_gets_tokens_for_a_federation_with_an_issuer(
+    site: Site, monkeypatch: pytest.MonkeyPatch, place: str, given: str | None
+) -> None:
+    monkeypatch.setenv("BEARER_TOKEN_FILE", "/run/token")
+    site.network.token_issuers = ((place, "https://issuer.invalid"),)
+    site.fetch()
+    assert site.calls()[0]["env"].get("BEARER_TOKEN_FILE") == given
 
 
 def test_the_command_gets_the_authorities_that_the_site_trusts(

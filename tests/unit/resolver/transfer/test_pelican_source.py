@@ -18,7 +18,7 @@ from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import NetworkOptions
 from tests.support.ep.execution_point import sif_content, sif_of
 from tests.support.osdf.faulty_cache import FaultyServer
-from tests.support.osdf.federation import CONFIGURATION, Director, Said
+from tests.support.osdf.federation import CONFIGURATION, ISSUER, Director, Said, token_of
 from tests.support.registries.scripted_http import certificate
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ SIF = sif_of(CONTENT)
 PREFIX = "/images/ap 20"
 QUOTED = "/images/ap%2020"
 PATH = f"{QUOTED}/{SIF.path}"
+TOKEN = token_of()
 DIRECTORS = ["GET " + CONFIGURATION, f"GET {PATH}"]
 DIRECT = f"GET {PATH}?directread"
 
@@ -275,6 +276,7 @@ class Private(Federation):
     def __init__(self, root: Path, stack: ExitStack) -> None:
         super().__init__(root, stack)
         self.director._public = False
+        self.network.token_issuers = ((f"{self.director.host}/images", ISSUER),)
 
 
 @pytest.fixture
@@ -291,20 +293,20 @@ def test_a_token_goes_to_the_servers_of_a_private_namespace(
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "empty").mkdir()
     file = tmp_path / "empty" / "scitokens.use"
-    file.write_text('{"access_token": "s3cret", "token_type": "bearer"}' if "JSON" in where else "s3cret\n")
-    value = {"BEARER_TOKEN": "s3cret", "BEARER_TOKEN_FILE": str(file), "_CONDOR_CREDS": str(file.parent)}
+    file.write_text(f'{{"access_token": "{TOKEN}", "token_type": "bearer"}}' if "JSON" in where else f"{TOKEN}\n")
+    value = {"BEARER_TOKEN": TOKEN, "BEARER_TOKEN_FILE": str(file), "_CONDOR_CREDS": str(file.parent)}
     name = where.partition(",")[0]
     monkeypatch.setenv(name, value[name])
     private.near.always = "403"
     private.fetch()
-    assert [asked.authorization for server in (private.near, private.far) for asked in server.asked] == ["Bearer s3cret"] * 2
+    assert [asked.authorization for server in (private.near, private.far) for asked in server.asked] == [f"Bearer {TOKEN}"] * 2
     assert not [asked for asked in private.director.asked if "authorization" in asked.headers]
-    assert not [path for path in private.root.rglob("*") if path.is_file() and "s3cret" in path.read_text()]
+    assert not [path for path in private.root.rglob("*") if path.is_file() and TOKEN in path.read_text()]
 
 
 def test_a_token_goes_nowhere_else(private: Private, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Not to a public namespace, not in plain text, not where a server redirects to."""
-    monkeypatch.setenv("BEARER_TOKEN", "s3cret")
+    monkeypatch.setenv("BEARER_TOKEN", TOKEN)
     with FaultyServer({PATH: CONTENT}) as plain, FaultyServer({PATH: CONTENT}, private.tls) as elsewhere:
         private.director.caches = [plain.url, private.near.url]
         private.near.elsewhere = elsewhere.url
@@ -315,20 +317,20 @@ def test_a_token_goes_nowhere_else(private: Private, monkeypatch: pytest.MonkeyP
         private.network.root = str(tmp_path / "another")
         private.fetch()
         asked = [server.asked[0].authorization for server in (plain, private.near, elsewhere, private.far)]
-    assert asked == ["", "Bearer s3cret", "", ""]
+    assert asked == ["", f"Bearer {TOKEN}", "", ""]
 
 
 def test_a_token_is_in_no_message(private: Private, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BEARER_TOKEN", "s3cret")
+    monkeypatch.setenv("BEARER_TOKEN", TOKEN)
     for server in (private.near, private.far, private.origin):
         server.always = "403"
     with pytest.raises(AccessDeniedError) as failure:
         private.fetch()
-    assert "s3cret" not in str(failure.value)
+    assert TOKEN not in str(failure.value)
 
 
 def test_an_invalid_token_is_not_sent(private: Private, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BEARER_TOKEN", "s3cret\r\nX-Evil: 1")
+    monkeypatch.setenv("BEARER_TOKEN", f"{TOKEN}\r\nX-Evil: 1")
     private.fetch()
     assert private.near.asked[0].authorization == ""
 
