@@ -39,6 +39,12 @@ def transaction(arguments: list[str]) -> None:
     repository = Repository.named(name)
     refuse_transaction(repository)
     repository.fault("transaction", "before")
+    try:
+        with open(f"{repository.spool}/probe", "wb") as file:
+            file.write(bytes(4096))
+        os.unlink(f"{repository.spool}/probe")
+    except OSError as error:
+        raise Failure(134, "Aborted") from error
     repository.open_transaction()
     if template:
         print(f"CernVM-FS: cloning template {template[0]} --> {template[1]} ...", end=" ", flush=True)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,9 @@ from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.cvmfs.server import PROGRAM, CvmfsTimeouts
 from tests.support.checkout import ROOT
 from tests.support.cvmfs.real import real_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FQRN = "images.example.org"
 _FAKE = ROOT / "tests/fakes/cvmfs_server"
@@ -39,9 +42,12 @@ def own_mounts() -> str | None:
 
 
 class FakeCvmfs:
-    """The stand-in with one repository, below ``where``; the test is skipped if mounts are not allowed."""
+    """The stand-in with one repository, below ``where``; the test is skipped if mounts are not allowed.
 
-    def __init__(self, where: Path, *, size: str = "256m") -> None:
+    ``prepare`` is called with its root before the repository is made, for example to mount a disk there.
+    """
+
+    def __init__(self, where: Path, *, size: str = "256m", prepare: Callable[[Path], object] | None = None) -> None:
         if real_name() is not None:
             pytest.skip("CVMFS's stand-in was not tried: a real one is, which wants the mounts of the host, and not our own")
         reason = own_mounts()
@@ -56,6 +62,8 @@ class FakeCvmfs:
         self.program = self.root / "bin" / PROGRAM
         self.program.write_text(f'#!/bin/sh\nCVMFS_FAKE_ROOT={self.root} exec {sys.executable} -SE {_FAKE} "$@"\n')
         self.program.chmod(0o755)
+        if prepare is not None:
+            prepare(self.root)
         self.run("mkfs", FQRN)
         self.spool = self.root / "spool" / FQRN
         self.mount = self.root / "cvmfs" / FQRN

@@ -1,4 +1,4 @@
-"""A small disk for tests that fill it: a tmpfs, which only root may mount."""
+"""Small disks for tests that fill them: a tmpfs, or an ext4 in a file; only root may mount either."""
 
 from __future__ import annotations
 
@@ -28,3 +28,18 @@ def small_disk(place: Path, options: str, what: str) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+@contextlib.contextmanager
+def loop_disk(place: Path, image: Path, size: int, what: str) -> Iterator[Path]:
+    """Mount a new ext4 of ``size`` bytes, kept in the file ``image``, at ``place``, as :func:`small_disk` does."""
+    place.mkdir(exist_ok=True, parents=True)
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+    if os.geteuid() != 0 or subprocess.run(["mount", "-o", "loop", image, place], check=False).returncode != 0:
+        pytest.skip(f"NOT TESTED: {what}; this needs root and a loop device")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=False, stderr=subprocess.DEVNULL)  # a test may have done it

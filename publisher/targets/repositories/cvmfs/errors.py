@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from publisher.errors import RepositoryError
+from publisher.errors import RepositoryError, SpaceError
 from publisher.system import durable
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
+SPOOL_FULL_HINT = "free space in /var/spool/cvmfs and run again; a lower batch_size needs less of it"
 _MOUNT_HINT = "mount it with `cvmfs_server mount {fqrn}` (after a reboot: `cvmfs_server mount -a`) and run again"
 
 
@@ -29,7 +31,14 @@ def not_mounted(fqrn: str, reason: str) -> RepositoryError:
     return repository_error(fqrn, reason, _MOUNT_HINT)
 
 
-def failures(fqrn: str, action: str) -> AbstractContextManager[None]:
+@contextlib.contextmanager
+def failures(fqrn: str, action: str) -> Iterator[None]:
     """Turn an OSError of the block into an error about the repository; ``action`` says what could not be done."""
     hint = "run as the repository's owner, or as root"
-    return durable.failures(RepositoryError, f"repository {fqrn}: cannot {action}", hint)
+    try:
+        with durable.failures(RepositoryError, f"repository {fqrn}: cannot {action}", hint):
+            yield
+    except SpaceError as error:
+        if isinstance(error.__cause__, OSError):
+            error.hint = SPOOL_FULL_HINT
+        raise

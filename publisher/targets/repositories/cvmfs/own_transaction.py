@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from publisher.targets.repositories.cvmfs.mount_gate import MountGate
     from publisher.targets.repositories.cvmfs.preflight import Preflight
     from publisher.targets.repositories.cvmfs.server import CvmfsServer, CvmfsTimeouts
+    from publisher.targets.repositories.cvmfs.storage import CvmfsStorage
 
 _log = logging.getLogger(__name__)
 _POLL = 0.5  # seconds between two attempts to abort a transaction
@@ -39,6 +40,7 @@ class OwnTransactions:
         preflight: the repository's settings and stratum 0.
         claims: the file of the claim.
         gate: keeps our readers out while the tool replaces the published mount.
+        storage: the repository's disks.
         timeouts: how long the tool's commands may take.
         timeout: seconds to wait for programs that a killed run has left, and for readers before an abort.
         clock: seconds since the epoch.
@@ -52,6 +54,7 @@ class OwnTransactions:
         claims: ClaimFile,
         gate: MountGate,
         *,
+        storage: CvmfsStorage,
         timeouts: CvmfsTimeouts,
         timeout: float,
         clock: Callable[[], float],
@@ -61,6 +64,7 @@ class OwnTransactions:
         self._host = host
         self._preflight = preflight
         self._claims = claims
+        self._storage = storage
         self._gate = gate
         self._timeouts = timeouts
         self._timeout = timeout
@@ -71,6 +75,10 @@ class OwnTransactions:
 
         Args:
             template: a published directory and the new path that it is cloned to; None without a clone.
+
+        Raises:
+            RepositoryError: no transaction was opened.
+            SpaceError: a disk is full.
         """
         self._preflight.require_no_transaction()
         claim = TransactionClaim(  # made only now: a publish still in progress before would raise the revision, as ours does
@@ -85,9 +93,9 @@ class OwnTransactions:
             self._claims.save(claim)
         try:
             opened = self._server.open(claim.token, self._claims.record, self._host.flag, template)
-        except PublisherError:
+        except PublisherError as error:
             self._release()
-            raise
+            raise self._storage.explain(error) from error
         if not opened:
             self._release()
             return None
@@ -108,7 +116,7 @@ class OwnTransactions:
             with self._closed_gate():
                 self._server.publish(claim.token)
         except PublisherError as error:
-            failure = error
+            failure = self._storage.explain(error)
         try:
             revision = self._preflight.stratum().revision()
         except RepositoryError as error:
@@ -164,9 +172,14 @@ class OwnTransactions:
     def _abort(self, claim: TransactionClaim) -> None:
         """Abort the transaction; try again, until the timeout, while somebody reads in the mount."""
         deadline = time.monotonic() + self._timeout
+        given_up = self._clock()
         with self._closed_gate():
-            while not self._server.abort(claim.token, last=time.monotonic() >= deadline):
-                time.sleep(_POLL)
+            try:
+                while not self._server.abort(claim.token, last=time.monotonic() >= deadline):
+                    time.sleep(_POLL)
+            except PublisherError as error:
+                raise self._storage.explain(error) from error
+        self._storage.sweep(claim.time, given_up)
         _log.info("repository %s: aborted the transaction that process %d had opened", self._fqrn, claim.pid)
 
     def _release(self) -> None:

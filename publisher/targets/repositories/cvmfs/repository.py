@@ -15,7 +15,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from publisher.errors import PublisherError, RepositoryError
+from publisher.errors import PublisherError, RepositoryError, SpaceError
 from publisher.targets.repositories.base import Repository
 from publisher.targets.repositories.cvmfs.claim import ClaimFile, TransactionClaim
 from publisher.targets.repositories.cvmfs.errors import failures
@@ -25,6 +25,7 @@ from publisher.targets.repositories.cvmfs.own_transaction import OwnTransactions
 from publisher.targets.repositories.cvmfs.preflight import Preflight
 from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
 from publisher.targets.repositories.cvmfs.server import PROGRAM, CvmfsServer, CvmfsTimeouts, is_safe_argument
+from publisher.targets.repositories.cvmfs.storage import CvmfsStorage
 from publisher.targets.repositories.cvmfs.transaction import CvmfsTransaction
 from publisher.targets.repositories.lock import RepositoryLockedError, hold_lock
 from publisher.targets.repositories.published_tree import PublishedTree
@@ -87,6 +88,7 @@ class CvmfsRepository(Repository):
             self._preflight,
             self._claims,
             self._gate,
+            storage=CvmfsStorage(fqrn, self._host),
             timeouts=timeouts,
             timeout=timeout,
             clock=clock,
@@ -146,6 +148,9 @@ class CvmfsRepository(Repository):
                 if claims and changed:
                     warning = self._own.publish(claims[0])
                     self._warnings += [] if warning is None else [warning]
+            except SpaceError:
+                transaction.make_room()
+                raise
             finally:
                 with contextlib.suppress(PublisherError):  # the next run aborts it: the claim is still there
                     self._own.abort_if_open()

@@ -85,7 +85,7 @@ _HINTS = (
     ("Permission denied", "run as the repository's owner, or as root"),
     ("web server", "start the web server of the stratum 0 and run again"),
 )
-_DISK_FULL = "No space left on device"
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|errno: (?:28|122)\b")
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ class CvmfsServer:
 
         Raises:
             RepositoryError: no transaction was opened, or somebody else's is open.
+            SpaceError: the disk is full.
         """
         cloning = [] if template is None else ["-T", "=".join(map(_checked_argument, template))]
         argv = [self._program, "transaction", *cloning, self.fqrn]
@@ -142,7 +143,9 @@ class CvmfsServer:
             return True
         if template is not None and done.status == errno.EINVAL:
             return False
-        reason, hint = _OPEN_FAILURES.get(done.status, ("cvmfs_server transaction failed", _DEFAULT_HINT))
+        if done.status not in _OPEN_FAILURES:
+            raise self._failed("transaction", done)
+        reason, hint = _OPEN_FAILURES[done.status]
         raise repository_error(self.fqrn, f"{reason}: {_last_line(done)}", hint)
 
     def publish(self, token: str) -> None:
@@ -189,8 +192,9 @@ class CvmfsServer:
     def _failed(self, name: str, done: CompletedCommand) -> PublisherError:
         """Return the error for a command that failed, with a hint that depends on its output."""
         output = "\n".join(_outputs(done))
-        if _DISK_FULL in output:
-            return SpaceError(f"cvmfs_server {name}: {_DISK_FULL.lower()}", hint="free space in /srv/cvmfs and /var/spool/cvmfs")
+        if _DISK_FULL.search(output):
+            reason = f"repository {self.fqrn}: no space left: cvmfs_server {name} failed with status {done.status}"
+            return SpaceError(reason, hint="free space where CVMFS_UPSTREAM_STORAGE of its server.conf is, or in its spool")
         hint = next((hint for words, hint in _HINTS if words in output), _DEFAULT_HINT)
         return repository_error(self.fqrn, f"cvmfs_server {name} failed with status {done.status}: {_last_line(done)}", hint)
 

@@ -7,6 +7,7 @@ renames inside the overlay's upper directory put them in place. So they are refu
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import replace
@@ -43,6 +44,7 @@ class CvmfsTransaction(Transaction):
         self._parents = frozenset(parents)
         self._staged: StagedTransaction | None = None
         self._clone: str | None = None
+        self._placed: list[str] = []  # new trees that may be out of the staging area
         self._over = False
 
     def tree(self, path: str) -> Path:
@@ -95,8 +97,18 @@ class CvmfsTransaction(Transaction):
             durable.delete(self._mount / STAGING_AREA)
         return bool(journal) or self._clone is not None
 
+    def make_room(self) -> None:
+        """Delete what the transaction has added: on a full disk even the tool's abort needs some space. Never raises."""
+        self._over = True
+        if self._staged is None:
+            return
+        for path in (STAGING_AREA, *self._placed):
+            with contextlib.suppress(OSError):
+                durable.delete(self._mount / path)
+
     def _carry_out(self, journal: Journal) -> None:
         """Carry out the journal. Removals are deleted here: published directories cannot be renamed in an overlay (EXDEV)."""
+        self._placed = [tree.path for tree in journal.trees]
         replace(journal, removals=()).redo(self._mount, self._mount / STAGING_AREA)
         stuck = remove_each(journal.removals, self._delete)
         if stuck:

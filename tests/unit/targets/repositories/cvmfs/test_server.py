@@ -179,9 +179,17 @@ def test_a_publish_that_failed_says_why_and_what_to_do(tool: Tool, said: str, hi
     assert hint in (failed.value.hint or "")
 
 
-def test_no_room_is_an_error_of_its_own(tool: Tool) -> None:
-    tool.says(1, "", "write: No space left on device\nSynchronization failed\n\nExecuted Command:\nx")
-    with pytest.raises(SpaceError):
+@pytest.mark.parametrize(
+    "said",
+    [
+        "write: No space left on device",
+        "failed to write 65536 bytes to '/srv/cvmfs/x/data/txn/upload.x' (errno: 28)\nKilled",
+        "failed to close temp file (errno: 122)",
+    ],
+)
+def test_no_room_is_an_error_of_its_own(tool: Tool, said: str) -> None:
+    tool.says(1, "", f"{said}\nSynchronization failed\n\nExecuted Command:\nx")
+    with pytest.raises(SpaceError, match="no space left"):
         tool.server.publish("token")
 
 
