@@ -16,13 +16,14 @@ from ci.benchmarks.measure import median
 from publisher.errors import BuildError
 from tests.support.ep import execution_point
 from tests.support.ep.hook import job_ad, reply
+from tests.support.ep.two_levels import keys_document
 from tests.support.osdf.file_server import FileServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tests.support.ep.execution_point import ExecutionPoint
+    from tests.support.ep.execution_point import ExecutionPoint, Key
 
 BAR_RATIO = 2.5
 BAR_EXTRA = 25.0
@@ -49,14 +50,15 @@ def benchmark(images: int, rounds: int, root: Path, work: Path, *, bars: bool) -
     work.mkdir(parents=True)
     program = work / "image-resolver.pyz"
     subprocess.run([sys.executable, root / "ci" / "release", "--output", program, _PYTHON], check=True, stdout=subprocess.DEVNULL)
-    ep = _prepare(work, images)
+    ep, two = _prepare(work, images), _prepare(work / "two-levels", images, execution_point.Key())
     print(f"{images} images")
     with FileServer(ep.origin) as web:
-        normal: dict[str, Path | str] = {"repository": ep.repository, "origin": ep.origin, "cache": ep.cache}
+        normal = _places(ep)
         remote: dict[str, Path | str] = {"repository": work / "absent", "origin": web.url, "cache": work / "far"}
         cases = {
             "empty program": _BARE,
             "sandbox, warm": _hook(program, ep, **normal),
+            "sandbox, warm, two levels of keys": _hook(program, two, **_places(two)),
             "SIF, warm": _hook(program, ep, **normal, prefer="sif"),
             "SIF, warm, no CVMFS, origin over http": _hook(program, ep, **remote),
             "sandbox, cold": _hook(program, ep, **normal),
@@ -87,15 +89,27 @@ def _measure(cases: Mapping[str, list[str]], rounds: int, copies: Path) -> bool:
     return met
 
 
-def _prepare(work: Path, images: int) -> ExecutionPoint:
-    """Return an execution point with a manifest of that many images, of which one exists in both forms."""
+def _places(ep: ExecutionPoint) -> dict[str, Path | str]:
+    return {"repository": ep.repository, "origin": ep.origin, "cache": ep.cache}
+
+
+def _prepare(work: Path, images: int, root: Key | None = None) -> ExecutionPoint:
+    """Return an execution point with a manifest of that many images, of which one exists in both forms.
+
+    With ``root`` it trusts this key only, whose keys document comes with the manifest.
+    """
+    work.mkdir(exist_ok=True)
     ep = execution_point.ExecutionPoint(work)
     content = execution_point.sif_content(_NAME, _SIZE)
     version = execution_point.version(_NAME, sif=ep.store(content))
     (ep.repository / str(version.sandbox) / "bin").mkdir(parents=True)
     others = (execution_point.record(f"group{number % 500}/image{number}:v1") for number in range(images - 1))
     records = [execution_point.record(_NAME, amd64=[version]), *others]
-    files = execution_point.revision(records, ep.key, now=int(time.time()), count=256)
+    now = int(time.time())
+    files = execution_point.revision(records, ep.key, now=now, count=256)
+    if root is not None:
+        files = execution_point.with_keys(files, keys_document(ep.key, root=root, now=now))
+        (ep.keys / "current.pem").write_bytes(root.pem)
     for directory in (ep.repository / ".publisher", ep.origin / "manifest"):
         execution_point.lay_down(files, directory)
     return ep

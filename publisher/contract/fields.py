@@ -17,6 +17,9 @@ SHAPE_ERRORS = (KeyError, TypeError, ValueError, AttributeError)
 _HEXADECIMAL = frozenset("0123456789abcdef")
 _SHA256_DIGITS = 64
 _ALGORITHM = "sha256:"
+_P256_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+_P256_BYTES = 91
+"""A SubjectPublicKeyInfo of a point on P-256 in DER (RFC 5480): this prefix and the point's two coordinates."""
 
 
 def load_json(content: bytes, part: str) -> Any:
@@ -51,6 +54,13 @@ def count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
         raise ValueError(f"{value!r} is not a whole number from 0 to 2^63 - 1")
     return value
+
+
+def p256_key(der: bytes) -> bytes:
+    """Return the SubjectPublicKeyInfo in DER if it is of a key on the curve P-256; raise ValueError otherwise."""
+    if len(der) != _P256_BYTES or not der.startswith(_P256_PREFIX):
+        raise ValueError("the key is not on the curve P-256")
+    return der
 
 
 def one_of(value: Any, known: tuple[str, ...]) -> str:

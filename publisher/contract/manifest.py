@@ -144,29 +144,70 @@ def shard_name(sha256: str) -> str:
     return f"shards/{sha256}.json"
 
 
-def seal(payload: bytes, signatures: Mapping[str, bytes]) -> bytes:
-    """Return the envelope: payload and signatures (key id -> DER) in one file, so that no reader sees a mismatched pair."""
-    encoded = [
+class Envelope:
+    """A signed payload of which nothing is verified yet.
+
+    Attributes:
+        payload: the signed bytes.
+        signatures: ``(key id, DER)`` of each signature.
+        keys: the envelope of the keys document that came with an index, None without one.
+    """
+
+    __slots__ = ("keys", "payload", "signatures")
+
+    def __init__(self, payload: bytes, signatures: Iterable[tuple[str, bytes]], keys: Envelope | None = None) -> None:
+        self.payload = payload
+        self.signatures = list(signatures)
+        self.keys = keys
+
+    @classmethod
+    def parse(cls, content: bytes, part: str = "index") -> Envelope:
+        """Return the envelope in the content of a file; ``part`` names the part of the manifest in the errors.
+
+        Raises:
+            ManifestError: the content is not an envelope, or is larger than :data:`MAX_INDEX_BYTES`.
+        """
+        if len(content) > MAX_INDEX_BYTES:
+            raise ManifestError(f"the manifest's {part} has {len(content)} bytes; the limit is {MAX_INDEX_BYTES}")
+        value = fields.load_json(content, part)
+        try:
+            keys = value.get("keys")
+            return cls(*_unpack(value), None if keys is None else cls(*_unpack(keys)))
+        except fields.SHAPE_ERRORS as error:
+            raise ManifestError(f"the manifest's {part} is not a signed envelope: {error!r}") from None
+
+    def content(self) -> bytes:
+        """Return the content of a file with this envelope: payload and signatures in one, so that no reader sees a mixed pair."""
+        value = _pack(self) if self.keys is None else {**_pack(self), "keys": _pack(self.keys)}
+        return canonical(value) + b"\n"
+
+
+def _pack(envelope: Envelope) -> dict[str, Any]:
+    signatures = [
         {"keyid": keyid, "signature": binascii.b2a_base64(signature, newline=False).decode("ascii")}
-        for keyid, signature in sorted(signatures.items())
+        for keyid, signature in sorted(envelope.signatures)
     ]
-    return canonical({"payload": payload.decode("ascii"), "signatures": encoded}) + b"\n"
+    return {"payload": envelope.payload.decode("ascii"), "signatures": signatures}
+
+
+def _unpack(value: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
+    signatures = [(str(entry["keyid"]), binascii.a2b_base64(entry["signature"])) for entry in value["signatures"]]
+    return value["payload"].encode("ascii"), signatures
+
+
+def seal(payload: bytes, signatures: Mapping[str, bytes], keys: Envelope | None = None) -> bytes:
+    """Return the content of the envelope of a payload, its signatures (key id -> DER) and the keys document that goes with it."""
+    return Envelope(payload, signatures.items(), keys).content()
 
 
 def unseal(content: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
-    """Return the payload and the signatures ``(key id, DER)`` of an envelope; nothing is verified.
+    """Return the payload and the signatures ``(key id, DER)`` of an index's envelope; nothing is verified.
 
     Raises:
         ManifestError: the content is not an envelope, or is larger than :data:`MAX_INDEX_BYTES`.
     """
-    if len(content) > MAX_INDEX_BYTES:
-        raise ManifestError(f"the manifest's index has {len(content)} bytes; the limit is {MAX_INDEX_BYTES}")
-    value = fields.load_json(content, "index")
-    try:
-        signatures = [(str(entry["keyid"]), binascii.a2b_base64(entry["signature"])) for entry in value["signatures"]]
-        return value["payload"].encode("ascii"), signatures
-    except fields.SHAPE_ERRORS as error:
-        raise ManifestError(f"the manifest's index is not a signed envelope: {error!r}") from None
+    envelope = Envelope.parse(content)
+    return envelope.payload, envelope.signatures
 
 
 def make_shard(records: Mapping[str, Mapping[str, Any]], aliases: Mapping[str, str]) -> bytes:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_KEYS_NAME = "keys.json"
+
+
 class ManifestCache:
     """The cached manifest in one directory, which is created when something is stored."""
 
@@ -33,6 +36,10 @@ class ManifestCache:
     def index(self) -> bytes | None:
         """Return the cached index, the best one when it was stored, or None if there is none."""
         return self._read(INDEX_NAME, MAX_INDEX_BYTES)
+
+    def keys(self) -> bytes | None:
+        """Return the cached keys document, in an envelope without an index; None if there is none."""
+        return self._read(_KEYS_NAME, MAX_INDEX_BYTES)
 
     def shard(self, sha256: str) -> bytes | None:
         """Return the content of a cached shard, or None if there is none."""
@@ -64,6 +71,10 @@ class ManifestCache:
         for name in self._shard_files():
             if name.endswith(".json") and name not in listed:
                 os.unlink(os.path.join(self.directory, "shards", name))
+
+    def store_keys(self, content: bytes) -> None:
+        """Store a verified keys document, as :meth:`keys` returns it. Raise OSError."""
+        self._write(_KEYS_NAME, content)
 
     def store_shard(self, sha256: str, content: bytes) -> None:
         """Store a verified shard. Raise OSError."""

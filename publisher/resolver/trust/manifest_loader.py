@@ -3,7 +3,7 @@
 All sources are read at the same time, each with a timeout; those in the network only when the poll schedule says so
 (:mod:`publisher.resolver.trust.poll_schedule`). A source that is silent, broken or out of date is no error as long as another
 one, or the cached copy, has an index. An index with a lower serial is never used, so that a server of old files cannot bring back
-an image that was removed.
+an image that was removed. Who may sign is decided before: :mod:`publisher.resolver.trust.authority`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from publisher.contract.manifest import (
     INDEX_NAME,
     MAX_INDEX_BYTES,
     MAX_SHARD_BYTES,
+    Envelope,
     Index,
     Shard,
     shard_name,
@@ -29,15 +30,14 @@ from publisher.resolver.trust import signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from publisher.contract.records import Record
     from publisher.resolver.system.notes import Warnings
     from publisher.resolver.transfer.sources import Source
+    from publisher.resolver.trust.authority import SigningAuthority, Verify
     from publisher.resolver.trust.manifest_cache import ManifestCache
     from publisher.resolver.trust.poll_schedule import PollSchedule
-
-    Verify = Callable[[bytes, Mapping[str, bytes]], bytes]
 
 CACHED_COPY = "the cached copy"
 """The name of the cached copy of the manifest wherever a source is named."""
@@ -162,7 +162,7 @@ def load(
         repository: name of the repository, which the manifest must carry.
         now: this host's clock, seconds since the epoch.
         notes: gets the problems that did not change the result.
-        verify: returns the payload of an envelope that one of the keys has signed.
+        verify: returns the payload of an envelope, as :func:`publisher.resolver.trust.signatures.verify` does.
         refresh: seconds between two polls of the sources in the network; without a cache they are polled every time.
         wait: wait for another process that polls them even if there is a cached copy.
 
@@ -185,7 +185,7 @@ class _IndexChecks:
         keys: the trusted keys.
         repository: name of the repository.
         now: seconds since the epoch.
-        verify: returns the payload of an envelope that one of the keys has signed.
+        verify: returns the payload of an envelope that enough of the keys have signed.
     """
 
     def __init__(self, keys: Mapping[str, bytes], repository: str, now: float, verify: Verify) -> None:
@@ -193,21 +193,94 @@ class _IndexChecks:
         self._verify = verify
         self._keys = keys
         self._repository = repository
-        self._results: dict[bytes, Index | ManifestError] = {}
+        self._authority: SigningAuthority | None = None
+        self._envelopes: dict[bytes, Envelope | ManifestError] = {}
+        self._results: dict[bytes, tuple[Index, bool] | ManifestError] = {}
+
+    def learn_keys(self, contents: Iterable[bytes | None]) -> None:
+        """Learn from envelopes who may sign: the newest of their keys documents counts for all of them."""
+        for content in contents:
+            envelope = None if content is None else self._open(content)
+            if not isinstance(envelope, Envelope) or envelope.keys is None:
+                continue
+            from publisher.resolver.trust.authority import SigningAuthority  # noqa: PLC0415 - not without a keys document
+
+            if self._authority is None:
+                self._authority = SigningAuthority(self._keys, self._repository, self.now, self._verify)
+            known = self._authority.newest
+            try:
+                self._authority.learn(envelope.keys)
+            except ManifestError as error:
+                log.info("a keys document is not used: %s", error)
+            if known is not self._authority.newest:
+                self._results.clear()
+
+    def keys_to_cache(self, cached: bytes | None) -> bytes | None:
+        """Return the newest keys document, in an envelope without an index; None if there is none or ``cached`` has it."""
+        newest = None if self._authority is None else self._authority.newest
+        envelope = None if cached is None else self._open(cached)
+        known = envelope.keys if isinstance(envelope, Envelope) else None
+        if newest is None or (known is not None and known.payload == newest.payload):
+            return None
+        return Envelope(b"", (), newest).content()
 
     def check(self, content: bytes) -> Index | ManifestError:
         """Return the index in an envelope, or why it must not be used."""
+        result = self._check(content)
+        return result if isinstance(result, ManifestError) else result[0]
+
+    def rank(self, content: bytes) -> tuple[bool, int]:
+        """Return the rank of a valid index, of which the authoritative one has the highest.
+
+        It is the serial; but an index whose keys have expired, which a thief of such a key can make, comes after all others.
+        """
+        result = self._check(content)
+        return (False, 0) if isinstance(result, ManifestError) else (not result[1], result[0].serial)
+
+    def age(self, content: bytes | None) -> str | None:
+        """Return the age of the index in an envelope, or None if there is no valid one. It is dead if its keys have expired."""
+        result = None if content is None else self._check(content)
+        if result is None or isinstance(result, ManifestError):
+            return None
+        index, has_expired_keys = result
+        return DEAD if has_expired_keys else index.age(self.now)
+
+    def describe_age(self, content: bytes, label: str) -> str:
+        """Return why an index that is not fresh is not, and where it came from."""
+        result = self._check(content)
+        if isinstance(result, ManifestError):
+            return str(result)
+        index, has_expired_keys = result
+        if has_expired_keys and self._authority is not None:
+            return f"{self._authority.describe_expiry()}: the manifest has serial {index.serial}, from {label}"
+        day = time.strftime("%Y-%m-%d", time.gmtime(index.expires))
+        return f"the manifest (serial {index.serial}, from {label}) expired on {day}, and there is no fresher one"
+
+    def _check(self, content: bytes) -> tuple[Index, bool] | ManifestError:
+        """Return the index in an envelope, and whether its keys have expired; or why it must not be used."""
         if content not in self._results:
+            envelope = self._open(content)
             try:
-                self._results[content] = Index.parse(self._verify(content, self._keys), self._repository)
+                if isinstance(envelope, ManifestError):
+                    raise envelope
+                payload, has_expired_keys = self._check_signature(envelope)
+                self._results[content] = Index.parse(payload, self._repository), has_expired_keys
             except ManifestError as error:
                 self._results[content] = error
         return self._results[content]
 
-    def age(self, content: bytes | None) -> str | None:
-        """Return the age of the index in an envelope, or None if there is no valid one."""
-        index = None if content is None else self.check(content)
-        return index.age(self.now) if isinstance(index, Index) else None
+    def _check_signature(self, envelope: Envelope) -> tuple[bytes, bool]:
+        if self._authority is None:
+            return self._verify(envelope, self._keys), False
+        return self._authority.check(envelope)
+
+    def _open(self, content: bytes) -> Envelope | ManifestError:
+        if content not in self._envelopes:
+            try:
+                self._envelopes[content] = Envelope.parse(content)
+            except ManifestError as error:
+                self._envelopes[content] = error
+        return self._envelopes[content]
 
 
 class _ManifestLoader:
@@ -237,14 +310,14 @@ class _ManifestLoader:
             except OSError as error:
                 self._notes.add(f"cannot write to the cache of the manifest: {error}")
                 return self.read_all()
-        indexes, problems = _read_indexes([source for source in self._sources_to_read() if source.local])
+        indexes, problems = self._read([source for source in self._sources_to_read() if source.local])
         if not usable:
             problems += [f"{source.label}: was polled a short while ago" for source in self._sources if not source.local]
         return self._select(indexes, problems, polled=False, answered=schedule.recently_answered())
 
     def read_all(self, schedule: PollSchedule | None = None) -> TrustedManifest:
         """Read all sources, and record the poll in the schedule if there is one."""
-        indexes, problems = _read_indexes(self._sources_to_read())
+        indexes, problems = self._read(self._sources_to_read())
         remote = {source.label for source in self._sources if not source.local}
         answered = any(label in remote and self._checks.age(content) == FRESH for label, content in indexes)
         try:
@@ -257,7 +330,21 @@ class _ManifestLoader:
                     self._notes.add(f"cannot record the poll of the manifest: {error}")
 
     def _has_usable_copy(self) -> bool:
-        return self._cache is not None and self._checks.age(self._cache.index()) in (FRESH, EXPIRED)
+        return self._checks.age(self._read_copy()) in (FRESH, EXPIRED)
+
+    def _read_copy(self) -> bytes | None:
+        """Return the cached index, None if there is none; who may sign is learned from it and from the cached keys document."""
+        if self._cache is None:
+            return None
+        copy = self._cache.index()
+        self._checks.learn_keys((self._cache.keys(), copy))
+        return copy
+
+    def _read(self, sources: Sequence[Source]) -> tuple[list[tuple[str, bytes]], list[str]]:
+        """Read the indexes of sources, see :func:`_read_indexes`, and learn from them who may sign."""
+        indexes, problems = _read_indexes(sources)
+        self._checks.learn_keys(content for _, content in indexes)
+        return indexes, problems
 
     def _sources_to_read(self) -> Sequence[Source]:
         """Return the sources without those that are suspected to hang, unless nothing else is left."""
@@ -276,7 +363,8 @@ class _ManifestLoader:
         Raises:
             ManifestError: no index is valid.
         """
-        copy = None if self._cache is None else self._cache.index()
+        copy = self._read_copy()
+        self._store_keys()
         best: tuple[Index, str, bytes] | None = None
         for label, content in [*indexes, *([] if copy is None else [(CACHED_COPY, copy)])]:
             index = self._checks.check(content)
@@ -284,7 +372,7 @@ class _ManifestLoader:
                 problems.append(f"{label}: {index}")
                 continue
             log.debug("the manifest from %s has serial %d", label, index.serial)
-            if best is None or index.serial > best[0].serial:
+            if best is None or self._checks.rank(content) > self._checks.rank(best[2]):
                 best = index, label, content
         if best is None:
             raise ManifestError(f"no manifest can be used: {'; '.join(problems) or 'no source is configured'}")
@@ -294,7 +382,7 @@ class _ManifestLoader:
             self._notes.add(problem)
         if content != copy:
             self._store_index(index, content)
-        age = self._age(index, label)
+        age = self._age(label, content)
         log.info("using the manifest with serial %d from %s, which is %s", index.serial, label, age)
         return TrustedManifest(
             index,
@@ -314,12 +402,22 @@ class _ManifestLoader:
             except OSError as error:
                 self._notes.add(f"cannot cache the manifest's index: {error}")
 
-    def _age(self, index: Index, label: str) -> str:
+    def _store_keys(self) -> None:
+        """Cache the newest keys document, so that no source can take a revocation back."""
+        if self._cache is None:
+            return
+        keys = self._checks.keys_to_cache(self._cache.keys())
+        if keys is not None:
+            try:
+                self._cache.store_keys(keys)
+            except OSError as error:
+                self._notes.add(f"cannot cache the manifest's keys document: {error}")
+
+    def _age(self, label: str, content: bytes) -> str:
         """Return the age of the selected index; warn if it is not fresh."""
-        age = index.age(self._checks.now)
+        age = self._checks.age(content) or DEAD
         if age in (EXPIRED, DEAD):
-            day = time.strftime("%Y-%m-%d", time.gmtime(index.expires))
-            self._notes.warn(f"the manifest (serial {index.serial}, from {label}) expired on {day}, and there is no fresher one")
+            self._notes.warn(self._checks.describe_age(content, label))
         return age
 
 

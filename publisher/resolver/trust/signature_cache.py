@@ -1,8 +1,9 @@
 """A cache of verified signatures: starting openssl would take a sixth of the time of a warm answer.
 
-The cache is a file beside the cached manifest. For each index with a valid signature it has a sha256 of the index's bytes and of
-the ids of all keys that were trusted then. Other bytes or other keys, such as after a revocation, run openssl again. Age, serial,
-type and repository are checked every time.
+The cache is a file beside the cached manifest. For each index and keys document with valid signatures it has a sha256 of payload
+and signatures, of the number of signatures that it needs, and of the ids of all keys that could have signed it then. Another
+payload or other keys, such as after a revocation, run openssl again. Age, serial, type and repository are checked every time, and
+so is until when a key may sign.
 
 Trust: only this user can write there, who could rewrite the SIFs in the cache as well (see
 :mod:`publisher.resolver.cache.cache`).
@@ -13,15 +14,16 @@ from __future__ import annotations
 import hashlib
 import os
 
-from publisher.contract.manifest import unseal
 from publisher.resolver.trust import signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MAX_ENTRIES = 4
-"""Indexes to remember: the repository's copy may lag behind the origin's for days, and each job reads both."""
+    from publisher.contract.manifest import Envelope
+
+_MAX_ENTRIES = 6
+"""Indexes and keys documents to remember: the repository's copies may lag behind the origin's for days; each job reads both."""
 _LINE_BYTES = 65  # 64 hexadecimal digits and a line feed
 
 
@@ -31,15 +33,17 @@ class SignatureCache:
     def __init__(self, path: str | None) -> None:
         self._path = path
 
-    def verify(self, content: bytes, keys: Mapping[str, bytes]) -> bytes:
-        """Return the payload of an index's envelope; see :func:`publisher.resolver.trust.signatures.verify`."""
-        parts = [content, *sorted(map(str.encode, keys))]
-        joined = b"".join(b"%d:%b" % (len(part), part) for part in parts)  # lengths: no two lists give the same bytes
+    def verify(self, envelope: Envelope, keys: Mapping[str, bytes], threshold: int = 1, *, part: str = "index") -> bytes:
+        """Return the payload of an envelope; see :func:`publisher.resolver.trust.signatures.verify`."""
+        signed = [part for keyid, signature in envelope.signatures for part in (keyid.encode(), signature)]
+        lists = ([b"%d" % threshold, envelope.payload], signed, sorted(map(str.encode, keys)))
+        # with lengths, so that no two calls hash the same bytes
+        joined = b"".join(b"%d:" % len(parts) + b"".join(b"%d:%b" % (len(part), part) for part in parts) for parts in lists)
         line = hashlib.sha256(joined).hexdigest().encode() + b"\n"
         lines = self._read()
         if line in lines:
-            return unseal(content)[0]
-        payload = signatures.verify(content, keys)
+            return envelope.payload
+        payload = signatures.verify(envelope, keys, threshold, part=part)
         self._write([line, *lines][:_MAX_ENTRIES])
         return payload
 

@@ -1,8 +1,8 @@
-"""Signatures of the manifest's index, verified with the program ``openssl``, which every host has.
+"""Signatures of the manifest, verified with the program ``openssl``, which every host has.
 
 Python's standard library cannot verify signatures. A trusted key is a public key in a PEM file. Its id is the sha256 of its
 SubjectPublicKeyInfo in DER, so that keys need no names and no key can claim another's id. A key is trusted while its file is
-present; removing the file revokes it.
+present; removing the file revokes it. What a trusted key may sign besides the index: :mod:`publisher.resolver.trust.authority`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import os
 import select
 import time
 
+from publisher.contract import fields
 from publisher.contract.errors import ExpectedError, ManifestError
-from publisher.contract.manifest import unseal
 from publisher.resolver.errors import ResolverUsageError
 from publisher.resolver.system import log
 
@@ -22,14 +22,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from publisher.contract.manifest import Envelope
+
 TIMEOUT = 10.0
 """Seconds for one run of openssl, which needs a hundredth of a second."""
 _MAX_SIGNATURES = 16  # of one index: each may cost a process, and the list is not trusted yet
 _MAX_KEY_BYTES = 16 << 10
 _KEY_SUFFIXES = (".pem", ".pub")
-_P256_PREFIX = binascii.a2b_hex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
-_P256_BYTES = 91
-"""A SubjectPublicKeyInfo of a point on P-256 in DER (RFC 5480): this prefix and the point's two coordinates."""
 _BEGIN, _END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
 
 
@@ -52,29 +51,39 @@ def load_keys(paths: Iterable[str]) -> dict[str, bytes]:
     return keys
 
 
-def verify(content: bytes, keys: Mapping[str, bytes], timeout: float = TIMEOUT) -> bytes:
-    """Return the payload of an index's envelope if at least one trusted key has signed it.
+def verify(
+    envelope: Envelope, keys: Mapping[str, bytes], threshold: int = 1, *, part: str = "index", timeout: float = TIMEOUT
+) -> bytes:
+    """Return the payload of an envelope if enough of the keys have signed it.
 
     Args:
-        content: the bytes of ``index.json``.
-        keys: the trusted keys, as :func:`load_keys` returns them.
+        envelope: the envelope.
+        keys: the keys that may sign it: key id (64 hex digits) -> PEM.
+        threshold: number of different keys that must have signed it.
+        part: the part of the manifest in the errors: ``index`` or ``keys document``.
         timeout: seconds for each run of openssl.
 
     Raises:
-        ManifestError: the content is not an envelope, is signed by unknown keys only, or no signature is valid.
+        ManifestError: the envelope is signed by other keys only, or too few signatures are valid.
         ExpectedError: openssl is missing or hangs.
     """
-    payload, signatures = unseal(content)
+    signatures = envelope.signatures
     if len(signatures) > _MAX_SIGNATURES:
-        raise ManifestError(f"the manifest's index has {len(signatures)} signatures, more than the allowed {_MAX_SIGNATURES}")
-    candidates = [(keys[keyid], signature) for keyid, signature in signatures if keyid in keys]
+        raise ManifestError(f"the manifest's {part} has {len(signatures)} signatures, more than the allowed {_MAX_SIGNATURES}")
+    candidates = [(keyid, signature) for keyid, signature in signatures if keyid in keys]
     if not candidates:
         signers = ", ".join(keyid[:16] for keyid, _ in signatures) or "nobody"
-        raise ManifestError(f"the manifest's index is signed by {signers}, and no such key is trusted here")
+        raise ManifestError(f"the manifest's {part} is signed by {signers}, and no such key is trusted here")
     openssl = _find_openssl()
-    if not any(_is_signed(openssl, payload, signature, pem, timeout=timeout) for pem, signature in candidates):
-        raise ManifestError("the signature of the manifest's index is not valid")
-    return payload
+    valid: set[str] = set()
+    for keyid, signature in candidates:
+        if keyid not in valid and _is_signed(openssl, envelope.payload, signature, keys[keyid], timeout=timeout):
+            valid.add(keyid)
+            if len(valid) >= threshold:
+                return envelope.payload
+    if threshold == 1:
+        raise ManifestError(f"the signature of the manifest's {part} is not valid")
+    raise ManifestError(f"the manifest's {part} has {len(valid)} valid signatures of different keys; it needs {threshold}")
 
 
 def _key_files(path: str) -> list[str]:
@@ -102,11 +111,11 @@ def _read_key(path: str) -> tuple[str, bytes]:
         der = b""
     if not der:
         raise ResolverUsageError(f"{path} is not a public key in PEM", hint="'publisher keys new' writes one as FILE.pub")
-    if len(der) != _P256_BYTES or not der.startswith(_P256_PREFIX):
-        raise ResolverUsageError(
-            f"{path} is not a public key on the curve P-256",
-            hint="a manifest is signed with P-256; no other kind of key is accepted",
-        )
+    try:
+        fields.p256_key(der)
+    except ValueError:
+        hint = "a manifest is signed with P-256; no other kind of key is accepted"
+        raise ResolverUsageError(f"{path} is not a public key on the curve P-256", hint=hint) from None
     return hashlib.sha256(der).hexdigest(), begin + body + end + b"\n"
 
 

@@ -16,8 +16,9 @@ from publisher.resolver.select.resolve import Resolution, resolve
 from publisher.resolver.system.notes import Warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+    from typing import Optional
 
 NOW = 1_750_000_000
 REPOSITORY = "images.example.org"
@@ -88,6 +89,13 @@ def revision(
     return {**files, manifest.INDEX_NAME: envelope(index, key)}
 
 
+def with_keys(files: dict[str, bytes], keys: Optional[manifest.Envelope], *cosigners: Key) -> dict[str, bytes]:
+    """Return the files of a manifest whose index brings a keys document, and which ``cosigners`` sign as well."""
+    opened = manifest.Envelope.parse(files[manifest.INDEX_NAME])
+    signatures = [*opened.signatures, *((key.keyid, key.sign(opened.payload)) for key in cosigners)]
+    return {**files, manifest.INDEX_NAME: manifest.Envelope(opened.payload, signatures, keys).content()}
+
+
 def lay_down(files: dict[str, bytes], directory: Path) -> None:
     for name, content in files.items():
         path = directory / name
@@ -101,6 +109,7 @@ class ExecutionPoint:
     Attributes:
         repository, origin, cache, keys: its directories; the manifest is in ``repository/.publisher`` and ``origin/manifest``.
         key: what signs; its public half is in ``keys``.
+        two_levels: returns the keys document that comes with an index signed at a time; None for one level of keys.
         notes: of the last resolution.
     """
 
@@ -111,6 +120,7 @@ class ExecutionPoint:
         self.cache = root / "cache"
         self.keys = root / "keys"
         self.key = Key()
+        self.two_levels: Optional[Callable[[int], manifest.Envelope]] = None
         self.notes = Warnings()
         self.keys.mkdir()
         (self.keys / "current.pem").write_bytes(self.key.pem)
@@ -121,7 +131,7 @@ class ExecutionPoint:
             for _, found in one.versions():
                 if found.sandbox is not None:
                     (self.repository / found.sandbox / "bin").mkdir(parents=True, exist_ok=True)
-        files = revision(records, key or self.key, serial=serial, now=now)
+        files = with_keys(revision(records, key or self.key, serial=serial, now=now), self.two_levels and self.two_levels(now))
         lay_down(files, self.repository / ".publisher")
         lay_down(files, self.origin / "manifest")
         return files

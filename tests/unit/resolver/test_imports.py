@@ -10,8 +10,9 @@ import time
 import pytest
 
 from tests.support.checkout import ROOT, SHIPPED
-from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content
+from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, Key, record, sif_content
 from tests.support.ep.hook import job_ad
+from tests.support.ep.two_levels import keys_document
 
 NAME = "htc/rocky:9"
 PATH = f"/cvmfs/{REPOSITORY}/{NAME}"
@@ -30,6 +31,8 @@ WARM = {
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
 OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"resolver.cache.counters"}}
+TWO_LEVELS = {"contract.keys_document", "resolver.trust.authority"}
+"""Those that an index with a keys document needs besides."""
 HOOK_MODULES = ("backoff", "classad", "decide", "decision", "job", "main", "prepare", "reply", "statuses")
 HOOK = WARM | {"resolver.hook"} | {f"resolver.hook.{name}" for name in HOOK_MODULES}
 """Those that the hook needs, its child's among them."""
@@ -179,9 +182,16 @@ def test_a_warm_hook_imports_little_more(ep: ExecutionPoint, form: str) -> None:
     assert_little(warm_modules(ep, HOOK_PROGRAM, "prepare-job", "--form", form), HOOK | OF_FORM[form])
 
 
+def test_a_warm_hook_with_two_levels_of_keys_imports_two_modules_more(ep: ExecutionPoint) -> None:
+    root = Key()
+    (ep.keys / "current.pem").write_bytes(root.pem)
+    ep.two_levels = lambda now: keys_document(ep.key, root=root, now=now)
+    assert_little(warm_modules(ep, HOOK_PROGRAM, "prepare-job"), HOOK | TWO_LEVELS)
+
+
 def test_the_modules_of_a_warm_answer_import_a_fixed_part_of_the_library() -> None:
     found: set[str] = set()
-    for name in HOOK:
+    for name in HOOK | TWO_LEVELS:
         module = ROOT / "publisher" / name.replace(".", "/")
         tree = ast.parse((module / "__init__.py" if module.is_dir() else module.with_suffix(".py")).read_text())
         found |= {module for node in tree.body if not is_for_type_checkers(node) for module in imported_by(node)}

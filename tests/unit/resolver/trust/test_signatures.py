@@ -18,7 +18,7 @@ from publisher.resolver.trust import signatures
 from tests.support.ep.execution_point import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 KEY, OTHER = Key(), Key()
@@ -26,6 +26,10 @@ PAYLOAD = b'{"serial":7}'
 SIGNATURE = KEY.sign(PAYLOAD)
 CONTENT = manifest.seal(PAYLOAD, {KEY.keyid: SIGNATURE})
 TRUSTED = {KEY.keyid: KEY.pem}
+
+
+def verify(content: bytes, keys: Mapping[str, bytes], timeout: float = signatures.TIMEOUT) -> bytes:
+    return signatures.verify(manifest.Envelope.parse(content), keys, timeout=timeout)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,19 +41,19 @@ def short_path() -> Iterator[None]:
 
 
 def test_a_signature_of_a_trusted_key_gives_the_payload() -> None:
-    assert signatures.verify(CONTENT, TRUSTED) == PAYLOAD
+    assert verify(CONTENT, TRUSTED) == PAYLOAD
 
 
 def test_a_payload_larger_than_a_pipe_is_verified() -> None:
     payload = b"x" * 1_000_000
-    assert signatures.verify(manifest.seal(payload, {KEY.keyid: KEY.sign(payload)}), TRUSTED) == payload
+    assert verify(manifest.seal(payload, {KEY.keyid: KEY.sign(payload)}), TRUSTED) == payload
 
 
 @given(at=st.integers(0, len(CONTENT) - 1), byte=st.integers(0, 255))
 def test_a_changed_byte_of_the_envelope_never_gives_another_payload(at: int, byte: int) -> None:
     changed = CONTENT[:at] + bytes([byte]) + CONTENT[at + 1 :]
     try:
-        assert signatures.verify(changed, TRUSTED) == PAYLOAD
+        assert verify(changed, TRUSTED) == PAYLOAD
     except ManifestError:
         assert changed != CONTENT
 
@@ -59,7 +63,7 @@ def test_a_flipped_byte_of_the_payload_is_refused(at: int, flip: int) -> None:
     payload = bytearray(PAYLOAD)
     payload[at] ^= flip
     with pytest.raises(ManifestError, match="signature of the manifest's index is not valid"):
-        signatures.verify(manifest.seal(bytes(payload), {KEY.keyid: SIGNATURE}), TRUSTED)
+        verify(manifest.seal(bytes(payload), {KEY.keyid: SIGNATURE}), TRUSTED)
 
 
 @given(at=st.integers(0, len(SIGNATURE) - 1), flip=st.integers(1, 255))
@@ -67,45 +71,56 @@ def test_a_flipped_byte_of_the_signature_is_refused(at: int, flip: int) -> None:
     signature = bytearray(SIGNATURE)
     signature[at] ^= flip
     with pytest.raises(ManifestError, match="signature of the manifest's index is not valid"):
-        signatures.verify(manifest.seal(PAYLOAD, {KEY.keyid: bytes(signature)}), TRUSTED)
+        verify(manifest.seal(PAYLOAD, {KEY.keyid: bytes(signature)}), TRUSTED)
 
 
 def test_an_unsigned_index_is_refused() -> None:
     with pytest.raises(ManifestError, match="signed by nobody"):
-        signatures.verify(manifest.seal(PAYLOAD, {}), TRUSTED)
+        verify(manifest.seal(PAYLOAD, {}), TRUSTED)
 
 
 def test_an_unknown_key_is_refused_by_its_id() -> None:
     with pytest.raises(ManifestError, match=f"signed by {OTHER.keyid[:16]}"):
-        signatures.verify(manifest.seal(PAYLOAD, {OTHER.keyid: OTHER.sign(PAYLOAD)}), TRUSTED)
+        verify(manifest.seal(PAYLOAD, {OTHER.keyid: OTHER.sign(PAYLOAD)}), TRUSTED)
 
 
 def test_a_trusted_keys_id_on_another_keys_signature_is_refused() -> None:
     with pytest.raises(ManifestError, match="signature of the manifest's index is not valid"):
-        signatures.verify(manifest.seal(PAYLOAD, {KEY.keyid: OTHER.sign(PAYLOAD)}), TRUSTED)
+        verify(manifest.seal(PAYLOAD, {KEY.keyid: OTHER.sign(PAYLOAD)}), TRUSTED)
 
 
 def test_one_trusted_signature_among_several_is_enough() -> None:
     """As while keys rotate: hosts trust the old one, the new one, or both."""
     content = manifest.seal(PAYLOAD, {KEY.keyid: SIGNATURE, OTHER.keyid: OTHER.sign(PAYLOAD)})
     for keys in ({KEY.keyid: KEY.pem}, {OTHER.keyid: OTHER.pem}, {KEY.keyid: KEY.pem, OTHER.keyid: OTHER.pem}):
-        assert signatures.verify(content, keys) == PAYLOAD
+        assert verify(content, keys) == PAYLOAD
     for wrong in (KEY, OTHER):
         half_wrong = manifest.seal(PAYLOAD, {key.keyid: b"wrong" if key is wrong else key.sign(PAYLOAD) for key in (KEY, OTHER)})
-        assert signatures.verify(half_wrong, {KEY.keyid: KEY.pem, OTHER.keyid: OTHER.pem}) == PAYLOAD
+        assert verify(half_wrong, {KEY.keyid: KEY.pem, OTHER.keyid: OTHER.pem}) == PAYLOAD
+
+
+def test_a_threshold_counts_different_keys() -> None:
+    both = {KEY.keyid: KEY.pem, OTHER.keyid: OTHER.pem}
+    enough = manifest.Envelope(PAYLOAD, [(key.keyid, key.sign(PAYLOAD)) for key in (KEY, OTHER)])
+    assert signatures.verify(enough, both, 2) == PAYLOAD
+    twice = manifest.Envelope(PAYLOAD, [(KEY.keyid, SIGNATURE), (KEY.keyid, KEY.sign(PAYLOAD))])
+    half_wrong = manifest.Envelope(PAYLOAD, [(KEY.keyid, SIGNATURE), (OTHER.keyid, KEY.sign(PAYLOAD))])
+    for envelope in (twice, half_wrong):
+        with pytest.raises(ManifestError, match="1 valid signatures of different keys; it needs 2"):
+            signatures.verify(envelope, both, 2)
 
 
 def test_a_flood_of_signatures_is_refused_before_any_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")  # a check would fail otherwise
     keys = {f"{number:064x}": KEY.pem for number in range(17)}
     with pytest.raises(ManifestError, match="17 signatures"):
-        signatures.verify(manifest.seal(PAYLOAD, dict.fromkeys(keys, SIGNATURE)), keys)
+        verify(manifest.seal(PAYLOAD, dict.fromkeys(keys, SIGNATURE)), keys)
 
 
 def test_a_missing_openssl_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ExpectedError, match="cannot run openssl: it is not on the PATH") as failure:
-        signatures.verify(CONTENT, TRUSTED)
+        verify(CONTENT, TRUSTED)
     assert failure.value.exit_code == 4
 
 
@@ -115,7 +130,7 @@ def test_an_openssl_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Mon
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ExpectedError, match=r"openssl did not end within 0\.05 s"):
-        signatures.verify(CONTENT, TRUSTED, timeout=0.05)
+        verify(CONTENT, TRUSTED, timeout=0.05)
 
 
 def test_the_callers_environment_does_not_reach_openssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +140,7 @@ def test_the_callers_environment_does_not_reach_openssl(tmp_path: Path, monkeypa
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("OPENSSL_CONF", str(tmp_path / "evil.cnf"))
-    assert signatures.verify(CONTENT, TRUSTED) == PAYLOAD, "it ended with 0"
+    assert verify(CONTENT, TRUSTED) == PAYLOAD, "it ended with 0"
     names = {line.split("=")[0].split()[1] for line in (tmp_path / "environment").read_text().splitlines()}
     assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == {"PATH", "LC_ALL"}
 
@@ -137,16 +152,16 @@ def test_keys_come_from_files_and_directories_under_their_ids(tmp_path: Path) ->
     (tmp_path / "old.pub").write_bytes(KEY.pem.replace(b"\n", b"\r\n"))
     keys = signatures.load_keys([str(tmp_path / "keys"), str(tmp_path / "old.pub")])
     assert set(keys) == {KEY.keyid, OTHER.keyid}
-    assert signatures.verify(CONTENT, keys) == PAYLOAD
+    assert verify(CONTENT, keys) == PAYLOAD
 
 
 def test_a_removed_key_file_is_a_revoked_key(tmp_path: Path) -> None:
     for name, key in (("old.pem", KEY), ("new.pem", OTHER)):
         (tmp_path / name).write_bytes(key.pem)
-    assert signatures.verify(CONTENT, signatures.load_keys([str(tmp_path)])) == PAYLOAD
+    assert verify(CONTENT, signatures.load_keys([str(tmp_path)])) == PAYLOAD
     (tmp_path / "old.pem").unlink()
     with pytest.raises(ManifestError, match="no such key is trusted"):
-        signatures.verify(CONTENT, signatures.load_keys([str(tmp_path)]))
+        verify(CONTENT, signatures.load_keys([str(tmp_path)]))
 
 
 def test_a_file_that_is_not_a_public_key_is_refused_by_its_name(tmp_path: Path) -> None:
