@@ -1,4 +1,4 @@
-"""Commands that only read what is published: status, diff, verify, origin."""
+"""Commands that look at what is published: status, diff, verify, origin. Only ``verify --repair`` changes something."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ from typing import TYPE_CHECKING
 
 import click
 
+from publisher.cli.assembly.registry import make_intake
+from publisher.cli.assembly.run import make_builder
 from publisher.cli.assembly.targets import find_record, load_snapshot, make_origin, make_repository
 from publisher.cli.console import console
 from publisher.cli.options import common
 from publisher.cli.render import status as render_status
+from publisher.cli.session import open_publication
 from publisher.errors import UsageError
 from publisher.fileindex.difference import difference
 from publisher.maintain import verify
 from publisher.maintain.audit import audit_origin
+from publisher.maintain.lost_sifs import SifRestorer
 from publisher.state import signing
 from publisher.state.paths import DEFAULT_ARCHITECTURE
 from publisher.targets import published_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from publisher.contract.records import Version
     from publisher.fileindex.difference import FileChange
     from publisher.fileindex.format import IndexedFile
+    from publisher.maintain.verify import VerifiedBuild
     from publisher.settings.settings import PublisherSettings
     from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Repository
@@ -73,18 +78,20 @@ def diff_command(subject: str, other: str | None, *, arch: str, times: bool, as_
 @click.command("verify", short_help="Verify what is published against the manifest.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--sample", type=click.IntRange(min=1), metavar="NUMBER", help="Verify only so many builds, chosen at random.")
+@click.option("--repair", is_flag=True, help="Restore SIFs that the origin has lost or damaged, by building their images again.")
 @common
-def verify_command(names: tuple[str, ...], sample: int | None, settings: PublisherSettings) -> None:
+def verify_command(names: tuple[str, ...], sample: int | None, repair: bool, settings: PublisherSettings) -> None:
     """Verify that what is published matches the manifest: sandboxes, SIFs, links and the manifest itself; or the builds of NAMEs.
 
-    Reads everything and changes nothing; a line is printed for each problem.
+    Reads everything and prints a line for each problem. With --sample, the origin is still asked for the names of all SIFs.
+    Changes nothing, except with --repair.
 
-    Exit codes: 0 no problems, 1 there are problems.
+    Exit codes: 0 no problems, or all are repaired, 1 there are problems.
 
     Example: publisher verify --sample 20
     """
     count = 0
-    for count, problem in enumerate(_problems(settings, names, sample), 1):  # noqa: B007
+    for count, problem in enumerate((_repair if repair else _problems)(settings, names, sample), 1):  # noqa: B007
         click.echo(problem)
     console.tell(f"{count} problem(s)")
     sys.exit(1 if count else 0)
@@ -105,13 +112,38 @@ def origin_command(as_json: bool, settings: PublisherSettings) -> None:
     sys.exit(1 if result.missing else 0)
 
 
-def _problems(settings: PublisherSettings, names: Sequence[str], sample: int | None) -> Iterator[str]:
+def _repair(settings: PublisherSettings, names: Sequence[str], sample: int | None) -> Iterator[str]:
+    """Restore lost and damaged SIFs, and bring the origin's manifest up to date; yield a line for each problem that stays.
+
+    Raises:
+        UsageError, StateDirectoryError, RepositoryError, OriginError, PublishedManifestError: as
+            :func:`publisher.cli.session.open_publication`.
+    """
+    with (
+        open_publication(settings) as (publication, snapshot),
+        console.open_display() as display,
+        make_intake(settings, display) as intake,
+    ):
+        publication.resend_manifest(snapshot)
+        restorer = SifRestorer(publication, snapshot, intake, make_builder(settings), display)
+
+        def restore(build: VerifiedBuild) -> None:
+            restorer.restore(build)
+            display.say(f"restored: the SIF of {build.name} {build.platform} {build.version.digest}")
+
+        yield from _problems(settings, names, sample, restore)
+
+
+def _problems(
+    settings: PublisherSettings, names: Sequence[str], sample: int | None, repair: Callable[[VerifiedBuild], None] | None = None
+) -> Iterator[str]:
     """Yield a line for each difference between the manifest and what is published.
 
     Args:
         settings: the settings.
         names: names of which the builds are verified; if empty, all builds, the links and the manifest are verified.
         sample: number of builds to verify, chosen at random; None for all.
+        repair: restores the SIF of a build; None to change nothing.
 
     Raises:
         UsageError: nothing is published under a name.
@@ -120,8 +152,11 @@ def _problems(settings: PublisherSettings, names: Sequence[str], sample: int | N
     for name in names:
         find_record(snapshot, name)
     builds = verify.select_builds(snapshot, names)
+    missing: list[VerifiedBuild] = []
     if sample is not None:
-        builds = random.sample(builds, min(sample, len(builds)))
+        chosen = random.sample(builds, min(sample, len(builds)))
+        missing = verify.select_missing(origin, (build for build in builds if build not in chosen))
+        builds = chosen
     if not names:
         _log.info("verifying the manifest and the links")
         trusted = signing.trusted_keys(settings.key, settings.trusted_keys)
@@ -132,7 +167,9 @@ def _problems(settings: PublisherSettings, names: Sequence[str], sample: int | N
         yield from verify.verify_catalogs(repository, snapshot)
     _log.info("verifying %d build(s)", len(builds))
     for build in builds:
-        yield from verify.verify_build(repository, origin, build)
+        yield from verify.verify_build(repository, origin, build, repair)
+    for build in missing:
+        yield from verify.verify_sif(origin, build, repair)
 
 
 def _differences(settings: PublisherSettings, subject: str, other: str | None, arch: str, *, times: bool) -> Iterator[FileChange]:

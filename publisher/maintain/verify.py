@@ -16,9 +16,9 @@ from publisher.state import paths, signing, transitions
 from publisher.targets import published_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from publisher.contract.records import Version
+    from publisher.contract.records import Sif, Version
     from publisher.state.signing import PublicKey
     from publisher.state.snapshot import Snapshot
     from publisher.targets.origins.base import Origin
@@ -39,12 +39,16 @@ class VerifiedBuild:
 
 
 def select_builds(snapshot: Snapshot, names: Collection[str]) -> list[VerifiedBuild]:
-    """Return the builds that have data, each once: those of ``names``, or all if ``names`` is empty."""
-    selected: dict[tuple[str, str | None], VerifiedBuild] = {}
+    """Return the builds that have data, each once: those of ``names``, or all if ``names`` is empty.
+
+    One image can have several, because its names need not have the same forms.
+    """
+    selected: dict[tuple[str, str | None, str | None], VerifiedBuild] = {}
     for name, record in snapshot.records.items():
         for platform, version in record.versions() if not names or name in names else ():
             if version.state != BLOCKED:
-                selected.setdefault((version.digest, version.sandbox), VerifiedBuild(name, platform, version))
+                sif = None if version.sif is None else version.sif.path
+                selected.setdefault((version.digest, version.sandbox, sif), VerifiedBuild(name, platform, version))
     return list(selected.values())
 
 
@@ -132,25 +136,45 @@ def verify_catalogs(repository: Repository, snapshot: Snapshot) -> Iterator[str]
         yield f"{paths.IMAGES} has no {paths.CATALOG_MARK}"
 
 
-def verify_build(repository: Repository, origin: Origin, build: VerifiedBuild) -> Iterator[str]:
+def select_missing(origin: Origin, builds: Iterable[VerifiedBuild]) -> list[VerifiedBuild]:
+    """Return the builds of which the origin does not list the SIF: cheap enough for all of them. Raises OriginError."""
+    stored = set(origin.names(paths.SIF_PREFIX))
+    return [build for build in builds if build.version.sif is not None and build.version.sif.path not in stored]
+
+
+def verify_build(
+    repository: Repository, origin: Origin, build: VerifiedBuild, repair: Callable[[VerifiedBuild], None] | None = None
+) -> Iterator[str]:
     """Verify a build: its sandbox against the file index, its SIF against sha256 and size.
+
+    Args:
+        repository: has the sandbox.
+        origin: has the SIF.
+        build: the build.
+        repair: restores the SIF if it is missing or damaged; raises PublisherError if it cannot.
 
     Yields:
         A line for each problem; it begins with name, platform and the digest that ``publisher block`` takes.
     """
-    label = f"{build.name} {build.platform} {build.version.digest}"
+    # the SIF apart, because a publish waits for a consistent read and makes it start over
+    label = _label(build)
     _log.debug("verifying %s", label)
-    checks: tuple[Callable[[], list[str]], ...] = (
-        lambda: repository.read_consistently(lambda: _limit(_verify_sandbox(repository, build.version))),
-        # apart, because a publish waits for a consistent read and makes it start over
-        lambda: _limit(_verify_sif(origin, build.version)),
-    )
-    for check in checks:
-        try:
-            for problem in check():
-                yield f"{label}: {problem}"
-        except (OSError, PublisherError) as error:
-            yield f"{label}: cannot be read: {error}"
+    yield from _checked(label, lambda: repository.read_consistently(lambda: _limit(_verify_sandbox(repository, build.version))))
+    yield from verify_sif(origin, build, repair)
+
+
+def verify_sif(origin: Origin, build: VerifiedBuild, repair: Callable[[VerifiedBuild], None] | None = None) -> Iterator[str]:
+    """Verify only the SIF of a build, as :func:`verify_build` does."""
+    yield from _checked(_label(build), lambda: _limit(_verify_sif(origin, build, repair)))
+
+
+def _checked(label: str, check: Callable[[], list[str]]) -> Iterator[str]:
+    """Yield the problems that a check finds, each with the label, or why it could not be made."""
+    try:
+        for problem in check():
+            yield f"{label}: {problem}"
+    except (OSError, PublisherError) as error:
+        yield f"{label}: cannot be read: {error}"
 
 
 def _limit(problems: Iterator[str]) -> list[str]:
@@ -180,13 +204,26 @@ def _verify_sandbox(repository: Repository, version: Version) -> Iterator[str]:
     yield from differences(published_index.lines(repository, version), str(repository.root / version.sandbox))
 
 
-def _verify_sif(origin: Origin, version: Version) -> Iterator[str]:
-    if version.sif is None:
-        return
-    size = origin.size(version.sif.path)
+def _verify_sif(origin: Origin, build: VerifiedBuild, repair: Callable[[VerifiedBuild], None] | None) -> Iterator[str]:
+    problem = None if build.version.sif is None else _find_sif_problem(origin, build.version.sif)
+    if problem is not None and repair is not None:
+        try:
+            repair(build)
+            _log.info("%s: repaired: %s", _label(build), problem)
+        except PublisherError as error:
+            yield f"{problem}, and cannot be restored: {error}"
+    elif problem is not None:
+        yield problem
+
+
+def _find_sif_problem(origin: Origin, sif: Sif) -> str | None:
+    size = origin.size(sif.path)
     if size is None:
-        yield f"the SIF {version.sif.path} is missing"
-    elif size != version.sif.size:
-        yield f"the SIF {version.sif.path} has {size} bytes, not {version.sif.size}"
-    elif origin.sha256(version.sif.path) != version.sif.sha256:
-        yield f"the SIF {version.sif.path} is damaged"
+        return f"the SIF {sif.path} is missing"
+    if size != sif.size:
+        return f"the SIF {sif.path} has {size} bytes, not {sif.size}"
+    return f"the SIF {sif.path} is damaged" if origin.sha256(sif.path) != sif.sha256 else None
+
+
+def _label(build: VerifiedBuild) -> str:
+    return f"{build.name} {build.platform} {build.version.digest}"

@@ -48,6 +48,8 @@ class RunReport:
         withheld: why the removals are not carried out, None where they are.
         unlisted: patterns of which the tags could not be listed.
         cleared: lines about what garbage collection removed at the end.
+        restored: lines about SIFs that the origin had lost and has again.
+        lost: SIFs that the origin has lost and that could not be restored, each with the reason.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -58,6 +60,8 @@ class RunReport:
     withheld: str | None = None
     unlisted: tuple[UnlistedPattern, ...] = ()
     cleared: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
+    lost: list[PublisherError] = field(default_factory=list)
 
     def add(self, name: str, result: ImageResult, reason: str) -> None:
         """Record the outcome of an image, and log it: at DEBUG level where nothing changed, else at INFO level."""
@@ -77,6 +81,6 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 for success; 1 if an image failed, the run stopped early, removals are withheld, or tags are unknown."""
-        incomplete = self.stopped is not None or self.withheld is not None or self.unlisted
+        """Return 0 for success; 1 if an image failed, a SIF is lost, the run stopped, removals are withheld or tags unknown."""
+        incomplete = self.stopped is not None or self.withheld is not None or self.unlisted or self.lost
         return 1 if incomplete or self.count(ImageResult.FAILED) or self.count(ImageResult.SKIPPED) else 0

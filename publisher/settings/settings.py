@@ -89,6 +89,9 @@ class PublisherSettings(BaseModel):
         default=50, description="largest number of builds, and of objects of the origin, that one run removes"
     )
     removed_size_per_run: kinds.Size = Field(default=500 * 10**9, description="largest total size of what one run removes")
+    audited_per_run: kinds.Count = Field(
+        default=200, description="number of SIFs that one run looks for in the origin, and restores if they are lost"
+    )
     adopt_sifs_per_run: kinds.Count = Field(
         default=20, description="number of adopted images that get their SIF in one run; see `publisher adopt`"
     )

@@ -92,6 +92,23 @@ def spread_file_index(records: Iterable[Record], version: Version) -> dict[str, 
     }
 
 
+def replace_sif(records: Iterable[Record], lost: Sif, built: BuiltImage) -> dict[str, Record]:
+    """Return the changed records (by name) after giving every version with the SIF ``lost`` that of a new build of its image."""
+    sif = {"path": paths.sif_path(built.sha256), "sha256": built.sha256, "size": built.size}
+
+    def replaced(version: Version) -> Version:
+        if version.sif is None or version.sif.path != lost.path:
+            return version
+        tools = built.tools if version.sandbox is None else version.tools  # those that made the sandbox, where there is one
+        return Version.from_json({**version.to_json(), "sif": sif, "test": built.test, "tools": tools})
+
+    return {
+        record.name: _each(record, replaced)
+        for record in records
+        if any(version.sif is not None and version.sif.path == lost.path for _, version in record.versions())
+    }
+
+
 def set_current(before: Record | None, reference: str, digest: str, current: Mapping[str, Version], record_name: str) -> Record:
     """Return a name's record with new current versions; the former ones are superseded, other platforms and a rollback stay.
 

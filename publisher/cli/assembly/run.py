@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 from publisher.build.local import LocalBuilder
 from publisher.build.squash import find_squasher
 from publisher.build.testrun import TestRunner
-from publisher.cli.state_directory import empty_scratch
+from publisher.cli.state_directory import StateDirectoryError, empty_scratch
+from publisher.contract import files
 from publisher.errors import PublisherError, SpaceError, UsageError
 from publisher.images import reader
-from publisher.maintain import gc
+from publisher.maintain import gc, lost_sifs
 from publisher.maintain.adoption.throttle import BatchQuota, throttle_adopted
+from publisher.maintain.lost_sifs import SifRestorer
 from publisher.plan import quota
 from publisher.plan.make import make_plan
 from publisher.plan.model import Plan, UnlistedPattern
 from publisher.plan.retention import RetentionLimits
 from publisher.publish.batch import BatchLimits
 from publisher.publish.sync import Sync
+from publisher.system.durable import failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from publisher.settings.settings import PublisherSettings
     from publisher.state.snapshot import Snapshot
     from publisher.system.progress import Display
+    from publisher.targets.origins.base import Origin
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +136,7 @@ def run_sync(
     display: Display,
     collect: bool,
 ) -> RunReport:
-    """Carry out a plan, then collect garbage and trim the store of layers to its size.
+    """Carry out a plan, then collect garbage, audit a share of the SIFs, and trim the store of layers to its size.
 
     Args:
         settings: the settings.
@@ -141,16 +145,10 @@ def run_sync(
         intake: the open connections to registries.
         publication: the open publication.
         display: shows the progress.
-        collect: whether garbage is collected; also if the run stopped because of a full disk, because that frees space.
+        collect: whether garbage is collected and SIFs are audited. Garbage also is if the run stopped because of a full disk,
+            because that frees space.
     """
-    tester = TestRunner(settings.test_account, empty_scratch(settings.state), settings.test_deadline)
-    builder = LocalBuilder(
-        settings.state / "builds",
-        find_squasher(settings.compression),
-        tester,
-        limits=settings.limits,
-        deadline=settings.build_deadline,
-    )
+    builder = make_builder(settings)
     limits = BatchLimits(settings.batch_size, settings.batch_time)
     sync = Sync(intake, builder, publication, display, limits=limits)
     _log.info("publishing: %d image(s)", len(plan.work))
@@ -159,10 +157,48 @@ def run_sync(
         collected = collect_garbage(settings, publication, sync.snapshot)
         report.cleared, report.serial = collected.lines, collected.snapshot.serial
         report.stopped = report.stopped or collected.error
+        if report.stopped is None:
+            restorer = SifRestorer(publication, collected.snapshot, intake, builder, display)
+            report.restored, report.lost = _audit_share(settings, publication.origin, restorer)
+            report.serial = restorer.snapshot.serial
     report.notes += [*intake.warnings(), *publication.repository.take_warnings()]
     intake.store.trim(settings.blob_cache, keep=())
     _log.info("the run ends with manifest serial %d", report.serial)
     return report
+
+
+def make_builder(settings: PublisherSettings) -> LocalBuilder:
+    """Return the builder of this host, with an empty directory for temporary files; the caller holds the lock.
+
+    Raises:
+        PublisherError: a program or an account that it needs is missing.
+    """
+    return LocalBuilder(
+        settings.state / "builds",
+        find_squasher(settings.compression),
+        TestRunner(settings.test_account, empty_scratch(settings.state), settings.test_deadline),
+        limits=settings.limits,
+        deadline=settings.build_deadline,
+    )
+
+
+def _audit_share(settings: PublisherSettings, origin: Origin, restorer: SifRestorer) -> tuple[list[str], list[PublisherError]]:
+    """Look for the next SIFs in the origin and restore those that it has lost; a file remembers where the next run goes on.
+
+    Returns:
+        A line for each SIF that was restored, and an error for each that was not.
+    """
+    cursor = settings.state / "audited"
+    try:
+        with failures(StateDirectoryError, f"{cursor} cannot be used"):
+            after = cursor.read_bytes().decode("utf-8", "replace") if cursor.exists() else ""
+            share = lost_sifs.select_share(restorer.snapshot, after, settings.audited_per_run)
+            lost = lost_sifs.find_lost(origin, share)
+            if share and share[-1].version.sif is not None:
+                files.replace(str(cursor), share[-1].version.sif.path.encode())
+    except PublisherError as error:
+        return [], [error]
+    return lost_sifs.restore_all(restorer, lost)
 
 
 def collect_garbage(

@@ -45,11 +45,14 @@ def report_lines(report: RunReport) -> list[str]:
     failures = [outcome for outcome in report.outcomes.values() if outcome.result in {ImageResult.FAILED, ImageResult.SKIPPED}]
     lines = [*report.notes, *_unlisted_lines(report.unlisted)]
     lines += [f"{outcome.result.value}: {outcome.name}: {outcome.reason}" for outcome in failures]
+    lines += [*report.restored, *(f"failed: {error}" for error in report.lost)]
     if report.stopped is not None:
         lines.append(f"stopped: {report.stopped}")
     lines += [*_removal_lines(report.removals, report.withheld), *report.cleared]
     totals = ", ".join(f"{count} {result.value}" for result in ImageResult if (count := report.count(result)))
-    is_idle = not (report.count(ImageResult.PUBLISHED) or report.removals or report.cleared or report.exit_code)
+    is_idle = not (
+        report.count(ImageResult.PUBLISHED) or report.removals or report.cleared or report.restored or report.exit_code
+    )
     return [*lines, f"{'nothing to do: ' if is_idle else ''}{totals or 'no images'}; manifest serial {report.serial}"]
 
 
@@ -66,6 +69,8 @@ def report_json(report: RunReport) -> dict[str, object]:
         **_removals_json(report.removals, report.withheld),
         "unlisted": _unlisted_json(report.unlisted),
         "cleared": report.cleared,
+        "restored": report.restored,
+        "lost": list(map(str, report.lost)),
     }
 
 

@@ -12,7 +12,7 @@ from publisher.state import paths
 from tests.support.images.layers import directory, file, hardlink, symlink, tar
 from tests.support.images.runnable import runnable
 from tests.support.publisher.host import Host
-from tests.support.registries.registry import RegistryServer, push_image
+from tests.support.registries.registry import RegistryServer, ask, push_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +69,45 @@ def test_verify_accepts_a_real_publication_and_reports_every_damage(host: Host, 
     (host.repository / paths.file_index_path(digest)).write_bytes(b"no index")
     assert "is damaged" in host.run("verify", "verify/one:1").stdout
     assert host.run("verify", "verify/nobody:1").returncode == 2
+
+
+def test_a_sif_that_the_origin_lost_comes_back_by_the_next_sync_or_by_repair(host: Host, registry: RegistryServer) -> None:
+    for name in ("verify/lost:1", "verify/damaged:1"):
+        push(registry, name, name)
+    host.images("verify/lost:1", "verify/damaged:1")
+    host.sync()
+    lost, damaged = (host.sif(f"verify/{name}:1") for name in ("lost", "damaged"))
+    before = {path: path.read_bytes() for path in (lost, damaged)}
+    lost.unlink()
+    report = host.sync()
+    assert [line.partition(" ")[0] for line in report.said["restored"]] == ["verify/lost:1"]
+    assert lost.read_bytes() == before[lost]
+    damaged.write_bytes(bytes(len(before[damaged])))
+    lost.unlink()
+    assert host.run("verify", "--sample=1").returncode == 1
+    repaired = host.run("verify", "--repair")
+    assert (repaired.returncode, repaired.stdout) == (0, ""), repaired.stderr
+    assert repaired.stderr.count("restored: the SIF of verify/") == 2
+    assert {path: path.read_bytes() for path in before} == before
+    assert host.leftovers() == []
+
+
+def test_a_lost_sif_whose_image_is_gone_fails_the_run_and_says_what_to_do(host: Host, registry: RegistryServer) -> None:
+    push(registry, "verify/gone:1", "gone")
+    host.images("verify/gone:1")
+    host.sync()
+    record = host.record("verify/gone:1")
+    digest = record.platforms["amd64"][0].digest
+    push(registry, "verify/gone:1", "newer")
+    assert ask(registry.address, "DELETE", f"/v2/verify/gone/manifests/{digest}").status == 202
+    (host.state / "blobs").rename(host.where / "away")
+    host.sif("verify/gone:1").unlink()
+    report = host.sync(check=False)
+    assert report.status == 1
+    assert report.results == {"verify/gone:1": "published"}, "the newer image"
+    (line,) = report.said["lost"]
+    assert "verify/gone:1: the origin has lost its SIF (amd64), which cannot be restored:" in line
+    assert f"publisher block {digest}" in line
 
 
 def test_a_name_goes_back_and_forth_and_syncs_leave_it_where_it_is(host: Host, registry: RegistryServer) -> None:

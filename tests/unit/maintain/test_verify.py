@@ -11,6 +11,7 @@ import pytest
 
 from publisher.contract import manifest
 from publisher.contract.records import BLOCKED, CURRENT
+from publisher.errors import OriginError
 from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
 from publisher.maintain import block, verify
 from publisher.maintain.verify_tree import differences
@@ -267,3 +268,30 @@ def test_a_shared_build_is_verified_once(place: Place) -> None:
     snapshot = place.publish(publication, (entry("htc/rocky:latest"), answer("one"))).snapshot
     assert [build.name for build in verify.select_builds(snapshot, ())] == ["a/b:1", ROCKY]
     assert [build.name for build in verify.select_builds(snapshot, ("htc/rocky:latest",))] == ["htc/rocky:latest"]
+
+
+def test_a_lost_sif_is_reported_whatever_forms_another_name_of_its_image_has(place: Place) -> None:
+    """The sandbox of both is the same one."""
+    place.publish(place.publication(), (entry("a/sandboxed:1", formats=["sandbox"]), answer("one")))
+    snapshot, _ = place.publication().open()
+    for name in place.origin.names("sif"):
+        place.origin.remove(name)
+    builds = verify.select_builds(snapshot, ())
+    said = [line for build in builds for line in verify.verify_sif(place.origin, build)]
+    assert sum("the SIF" in line and line.endswith("is missing") for line in said) == 2
+    assert {build.name for build in verify.select_missing(place.origin, builds)} == {"a/b:1", ROCKY}
+
+
+def test_a_sif_that_cannot_be_repaired_stays_a_problem(place: Place) -> None:
+    build = built_as(place, ROCKY)
+    assert build.version.sif is not None
+    (place.origin.root / build.version.sif.path).write_bytes(b"x" * build.version.sif.size)
+
+    def fail(_: verify.VerifiedBuild) -> None:
+        raise OriginError("no reason")
+
+    repaired: list[verify.VerifiedBuild] = []
+    (said,) = verify.verify_sif(place.origin, build, fail)
+    assert said.endswith("is damaged, and cannot be restored: no reason")
+    assert list(verify.verify_sif(place.origin, build, repaired.append)) == []
+    assert repaired == [build]
