@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SHOWN = 80  # bytes of a stranger's text in a message
+
+
+def shown(text: bytes) -> str:
+    """Return bytes from a stranger as they stand in a message: quoted, and cut where they are long."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}… ({len(text)} bytes)"
+
 
 class PublisherError(Exception):
     """An expected failure: what happened, to which image, and what to do next.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from publisher.errors import LayerError
+from publisher.errors import LayerError, shown
 from publisher.layers.flatten_plan import KEEP, RENAME, FlattenPlan
 from publisher.layers.index import read_entries
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
@@ -159,13 +159,13 @@ class FlattenedTree:
         if not isinstance(entry, int) or name in RESERVED_KEYS:
             problem = "which is a directory" if isinstance(entry, dict) else "which does not exist"
             path = parent + b"/" + last if parent else last
-            raise LayerError(f"layer {self._tree.layer + 1}: {path!r} is a hard link to {target!r}, {problem}")
+            raise LayerError(f"layer {self._tree.layer + 1}: {shown(path)} is a hard link to {shown(target)}, {problem}")
         self._linked.add(entry)
         return entry
 
     def _apply_whiteout(self, parent: bytes, last: bytes, path: bytes) -> None:
         if last in _INVALID_WHITEOUTS:
-            raise LayerError(f"layer {self._tree.layer + 1}: whiteout without a file name: {path!r}")
+            raise LayerError(f"layer {self._tree.layer + 1}: whiteout without a file name: {shown(path)}")
         directory = self._tree.resolve(parent)[-1][1]
         if not isinstance(directory, dict):
             return

@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 import zlib
 
-from publisher.errors import LayerError
+from publisher.errors import LayerError, shown
 
 BLOCK = 512
-_ADLER_MODULUS = 65521  # of Adler-32's sums
 _OCTAL_LIMIT = 1 << 33  # the first number that needs more than eleven octal digits
 _ID_LIMIT = 1 << 21  # the first number that needs more than seven octal digits
 _NAME_WIDTH = 100  # bytes of a name or link target in ustar
 _OCTAL = re.compile(rb"[0-7]+")
+_DECIMAL = re.compile(rb"([+-]?)0*([0-9]{1,19})")
+_INT64 = 1 << 63
+_PAX_STRINGS = (b"path", b"linkpath", b"uname", b"gname")  # their values must not have a NUL byte, other values may
+_SHORTEST_RECORD = 5
 _SPARSE_PAIR = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 
 Pax = dict[bytes, bytes]
@@ -31,11 +34,31 @@ def parse_number(field: bytes) -> int:
     """Return the value of a numeric field: octal digits, or base 256 where the first bit is set (GNU).
 
     Raises:
-        LayerError: the field is neither.
+        LayerError: the field is neither, or its value needs more than 64 bits.
     """
-    if field[0] & 0x80:
-        value = int.from_bytes(field, "big")
-        return value - (1 << 8 * len(field)) if field[0] & 0x40 else value & ~(0x80 << 8 * (len(field) - 1))
+    if not field[0] & 0x80:
+        return _parse_octal(field)
+    value = int.from_bytes(field, "big")
+    value = value - (1 << 8 * len(field)) if field[0] & 0x40 else value & ~(0x80 << 8 * (len(field) - 1))
+    if not -_INT64 <= value < _INT64:
+        raise LayerError(f"a tar header in the layer has {field!r} where a number belongs")
+    return value
+
+
+def parse_decimal(text: bytes) -> int:
+    """Return a decimal number of a PAX record or sparse map, which may have a sign and leading zeros.
+
+    Raises:
+        LayerError: it is not a number of 64 bits.
+    """
+    match = _DECIMAL.fullmatch(text)
+    value = int(match[1] + match[2]) if match else _INT64
+    if not -_INT64 <= value < _INT64:
+        raise LayerError(f"a PAX record in the layer has {shown(text)} where a number belongs")
+    return value
+
+
+def _parse_octal(field: bytes) -> int:
     digits = field.strip(b" \0").partition(b"\0")[0]
     if not digits:
         return 0
@@ -47,22 +70,23 @@ def parse_number(field: bytes) -> int:
 def has_valid_checksum(block: bytes, *, signed: bool = True) -> bool:
     """Return whether a header's checksum is the sum of its bytes, with the checksum field itself counted as blanks.
 
-    The lower half of Adler-32 is that sum plus one, modulo 65521, at the speed of C.
+    The lower half of Adler-32 is that sum plus one, modulo 65521, at the speed of C. A block of ASCII has a smaller sum.
 
     Args:
         block: the header block.
         signed: also accept a sum of signed bytes, which old tar programs wrote and Go's reader accepts.
     """
     field = block[148:156]
-    total = (zlib.adler32(block) & 0xFFFF) - 1 - sum(field) + 8 * 32
     try:
-        stated = parse_number(field)
+        stated = _parse_octal(field)
     except LayerError:
         return False
-    if (total - stated) % _ADLER_MODULUS == 0:
+    whole = (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
+    total = whole - sum(field) + 8 * 32
+    if total == stated:
         return True
     negative = sum(byte >= 0x80 for byte in block[:148] + block[156:])  # noqa: PLR2004 - the sign bit
-    return signed and (total - 256 * negative - stated) % _ADLER_MODULUS == 0
+    return signed and total - 256 * negative == stated
 
 
 def parse_pax(body: bytes) -> Pax:
@@ -71,22 +95,22 @@ def parse_pax(body: bytes) -> Pax:
     The pairs of sparse format 0.0, which repeats its two keys, become the one record of format 0.1, as in Go.
 
     Raises:
-        LayerError: a record has a wrong length, or lacks its ``=`` or newline; or sparse pairs are out of order.
+        LayerError: a record has a wrong length, lacks its ``=`` or newline, or has a NUL byte where none may be; or sparse
+            pairs are out of order.
     """
     records: Pax = {}
     pairs: list[bytes] = []
     position = 0
     while position < len(body):
-        blank = body.find(b" ", position, position + 20)
-        digits = body[position:blank] if blank > position else b""
-        end = position + int(digits) if digits.isdigit() else position
-        if end <= max(blank, position) or end > len(body) or body[end - 1] != 0x0A:  # noqa: PLR2004 - a newline
-            if not body[position:].strip(b"\0"):
-                break  # padding
+        blank = body.find(b" ", position)
+        end = position + (parse_decimal(body[position:blank]) if blank > position else 0)
+        if not max(blank, position + _SHORTEST_RECORD - 1) < end <= len(body) or body[end - 1] != 0x0A:  # noqa: PLR2004 - newline
             raise LayerError("a PAX header in the layer is malformed")
         key, equals, value = body[blank + 1 : end - 1].partition(b"=")
         if not equals or not key:
             raise LayerError("a PAX record in the layer has no key or no value")
+        if b"\0" in (value if key in _PAX_STRINGS else key):
+            raise LayerError(f"the PAX record {shown(key)} in the layer has a NUL byte where none may be")
         position = end
         if key in _SPARSE_PAIR:
             if key != _SPARSE_PAIR[len(pairs) % 2] or b"," in value:

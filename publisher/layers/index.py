@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from publisher.errors import LayerError
+from publisher.errors import LayerError, shown
 from publisher.layers.decompress import decompressed
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.layers.scan import Scanner
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Read = Callable[[int], bytes]
 
-_MAGIC = b"OSPIDX03"
+_MAGIC = b"OSPIDX04"
 _HEADER = struct.Struct("<8s32sQQ")
 _BLOCK_HEADER = struct.Struct("<II")
 _BLOCK_ENTRIES = 4096
@@ -120,13 +120,11 @@ def _write_entries(scanner: Scanner, out: IO[bytes], limits: LayerLimits) -> Non
         scanner.drop()
         _check_length(member.name, limits)
         if member.size > limits.unpacked_size:
-            raise LayerError(f"the layer's file {member.name!r} has {member.size} bytes, more than the limit for an image")
+            raise LayerError(f"the layer's file {shown(member.name)} has {member.size} bytes, more than the limit for an image")
         if scanner.count > limits.entries:
             raise LayerError(f"the layer has more than {limits.entries} entries")
         names += (member.kind + member.name, member.link)
-        mtime = min(max(member.mtime, -(1 << 62)), 1 << 62)
-        ids = (member.uid & 0xFFFFFFFF, member.gid & 0xFFFFFFFF)
-        packed.append(ATTRIBUTES.pack(member.size, mtime, offset, member.mode, *ids))
+        packed.append(ATTRIBUTES.pack(member.size, member.mtime, offset, member.mode, member.uid, member.gid))
         if len(packed) == _BLOCK_ENTRIES:
             _write_block(out, names, packed)
     if packed:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from publisher.errors import LayerError
-from publisher.layers.header import Pax, has_valid_checksum, make_header, parse_number, replace_mode
+from publisher.errors import LayerError, shown
+from publisher.layers.header import Pax, has_valid_checksum, make_header, parse_decimal, parse_number, replace_mode
 from publisher.layers.sparse import pax_version
 
 if TYPE_CHECKING:
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 
 _MAX_MODE = 0o7777
 _KINDS_WITHOUT_DATA = frozenset(b"123456")
-_KINDS = frozenset(b"\x0001234567S")
+_KINDS = frozenset(b"\x000123456S")
 _MAX_ID = 0xFFFFFFFE  # the number above it is not an owner: for chown(2) it means "unchanged"
 _MAX_LINK = 4095  # bytes of a symbolic link's target: PATH_MAX less its NUL
-_MAGICS = (b"ustar\x0000", b"ustar  \0")  # POSIX, GNU
+_GNU = b"ustar  \0"
+_MAGICS = (b"ustar\x0000", _GNU)  # POSIX, GNU
+_NO_DEVICE = (bytes(16), b"0000000\0" * 2)
+_NANOSECOND_DIGITS = 9
 _PORTABLE_NUMBERS = re.compile(rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}")  # mode, uid, gid, size, mtime
 _DEVICE_NUMBERS = re.compile(rb"[0-7 \0]{16}")
 _ROOT_NAMES = b"root".ljust(32, b"\0") * 2
 _PORTABLE_RECORDS = frozenset((b"path", b"size", b"uid", b"gid", b"atime", b"ctime", b"comment"))
+_NUMERIC_RECORDS = (b"size", b"uid", b"gid", b"mtime")
+_PORTABLE_DECIMAL = re.compile(rb"(?:0|[1-9][0-9]{0,18})(?:\.[0-9]*)?")
 _XATTR = b"SCHILY.xattr."
 _KEPT_XATTRS = (_XATTR + b"user.", _XATTR + b"security.", _XATTR + b"trusted.")  # the namespaces that squashfs supports
 _ACLS = (_XATTR + b"system.posix_acl_", b"SCHILY.acl.")
@@ -124,24 +129,20 @@ def parse_member(headers: Headers) -> Member:
         LayerError: the headers are malicious, malformed, or of a type that container layers do not have.
     """
     block, pax = headers.block, headers.pax
-    kind = block[156:157]
-    if kind[0] not in _KINDS:
-        raise LayerError(f"the layer has an entry of type {kind!r}, a kind that container layers do not have")
-    raw, raw_link = _names(headers)
-    if kind == b"\0" and raw.endswith(b"/"):
-        kind = b"5"  # as Go does: tar of Version 7 Unix had no type for directories
+    kind, raw, raw_link = _parse_kind_and_names(headers)
     name = normalize_path(raw)
     link = normalize_path(raw_link) if kind == b"1" else raw_link if kind == b"2" else b""
     if b"\0" in link or (kind == b"2" and not 0 < len(link) <= _MAX_LINK):
-        raise LayerError(f"the layer's link {name!r} has a target that file systems do not accept")
+        raise LayerError(f"the layer's link {shown(name)} has a target that file systems do not accept")
     if not name and kind != b"5":
         raise LayerError("the layer has an entry for the root that is not a directory")
-    member = Member(b"0" if kind in b"\x007S" else kind, name, link)
+    member = Member(b"0" if kind in b"\0S" else kind, name, link)
     if pax is None and headers.long_name is None and headers.long_link is None:
         member.block = block
     _set_numbers(member, block, pax)
+    check_device_and_times(block)
     portable = _is_portable_name(raw, name, kind) and _has_portable_header(member, block)
-    if headers.ambiguous or kind in b"\x007S" or not portable:
+    if headers.ambiguous or kind in b"\0S" or not portable:
         member.reusable = False
     if pax:
         _apply_records(member, pax)
@@ -152,10 +153,12 @@ def parse_member(headers: Headers) -> Member:
 
 
 def normalize_path(name: bytes) -> bytes:
-    """Return a member's name as a path from the root, without a leading slash and without ``.`` and empty components.
+    """Return a member's name as a path from the root, without a leading slash and without ``.``, ``..`` and empty components.
+
+    A ``..`` takes away the component before it, whatever that is, as in umoci and Apptainer.
 
     Raises:
-        LayerError: the name has a ``..`` component or a NUL byte.
+        LayerError: the name leads out of the root, or has a NUL byte.
     """
     if name[:2] == b"./":
         name = name[2:]
@@ -163,48 +166,116 @@ def normalize_path(name: bytes) -> bytes:
         name = name.rstrip(b"/")
     if name[:1] != b"/" and b"//" not in name and b"/." not in name and name[:1] != b".":
         if b"\0" in name:
-            raise LayerError(f"a layer has a name with a NUL byte: {name!r}")
+            raise LayerError(f"a layer has a name with a NUL byte: {shown(name)}")
         return name
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    if b".." in parts or b"\0" in name:
-        raise LayerError(f"a layer has an entry outside of its root: {name!r}")
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise LayerError(f"a layer has a name that leads out of the root: {shown(name)}")
+            parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    if b"\0" in name:
+        raise LayerError(f"a layer has a name with a NUL byte: {shown(name)}")
     return b"/".join(parts)
 
 
+def _parse_kind_and_names(headers: Headers) -> tuple[bytes, bytes, bytes]:
+    """Return the kind, and name and link target as they are written."""
+    kind = headers.block[156:157]
+    name, link = _names(headers)
+    if kind[0] not in _KINDS:
+        raise LayerError(f"the layer's entry {shown(name)} has the type {kind!r}, a kind that container layers do not have")
+    if kind == b"\0" and name.endswith(b"/"):
+        kind = b"5"  # as Go does: tar of Version 7 Unix had no type for directories
+    if headers.pax and kind != b"S" and pax_version(headers.pax) is not None:
+        if kind[0] in _KINDS_WITHOUT_DATA:
+            raise LayerError(f"the layer's entry {shown(name)} has the map of a sparse file, and is not a file")
+        name = headers.pax.get(b"GNU.sparse.name") or name
+    return kind, name, link
+
+
 def _names(headers: Headers) -> tuple[bytes, bytes]:
-    """Return name and link target as written in the header that takes precedence for each."""
+    """Return name and link target as written in the header that takes precedence for each, except for a sparse file's name."""
     block, pax = headers.block, headers.pax
     name = block[:100].partition(b"\0")[0]
-    if block[345] and block[257:263] == b"ustar\0":
-        end = 476 if block[508:512] == b"tar\0" else 500  # star has a shorter prefix, followed by times
-        name = block[345:end].partition(b"\0")[0] + b"/" + name
+    if block[345] and (prefix := _prefix(block)):
+        name = prefix + b"/" + name
     link = block[157:257].partition(b"\0")[0]
     if pax:
         name = pax.get(b"path") or name
         link = pax.get(b"linkpath") or link
     name = headers.long_name or name
     link = headers.long_link or link
-    if pax and pax_version(pax) is not None:
-        name = pax.get(b"GNU.sparse.name") or name
     return name, link
+
+
+def _prefix(block: bytes) -> bytes:
+    """Return what a header has of the name in front of its name field."""
+    if block[257:263] == b"ustar\0":
+        return block[345 : 476 if _is_star(block) else 500].partition(b"\0")[0]  # star's is shorter, and followed by times
+    if block[257:265] != _GNU:
+        return b""
+    try:
+        for field in (block[345:357], block[357:369]):
+            if field[0]:
+                parse_number(field)
+    except LayerError:  # no times: before Go 1.8, writers of this format put a prefix there
+        prefix = block[345:500].partition(b"\0")[0]
+        return prefix if prefix.isascii() else b""
+    return b""
+
+
+def _is_star(block: bytes) -> bool:
+    return block[257:263] == b"ustar\0" and block[508:512] == b"tar\0"
+
+
+def check_numbers(block: bytes) -> None:
+    """Raise LayerError unless mode, owner, size and time of an extended header can be parsed, because Go's reader demands it.
+
+    Raises:
+        LayerError: a number cannot be parsed.
+    """
+    for start, end in ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148)):
+        parse_number(block[start:end])
+
+
+def check_device_and_times(block: bytes) -> None:
+    """Raise LayerError unless the numbers of a header that are not used can be parsed: those of devices, and star's times.
+
+    Raises:
+        LayerError: a number cannot be parsed.
+    """
+    if block[329:345] not in _NO_DEVICE and (block[257:263] == b"ustar\0" or block[257:265] == _GNU):
+        parse_number(block[329:337])
+        parse_number(block[337:345])
+    if block[508] and _is_star(block):
+        parse_number(block[476:488])
+        parse_number(block[488:500])
 
 
 def _set_numbers(member: Member, block: bytes, pax: Pax | None) -> None:
     member.mode = parse_number(block[100:108])
     member.uid = parse_number(block[108:116])
     member.gid = parse_number(block[116:124])
-    member.size = parse_number(block[124:136])
+    member.size = size = parse_number(block[124:136])
     member.mtime = parse_number(block[136:148])
     if not 0 <= member.mode <= _MAX_MODE:
         member.reusable = False
         member.mode &= _MAX_MODE
     if pax:
-        for field in ("uid", "gid", "size", "mtime"):
+        for field in ("uid", "gid", "size"):
             text = pax.get(field.encode())
             if text:  # Go ignores empty ones
-                setattr(member, field, _parse_decimal(text))
-    if member.size < 0 or not 0 <= member.uid <= _MAX_ID or not 0 <= member.gid <= _MAX_ID:
-        raise LayerError(f"the layer's entry {member.name!r} has an invalid size or owner")
+                setattr(member, field, parse_decimal(text))
+        times = [_parse_time(text) if (text := pax.get(key)) else None for key in (b"atime", b"ctime", b"mtime")]
+        if times[-1] is not None:
+            member.mtime = times[-1]
+    if member.kind[0] in _KINDS_WITHOUT_DATA:
+        size = member.size = max(member.size, 0)
+    if min(size, member.size) < 0 or not 0 <= member.uid <= _MAX_ID or not 0 <= member.gid <= _MAX_ID:
+        raise LayerError(f"the layer's entry {shown(member.name)} has an invalid size or owner")
     if member.mtime < 0:
         member.reusable = False
     member.stored = member.size
@@ -214,11 +285,14 @@ def _apply_records(member: Member, pax: Pax) -> None:
     """Set the extended attributes to keep; the member stays reusable only if mksquashfs parses all records as Go does.
 
     mksquashfs expects a fraction in ``mtime``, looks up ``uname`` and ``gname`` on this host, strips leading ``/`` and ``../`` of
-    a ``linkpath``, uses the first of two equal attributes, reads LIBARCHIVE's, and does not support all sparse formats.
+    a ``linkpath``, uses the first of two equal attributes, reads LIBARCHIVE's, and does not support all sparse formats. tar2sqfs
+    does not read signs of numbers.
     """
     for key, value in pax.items():
         if not value or not (key in _PORTABLE_RECORDS or (key == b"mtime" and b"." in value)):
             member.reusable = False  # an empty one is ignored by Go, but not by mksquashfs
+        elif key in _NUMERIC_RECORDS and not _PORTABLE_DECIMAL.fullmatch(value):
+            member.reusable = False
         if key.startswith(_KEPT_XATTRS) and not key.startswith(_DROPPED_XATTRS):
             member.xattrs[key] = value
         elif key.startswith(_ACLS):
@@ -256,14 +330,10 @@ def _is_portable_name(raw: bytes, name: bytes, kind: bytes) -> bool:
     return kind == b"5" and raw in (name + b"/", b"./" + name + b"/")
 
 
-def _parse_decimal(text: bytes) -> int:
-    """Return a PAX number as an integer; a fraction (of seconds) is rounded down."""
+def _parse_time(text: bytes) -> int:
+    """Return a PAX time in seconds; a fraction (of which nine digits count) is rounded down."""
     whole, _, fraction = text.partition(b".")
-    sign = whole.startswith(b"-")
-    digits = whole[1:] if sign else whole
-    if not digits.isdigit() or (fraction and not fraction.isdigit()) or len(digits) > 20:  # noqa: PLR2004 - 64 bits
-        raise LayerError(f"a PAX record in the layer has {text!r} where a number belongs")
-    value = int(digits)
-    if sign:
-        return -value - (1 if fraction.strip(b"0") else 0)
-    return value
+    seconds = parse_decimal(whole)
+    if fraction and not fraction.isdigit():
+        raise LayerError(f"a PAX record in the layer has {shown(text)} where a number belongs")
+    return seconds - (1 if whole.startswith(b"-") and fraction[:_NANOSECOND_DIGITS].strip(b"0") else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from publisher.errors import LayerError
+from publisher.errors import LayerError, shown
 
 if TYPE_CHECKING:
     from publisher.layers.limits import LayerLimits
@@ -102,7 +102,7 @@ class PathTree:
             if isinstance(child, int) and child in self.links:
                 link_count += 1
                 if link_count > _MAX_LINKS or component_count > _MAX_COMPONENTS:
-                    raise LayerError(f"layer {self.layer + 1}: too many symbolic links in the path {path!r}")
+                    raise LayerError(f"layer {self.layer + 1}: too many symbolic links in the path {shown(path)}")
                 target = self.links[child]
                 if target.startswith(b"/"):
                     del steps[1:]

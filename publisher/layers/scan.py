@@ -3,7 +3,8 @@
 It is eight times faster than tarfile (one second for 61,000 entries), which reads and writes every member through objects. Here
 a kept member whose header mksquashfs accepts as it is stays in the buffer, and is written together with its neighbours.
 
-The stream ends where Go's ``archive/tar`` ends it: at two zero blocks, or at the end of the bytes.
+The stream ends where Go's ``archive/tar`` ends it: at two zero blocks, or at the end of the bytes, which may come after an
+extended header or within the padding of a member.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from publisher.errors import LayerError
+from publisher.errors import LayerError, shown
 from publisher.layers.header import BLOCK, Pax, has_valid_checksum, padded, parse_number, parse_pax
-from publisher.layers.member import Headers, Member, is_portable, parse_member
+from publisher.layers.member import Headers, Member, check_device_and_times, check_numbers, is_portable, parse_member
 from publisher.layers.sparse import gnu_map, pax_map
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Scanner:
         """Leave the current member out of the output."""
         self._write_kept(self._start)
         self._position += BLOCK
-        self._skip(padded(self._stored))
+        self._skip(padded(self._stored), padded(self._stored) - self._stored)
         self._mark = self._position
 
     def keep(self, member: Member, header: bytes | None, digest: bool) -> bytes:
@@ -123,21 +124,24 @@ class Scanner:
         while True:
             block = self._peek_header_block()
             if block is None:
-                if pax is not None or long_texts:
-                    raise LayerError("the layer ends after an extended header")
                 return None
             kind = block[156:157]
             if kind not in (b"x", b"g", b"L", b"K"):
                 ambiguous = not portable or sequence not in _PORTABLE_SEQUENCES
                 return Headers(block, pax, long_texts.get(b"L"), long_texts.get(b"K"), ambiguous)
             sequence += kind
-            portable = portable and is_portable(block)
+            check_device_and_times(block)
+            if not is_portable(block):
+                portable = False
+                check_numbers(block)
             body = self._read_extended(block)
             if self._position - self._start > 4 * _EXTENDED_LIMIT:
                 raise LayerError(f"the layer's entry {self.count + 1} has too many extended headers")
-            if kind == b"x":
+            if kind in b"xg":
                 pax = parse_pax(body)
-            elif kind != b"g":  # Go's reader, and so Apptainer, ignores global records
+                if kind == b"g":  # an entry of its own in Go's reader, which takes what precedes it; Docker ignores the entry
+                    pax, long_texts = None, {}
+            else:
                 long_texts[kind] = body.partition(b"\0")[0]
 
     def _peek_header_block(self) -> bytes | None:
@@ -145,19 +149,27 @@ class Scanner:
         if not self._fill(BLOCK):
             if len(self._buffer) > self._position:
                 raise LayerError("the layer is not a tar archive, or is truncated within a header")
+            self._end()
             return None
         block = self._buffer[self._position : self._position + BLOCK]
         if not block[0] and block.count(0) == BLOCK:
-            second = self._fill(2 * BLOCK) and self._buffer[self._position + BLOCK : self._position + 2 * BLOCK]
-            if second and second.count(0) != BLOCK:
+            self._fill(2 * BLOCK)
+            second = self._buffer[self._position + BLOCK : self._position + 2 * BLOCK]
+            if second.count(0) != len(second):
                 raise LayerError("the layer's tar archive continues after a zero block")
-            self._write_kept(self._start)
-            self._position = self._mark = len(self._buffer)
+            if len(second) % BLOCK:
+                raise LayerError("the layer is truncated within the zero blocks at its end")
+            self._end()
             return None
         if not has_valid_checksum(block):
             problem = "is damaged" if self.count else "is not a tar archive, or is damaged"
             raise LayerError(f"the layer {problem}: wrong checksum in the header of entry {self.count + 1}")
         return block
+
+    def _end(self) -> None:
+        """Move the position to the end of the archive; extended headers before it are not copied."""
+        self._write_kept(self._start)
+        self._position = self._mark = len(self._buffer)
 
     def _read_extended(self, block: bytes) -> bytes:
         """Return the body of a PAX header or long name, and move the position behind it."""
@@ -165,10 +177,11 @@ class Scanner:
         if not 0 <= size <= _EXTENDED_LIMIT:
             raise LayerError(f"the layer has an extended header of {size} bytes, which is not valid")
         whole = BLOCK + padded(size)
-        if not self._fill(whole):
+        if not self._fill(BLOCK + size):
             raise LayerError("the layer is truncated within an extended header")
+        self._fill(whole)
         body = self._buffer[self._position + BLOCK : self._position + BLOCK + size]
-        self._position += whole
+        self._position = min(self._position + whole, len(self._buffer))
         return body
 
     def _parse_sparse_map(self, member: Member, block: bytes, pax: Pax | None) -> None:
@@ -177,11 +190,11 @@ class Scanner:
             member.sparse, member.size, more = gnu_map(block, self._extension_block)
             self._position += more
         elif member.kind == b"0" and pax and any(key.startswith(b"GNU.sparse.") for key in pax):
-            sparse = pax_map(pax, self._take_data)
+            sparse = pax_map(pax, member.size, self._take_data)
             if sparse is not None:
                 member.sparse, member.size = sparse
         if member.sparse is not None and sum(length for _, length in member.sparse) != self._stored:
-            raise LayerError(f"the layer's sparse file {member.name!r} does not have as much data as its map says")
+            raise LayerError(f"the layer's sparse file {shown(member.name)} does not have as much data as its map says")
 
     def _extension_block(self, index: int) -> bytes:
         """Return the n-th block after a GNU sparse header, without moving the position."""
@@ -231,18 +244,23 @@ class Scanner:
             raise AssertionError("a scanner without an output cannot keep members")
         self._write(data)
 
-    def _skip(self, size: int) -> None:
-        """Move the position over bytes that are not kept; kept bytes before them are written."""
+    def _skip(self, size: int, padding: int) -> None:
+        """Move the position over bytes that are not kept, the last of them padding; kept bytes before them are written."""
         remaining = size
         while (available := len(self._buffer) - self._position) < remaining:
             remaining -= available
             self._mark = len(self._buffer)
-            self._advance()
+            self._advance(remaining, padding)
         self._position += remaining
 
-    def _advance(self) -> None:
-        """Replace a buffer that is used up by the next bytes of the stream; its kept bytes are written."""
-        more = self._read(_CHUNK)
+    def _advance(self, missing: int, padding: int) -> None:
+        """Replace a buffer that is used up by the next bytes of the stream; its kept bytes are written.
+
+        Args:
+            missing: bytes of the current member that were not read yet.
+            padding: those at the member's end that are padding, and may be missing at the end of the archive.
+        """
+        more = self._read(_CHUNK) or (bytes(missing) if missing <= padding else b"")
         if not more:
             raise LayerError(f"the layer is truncated within the data of entry {self.count}")
         end = len(self._buffer)
@@ -263,7 +281,7 @@ class Scanner:
         remaining, content = padded_size, size
         while remaining:
             if len(self._buffer) == self._position:
-                self._advance()
+                self._advance(remaining, padded_size - size)
             portion = min(len(self._buffer) - self._position, remaining)
             if digest:
                 sha256.update(memoryview(self._buffer)[self._position : self._position + min(portion, content)])
@@ -287,7 +305,7 @@ class Scanner:
             while remaining:
                 if len(self._buffer) == self._position:
                     self._mark = self._position
-                    self._advance()
+                    self._advance(remaining, 0)
                 portion = min(remaining, len(self._buffer) - self._position)
                 write_hashed(memoryview(self._buffer)[self._position : self._position + portion])
                 self._position += portion
@@ -296,7 +314,8 @@ class Scanner:
         _write_zeros(write_hashed, member.size - written)
         self._write_out(bytes(padded(member.size) - member.size))
         self._mark = self._position
-        self._skip(padded(self._stored) - self._stored)
+        padding = padded(self._stored) - self._stored
+        self._skip(padding, padding)
         self._mark = self._position
         return sha256.digest()
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from publisher.errors import LayerError
-from publisher.layers.header import BLOCK, Pax, parse_number
+from publisher.layers.header import BLOCK, Pax, parse_decimal, parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Segments = list[tuple[int, int]]
+_GNU = b"ustar  \0"
 _ENTRY = 24  # bytes of one entry in the old format: offset and length, 12 each
 _MAX_SEGMENTS = 100_000  # of one file
 
@@ -32,6 +33,8 @@ def gnu_map(block: bytes, extension: Callable[[int], bytes]) -> tuple[Segments, 
     Raises:
         LayerError: the map is invalid.
     """
+    if block[257:265] != _GNU:
+        raise LayerError("a sparse file in the layer has another format than GNU tar's")  # star has another map there
     segments = _parse_entries(block[386:482])
     size = parse_number(block[483:495])
     more, index = block[482], 0
@@ -43,11 +46,12 @@ def gnu_map(block: bytes, extension: Callable[[int], bytes]) -> tuple[Segments, 
     return _checked(segments, size), size, index * BLOCK
 
 
-def pax_map(pax: Pax, data: Callable[[int], bytes]) -> tuple[Segments, int] | None:
+def pax_map(pax: Pax, stated: int, data: Callable[[int], bytes]) -> tuple[Segments, int] | None:
     """Parse PAX formats 0.0, 0.1 and 1.0.
 
     Args:
         pax: the member's records (the pairs of format 0.0 were converted to the map of 0.1).
+        stated: the size of the whole file where no record has it.
         data: removes that many bytes from the front of the member's data and returns them (format 1.0 has its map there).
 
     Returns:
@@ -59,12 +63,13 @@ def pax_map(pax: Pax, data: Callable[[int], bytes]) -> tuple[Segments, int] | No
     version = pax_version(pax)
     if version is None:
         return None
-    size = _parse_int(pax.get(b"GNU.sparse.size") or pax.get(b"GNU.sparse.realsize") or b"")
+    text = pax.get(b"GNU.sparse.size") or pax.get(b"GNU.sparse.realsize")
+    size = _parse_int(text) if text else stated
     if version == 1:
         return _parse_version_one(size, data)
     text = pax.get(b"GNU.sparse.map")
     values = [_parse_int(value) for value in text.split(b",")] if text else []
-    if len(values) % 2:
+    if len(values) != 2 * _parse_int(pax.get(b"GNU.sparse.numblocks", b"")):
         _raise_invalid()
     return _checked(list(zip(values[::2], values[1::2], strict=True)), size), size
 
@@ -81,9 +86,11 @@ def pax_version(pax: Pax) -> int | None:
 
 def _parse_version_one(size: int, data: Callable[[int], bytes]) -> tuple[Segments, int]:
     text = data(BLOCK)
+    while b"\n" not in text:
+        text += data(BLOCK)
     lines = text.split(b"\n")
     line_count = 1 + 2 * _parse_int(lines[0])
-    if line_count > 2 * _MAX_SEGMENTS:
+    if not 0 < line_count <= 2 * _MAX_SEGMENTS:
         _raise_invalid()
     while len(lines) <= line_count:
         text += data(BLOCK)
@@ -96,7 +103,7 @@ def _parse_entries(area: bytes) -> Segments:
     segments = []
     for start in range(0, len(area) - _ENTRY + 1, _ENTRY):
         entry = area[start : start + _ENTRY]
-        if not entry.strip(b"\0"):
+        if not entry[0]:
             break
         segments.append((parse_number(entry[:12]), parse_number(entry[12:])))
     return segments
@@ -121,9 +128,10 @@ def _check_count(segments: Segments) -> None:
 
 
 def _parse_int(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 20:  # noqa: PLR2004 - 64 bits
+    try:
+        return parse_decimal(text)
+    except LayerError:
         _raise_invalid()
-    return int(text)
 
 
 def _raise_invalid() -> NoReturn:

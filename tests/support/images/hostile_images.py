@@ -66,8 +66,8 @@ def images(canary: Path) -> dict[str, Hostile]:
     return {
         # --- attempts to leave the root
         "absolute-name": Hostile([base, tar([file(f"{out}/kept", b"in")])], inside={f"{out}/kept".lstrip("/"): b"in"}),
-        "dotdot-name": Hostile([base, tar([file(f"{up}/kept")])], "an entry outside of its root"),
-        "dotdot-inside-a-name": Hostile([base, tar([file("a/../../b")])], "an entry outside of its root"),
+        "dotdot-name": Hostile([base, tar([file(f"{up}/kept")])], "a name that leads out of the root"),
+        "dotdot-inside-a-name": Hostile([base, tar([file("a/../../b")])], "a name that leads out of the root"),
         "written-through-an-absolute-link": Hostile(
             [base, tar([symlink("l", out), symlink("m", up)]), tar([file("l/kept", b"in"), file("m/new", b"in")])],
             inside={f"{out}/kept".lstrip("/"): b"in", f"{out}/new".lstrip("/"): b"in"},
@@ -84,7 +84,7 @@ def images(canary: Path) -> dict[str, Hostile]:
             inside={f"{out}/kept".lstrip("/"): b"in"},
         ),
         "circle-of-links": Hostile([base, tar([symlink("a", "b"), symlink("b", "a"), file("a/x")])], "too many symbolic links"),
-        "hard-link-with-dotdot": Hostile([base, tar([hardlink("h", f"{up}/kept")])], "an entry outside of its root"),
+        "hard-link-with-dotdot": Hostile([base, tar([hardlink("h", f"{up}/kept")])], "a name that leads out of the root"),
         "hard-link-to-an-absolute-path": Hostile([base, tar([hardlink("h", f"{out}/kept")])], "which does not exist"),
         "hard-link-through-a-link": Hostile([base, tar([symlink("l", out), hardlink("h", "l/kept")])], "which does not exist"),
         "hard-link-to-a-link-and-written": Hostile(

@@ -88,6 +88,17 @@ ODD: dict[str, bytes] = {
     "version 7": header(b"d/", b"\0", magic=V7, mode=b"0000755\0") + file(b"d/a", kind=b"\0", magic=V7, tail=b"not a prefix"),
     "GNU's times where ustar has the prefix": file(b"a", magic=GNU, tail=b"13727410000\0" * 2),
     "a prefix": file(b"a", tail=b"some/where") + file(b"b", tail=b"./some") + file(b"c", tail=b"."),
+    "a prefix where GNU has times": file(b"__init__.py", b"1", magic=GNU, tail=b"usr/lib/python3/dist-packages/one")
+    + file(b"__init__.py", b"2", magic=GNU, tail=b"usr/lib/python3/dist-packages/another"),
+    "names with two dots": header(b"d/", b"5", mode=b"0000755\0")
+    + file(b"d/../a")
+    + file(b"x/y/../z")
+    + header(b"b", b"1", link=b"x/../a")
+    + header(b"s", b"2", link=b"d")
+    + file(b"s/../c"),
+    "numbers with signs and leading zeros": pax((b"size", b"0" * 30 + b"7"), (b"uid", b"+5"), (b"mtime", b"+1500000000.5"))
+    + file(b"a", size=0),
+    "a negative size of a directory": header(b"d", b"5", mode=b"0000755\0", size=number(-1)) + file(b"d/a"),
     "star's prefix": file(b"a", tail=(b"p" * 131 + b"13727410000\0" * 2).ljust(163, b"\0") + b"tar\0"),
     "a file with a slash at its end": file(b"a/") + file(b"d//b"),
     "a directory with a size": header(b"d", b"5", size=4096, mode=b"0000755\0") + file(b"d/a"),
@@ -137,6 +148,16 @@ ODD: dict[str, bytes] = {
     + file(b"GNUSparseFile.0/real", data(b"2\n1000\n3\n4000\n2\n") + b"12345"),
 }
 """Valid members that readers may parse differently: an archive each, without its end."""
+
+EARLY_ENDS: dict[str, bytes] = {
+    "no zero blocks": file(b"a"),
+    "no padding": file(b"a") + header(b"b", size=3) + b"123",
+    "some padding": file(b"a") + header(b"b", size=3) + b"123" + bytes(100),
+    "an extended header": file(b"a") + pax((b"path", b"b")),
+    "an extended header without padding": file(b"a") + pax((b"path", b"b")).rstrip(b"\0"),
+    "an extended header, then zero blocks": file(b"a") + pax((b"path", b"b")) + END,
+}
+"""Archives that end where Go's reader accepts it, although their writers broke off."""
 
 GNU_SPARSE: dict[str, bytes] = {
     "GNU's old sparse format": file(b"a", b"12345", b"S", magic=GNU, tail=sparse_map((0, 2), (4096, 3), real=10_000)),

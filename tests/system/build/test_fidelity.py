@@ -40,7 +40,8 @@ from tests.support.images.layers import (
     umoci_unpack,
 )
 from tests.support.images.random_stacks import stacks
-from tests.support.images.raw_tar import END, GNU_SPARSE, ODD
+from tests.support.images.raw_tar import EARLY_ENDS, END, GNU, GNU_SPARSE, ODD
+from tests.support.images.raw_tar import file as raw_file
 from tests.support.images.runnable import runnable
 from tests.support.images.stacks import ONLY_APPTAINERS, STACKS, Stack
 from tests.support.images.tar_stream import NOW, squashed
@@ -96,6 +97,18 @@ def test_the_tree_is_umocis_in_gnus_format_too(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ODD)
 def test_odd_members_are_read_as_umoci_reads_them(name: str, program: str, tmp_path: Path) -> None:
     _is_umocis([ODD[name] + END], tmp_path, squasher(program))
+
+
+@pytest.mark.parametrize("name", EARLY_ENDS)
+def test_archives_that_end_early_are_read_as_umoci_reads_them(name: str, tmp_path: Path) -> None:
+    _is_umocis([EARLY_ENDS[name]], tmp_path)
+
+
+def test_a_whiteout_with_a_prefix_where_gnu_has_times_removes_its_file(tmp_path: Path) -> None:
+    lower = tar([directory("some"), directory("some/where"), file("some/where/gone"), file("gone")])
+    upper = raw_file(b".wh.gone", b"", magic=GNU, tail=b"some/where")
+    _is_umocis([lower, upper + END], tmp_path)
+    assert not (tmp_path / "published" / "some/where/gone").exists()
 
 
 @pytest.mark.parametrize("name", GNU_SPARSE)

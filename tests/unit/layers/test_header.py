@@ -6,7 +6,15 @@ import tarfile
 import pytest
 
 from publisher.errors import LayerError
-from publisher.layers.header import has_valid_checksum, make_header, padded, parse_number, parse_pax, replace_mode
+from publisher.layers.header import (
+    has_valid_checksum,
+    make_header,
+    padded,
+    parse_decimal,
+    parse_number,
+    parse_pax,
+    replace_mode,
+)
 from tests.support.images import raw_tar
 
 
@@ -29,10 +37,27 @@ def test_numbers(field: bytes, value: int) -> None:
     assert parse_number(field) == value
 
 
-@pytest.mark.parametrize("field", [b"0000888\0", b"1_0\0", b"0o17\0", b"-7\0", b"+7\0", b"12 34\0", b"0x1f\0"])
-def test_invalid_octal_numbers_are_refused(field: bytes) -> None:
+@pytest.mark.parametrize(
+    "field",
+    [b"0000888\0", b"1_0\0", b"0o17\0", b"-7\0", b"+7\0", b"12 34\0", b"0x1f\0", b"\x80" + b"\xff" * 11, b"\xbf" * 12],
+)
+def test_invalid_numbers_are_refused(field: bytes) -> None:
     with pytest.raises(LayerError, match="where a number belongs"):
         parse_number(field)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(b"7", 7), (b"+7", 7), (b"-7", -7), (b"0" * 5000 + b"7", 7), (b"9223372036854775807", (1 << 63) - 1), (b"-0", 0)],
+)
+def test_decimal_numbers(text: bytes, value: int) -> None:
+    assert parse_decimal(text) == value
+
+
+@pytest.mark.parametrize("text", [b"", b"7.5", b"1_0", b" 7", b"7\n", b"0x7", b"9223372036854775808", b"9" * 5000])
+def test_invalid_decimal_numbers_are_refused(text: bytes) -> None:
+    with pytest.raises(LayerError, match="where a number belongs"):
+        parse_decimal(text)
 
 
 def test_sizes_are_rounded_up_to_blocks() -> None:
@@ -47,14 +72,21 @@ def test_checksums_of_unsigned_and_of_signed_bytes_are_valid(signed: bool) -> No
     assert not has_valid_checksum(block[:148] + b"nothing\0" + block[156:])
 
 
+def test_a_sum_that_is_right_only_modulo_adlers_prime_is_wrong() -> None:
+    block = raw_tar.header(b"\xff" * 100, magic=b"\xff" * 8, uname=b"\xff" * 32, gname=b"\xff" * 32, tail=b"\xff" * 160)
+    assert has_valid_checksum(block)
+    assert not has_valid_checksum(block[:148] + b"%06o\0 " % (int(block[148:154], 8) - 65521) + block[156:])
+
+
 def test_pax_records() -> None:
     body = (
         raw_tar.record(b"path", b"a=b\nc")
         + raw_tar.record(b"path", b"last")
         + raw_tar.record(b"SCHILY.xattr.user.x", b"\0=\n")
-        + bytes(3)
+        + b"+"
+        + raw_tar.record(b"comment", b"a plus is one more byte").replace(b"35", b"36")
     )
-    assert parse_pax(body) == {b"path": b"last", b"SCHILY.xattr.user.x": b"\0=\n"}
+    assert parse_pax(body) == {b"path": b"last", b"SCHILY.xattr.user.x": b"\0=\n", b"comment": b"a plus is one more byte"}
 
 
 def test_pairs_of_the_oldest_sparse_format_become_a_map() -> None:
@@ -74,6 +106,10 @@ def test_pairs_of_the_oldest_sparse_format_become_a_map() -> None:
         b"path=a\n",
         b"a path=a\n",
         b"4 \n\n",
+        raw_tar.record(b"path", b"a") + bytes(3),
+        raw_tar.record(b"path", b"a\0b"),
+        raw_tar.record(b"uname", b"a\0b"),
+        raw_tar.record(b"SCHILY.xattr.user.\0", b"1"),
         raw_tar.record(b"GNU.sparse.numbytes", b"1"),
         raw_tar.record(b"GNU.sparse.offset", b"1") * 2,
         raw_tar.record(b"GNU.sparse.offset", b"1,2"),

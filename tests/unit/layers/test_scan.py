@@ -80,6 +80,45 @@ def test_an_archive_may_end_without_zero_blocks_and_continue_after_them() -> Non
     assert names(b"") == []
 
 
+@pytest.mark.parametrize("end", [raw_tar.END, b"", bytes(512)])
+def test_an_archive_may_end_after_an_extended_header(end: bytes) -> None:
+    archive = raw_tar.file(b"a") + raw_tar.pax((b"path", b"b")) + end
+    assert names(archive) == [b"a"]
+    out = bytearray()
+    scanner = Scanner(io.BytesIO(archive).read, out.extend)
+    member = scanner.next_member()
+    assert member is not None
+    scanner.keep(member, None, digest=False)
+    assert scanner.next_member() is None
+    scanner.flush()
+    assert bytes(out) == raw_tar.file(b"a")
+
+
+@pytest.mark.parametrize("portion", [1, 1000, 1 << 20])
+@pytest.mark.parametrize("missing", [1, 100, 425])
+@pytest.mark.parametrize("header", [None, make_header(b"new", b"0", mode=0o644, size=599)])
+def test_the_padding_of_the_last_member_may_be_missing(missing: int, portion: int, header: bytes | None) -> None:
+    archive = raw_tar.file(b"a", b"1" * 599)
+    out = bytearray()
+    scanner = Scanner(trickle(archive[:-missing], portion), out.extend)
+    member = scanner.next_member()
+    assert member is not None
+    assert scanner.keep(member, header, digest=True) == hashlib.sha256(b"1" * 599).digest()
+    assert scanner.next_member() is None
+    scanner.finish()
+    assert bytes(out) == (header or archive[:512]) + archive[512:]
+    assert names(archive[:-missing]) == [b"a"]
+
+
+def test_a_global_header_takes_the_extended_headers_before_it() -> None:
+    front, record = raw_tar.pax((b"path", b"long")), raw_tar.pax((b"comment", b"c"), kind=b"g")
+    assert names(front + record + raw_tar.file(b"a")) == [b"a"]
+    assert names(record + front + raw_tar.file(b"a")) == [b"long"]
+    assert names(raw_tar.long_name(b"long") + record + raw_tar.file(b"a")) == [b"a"]
+    with pytest.raises(LayerError, match="malformed"):
+        names(raw_tar.file(b"pax", b"junk", b"g") + raw_tar.file(b"a"))
+
+
 def test_the_offset_of_a_member_is_known() -> None:
     scanner = Scanner(io.BytesIO(raw_tar.file(b"a") + raw_tar.pax((b"path", b"c")) + raw_tar.file(b"b") + raw_tar.END).read)
     scanner.next_member()
@@ -101,9 +140,11 @@ SPARSE = raw_tar.header(b"a", b"S", size=5, magic=raw_tar.GNU, tail=raw_tar.spar
         (raw_tar.file(b"a", b"1" * 600)[:-512], "truncated within the data of entry 1"),
         (raw_tar.header(b"a", size=1 << 30), "truncated within the data of entry 1"),
         (raw_tar.pax((b"path", b"b" * 600))[:1024], "truncated within an extended header"),
-        (raw_tar.pax((b"path", b"b")) + raw_tar.END, "ends after an extended header"),
         (raw_tar.header(b"x", b"x", size=(1 << 20) + 1), "extended header of 1048577 bytes"),
-        (raw_tar.file(b"x", bytes(1 << 20), b"x") * 5, "too many extended headers"),
+        (raw_tar.file(b"x", bytes(1 << 20), b"L") * 5, "too many extended headers"),
+        (raw_tar.file(b"a") + bytes(700), "truncated within the zero blocks at its end"),
+        (raw_tar.file(b"a", b"1" * 600)[:-425], "truncated within the data of entry 1"),
+        (raw_tar.header(b"a", b"S", magic=raw_tar.USTAR, tail=raw_tar.sparse_map((0, 0), real=0)), "another format than GNU"),
         (raw_tar.file(b"a") + bytes(512) + raw_tar.file(b"b"), "continues after a zero block"),
         (SPARSE, "truncated within a sparse header"),
         (

@@ -49,22 +49,33 @@ def test_a_map_without_end_is_refused() -> None:
 )
 def test_invalid_pax_maps_are_refused(text: bytes) -> None:
     records = {b"GNU.sparse.major": b"0", b"GNU.sparse.minor": b"1", b"GNU.sparse.size": b"9", b"GNU.sparse.map": text}
+    records[b"GNU.sparse.numblocks"] = b"%d" % (len(text.split(b",")) // 2)
     if text:
         with pytest.raises(LayerError, match="invalid map"):
-            pax_map(records, never)
+            pax_map(records, 0, never)
     else:
-        assert pax_map(records, never) == ([], 9)
+        assert pax_map(records, 0, never) == ([], 9)
 
 
-@pytest.mark.parametrize("front", [b"x\n", b"2\n1\n2\n3\nx\n", b"200001\n", b"1" * 512])
+@pytest.mark.parametrize("count", [b"", b"1", b"3", b"-2"])
+def test_the_number_of_segments_must_be_right(count: bytes) -> None:
+    with pytest.raises(LayerError, match="invalid map"):
+        pax_map({b"GNU.sparse.map": b"0,1,2,1", b"GNU.sparse.numblocks": count}, 9, never)
+
+
+def test_a_file_without_a_size_of_its_own_has_that_of_its_header() -> None:
+    assert pax_map({b"GNU.sparse.map": b"0,1,2,1", b"GNU.sparse.numblocks": b"2"}, 9, never) == ([(0, 1), (2, 1)], 9)
+
+
+@pytest.mark.parametrize("front", [b"x\n", b"-1\n", b"2\n1\n2\n3\nx\n", b"200001\n", b"1" * 511 + b"\n"])
 def test_invalid_maps_in_front_of_the_data_are_refused(front: bytes) -> None:
     records = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"99"}
     with pytest.raises(LayerError, match="invalid map"):
-        pax_map(records, lambda size: front.ljust(size, b"\0"))
+        pax_map(records, 0, lambda size: front.ljust(size, b"\0"))
 
 
 def test_a_file_of_an_unknown_version_is_not_sparse() -> None:
-    assert pax_map({b"GNU.sparse.major": b"2", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"9"}, never) is None
+    assert pax_map({b"GNU.sparse.major": b"2", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"9"}, 0, never) is None
 
 
 @pytest.mark.parametrize(
