@@ -60,6 +60,7 @@ class ManifestStore:
         self._sweep_interval = sweep_interval
         self._highest_serial = 0  # of all that was published anywhere
         self._base_index: bytes | None = None  # the repository's index that was read or written last
+        self._replaced_index: bytes | None = b""  # the one that was last replaced; empty if none was
         self._origin_complete = False  # whether the origin is known to have all that the repository's index names
         self._signed_by_other_key = False
 
@@ -114,6 +115,7 @@ class ManifestStore:
                 f"another run has published since serial {snapshot.serial} of the manifest was read",
                 hint="nothing was published, and finished builds are kept; run again",
             )
+        self._replaced_index = replaced
         serial = max(self._highest_serial, snapshot.serial) + 1  # above all that was ever published, also after a restore
         revision = snapshots.make_revision(snapshot, self._signer, serial=serial, now=int(self._clock()))
         for name, content in revision.shards.items():
@@ -160,6 +162,7 @@ class ManifestStore:
             RepositoryError: another run has published meanwhile.
         """
         index = self._read_repository(manifest.INDEX_NAME)
+        self._require_new_mount(index)
         if index is None:
             raise AssertionError(f"serial {snapshot.serial} was read from an index, or written as one")
         names = {manifest.shard_name(sha256) for sha256 in snapshot.shards if sha256 is not None}
@@ -172,7 +175,9 @@ class ManifestStore:
         for name, content in sorted(files.items(), key=lambda file: file[0] == manifest.INDEX_NAME):
             path = f"{paths.ORIGIN_MANIFEST}/{name}"
             if name == manifest.INDEX_NAME:
-                if self._read_repository(name) != content:
+                current = self._read_repository(name)
+                if current != content:
+                    self._require_new_mount(current)
                     raise RepositoryError(
                         "another run has published while this one sent the manifest to the origin", hint="run again"
                     )
@@ -180,6 +185,14 @@ class ManifestStore:
             elif self._origin.size(path) is None:
                 self._origin.put_bytes(path, content)
         self._origin_complete = True
+
+    def _require_new_mount(self, index: bytes | None) -> None:
+        """Raise RepositoryError if the index is the one that the last revision of ours has replaced."""
+        if index == self._replaced_index:
+            raise RepositoryError(
+                "the manifest is published, but the repository's mount on this host still shows the one before",
+                hint="end the programs that read in the mount of the published content; the next run updates the origin",
+            )
 
     def _read_repository(self, name: str) -> bytes | None:
         return self._repository.read(f"{paths.REPOSITORY_MANIFEST}/{name}")

@@ -75,6 +75,8 @@ def run(
     accept: Sequence[int] = (0,),
     guarded: bool = True,
     on_start: Callable[[Callable[[], None]], None] | None = None,
+    watch: Callable[[float, str], None] | None = None,
+    watch_interval: float = 30.0,
 ) -> CompletedCommand:
     """Run a program to its end.
 
@@ -90,6 +92,9 @@ def run(
         guarded: kill the program if this process is killed or interrupted. Otherwise it goes on to its end, and an interrupt
             (KeyboardInterrupt) waits for that, until the deadline.
         on_start: called with a function that kills the program, for use by another thread.
+        watch: called as ``watch(seconds, last_line)`` while an unguarded program runs, with its running time and the last line of
+            its standard output so far.
+        watch_interval: seconds between two calls of ``watch``.
 
     Raises:
         CommandError: the program is missing, passed its deadline, was ended by a signal, or has a status that is not accepted.
@@ -111,7 +116,10 @@ def run(
         )
         if on_start is not None:
             on_start(child.kill)
-        stdout = child.communicate(stdin, deadline)
+        if output is None or watch is None:
+            stdout = child.communicate(stdin, deadline)
+        else:
+            stdout = child.communicate(stdin, deadline, watch_interval, lambda seconds: watch(seconds, _tail(output)))
         return child.result(stdout if output is None else _content(output), accept)
 
 
@@ -185,6 +193,13 @@ def tap(argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None =
         child.check(deadline)
 
 
+def _tail(file: IO[bytes]) -> str:
+    """Return the last line of a file that another process is writing; an empty text if there is none."""
+    size = os.fstat(file.fileno()).st_size
+    text = os.pread(file.fileno(), _STDERR_BYTES, max(0, size - _STDERR_BYTES)).decode("utf-8", "replace")
+    return _last_line(text) if text.strip() else ""
+
+
 def _content(file: IO[bytes]) -> bytes:
     file.seek(0)
     return file.read()
@@ -210,10 +225,21 @@ class _Child:
         kill_session(self.process.pid)
         self.process.wait()
 
-    def communicate(self, stdin: bytes | None, deadline: float) -> bytes:
-        """Return the program's standard output (if it is a pipe) at its end; kill it and raise CommandError at its deadline."""
+    def communicate(
+        self, stdin: bytes | None, deadline: float, interval: float = 0.0, watch: Callable[[float], None] | None = None
+    ) -> bytes:
+        """Return the program's standard output (if it is a pipe) at its end; kill it and raise CommandError at its deadline.
+
+        Until then, ``watch`` is called with the running time at every interval.
+        """
+        started = time.monotonic()
         try:
-            return self.process.communicate(stdin, timeout=deadline)[0]
+            while watch is not None and self.process.poll() is None and time.monotonic() + interval < started + deadline:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(interval)
+                    break
+                watch(time.monotonic() - started)
+            return self.process.communicate(stdin, timeout=max(0.0, started + deadline - time.monotonic()))[0]
         except subprocess.TimeoutExpired:
             self.kill()
             raise CommandError(f"{self.name} did not end within {deadline:g} s and was killed") from None

@@ -15,6 +15,7 @@ from publisher.state import paths
 from publisher.state.signing import Signer, new_key
 from publisher.state.snapshot import Snapshot, make_revision
 from publisher.targets.origins.directory import DirectoryOrigin
+from publisher.targets.repositories.directory import DirectoryRepository
 from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
 from tests.support.publisher.prepublished import INDEX, NAME, NOW, Place
 
@@ -332,6 +333,30 @@ def test_a_run_leaves_the_manifest_of_another_one_that_publishes_meanwhile_in_th
     behind = place.publish(slow, (entry("htc/rocky:9"), answer("one"))).behind
     assert "another run has published" in str(behind)
     assert place.index().serial == 3
+    place.in_both()
+
+
+@pytest.mark.parametrize("others", [0, 9])
+def test_a_mount_that_still_shows_the_manifest_from_before_is_not_another_run(place: Place, others: int) -> None:
+    """As in CVMFS when somebody reads in the published mount at the end of a publish."""
+
+    class Held(DirectoryRepository):
+        held: bytes | None = None
+
+        def read(self, path: str) -> bytes | None:
+            return self.held if self.held is not None and path.endswith("index.json") else super().read(path)
+
+    place.repository = repository = Held(place.repository.root, NAME)
+    publication = place.publication()
+    names = (f"htc/image-{number}:1" for number in range(others + 1))
+    first = place.publish(publication, *((entry(name), answer(name)) for name in names))
+    staged = place.stage(entry("htc/rocky:9"), answer("one"), first.snapshot)
+    repository.held = repository.read(INDEX)
+    behind = publication.publish(first.snapshot, [staged]).behind
+    assert "still shows the one before" in str(behind)
+    assert "end the programs that read" in str(behind)
+    repository.held = None
+    publication.open()
     place.in_both()
 
 

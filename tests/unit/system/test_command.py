@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -199,6 +200,22 @@ def test_a_program_without_a_guard_goes_on_to_its_end_whatever_it_says_meanwhile
     os.close(go)
     assert ended(process)
     assert (tmp_path / "done").read_text() == "done\n"
+
+
+def test_who_watches_a_program_without_a_guard_sees_what_it_said_last(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "end")
+    said = []
+
+    def watch(seconds: float, last_line: str) -> None:
+        assert seconds > 0
+        said.append(last_line)
+        if last_line == "second":
+            with contextlib.suppress(OSError):  # it does not read yet
+                os.close(os.open(tmp_path / "end", os.O_WRONLY | os.O_NONBLOCK))
+
+    script = f"echo first; echo second; read x <{tmp_path}/end; echo done"
+    assert shell(script, guarded=False, watch=watch, watch_interval=0.01).endswith("second\ndone\n")
+    assert said[-1] == "second"
 
 
 def test_a_program_without_a_guard_is_waited_for_by_an_interrupt(tmp_path: Path) -> None:

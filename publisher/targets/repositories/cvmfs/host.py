@@ -40,6 +40,7 @@ class CvmfsHost:
         published: the mount that shows the published content, even while a transaction is open.
         spool: the directory of the tool's state, and of ours.
         flag: the file that exists while a transaction is open.
+        publishing_lock: the file that is locked while a publish is in progress.
     """
 
     def __init__(self, fqrn: str, host_paths: HostPaths) -> None:
@@ -48,7 +49,7 @@ class CvmfsHost:
         self.published = self.spool / "rdonly"
         self.flag = self.spool / "in_transaction.lock"
         self._socket = self.spool / "cvmfs_io"
-        self._publishing = self.spool / "is_publishing.lock"
+        self.publishing_lock = self.spool / "is_publishing.lock"
         self._checkout = self.spool / "checkout"
         self._configuration = host_paths.configuration / fqrn
         self._common = host_paths.configuration.parent / "server.local"
@@ -101,7 +102,7 @@ class CvmfsHost:
     def is_publishing(self) -> bool:
         """Return whether a publish is in progress: its lock file exists and is locked."""
         try:
-            descriptor = os.open(self._publishing, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.publishing_lock, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -135,7 +136,8 @@ class CvmfsHost:
                     hint=f"run again when it has ended, or end it (kill {straggler})",
                 )
             if not waiting:
-                _log.info("%s: waiting for process %d, which an interrupted run has started", self.mount, straggler)
+                said = "%s: waiting for process %d, which an interrupted run has started, for %.0f s at most"
+                _log.warning(said, self.mount, straggler, timeout)
                 waiting = True
             time.sleep(_POLL)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _POLL = 0.05  # seconds between two attempts to lock: flock(2) has no timeout of its own
+_PATIENCE = 5.0  # seconds of waiting after which it is reported
 
 
 class MountGate:
@@ -74,19 +75,25 @@ def _flock(path: Path, operation: int, deadline: float, holder: str) -> Iterator
         yield
         return
     try:
-        waiting = False
+        started = time.monotonic()
+        said = False
         while True:
             try:
                 fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    _log.info("%s is still held by %s; going on without it", path, holder)
+                now = time.monotonic()
+                if now >= deadline:
+                    _log.log(_level(now - started), "%s is still held by %s; going on without it", path, holder)
                     break
-                if not waiting:
-                    _log.info("waiting for %s, held by %s", path, holder)
-                    waiting = True
+                if not said and now - started >= _PATIENCE:
+                    said = True
+                    _log.warning("waiting for %s, for %.0f s at most; `fuser -v %s` shows them", holder, deadline - now, path)
                 time.sleep(_POLL)
         yield
     finally:
         os.close(descriptor)
+
+
+def _level(seconds: float) -> int:
+    return logging.WARNING if seconds >= _PATIENCE else logging.INFO

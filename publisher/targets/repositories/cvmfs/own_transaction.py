@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from publisher.targets.repositories.cvmfs.claim import ClaimFile
     from publisher.targets.repositories.cvmfs.host import CvmfsHost
     from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+    from publisher.targets.repositories.cvmfs.obstacles import Obstacles
     from publisher.targets.repositories.cvmfs.preflight import Preflight
     from publisher.targets.repositories.cvmfs.server import CvmfsServer, CvmfsTimeouts
     from publisher.targets.repositories.cvmfs.storage import CvmfsStorage
@@ -41,6 +42,7 @@ class OwnTransactions:
         claims: the file of the claim.
         gate: keeps our readers out while the tool replaces the published mount.
         storage: the repository's disks.
+        obstacles: what keeps the tool from working.
         timeouts: how long the tool's commands may take.
         timeout: seconds to wait for programs that a killed run has left, and for readers before an abort.
         clock: seconds since the epoch.
@@ -55,6 +57,7 @@ class OwnTransactions:
         gate: MountGate,
         *,
         storage: CvmfsStorage,
+        obstacles: Obstacles,
         timeouts: CvmfsTimeouts,
         timeout: float,
         clock: Callable[[], float],
@@ -65,6 +68,7 @@ class OwnTransactions:
         self._preflight = preflight
         self._claims = claims
         self._storage = storage
+        self._obstacles = obstacles
         self._gate = gate
         self._timeouts = timeouts
         self._timeout = timeout
@@ -95,7 +99,7 @@ class OwnTransactions:
             opened = self._server.open(claim.token, self._claims.record, self._host.flag, template)
         except PublisherError as error:
             self._release()
-            raise self._storage.explain(error) from error
+            raise self._explain(error) from error
         if not opened:
             self._release()
             return None
@@ -116,7 +120,7 @@ class OwnTransactions:
             with self._closed_gate():
                 self._server.publish(claim.token)
         except PublisherError as error:
-            failure = self._storage.explain(error)
+            failure = self._explain(error)
         try:
             revision = self._preflight.stratum().revision()
         except RepositoryError as error:
@@ -171,16 +175,23 @@ class OwnTransactions:
 
     def _abort(self, claim: TransactionClaim) -> None:
         """Abort the transaction; try again, until the timeout, while somebody reads in the mount."""
-        deadline = time.monotonic() + self._timeout
+        next_report = time.monotonic()
+        deadline = next_report + self._timeout
         given_up = self._clock()
         with self._closed_gate():
             try:
                 while not self._server.abort(claim.token, last=time.monotonic() >= deadline):
+                    if time.monotonic() >= next_report:
+                        self._obstacles.report("abort", time.monotonic() - deadline + self._timeout, "target is busy")
+                        next_report += self._timeouts.report
                     time.sleep(_POLL)
             except PublisherError as error:
-                raise self._storage.explain(error) from error
+                raise self._explain(error) from error
         self._storage.sweep(claim.time, given_up)
         _log.info("repository %s: aborted the transaction that process %d had opened", self._fqrn, claim.pid)
+
+    def _explain(self, error: PublisherError) -> PublisherError:
+        return self._storage.explain(self._obstacles.explain(error))
 
     def _release(self) -> None:
         with self._failures("end a transaction"):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from publisher.targets.repositories.cvmfs.host import CvmfsHost
+    from publisher.targets.repositories.cvmfs.obstacles import Obstacles
     from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
 
 _EXPIRY_WARNING = 3 * 86400  # seconds before the whitelist expires from which on it is reported
@@ -33,13 +34,17 @@ class Preflight:
         fqrn: the fully qualified repository name.
         host: the repository's files on this host.
         mount: the mount of the published content.
+        obstacles: what keeps the tool from working.
         clock: seconds since the epoch.
     """
 
-    def __init__(self, fqrn: str, host: CvmfsHost, mount: PublishedMount, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, fqrn: str, host: CvmfsHost, mount: PublishedMount, obstacles: Obstacles, clock: Callable[[], float]
+    ) -> None:
         self._fqrn = fqrn
         self._host = host
         self._mount = mount
+        self._obstacles = obstacles
         self._clock = clock
 
     def require_publishable(self) -> list[str]:
@@ -65,6 +70,10 @@ class Preflight:
 
     def require_no_transaction(self) -> None:
         """Raise RepositoryError if a transaction or a publish that is not ours is in progress."""
+        if self._host.open_transaction() is None and self._host.is_publishing():
+            locked = self._obstacles.locked()
+            if locked is not None:
+                raise locked
         if self._host.has_transaction():
             raise repository_error(
                 self._fqrn,

@@ -21,6 +21,7 @@ from publisher.targets.repositories.cvmfs.claim import ClaimFile, TransactionCla
 from publisher.targets.repositories.cvmfs.errors import failures
 from publisher.targets.repositories.cvmfs.host import CvmfsHost, HostPaths
 from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.obstacles import Obstacles
 from publisher.targets.repositories.cvmfs.own_transaction import OwnTransactions
 from publisher.targets.repositories.cvmfs.preflight import Preflight
 from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
@@ -80,8 +81,9 @@ class CvmfsRepository(Repository):
         self._gate = MountGate(self._area)
         self._claims = ClaimFile(self._area, self._host)
         self._mount = PublishedMount(fqrn, self._host, timeout)
-        server = CvmfsServer(fqrn, program, timeouts)
-        self._preflight = Preflight(fqrn, self._host, self._mount, clock)
+        obstacles = Obstacles(fqrn, self._host)
+        server = CvmfsServer(fqrn, program, timeouts, obstacles.report)
+        self._preflight = Preflight(fqrn, self._host, self._mount, obstacles, clock)
         self._own = OwnTransactions(
             server,
             self._host,
@@ -89,6 +91,7 @@ class CvmfsRepository(Repository):
             self._claims,
             self._gate,
             storage=CvmfsStorage(fqrn, self._host),
+            obstacles=obstacles,
             timeouts=timeouts,
             timeout=timeout,
             clock=clock,

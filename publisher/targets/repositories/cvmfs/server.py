@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from publisher.system import command
 from publisher.targets.repositories.cvmfs.errors import repository_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from publisher.system.command import CompletedCommand
 
@@ -69,7 +70,10 @@ _HINTS = (
     ("Open writable file descriptors", "end the programs that write there (see `lsof +f -- /cvmfs/{fqrn}`) and run again"),
     ("Current working directory", "leave /cvmfs/{fqrn} and run again"),
     ("Another publish process", "run again when it has ended"),
-    ("is_publishing.lock", "another publish of this repository is in progress: run again when it has ended"),
+    (
+        "is_publishing.lock",
+        "see who holds it (`fuser -v /var/spool/cvmfs/{fqrn}/is_publishing.lock`) and run again when it has ended",
+    ),
     ("Repository unavailable", "start the web server of the stratum 0 and run again"),
     ("failed to download", "start the web server of the stratum 0 and run again"),
     ("whitelist", "sign the whitelist anew with `cvmfs_server resign {fqrn}` and run again"),
@@ -98,11 +102,13 @@ class CvmfsTimeouts:
         transaction: for opening a transaction.
         publish: for publishing one.
         abort: for aborting one.
+        report: between two log lines about a command that is still running.
     """
 
     transaction: float = 600.0
     publish: float = 6 * 3600.0
     abort: float = 600.0
+    report: float = 30.0
 
 
 class CvmfsServer:
@@ -112,10 +118,18 @@ class CvmfsServer:
         fqrn: the fully qualified repository name.
         program: the name or path of the tool.
         timeouts: how long its commands may take.
+        report: called as ``report(command, seconds, last_line)`` while a command is still running.
     """
 
-    def __init__(self, fqrn: str, program: str = PROGRAM, timeouts: CvmfsTimeouts = CvmfsTimeouts()) -> None:
+    def __init__(
+        self,
+        fqrn: str,
+        program: str = PROGRAM,
+        timeouts: CvmfsTimeouts = CvmfsTimeouts(),
+        report: Callable[[str, float, str], None] | None = None,
+    ) -> None:
         self.fqrn = fqrn
+        self._report = report
         self._program = program
         self._timeouts = timeouts
 
@@ -181,7 +195,16 @@ class CvmfsServer:
     def _command(self, name: str, argv: Sequence[str], timeout: float, token: str) -> CompletedCommand:
         try:
             # Not killed with this process: after a publish that was cut off, only an abort repairs the repository.
-            return command.run(argv, deadline=timeout, env={MARK: token}, cwd=Path("/"), accept=_ANY_STATUS, guarded=False)
+            return command.run(
+                argv,
+                deadline=timeout,
+                env={MARK: token},
+                cwd=Path("/"),
+                accept=_ANY_STATUS,
+                guarded=False,
+                watch=None if self._report is None else partial(self._report, name),
+                watch_interval=self._timeouts.report,
+            )
         except CommandError as error:
             reason = error.reason.partition(" ")[2]  # without the name of the shell that it may run in
             hint = "look at `cvmfs_server list` and the system's log, then run again"

@@ -199,7 +199,7 @@ def test_no_room_is_an_error_of_its_own(tool: Tool, said: str) -> None:
         (f"Repository {FQRN} is not in a transaction", "cvmfs_server list"),
         ("umount: /var/spool/cvmfs/x/rdonly: target is busy.", "lsof"),
         ("(unexpected termination) cannot load whitelist [failed to download whitelist]\n\nStacktrace:\n/lib/x", "web server"),
-        ("Could not acquire lock /var/spool/cvmfs/x/is_publishing.lock", "another publish of this repository is in progress"),
+        ("Could not acquire lock /var/spool/cvmfs/x/is_publishing.lock", "fuser -v"),
     ],
 )
 def test_an_abort_that_failed_says_why(tool: Tool, said: str, hint: str) -> None:
