@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build import sif
+from publisher.resolver.errors import AccessDeniedError
 from publisher.resolver.select import foreign
 from tests.support.ep.execution_point import NOW, ExecutionPoint
 from tests.support.osdf.faulty_cache import FaultyServer
@@ -107,3 +108,37 @@ def test_what_the_director_said_about_issuers_is_checked_from_the_cache_as_well(
     federation.fetch("/ospool/another.sif")
     assert federation.tokens() == ["", ""]
     assert len(federation.director.asked) == 2, "discovery, and the namespace once"
+
+
+def test_what_the_token_of_one_user_fetched_is_not_given_to_another(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert federation.fetch() == federation.content
+    for token in (BOB, ""):
+        monkeypatch.setenv("BEARER_TOKEN", token)
+        federation.server.always = "403"
+        with pytest.raises(AccessDeniedError, match="status 403"):
+            federation.fetch()
+    monkeypatch.setenv("BEARER_TOKEN", ALICE)
+    assert federation.fetch() == federation.content
+    assert federation.tokens() == [ALICE, BOB, ""], "Alice's second job needs no request"
+
+
+def test_a_refusal_of_one_user_does_not_keep_another_from_the_file(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEARER_TOKEN", BOB)
+    federation.server.always = "403"
+    with pytest.raises(AccessDeniedError):
+        federation.fetch()
+    federation.server.always = ""
+    monkeypatch.setenv("BEARER_TOKEN", ALICE)
+    assert federation.fetch() == federation.content
+
+
+def test_a_file_for_everybody_is_fetched_once_for_all_users(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    federation.director._public = True
+    for token in (ALICE, BOB, ""):
+        monkeypatch.setenv("BEARER_TOKEN", token)
+        federation.fetch()
+    assert federation.tokens() == [""]

@@ -3,7 +3,8 @@
 Nobody signed them, so what can be checked is checked: that the file is a SIF, complete according to its own header, and for the
 architecture of this machine. From then on it is a cache entry like any other: it is stored under its sha256 and verified, pinned,
 counted and evicted like the others. ``foreign/<sha256 of the URL>`` records what the URL led to; that is used for a while only,
-since the content behind such a URL may change.
+since the content behind such a URL may change. What came with a token is recorded under the URL and the job's tokens together: a
+job with other tokens has to show the server its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import urllib.parse
 
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.records import Sif
@@ -25,9 +27,13 @@ from publisher.resolver.errors import (
 )
 from publisher.resolver.select.foreign_download import ForeignDownload
 from publisher.resolver.system import locks, negative_cache
+from publisher.resolver.transfer.open_source import network_options
+from publisher.resolver.transfer.sources import FEDERATED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from publisher.resolver.cache.cache import Cache
     from publisher.resolver.cache.pins import Starter
     from publisher.resolver.config.settings import ResolverSettings
@@ -67,7 +73,7 @@ def ensure(url: str, settings: ResolverSettings, *, now: float, until: float, st
     """
     target = cache.from_settings(settings)
     target.prepare()
-    record = _UrlRecord(url, target, now)
+    record = _UrlRecord(url, _tokens(url, settings), target, now)
     fetched_from = ""
     try:
         sif = record.cached_sif()
@@ -82,17 +88,25 @@ def ensure(url: str, settings: ResolverSettings, *, now: float, until: float, st
 class _UrlRecord:
     """A URL, and what the cache of this host knows about it. Every method raises OSError if the cache cannot be used."""
 
-    def __init__(self, url: str, target: Cache, now: float) -> None:
+    def __init__(self, url: str, tokens: Sequence[str], target: Cache, now: float) -> None:
+        """Describe a URL for a job with ``tokens``, all that may be sent there."""
         self._url = url
         self._cache = target
         self._now = now
-        self._key = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
-        self._path = os.path.join(target.root, "foreign", self._key)
+        self._public_path = self._record_path(_digest(url))
+        self._key = _digest("\0".join([url, *tokens]))  # of this job's locks and failures, too
+        self._path = self._record_path(self._key)
 
     def cached_sif(self) -> Sif | None:
-        """Return the SIF that the URL led to a short while ago, if it is cached."""
+        """Return the SIF that the URL led to a short while ago, without a token or with this job's tokens, if it is cached."""
+        return self._read(self._public_path) or self._read(self._path)
+
+    def _record_path(self, key: str) -> str:
+        return os.path.join(self._cache.root, "foreign", key)
+
+    def _read(self, path: str) -> Sif | None:
         try:
-            with open(self._path, encoding="ascii") as file:
+            with open(path, encoding="ascii") as file:
                 sha256, size, when = file.read(_MAX_RECORD_BYTES).split()
             if 0 <= self._now - float(when) < MAX_AGE and self._cache.entries.is_verified(sha256):
                 return Sif(self._url, sha256, int(size))
@@ -114,7 +128,8 @@ class _UrlRecord:
                     return sif, ""
                 self._raise_recent_failure()
                 with locks.acquire(self._cache.slot_paths(self._key), until, None, "no download slot became free"):
-                    return self._fetch(settings, until)
+                    sif = self.cached_sif()  # a job with other tokens may have found that none is needed
+                    return (sif, "") if sif is not None else self._fetch(settings, until)
         except TimeoutError as error:
             raise CacheBusyError(f"{self._url}: {error}", hint="try again later") from None
 
@@ -125,7 +140,7 @@ class _UrlRecord:
         root = self._cache.root
         try:
             try:
-                sif, fetched_from = ForeignDownload(self._url, part, self._cache, settings.arch).run(settings, until)
+                sif, route = ForeignDownload(self._url, part, self._cache, settings.arch).run(settings, until)
             except (FetchError, *_REMEMBERED) as error:
                 if isinstance(error, CacheSpaceError):
                     negative_cache.clear(root, self._key)  # any job that ends may free space, so this pause does not grow
@@ -139,9 +154,10 @@ class _UrlRecord:
                 os.unlink(part)
         from publisher.contract import files  # noqa: PLC0415 - a cached SIF writes nothing
 
-        files.replace(self._path, f"{sif.sha256} {sif.size} {self._now:.0f}".encode())
+        path = self._path if route.uses_token else self._public_path
+        files.replace(path, f"{sif.sha256} {sif.size} {self._now:.0f}".encode())
         negative_cache.clear(root, self._key)
-        return sif, fetched_from
+        return sif, route.label
 
     def _raise_recent_failure(self) -> None:
         """Raise the error of an earlier job if it happened a short while ago and the download must not be retried yet."""
@@ -149,6 +165,21 @@ class _UrlRecord:
         if failure is not None:
             kind, _, reason = failure.partition(" ")
             raise _CLASSES.get(kind, FetchError)(f"not retried yet: {reason}")
+
+
+def _tokens(url: str, settings: ResolverSettings) -> list[str]:
+    """Return the job's tokens that may be sent to the servers of a URL."""
+    if not url.startswith(FEDERATED) or not settings.token_issuers:
+        return []
+    from publisher.resolver.transfer import pelican_source, token  # noqa: PLC0415 - few sites allow tokens
+
+    network = network_options(settings)
+    issuers = network.issuers(*pelican_source.parse_address(urllib.parse.unquote(url.partition("?")[0]), network))
+    return [bearer for issuer in sorted(issuers) if (bearer := token.find(os.environ, {issuer}))]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _sweep(directory: str) -> None:

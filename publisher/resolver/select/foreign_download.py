@@ -48,7 +48,7 @@ class ForeignDownload:
         self._root = cache.root
         self._limits = cache.limits()
 
-    def run(self, settings: ResolverSettings, until: float) -> tuple[Sif, str]:
+    def run(self, settings: ResolverSettings, until: float) -> tuple[Sif, Source]:
         """Download the SIF by the first route that delivers a complete one.
 
         Args:
@@ -56,7 +56,7 @@ class ForeignDownload:
             until: reading of the monotonic clock at which the download ends.
 
         Returns:
-            The SIF, and the label of the route.
+            The SIF, and the route.
 
         Raises:
             UnknownImageError, InvalidReferenceError: no route has the file, or all have something else. If the reasons differ,
@@ -77,7 +77,7 @@ class ForeignDownload:
         # "small" leaves out the command pelican, which can only fetch files of a known size
         for route in open_source(f"{directory}{mark}{query}", network).routes(name, small=True, until=until):
             try:
-                return self._download(route, name, until), route.label
+                return self._download(route, name, until), route
             except FetchError as error:  # noqa: PERF203 - the next route is there for that
                 problems.append((route.label, error))
         failure = combined_error("cannot fetch the SIF: ", problems)

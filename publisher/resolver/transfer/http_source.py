@@ -39,6 +39,7 @@ class HttpSource(Source):
         super().__init__(address)
         self.network = network
         self._token = token
+        self.uses_token = token is not None
 
     def stream(self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None) -> Iterator[memoryview]:
         """Yield the content of a file; see :meth:`Source.stream`. All chunks share one buffer; skipped bytes count."""

@@ -78,6 +78,7 @@ class Source:
         timeout: seconds that one small file may take.
         local: whether reading needs nothing but this host.
         downloads_itself: whether it writes whole files with :meth:`download` and has no :meth:`stream`; never for small files.
+        uses_token: whether requests have a token, so that what comes is not for everybody.
         network: how the network is used.
         outage: remembers that the source hangs, None for none.
         suspected_hang: whether the source is likely to hang; it is avoided if another one can be used.
@@ -86,6 +87,7 @@ class Source:
     timeout = 2.0
     local = True
     downloads_itself = False
+    uses_token = False
     network = NetworkOptions()
     outage: Outage | None = None
     suspected_hang = False
