@@ -15,7 +15,7 @@ from publisher.resolver.errors import BlockedError, FormError, HostError, OldMan
 from publisher.resolver.hook import decision, statuses
 from publisher.resolver.hook.decision import Decision
 from publisher.resolver.hook.job import name_to_look_up
-from publisher.resolver.select import facts, resolve
+from publisher.resolver.select import facts, repository_path, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,12 +72,17 @@ class _JobDecision:
         name = name_to_look_up(job.written_image)
         try:
             if scratch is not None and _was_transferred(job.image, scratch):
+                inside = repository_path.name_in_repository(os.path.join(scratch, job.image), self._settings)
+                if inside is not None:  # a link into it
+                    return self._resolve(inside)
                 if name != job.written_image:  # a published SIF, which may have been blocked since
                     self._raise_if_blocked(name)
                 return decision.pass_on(job, "HTCondor transferred it with the job")
-            if self._is_outside_repository(name):
+            inside = repository_path.name_in_repository(name, self._settings) if name.startswith("/") else None
+            is_elsewhere = name.startswith("/") or (_SCHEME in name and not name.startswith(_DOCKER))
+            if inside is None and is_elsewhere:
                 return self._handle_unlisted(f"{job.image} is not in the repository {self._settings.name}")
-            return self._resolve(name)
+            return self._resolve(inside or name)
         except ExpectedError as error:
             return decision.fail(job.image, error)
 
@@ -99,7 +104,7 @@ class _JobDecision:
         except ManifestError as error:
             if job.image.startswith(_DOCKER):
                 return self._handle_unlisted(str(error))
-            path = self._find_unlisted() if isinstance(error, OldManifestError) else None
+            path = self._find_unlisted(name) if isinstance(error, OldManifestError) else None
             if path is None:
                 raise
             return decision.start_unlisted(job.image, f"the sandbox exists, although {error}", path)
@@ -108,7 +113,7 @@ class _JobDecision:
                 raise
             if _SCHEME in job.written_image:
                 return self._handle_unlisted(str(error))
-            path = self._find_unlisted()
+            path = self._find_unlisted(name)
             if path is None and "/" not in job.image:
                 raise UnknownImageError(f"{error.reason}, and no such file came with the job", hint=error.hint) from None
             if path is None:
@@ -116,9 +121,9 @@ class _JobDecision:
             return decision.start_unlisted(job.image, f"the sandbox exists, although {error}", path)
         return decision.start_published(job.image, resolution)
 
-    def _find_unlisted(self) -> str | None:
-        """Return the sandbox at the job's path if it exists although no manifest lists it; else None."""
-        return None if self._job.form == SIF else resolve.find_unlisted(self._job.image, self._settings)
+    def _find_unlisted(self, name: str) -> str | None:
+        """Return the sandbox at a path if it exists although no manifest lists it; else None. Raise BlockedError."""
+        return None if self._job.form == SIF else resolve.find_unlisted(name, self._settings, self._now, self._notes)
 
     def _handle_unlisted(self, why: str) -> Decision:
         """Return what a job gets whose image no manifest lists: passed on, or fetched if allowed. Raise ExpectedError."""
@@ -147,12 +152,6 @@ class _JobDecision:
             raise error(reason, hint="set it as container_image in the container universe, so that HTCondor transfers it")
         return decision.pass_on(self._job, why)
 
-    def _is_outside_repository(self, name: str) -> bool:
-        """Return whether the manifest cannot list a name: a URL that is not a published SIF's, or a path elsewhere."""
-        if name.startswith("/"):
-            return not any(f"{name}/".startswith(f"{root}/") for root in self._settings.roots)
-        return _SCHEME in name and not name.startswith(_DOCKER)
-
     def _raise_if_blocked(self, name: str) -> None:
         """Raise BlockedError if the manifest says that the image is blocked; ignore every other failure."""
         directory = resolve.usable_cache(self._settings, self._notes)
@@ -166,4 +165,9 @@ class _JobDecision:
 
 def _was_transferred(image: str, scratch: str) -> bool:
     """Return whether an image is a file or directory that HTCondor transferred with the job."""
-    return _SCHEME not in image and not image.startswith("/") and os.path.exists(os.path.join(scratch, image))
+    return (
+        _SCHEME not in image
+        and not image.startswith("/")
+        and ".." not in image.split("/")
+        and os.path.exists(os.path.join(scratch, image))
+    )

@@ -52,7 +52,7 @@ class Job:
         self.unreadable = [name for name in (_CONTAINER, _SINGULARITY) if not isinstance(ad.get(name.lower(), ""), str)]
         self.is_containerised = bool(singularity) or any(ad.get(name.lower()) is True for name in _CONTAINER_FLAGS)
         self.takes_default = ad.get("wantdocker") is not True and classad.get_integer(ad, "JobUniverse") != _VM_UNIVERSE
-        full_path = classad.get_string(ad, "ContainerImageFullPath").strip() if container else ""
+        full_path = classad.get_string(ad, "ContainerImageFullPath").strip() if container and "/" not in container else ""
         self.written_image = full_path or self.image
         cluster, proc = classad.get_integer(ad, "ClusterId"), classad.get_integer(ad, "ProcId")
         self.id = "" if cluster is None or proc is None else f"{cluster}.{proc}"

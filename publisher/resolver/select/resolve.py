@@ -11,11 +11,18 @@ from publisher.contract.records import EXPIRING
 from publisher.resolver.cache import cache
 from publisher.resolver.cache.cache import Cache
 from publisher.resolver.config.settings import AUTO, SANDBOX, SIF
-from publisher.resolver.errors import CacheError, DeadlineError, FetchError, OldManifestError, SandboxError, UnknownImageError
-from publisher.resolver.select import choice, facts
+from publisher.resolver.errors import (
+    BlockedError,
+    CacheError,
+    DeadlineError,
+    FetchError,
+    OldManifestError,
+    SandboxError,
+    UnknownImageError,
+)
+from publisher.resolver.select import choice, facts, repository_path
 from publisher.resolver.select.choice import FormPolicy
 from publisher.resolver.system import log
-from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.system.outage import Outage
 from publisher.resolver.transfer.open_source import network_options, open_source, sif_sources
 from publisher.resolver.trust import lookup, manifest_loader
@@ -37,8 +44,7 @@ if TYPE_CHECKING:
     from publisher.resolver.trust.manifest_loader import TrustedManifest
 
 _MAX_AGE_FOR_UNKNOWN = 60.0  # seconds: a manifest without the requested image is fetched anew if it is older
-_SANDBOX_TIMEOUT = 5.0  # seconds; CVMFS may have to fetch a catalog first
-_FALLBACK_TIME, _MAX_FALLBACK_SHARE = 2 * _SANDBOX_TIMEOUT, 0.25
+_FALLBACK_TIME, _MAX_FALLBACK_SHARE = 10.0, 0.25
 """What a SIF leaves for the form after it: seconds, and at most this share of the remaining time."""
 
 
@@ -203,17 +209,23 @@ def _look_up(query: ImageQuery, settings: ResolverSettings, manifest: TrustedMan
         return error
 
 
-def find_unlisted(text: str, settings: ResolverSettings) -> str | None:
+def find_unlisted(text: str, settings: ResolverSettings, now: float, notes: Warnings) -> str | None:
     """Return the directory of a sandbox that no manifest lists; None if the path is not in the repository or does not open.
 
     Raises:
         SandboxError: the path does not open in time, so that it is unknown whether it exists.
+        BlockedError: the path has the data of a blocked image.
     """
+    directory = usable_cache(settings, notes)
     try:
         path = lookup.parse_query(text, settings.roots).path
         if path is None or settings.never == SANDBOX or settings.form == SIF:
             return None
-        return _open_directory(os.path.join(settings.repository, path))
+        return repository_path.open_unlisted(
+            path, settings, lambda build: find_image(build, settings, now, notes, directory=directory)
+        )
+    except BlockedError:
+        raise
     except DeadlineError as error:
         raise SandboxError(
             f"no manifest lists {text!r}, and the repository does not answer whether the path exists: {error}",
@@ -270,7 +282,7 @@ class _Preparation:
     def _open_sandbox(self) -> Resolution:
         path = os.path.join(self._settings.repository, str(self._image.version.sandbox))
         try:
-            _open_directory(path)
+            repository_path.open_directory(path)
         except FetchError as error:
             if isinstance(error, DeadlineError):
                 self._outage.begin()
@@ -317,32 +329,24 @@ def _resolve_existing_path(
     """Return the sandbox at a path of the repository if it exists: all that can be done with a manifest that is too old.
 
     Raises:
-        ManifestError: the text is not a path of the repository, the path does not open, or a sandbox is not wanted.
+        ManifestError: the text is not a path of the repository, the path does not open or has the data of an image that was
+            blocked, or a sandbox is not wanted.
     """
+
+    def look_up(build: str) -> FoundVersion:
+        return lookup.find_version(lookup.parse_query(build, settings.roots), settings.arch, manifest.record)
+
     if query.path is not None and policy.requested in (AUTO, SANDBOX) and policy.never != SANDBOX:
         try:
-            return Resolution(SANDBOX, _open_directory(os.path.join(settings.repository, query.path)), None, manifest)
+            path = repository_path.open_unlisted(query.path, settings, look_up)
+            return Resolution(SANDBOX, path, None, manifest)
         except FetchError:
             pass
+        except BlockedError as error:
+            raise ManifestError(
+                f"{error.reason}, according to the manifest (serial {manifest.index.serial}), which is too old"
+            ) from None
     raise ManifestError(
         f"the manifest (serial {manifest.index.serial}) is too old to be trusted, so {query.text!r} cannot be looked up",
         hint="check that this host can fetch a current manifest, and that its clock is right",
     )
-
-
-def _open_directory(path: str) -> str:
-    """Open a directory and return its path with all links resolved.
-
-    Raises:
-        FetchError: it cannot be opened.
-        DeadlineError: it cannot be opened in time.
-    """
-
-    def open_and_read() -> bytes:
-        directory = os.path.realpath(path)
-        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
-        with os.scandir(directory) as entries:
-            next(entries, None)
-        return os.fsencode(directory)
-
-    return os.fsdecode(ForkedCall(open_and_read).result(time.monotonic() + _SANDBOX_TIMEOUT))

@@ -66,7 +66,7 @@ def parse_query(text: str, roots: Sequence[str]) -> ImageQuery:
         roots: directories at which the repository is mounted.
 
     Raises:
-        InvalidReferenceError: the text is none of these.
+        InvalidReferenceError: the text is none of these, or has ``..``, so that only a file system knows where it leads.
         UnknownImageError: the text is a path outside this repository.
     """
     if not text or not text.isprintable():
@@ -76,6 +76,8 @@ def parse_query(text: str, roots: Sequence[str]) -> ImageQuery:
     if text.startswith(_DIGEST):
         return ImageQuery(text, [text])
     path = _relative_path(text, roots)
+    if path is not None and ".." in path.split("/"):
+        raise InvalidReferenceError(f"the path {text!r} has '..' in it", hint="write the path without it")
     if path is not None:
         return _parse_path(text, path)
     if text.startswith(("/", "./", "../")):
@@ -83,6 +85,12 @@ def parse_query(text: str, roots: Sequence[str]) -> ImageQuery:
             f"{text!r} is not in the repository {roots[0]}", hint="check the path; this host resolves only that repository"
         )
     return ImageQuery(text, _name_keys(text))
+
+
+def is_plain_path(text: str, roots: Sequence[str]) -> bool:
+    """Return whether a text is one of the roots or a path below it, without ``..``."""
+    path = _relative_path(f"{text}/-", roots)
+    return path is not None and ".." not in path.split("/")
 
 
 def find_version(query: ImageQuery, arch: str, record_of: Callable[[str], Record | None]) -> FoundVersion:
@@ -109,8 +117,8 @@ def find_version(query: ImageQuery, arch: str, record_of: Callable[[str], Record
 
 
 def _relative_path(text: str, roots: Sequence[str]) -> str | None:
-    """Return the text as a path relative to one of the roots, without redundant slashes, or None."""
-    path = "/".join(part for index, part in enumerate(text.split("/")) if part or index == 0)
+    """Return the text as a path relative to one of the roots, without redundant slashes and dots, or None."""
+    path = "/".join(part for index, part in enumerate(text.split("/")) if part not in ("", ".") or index == 0)
     for root in roots:
         if path.startswith(f"{root}/"):
             return path[len(root) + 1 :]

@@ -27,7 +27,13 @@ WARM = {
     *("resolver.cache", "resolver.cache.cache", "resolver.cache.entries", "resolver.cache.pins"),
     *("resolver.trust", "resolver.trust.lookup", "resolver.trust.manifest_cache", "resolver.trust.manifest_loader"),
     *("resolver.trust.signature_cache", "resolver.trust.signatures"),
-    *("resolver.select", "resolver.select.choice", "resolver.select.facts", "resolver.select.resolve"),
+    *(
+        "resolver.select",
+        "resolver.select.choice",
+        "resolver.select.facts",
+        "resolver.select.repository_path",
+        "resolver.select.resolve",
+    ),
 }
 """Our modules that a warm answer needs; ``fetch`` and ``files`` it does not."""
 OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"resolver.cache.counters"}}

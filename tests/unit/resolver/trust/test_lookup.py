@@ -39,6 +39,7 @@ def find(text: str, arch: str = "amd64") -> FoundVersion:
         "/cvmfs/images.example.org/htc/rocky:9",
         "/cvmfs/images.example.org//htc/rocky:9/",
         "/mnt/images/htc/rocky:9",
+        "/mnt/./images/./htc//rocky:9/.",
         "htc/rocky:9",
         "docker://hub.example.org/htc/rocky:9",
         "hub.example.org/htc/rocky:9",

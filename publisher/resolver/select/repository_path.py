@@ -1,0 +1,106 @@
+"""Paths of the repository as its file system has them: whether a path leads into it, and sandboxes that no manifest lists.
+
+One directory has many spellings (``/./``, ``a/../b``, symbolic links, ``/proc/self/root``), and a CVMFS that lags behind has the
+data of images that were blocked since. So a path counts by where it leads, and the data there by what the manifest says about it.
+Paths are followed in a child process, since a hung mount blocks whoever follows them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from publisher.contract.errors import ExpectedError
+from publisher.resolver.errors import BlockedError, FetchError
+from publisher.resolver.system import log
+from publisher.resolver.system.deadline_fork import ForkedCall
+from publisher.resolver.trust import lookup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from publisher.resolver.config.settings import ResolverSettings
+
+_TIMEOUT = 5.0  # seconds; CVMFS may have to fetch a catalog first
+_IMAGES = ".images"
+_BUILD_PARTS = 3  # of .images/<2>/<62>
+
+
+def open_directory(path: str) -> str:
+    """Open a directory and return its path with all links resolved.
+
+    Raises:
+        FetchError: it cannot be opened.
+        DeadlineError: it cannot be opened in time.
+    """
+
+    def open_and_read() -> bytes:
+        directory = os.path.realpath(path)
+        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+        with os.scandir(directory) as entries:
+            next(entries, None)
+        return os.fsencode(directory)
+
+    return os.fsdecode(ForkedCall(open_and_read).result(time.monotonic() + _TIMEOUT))
+
+
+def open_unlisted(path: str, settings: ResolverSettings, look_up: Callable[[str], object]) -> str:
+    """Open a sandbox of the repository under a name that the manifest does not list; return its path with all links resolved.
+
+    Args:
+        path: relative to the repository.
+        settings: of the resolver.
+        look_up: looks up the path of a build in the manifest, and raises BlockedError if that build is blocked.
+
+    Raises:
+        FetchError: it cannot be opened, leads out of the repository, or is the parent directory of builds.
+        DeadlineError: it cannot be opened in time.
+        BlockedError: it has the data of a blocked image.
+    """
+    directory = open_directory(os.path.join(settings.repository, path))
+    inside = _follow(directory, settings)
+    if inside is None:
+        raise FetchError(f"{path} leads out of the repository {settings.repository}")
+    parts = inside.split("/")
+    if parts[0] == _IMAGES:
+        if len(parts) < _BUILD_PARTS:
+            raise FetchError(f"{path} is not a sandbox")
+        try:
+            look_up("/".join([settings.repository, *parts[:_BUILD_PARTS]]))
+        except BlockedError:
+            raise
+        except ExpectedError as error:
+            log.debug("%s is not in the manifest: %s", inside, error)
+    return directory
+
+
+def name_in_repository(path: str, settings: ResolverSettings) -> str | None:
+    """Return an absolute path as one that :func:`publisher.resolver.trust.lookup.parse_query` accepts.
+
+    Returns:
+        The path itself if it is plainly one of the repository; the path there that it leads to by links or ``..``; None if it
+        leads elsewhere, or nobody can tell in time.
+    """
+    if lookup.is_plain_path(path, settings.roots):
+        return path
+    try:
+        inside = _follow(path, settings)
+    except FetchError as error:
+        log.info("cannot tell where %s leads: %s", path, error)
+        return None
+    return None if inside is None else os.path.join(settings.repository, inside)
+
+
+def _follow(path: str, settings: ResolverSettings) -> str | None:
+    """Return where a path leads, relative to the repository; None if that is elsewhere. Raise FetchError."""
+
+    def follow() -> bytes:
+        real = f"{os.path.realpath(path)}/"
+        for root in map(os.path.realpath, settings.roots):
+            if real.startswith(f"{root}/"):
+                return os.fsencode(f"./{real[len(root) + 1 : -1]}")
+        return b""
+
+    answer = os.fsdecode(ForkedCall(follow).result(time.monotonic() + _TIMEOUT))
+    return answer[2:] if answer else None
