@@ -7,6 +7,7 @@ A fault is the text of ``faults/COMMAND``, which is removed when it takes effect
     hang                  does nothing and does not end
     kill                  is killed before its main effect
     killed-late           is killed after its main effect, before the transaction is closed
+    cut, cut-late         likewise, and so are all programs of its process group, as when the power goes
     fail-late             ends with status 1 at that point (as a failing garbage collection does)
     orphan PID            kills that process and goes on
     orphan-late PID       kills it after the main effect, before the transaction is closed, and goes on
@@ -49,6 +50,19 @@ def must(*argv: str) -> None:
         raise Failure(1, f"{' '.join(argv)}: status {status}")
 
 
+def interfere(kind: str, process: str) -> None:
+    """Kill or interrupt a process, as a fault says: the tool itself, with all that runs it, or another one."""
+    if kind.startswith("cut"):
+        os.killpg(0, signal.SIGKILL)
+    if kind.startswith("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind.startswith("orphan"):
+        os.kill(int(process), signal.SIGKILL)
+    else:
+        os.kill(int(process), signal.SIGINT)
+        time.sleep(1)
+
+
 def mounts() -> dict[str, list[str]]:
     """Return the options of every mount point."""
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as lines:
@@ -83,6 +97,8 @@ class Repository:
         must("mount", "-t", "tmpfs", "-o", "mode=0755", "store", self.store)
         for directory in (self.lower, self.upper, self.work):
             os.mkdir(directory)
+        os.mkdir(f"{self.spool}/scratch")
+        os.symlink(self.upper, f"{self.spool}/scratch/current")
         with open(f"{self.etc}/server.conf", "w", encoding="ascii") as conf:
             conf.write(f"CVMFS_REPOSITORY_TYPE=stratum0\nCVMFS_USER=root\nCVMFS_STRATUM0=file://{self.srv}\n")
             conf.write(f"CVMFS_SPOOL_DIR={self.spool}\nCVMFS_INCLUDE_XATTRS='false'\n")
@@ -232,14 +248,8 @@ class Repository:
         if (moment == "after") != kind.endswith("-late"):
             return
         os.unlink(path)
-        if kind.startswith("kill"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if kind.startswith("orphan"):
-            os.kill(int(rest), signal.SIGKILL)
-            return
-        if kind.startswith("interrupt"):
-            os.kill(int(rest), signal.SIGINT)
-            time.sleep(1)
+        if kind.startswith(("cut", "kill", "orphan", "interrupt")):
+            interfere(kind, rest)
             return
         if kind == "lie":
             sys.exit(0)

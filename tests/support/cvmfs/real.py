@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.mount_repair import BOOT_NAME
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.cvmfs.server import PROGRAM
 from publisher.targets.repositories.cvmfs.stratum import StratumZero
@@ -113,7 +114,7 @@ class RealCvmfs:
 
     def claimed(self) -> list[str]:
         """Return the names of files that our transactions have left in the spool; empty if no transaction is open."""
-        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *MountGate.NAMES})
+        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", BOOT_NAME, *MountGate.NAMES})
 
     def commands(self) -> list[str]:
         path = self.root / "log"

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from publisher.targets.repositories.cvmfs.host import HostPaths
 from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.mount_repair import BOOT_NAME
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.cvmfs.server import PROGRAM, CvmfsTimeouts
 from tests.support.checkout import ROOT
@@ -59,6 +61,7 @@ class FakeCvmfs:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0755,size={size}", "fake", self.root], check=True)
         for part in ("cvmfs", "spool", "etc", "srv", "bin"):
             (self.root / part).mkdir()
+        self._start_kernel()
         self.program = self.root / "bin" / PROGRAM
         self.program.write_text(f'#!/bin/sh\nCVMFS_FAKE_ROOT={self.root} exec {sys.executable} -SE {_FAKE} "$@"\n')
         self.program.chmod(0o755)
@@ -73,7 +76,20 @@ class FakeCvmfs:
 
     @property
     def host_paths(self) -> HostPaths:
-        return HostPaths(self.root / "cvmfs", self.root / "spool", self.root / "etc")
+        return HostPaths(self.root / "cvmfs", self.root / "spool", self.root / "etc", self.root / "kernel")
+
+    def _start_kernel(self) -> None:
+        """Write what the kernel says of its boot."""
+        kernel = self.root / "kernel"
+        (kernel / "sys/kernel/random").mkdir(parents=True, exist_ok=True)
+        (kernel / "sys/kernel/random/boot_id").write_text(f"{uuid.uuid4()}\n")
+        (kernel / "stat").write_text(f"cpu 1 2 3\nbtime {int(time.time()) + 1}\n")
+
+    def reboot(self) -> None:
+        """Unmount the repository and start another boot, as a power cut does; files are older than the boot."""
+        for place in (self.mount, self.spool / "rdonly"):
+            subprocess.run(["umount", "-l", place], check=False, stderr=subprocess.DEVNULL)
+        self._start_kernel()
 
     @property
     def python(self) -> str:
@@ -104,7 +120,7 @@ class FakeCvmfs:
 
     def claimed(self) -> list[str]:
         """Return the names of files that our transactions have left in the spool; empty if no transaction is open."""
-        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", *MountGate.NAMES})
+        return sorted({path.name for path in (self.spool / "image-publisher").iterdir()} - {"lock", BOOT_NAME, *MountGate.NAMES})
 
     def commands(self) -> list[str]:
         return [line["command"] for line in self.log()]

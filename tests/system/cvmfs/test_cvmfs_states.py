@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.errors import RepositoryError
+from publisher.errors import RepositoryError, SpaceError
 from tests.support.cvmfs.contract_changes import announce
 from tests.support.cvmfs.stand_in import FQRN, FakeCvmfs, fill
 from tests.support.machine import child_process
@@ -254,7 +254,7 @@ def test_a_publish_waits_for_who_looks_and_who_looks_for_a_publish(fake: FakeCvm
     assert child_process.end(publishing) == 0
     assert fake.commands() == ["transaction", "publish", "transaction", "publish"]
     assert fake.repository().read(INDEX) == b"2"
-    assert {path.name for path in (fake.spool / "image-publisher").iterdir()} == {"lock", "gate", "readers"}
+    assert {path.name for path in (fake.spool / "image-publisher").iterdir()} == {"lock", "boot", "gate", "readers"}
 
 
 def _lockable(fake: FakeCvmfs, name: str) -> bool:
@@ -336,11 +336,25 @@ def test_what_somebody_opened_after_an_operator_ended_ours_is_theirs(fake: FakeC
     assert fake.claimed() == []
 
 
-def test_a_transaction_whose_opening_was_cut_off_without_a_trace_is_for_the_operator(fake: FakeCvmfs) -> None:
-    """All at one blow, as when the power goes: nothing proves whose the open transaction is."""
+def cut_off_while_opening(fake: FakeCvmfs) -> None:
+    """A run and its tool end at one blow, while the transaction is being opened."""
+    fake.fault("transaction", "cut-late")
+    with pytest.raises(RepositoryError):
+        announce(fake.repository())
+    assert fake.flag.exists()
+
+
+def test_a_tool_that_is_killed_while_it_opens_costs_only_a_rerun(fake: FakeCvmfs) -> None:
     fake.fault("transaction", "killed-late")
     with pytest.raises(RepositoryError):
         announce(fake.repository())
+    announce(fake.repository())
+    assert fake.repository().read(INDEX) == b"1"
+
+
+def test_a_transaction_whose_opening_was_cut_off_without_a_trace_is_for_the_operator(fake: FakeCvmfs) -> None:
+    """Without a reboot, somebody else may have opened it since and not have written yet."""
+    cut_off_while_opening(fake)
     for use in (fake.repository().recover, lambda: announce(fake.repository())):
         with pytest.raises(RepositoryError, match="it is unknown whether it is ours") as error:
             use()
@@ -349,6 +363,68 @@ def test_a_transaction_whose_opening_was_cut_off_without_a_trace_is_for_the_oper
     fake.run("abort", "-f", FQRN)
     announce(fake.repository())
     assert fake.repository().read(INDEX) == b"1"
+
+
+def test_a_transaction_without_a_record_in_which_something_was_written_is_somebody_elses(fake: FakeCvmfs) -> None:
+    """Ours is on record before we write."""
+    cut_off_while_opening(fake)
+    (fake.mount / "theirs").write_text("work")
+    assert fake.repository().recover() == []
+    with pytest.raises(RepositoryError, match="somebody else's transaction is open"):
+        announce(fake.repository())
+    assert (fake.mount / "theirs").read_text() == "work"
+    assert fake.claimed() == []
+
+
+# power cuts
+
+
+def test_a_power_cut_while_a_transaction_is_opened_is_recovered_from(fake: FakeCvmfs) -> None:
+    announce(fake.repository())
+    cut_off_while_opening(fake)
+    fake.reboot()
+    (said,) = fake.repository().recover()
+    assert said.startswith("discarded an interrupted one")
+    assert not fake.flag.exists()
+    announce(fake.repository(), b"2")
+    assert fake.repository().read(INDEX) == b"2"
+
+
+def test_what_somebody_opened_after_the_reboot_is_theirs(fake: FakeCvmfs) -> None:
+    announce(fake.repository())
+    cut_off_while_opening(fake)
+    fake.reboot()
+    fake.run("abort", "-f", FQRN)
+    fake.run("transaction", FQRN)
+    os.utime(fake.flag, (time.time() + 60, time.time() + 60))
+    assert fake.repository().recover() == []
+    assert fake.flag.exists()
+    assert fake.claimed() == []
+
+
+def test_a_power_cut_in_the_middle_of_a_transaction_is_recovered_from(fake: FakeCvmfs) -> None:
+    announce(fake.repository())
+    open_and_be_killed(fake)
+    fake.reboot()
+    (said,) = fake.repository().recover()
+    assert said.startswith("discarded an interrupted one")
+    assert fake.repository().read(INDEX) == b"1"
+
+
+def test_a_power_cut_between_transactions_is_recovered_from(fake: FakeCvmfs) -> None:
+    announce(fake.repository())
+    fake.reboot()
+    assert fake.repository().recover() == [f"mounted {FQRN} after a reboot"]
+    assert fake.repository().recover() == []
+    announce(fake.repository(), b"2")
+    assert fake.repository().read(INDEX) == b"2"
+
+
+def test_a_transaction_whose_record_does_not_fit_on_the_disk_is_not_used(fake: FakeCvmfs) -> None:
+    with pytest.raises(SpaceError, match="no space for the record"):
+        publish_after(fake, lambda: (fake.spool / "image-publisher/opened.new").symlink_to("/dev/full"))
+    assert not fake.flag.exists()
+    assert fake.commands() == ["transaction", "abort"]
 
 
 def test_a_transaction_with_an_empty_record_is_for_the_operator(fake: FakeCvmfs) -> None:

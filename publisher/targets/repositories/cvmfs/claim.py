@@ -1,9 +1,12 @@
 """The claim by which a transaction is known to be ours: written before the transaction is opened, removed when it is over.
 
-Only a transaction that a claim proves to be ours is ever aborted. The claim says that we were about to open a transaction when
-none was open. The record that the tool leaves (:meth:`publisher.targets.repositories.cvmfs.server.CvmfsServer.open`) says that
-it was opened, and identifies it by the inode and time of the flag file. So a transaction that somebody else opened meanwhile, or
-after an operator ended ours, is never mistaken for ours.
+Only a transaction that is proven to be ours is ever aborted. The claim says that we were about to open a transaction when none
+was open. The record that the tool leaves (:meth:`publisher.targets.repositories.cvmfs.server.CvmfsServer.open`) says that it was
+opened, and identifies it by the inode and time of the flag file. So a transaction that somebody else opened meanwhile, or after
+an operator ended ours, is never mistaken for ours.
+
+We write in a transaction only when its record is on disk. So one without a record in which something was written is somebody
+else's; and one in which nothing was written, and that a reboot has cut off from whoever opened it, can be aborted without a loss.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.mount_repair import BOOT_NAME
 from publisher.targets.repositories.durable_record import DurableRecord
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ class TransactionClaim(DurableRecord):
         time: when, in seconds since the epoch.
         revision: the published repository revision before it.
         clone: the path of a tree that the transaction begins with, which is not published yet; None if there is none.
+        boot: identifies the boot of the host in which it was written.
     """
 
     FILE_MODE: ClassVar[int] = 0o644
@@ -48,6 +53,7 @@ class TransactionClaim(DurableRecord):
     time: int
     revision: int
     clone: str | None = None
+    boot: str = ""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -79,14 +85,27 @@ class ClaimFile:
         claim.save(self.path)
 
     def is_ours(self) -> bool:
-        """Return whether the open transaction is the one that was opened under this claim. Raises OSError."""
-        status, identity = read_record(self.record)
-        return status == 0 and identity is not None and identity == self._host.open_transaction()
+        """Return whether the open transaction is proven to be ours. Raises RepositoryError, OSError."""
+        opened = self._host.open_transaction()
+        if opened is None:
+            return False
+        if self.record.exists():
+            status, identity = read_record(self.record)
+            was_opened = status == 0 or (status is not None and status >= _KILLED and not self._host.has_changes())
+            return was_opened and identity == opened
+        return self._is_after_reboot() and self._host.is_open_since_before_boot() and not self._host.has_changes()
 
     def is_undecided(self) -> bool:
-        """Return whether a transaction is open, and the tool left no record that says whether it is ours. Raises OSError."""
-        status, _ = read_record(self.record)
-        return status is None and self._host.open_transaction() is not None
+        """Return whether a transaction is open, and may be ours or somebody else's. Raises RepositoryError, OSError."""
+        if self._host.open_transaction() is None or self.is_ours():
+            return False
+        if self.record.exists():
+            return read_record(self.record)[0] is None
+        return not self._is_after_reboot() and not self._host.has_changes()
+
+    def _is_after_reboot(self) -> bool:
+        claim = self.load()
+        return claim is not None and claim.boot not in ("", self._host.boot())
 
     def release(self) -> None:
         """Remove the claim, unless the transaction is open, or may be. Raises OSError."""
@@ -98,7 +117,7 @@ class ClaimFile:
     def sweep(self) -> None:
         """Remove what nothing claims, half-written files of killed runs included. Raises OSError."""
         for path in self._area.iterdir():
-            if path.name not in ("lock", *MountGate.NAMES):
+            if path.name not in ("lock", BOOT_NAME, *MountGate.NAMES):
                 path.unlink()
 
 
@@ -106,8 +125,8 @@ def read_record(record: Path) -> tuple[int | None, str | None]:
     """Read the record of the tool that was to open a transaction.
 
     Returns:
-        The tool's exit status and the identity of the flag file; None for each that is unknown. Both are unknown if the record
-        is missing or damaged. The status is unknown if the tool was killed: it may have opened a transaction or not.
+        The tool's exit status, 128 and above if a signal ended it, and the identity of the flag file, None if there was none.
+        Both are None if the record is missing or damaged.
 
     Raises:
         OSError: the record cannot be read.
@@ -120,4 +139,4 @@ def read_record(record: Path) -> tuple[int | None, str | None]:
     if match is None:
         return None, None
     status, identity = match.groups()
-    return (int(status) if int(status) < _KILLED else None), None if identity is None else identity.decode()
+    return int(status), None if identity is None else identity.decode()

@@ -25,11 +25,12 @@ _POLL = 0.1  # seconds
 
 @dataclass(frozen=True)
 class HostPaths:
-    """The directories that a host keeps its repositories in; tests use others than the defaults."""
+    """The directories that a host keeps its repositories in, and the kernel's files; tests use others than the defaults."""
 
     mounts: Path = Path("/cvmfs")
     spool: Path = Path("/var/spool/cvmfs")
     configuration: Path = Path("/etc/cvmfs/repositories.d")
+    kernel: Path = Path("/proc")
 
 
 class CvmfsHost:
@@ -50,6 +51,8 @@ class CvmfsHost:
         self.flag = self.spool / "in_transaction.lock"
         self._socket = self.spool / "cvmfs_io"
         self.publishing_lock = self.spool / "is_publishing.lock"
+        self._kernel = host_paths.kernel
+        self._scratch = self.spool / "scratch/current"
         self._checkout = self.spool / "checkout"
         self._configuration = host_paths.configuration / fqrn
         self._common = host_paths.configuration.parent / "server.local"
@@ -98,6 +101,26 @@ class CvmfsHost:
             return None
         seconds, rest = divmod(status.st_mtime_ns, 10**9)
         return f"{status.st_ino} {seconds}.{rest:09d}"
+
+    def boot(self) -> str:
+        """Identify the host's present boot."""
+        return (self._kernel / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+    def is_open_since_before_boot(self) -> bool:
+        """Return whether the open transaction is older than the host's present boot; False if none is open."""
+        match = re.search(r"^btime ([0-9]+)$", (self._kernel / "stat").read_text(encoding="ascii"), re.MULTILINE)
+        try:
+            return match is not None and self.flag.stat().st_mtime < int(match[1])
+        except FileNotFoundError:
+            return False
+
+    def has_changes(self) -> bool:
+        """Return whether anything was written in the open transaction."""
+        try:
+            with os.scandir(self._scratch) as entries:
+                return next(entries, None) is not None
+        except FileNotFoundError:
+            return False
 
     def is_publishing(self) -> bool:
         """Return whether a publish is in progress: its lock file exists and is locked."""

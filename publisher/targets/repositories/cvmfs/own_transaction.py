@@ -11,10 +11,10 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from publisher.errors import PublisherError, RepositoryError
+from publisher.errors import PublisherError, RepositoryError, SpaceError
 from publisher.system import durable
 from publisher.targets.repositories.cvmfs.claim import TransactionClaim
-from publisher.targets.repositories.cvmfs.errors import failures, repository_error
+from publisher.targets.repositories.cvmfs.errors import SPOOL_FULL_HINT, failures, repository_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +92,7 @@ class OwnTransactions:
             time=int(self._clock()),
             revision=self._preflight.stratum().revision(),
             clone=None if template is None else template[1],
+            boot=self._host.boot(),
         )
         with self._failures("write the claim of a transaction"):
             self._claims.save(claim)
@@ -103,6 +104,13 @@ class OwnTransactions:
         if not opened:
             self._release()
             return None
+        with self._failures("look at the record of a transaction"):
+            if not self._claims.is_ours():  # a kill would leave a transaction of which nobody knows whose it is
+                self._abort(claim)
+                self._release()
+                raise SpaceError(
+                    f"repository {self._fqrn}: there is no space for the record of a transaction", hint=SPOOL_FULL_HINT
+                )
         _log.info("repository %s: opened a transaction at revision %d", self._fqrn, claim.revision)
         return claim
 
@@ -165,10 +173,9 @@ class OwnTransactions:
                 return [f"{action} (opened by process {claim.pid})"]
             if self._claims.is_undecided():
                 raise RepositoryError(
-                    f"repository {self._fqrn}: process {claim.pid} was about to open a transaction and has left no record of it "
-                    "(it was killed, or the disk was full), and a transaction is open: it is unknown whether it is ours",
-                    hint=f"if nobody else is at work, `cvmfs_server abort -f {self._fqrn}`; remove {self._claims.path}; then run "
-                    "again",
+                    f"repository {self._fqrn}: process {claim.pid} was killed while it opened a transaction, together with "
+                    "cvmfs_server, and a transaction is open in which nothing was written: it is unknown whether it is ours",
+                    hint=f"if nobody else is at work, `cvmfs_server abort -f {self._fqrn}`; then run again",
                 )
             self._claims.release()
             return []

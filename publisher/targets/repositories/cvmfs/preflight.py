@@ -10,7 +10,7 @@ import os
 import pwd
 from typing import TYPE_CHECKING
 
-from publisher.targets.repositories.cvmfs.errors import failures, missing, not_mounted, repository_error
+from publisher.targets.repositories.cvmfs.errors import failures, missing, repository_error
 from publisher.targets.repositories.cvmfs.repository_settings import advice, refusal
 from publisher.targets.repositories.cvmfs.stratum import StratumZero
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from publisher.targets.repositories.cvmfs.host import CvmfsHost
+    from publisher.targets.repositories.cvmfs.mount_repair import MountRepair
     from publisher.targets.repositories.cvmfs.obstacles import Obstacles
     from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
 
@@ -34,16 +35,25 @@ class Preflight:
         fqrn: the fully qualified repository name.
         host: the repository's files on this host.
         mount: the mount of the published content.
+        repair: mounts the repository after a reboot.
         obstacles: what keeps the tool from working.
         clock: seconds since the epoch.
     """
 
     def __init__(
-        self, fqrn: str, host: CvmfsHost, mount: PublishedMount, obstacles: Obstacles, clock: Callable[[], float]
+        self,
+        fqrn: str,
+        host: CvmfsHost,
+        mount: PublishedMount,
+        *,
+        repair: MountRepair,
+        obstacles: Obstacles,
+        clock: Callable[[], float],
     ) -> None:
         self._fqrn = fqrn
         self._host = host
         self._mount = mount
+        self._repair = repair
         self._obstacles = obstacles
         self._clock = clock
 
@@ -63,10 +73,9 @@ class Preflight:
         refused = refusal(settings, _user_name())
         if refused is not None:
             raise repository_error(self._fqrn, *refused)
-        if not self._host.has_transaction() and not self._host.is_mounted():
-            raise not_mounted(self._fqrn, "its mounts are not as they should be")
+        repaired = self._repair.require_mounts()
         self._mount.require_mounted()
-        return [f"{self._fqrn}: {line}" for line in advice(settings)] + self._check_whitelist()
+        return repaired + [f"{self._fqrn}: {line}" for line in advice(settings)] + self._check_whitelist()
 
     def require_no_transaction(self) -> None:
         """Raise RepositoryError if a transaction or a publish that is not ours is in progress."""

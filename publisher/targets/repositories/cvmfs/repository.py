@@ -4,8 +4,8 @@ The tool's own locks are not atomic, so a lock of ours is held around everything
 content (``/var/spool/cvmfs/FQRN/rdonly``), because the mount at ``/cvmfs/FQRN`` shows the changes of an open transaction.
 
 In the spool directory, beside the tool's own files, ``image-publisher/`` contains ``lock`` (flock(2), with the holder's process
-id), the files of the mount gate (``gate`` and ``readers``, see ``mount_gate.py``) and, while a transaction of ours is open,
-``claim`` and ``opened`` (see ``claim.py``).
+id), the files of the mount gate (``gate`` and ``readers``, see ``mount_gate.py``), ``boot`` (see ``mount_repair.py``) and, while
+a transaction of ours is open, ``claim`` and ``opened`` (see ``claim.py``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from publisher.targets.repositories.cvmfs.claim import ClaimFile, TransactionCla
 from publisher.targets.repositories.cvmfs.errors import failures
 from publisher.targets.repositories.cvmfs.host import CvmfsHost, HostPaths
 from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.mount_repair import MountRepair
 from publisher.targets.repositories.cvmfs.obstacles import Obstacles
 from publisher.targets.repositories.cvmfs.own_transaction import OwnTransactions
 from publisher.targets.repositories.cvmfs.preflight import Preflight
@@ -83,7 +84,8 @@ class CvmfsRepository(Repository):
         self._mount = PublishedMount(fqrn, self._host, timeout)
         obstacles = Obstacles(fqrn, self._host)
         server = CvmfsServer(fqrn, program, timeouts, obstacles.report)
-        self._preflight = Preflight(fqrn, self._host, self._mount, obstacles, clock)
+        repair = MountRepair(self._area, self._host, server)
+        self._preflight = Preflight(fqrn, self._host, self._mount, repair=repair, obstacles=obstacles, clock=clock)
         self._own = OwnTransactions(
             server,
             self._host,

@@ -38,7 +38,7 @@ _RECORDING_SCRIPT = """
 record=$1 flag=$2; shift 2
 "$@"; status=$?
 { echo "$status" && { LC_ALL=C stat -c '%i %.9Y' -- "$flag" || [ ! -e "$flag" ]; }; } >"$record.new" 2>/dev/null &&
-    sync -- "$record.new" && mv -f -- "$record.new" "$record"
+    sync -- "$record.new" && mv -f -- "$record.new" "$record" && sync -- "${record%/*}"
 exit "$status"
 """
 
@@ -188,6 +188,12 @@ class CvmfsServer:
         if last or not any(_BUSY in output for output in _outputs(done)):
             raise self._failed("abort", done)
         return False
+
+    def mount(self) -> None:
+        """Mount the repository as it should be; raise RepositoryError if that fails."""
+        done = self._run(["mount", self.fqrn], self._timeouts.transaction)
+        if done.status != 0:
+            raise self._failed("mount", done)
 
     def _run(self, arguments: Sequence[str], timeout: float, token: str = "") -> CompletedCommand:
         return self._command(arguments[0], [self._program, *map(_checked_argument, arguments)], timeout, token)
