@@ -1,8 +1,9 @@
 """The test run of a finished SIF, isolated from this host, because the image is untrusted code and the host has keys and tokens.
 
 The image runs as a separate unprivileged account, without network and without directories of the host, in an empty home, with a
-deadline. Images without a shell, or for another architecture than this host's, are only checked for a valid structure, and the
-record says so.
+deadline, within limits of memory, processes, file size and CPU time, and under a seccomp profile, which an Apptainer without
+seccomp ignores. Images without a shell, or for another architecture than this host's, are only checked for a valid structure, and
+the record says so.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from publisher.build.seccomp import make_profile
 from publisher.errors import CommandError, TestRunError, UsageError
 from publisher.system import command
+from publisher.system.confinement import Confinement, ResourceLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +34,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "
 _INSPECT_DEADLINE = 60  # seconds
 _WORLD_WRITABLE = Path("/var/tmp")  # noqa: S108 - a directory with a random name is made in it
 _HOME_PREFIX = "ospool-test-run-"
+_PROFILE = "seccomp.json"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class TestRunner:
         scratch: an existing directory for the home and temporary files of a run; /var/tmp is used if the account cannot enter it
             (a state directory below a private home directory).
         deadline: seconds that one image may take.
+        limits: what one image may use.
 
     Raises:
         UsageError: the account does not exist, or is root.
@@ -63,10 +68,18 @@ class TestRunner:
 
     __test__ = False  # tells pytest that this is not a test class
 
-    def __init__(self, account: str, scratch: Path, deadline: float = 120.0) -> None:
+    def __init__(
+        self,
+        account: str,
+        scratch: Path,
+        deadline: float = 120.0,
+        *,
+        limits: ResourceLimits = ResourceLimits(),  # noqa: B008 - an immutable value
+    ) -> None:
         self._scratch = scratch
         self._deadline = deadline
         self._account = _find_account(account) if os.geteuid() == 0 else None
+        self._confinement = Confinement(limits, self._account)
 
     def test(self, sif: Path, *, architecture: str, has_shell: bool) -> TestOutcome:
         """Run ``/bin/sh -c :`` in an image, or only check its structure.
@@ -86,7 +99,7 @@ class TestRunner:
         if not has_shell:
             return self._check_structure(sif, "the image has no /bin/sh")
         argv = ["apptainer", "--silent", "exec", "--containall", "--no-home", "--net", "--network", "none", "--pwd", "/"]
-        self._run([*argv, "image.sif", "/bin/sh", "-c", ":"], sif, self._deadline)
+        self._run([*argv, "--security", f"seccomp:{_PROFILE}", "image.sif", "/bin/sh", "-c", ":"], sif, self._deadline)
         return TestOutcome("ran")
 
     def _check_structure(self, sif: Path, reason: str) -> TestOutcome:
@@ -100,14 +113,17 @@ class TestRunner:
         _sweep_homes(parent)
         with _new_home(parent) as home:
             _provide(sif, home / "image.sif")
+            (home / _PROFILE).write_text(make_profile())
             env = {"HOME": str(home), "TMPDIR": str(home), "APPTAINER_CONFIGDIR": f"{home}/config"}
             env |= {"APPTAINER_CACHEDIR": f"{home}/cache", "APPTAINER_TMPDIR": str(home)}
+            env["GOMAXPROCS"] = "2"  # Apptainer's own threads count against the limits, and it starts one for each processor
             if self._account is not None:
                 os.chown(home, self._account.uid, self._account.gid)
             try:
-                command.run(argv, deadline=deadline, env=env, cwd=home, account=self._account)
+                self._confinement.run(argv, deadline=deadline, env=env, cwd=home)
             except CommandError as error:
-                raise TestRunError(f"the test run of the finished SIF failed: {error.reason}", hint=error.hint) from error
+                hint = error.hint or f"a test run may use {self._confinement.limits}"
+                raise TestRunError(f"the test run of the finished SIF failed: {error.reason}", hint=hint) from error
 
     def _find_parent(self) -> Path:
         """Return the first directory that the account can enter, in which its home is made."""

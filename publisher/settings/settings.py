@@ -135,6 +135,9 @@ class PublisherSettings(BaseModel):
     slowest_fetch: kinds.Rate = Field(default=100_000, description="the transfer of a layer fails if it is slower")
     build_deadline: kinds.Seconds = Field(default=4 * 3600, description="longest time for flattening and squashing one image")
     test_deadline: kinds.Seconds = Field(default=120, description="longest time for the test run of one image")
+    test_memory: kinds.Size = Field(
+        default=512 << 20, description="largest memory of the test run of one image; Apptainer itself needs 256 MiB"
+    )
 
     @property
     def limits(self) -> LayerLimits:

@@ -77,6 +77,7 @@ def run(
     on_start: Callable[[Callable[[], None]], None] | None = None,
     watch: Callable[[float, str], None] | None = None,
     watch_interval: float = 30.0,
+    name: str | None = None,
 ) -> CompletedCommand:
     """Run a program to its end.
 
@@ -95,6 +96,7 @@ def run(
         watch: called as ``watch(seconds, last_line)`` while an unguarded program runs, with its running time and the last line of
             its standard output so far.
         watch_interval: seconds between two calls of ``watch``.
+        name: the program's name in error messages, None for the one in ``argv`` (which may be a wrapper).
 
     Raises:
         CommandError: the program is missing, passed its deadline, was ended by a signal, or has a status that is not accepted.
@@ -112,6 +114,7 @@ def run(
                 account=account,
                 umask=umask,
                 unguarded=None if guarded else deadline,
+                name=name,
             )
         )
         if on_start is not None:

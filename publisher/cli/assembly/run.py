@@ -25,6 +25,7 @@ from publisher.plan.model import Plan, UnlistedPattern
 from publisher.plan.retention import RetentionLimits
 from publisher.publish.batch import BatchLimits
 from publisher.publish.sync import Sync
+from publisher.system.confinement import ResourceLimits
 from publisher.system.durable import failures
 
 if TYPE_CHECKING:
@@ -176,7 +177,12 @@ def make_builder(settings: PublisherSettings) -> LocalBuilder:
     return LocalBuilder(
         settings.state / "builds",
         find_squasher(settings.compression),
-        TestRunner(settings.test_account, empty_scratch(settings.state), settings.test_deadline),
+        TestRunner(
+            settings.test_account,
+            empty_scratch(settings.state),
+            settings.test_deadline,
+            limits=ResourceLimits(memory=settings.test_memory, cpu=max(1, int(settings.test_deadline / 4))),
+        ),
         limits=settings.limits,
         deadline=settings.build_deadline,
     )

@@ -12,6 +12,7 @@ import pytest
 
 from publisher.build.testrun import TestOutcome, TestRunner
 from publisher.errors import TestRunError, UsageError
+from publisher.system.confinement import ResourceLimits
 
 REPORT = r"""#!/bin/sh
 { echo "$*"; id -u; pwd; ls; echo "$HOME"; stat -c %u "$HOME"; cat image.sif; } | tr '\n' '|' >&2
@@ -56,14 +57,23 @@ def test_a_sif_runs_isolated_in_a_new_home(shared_path: Path, sif: Path, monkeyp
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     scratch = shared_path / "scratch"
     scratch.mkdir()
-    arguments, uid, directory, files, home, owner, content = seen(scratch, sif)
+    arguments, uid, directory, *files, home, owner, content = seen(scratch, sif)
     options = "--containall --no-home --net --network none --pwd /"
-    assert arguments == f"--silent exec {options} image.sif /bin/sh -c :"
+    assert arguments == f"--silent exec {options} --security seccomp:seccomp.json image.sif /bin/sh -c :"
     assert (uid, owner) == (str(account()), str(account()))
-    assert (directory, files, content) == (home, "image.sif", "content")
+    assert (directory, files, content) == (home, ["image.sif", "seccomp.json"], "content")
     assert Path(home).parent == scratch
     assert list(scratch.iterdir()) == []
     assert sif.read_bytes() == b"content"
+
+
+@pytest.mark.usefixtures("apptainer")
+def test_a_failure_says_what_a_test_run_may_use(shared_path: Path, sif: Path) -> None:
+    with pytest.raises(TestRunError) as caught:
+        TestRunner("nobody", shared_path, limits=ResourceLimits(memory=1 << 29, cpu=7)).test(
+            sif, architecture="s390x", has_shell=True
+        )
+    assert caught.value.hint == "a test run may use 512 MiB of memory, 128 processes, files of 32 MiB and 7 s of CPU time"
 
 
 @pytest.mark.usefixtures("apptainer")

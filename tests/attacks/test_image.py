@@ -1,0 +1,99 @@
+"""Attacker: an image. Its ``/bin/sh`` is what the test run starts; it says at the end what it could do, and fails."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.images.layers import file, tar
+from tests.support.images.runnable import runnable
+from tests.support.publisher.host import Host
+from tests.support.registries.registry import push_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.publisher.host import Report
+    from tests.support.registries.registry import RegistryServer
+
+pytestmark = pytest.mark.system
+
+FORK_BOMB = """
+n=0
+while [ $n -lt 400 ]; do sleep 60 & n=$((n+1)); done
+echo "it started $n processes" >&2
+"""
+MEMORY = """
+dd if=/dev/zero of=/dev/null bs=512M count=1 && echo "it took half a gigabyte" >&2
+"""
+FILE_SIZE = """
+cat /dev/zero > /tmp/large
+echo "cat ended with status $?" >&2
+"""
+CPU = """
+echo "it may burn $(ulimit -H -t) s" >&2
+"""
+KEY = """
+[ -e {key} ] && echo "it sees the key" >&2 && exit 1
+while read -r name value rest; do
+    case $name in Uid: | Seccomp: | NoNewPrivs:) said="$said $name $value" ;; esac
+done < /proc/self/status
+unshare --user true 2> /dev/null && said="$said namespace"
+echo "it sees no key;$said" >&2
+"""
+
+
+class Run:
+    """One sync of all these images, with small limits."""
+
+    def __init__(self, where: Path, registry: RegistryServer) -> None:
+        self.host = Host(where, registry)
+        attacks = {"fork": FORK_BOMB, "memory": MEMORY, "file": FILE_SIZE, "cpu": CPU, "key": KEY.format(key=self.host.key)}
+        for name, script in attacks.items():
+            shell = file("bin/sh", f"#!/bin/dash\nPATH=/bin\n{script}\nexit 1\n".encode(), mode=0o755)
+            push_image(registry.address, f"attack/{name}", "1", [tar(runnable("/usr/bin/unshare", "/usr/bin/dd")), tar([shell])])
+        self.host.images(*(f"attack/{name}:1" for name in attacks))
+        self.report: Report = self.host.sync("--test-memory=256 MiB", "--test-deadline=100 s", check=False)
+
+    def said(self, name: str) -> str:
+        assert self.report.results[f"attack/{name}:1"] == "failed"
+        return self.report.reasons[f"attack/{name}:1"]
+
+
+@pytest.fixture(scope="module")
+def run(registry: RegistryServer) -> Iterator[Run]:
+    with tempfile.TemporaryDirectory(prefix="publisher-test-") as made:
+        Path(made).chmod(0o755)
+        yield Run(Path(made), registry)
+
+
+def test_a_fork_bomb_gets_no_more_processes_than_the_limit(run: Run) -> None:
+    assert "Cannot fork" in run.said("fork")
+
+
+def test_memory_ends_at_the_limit(run: Run) -> None:
+    assert "memory exhausted" in run.said("memory")
+
+
+def test_a_file_grows_no_larger_than_the_limit(run: Run) -> None:
+    assert "cat ended with status 153" in run.said("file"), "SIGXFSZ"
+
+
+def test_cpu_time_has_a_limit(run: Run) -> None:
+    assert "it may burn 25 s" in run.said("cpu")
+
+
+def test_the_signing_key_is_out_of_sight_and_the_image_has_no_privileges(run: Run) -> None:
+    said = run.said("key")
+    assert "it sees no key" in said
+    assert "Uid: 0 " not in said
+    assert "NoNewPrivs: 1" in said
+    assert "Seccomp: 2" in said
+    assert "namespace" not in said, "the kernel's code for them has been a way out"
+
+
+def test_the_reason_says_what_the_limits_are(run: Run) -> None:
+    assert "a test run may use 256 MiB of memory, 128 processes, files of 32 MiB and 25 s of CPU time" in run.said("memory")
