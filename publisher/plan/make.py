@@ -212,10 +212,12 @@ def _compare(entry: Entry, answer: ResolvedReference, record: Record | None, tar
     leaving = () if record is None else _unwanted_platforms(entry, record)
     if not targets and not leaving and record is not None and record.reference == tag_reference(entry):
         return PlanItem(entry, Action.UNCHANGED, "current", answer.digest)
-    reasons = [_target_reason(target, named=len(entry.platforms) > 1) for target in targets]
+    reasons = [_target_reason(entry, target, record) for target in targets]
     reasons += [f"{platform} is no longer wanted" for platform in leaving]
     reason = "; ".join(reasons or ["its reference changed"])
-    return PlanItem(entry, Action.NEW if record is None else Action.CHANGED, reason, answer.digest, targets, leaving)
+    is_extended = bool(targets) and not leaving and all(_current(record, target) is not None for target in targets)
+    action = Action.NEW if record is None else Action.EXTENDED if is_extended else Action.CHANGED
+    return PlanItem(entry, action, reason, answer.digest, targets, leaving)
 
 
 def _unwanted_platforms(entry: Entry, record: Record) -> tuple[str, ...]:
@@ -227,15 +229,30 @@ def _unwanted_platforms(entry: Entry, record: Record) -> tuple[str, ...]:
     )
 
 
-def _target_reason(target: PlatformTarget, *, named: bool) -> str:
-    prefix = f"{target.platform}: " if named else ""
+def _current(record: Record | None, target: PlatformTarget) -> Version | None:
+    """Return the version of a target that the name means already, None where it means another one or leaves."""
+    version = None if record is None else record.current(platform_key(target.platform))
+    return version if version is not None and version.state == CURRENT and version.digest == target.digest else None
+
+
+def _target_reason(entry: Entry, target: PlatformTarget, record: Record | None) -> str:
+    prefix = f"{target.platform}: " if len(entry.platforms) > 1 else ""
+    current = _current(record, target)
     if target.previous is None:
         text = f"new, {short(target.digest)}"
+    elif current is not None and target.adopted is not None:
+        text = f"{short(target.digest)} is current as it was adopted, and gets its {_listed(entry.formats - _formats(current))}"
+    elif current is not None:
+        text = f"{short(target.digest)} stays, as {_listed(entry.formats)} instead of {_listed(_formats(current))}"
     elif target.previous == target.digest:
-        text = f"{short(target.digest)} is wanted again, or in other formats"
+        text = f"{short(target.digest)} was leaving and is wanted again"
     else:
         text = f"changed from {short(target.previous)} to {short(target.digest)}"
     return prefix + text + (", already published under another name" if target.published is not None else "")
+
+
+def _listed(formats: Collection[str]) -> str:
+    return " and ".join({"sif": "SIF"}.get(name, name) for name in sorted(formats))
 
 
 def _formats(version: Version) -> set[str]:

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class Action(Enum):
-    """The decision on an entry."""
+    """The decision on an entry; if it is extended, the image stays, and is published in other forms (SIF, sandbox) than now."""
 
     NEW = "new"
     CHANGED = "changed"
+    EXTENDED = "extended"
     UNCHANGED = "unchanged"
     GONE = "gone"
     FAILED = "failed"
@@ -71,7 +72,7 @@ class PlanItem:
         action: the decision.
         reason: why, for people.
         digest: digest of the tag; empty where the registry gave none.
-        targets: the platforms to publish; empty unless NEW or CHANGED, and where only the reference or ``leaving`` changed.
+        targets: the platforms to publish; empty if nothing is, or if only the reference or ``leaving`` changed.
         leaving: platform keys (as in the manifest) that are current and that the entry no longer asks for.
         error: why nothing can be published; None unless GONE or FAILED.
     """
@@ -140,7 +141,7 @@ class Plan:
     @property
     def work(self) -> tuple[PlanItem, ...]:
         """Return the items that have something to publish."""
-        return tuple(item for item in self.items if item.action in {Action.NEW, Action.CHANGED})
+        return tuple(item for item in self.items if item.action in {Action.NEW, Action.CHANGED, Action.EXTENDED})
 
     @property
     def leaving(self) -> tuple[Removal, ...]:

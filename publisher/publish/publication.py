@@ -124,6 +124,10 @@ class Publication:
             _log.info("%s", line)
         return snapshot, recovered + updated
 
+    def require_idle(self) -> None:
+        """Raise RepositoryError if somebody else's open transaction would keep built images from being published."""
+        self._repository.require_idle()
+
     def due(self, snapshot: Snapshot) -> str | None:
         """Return why the manifest must be published again even if nothing changed, None where it need not."""
         return self._manifests.due(snapshot)

@@ -12,7 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from publisher.errors import BuildError, PublisherError, SpaceError
+from publisher.errors import BuildError, PublisherError, RepositoryError, SpaceError
 from publisher.plan.model import Action
 from publisher.publish.batch import BatchLimits, BatchPublisher, RunStoppedError
 from publisher.publish.report import ImageResult, RunReport
@@ -112,6 +112,7 @@ class Sync:
         """
         try:
             if plan.work:
+                self._require_idle()
                 self._display.begin("publishing images", len(plan.work))
             for item, fetched in self._fetch_ahead(plan.work):
                 self._process(item, fetched, batches, report)
@@ -121,6 +122,13 @@ class Sync:
                 batches.flush()
             raise RunStoppedError(error) from error
         batches.flush(plan.leaving, self._publication.due(batches.snapshot))
+
+    def _require_idle(self) -> None:
+        """Raise RunStoppedError before anything is fetched or built if somebody else's transaction is open."""
+        try:
+            self._publication.require_idle()
+        except RepositoryError as error:
+            raise RunStoppedError(error) from error
 
     def _fetch_ahead(self, work: tuple[PlanItem, ...]) -> Iterator[tuple[PlanItem, Future[list[BuildRequest]]]]:
         """Yield every item with its fetch, while the fetch of the next item is under way."""

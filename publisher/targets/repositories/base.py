@@ -97,6 +97,14 @@ class Repository(ABC):
         """Finish or discard what killed runs left behind, and return a line for each action. Called at the start of a run."""
 
     @abstractmethod
+    def require_idle(self) -> None:
+        """Check, before images are built, that no transaction of somebody else keeps them from being published.
+
+        Raises:
+            RepositoryError: another transaction is open; it is not touched.
+        """
+
+    @abstractmethod
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Open a transaction, which is published when the block ends and discarded if the block raises.
 

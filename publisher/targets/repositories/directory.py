@@ -73,6 +73,9 @@ class DirectoryRepository(Repository):
             _log.info("%s; there is nothing to recover", error.reason)
             return []
 
+    def require_idle(self) -> None:
+        """See :meth:`Repository.require_idle`. Only this program opens transactions here, and its lock keeps them apart."""
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """See :meth:`Repository.transaction`. What a killed run left is finished or discarded first.

@@ -135,6 +135,7 @@ class Publication:
         self.cloned: set[str] = set()
         self.kept = 65_000
         self.clones: list[str] = []
+        self.busy: PublisherError | None = None
         self.refuse: PublisherError | None = None
         self.refuse_sif: PublisherError | None = None
         self.left_out: dict[str, PublisherError] = {}
@@ -142,6 +143,10 @@ class Publication:
         self.why: str | None = None
         self.room: float = float("inf")
         self.gone: set[str] = set()
+
+    def require_idle(self) -> None:
+        if self.busy is not None:
+            raise self.busy
 
     def store_sif(self, build: BuiltImage) -> None:
         if self.refuse_sif is not None:

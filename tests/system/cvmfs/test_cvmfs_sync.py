@@ -96,6 +96,7 @@ def test_somebody_elses_transaction_keeps_a_run_from_publishing_and_loses_nothin
     report = there.sync()
     assert report.exit_code == 1
     assert "somebody else's transaction is open" in str(report.stopped)
+    assert not list(there.host.state.rglob("*.sif")), "nothing was built in vain"
     assert (there.cvmfs.mount / "theirs").read_text() == "work"
     there.cvmfs.run("publish", there.cvmfs.fqrn)
     assert there.sync().exit_code == 0

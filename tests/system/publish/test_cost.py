@@ -39,6 +39,9 @@ class Counted(Repository):
     def recover(self) -> list[str]:
         return self._inner.recover()
 
+    def require_idle(self) -> None:
+        self._inner.require_idle()
+
     def transaction(self) -> AbstractContextManager[Transaction]:
         self.counts["transactions"] += 1
         return self._inner.transaction()

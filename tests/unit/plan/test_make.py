@@ -101,7 +101,8 @@ def test_one_content_under_two_names_is_built_once() -> None:
 def test_another_format_is_made_when_the_list_asks_for_it() -> None:
     before = published(entry("htc/rocky:9", formats=["sif"]), answer("one"))
     item = only(entry("htc/rocky:9"), answer("one"), before)
-    assert item.action is Action.CHANGED
+    assert item.action is Action.EXTENDED
+    assert item.reason.endswith(" stays, as sandbox and SIF instead of SIF")
     assert item.targets[0].published is None
 
 
@@ -109,7 +110,7 @@ def test_an_unwanted_format_is_dropped_without_a_build() -> None:
     before = published(entry("htc/rocky:9"), answer("one"))
     for wanted in ("sandbox", "sif"):
         item = only(entry("htc/rocky:9", formats=[wanted]), answer("one"), before)
-        assert item.action is Action.CHANGED
+        assert item.action is Action.EXTENDED
         assert [target.published is not None for target in item.targets] == [True]
 
 

@@ -48,6 +48,15 @@ def test_nothing_to_do_publishes_nothing_and_says_so(world: World) -> None:
     assert report.exit_code == 0
 
 
+def test_somebody_elses_transaction_is_noticed_before_anything_is_fetched_or_built(world: World) -> None:
+    world.publication.busy = RepositoryError("somebody else's transaction is open", hint="run again")
+    report = world.run(entry("a/a:1"))
+    assert world.intake.asked == []
+    assert results(report) == {"a/a:1": "not tried"}
+    assert "somebody else's transaction is open" in report_lines(report)[-2]
+    assert report.exit_code == 1
+
+
 @pytest.mark.parametrize("where", ["answers", "fetching", "building"])
 def test_one_failing_image_does_not_stop_the_others(world: World, where: str) -> None:
     error = NotFoundError("no such tag") if where == "answers" else LayerError("not a tar archive", hint="push it again")

@@ -126,6 +126,11 @@ class CvmfsRepository(Repository):
             _log.info("%s; there is nothing to recover", error.reason)
             return []
 
+    def require_idle(self) -> None:
+        """See :meth:`Repository.require_idle`."""
+        with self._lock():
+            self._preflight.require_no_transaction()
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """See :meth:`Repository.transaction`. The first change opens the transaction at the server.

@@ -80,7 +80,8 @@ def test_an_image_with_the_old_hash_is_current_under_its_true_digest() -> None:
     (version,) = judged.record.platforms["amd64"]
     assert (version.digest, version.sandbox, version.sif) == (digest("one"), link().sandbox, None)
     plan = planned(judged.record)
-    assert (plan.items[0].action, plan.items[0].targets[0].adopted) == (Action.CHANGED, version), "it wants its SIF"
+    assert (plan.items[0].action, plan.items[0].targets[0].adopted) == (Action.EXTENDED, version), "it wants its SIF"
+    assert plan.items[0].reason.endswith("is current as it was adopted, and gets its SIF")
 
 
 def test_the_older_tool_took_the_amd64_image_of_an_index() -> None:
@@ -161,7 +162,7 @@ def published_names(count: int, quota: BatchQuota, done: int = 0) -> list[str]:
     sif = partial(Sif, size=1)
     records = {f"a/{n}:1": adopted(n, sif(f"sif/{n}.sif", "0" * 64) if n < done else None) for n in range(count)}
     plan = throttle.throttle_adopted(make_plan(entries, answers, Snapshot(FQRN, 1, records=records)), quota)
-    assert {item.action for item in plan.items} <= {Action.CHANGED, Action.UNCHANGED}
+    assert {item.action for item in plan.items} <= {Action.EXTENDED, Action.UNCHANGED}
     return [item.entry.name for item in plan.work]
 
 
