@@ -123,6 +123,10 @@ class OriginError(PublisherError):
     """An object of an OSDF origin that could not be stored, read or deleted."""
 
 
+class SigningError(PublisherError):
+    """A manifest that could not be signed: a token or a signing program failed."""
+
+
 class PublishedManifestError(PublisherError):
     """A published manifest, or a key for it, that cannot be used."""
 

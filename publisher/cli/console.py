@@ -53,6 +53,16 @@ class Console:
         text = "this is a bug: please report it with the traceback"
         _log.critical(text, exc_info=error)
 
+    def ask_secret(self, purpose: str) -> str | None:
+        """Ask the person at the terminal for a secret, which is not shown; return None if nobody is there."""
+        return str(click.prompt(f"publisher: {purpose}", hide_input=True, err=True)) if sys.stdin.isatty() else None
+
+    def ask_new_secret(self, purpose: str) -> str | None:
+        """Ask twice for a new secret, as :meth:`ask_secret` does."""
+        if not sys.stdin.isatty():
+            return None
+        return str(click.prompt(f"publisher: {purpose}", hide_input=True, confirmation_prompt=True, err=True))
+
     def open_display(self) -> Display:
         """Return the display of progress; with ``-q`` or ``--log-format json`` progress goes to the log."""
         if self._verbosity < 0 or self._form == logs.JSON:

@@ -13,7 +13,7 @@ import click
 
 from publisher.cli.assembly.registry import make_intake
 from publisher.cli.assembly.run import make_builder
-from publisher.cli.assembly.targets import find_record, load_snapshot, make_origin, make_repository
+from publisher.cli.assembly.targets import find_record, load_snapshot, make_origin, make_repository, trusted_keys
 from publisher.cli.console import console
 from publisher.cli.options import common
 from publisher.cli.render import status as render_status
@@ -23,7 +23,6 @@ from publisher.fileindex.difference import difference
 from publisher.maintain import verify
 from publisher.maintain.audit import audit_origin
 from publisher.maintain.lost_sifs import SifRestorer
-from publisher.state import signing
 from publisher.state.paths import DEFAULT_ARCHITECTURE
 from publisher.targets import published_index
 
@@ -159,7 +158,7 @@ def _problems(
         builds = chosen
     if not names:
         _log.info("verifying the manifest and the links")
-        trusted = signing.trusted_keys(settings.key, settings.trusted_keys)
+        trusted = trusted_keys(settings)
         if trusted is None:
             console.tell("the manifest's signature is not verified: no public key can be read (set --key)", logging.WARNING)
         yield from verify.verify_manifest(repository, origin, time.time(), trusted)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from publisher import __version__
-from publisher.cli import adopt, inspect, operate
+from publisher.cli import adopt, inspect, keys, operate
 from publisher.cli.assembly.check import check_entries, select_changes
 from publisher.cli.assembly.registry import make_intake
 from publisher.cli.assembly.run import RunOptions, load_list, plan_run, run_sync
@@ -32,7 +32,6 @@ from publisher.errors import ListError, PublisherError, UsageError
 from publisher.images import reader
 from publisher.images.importers import convert
 from publisher.plan.lint import CheckVerdict
-from publisher.state import signing
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -152,27 +151,6 @@ def sync(as_json: bool, run: RunOptions, settings: PublisherSettings) -> None:
     sys.exit(report.exit_code)
 
 
-@publisher.group()
-def keys() -> None:
-    """Manage the keys that sign the manifest."""
-
-
-@keys.command()
-@common
-def new(settings: PublisherSettings) -> None:
-    """Create a key pair: the private key in the file --key, the public key beside it with the suffix .pub.
-
-    Existing files are never overwritten.
-
-    Example: publisher keys new --key /etc/ospool-image-publisher/signing.pem
-    """
-    path = settings.signing_key()
-    public_key = signing.new_key(path)
-    click.echo(f"private key: {path} (only for this publisher)")
-    click.echo(f"public key:  {signing.public_path_of(path)} (for the execution points)")
-    click.echo(f"key id:      {public_key.keyid}")
-
-
 @publisher.command("import", short_help="Convert the image list of another tool.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(convert.FORMS), default="auto", help="Form of FILE; auto detects it.")
@@ -206,7 +184,7 @@ def schema() -> None:
     click.echo(reader.schema(), nl=False)
 
 
-for command in (*inspect.COMMANDS, *operate.COMMANDS, adopt.adopt_command, help_command):
+for command in (*inspect.COMMANDS, *operate.COMMANDS, adopt.adopt_command, keys.keys_group, help_command):
     publisher.add_command(command)
 
 

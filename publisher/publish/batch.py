@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from publisher.errors import OriginError, PublisherError, RepositoryError, SpaceError
+from publisher.errors import OriginError, PublisherError, RepositoryError, SigningError, SpaceError
 from publisher.publish.report import ImageResult
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class BatchPublisher:
                 self._publish_halves(batch.entries, error)
                 if leaving or due is not None:
                     self._publish([], leaving, due)
-        except (RepositoryError, OriginError, SpaceError) as error:
+        except (RepositoryError, OriginError, SpaceError, SigningError) as error:
             raise RunStoppedError(error) from error
         self._discard(batch.requests)
         self._batch = _Batch()

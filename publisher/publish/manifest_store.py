@@ -13,12 +13,14 @@ from publisher.errors import RepositoryError
 from publisher.publish import history
 from publisher.state import paths
 from publisher.state import snapshot as snapshots
+from publisher.state.authorization import check_published
 from publisher.state.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from publisher.state.signing import PublicKey, Signer
+    from publisher.state.authorization import ManifestSigner
+    from publisher.state.signing import PublicKey
     from publisher.state.snapshot import Revision
     from publisher.targets.origins.base import Origin
     from publisher.targets.repositories.base import Repository, Transaction
@@ -33,7 +35,7 @@ class ManifestStore:
         repository: the repository.
         origin: the origin.
         signer: signs new revisions.
-        trusted: keys that may have signed the published manifest.
+        trusted: further keys of which each may have signed the published manifest alone.
         clock: returns seconds since the epoch.
         grace: seconds that earlier revisions stay for clients that still read them.
         sweep_interval: number of revisions after which earlier ones are looked through for those whose grace is over; that
@@ -44,7 +46,7 @@ class ManifestStore:
         self,
         repository: Repository,
         origin: Origin,
-        signer: Signer,
+        signer: ManifestSigner,
         *,
         trusted: tuple[PublicKey, ...],
         clock: Callable[[], float],
@@ -54,7 +56,9 @@ class ManifestStore:
         self._repository = repository
         self._origin = origin
         self._signer = signer
-        self._trusted = trusted
+        self._exempt = trusted
+        authorized = signer.authorization.publics if signer.authorization is not None else ()
+        self._trusted = (*signer.publics, *trusted, *authorized)
         self._clock = clock
         self._grace = grace
         self._sweep_interval = sweep_interval
@@ -62,7 +66,7 @@ class ManifestStore:
         self._base_index: bytes | None = None  # the repository's index that was read or written last
         self._replaced_index: bytes | None = b""  # the one that was last replaced; empty if none was
         self._origin_complete = False  # whether the origin is known to have all that the repository's index names
-        self._signed_by_other_key = False
+        self._signed_otherwise = False
 
     def open(self) -> tuple[Snapshot, list[str]]:
         """Read the published state; return it, and a line where the origin's manifest had to be updated.
@@ -75,10 +79,12 @@ class ManifestStore:
         index = self._base_index = self._read_repository(manifest.INDEX_NAME)
         snapshot = snapshots.load(self._read_revision, name, self._trusted) or Snapshot(name)
         origin_index = self._read_origin(manifest.INDEX_NAME)
+        for published in (index, origin_index):
+            check_published(published, self._signer.authorization, self._exempt)
         origin_serial = snapshots.read_serial(origin_index, name, self._trusted)
         self._highest_serial = max(snapshot.serial, origin_serial)
         self._origin_complete = index == origin_index
-        self._signed_by_other_key = index is not None and not snapshots.is_signed_by(index, self._signer.public)
+        self._signed_otherwise = index is not None and not snapshots.is_signed_by(index, self._signer)
         if snapshot.serial > origin_serial:
             self.send_all(snapshot)
             done.append(f"updated the origin's manifest from serial {origin_serial} to {snapshot.serial}")
@@ -88,8 +94,8 @@ class ManifestStore:
         """Return why the manifest must be published again even if nothing changed, None where it need not."""
         if self._highest_serial > snapshot.serial:
             return f"the origin has serial {self._highest_serial}, but the repository has {snapshot.serial}"
-        if self._signed_by_other_key:
-            return "it was signed by another key than this publisher's"
+        if self._signed_otherwise:
+            return "it was signed by other keys than this publisher's, or with another keys document"
         if snapshots.is_due_for_signing(snapshot, int(self._clock())):
             return "half of its lifetime is over"
         return None
@@ -148,7 +154,7 @@ class ManifestStore:
         """
         self._base_index = revision.index
         self._highest_serial = revision.snapshot.serial
-        self._signed_by_other_key = False
+        self._signed_otherwise = False
         if self._origin_complete and len(revision.shards) < sum(sha256 is not None for sha256 in revision.snapshot.shards):
             self._send_files({**revision.shards, manifest.INDEX_NAME: revision.index})
         else:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from publisher.plan.model import PlanItem
     from publisher.publish.sandboxes import Unpack
     from publisher.publish.staged import StagedEntry
+    from publisher.state.authorization import ManifestSigner
     from publisher.state.built import BuiltImage
-    from publisher.state.signing import PublicKey, Signer
+    from publisher.state.signing import PublicKey
     from publisher.state.snapshot import Revision, Snapshot
     from publisher.targets.origins.base import Origin
     from publisher.targets.repositories.base import Repository, Transaction
@@ -73,7 +74,7 @@ class Publication:
         self,
         repository: Repository,
         origin: Origin,
-        signer: Signer,
+        signer: ManifestSigner,
         *,
         clock: Callable[[], float],
         trusted: tuple[PublicKey, ...] = (),
@@ -93,7 +94,7 @@ class Publication:
             repository,
             origin,
             signer,
-            trusted=(signer.public, *trusted),
+            trusted=trusted,
             clock=clock,
             grace=revision_grace,
             sweep_interval=sweep_interval,

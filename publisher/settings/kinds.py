@@ -14,6 +14,7 @@ from pydantic import AfterValidator, PlainValidator, ValidationInfo
 from publisher.contract import units
 from publisher.plan import quota
 from publisher.settings import registry_options, targets
+from publisher.signing.key_source import PROGRAM_SCHEME, TOKEN_SCHEME, KeySource, ProgramKey, parse_token
 from publisher.targets.pelican.address import OriginAddress
 
 if TYPE_CHECKING:
@@ -123,6 +124,30 @@ def _parse_paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
     return tuple(targets.to_path(path, info) for path in listed)
 
 
+def _parse_key(value: object, info: ValidationInfo) -> KeySource:
+    """Return the key that a file, a ``pkcs11:`` URI or ``command:PROGRAM`` names."""
+    text = str(value)
+    if text.startswith(TOKEN_SCHEME):
+        return parse_token(text)
+    if text.startswith(PROGRAM_SCHEME):
+        return ProgramKey(targets.to_path(text.removeprefix(PROGRAM_SCHEME), info))
+    return targets.to_path(value, info)
+
+
+def _parse_keys(value: object, info: ValidationInfo) -> tuple[KeySource, ...]:
+    """Return keys from a list, or from a text with commas between them."""
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        raise ValueError("a list of keys is expected here")  # noqa: TRY004 - pydantic collects ValueErrors
+    return tuple(_parse_key(key, info) for key in listed)
+
+
+PrivateKey = Annotated[
+    KeySource,
+    PlainValidator(_parse_key),
+    ValueKind("file, `pkcs11:` URI or `command:PROGRAM`", "FILE|pkcs11:URI|command:PROGRAM"),
+]
+PrivateKeys = Annotated[tuple[KeySource, ...], PlainValidator(_parse_keys), ValueKind("list of keys as in `key`", "KEY")]
 FilePath = Annotated[Path, PlainValidator(targets.to_path), ValueKind("file", "FILE")]
 FilePaths = Annotated[tuple[Path, ...], PlainValidator(_parse_paths), ValueKind("list of files", "FILE")]
 DirectoryPath = Annotated[Path, PlainValidator(targets.to_path), ValueKind("directory", "DIR")]

@@ -7,7 +7,7 @@ Every key of publisher.yaml is also a flag (``--batch-time``) and an environment
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,9 @@ from publisher.errors import UsageError
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.settings import kinds
 from publisher.settings.targets import PublishTargets
+
+if TYPE_CHECKING:
+    from publisher.signing.key_source import KeySource
 
 ROOT_STATE = "/var/lib/ospool-image-publisher"
 """State directory of runs as root."""
@@ -67,7 +70,18 @@ class PublisherSettings(BaseModel):
         default=Path(ROOT_STATE),
         description="cached layers, unfinished builds and the lock; users other than root: below XDG_STATE_HOME",
     )
-    key: kinds.FilePath | None = Field(default=None, description="private key that signs the manifest")
+    key: kinds.PrivateKey | None = Field(
+        default=None, description="private key that signs the manifest: in a file, in a token, or behind a program; see keys.md"
+    )
+    cosigning_keys: kinds.PrivateKeys = Field(
+        default=(), description="further private keys that sign it, if the keys document asks for several signatures"
+    )
+    keys_document: kinds.FilePath | None = Field(
+        default=None, description="keys document that the root key signed; it is published with the manifest, see keys.md"
+    )
+    root_keys: kinds.FilePaths = Field(
+        default=(), description="public root keys of the execution points; one of them must have signed keys_document"
+    )
     trusted_keys: kinds.FilePaths = Field(
         default=(), description="further public keys that may have signed the published manifest, during a key rotation"
     )
@@ -144,8 +158,8 @@ class PublisherSettings(BaseModel):
         """Return the limits on the content of one image."""
         return LayerLimits(unpacked_size=self.max_unpacked_size, entries=self.max_entries, path_length=self.max_path_length)
 
-    def signing_key(self) -> Path:
-        """Return the file of the private key.
+    def signing_key(self) -> KeySource:
+        """Return the private key that signs the manifest.
 
         Raises:
             UsageError: the setting ``key`` is missing.

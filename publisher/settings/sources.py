@@ -128,6 +128,7 @@ def _exposed_paths(values: Mapping[str, Any]) -> list[str]:
     given = {name: values[name] for name in ("repository", "origin", "state", *_SECRETS) if values.get(name)}
     given = {name: value for name, value in given.items() if not isinstance(value, OriginAddress)}
     paths = {name: value.mount if isinstance(value, CvmfsTarget) else value for name, value in given.items()}
+    paths = {name: value for name, value in paths.items() if isinstance(value, Path)}
     pairs = [(inner, outer) for outer in ("repository", "origin") for inner in paths if outer in paths and inner != outer]
     return [
         f"{inner}: {given[inner]} lies inside the {outer} {given[outer]}, which everybody can read; choose another directory"

@@ -1,7 +1,7 @@
 """The publisher's signing key: ECDSA on P-256 with SHA-256 (FIPS 186-5), which ``openssl dgst`` verifies on any host.
 
-The private key is a PKCS#8 file in PEM that only its owner may read. The public key is beside it as ``FILE.pub`` and is copied
-to the execution points. A key's id is the sha256 of its SubjectPublicKeyInfo in DER.
+The private key is a PKCS#8 file in PEM, encrypted or not, that only its owner may read. The public key is beside it as
+``FILE.pub`` and is copied to the execution points. A key's id is the sha256 of its SubjectPublicKeyInfo in DER.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from publisher.contract import files
 from publisher.errors import PublishedManifestError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+_ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
 
 
 class PublicKey:
-    """A public key that verifies manifests: ``keyid`` is 64 hex digits, ``pem`` its file's content."""
+    """A public key that verifies manifests: ``keyid`` is 64 hex digits, ``pem`` its file's content, ``der`` its encoding."""
 
     def __init__(self, key: ec.EllipticCurvePublicKey) -> None:
         self._key = key
         form = serialization.PublicFormat.SubjectPublicKeyInfo
-        self.keyid = hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
+        self.der = key.public_bytes(serialization.Encoding.DER, form)
+        self.keyid = hashlib.sha256(self.der).hexdigest()
         self.pem = key.public_bytes(serialization.Encoding.PEM, form)
 
     def verifies(self, payload: bytes, signature: bytes) -> bool:
@@ -44,23 +46,32 @@ class PublicKey:
 
 
 class Signer:
-    """A signer with the private key in a file.
+    """A signer with the private key in a file. By itself it signs manifests with one level of keys.
+
+    Args:
+        path: the file.
+        passphrase: returns the passphrase if the file is encrypted.
 
     Raises:
-        UsageError: the file does not exist, is not a P-256 key in PEM, or can be read by others.
+        UsageError: the file does not exist, is not a P-256 key in PEM, can be read by others, or has another passphrase.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._key = read_private_key(path)
+    authorization = None
+
+    def __init__(self, path: Path, passphrase: Callable[[], bytes] | None = None) -> None:
+        self._key = read_private_key(path, passphrase)
         self.public = PublicKey(self._key.public_key())
+        self.publics = (self.public,)
 
     def sign(self, payload: bytes) -> dict[str, bytes]:
         """Return the signature (DER) of a payload as ``{key id: signature}``."""
         return {self.public.keyid: self._key.sign(payload, _ALGORITHM)}
 
 
-def new_key(path: Path) -> PublicKey:
+def new_key(path: Path, passphrase: bytes | None = None) -> PublicKey:
     """Create a key pair: the private key at ``path`` (mode 0600), the public key at ``path.pub``; never overwrite a file.
+
+    With a passphrase the private key is encrypted.
 
     Raises:
         UsageError: one of the files exists already or cannot be written.
@@ -71,7 +82,10 @@ def new_key(path: Path) -> PublicKey:
             raise UsageError(f"{file} exists already", hint="a key is never overwritten: choose another name")
     key = ec.generate_private_key(ec.SECP256R1())
     public = PublicKey(key.public_key())
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        encryption = serialization.BestAvailableEncryption(passphrase)
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.replace(str(path), private, mode=0o600)
@@ -93,38 +107,43 @@ def read_public_key(path: Path) -> PublicKey:
         UsageError: the file does not exist, or is not a P-256 public key.
     """
     try:
-        key = serialization.load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise UsageError(f"{path} is not a readable public key: {error}") from error
+    return load_public_key(content, str(path))
+
+
+def load_public_key(content: bytes, name: str) -> PublicKey:
+    """Return the public key in a content in PEM or DER; ``name`` is the key's name in the error.
+
+    Raises:
+        UsageError: it is not a P-256 public key.
+    """
+    load = serialization.load_pem_public_key if content.lstrip().startswith(b"-----") else serialization.load_der_public_key
+    try:
+        key = load(content)
+    except ValueError as error:
+        raise UsageError(f"{name} is not a readable public key: {error}") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise UsageError(f"{path} is not a public key on the curve P-256")
+        raise UsageError(f"{name} is not a public key on the curve P-256")
     return PublicKey(key)
 
 
-def trusted_keys(key: Path | None, others: Iterable[Path]) -> tuple[PublicKey, ...] | None:
-    """Return the keys of which one must have signed the published manifest; None if ``key`` and ``key.pub`` cannot be read.
-
-    Args:
-        key: path of the publisher's private key; its public key is used if the private key cannot be read.
-        others: paths of further public keys that may have signed it.
-
-    Raises:
-        UsageError: one of ``others`` cannot be read.
-    """
+def public_key_of(key: Path | None) -> PublicKey | None:
+    """Return the public key of a private key's file, from ``key.pub`` if that is encrypted or not readable; None without both."""
     if key is None:
         return None
     try:
-        own = Signer(key).public
+        return Signer(key).public
     except UsageError:
         try:
-            own = read_public_key(public_path_of(key))
+            return read_public_key(public_path_of(key))
         except UsageError:
             return None
-    return (own, *map(read_public_key, others))
 
 
-def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Read a private key from its PEM file.
+def read_private_key(path: Path, passphrase: Callable[[], bytes] | None = None) -> ec.EllipticCurvePrivateKey:
+    """Read a private key from its PEM file; ``passphrase`` returns the passphrase of an encrypted one.
 
     Raises:
         UsageError: the file does not exist, is not a P-256 key in PEM, belongs to another user, or can be read by others.
@@ -132,7 +151,9 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         with path.open("rb") as file:
             _check_private(path, os.fstat(file.fileno()))
-            key = serialization.load_pem_private_key(file.read(), password=None)
+            content = file.read()
+        is_encrypted = _ENCRYPTED in content and passphrase is not None
+        key = serialization.load_pem_private_key(content, password=passphrase() if passphrase and is_encrypted else None)
     except FileNotFoundError:
         raise UsageError(f"the key {path} does not exist", hint=f"create it with: publisher keys new --key {path}") from None
     except (OSError, ValueError, TypeError) as error:

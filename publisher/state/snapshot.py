@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from publisher.contract.records import Record, Version
-    from publisher.state.signing import PublicKey, Signer
+    from publisher.state.authorization import ManifestSigner
+    from publisher.state.signing import PublicKey
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,16 @@ def read_serial(content: bytes | None, repository: str, trusted: Iterable[Public
         raise PublishedManifestError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
 
 
-def is_signed_by(content: bytes, key: PublicKey) -> bool:
-    """Return whether an index that was loaded has a valid signature of this very key."""
-    payload, signatures = manifest.unseal(content)
-    return any(keyid == key.keyid and key.verifies(payload, signature) for keyid, signature in signatures)
+def is_signed_by(content: bytes, signer: ManifestSigner) -> bool:
+    """Return whether an index that was loaded has valid signatures of all keys of a signer, and its keys document."""
+    envelope = manifest.Envelope.parse(content)
+    signatures, authorization = dict(envelope.signatures), signer.authorization
+    if (envelope.keys and envelope.keys.payload) != (authorization and authorization.envelope.payload):
+        return False
+    return all(key.keyid in signatures and key.verifies(envelope.payload, signatures[key.keyid]) for key in signer.publics)
 
 
-def make_revision(snapshot: Snapshot, signer: Signer, *, serial: int, now: int) -> Revision:
+def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, now: int) -> Revision:
     """Return the signed revision of a snapshot.
 
     The new index lists the snapshot's serial as the previous one. Only the shards whose records changed since the snapshot was
@@ -199,7 +203,8 @@ def make_revision(snapshot: Snapshot, signer: Signer, *, serial: int, now: int) 
         lost=snapshot.lost,
     ).payload()
     shards = {manifest.shard_name(str(digests[number])): content for number, content in contents.items() if content is not None}
-    return Revision(new, shards, manifest.seal(payload, signer.sign(payload)))
+    keys = None if signer.authorization is None else signer.authorization.envelope
+    return Revision(new, shards, manifest.seal(payload, signer.sign(payload), keys))
 
 
 def is_due_for_signing(snapshot: Snapshot, now: int) -> bool:

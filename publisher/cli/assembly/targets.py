@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from publisher.cli.console import console
 from publisher.errors import UsageError
 from publisher.publish.publication import Publication
 from publisher.settings.targets import CvmfsTarget
+from publisher.signing.manifest_signer import JointSigner, open_key, read_authorization
 from publisher.state import signing
 from publisher.state.paths import REPOSITORY_MANIFEST, image_directories
 from publisher.state.snapshot import Snapshot, load
@@ -27,6 +31,7 @@ from publisher.targets.repositories.directory import DirectoryRepository
 if TYPE_CHECKING:
     from publisher.contract.records import Record
     from publisher.settings.settings import PublisherSettings
+    from publisher.state.signing import PublicKey
     from publisher.targets.origins.base import Origin
     from publisher.targets.pelican.tokens import TokenSource
     from publisher.targets.repositories.base import Repository
@@ -87,15 +92,38 @@ def make_publication(settings: PublisherSettings) -> Publication:
     Raises:
         UsageError: a target or the key is missing or cannot be used.
     """
+    repository, origin, now = make_repository(settings), make_origin(settings), time.time()
+    authorization = read_authorization(settings.keys_document, settings.root_keys, repository.name)
+    keys = [open_key(source, console.ask_secret) for source in (settings.signing_key(), *settings.cosigning_keys)]
+    signer = JointSigner(keys, authorization)
+    if authorization is not None:
+        authorization.check(signer.publics, now)
+        warning = authorization.expiry_warning(signer.publics, now)
+        if warning is not None:
+            console.tell(warning, logging.WARNING)
     return Publication(
-        make_repository(settings),
-        make_origin(settings),
-        signing.Signer(settings.signing_key()),
+        repository,
+        origin,
+        signer,
         clock=time.time,
         trusted=tuple(map(signing.read_public_key, settings.trusted_keys)),
         grace=settings.removal_grace,
         revision_grace=settings.superseded_grace,
     )
+
+
+def trusted_keys(settings: PublisherSettings) -> tuple[PublicKey, ...] | None:
+    """Return the keys of which one must have signed the published manifest; None if the publisher's own key cannot be read.
+
+    Raises:
+        UsageError: another key, or the keys document, cannot be used.
+    """
+    key = settings.key
+    own = signing.public_key_of(key) if key is None or isinstance(key, Path) else open_key(key, console.ask_secret).public
+    if own is None:
+        return None
+    authorization = read_authorization(settings.keys_document, settings.root_keys, make_repository(settings).name)
+    return (own, *map(signing.read_public_key, settings.trusted_keys), *(authorization.publics if authorization else ()))
 
 
 def load_snapshot(settings: PublisherSettings) -> Snapshot:

@@ -283,7 +283,7 @@ def test_the_table_shows_defaults_with_their_units() -> None:
     assert rows["slowest_fetch"].startswith("| `slowest_fetch` | size per second | `100 kB` |")
     assert rows["max_unpacked_size"].startswith("| `max_unpacked_size` | size | `100 GiB` |")
     assert rows["compression"].startswith("| `compression` | `zstd` or `gzip` | `zstd` |")
-    assert rows["key"].startswith("| `key` | file |  |")
+    assert rows["token_key"].startswith("| `token_key` | file |  |")
 
 
 def test_defaults_can_be_written_as_the_table_shows_them() -> None:

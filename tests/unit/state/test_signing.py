@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from publisher.errors import PublishedManifestError, UsageError
-from publisher.state.signing import Signer, new_key, public_path_of, read_public_key, trusted_keys, verify
+from publisher.state.signing import Signer, new_key, public_key_of, public_path_of, read_public_key, verify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,18 +105,37 @@ def test_one_trusted_signature_is_enough_and_none_is_not(tmp_path: Path) -> None
         verify(b"other payload", signatures, [old])
 
 
-def test_what_is_published_is_checked_with_either_half_of_the_key_and_the_keys_that_are_rotated_out(tmp_path: Path) -> None:
-    key, old = tmp_path / "key", tmp_path / "old"
-    own, other = new_key(key), new_key(old)
+def test_the_public_key_of_a_key_comes_from_either_half(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    own = new_key(key)
 
-    def ids(*further: Path) -> list[str] | None:
-        keys = trusted_keys(key, further)
-        return None if keys is None else [one.keyid for one in keys]
+    def found() -> str | None:
+        public = public_key_of(key)
+        return None if public is None else public.keyid
 
-    assert ids() == [own.keyid]
-    assert ids(public_path_of(old)) == [own.keyid, other.keyid]
+    assert found() == own.keyid
     key.unlink()
-    assert ids() == [own.keyid], "as an account has it that may read the public half alone"
+    assert found() == own.keyid, "as an account has it that may read the public half alone"
     public_path_of(key).unlink()
-    assert ids() is None
-    assert trusted_keys(None, ()) is None
+    assert found() is None
+    assert public_key_of(None) is None
+
+
+def test_an_encrypted_key_signs_with_its_passphrase_only(tmp_path: Path) -> None:
+    made = new_key(tmp_path / "key", b"secret")
+    assert b"ENCRYPTED" in (tmp_path / "key").read_bytes()
+    assert Signer(tmp_path / "key", lambda: b"secret").public.keyid == made.keyid
+    for passphrase in (lambda: b"wrong", None):
+        with pytest.raises(UsageError, match="not a readable private key"):
+            Signer(tmp_path / "key", passphrase)
+    public = public_key_of(tmp_path / "key")
+    assert public is not None, "verifying needs no passphrase"
+    assert public.keyid == made.keyid
+
+
+def test_a_passphrase_is_not_asked_for_without_need(tmp_path: Path) -> None:
+    def ask() -> bytes:
+        raise AssertionError
+
+    new_key(tmp_path / "key")
+    assert Signer(tmp_path / "key", ask).sign(b"payload")
