@@ -57,11 +57,13 @@ def make_patch(
 ) -> ClonePatch | None:
     """Return the patch from one tree to another, None where too little is unchanged, or a path cannot be patched.
 
+    Extended attributes are unpacked with files; a directory that has any, and that would have to be changed, cannot be patched.
+
     Memory does not grow with the size of the indexes.
 
     Args:
         before: returns the lines of the older tree's file index; called once.
-        after: returns the lines of the newer tree's file index; called three times.
+        after: returns the lines of the newer tree's file index; called two or three times.
         share: share of the newer tree's paths that must be unchanged.
         most: number of paths that may differ.
         ordered: sorts lines by path, as :func:`publisher.fileindex.external_sort.by_path` does.
@@ -70,17 +72,19 @@ def make_patch(
         OSError: a temporary file for sorting cannot be written.
     """
     total = 0
+    has_hard_links = False
 
     def counted() -> Iterator[IndexedFile]:
-        nonlocal total
+        nonlocal total, has_hard_links
         for line in new():
             total += 1
+            has_hard_links = has_hard_links or line.kind == "h"
             yield line
 
     old, new = _normalized(before), _normalized(after)
     changed_directories, removed, added = set[bytes](), set[bytes](), set[bytes]()
     for count, change in enumerate(difference(old(), counted(), times=True, ordered=ordered), 1):
-        if count > most:
+        if count > most or (_is_of_directories(change) and "xattrs" in change.attributes):
             return None
         if _is_of_directories(change):
             changed_directories.add(change.path)
@@ -91,12 +95,14 @@ def make_patch(
             added.add(change.path)
     if total - len(changed_directories | removed | added) < share * total:
         return None
-    links = {line.path for line in new() if line.kind == "h" and line.content in added}  # hard links to a changed file
-    removed |= links - added
+    links = {line.path for line in new() if line.kind == "h" and line.content in added} if has_hard_links else set()
+    removed |= links - added  # hard links to a changed file
     added |= links
     touched = changed_directories | {os.path.dirname(path) for path in removed | added}  # noqa: PTH120 - bytes
     directories = tuple(line for line in new() if line.kind == "d" and line.path in touched | added and line.path)
-    if not all(map(_is_listable, removed | added | touched)):
+    if not all(map(_is_listable, removed | added | touched)) or any(
+        line.xattrs for line in directories if line.path not in added
+    ):
         return None
     return ClonePatch(tuple(sorted(removed, reverse=True)), tuple(sorted(added)), directories, total - len(added))
 

@@ -1,11 +1,13 @@
 """The changes between two builds of an image, found by comparing the content hashes in their file indexes.
 
-Both indexes are read in the order of their paths (:mod:`publisher.fileindex.external_sort`), so that memory does not grow with
-their size.
+Builds of one image have most of their lines in the same order, so lines that are in both are dropped as the two are read side by
+side. What is left is compared in the order of its paths (:mod:`publisher.fileindex.external_sort`), so that memory does not grow
+with the size of the indexes.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     Ordered = Callable[[Iterable[IndexedFile]], Iterator[IndexedFile]]
 
 _KINDS = {"f": "file", "h": "hard link", "l": "symbolic link", "d": "directory", "p": "fifo"}
-_ATTRIBUTES = ("kind", "mode", "uid", "gid", "size", "mtime", "content")
+_ABSENT = object()
+_ATTRIBUTES = ("kind", "mode", "uid", "gid", "size", "mtime", "content", "xattrs")
+_MOST_WAITING = 20_000  # lines of both indexes that may wait in memory for the same line of the other
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def difference(
     Raises:
         OSError: the temporary files of the sorting cannot be written.
     """
-    olds, news = ordered(before), ordered(after)
+    olds, news = map(ordered, _without_common(before, after))
     old, new = next(olds, None), next(news, None)
     while old is not None or new is not None:
         if new is None or (old is not None and old.path < new.path):
@@ -102,10 +106,30 @@ def difference(
             old, new = next(olds, None), next(news, None)
 
 
+def _without_common(
+    before: Iterable[IndexedFile], after: Iterable[IndexedFile]
+) -> tuple[Iterable[IndexedFile], Iterable[IndexedFile]]:
+    """Return the lines of two indexes without those that are in both, as far as they stand near each other."""
+    olds, news = iter(before), iter(after)
+    waiting_old: dict[IndexedFile, None] = {}
+    waiting_new: dict[IndexedFile, None] = {}
+    for old, new in itertools.zip_longest(olds, news):
+        if old == new:
+            continue
+        if old is not None and waiting_new.pop(old, _ABSENT) is _ABSENT:
+            waiting_old[old] = None
+        if new is not None and waiting_old.pop(new, _ABSENT) is _ABSENT:
+            waiting_new[new] = None
+        if len(waiting_old) + len(waiting_new) > _MOST_WAITING:
+            break
+    return itertools.chain(waiting_old, olds), itertools.chain(waiting_new, news)
+
+
 def _line_json(line: IndexedFile) -> dict[str, object]:
     values = {name: getattr(line, name) for name in _ATTRIBUTES}
-    return values | {"mode": f"{line.mode:04o}", "content": line.content.decode("utf-8", "backslashreplace")}
+    texts = {"content": line.content.decode("utf-8", "backslashreplace"), "xattrs": line.xattrs.decode()}
+    return values | {"mode": f"{line.mode:04o}"} | texts
 
 
 def _compared(line: IndexedFile, *, times: bool) -> tuple[object, ...]:
-    return (line.kind, line.mode, line.uid, line.gid, line.size, line.content, line.mtime if times else 0)
+    return (line.kind, line.mode, line.uid, line.gid, line.size, line.content, line.xattrs, line.mtime if times else 0)

@@ -24,7 +24,7 @@ PORTION = 50_000
 """Lines that are sorted in memory at a time."""
 _BATCH = 64  # lines of each portion that are read back at a time
 _path = attrgetter("path")
-_columns = attrgetter("kind", "path", "mode", "uid", "gid", "size", "mtime", "content")
+_columns = attrgetter("kind", "path", "mode", "uid", "gid", "size", "mtime", "content", "xattrs")
 
 
 def by_path(lines: Iterable[IndexedFile], scratch: Path | None = None, portion: int = PORTION) -> Iterator[IndexedFile]:

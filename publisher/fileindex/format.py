@@ -1,16 +1,19 @@
 r"""The file index of an image: every path of the published tree with its attributes and, for files, the sha256 of its content.
 
-It is zstd-compressed text with one line per path, in the order of the layers' stream::
+It is zstd-compressed text: the line ``#xattrs`` and one line per path, in the order of the layers' stream::
 
-    kind SP mode SP uid SP gid SP size SP mtime SP content TAB path LF
+    kind SP mode SP uid SP gid SP size SP mtime SP content [SP xattrs] TAB path LF
 
 ``kind`` is ``f`` file, ``h`` hard link (``content`` is the path of the first name), ``l`` symbolic link (``content`` is its
 target), ``d`` directory, ``p`` fifo. ``mode`` is octal, numbers are decimal, ``content`` of a file is 64 hex digits and ``-``
-if there is none. In paths and targets, bytes up to 0x20, ``\``, 0x7f and above are written ``\xHH``.
+if there is none. ``xattrs`` is the sha256 of the extended attributes (:func:`digest_of_xattrs`), if there are any. An index
+without the first line was written by a version that did not know extended attributes. In paths and targets, bytes up to 0x20,
+``\``, 0x7f and above are written ``\xHH``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
@@ -18,10 +21,11 @@ from typing import IO, TYPE_CHECKING
 import zstandard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _ESCAPED = re.compile(rb"[\x00-\x20\\\x7f-\xff]")
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
+_XATTRS_KNOWN = b"#xattrs\n"
 _KINDS = {b"0": b"f", b"1": b"h", b"2": b"l", b"5": b"d", b"6": b"p"}
 
 
@@ -37,6 +41,7 @@ class IndexedFile:
     size: int
     mtime: int
     content: bytes
+    xattrs: bytes = b""
 
 
 class FileIndexWriter:
@@ -49,20 +54,33 @@ class FileIndexWriter:
 
     def __init__(self, out: IO[bytes]) -> None:
         self._compressed = zstandard.ZstdCompressor(level=3).stream_writer(out, closefd=False)
-        self._lines: list[bytes] = []
+        self._lines: list[bytes] = [_XATTRS_KNOWN]
         self.files = 0
         self.unpacked_size = 0
 
-    def add(self, kind: bytes, path: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, content: bytes) -> None:  # noqa: PLR0917 - the columns
+    def add(  # noqa: PLR0917 - the columns
+        self,
+        kind: bytes,
+        path: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        size: int,
+        mtime: int,
+        content: bytes,
+        xattrs: Mapping[bytes, bytes] | None = None,
+    ) -> None:
         """Add a path; ``kind`` is a tar type flag, ``content`` a sha256 of 32 bytes, the target of a link, or empty."""
         if kind == b"0":
             self.unpacked_size += size
             column = content.hex().encode()
         else:
             column = _escaped(content) or b"-"
+        if xattrs:
+            column += b" " + digest_of_xattrs(xattrs)
         self.files += 1
         self._lines.append(b"%s %o %d %d %d %d %s\t%s\n" % (_KINDS[kind], mode, uid, gid, size, mtime, column, _escaped(path)))
-        if len(self._lines) == 1024:  # noqa: PLR2004 - lines per write
+        if len(self._lines) >= 1024:  # noqa: PLR2004 - lines per write
             self._flush()
 
     def close(self) -> None:
@@ -81,14 +99,31 @@ def read_file_index(file: IO[bytes]) -> Iterator[IndexedFile]:
         rest = b""
         while chunk := stream.read(1 << 20):
             *lines, rest = (rest + chunk).split(b"\n")
+            if lines and lines[0].startswith(b"#"):
+                del lines[0]
             yield from map(_parsed, lines)
+
+
+def knows_xattrs(file: IO[bytes]) -> bool:
+    """Return whether a file index was written by a version that knows extended attributes."""
+    with zstandard.ZstdDecompressor().stream_reader(file) as stream:
+        return stream.read(len(_XATTRS_KNOWN)) == _XATTRS_KNOWN
+
+
+def digest_of_xattrs(xattrs: Mapping[bytes, bytes]) -> bytes:
+    """Return the sha256, in hexadecimal, of extended attributes (name -> value) in any order."""
+    sha256 = hashlib.sha256()
+    for name, value in sorted(xattrs.items()):
+        sha256.update(b"%d %d %s%s" % (len(name), len(value), name, value))
+    return sha256.hexdigest().encode()
 
 
 def _parsed(line: bytes) -> IndexedFile:
     columns, _, name = line.partition(b"\t")
-    kind, mode, uid, gid, size, mtime, content = columns.split(b" ")
+    kind, mode, uid, gid, size, mtime, content, *xattrs = columns.split(b" ")
     numbers = (int(mode, 8), int(uid), int(gid), int(size), int(mtime))
-    return IndexedFile(kind.decode(), _unescaped(name), *numbers, b"" if content == b"-" else _unescaped(content))
+    content = b"" if content == b"-" else _unescaped(content)
+    return IndexedFile(kind.decode(), _unescaped(name), *numbers, content, xattrs[0] if xattrs else b"")
 
 
 def _escaped(text: bytes) -> bytes:

@@ -147,7 +147,9 @@ class Emitter:
         content = scanner.keep(member, header, digest=kind == b"0")
         if not content and kind == b"0":
             content = _EMPTY_SHA256
-        self._files.add(kind, member.name, mode, member.uid, member.gid, member.size, mtime, content or member.link)
+        self._files.add(
+            kind, member.name, mode, member.uid, member.gid, member.size, mtime, content or member.link, member.xattrs
+        )
         return mtime
 
     def _write_links(self, member: Member, mtime: int, names: list[bytes]) -> None:
@@ -159,7 +161,7 @@ class Emitter:
                 self._files.add(b"1", name, mode, member.uid, member.gid, 0, mtime, member.name)
             else:
                 self._write(member.new_header(name, mode, mtime))
-                self._files.add(member.kind, name, mode, member.uid, member.gid, 0, mtime, member.link)
+                self._files.add(member.kind, name, mode, member.uid, member.gid, 0, mtime, member.link, member.xattrs)
 
 
 class _CountedReader:

@@ -124,6 +124,9 @@ def _patch(repository: Repository, version: Version, build: BuiltImage) -> Clone
         return None
     try:
         published_index.check(repository, version)
+        if repository.keeps_xattrs and not published_index.knows_xattrs(repository, version):
+            _log.info("%s is not cloned: its file index does not know extended attributes", version.sandbox)
+            return None
         published, built = partial(published_index.lines, repository, version), partial(_lines, build.file_index)
         return patch_clone.make_patch(published, built, ordered=partial(by_path, scratch=build.file_index.parent))
     except (OSError, PublishedManifestError) as error:  # damaged, or no space to sort in: unpack all instead

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from publisher.errors import PublishedManifestError
-from publisher.fileindex.format import read_file_index
+from publisher.fileindex import format as file_index
 from publisher.state import paths
 from publisher.system.durable import failures
 
@@ -32,7 +32,13 @@ def check(repository: Repository, version: Version) -> None:
             raise PublishedManifestError(f"the file index {path} is damaged")
 
 
+def knows_xattrs(repository: Repository, version: Version) -> bool:
+    """Return whether a file index that :func:`check` has accepted knows extended attributes."""
+    with (repository.root / paths.file_index_path(version.digest)).open("rb") as file:
+        return file_index.knows_xattrs(file)
+
+
 def lines(repository: Repository, version: Version) -> Iterator[IndexedFile]:
     """Yield the entries of a file index that :func:`check` has accepted."""
     with (repository.root / paths.file_index_path(version.digest)).open("rb") as file:
-        yield from read_file_index(file)
+        yield from file_index.read_file_index(file)

@@ -91,6 +91,8 @@ class Repository(ABC):
     """The directory on this host where the published content can be read; never written to."""
     can_clone: bool = False
     """Whether a transaction may begin with a clone; if not, callers need not look for a similar tree."""
+    keeps_xattrs: bool = True
+    """Whether published trees keep extended attributes; a clone then needs a file index that knows them."""
 
     @abstractmethod
     def recover(self) -> list[str]:

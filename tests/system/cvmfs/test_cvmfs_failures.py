@@ -182,11 +182,11 @@ def test_a_refused_template_is_unpacked_instead(fake: FakeCvmfs) -> None:
     assert fake.repository().read(".images/00/two/file0") == b"content"
 
 
-def test_extended_attributes_keep_it_from_cloning(fake: FakeCvmfs) -> None:
-    """No file index knows them."""
-    assert fake.repository().can_clone
+def test_extended_attributes_are_kept_as_its_settings_say(fake: FakeCvmfs) -> None:
+    assert not fake.repository().keeps_xattrs
     fake.configuration.write_text(fake.configuration.read_text().replace("'false'", "'true'"))
-    assert not fake.repository().can_clone
+    assert fake.repository().keeps_xattrs
+    assert fake.repository().can_clone
 
 
 def test_names_that_mean_something_to_cvmfs_are_refused(fake: FakeCvmfs) -> None:

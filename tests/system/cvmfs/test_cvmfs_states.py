@@ -142,7 +142,7 @@ def test_a_host_without_the_stratum_0s_address_is_told(fake: FakeCvmfs) -> None:
         fake.repository().recover()
     fake.configuration.unlink()
     with pytest.raises(RepositoryError, match=r"server\.conf"):
-        _ = fake.repository().can_clone
+        _ = fake.repository().keeps_xattrs
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.state import paths
+from publisher.targets import published_index
 from tests.support.images.layers import file, tar
 from tests.support.images.runnable import runnable
 from tests.support.registries.registry import push_image
@@ -67,6 +68,24 @@ def test_a_new_version_is_cloned_and_changed_and_is_what_its_image_says(there: C
     log = there.cvmfs.log()[6:]
     assert [(line["command"], line.get("clones")) for line in log] == [("transaction", 0), ("publish", None)]
     assert there.sound() == 14
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_repository_with_extended_attributes_clones_what_has_an_index_of_them(
+    there: CvmfsHost, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """Indexes of older versions do not know them."""
+    conf = there.cvmfs.spool.parent.parent / "etc" / there.cvmfs.fqrn / "server.conf"
+    conf.write_text(conf.read_text().replace("CVMFS_INCLUDE_XATTRS='false'", "CVMFS_INCLUDE_XATTRS='true'"))
+    there.push("kill/one", 1)
+    there.host.images("kill/one:1")
+    assert there.sync().exit_code == 0
+    if not is_known:
+        monkeypatch.setattr(published_index, "knows_xattrs", lambda *_: False)
+    there.push("kill/one", 2)
+    assert there.sync().exit_code == 0
+    assert [line.get("clones") for line in there.cvmfs.log()] == [0, None, int(is_known), None]
+    assert there.sound() == 4
 
 
 @pytest.mark.parametrize("damage", ["etc/motd", "file index"])

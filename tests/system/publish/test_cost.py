@@ -32,7 +32,7 @@ class Counted(Repository):
     """A repository that counts how often it is looked at."""
 
     def __init__(self, inner: Repository) -> None:
-        self.name, self.root, self.can_clone = inner.name, inner.root, inner.can_clone
+        self.name, self.root, self.can_clone, self.keeps_xattrs = inner.name, inner.root, inner.can_clone, False
         self._inner = inner
         self.counts: Counter[str] = Counter()
 

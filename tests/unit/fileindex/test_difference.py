@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from publisher.fileindex import difference as difference_module
 from publisher.fileindex.difference import FileChange, difference
 from publisher.fileindex.format import IndexedFile
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def line(path: bytes, content: bytes = b"x", **more: object) -> IndexedFile:
@@ -48,6 +53,7 @@ def test_kinds_modes_owners_and_targets_count() -> None:
         (line(b"a", mode=0o755), "mode"),
         (line(b"a", uid=7), "uid"),
         (line(b"a", gid=7), "gid"),
+        (line(b"a", xattrs=b"ab"), "xattrs"),
         (link, "kind"),
     ):
         (change,) = compared([line(b"a")], [after])
@@ -75,3 +81,11 @@ def test_the_difference_leads_from_one_to_the_other(before: dict[bytes, bytes], 
             result[change.path] = after[change.path]
         assert (change.before is None) == (change.path not in before)
     assert result == after
+
+
+def test_indexes_in_another_order_are_compared_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More lines than may wait in memory are left to the sorting."""
+    monkeypatch.setattr(difference_module, "_MOST_WAITING", 10)
+    before = [line(b"%03d" % number) for number in range(100)]
+    after = [line(b"new"), *reversed(before[1:])]
+    assert [str(change)[:5] for change in compared(before, after)] == ["- 000", "+ new"]

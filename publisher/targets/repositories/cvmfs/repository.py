@@ -57,6 +57,8 @@ class CvmfsRepository(Repository):
         clock: seconds since the epoch.
     """
 
+    can_clone = True
+
     def __init__(
         self,
         fqrn: str,
@@ -101,12 +103,9 @@ class CvmfsRepository(Repository):
         self._warnings: list[str] = []
 
     @property
-    def can_clone(self) -> bool:  # type: ignore[override]  # it depends on the repository's settings
-        """See :attr:`Repository.can_clone`.
-
-        File indexes have no extended attributes, so every image is unpacked if the repository publishes such attributes.
-        """
-        return self._preflight.settings().get("CVMFS_INCLUDE_XATTRS") != "true"
+    def keeps_xattrs(self) -> bool:  # type: ignore[override]  # it depends on the repository's settings
+        """See :attr:`Repository.keeps_xattrs`."""
+        return self._preflight.settings().get("CVMFS_INCLUDE_XATTRS") == "true"
 
     def take_warnings(self) -> list[str]:
         """See :meth:`Repository.take_warnings`."""

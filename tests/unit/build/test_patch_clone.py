@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import dataclasses
+
+from publisher.build.patch_clone import ClonePatch, make_patch
+from publisher.fileindex.format import IndexedFile
+
+
+def line(path: bytes, kind: str = "f", xattrs: bytes = b"") -> IndexedFile:
+    return IndexedFile(kind, path, 0o755, 0, 0, 0, 1_600_000_000, b"0" * 64 if kind == "f" else b"", xattrs)
+
+
+BEFORE = [line(b"etc", "d"), *(line(b"etc/%d" % number) for number in range(20))]
+
+
+def patch(*changed: IndexedFile, before: list[IndexedFile] = BEFORE) -> ClonePatch | None:
+    new = {one.path: one for one in changed}
+    return make_patch(lambda: before, lambda: [new.get(one.path, one) for one in before])
+
+
+def test_a_file_of_which_only_extended_attributes_differ_is_unpacked() -> None:
+    found = patch(line(b"etc/7", xattrs=b"ab"))
+    assert found is not None
+    assert (found.removed, found.added) == ((b"etc/7",), (b"etc/7",))
+
+
+def test_a_directory_with_extended_attributes_that_would_be_changed_makes_no_clone() -> None:
+    """Only files are unpacked with theirs."""
+    assert patch(line(b"etc", "d", xattrs=b"ab")) is None
+    with_xattrs = [line(b"etc", "d", xattrs=b"ab"), *BEFORE[1:]]
+    assert patch(dataclasses.replace(BEFORE[3], mtime=5), before=with_xattrs) is None
+    assert patch(before=with_xattrs) is not None
