@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from publisher.layers.emit import ExtraEntry
     from publisher.layers.flatten_plan import FlattenPlan
     from publisher.layers.survey import StreamSurvey
+    from publisher.system.command import UnixAccount
 
     Progress = Callable[[str, int, int], None]
 
@@ -65,6 +66,8 @@ class LocalBuilder(Builder):
         work: directory for finished builds, with one directory per image manifest digest; created if it is missing.
         squasher: makes the squashfs.
         tester: runs the finished SIF.
+        account: the account that Apptainer and unsquashfs run as (needs root), None for this process's.
+        scratch: an existing directory for temporary files that the account can enter, None for the work directory.
         limits: limits of one image.
         deadline: seconds that planning and squashing one image may take.
         now: returns seconds since the epoch; later times in layers are treated as mistakes.
@@ -78,6 +81,8 @@ class LocalBuilder(Builder):
         squasher: Squasher,
         tester: TestRunner,
         *,
+        account: UnixAccount | None = None,
+        scratch: Path | None = None,
         limits: LayerLimits = DEFAULT_LIMITS,
         deadline: float = 4 * 3600,
         now: Callable[[], float] = time.time,
@@ -87,6 +92,8 @@ class LocalBuilder(Builder):
         self._work = work
         self._squasher = squasher
         self._tester = tester
+        self._account = account
+        self._scratch = scratch
         self._limits = limits
         self._deadline = deadline
         self._now = now
@@ -166,7 +173,7 @@ class LocalBuilder(Builder):
         tree = flatten(request.indexes, self._limits, check_deadline)
         has_shell = tree.lookup(b"bin/sh") == "file"
         with _logged("metadata", request):
-            extras = add_skeleton(tree, make_skeleton(request.image, scratch))
+            extras = add_skeleton(tree, make_skeleton(request.image, self._scratch or scratch, self._account))
         plan = tree.finish()
         return _SquashInputs(plan, survey(plan, request.indexes, int(self._now()), self._limits), extras, has_shell)
 
@@ -202,7 +209,8 @@ class LocalBuilder(Builder):
             write_sif_header(directory / _SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
         progress("read back", 0, 1)
         with _logged("readback", request):
-            readback.check(directory / _SIF, directory / _FILE_INDEX, deadline=max(1.0, ends - self._clock()))
+            deadline = max(1.0, ends - self._clock())
+            readback.check(directory / _SIF, directory / _FILE_INDEX, deadline=deadline, account=self._account)
         return files
 
     def _squash(

@@ -8,6 +8,7 @@ not depend on where and when an image is built.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from publisher.layers.flatten import FlattenedTree
     from publisher.oci import Image
+    from publisher.system.command import UnixAccount
 
 _EMPTY_LAYER = bytes(1024)  # a tar archive without entries
 _DIRECTORY = b".singularity.d"
@@ -52,12 +54,13 @@ class MetadataSkeleton:
     mount_points: tuple[ExtraEntry, ...]
 
 
-def make_skeleton(image: Image, scratch: Path) -> MetadataSkeleton:
+def make_skeleton(image: Image, scratch: Path, account: UnixAccount | None = None) -> MetadataSkeleton:
     """Return the entries that Apptainer adds to an image.
 
     Args:
         image: the image; Apptainer gets its config with the list of layers replaced.
         scratch: an existing directory for temporary files.
+        account: the account that Apptainer runs as (needs root), None for this process's; it can enter ``scratch``.
 
     Raises:
         BuildError: Apptainer does not accept the config.
@@ -66,7 +69,11 @@ def make_skeleton(image: Image, scratch: Path) -> MetadataSkeleton:
     with tempfile.TemporaryDirectory(prefix="skeleton-", dir=scratch) as temporary:
         directory = Path(temporary)
         _write_layout(image.config.raw, directory / "layout")
-        _build_sandbox(directory)
+        if account is not None:
+            for path in (directory / "layout", *(directory / "layout").rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            os.chown(directory, account.uid, account.gid)
+        _build_sandbox(directory, account)
         return _read_skeleton(directory / "sandbox", image)
 
 
@@ -119,13 +126,13 @@ def _write_layout(raw: bytes, layout: Path) -> None:
     (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
 
 
-def _build_sandbox(directory: Path) -> None:
+def _build_sandbox(directory: Path, account: UnixAccount | None) -> None:
     env = {"HOME": str(directory), "APPTAINER_CONFIGDIR": f"{directory}/config", "APPTAINER_CACHEDIR": f"{directory}/cache"}
     env |= {"APPTAINER_TMPDIR": str(directory), "TMPDIR": str(directory)}
     argv = ["apptainer", "--quiet", "build", "--sandbox", "--disable-cache"]
     argv += [str(directory / "sandbox"), f"oci:{directory}/layout"]
     try:
-        command.run(argv, deadline=_DEADLINE, env=env, cwd=directory)
+        command.run(argv, deadline=_DEADLINE, env=env, cwd=directory, account=account)
     except CommandError as error:
         if "no space left" in error.stderr.lower():
             raise SpaceError("no space left for Apptainer's temporary files", hint="free space in --state") from error
@@ -135,7 +142,9 @@ def _build_sandbox(directory: Path) -> None:
 def _read_skeleton(sandbox: Path, image: Image) -> MetadataSkeleton:
     metadata: list[ExtraEntry] = []
     mount_points: list[ExtraEntry] = []
-    for entry in _read_entries(sandbox):
+    with _opened(str(sandbox)) as directory:
+        entries = list(_read_entries(directory))
+    for entry in entries:
         if entry.name == _LABELS:
             metadata.append(replace(entry, content=_image_labels(entry.content, image)))
         elif entry.name == _RECIPE:
@@ -149,18 +158,31 @@ def _read_skeleton(sandbox: Path, image: Image) -> MetadataSkeleton:
     return MetadataSkeleton(tuple(metadata), tuple(mount_points))
 
 
-def _read_entries(root: Path, prefix: bytes = b"") -> Iterator[ExtraEntry]:
-    """Yield everything below ``root``, parents first, in a fixed order, with modes that do not depend on the umask."""
-    for path in sorted(root.iterdir()):
-        name = prefix + os.fsencode(path.name)
-        mode = path.lstat().st_mode
+def _read_entries(directory: int, prefix: bytes = b"") -> Iterator[ExtraEntry]:
+    """Yield everything below an open directory, parents first, in a fixed order, with modes that do not depend on the umask.
+
+    No link is followed, even if a process that outlived Apptainer puts one in place of a file: this process may read more files.
+    """
+    for name in sorted(os.listdir(directory)):
+        path, mode = prefix + os.fsencode(name), os.lstat(name, dir_fd=directory).st_mode
         if stat.S_ISLNK(mode):
-            yield ExtraEntry(name, b"2", 0o777, link=os.fsencode(path.readlink()))
+            yield ExtraEntry(path, b"2", 0o777, link=os.fsencode(os.readlink(name, dir_fd=directory)))
         elif stat.S_ISDIR(mode):
-            yield ExtraEntry(name, b"5", 0o755)
-            yield from _read_entries(path, name + b"/")
+            yield ExtraEntry(path, b"5", 0o755)
+            with _opened(name, directory) as descriptor:
+                yield from _read_entries(descriptor, path + b"/")
         elif stat.S_ISREG(mode):
-            yield ExtraEntry(name, b"0", 0o755 if mode & 0o100 else 0o644, path.read_bytes())
+            with _opened(name, directory) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+                yield ExtraEntry(path, b"0", 0o755 if mode & 0o100 else 0o644, file.read())
+
+
+@contextlib.contextmanager
+def _opened(name: str, directory: int | None = None) -> Iterator[int]:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _image_labels(content: bytes, image: Image) -> bytes:

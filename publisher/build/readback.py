@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from publisher.system.command import UnixAccount
+
 # path R time mode uid gid size offset; blanks in the path are escaped, so only such lines match
 _FILE_LINE = re.compile(rb"(?<!\\) R ([0-9]+) ([0-7]+) ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+)\n", re.ASCII)
 _START_OF_DATA = b"# START OF DATA - DO NOT MODIFY\n"
@@ -35,7 +37,7 @@ class ReadbackError(BuildError):
     """A finished SIF does not have the files that were written into it."""
 
 
-def check(sif: Path, file_index: Path, *, deadline: float) -> None:
+def check(sif: Path, file_index: Path, *, deadline: float, account: UnixAccount | None = None) -> None:
     """Raise ReadbackError unless a SIF has exactly the files of its file index: contents, sizes, modes, owners, times.
 
     Names are not compared.
@@ -44,14 +46,20 @@ def check(sif: Path, file_index: Path, *, deadline: float) -> None:
         sif: the SIF.
         file_index: its file index.
         deadline: seconds.
+        account: the account that unsquashfs runs as (needs root), None for this process's.
 
     Raises:
         ReadbackError: the files differ, or cannot be read within the deadline.
     """
     argv = ["unsquashfs", "-no-progress", "-data-queue", str(_QUEUE), "-frag-queue", str(_QUEUE)]
-    argv += ["-offset", str(DATA_OFFSET), "-pf", "/dev/stdout", str(sif)]
+    argv += ["-offset", str(DATA_OFFSET), "-pf", "/dev/stdout"]
     try:
-        with command.tap(argv, deadline=deadline) as stream:
+        with (
+            sif.open("rb") as file,  # the account needs no way into its directory
+            command.tap(
+                [*argv, f"/dev/fd/{file.fileno()}"], deadline=deadline, account=account, pass_fds=(file.fileno(),)
+            ) as stream,
+        ):
             actual = _total(_read_files(stream))
     except CommandError as error:
         raise ReadbackError(f"the finished SIF cannot be read back: {error.reason}", hint=error.hint) from error

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.layers.survey import StreamSurvey
+    from publisher.system.command import UnixAccount
 
     Write = Callable[[memoryview | bytes], object]
 
@@ -74,6 +75,7 @@ class Mksquashfs(Squasher):
     Args:
         compression: ``zstd`` or ``gzip``.
         memory: MiB that it may use for its caches.
+        account: the account that it runs as (needs root), None for this process's.
 
     Raises:
         PublisherError: mksquashfs is missing or too old.
@@ -81,7 +83,8 @@ class Mksquashfs(Squasher):
 
     name = "mksquashfs"
 
-    def __init__(self, compression: str = "zstd", memory: int = 128) -> None:
+    def __init__(self, compression: str = "zstd", memory: int = 128, *, account: UnixAccount | None = None) -> None:
+        self._account = account
         self.compression = compression
         self._memory = memory
         self.version = _mksquashfs_version()
@@ -89,15 +92,17 @@ class Mksquashfs(Squasher):
     @contextlib.contextmanager
     def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
         """Make a squashfs as :meth:`Squasher.squash` describes."""
-        argv = [*_as_user_zero(), "mksquashfs", "-", str(out), "-tar", "-offset", str(offset), "-mem", f"{self._memory}M"]
+        argv = ["-tar", "-noappend", "-offset", str(offset), "-mem", f"{self._memory}M"]
         argv += ["-comp", self.compression, *_LEVELS[self.compression], "-no-progress", "-quiet", "-no-recovery"]
         mode, uid, gid = totals.root
         argv += ["-root-mode", f"{mode:o}", "-root-uid", str(uid), "-root-gid", str(gid)]
         argv.append("-no-duplicates")  # its search for duplicates has a race: other bytes, or a lost block
         # Sets the times of the root directory and of the file system; -root-time is ignored with -tar.
         env = {"SOURCE_DATE_EPOCH": str(totals.newest)}
-        with _run(argv, deadline, env, out, self.name) as write:
-            yield write
+        with _lent(out, self._account) as (path, descriptors):
+            program = [*_as_user_zero(self._account), "mksquashfs", "-", path]
+            with _run([*program, *argv], deadline, env, out, self.name, account=self._account, descriptors=descriptors) as write:
+                yield write
 
 
 class Tar2sqfs(Squasher):
@@ -107,6 +112,7 @@ class Tar2sqfs(Squasher):
 
     Args:
         compression: ``zstd`` or ``gzip``.
+        account: the account that it runs as (needs root), None for this process's.
 
     Raises:
         CommandError: tar2sqfs is missing.
@@ -115,7 +121,8 @@ class Tar2sqfs(Squasher):
     name = "tar2sqfs"
     copies = 2
 
-    def __init__(self, compression: str = "zstd") -> None:
+    def __init__(self, compression: str = "zstd", *, account: UnixAccount | None = None) -> None:
+        self._account = account
         self.compression = compression
         words = command.run(["tar2sqfs", "--version"], deadline=20).stdout.decode("utf-8", "replace").split()
         self.version = next((word for word in words if word[:1].isdigit()), "unknown")
@@ -125,9 +132,13 @@ class Tar2sqfs(Squasher):
         """Make a squashfs as :meth:`Squasher.squash` describes."""
         temporary = out.with_name(f".{out.name}.{self.name}")
         level = f"level={_LEVELS[self.compression][1]}"
-        argv = ["tar2sqfs", "--quiet", "--no-skip", "--compressor", self.compression, "--comp-extra", level, str(temporary)]
+        argv = ["tar2sqfs", "--quiet", "--no-skip", "--compressor", self.compression, "--comp-extra", level, "--force"]
+        env = {"SOURCE_DATE_EPOCH": str(totals.newest)}
         try:
-            with _run(argv, deadline, {"SOURCE_DATE_EPOCH": str(totals.newest)}, out, self.name) as write:
+            with (
+                _lent(temporary, self._account) as (path, descriptors),
+                _run([*argv, path], deadline, env, out, self.name, account=self._account, descriptors=descriptors) as write,
+            ):
                 mode, uid, gid = totals.root
                 write(make_header(b"./", b"5", mode=mode, uid=uid, gid=gid, mtime=totals.newest))
                 yield write
@@ -137,21 +148,22 @@ class Tar2sqfs(Squasher):
             temporary.unlink(missing_ok=True)
 
 
-def find_squasher(compression: str = "zstd") -> Squasher:
+def find_squasher(compression: str = "zstd", account: UnixAccount | None = None) -> Squasher:
     """Return the squasher of this host: mksquashfs, or tar2sqfs where mksquashfs is missing or too old.
 
     Args:
         compression: ``zstd`` or ``gzip``.
+        account: the account that it runs as (needs root), None for this process's.
 
     Raises:
         PublisherError: neither program can be used.
     """
     squasher: Squasher
     try:
-        squasher = Mksquashfs(compression)
+        squasher = Mksquashfs(compression, account=account)
     except PublisherError as error:
         try:
-            squasher = Tar2sqfs(compression)
+            squasher = Tar2sqfs(compression, account=account)
         except CommandError:
             raise error from None
         _log.debug("tar2sqfs is used instead of mksquashfs: %s", error)
@@ -160,9 +172,39 @@ def find_squasher(compression: str = "zstd") -> Squasher:
 
 
 @contextlib.contextmanager
-def _run(argv: list[str], deadline: float, env: Mapping[str, str], out: Path, name: str) -> Iterator[Write]:
+def _lent(out: Path, account: UnixAccount | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the path of a file that a program makes, and the descriptors that it has to inherit for that.
+
+    An account gets an empty file that belongs to it during the block; it needs no way into the directory. Raises OSError.
+    """
+    if account is None:
+        yield str(out), ()
+        return
+    descriptor = os.open(out, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with command.feed(argv, deadline=deadline, env=env, cwd=out.parent, name=name) as stdin:
+        os.fchown(descriptor, account.uid, account.gid)
+        yield f"/dev/fd/{descriptor}", (descriptor,)
+        os.fchown(descriptor, os.geteuid(), os.getegid())
+        os.fchmod(descriptor, 0o644)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _run(
+    argv: list[str],
+    deadline: float,
+    env: Mapping[str, str],
+    out: Path,
+    name: str,
+    *,
+    account: UnixAccount | None,
+    descriptors: tuple[int, ...],
+) -> Iterator[Write]:
+    try:
+        with command.feed(
+            argv, deadline=deadline, env=env, cwd=out.parent, name=name, account=account, pass_fds=descriptors
+        ) as stdin:
             with contextlib.suppress(OSError):  # over the limit of an ordinary user: the default is used
                 fcntl.fcntl(stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             yield _writer(stdin.fileno())
@@ -180,9 +222,9 @@ def _copy(squashfs: Path, out: Path, offset: int) -> None:
             pass
 
 
-def _as_user_zero() -> list[str]:
+def _as_user_zero(account: UnixAccount | None) -> list[str]:
     """Return a command prefix that runs mksquashfs as user 0, because it writes its user's ids into the table of ids."""
-    return [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
+    return [] if os.geteuid() == 0 and account is None else ["unshare", "--map-root-user"]
 
 
 def _writer(descriptor: int) -> Write:

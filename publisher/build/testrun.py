@@ -13,7 +13,6 @@ import fcntl
 import logging
 import os
 import platform
-import pwd
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from publisher.build.seccomp import make_profile
 from publisher.errors import CommandError, TestRunError, UsageError
-from publisher.system import command
+from publisher.system.accounts import WORLD_WRITABLE, find_account, first_enterable
 from publisher.system.confinement import Confinement, ResourceLimits
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ _log = logging.getLogger(__name__)
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64"}
 _INSPECT_DEADLINE = 60  # seconds
-_WORLD_WRITABLE = Path("/var/tmp")  # noqa: S108 - a directory with a random name is made in it
 _HOME_PREFIX = "ospool-test-run-"
 _PROFILE = "seccomp.json"
 
@@ -78,7 +76,7 @@ class TestRunner:
     ) -> None:
         self._scratch = scratch
         self._deadline = deadline
-        self._account = _find_account(account) if os.geteuid() == 0 else None
+        self._account = find_account(account, "images are tested as", "test_account") if os.geteuid() == 0 else None
         self._confinement = Confinement(limits, self._account)
 
     def test(self, sif: Path, *, architecture: str, has_shell: bool) -> TestOutcome:
@@ -127,14 +125,10 @@ class TestRunner:
 
     def _find_parent(self) -> Path:
         """Return the first directory that the account can enter, in which its home is made."""
-        if self._account is None:
-            return self._scratch
-        for directory in (self._scratch, _WORLD_WRITABLE):
-            argv = ["test", "-x", str(directory)]
-            result = command.run(argv, deadline=_INSPECT_DEADLINE, account=self._account, accept=(0, 1))
-            if result.status == 0:
-                return directory
-        raise UsageError("the account that images are tested as can enter neither --state nor /var/tmp")
+        parent = first_enterable(self._account, (self._scratch, WORLD_WRITABLE))
+        if parent is None:
+            raise UsageError("the account that images are tested as can enter neither --state nor /var/tmp")
+        return parent
 
 
 @contextlib.contextmanager
@@ -183,15 +177,3 @@ def _provide(sif: Path, path: Path) -> None:
     except OSError:
         shutil.copyfile(sif, path)
     path.chmod(0o644)
-
-
-def _find_account(name: str) -> command.UnixAccount:
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise UsageError(
-            f"the account {name!r} that images are tested as does not exist", hint="set test_account to an unprivileged account"
-        ) from None
-    if entry.pw_uid == 0:
-        raise UsageError("images are not tested as root", hint="set test_account to an unprivileged account")
-    return command.UnixAccount(entry.pw_uid, entry.pw_gid)

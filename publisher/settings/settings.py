@@ -133,6 +133,11 @@ class PublisherSettings(BaseModel):
         default="image-test",
         description="unprivileged account that runs the test of a finished SIF, when this program runs as root",
     )
+    build_account: kinds.Account | None = Field(
+        default=None,
+        description="unprivileged account that runs mksquashfs, unsquashfs and Apptainer's build, when this program runs as root;"
+        " unset: `image-build` if there is one, otherwise test_account",
+    )
     blob_cache: kinds.Size = Field(default=100 * 10**9, description="size of the layers that are kept for later images")
     batch_size: kinds.Size = Field(default=50 * 10**9, description="largest size of the sandboxes in one transaction")
     batch_time: kinds.Seconds = Field(default=1800, description="a transaction is published after this time at the latest")

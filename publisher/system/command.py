@@ -9,7 +9,6 @@ allow-list: registry credentials, proxy passwords, signing keys and Apptainer's 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import shlex
@@ -134,6 +133,8 @@ def feed(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     name: str | None = None,
+    account: UnixAccount | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[IO[bytes]]:
     """Run a program that reads a stream: yield its standard input, unbuffered, and wait for its end on the way out.
 
@@ -146,12 +147,17 @@ def feed(
         env: variables that are added to the allowed ones.
         cwd: working directory, None for this process's.
         name: the program's name in error messages, None for the one in ``argv`` (which may be a wrapper).
+        account: the account that it runs as (needs root), None for this process's.
+        pass_fds: open files that it gets under the same numbers; it opens them as ``/dev/fd/N``, whatever directory they are in.
 
     Raises:
         CommandError: as :func:`run`.
     """
     name = name or _name(argv)
-    with _start(argv, env=env, cwd=cwd, name=name, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+    start = _start(
+        argv, env=env, cwd=cwd, name=name, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, account=account, pass_fds=pass_fds
+    )
+    with start as child:
         pipe = child.process.stdin
         if pipe is None:  # _start opened it
             raise AssertionError
@@ -169,21 +175,34 @@ def feed(
 
 
 @contextlib.contextmanager
-def tap(argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None) -> Iterator[IO[bytes]]:
+def tap(
+    argv: Sequence[str],
+    *,
+    deadline: float,
+    env: Mapping[str, str] | None = None,
+    account: UnixAccount | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[IO[bytes]]:
     """Run a program that writes a stream: yield its standard output, buffered, and wait for its end on the way out.
 
     What the body leaves unread is read and discarded. The program is killed if the deadline (seconds, from start to end) passes.
+    ``account`` and ``pass_fds`` are as for :func:`feed`; the account can open ``/dev/stdout`` too.
 
     Raises:
         CommandError: as :func:`run`. It goes before an exception of the body, which may only have met the end of a cut stream.
     """
-    with _start(argv, env=env, cwd=None, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
-        if child.process.stdout is None:  # _start opened it
-            raise AssertionError
-        with (
-            child.killed_after(deadline),
-            io.BufferedReader(child.process.stdout, _BUFFER) as stream,  # type: ignore[type-var]  # a raw file, as bufsize=0 says
-        ):
+    read, write = os.pipe()
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(os.fdopen(read, "rb", _BUFFER))
+        try:
+            if account is not None:
+                os.fchown(write, account.uid, account.gid)
+            child = stack.enter_context(
+                _start(argv, env=env, cwd=None, stdin=subprocess.DEVNULL, stdout=write, account=account, pass_fds=pass_fds)
+            )
+        finally:
+            os.close(write)
+        with child.killed_after(deadline):
             try:
                 yield stream
             except Exception:
@@ -297,6 +316,7 @@ def _start(
     account: UnixAccount | None = None,
     umask: int | None = None,
     unguarded: float | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[_Child]:
     """Start a program and yield it; on the way out it is ended, and the log gets a line.
 
@@ -306,7 +326,7 @@ def _start(
     with tempfile.TemporaryFile() as stderr:
         REAPER.start()
         started = time.monotonic()
-        process = _spawn(argv, (stdin, stdout, stderr), env=env, cwd=cwd, account=account, umask=umask)
+        process = _spawn(argv, (stdin, stdout, stderr), env=env, cwd=cwd, account=account, umask=umask, pass_fds=pass_fds)
         child = _Child(process, name or _name(argv), stderr)
         try:
             with REAPER.guard(process.pid) if unguarded is None else contextlib.nullcontext():
@@ -333,6 +353,7 @@ def _spawn(
     cwd: Path | None,
     account: UnixAccount | None,
     umask: int | None,
+    pass_fds: Sequence[int],
 ) -> subprocess.Popen[bytes]:
     """Start a program with its standard input, output and error; raise CommandError if it cannot be started."""
     try:
@@ -349,6 +370,7 @@ def _spawn(
             group=None if account is None else account.gid,
             extra_groups=None if account is None else [],
             umask=-1 if umask is None else umask,
+            pass_fds=pass_fds,
         )
     except OSError as error:
         reason = f"{argv[0]} cannot be started: {error.strerror}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +46,15 @@ done < /proc/self/status
 unshare --user true 2> /dev/null && said="$said namespace"
 echo "it sees no key;$said" >&2
 """
+
+
+SPY = """#!/bin/sh
+reads=cannot-read
+cat {key} > /dev/null 2>&1 && reads=reads
+case "$*" in *-version*) ;; *) echo "{name} $reads" >> {log} ;; esac
+exec {program} "$@"
+"""
+"""A program of a build that an image has taken over: it notes whether it could read the signing key."""
 
 
 class Run:
@@ -97,3 +108,24 @@ def test_the_signing_key_is_out_of_sight_and_the_image_has_no_privileges(run: Ru
 
 def test_the_reason_says_what_the_limits_are(run: Run) -> None:
     assert "a test run may use 256 MiB of memory, 128 processes, files of 32 MiB and 25 s of CPU time" in run.said("memory")
+
+
+def test_no_program_that_handles_strangers_bytes_can_read_the_signing_key(
+    host: Host, registry: RegistryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: accounts of a build; only root changes to another")
+    spies, log = host.where / "spies", host.where / "log"
+    spies.mkdir()
+    log.touch()
+    log.chmod(0o666)
+    for name in ("mksquashfs", "unsquashfs", "apptainer"):
+        (spies / name).write_text(SPY.format(key=host.key, name=name, log=log, program=shutil.which(name)))
+        (spies / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{spies}:{os.environ['PATH']}")
+    push_image(registry.address, "attack/key-of-the-build", "1", [tar(runnable())])
+    host.images({"image": "attack/key-of-the-build:1", "formats": ["sif"]})
+    host.sync()
+    noted = log.read_text().split("\n")
+    assert {line for line in noted if line} == {f"{name} cannot-read" for name in ("mksquashfs", "unsquashfs", "apptainer")}
+    assert host.sif("attack/key-of-the-build:1").stat().st_uid == 0

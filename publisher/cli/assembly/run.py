@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from publisher.plan.model import Plan, UnlistedPattern
 from publisher.plan.retention import RetentionLimits
 from publisher.publish.batch import BatchLimits
 from publisher.publish.sync import Sync
+from publisher.system import accounts
 from publisher.system.confinement import ResourceLimits
 from publisher.system.durable import failures
 
@@ -38,10 +40,13 @@ if TYPE_CHECKING:
     from publisher.publish.report import RunReport
     from publisher.settings.settings import PublisherSettings
     from publisher.state.snapshot import Snapshot
+    from publisher.system.command import UnixAccount
     from publisher.system.progress import Display
     from publisher.targets.origins.base import Origin
 
 _log = logging.getLogger(__name__)
+_BUILD_ACCOUNT = "image-build"
+"""The account that ``ci/install-system`` makes for the programs of a build."""
 
 
 @dataclass(frozen=True)
@@ -174,18 +179,34 @@ def make_builder(settings: PublisherSettings) -> LocalBuilder:
     Raises:
         PublisherError: a program or an account that it needs is missing.
     """
+    scratch, account = empty_scratch(settings.state), _build_account(settings)
+    tester = TestRunner(
+        settings.test_account,
+        scratch,
+        settings.test_deadline,
+        limits=ResourceLimits(memory=settings.test_memory, cpu=max(1, int(settings.test_deadline / 4))),
+    )
     return LocalBuilder(
         settings.state / "builds",
-        find_squasher(settings.compression),
-        TestRunner(
-            settings.test_account,
-            empty_scratch(settings.state),
-            settings.test_deadline,
-            limits=ResourceLimits(memory=settings.test_memory, cpu=max(1, int(settings.test_deadline / 4))),
-        ),
+        find_squasher(settings.compression, account),
+        tester,
+        account=account,
+        scratch=accounts.first_enterable(account, (scratch, accounts.WORLD_WRITABLE)),
         limits=settings.limits,
         deadline=settings.build_deadline,
     )
+
+
+def _build_account(settings: PublisherSettings) -> UnixAccount | None:
+    """Return the account that the programs of a build run as, None if this process is not root.
+
+    Raises:
+        UsageError: the account does not exist, or is root.
+    """
+    if os.geteuid() != 0:
+        return None
+    default = _BUILD_ACCOUNT if accounts.exists(_BUILD_ACCOUNT) else settings.test_account
+    return accounts.find_account(settings.build_account or default, "images are built as", "build_account")
 
 
 def _audit_share(settings: PublisherSettings, origin: Origin, restorer: SifRestorer) -> tuple[list[str], list[PublisherError]]:

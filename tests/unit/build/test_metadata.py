@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.build import metadata
 from publisher.build.metadata import MetadataSkeleton, add_skeleton, make_skeleton
 from publisher.errors import BuildError
 from publisher.layers.emit import ExtraEntry
 from publisher.layers.flatten import FlattenedTree, flatten
+from publisher.system.command import UnixAccount
 from tests.support.images.built_layers import image
 from tests.support.images.layers import Entry, directory, file, indexed, symlink, tar
 
@@ -112,6 +115,43 @@ def test_what_apptainer_adds_has_no_trace_of_when_and_where(tmp_path: Path) -> N
     assert str(tmp_path).encode() not in b"".join(extra.content for extra in skeletons[0].metadata)
     assert {extra.mode for extra in (*skeletons[0].metadata, *skeletons[0].mount_points)} == {0o755, 0o644, 0o777}
     assert {b"etc/hosts", b"tmp", b"var/tmp", b"proc"} <= {extra.name for extra in skeletons[0].mount_points}
+
+
+@pytest.mark.system
+def test_another_account_makes_the_same_skeleton(shared_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: Apptainer's build by another account; only root starts it")
+    asked, entry = image([], {"Env": ["A=1"]}), pwd.getpwnam("nobody")
+    before = os.umask(0o077)
+    try:
+        by_account = make_skeleton(asked, shared_path, UnixAccount(entry.pw_uid, entry.pw_gid))
+    finally:
+        os.umask(before)
+    assert by_account == make_skeleton(asked, shared_path)
+    assert list(shared_path.iterdir()) == []
+
+
+def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that outlived Apptainer puts it there just after the file was looked at."""
+    (tmp_path / "secret").write_text("key")
+    (tmp_path / "sandbox").mkdir()
+    file_ = tmp_path / "sandbox/file"
+    file_.touch()
+    look = os.lstat
+
+    def swapped(name: str, *, dir_fd: int | None = None) -> os.stat_result:
+        status = look(name, dir_fd=dir_fd)
+        file_.unlink()
+        file_.symlink_to(tmp_path / "secret")
+        return status
+
+    monkeypatch.setattr(os, "lstat", swapped)
+    descriptor = os.open(tmp_path / "sandbox", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="symbolic links"):
+            list(metadata._read_entries(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 @pytest.mark.system

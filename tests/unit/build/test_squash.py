@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import pwd
 import stat
 import subprocess
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import pytest
 from publisher.build.squash import Mksquashfs, Squasher, Tar2sqfs, find_squasher
 from publisher.errors import BuildError, SpaceError
 from publisher.layers.survey import StreamSurvey
+from publisher.system.command import UnixAccount
 from tests.support.images import raw_tar
 
 if TYPE_CHECKING:
@@ -164,3 +166,19 @@ def test_a_copy_without_space_is_reported_with_its_reason(tmp_path: Path, monkey
     with pytest.raises(SpaceError, match="cannot copy the squashfs into the SIF: No space left"):
         squash(tmp_path, raw_tar.file(b"a") + raw_tar.END, made_by=Tar2sqfs())
     assert [path.name for path in tmp_path.iterdir() if path.name != "out"] == []
+
+
+@pytest.mark.parametrize("make", [Mksquashfs, Tar2sqfs])
+def test_another_account_makes_the_same_file_in_a_directory_that_it_cannot_enter(
+    make: type[Mksquashfs | Tar2sqfs], tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: squashing as another account; only root starts programs as one")
+    entry, stream = pwd.getpwnam("nobody"), raw_tar.file(b"a", b"content") + raw_tar.END
+    for name, account in (("own", None), ("nobody", UnixAccount(entry.pw_uid, entry.pw_gid))):
+        (tmp_path / name).mkdir(mode=0o700)
+        squash(tmp_path / name, stream, made_by=make(account=account))
+    made = tmp_path / "nobody/out"
+    assert made.read_bytes() == (tmp_path / "own/out").read_bytes()
+    assert (made.stat().st_uid, made.stat().st_mode & 0o777) == (0, 0o644)
+    assert [path.name for path in made.parent.iterdir()] == ["out"]

@@ -123,7 +123,7 @@ def test_only_the_structure_is_checked_of_images_that_cannot_run_here(
 def test_images_are_not_tested_as_root_nor_as_a_missing_account(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: accounts to test as; only root changes to another")
-    with pytest.raises(UsageError, match="not tested as root"):
+    with pytest.raises(UsageError, match="images are tested as must not be root"):
         TestRunner("root", tmp_path)
     with pytest.raises(UsageError, match=r"account 'no-such-account' .* does not exist"):
         TestRunner("no-such-account", tmp_path)
