@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CURRENT, SUPERSEDED, EXPIRING, BLOCKED = "current", "superseded", "expiring", "blocked"
 """States of a version: the name means it; the name meant it before; it is removed at ``until``; nobody may run it."""
+NO_SHELL = "the image has no /bin/sh"
+"""The note ``test`` of a version that could not be run for this reason."""
 _STATES = (CURRENT, SUPERSEDED, EXPIRING, BLOCKED)
 
 

@@ -29,6 +29,10 @@ class FormError(UnknownImageError):
     """A request for an image that is published, but not in the requested form."""
 
 
+class ShellError(UnknownImageError):
+    """A request for an image without /bin/sh from a job that HTCondor's test of the image has sent back."""
+
+
 class BlockedError(ExpectedError):
     """A request for an image that the operator has blocked."""
 
@@ -47,6 +51,14 @@ class DeadlineError(FetchError):
     """A call that did not end in time; the other side may still hang."""
 
 
+class ReadError(FetchError):
+    """A file that is there but cannot be read, because its file system is broken."""
+
+
+class KilledError(FetchError):
+    """A process of this program that was killed before it had finished."""
+
+
 class AbsentError(FetchError):
     """A file that the server does not have."""
 
@@ -60,7 +72,7 @@ class CorruptError(FetchError):
 
 
 class SandboxError(FetchError):
-    """A published sandbox that cannot be opened on this host, or not in time."""
+    """A published sandbox that cannot be opened or read on this host, or not in time."""
 
 
 class HostError(ExpectedError):
@@ -77,3 +89,10 @@ class CacheSpaceError(CacheError):
 
 class CacheBusyError(CacheError):
     """A lock of the cache that another process held for too long."""
+
+
+def is_broken(error: OSError) -> bool:
+    """Return whether an error means that a file system or its device is broken: it says nothing about the file itself."""
+    import errno  # noqa: PLC0415 - a warm answer meets no error
+
+    return error.errno in (errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.EREMOTEIO, errno.EUCLEAN)

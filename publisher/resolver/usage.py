@@ -28,6 +28,7 @@ COMMANDS = (
     ("job-exit", "HTCondor's hook of this name: release the job's SIFs, so that they can be evicted"),
     ("pilot-start", "measure what this host can do for containers, draw the default image, print HTCondor's configuration"),
     ("startd-cron", "measure the host again and print machine attributes, for HTCondor's startd cron"),
+    ("startd-cron failures", "print how many jobs reported since then that their image did not start, likewise"),
     ("condor-config", "print HTCondor's configuration for an execution point, with comments; needs --config"),
     ("condor-config access-point", "print HTCondor's configuration for an access point whose jobs name published images"),
 )

@@ -17,7 +17,7 @@ import stat
 import time
 
 from publisher.resolver.cache import pins
-from publisher.resolver.cache.entries import CacheEntries
+from publisher.resolver.cache.entries import CacheEntries, unpacked_key
 from publisher.resolver.errors import CacheBusyError, CacheError, CacheSpaceError, FetchError
 from publisher.resolver.system import log
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _ALL, _NONE = (0, 1.0), (0, 0.0)
+_UNPACKING_TIME = 3600.0  # seconds, where nothing else limits it
 DISK_FULL = "room"
 """The key in the negative cache for a disk that was full; its reason begins with the bytes that did not fit."""
 
@@ -126,6 +127,51 @@ class Cache:
             end = end if until is None else min(end, until)
         try:
             return self.entries.sif_path(sif.sha256), self._fetch_once(sif, sources, end)
+        except OSError as error:
+            raise CacheError(f"the cache {self.root} cannot be used: {error}") from None
+
+    def ensure_unpacked(
+        self,
+        sif: Sif,
+        sources: Sequence[Source],
+        size: int,
+        *,
+        until: float | None = None,
+        starter: Starter | None = None,
+        path: str | None = None,
+        apptainer: str | None = None,
+    ) -> tuple[str, str]:
+        """Ensure that a SIF is unpacked in the cache: for a host that cannot mount SIFs.
+
+        Args:
+            sif: the SIF.
+            sources: as for :meth:`ensure`.
+            size: bytes that the sandbox will take at most.
+            until: as for :meth:`ensure`.
+            starter: as for :meth:`ensure`; the pin is that of the sandbox.
+            path: the SIF in a store; None to have it in this cache.
+            apptainer: path of Apptainer; None to search the PATH.
+
+        Returns:
+            The path of the sandbox, and where this call fetched the SIF from: empty if it was cached.
+
+        Raises:
+            HostError: this host has no program that can unpack the SIF.
+            CacheSpaceError, CacheBusyError, CacheError, FetchError: see :meth:`ensure`.
+        """
+        key = unpacked_key(sif.sha256)
+        self.prepare()
+        if self._hit(key, starter):
+            return self.entries.sif_path(key), ""
+        from publisher.resolver.cache import unpack  # noqa: PLC0415 - few hosts do this, and once for each image
+
+        fetched_from = ""
+        if path is None:
+            path, fetched_from = self.ensure(sif, sources, until=until, starter=starter)
+        end = time.monotonic() + _UNPACKING_TIME if until is None else until
+        try:
+            limits = self.limits()
+            return unpack.ensure(self.entries, limits, sif.sha256, path, size, until=end, apptainer=apptainer), fetched_from
         except OSError as error:
             raise CacheError(f"the cache {self.root} cannot be used: {error}") from None
 

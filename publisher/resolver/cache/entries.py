@@ -4,6 +4,10 @@
 and times of the SIF when its bytes were last hashed. While the open file still has the same ones, a hit costs a few system calls;
 otherwise the bytes are hashed again. The modification time of the note is when the entry was last used. ``<sha256>.part`` is a
 download. Whoever creates or removes any of them holds the flock(2) of ``locks/<sha256>``.
+
+A sandbox that was unpacked from a SIF is an entry as well, under the key ``<sha256>-unpacked`` in place of the sha256: the
+directory ``sif/<2>/<key>`` exists only complete. Its note also has the bytes that it takes on disk and a digest of the whole
+tree.
 """
 
 from __future__ import annotations
@@ -19,14 +23,25 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _MAX_NOTE_BYTES = 200
 _SIF, _PART, _NOTE = ".sif", ".part", ".seen"
+_UNPACKED = "-unpacked"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def unpacked_key(sha256: str) -> str:
+    """Return the key of the sandbox that is unpacked from a SIF."""
+    return f"{sha256}{_UNPACKED}"
+
+
+def is_unpacked(key: str) -> bool:
+    """Return whether a key is that of an unpacked sandbox."""
+    return key.endswith(_UNPACKED)
+
+
 class CacheEntry:
-    """A SIF in the cache.
+    """A SIF or an unpacked sandbox in the cache.
 
     Attributes:
-        sha256: of its content, 64 hexadecimal digits.
+        sha256: of its content, 64 hexadecimal digits; of an unpacked sandbox its key.
         size: bytes.
         last_used: when it was last requested, seconds since the epoch.
     """
@@ -47,8 +62,8 @@ class CacheEntries:
         self._mode = 0o755 if shared else 0o700
 
     def sif_path(self, sha256: str) -> str:
-        """Return the path of a SIF, whether it exists or not."""
-        return self._path(sha256, _SIF)
+        """Return the path of a SIF or an unpacked sandbox, whether it exists or not."""
+        return self._path(sha256, "" if is_unpacked(sha256) else _SIF)
 
     def part_path(self, sha256: str) -> str:
         """Return the path of the unfinished download of a SIF."""
@@ -74,7 +89,7 @@ class CacheEntries:
             return False
         try:
             with open(self._path(sha256, _NOTE), "rb", buffering=0) as note:
-                return note.read(_MAX_NOTE_BYTES) == _file_identity(descriptor)
+                return (note.read(_MAX_NOTE_BYTES) or b"").startswith(_file_identity(descriptor))
         except OSError:
             return False
         finally:
@@ -89,6 +104,8 @@ class CacheEntries:
         Raises:
             OSError: the SIF cannot be read or removed.
         """
+        if is_unpacked(sha256):
+            return self._verify_tree(sha256)
         try:
             descriptor = os.open(self.sif_path(sha256), _READ)
         except FileNotFoundError:
@@ -118,6 +135,24 @@ class CacheEntries:
             self._write_note(sha256, _file_identity(descriptor))
         finally:
             os.close(descriptor)
+
+    def add_tree(self, key: str, tree: str, digest: str) -> None:
+        """Turn a complete directory into the unpacked sandbox. The caller holds its lock. Raise OSError if that fails."""
+        from publisher.contract import files  # noqa: PLC0415 - as above
+        from publisher.resolver.cache import trees  # noqa: PLC0415 - as above
+
+        path = self.sif_path(key)
+        size = trees.size_on_disk(tree)
+        self.remove(key)
+        os.rename(tree, path)
+        files.sync_directory(os.path.dirname(path))
+        self._write_note(key, _path_identity(path) + b"%d %s\n" % (size, digest.encode()))
+
+    def remove_download(self, sha256: str) -> None:
+        """Remove what an interrupted download or unpacking left. The caller holds its lock. Raise OSError if that fails."""
+        from publisher.resolver.cache import trees  # noqa: PLC0415 - as above
+
+        trees.remove(self.part_path(sha256))
 
     def mark_used(self, sha256: str, when: float | None = None) -> None:
         """Set the time of last use to ``when`` (seconds since the epoch) or to now; do nothing without write permission."""
@@ -162,12 +197,14 @@ class CacheEntries:
     def by_last_use(self) -> list[CacheEntry]:
         """Return all entries, the least recently used first. Raise OSError if the cache cannot be read."""
         found = []
-        for sha256, path in self._scan(_SIF):
+        for sha256, path in (*self._scan(_SIF), *self._scan(_UNPACKED)):
+            key = sha256 if path.endswith(_SIF) else unpacked_key(sha256)
             try:
                 status = os.lstat(path)
+                size = self._tree_size(key) if is_unpacked(key) else status.st_size
             except FileNotFoundError:
                 continue
-            found.append(CacheEntry(sha256, status.st_size, self._last_used(sha256) or status.st_mtime))
+            found.append(CacheEntry(key, size, self._last_used(key) or status.st_mtime))
         return sorted(found, key=lambda entry: entry.last_used)
 
     def downloads(self) -> list[tuple[str, str]]:
@@ -183,6 +220,36 @@ class CacheEntries:
 
     def _path(self, sha256: str, suffix: str) -> str:
         return os.path.join(self.root, "sif", sha256[:2], f"{sha256}{suffix}")
+
+    def _verify_tree(self, key: str) -> bool:
+        """Hash an unpacked sandbox and compare it with its note; remove it if it differs, or has no note. Raise OSError."""
+        from publisher.resolver.cache import trees  # noqa: PLC0415 - no warm answer does this
+
+        path, words = self.sif_path(key), self._tree_note(key)
+        if not os.path.isdir(path) or os.path.islink(path):
+            self.remove(key)
+            return False
+        if words is not None and trees.digest(path) == words[1]:
+            self._write_note(key, _path_identity(path) + b"%d %s\n" % (words[0], words[1].encode()))
+            return True
+        self.remove(key)
+        return False
+
+    def _tree_note(self, key: str) -> tuple[int, str] | None:
+        """Return the bytes on disk and the digest in the note of an unpacked sandbox; None without a complete note."""
+        try:
+            with open(self._path(key, _NOTE), "rb") as note:
+                size, digest = note.read(_MAX_NOTE_BYTES).split(b"\n")[1].split()
+            return int(size), digest.decode()
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _tree_size(self, key: str) -> int:
+        """Return the bytes that an unpacked sandbox takes on disk."""
+        from publisher.resolver.cache import trees  # noqa: PLC0415 - as above
+
+        note = self._tree_note(key)
+        return trees.size_on_disk(self.sif_path(key)) if note is None else note[0]
 
     def _last_used(self, sha256: str) -> float | None:
         """Return the modification time of the note, or None without one: such a SIF is hashed before its next use."""
@@ -201,10 +268,35 @@ class CacheEntries:
             pass
 
     def _unlink_sif(self, sha256: str) -> None:
+        if is_unpacked(sha256):
+            self._remove_tree(sha256)
+            return
         try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
             os.unlink(self.sif_path(sha256))
         except FileNotFoundError:
             pass
+
+    def _remove_tree(self, key: str) -> None:
+        """Remove an unpacked sandbox: first its name, so that it is complete or absent."""
+        from publisher.resolver.cache import trees  # noqa: PLC0415 - as above
+
+        path, dead = self.sif_path(key), f"{self.part_path(key)}/{os.urandom(8).hex()}"
+        if os.path.lexists(path):
+            os.makedirs(os.path.dirname(dead), mode=0o700, exist_ok=True)
+            os.rename(path, dead)
+            trees.remove(dead)
+            try:  # noqa: SIM105 - as everywhere here
+                os.rmdir(os.path.dirname(dead))
+            except OSError:  # an unpacking is in it
+                pass
+
+
+def _path_identity(path: str) -> bytes:
+    descriptor = os.open(path, _READ)
+    try:
+        return _file_identity(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _file_identity(descriptor: int) -> bytes:

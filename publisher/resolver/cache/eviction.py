@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 
-from publisher.resolver.cache import pins
+from publisher.resolver.cache import pins, trees
 from publisher.resolver.errors import CacheSpaceError
 from publisher.resolver.system import locks, log
 
@@ -194,7 +194,7 @@ def _remove_downloads(entries: CacheEntries, except_for: str) -> int:
     freed = 0
     for sha256, size in _interrupted_downloads(entries, except_for):
         with contextlib.suppress(TimeoutError, FileNotFoundError), locks.acquire([entries.lock_path(sha256)], 0):
-            os.unlink(entries.part_path(sha256))
+            entries.remove_download(sha256)
             log.debug("removed the interrupted download of %s with %d bytes", sha256, size)
             freed += size
     return freed
@@ -203,7 +203,7 @@ def _remove_downloads(entries: CacheEntries, except_for: str) -> int:
 def _interrupted_downloads(entries: CacheEntries, except_for: str) -> list[tuple[str, int]]:
     """Return the sha256 and the bytes so far of each download that no process continues now."""
     running = {except_for, *(sha256 for sha256, _ in _running_downloads(entries, except_for))}
-    return [(sha256, _file_size(path)) for sha256, path in entries.downloads() if sha256 not in running]
+    return [(sha256, _written(path)) for sha256, path in entries.downloads() if sha256 not in running]
 
 
 def _missing_bytes(entries: CacheEntries, limits: CacheLimits, sha256: str, size: int) -> int:
@@ -212,10 +212,10 @@ def _missing_bytes(entries: CacheEntries, limits: CacheLimits, sha256: str, size
     total += sum(part for _, part in _interrupted_downloads(entries, sha256))
     outstanding = 0
     for other, expected in _running_downloads(entries, sha256):
-        written = _file_size(entries.part_path(other))
+        written = _written(entries.part_path(other))
         total += max(expected, written)
         outstanding += max(0, expected - written)
-    written = _file_size(entries.part_path(sha256)) if sha256 else 0
+    written = _written(entries.part_path(sha256)) if sha256 else 0
     return max(total + size - limits.max_bytes, limits.min_free + outstanding + size - written - free_space(entries.root))
 
 
@@ -232,8 +232,9 @@ def _reserved_size(lock: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _file_size(path: str) -> int:
+def _written(path: str) -> int:
+    """Return the bytes of an unfinished download or unpacking so far."""
     try:
-        return os.lstat(path).st_size
+        return trees.size_on_disk(path) if os.path.isdir(path) else os.lstat(path).st_size
     except FileNotFoundError:
         return 0

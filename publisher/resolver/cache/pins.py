@@ -79,6 +79,11 @@ def pin(root: str, sha256: str, by: Starter) -> None:
     log.debug("pinned %s in %s for the starter %d", sha256, root, by.pid)
 
 
+def unpin(root: str, sha256: str, by: Starter) -> None:
+    """Remove one pin of a starter; do nothing if there is none."""
+    _unlink(root, sha256, by.name)
+
+
 def release(root: str, by: Starter) -> list[str]:
     """Remove all pins of a starter; return the sha256 of each SIF. Raise OSError if the cache cannot be read."""
     released = [sha256 for sha256, name in _list_pins(root) if name == by.name and _unlink(root, sha256, name)]

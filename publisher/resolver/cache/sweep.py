@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver.cache import counters
+from publisher.resolver.cache import counters, trees
 from publisher.resolver.system import locks, log, negative_cache
 
 TYPE_CHECKING = False
@@ -19,11 +19,11 @@ _DIRECTORIES = ("manifest", "failures", "tally", "pins", "federation")
 
 def sweep(entries: CacheEntries) -> list[str]:
     """Remove old downloads and temporary files that no process uses; return their paths. Raise OSError if that fails."""
-    removed = [path for sha256, path in entries.downloads() if _is_old(path) and _unlink(path, entries.lock_path(sha256))]
+    removed = [path for sha256, path in entries.downloads() if _is_old(path) and _remove(path, entries.lock_path(sha256))]
     for name in _DIRECTORIES:
         for directory, _, names in os.walk(os.path.join(entries.root, name)):
             temporary = [os.path.join(directory, name) for name in names if name.startswith(".")]
-            removed += [path for path in temporary if _is_old(path) and _unlink(path, path)]
+            removed += [path for path in temporary if _is_old(path) and _remove(path, path)]
     negative_cache.sweep(entries.root, time.time())
     counters.condense(entries.root)
     if removed:
@@ -31,12 +31,12 @@ def sweep(entries: CacheEntries) -> list[str]:
     return removed
 
 
-def _unlink(path: str, lock: str) -> bool:
-    """Remove a file unless another process holds its lock; return whether it was removed."""
+def _remove(path: str, lock: str) -> bool:
+    """Remove a file or an unfinished sandbox unless another process holds its lock; return whether it was removed."""
     try:
         with locks.acquire([lock], 0):
-            os.unlink(path)
-    except (TimeoutError, FileNotFoundError):
+            trees.remove(path)
+    except TimeoutError:
         return False
     return True
 

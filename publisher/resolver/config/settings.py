@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     Values = Mapping[str, Sequence[str]]
     T = TypeVar("T")
 
-AUTO, SANDBOX, SIF = "auto", "sandbox", "sif"
+AUTO, SANDBOX, SIF, UNPACKED = "auto", "sandbox", "sif", "unpacked"
+"""Forms of an image; an unpacked one is a sandbox that this host has made from a SIF."""
 FORMS = (AUTO, SANDBOX, SIF)
 PASS, FETCH = "pass", "fetch"
 SOURCE = "DIR-or-URL"
@@ -76,6 +77,13 @@ TABLE = (
     ("prefer", f"{SANDBOX}|{SIF}", ONE, SANDBOX, "the form that jobs get if both are available"),
     ("never", f"none|{SANDBOX}|{SIF}", ONE, "none", "the form that no job gets on this host"),
     (
+        "unpack",
+        "auto|never",
+        ONE,
+        AUTO,
+        "auto: a SIF that this host cannot mount is unpacked once into the cache; never: only sandboxes in CVMFS run there",
+    ),
+    (
         "unknown",
         f"{PASS}|{FETCH}",
         ONE,
@@ -85,6 +93,13 @@ TABLE = (
     ("default-image", "NAME", ONE, "", "image of jobs that name none; default: such jobs are left alone"),
     ("deadline", "SECONDS", ONE, "20 min", "time within which a hook always answers; HTCondor itself has no limit"),
     ("backoff", "SECONDS", ONE, "30 s", "pause before a failure of the host is reported again, growing; 0 for none"),
+    (
+        "max-failures",
+        "NUMBER",
+        ONE,
+        "3",
+        "jobs in a row whose image did not start, after which the machine takes none until a probe succeeds; 0 for no limit",
+    ),
     ("facts", "FILE", ONE, "", "measured capabilities of this host; default: facts.json in the cache"),
     ("trace", "FILE", ONE, "", "file that gets a JSON line for each decision; {uid} as in --cache"),
     (
@@ -147,10 +162,12 @@ class ResolverSettings:
         arch: architecture, as Go names it.
         prefer: the preferred form, :data:`SANDBOX` or :data:`SIF`.
         never: the forbidden form, :data:`SANDBOX`, :data:`SIF` or ``none``.
+        unpacks: whether SIFs are unpacked into the cache where they cannot be mounted.
         unknown: what happens to images that the manifest does not list, :data:`PASS` or :data:`FETCH`.
         default_image: name of an image, empty for none.
         deadline: seconds within which a hook answers.
         backoff: seconds before a failure of the host is reported again.
+        max_failures: number of failed starts after which the machine takes no job that names an image; 0 for no limit.
         facts: path of the measured capabilities, absolute; None for none.
         trace: path of the trace, absolute; None for none.
         trace_size: bytes at which the trace is rotated.
@@ -203,10 +220,12 @@ class ResolverSettings:
         self.arch = _text(given, "arch") or arch
         self.prefer = _word(given, "prefer")
         self.never = _word(given, "never")
+        self.unpacks = _word(given, "unpack") == AUTO and self.cache is not None
         self.unknown = _word(given, "unknown")
         self.default_image = _text(given, "default-image")
         self.deadline = _quantity(given, "deadline", units.parse_seconds)
         self.backoff = _quantity(given, "backoff", units.parse_seconds)
+        self.max_failures = _quantity(given, "max-failures", units.parse_count)
         self.facts = _path(given, "facts") or (self.cache and os.path.join(self.cache, "facts.json"))
         self.trace = _path(given, "trace")
         self.trace_size = _quantity(given, "trace-size", units.parse_size)

@@ -27,8 +27,8 @@ _MAX_DIGITS = 18  # any integer with that many digits fits into 64 bits
 def parse(content: bytes) -> dict[str, ParsedValue]:
     """Return the attributes of an ad: name in lower case -> value, or None for an expression.
 
-    Attributes that are literally undefined are left out. Bytes that are not UTF-8 become surrogates, so that :func:`serialize`
-    restores them.
+    Members of a nested ad have the name ``attribute.member``. Attributes that are literally undefined are left out. Bytes that
+    are not UTF-8 become surrogates, so that :func:`serialize` restores them.
     """
     attributes: dict[str, ParsedValue] = {}
     for line in content.decode("utf-8", "surrogateescape").split("\n"):
@@ -41,6 +41,10 @@ def parse(content: bytes) -> dict[str, ParsedValue]:
             attributes.pop(name.lower(), None)
         else:
             attributes[name.lower()] = _parse_value(expression)
+            if expression[:1] == "[":
+                for part in expression[1:-1].split(";"):
+                    member, _, value = part.partition("=")
+                    attributes[f"{name.lower()}.{member.strip().lower()}"] = _parse_value(value.strip())
     return attributes
 
 

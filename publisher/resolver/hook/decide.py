@@ -10,8 +10,16 @@ from __future__ import annotations
 import os
 
 from publisher.contract.errors import ExpectedError, InvalidReferenceError, ManifestError
+from publisher.contract.records import NO_SHELL
 from publisher.resolver.config.settings import FORMS, PASS, SIF
-from publisher.resolver.errors import BlockedError, FormError, HostError, OldManifestError, UnknownImageError
+from publisher.resolver.errors import (
+    BlockedError,
+    FormError,
+    HostError,
+    OldManifestError,
+    ShellError,
+    UnknownImageError,
+)
 from publisher.resolver.hook import decision, statuses
 from publisher.resolver.hook.decision import Decision
 from publisher.resolver.hook.job import name_to_look_up
@@ -21,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.hook.job import Job
+    from publisher.resolver.select.resolve import Resolution
     from publisher.resolver.system.notes import Warnings
 
 _DOCKER, _SCHEME = "docker://", "://"
@@ -98,6 +107,7 @@ class _JobDecision:
                 self._now,
                 self._notes,
                 requested_form=job.form or None,
+                test_failures=job.test_failures,
                 until=self._until,
                 starter=job.starter,
             )
@@ -119,7 +129,17 @@ class _JobDecision:
             if path is None:
                 raise
             return decision.start_unlisted(job.image, f"the sandbox exists, although {error}", path)
-        return decision.start_published(job.image, resolution)
+        self._check_shell(resolution)
+        return decision.start_published(job.image, resolution, says_why=job.test_failures > 0)
+
+    def _check_shell(self, resolution: Resolution) -> None:
+        """Note that an image has no shell. Raise ShellError if HTCondor's test of the image has sent the job back."""
+        found = resolution.image
+        if found is None or found.version.notes.get("test") != NO_SHELL:
+            return
+        if self._job.test_failures:
+            raise ShellError(f"HTCondor's test of the image {found.name} fails on every host: {NO_SHELL}")
+        self._notes.warn(f"{NO_SHELL}, so HTCondor's test of it fails unless the site has switched that test off")
 
     def _find_unlisted(self, name: str) -> str | None:
         """Return the sandbox at a path if it exists although no manifest lists it; else None. Raise BlockedError."""

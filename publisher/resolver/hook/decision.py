@@ -7,7 +7,7 @@ in ``ContainerImage``, and Docker runs it if ``WantDockerImage`` is true. So a d
 
 from __future__ import annotations
 
-from publisher.resolver.config.settings import SANDBOX, SIF
+from publisher.resolver.config.settings import SANDBOX, SIF, UNPACKED
 from publisher.resolver.hook import statuses
 
 TYPE_CHECKING = False
@@ -63,8 +63,8 @@ class Decision:
         return {"image": self.image, "code": self.code, "why": self.why, **found}
 
 
-def start_published(image: str, resolution: Resolution) -> Decision:
-    """Return the decision to start a published image."""
+def start_published(image: str, resolution: Resolution, *, says_why: bool = False) -> Decision:
+    """Return the decision to start a published image; with ``says_why`` the message has the reason for the form."""
     trace_fields: dict[str, object] = {
         "form": resolution.form,
         "path": resolution.path,
@@ -81,9 +81,14 @@ def start_published(image: str, resolution: Resolution) -> Decision:
     return Decision(
         image,
         resolution.why,
-        message=f"image {name} for {resolution.image.arch} is {version.digest}, started as a {_noun(resolution.form)}",
+        message=f"image {name} for {resolution.image.arch} is {version.digest}, started as a {_noun(resolution.form)}"
+        + (f", since {resolution.why}" if says_why else ""),
         updates=updates,
-        chirp_attributes={"ImageName": name, "ImageDigest": version.digest, "ImageForm": resolution.form},
+        chirp_attributes={
+            "ImageName": name,
+            "ImageDigest": version.digest,
+            "ImageForm": resolution.form,
+        },
         trace_fields=trace_fields,
     )
 
@@ -137,10 +142,10 @@ def _start_attributes(path: str, form: str) -> dict[str, Value]:
         "SingularityImage": path,
         "ContainerImage": path,
         "WantSIF": form == SIF,
-        "WantSandboxImage": form == SANDBOX,
+        "WantSandboxImage": form != SIF,
         "WantDockerImage": False,
     }
 
 
 def _noun(form: str) -> str:
-    return "SIF" if form == SIF else form
+    return {SIF: "SIF", UNPACKED: "sandbox that was unpacked from the SIF"}.get(form, form)

@@ -35,13 +35,16 @@ class Job:
         owner: the user.
         starter: the process that lives as long as the job; None if unknown.
         form: the form that it requests with ``WantImageForm``, in lower case; empty if it requests none.
+        test_failures: how often Apptainer's test of the image has failed (HTCondor's status 45).
+        last_host: the slot where it last ran, ``slot1_2@host``; empty if it never ran.
+        last_vacated: when it last left a slot without having ended, seconds since the epoch; 0 for never.
         singularity: the value of ``SingularityImage``, which HTCondor prefers to ``ContainerImage``; None if it is absent.
         unreadable: the image attributes whose value is not a string, so that only HTCondor could evaluate them.
     """
 
     __slots__ = (
-        *("form", "id", "image", "is_containerised", "owner", "singularity", "starter", "takes_default"),
-        *("unreadable", "written_image"),
+        *("form", "id", "image", "is_containerised", "last_host", "last_vacated", "owner", "singularity"),
+        *("starter", "takes_default", "test_failures", "unreadable", "written_image"),
     )
 
     def __init__(self, ad: Mapping[str, ParsedValue], starter: Starter | None = None) -> None:
@@ -58,6 +61,9 @@ class Job:
         self.id = "" if cluster is None or proc is None else f"{cluster}.{proc}"
         self.owner = classad.get_string(ad, "Owner")
         self.form = classad.get_string(ad, "WantImageForm").strip().lower()
+        self.test_failures = classad.get_integer(ad, "NumVacatesByReason.SingularityTestFailed") or 0
+        self.last_host = classad.get_string(ad, "LastRemoteHost")
+        self.last_vacated = classad.get_integer(ad, "LastVacateTime") or 0
 
 
 def name_to_look_up(text: str) -> str:

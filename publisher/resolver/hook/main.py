@@ -21,7 +21,7 @@ from publisher.resolver.config.commandline import CommandLine
 from publisher.resolver.errors import DeadlineError
 from publisher.resolver.hook import reply, statuses
 from publisher.resolver.hook.classad import MAX_BYTES
-from publisher.resolver.system import log
+from publisher.resolver.system import log, parent_death
 from publisher.resolver.system.deadline_fork import ForkedCall
 
 TYPE_CHECKING = False
@@ -65,6 +65,7 @@ def _prepare(settings: ResolverSettings, started: float, until: float) -> Reply:
     os.environ.setdefault(pins.STARTER_VARIABLE, str(os.getppid()))  # the child has another parent
     call = ForkedCall(lambda: _prepare_in_child(content, settings, started, until))
     _signal.signal(_signal.SIGTERM, lambda *_: _terminate(call))
+    parent_death.end_with_parent(_signal.SIGTERM)
     try:
         return reply.unpack(call.result(until))
     except DeadlineError:
@@ -91,6 +92,7 @@ def _prepare_in_child(content: bytes, settings: ResolverSettings, started: float
     """Return the packed reply. This runs in the child process, which has no standard streams but sends its log to the parent."""
     from publisher.resolver.hook import prepare  # noqa: PLC0415 - the parent needs none of it
 
+    parent_death.end_with_parent(_signal.SIGKILL)
     try:
         answer, delay = prepare.prepare_job(content, settings, started, until, _chance())
     except Exception:  # noqa: BLE001 - the parent writes the traceback to its standard error

@@ -18,9 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from publisher.resolver.cache.pins import Starter
     from publisher.resolver.config.settings import ResolverSettings
+    from publisher.resolver.hook.decision import Decision
 
 _REPLY_TIME, _REPLY_SHARE, _MAX_REPLY_SHARE = 10.0, 0.1, 0.25
 """Time that the decision leaves for the reply: seconds, or a share of the deadline if that is more; and a share at most."""
+_RECENT = 600  # seconds after which a job that comes back tells nothing new about this machine
 _TRACE_TIMEOUT = 1.0  # seconds for writing a line; the file system may hang
 
 
@@ -44,6 +46,7 @@ def prepare_job(content: bytes, settings: ResolverSettings, started: float, unti
     _set_chirp_attributes(decision.chirp_attributes, notes)
     for note in notes.all:
         log.warning(note)
+    _report_failure(job, decision, settings)
     if decision.code == statuses.OK:
         message = "; ".join(filter(None, [decision.message, *notes.warnings]))  # HTCondor drops the stderr of a success
         return reply.success(message, decision.updates), 0.0
@@ -70,6 +73,34 @@ def write_trace(settings: ResolverSettings, line: dict[str, object], notes: Warn
         ForkedCall(append).result(time.monotonic() + seconds)
     except FetchError as error:
         notes.add(f"cannot write the trace {path}: {error}")
+
+
+def _report_failure(job: Job, decision: Decision, settings: ResolverSettings) -> None:
+    """Report to the startd's cron that a published image did not start on this host, now or when the job last ran here."""
+    reason = ""
+    if decision.code in (statuses.SANDBOX, statuses.CACHE):
+        reason = f"{statuses.short_name(decision.code)}: {decision.message}"
+    elif job.test_failures and "ImageDigest" in decision.chirp_attributes and _has_just_left(job):
+        reason = f"Apptainer's test of {decision.image} failed"
+    cache = resolve.usable_cache(settings, Warnings()) if reason else None
+    if cache is not None:
+        from publisher.resolver.cache import start_failures  # noqa: PLC0415 - this is rare
+
+        start_failures.report(cache, f"job {job.id}: {reason}", time.time())
+
+
+def _has_just_left(job: Job) -> bool:
+    """Return whether a job left this machine a short while ago without having ended."""
+    return 0 <= time.time() - job.last_vacated < _RECENT and job.last_host.partition("@")[2] == _machine_name()
+
+
+def _machine_name() -> str | None:
+    """Return the name of this machine as it stands in the names of its slots after the ``@``; None if it is unknown."""
+    try:
+        with open(os.environ["_CONDOR_MACHINE_AD"], "rb") as file:
+            return classad.get_string(classad.parse(file.read(classad.MAX_BYTES)), "Name").partition("@")[2]
+    except (OSError, KeyError):
+        return None
 
 
 def _time_for_reply(deadline: float) -> float:

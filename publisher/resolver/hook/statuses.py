@@ -10,8 +10,8 @@ from publisher.contract.errors import ExpectedError, InvalidReferenceError, Mani
 from publisher.resolver import errors
 
 OK = 0
-NO_IMAGE, ARCHITECTURE, BLOCKED, NO_REFERENCE, NO_FORM = 101, 102, 103, 104, 105
-BUG, CONFIGURATION, DEADLINE, NO_AD, NO_START = 301, 302, 303, 304, 305
+NO_IMAGE, ARCHITECTURE, BLOCKED, NO_REFERENCE, NO_FORM, NO_SHELL = 101, 102, 103, 104, 105, 106
+BUG, CONFIGURATION, DEADLINE, NO_AD, NO_START, KILLED = 301, 302, 303, 304, 305, 306
 MANIFEST = 310
 SANDBOX, FETCH, CACHE, NO_ROOM, BUSY = 320, 321, 322, 323, 324
 HOST = 330
@@ -27,13 +27,15 @@ TABLE = (
     (BLOCKED, "blocked", USER, "the operator has blocked the image", "use another version; the message has the reason"),
     (NO_REFERENCE, "no-reference", USER, "the job's image is not a valid image name", "correct container_image in the job"),
     (NO_FORM, "no-form", USER, "the image is not published in the requested form", "remove WantImageForm from the job"),
+    (NO_SHELL, "no-shell", USER, "HTCondor's test failed since the image has no /bin/sh", "add a shell to the image"),
     (BUG, "bug", SITE, "an unexpected error in the hook", "report it with the traceback in the StarterLog"),
     (CONFIGURATION, "configuration", SITE, "the configuration of the hook is wrong", "correct the setting in the message"),
     (DEADLINE, "deadline", SITE, "the image was not ready in time", "find what hangs on the host; the setting is deadline"),
     (NO_AD, "no-ad", SITE, "the hook got no job ad on standard input", "check that it is configured as HOOK_PREPARE_JOB"),
     (NO_START, "no-start", SITE, "the hook cannot start", "check that its file is complete and its Python 3.9 or newer"),
+    (KILLED, "killed", SITE, "a process of the hook was killed", "check the host's memory; the message has the signal"),
     (MANIFEST, "manifest", NETWORK, "no trusted manifest can locate the image", "check its sources, the keys and the clock"),
-    (SANDBOX, "sandbox", SITE, "the sandbox cannot be opened, and no SIF is available", "check CVMFS on the host"),
+    (SANDBOX, "sandbox", SITE, "the sandbox cannot be read, and there is no other form", "check CVMFS on the host"),
     (FETCH, "fetch", NETWORK, "the SIF cannot be fetched", "check that the origins are up and the host can reach them"),
     (CACHE, "cache", SITE, "the cache cannot be used", "check its owner, mode and disk; the message says which"),
     (NO_ROOM, "no-room", SITE, "the cache has no space for the SIF", "free space, or raise cache-size"),
@@ -46,12 +48,14 @@ _BY_ERROR = (
     (errors.BlockedError, BLOCKED),
     (errors.ArchitectureError, ARCHITECTURE),
     (errors.FormError, NO_FORM),
+    (errors.ShellError, NO_SHELL),
     (errors.UnknownImageError, NO_IMAGE),
     (InvalidReferenceError, NO_REFERENCE),
     (errors.ResolverUsageError, CONFIGURATION),
     (ManifestError, MANIFEST),
     (errors.SandboxError, SANDBOX),
     (errors.HostError, HOST),
+    (errors.KilledError, KILLED),
     (errors.FetchError, FETCH),
     (errors.CacheSpaceError, NO_ROOM),
     (errors.CacheBusyError, BUSY),

@@ -7,9 +7,10 @@ import random
 import sys
 import time
 
+from publisher.resolver.cache import start_failures
 from publisher.resolver.errors import CacheError, HostError, ResolverUsageError
 from publisher.resolver.hook import classad
-from publisher.resolver.host import cache_admin, condor_config, pilot
+from publisher.resolver.host import all_users, cache_admin, condor_config, pilot
 from publisher.resolver.select import facts
 from publisher.resolver.system import log
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Attributes = dict[str, Union[str, int, bool]]
 
-_ACCESS_POINT = "access-point"
+_ACCESS_POINT, _FAILURES = "access-point", "failures"
 
 
 def pilot_start(line: CommandLine, notes: Warnings) -> str:
@@ -42,8 +43,13 @@ def pilot_start(line: CommandLine, notes: Warnings) -> str:
 
 
 def startd_cron(line: CommandLine, notes: Warnings) -> str:
-    """Run ``startd-cron``: measure the host, write the facts; return machine attributes, with the cache's statistics."""
+    """Run ``startd-cron``: measure the host, write the facts; return machine attributes, with the cache's statistics.
+
+    With ``failures`` measure nothing, and return what jobs reported since a probe last started an image.
+    """
     settings = line.settings(os.environ)
+    if line.words[1:] == [_FAILURES]:
+        return "\n".join(_format(_start_failures(settings)))
     measurement = _measure(settings, notes)
     statistics: Attributes = {}
     if settings.cache:
@@ -53,6 +59,18 @@ def startd_cron(line: CommandLine, notes: Warnings) -> str:
             notes.add(str(error))
     problems = "; ".join([*measurement.problems(), *notes.all])
     return "\n".join(_format({**measurement.attributes(), **statistics, "ImageResolverProblems": problems}))
+
+
+def _start_failures(settings: ResolverSettings) -> Attributes:
+    """Return the machine attributes about images that failed to start."""
+    now = time.time()
+    caches = [] if settings.cache is None else [(os.geteuid(), settings.cache)]
+    if settings.cache_template is not None and all_users.UID in settings.cache_template:
+        caches = all_users.find_caches(settings.cache_template)
+    reasons = start_failures.recent(caches, facts.read(settings.facts, now).started, now)
+    failing = 0 < settings.max_failures <= len(reasons)
+    last = {"ImageResolverLastFailure": reasons[-1]} if reasons else {}
+    return {"ImageResolverFailures": len(reasons), "ImageResolverFailing": failing, **last}
 
 
 def condor_configuration(line: CommandLine, notes: Warnings) -> str:  # noqa: ARG001 - every command has these arguments
@@ -86,7 +104,9 @@ def _measure(settings: ResolverSettings, notes: Warnings) -> HostMeasurement:
         log.info("measured: %s", problem)
     if settings.facts:
         try:
-            facts.write(settings.facts, measurement.facts(), measurement.when)
+            earlier = facts.read(settings.facts, measurement.when)
+            started = measurement.when if measurement.has_started() else earlier.started
+            facts.write(settings.facts, measurement.facts(), measurement.when, started)
         except OSError as error:
             notes.add(f"cannot write {settings.facts}: {error.strerror}")
     return measurement

@@ -12,6 +12,8 @@ It relies on these rules of HTCondor (its manual, "Singularity and Apptainer Sup
 
 from __future__ import annotations
 
+from publisher.resolver.hook import statuses
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,25 +47,39 @@ SINGULARITY_BIND_EXPR = "$(IMAGE_RESOLVER_BINDS)"
 SINGULARITY_EXTRA_ARGUMENTS = {extra}
 
 # --- Which jobs this machine takes
-# It takes no job that names an image if the measurement found that containers do not work here. For {retry} minutes it does not
-# take back a job that failed here because of its image (45: Apptainer's test of the image failed; 1007 with this text: the hook
-# failed). The job may run elsewhere; here it would fail again at once, and would come back again and again.
-IMAGE_RESOLVER_IMAGE_FAILED = (TARGET.VacateReasonCode == 45 || \\
-    (TARGET.VacateReasonCode == 1007 && regexp("PREPARE_JOB", TARGET.VacateReason)))
+# It takes no job that names an image if the measurement found that containers do not work here, or if several images in a row
+# failed to start and no measurement has succeeded since.
+# For {retry} minutes it does not take back a job that failed here because of its image. The job may run elsewhere; here it would
+# fail again at once, and would come back again and again. 45: Apptainer's test of the image failed; the hook then gives the job
+# the image's other form, so it may come back once. 1007 with this text: the hook answered that it failed. A hook that was
+# killed gave no answer.
+IMAGE_RESOLVER_IMAGE_FAILED = ((TARGET.VacateReasonCode == 45 && \\
+        (TARGET.NumVacatesByReason.SingularityTestFailed ?: 2) > 1) || \\
+    (TARGET.VacateReasonCode == 1007 && regexp("PREPARE_JOB.*reported status", TARGET.VacateReason) && \\
+        !regexp("reported status {killed}", TARGET.VacateReason)))
 IMAGE_RESOLVER_BACK = (splitSlotName(TARGET.LastRemoteHost)[1] == splitSlotName(MY.Name)[1] && \\
     time() - TARGET.LastVacateTime < {seconds} && $(IMAGE_RESOLVER_IMAGE_FAILED))
-START = ($(START)) && $(IMAGE_RESOLVER_BACK) =!= true && (MY.ImageResolverUsable =!= false || !($(SINGULARITY_JOB)))
+IMAGE_RESOLVER_READY = (MY.ImageResolverUsable =!= false && MY.ImageResolverFailing =!= true)
+START = ($(START)) && $(IMAGE_RESOLVER_BACK) =!= true && ($(IMAGE_RESOLVER_READY) || !($(SINGULARITY_JOB)))
 
 # --- Attributes of the machine, measured at its start and every {period} minutes, with the statistics of the cache
 HasImageResolver = true
 STARTD_ATTRS = $(STARTD_ATTRS) HasImageResolver
-STARTD_CRON_JOBLIST = $(STARTD_CRON_JOBLIST) IMAGE_RESOLVER
+STARTD_CRON_JOBLIST = $(STARTD_CRON_JOBLIST) IMAGE_RESOLVER IMAGE_FAILURES
 STARTD_CRON_IMAGE_RESOLVER_EXECUTABLE = {program}
 STARTD_CRON_IMAGE_RESOLVER_ARGS = startd-cron --config {config}
 STARTD_CRON_IMAGE_RESOLVER_PERIOD = {period}m
 STARTD_CRON_IMAGE_RESOLVER_MODE = Periodic
 STARTD_CRON_IMAGE_RESOLVER_JOB_LOAD = 0.01
 STARTD_CRON_IMAGE_RESOLVER_KILL = true
+
+# --- What jobs reported of images that failed to start, counted every {count_period} seconds; nothing is measured
+STARTD_CRON_IMAGE_FAILURES_EXECUTABLE = {program}
+STARTD_CRON_IMAGE_FAILURES_ARGS = startd-cron failures --config {config}
+STARTD_CRON_IMAGE_FAILURES_PERIOD = {count_period}s
+STARTD_CRON_IMAGE_FAILURES_MODE = Periodic
+STARTD_CRON_IMAGE_FAILURES_JOB_LOAD = 0.01
+STARTD_CRON_IMAGE_FAILURES_KILL = true
 """
 _ACCESS_POINT = """\
 # Configuration of an access point whose jobs name images of {name}. It was written by
@@ -97,6 +113,7 @@ JOB_TRANSFORM_ImageResolverSIF @=end
 @end
 """
 _RETRY, _PERIOD = 10, 5  # minutes
+_COUNT_PERIOD = 30  # seconds
 
 
 def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterable[str], program: str, config: str) -> str:
@@ -120,6 +137,8 @@ def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterab
         retry=_RETRY,
         seconds=_RETRY * 60,
         period=_PERIOD,
+        count_period=_COUNT_PERIOD,
+        killed=statuses.KILLED,
     )
 
 

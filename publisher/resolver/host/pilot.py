@@ -11,7 +11,7 @@ import os
 import time
 
 from publisher.contract.errors import ExpectedError
-from publisher.resolver.config.settings import SANDBOX, SIF
+from publisher.resolver.config.settings import SANDBOX, SIF, UNPACKED
 from publisher.resolver.errors import ResolverUsageError
 from publisher.resolver.host import default_image, probes
 from publisher.resolver.host.default_image import HostCapacity, ImageOffer
@@ -50,6 +50,10 @@ class HostMeasurement:
         self.overlay = overlay
         self.cvmfs = cvmfs
 
+    def has_started(self) -> bool:
+        """Return whether an image was started."""
+        return bool(self.sif.works or self.overlay.works)
+
     def facts(self) -> dict[str, bool | None]:
         """Return ``fact -> True, False or None`` for the hook."""
         return {name: getattr(self, name).works for name in ("sif", "userns", "overlay", "cvmfs")}
@@ -73,7 +77,7 @@ class HostMeasurement:
 
     def _is_usable(self) -> bool | None:
         """Return whether the host can run any image: True if one ran in either form, False if none can in either."""
-        if self.sif.works or self.overlay.works:
+        if self.has_started():
             return True
         no_sandbox = self.overlay.works is False or self.cvmfs.works is False
         return False if self.sif.works is False and no_sandbox else None
@@ -84,7 +88,7 @@ def measure(settings: ResolverSettings, now: float, notes: Warnings) -> HostMeas
     seconds = settings.probe_time
     apptainer = find_apptainer(settings)
     userns = probes.probe_user_namespaces(seconds)
-    cvmfs = probes.probe_directory(settings.repository, seconds)
+    cvmfs = probes.probe_repository(settings.repository, seconds)
     if apptainer is None:
         missing = HostProbe(works=False, why=f"there is no {' or '.join(_APPTAINER)} on this host")
         return HostMeasurement(int(now), userns=userns, sif=missing, overlay=missing, cvmfs=cvmfs)
@@ -92,8 +96,12 @@ def measure(settings: ResolverSettings, now: float, notes: Warnings) -> HostMeas
     image = _find_image(settings, SIF, now, notes)
     if image:
         sif = probes.probe_start(apptainer, image, seconds)
+    sandbox = _find_image(settings, SANDBOX, now, notes) if cvmfs.works or not sif.works else None
+    if sif.works and sandbox:  # Apptainer works, so a sandbox that does not start is CVMFS's fault
+        started = probes.probe_start(apptainer, sandbox, seconds)
+        cvmfs = started if started.works else HostProbe(works=False, why=f"the sandbox {sandbox} does not start: {started.why}")
     if not sif.works:
-        image = _find_image(settings, SANDBOX, now, notes)
+        image = sandbox or (_find_image(settings, UNPACKED, now, notes) if sif.works is False and settings.unpacks else None)
     if image:
         overlay = probes.probe_binds(apptainer, image, seconds)
     return HostMeasurement(int(now), userns=userns, sif=sif, overlay=overlay, cvmfs=cvmfs)

@@ -15,6 +15,7 @@ from publisher.resolver.system.deadline_fork import ForkedCall
 
 _UNPACKING = "temporary sandbox"
 """What Apptainer prints for a SIF that it cannot mount: every job would unpack the whole image first."""
+_INDEX = ".publisher/index.json"
 _TARGET = "/image-resolver-probe"  # a directory that no image has
 _EXEC = ("exec", "--contain", "--ipc", "--cleanenv")  # the options that HTCondor always uses
 
@@ -55,12 +56,17 @@ def probe_binds(apptainer: str, image: str, seconds: float) -> HostProbe:
     return _result(status, output)
 
 
-def probe_directory(directory: str, seconds: float) -> HostProbe:
-    """Probe whether a directory exists and can be read before the timeout."""
+def probe_repository(directory: str, seconds: float) -> HostProbe:
+    """Probe whether a repository can be listed and a file of it can be read before the timeout."""
 
     def read() -> bytes:
         with os.scandir(directory) as entries:
             next(entries, None)
+        try:
+            with open(os.path.join(directory, _INDEX), "rb", buffering=0) as file:
+                file.read(1)
+        except FileNotFoundError:  # the manifest may come from elsewhere
+            pass
         return b""
 
     try:
@@ -78,4 +84,8 @@ def _result(status: int | None, output: str) -> HostProbe:
 
 
 def _last_line(text: str) -> str:
-    return " ".join((text.splitlines() or [""])[-1].split())[:300]
+    """Return the last line that says something: without colours, and the last line may consist of nothing else."""
+    import re  # noqa: PLC0415 - no job waits for this
+
+    lines = [" ".join(line.split()) for line in re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text).splitlines()]
+    return next(filter(None, reversed(lines)), "")[:300]

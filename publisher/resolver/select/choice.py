@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from publisher.resolver.config.settings import AUTO, SANDBOX, SIF
+from publisher.resolver.config.settings import AUTO, SANDBOX, SIF, UNPACKED
 from publisher.resolver.errors import FormError, HostError
 from publisher.resolver.system import log
 
@@ -20,15 +20,19 @@ class FormPolicy:
         by_job: whether the job requested it, not the settings.
         prefer: the form that the site prefers.
         never: the form that the site excludes, or ``none``.
+        test_failures: how often Apptainer's test of this image failed for this job. After each failure it gets the other form.
     """
 
-    __slots__ = ("by_job", "never", "prefer", "requested")
+    __slots__ = ("by_job", "never", "prefer", "requested", "test_failures")
 
-    def __init__(self, requested: str = AUTO, prefer: str = SANDBOX, never: str = "none", *, by_job: bool = False) -> None:
+    def __init__(
+        self, requested: str = AUTO, prefer: str = SANDBOX, never: str = "none", *, by_job: bool = False, test_failures: int = 0
+    ) -> None:
         self.requested = requested
         self.by_job = by_job
         self.prefer = prefer
         self.never = never
+        self.test_failures = test_failures
 
 
 class FormChoice:
@@ -45,7 +49,7 @@ class FormChoice:
 
 
 def choose_forms(
-    image: FoundVersion, policy: FormPolicy, facts: HostFacts, *, hung: bool, has_cache: bool = True
+    image: FoundVersion, policy: FormPolicy, facts: HostFacts, *, hung: bool, has_cache: bool = True, unpacks: bool = False
 ) -> list[FormChoice]:
     """Return the forms to try, the best first.
 
@@ -53,20 +57,25 @@ def choose_forms(
         image: the version of the image.
         policy: what the settings and the job say.
         facts: what was measured on this host.
-        hung: whether a sandbox of this repository did not open in time a short while ago.
+        hung: whether a sandbox of this repository could not be read in time a short while ago.
         has_cache: whether this host has a cache or a store for SIFs.
+        unpacks: whether SIFs are unpacked into the cache where they cannot be mounted. That comes last: it takes long.
 
     Raises:
         FormError: the image is not published in the only form that the job requested.
         HostError: this host cannot run the image in any form.
     """
     published = {SANDBOX: image.version.sandbox is not None, SIF: image.version.sif is not None}
+    published[UNPACKED] = published[SIF]
     candidates = [policy.requested] if policy.requested != AUTO else _order(policy.prefer)
     if policy.requested != AUTO and not published[policy.requested]:
         reason = f"the image {image.name} is not published as a {_noun(policy.requested)}"
         if policy.by_job:
             raise FormError(reason, hint="remove WantImageForm from the job to get the form that is published")
         raise HostError(f"{reason}, and this host is configured for no other form", hint="--form auto allows both forms")
+    if unpacks and facts.sif is False and SIF in candidates and published[SIF] and policy.never != SIF:
+        candidates.remove(SIF)
+        candidates.append(UNPACKED)
     objections = {form: _objection(form, policy, facts, is_published=published[form]) for form in candidates}
     if SIF in objections and not has_cache:
         objections[SIF] = objections[SIF] or "a SIF needs a cache, and no cache is configured"
@@ -75,14 +84,23 @@ def choose_forms(
     possible = [form for form in candidates if not objections[form]]
     if not possible:
         raise HostError(f"this host cannot run the image {image.name} in any form: {'; '.join(objections.values())}")
-    doubt = ""
-    if hung:
-        doubt = "the sandbox did not open in time a short while ago"
-    elif facts.cvmfs is False:
-        doubt = "CVMFS did not answer when this host was measured"
-    if doubt and possible[0] == SANDBOX and len(possible) > 1:
-        return [FormChoice(SIF, doubt), FormChoice(SANDBOX, "the SIF is not available")]
+    doubt = _doubt(possible[0], policy, facts, hung=hung)
+    if doubt and len(possible) > 1:
+        first, *others = possible
+        others_why = [FormChoice(form, doubt) for form in others]
+        return [*others_why, FormChoice(first, f"the {_noun(others[0])} is not available")]
     return [FormChoice(form, _why(form, policy, objections, is_first=form == possible[0])) for form in possible]
+
+
+def _doubt(form: str, policy: FormPolicy, facts: HostFacts, *, hung: bool) -> str:
+    """Return why the first form should be tried last, or an empty text if it should not."""
+    if policy.test_failures:
+        return f"the {_noun(form)} failed Apptainer's test when the job last started" if policy.test_failures % 2 else ""
+    if form != SANDBOX:
+        return ""
+    if hung:
+        return "the sandbox could not be read in time a short while ago"
+    return "CVMFS did not answer when this host was measured" if facts.cvmfs is False else ""
 
 
 def _order(prefer: str) -> list[str]:
@@ -96,17 +114,17 @@ def _objection(form: str, policy: FormPolicy, facts: HostFacts, *, is_published:
     if policy.never == form:
         return f"the site never starts a {_noun(form)}"
     if form == SIF and facts.sif is False:
-        return "SIFs do not run on this host without being unpacked"
+        return "SIFs cannot be mounted on this host"
     return ""
 
 
 def _why(form: str, policy: FormPolicy, objections: dict[str, str], *, is_first: bool) -> str:
     if not is_first:
-        return f"the {_noun(policy.prefer)} is not available"
+        return f"the {_noun(SIF if form == SANDBOX else SANDBOX)} is not available"
     if policy.requested == form:
         return "it was requested"
     return next((objection for objection in objections.values() if objection), "the site prefers it")
 
 
 def _noun(form: str) -> str:
-    return "SIF" if form == SIF else form
+    return {SIF: "SIF", UNPACKED: "unpacked SIF"}.get(form, form)

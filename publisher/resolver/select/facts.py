@@ -1,6 +1,7 @@
 """Facts measured on this host: one small JSON file, written by ``pilot-start`` and ``startd-cron`` and read by the hook.
 
-    {"schema": 1, "measured": <seconds since the epoch>, "sif": true, "userns": true, "overlay": null, "cvmfs": false}
+    {"schema": 1, "measured": <seconds since the epoch>, "sif": true, "userns": true, "overlay": null, "cvmfs": false,
+     "started": <seconds since the epoch>}
 
 A fact that is ``null`` or missing was not measured, or the measurement gave no result. Facts that are too old are ignored.
 """
@@ -32,14 +33,16 @@ class HostFacts:
 
     Attributes:
         measured: when they were measured, seconds since the epoch; None for never.
+        started: when a probe last started an image, likewise; 0 for never.
         sif, userns, overlay, cvmfs: True, False or None for unknown; see :data:`NAMES`.
     """
 
-    __slots__ = ("cvmfs", "measured", "overlay", "sif", "userns")
+    __slots__ = ("cvmfs", "measured", "overlay", "sif", "started", "userns")
 
-    def __init__(self, measured: int | None = None, values: Measured | None = None) -> None:
+    def __init__(self, measured: int | None = None, values: Measured | None = None, started: int = 0) -> None:
         known = values or {}
         self.measured = measured
+        self.started = started
         self.sif, self.userns, self.overlay, self.cvmfs = [known.get(name) for name in NAMES]
 
 
@@ -53,17 +56,18 @@ def read(path: str | None, now: float) -> HostFacts:
         measured = value["measured"]
         if value["schema"] != SCHEMA or not now - LIFETIME <= measured <= now + _CLOCK_STEP:
             return HostFacts()
-        return HostFacts(int(measured), {name: fact for name, fact in value.items() if isinstance(fact, bool)})
+        values = {name: fact for name, fact in value.items() if isinstance(fact, bool)}
+        return HostFacts(int(measured), values, int(value.get("started", 0)))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return HostFacts()
 
 
-def write(path: str, values: Measured, now: float) -> None:
+def write(path: str, values: Measured, now: float, started: int = 0) -> None:
     """Replace the file; facts that are not in ``values`` become null. Raise OSError if that fails."""
     import json  # noqa: PLC0415 - the hook only reads
 
     from publisher.contract import files  # noqa: PLC0415 - as above
 
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    content = {"schema": SCHEMA, "measured": int(now), **{name: values.get(name) for name in NAMES}}
+    content = {"schema": SCHEMA, "measured": int(now), **{name: values.get(name) for name in NAMES}, "started": started}
     files.replace(path, (json.dumps(content) + "\n").encode())

@@ -12,6 +12,7 @@ import time
 
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.errors import BlockedError, FetchError
+from publisher.resolver.select import sandbox
 from publisher.resolver.system import log
 from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.trust import lookup
@@ -27,24 +28,6 @@ _IMAGES = ".images"
 _BUILD_PARTS = 3  # of .images/<2>/<62>
 
 
-def open_directory(path: str) -> str:
-    """Open a directory and return its path with all links resolved.
-
-    Raises:
-        FetchError: it cannot be opened.
-        DeadlineError: it cannot be opened in time.
-    """
-
-    def open_and_read() -> bytes:
-        directory = os.path.realpath(path)
-        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
-        with os.scandir(directory) as entries:
-            next(entries, None)
-        return os.fsencode(directory)
-
-    return os.fsdecode(ForkedCall(open_and_read).result(time.monotonic() + _TIMEOUT))
-
-
 def open_unlisted(path: str, settings: ResolverSettings, look_up: Callable[[str], object]) -> str:
     """Open a sandbox of the repository under a name that the manifest does not list; return its path with all links resolved.
 
@@ -54,11 +37,11 @@ def open_unlisted(path: str, settings: ResolverSettings, look_up: Callable[[str]
         look_up: looks up the path of a build in the manifest, and raises BlockedError if that build is blocked.
 
     Raises:
-        FetchError: it cannot be opened, leads out of the repository, or is the parent directory of builds.
+        FetchError: it cannot be opened or read, leads out of the repository, or is the parent directory of builds.
         DeadlineError: it cannot be opened in time.
         BlockedError: it has the data of a blocked image.
     """
-    directory = open_directory(os.path.join(settings.repository, path))
+    directory = sandbox.open_directory(os.path.join(settings.repository, path))
     inside = _follow(directory, settings)
     if inside is None:
         raise FetchError(f"{path} leads out of the repository {settings.repository}")

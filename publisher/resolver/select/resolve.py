@@ -10,17 +10,19 @@ from publisher.contract.manifest import DEAD, FRESH
 from publisher.contract.records import EXPIRING
 from publisher.resolver.cache import cache
 from publisher.resolver.cache.cache import Cache
-from publisher.resolver.config.settings import AUTO, SANDBOX, SIF
+from publisher.resolver.config.settings import AUTO, SANDBOX, SIF, UNPACKED
 from publisher.resolver.errors import (
     BlockedError,
     CacheError,
     DeadlineError,
     FetchError,
+    HostError,
     OldManifestError,
+    ReadError,
     SandboxError,
     UnknownImageError,
 )
-from publisher.resolver.select import choice, facts, repository_path
+from publisher.resolver.select import choice, facts, repository_path, sandbox
 from publisher.resolver.select.choice import FormPolicy
 from publisher.resolver.system import log
 from publisher.resolver.system.outage import Outage
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from publisher.contract.records import Sif
     from publisher.resolver.cache.pins import Starter
     from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.select.choice import FormChoice
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from publisher.resolver.trust.manifest_loader import TrustedManifest
 
 _MAX_AGE_FOR_UNKNOWN = 60.0  # seconds: a manifest without the requested image is fetched anew if it is older
+_BLOCK_BYTES, _GUESSED_RATIO = 4096, 4
+"""What each file takes more than its content, and how much larger than a SIF its content is, if nobody knows better."""
 _FALLBACK_TIME, _MAX_FALLBACK_SHARE = 10.0, 0.25
 """What a SIF leaves for the form after it: seconds, and at most this share of the remaining time."""
 
@@ -52,7 +57,7 @@ class Resolution:
     """An image that is ready to be started.
 
     Attributes:
-        form: ``sandbox`` or ``sif``.
+        form: ``sandbox``, ``sif``, or ``unpacked`` for a sandbox that was made from the SIF.
         path: absolute. Of a sandbox it is the directory itself, not the link with the name, which may move while the job runs.
         image: the version of the image; None if the manifest is too old to be trusted and the path was only found to exist.
         manifest: the manifest that was used.
@@ -98,6 +103,7 @@ def resolve(
     notes: Warnings,
     *,
     requested_form: str | None = None,
+    test_failures: int = 0,
     until: float | None = None,
     starter: Starter | None = None,
 ) -> Resolution:
@@ -109,6 +115,7 @@ def resolve(
         now: the time, seconds since the epoch.
         notes: receives the problems that did not prevent an answer.
         requested_form: the form that the job requests; None for the one of the settings.
+        test_failures: how often Apptainer's test of this image failed in a row for this job.
         until: reading of the monotonic clock at which the caller gives up; None for no limit but those of the downloads.
         starter: the starter of the job that gets the image, for the pin; None for no pin.
 
@@ -121,13 +128,22 @@ def resolve(
     outage = Outage(directory and os.path.join(directory, "failures", "repository-hangs"))
     hung = outage.is_active()
     query, manifest, image = find_image(text, settings, now, notes, directory=directory, hung=hung)
-    policy = FormPolicy(requested_form or settings.form, settings.prefer, settings.never, by_job=requested_form is not None)
+    requested = requested_form or settings.form
+    policy = FormPolicy(
+        requested, settings.prefer, settings.never, by_job=requested_form is not None, test_failures=test_failures
+    )
     if image is None:
         return _resolve_existing_path(query, settings, manifest, policy)
     measured = facts.read(settings.facts, now)
     has_cache = settings.cache is not None or settings.store is not None
-    choices = choice.choose_forms(image, policy, measured, hung=hung, has_cache=has_cache)
-    result = _Preparation(image, settings, manifest, outage, starter).first_available(choices, notes, until)
+    choices = choice.choose_forms(image, policy, measured, hung=hung, has_cache=has_cache, unpacks=settings.unpacks)
+    preparation = _Preparation(image, settings, manifest, outage, starter=starter, directory=directory)
+    try:
+        result = preparation.first_available(choices, notes, until)
+    except SandboxError as error:
+        if image.version.sif is None or measured.sif is not False:
+            raise
+        raise HostError(f"{error.reason}, and SIFs cannot be mounted on this host", hint=error.hint) from None
     log.info("resolved %s to the %s %s: %s", text, result.form, result.path, result.why)
     return result
 
@@ -143,8 +159,8 @@ def find_image(
         now: the time, seconds since the epoch.
         notes: receives the problems that did not prevent an answer.
         directory: the result of :func:`usable_cache`.
-        hung: whether a sandbox of the repository did not open in time a short while ago. The repository is then asked for the
-            manifest only if there is no other source and no usable copy.
+        hung: whether a sandbox of the repository could not be read in time a short while ago. The repository is then asked for
+            the manifest only if there is no other source and no usable copy.
 
     Returns:
         The parsed text, the manifest, and the version of the image; None for that if the manifest is too old to be trusted.
@@ -226,7 +242,7 @@ def find_unlisted(text: str, settings: ResolverSettings, now: float, notes: Warn
         )
     except BlockedError:
         raise
-    except DeadlineError as error:
+    except (DeadlineError, ReadError) as error:
         raise SandboxError(
             f"no manifest lists {text!r}, and the repository does not answer whether the path exists: {error}",
             hint="check CVMFS on the host",
@@ -250,9 +266,17 @@ class _Preparation:
     """A version of an image that is made ready in one form or another."""
 
     def __init__(
-        self, image: FoundVersion, settings: ResolverSettings, manifest: TrustedManifest, outage: Outage, starter: Starter | None
+        self,
+        image: FoundVersion,
+        settings: ResolverSettings,
+        manifest: TrustedManifest,
+        outage: Outage,
+        *,
+        starter: Starter | None,
+        directory: str | None,
     ) -> None:
         self._image = image
+        self._directory = directory
         self._starter = starter
         self._settings = settings
         self._manifest = manifest
@@ -262,13 +286,17 @@ class _Preparation:
         """Return the first form that can be made ready.
 
         Raises:
-            ExpectedError: no form can. Of several forms the reason names every one's, and the class is that of the last one.
+            ExpectedError: no form can. Of several forms the reason names every one's, and the class is that of the last one which
+                is not the sandbox: a broken sandbox is no reason while the image has another form.
         """
         problems: list[ExpectedError] = []
         for candidate in choices:
             end = until if candidate is choices[-1] else _leave_time_for_fallback(until)
             try:
-                resolution = self._open_sandbox() if candidate.form == SANDBOX else self._ensure_sif(end, notes)
+                if candidate.form == SANDBOX:
+                    resolution = self._open_sandbox()
+                else:
+                    resolution = self._ensure_sif(end, notes, unpacked=candidate.form == UNPACKED)
             except ExpectedError as error:
                 notes.add(str(error))
                 problems.append(error)
@@ -277,24 +305,27 @@ class _Preparation:
                 return resolution
         if len(problems) == 1:
             raise problems[0]
-        raise type(problems[-1])(f"no form of the image {self._image.name} is available: {'; '.join(map(str, problems))}")
+        cause = next((problem for problem in reversed(problems) if not isinstance(problem, SandboxError)), problems[-1])
+        raise type(cause)(f"no form of the image {self._image.name} is available: {'; '.join(map(str, problems))}")
 
     def _open_sandbox(self) -> Resolution:
         path = os.path.join(self._settings.repository, str(self._image.version.sandbox))
         try:
-            repository_path.open_directory(path)
+            sandbox.open_directory(path, self._directory)
         except FetchError as error:
-            if isinstance(error, DeadlineError):
+            if isinstance(error, (DeadlineError, ReadError)):
                 self._outage.begin()
             raise SandboxError(f"the sandbox {path} cannot be opened: {error}") from None
         self._outage.end()
         return Resolution(SANDBOX, path, self._image, self._manifest)
 
-    def _ensure_sif(self, until: float | None, notes: Warnings) -> Resolution:
+    def _ensure_sif(self, until: float | None, notes: Warnings, *, unpacked: bool) -> Resolution:
         sif = self._image.version.sif
         if sif is None:
             raise ValueError("choose_forms() never offers a SIF that is not published")
         path = self._find_in_store(sif.sha256, notes)
+        if unpacked:
+            return self._ensure_unpacked(sif, path, until)
         if path is not None:
             if self._settings.cache is not None:
                 from publisher.resolver.cache import counters  # noqa: PLC0415 - small, and no sandbox needs it
@@ -304,6 +335,21 @@ class _Preparation:
         sources = sif_sources(self._settings)
         path, fetched_from = cache.from_settings(self._settings).ensure(sif, sources, until=until, starter=self._starter)
         return Resolution(SIF, path, self._image, self._manifest, fetched_from)
+
+    def _ensure_unpacked(self, sif: Sif, path: str | None, until: float | None) -> Resolution:
+        """Return the sandbox that is made from the SIF; ``path`` is that of the SIF in the store, None if it is not there."""
+        settings, version = self._settings, self._image.version
+        size = unpacked_size(sif.size, version.unpacked_size, version.files)
+        path, fetched_from = cache.from_settings(settings).ensure_unpacked(
+            sif,
+            sif_sources(settings),
+            size,
+            until=until,
+            starter=self._starter,
+            path=path,
+            apptainer=settings.apptainer,
+        )
+        return Resolution(UNPACKED, path, self._image, self._manifest, fetched_from)
 
     def _find_in_store(self, sha256: str, notes: Warnings) -> str | None:
         """Return the path of a SIF in the host's store, or None if the store does not have it or cannot be trusted."""
@@ -316,6 +362,17 @@ class _Preparation:
         except (OSError, CacheError) as error:
             notes.warn(str(error))
             return None
+
+
+def unpacked_size(size: int, contents: int = 0, files: int = 0) -> int:
+    """Return the bytes that a SIF of ``size`` bytes takes on disk at most when it is unpacked.
+
+    Args:
+        size: of the SIF.
+        contents: bytes of all files in it, 0 if unknown.
+        files: number of everything in it, 0 if unknown.
+    """
+    return contents + _BLOCK_BYTES * files if contents else _GUESSED_RATIO * size
 
 
 def _leave_time_for_fallback(until: float | None) -> float | None:

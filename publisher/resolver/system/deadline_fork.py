@@ -13,14 +13,14 @@ import select
 import time
 
 from publisher.contract.errors import ExpectedError
-from publisher.resolver.errors import DeadlineError, FetchError
+from publisher.resolver.errors import DeadlineError, FetchError, KilledError, ReadError, is_broken
 from publisher.resolver.system import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_DONE, _FAILED, _BUG, _LOG = b"+", b"-", b"!", b"~"
+_DONE, _FAILED, _BROKEN, _BUG, _LOG = b"+", b"-", b"=", b"!", b"~"
 """Kinds of frames, their first byte; the size of the content, a line feed and the content follow. Log frames come first."""
 _MAX_HEAD_BYTES = 22  # kind, digits, line feed
 _CHUNK = 1 << 20  # bytes
@@ -47,9 +47,11 @@ class ForkedCall:
 
         Raises:
             FetchError: the function failed.
+            ReadError: it failed since a file system is broken.
             DeadlineError: it did not end in time.
+            KilledError: somebody killed the child.
         """
-        answer = b""
+        answer, status = b"", 0
         try:
             while not _is_complete(answer):
                 if not select.select([self._answer], [], [], max(0.0, until - time.monotonic()))[0]:
@@ -59,24 +61,30 @@ class ForkedCall:
                 if not chunk:
                     break
                 answer = _relay_log(answer + chunk)
-            self._reap()
+            status = self._reap()
         finally:
             os.close(self._answer)
         kind, (_, _, content) = answer[:1], answer[1:].partition(b"\n")
+        if not _is_complete(answer) and os.WIFSIGNALED(status):
+            import signal  # noqa: PLC0415 - no warm answer needs it
+
+            name = signal.Signals(os.WTERMSIG(status)).name
+            raise KilledError(f"a child process was killed by {name}", hint="check the host's memory and its log")
         if not _is_complete(answer):
             raise RuntimeError(f"a child process ended unexpectedly after {len(answer)} bytes of its answer")
         if kind == _DONE:
             return content
-        if kind == _FAILED:
-            raise FetchError(content.decode("utf-8", "replace"))
+        if kind in (_FAILED, _BROKEN):
+            raise (FetchError if kind == _FAILED else ReadError)(content.decode("utf-8", "replace"))
         raise RuntimeError(f"a child process failed unexpectedly: {content.decode('utf-8', 'replace')}")
 
-    def _reap(self) -> None:
-        """Let the child end. A hanging child of its own may keep the pipe open for ever, so the wait is short."""
-        if select.select([self._answer], [], [], _EXIT_TIMEOUT)[0]:
-            os.waitpid(self._child, 0)
-        else:
-            os.waitpid(self._child, os.WNOHANG)
+    def _reap(self) -> int:
+        """Let the child end, and return its status; 0 if it has not ended yet.
+
+        A hanging child of its own may keep the pipe open for ever, so the wait is short.
+        """
+        has_ended = bool(select.select([self._answer], [], [], _EXIT_TIMEOUT)[0])
+        return os.waitpid(self._child, 0 if has_ended else os.WNOHANG)[1]
 
     def kill(self) -> None:
         """Kill the child. One that hangs in the kernel is not waited for."""
@@ -126,7 +134,8 @@ def _run(work: Callable[[], bytes], write: int) -> None:
         try:
             answer = _frame(_DONE, work())
         except (OSError, ExpectedError) as error:
-            answer = _frame(_FAILED, str(error).encode("utf-8", "replace"))
+            broken = is_broken(error) if isinstance(error, OSError) else isinstance(error, ReadError)
+            answer = _frame(_BROKEN if broken else _FAILED, str(error).encode("utf-8", "replace"))
         except Exception as error:  # noqa: BLE001 - a bug must reach the parent and not vanish with the child
             answer = _frame(_BUG, repr(error).encode("utf-8", "replace"))
         _send(write, answer)

@@ -1,4 +1,4 @@
-"""The outage of a repository that hangs, remembered for a while, so that not every job waits until its timeout.
+"""The outage of a repository that hangs or cannot be read, remembered for a while, so that not every job waits until its timeout.
 
 The memory is an empty file in the cache. Its modification time is when the repository was last seen to hang. A process that finds
 the file expired touches it before it probes the repository, so that only one of many jobs waits.
@@ -10,7 +10,7 @@ import os
 import time
 
 OUTAGE_DURATION = 120
-"""Seconds for which a repository that hung is assumed to hang."""
+"""Seconds for which a repository that hung or could not be read is avoided."""
 
 
 class Outage:
@@ -35,7 +35,7 @@ class Outage:
         return False
 
     def begin(self) -> None:
-        """Remember that the repository did not answer in time."""
+        """Remember that the repository did not answer in time, or could not be read."""
         if self._path is not None:
             try:
                 os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)

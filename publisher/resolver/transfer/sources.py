@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver.errors import AbsentError, CorruptError, FetchError
+from publisher.resolver.errors import AbsentError, CorruptError, FetchError, ReadError, is_broken
 from publisher.resolver.system import log
 
 TYPE_CHECKING = False
@@ -202,7 +202,7 @@ class DirectorySource(Source):
         except FileNotFoundError as error:
             raise AbsentError(f"{name}: {error.strerror}") from None
         except OSError as error:
-            raise FetchError(f"{name}: {error.strerror}") from None
+            raise (ReadError if is_broken(error) else FetchError)(f"{name}: {error.strerror}") from None
 
 
 def combined_error(prefix: str, problems: Sequence[tuple[str, FetchError]]) -> FetchError:

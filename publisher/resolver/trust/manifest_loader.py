@@ -23,7 +23,7 @@ from publisher.contract.manifest import (
     Shard,
     shard_name,
 )
-from publisher.resolver.errors import DeadlineError, FetchError
+from publisher.resolver.errors import DeadlineError, FetchError, ReadError
 from publisher.resolver.system import log
 from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.trust import signatures
@@ -435,7 +435,7 @@ def _read_indexes(sources: Sequence[Source]) -> tuple[list[tuple[str, bytes]], l
             indexes.append((source.label, call.result(until)))
         except FetchError as error:  # one silent source must not discard the answers of the others
             problems.append(f"{source.label}: {error}")
-            hangs = isinstance(error, DeadlineError)
+            hangs = isinstance(error, (DeadlineError, ReadError))
         if source.outage is not None:
             source.suspected_hang = hangs
             (source.outage.begin if hangs else source.outage.end)()

@@ -248,6 +248,13 @@ class Pool:
         subprocess.run([*self.enter(), *argv], check=True, timeout=_DEADLINE)
 
     @contextlib.contextmanager
+    def running(self, *argv: str | Path) -> Iterator[None]:
+        """Run a program in the pool's mount namespace, which ends when its mount does."""
+        with subprocess.Popen([*self.enter(), *argv], stdin=subprocess.DEVNULL) as started:
+            yield
+            started.wait(_DEADLINE)
+
+    @contextlib.contextmanager
     def stopped(self, *argv: str | Path, when: Callable[[], bool]) -> Iterator[None]:
         """Run a program in the pool's mount namespace, and stop it as soon as a condition is true."""
         with subprocess.Popen([*self.enter(), *argv], stdin=subprocess.DEVNULL) as started:

@@ -14,6 +14,7 @@ from tests.support.ep.pool import ACCOUNT, Jobs, Pool, command_line
 from tests.support.ep.release import release
 from tests.support.images.layers import directory, file, tar
 from tests.support.images.runnable import runnable
+from tests.support.machine.hanging_mount import overwrite_data
 from tests.support.osdf.file_server import FileServer
 from tests.support.publisher.host import Host
 from tests.support.registries.registry import push_image
@@ -42,6 +43,12 @@ public-key = {keys}
 probe = htc/small:1
 deadline = 5 min
 """
+
+
+def squash(directory: Path, image: Path) -> None:
+    """Make a squashfs of a directory."""
+    command: list[str | Path] = ["mksquashfs", directory, image, "-comp", "zstd", "-noappend", "-quiet", "-no-progress"]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 class Site:
@@ -184,12 +191,29 @@ class Site:
             self.mount()
 
     @contextlib.contextmanager
+    def half_broken_cvmfs(self) -> Iterator[None]:
+        """Make CVMFS a FUSE mount whose directories open and whose files cannot be read."""
+        image = self.pool.root / "site" / "half-broken.squashfs"
+        squash(self.host.repository, image)
+        overwrite_data(image)
+        self.unmount()
+        self.pool.inside("mkdir", self.repository)
+        options = "attr_timeout=0,entry_timeout=0" + (",allow_other" if self.pool.account else "")
+        with self.pool.running("squashfuse", "-f", "-o", options, image, self.repository):
+            self.pool.until(lambda: self.pool.is_mounted(self.repository), lambda: "squashfuse does not mount")
+            try:
+                yield
+            finally:
+                self.pool.inside("umount", "--lazy", self.repository)
+        self.pool.inside("rmdir", self.repository)
+        self.mount()
+
+    @contextlib.contextmanager
     def hanging_cvmfs(self) -> Iterator[None]:
         """Make CVMFS a FUSE mount whose process is stopped: every open in it hangs."""
         image = self.pool.root / "site" / "repository.squashfs"
         if not image.exists():
-            command: list[str | Path] = ["mksquashfs", self.host.repository, image, "-comp", "zstd", "-quiet", "-no-progress"]
-            subprocess.run(command, check=True, capture_output=True)
+            squash(self.host.repository, image)
         self.unmount()
         self.pool.inside("mkdir", self.repository)
         # the kernel caches nothing, so every access asks the process

@@ -1,4 +1,4 @@
-"""A directory that hangs like a broken CVMFS mount: a FUSE mount whose process no longer answers."""
+"""A directory that fails like a broken CVMFS mount: a FUSE mount whose process no longer answers, or that cannot read files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WATCHDOG = 60.0
+_SUPERBLOCK_BYTES, _INODE_TABLE_AT = 96, 64
+"""The first bytes of a squashfs, and the byte there at which the offset of the inode table stands: the end of all data."""
 
 
 class Mount:
@@ -55,6 +57,23 @@ def mounted_beyond_kill(directory: Path, scratch: Path) -> Iterator[Mount]:
         mount = Mount(lower)
         stack.callback(mount.go_on)
         yield mount
+
+
+@contextlib.contextmanager
+def half_broken(directory: Path, scratch: Path) -> Iterator[None]:
+    """Mount a directory's content over it so that directories open, and every read of a file gives EIO."""
+    image = _image(directory, scratch)
+    overwrite_data(image)
+    with _running(image, directory):
+        yield
+
+
+def overwrite_data(image: Path) -> None:
+    """Overwrite the data of all files in a squashfs, up to the tables of inodes and directories."""
+    with image.open("r+b") as file:
+        end = int.from_bytes(file.read(_INODE_TABLE_AT + 8)[_INODE_TABLE_AT:], "little")
+        file.seek(_SUPERBLOCK_BYTES)
+        file.write(b"\xff" * (end - _SUPERBLOCK_BYTES))
 
 
 def _image(directory: Path, scratch: Path) -> Path:

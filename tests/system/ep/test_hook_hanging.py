@@ -14,7 +14,7 @@ from publisher.contract import files
 from publisher.resolver.system.outage import OUTAGE_DURATION
 from tests.support.checkout import ROOT
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
-from tests.support.ep.hook import Hook
+from tests.support.ep.hook import Hook, job_ad
 from tests.support.machine import hanging_mount
 from tests.support.osdf.faulty_cache import FaultyServer
 
@@ -40,13 +40,57 @@ def test_a_repository_that_hangs_is_replaced_and_left_alone_until_it_answers(tmp
         assert job() == ("sandbox", "the site prefers it")
         mount.hang()
         assert job() == ("sif", "the sandbox is not available"), "who comes first waits for it"
-        assert job() == ("sif", "the sandbox did not open in time a short while ago")
+        assert job() == ("sif", "the sandbox could not be read in time a short while ago")
         mount.go_on()
-        assert job() == ("sif", "the sandbox did not open in time a short while ago")
+        assert job() == ("sif", "the sandbox could not be read in time a short while ago")
         memory = ep.cache / "failures" / "repository-hangs"
         os.utime(memory, (time.time() - OUTAGE_DURATION - 1,) * 2)
         assert job() == ("sandbox", "the site prefers it")
         assert not memory.exists()
+
+
+def test_a_repository_that_opens_and_cannot_be_read_is_replaced(tmp_path: Path) -> None:
+    """The manifest in it is an outage as well, and for seconds nobody reads what was just read."""
+    ep = ExecutionPoint(tmp_path)
+    published = version(NAME, sif=ep.store(sif_content(NAME)))
+    ep.publish(record(NAME, amd64=[published]), now=int(time.time()))
+    labels = ep.repository / str(published.sandbox) / ".singularity.d" / "labels.json"
+    labels.parent.mkdir()
+    labels.write_text("{}")
+    hook = Hook([ROOT / ".venv" / "bin" / "python", "-m", "publisher.resolver"], ep)
+    hook.environment["PYTHONPATH"] = str(ROOT)
+    with hanging_mount.half_broken(ep.repository, tmp_path):
+        assert list(labels.parent.iterdir()) == [labels], "directories open"
+        with pytest.raises(OSError, match="Input/output error"):
+            labels.read_bytes()
+        answer = hook.job(ContainerImage=CVMFS)
+        assert (answer.code, answer.form) == (0, "sif"), answer.message
+    assert (ep.cache / "failures" / "manifest-hangs").exists()
+    refused = hook.job("--form=sandbox", ContainerImage=CVMFS)
+    assert (refused.code, refused.form) == (0, "sandbox"), "an outage is no reason to refuse the only form"
+
+
+def test_a_hook_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    ep = ExecutionPoint(tmp_path)
+    ep.publish(record(NAME, amd64=[version(NAME, sif=ep.store(sif_content(NAME)))]), now=int(time.time()))
+    hook = Hook([ROOT / ".venv" / "bin" / "python", "-m", "publisher.resolver"], ep, form="sif")
+    hook.environment["PYTHONPATH"] = str(ROOT)
+    sha256 = version(NAME).sif
+    assert sha256 is not None
+    lock = ep.cache / "locks" / sha256.sha256
+    lock.parent.mkdir(parents=True)
+    ep.cache.chmod(0o700)
+    ad = tmp_path / "ad"
+    ad.write_bytes(job_ad(ContainerImage=CVMFS))
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
+    with files.locked(str(lock), 0):  # so the hook waits for this SIF
+        command = f"{' '.join(hook.command)} < {ad} 3> {alive}; true"
+        starter = subprocess.Popen(["sh", "-c", command], cwd=hook.scratch, env=hook.environment, stdout=subprocess.DEVNULL)
+        with alive.open("rb") as end:  # open as long as the hook lives; its child has closed it
+            starter.kill()
+            starter.wait()
+            assert end.read() == b""
 
 
 def test_a_directory_of_the_path_that_hangs_is_passed_over(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ def test_a_container_universe_job_is_known_by_what_it_wants(attribute: str) -> N
     assert job(SingularityImage="a:1").is_containerised
 
 
+def test_a_job_that_htcondors_test_sent_back_says_how_often() -> None:
+    told = job_ad() + b"NumVacatesByReason = [ HookPrepareJobFailure = 7; SingularityTestFailed = 2 ]\n"
+    assert Job(classad.parse(told)).test_failures == 2
+    assert job(NumVacatesByReason="[ SingularityTestFailed = 2 ]").test_failures == job().test_failures == 0
+
+
 def test_a_job_has_its_id_owner_and_the_form_it_asks_for() -> None:
     found = job(WantImageForm=" SIF ")
     assert (found.id, found.owner, found.form) == ("7.0", "user", "sif")

@@ -39,7 +39,9 @@ def test_each_kind_of_failure_has_its_own_status() -> None:
     assert statuses.for_error(errors.BlockedError("")) == 103
     assert statuses.for_error(InvalidReferenceError("")) == 104
     assert statuses.for_error(errors.FormError("")) == 105
+    assert statuses.for_error(errors.ShellError("")) == 106
     assert statuses.for_error(errors.ResolverUsageError("")) == 302
+    assert statuses.for_error(errors.KilledError("")) == 306
     assert statuses.for_error(ManifestError("")) == 310
     assert statuses.for_error(errors.SandboxError("")) == 320
     assert statuses.for_error(errors.FetchError("")) == 321

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.resolver import cli
+from publisher.resolver.cache import start_failures
 from publisher.resolver.config import settings
 from publisher.resolver.config.commandline import CommandLine
 from publisher.resolver.errors import HostError, ResolverUsageError
@@ -108,6 +109,31 @@ def test_without_apptainer_nothing_runs(command: Command, monkeypatch: pytest.Mo
     assert (found["HasSIF"], found["ImageResolverUsable"]) == ("false", "false")
     with pytest.raises(HostError, match="there is no Apptainer"):
         command("condor-config")
+
+
+def test_jobs_that_did_not_start_make_the_machine_refuse_until_a_probe_succeeds(command: Command) -> None:
+    def attributes() -> tuple[str, str]:
+        found = command.attributes("startd-cron", "failures")
+        return found["ImageResolverFailures"], found["ImageResolverFailing"]
+
+    command("startd-cron")
+    assert attributes() == ("0", "false")
+    for number in range(3):
+        assert attributes() == (str(number), "false")
+        start_failures.report(str(command.ep.cache), f"job 1.{number}: test failed", time.time() + 1)
+    assert attributes() == ("3", "true")
+    assert command.attributes("startd-cron", "failures")["ImageResolverLastFailure"] == '"job 1.2: test failed"'
+    command.answers("exit 255")
+    command("startd-cron", "--probe", NAME)
+    assert attributes() == ("3", "true")
+    command.answers("exit 0")
+    assert command.facts()["sif"] is False
+    facts_file = command.ep.cache / "facts.json"
+    command("startd-cron", "--probe", NAME)
+    written = json.loads(facts_file.read_text())
+    assert written["started"] == written["measured"]
+    facts.write(str(facts_file), {}, time.time(), int(time.time()) + 1)
+    assert attributes() == ("0", "false")
 
 
 def test_facts_that_cannot_be_written_are_no_reason_to_stop(command: Command) -> None:

@@ -83,9 +83,20 @@ def test_a_status_alone_is_a_reason_too(tmp_path: Path) -> None:
     assert probes.probe_start(apptainer(tmp_path, "exit 3"), "x.sif", PLENTY).why == "status 3"
 
 
+def test_a_reason_is_the_last_line_that_says_something(tmp_path: Path) -> None:
+    found = probes.probe_start(apptainer(tmp_path, "printf '\\033[31mFATAL: no FUSE\\n\\033[0m'; exit 255"), "x.sif", PLENTY)
+    assert found.why == "FATAL: no FUSE"
+
+
+def test_a_repository_whose_manifest_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / ".publisher" / "index.json").mkdir(parents=True)
+    found = probes.probe_repository(str(tmp_path), PLENTY)
+    assert (found.works, "Is a directory" in found.why) == (False, True)
+
+
 def test_directories_that_open_and_that_do_not(tmp_path: Path) -> None:
-    assert probes.probe_directory(str(tmp_path), PLENTY).works
-    found = probes.probe_directory(str(tmp_path / "away"), PLENTY)
+    assert probes.probe_repository(str(tmp_path), PLENTY).works
+    found = probes.probe_repository(str(tmp_path / "away"), PLENTY)
     assert found.works is False
     assert "away" in found.why
 

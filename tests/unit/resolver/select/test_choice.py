@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from publisher.resolver.config.settings import AUTO, SANDBOX, SIF
+from publisher.resolver.config.settings import AUTO, SANDBOX, SIF, UNPACKED
 from publisher.resolver.errors import FormError, HostError
 from publisher.resolver.select import choice
 from publisher.resolver.select.choice import FormPolicy
@@ -66,7 +66,7 @@ def test_what_was_asked_for_is_all_that_is_tried() -> None:
 def test_where_sifs_do_not_run_there_are_only_sandboxes() -> None:
     assert order(policy=FormPolicy(prefer=SIF), facts=measured(sif=False)) == [SANDBOX]
     assert order(policy=FormPolicy(prefer=SIF), facts=measured(sif=None)) == [SIF, SANDBOX]
-    with pytest.raises(HostError, match="SIFs do not run on this host"):
+    with pytest.raises(HostError, match="SIFs cannot be mounted on this host"):
         order(SIF_ALONE, facts=measured(sif=False))
 
 
@@ -76,6 +76,26 @@ def test_a_repository_that_does_not_answer_comes_last_not_never() -> None:
     assert order(SANDBOX_ALONE, hung=True) == [SANDBOX]
     assert order(policy=FormPolicy(SANDBOX), hung=True) == [SANDBOX]
     assert order(policy=FormPolicy(never=SIF), hung=True) == [SANDBOX]
+
+
+def test_a_form_that_failed_comes_last_whatever_else_is_known() -> None:
+    assert order(policy=FormPolicy(test_failures=1)) == [SIF, SANDBOX]
+    assert order(policy=FormPolicy(test_failures=2), hung=True) == [SANDBOX, SIF], "then the other one again"
+    assert order(policy=FormPolicy(prefer=SIF, test_failures=1)) == [SANDBOX, SIF]
+    assert order(policy=FormPolicy(SANDBOX, test_failures=1)) == [SANDBOX], "it is the only one that the job wants"
+    assert order(SIF_ALONE, FormPolicy(test_failures=1)) == [SIF]
+
+
+def test_where_sifs_cannot_be_mounted_one_is_unpacked_if_the_sandbox_is_not_to_be_had() -> None:
+    def possible(policy: FormPolicy, found: FoundVersion = BOTH, *, hung: bool = False) -> list[str]:
+        choices = choice.choose_forms(found, policy, measured(sif=False), hung=hung, unpacks=True)
+        return [candidate.form for candidate in choices]
+
+    assert possible(FormPolicy()) == possible(FormPolicy(prefer=SIF)) == [SANDBOX, UNPACKED]
+    assert possible(FormPolicy(), hung=True) == [UNPACKED, SANDBOX]
+    assert possible(FormPolicy(), SIF_ALONE) == possible(FormPolicy(SIF)) == [UNPACKED]
+    assert possible(FormPolicy(never=SIF)) == possible(FormPolicy(), SANDBOX_ALONE) == [SANDBOX]
+    assert order(policy=FormPolicy(UNPACKED)) == [UNPACKED]
 
 
 def test_without_a_cache_there_are_no_sifs() -> None:
@@ -94,7 +114,7 @@ def test_why_names_what_decided() -> None:
     assert first(policy=FormPolicy(SIF)) == "it was requested"
     assert first(SIF_ALONE) == "it is not published as a sandbox"
     assert first(policy=FormPolicy(never=SANDBOX)) == "the site never starts a sandbox"
-    assert first(hung=True) == "the sandbox did not open in time a short while ago"
+    assert first(hung=True) == "the sandbox could not be read in time a short while ago"
     assert first(facts=measured(cvmfs=False)) == "CVMFS did not answer when this host was measured"
     assert [candidate.why for candidate in choice.choose_forms(BOTH, FormPolicy(prefer=SIF), UNKNOWN, hung=False)][
         1

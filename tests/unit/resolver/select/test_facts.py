@@ -18,7 +18,7 @@ def values(found: facts.HostFacts) -> list[bool | None]:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "facts.json"
-    facts.write(str(path), {"sif": True, "cvmfs": False}, NOW)
+    facts.write(str(path), {"sif": True, "cvmfs": False}, NOW, NOW - 7)
     found = facts.read(str(path), NOW + 60)
     assert (found.sif, found.cvmfs, found.userns, found.overlay, found.measured) == (True, False, None, None, NOW)
     assert json.loads(path.read_text()) == {
@@ -28,7 +28,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         "userns": None,
         "overlay": None,
         "cvmfs": False,
+        "started": NOW - 7,
     }
+    assert found.started == NOW - 7
 
 
 @pytest.mark.parametrize("later", [facts.LIFETIME + 1, -3600])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ import pytest
 
 from publisher.contract import files
 from publisher.contract.errors import ManifestError
-from publisher.resolver.errors import FetchError
+from publisher.resolver.errors import FetchError, KilledError, ReadError
 from publisher.resolver.system.deadline_fork import ForkedCall
 
 if TYPE_CHECKING:
@@ -45,6 +46,31 @@ def test_a_failure_is_reported_with_its_reason(tmp_path: Path) -> None:
         ForkedCall(absent).result(soon())
     with pytest.raises(FetchError, match=r"no manifest \(look elsewhere\)"):
         ForkedCall(refused).result(soon())
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOTCONN])
+def test_a_broken_file_system_is_told_from_an_absent_file(number: int) -> None:
+    def broken() -> bytes:
+        raise OSError(number, os.strerror(number), "/cvmfs/x")
+
+    def source() -> bytes:
+        raise ReadError("index.json: Input/output error")
+
+    for work in (broken, source):
+        with pytest.raises(ReadError, match=r"error|endpoint"):
+            ForkedCall(work).result(soon())
+    with pytest.raises(FetchError) as failure:
+        ForkedCall(lambda: bytes(open("/no/such/file", "rb").read())).result(soon())  # noqa: PTH123, SIM115
+    assert not isinstance(failure.value, ReadError)
+
+
+def test_a_child_that_somebody_killed_is_no_bug() -> None:
+    def work() -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    with pytest.raises(KilledError, match="killed by SIGKILL"):
+        ForkedCall(work).result(soon())
 
 
 def test_a_bug_in_the_work_is_a_bug_here() -> None:
