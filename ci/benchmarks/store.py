@@ -30,13 +30,15 @@ _PROGRAM = """
 import asyncio, json, resource, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
 from publisher.targets.pelican import address, content, endpoint, tokens, transport, upload, webdav
 _, _, url, ca, token, source, sha256, size, name = sys.argv
 
 async def main():
-    sender = transport.OriginTransport(transport.OriginTimeouts(), Proxies({}), Path(ca))
+    policy = AddressPolicy({address.parse(url).host})
+    sender = transport.OriginTransport(transport.OriginTimeouts(), Proxies({}), Path(ca), policy)
     file_tokens = tokens.FileTokens(Path(token))
     client = webdav.WebDavClient(sender, endpoint.DirectEndpoint(address.parse(url)), file_tokens, file_tokens)
     start = time.monotonic()

@@ -89,7 +89,7 @@ def check(base: str | None, whole: bool, form: str, summary: Path | None, settin
         if form == "github":
             click.echo("\n".join(render_check.github_problems(error.problems)))
         raise
-    with console.open_display() as display, make_intake(settings, display) as intake:
+    with console.open_display() as display, make_intake(settings, display, discreet=True) as intake:
         checked = check_entries(settings, changes, intake)
         for line in intake.warnings():
             display.say(line)

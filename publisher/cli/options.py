@@ -19,7 +19,7 @@ from publisher.system import logs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_REPEATABLE = ("insecure_registry", "trusted_keys", "root_keys", "cosigning_keys", "origin_hosts")
+_REPEATABLE = ("insecure_registry", "trusted_keys", "root_keys", "cosigning_keys", "origin_hosts", "allowed_networks")
 _SHOWN = ("images", "repository", "origin", "state", "key")
 """Settings that the help of a command shows; ``publisher help settings`` shows all."""
 _IN_FILE_ONLY = ("quotas",)

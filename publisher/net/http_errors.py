@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from publisher.net.addresses import RefusedAddressError
 from publisher.net.retry import TransientError
 
 if TYPE_CHECKING:
@@ -45,22 +46,31 @@ def host_of(url: URL) -> str:
 
 
 @contextlib.contextmanager
-def translated(host: str, refusal: HttpRefusal, via: str = "") -> Iterator[None]:
+def translated(host: str, refusal: HttpRefusal, via: str = "", *, discreet: bool = False) -> Iterator[None]:
     """Translate the exceptions of a block that sends or reads.
 
     Args:
         host: the host that the request goes to.
         refusal: what to raise if a retry cannot help.
         via: the proxy between, ``""`` if there is none.
+        discreet: whether the errors do not say what happened to the connection.
 
     Raises:
         TransientError: there was no connection or no answer in time, or the answer broke off.
-        PublisherError: (the class of ``refusal``) bad certificate, no TLS, invalid host name, or the proxy refuses.
+        PublisherError: (the class of ``refusal``) bad certificate, no TLS, invalid host name, an address that is not allowed, or
+            the proxy refuses.
     """
     try:
         yield
-    except (TimeoutError, ConnectionError, UnicodeError, aiohttp.ClientError) as error:
+    except (TimeoutError, ConnectionError, RefusedAddressError, UnicodeError, aiohttp.ClientError) as error:
         _log.debug("%s: %s", host, type(error).__name__, extra={"host": host, "via": via})
+        if isinstance(getattr(error, "os_error", error), RefusedAddressError):
+            raise refusal.error(
+                f"{host} has no public address, so no request is sent to it",
+                hint="if requests may be sent there, the operator names its network in allowed_networks",
+            ) from None
+        if discreet and not isinstance(error, UnicodeError | aiohttp.ClientConnectorDNSError):
+            raise TransientError(f"{host} gave no usable answer") from None
         raise _translation(host, refusal, via, error) from None  # aiohttp's texts may contain a URL
 
 

@@ -1,4 +1,4 @@
-"""The HTTP session that registries and origins share: no cookies, no redirects, no decompression, and proxies of our own.
+"""The HTTP session that registries and origins share: no cookies, redirects or decompression, own proxies, allowed addresses.
 
 Nothing logged or raised here contains a query, a header or a password: signed URLs and tokens must not reach a log.
 """
@@ -14,16 +14,21 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from publisher.errors import PublisherError
+from publisher.net.addresses import any_socket
 from publisher.net.http_errors import HttpRefusal, host_of, translated
 from publisher.net.retry import TransientError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from yarl import URL
 
+    from publisher.net.addresses import AddressPolicy
     from publisher.net.proxies import Proxies
+
+    SocketFactory = Callable[[aiohttp.AddrInfoType], socket.socket]
 
 READ_BUFFER = 1 << 18
 """Bytes of a response that are buffered; a read returns at most twice as many."""
@@ -37,7 +42,8 @@ class HttpSession:
     Args:
         proxies: which requests go through which proxy.
         refusal: the errors to raise for failures that a retry does not fix.
-        connector: makes the connection pool.
+        connector: makes a connection pool whose sockets are made by a function.
+        policy: which addresses requests may be sent to.
         ca_file: PEM file of certificate authorities that are trusted besides the host's own; None for none.
     """
 
@@ -45,18 +51,21 @@ class HttpSession:
         self,
         proxies: Proxies,
         refusal: HttpRefusal,
-        connector: Callable[[], aiohttp.TCPConnector],
+        connector: Callable[[SocketFactory], aiohttp.TCPConnector],
+        policy: AddressPolicy,
         ca_file: Path | None = None,
     ) -> None:
         self._proxies = proxies
         self._refusal = refusal
         self._connector = connector
+        self._policy = policy
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._ca_file = ca_file
 
     async def close(self) -> None:
         """Close all connections."""
-        if "_session" in self.__dict__:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
 
     async def request(
         self,
@@ -78,8 +87,8 @@ class HttpSession:
 
         Raises:
             TransientError: no connection, no response in time, or the connection broke off.
-            PublisherError: of the type in the refusal: an untrusted certificate, no TLS, an invalid host name, or a proxy that
-                refuses.
+            PublisherError: of the type in the refusal: an untrusted certificate, no TLS, an invalid host name, an address that is
+                not allowed, or a proxy that refuses.
         """
         proxy, credentials = self._proxies.through(url), {}
         if proxy is not None and proxy.authorization is not None:
@@ -88,8 +97,12 @@ class HttpSession:
         uses_tls = is_encrypted or (proxy is not None and proxy.url.scheme == "https")
         host, start = host_of(url), time.monotonic()
         try:
-            with translated(host, self._refusal, via="" if proxy is None else host_of(proxy.url)):
-                response = await self._session.request(
+            via, discreet = "" if proxy is None else host_of(proxy.url), self._policy.is_discreet(url)
+            with translated(host, self._refusal, via, discreet=discreet):
+                if proxy is not None:
+                    self._policy.check_literal(url)  # the proxy looks up names
+                session = self._session(guarded=proxy is None and not self._policy.is_configured(url))
+                response = await session.request(
                     method,
                     url,
                     headers=headers if is_encrypted else {**headers, **credentials},  # the proxy reads plain requests
@@ -106,10 +119,15 @@ class HttpSession:
         _log.debug("%s %s%s: status %d after %.0f ms", method, host, url.raw_path, response.status, _ms_since(start))
         return response
 
-    @functools.cached_property
-    def _session(self) -> aiohttp.ClientSession:
+    def _session(self, *, guarded: bool) -> aiohttp.ClientSession:
+        """Return the session whose connections the policy guards, or the one for proxies and for servers that are configured."""
+        if guarded not in self._sessions:
+            self._sessions[guarded] = self._new_session(self._policy.new_socket if guarded else any_socket)
+        return self._sessions[guarded]
+
+    def _new_session(self, new_socket: SocketFactory) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=self._connector(),
+            connector=self._connector(new_socket),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "ospool-image-publisher", "Accept-Encoding": "identity"},
             auto_decompress=False,  # digests are of the bytes as they come

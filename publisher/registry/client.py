@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from publisher import oci
 from publisher.errors import DeniedError, NotFoundError, PublisherError, RegistryError, UnavailableError
+from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
 from publisher.registry import status, tag_pages
@@ -33,12 +34,13 @@ from publisher.registry.transport import RegistryTimeouts, RegistryTransport
 from publisher.registry.warnings import RegistryWarnings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from yarl import URL
 
     from publisher.contract.reference import Reference
+    from publisher.net.addresses import Network
     from publisher.registry.blob_transfer import Sink
     from publisher.registry.credentials import Credentials
     from publisher.registry.endpoints import Endpoint
@@ -64,6 +66,9 @@ class RegistryClient:
         retry: the retry policy, with the longest ``Retry-After`` that is waited for.
         concurrency: concurrent requests per registry, transfers of blobs included.
         rates: registry or mirror -> requests per second.
+        networks: networks to which requests may be sent although their addresses are not public; insecure registries and
+            mirrors may have any address.
+        discreet: errors about other registries do not tell what happened to the connection, see :class:`AddressPolicy`.
         clock: returns seconds, monotonic; for the expiry of tokens, rate limits and suspensions.
     """
 
@@ -78,9 +83,12 @@ class RegistryClient:
         retry: RetryPolicy | None = None,
         concurrency: int = 64,
         rates: Mapping[str, float] | None = None,
+        networks: Collection[Network] = (),
+        discreet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoints = Endpoints(insecure, mirrors or {})
+        self._policy = AddressPolicy(self._endpoints.configured(), networks, discreet=discreet)
         self._mirror_tags = mirror_tags
         self._look_up = credentials
         self._timeouts = timeouts or RegistryTimeouts()
@@ -92,7 +100,7 @@ class RegistryClient:
         self._mirrored_blobs: set[str] = set()
 
     async def __aenter__(self) -> Self:
-        self._transport = RegistryTransport(self._timeouts, Proxies(urllib.request.getproxies_environment()))
+        self._transport = RegistryTransport(self._timeouts, Proxies(urllib.request.getproxies_environment()), self._policy)
         self._authority = Authority(self._transport, self._look_up, self._clock, self._warnings)
         self._access = Access(
             self._transport,

@@ -61,6 +61,10 @@ class Endpoints:
         self._mirrors = {registry: tuple(map(parse_mirror, urls)) for registry, urls in mirrors.items()}
         self._origins: dict[str, Endpoint] = {}
 
+    def configured(self) -> frozenset[str]:
+        """Return the names of the endpoints that the operator has configured: insecure registries, and mirrors."""
+        return self._insecure | {mirror.name for mirrors in self._mirrors.values() for mirror in mirrors}
+
     def mirrors(self, registry: str) -> tuple[Endpoint, ...]:
         """Return the mirrors of a registry."""
         return self._mirrors.get(registry, ())

@@ -20,6 +20,10 @@ from publisher.net.response import HttpResponse
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from aiohttp.abc import AbstractResolver
+
+    from publisher.net.addresses import AddressPolicy
+    from publisher.net.http_session import SocketFactory
     from publisher.net.proxies import Proxies
 
 _MAX_REDIRECTS = 5
@@ -69,12 +73,20 @@ class RegistryTransport:
     Args:
         timeouts: how long requests may take.
         proxies: which requests go through which proxy.
+        policy: which addresses requests may be sent to.
+        resolver: looks up the addresses of names; None for the host's own.
     """
 
-    def __init__(self, timeouts: RegistryTimeouts, proxies: Proxies) -> None:
+    def __init__(
+        self, timeouts: RegistryTimeouts, proxies: Proxies, policy: AddressPolicy, resolver: AbstractResolver | None = None
+    ) -> None:
         self._timeouts = timeouts
-        # no limit of connections: the client limits requests per registry
-        self._session = HttpSession(proxies, _REFUSAL, lambda: aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_CACHE))
+        self._resolver = resolver
+        self._session = HttpSession(proxies, _REFUSAL, self._connector, policy)
+
+    def _connector(self, new_socket: SocketFactory) -> aiohttp.TCPConnector:
+        """Return a connection pool without a limit: the client limits requests per registry."""
+        return aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_CACHE, resolver=self._resolver, socket_factory=new_socket)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import typing
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](?::[0-9]{1,5})?", re.ASCII)
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MIN_GRACE = 2 * 86400  # seconds
 _SIZE_UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "kB": 10**3, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 _TIME_UNITS = {"d": 86400, "h": 3600, "min": 60}
@@ -107,6 +109,14 @@ def _parse_hosts(value: object) -> frozenset[str]:
     return hosts
 
 
+def _parse_networks(value: object) -> tuple[Network, ...]:
+    """Return IP networks from a list, or from a text with commas between them."""
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(text, str) for text in listed):
+        raise ValueError("a list of networks is expected here, such as 10.1.0.0/16")
+    return tuple(ipaddress.ip_network(text.strip()) for text in listed)
+
+
 def _parse_grace(value: object) -> float:
     seconds = units.positive_seconds(value)
     if seconds < _MIN_GRACE:
@@ -170,6 +180,7 @@ Host = Annotated[
     str, _matching(_HOST, "host", "HOST or HOST:PORT, such as osg-htc.org"), ValueKind("host, or `HOST:PORT`", "HOST")
 ]
 Hosts = Annotated[frozenset[str], PlainValidator(_parse_hosts), ValueKind("list of `HOST:PORT`", "HOST:PORT")]
+Networks = Annotated[tuple[Network, ...], PlainValidator(_parse_networks), ValueKind("list of networks", "NETWORK")]
 Account = Annotated[
     str, _matching(_ACCOUNT, "account name", "up to 32 of a-z, 0-9, _ and -"), ValueKind("account name", "ACCOUNT")
 ]

@@ -88,6 +88,11 @@ class PublisherSettings(BaseModel):
     insecure_registries: kinds.Hosts = Field(
         default=frozenset(), alias="insecure_registry", description="registries that are asked over plain HTTP"
     )
+    allowed_networks: kinds.Networks = Field(
+        default=(),
+        description="networks without public addresses to which requests may be sent, such as `10.1.0.0/16`; not needed for "
+        "insecure registries, mirrors, the host in `origin`, `origin_hosts` and proxies",
+    )
     private_images: Literal["refused", "allowed"] = Field(
         default="refused",
         description="whether images that cannot be pulled anonymously are published, if their entries say `private: allowed`",

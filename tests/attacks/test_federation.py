@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build import sif
+from publisher.errors import OriginError
+from publisher.net.retry import RetryPolicy
 from publisher.resolver.errors import AccessDeniedError
 from publisher.resolver.select import foreign
+from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
+from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.tokens import NoTokens
 from tests.support.ep.execution_point import NOW, ExecutionPoint
 from tests.support.osdf.faulty_cache import FaultyServer
 from tests.support.osdf.federation import ISSUER, Director, token_of
@@ -40,6 +45,7 @@ class Federation:
         self.director = stack.enter_context(Director(tls, "/ospool", self.server.url, public=False))
         self.site = f"{self.director.host}/ospool={ISSUER}"
         self._ep = ExecutionPoint(root)
+        self.authority = authority
         self._settings = {"ca": str(authority), "unknown": "fetch"}
 
     def fetch(self, path: str = OBJECT) -> bytes:
@@ -142,3 +148,15 @@ def test_a_file_for_everybody_is_fetched_once_for_all_users(federation: Federati
         monkeypatch.setenv("BEARER_TOKEN", token)
         federation.fetch()
     assert federation.tokens() == [""]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_director_leads_the_publisher_to_no_private_address(federation: Federation, allowed: bool) -> None:
+    """The host of the federation is configured; the origin that its director names is not."""
+    address = OriginAddress(federation.director.host, "/ospool", direct=False)
+    hosts = frozenset({federation.server.url.removeprefix("https://")} if allowed else ())
+    retries = RetryPolicy(attempts=1)
+    options = UploadOptions(NoTokens(), allowed_hosts=hosts, ca_file=federation.authority, retries=retries)
+    with pytest.raises(OriginError) as failure:
+        PelicanOrigin(address, options).size("a")
+    assert ("has no public address, so no request is sent to it" in str(failure.value)) is not allowed

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     FindCredentials = Callable[[str], Credentials | None]
 
 
-def make_intake(settings: PublisherSettings, display: Display) -> Intake:
-    """Return the intake: registries are asked with the operator's credentials and mirrors, public access is checked without."""
+def make_intake(settings: PublisherSettings, display: Display, *, discreet: bool = False) -> Intake:
+    """Return the intake: registries are asked with the operator's credentials and mirrors, public access is checked without.
+
+    Args:
+        settings: the settings.
+        display: shows the progress.
+        discreet: whether errors are shown to somebody who proposed the images, see :class:`AddressPolicy`.
+    """
     timeouts = RegistryTimeouts(small=settings.request_deadline, slowest=settings.slowest_fetch)
     find_credentials = docker_credentials()
 
@@ -36,6 +42,8 @@ def make_intake(settings: PublisherSettings, display: Display) -> Intake:
             retry=RetryPolicy(max_retry_after=settings.longest_pause),
             concurrency=settings.registry_concurrency,
             rates=settings.rates,
+            networks=settings.allowed_networks,
+            discreet=discreet,
         )
 
     return Intake(

@@ -68,6 +68,7 @@ def make_origin(settings: PublisherSettings) -> Origin:
         removal_tokens=None if settings.removal_token_file is None else FileTokens(settings.removal_token_file),
         allowed_hosts=settings.origin_hosts,
         ca_file=settings.origin_authority,
+        networks=settings.allowed_networks,
         timeouts=OriginTimeouts(settings.request_deadline, settings.request_deadline, settings.slowest_transfer),
         proxies=urllib.request.getproxies_environment(),
         checksums=settings.origin_checksums,

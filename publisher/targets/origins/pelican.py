@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from publisher.errors import OriginError
+from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
 from publisher.system import safepath
@@ -29,9 +30,10 @@ from publisher.targets.pelican.upload import INCOMING, Uploader, WebDavUpload
 from publisher.targets.pelican.webdav import WebDavClient
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterator
     from pathlib import Path
 
+    from publisher.net.addresses import Network
     from publisher.targets.pelican.address import OriginAddress
     from publisher.targets.pelican.content import UploadContent
     from publisher.targets.pelican.propfind import DavEntry
@@ -54,6 +56,8 @@ class UploadOptions:
         removal_tokens: the tokens of requests that remove objects; ``tokens`` if None.
         allowed_hosts: ``host:port`` of the origins that a director may name; any if empty.
         ca_file: PEM file of a private certificate authority, None for none.
+        networks: networks to which requests may be sent although their addresses are not public; the host of the origin's
+            address and ``allowed_hosts`` may have any address.
         timeouts: how long requests may take.
         retries: how often failures that may pass are retried.
         proxies: the proxies in the environment: scheme -> URL.
@@ -65,6 +69,7 @@ class UploadOptions:
     removal_tokens: TokenSource | None = None
     allowed_hosts: frozenset[str] = frozenset()
     ca_file: Path | None = None
+    networks: Collection[Network] = ()
     timeouts: OriginTimeouts = field(default_factory=OriginTimeouts)
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     proxies: dict[str, str] = field(default_factory=dict, repr=False)
@@ -115,7 +120,8 @@ class PelicanOrigin(Origin):
         self.address = address
         self._clock = clock
         self._retries = options.retries
-        transport = OriginTransport(options.timeouts, Proxies(options.proxies), options.ca_file)
+        policy = AddressPolicy({address.host, *options.allowed_hosts}, options.networks)
+        transport = OriginTransport(options.timeouts, Proxies(options.proxies), options.ca_file, policy)
         endpoint = (
             DirectEndpoint(address)
             if address.direct

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from publisher.errors import OriginError
+from publisher.net.addresses import AddressPolicy
 from publisher.net.http_errors import HttpRefusal, host_of, timed_out
 from publisher.net.http_session import READ_BUFFER, HttpSession
 from publisher.net.response import HttpResponse
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
+    from publisher.net.http_session import SocketFactory
     from publisher.net.proxies import Proxies
 
 CHUNK_SIZE = 2 * READ_BUFFER
@@ -90,11 +92,14 @@ class OriginTransport:
         timeouts: how long requests may take.
         proxies: which requests go through which proxy.
         ca_file: PEM file of a certificate authority that is trusted besides the host's own, None for none.
+        policy: which addresses requests may be sent to; None for public ones.
     """
 
-    def __init__(self, timeouts: OriginTimeouts, proxies: Proxies, ca_file: Path | None = None) -> None:
+    def __init__(
+        self, timeouts: OriginTimeouts, proxies: Proxies, ca_file: Path | None = None, policy: AddressPolicy | None = None
+    ) -> None:
         self.timeouts = timeouts
-        self._session = HttpSession(proxies, _REFUSAL, lambda: aiohttp.TCPConnector(socket_factory=self._socket), ca_file)
+        self._session = HttpSession(proxies, _REFUSAL, self._connector, policy or AddressPolicy(), ca_file)
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def close(self) -> None:
@@ -144,11 +149,13 @@ class OriginTransport:
                     bearer = headers.get("Authorization", "").removeprefix("Bearer ") or None
                     yield OriginResponse(response, watch, bearer)
 
-    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, _ = address
-        new_socket = socket.socket(family, kind, protocol)
-        self._sockets.add(new_socket)
-        return new_socket
+    def _connector(self, new_socket: SocketFactory) -> aiohttp.TCPConnector:
+        def remembered_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+            made = new_socket(address)
+            self._sockets.add(made)
+            return made
+
+        return aiohttp.TCPConnector(socket_factory=remembered_socket)
 
 
 class _ProgressWatch:

@@ -23,6 +23,7 @@ from publisher.state.signing import read_private_key
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
+from tests.support.loopback import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,9 @@ def main() -> None:
     """Upload a SIF, a shard and an index, as JSON on standard input says."""
     said = json.load(sys.stdin)
     tokens = MintedTokens(read_private_key(Path(said["key"])), said["keyid"], TokenClaims(said["issuer"]), time.time)
-    options = UploadOptions(tokens=tokens, ca_file=Path(said["authority"]), retries=RetryPolicy(attempts=3, first_delay=0.01))
+    options = UploadOptions(
+        networks=LOOPBACK, tokens=tokens, ca_file=Path(said["authority"]), retries=RetryPolicy(attempts=3, first_delay=0.01)
+    )
     address = OriginAddress(said["director"], said["prefix"], direct=False)
     origin = PelicanOrigin(address, replace(options, tokens=Deadly(tokens, said["at"])))
     source = Path(said["source"])

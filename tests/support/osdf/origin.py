@@ -18,6 +18,7 @@ from publisher.state.signing import read_private_key
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
+from tests.support.loopback import LOOPBACK
 from tests.support.machine import child_process
 from tests.support.osdf.federation import Director
 from tests.support.osdf.xrootd import NAMESPACE, Servers
@@ -93,12 +94,12 @@ def prefix(place: Path) -> str:
 def directed(place: Path) -> PelicanOrigin:
     """Return the origin that the director names."""
     there = running()
-    options = UploadOptions(tokens=minted(there), ca_file=there.servers.authority, retries=RETRIES)
+    options = UploadOptions(networks=LOOPBACK, tokens=minted(there), ca_file=there.servers.authority, retries=RETRIES)
     return PelicanOrigin(OriginAddress(there.director, prefix(place), direct=False), options)
 
 
 def direct(place: Path) -> PelicanOrigin:
     """Return the origin, addressed directly."""
     there = running()
-    options = UploadOptions(tokens=minted(there, NAMESPACE), ca_file=there.servers.authority, retries=RETRIES)
+    options = UploadOptions(networks=LOOPBACK, tokens=minted(there, NAMESPACE), ca_file=there.servers.authority, retries=RETRIES)
     return PelicanOrigin(OriginAddress(there.servers.origin.removeprefix("https://"), prefix(place), direct=True), options)

@@ -11,6 +11,7 @@ from publisher import oci
 from publisher.contract.reference import Reference
 from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
+from tests.support.loopback import LOOPBACK
 from tests.support.registries.scripted_http import ScriptedServer, says
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ async def scripted_client(
             rates={} if rate is None else {registry.address: rate},
             mirrors={registry.address: mirrors},
             mirror_tags=mirror_tags,
+            networks=LOOPBACK,
             clock=clock or (lambda: slept),
         ) as client,
     ):

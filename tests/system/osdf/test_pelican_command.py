@@ -13,6 +13,7 @@ from publisher.errors import OriginError
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican.address import OriginAddress
 from tests.support.checkout import ROOT
+from tests.support.loopback import LOOPBACK
 from tests.support.osdf import origin as pelican
 
 pytestmark = pytest.mark.system
@@ -34,7 +35,11 @@ def origin(tmp_path: Path, log: Path) -> PelicanOrigin:
     program.chmod(0o755)
     there = pelican.running()
     options = UploadOptions(
-        tokens=pelican.minted(there), ca_file=there.servers.authority, retries=pelican.RETRIES, pelican_program=str(program)
+        networks=LOOPBACK,
+        tokens=pelican.minted(there),
+        ca_file=there.servers.authority,
+        retries=pelican.RETRIES,
+        pelican_program=str(program),
     )
     return PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), options)
 
@@ -90,7 +95,9 @@ def test_a_failure_of_the_command_has_its_words_and_no_token(tmp_path: Path, sou
     program.write_text('#!/bin/sh\necho "Error code 4000: Bearer $(cat "$4") is refused" >&2\nexit 1\n')
     program.chmod(0o755)
     there = pelican.running()
-    options = UploadOptions(tokens=pelican.minted(there), ca_file=there.servers.authority, pelican_program=str(program))
+    options = UploadOptions(
+        networks=LOOPBACK, tokens=pelican.minted(there), ca_file=there.servers.authority, pelican_program=str(program)
+    )
     origin = PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), options)
     with pytest.raises(OriginError, match=r"pelican failed with status 1: Error code 4000: Bearer TOKEN"):
         put(origin, source)
@@ -106,7 +113,10 @@ def test_a_source_that_is_not_what_it_should_be_never_reaches_the_command(origin
 def test_a_command_that_is_missing_is_an_error(tmp_path: Path, source: Path) -> None:
     there = pelican.running()
     options = UploadOptions(
-        tokens=pelican.minted(there), ca_file=there.servers.authority, pelican_program=str(tmp_path / "nothing")
+        networks=LOOPBACK,
+        tokens=pelican.minted(there),
+        ca_file=there.servers.authority,
+        pelican_program=str(tmp_path / "nothing"),
     )
     origin = PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), options)
     with pytest.raises(OriginError, match="cannot be started"):

@@ -16,6 +16,7 @@ from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican import owner
 from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.status import OriginDeniedError
+from tests.support.loopback import LOOPBACK
 from tests.support.machine import child_process
 from tests.support.osdf import origin as pelican
 from tests.support.osdf.xrootd import NAMESPACE, Servers
@@ -64,7 +65,7 @@ def origin(
     address = OriginAddress(servers.origin.removeprefix("https://"), NAMESPACE, direct=True)
     retries = RetryPolicy(attempts=2, first_delay=0.01)
     options = UploadOptions(
-        tokens=tokens, removal_tokens=removing, ca_file=servers.authority, retries=retries, checksums=checksums
+        networks=LOOPBACK, tokens=tokens, removal_tokens=removing, ca_file=servers.authority, retries=retries, checksums=checksums
     )
     return PelicanOrigin(address, options, lambda: time.time() + days * DAY)
 
@@ -216,7 +217,7 @@ def test_an_origin_that_dies_during_an_upload_is_an_error_and_a_rerun_completes_
 def test_an_origin_that_everybody_may_read_is_looked_at_without_a_token(tmp_path: Path) -> None:
     there = pelican.running()
     pelican.directed(tmp_path).put_bytes("manifest/shards/x.json", b"{}")
-    options = UploadOptions(ca_file=there.servers.authority)
+    options = UploadOptions(networks=LOOPBACK, ca_file=there.servers.authority)
     assert list(PelicanOrigin(OriginAddress(there.director, pelican.prefix(tmp_path), direct=False), options).names()) == [
         "manifest/shards/x.json"
     ]

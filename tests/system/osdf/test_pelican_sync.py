@@ -52,7 +52,12 @@ class Publisher(Host):
         super().__init__(where, registry)
 
     def flags(self) -> list[str]:
-        remote = [f"--origin={self.place}", f"--token-file={self.token}", f"--origin-authority={self.authority}"]
+        remote = [
+            f"--origin={self.place}",
+            f"--token-file={self.token}",
+            f"--origin-authority={self.authority}",
+            "--allowed-networks=127.0.0.0/8",
+        ]
         return [flag for flag in super().flags() if not flag.startswith("--origin=")] + remote
 
 

@@ -11,6 +11,7 @@ from publisher.errors import DeniedError, UnavailableError
 from publisher.registry.client import RegistryClient
 from publisher.registry.credentials import Credentials
 from publisher.registry.endpoints import Endpoints
+from tests.support.loopback import LOOPBACK
 from tests.support.registries.scripted_http import ScriptedServer, says
 from tests.support.registries.scripted_registry import BODY, DIGEST, HERE, MANIFEST, scripted_client
 
@@ -327,7 +328,8 @@ def test_docker_hub_is_asked_where_its_api_is_and_only_listed_registries_in_plai
 
 
 async def test_a_plain_registry_that_is_not_listed_gets_no_plain_request() -> None:
-    async with scripted_client({f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}) as it, RegistryClient() as client:
+    routes = {f"HEAD {MANIFEST}": [says(200, BODY, **HERE)]}
+    async with scripted_client(routes) as it, RegistryClient(networks=LOOPBACK) as client:
         with pytest.raises(UnavailableError, match=r"does not accept a TLS connection \(.*--insecure-registry\)"):
             await client.head(it.reference)
         assert it.registry.asked == []

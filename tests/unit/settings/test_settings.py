@@ -112,6 +112,14 @@ def test_insecure_registries_are_several(found: PublisherSettings) -> None:
     assert found.insecure_registries == {"localhost:5000", "registry.example:80"}
 
 
+def test_allowed_networks_are_several_of_both_kinds() -> None:
+    found = settings({"allowed_networks": ("10.1.0.0/16", "fd00::/8")})
+    assert [str(network) for network in found.allowed_networks] == ["10.1.0.0/16", "fd00::/8"]
+    assert settings({}, {"PUBLISHER_ALLOWED_NETWORKS": "10.1.0.0/16, fd00::/8"}).allowed_networks == found.allowed_networks
+    for wrong in ("10.1.0.1/16", "everything", 7):
+        assert "--allowed-networks: " in problems({"allowed_networks": wrong})[0]
+
+
 def test_the_file_takes_units_and_lists(tmp_path: Path) -> None:
     text = """\
 insecure_registry: ['[::1]:5000', localhost]

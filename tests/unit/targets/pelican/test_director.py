@@ -13,6 +13,7 @@ from publisher.net.retry import RetryPolicy
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.director import parse_link
+from tests.support.loopback import LOOPBACK
 from tests.support.osdf.federation import CONFIGURATION, Director, Said
 from tests.support.registries.scripted_http import certificate
 
@@ -46,7 +47,9 @@ def director(tmp_path: Path) -> Iterator[Director]:
 
 @pytest.fixture
 def options(tmp_path: Path) -> UploadOptions:
-    return UploadOptions(tokens=Counted(), ca_file=tmp_path / "authority.pem", retries=RetryPolicy(attempts=2, first_delay=0))
+    return UploadOptions(
+        networks=LOOPBACK, tokens=Counted(), ca_file=tmp_path / "authority.pem", retries=RetryPolicy(attempts=2, first_delay=0)
+    )
 
 
 def failure(director: Director, options: UploadOptions, path: str = PATH) -> str:

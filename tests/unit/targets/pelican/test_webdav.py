@@ -14,6 +14,7 @@ from publisher.net.retry import RetryPolicy
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.status import OriginDeniedError
+from tests.support.loopback import LOOPBACK
 from tests.support.registries.scripted_http import certificate
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ class Server:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
         address = OriginAddress(f"localhost:{self._server.server_address[1]}", "", direct=True)
-        self.origin = PelicanOrigin(address, UploadOptions(ca_file=authority, retries=RetryPolicy(attempts=2, first_delay=0)))
+        self.origin = PelicanOrigin(
+            address, UploadOptions(networks=LOOPBACK, ca_file=authority, retries=RetryPolicy(attempts=2, first_delay=0))
+        )
 
     def close(self) -> None:
         self._server.shutdown()
