@@ -48,7 +48,7 @@ def publish(repository: Repository) -> dict[str, int]:
         if os.path.isdir(target) and not os.path.islink(target):
             remove(target)
         os.rename(f"{repository.upper}/{path}", target)
-    for path in sorted(removals, key=lambda path: not os.path.islink(f"{repository.lower}/{path}")):
+    for path in sorted(removals, key=lambda path: removal_rank(repository.lower, path)):
         remove(f"{repository.lower}/{path}")
     for path, status in reversed(directories):
         repeat(f"{repository.lower}/{path}", status)
@@ -139,6 +139,11 @@ def walk(top: str, below: str = "") -> Iterator[str]:
 def rank(item: tuple[str, os.stat_result]) -> tuple[bool, bool, bool]:
     path, status = item
     return (path == INDEX, path.startswith(".publisher/"), stat.S_ISLNK(status.st_mode))
+
+
+def removal_rank(lower: str, path: str) -> tuple[bool, bool]:
+    """Sort names before what they mean: a directory of names may go as a whole."""
+    return (path.startswith(".images"), not os.path.islink(f"{lower}/{path}"))
 
 
 def opaque(directory: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from publisher.cli.state_directory import lock_state
 from publisher.contract import manifest
 from publisher.fileindex.format import read_file_index
 from publisher.maintain import verify_tree
+from publisher.maintain.adoption.apply import Adopter
 from publisher.publish.publication import Publication
 from publisher.settings.sources import load_settings
 from publisher.state import paths
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
     from publisher.contract.records import Version
     from publisher.fileindex.format import IndexedFile
+    from publisher.publish.intake import Intake
     from publisher.publish.report import RunReport
+    from publisher.settings.settings import PublisherSettings
+    from publisher.state.snapshot import Snapshot
     from tests.support.cvmfs.real import RealCvmfs
     from tests.support.cvmfs.stand_in import FakeCvmfs
 
@@ -43,7 +48,12 @@ class CvmfsHost:
         self.host.repository = cvmfs.spool / "rdonly"
         self.registry = registry
 
-    def sync(self) -> RunReport:
+    def publication(self) -> Publication:
+        repository = self.cvmfs.repository(parents=paths.image_directories())
+        return Publication(repository, DirectoryOrigin(self.host.origin), Signer(self.host.key), clock=time.time)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[PublisherSettings, Publication, Snapshot, Intake, LineDisplay]]:
         chosen = load_settings(
             {
                 "images": str(self.host.list),
@@ -55,13 +65,20 @@ class CvmfsHost:
             },
             {},
         )
-        repository = self.cvmfs.repository(parents=paths.image_directories())
-        publication = Publication(repository, DirectoryOrigin(self.host.origin), Signer(self.host.key), clock=time.time)
-        out = io.StringIO()
-        with lock_state(chosen.state), LineDisplay(out) as shown, make_intake(chosen, shown) as intake:
+        publication = self.publication()
+        with lock_state(chosen.state), LineDisplay(io.StringIO()) as shown, make_intake(chosen, shown) as intake:
             snapshot, _ = publication.open()
+            yield chosen, publication, snapshot, intake, shown
+
+    def sync(self) -> RunReport:
+        with self._opened() as (chosen, publication, snapshot, intake, shown):
             plan = assemble.plan_run(chosen, assemble.load_list(chosen), snapshot, intake, assemble.RunOptions())
             return assemble.run_sync(chosen, plan, snapshot, intake=intake, publication=publication, display=shown, collect=True)
+
+    def adopt(self) -> None:
+        with self._opened() as (chosen, publication, snapshot, intake, _):
+            entries, unlisted = assemble.select_entries(assemble.load_list(chosen), (), intake)
+            Adopter(publication.repository, intake, entries, unlisted, clock=time.time).run(snapshot, publication)
 
     def push(self, name: str, version: int) -> None:
         """Push an image with many files; another version changes one of them."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 VARIABLE = "OSPOOL_TEST_CVMFS_REPOSITORY"
 """The environment variable that names the repository."""
 
+CLIENT_VARIABLE = "OSPOOL_TEST_CVMFS_CLIENT"
+"""The environment variable that names a mount of that repository by a client of its own."""
+
 _FAULTY = """#!/bin/sh
 # The real tool, with the faults of tests/fakes/cvmfs_server/repository.py: something is killed, or held open, at a moment that
 # can be seen from outside.
@@ -98,6 +101,16 @@ class RealCvmfs:
         for path in (self.spool / "image-publisher").glob("*"):
             path.unlink()
         (self.root / "log").unlink()
+
+    @property
+    def client(self) -> Path:
+        """Return where another client than the publisher's has the repository mounted; skip the test if there is none."""
+        place = os.environ.get(CLIENT_VARIABLE)
+        if place is None:
+            pytest.skip(
+                f"a watcher on a real client was NOT tried: {CLIENT_VARIABLE} names no mount of the repository by a client"
+            )
+        return Path(place)
 
     def repository(self, **more: Any) -> CvmfsRepository:
         return CvmfsRepository(self.fqrn, program=str(self.program), **more)

@@ -92,6 +92,11 @@ class FakeCvmfs:
         self._start_kernel()
 
     @property
+    def client(self) -> Path:
+        """Return where a client sees the repository: what is published, without the mounts of the publisher host."""
+        return self.stratum / "store/lower"
+
+    @property
     def python(self) -> str:
         """Return the interpreter that runs the stand-in."""
         return sys.executable
