@@ -100,6 +100,10 @@ class SpaceError(PublisherError):
     """A full device or quota. It stops the run, because the next image would fail too."""
 
 
+class HostError(PublisherError):
+    """A disk, file system or other resource of this host that failed (EIO and the like). It fails one image, not the run."""
+
+
 class RepositoryError(PublisherError):
     """A CVMFS transaction that could not be opened, written or published."""
 

@@ -7,7 +7,6 @@ record, until the caller discards it, so that a run that is killed later need no
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -34,6 +33,7 @@ from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.layers.survey import survey
 from publisher.state.built import BuiltImage
 from publisher.system import command
+from publisher.system.durable import host_failure
 from publisher.system.ownership import is_own, is_own_file
 
 if TYPE_CHECKING:
@@ -105,19 +105,21 @@ class LocalBuilder(Builder):
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """Build one image as :meth:`Builder.build` describes; a failed build leaves nothing."""
         directory = self._directory(request)
-        finished = _load(directory, request.image.manifest.digest)
-        if finished is not None:
-            _log.debug("%s: the finished build in %s is used", request.name, directory)
-            return finished
-        shutil.rmtree(directory, ignore_errors=True)
         try:
+            finished = _load(directory, request.image.manifest.digest)
+            if finished is not None:
+                _log.debug("%s: the finished build in %s is used", request.name, directory)
+                return finished
+            shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(mode=0o755, parents=True)
             return self._build(request, directory, progress)
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SpaceError("no space left for the SIF", image=request.name, hint="free space in --state") from error
-            raise
+            failure = host_failure(error)
+            if failure is None:
+                raise
+            failure.image = request.name
+            raise failure from error
         except PublisherError as error:
             shutil.rmtree(directory, ignore_errors=True)
             error.image = request.name

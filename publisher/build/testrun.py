@@ -24,9 +24,10 @@ from publisher.contract.records import NO_SHELL
 from publisher.errors import CommandError, TestRunError, UsageError
 from publisher.system.accounts import WORLD_WRITABLE, find_account, first_enterable
 from publisher.system.confinement import Confinement, ResourceLimits
+from publisher.system.durable import delete
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 _log = logging.getLogger(__name__)
 
@@ -110,8 +111,9 @@ class TestRunner:
     def _run(self, argv: list[str], sif: Path, deadline: float) -> None:
         """Run a command as the account, in a new home directory that has the SIF as ``image.sif``."""
         parent = self._find_parent()
-        _sweep_homes(parent)
-        with _new_home(parent) as home:
+        owners = {os.geteuid(), *([] if self._account is None else [self._account.uid])}
+        _sweep_homes(parent, owners)
+        with _new_home(parent, owners) as home:
             _provide(sif, home / "image.sif")
             (home / _PROFILE).write_text(make_profile())
             env = {"HOME": str(home), "TMPDIR": str(home), "APPTAINER_CONFIGDIR": f"{home}/config"}
@@ -134,41 +136,47 @@ class TestRunner:
 
 
 @contextlib.contextmanager
-def _new_home(parent: Path) -> Iterator[Path]:
+def _new_home(parent: Path, owners: Collection[int]) -> Iterator[Path]:
     """Yield a new directory, locked by flock(2) as long as it is used, and delete it afterwards."""
     while True:
         home = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=parent))
-        with _locked(home) as is_locked:
+        with _locked(home, owners) as is_locked:
             if is_locked:
                 yield home
                 return
 
 
-def _sweep_homes(parent: Path) -> None:
-    """Delete the homes of killed runs: each has a copy of a SIF, or a link that keeps the space of a deleted one."""
+def _sweep_homes(parent: Path, owners: Collection[int]) -> None:
+    """Delete the homes of killed runs: each has a copy of a SIF, or a link that keeps the space of a deleted one.
+
+    ``parent`` can be a directory that everybody may write to: what belongs to none of the ``owners`` (user ids) stays.
+    """
     for home in parent.glob(f"{_HOME_PREFIX}*"):
-        with _locked(home):
+        with _locked(home, owners):
             pass  # a home that nobody else has locked is deleted at the end of the block
 
 
 @contextlib.contextmanager
-def _locked(home: Path) -> Iterator[bool]:
-    """Try to lock a directory; yield whether it exists and is locked by this process, and delete it afterwards if so."""
+def _locked(home: Path, owners: Collection[int]) -> Iterator[bool]:
+    """Try to lock a directory of one of the owners; yield whether this process locked it, and delete it afterwards if so."""
     try:
         descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:  # deleted, not a directory, or of another account
         yield False
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_locked = os.fstat(descriptor).st_nlink > 0
+        status = os.fstat(descriptor)
+        if status.st_uid in owners:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_locked = status.st_uid in owners and os.fstat(descriptor).st_nlink > 0
     except BlockingIOError:
         is_locked = False
     try:
         yield is_locked
     finally:
         if is_locked:
-            shutil.rmtree(home, ignore_errors=True)
+            with contextlib.suppress(OSError):  # the next run deletes what is left
+                delete(home)
         os.close(descriptor)
 
 

@@ -32,6 +32,7 @@ from publisher.errors import ListError, PublisherError, UsageError
 from publisher.images import reader
 from publisher.images.importers import convert
 from publisher.plan.lint import CheckVerdict
+from publisher.system.durable import host_failure
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -208,6 +209,10 @@ def main() -> None:
         console.tell(str(error), logging.ERROR)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 - the outermost frame: a bug keeps its traceback and gets its own exit code
+        failure = host_failure(error) if isinstance(error, OSError) else None
+        if failure is not None:
+            console.tell(str(failure), logging.ERROR)
+            sys.exit(failure.exit_code)
         console.tell_bug(error)
         sys.exit(BUG_EXIT_CODE)
 

@@ -19,6 +19,7 @@ from publisher.publish.records import make_record, replaced_indexes, update_link
 from publisher.publish.sandboxes import SandboxWriter
 from publisher.publish.staged import stage
 from publisher.state import paths, transitions
+from publisher.system.durable import host_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -202,7 +203,10 @@ class Publication:
                     changed |= transitions.spread_file_index({**snapshot.records, **changed}.values(), version)
             except SpaceError:
                 raise
-            except PublisherError as error:
+            except (OSError, PublisherError) as caught:
+                error = host_failure(caught) if isinstance(caught, OSError) else caught
+                if error is None:
+                    raise
                 error.image = entry.name
                 failed[entry.name] = error
         sandboxes.finish()

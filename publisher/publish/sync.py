@@ -16,6 +16,7 @@ from publisher.errors import BuildError, PublisherError, RepositoryError, SpaceE
 from publisher.plan.model import Action
 from publisher.publish.batch import BatchLimits, BatchPublisher, RunStoppedError
 from publisher.publish.report import ImageResult, RunReport
+from publisher.system.durable import host_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,7 +155,12 @@ class Sync:
                 builds[request.image.manifest.digest] = self._build(request, item.entry)
         except SpaceError:
             raise
-        except PublisherError as error:
+        except (OSError, PublisherError) as caught:
+            error = host_failure(caught) if isinstance(caught, OSError) else caught
+            if error is None:
+                raise
+            if isinstance(error, SpaceError):
+                raise error from caught
             error.image = item.entry.name
             self._display.finish(item.entry.name, f"failed: {report.fail(item.entry.name, error)}")
             batches.in_progress = set()

@@ -13,18 +13,23 @@ import itertools
 import os
 import secrets
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher.errors import SpaceError
+from publisher.errors import HostError, SpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from publisher.errors import PublisherError
 
 _BATCH = 4096  # entries read at a time while a directory is emptied
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BROKEN = (
+    *(errno.EIO, errno.EROFS, errno.ESTALE, errno.EREMOTEIO, errno.EUCLEAN, errno.ENXIO, errno.ENODEV, errno.ENOTCONN),
+    *(errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
+"""Errors of a disk, a file system, its server, or another resource of this host; any program can meet them."""
 
 
 def token() -> str:
@@ -44,6 +49,16 @@ def failures(error: type[PublisherError], doing: str, hint: str | None = None) -
         if failure.errno in _FULL:
             raise SpaceError(f"{doing}: {failure.strerror}", hint=hint or "free space there and run again") from failure
         raise error(f"{doing}: {failure}", hint=hint) from failure
+
+
+def host_failure(error: OSError) -> PublisherError | None:
+    """Return the expected failure that an OSError stands for, where the host is to blame; None if it may be a bug."""
+    if error.errno in _FULL:
+        return SpaceError(f"a device is full: {error}", hint="free space there and run again")
+    if error.errno in _BROKEN:
+        hint = "look at the disks and file systems of this host (dmesg, df, mount), then run again; finished work is kept"
+        return HostError(f"this host failed: {error}", hint=hint)
+    return None
 
 
 @contextlib.contextmanager
@@ -71,38 +86,61 @@ def delete(path: Path) -> None:
     """Delete a file, a link or a whole tree that nobody uses any more; do nothing if it does not exist.
 
     Subdirectories are moved up beside ``path`` first (as ``<name>.<random>``), so that neither recursion nor the length of a
-    path limits the depth. A deletion that was killed can therefore leave directories beside ``path``. Raises OSError.
+    path limits the depth. A deletion that was killed can therefore leave directories beside ``path``. No link is followed, even
+    if the owner of the tree puts one in place of a directory meanwhile. Raises OSError.
     """
+    with contextlib.ExitStack() as stack:
+        try:
+            above = stack.enter_context(_opened(path.parent, flags=os.O_PATH))
+            is_directory = stat.S_ISDIR(os.lstat(path.name, dir_fd=above).st_mode)
+        except FileNotFoundError:
+            return
+        if not is_directory:
+            os.unlink(path.name, dir_fd=above)
+            return
+        pending = [path.name]
+        while pending:
+            name = pending.pop()
+            with _opened_for_change(name, above) as directory:
+                while entries := _first_entries(directory):
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(_move_up(entry.name, directory, path.name, above))
+                        else:
+                            os.unlink(entry.name, dir_fd=directory)
+            os.rmdir(name, dir_fd=above)
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str, directory: int | None = None, flags: int = os.O_RDONLY) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISDIR(mode):
-        path.unlink()
-        return
-    pending = [path]
-    while pending:
-        directory = pending.pop()
-        directory.chmod(0o700)
-        while entries := _first_entries(directory):
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(_move_up(entry, path))
-                else:
-                    os.unlink(entry.path)  # noqa: PTH108 - a Path per entry costs more than the deletion
-        directory.rmdir()
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _first_entries(directory: Path) -> list[os.DirEntry[str]]:
+@contextlib.contextmanager
+def _opened_for_change(name: str, directory: int) -> Iterator[int]:
+    """Open a directory whatever its mode, give it mode 0700, and yield its descriptor."""
+    with _opened(name, directory, os.O_PATH | os.O_NOFOLLOW) as found:
+        os.chmod(f"/proc/self/fd/{found}", 0o700)  # noqa: PTH101 - fchmod(2) does not take a descriptor of O_PATH
+        with _opened(f"/proc/self/fd/{found}") as descriptor:
+            yield descriptor
+
+
+def _first_entries(directory: int) -> list[os.DirEntry[str]]:
+    os.lseek(directory, 0, os.SEEK_SET)
     with os.scandir(directory) as entries:
         return list(itertools.islice(entries, _BATCH))
 
 
-def _move_up(entry: os.DirEntry[str], top: Path) -> Path:
-    """Move a directory beside ``top`` and return its new path.
+def _move_up(name: str, directory: int, top: str, above: int) -> str:
+    """Move a directory beside the tree ``top`` in ``above`` and return its new name.
 
     Renaming a directory needs write permission on the directory itself too, for its ``..`` (rename(2), EACCES).
     """
-    target = top.with_name(f"{top.name[:64]}.{token()}")
-    Path(entry.path).chmod(0o700)
-    return Path(entry.path).rename(target)
+    target = f"{top[:64]}.{token()}"
+    with _opened_for_change(name, directory):
+        os.rename(name, target, src_dir_fd=directory, dst_dir_fd=above)
+    return target

@@ -13,6 +13,7 @@ import pytest
 from publisher.build.testrun import TestOutcome, TestRunner
 from publisher.errors import TestRunError, UsageError
 from publisher.system.confinement import ResourceLimits
+from publisher.system.durable import delete
 
 REPORT = r"""#!/bin/sh
 { echo "$*"; id -u; pwd; ls; echo "$HOME"; stat -c %u "$HOME"; cat image.sif; } | tr '\n' '|' >&2
@@ -90,6 +91,27 @@ def test_the_homes_of_killed_runs_are_swept_and_those_of_running_ones_are_not(sh
         os.close(descriptor)
     assert not dead.exists()
     assert (living / "image.sif").read_bytes() == b"another"
+
+
+@pytest.mark.usefixtures("apptainer")
+def test_a_home_that_a_stranger_made_very_deep_ends_no_run_and_stays(shared_path: Path, sif: Path) -> None:
+    """In /var/tmp anybody can make one. Of an account of ours it is deleted, however deep."""
+    homes = [shared_path / "ospool-test-run-own", shared_path / "ospool-test-run-strange"]
+    for home in homes:
+        home.mkdir()
+        directory = os.open(home, os.O_RDONLY)
+        for _ in range(1500):
+            os.mkdir("a", dir_fd=directory)
+            below = os.open("a", os.O_RDONLY, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        os.close(directory)
+    if os.geteuid() == 0:
+        os.chown(homes[1], 12345, 12345)
+    seen(shared_path, sif)
+    assert not homes[0].exists()
+    assert homes[1].exists() == (os.geteuid() == 0)
+    delete(homes[1])  # shutil.rmtree(), which pytest uses, recurses
 
 
 @pytest.mark.usefixtures("apptainer")

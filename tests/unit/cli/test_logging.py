@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import http.server
 import json
 import logging
@@ -163,6 +164,22 @@ def test_a_bug_keeps_its_traceback(
     assert ended.value.code == 3
     text = capsys.readouterr().err
     assert "ZeroDivisionError" in (json.loads(text)["exception"] if "--log-format=json" in options else text)
+
+
+def test_a_disk_that_fails_is_no_bug(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", "/var/lib/x")
+
+    monkeypatch.setattr("publisher.cli.main.make_publication", fail)
+    monkeypatch.setattr(sys, "argv", ["publisher", "sync", *flags])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    text = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "Traceback" not in text
+    assert "Input/output error: '/var/lib/x' (look at the disks" in text
 
 
 class Denying(http.server.BaseHTTPRequestHandler):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,6 +68,21 @@ def test_one_failing_image_does_not_stop_the_others(world: World, where: str) ->
     assert any(line.startswith("failed: a/bad:1: ") for line in report_lines(report))
     if where != "answers":
         assert "push it again" in "\n".join(report_lines(report))
+
+
+@pytest.mark.parametrize("where", ["fetching", "building"])
+def test_a_disk_that_fails_under_one_image_fails_that_image_with_advice(world: World, where: str) -> None:
+    getattr(world, where)["a/bad:1"] = OSError(errno.EIO, "Input/output error", "/var/lib/x")
+    report = world.run(entry("a/a:1"), entry("a/bad:1"), entry("a/c:1"))
+    assert results(report) == {"a/a:1": "published", "a/bad:1": "failed", "a/c:1": "published"}
+    (line,) = (line for line in report_lines(report) if line.startswith("failed: a/bad:1: "))
+    assert "this host failed: [Errno 5] Input/output error: '/var/lib/x' (look at the disks and file systems" in line
+
+
+def test_an_error_that_may_be_a_bug_is_raised(world: World) -> None:
+    world.building["a/bad:1"] = FileNotFoundError(errno.ENOENT, "no such file")  # type: ignore[assignment]  # no expected failure
+    with pytest.raises(FileNotFoundError):
+        world.run(entry("a/bad:1"))
 
 
 def test_an_image_that_fails_in_the_transaction_is_reported(world: World) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.errors import OriginError, SpaceError
+from publisher.errors import HostError, OriginError, SpaceError
 from publisher.system import durable
 from tests.support.machine import child_process
 
@@ -48,6 +49,15 @@ def test_the_hint_given_also_serves_for_a_full_device() -> None:
 def test_what_is_no_failure_of_the_system_passes() -> None:
     with pytest.raises(ValueError, match="a bug"), durable.failures(OriginError, "cannot"):
         raise ValueError("a bug")
+
+
+def test_only_errors_of_the_host_are_expected_failures() -> None:
+    assert isinstance(durable.host_failure(OSError(errno.ENOSPC, "full")), SpaceError)
+    broken = durable.host_failure(OSError(errno.EIO, "Input/output error", "/there"))
+    assert isinstance(broken, HostError)
+    assert "/there" in str(broken)
+    assert "dmesg" in str(broken)
+    assert durable.host_failure(FileNotFoundError(errno.ENOENT, "no such file")) is None
 
 
 def test_a_file_system_is_synchronised_as_often_as_asked(tmp_path: Path) -> None:
@@ -113,6 +123,27 @@ def test_a_tree_of_any_depth_and_width_is_deleted(tmp_path: Path) -> None:
     os.close(directory)
     durable.delete(top)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_in_place_of_a_directory_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner of the tree puts it there after the directory was looked at, when root deletes the tree."""
+    (tmp_path / "kept").mkdir(mode=0o755)
+    (tmp_path / "tree/a").mkdir(parents=True)
+    look = os.scandir
+
+    def swapped(directory: int) -> list[os.DirEntry[str]]:
+        with look(directory) as found:
+            entries = list(found)
+        for entry in entries:
+            assert entry.is_dir(follow_symlinks=False)
+            os.rmdir(entry.name, dir_fd=directory)
+            os.symlink(tmp_path / "kept", entry.name, dir_fd=directory)
+        return entries
+
+    monkeypatch.setattr(os, "scandir", lambda directory: contextlib.nullcontext(swapped(directory)))
+    with pytest.raises(OSError, match="Not a directory"):
+        durable.delete(tmp_path / "tree")
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o755
 
 
 def test_what_a_killed_deletion_leaves_is_beside_and_named_after_the_tree(tmp_path: Path) -> None:
