@@ -74,12 +74,19 @@ def _cache(line: CommandLine, notes: Warnings) -> str:
     from publisher.resolver.host import cache_admin, cache_render  # noqa: PLC0415 - only this command needs it
 
     words = [*line.words[1:], *[cache_admin.FORCE] * line.force]
+    if words[:1] == ["verify"]:
+        _lower_priority()
     result = cache_admin.run(words, line.settings(os.environ), notes)
     if not line.json:
         return cache_render.render(result)
     import json  # noqa: PLC0415 - only --json needs it
 
     return json.dumps(result, indent=2)
+
+
+def _lower_priority() -> None:
+    """Yield the processor to everything else: hashing a cache takes long, and jobs run here."""
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
 
 
 def _prepare_job(arguments: Sequence[str]) -> int:

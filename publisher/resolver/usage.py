@@ -19,9 +19,10 @@ COMMANDS = (
         "cache SUBCOMMAND",
         (
             "administer the cache. list: show all SIFs; gc: evict until the cache is within its limits; "
-            "verify: hash all SIFs and remove damaged ones; clear: remove all SIFs that no job needs; "
+            "verify [DAYS]: hash all SIFs, or the share of one day in DAYS, and remove damaged ones; "
+            "clear: remove all SIFs that no job needs; "
             "fill NAME…: fetch images into the store, or without a store into the cache; statistics: print machine attributes. "
-            "If each user has a cache of their own, list, gc and statistics run by root are about all of them"
+            "If each user has a cache of their own, list, gc, verify and statistics run by root are about all of them"
         ),
     ),
     ("prepare-job", "HTCondor's hook of this name: read the job ad from standard input, print the answer"),

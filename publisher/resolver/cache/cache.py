@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from publisher.contract.records import Sif
     from publisher.resolver.cache.eviction import CacheLimits
     from publisher.resolver.cache.pins import Starter
+    from publisher.resolver.cache.slots import DownloadSlot
     from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.transfer.sources import Source
 
@@ -181,13 +182,12 @@ class Cache:
 
         return eviction.compute_limits(self.root, self._most, self._least_free)
 
-    def slot_paths(self, sha256: str) -> list[str]:
-        """Return the lock files of the download slots; each SIF begins with another one. Raise OSError if that fails."""
+    def in_slot(self, sha256: str, end: float) -> DownloadSlot:
+        """Return a download slot, to be held during a block; see :class:`publisher.resolver.cache.slots.DownloadSlot`."""
+        from publisher.resolver.cache.slots import DownloadSlot  # noqa: PLC0415 - a hit downloads nothing
+
         directory = self._slot_directory or os.path.join(self.root, "slots")
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        first = int(sha256[:8], 16) % self._slots
-        numbers = [*range(first, self._slots), *range(first)]
-        return [os.path.join(directory, str(number)) for number in numbers]
+        return DownloadSlot(directory, sha256, self._slots, end, shared=self._slot_directory is not None)
 
     def _hit(self, sha256: str, starter: Starter | None) -> bool:
         """Return whether a verified SIF can be handed out. It is pinned first, so that it cannot be evicted after the check."""
@@ -236,11 +236,10 @@ class Cache:
     def _fetch_in_slot(self, sif: Sif, sources: Sequence[Source], end: float, lock: int) -> str:
         """Download the SIF once a slot is free, holding its lock; return where it was fetched from. Raise OSError."""
         from publisher.resolver.cache import counters, eviction, sweep  # noqa: PLC0415 - as above
-        from publisher.resolver.system import locks, negative_cache  # noqa: PLC0415 - as above
+        from publisher.resolver.system import negative_cache  # noqa: PLC0415 - as above
 
         sweep.sweep(self.entries)
-        busy = f"no download slot became free: the limit is {self._slots} downloads at a time (setting fetches)"
-        with locks.acquire(self.slot_paths(sif.sha256), end, None, busy):
+        with self.in_slot(sif.sha256, end):
             self._raise_recent_failure(sif)  # the previous holder of the slot may have found the disk full
             begun = time.monotonic()
             try:
@@ -336,10 +335,11 @@ def check_ownership(path: str, owners: Sequence[int], what: str) -> None:
         above = os.path.dirname(os.path.realpath(path))
         while above != os.path.dirname(above):
             mode = os.stat(above).st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            if mode & _WRITABLE_BY_OTHERS and not mode & stat.S_ISVTX:
+                who = "everybody" if mode & stat.S_IWOTH else "its group"
                 raise CacheError(
-                    f"other users may replace the {what} {path}, since everybody may write to {above}",
-                    hint=f"chmod o-w {above}, or chmod +t {above}",
+                    f"other users may replace the {what} {path}, since {who} may write to {above}",
+                    hint=f"chmod go-w {above}, or chmod +t {above}",
                 )
             above = os.path.dirname(above)
     except OSError as error:

@@ -1,9 +1,9 @@
 """The cache entries on disk, and how an entry is known to be intact.
 
 ``sif/<2>/<sha256>.sif`` exists only complete and verified. Beside it, ``<sha256>.seen`` is the verification note: the inode, size
-and times of the SIF when its bytes were last hashed. While the open file still has the same ones, a hit costs a few system calls;
-otherwise the bytes are hashed again. The modification time of the note is when the entry was last used. ``<sha256>.part`` is a
-download. Whoever creates or removes any of them holds the flock(2) of ``locks/<sha256>``.
+and times of the SIF when its bytes were last hashed, and when that was. While the open file still has the same ones, a hit costs
+a few system calls; otherwise the bytes are hashed again. The modification time of the note is when the entry was last used.
+``<sha256>.part`` is a download. Whoever creates or removes any of them holds the flock(2) of ``locks/<sha256>``.
 
 A sandbox that was unpacked from a SIF is an entry as well, under the key ``<sha256>-unpacked`` in place of the sha256: the
 directory ``sif/<2>/<key>`` exists only complete. Its note also has the bytes that it takes on disk and a digest of the whole
@@ -117,7 +117,7 @@ class CacheEntries:
             before = _file_identity(descriptor)
             is_right = _hash(file) == sha256 and _file_identity(descriptor) == before
         if is_right:
-            self._write_note(sha256, before)
+            self._write_note(sha256, before + _hashed_now())
         else:
             self._unlink_sif(sha256)
         return is_right
@@ -132,7 +132,7 @@ class CacheEntries:
         files.sync_directory(os.path.dirname(path))
         descriptor = os.open(path, _READ)
         try:
-            self._write_note(sha256, _file_identity(descriptor))
+            self._write_note(sha256, _file_identity(descriptor) + _hashed_now())
         finally:
             os.close(descriptor)
 
@@ -146,7 +146,7 @@ class CacheEntries:
         self.remove(key)
         os.rename(tree, path)
         files.sync_directory(os.path.dirname(path))
-        self._write_note(key, _path_identity(path) + b"%d %s\n" % (size, digest.encode()))
+        self._write_note(key, _path_identity(path) + b"%d %s\n" % (size, digest.encode()) + _hashed_now())
 
     def remove_download(self, sha256: str) -> None:
         """Remove what an interrupted download or unpacking left. The caller holds its lock. Raise OSError if that fails."""
@@ -160,6 +160,14 @@ class CacheEntries:
             os.utime(self._path(sha256, _NOTE), None if when is None else (when, when))
         except OSError:
             pass
+
+    def last_hashed(self, sha256: str) -> int:
+        """Return when the bytes of an entry were last hashed, seconds since the epoch; 0 if that is unknown."""
+        try:
+            with open(self._path(sha256, _NOTE), "rb") as note:
+                return int(note.read(_MAX_NOTE_BYTES).splitlines()[-1])
+        except (OSError, ValueError, IndexError):
+            return 0
 
     def record_use(self, sha256: str, when: float) -> None:
         """Advance the time of last use to ``when``, for a use that the job could not record: a job cannot write in a store."""
@@ -230,7 +238,7 @@ class CacheEntries:
             self.remove(key)
             return False
         if words is not None and trees.digest(path) == words[1]:
-            self._write_note(key, _path_identity(path) + b"%d %s\n" % (words[0], words[1].encode()))
+            self._write_note(key, _path_identity(path) + b"%d %s\n" % (words[0], words[1].encode()) + _hashed_now())
             return True
         self.remove(key)
         return False
@@ -291,6 +299,13 @@ class CacheEntries:
                 pass
 
 
+def _hashed_now() -> bytes:
+    """Return the last line of a note: when the bytes were hashed."""
+    import time  # noqa: PLC0415 - a hit writes no note
+
+    return b"%d\n" % time.time()
+
+
 def _path_identity(path: str) -> bytes:
     descriptor = os.open(path, _READ)
     try:
@@ -307,6 +322,7 @@ def _file_identity(descriptor: int) -> bytes:
 
 def _hash(file: FileIO) -> str:
     digest = hashlib.sha256()
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # the disk is checked, and not what the kernel remembers of it
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
     return digest.hexdigest()

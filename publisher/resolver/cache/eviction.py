@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from publisher.resolver.cache.entries import CacheEntries, CacheEntry
 
 _LOCK_TIMEOUT = 30.0  # seconds
+_USEFUL = 7 * 86400  # seconds since its last use for which an entry is kept if the goal for free space cannot be reached anyway
 _LOCK = "room"  # name of the lock under which space is reserved and freed
 
 
@@ -55,11 +56,18 @@ def compute_limits(root: str, most: tuple[int, float], least_free: tuple[int, fl
 
 
 class EvictionResult:
-    """What was evicted: the sha256 of each SIF, and their bytes in all."""
+    """What was evicted.
+
+    Attributes:
+        sha256s: the sha256 of each SIF.
+        bytes: their bytes in all.
+        unreachable: bytes of the goal for free space that even an empty cache would leave missing; 0 if the goal can be reached.
+    """
 
     def __init__(self) -> None:
         self.sha256s: list[str] = []
         self.bytes = 0
+        self.unreachable = 0
 
 
 def reserve(entries: CacheEntries, sha256: str, size: int, limits: CacheLimits, lock: int) -> int:
@@ -105,13 +113,37 @@ def release(lock: int) -> None:
     os.ftruncate(lock, 0)
 
 
-def trim(entries: CacheEntries, limits: CacheLimits) -> EvictionResult:
-    """Evict until the cache is within its limits, as far as jobs allow it. Raise OSError if that fails."""
+def trim(entries: CacheEntries, limits: CacheLimits, elsewhere: int = 0) -> EvictionResult:
+    """Evict until the cache is within its limits, as far as jobs allow it.
+
+    If the goal for free space cannot be reached, nothing that was used within a week is evicted for it.
+
+    Args:
+        entries: of the cache.
+        limits: of the cache.
+        elsewhere: bytes that can be evicted from other caches on the same file system.
+
+    Raises:
+        OSError: the cache cannot be read or written.
+    """
     with locks.acquire([entries.lock_path(_LOCK)], time.monotonic() + _LOCK_TIMEOUT):
         missing = _missing_bytes(entries, limits, "", 0)
         if missing > 0:
             missing -= _remove_downloads(entries, "")
-        return _evict_entries(entries, missing)
+        unreachable = missing - evictable_bytes(entries) - elsewhere
+        if unreachable <= 0:
+            return _evict_entries(entries, missing)
+        over = _missing_bytes(entries, CacheLimits(limits.max_bytes, 0), "", 0)
+        result = _evict_entries(entries, over)
+        _evict_unused(entries, result, missing)
+        result.unreachable = unreachable
+        return result
+
+
+def evictable_bytes(entries: CacheEntries) -> int:
+    """Return the bytes of all entries that no job needs. Raise OSError if the cache cannot be read."""
+    pinned = pins.count_pins(entries.root, entries.record_use)
+    return sum(entry.size for entry in entries.by_last_use() if entry.sha256 not in pinned)
 
 
 def evict_entry(
@@ -187,6 +219,14 @@ def _evict_entries(entries: CacheEntries, wanted: int) -> EvictionResult:
                 return result
             evict_entry(entries, entry, pinned, result, ignore_soft=ignore_soft)
     return result
+
+
+def _evict_unused(entries: CacheEntries, result: EvictionResult, wanted: int) -> None:
+    """Evict what was not used for a week, until ``wanted`` bytes are free."""
+    pinned = pins.count_pins(entries.root, entries.record_use)
+    for entry in entries.by_last_use():
+        if result.bytes < wanted and entry.last_used < time.time() - _USEFUL:
+            evict_entry(entries, entry, pinned, result)
 
 
 def _remove_downloads(entries: CacheEntries, except_for: str) -> int:

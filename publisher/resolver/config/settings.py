@@ -209,6 +209,10 @@ class ResolverSettings:
         self.fetch_with = _word(given, "fetch-with")
         self.cache = _path(given, "cache")
         self.cache_template = _path(given, "cache", uid="{uid}")
+        if self.cache is not None and str(self.cache_template).endswith("{uid}") and _is_taken(self.cache):
+            from publisher.resolver.config import own_directory  # noqa: PLC0415 - an attack, it is to be hoped, is rare
+
+            self.cache = own_directory.choose(self.cache)
         self.cache_size = _quantity(given, "cache-size", units.parse_share)
         self.cache_free = _quantity(given, "cache-free", units.parse_share)
         self.fetches = max(1, _quantity(given, "fetches", units.parse_count))
@@ -308,6 +312,14 @@ def _token_issuer(text: str) -> tuple[str, str]:
             f"--token-issuer {text!r} does not name a federation and an issuer", hint="write HOST/PREFIX=https://ISSUER"
         )
     return federation.rstrip("/"), issuer.rstrip("/")
+
+
+def _is_taken(path: str) -> bool:
+    """Return whether something of another user, other than root, stands at a path."""
+    try:
+        return os.lstat(path).st_uid not in (os.geteuid(), 0)
+    except OSError:
+        return False
 
 
 def _manifest_source(origin: str) -> str:

@@ -11,6 +11,7 @@ import os
 import stat
 import time
 
+from publisher.resolver.config import own_directory
 from publisher.resolver.errors import FetchError
 from publisher.resolver.system.deadline_fork import ForkedCall
 
@@ -42,6 +43,8 @@ def find_caches(pattern: str) -> list[tuple[int, str]]:
             path = os.path.join(directory, name + (slash + inside).replace(UID, number))
             if _belongs_to(path, int(number)):
                 caches.append((int(number), path))
+            elif not (suffix or slash):  # somebody else took the name
+                caches += [(int(number), own) for own in own_directory.owned(path, int(number))]
     return caches
 
 

@@ -8,6 +8,8 @@ import time
 
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import cache, eviction, pins, shared, sweep
+from publisher.resolver.cache.entries import is_unpacked
+from publisher.resolver.config.settings import SIF, UNPACKED
 from publisher.resolver.errors import CacheError, ResolverUsageError
 from publisher.resolver.host import all_users, cache_statistics
 from publisher.resolver.select import resolve
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
 
     Subcommand = Callable[[Sequence[str], ResolverSettings, Warnings], Any]
 
+_UNREACHABLE = "unreachable"
+_SHA256_DIGITS = 64
 FORCE = "--force"
 """The argument of ``clear`` that also removes the SIFs that jobs need."""
 
 
 def run(words: Sequence[str], settings: ResolverSettings, notes: Warnings) -> Any:
-    """Run a subcommand. If each user has their own cache, root's ``list``, ``gc`` and ``statistics`` are about all of them.
+    """Run a subcommand. If each user has their own cache, those of root are about all of them, except ``clear`` and ``fill``.
 
     Args:
         words: the subcommand and its arguments.
@@ -51,32 +55,57 @@ def run(words: Sequence[str], settings: ResolverSettings, notes: Warnings) -> An
     arguments = words[1:]
     if subcommand is _fill:
         is_valid = bool(arguments) and FORCE not in arguments
+    elif subcommand is _verify:
+        is_valid = not arguments or (len(arguments) == 1 and arguments[0].isdigit() and int(arguments[0]) > 0)
     else:
         is_valid = not arguments or (subcommand is _clear and list(arguments) == [FORCE])
     if subcommand is None or not is_valid:
-        hint = f"fill takes image names, clear takes {FORCE}, the others take no arguments"
+        hint = f"fill takes image names, clear takes {FORCE}, verify a number of days, the others take no arguments"
         raise ResolverUsageError(f"usage: image-resolver cache {'|'.join(_SUBCOMMANDS)}", hint=hint)
     try:
         if subcommand in _FOR_ALL_USERS and os.geteuid() == 0 and all_users.UID in (settings.cache_template or ""):
-            return _run_for_all_users(subcommand, settings, notes)
-        return subcommand(arguments, settings, notes)
+            result = _run_for_all_users(subcommand, arguments, settings, notes)
+        else:
+            result = subcommand(arguments, settings, notes)
     except OSError as error:
         raise CacheError(f"the cache {settings.cache} cannot be used: {error}") from None
+    if subcommand is _verify and "damaged" in result:
+        number, names = result["damaged"].count(",") + 1, result["damaged"]
+        raise CacheError(
+            f"{number} of {number + result['verified']} SIFs were damaged and have been removed: {names}", hint="check the disk"
+        )
+    if subcommand is _gc and _UNREACHABLE in result:
+        notes.warn(
+            f"cache-free cannot be reached: {result[_UNREACHABLE]} bytes would be missing without all SIFs that no job needs; "
+            "so those that were used within a week stay"
+        )
+    return result
 
 
-def _run_for_all_users(subcommand: Subcommand, settings: ResolverSettings, notes: Warnings) -> Any:
+def _run_for_all_users(subcommand: Subcommand, arguments: Sequence[str], settings: ResolverSettings, notes: Warnings) -> Any:
     """Return the combined results of a subcommand for the caches of all users."""
 
-    def run_one(path: str) -> Any:
+    def of(path: str) -> ResolverSettings:
         changed = copy.copy(settings)
         changed.cache = path
-        return subcommand((), changed, Warnings())
+        return changed
 
-    results = all_users.for_each(str(settings.cache_template), run_one, notes)
+    template, elsewhere = str(settings.cache_template), 0
+    if subcommand is _gc:  # what one cache cannot free, others may
+        evictable = all_users.for_each(template, lambda path: _evictable(of(path)), Warnings())
+        elsewhere = sum(size for _, size in evictable)
+
+    def run_one(path: str) -> Any:
+        return _gc((), of(path), notes, elsewhere) if subcommand is _gc else subcommand(arguments, of(path), Warnings())
+
+    results = all_users.for_each(template, run_one, notes)
     if subcommand is _list:
         return [{"user": user, **row} for user, rows in results for row in rows]
     names = dict.fromkeys(name for _, values in results for name in values)
-    return {name: cache_statistics.combine(name, [values[name] for _, values in results]) for name in names}
+    combined = {name: cache_statistics.combine(name, [values[name] for _, values in results if name in values]) for name in names}
+    if _UNREACHABLE in combined:  # it is one disk
+        combined[_UNREACHABLE] = max(values.get(_UNREACHABLE, 0) for _, values in results)
+    return combined
 
 
 def _list(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> list[dict[str, Any]]:
@@ -89,43 +118,54 @@ def _list(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> list[di
             "size": entry.size,
             "used": int(entry.last_used),
             "jobs": pinned.get(entry.sha256, 0),
-            "name": names.get(entry.sha256),
+            "name": names.get(entry.sha256[:_SHA256_DIGITS]),
+            "form": UNPACKED if is_unpacked(entry.sha256) else SIF,
         }
         for entry in reversed(target.entries.by_last_use())
     ]
 
 
-def _gc(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> dict[str, Any]:
-    """Sweep the cache and bring it within its limits."""
+def _evictable(settings: ResolverSettings) -> int:
+    return eviction.evictable_bytes(_prepare_cache(settings).entries)
+
+
+def _gc(_: Sequence[str], settings: ResolverSettings, __: Warnings, elsewhere: int = 0) -> dict[str, Any]:
+    """Sweep the cache and bring it within its limits; ``elsewhere`` is what other caches on this disk can free, bytes."""
     target = _prepare_cache(settings)
     swept = sweep.sweep(target.entries)
     os.makedirs(os.path.join(target.root, "locks"), mode=0o700, exist_ok=True)
-    evicted = eviction.trim(target.entries, target.limits())
+    evicted = eviction.trim(target.entries, target.limits(), elsewhere)
     negative_cache.clear(target.root, cache.DISK_FULL)
-    return {"swept": len(swept), "bytes": evicted.bytes, **_describe(evicted, settings)}
+    found = {"swept": len(swept), "bytes": evicted.bytes, **_describe(evicted, settings)}
+    return {**found, _UNREACHABLE: evicted.unreachable} if evicted.unreachable else found
 
 
-def _verify(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> dict[str, Any]:
-    """Hash every SIF and remove the damaged ones. SIFs that another process has locked are skipped."""
-    target, damaged, busy, gone = _prepare_cache(settings), [], 0, 0
-    entries = target.entries.by_last_use()
+def _verify(arguments: Sequence[str], settings: ResolverSettings, _: Warnings) -> dict[str, Any]:
+    """Hash every entry, or with a number of days the share that is due today; remove the damaged ones.
+
+    Run once a day with DAYS, it hashes each entry once in so many days, those first that were hashed longest ago. Entries
+    that another process has locked are skipped.
+    """
+    target, damaged, busy, gone, verified = _prepare_cache(settings), [], 0, 0, 0
+    entries = sorted(target.entries.by_last_use(), key=lambda entry: target.entries.last_hashed(entry.sha256))
+    left = sum(entry.size for entry in entries) / int(arguments[0] if arguments else 1)
     for entry in entries:
+        if left <= 0:
+            break
+        left -= entry.size
         try:
             with locks.acquire([target.entries.lock_path(entry.sha256)], 0):
                 if not os.path.lexists(target.entries.sif_path(entry.sha256)):
                     gone += 1  # another process evicted it meanwhile
                 elif target.entries.verify(entry.sha256):
+                    verified += 1
                     target.entries.mark_used(entry.sha256, entry.last_used)
                 else:
                     damaged.append(entry.sha256)
-        except TimeoutError:  # noqa: PERF203 - each entry has its own lock
+        except TimeoutError:
             busy += 1
-    if damaged:
-        raise CacheError(
-            f"{len(damaged)} of {len(entries)} SIFs were damaged and have been removed: {', '.join(damaged)}",
-            hint="check the disk",
-        )
-    return {"verified": len(entries) - busy - gone, "busy": busy}
+    found = {"verified": verified, "busy": busy}
+    return {**found, "damaged": ", ".join(damaged)} if damaged else found
 
 
 def _clear(arguments: Sequence[str], settings: ResolverSettings, _: Warnings) -> dict[str, Any]:
@@ -161,7 +201,7 @@ def _statistics(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> d
     return cache_statistics.collect(settings)
 
 
-_FOR_ALL_USERS = (_list, _gc, _statistics)
+_FOR_ALL_USERS = (_list, _gc, _verify, _statistics)
 _SUBCOMMANDS: dict[str, Subcommand] = {
     "list": _list,
     "gc": _gc,
@@ -188,7 +228,7 @@ def _prepare_store(settings: ResolverSettings, root: str) -> Cache:
 def _describe(evicted: EvictionResult, settings: ResolverSettings) -> dict[str, Any]:
     """Return how many SIFs were removed, and which ones, by name if it is known."""
     names = _image_names(settings)
-    images = ", ".join(names.get(sha256) or sha256 for sha256 in evicted.sha256s)
+    images = ", ".join(names.get(sha256[:_SHA256_DIGITS]) or sha256 for sha256 in evicted.sha256s)
     return {"removed": len(evicted.sha256s), "images": images}
 
 

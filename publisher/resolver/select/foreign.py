@@ -127,7 +127,7 @@ class _UrlRecord:
                 if lock is None and sif is not None:
                     return sif, ""
                 self._raise_recent_failure()
-                with locks.acquire(self._cache.slot_paths(self._key), until, None, "no download slot became free"):
+                with self._cache.in_slot(self._key, until):
                     sif = self.cached_sif()  # a job with other tokens may have found that none is needed
                     return (sif, "") if sif is not None else self._fetch(settings, until)
         except TimeoutError as error:

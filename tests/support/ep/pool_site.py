@@ -191,6 +191,17 @@ class Site:
             self.mount()
 
     @contextlib.contextmanager
+    def without_fuse(self) -> Iterator[None]:
+        """Make a host that cannot mount SIFs, and measure it."""
+        self.pool.inside("mount", "--bind", "/dev/null", "/dev/fuse")
+        try:
+            self.run("startd-cron", user="condor")
+            yield
+        finally:
+            self.pool.inside("umount", "/dev/fuse")
+            self.run("startd-cron", user="condor")
+
+    @contextlib.contextmanager
     def half_broken_cvmfs(self) -> Iterator[None]:
         """Make CVMFS a FUSE mount whose directories open and whose files cannot be read."""
         image = self.pool.root / "site" / "half-broken.squashfs"

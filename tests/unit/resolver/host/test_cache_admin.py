@@ -53,7 +53,7 @@ def test_the_list_has_size_use_jobs_and_name(filled: ExecutionPoint) -> None:
     assert [first["name"], second["name"]] == list(NAMES)
     assert (second["size"], second["used"], second["jobs"], first["jobs"]) == (SIZE, 1_700_000_000, 1, 0)
     text = cache_render.render([first, second]).splitlines()
-    assert re.fullmatch(rf"[0-9a-f]{{16}}      20 kB  2023-11-1\d \d\d:\d\d  jobs 1  {NAMES[1]}", text[1])
+    assert re.fullmatch(rf"[0-9a-f]{{16}}      20 kB  2023-11-1\d \d\d:\d\d  jobs 1  {NAMES[1]}  sif", text[1])
     assert cache_render.render([]) == "no entries"
 
 
@@ -66,6 +66,28 @@ def test_gc_brings_the_cache_within_its_limits(filled: ExecutionPoint) -> None:
     went = {"swept": 0, "bytes": SIZE, "removed": 1, "images": NAMES[1]}
     assert run(filled, "gc", cache_size=str(SIZE), cache_free="0") == went
     assert [row["name"] for row in run(filled, "list")] == [NAMES[0]]
+
+
+def test_gc_empties_no_cache_for_a_goal_that_it_cannot_reach(filled: ExecutionPoint) -> None:
+    notes = Warnings()
+    found = cache_admin.run(["gc"], filled.settings(cache_free="100 %"), notes)
+    assert (found["removed"], found["images"]) == (1, NAMES[1]), "what nobody used for years goes all the same"
+    assert found["unreachable"] > 0
+    assert "cache-free cannot be reached" in notes.warnings[0]
+    assert [row["name"] for row in run(filled, "list")] == [NAMES[0]]
+    assert run(filled, "gc", cache_free="100 %", cache_size="1")["removed"] == 1, "the limit of the cache counts nevertheless"
+
+
+def test_verify_hashes_a_share_each_day_and_everything_in_the_end(filled: ExecutionPoint) -> None:
+    for path in sifs(filled):
+        path.chmod(0o644)
+        path.write_bytes(b"?" * SIZE)
+    for left in (1, 0):
+        with pytest.raises(CacheError, match="1 of 1 SIFs were damaged"):
+            run(filled, "verify", "2")
+        assert len(sifs(filled)) == left
+    with pytest.raises(ResolverUsageError):
+        run(filled, "verify", "0")
 
 
 def test_verify_removes_what_is_damaged_and_says_so(filled: ExecutionPoint) -> None:
