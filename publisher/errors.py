@@ -131,6 +131,10 @@ class SigningError(PublisherError):
     """A manifest that could not be signed: a token or a signing program failed."""
 
 
+class WitnessError(PublisherError):
+    """A witness of the publication log that cannot be used, or that has something else."""
+
+
 class PublishedManifestError(PublisherError):
     """A published manifest, or a key for it, that cannot be used."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from publisher import __version__
-from publisher.cli import adopt, inspect, keys, operate
+from publisher.cli import adopt, inspect, keys, log, operate
 from publisher.cli.assembly.check import check_entries, select_changes
 from publisher.cli.assembly.registry import make_intake
 from publisher.cli.assembly.run import RunOptions, load_list, plan_run, run_sync
@@ -185,7 +185,7 @@ def schema() -> None:
     click.echo(reader.schema(), nl=False)
 
 
-for command in (*inspect.COMMANDS, *operate.COMMANDS, adopt.adopt_command, keys.keys_group, help_command):
+for command in (*inspect.COMMANDS, *operate.COMMANDS, adopt.adopt_command, keys.keys_group, log.log_group, help_command):
     publisher.add_command(command)
 
 

@@ -51,9 +51,10 @@ class Index:
         shards: sha256 (64 hex digits) of each shard, None for an empty one.
         previous: serial of the index that this one replaced, 0 if there was none; only the publisher reads it.
         lost: text about the first adopted build that was removed, empty if none was; only the publisher reads it.
+        log: sha256 (64 hex digits) of the entry of the publication log that tells of this index, empty if there is none.
     """
 
-    __slots__ = ("expires", "generated", "lost", "previous", "repository", "serial", "shards", "sif_prefix")
+    __slots__ = ("expires", "generated", "log", "lost", "previous", "repository", "serial", "shards", "sif_prefix")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Index:
         shards: Iterable[str | None],
         previous: int = 0,
         lost: str = "",
+        log: str = "",
     ) -> None:
         self.repository = repository
         self.serial = serial
@@ -75,11 +77,12 @@ class Index:
         self.shards = tuple(shards)
         self.previous = previous
         self.lost = lost
+        self.log = log
 
     def payload(self) -> bytes:
         """Return the bytes to sign."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        present = {name: value for name, value in values.items() if value or name not in ("lost", "previous")}
+        present = {name: value for name, value in values.items() if value or name not in ("log", "lost", "previous")}
         return canonical({"type": TYPE, "schema": SCHEMA, **present})
 
     @classmethod
@@ -102,7 +105,8 @@ class Index:
             numbers = {name: fields.count(value[name]) for name in ("serial", "generated", "expires")}
             numbers["previous"] = fields.count(value.get("previous", 0))
             lost, prefix = str(value.get("lost", "")), fields.safe_path(value["sif_prefix"])
-            index = cls(str(value["repository"]), **numbers, sif_prefix=prefix, shards=shards, lost=lost)
+            log = "" if value.get("log") is None else fields.sha256(value["log"])
+            index = cls(str(value["repository"]), **numbers, sif_prefix=prefix, shards=shards, lost=lost, log=log)
         except fields.SHAPE_ERRORS as error:
             raise ManifestError(f"the manifest's index is not valid: {error!r}") from None
         if not shards:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from publisher.targets.origins.base import Origin
 
 _INDEX = f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}"
+_LOG = f"{paths.ORIGIN_MANIFEST}/log/"
 _log = logging.getLogger(__name__)
 
 
@@ -99,7 +100,9 @@ def audit_origin(origin: Origin, snapshot: Snapshot, read: Callable[[str], bytes
     stored = set(origin.names())
     needed = {*sifs, *current_shards, *([_INDEX] if current_shards else [])}
     strays = [
-        StrayObject(name, origin.size(name) or 0, origin.modified(name)) for name in sorted(stored - {*sifs, *shards, _INDEX})
+        StrayObject(name, origin.size(name) or 0, origin.modified(name))
+        for name in sorted(stored - {*sifs, *shards, _INDEX})
+        if not name.startswith(_LOG)
     ]
     missing = needed - stored
     _log.debug(

@@ -9,17 +9,22 @@ import logging
 from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
+from publisher.contract.errors import ManifestError
 from publisher.errors import RepositoryError
 from publisher.publish import history
+from publisher.publish.witness import bring_up_to_date
 from publisher.state import paths
 from publisher.state import snapshot as snapshots
 from publisher.state.authorization import check_published
+from publisher.state.publication_log import LogEntry, entry_name
 from publisher.state.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from publisher.publish.witness import Witness
     from publisher.state.authorization import ManifestSigner
+    from publisher.state.publication_log import LogHead
     from publisher.state.signing import PublicKey
     from publisher.state.snapshot import Revision
     from publisher.targets.origins.base import Origin
@@ -38,6 +43,7 @@ class ManifestStore:
         trusted: further keys of which each may have signed the published manifest alone.
         clock: returns seconds since the epoch.
         grace: seconds that earlier revisions stay for clients that still read them.
+        who: who publishes, for the publication log.
         sweep_interval: number of revisions after which earlier ones are looked through for those whose grace is over; that
             takes reading all of them.
     """
@@ -52,6 +58,7 @@ class ManifestStore:
         clock: Callable[[], float],
         grace: float,
         sweep_interval: int,
+        who: str = "",
     ) -> None:
         self._repository = repository
         self._origin = origin
@@ -60,6 +67,7 @@ class ManifestStore:
         authorized = signer.authorization.publics if signer.authorization is not None else ()
         self._trusted = (*signer.publics, *trusted, *authorized)
         self._clock = clock
+        self._who = who
         self._grace = grace
         self._sweep_interval = sweep_interval
         self._highest_serial = 0  # of all that was published anywhere
@@ -123,8 +131,11 @@ class ManifestStore:
             )
         self._replaced_index = replaced
         serial = max(self._highest_serial, snapshot.serial) + 1  # above all that was ever published, also after a restore
-        revision = snapshots.make_revision(snapshot, self._signer, serial=serial, now=int(self._clock()))
+        revision = snapshots.make_revision(snapshot, self._signer, serial=serial, now=int(self._clock()), who=self._who)
         for name, content in revision.shards.items():
+            transaction.write(f"{paths.REPOSITORY_MANIFEST}/{name}", content)
+        transaction.write(f"{paths.REPOSITORY_MANIFEST}/{entry_name(serial)}", revision.log)
+        for name, content in self._entries_missing(snapshot.log, self._read_repository, self._read_origin):
             transaction.write(f"{paths.REPOSITORY_MANIFEST}/{name}", content)
         if replaced is not None:
             transaction.write(paths.revision_path(snapshot.serial), replaced)
@@ -156,7 +167,8 @@ class ManifestStore:
         self._highest_serial = revision.snapshot.serial
         self._signed_otherwise = False
         if self._origin_complete and len(revision.shards) < sum(sha256 is not None for sha256 in revision.snapshot.shards):
-            self._send_files({**revision.shards, manifest.INDEX_NAME: revision.index})
+            log = {entry_name(revision.snapshot.serial): revision.log}
+            self._send_files({**revision.shards, **log, manifest.INDEX_NAME: revision.index})
         else:
             self.send_all(revision.snapshot)
 
@@ -173,7 +185,8 @@ class ManifestStore:
             raise AssertionError(f"serial {snapshot.serial} was read from an index, or written as one")
         names = {manifest.shard_name(sha256) for sha256 in snapshot.shards if sha256 is not None}
         shards = {name: shard for name in names if (shard := self._read_repository(name)) is not None}
-        self._send_files({**shards, manifest.INDEX_NAME: index})
+        log = dict(self._entries_missing(snapshot.log, self._read_origin, self._read_repository))
+        self._send_files({**shards, **log, manifest.INDEX_NAME: index})
 
     def _send_files(self, files: Mapping[str, bytes]) -> None:
         """Store files in the origin, shards first, the index last and only if the repository still has the same one."""
@@ -199,6 +212,27 @@ class ManifestStore:
                 "the manifest is published, but the repository's mount on this host still shows the one before",
                 hint="end the programs that read in the mount of the published content; the next run updates the origin",
             )
+
+    def inform(self, witness: Witness) -> None:
+        """Send the repository's index and its log to a witness. Raise PublisherError."""
+        index = self._read_repository(manifest.INDEX_NAME)
+        if index is not None:
+            bring_up_to_date(witness, self._read_repository, index)
+
+    def _entries_missing(
+        self, head: LogHead | None, read: Callable[[str], bytes | None], read_elsewhere: Callable[[str], bytes | None]
+    ) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of the last entries of the log that a place lacks and another one has, the newest first."""
+        serial = 0 if head is None else head.serial
+        while serial and read(entry_name(serial)) is None:
+            content = read_elsewhere(entry_name(serial))
+            if content is None:
+                return
+            yield entry_name(serial), content
+            try:
+                serial = LogEntry.parse(content).previous_serial
+            except ManifestError:  # publisher log verify reports it
+                return
 
     def _read_repository(self, name: str) -> bytes | None:
         return self._repository.read(f"{paths.REPOSITORY_MANIFEST}/{name}")

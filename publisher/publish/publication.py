@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from publisher.plan.model import PlanItem
     from publisher.publish.sandboxes import Unpack
     from publisher.publish.staged import StagedEntry
+    from publisher.publish.witness import Witness
     from publisher.state.authorization import ManifestSigner
     from publisher.state.built import BuiltImage
     from publisher.state.signing import PublicKey
@@ -68,6 +69,8 @@ class Publication:
         grace: seconds that a name which leaves can still be used.
         revision_grace: seconds that earlier revisions of the manifest stay for clients that still read them.
         sweep_interval: number of revisions after which earlier ones are looked through for those whose grace is over.
+        who: who publishes, for the publication log.
+        witness: second place for the log; None for none.
         unpack: makes a sandbox from a SIF, as :func:`publisher.build.unpack.unpack` does.
     """
 
@@ -83,6 +86,8 @@ class Publication:
         grace: float = 14 * 86400.0,
         revision_grace: float = 14 * 86400.0,
         sweep_interval: int = 16,
+        who: str = "",
+        witness: Witness | None = None,
         unpack: Unpack = sandbox.unpack,
     ) -> None:
         self._repository = repository
@@ -91,6 +96,7 @@ class Publication:
         self._deadline = deadline
         self._grace = int(grace)
         self._unpack = unpack
+        self._witness = witness
         self._manifests = ManifestStore(
             repository,
             origin,
@@ -99,6 +105,7 @@ class Publication:
             clock=clock,
             grace=revision_grace,
             sweep_interval=sweep_interval,
+            who=who,
         )
 
     @property
@@ -124,6 +131,7 @@ class Publication:
         snapshot, updated = self._manifests.open()
         for line in updated:
             _log.info("%s", line)
+        self._inform_witness()
         return snapshot, recovered + updated
 
     def require_idle(self) -> None:
@@ -266,7 +274,16 @@ class Publication:
         except PublisherError as error:
             _log.warning("the origin does not have the manifest with serial %d: %s", revision.snapshot.serial, error)
             result.behind = error
+        self._inform_witness()
         return result
+
+    def _inform_witness(self) -> None:
+        """Send the published index and its log to the witness. A failure is only logged: the next run does it."""
+        if self._witness is not None:
+            try:
+                self._manifests.inform(self._witness)
+            except PublisherError as error:
+                _log.warning("the witness was not informed: %s", error)
 
 
 def _remove_all(transaction: Transaction, removals: Iterable[str]) -> dict[str, PublisherError]:

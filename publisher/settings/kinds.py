@@ -171,6 +171,11 @@ OriginTarget = Annotated[
     PlainValidator(targets.to_origin),
     ValueKind("`pelican://FEDERATION/PREFIX`, `osdf:///PREFIX`, `https://HOST/PREFIX` or directory", "URL|DIR"),
 ]
+WitnessTarget = Annotated[
+    Path | OriginAddress | targets.GitTarget,
+    PlainValidator(targets.to_witness),
+    ValueKind("`git:URL`, URL of an origin, or directory", "git:URL|URL|DIR"),
+]
 Size = Annotated[int, PlainValidator(units.positive_size), ValueKind("size", "SIZE", _format_size)]
 Rate = Annotated[int, PlainValidator(units.positive_size), ValueKind("size per second", "SIZE", _format_size)]
 Seconds = Annotated[float, PlainValidator(units.positive_seconds), ValueKind("time", "TIME", _format_time)]

@@ -85,6 +85,13 @@ class PublisherSettings(BaseModel):
     trusted_keys: kinds.FilePaths = Field(
         default=(), description="further public keys that may have signed the published manifest, during a key rotation"
     )
+    operator: str | None = Field(
+        default=None, description="who publishes, for the publication log, which everybody can read; unset: the account and host"
+    )
+    witness: kinds.WitnessTarget | None = Field(
+        default=None,
+        description="second place for the publication log and every index: a git repository or an origin, see log.md",
+    )
     insecure_registries: kinds.Hosts = Field(
         default=frozenset(), alias="insecure_registry", description="registries that are asked over plain HTTP"
     )

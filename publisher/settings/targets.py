@@ -33,6 +33,16 @@ class CvmfsTarget(NamedTuple):
         return f"cvmfs:{self.fqrn}"
 
 
+class GitTarget(NamedTuple):
+    """A git repository, as ``git clone`` takes it; commits are pushed to its branch ``main``."""
+
+    url: str
+
+    def __str__(self) -> str:
+        """Return the repository as it is written in settings."""
+        return f"git:{self.url}"
+
+
 class PublishTargets(NamedTuple):
     """The two targets of a publication: a directory or CVMFS repository for sandboxes, a directory or address for SIFs."""
 
@@ -78,3 +88,17 @@ def to_origin(value: object, info: ValidationInfo) -> Path | OriginAddress:
         ValueError: the value is neither.
     """
     return address.parse(str(value)) if "://" in str(value) else to_path(value, info)
+
+
+def to_witness(value: object, info: ValidationInfo) -> Path | OriginAddress | GitTarget:
+    """Return the witness that ``git:URL``, a directory or the URL of an origin names.
+
+    Raises:
+        ValueError: the value is none of these.
+    """
+    scheme, _, url = str(value).partition(":")
+    if scheme != "git":
+        return to_origin(value, info)
+    if not url or url.startswith("-"):
+        raise ValueError(f"{str(value)!r} does not name a git repository; write git:URL")
+    return GitTarget(url if "://" in url or "@" in url else str(to_path(url, info)))

@@ -14,7 +14,8 @@ from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
 from publisher.contract.records import BLOCKED, SUPERSEDED
 from publisher.errors import PublishedManifestError, UsageError
-from publisher.state import paths, signing
+from publisher.state import paths, publication_log, signing
+from publisher.state.publication_log import LogEntry, LogHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -37,6 +38,8 @@ class Snapshot:
         lost: text about the first adopted build that was removed; if it is not empty, the adoption cannot be undone any more.
         shards: sha256 of each shard of the published index, None for an empty one; () if nothing is published.
         touched: numbers of the shards whose ``records`` differ from the published ones.
+        replaced: published record of each name whose record may differ now, None if the name had none.
+        log: the last entry of the publication log, None if there is none.
     """
 
     repository: str
@@ -47,6 +50,8 @@ class Snapshot:
     lost: str = ""
     shards: tuple[str | None, ...] = ()
     touched: frozenset[int] = frozenset()
+    replaced: Mapping[str, Record | None] = field(default_factory=dict)
+    log: LogHead | None = None
 
     def with_records(self, changed: Mapping[str, Record]) -> Snapshot:
         """Return a snapshot with some records replaced or added; a record without any version is removed."""
@@ -62,7 +67,8 @@ class Snapshot:
         for name in removed:
             records.pop(name, None)
         touched = {number for name in (*changed, *removed) for number in _touched(self.records.get(name), records.get(name))}
-        return replace(self, records=records, touched=self.touched | touched)
+        replaced = {**{name: self.records.get(name) for name in (*changed, *removed)}, **self.replaced}
+        return replace(self, records=records, touched=self.touched | touched, replaced=replaced)
 
     def version_of(self, digest: str) -> Version | None:
         """Return a published version with this digest, under any name; None if there is none or it is blocked."""
@@ -106,11 +112,13 @@ class Revision:
     Attributes:
         snapshot: the state once these files are published.
         shards: ``shards/<sha256>.json`` -> content, for the shards that may have changed.
+        log: content of the entry of the publication log.
         index: content of ``index.json``.
     """
 
     snapshot: Snapshot
     shards: Mapping[str, bytes]
+    log: bytes
     index: bytes
 
 
@@ -145,8 +153,9 @@ def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable
                     records[name] = record
     except ManifestError as error:
         raise PublishedManifestError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
+    log = LogHead(index.log, index.serial) if index.log else None
     return Snapshot(
-        repository, index.serial, index.generated, index.expires, dict(sorted(records.items())), index.lost, index.shards
+        repository, index.serial, index.generated, index.expires, dict(sorted(records.items())), index.lost, index.shards, log=log
     )
 
 
@@ -173,7 +182,7 @@ def is_signed_by(content: bytes, signer: ManifestSigner) -> bool:
     return all(key.keyid in signatures and key.verifies(envelope.payload, signatures[key.keyid]) for key in signer.publics)
 
 
-def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, now: int) -> Revision:
+def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, now: int, who: str = "") -> Revision:
     """Return the signed revision of a snapshot.
 
     The new index lists the snapshot's serial as the previous one. Only the shards whose records changed since the snapshot was
@@ -184,6 +193,7 @@ def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, no
         signer: signs the index.
         serial: the new serial, higher than any that was ever published.
         now: seconds since the epoch.
+        who: who publishes it, for the publication log.
     """
     is_partial = snapshot.touched and len(snapshot.shards) == manifest.SHARDS
     contents = _shards(snapshot.records.values(), snapshot.touched if is_partial else range(manifest.SHARDS))
@@ -191,7 +201,9 @@ def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, no
     for number, content in contents.items():
         digests[number] = None if content is None else hashlib.sha256(content).hexdigest()
     new = replace(snapshot, serial=serial, generated=now, expires=now + manifest.LIFETIME)
-    new = replace(new, shards=tuple(digests), touched=frozenset())
+    entry = _log_entry(snapshot, serial, now, who, digests)
+    head = LogHead(hashlib.sha256(entry).hexdigest(), serial)
+    new = replace(new, shards=tuple(digests), touched=frozenset(), replaced={}, log=head)
     payload = manifest.Index(
         new.repository,
         serial=new.serial,
@@ -201,10 +213,27 @@ def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, no
         shards=digests,
         previous=snapshot.serial,
         lost=snapshot.lost,
+        log=head.sha256,
     ).payload()
     shards = {manifest.shard_name(str(digests[number])): content for number, content in contents.items() if content is not None}
     keys = None if signer.authorization is None else signer.authorization.envelope
-    return Revision(new, shards, manifest.seal(payload, signer.sign(payload), keys))
+    return Revision(new, shards, entry, manifest.seal(payload, signer.sign(payload), keys))
+
+
+def _log_entry(snapshot: Snapshot, serial: int, now: int, who: str, shards: Iterable[str | None]) -> bytes:
+    """Return the content of the entry that tells what a new revision changes."""
+    log = snapshot.log
+    changes = publication_log.changes(snapshot.replaced, snapshot.records, has_log=log is not None)
+    return LogEntry(
+        snapshot.repository,
+        serial,
+        previous=None if log is None else log.sha256,
+        previous_serial=0 if log is None else log.serial,
+        time=now,
+        who=who,
+        shards=publication_log.shards_sha256(shards),
+        changes=tuple(changes),
+    ).content()
 
 
 def is_due_for_signing(snapshot: Snapshot, now: int) -> bool:

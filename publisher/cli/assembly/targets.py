@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
+import socket
 import time
 import urllib.request
 from dataclasses import replace
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING
 from publisher.cli.console import console
 from publisher.errors import UsageError
 from publisher.publish.publication import Publication
-from publisher.settings.targets import CvmfsTarget
+from publisher.publish.witness import GitWitness, OriginWitness
+from publisher.settings.targets import CvmfsTarget, GitTarget
 from publisher.signing.manifest_signer import JointSigner, open_key, read_authorization
 from publisher.state import signing
 from publisher.state.paths import REPOSITORY_MANIFEST, image_directories
@@ -30,6 +33,7 @@ from publisher.targets.repositories.directory import DirectoryRepository
 
 if TYPE_CHECKING:
     from publisher.contract.records import Record
+    from publisher.publish.witness import Witness
     from publisher.settings.settings import PublisherSettings
     from publisher.state.signing import PublicKey
     from publisher.targets.origins.base import Origin
@@ -55,7 +59,10 @@ def make_origin(settings: PublisherSettings) -> Origin:
     Raises:
         UsageError: the setting is missing, or settings for tokens or uploads contradict each other.
     """
-    target = settings.targets().origin
+    return _open_origin(settings, settings.targets().origin)
+
+
+def _open_origin(settings: PublisherSettings, target: Path | OriginAddress) -> Origin:
     if not isinstance(target, OriginAddress):
         return DirectoryOrigin(target)
     if target.direct and settings.uploads == "pelican":
@@ -110,7 +117,24 @@ def make_publication(settings: PublisherSettings) -> Publication:
         trusted=tuple(map(signing.read_public_key, settings.trusted_keys)),
         grace=settings.removal_grace,
         revision_grace=settings.superseded_grace,
+        who=settings.operator or _account_and_host(),
+        witness=make_witness(settings),
     )
+
+
+def _account_and_host() -> str:
+    account = os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
+    return f"{account}@{socket.gethostname()}"
+
+
+def make_witness(settings: PublisherSettings) -> Witness | None:
+    """Return the witness of the publication log, None if none is set."""
+    target = settings.witness
+    if target is None:
+        return None
+    if isinstance(target, GitTarget):
+        return GitWitness(target.url, settings.state / "witness")
+    return OriginWitness(_open_origin(settings, target))
 
 
 def trusted_keys(settings: PublisherSettings) -> tuple[PublicKey, ...] | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from publisher.images.reader import Entry
     from publisher.plan.model import ResolvedReference
+    from publisher.publish.witness import Witness
     from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Transaction
 
@@ -79,6 +80,7 @@ class Place:
         self.origin: DirectoryOrigin = _Clocked(where / "osdf", lambda: self.now)
         self.broken: set[str] = set()
         self.sweep_interval = 1
+        self.witness: Witness | None = None
         self.watch: Callable[[Path], None] = lambda _: None
 
     def publication(self, origin: DirectoryOrigin | None = None) -> Publication:
@@ -89,6 +91,8 @@ class Place:
             clock=lambda: self.now,
             unpack=self.unpack,
             sweep_interval=self.sweep_interval,
+            who="tester@host",
+            witness=self.witness,
         )
 
     def unpack(self, sif: Path, target: Path, *, deadline: float, size: int) -> None:
