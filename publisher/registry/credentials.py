@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import docker.auth
-import docker.errors
-
 from publisher.errors import UsageError
 from publisher.registry import credential_helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_TOKEN_USERNAME = "<token>"  # noqa: S105 - by it a helper says that its secret is an identity token
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,11 @@ def docker_credentials(config: Path | None = None, *, timeout: float = 30) -> Ca
             function raises it if a credential helper is missing, fails or hangs.
     """
     path = config or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
-    _check(path, must_exist=config is not None)
+    if not (_is_there(path, must_exist=config is not None) or (Path.home() / ".dockercfg").exists()):
+        return lambda _registry: None
+    import docker.auth  # noqa: PLC0415 - it brings in an HTTP client, which takes a tenth of the start of every command
+    import docker.errors  # noqa: PLC0415
+
     try:
         loaded = docker.auth.load_config(config_path=str(path) if config else None)
     except docker.errors.DockerException as error:
@@ -84,13 +87,13 @@ def docker_credentials(config: Path | None = None, *, timeout: float = 30) -> Ca
     return look_up
 
 
-def _check(path: Path, *, must_exist: bool) -> None:
-    """Raise UsageError if the configuration file is invalid."""
+def _is_there(path: Path, *, must_exist: bool) -> bool:
+    """Return whether the configuration file exists; raise UsageError if it is invalid, or has to exist and does not."""
     try:
         is_valid = isinstance(json.loads(path.read_bytes()), dict)
     except FileNotFoundError:
         if not must_exist:
-            return
+            return False
         raise UsageError(f"the Docker configuration file {path} does not exist") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
@@ -98,10 +101,11 @@ def _check(path: Path, *, must_exist: bool) -> None:
         is_valid = False
     if not is_valid:
         raise UsageError(f"{path} is not a Docker configuration file: it is not a JSON object")
+    return True
 
 
 def _from_helper(fields: Mapping[str, str]) -> Credentials:
-    if fields["Username"] == docker.auth.TOKEN_USERNAME:
+    if fields["Username"] == _TOKEN_USERNAME:
         return Credentials(identity_token=fields["Secret"], from_helper=True)
     return Credentials(fields["Username"], fields["Secret"], from_helper=True)
 

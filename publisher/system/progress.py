@@ -12,13 +12,11 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from rich.console import Console
     from rich.progress import TaskID
 
 _EVERY = 30.0  # seconds between two lines about the same step
@@ -100,8 +98,15 @@ class BarDisplay(Display):
     """A display of bars on a terminal: one for the phase, and one for every image in progress."""
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True)
+        from rich import progress  # noqa: PLC0415 - only terminals need it, and commands that ask no registry show nothing
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TimeElapsedColumn(),
+        )
+        self._progress = progress.Progress(*columns, console=console, transient=True)
         self._lock = threading.Lock()
         self._phase: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -150,5 +155,9 @@ class BarDisplay(Display):
 
 def display(out: IO[str] = sys.stderr) -> Display:
     """Return a display for a stream: bars if it is a terminal, plain lines otherwise."""
+    if not out.isatty():
+        return LineDisplay(out)
+    from rich.console import Console  # noqa: PLC0415 - see BarDisplay
+
     console = Console(file=out)
     return BarDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(out)
