@@ -1,6 +1,6 @@
 """``ci/fuzz``: fuzzing of the parsers of untrusted data by libFuzzer, and by comparison with Go's reader.
 
-Both start from the tests' archives and documents.
+Both start from the tests' archives and documents. A third part searches for layers that take much memory.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ import sys
 from pathlib import Path
 
 from ci.fuzzing.go_reader import compare_readers
+from ci.fuzzing.memory import search_memory
 
 _TARGETS = ("layers", "documents")
-_COMPARISON = "go"  # not by libFuzzer: Go is another process
+_OTHERS = {"go": compare_readers, "memory": search_memory}  # not by libFuzzer
 
 
 def main() -> int:
     """Fuzz all targets; return 0 if none failed."""
     parser = argparse.ArgumentParser(prog="ci/fuzz", description=__doc__)
     parser.add_argument("seconds", nargs="?", type=int, default=30, help="seconds for each target (default 30)")
-    parser.add_argument("--target", choices=(*_TARGETS, _COMPARISON), help="fuzz only this target, in this process")
+    parser.add_argument("--target", choices=(*_TARGETS, *_OTHERS), help="fuzz only this target, in this process")
     parser.add_argument(
         "--found", type=Path, default=Path("build/fuzz"), help="directory for failing inputs (default build/fuzz)"
     )
     arguments = parser.parse_args()
     arguments.found.mkdir(parents=True, exist_ok=True)
-    if arguments.target == _COMPARISON:
-        return int(not compare_readers(arguments.seconds, arguments.found))
+    if arguments.target in _OTHERS:
+        return int(not _OTHERS[arguments.target](arguments.seconds, arguments.found))
     if arguments.target is not None:
         from ci.fuzzing.targets import fuzz  # noqa: PLC0415 - it instruments its imports, and prints a line for each
 
         fuzz(arguments.target, arguments.seconds, arguments.found)
     passed = [_run_process(target, arguments.seconds, arguments.found) for target in _TARGETS]
-    passed.append(compare_readers(arguments.seconds, arguments.found))
+    passed += [run(arguments.seconds, arguments.found) for run in _OTHERS.values()]
     return int(not all(passed))
 
 

@@ -8,6 +8,7 @@ always precedes its links. A layer without surviving entries is not read at all.
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _EMPTY_SHA256 = hashlib.sha256().digest()
 _LOST_ACLS = "entries whose access control list is lost"
+_LINKED_FILE = struct.Struct("<IIIIQ")  # node of its first name, mode, uid, gid, time
 _LINK_MODE = 0o777  # the mode that Linux shows for every symbolic link
 
 
@@ -116,7 +118,7 @@ class Emitter:
         self._write(bytes(2 * BLOCK))
 
     def _write_layer(self, scanner: Scanner, actions: bytearray, plan: FlattenPlan, base: int) -> None:
-        links: list[tuple[Member, int, list[bytes]]] = []
+        linked_files = bytearray()
         end = len(actions.rstrip(b"\0"))  # everything after it is dropped
         for ordinal in range(end):
             member = scanner.next_member()
@@ -126,17 +128,23 @@ class Emitter:
             if action == DROP:
                 scanner.drop()
                 continue
-            link_names: list[bytes] = []
-            if action == RENAME:
-                member.name, *link_names = plan.new_names[base | ordinal]
             if member.acl:
                 plan.dropped[_LOST_ACLS] = plan.dropped.get(_LOST_ACLS, 0) + 1
-            mtime = self._write_member(scanner, member, renamed=action == RENAME)
-            if link_names:
-                links.append((member, mtime, link_names))
+            if action != RENAME:
+                self._write_member(scanner, member, renamed=False)
+                continue
+            first = plan.new_names.first(base | ordinal)
+            member.name = plan.new_names.path(first)
+            mtime = self._write_member(scanner, member, renamed=True)
+            if member.kind == b"0":
+                mode = published_mode(b"0", member.mode)
+                linked_files += _LINKED_FILE.pack(first, mode, member.uid, member.gid, mtime)
+            else:
+                scanner.flush()
+                self._write_copies(member, mtime, plan.new_names.following(first))
         scanner.flush()
-        for member, mtime, link_names in links:
-            self._write_links(member, mtime, link_names)
+        for first, *attributes in _LINKED_FILE.iter_unpack(linked_files):
+            self._write_links(plan.new_names.path(first), plan.new_names.following(first), *attributes)
 
     def _write_member(self, scanner: Scanner, member: Member, *, renamed: bool) -> int:
         """Write the scanner's current member; return its modification time in the stream."""
@@ -152,16 +160,18 @@ class Emitter:
         )
         return mtime
 
-    def _write_links(self, member: Member, mtime: int, names: list[bytes]) -> None:
-        """Write hard links to a file; symbolic links and fifos, to which tar links too, are copied instead."""
+    def _write_links(self, target: bytes, names: Iterable[bytes], mode: int, uid: int, gid: int, mtime: int) -> None:  # noqa: PLR0917
+        """Write hard links to a file."""
+        for name in names:
+            self._write(make_header(name, b"1", mode=mode, uid=uid, gid=gid, mtime=mtime, link=target))
+            self._files.add(b"1", name, mode, uid, gid, 0, mtime, target)
+
+    def _write_copies(self, member: Member, mtime: int, names: Iterable[bytes]) -> None:
+        """Write a symbolic link or a fifo, to which tar can link but squashfs cannot, under further names."""
         mode = published_mode(member.kind, member.mode)
         for name in names:
-            if member.kind == b"0":
-                self._write(make_header(name, b"1", mode=mode, uid=member.uid, gid=member.gid, mtime=mtime, link=member.name))
-                self._files.add(b"1", name, mode, member.uid, member.gid, 0, mtime, member.name)
-            else:
-                self._write(member.new_header(name, mode, mtime))
-                self._files.add(member.kind, name, mode, member.uid, member.gid, 0, mtime, member.link, member.xattrs)
+            self._write(member.new_header(name, mode, mtime))
+            self._files.add(member.kind, name, mode, member.uid, member.gid, 0, mtime, member.link, member.xattrs)
 
 
 class _CountedReader:

@@ -8,24 +8,28 @@ wrong wherever a symbolic link of a lower layer leads a file of a higher layer e
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError, shown
-from publisher.layers.flatten_plan import KEEP, RENAME, FlattenPlan
+from publisher.layers.flatten_plan import KEEP, RENAME, FlattenPlan, NewNames
 from publisher.layers.index import read_entries
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
-from publisher.layers.path_tree import LAST_LAYER, OWN_ENTRY, RESERVED_KEYS, PathTree
+from publisher.layers.nodes import ROOT
+from publisher.layers.path_tree import DEVICE, DIRECTORY, ENTRY, HAS_ENTRY, LINKED, MOVED, SYMLINK, PathTree
 from publisher.layers.tree_policy import EXPANDED_LINKS, WHITEOUT, reason_to_drop, reserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from publisher.layers.path_tree import Node, Steps
+    from publisher.layers.path_tree import Steps
 
 _OPAQUE = b".wh..wh..opq"
 _INVALID_WHITEOUTS = (b".wh.", b".wh..", b".wh...")  # of no name, of the directory itself, of its parent
 _TICK_MASK = 0xFFFF  # ``tick`` is called once per 65,536 entries
+_FLAGS = {b"2": SYMLINK, b"3": DEVICE, b"4": DEVICE, b"5": DIRECTORY}
+_ALL_LAYERS = 4  # as many entries as the image may have, layers may have together
 
 
 class FlattenedTree:
@@ -40,56 +44,55 @@ class FlattenedTree:
         self._limits = limits
         self._tick = tick
         self._tree = PathTree(limits)
-        self._devices: set[int] = set()  # entries that are device nodes
-        self._linked: set[int] = set()  # entries that have hard links
-        self._moved: set[int] = set()  # entries that a symbolic link led to another name
-        self._new_links: set[tuple[int, bytes]] = set()  # (directory, name) of this layer's hard links to older entries
         self._counts: list[int] = []
 
     def apply(self, entries_of_layer: Iterable[tuple[bytes, bytes, bytes]]) -> None:
         """Apply one layer: ``(kind, name, link)`` of each entry, in the archive's order.
 
         Raises:
-            LayerError: a hard link without a target, a loop of symbolic links, or a whiteout without a name; more entries, or a
-                longer path, than the limit.
+            LayerError: a hard link without a target, a loop of symbolic links, or a whiteout without a name; more entries, or
+                longer names or paths, than the limits.
         """
         tree = self._tree
         tree.layer += 1
         tree.forget_last_directory()
-        self._new_links.clear()
         base = tree.layer << 32
         ordinal = -1
         for ordinal, (kind, name, link) in enumerate(entries_of_layer):
             if not ordinal & _TICK_MASK:
                 self._tick()
             if not name:
-                tree.root[OWN_ENTRY] = base | ordinal
+                tree.root = base | ordinal
                 continue
             slash = name.rfind(b"/")
             parent, last = (name[:slash], name[slash + 1 :]) if slash >= 0 else (b"", name)
             if last.startswith(WHITEOUT):
                 self._apply_whiteout(parent, last, name)
+            elif kind == b"1":
+                self._add_hard_link(name, parent, last, link)
             else:
-                self._add(kind, parent, last, link, base | ordinal)
+                directory, moved = tree.make_directory(parent)
+                flags = _FLAGS.get(kind, 0) | HAS_ENTRY | (MOVED if moved else 0)
+                tree.put(directory, last, base | ordinal | flags, link)
         self._counts.append(ordinal + 1)
+        if sum(self._counts) > _ALL_LAYERS * self._limits.entries:
+            raise LayerError(f"the layers have more than {_ALL_LAYERS * self._limits.entries} entries together")
 
     def lookup(self, path: bytes) -> str | None:
         """Return what is at a path, with symbolic links followed within the root: ``directory``, ``file``, or None."""
         steps = self._resolve(path)
-        node = steps[-1][1] if steps else None
-        return None if node is None else "directory" if isinstance(node, dict) else "file"
+        node = steps[-1][1] if steps else 0
+        return None if not node else "directory" if self._tree.is_directory(node) else "file"
 
     def is_occupied(self, path: bytes) -> bool:
         """Return whether there is anything at a path itself, even a dangling symbolic link."""
-        parent, last = self._tree.resolve_parent(path)
-        return parent is not None and last in parent
+        return bool(self._tree.find(path))
 
     def remove(self, path: bytes) -> None:
         """Remove whatever is at a path; symbolic links are followed to its parent only."""
-        parent, last = self._tree.resolve_parent(path)
-        if parent is not None:
-            parent.pop(last, None)
-            self._tree.forget_last_directory()
+        node = self._tree.find(path)
+        if node:
+            self._tree.remove(node)
 
     def destination(self, path: bytes) -> bytes | None:
         """Return the path that an entry for ``path`` would get, with symbolic links followed within the root.
@@ -97,107 +100,71 @@ class FlattenedTree:
         None where it cannot be added: a file is in the way, the links form a loop, or the tree policy drops such names.
         """
         steps = self._resolve(path)
-        if not steps or any(isinstance(node, int) or reserved(name) for name, node in steps):
+        if not steps or any((node and not self._tree.is_directory(node)) or reserved(name) for name, node in steps):
             return None
         return b"/".join(name for name, _ in steps[1:])
 
     def finish(self) -> FlattenPlan:
-        """Return the plan, and discard the tree to free its memory.
+        """Return the plan; the tree belongs to it from then on, and cannot be used any more.
 
         Raises:
-            LayerError: more entries, or a longer path, than the limit.
+            LayerError: a longer path than the limit.
         """
-        plan = FlattenPlan([bytearray(count) for count in self._counts])
-        own = self._tree.root.get(OWN_ENTRY)
-        plan.root = own if isinstance(own, int) else None
-        for count, (path, entry) in enumerate(self._walk(plan.dropped), 1):
-            if count > self._limits.entries:
-                raise LayerError(f"the image has more than {self._limits.entries} entries")
-            self._tree.check_length(path)
-            if entry is None:
-                plan.implied_directories.append(path)
-            elif entry in self._linked or entry in self._moved:
-                plan.new_names.setdefault(entry, []).append(path)
+        tree, self._tree = self._tree, PathTree(self._limits)
+        plan = FlattenPlan([bytearray(count) for count in self._counts], NewNames(tree.nodes, self._counts), root=tree.root)
+        for node in self._walk(tree, plan.dropped):
+            value = tree.nodes.values[node]
+            entry = value & ENTRY
+            if not value & HAS_ENTRY:
+                plan.implied.append(node)
+            elif value & (MOVED | LINKED):
+                plan.new_names.add(entry, node)
                 plan.actions[entry >> 32][entry & 0xFFFFFFFF] = RENAME
             else:
                 plan.actions[entry >> 32][entry & 0xFFFFFFFF] = KEEP
-        self._tree = PathTree(self._limits)
+        tree.nodes.forget_children()
         return plan
 
-    def _add(self, kind: bytes, parent: bytes, last: bytes, link: bytes, entry: int) -> None:
+    def _add_hard_link(self, path: bytes, parent: bytes, last: bytes, target: bytes) -> None:
         tree = self._tree
-        directory, moved = tree.make_directory(parent)
-        existing = directory.get(last)
-        if existing is None:
-            tree.count_names(1)
-        if kind == b"5":
-            if not isinstance(existing, dict):
-                existing = directory[last] = {}
-                tree.forget_last_directory()
-            existing[OWN_ENTRY] = entry
-            existing[LAST_LAYER] = tree.layer
-        else:
-            if isinstance(existing, dict):
-                tree.forget_last_directory()
-            if kind == b"1":
-                directory.pop(last, None)  # as umoci does before it links: a link to itself has no target
-                entry = self._link_target(link, parent, last)
-                self._new_links.add((id(directory), last))
-                moved = False
-            directory[last] = entry
-            if kind == b"2":
-                tree.links[entry] = link
-            elif kind in b"34":
-                self._devices.add(entry)
-        if moved:
-            self._moved.add(entry)
-
-    def _link_target(self, target: bytes, parent: bytes, last: bytes) -> int:
-        """Return the entry that a hard link gets."""
-        directory, name = self._tree.resolve_parent(target)
-        entry = directory.get(name) if directory is not None else None
-        if not isinstance(entry, int) or name in RESERVED_KEYS:
-            problem = "which is a directory" if isinstance(entry, dict) else "which does not exist"
-            path = parent + b"/" + last if parent else last
-            raise LayerError(f"layer {self._tree.layer + 1}: {shown(path)} is a hard link to {shown(target)}, {problem}")
-        self._linked.add(entry)
-        return entry
+        directory, _ = tree.make_directory(parent)
+        existing = tree.nodes.find(directory, last)
+        if existing:
+            tree.remove(existing)  # as umoci does before it links: a link to itself has no target
+        node = tree.find(target)
+        if not node or tree.is_directory(node):
+            problem = "which is a directory" if node or not target else "which does not exist"
+            raise LayerError(f"layer {tree.layer + 1}: {shown(path)} is a hard link to {shown(target)}, {problem}")
+        values = tree.nodes.values
+        values[node] |= LINKED
+        tree.put(directory, last, values[node] & (ENTRY | HAS_ENTRY | SYMLINK | DEVICE | LINKED), tree.nodes.target(node))
 
     def _apply_whiteout(self, parent: bytes, last: bytes, path: bytes) -> None:
+        tree = self._tree
         if last in _INVALID_WHITEOUTS:
-            raise LayerError(f"layer {self._tree.layer + 1}: whiteout without a file name: {shown(path)}")
-        directory = self._tree.resolve(parent)[-1][1]
-        if not isinstance(directory, dict):
+            raise LayerError(f"layer {tree.layer + 1}: whiteout without a file name: {shown(path)}")
+        directory = tree.resolve(parent)[-1][1]
+        if not tree.is_directory(directory):
             return
-        self._tree.forget_last_directory()
         if last == _OPAQUE:
             self._prune(directory)
             return
-        name = last[len(WHITEOUT) :]
-        existing = directory.get(name)
-        if isinstance(existing, dict) and existing.get(LAST_LAYER) == self._tree.layer:
+        existing = tree.nodes.find(directory, last[len(WHITEOUT) :])
+        if existing and not tree.is_new(existing):
+            tree.remove(existing)
+        elif tree.is_directory(existing):
             self._prune(existing)
-        elif existing is not None and name not in RESERVED_KEYS and not self._is_new(directory, name, existing):
-            del directory[name]
 
-    def _prune(self, top: Node) -> None:
+    def _prune(self, top: int) -> None:
         """Remove everything below a directory that the current layer has not added."""
+        tree = self._tree
         remaining = [top]
         while remaining:
-            directory = remaining.pop()
-            for name in [name for name in directory if name not in RESERVED_KEYS]:
-                child = directory[name]
-                if self._is_new(directory, name, child):
-                    if isinstance(child, dict):
-                        remaining.append(child)
-                else:
-                    del directory[name]
-
-    def _is_new(self, directory: Node, name: bytes, child: Node | int) -> bool:
-        """Return whether the current layer has added a name, or something below it."""
-        if isinstance(child, dict):
-            return child.get(LAST_LAYER) == self._tree.layer
-        return child >> 32 == self._tree.layer or (id(directory), name) in self._new_links
+            for child in tree.nodes.children(remaining.pop()):
+                if not tree.is_new(child):
+                    tree.remove(child)
+                elif tree.is_directory(child):
+                    remaining.append(child)
 
     def _resolve(self, path: bytes) -> Steps:
         """Return the steps to a path as :meth:`PathTree.resolve` does, but no steps where the links form a loop."""
@@ -206,30 +173,34 @@ class FlattenedTree:
         except LayerError:
             return []
 
-    def _walk(self, dropped: dict[str, int]) -> Iterator[tuple[bytes, int | None]]:
-        """Yield what the tree policy keeps: path, and entry (None for a directory without one), parents first.
+    @staticmethod
+    def _walk(tree: PathTree, dropped: dict[str, int]) -> Iterator[int]:
+        """Yield the nodes that the tree policy keeps, parents first.
 
         Args:
+            tree: the tree.
             dropped: kind -> number of the entries that are dropped, or kept with a warning; is filled on the way.
+
+        Raises:
+            LayerError: a longer path than the limit.
         """
-        stack: list[tuple[Node, bytes]] = [(self._tree.root, b"")]
-        links = self._tree.links
-        while stack:
-            directory, prefix = stack.pop()
-            for name, child in directory.items():
-                if name in RESERVED_KEYS:
-                    continue
-                reason = reason_to_drop(name, child if isinstance(child, int) else None, self._devices)
+        nodes = tree.nodes
+        directories, prefixes = array("I", [ROOT]), array("I", [0])  # to walk, and the lengths of their paths with a slash
+        while directories:
+            directory, prefix = directories.pop(), prefixes.pop()
+            for node in nodes.children(directory):
+                name, value = nodes.name(node), nodes.values[node]
+                reason = reason_to_drop(name, is_device=bool(value & DEVICE))
                 if reason is not None:
                     dropped[reason] = dropped.get(reason, 0) + 1
-                elif isinstance(child, dict):
-                    own = child.get(OWN_ENTRY)
-                    yield prefix + name, own if isinstance(own, int) else None
-                    stack.append((child, prefix + name + b"/"))
-                else:
-                    if b"$(" in links.get(child, b""):
-                        dropped[EXPANDED_LINKS] = dropped.get(EXPANDED_LINKS, 0) + 1
-                    yield prefix + name, child
+                    continue
+                tree.check_length(prefix + len(name))
+                if value & DIRECTORY:
+                    directories.append(node)
+                    prefixes.append(prefix + len(name) + 1)
+                elif value & SYMLINK and b"$(" in nodes.target(node):
+                    dropped[EXPANDED_LINKS] = dropped.get(EXPANDED_LINKS, 0) + 1
+                yield node
 
 
 def flatten(

@@ -1,8 +1,8 @@
 """The header index of one layer, written while the blob is downloaded and kept beside it, so that a build inflates a layer once.
 
-One file per blob: a fixed header (magic, diff_id, entries, bytes), then blocks of up to 4,096 entries. A block has ``kind+name``
-and ``link`` of each entry, separated by NUL bytes, then the numbers of each (:data:`ATTRIBUTES`). The index is this program's
-own cache: a file of another version is written anew.
+One file per blob: a fixed header (magic, diff_id, entries, bytes), then blocks of up to 4,096 entries or about 1 MiB of names. A
+block has ``kind+name`` and ``link`` of each entry, separated by NUL bytes, then the numbers of each (:data:`ATTRIBUTES`). The
+index is this program's own cache: a file of another version is written anew.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _MAGIC = b"OSPIDX04"
 _HEADER = struct.Struct("<8s32sQQ")
 _BLOCK_HEADER = struct.Struct("<II")
 _BLOCK_ENTRIES = 4096
+_BLOCK_BYTES = 1 << 20  # of names, at about
 _NAME_MAX = 255  # bytes of one component of a path: limits.h
 ATTRIBUTES = struct.Struct("<QqQIII")
 """The numbers of an entry: size (bytes), mtime (seconds), offset in the stream (bytes), mode, uid, gid."""
@@ -115,6 +116,7 @@ def _blocks(path: Path) -> Iterator[tuple[bytes, bytes]]:
 def _write_entries(scanner: Scanner, out: IO[bytes], limits: LayerLimits) -> None:
     names: list[bytes] = []
     packed: list[bytes] = []
+    size = 0
     while (member := scanner.next_member()) is not None:
         offset = scanner.offset
         scanner.drop()
@@ -124,9 +126,11 @@ def _write_entries(scanner: Scanner, out: IO[bytes], limits: LayerLimits) -> Non
         if scanner.count > limits.entries:
             raise LayerError(f"the layer has more than {limits.entries} entries")
         names += (member.kind + member.name, member.link)
+        size += len(member.name) + len(member.link)
         packed.append(ATTRIBUTES.pack(member.size, member.mtime, offset, member.mode, member.uid, member.gid))
-        if len(packed) == _BLOCK_ENTRIES:
+        if len(packed) == _BLOCK_ENTRIES or size > _BLOCK_BYTES:
             _write_block(out, names, packed)
+            size = 0
     if packed:
         _write_block(out, names, packed)
 

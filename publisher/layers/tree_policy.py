@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
 WHITEOUT = b".wh."
 """The prefix of the names of whiteouts (OCI image specification, layer.md)."""
 EXPANDED_LINKS = "links with $(, which clients of CVMFS expand"
 """Why a link is counted although it is published: CVMFS clients expand ``$(`` in its target, readers of a SIF do not."""
 
 
-def reason_to_drop(name: bytes, entry: int | None, devices: Collection[int]) -> str | None:
-    """Return why a name is not published, None where it is published.
-
-    Args:
-        name: the last component of the path.
-        entry: ``layer << 32 | ordinal``, None for a directory.
-        devices: the entries that are device nodes.
-    """
-    if entry is not None and entry in devices:
-        return "device nodes"
-    return reserved(name)
+def reason_to_drop(name: bytes, *, is_device: bool) -> str | None:
+    """Return why a name, the last component of a path, is not published; None where it is published."""
+    return "device nodes" if is_device else reserved(name)
 
 
 def reserved(name: bytes) -> str | None:
