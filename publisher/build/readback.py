@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from publisher.system.command import UnixAccount
 
-# path R time mode uid gid size offset; blanks in the path are escaped, so only such lines match
-_FILE_LINE = re.compile(rb"(?<!\\) R ([0-9]+) ([0-7]+) ([0-9]+) ([0-9]+) ([0-9]+) ([0-9]+)\n", re.ASCII)
+# path R time mode uid gid size offset; blanks in the path are escaped, so only such lines match; ids are signed numbers
+_FILE_LINE = re.compile(rb"(?<!\\) R (-?[0-9]+) ([0-7]+) (-?[0-9]+) (-?[0-9]+) ([0-9]+) ([0-9]+)\n", re.ASCII)
 _START_OF_DATA = b"# START OF DATA - DO NOT MODIFY\n"
 _ATTRIBUTES = struct.Struct("<QIIIQ")  # time, mode, uid, gid, size
 _CHUNK = 1 << 20
@@ -92,7 +92,8 @@ def _read_files(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
         match = _FILE_LINE.search(line)
         if match is not None and int(match[6]) == offset:
             size = int(match[5])
-            listed += _ATTRIBUTES.pack(int(match[1]), int(match[2], 8), int(match[3]), int(match[4]), size)
+            time, uid, gid = (int(number) & 0xFFFFFFFF for number in match.group(1, 3, 4))
+            listed += _ATTRIBUTES.pack(time, int(match[2], 8), uid, gid, size)
             offset += size
     stream.readline()
     for attributes in _ATTRIBUTES.iter_unpack(listed):

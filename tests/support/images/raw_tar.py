@@ -82,6 +82,7 @@ ODD: dict[str, bytes] = {
     "a size with leading blanks": file(b"a", b"0" * 10, size=b"         12\0"),
     "numbers without an end": file(b"a", b"0" * 10, size=b"000000000012", mode=b"00000600"),
     "numbers in base 256": file(b"a", b"0" * 10, size=number(10), uid=number(3_000_000, 8), mtime=number(1_500_000_000)),
+    "the highest owners": file(b"a", uid=number(4_294_967_294, 8), gid=number(1 << 31, 8)),
     "empty numbers": header(b"a", uid=b" " * 8, gid=bytes(8)),
     "a mode with the kind in it": file(b"a", mode=b"0100640\0") + header(b"d", b"5", mode=b"0040750\0"),
     "a time before 1970": header(b"a", mtime=number(-5)),

@@ -38,6 +38,7 @@ LAYER = tar(
         file("large", bytes(range(256)) * 2000, mode=0o755, uid=7, gid=8),
         file("again", bytes(range(256)) * 2000),
         file("empty", b""),
+        file("nfsnobody", b"mine", uid=0xFFFFFFFE, gid=1 << 31),
         hardlink("linked", "large"),
         symlink("lies", "somewhere\nx R 1 644 0 0 4 0"),
     ]
