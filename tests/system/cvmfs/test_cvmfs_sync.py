@@ -8,6 +8,7 @@ import pytest
 
 from publisher.state import paths
 from publisher.targets import published_index
+from tests.support.cvmfs.tree_reads import counted_reads
 from tests.support.images.layers import file, tar
 from tests.support.images.runnable import runnable
 from tests.support.registries.registry import push_image
@@ -68,6 +69,29 @@ def test_a_new_version_is_cloned_and_changed_and_is_what_its_image_says(there: C
     log = there.cvmfs.log()[6:]
     assert [(line["command"], line.get("clones")) for line in log] == [("transaction", 0), ("publish", None)]
     assert there.sound() == 14
+
+
+def test_a_small_change_reads_no_more_of_a_large_image_than_of_a_small_one(there: CvmfsHost) -> None:
+    """The clone is changed without a walk through what stays: on a real server, each directory is read through the client."""
+
+    def push(name: str, directories: int, version: int) -> None:
+        stays = [file(f"opt/{number}/{part}", b"content") for number in range(directories) for part in ("a", "b")]
+        layers = [tar(runnable()), tar(stays), tar([file("etc/motd", f"{version}".encode(), mode=0o644)])]
+        push_image(there.registry.address, name, "1", layers)
+
+    sizes = {"kill/small": 20, "kill/large": 400}
+    reads = {}
+    for name, directories in sizes.items():
+        push(name, directories, 1)
+        there.host.images(f"{name}:1")
+        there.sync()
+        push(name, directories, 2)
+        with counted_reads() as reads[name]:
+            there.sync()
+        assert [line["clones"] for line in there.cvmfs.log() if line["command"] == "transaction"][-1] == 1
+    for kind in ("opened", "listed"):
+        assert reads["kill/small"][kind] > 0
+        assert reads["kill/large"][kind] < reads["kill/small"][kind] + 50, f"{kind}: {reads}"
 
 
 @pytest.mark.parametrize("is_known", [True, False])
