@@ -79,3 +79,11 @@ def safe_path(value: Any) -> str:
     if not isinstance(value, str) or any(part in ("", ".", "..") for part in value.split("/")) or not value.isprintable():
         raise ValueError(f"{value!r} is not a safe relative path")
     return value
+
+
+def texts(value: Any) -> list[dict[str, str]]:
+    """Return the value if it is a list of objects whose values are texts; raise ValueError otherwise."""
+    for entry in value:
+        if not isinstance(entry, dict) or not all(isinstance(text, str) for text in entry.values()):
+            raise ValueError(f"{entry!r} is not an object of texts")
+    return list(value)

@@ -11,7 +11,7 @@ from publisher.contract.errors import ManifestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 CURRENT, SUPERSEDED, EXPIRING, BLOCKED = "current", "superseded", "expiring", "blocked"
@@ -50,11 +50,15 @@ class Version:
         test: ``ran`` or ``structure``: how the SIF was tested.
         tools: name -> version of the programs that built it.
         notes: what the build changed in the tree, name -> count or text.
+        attached: what its registry had attached to the image (signatures, attestations, SBOMs): objects with the ``digest`` of
+            the attached manifest, its ``kind`` and its ``type``; None if nothing was.
+        signed: whose signature of the image the publisher verified: ``identity`` and ``issuer``, or ``key`` (sha256 of the
+            public key); None if it verified none.
     """
 
     __slots__ = (
-        "digest", "file_index", "files", "notes", "published", "reason", "sandbox", "sif", "since", "state", "test", "tools",
-        "unpacked_size", "until",
+        "attached", "digest", "file_index", "files", "notes", "published", "reason", "sandbox", "sif", "signed", "since", "state",
+        "test", "tools", "unpacked_size", "until",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +78,8 @@ class Version:
         since: int | None = None,
         until: int | None = None,
         reason: str | None = None,
+        attached: Sequence[Mapping[str, str]] | None = None,
+        signed: Mapping[str, str] | None = None,
     ) -> None:
         self.digest = digest
         self.sandbox = sandbox
@@ -89,6 +95,8 @@ class Version:
         self.since = published if since is None else since
         self.until = until
         self.reason = reason
+        self.attached = attached or None
+        self.signed = signed or None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object; attributes that are None are left out."""
@@ -123,6 +131,8 @@ class Version:
             since=fields.count(value.get("since", value["published"])),
             until=None if value.get("until") is None else fields.count(value["until"]),
             reason=None if value.get("reason") is None else str(value["reason"]),
+            attached=fields.texts(value.get("attached", ())),
+            signed=next(iter(fields.texts((value.get("signed", {}),)))),
         )
 
 

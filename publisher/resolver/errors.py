@@ -79,6 +79,10 @@ class HostError(ExpectedError):
     """A host whose capabilities or policy allow no form of the image."""
 
 
+class UnsignedError(HostError):
+    """A request for an image without a verified signature, on a host that refuses such images."""
+
+
 class CacheError(ExpectedError):
     """A cache directory that cannot be used: no permission, unsafe ownership, a failing disk."""
 

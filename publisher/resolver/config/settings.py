@@ -23,6 +23,7 @@ AUTO, SANDBOX, SIF, UNPACKED = "auto", "sandbox", "sif", "unpacked"
 """Forms of an image; an unpacked one is a sandbox that this host has made from a SIF."""
 FORMS = (AUTO, SANDBOX, SIF)
 PASS, FETCH = "pass", "fetch"
+RUN, REFUSE = "run", "refuse"
 SOURCE = "DIR-or-URL"
 PATHS = ("DIR", "FILE", SOURCE)
 """Kinds of values that are relative to the configuration file which sets them."""
@@ -89,6 +90,13 @@ TABLE = (
         ONE,
         PASS,
         "images that the manifest does not list: passed on unchanged, or SIFs fetched from their osdf, pelican or https URL",
+    ),
+    (
+        "unsigned",
+        f"{RUN}|{REFUSE}",
+        ONE,
+        RUN,
+        "images of which the publisher verified no signature; refuse: neither these nor images that the manifest does not list",
     ),
     ("default-image", "NAME", ONE, "", "image of jobs that name none; default: such jobs are left alone"),
     ("deadline", "SECONDS", ONE, "20 min", "time within which a hook always answers; HTCondor itself has no limit"),
@@ -164,6 +172,7 @@ class ResolverSettings:
         never: the forbidden form, :data:`SANDBOX`, :data:`SIF` or ``none``.
         unpacks: whether SIFs are unpacked into the cache where they cannot be mounted.
         unknown: what happens to images that the manifest does not list, :data:`PASS` or :data:`FETCH`.
+        unsigned: what happens to images without a verified signature, :data:`RUN` or :data:`REFUSE`.
         default_image: name of an image, empty for none.
         deadline: seconds within which a hook answers.
         backoff: seconds before a failure of the host is reported again.
@@ -225,7 +234,7 @@ class ResolverSettings:
         self.prefer = _word(given, "prefer")
         self.never = _word(given, "never")
         self.unpacks = _word(given, "unpack") == AUTO and self.cache is not None
-        self.unknown = _word(given, "unknown")
+        self.unknown, self.unsigned = _word(given, "unknown"), _word(given, "unsigned")
         self.default_image = _text(given, "default-image")
         self.deadline = _quantity(given, "deadline", units.parse_seconds)
         self.backoff = _quantity(given, "backoff", units.parse_seconds)

@@ -84,6 +84,9 @@ class _JobDecision:
                 inside = repository_path.name_in_repository(os.path.join(scratch, job.image), self._settings)
                 if inside is not None:  # a link into it
                     return self._resolve(inside)
+                resolve.raise_if_unsigned_is_refused(
+                    self._settings, f"{job.image} came with the job, without a verified signature"
+                )
                 if name != job.written_image:  # a published SIF, which may have been blocked since
                     self._raise_if_blocked(name)
                 return decision.pass_on(job, "HTCondor transferred it with the job")
@@ -148,6 +151,7 @@ class _JobDecision:
     def _handle_unlisted(self, why: str) -> Decision:
         """Return what a job gets whose image no manifest lists: passed on, or fetched if allowed. Raise ExpectedError."""
         job, settings = self._job, self._settings
+        resolve.raise_if_unsigned_is_refused(settings, why)
         if settings.unknown == PASS:
             return self._pass_on(why)
         from publisher.resolver.select import foreign  # noqa: PLC0415 - few sites allow it

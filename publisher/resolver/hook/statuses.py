@@ -14,7 +14,7 @@ NO_IMAGE, ARCHITECTURE, BLOCKED, NO_REFERENCE, NO_FORM, NO_SHELL = 101, 102, 103
 BUG, CONFIGURATION, DEADLINE, NO_AD, NO_START, KILLED = 301, 302, 303, 304, 305, 306
 MANIFEST = 310
 SANDBOX, FETCH, CACHE, NO_ROOM, BUSY = 320, 321, 322, 323, 324
-HOST = 330
+HOST, UNSIGNED = 330, 331
 OTHER = 399
 USER, SITE, NETWORK = "user", "site", "network"
 """Who must act, or what must recover."""
@@ -41,6 +41,7 @@ TABLE = (
     (NO_ROOM, "no-room", SITE, "the cache has no space for the SIF", "free space, or raise cache-size"),
     (BUSY, "busy", SITE, "other downloads on the host took too long", "nothing to do, unless it happens often"),
     (HOST, "host", SITE, "the host cannot run the image in any form", "run image-resolver pilot-start to see what was measured"),
+    (UNSIGNED, "unsigned", SITE, "the site refuses images without a verified signature", "let the image's entry require: signed"),
     (OTHER, "other", SITE, "another failure of the host", "the message says which"),
 )  # fmt: skip
 """Every status: number, short name, who must act, meaning, next step."""
@@ -54,6 +55,7 @@ _BY_ERROR = (
     (errors.ResolverUsageError, CONFIGURATION),
     (ManifestError, MANIFEST),
     (errors.SandboxError, SANDBOX),
+    (errors.UnsignedError, UNSIGNED),
     (errors.HostError, HOST),
     (errors.KilledError, KILLED),
     (errors.FetchError, FETCH),

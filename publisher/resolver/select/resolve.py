@@ -10,7 +10,7 @@ from publisher.contract.manifest import DEAD, FRESH
 from publisher.contract.records import EXPIRING
 from publisher.resolver.cache import cache
 from publisher.resolver.cache.cache import Cache
-from publisher.resolver.config.settings import AUTO, SANDBOX, SIF, UNPACKED
+from publisher.resolver.config.settings import AUTO, REFUSE, SANDBOX, SIF, UNPACKED
 from publisher.resolver.errors import (
     BlockedError,
     CacheError,
@@ -21,6 +21,7 @@ from publisher.resolver.errors import (
     ReadError,
     SandboxError,
     UnknownImageError,
+    UnsignedError,
 )
 from publisher.resolver.select import choice, facts, repository_path, sandbox
 from publisher.resolver.select.choice import FormPolicy
@@ -87,6 +88,8 @@ class Resolution:
             "digest": version and version.digest,
             "sif": sif and {"sha256": sif.sha256, "size": sif.size},
             "state": version and version.state,
+            "signed": version and version.signed,
+            "attached": version and version.attached,
             "sif_source": self.sif_source or None,
             "why": self.why,
             "manifest_source": self.manifest.source,
@@ -134,6 +137,8 @@ def resolve(
     )
     if image is None:
         return _resolve_existing_path(query, settings, manifest, policy)
+    if image.version.signed is None:
+        raise_if_unsigned_is_refused(settings, f"no signature of the image {image.name} was verified")
     measured = facts.read(settings.facts, now)
     has_cache = settings.cache is not None or settings.store is not None
     choices = choice.choose_forms(image, policy, measured, hung=hung, has_cache=has_cache, unpacks=settings.unpacks)
@@ -225,6 +230,12 @@ def _look_up(query: ImageQuery, settings: ResolverSettings, manifest: TrustedMan
         return error
 
 
+def raise_if_unsigned_is_refused(settings: ResolverSettings, why: str) -> None:
+    """Raise UnsignedError, with the reason ``why``, if this host refuses images without a verified signature."""
+    if settings.unsigned == REFUSE:
+        raise UnsignedError(f"{why}, and this host refuses such images")
+
+
 def find_unlisted(text: str, settings: ResolverSettings, now: float, notes: Warnings) -> str | None:
     """Return the directory of a sandbox that no manifest lists; None if the path is not in the repository or does not open.
 
@@ -235,7 +246,7 @@ def find_unlisted(text: str, settings: ResolverSettings, now: float, notes: Warn
     directory = usable_cache(settings, notes)
     try:
         path = lookup.parse_query(text, settings.roots).path
-        if path is None or settings.never == SANDBOX or settings.form == SIF:
+        if path is None or settings.never == SANDBOX or settings.form == SIF or settings.unsigned == REFUSE:
             return None
         return repository_path.open_unlisted(
             path, settings, lambda build: find_image(build, settings, now, notes, directory=directory)
@@ -393,6 +404,7 @@ def _resolve_existing_path(
     def look_up(build: str) -> FoundVersion:
         return lookup.find_version(lookup.parse_query(build, settings.roots), settings.arch, manifest.record)
 
+    raise_if_unsigned_is_refused(settings, f"the manifest is too old to say who signed {query.text!r}")
     if query.path is not None and policy.requested in (AUTO, SANDBOX) and policy.never != SANDBOX:
         try:
             path = repository_path.open_unlisted(query.path, settings, look_up)

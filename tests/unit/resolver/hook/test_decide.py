@@ -102,6 +102,22 @@ def test_it_says_what_a_user_needs_to_cite_the_image(site: Site) -> None:
     assert site.decide(ContainerImage="docker://ubuntu:22.04").chirp_attributes == {}
 
 
+def test_a_site_that_refuses_unsigned_images_starts_no_other_image_either(site: Site) -> None:
+    signed = version("signed", signed={"key": "ab"})
+    site.ep.publish(record(NAME), record("htc/signed:1", amd64=[signed]), serial=2)
+    (site.scratch / "own.sif").write_bytes(b"SIF")
+    (site.ep.repository / "unlisted").mkdir()
+    others = [NAME, "docker://ubuntu:22.04", "/srv/own", "own.sif", "osdf:///other/own.sif", f"/cvmfs/{REPOSITORY}/unlisted"]
+    for unknown in ("pass", "fetch"):
+        site.changed = {"unsigned": "refuse", "unknown": unknown}
+        assert site.image(ContainerImage="htc/signed:1") == f"{site.ep.repository}/{signed.sandbox}"
+        codes = {text: site.decide(ContainerImage=text).code for text in others}
+        assert codes.pop(f"/cvmfs/{REPOSITORY}/unlisted") == statuses.NO_IMAGE
+        assert set(codes.values()) == {statuses.UNSIGNED}, codes
+    site.changed = {}
+    assert {site.decide(ContainerImage=text).code for text in others[:4]} == {statuses.OK}
+
+
 def test_the_site_and_the_job_say_which_form(site: Site, sandbox: str) -> None:
     assert site.image(ContainerImage=CVMFS, WantImageForm="sif").endswith(f"/{SHA}.sif")
     site.changed = {"prefer": "sif"}

@@ -10,7 +10,15 @@ import pytest
 from publisher.contract.errors import ManifestError
 from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
 from publisher.contract.records import BLOCKED, EXPIRING, SUPERSEDED, Version
-from publisher.resolver.errors import BlockedError, CacheError, FetchError, HostError, ResolverUsageError, SandboxError
+from publisher.resolver.errors import (
+    BlockedError,
+    CacheError,
+    FetchError,
+    HostError,
+    ResolverUsageError,
+    SandboxError,
+    UnsignedError,
+)
 from publisher.resolver.select import facts
 from publisher.resolver.select.resolve import find_image
 from publisher.resolver.system.notes import Warnings
@@ -195,6 +203,8 @@ def test_the_answer_for_programs_has_what_it_rests_on(ep: ExecutionPoint, rocky:
         "digest": rocky.digest,
         "sif": {"sha256": sif.sha256, "size": sif.size},
         "state": "current",
+        "signed": None,
+        "attached": None,
         "sif_source": str(ep.origin),
         "why": "it was requested",
         "manifest_source": f"{ep.repository}/.publisher",
@@ -204,6 +214,26 @@ def test_the_answer_for_programs_has_what_it_rests_on(ep: ExecutionPoint, rocky:
     }
     again = ep.resolve(NAME, form="sif").to_json(ep.notes)
     assert again["sif_source"] is None
+
+
+def test_provenance_is_part_of_the_answer_for_programs(ep: ExecutionPoint) -> None:
+    attached = [{"digest": digest("signature"), "kind": "signature", "type": "cosign tag .sig"}]
+    ep.publish(record(NAME, amd64=[version(NAME, signed={"key": "ab"}, attached=attached)]))
+    value = json.loads(json.dumps(ep.resolve(NAME).to_json(ep.notes)))
+    assert (value["signed"], value["attached"]) == ({"key": "ab"}, attached)
+
+
+def test_a_host_may_refuse_images_without_a_verified_signature(ep: ExecutionPoint, rocky: Version) -> None:
+    signed = version("signed", signed={"identity": "release@example.org", "issuer": "https://login.example.org"})
+    ep.publish(record(NAME), record("htc/signed:1", amd64=[signed]))
+    ep.store(CONTENT)
+    assert ep.resolve("htc/signed:1", unsigned="refuse").form == "sandbox"
+    for form in ("sandbox", "sif"):
+        with pytest.raises(UnsignedError, match=f"no signature of the image {NAME} was verified"):
+            ep.resolve(NAME, unsigned="refuse", form=form)
+    assert not (ep.cache / "sif").exists(), "nothing is fetched for an image that is refused"
+    with pytest.raises(UnsignedError, match="too old to say who signed"):
+        ep.resolve(f"/cvmfs/{REPOSITORY}/{rocky.sandbox}", now=DEAD, unsigned="refuse")
 
 
 def test_a_repository_that_hung_is_not_asked_for_the_manifest_where_another_place_is(ep: ExecutionPoint, rocky: Version) -> None:
