@@ -112,7 +112,7 @@ def kind_of(media_type: str, body: bytes) -> Kind:
     Raises:
         UnsupportedError: the body is schema 1, neither of the two, or could be read as both (CVE-2021-41190).
     """
-    document = _parse(body, MANIFEST_LIMIT, "manifest")
+    document = parse_object(body, MANIFEST_LIMIT, "manifest")
     declared = document.get("mediaType", "")
     if not isinstance(declared, str):
         raise UnsupportedError("the manifest's mediaType is not a string")
@@ -141,12 +141,12 @@ def parse_index(body: bytes) -> tuple[Descriptor, ...]:
     Raises:
         UnsupportedError: the body is not a valid index.
     """
-    document = _parse(body, MANIFEST_LIMIT, "index")
+    document = parse_object(body, MANIFEST_LIMIT, "index")
     images = []
-    for number, entry in enumerate(_list(document.get("manifests"), "the index's manifests"), 1):
-        descriptor = _descriptor(entry, f"entry {number} of the index")
+    for number, entry in enumerate(parse_list(document.get("manifests"), "the index's manifests"), 1):
+        descriptor = parse_descriptor(entry, f"entry {number} of the index")
         is_image = descriptor.media_type in (OCI_MANIFEST, DOCKER_MANIFEST)
-        if is_image and _is_object(entry) and not _is_attached(entry, descriptor.platform):
+        if is_image and is_object(entry) and not _is_attached(entry, descriptor.platform):
             images.append(descriptor)
     return tuple(images)
 
@@ -188,9 +188,9 @@ def parse_manifest(body: bytes, digest: str) -> ImageManifest:
     Raises:
         UnsupportedError: the body is not a valid image manifest.
     """
-    document = _parse(body, MANIFEST_LIMIT, "manifest")
+    document = parse_object(body, MANIFEST_LIMIT, "manifest")
     media_type = document.get("mediaType", OCI_MANIFEST)
-    config = _descriptor(document.get("config"), "the manifest's config")
+    config = parse_descriptor(document.get("config"), "the manifest's config")
     known = (OCI_CONFIG, DOCKER_CONFIG, *(_MISNAMED_CONFIGS if media_type == DOCKER_MANIFEST else ()))
     if config.media_type not in known:
         artifact = document.get("artifactType") or config.media_type
@@ -198,8 +198,8 @@ def parse_manifest(body: bytes, digest: str) -> ImageManifest:
     if config.size > CONFIG_LIMIT:
         raise UnsupportedError(f"the image's config has {config.size} bytes; the limit is {CONFIG_LIMIT}")
     layers = []
-    for number, entry in enumerate(_list(document.get("layers"), "the manifest's layers"), 1):
-        layer = _descriptor(entry, f"layer {number}")
+    for number, entry in enumerate(parse_list(document.get("layers"), "the manifest's layers"), 1):
+        layer = parse_descriptor(entry, f"layer {number}")
         if not _LAYER.fullmatch(layer.media_type):
             raise UnsupportedError(f"layer {number} is not a tar archive but {_shown(layer.media_type)}")
         layers.append(layer)
@@ -212,7 +212,7 @@ def parse_config(raw: bytes) -> ImageConfig:
     Raises:
         UnsupportedError: the body is not an image config, is not for Linux, or lacks the architecture or ``rootfs.diff_ids``.
     """
-    document = _parse(raw, CONFIG_LIMIT, "config")
+    document = parse_object(raw, CONFIG_LIMIT, "config")
     platform = _platform(document, "the image's config")
     if platform.os != "linux":
         raise UnsupportedError(f"the image is for the operating system {_shown(platform.os)}, not for linux")
@@ -221,9 +221,9 @@ def parse_config(raw: bytes) -> ImageConfig:
             "the image's config has no architecture", hint="build the image for a platform such as linux/amd64"
         )
     rootfs = document.get("rootfs")
-    if not _is_object(rootfs):
+    if not is_object(rootfs):
         raise UnsupportedError("the image's config has no rootfs")
-    diff_ids = _list(rootfs.get("diff_ids"), "the config's rootfs.diff_ids")
+    diff_ids = parse_list(rootfs.get("diff_ids"), "the config's rootfs.diff_ids")
     return ImageConfig(platform, tuple(check_digest(diff_id, "a diff_id of the config") for diff_id in diff_ids), raw)
 
 
@@ -274,13 +274,14 @@ def _number(variant: str) -> int:
 def _is_attached(entry: dict[str, object], platform: Platform | None) -> bool:
     """Return whether an entry describes another image of the index, like BuildKit's attestations."""
     annotations = entry.get("annotations")
-    reference_type = annotations.get("vnd.docker.reference.type") if _is_object(annotations) else None
+    reference_type = annotations.get("vnd.docker.reference.type") if is_object(annotations) else None
     unknown = platform is not None and "unknown" in (platform.os, platform.architecture)
     return unknown or reference_type is not None or bool(entry.get("artifactType"))
 
 
-def _descriptor(value: object, what: str) -> Descriptor:
-    if not _is_object(value):
+def parse_descriptor(value: object, what: str) -> Descriptor:
+    """Return a descriptor; ``what`` names it in the UnsupportedError that is raised if it is not valid."""
+    if not is_object(value):
         raise UnsupportedError(f"{what} is missing or not an object")
     media_type, size, platform = value.get("mediaType", ""), value.get("size"), value.get("platform")
     if not isinstance(media_type, str):
@@ -292,7 +293,7 @@ def _descriptor(value: object, what: str) -> Descriptor:
 
 
 def _platform(value: object, what: str) -> Platform:
-    if not _is_object(value):
+    if not is_object(value):
         raise UnsupportedError(f"{what} has a platform that is not an object")
     parts = [value.get(key) or "" for key in ("os", "architecture", "variant")]
     texts = [part for part in parts if isinstance(part, str) and len(part) <= _MAX_PART]
@@ -307,7 +308,7 @@ def _shown(value: object) -> str:
     return repr(value[:100]) if isinstance(value, str) and value else "unknown"
 
 
-def _list(value: object, what: str) -> list[object]:
+def parse_list(value: object, what: str) -> list[object]:
     """Return a value that has to be a list; null is an empty one, as Go writes it."""
     if value is None:
         return []
@@ -316,11 +317,13 @@ def _list(value: object, what: str) -> list[object]:
     return value
 
 
-def _is_object(value: object) -> TypeGuard[dict[str, object]]:
+def is_object(value: object) -> TypeGuard[dict[str, object]]:
+    """Return whether a value of a JSON document is an object."""
     return isinstance(value, dict)
 
 
-def _parse(body: bytes, limit: int, what: str) -> dict[str, object]:
+def parse_object(body: bytes, limit: int, what: str) -> dict[str, object]:
+    """Return the JSON object in ``body``; raise UnsupportedError if it is none, is nested too deeply, or is too long."""
     if len(body) > limit:
         raise UnsupportedError(f"the {what} has {len(body)} bytes; the limit is {limit}")
     try:
@@ -329,7 +332,7 @@ def _parse(body: bytes, limit: int, what: str) -> dict[str, object]:
         raise UnsupportedError(f"the {what} is JSON that is nested too deeply") from None
     except ValueError as error:
         raise UnsupportedError(f"the {what} is not JSON: {error}") from None
-    if not _is_object(document):
+    if not is_object(document):
         raise UnsupportedError(f"the {what} is not a JSON object")
     _check_depth(document, what)
     return document

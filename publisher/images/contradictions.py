@@ -76,6 +76,18 @@ def _check_entry(keys: PublicationKeys, node: YamlNode) -> Iterator[YamlProblem]
         yield YamlProblem(node.find(["order"]).line, text)
     if keys.exclude is not None:
         yield from _check_exclude(keys, TagSet(tuple(keys.exclude)), node.find(["exclude"]).line)
+    yield from _check_signer(node)
+
+
+def _check_signer(node: YamlNode) -> Iterator[YamlProblem]:
+    """Yield the problem of an entry that has only one of ``require`` and ``signed_by``."""
+    present = [key for key in ("require", "signed_by") if isinstance(node.value, dict) and key in node.value]
+    if present == ["require"]:
+        yield YamlProblem(
+            node.find(["require"]).line, "require: say whose signature under signed_by: identity and issuer, or public_key"
+        )
+    elif present == ["signed_by"]:
+        yield YamlProblem(node.find(["signed_by"]).line, "signed_by: it has no effect alone; add require: signed")
 
 
 def _check_exclude(keys: PublicationKeys, excluded: TagSet, line: int) -> Iterator[YamlProblem]:

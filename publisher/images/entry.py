@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import date
 
+    from publisher.images.signer import RequiredSigner
     from publisher.images.tag_order import Order
     from publisher.oci import Platform
 
 NAME_TEMPLATES = ("{repository}:{tag}", "{registry}/{repository}:{tag}")
 """The templates that a CVMFS name can be made with."""
-_COMMON_FIELDS = ("platforms", "formats", "owner", "project", "expires", "max_size", "private", "group", "line")
+_COMMON_FIELDS = ("platforms", "formats", "owner", "project", "expires", "max_size", "private", "signer", "group", "line")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Entry:
         expires: the last day on which the image is published, None for no end.
         max_size: the largest total size of its unpacked files in bytes, None for no limit of its own.
         private: the image may be published although it cannot be pulled anonymously, if the operator agrees.
+        signer: whose signature the image must have to be published, None if it needs none.
         group: the title of its group.
         line: its line in the file.
     """
@@ -49,6 +51,7 @@ class Entry:
     expires: date | None = None
     max_size: int | None = None
     private: bool = False
+    signer: RequiredSigner | None = None
     group: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 
@@ -61,7 +64,7 @@ class Pattern:
         reference: the registry and repository, without tag and digest.
         tags: tag patterns; a tag that matches any of them is selected,
         exclude: unless it matches any of these tags or tag patterns.
-        platforms, formats, owner, project, expires, max_size, private, group, line: as in :class:`Entry`, for each image.
+        platforms, formats, owner, project, expires, max_size, private, signer, group, line: as in :class:`Entry`, for each image.
         keep: the number of selected tags to publish, newest first; None for all.
         order: how tags are ordered, see :mod:`publisher.images.tag_order`.
         name_template: one of :data:`NAME_TEMPLATES`.
@@ -79,6 +82,7 @@ class Pattern:
     expires: date | None = None
     max_size: int | None = None
     private: bool = False
+    signer: RequiredSigner | None = None
     group: str = field(default="", compare=False)
     name_template: str = NAME_TEMPLATES[0]
     line: int = field(default=0, compare=False)

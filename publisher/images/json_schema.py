@@ -35,6 +35,8 @@ SIZE = {
         {"type": "string", "pattern": f"^[0-9]{{1,15}}(?:\\.[0-9]{{1,6}})? ?(?:{_UNITS})?$"},
     ]
 }
+PUBLIC_KEY = {"type": "string", "pattern": "^-----BEGIN PUBLIC KEY-----"}
+SIGNER: dict[str, Any] = {"allOf": [{"oneOf": [{"required": ["identity", "issuer"]}, {"required": ["public_key"]}]}]}
 
 
 def allow_plain_reference(mapping: dict[str, Any]) -> None:
@@ -60,6 +62,8 @@ _CONDITIONS = [
     _if_present("keep", _HAS_TAG_PATTERN),
     _if_present("exclude", _HAS_TAG_PATTERN),
     _if_present("order", {"required": ["keep"]}),
+    _if_present("require", {"required": ["signed_by"]}),
+    _if_present("signed_by", {"required": ["require"]}),
 ]
 
 

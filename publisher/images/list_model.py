@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from publisher.contract import units
-from publisher.images import json_schema, rules, tag_patterns
+from publisher.images import json_schema, rules, signer, tag_patterns
 from publisher.images.rules import WrittenReference
 from publisher.oci import Platform
 
@@ -55,6 +55,7 @@ _Platforms = Annotated[
 _Formats = Annotated[list[Literal["sandbox", "sif"]], _LENGTH, AfterValidator(_distinct)]
 _Size = Annotated[int, PlainValidator(units.positive_size), WithJsonSchema(json_schema.SIZE)]
 _Date = Annotated[date, PlainValidator(rules.parse_date), WithJsonSchema(json_schema.DATE)]
+_Key = Annotated[bytes, PlainValidator(rules.text_parser(signer.parse_public_key)), WithJsonSchema(json_schema.PUBLIC_KEY)]
 _Count = Annotated[int, PlainValidator(rules.parse_keep), WithJsonSchema({"type": "integer", "minimum": 1})]
 
 
@@ -129,6 +130,29 @@ class PublicationKeys(BaseModel):
         return () if self.image.tag_pattern is None else (self.image.tag_pattern,)
 
 
+class ListedSigner(_ListPart):
+    """The signer of an image: an identity with its issuer, or a public key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=json_schema.SIGNER)
+
+    identity: _Optional[_Text] = Field(
+        default=None,
+        description="The identity in the signing certificate: the URL of a workflow with its ref, or an e-mail address.",
+    )
+    issuer: _Optional[_Text] = Field(
+        default=None,
+        description="The OpenID Connect issuer of the identity, such as https://token.actions.githubusercontent.com.",
+    )
+    public_key: _Optional[_Key] = Field(default=None, description="The public key in PEM, the content of cosign.pub.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        has_identity = self.identity is not None and self.issuer is not None
+        if has_identity != (self.public_key is None) or (self.public_key is not None and (self.identity or self.issuer)):
+            raise ValueError("write either identity and issuer, or public_key")
+        return self
+
+
 class ListedImage(PublicationKeys):
     """An image: its reference alone, or a mapping with more keys."""
 
@@ -155,6 +179,13 @@ class ListedImage(PublicationKeys):
         default=None,
         description="Write allowed to publish an image that cannot be pulled anonymously. Everybody can then read it."
         " The operator has to agree.",
+    )
+    require: _Optional[Literal["signed"]] = Field(
+        default=None,
+        description="Write signed to publish only what signed_by has signed; otherwise the last good version stays published.",
+    )
+    signed_by: _Optional[ListedSigner] = Field(
+        default=None, description="Whose signature the image must have: identity and issuer, or public_key."
     )
 
 

@@ -18,6 +18,7 @@ from publisher.errors import ListError, UsageError
 from publisher.images import contradictions, json_schema
 from publisher.images.entry import NAME_TEMPLATES, Entry, ImageList, Pattern, cvmfs_name, expand
 from publisher.images.list_model import VERSION, ListFile
+from publisher.images.signer import RequiredSigner
 from publisher.system import yamlfile
 from publisher.system.yamlfile import YamlProblem
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from publisher.images.list_model import ListedImage
+    from publisher.images.list_model import ListedImage, ListedSigner
     from publisher.system.yamlfile import YamlNode
 
 __all__ = ["NAME_TEMPLATES", "Entry", "ImageList", "Pattern", "cvmfs_name", "expand", "load", "parse", "schema", "select"]
@@ -143,9 +144,14 @@ def _common(image: ListedImage, model: ListFile, group: str, line: int) -> dict[
         "expires": image.expires,
         "max_size": image.max_size or model.defaults.max_size,
         "private": image.private is not None,
+        "signer": None if image.signed_by is None else _signer(image.signed_by),
         "group": group,
         "line": line,
     }
+
+
+def _signer(listed: ListedSigner) -> RequiredSigner:
+    return RequiredSigner(listed.identity or "", listed.issuer or "", listed.public_key or b"")
 
 
 def _entries(image: ListedImage, name_template: str, common: dict[str, Any]) -> Iterator[Entry]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic_core import PydanticKnownError
 
@@ -19,6 +19,11 @@ from publisher.images import tag_patterns
 from publisher.images.tag_patterns import TagSet
 from publisher.oci import Platform
 from publisher.system import yamlfile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x")
 """The architectures that Linux runs on, by Go's names."""
@@ -146,6 +151,17 @@ def check_text(value: str) -> str:
     if not value.strip() or not value.isprintable():
         raise ValueError(f"{yamlfile.quoted(value)} is empty or has unprintable characters; write one line of text")
     return value
+
+
+def text_parser(parse: Callable[[str], T]) -> Callable[[object], T]:
+    """Return a function that parses a text and refuses all other values; ``parse`` raises ValueError."""
+
+    def parse_text(value: object) -> T:
+        if not isinstance(value, str):
+            raise PydanticKnownError("string_type")
+        return parse(value)
+
+    return parse_text
 
 
 def parse_keep(value: object) -> int:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from publisher.errors import ListError
 from publisher.images import reader
 from tests.support.checkout import ROOT
+from tests.support.registries.cosign import PlainKey
 
 DIGEST = "sha256:" + "a" * 64
+PEM = PlainKey().pem.replace("\n", "\\n")
 SCHEMA = json.loads(reader.schema())
 
 
@@ -93,6 +95,8 @@ def test_every_key_has_a_description() -> None:
         "{image: 'a:1', max_size: 20 GB, private: allowed}",
         "{image: 'a:1', max_size: 1.5 GiB}",
         "{image: 'a:1', max_size: 1000}",
+        "{image: 'a:1', require: signed, signed_by: {identity: me@example.org, issuer: 'https://login.example.org'}}",
+        f"{{image: 'a:1', require: signed, signed_by: {{public_key: \"{PEM}\"}}}}",
     ],
 )
 def test_sound_entries_are_valid(entry: str) -> None:
@@ -119,6 +123,15 @@ def test_sound_entries_are_valid(entry: str) -> None:
         "'a/b:1@sha256:12'",
         "{}",
         "{images: 'a:1'}",
+        "{image: 'a:1', require: signed}",
+        "{image: 'a:1', require: verified, signed_by: {identity: me@example.org, issuer: 'https://login.example.org'}}",
+        "{image: 'a:1', signed_by: {identity: me@example.org, issuer: 'https://login.example.org'}}",
+        "{image: 'a:1', require: signed, signed_by: {identity: me@example.org}}",
+        "{image: 'a:1', require: signed, signed_by: {}}",
+        "{image: 'a:1', require: signed, signed_by: me@example.org}",
+        "{image: 'a:1', require: signed, signed_by: {key: MFkw}}",
+        "{image: 'a:1', require: signed, signed_by: {public_key: MFkw}}",
+        f"{{image: 'a:1', require: signed, signed_by: {{public_key: \"{PEM}\", identity: me, issuer: 'https://a.example.org'}}}}",
         "{image: 'a:1', platfroms: [linux/amd64]}",
         "{image: 'a:1', platforms: [linux/x86_64]}",
         "{image: 'a:1', platforms: linux/amd64}",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 
 from publisher.contract.reference import Reference
 from publisher.errors import ListError, UsageError
@@ -17,6 +20,7 @@ from publisher.oci import Platform
 from publisher.system import yamlfile
 from tests.support.checkout import ROOT
 from tests.support.publisher.lists import listed, parse
+from tests.support.registries.cosign import PlainKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -307,3 +311,64 @@ def test_the_repositorys_own_list_is_valid() -> None:
         "hub.opensciencegrid.org": 20,
         "docker.opencarp.org": 1,
     }
+
+
+# --- required signatures
+
+
+def signed_by(text: str) -> str:
+    return listed(f"{{image: a/b:1, require: signed, signed_by: {text}}}")
+
+
+def test_an_entry_names_the_signer_whose_signature_it_requires() -> None:
+    entry = parse(signed_by("{identity: me@example.org, issuer: 'https://login.example.org'}"))[0]
+    assert entry.signer is not None
+    assert entry.signer.to_json() == {"identity": "me@example.org", "issuer": "https://login.example.org"}
+    key = PlainKey()
+    image_list = reader.parse(signed_by(json.dumps({"public_key": key.pem})).replace("a/b:1", "'a/b:*'").encode(), "images.yaml")
+    expanded = reader.expand(image_list.patterns[0], ["1", "2"])
+    assert [entry.signer.to_json() for entry in expanded if entry.signer] == [{"key": key.sha256}] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (ec.generate_private_key(ec.SECP384R1()), "it must be ECDSA on P-256, Ed25519, or RSA of 2048 bits or more"),
+        (
+            rsa.generate_private_key(65537, 1024),  # noqa: S505 - refused for that
+            "it must be ECDSA on P-256, Ed25519, or RSA of 2048 bits or more",
+        ),
+        (x25519.X25519PrivateKey.generate(), "it must be ECDSA on P-256, Ed25519, or RSA of 2048 bits or more"),
+    ],
+    ids=["P-384", "RSA of 1024 bits", "X25519"],
+)
+def test_a_key_that_images_are_not_signed_with_is_refused(kind: Any, says: str) -> None:
+    pem = kind.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    assert says in problems(signed_by(json.dumps({"public_key": pem})))[0]
+
+
+@pytest.mark.parametrize(
+    "kind", [rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate()], ids=["RSA", "Ed25519"]
+)
+def test_keys_of_other_kinds_are_accepted(kind: Any) -> None:
+    pem = kind.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    assert parse(signed_by(json.dumps({"public_key": pem})))[0].signer is not None
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("{image: a/b:1, require: signed}", "5: require: say whose signature under signed_by"),
+        ("{image: a/b:1, signed_by: {identity: me, issuer: you}}", "5: signed_by: it has no effect alone; add require: signed"),
+        (
+            "{image: a/b:1, require: signed, signed_by: {identity: me}}",
+            "signed_by: write either identity and issuer, or public_key",
+        ),
+        (
+            "{image: a/b:1, require: signed, signed_by: {public_key: MFkw}}",
+            "this is not a public key in PEM; copy the whole file cosign.pub",
+        ),
+    ],
+)
+def test_half_a_requirement_is_reported_with_its_line(entry: str, says: str) -> None:
+    assert says in problems(listed(entry))[0]
