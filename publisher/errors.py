@@ -78,6 +78,10 @@ class UnsupportedError(RegistryError):
     """An image that cannot be published: schema 1, wrong platform, or not an image."""
 
 
+class SignatureError(PublisherError):
+    """An image without the signature that its entry requires."""
+
+
 class BlobError(PublisherError):
     """A blob that does not match its digest or size, or exceeds a limit."""
 

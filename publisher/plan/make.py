@@ -196,15 +196,18 @@ def _target(
     entry: Entry, platform: Platform, answer: ResolvedReference, record: Record | None, snapshot: Snapshot
 ) -> PlatformTarget | None:
     """Return what has to be done for one platform, None where it is current in exactly the wanted formats."""
-    digest = answer.digests[platform]
+    digest, provenance = answer.digests[platform], answer.provenance.get(platform)
     current = record.current(platform_key(platform)) if record is not None else None
     if current is not None and current.state == CURRENT and current.digest == digest and _formats(current) == entry.formats:
-        return None
+        if provenance is None or provenance.signed in (None, current.signed):
+            return None
+        return PlatformTarget(platform, digest, digest, current, provenance=provenance)
     published, adopted = snapshot.version_of(digest), None
     if published is not None and not entry.formats <= _formats(published):
         adopted = published if published.sandbox not in {None, sandbox_path(digest)} else None
         published = None
-    return PlatformTarget(platform, digest, current.digest if current is not None else None, published, adopted)
+    previous = current.digest if current is not None else None
+    return PlatformTarget(platform, digest, previous, published, adopted, provenance)
 
 
 def _compare(entry: Entry, answer: ResolvedReference, record: Record | None, targets: tuple[PlatformTarget, ...]) -> PlanItem:
@@ -242,13 +245,15 @@ def _target_reason(entry: Entry, target: PlatformTarget, record: Record | None) 
         text = f"new, {short(target.digest)}"
     elif current is not None and target.adopted is not None:
         text = f"{short(target.digest)} is current as it was adopted, and gets its {_listed(entry.formats - _formats(current))}"
+    elif current is not None and target.provenance is not None and target.provenance.signed not in (None, current.signed):
+        text = f"{short(target.digest)} stays, and is signed by {target.provenance.signer}"
     elif current is not None:
         text = f"{short(target.digest)} stays, as {_listed(entry.formats)} instead of {_listed(_formats(current))}"
     elif target.previous == target.digest:
         text = f"{short(target.digest)} was leaving and is wanted again"
     else:
         text = f"changed from {short(target.previous)} to {short(target.digest)}"
-    return prefix + text + (", already published under another name" if target.published is not None else "")
+    return prefix + text + (", already published under another name" if target.published not in (None, current) else "")
 
 
 def _listed(formats: Collection[str]) -> str:

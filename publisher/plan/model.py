@@ -5,7 +5,7 @@ A dry run prints the same value that a real run carries out. :func:`publisher.pl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from publisher.errors import PublisherError
     from publisher.images.reader import Entry
     from publisher.oci import Platform
+    from publisher.provenance.lookup import Provenance
 
 
 class Action(Enum):
@@ -37,11 +38,13 @@ class ResolvedReference:
         digest: digest of the tag: of an image index, or of the image manifest of one platform.
         digests: wanted platform -> digest of its image manifest; platforms that the image does not have are missing.
         offered: the platforms that the image has, as text for messages.
+        provenance: platform -> provenance, where it was looked up because the image is new or not verified yet.
     """
 
     digest: str
     digests: Mapping[Platform, str]
     offered: tuple[str, ...] = ()
+    provenance: Mapping[Platform, Provenance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class PlatformTarget:
         previous: digest that the name has now, None where it has none.
         published: a published version of this digest, which only has to be linked; None where it has to be built.
         adopted: a version adopted from another tool: its sandbox stays and only a SIF is built; else None.
+        provenance: the provenance of the image, None where it was not looked up.
     """
 
     platform: Platform
@@ -61,6 +65,7 @@ class PlatformTarget:
     previous: str | None
     published: Version | None
     adopted: Version | None = None
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from publisher.build.builder import BuildRequest
 from publisher.errors import PublisherError
 from publisher.net.loop import BackgroundLoop
 from publisher.plan.model import ResolvedReference
+from publisher.provenance.sigstore_bundle import BundleVerifier
 from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.publish.resolve import Resolver
 from publisher.state.paths import platform_key
@@ -44,6 +45,7 @@ class Intake:
         store: makes the blob store; called likewise.
         display: shows progress.
         public: makes a registry client without credentials and mirrors, which sees what everybody can see.
+        verifier: verifies the signatures that entries require.
         private_images: images that cannot be pulled anonymously may be published, where their entries say so too.
 
     Attributes:
@@ -57,11 +59,13 @@ class Intake:
         display: Display,
         *,
         public: Callable[[], RegistryClient],
+        verifier: BundleVerifier | None = None,
         private_images: bool = False,
     ) -> None:
         self._make_client = client
         self._make_store = store
         self._make_public = public
+        self._verifier = verifier or BundleVerifier(None)
         self._display = display
         self._private_images = private_images
 
@@ -70,7 +74,7 @@ class Intake:
             self._background = stack.enter_context(BackgroundLoop())
             self._client, self._public, self.store = self._background.submit(self._connect()).result()
             stack.callback(lambda: self._background.submit(self._disconnect()).result())
-            self._resolver = Resolver(self._client, self._public, self.store, private_images=self._private_images)
+            self._resolver = Resolver(self._client, self._public, self.store, self._verifier, private_images=self._private_images)
             self._stack = stack.pop_all()
         return self
 

@@ -69,6 +69,14 @@ def update_links(transaction: Transaction, record: Record, previous: Record | No
 
 
 def _version(staged: StagedEntry, target: PlatformTarget, now: int, indexed: Version | None) -> Version:
+    """Return the new version of a target, with its provenance; ``indexed`` is as in :func:`_built_version`."""
+    version, found = _built_version(staged, target, now, indexed), target.provenance
+    if found is None:
+        return version
+    return transitions.with_provenance(version, [attachment.to_json() for attachment in found.attached], found.signed)
+
+
+def _built_version(staged: StagedEntry, target: PlatformTarget, now: int, indexed: Version | None) -> Version:
     """Return the new version of a target; ``indexed`` is the published version that has its file index, None for a new index."""
     formats, build = staged.item.entry.formats, staged.builds.get(target.digest)
     if build is None:

@@ -7,20 +7,23 @@ private images.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from publisher import oci
 from publisher.errors import DeniedError, NotFoundError, UnavailableError, UnsupportedError
 from publisher.plan.model import ResolvedReference
+from publisher.provenance.lookup import look_up
 from publisher.publish.fetch import fetch_image, fetch_image_manifest
 from publisher.state.paths import platform_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from publisher.contract.records import Record
+    from publisher.contract.records import Record, Version
     from publisher.images.reader import Entry
     from publisher.oci import Platform
+    from publisher.provenance.sigstore_bundle import BundleVerifier
     from publisher.registry.blobs.store import BlobStore
     from publisher.registry.client import RegistryClient
 
@@ -32,17 +35,27 @@ class Resolver:
         client: the registry client, with credentials and mirrors.
         public: a registry client without either, which sees what everybody can see.
         store: keeps image indexes, image manifests and configs.
+        verifier: verifies the signatures that entries require.
         private_images: the operator allows private images, where their entries say so too.
     """
 
-    def __init__(self, client: RegistryClient, public: RegistryClient, store: BlobStore, *, private_images: bool) -> None:
+    def __init__(
+        self,
+        client: RegistryClient,
+        public: RegistryClient,
+        store: BlobStore,
+        verifier: BundleVerifier,
+        *,
+        private_images: bool,
+    ) -> None:
         self._client = client
         self._public = public
         self._store = store
+        self._verifier = verifier
         self._private_images = private_images
 
     async def resolve(self, entry: Entry, record: Record | None) -> ResolvedReference:
-        """Return what an entry's reference means now.
+        """Return what an entry's reference means now, with the provenance of images that are new or not verified yet.
 
         Args:
             entry: the entry.
@@ -50,12 +63,22 @@ class Resolver:
 
         Raises:
             DeniedError: it is private, and not allowed to be.
+            SignatureError: it is not signed by the signer that the entry requires.
             UnsupportedError: it is not an image that can be published, or not for any wanted platform.
+            UsageError: required signatures cannot be verified on this host.
             BlobError, NotFoundError, UnavailableError, SpaceError: as :func:`publisher.publish.fetch.fetch_image_manifest`.
         """
+        current = _current_versions(record, entry.platforms)
+        resolved = await self._resolve(entry, record, {platform: version.digest for platform, version in current.items()})
+        if all(_is_verified(entry, current.get(platform), digest) for platform, digest in resolved.digests.items()):
+            return resolved
+        found = await look_up(self._client, self._verifier, entry, resolved.digest, resolved.digests)
+        return replace(resolved, provenance=found)
+
+    async def _resolve(self, entry: Entry, record: Record | None, current: Mapping[Platform, str]) -> ResolvedReference:
+        """Return what an entry's reference means now, without provenance; ``current`` has the published digests."""
         reference = entry.reference
         digest = reference.digest or (await self._client.head(reference)).digest
-        current = _current_digests(record, entry.platforms)
         if set(current.values()) == {digest} and len(current) == len(entry.platforms):
             return ResolvedReference(digest, current)  # not an index: the image manifest that is published
         if record is None or record.digest != digest:
@@ -74,11 +97,17 @@ class Resolver:
         """Return an image for each platform of an entry, fetched anonymously unless the entry may be private.
 
         Raises:
+            SignatureError: the image is not signed by the signer that the entry requires.
+            UsageError: required signatures cannot be verified on this host.
             RegistryError, BlobError, SpaceError: as :func:`publisher.publish.fetch.fetch_image`.
         """
         client = self._client if entry.private and self._private_images else self._public
         digest = entry.reference.digest or (await client.head(entry.reference)).digest
-        return [await fetch_image(client, self._store, entry.reference, digest, platform) for platform in entry.platforms]
+        images = [await fetch_image(client, self._store, entry.reference, digest, platform) for platform in entry.platforms]
+        if entry.signer is not None:
+            digests = {platform: image.manifest.digest for platform, image in zip(entry.platforms, images, strict=True)}
+            await look_up(client, self._verifier, entry, digest, digests)
+        return images
 
     async def image_manifests(self, entry: Entry, resolved: ResolvedReference) -> dict[Platform, oci.ImageManifest]:
         """Return platform -> image manifest of a resolved reference.
@@ -122,12 +151,19 @@ class Resolver:
             raise DeniedError(f"it cannot be pulled anonymously: {error.reason}", hint=hint) from None
 
 
-def _current_digests(record: Record | None, platforms: Iterable[Platform]) -> dict[Platform, str]:
-    """Return platform -> digest of the image manifest that is current under a name."""
+def _current_versions(record: Record | None, platforms: Iterable[Platform]) -> dict[Platform, Version]:
+    """Return platform -> the version that is current under a name."""
     if record is None:
         return {}
     current = {platform: record.current(platform_key(platform)) for platform in platforms}
-    return {platform: version.digest for platform, version in current.items() if version is not None}
+    return {platform: version for platform, version in current.items() if version is not None}
+
+
+def _is_verified(entry: Entry, current: Version | None, digest: str) -> bool:
+    """Return whether an image is published with the signature that its entry requires, if it requires any."""
+    if current is None or current.digest != digest:
+        return False
+    return entry.signer is None or current.signed == entry.signer.to_json()
 
 
 def _resolve_index(digest: str, descriptors: tuple[oci.Descriptor, ...], platforms: Iterable[Platform]) -> ResolvedReference:

@@ -23,7 +23,7 @@ from publisher import oci
 from publisher.errors import DeniedError, NotFoundError, PublisherError, RegistryError, UnavailableError
 from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
-from publisher.net.retry import RetryPolicy
+from publisher.net.retry import RetryPolicy, TransientError
 from publisher.registry import status, tag_pages
 from publisher.registry.access import Access
 from publisher.registry.authority import Authority
@@ -51,7 +51,8 @@ T = TypeVar("T")
 _ACCEPT = f"{oci.OCI_INDEX}, {oci.DOCKER_LIST}, {oci.OCI_MANIFEST}, {oci.DOCKER_MANIFEST}, */*"
 """The types that containerd accepts, and ``*/*``, so that an unsupported image is reported as such instead of as "not found"."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_BAD_REQUEST, _NOT_FOUND, _METHOD_NOT_ALLOWED = 400, 404, 405
+_REFERRER_PAGES = 10
+_OK, _BAD_REQUEST, _NOT_FOUND, _METHOD_NOT_ALLOWED = 200, 400, 404, 405
 
 
 class RegistryClient:
@@ -216,6 +217,31 @@ class RegistryClient:
                 return await self._ask(reference, attempt)
             except MismatchError:
                 return await self._ask(reference, attempt, use_mirrors=False)
+
+    async def referrers(self, reference: Reference, digest: str) -> list[bytes] | None:
+        """Return the pages (image indexes) of what the registry lists as attached to a digest; None if it keeps no such lists.
+
+        The registry itself is asked, once: neither a mirror nor a retry, because an image can be published without this list.
+
+        Raises:
+            UnavailableError: the registry gave no usable answer.
+        """
+        origin, repository = self._endpoints.origin(reference.registry), reference.repository
+        url: URL | None = origin.resource(repository, f"referrers/{digest}")
+        pages: list[bytes] = []
+        try:
+            while url is not None and len(pages) < _REFERRER_PAGES:
+                async with self._access.open("GET", origin, repository, url, {"Accept": oci.OCI_INDEX}) as response:
+                    status.raise_if_transient(response)
+                    if response.status != _OK or _media_type(response) != oci.OCI_INDEX:
+                        return pages or None
+                    pages.append(await response.body(oci.MANIFEST_LIMIT))
+                    url = tag_pages.next_page(url, response.headers.getall("Link", []))
+        except DeniedError:
+            return None
+        except TransientError as error:
+            raise UnavailableError(f"what is attached to the image is unknown: {error.reason}", image=str(reference)) from error
+        return pages
 
     async def blob(self, reference: Reference, descriptor: oci.Descriptor, sink: Sink, offset: int = 0) -> None:
         """Pass a blob's bytes from ``offset`` on to ``sink``, in order and each once, across interruptions.

@@ -104,6 +104,11 @@ class PublisherSettings(BaseModel):
         default="refused",
         description="whether images that cannot be pulled anonymously are published, if their entries say `private: allowed`",
     )
+    sigstore_root: kinds.FilePath | None = Field(
+        default=None,
+        description="`trusted_root.json` of the Sigstore instance for entries with `signed_by: identity`;"
+        " unset: the public instance, which is asked over the network",
+    )
     removal_grace: kinds.Grace = Field(
         default=14 * 86400, description="time that a name stays usable after it left the list or its registry"
     )

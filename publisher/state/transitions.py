@@ -65,6 +65,13 @@ def add_sif(version: Version, built: BuiltImage, formats: Collection[str], now: 
     return Version.from_json({**value, **sizes, "sif": sif, "notes": {**version.notes, **built.notes}})
 
 
+def with_provenance(version: Version, attached: list[dict[str, str]], signed: Mapping[str, str] | None) -> Version:
+    """Return a version with what is attached to its image, and with the signer whose signature of it was verified."""
+    known = {"attached": attached or None, "signed": signed}
+    value = {**version.to_json(), **known}
+    return Version.from_json({name: content for name, content in value.items() if content is not None})
+
+
 def copy_file_index(version: Version, other: Version) -> Version:
     """Return a version with the file index and sizes of another version of the same digest.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from publisher.net.retry import RetryPolicy
+from publisher.provenance.sigstore_bundle import BundleVerifier
 from publisher.publish.intake import Intake
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
@@ -51,5 +52,6 @@ def make_intake(settings: PublisherSettings, display: Display, *, discreet: bool
         lambda: BlobStore(settings.state / "blobs", limits=settings.limits),
         display,
         public=lambda: make_client(anonymous, {}),
+        verifier=BundleVerifier(settings.sigstore_root),
         private_images=settings.private_images == "allowed",
     )

@@ -42,6 +42,9 @@ def _version_lines(platform: str, version: Version, repository: str, *, is_curre
         lines.append(f"    SIF       {version.sif.path} ({format_size(version.sif.size)})")
     if version.file_index is not None:
         lines.append(f"    files     {paths.file_index_path(version.digest)}")
+    if version.signed is not None:
+        lines.append(f"    signed by {version.signed.get('identity') or 'the key ' + version.signed.get('key', '')}")
+    lines += [f"    attached  {one.get('kind')} {one.get('digest')} ({one.get('type')})" for one in version.attached or ()]
     notes = ", ".join(f"{name}: {note}" for name, note in version.notes.items())
     lines.append(f"    test      {version.test or 'none'}{f'; {notes}' if notes else ''}")
     return lines

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from publisher.plan.model import Plan
+    from publisher.contract.records import Version
+    from publisher.plan.model import Plan, PlanItem, PlatformTarget
     from publisher.state.snapshot import Snapshot
 
 AMD64 = Platform("linux", "amd64")
@@ -63,16 +64,20 @@ def carried_out(plan: Plan, snapshot: Snapshot, now: int) -> Snapshot:
     """Return the published state after a plan, without carrying it out."""
     changed = {}
     for item in plan.work:
-        current = {
-            layout.platform_key(target.platform): (
-                transitions.make_version(target.digest, built(target.digest), item.entry.formats, now)
-                if target.published is None
-                else transitions.renew(target.published, item.entry.formats, now)
-            )
-            for target in item.targets
-        }
+        current = {layout.platform_key(target.platform): _version(item, target, now) for target in item.targets}
         name = item.entry.name
         record = transitions.set_current(snapshot.records.get(name), tag_reference(item.entry), item.digest, current, name)
         changed[name] = transitions.expire(record, now, now + GRACE, item.leaving)
     changed |= {one.name: transitions.expire(snapshot.records[one.name], now, now + GRACE) for one in plan.leaving}
     return snapshot.with_records(changed)
+
+
+def _version(item: PlanItem, target: PlatformTarget, now: int) -> Version:
+    if target.published is None:
+        version = transitions.make_version(target.digest, built(target.digest), item.entry.formats, now)
+    else:
+        version = transitions.renew(target.published, item.entry.formats, now)
+    found = target.provenance
+    if found is None:
+        return version
+    return transitions.with_provenance(version, [one.to_json() for one in found.attached], found.signed)

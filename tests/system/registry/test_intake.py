@@ -14,6 +14,7 @@ from publisher.images.reader import expand, parse
 from publisher.oci import Platform
 from publisher.plan.make import make_plan
 from publisher.plan.model import ResolvedReference
+from publisher.provenance.lookup import Provenance
 from publisher.publish.intake import Intake
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
@@ -67,8 +68,8 @@ def test_one_manifest_is_of_the_platform_that_its_config_says(intake: Intake, re
     amd64, arm64 = push(registry, "ask/one", "1", "amd"), push(registry, "ask/one", "arm", "arm", "linux/arm64")
     here, there = wanted(registry, "ask/one:1"), wanted(registry, "ask/one:arm", ARM64)
     assert intake.resolve([here, there], {}) == {
-        here.name: ResolvedReference(amd64, {AMD64: amd64}, ("linux/amd64",)),
-        there.name: ResolvedReference(arm64, {ARM64: arm64}, ("linux/arm64",)),
+        here.name: ResolvedReference(amd64, {AMD64: amd64}, ("linux/amd64",), {AMD64: Provenance()}),
+        there.name: ResolvedReference(arm64, {ARM64: arm64}, ("linux/arm64",), {ARM64: Provenance()}),
     }
     answers = intake.resolve([wanted(registry, "ask/one:arm")], {})
     assert isinstance(answers["ask/one:arm"], UnsupportedError)
@@ -79,7 +80,9 @@ def test_an_index_gives_each_platform_its_own_manifest(intake: Intake, registry:
     index = push_index(registry.address, "ask/multi", "1", digests, attested=True)
     one = wanted(registry, "ask/multi:1", AMD64, ARM64, Platform("linux", "s390x"))
     manifests = {AMD64: digests["linux/amd64"], ARM64: digests["linux/arm64"]}
-    assert intake.resolve([one], {}) == {one.name: ResolvedReference(index, manifests, ("linux/amd64", "linux/arm64"))}
+    provenance = {AMD64: Provenance(), ARM64: Provenance()}
+    expected = ResolvedReference(index, manifests, ("linux/amd64", "linux/arm64"), provenance)
+    assert intake.resolve([one], {}) == {one.name: expected}
 
 
 def test_what_is_published_costs_one_head(intake: Intake, registry: RegistryServer) -> None:
@@ -146,7 +149,7 @@ def test_a_private_image_is_published_only_if_list_and_operator_agree(
         with opened(closed.address, tmp_path, lambda _: Credentials(*USER), private_images=operator_says) as intake:
             answer = intake.resolve([one], {})[one.name]
             if entry_says and operator_says:
-                assert answer == ResolvedReference(digest, {AMD64: digest}, ("linux/amd64",))
+                assert answer == ResolvedReference(digest, {AMD64: digest}, ("linux/amd64",), {AMD64: Provenance()})
             else:
                 assert isinstance(answer, DeniedError)
                 assert "cannot be pulled anonymously" in answer.reason
