@@ -48,8 +48,8 @@ def adopt_command(apply: bool, anyway: bool, undo: bool, settings: PublisherSett
     with contextlib.ExitStack() as stack:
         publication, snapshot = _open_if(stack, settings, apply=apply)
         intake = stack.enter_context(make_intake(settings, stack.enter_context(console.open_display())))
-        entries, unlisted = select_entries(image_list, (), intake)
-        adopter = Adopter(make_repository(settings), intake, entries, unlisted, clock=time.time, anyway=anyway)
+        selected = select_entries(image_list, (), intake)
+        adopter = Adopter(make_repository(settings), intake, selected.entries, selected.unlisted, clock=time.time, anyway=anyway)
         report = adopter.run(snapshot, publication)
     done = "adopted" if apply else "would be adopted (add --apply to do it)"
     click.echo("\n".join([*report.lines, f"{done}: {report.total}"]))

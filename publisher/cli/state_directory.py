@@ -7,10 +7,12 @@ execution point.
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 from publisher.contract import files
-from publisher.errors import PublisherError
+from publisher.errors import PublishedManifestError, PublisherError
+from publisher.state.outcomes import Outcomes
 from publisher.system.durable import delete, failures
 from publisher.system.ownership import check_own_directory
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from publisher.state.snapshot import Snapshot
+
+_log = logging.getLogger(__name__)
+_OUTCOMES = "outcomes.json"
 
 _PRIVATE = ("blobs", "builds")
 """Directories in the state directory that no other account enters."""
@@ -58,6 +64,26 @@ def _check(directory: Path, state: Path) -> None:
     """Raise StateDirectoryError unless only this account and root can have put something into a directory; OSError on failure."""
     hint = f"nothing was done; delete everything in {state} (the next run makes it again), then run chown and chmod go-w on it"
     check_own_directory(directory, "state directory", hint, StateDirectoryError)
+
+
+def load_outcomes(state: Path, snapshot: Snapshot) -> Outcomes:
+    """Return what became of the images in the last runs: as this host remembers it, or as published where that is newer."""
+    try:
+        remembered = Outcomes.decode((state / _OUTCOMES).read_bytes())
+    except (OSError, PublishedManifestError) as error:
+        _log.debug("the outcomes of the last runs are read from the manifest: %s", error)
+        return snapshot.outcomes
+    return max(remembered, snapshot.outcomes, key=lambda outcomes: outcomes.finished)
+
+
+def save_outcomes(state: Path, outcomes: Outcomes) -> None:
+    """Remember what became of the images; the caller holds the lock.
+
+    Raises:
+        StateDirectoryError, SpaceError: the file cannot be written.
+    """
+    with failures(StateDirectoryError, f"{state / _OUTCOMES} cannot be written"):
+        files.replace(str(state / _OUTCOMES), outcomes.encode())
 
 
 def empty_scratch(state: Path) -> Path:

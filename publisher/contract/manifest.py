@@ -52,9 +52,13 @@ class Index:
         previous: serial of the index that this one replaced, 0 if there was none; only the publisher reads it.
         lost: text about the first adopted build that was removed, empty if none was; only the publisher reads it.
         log: sha256 (64 hex digits) of the entry of the publication log that tells of this index, empty if there is none.
+        outcomes: sha256 of the document about images that are not, or not newly, published; it lies beside the shards, under a
+            name of their kind. None if there is none. Execution points do not read it.
     """
 
-    __slots__ = ("expires", "generated", "log", "lost", "previous", "repository", "serial", "shards", "sif_prefix")
+    __slots__ = (
+        "expires", "generated", "log", "lost", "outcomes", "previous", "repository", "serial", "shards", "sif_prefix",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Index:
         previous: int = 0,
         lost: str = "",
         log: str = "",
+        outcomes: str | None = None,
     ) -> None:
         self.repository = repository
         self.serial = serial
@@ -78,11 +83,12 @@ class Index:
         self.previous = previous
         self.lost = lost
         self.log = log
+        self.outcomes = outcomes
 
     def payload(self) -> bytes:
         """Return the bytes to sign."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        present = {name: value for name, value in values.items() if value or name not in ("log", "lost", "previous")}
+        present = {name: value for name, value in values.items() if value or name not in ("log", "lost", "outcomes", "previous")}
         return canonical({"type": TYPE, "schema": SCHEMA, **present})
 
     @classmethod
@@ -106,7 +112,9 @@ class Index:
             numbers["previous"] = fields.count(value.get("previous", 0))
             lost, prefix = str(value.get("lost", "")), fields.safe_path(value["sif_prefix"])
             log = "" if value.get("log") is None else fields.sha256(value["log"])
-            index = cls(str(value["repository"]), **numbers, sif_prefix=prefix, shards=shards, lost=lost, log=log)
+            outcomes = None if value.get("outcomes") is None else fields.sha256(value["outcomes"])
+            more: dict[str, Any] = {"lost": lost, "log": log, "outcomes": outcomes}
+            index = cls(str(value["repository"]), **numbers, sif_prefix=prefix, shards=shards, **more)
         except fields.SHAPE_ERRORS as error:
             raise ManifestError(f"the manifest's index is not valid: {error!r}") from None
         if not shards:

@@ -167,7 +167,7 @@ def _restore_lost_shards(publication: Publication, result: GcResult, shards: Col
         shards: names of the shards that the origin has.
         dry_run: only report it.
     """
-    lost = {_shard_path(sha256) for sha256 in result.snapshot.shards if sha256 is not None}.difference(shards)
+    lost = {f"{paths.ORIGIN_MANIFEST}/{name}" for name in result.snapshot.files}.difference(shards)
     if lost:
         if not dry_run:
             publication.resend_manifest(result.snapshot)

@@ -80,7 +80,7 @@ def verify_manifest(repository: Repository, origin: Origin, now: float, trusted:
     parsed = manifest.Index.parse(manifest.unseal(index)[0])
     if parsed.age(now) != manifest.FRESH:
         yield "the manifest has expired; the next sync signs a new one"
-    for sha256 in sorted({sha256 for sha256 in parsed.shards if sha256 is not None}):
+    for sha256 in sorted({sha256 for sha256 in (*parsed.shards, parsed.outcomes) if sha256 is not None}):
         name = manifest.shard_name(sha256)
         for place, content in (
             ("repository", repository.read(f"{paths.REPOSITORY_MANIFEST}/{name}")),

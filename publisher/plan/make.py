@@ -40,6 +40,7 @@ def make_plan(
     unlisted: Sequence[UnlistedPattern] = (),
     allow_mass_removal: bool = False,
     today: date | None = None,
+    patterns: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Plan:
     """Return the plan that brings the published state in line with the list.
 
@@ -52,6 +53,7 @@ def make_plan(
         unlisted: patterns of which the tags are unknown.
         allow_mass_removal: more than :data:`MAX_REMOVED_SHARE` of the published names may leave in one run.
         today: the day, to announce entries that expire soon; None announces none.
+        patterns: pattern of the list, as text -> the names that it stands for.
     """
     wanted = tuple(entries)
     items = tuple(_decide(entry, answers[entry.name], snapshot, rebind) for entry in wanted)
@@ -66,7 +68,8 @@ def make_plan(
     ]
     withheld = None if allow_mass_removal else _withhold_reason(len(removals), len(active))
     _log_decisions(items, removals, kept)
-    return Plan(items, tuple(removals), withheld, tuple(kept.items()), tuple(unlisted), tuple(_notes(wanted, snapshot, today)))
+    notes = tuple(_notes(wanted, snapshot, today))
+    return Plan(items, tuple(removals), withheld, tuple(kept.items()), tuple(unlisted), notes, whole, patterns or {})
 
 
 def short(digest: str) -> str:

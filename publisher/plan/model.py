@@ -130,6 +130,8 @@ class Plan:
         kept: published names that stay because their pattern's tags are unknown, each with the reason.
         unlisted: patterns of which the tags could not be listed.
         notes: lines for the operator: entries that expire soon, names that are rolled back.
+        whole: whether it is the plan of the whole list.
+        patterns: pattern of the list, as text -> the names that it stands for, the newest first.
     """
 
     items: tuple[PlanItem, ...]
@@ -138,6 +140,8 @@ class Plan:
     kept: tuple[tuple[str, str], ...] = ()
     unlisted: tuple[UnlistedPattern, ...] = ()
     notes: tuple[str, ...] = ()
+    whole: bool = True
+    patterns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def count(self, action: Action) -> int:
         """Return how many entries have this decision."""

@@ -7,7 +7,7 @@ images in a row that do not fit alone mean that the repository's disk is full, w
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from publisher.errors import OriginError, PublisherError, RepositoryError, SigningError, SpaceError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from publisher.publish.publication import Publication
     from publisher.publish.report import RunReport
     from publisher.publish.staged import StagedEntry
+    from publisher.state.outcomes import Outcomes
     from publisher.state.snapshot import Snapshot
     from publisher.system.progress import Display
 
@@ -142,17 +143,20 @@ class BatchPublisher:
         if not self.is_empty and (self.time_left <= 0 or size >= self._limits.size):
             self.flush()
 
-    def flush(self, leaving: Sequence[Removal] = (), due: str | None = None) -> None:
+    def flush(self, leaving: Sequence[Removal] = (), due: str | None = None, outcomes: Outcomes | None = None) -> None:
         """Publish the batch; with ``leaving`` or ``due`` also the names that leave, or the manifest alone.
 
         Args:
             leaving: names to mark as leaving.
             due: why the manifest must be published again even if nothing changed, None where it need not.
+            outcomes: what is known of the images, published with the manifest; None for what was known before.
 
         Raises:
             RunStoppedError: repository or origin cannot be used, or the disk is full.
         """
         batch = self._batch
+        if outcomes is not None:
+            self.snapshot = replace(self.snapshot, outcomes=outcomes)
         if not batch.entries and not leaving and due is None:
             return
         for entry in batch.entries:

@@ -99,4 +99,5 @@ def _read_index(read: Read, path: str) -> manifest.Index | None:
 
 
 def _shards(index: manifest.Index) -> frozenset[str]:
-    return frozenset(sha256 for sha256 in index.shards if sha256 is not None)
+    """Return the sha256 of all files that an index names: the shards, and the outcomes, which lie beside them."""
+    return frozenset(sha256 for sha256 in (*index.shards, index.outcomes) if sha256 is not None)

@@ -146,9 +146,7 @@ class ManifestStore:
 
     def _sweep(self, transaction: Transaction, snapshot: Snapshot) -> None:
         """Remove earlier revisions whose grace is over, and the shards that only they name."""
-        current = {
-            f"{paths.REPOSITORY_MANIFEST}/{manifest.shard_name(sha256)}" for sha256 in snapshot.shards if sha256 is not None
-        }
+        current = {f"{paths.REPOSITORY_MANIFEST}/{name}" for name in snapshot.files}
         removable = history.removable(self._repository.read, snapshot.generated - int(self._grace))
         removals = [path for path in removable if path not in current]
         for path in removals:
@@ -166,7 +164,7 @@ class ManifestStore:
         self._base_index = revision.index
         self._highest_serial = revision.snapshot.serial
         self._signed_otherwise = False
-        if self._origin_complete and len(revision.shards) < sum(sha256 is not None for sha256 in revision.snapshot.shards):
+        if self._origin_complete and len(revision.shards) < len(revision.snapshot.files):
             log = {entry_name(revision.snapshot.serial): revision.log}
             self._send_files({**revision.shards, **log, manifest.INDEX_NAME: revision.index})
         else:
@@ -183,8 +181,7 @@ class ManifestStore:
         self._require_new_mount(index)
         if index is None:
             raise AssertionError(f"serial {snapshot.serial} was read from an index, or written as one")
-        names = {manifest.shard_name(sha256) for sha256 in snapshot.shards if sha256 is not None}
-        shards = {name: shard for name in names if (shard := self._read_repository(name)) is not None}
+        shards = {name: shard for name in snapshot.files if (shard := self._read_repository(name)) is not None}
         log = dict(self._entries_missing(snapshot.log, self._read_origin, self._read_repository))
         self._send_files({**shards, **log, manifest.INDEX_NAME: index})
 

@@ -28,11 +28,12 @@ class ImageResult(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one image: its CVMFS name, the result, and the reason in one line."""
+    """The outcome of one image: its CVMFS name, the result, the reason in one line, and the error if it failed."""
 
     name: str
     result: ImageResult
     reason: str
+    error: PublisherError | None = None
 
 
 @dataclass
@@ -63,16 +64,16 @@ class RunReport:
     restored: list[str] = field(default_factory=list)
     lost: list[PublisherError] = field(default_factory=list)
 
-    def add(self, name: str, result: ImageResult, reason: str) -> None:
+    def add(self, name: str, result: ImageResult, reason: str, error: PublisherError | None = None) -> None:
         """Record the outcome of an image, and log it: at DEBUG level where nothing changed, else at INFO level."""
-        self.outcomes[name] = Outcome(name, result, reason)
+        self.outcomes[name] = Outcome(name, result, reason, error)
         level = logging.DEBUG if result is ImageResult.UNCHANGED else logging.INFO
         _log.log(level, "%s: %s: %s", name, result.value, reason)
 
     def fail(self, name: str, error: PublisherError) -> str:
         """Record that an image failed; return the reason with the error's hint."""
         reason = with_hint(error.reason, error)
-        self.add(name, ImageResult.FAILED, reason)
+        self.add(name, ImageResult.FAILED, reason, error)
         return reason
 
     def count(self, result: ImageResult) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from publisher.errors import BuildError, PublisherError, RepositoryError, SpaceError
 from publisher.plan.model import Action
 from publisher.publish.batch import BatchLimits, BatchPublisher, RunStoppedError
+from publisher.publish.remember import remember
 from publisher.publish.report import ImageResult, RunReport
 from publisher.system.durable import host_failure
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from publisher.publish.intake import Intake
     from publisher.publish.publication import Publication
     from publisher.state.built import BuiltImage
+    from publisher.state.outcomes import Outcomes
     from publisher.state.snapshot import Snapshot
     from publisher.system.progress import Display
 
@@ -44,12 +46,16 @@ class Sync:
         display: shows progress.
         limits: the limits of one transaction.
         clock: returns seconds, monotonic.
+        now: returns seconds since the epoch.
+        outcomes: what became of the images in the last runs; None for what is published of it.
 
     Attributes:
         snapshot: the published state once :meth:`run` has returned.
+        outcomes: what is known of the images once :meth:`run` has returned.
     """
 
     snapshot: Snapshot
+    outcomes: Outcomes
 
     def __init__(
         self,
@@ -60,6 +66,8 @@ class Sync:
         *,
         limits: BatchLimits,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        outcomes: Outcomes | None = None,
     ) -> None:
         self._intake = intake
         self._builder = builder
@@ -67,6 +75,9 @@ class Sync:
         self._display = display
         self._limits = limits
         self._clock = clock
+        self._now = now
+        self._started = int(now())
+        self._known = outcomes
 
     def run(self, plan: Plan, snapshot: Snapshot) -> RunReport:
         """Carry out a plan on the published state; failures, also those that stop the run, are in the report."""
@@ -84,16 +95,24 @@ class Sync:
         )
         try:
             self._carry_out(plan, batches, report)
+            outcomes = self._remember(plan, snapshot, report)
+            due = None if outcomes.says_the_same(snapshot.outcomes) else "what is known of the images of the list has changed"
+            batches.flush(plan.leaving, self._publication.due(batches.snapshot) or due, outcomes)
         except RunStoppedError as stop:
             _log.warning("the run stops: %s", stop.error)
             report.stopped = stop.error
         for item in plan.work:
             if item.entry.name not in report.outcomes:
-                report.add(item.entry.name, ImageResult.SKIPPED, "the run stopped before it")
+                report.add(item.entry.name, ImageResult.SKIPPED, f"the run stopped before it: {report.stopped}")
         report.outcomes = {item.entry.name: report.outcomes[item.entry.name] for item in plan.items}
         report.serial = batches.snapshot.serial
         self.snapshot = batches.snapshot
+        self.outcomes = self._remember(plan, snapshot, report)
         return report
+
+    def _remember(self, plan: Plan, snapshot: Snapshot, report: RunReport) -> Outcomes:
+        known = snapshot.outcomes if self._known is None else self._known
+        return remember(known, plan, report, started=self._started, now=int(self._now()))
 
     def _report_items_without_work(self, plan: Plan, report: RunReport) -> None:
         for item in plan.items:
@@ -102,7 +121,7 @@ class Sync:
             elif item.action is Action.GONE:
                 report.add(item.entry.name, ImageResult.GONE, item.reason)
             elif item.action is Action.FAILED:
-                report.add(item.entry.name, ImageResult.FAILED, item.explanation)
+                report.add(item.entry.name, ImageResult.FAILED, item.explanation, item.error)
                 self._display.say(f"{item.entry.name}: failed: {item.reason}")
 
     def _carry_out(self, plan: Plan, batches: BatchPublisher, report: RunReport) -> None:
@@ -122,7 +141,6 @@ class Sync:
             with contextlib.suppress(RunStoppedError):  # the full disk is reported, not what follows from it
                 batches.flush()
             raise RunStoppedError(error) from error
-        batches.flush(plan.leaving, self._publication.due(batches.snapshot))
 
     def _require_idle(self) -> None:
         """Raise RunStoppedError before anything is fetched or built if somebody else's transaction is open."""

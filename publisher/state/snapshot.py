@@ -15,6 +15,7 @@ from publisher.contract.errors import ManifestError
 from publisher.contract.records import BLOCKED, SUPERSEDED
 from publisher.errors import PublishedManifestError, UsageError
 from publisher.state import paths, publication_log, signing
+from publisher.state.outcomes import Outcomes
 from publisher.state.publication_log import LogEntry, LogHead
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ class Snapshot:
         expires: when the published index expires, seconds since the epoch.
         records: CVMFS name -> record.
         lost: text about the first adopted build that was removed; if it is not empty, the adoption cannot be undone any more.
+        outcomes: what became of the images of the list.
         shards: sha256 of each shard of the published index, None for an empty one; () if nothing is published.
+        published_outcomes: sha256 of the outcomes that the published index names, None if it names none.
         touched: numbers of the shards whose ``records`` differ from the published ones.
         replaced: published record of each name whose record may differ now, None if the name had none.
         log: the last entry of the publication log, None if there is none.
@@ -48,7 +51,9 @@ class Snapshot:
     expires: int = 0
     records: Mapping[str, Record] = field(default_factory=dict)
     lost: str = ""
+    outcomes: Outcomes = field(default_factory=Outcomes)
     shards: tuple[str | None, ...] = ()
+    published_outcomes: str | None = None
     touched: frozenset[int] = frozenset()
     replaced: Mapping[str, Record | None] = field(default_factory=dict)
     log: LogHead | None = None
@@ -57,6 +62,12 @@ class Snapshot:
         """Return a snapshot with some records replaced or added; a record without any version is removed."""
         removed = [name for name, record in changed.items() if not any(record.platforms.values())]
         return self._with({name: record for name, record in changed.items() if name not in removed}, removed)
+
+    @property
+    def files(self) -> set[str]:
+        """Return the paths, below the manifest's directory, of all files that the published index names."""
+        digests = (*self.shards, self.published_outcomes)
+        return {manifest.shard_name(sha256) for sha256 in digests if sha256 is not None}
 
     def without(self, names: Iterable[str]) -> Snapshot:
         """Return a snapshot without the records of some names."""
@@ -111,7 +122,7 @@ class Revision:
 
     Attributes:
         snapshot: the state once these files are published.
-        shards: ``shards/<sha256>.json`` -> content, for the shards that may have changed.
+        shards: ``shards/<sha256>.json`` -> content, for the shards that may have changed and for changed outcomes.
         log: content of the entry of the publication log.
         index: content of ``index.json``.
     """
@@ -155,8 +166,25 @@ def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable
         raise PublishedManifestError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
     log = LogHead(index.log, index.serial) if index.log else None
     return Snapshot(
-        repository, index.serial, index.generated, index.expires, dict(sorted(records.items())), index.lost, index.shards, log=log
+        repository,
+        index.serial,
+        index.generated,
+        index.expires,
+        dict(sorted(records.items())),
+        index.lost,
+        _load_outcomes(read, index),
+        index.shards,
+        index.outcomes,
+        log=log,
     )
+
+
+def _load_outcomes(read: Callable[[str], bytes | None], index: manifest.Index) -> Outcomes:
+    """Return the outcomes that an index names; none if their file is missing or another: they are written again by each run."""
+    content = None if index.outcomes is None else read(manifest.shard_name(index.outcomes))
+    if content is None or hashlib.sha256(content).hexdigest() != index.outcomes:
+        return Outcomes()
+    return Outcomes.decode(content)
 
 
 def read_serial(content: bytes | None, repository: str, trusted: Iterable[PublicKey]) -> int:
@@ -203,7 +231,9 @@ def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, no
     new = replace(snapshot, serial=serial, generated=now, expires=now + manifest.LIFETIME)
     entry = _log_entry(snapshot, serial, now, who, digests)
     head = LogHead(hashlib.sha256(entry).hexdigest(), serial)
-    new = replace(new, shards=tuple(digests), touched=frozenset(), replaced={}, log=head)
+    outcomes = snapshot.outcomes.encode()
+    outcomes_sha256 = None if snapshot.outcomes == Outcomes() else hashlib.sha256(outcomes).hexdigest()
+    new = replace(new, shards=tuple(digests), published_outcomes=outcomes_sha256, touched=frozenset(), replaced={}, log=head)
     payload = manifest.Index(
         new.repository,
         serial=new.serial,
@@ -214,8 +244,11 @@ def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, no
         previous=snapshot.serial,
         lost=snapshot.lost,
         log=head.sha256,
+        outcomes=outcomes_sha256,
     ).payload()
     shards = {manifest.shard_name(str(digests[number])): content for number, content in contents.items() if content is not None}
+    if outcomes_sha256 not in {None, snapshot.published_outcomes}:
+        shards[manifest.shard_name(str(outcomes_sha256))] = outcomes
     keys = None if signer.authorization is None else signer.authorization.envelope
     return Revision(new, shards, entry, manifest.seal(payload, signer.sign(payload), keys))
 

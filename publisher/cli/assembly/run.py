@@ -6,14 +6,14 @@ import contextlib
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from publisher.build.local import LocalBuilder
 from publisher.build.squash import find_squasher
 from publisher.build.testrun import TestRunner
-from publisher.cli.state_directory import StateDirectoryError, empty_scratch
+from publisher.cli.state_directory import StateDirectoryError, empty_scratch, load_outcomes, save_outcomes
 from publisher.contract import files
 from publisher.errors import PublisherError, SpaceError, UsageError
 from publisher.images import reader
@@ -21,6 +21,7 @@ from publisher.maintain import gc, lost_sifs
 from publisher.maintain.adoption.throttle import BatchQuota, throttle_adopted
 from publisher.maintain.lost_sifs import SifRestorer
 from publisher.plan import quota
+from publisher.plan.backoff import hold_back
 from publisher.plan.make import make_plan
 from publisher.plan.model import Plan, UnlistedPattern
 from publisher.plan.retention import RetentionLimits
@@ -76,13 +77,29 @@ def load_list(settings: PublisherSettings) -> ImageList:
     return image_list
 
 
+@dataclass(frozen=True)
+class SelectedEntries:
+    """The entries of a run.
+
+    Attributes:
+        entries: the entries, patterns expanded.
+        unlisted: the patterns of which the tags are unknown.
+        patterns: each other pattern, as text -> the names that it stands for, the newest first.
+    """
+
+    entries: tuple[Entry, ...]
+    unlisted: list[UnlistedPattern] = field(default_factory=list)
+    patterns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 def plan_run(settings: PublisherSettings, image_list: ImageList, snapshot: Snapshot, intake: Intake, options: RunOptions) -> Plan:
     """Return the plan of a run; registries are asked, nothing is changed.
 
     Raises:
         UsageError: a name in the options is not in the list.
     """
-    entries, unlisted = select_entries(image_list, options.names, intake)
+    selected = select_entries(image_list, options.names, intake)
+    entries = selected.entries
     _log.info("planning: %d entries, %d published names", len(entries), len(snapshot.records))
     answers = intake.resolve(entries, snapshot.records)
     answers |= quota.refusals(entries, snapshot, settings.quotas)
@@ -93,19 +110,20 @@ def plan_run(settings: PublisherSettings, image_list: ImageList, snapshot: Snaps
         snapshot,
         whole=not options.names,
         rebind=options.rebind,
-        unlisted=unlisted,
+        unlisted=selected.unlisted,
         allow_mass_removal=options.allow_mass_removal,
         today=now.date(),
+        patterns=selected.patterns,
     )
+    named = {entry.name for entry in entries} if options.names else ()
+    plan = hold_back(plan, load_outcomes(settings.state, snapshot), int(now.timestamp()), named)
     plan = throttle_adopted(plan, BatchQuota(settings.adopt_sifs_per_run, now.toordinal()))
     _log.info("the plan: %d image(s) to publish, %d name(s) to remove", len(plan.work), len(plan.leaving))
     return plan
 
 
-def select_entries(
-    image_list: ImageList, names: Sequence[str], intake: Intake
-) -> tuple[tuple[Entry, ...], list[UnlistedPattern]]:
-    """Return the entries of ``names``, or all if it is empty, and the patterns of which the tags are unknown.
+def select_entries(image_list: ImageList, names: Sequence[str], intake: Intake) -> SelectedEntries:
+    """Return the entries of ``names``, or all if it is empty.
 
     Patterns are expanded with the tags of their registries, unless ``names`` has entries of the list only.
 
@@ -114,16 +132,19 @@ def select_entries(
     """
     if names:
         with contextlib.suppress(UsageError):
-            return reader.select(_unexpired(image_list.entries), names), []
+            return SelectedEntries(reader.select(_unexpired(image_list.entries), names))
     expanded: list[Entry] = []
     unlisted: list[UnlistedPattern] = []
+    patterns: dict[str, tuple[str, ...]] = {}
     for pattern, tags in zip(image_list.patterns, intake.tags(image_list.patterns), strict=True):
         if isinstance(tags, PublisherError):
             _log.debug("the tags of %s are unknown: %s", pattern, tags)
             unlisted.append(UnlistedPattern(str(pattern), pattern.covers, tags))
         else:
-            expanded += reader.expand(pattern, tags)
-    return reader.select(_unexpired(image_list.merge(expanded)), names), unlisted
+            found = reader.expand(pattern, tags)
+            patterns[str(pattern)] = tuple(entry.name for entry in found)
+            expanded += found
+    return SelectedEntries(reader.select(_unexpired(image_list.merge(expanded)), names), unlisted, patterns)
 
 
 def _unexpired(entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -156,9 +177,10 @@ def run_sync(
     """
     builder = make_builder(settings)
     limits = BatchLimits(settings.batch_size, settings.batch_time)
-    sync = Sync(intake, builder, publication, display, limits=limits)
+    sync = Sync(intake, builder, publication, display, limits=limits, outcomes=load_outcomes(settings.state, snapshot))
     _log.info("publishing: %d image(s)", len(plan.work))
     report = sync.run(plan, snapshot)
+    save_outcomes(settings.state, sync.outcomes)
     if collect and (report.stopped is None or isinstance(report.stopped, SpaceError)):
         collected = collect_garbage(settings, publication, sync.snapshot)
         report.cleared, report.serial = collected.lines, collected.snapshot.serial

@@ -9,6 +9,7 @@ from publisher.build.builder import Builder, BuildRequest
 from publisher.build.patch_clone import ClonePatch
 from publisher.errors import PublisherError, SpaceError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
+from publisher.plan.backoff import hold_back
 from publisher.plan.make import make_plan
 from publisher.publish.batch import BatchLimits
 from publisher.publish.publication import PublishResult
@@ -16,15 +17,17 @@ from publisher.publish.staged import StagedClone, StagedEntry
 from publisher.publish.sync import Sync
 from publisher.state.snapshot import Snapshot
 from publisher.system.progress import Display
-from tests.support.publisher.built_values import answer, built, digest
+from tests.support.publisher.built_values import answer, built, carried_out, digest, entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from publisher.contract.records import Record
     from publisher.images.reader import Entry
     from publisher.plan.model import PlanItem, ResolvedReference
     from publisher.publish.report import RunReport
     from publisher.state.built import BuiltImage
+    from publisher.state.outcomes import Outcomes
 
 EMPTY = Snapshot("images.example.org")
 
@@ -173,6 +176,7 @@ class Publication:
         self.left += leaving
         names = [entry.name for entry in entries]
         self.transactions.append(names)
+        self.outcomes = snapshot.outcomes
         self.clones += [entry.name for entry in entries if entry.clone is not None]
         self.times.append(self.clock())
         failed = {name: error for name, error in self.left_out.items() if name in names}
@@ -193,9 +197,17 @@ class World:
         self.publication.clock = lambda: self.now
         self.limits = BatchLimits()
 
-    def run(self, *entries: Entry, snapshot: Snapshot = EMPTY, allow_mass_removal: bool = False) -> RunReport:
+    def run(
+        self,
+        *entries: Entry,
+        snapshot: Snapshot = EMPTY,
+        allow_mass_removal: bool = False,
+        outcomes: Outcomes | None = None,
+        now: int = 0,
+    ) -> RunReport:
         answers = {one.name: self.answers.get(one.name, answer(one.name)) for one in entries}
         plan = make_plan(entries, answers, snapshot, allow_mass_removal=allow_mass_removal)
+        plan = hold_back(plan, snapshot.outcomes if outcomes is None else outcomes, now)
         self.intake = Intake(self.fetching, lambda name: Late(self, self.arrivals.get(name, 0.0)))
         self.builder = Building(self.building, self.before)
         self.publication.gone = self.builder.gone
@@ -207,5 +219,13 @@ class World:
             self.display,
             limits=self.limits,
             clock=lambda: self.now,
+            now=lambda: now,
+            outcomes=outcomes,
         )
-        return sync.run(plan, snapshot)
+        report = sync.run(plan, snapshot)
+        self.outcomes = sync.outcomes
+        return report
+
+    def record(self, name: str) -> Record:
+        """Return the record of an image as if it were published."""
+        return carried_out(make_plan([entry(name)], {name: answer(name)}, EMPTY), EMPTY, 1).records[name]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from publisher.errors import OriginError, PublishedManifestError, RepositoryErro
 from publisher.maintain import block
 from publisher.publish.publication import Publication
 from publisher.state import paths
+from publisher.state.outcomes import FAILING, LastOutcome, Outcomes
 from publisher.state.signing import Signer, new_key
 from publisher.state.snapshot import Snapshot, make_revision
 from publisher.targets.origins.directory import DirectoryOrigin
@@ -407,3 +409,48 @@ def test_a_shard_of_an_old_revision_that_is_wanted_again_stays(place: Place) -> 
     assert published.snapshot.records == first.records
     assert place.repository.read(paths.revision_path(1)) is None
     place.in_both()
+
+
+def known(reason: str) -> Outcomes:
+    return Outcomes({"htc/bad:1": LastOutcome(FAILING, reason, NOW, 1, NOW)}, {}, NOW, NOW)
+
+
+def outcomes_path(place: Place) -> str:
+    sha256 = place.index().outcomes
+    assert sha256 is not None
+    return manifest.shard_name(sha256)
+
+
+def test_outcomes_are_signed_with_the_manifest_and_read_back_from_both_places(place: Place) -> None:
+    publication = place.publication()
+    snapshot, _ = publication.open()
+    publication.publish(replace(snapshot, outcomes=known("no shell")), [])
+    content = place.repository.read(f"{paths.REPOSITORY_MANIFEST}/{outcomes_path(place)}")
+    assert content == place.origin.read(f"{paths.ORIGIN_MANIFEST}/{outcomes_path(place)}")
+    assert place.publication().open()[0].outcomes == known("no shell")
+
+
+def test_outcomes_that_did_not_change_stay_and_earlier_ones_leave_with_their_revision(place: Place) -> None:
+    publication = place.publication()
+    snapshot, _ = publication.open()
+    first = publication.publish(replace(snapshot, outcomes=known("no shell")), []).snapshot
+    earlier = outcomes_path(place)
+    same = publication.publish(first, []).snapshot
+    assert outcomes_path(place) == earlier
+    publication.publish(replace(same, outcomes=known("too large")), [])
+    assert outcomes_path(place) != earlier
+    assert place.repository.read(f"{paths.REPOSITORY_MANIFEST}/{earlier}") is not None
+    place.now += 30 * 86400
+    publication.publish(publication.open()[0], [])
+    assert place.repository.read(f"{paths.REPOSITORY_MANIFEST}/{earlier}") is None
+    assert place.publication().open()[0].outcomes == known("too large")
+
+
+@pytest.mark.parametrize("content", [None, b"{}"])
+def test_lost_or_forged_outcomes_are_not_believed_and_do_not_stop_a_run(place: Place, content: bytes | None) -> None:
+    publication = place.publication()
+    publication.publish(replace(publication.open()[0], outcomes=known("no shell")), [])
+    path = place.repository.root / paths.REPOSITORY_MANIFEST / outcomes_path(place)
+    path.chmod(0o644)
+    path.unlink() if content is None else path.write_bytes(content)
+    assert place.publication().open()[0].outcomes == Outcomes()
