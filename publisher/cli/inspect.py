@@ -16,7 +16,6 @@ from publisher.cli.assembly.run import make_builder
 from publisher.cli.assembly.targets import find_record, load_snapshot, make_origin, make_repository, trusted_keys
 from publisher.cli.console import console
 from publisher.cli.options import common
-from publisher.cli.render import status as render_status
 from publisher.cli.session import open_publication
 from publisher.errors import UsageError
 from publisher.fileindex.difference import difference
@@ -38,20 +37,6 @@ if TYPE_CHECKING:
     from publisher.targets.repositories.base import Repository
 
 _log = logging.getLogger(__name__)
-
-
-@click.command("status", short_help="Print what is published under a name.")
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@common
-def status_command(name: str, as_json: bool, settings: PublisherSettings) -> None:
-    """Print what is published under NAME: its reference, builds with their states, and paths. Registries are not asked.
-
-    Example: publisher status htc/rocky:9
-    """
-    snapshot = load_snapshot(settings)
-    record = find_record(snapshot, name)
-    console.show(render_status.status_json(record), render_status.status_lines(record, snapshot.repository), as_json)
 
 
 @click.command("diff", short_help="Print the paths that differ between two builds.")
@@ -218,4 +203,4 @@ def _file_index(repository: Repository, version: Version) -> Iterator[IndexedFil
     return published_index.lines(repository, version)
 
 
-COMMANDS = (status_command, diff_command, verify_command, origin_command)
+COMMANDS = (diff_command, verify_command, origin_command)

@@ -6,6 +6,7 @@ go to standard output; messages, progress and the log go to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from publisher import __version__
-from publisher.cli import adopt, inspect, keys, log, operate
+from publisher.cli import adopt, inspect, keys, log, look, operate
 from publisher.cli.assembly.check import check_entries, select_changes
 from publisher.cli.assembly.registry import make_intake
 from publisher.cli.assembly.run import RunOptions, load_list, plan_run, run_sync
@@ -32,6 +33,7 @@ from publisher.errors import ListError, PublisherError, UsageError
 from publisher.images import reader
 from publisher.images.importers import convert
 from publisher.plan.lint import CheckVerdict
+from publisher.status.running import RunningDisplay
 from publisher.system.durable import host_failure
 
 if TYPE_CHECKING:
@@ -140,11 +142,16 @@ def sync(as_json: bool, run: RunOptions, settings: PublisherSettings) -> None:
     """
     publication = make_publication(settings)
     image_list = load_list(settings)  # a list that is not valid fails before anything begins
-    with lock_state(settings.state), console.open_display() as display, make_intake(settings, display) as intake:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock_state(settings.state))
+        display = RunningDisplay(stack.enter_context(console.open_display()), settings.state)
+        stack.enter_context(display)
+        intake = stack.enter_context(make_intake(settings, display))
         snapshot, recovered = publication.open()
         for line in recovered:
             display.say(line)
         made = plan_run(settings, image_list, snapshot, intake, run)
+        display.expect(item.entry.name for item in made.work)
         report = run_sync(
             settings, made, snapshot, intake=intake, publication=publication, display=display, collect=not run.names
         )
@@ -185,7 +192,9 @@ def schema() -> None:
     click.echo(reader.schema(), nl=False)
 
 
-for command in (*inspect.COMMANDS, *operate.COMMANDS, adopt.adopt_command, keys.keys_group, log.log_group, help_command):
+_COMMANDS = (*look.COMMANDS, *inspect.COMMANDS, *operate.COMMANDS)
+
+for command in (*_COMMANDS, adopt.adopt_command, keys.keys_group, log.log_group, help_command):
     publisher.add_command(command)
 
 

@@ -116,6 +116,9 @@ class PublisherSettings(BaseModel):
         default=14 * 86400,
         description="time that data stays after it was superseded or its name ended; must be longer than any job",
     )
+    sync_interval: kinds.Seconds | None = Field(
+        default=None, description="time between two syncs as the timer or cron job runs them; `publisher status` watches it"
+    )
     removals_per_run: kinds.Count = Field(
         default=50, description="largest number of builds, and of objects of the origin, that one run removes"
     )

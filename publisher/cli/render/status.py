@@ -16,7 +16,7 @@ def status_lines(record: Record, repository: str) -> list[str]:
     """Return a record as text; ``repository`` is the repository's name."""
     lines = [record.name, f"  reference {record.reference}", f"  digest    {record.digest}"]
     if record.rollback is not None:
-        when = _format_time(record.rollback["since"])
+        when = format_time(record.rollback["since"])
         lines.append(f"  pinned    rolled back on {when}; to return: publisher rollback --undo {record.name}")
     for platform, versions in record.platforms.items():
         for number, version in enumerate(versions):
@@ -30,10 +30,10 @@ def status_json(record: Record) -> dict[str, object]:
 
 
 def _version_lines(platform: str, version: Version, repository: str, *, is_current: bool) -> list[str]:
-    until = f", until {_format_time(version.until)}" if version.until is not None else ""
+    until = f", until {format_time(version.until)}" if version.until is not None else ""
     reason = f": {version.reason}" if version.reason is not None else ""
-    state = f"{version.state} since {_format_time(version.since)}{until}{reason}"
-    lines = [f"  {platform}  {'' if is_current else '(earlier) '}{state}; published {_format_time(version.published)}"]
+    state = f"{version.state} since {format_time(version.since)}{until}{reason}"
+    lines = [f"  {platform}  {'' if is_current else '(earlier) '}{state}; published {format_time(version.published)}"]
     lines.append(f"    digest    {version.digest}")
     if version.sandbox is not None:
         size = f", {format_size(version.unpacked_size)}" if version.unpacked_size else ""
@@ -50,5 +50,6 @@ def _version_lines(platform: str, version: Version, repository: str, *, is_curre
     return lines
 
 
-def _format_time(seconds: int) -> str:
+def format_time(seconds: int) -> str:
+    """Return a time for people: ``2026-11-29 10:41 UTC``."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

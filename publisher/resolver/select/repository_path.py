@@ -11,11 +11,11 @@ import os
 import time
 
 from publisher.contract.errors import ExpectedError
+from publisher.contract.query import is_plain_path
 from publisher.resolver.errors import BlockedError, FetchError
 from publisher.resolver.select import sandbox
 from publisher.resolver.system import log
 from publisher.resolver.system.deadline_fork import ForkedCall
-from publisher.resolver.trust import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def open_unlisted(path: str, settings: ResolverSettings, look_up: Callable[[str]
 
 
 def name_in_repository(path: str, settings: ResolverSettings) -> str | None:
-    """Return an absolute path as one that :func:`publisher.resolver.trust.lookup.parse_query` accepts.
+    """Return an absolute path as one that :func:`publisher.contract.query.parse_text` accepts.
 
     Returns:
         The path itself if it is plainly one of the repository; the path there that it leads to by links or ``..``; None if it
         leads elsewhere, or nobody can tell in time.
     """
-    if lookup.is_plain_path(path, settings.roots):
+    if is_plain_path(path, settings.roots):
         return path
     try:
         inside = _follow(path, settings)

@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from publisher.contract.query import ImageQuery
     from publisher.contract.records import Sif
     from publisher.resolver.cache.pins import Starter
     from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.select.choice import FormChoice
     from publisher.resolver.system.notes import Warnings
     from publisher.resolver.transfer.sources import Source
-    from publisher.resolver.trust.lookup import FoundVersion, ImageQuery
+    from publisher.resolver.trust.lookup import FoundVersion
     from publisher.resolver.trust.manifest_loader import TrustedManifest
 
 _MAX_AGE_FOR_UNKNOWN = 60.0  # seconds: a manifest without the requested image is fetched anew if it is older

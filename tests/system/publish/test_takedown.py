@@ -97,7 +97,8 @@ def test_a_blocked_image_is_refused_by_every_name_for_it_and_from_a_warm_cache(h
     assert host.sync().results["takedown/bad:1"] == "unchanged", "the list's entry notwithstanding"
     assert resolve(host, "takedown/bad:1").returncode == BLOCKED
     assert host.run("verify").stdout == ""
-    assert "it steals tokens" in host.run("status", "takedown/bad:1", check=True).stdout
+    blocked = host.run("status", "takedown/bad:1")
+    assert (blocked.returncode, "it steals tokens" in blocked.stdout) == (1, True)
 
     host.run("unblock", "takedown/bad:1", check=True)
     assert host.sync().results["takedown/bad:1"] == "published"

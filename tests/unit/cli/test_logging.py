@@ -103,7 +103,7 @@ def test_every_json_line_parses_and_the_result_stays_on_standard_output(flags: l
     records = [json.loads(line) for line in result.stderr.splitlines()]
     assert {record["level"] for record in records} == {"INFO", "DEBUG"}
     assert all(record["logger"].startswith("publisher.") and record["message"] for record in records)
-    assert json.loads(run("status", ROCKY, "--json", *flags, "-vv").stdout)["name"] == ROCKY
+    assert json.loads(run("status", ROCKY, "--json", *flags, "-vv").stdout)[0]["name"] == ROCKY
 
 
 def test_messages_are_lines_or_records(flags: list[str], tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_quiet_progress_writes_nothing_and_json_progress_writes_records(capsys: 
 def test_an_expected_failure_is_reported_once(
     flags: list[str], options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["publisher", "status", "htc/nobody:1", *flags, *options])
+    monkeypatch.setattr(sys, "argv", ["publisher", "diff", "htc/nobody:1", *flags, *options])
     with pytest.raises(SystemExit) as ended:
         main()
     captured = capsys.readouterr()
