@@ -108,13 +108,14 @@ class Index:
         _check_schema(value)
         try:
             shards = [None if sha256 is None else fields.sha256(sha256) for sha256 in value["shards"]]
-            numbers = {name: fields.count(value[name]) for name in ("serial", "generated", "expires")}
+            numbers: dict[str, Any] = {name: fields.count(value[name]) for name in ("serial", "generated", "expires")}
             numbers["previous"] = fields.count(value.get("previous", 0))
             lost, prefix = str(value.get("lost", "")), fields.safe_path(value["sif_prefix"])
             log = "" if value.get("log") is None else fields.sha256(value["log"])
             outcomes = None if value.get("outcomes") is None else fields.sha256(value["outcomes"])
-            more: dict[str, Any] = {"lost": lost, "log": log, "outcomes": outcomes}
-            index = cls(str(value["repository"]), **numbers, sif_prefix=prefix, shards=shards, **more)
+            index = cls(
+                str(value["repository"]), **numbers, sif_prefix=prefix, shards=shards, lost=lost, log=log, outcomes=outcomes
+            )
         except fields.SHAPE_ERRORS as error:
             raise ManifestError(f"the manifest's index is not valid: {error!r}") from None
         if not shards:

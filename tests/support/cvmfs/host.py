@@ -77,8 +77,10 @@ class CvmfsHost:
 
     def adopt(self) -> None:
         with self._opened() as (chosen, publication, snapshot, intake, _):
-            entries, unlisted = assemble.select_entries(assemble.load_list(chosen), (), intake)
-            Adopter(publication.repository, intake, entries, unlisted, clock=time.time).run(snapshot, publication)
+            selected = assemble.select_entries(assemble.load_list(chosen), (), intake)
+            Adopter(publication.repository, intake, selected.entries, selected.unlisted, clock=time.time).run(
+                snapshot, publication
+            )
 
     def push(self, name: str, version: int) -> None:
         """Push an image with many files; another version changes one of them."""
