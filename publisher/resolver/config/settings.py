@@ -51,6 +51,13 @@ TABLE = (
     ),
     ("refresh", "SECONDS", ONE, "15 min", "age of the cached manifest after which sources in the network are polled again"),
     (
+        "lone-expired",
+        "refuse|accept",
+        ONE,
+        "refuse",
+        "an expired manifest that only one place has, on a host that remembers none: somebody may bring back an old one",
+    ),
+    (
         "slowest",
         "SIZE",
         ONE,
@@ -154,6 +161,7 @@ class ResolverSettings:
         federation: host of the federation of ``osdf://`` URLs.
         token_issuers: pairs of a federation (``host`` or ``host/prefix``) and the URL of an issuer whose tokens it gets.
         refresh: seconds between two polls of the manifest's sources.
+        accepts_lone_expired: whether an expired manifest counts that only one place has and no cache confirms.
         slowest: minimum speed of a server, bytes a second.
         ca: file or directory of further certificates, empty for none.
         fetch_with: one of ``builtin``, ``pelican``, ``auto``.
@@ -213,15 +221,12 @@ class ResolverSettings:
         self.federation = _text(given, "federation")
         self.token_issuers = tuple(map(_token_issuer, given.get("token-issuer", ())))
         self.refresh = _quantity(given, "refresh", units.parse_seconds)
+        self.accepts_lone_expired = _word(given, "lone-expired") == "accept"
         self.slowest = max(1, _quantity(given, "slowest", units.parse_size))
         self.ca = _path(given, "ca") or ""
         self.fetch_with = _word(given, "fetch-with")
-        self.cache = _path(given, "cache")
         self.cache_template = _path(given, "cache", uid="{uid}")
-        if self.cache is not None and str(self.cache_template).endswith("{uid}") and _is_taken(self.cache):
-            from publisher.resolver.config import own_directory  # noqa: PLC0415 - an attack, it is to be hoped, is rare
-
-            self.cache = own_directory.choose(self.cache)
+        self.cache = _own_cache(_path(given, "cache"), self.cache_template)
         self.cache_size = _quantity(given, "cache-size", units.parse_share)
         self.cache_free = _quantity(given, "cache-free", units.parse_share)
         self.fetches = max(1, _quantity(given, "fetches", units.parse_count))
@@ -321,6 +326,15 @@ def _token_issuer(text: str) -> tuple[str, str]:
             f"--token-issuer {text!r} does not name a federation and an issuer", hint="write HOST/PREFIX=https://ISSUER"
         )
     return federation.rstrip("/"), issuer.rstrip("/")
+
+
+def _own_cache(path: str | None, template: str | None) -> str | None:
+    """Return this user's cache: the configured directory, or another one if somebody else has taken its name."""
+    if path is None or not str(template).endswith("{uid}") or not _is_taken(path):
+        return path
+    from publisher.resolver.config import own_directory  # noqa: PLC0415 - an attack, it is to be hoped, is rare
+
+    return own_directory.choose(path)
 
 
 def _is_taken(path: str) -> bool:

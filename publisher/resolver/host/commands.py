@@ -7,11 +7,12 @@ import random
 import sys
 import time
 
+from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import start_failures
 from publisher.resolver.errors import CacheError, HostError, ResolverUsageError
 from publisher.resolver.hook import classad
-from publisher.resolver.host import all_users, cache_admin, condor_config, pilot
-from publisher.resolver.select import facts
+from publisher.resolver.host import all_users, cache_admin, clock, condor_config, pilot
+from publisher.resolver.select import facts, resolve
 from publisher.resolver.system import log
 
 TYPE_CHECKING = False
@@ -33,6 +34,7 @@ def pilot_start(line: CommandLine, notes: Warnings) -> str:
     settings = line.settings(os.environ)
     default_image = pilot.draw_default_image(settings, os.environ, random.random())  # noqa: S311 - not a secret
     settings.default_image = default_image
+    _ask_all_places(settings, notes)
     measurement = _measure(settings, notes)
     comments = [f"# Measured by 'image-resolver pilot-start' at {pilot.format_time(measurement.when)}, valid for this pilot."]
     comments += [f"# {text}" for text in (*measurement.problems(), *notes.all)]
@@ -40,6 +42,19 @@ def pilot_start(line: CommandLine, notes: Warnings) -> str:
     attributes: Attributes = {**measurement.attributes(), **drawn}
     binds = pilot.existing_binds(settings)
     return "\n".join([*comments, condor_config.pilot(default_image, binds, _format(attributes))])
+
+
+def _ask_all_places(settings: ResolverSettings, notes: Warnings) -> None:
+    """Remember the highest serial of all places, since an empty cache believes any; note what is wrong, and a wrong clock."""
+    now = time.time()
+    try:
+        resolve.load_manifest(settings, now, notes)
+    except ResolverUsageError:
+        raise
+    except ExpectedError as error:
+        notes.warn(str(error))
+    for line in clock.problems(settings, now):
+        notes.warn(line)
 
 
 def startd_cron(line: CommandLine, notes: Warnings) -> str:

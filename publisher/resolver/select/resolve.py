@@ -35,7 +35,7 @@ from publisher.resolver.trust.signatures import load_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from publisher.contract.query import ImageQuery
@@ -178,17 +178,7 @@ def find_image(
         ManifestError, ExpectedError: the host or the network failed.
     """
     query = lookup.parse_query(text, settings.roots)
-    sources = _manifest_sources(settings, now, directory, hung=hung)
-    keys = load_keys(settings.keys)
-    path = directory and os.path.join(directory, "manifest", settings.name)
-    copies = None if path is None else ManifestCache(path)
-    verify = SignatureCache(path and os.path.join(path, "verified")).verify
-
-    def load(refresh: float, *, wait: bool = False) -> TrustedManifest:
-        return manifest_loader.load(
-            sources, copies, keys=keys, repository=settings.name, now=now, notes=notes, verify=verify, refresh=refresh, wait=wait
-        )
-
+    load = _manifest_loader(settings, now, notes, directory=directory, hung=hung)
     manifest = load(settings.refresh)
     result = None if manifest.age == DEAD else _look_up(query, settings, manifest)
     if isinstance(result, UnknownImageError) and not manifest.polled:
@@ -202,6 +192,38 @@ def find_image(
         day = time.strftime("%Y-%m-%d", time.gmtime(result.version.until))
         notes.warn(f"the image {result.name} will be removed on {day}")
     return query, manifest, result
+
+
+def load_manifest(settings: ResolverSettings, now: float, notes: Warnings) -> TrustedManifest:
+    """Ask all sources of the manifest now, and remember the one with the highest serial. Raise as :func:`find_image` does."""
+    return _manifest_loader(settings, now, notes, directory=usable_cache(settings, notes))(0.0, wait=True)
+
+
+def _manifest_loader(
+    settings: ResolverSettings, now: float, notes: Warnings, *, directory: str | None, hung: bool = False
+) -> Callable[..., TrustedManifest]:
+    """Return a function that loads the manifest: ``load(refresh, wait=False)``. See :func:`find_image` for the arguments."""
+    sources = _manifest_sources(settings, now, directory, hung=hung)
+    keys = load_keys(settings.keys)
+    path = directory and os.path.join(directory, "manifest", settings.name)
+    copies = None if path is None else ManifestCache(path)
+    verify = SignatureCache(path and os.path.join(path, "verified")).verify
+
+    def load(refresh: float, *, wait: bool = False) -> TrustedManifest:
+        return manifest_loader.load(
+            sources,
+            copies,
+            keys=keys,
+            repository=settings.name,
+            now=now,
+            notes=notes,
+            verify=verify,
+            refresh=refresh,
+            wait=wait,
+            accepts_expired=settings.accepts_lone_expired,
+        )
+
+    return load
 
 
 def _old_manifest_error(error: UnknownImageError, manifest: TrustedManifest) -> ManifestError:

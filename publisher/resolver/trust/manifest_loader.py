@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 CACHED_COPY = "the cached copy"
 """The name of the cached copy of the manifest wherever a source is named."""
+_MAX_CLOCK_ERROR = 86400  # seconds
 _POLL_SLACK = 5  # seconds that another process may take for a poll, besides the longest timeout of a source
 
 
@@ -151,6 +152,7 @@ def load(
     verify: Verify = signatures.verify,
     refresh: float = 0.0,
     wait: bool = False,
+    accepts_expired: bool = True,
 ) -> TrustedManifest:
     """Load the manifest with the highest serial.
 
@@ -165,12 +167,13 @@ def load(
         verify: returns the payload of an envelope, as :func:`publisher.resolver.trust.signatures.verify` does.
         refresh: seconds between two polls of the sources in the network; without a cache they are polled every time.
         wait: wait for another process that polls them even if there is a cached copy.
+        accepts_expired: accept an expired index that only one source has, although there is no cached copy.
 
     Raises:
         ManifestError: no source has a manifest that can be trusted; the message has the problem of each.
         ExpectedError: openssl cannot be used.
     """
-    loader = _ManifestLoader(sources, cache, _IndexChecks(keys, repository, now, verify), notes)
+    loader = _ManifestLoader(sources, cache, _IndexChecks(keys, repository, now, verify), notes, accepts_expired=accepts_expired)
     if cache is None or all(source.local for source in sources):
         return loader.read_all()
     from publisher.resolver.trust.poll_schedule import PollSchedule  # noqa: PLC0415 - not if all sources are in CVMFS
@@ -286,7 +289,16 @@ class _IndexChecks:
 class _ManifestLoader:
     """A search for the best index among the sources and the cached copy."""
 
-    def __init__(self, sources: Sequence[Source], cache: ManifestCache | None, checks: _IndexChecks, notes: Warnings) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        cache: ManifestCache | None,
+        checks: _IndexChecks,
+        notes: Warnings,
+        *,
+        accepts_expired: bool,
+    ) -> None:
+        self._accepts_expired = accepts_expired
         self._sources = sources
         self._cache = cache
         self._checks = checks
@@ -364,6 +376,7 @@ class _ManifestLoader:
             ManifestError: no index is valid.
         """
         copy = self._read_copy()
+        self._refuse_expired(copy, indexes)
         self._store_keys()
         best: tuple[Index, str, bytes] | None = None
         for label, content in [*indexes, *([] if copy is None else [(CACHED_COPY, copy)])]:
@@ -383,6 +396,11 @@ class _ManifestLoader:
         if content != copy:
             self._store_index(index, content)
         age = self._age(label, content)
+        if index.generated > self._checks.now + _MAX_CLOCK_ERROR:
+            days = (index.generated - self._checks.now) / 86400
+            self._notes.warn(
+                f"the manifest was signed {days:.1f} days from now, so the clock of this host or of the publisher is wrong"
+            )
         log.info("using the manifest with serial %d from %s, which is %s", index.serial, label, age)
         return TrustedManifest(
             index,
@@ -394,6 +412,21 @@ class _ManifestLoader:
             polled=polled,
             is_current=answered or (label != CACHED_COPY and all(source.local for source in self._sources)),
         )
+
+    def _refuse_expired(self, copy: bytes | None, indexes: list[tuple[str, bytes]]) -> None:
+        """Raise ManifestError for an expired index that only one place has, on a host that remembers nothing.
+
+        Such a host cannot tell it from an old one that brings back what was removed since.
+        """
+        valid = [(label, content) for label, content in indexes if self._checks.age(content) is not None]
+        if self._accepts_expired or self._checks.age(copy) is not None or len({label for label, _ in valid}) != 1:
+            return
+        label, content = valid[0]
+        if self._checks.age(content) == EXPIRED:
+            raise ManifestError(
+                f"{self._checks.describe_age(content, label)}; no other place answers, and this host remembers none",
+                hint="check the clock and the other sources; lone-expired = accept allows it",
+            )
 
     def _store_index(self, index: Index, content: bytes) -> None:
         if self._cache is not None:

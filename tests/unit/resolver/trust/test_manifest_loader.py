@@ -10,7 +10,7 @@ import pytest
 
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
-from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
+from publisher.contract.manifest import CLOCK_ERROR, EXPIRED, HARD_LIMIT, LIFETIME
 from publisher.resolver.system.notes import Warnings
 from publisher.resolver.system.outage import OUTAGE_DURATION, Outage
 from publisher.resolver.transfer.open_source import open_source
@@ -164,6 +164,36 @@ def test_an_oversized_index_is_not_read_to_its_end(host: Host) -> None:
         file.truncate(1 << 40)
     with pytest.raises(ManifestError, match=r"index\.json has more than"):
         host.load()
+
+
+def test_an_expired_index_of_one_place_alone_is_refused_by_a_host_without_memory(host: Host) -> None:
+    """Somebody may have brought it back. Two places, or a memory, make it credible."""
+    old = revision([record("a:1")], host.key, now=NOW - LIFETIME - 2 * CLOCK_ERROR)
+    lay_down(old, host.one)
+
+    def load(*sources: Source) -> TrustedManifest:
+        keys = {host.key.keyid: host.key.pem}
+        copies = ManifestCache(str(host.cache))
+        notes = Warnings()
+        return manifest_loader.load(
+            sources, copies, keys=keys, repository=REPOSITORY, now=NOW, notes=notes, accepts_expired=False
+        )
+
+    one, two = open_source(str(host.one)), open_source(str(host.two))
+    with pytest.raises(ManifestError, match="no other place answers, and this host remembers none"):
+        load(one, two)
+    assert not (host.cache / "index.json").exists(), "it does not become a memory"
+    lay_down(old, host.two)
+    assert load(one, two).age == EXPIRED
+    assert load(one).age == EXPIRED, "the cache confirms it"
+
+
+def test_an_index_from_the_future_is_reported(host: Host) -> None:
+    lay_down(revision([record("a:1")], host.key, now=NOW + 3 * 86400), host.one)
+    host.load(open_source(str(host.one)))
+    assert host.notes.warnings == [
+        "the manifest was signed 3.0 days from now, so the clock of this host or of the publisher is wrong"
+    ]
 
 
 def test_a_source_that_hangs_costs_its_timeout_and_no_more(host: Host) -> None:
