@@ -1,12 +1,14 @@
-"""A job that starts an image that was blocked, by another spelling of its path, while CVMFS still has the data."""
+"""A job that starts a blocked image by another spelling of its path, or makes the trace say something else about it."""
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.build import sif
 from publisher.contract.errors import ExpectedError, InvalidReferenceError, ManifestError
 from publisher.contract.manifest import HARD_LIMIT
 from publisher.contract.records import BLOCKED
@@ -14,9 +16,12 @@ from publisher.resolver.errors import BlockedError
 from publisher.resolver.hook import classad, statuses
 from publisher.resolver.hook.decide import decide
 from publisher.resolver.hook.job import Job
+from publisher.resolver.hook.prepare import prepare_job
 from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import NOW, REPOSITORY, ExecutionPoint, record, version
 from tests.support.ep.hook import STARTS, job_ad
+from tests.support.osdf.file_server import FileServer
+from tests.support.registries.scripted_http import certificate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,3 +153,63 @@ def test_a_manifest_that_is_too_old_starts_no_image_that_it_knows_as_blocked(poi
     for name in ("bad/one:1", "old/name:1", f"{BAD.sandbox}"):
         with pytest.raises(ManifestError, match="malware, according to the manifest"):
             point.ep.resolve(f"{point.repository}/{name}", now=late)
+
+
+def traced(point: LaggingPoint, ad: bytes, **changed: str) -> tuple[dict[str, object], bytes]:
+    """Return the last line of the trace, and everything that a job with this ad makes people see."""
+    settings = point.ep.settings(trace=str(point.ep.root / "trace"), backoff="0", **changed)
+    now = time.monotonic()
+    answer, _ = prepare_job(ad, settings, now, now + settings.deadline, 0.0)
+    line = (point.ep.root / "trace").read_bytes().splitlines()[-1]
+    return json.loads(line), line + answer
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        'Arguments = "x\nClusterId = 999\nOwner = \\"root\\"\ny"',
+        'Arguments = "x\\"\nClusterId = 999\nOwner = \\"root\\"\nY = \\"z"',
+        'Arguments = "x\\"\nClusterId = 999\nOwner = undefined\nProcId = 5\nY = 1\n"',
+    ],
+    ids=["a line feed", "a quote and a line feed", "undefined"],
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_a_line_feed_in_the_ad_does_not_change_who_the_trace_names(point: LaggingPoint, forged: str, first: bool) -> None:
+    honest = job_ad(ContainerImage="good/one:1").decode()
+    line, _ = traced(point, (f"{forged}\n{honest}" if first else f"{honest}{forged}\n").encode())
+    assert line["job"] in ("7.0", ""), "unknown at worst"
+    assert line["owner"] in ("user", "")
+    if "\\" not in forged.partition("\n")[0]:
+        assert (line["job"], line["owner"]) == ("7.0", "user")
+
+
+def test_a_line_feed_in_the_ad_does_not_hide_the_image(point: LaggingPoint) -> None:
+    honest = job_ad(ContainerImage="bad/one:1").decode()
+    for instead in ('"docker://ubuntu:22.04"', "undefined", '"good/one:1"'):
+        forged = f'Arguments = "x\\"\nContainerImage = {instead}\nY = 1"\n'
+        for ad in (honest + forged, forged + honest):
+            job = Job(classad.parse(ad.encode()))
+            found = decide(job, point.ep.settings(), scratch="/", now=NOW, until=time.monotonic() + 60, notes=Warnings())
+            assert found.code == statuses.NO_REFERENCE, found.message
+
+
+@pytest.mark.parametrize("unknown", ["pass", "fetch"])
+@pytest.mark.parametrize(
+    "url", ["{web}/sif/a.sif?{secret}", "{web}/sif/no.sif?authz=Bearer%20{secret}#{secret}", "s3://me:{secret}@b/x"]
+)
+def test_a_secret_in_a_url_reaches_no_trace_message_or_note(point: LaggingPoint, unknown: str, url: str) -> None:
+    authority, tls = certificate(point.ep.root, "localhost")
+    image = point.outside / "sif" / "a.sif"
+    image.parent.mkdir()
+    image.write_bytes(bytes(sif.DATA_OFFSET) + b"hsqs")
+    sif.write_sif_header(image, architecture="amd64", identity=bytes(32), epoch=1)
+    with FileServer(point.outside, tls=tls) as web:
+        text = url.format(web=web.url.replace("127.0.0.1", "localhost"), secret="s3cret")
+        ad = job_ad(ContainerImage=text, WantContainer=True, WantSIF=True)
+        line, seen = traced(point, ad, unknown=unknown, ca=str(authority))
+    assert str(line["image"]).startswith(text.partition("://")[0])
+    is_held = text.startswith("s3:") or (unknown == "fetch" and "no.sif" in text)
+    assert line["code"] == (statuses.NO_IMAGE if is_held else statuses.OK)
+    assert b"s3cret" not in seen
+    left = [path for path in point.ep.cache.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    assert left == []

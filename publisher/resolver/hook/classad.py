@@ -1,9 +1,12 @@
 r"""Job ads as HTCondor gives them to a hook, and the updates that a hook answers with. This module is pure.
 
-Both have the "long form" of the old ClassAd syntax: one line ``Attribute = expression`` each, names in any case; of several lines
-with the same name the last one counts. In a string only the quote is escaped (``\"``), and any other backslash stands for itself
-(HTCondor's classad/sink.cpp). Only literals are parsed: strings, integers and booleans. Of any other expression only its presence
-is known.
+Both have the "long form" of the old ClassAd syntax: one line ``Attribute = expression`` each, names in any case; a string may
+contain line feeds. In a string only the quote is escaped (``\"``), and any other backslash stands for itself (HTCondor's
+classad/sink.cpp). Only literals are parsed: strings, integers and booleans. Of any other expression only its presence is known.
+
+HTCondor writes each attribute once. A string that ends a line with ``\"`` could end there or go on, and what follows it could be
+an attribute or the string of a user who wants to pass it off as one. So of a name with two different values only its presence is
+known, too.
 
 HTCondor reads an answer up to the first invalid line, keeps what came before it, and reports nothing: so the status comes first,
 and every line is checked here.
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 4 << 20
 """Bytes of an ad beyond which it is refused; real ones have 5 to 50 kB."""
+_UNCLEAR = "error"
 _MAX_DIGITS = 18  # any integer with that many digits fits into 64 bits
 
 
@@ -31,21 +35,34 @@ def parse(content: bytes) -> dict[str, ParsedValue]:
     are not UTF-8 become surrogates, so that :func:`serialize` restores them.
     """
     attributes: dict[str, ParsedValue] = {}
-    for line in content.decode("utf-8", "surrogateescape").split("\n"):
+    for name, expression in _expressions(content.decode("utf-8", "surrogateescape").split("\n")).items():
+        if expression.lower() == "undefined":
+            continue
+        attributes[name] = _parse_value(expression)
+        if expression[:1] == "[":
+            for part in expression[1:-1].split(";"):
+                member, _, value = part.partition("=")
+                attributes[f"{name}.{member.strip().lower()}"] = _parse_value(value.strip())
+    return attributes
+
+
+def _expressions(lines: list[str]) -> dict[str, str]:
+    """Return name in lower case -> expression; :data:`_UNCLEAR` if there are two different ones."""
+    found: dict[str, str] = {}
+    rest = iter(lines)
+    for line in rest:
         name, equals, expression = line.partition("=")
-        name = name.strip()
+        name = name.strip().lower()
         if not equals or not _is_name(name):
             continue
         expression = expression.strip()
-        if expression.lower() == "undefined":
-            attributes.pop(name.lower(), None)
-        else:
-            attributes[name.lower()] = _parse_value(expression)
-            if expression[:1] == "[":
-                for part in expression[1:-1].split(";"):
-                    member, _, value = part.partition("=")
-                    attributes[f"{name.lower()}.{member.strip().lower()}"] = _parse_value(value.strip())
-    return attributes
+        if expression[:1] == '"' and expression[-1:] != '"' and expression.replace('\\"', "").count('"') % 2:
+            for more in rest:  # a string with a line feed in it
+                expression += f"\n{more}"
+                if more.rstrip()[-1:] == '"':
+                    break
+        found[name] = expression if found.get(name, expression) == expression else _UNCLEAR
+    return found
 
 
 def get_string(ad: Mapping[str, ParsedValue], name: str) -> str:

@@ -24,6 +24,7 @@ from publisher.resolver.hook import decision, statuses
 from publisher.resolver.hook.decision import Decision
 from publisher.resolver.hook.job import name_to_look_up
 from publisher.resolver.select import facts, repository_path, resolve
+from publisher.resolver.transfer.sources import public_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,9 +51,17 @@ def decide(job: Job, settings: ResolverSettings, *, scratch: str, now: float, un
         until: reading of the monotonic clock at which the hook gives up.
         notes: receives the problems that did not prevent an answer.
     """
+    result = _decide(job, settings, scratch=scratch, now=now, until=until, notes=notes)
+    for text in (job.written_image, job.image):  # a query of a URL may have a token
+        result.replace(text, public_address(text))
+    return result
+
+
+def _decide(job: Job, settings: ResolverSettings, *, scratch: str, now: float, until: float, notes: Warnings) -> Decision:
+    """Return what a job gets, with the image as the job names it."""
     if job.unreadable:
         names = " and ".join(job.unreadable)
-        reason = f"{names} of the job is not a string, so the image cannot be determined"
+        reason = f"{names} of the job is not one string, so the image cannot be determined"
         return decision.fail("", InvalidReferenceError(reason, hint="put the name of the image in quotes"))
     if job.image:
         return _JobDecision(job, settings, now, until=until, notes=notes).decide(scratch)

@@ -57,6 +57,14 @@ class Decision:
         self.chirp_attributes = dict(chirp_attributes or {})
         self._trace_fields = dict(trace_fields or {})
 
+    def replace(self, text: str, shown: str) -> None:
+        """Replace a text in everything that people see; what HTCondor starts stays."""
+        if text == shown:
+            return
+        self.image, self.why, self.message = (value.replace(text, shown) for value in (self.image, self.why, self.message))
+        for values in (self.chirp_attributes, self._trace_fields):
+            values.update({name: value.replace(text, shown) for name, value in values.items() if isinstance(value, str)})
+
     def to_json(self) -> dict[str, object]:
         """Return the fields for the trace."""
         found = {name: self._trace_fields.get(name) for name in _TRACE_FIELDS}

@@ -28,7 +28,7 @@ from publisher.resolver.errors import (
 from publisher.resolver.select.foreign_download import ForeignDownload
 from publisher.resolver.system import locks, negative_cache
 from publisher.resolver.transfer.open_source import network_options
-from publisher.resolver.transfer.sources import FEDERATED
+from publisher.resolver.transfer.sources import FEDERATED, public_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class _UrlRecord:
             with open(path, encoding="ascii") as file:
                 sha256, size, when = file.read(_MAX_RECORD_BYTES).split()
             if 0 <= self._now - float(when) < MAX_AGE and self._cache.entries.is_verified(sha256):
-                return Sif(self._url, sha256, int(size))
+                return Sif(public_address(self._url), sha256, int(size))
         except (OSError, ValueError):
             pass
         return None
@@ -131,7 +131,7 @@ class _UrlRecord:
                     sif = self.cached_sif()  # a job with other tokens may have found that none is needed
                     return (sif, "") if sif is not None else self._fetch(settings, until)
         except TimeoutError as error:
-            raise CacheBusyError(f"{self._url}: {error}", hint="try again later") from None
+            raise CacheBusyError(f"{public_address(self._url)}: {error}", hint="try again later") from None
 
     def _fetch(self, settings: ResolverSettings, until: float) -> tuple[Sif, str]:
         """Download the SIF; return it and where it was fetched from."""

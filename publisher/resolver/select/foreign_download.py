@@ -12,7 +12,7 @@ from publisher.resolver.cache import eviction
 from publisher.resolver.errors import AbsentError, ArchitectureError, CacheSpaceError, FetchError, UnknownImageError
 from publisher.resolver.transfer.open_source import network_options, open_source
 from publisher.resolver.transfer.sif_header import HEADER_BYTES, SifHeader
-from publisher.resolver.transfer.sources import combined_error
+from publisher.resolver.transfer.sources import combined_error, public_address
 from publisher.resolver.transfer.watchdog import TransferDeadline
 
 TYPE_CHECKING = False
@@ -43,6 +43,7 @@ class ForeignDownload:
             arch: the architecture that the SIF must have, as Go names it.
         """
         self._url = url
+        self._label = public_address(url)  # for messages
         self._path = path
         self._arch = arch
         self._root = cache.root
@@ -84,8 +85,8 @@ class ForeignDownload:
         if not all(isinstance(problem, (AbsentError, _NotSifError)) for _, problem in problems):
             raise failure
         if isinstance(problems[-1][1], _NotSifError):
-            raise InvalidReferenceError(f"{self._url} is not a SIF", hint="check the URL in a browser")
-        raise UnknownImageError(f"{self._url} does not exist: {failure}", hint="check the URL for a typing error")
+            raise InvalidReferenceError(f"{self._label} is not a SIF", hint="check the URL in a browser")
+        raise UnknownImageError(f"{self._label} does not exist: {failure}", hint="check the URL for a typing error")
 
     def _download(self, route: Source, name: str, until: float) -> Sif:
         """Write the file as one route delivers it, and stop as soon as it cannot be a SIF for this machine. Raise OSError."""
@@ -109,16 +110,16 @@ class ForeignDownload:
                     raise FetchError(f"{name}: {problem}")
         end = self._parse_header(head).end
         if size < end:
-            raise FetchError(f"{self._url} ended after {size} of {end} bytes")
-        return Sif(self._url, digest.hexdigest(), size)
+            raise FetchError(f"{self._label} ended after {size} of {end} bytes")
+        return Sif(self._label, digest.hexdigest(), size)
 
     def _parse_header(self, head: bytes) -> SifHeader:
         """Return the header of a SIF for this machine; raise FetchError or ArchitectureError if it is not one."""
         header = SifHeader.parse(head)
         if header is None:
-            raise _NotSifError(f"{self._url} is not a SIF")
+            raise _NotSifError(f"{self._label} is not a SIF")
         if header.arch != self._arch.partition("/")[0]:
-            raise ArchitectureError(f"{self._url} is for {header.arch}, but this machine is {self._arch}")
+            raise ArchitectureError(f"{self._label} is for {header.arch}, but this machine is {self._arch}")
         return header
 
     def _check_space(self, size: int) -> None:
@@ -140,6 +141,6 @@ class ForeignDownload:
 
     def _space_error(self) -> CacheSpaceError:
         return CacheSpaceError(
-            f"no space in the cache {self._root} for {self._url}, whose size is unknown",
+            f"no space in the cache {self._root} for {self._label}, whose size is unknown",
             hint="raise cache-size, lower cache-free",
         )

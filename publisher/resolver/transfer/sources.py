@@ -26,6 +26,13 @@ FEDERATED = ("pelican://", "osdf://")
 REMOTE = ("http://", "https://", *FEDERATED)
 
 
+def public_address(text: str) -> str:
+    """Return a URL without what may be secret: user, password, query and fragment. Any other text is returned unchanged."""
+    scheme, mark, rest = text.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" if mark else text
+
+
 class NetworkOptions:
     """How the network is used.
 
@@ -94,7 +101,7 @@ class Source:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.label = address.partition("?")[0] if address.startswith(REMOTE) else address
+        self.label = public_address(address)
 
     def routes(
         self, name: str, *, small: bool = False, fresh: bool = False, refresh: bool = False, until: float | None = None
