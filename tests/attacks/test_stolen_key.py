@@ -106,7 +106,7 @@ def test_an_expired_stolen_key_does_not_keep_an_execution_point_from_the_manifes
     repository, origin = places(ep)
     forge(origin, OLD_KEYS)
     later = NOW + 15 * DAY
-    listed = keys_document(NEW, root=ROOT, version=2, now=later)
+    listed = keys_document(NEW, root=ROOT, version=2, now=NOW + DAY, days=30, until={STOLEN: NOW + 14 * DAY})
     lay_down(with_keys(revision([record(GOOD)], NEW, serial=2, now=later), listed), repository)
     assert ep.resolve(GOOD, later).manifest.index.serial == 2
 

@@ -156,7 +156,7 @@ def test_a_key_is_useless_after_its_time(host: Host) -> None:
 def test_a_valid_index_goes_before_one_of_an_expired_key_whatever_its_serial(host: Host) -> None:
     """An expired stolen key must not keep a host from the newest valid manifest."""
     listed = keys_document(A, root=ROOT, days=7)
-    both = keys_document(B, root=ROOT, version=2, days=21)
+    both = keys_document(B, root=ROOT, version=2, days=21, until={A: NOW + 7 * DAY})
     host.put(host.one, A, 999, listed)
     host.put(host.two, B, 5, both)
     assert host.load(NOW + 8 * DAY).index.serial == 5
