@@ -13,7 +13,14 @@ import click
 
 from publisher.cli.assembly.registry import make_intake
 from publisher.cli.assembly.run import make_builder
-from publisher.cli.assembly.targets import find_record, load_snapshot, make_origin, make_repository, trusted_keys
+from publisher.cli.assembly.targets import (
+    find_record,
+    load_authorization,
+    load_snapshot,
+    make_origin,
+    make_repository,
+    trusted_keys,
+)
 from publisher.cli.console import console
 from publisher.cli.options import common
 from publisher.cli.session import open_publication
@@ -147,6 +154,7 @@ def _problems(
         if trusted is None:
             console.tell("the manifest's signature is not verified: no public key can be read (set --key)", logging.WARNING)
         yield from verify.verify_manifest(repository, origin, time.time(), trusted)
+        yield from verify.verify_authorization(repository, load_authorization(settings, repository), time.time())
         yield from verify.verify_links(repository, snapshot)
         yield from verify.verify_catalogs(repository, snapshot)
     _log.info("verifying %d build(s)", len(builds))

@@ -13,12 +13,14 @@ from publisher.contract.records import BLOCKED
 from publisher.errors import PublishedManifestError, PublisherError
 from publisher.maintain.verify_tree import differences
 from publisher.state import paths, signing, transitions
+from publisher.state.authorization import check_published
 from publisher.targets import published_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from publisher.contract.records import Sif, Version
+    from publisher.state.authorization import Authorization
     from publisher.state.signing import PublicKey
     from publisher.state.snapshot import Snapshot
     from publisher.targets.origins.base import Origin
@@ -99,6 +101,28 @@ def _verify_signature(place: str, index: bytes, trusted: Collection[PublicKey]) 
         yield f"the {place}'s manifest is damaged"
     except PublishedManifestError:
         yield f"the {place}'s manifest is signed neither by this publisher's key nor by a key in trusted_keys"
+
+
+def verify_authorization(repository: Repository, authorization: Authorization | None, now: float) -> Iterator[str]:
+    """Verify that execution points with the root key accept the manifest: enough keys of the newest keys document signed it.
+
+    Args:
+        repository: the repository that has the authoritative index.
+        authorization: the keys document of this publisher, None with one level of keys.
+        now: seconds since the epoch.
+
+    Yields:
+        A line for each problem; also if the keys will expire soon.
+    """
+    index = repository.read(f"{paths.REPOSITORY_MANIFEST}/{manifest.INDEX_NAME}")
+    try:
+        check_published(index, authorization, ())
+    except PublishedManifestError as error:
+        yield error.reason
+    if authorization is not None and authorization.document.keys:
+        warning = authorization.expiry_warning(authorization.publics, now)
+        if warning is not None:
+            yield warning
 
 
 def verify_links(repository: Repository, snapshot: Snapshot) -> Iterator[str]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from publisher.contract.records import Record
     from publisher.publish.witness import Witness
     from publisher.settings.settings import PublisherSettings
+    from publisher.state.authorization import Authorization
     from publisher.state.signing import PublicKey
     from publisher.targets.origins.base import Origin
     from publisher.targets.pelican.tokens import TokenSource
@@ -101,7 +102,7 @@ def make_publication(settings: PublisherSettings) -> Publication:
         UsageError: a target or the key is missing or cannot be used.
     """
     repository, origin, now = make_repository(settings), make_origin(settings), time.time()
-    authorization = read_authorization(settings.keys_document, settings.root_keys, repository.name)
+    authorization = load_authorization(settings, repository)
     keys = [open_key(source, console.ask_secret) for source in (settings.signing_key(), *settings.cosigning_keys)]
     signer = JointSigner(keys, authorization)
     if authorization is not None:
@@ -137,6 +138,11 @@ def make_witness(settings: PublisherSettings) -> Witness | None:
     return OriginWitness(_open_origin(settings, target))
 
 
+def load_authorization(settings: PublisherSettings, repository: Repository) -> Authorization | None:
+    """Return the authorization of the signing keys, None with one level of keys. Raise UsageError if it cannot be used."""
+    return read_authorization(settings.keys_document, settings.root_keys, repository.name)
+
+
 def trusted_keys(settings: PublisherSettings) -> tuple[PublicKey, ...] | None:
     """Return the keys of which one must have signed the published manifest; None if the publisher's own key cannot be read.
 
@@ -147,7 +153,7 @@ def trusted_keys(settings: PublisherSettings) -> tuple[PublicKey, ...] | None:
     own = signing.public_key_of(key) if key is None or isinstance(key, Path) else open_key(key, console.ask_secret).public
     if own is None:
         return None
-    authorization = read_authorization(settings.keys_document, settings.root_keys, make_repository(settings).name)
+    authorization = load_authorization(settings, make_repository(settings))
     return (own, *map(signing.read_public_key, settings.trusted_keys), *(authorization.publics if authorization else ()))
 
 

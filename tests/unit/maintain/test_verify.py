@@ -15,18 +15,23 @@ from publisher.errors import OriginError
 from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
 from publisher.maintain import block, verify
 from publisher.maintain.verify_tree import differences
+from publisher.signing.manifest_signer import JointSigner
 from publisher.state import paths
-from publisher.state.signing import Signer, new_key
+from publisher.state.authorization import open_authorization
+from publisher.state.signing import Signer, load_public_key, new_key
 from publisher.state.snapshot import make_revision
 from publisher.targets.origins.directory import DirectoryOrigin
 from publisher.targets.repositories.directory import DirectoryRepository
+from tests.support.ep.execution_point import Key
+from tests.support.ep.two_levels import DAY, keys_document
 from tests.support.publisher.built_values import answer, digest, entry
-from tests.support.publisher.prepublished import INDEX, Place
+from tests.support.publisher.prepublished import INDEX, NAME, NOW, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from publisher.state.authorization import Authorization
     from publisher.state.signing import PublicKey
 
 T = TypeVar("T")
@@ -295,3 +300,22 @@ def test_a_sif_that_cannot_be_repaired_stays_a_problem(place: Place) -> None:
     assert said.endswith("is damaged, and cannot be restored: no reason")
     assert list(verify.verify_sif(place.origin, build, repaired.append)) == []
     assert repaired == [build]
+
+
+def test_what_execution_points_with_the_root_key_would_refuse_is_reported(place: Place) -> None:
+    root, signer = Key(), Key()
+    signer.keyid, signer.pem = place.signer.public.keyid, place.signer.public.pem
+    content = keys_document(signer, root=root, now=place.now, repository=NAME).content()
+    authorization = open_authorization(content, [load_public_key(root.pem, "root")], NAME)
+    place.signer = JointSigner([place.signer], authorization)  # type: ignore[assignment]  # another kind of signer
+    place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+
+    def found(authorization: Authorization | None, now: float = NOW) -> list[str]:
+        return list(verify.verify_authorization(place.repository, authorization, now))
+
+    assert found(authorization) == []
+    assert found(None) == ["the published manifest has a keys document, and this publisher has none"]
+    assert found(authorization, NOW + 8 * DAY)[0].startswith("the keys document lets this publisher sign until")
+    other = keys_document(Key(), root=root, now=place.now, version=2, repository=NAME).content()
+    (line,) = found(open_authorization(other, [load_public_key(root.pem, "root")], NAME))
+    assert line.startswith("the published manifest has 0 of the 1 signatures")
