@@ -8,7 +8,7 @@ import time
 
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.config.commandline import CommandLine
-from publisher.resolver.errors import ResolverUsageError
+from publisher.resolver.errors import ResolverUsageError, UnknownImageError
 from publisher.resolver.system import log
 from publisher.resolver.system.notes import Warnings
 
@@ -62,7 +62,11 @@ def _resolve(line: CommandLine, notes: Warnings) -> str:
         raise ResolverUsageError("usage: image-resolver resolve NAME [flags]", hint="image-resolver --help")
     from publisher.resolver.select import resolve  # noqa: PLC0415 - only this command needs it
 
-    resolution = resolve.resolve(line.words[1], line.settings(os.environ), time.time(), notes)
+    name, settings, now = line.words[1], line.settings(os.environ), time.time()
+    try:
+        resolution = resolve.resolve(name, settings, now, notes)
+    except UnknownImageError as error:
+        raise resolve.add_suggestions(error, name, settings, now) if type(error) is UnknownImageError else error from None
     if not line.json:
         return resolution.path
     import json  # noqa: PLC0415 - only --json needs it

@@ -105,6 +105,8 @@ class _JobDecision:
                 return self._handle_unlisted(f"{job.image} is not in the repository {self._settings.name}")
             return self._resolve(inside or name)
         except ExpectedError as error:
+            if type(error) is UnknownImageError and _SCHEME not in name:
+                error = resolve.add_suggestions(error, name, self._settings, self._now)
             return decision.fail(job.image, error)
 
     def _resolve(self, name: str) -> Decision:

@@ -26,6 +26,8 @@ from publisher.resolver.errors import (
 from publisher.resolver.select import choice, facts, repository_path, sandbox
 from publisher.resolver.select.choice import FormPolicy
 from publisher.resolver.system import log
+from publisher.resolver.system.deadline_fork import ForkedCall
+from publisher.resolver.system.notes import Warnings
 from publisher.resolver.system.outage import Outage
 from publisher.resolver.transfer.open_source import network_options, open_source, sif_sources
 from publisher.resolver.trust import lookup, manifest_loader
@@ -43,11 +45,11 @@ if TYPE_CHECKING:
     from publisher.resolver.cache.pins import Starter
     from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.select.choice import FormChoice
-    from publisher.resolver.system.notes import Warnings
     from publisher.resolver.transfer.sources import Source
     from publisher.resolver.trust.lookup import FoundVersion
     from publisher.resolver.trust.manifest_loader import TrustedManifest
 
+_NAMES_TIME = 2.0  # seconds for reading the names of all images that this host knows
 _MAX_AGE_FOR_UNKNOWN = 60.0  # seconds: a manifest without the requested image is fetched anew if it is older
 _BLOCK_BYTES, _GUESSED_RATIO = 4096, 4
 """What each file takes more than its content, and how much larger than a SIF its content is, if nobody knows better."""
@@ -192,6 +194,25 @@ def find_image(
         day = time.strftime("%Y-%m-%d", time.gmtime(result.version.until))
         notes.warn(f"the image {result.name} will be removed on {day}")
     return query, manifest, result
+
+
+def add_suggestions(error: UnknownImageError, text: str, settings: ResolverSettings, now: float) -> UnknownImageError:
+    """Return the error for an unknown image with up to three similar names, as far as this host knows them."""
+    from publisher.resolver.select import suggestions  # noqa: PLC0415 - the job is put on hold
+
+    def work() -> bytes:
+        query = lookup.parse_query(text, settings.roots)
+        name = query.keys[0].partition("://")[2].partition("/")[2] if "://" in query.keys[0] else query.keys[0]
+        manifest = _manifest_loader(settings, now, Warnings(), directory=usable_cache(settings, Warnings()))(settings.refresh)
+        known = manifest.names(time.monotonic() + _NAMES_TIME)
+        return suggestions.sentence(suggestions.similar(name, known)).encode()
+
+    try:
+        similar = ForkedCall(work).result(time.monotonic() + 2 * _NAMES_TIME).decode()
+    except FetchError as failure:
+        log.debug("no suggestions for %s: %s", text, failure)
+        return error
+    return UnknownImageError(f"{error.reason}{similar}", hint=error.hint)
 
 
 def load_manifest(settings: ResolverSettings, now: float, notes: Warnings) -> TrustedManifest:

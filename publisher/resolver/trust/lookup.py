@@ -73,7 +73,11 @@ def find_version(query: ImageQuery, arch: str, record_of: Callable[[str], Record
             if found.version.state == BLOCKED:
                 raise BlockedError(f"the image {query.text!r} is blocked: {found.version.reason or 'no reason is given'}")
             return found
-    raise UnknownImageError(f"no image {query.text!r} is published", hint="check the tag; a new tag appears after the next sync")
+    key = query.keys[0]
+    looked_up = f" (it was looked up as {key})" if key.endswith(":latest") and not query.text.endswith(":latest") else ""
+    raise UnknownImageError(
+        f"no image {query.text!r} is published{looked_up}", hint="check the tag; a new tag appears after the next sync"
+    )
 
 
 def _select_version(record: Record, key: str, arch: str) -> FoundVersion:

@@ -94,6 +94,26 @@ class TrustedManifest:
         shard = shard if name in shard.records else self._shard_for(name)
         return None if shard is None else shard.record(name)
 
+    def names(self, until: float) -> list[str]:
+        """Return the names of the images in all shards that this host has, cached or in a directory.
+
+        Args:
+            until: reading of the monotonic clock at which it returns what it has read.
+        """
+        names: list[str] = []
+        for sha256 in filter(None, self.index.shards):
+            if time.monotonic() > until:
+                break
+            try:
+                content = None if self._cache is None else self._cache.shard(sha256)
+                if content is None:
+                    source = next(source for source in self._sources if source.local)
+                    content = source.read(shard_name(sha256), MAX_SHARD_BYTES, sha256)
+                names += Shard.parse(content, sha256).records
+            except (ManifestError, FetchError, StopIteration):
+                continue
+        return names
+
     def _shard_for(self, key: str) -> Shard | None:
         """Return the shard that a key hashes into, or None if that shard is empty."""
         sha256 = self.index.shard_for(key)

@@ -47,9 +47,11 @@ def shell(ep: ExecutionPoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def test_standard_output_has_the_answer_alone(ep: ExecutionPoint, shell: Shell) -> None:
     ep.publish(record(NAME, **{ARCH: [version("x")]}), now=int(time.time()) - LIFETIME - CLOCK_ERROR - 86400)
-    status, out, err = shell.run("resolve", NAME, *shell.flags)
+    status, out, err = shell.run("resolve", NAME, *shell.flags, "--lone-expired=accept")
     assert (status, out) == (0, f"{ep.repository}/{version('x').sandbox}\n")
     assert re.fullmatch(r"image-resolver: the manifest .* expired on .*\n", err)
+    status, out, err = shell.run("resolve", NAME, *shell.flags)
+    assert (status, out, "lone-expired = accept allows it" in err) == (4, "", True)
 
 
 def test_json_is_one_object_with_the_notes(ep: ExecutionPoint, shell: Shell) -> None:

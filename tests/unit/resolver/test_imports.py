@@ -17,7 +17,15 @@ from tests.support.ep.two_levels import keys_document
 NAME = "htc/rocky:9"
 PATH = f"/cvmfs/{REPOSITORY}/{NAME}"
 WARM = {
-    *("contract", "contract.errors", "contract.fields", "contract.manifest", "contract.quickjson", "contract.records"),
+    *(
+        "contract",
+        "contract.errors",
+        "contract.fields",
+        "contract.manifest",
+        "contract.query",
+        "contract.quickjson",
+        "contract.records",
+    ),
     "contract.units",
     *("resolver", "resolver.cli", "resolver.errors"),
     *("resolver.system", "resolver.system.deadline_fork", "resolver.system.log"),

@@ -292,6 +292,14 @@ def test_a_site_that_has_it_in_no_form_sends_the_job_elsewhere(site: Site, sandb
     assert site.decide(ContainerImage=CVMFS).code == statuses.HOST
 
 
+def test_an_unknown_name_is_answered_with_similar_ones(site: Site) -> None:
+    code, message = (found := site.decide(ContainerImage=CVMFS.replace("rocky", "rokcy"))).code, found.message
+    assert (code, f"did you mean {NAME}?" in message) == (statuses.NO_IMAGE, True), message
+    message = site.decide(ContainerImage=CVMFS.rpartition(":")[0]).message
+    assert "it was looked up as htc/rocky:latest" in message
+    assert f"did you mean {NAME}?" in message
+
+
 def test_a_full_disk_is_no_reason_where_the_sandbox_opens(site: Site, sandbox: str) -> None:
     site.changed = {"prefer": "sif", "cache_free": "100 %"}
     assert site.image(ContainerImage=CVMFS) == sandbox
