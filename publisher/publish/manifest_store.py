@@ -72,7 +72,7 @@ class ManifestStore:
         self._sweep_interval = sweep_interval
         self._highest_serial = 0  # of all that was published anywhere
         self._base_index: bytes | None = None  # the repository's index that was read or written last
-        self._replaced_index: bytes | None = b""  # the one that was last replaced; empty if none was
+        self._replaced_index: bytes | None = b""  # the one before the last published revision of ours; empty if none is
         self._origin_complete = False  # whether the origin is known to have all that the repository's index names
         self._signed_otherwise = False
 
@@ -125,11 +125,11 @@ class ManifestStore:
         """
         replaced = self._read_repository(manifest.INDEX_NAME)
         if replaced != self._base_index:
+            self._require_new_mount(replaced)
             raise RepositoryError(
                 f"another run has published since serial {snapshot.serial} of the manifest was read",
                 hint="nothing was published, and finished builds are kept; run again",
             )
-        self._replaced_index = replaced
         serial = max(self._highest_serial, snapshot.serial) + 1  # above all that was ever published, also after a restore
         revision = snapshots.make_revision(snapshot, self._signer, serial=serial, now=int(self._clock()), who=self._who)
         for name, content in revision.shards.items():
@@ -161,7 +161,7 @@ class ManifestStore:
             OriginError, SpaceError: the origin does not take it; :meth:`open` sends it the next time.
             RepositoryError: another run has published meanwhile.
         """
-        self._base_index = revision.index
+        self._replaced_index, self._base_index = self._base_index, revision.index
         self._highest_serial = revision.snapshot.serial
         self._signed_otherwise = False
         if self._origin_complete and len(revision.shards) < len(revision.snapshot.files):
@@ -203,7 +203,7 @@ class ManifestStore:
         self._origin_complete = True
 
     def _require_new_mount(self, index: bytes | None) -> None:
-        """Raise RepositoryError if the index is the one that the last revision of ours has replaced."""
+        """Raise RepositoryError if the index is the one that the last published revision of ours has replaced."""
         if index == self._replaced_index:
             raise RepositoryError(
                 "the manifest is published, but the repository's mount on this host still shows the one before",

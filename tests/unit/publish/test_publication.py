@@ -357,8 +357,25 @@ def test_a_mount_that_still_shows_the_manifest_from_before_is_not_another_run(pl
     behind = publication.publish(first.snapshot, [staged]).behind
     assert "still shows the one before" in str(behind)
     assert "end the programs that read" in str(behind)
+    with pytest.raises(RepositoryError, match="still shows the one before"):
+        publication.change(first.snapshot, {})
     repository.held = None
     publication.open()
+    place.in_both()
+
+
+def test_a_transaction_that_failed_does_not_make_the_mount_look_old(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SpaceError("no space left")
+
+    publication = place.publication()
+    first = place.publish(publication, (entry("htc/rocky:9"), answer("one"))).snapshot
+    staged = place.stage(entry("htc/other:1"), answer("two"), first)
+    monkeypatch.setattr(place.repository, "_commit", full)
+    with pytest.raises(SpaceError):
+        publication.publish(first, [staged])
+    monkeypatch.undo()
+    publication.resend_manifest(first)
     place.in_both()
 
 
