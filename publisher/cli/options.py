@@ -19,7 +19,6 @@ from publisher.system import logs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_REPEATABLE = ("insecure_registry", "trusted_keys", "root_keys", "cosigning_keys", "origin_hosts", "allowed_networks")
 _SHOWN = ("images", "repository", "origin", "state", "key")
 """Settings that the help of a command shows; ``publisher help settings`` shows all."""
 _IN_FILE_ONLY = ("quotas",)
@@ -58,15 +57,21 @@ def common(function: F) -> F:
 
     @functools.wraps(function)
     def with_settings(**options: Any) -> object:
-        flags = {key: options.pop(key) for key in ("config", *setting_flags())}
+        flags = {key: _joined(options.pop(key)) for key in ("config", *setting_flags())}
         return function(settings=load_settings(flags, os.environ), **options)
 
     wrapped = logging_options(cast("F", with_settings))
+    lists = {field.alias or name for name, field in PublisherSettings.model_fields.items() if kind_of(field).is_list}
     for key, (flag, metavar, text) in reversed(setting_flags().items()):
         hidden = key not in _SHOWN
-        wrapped = click.option(flag, key, multiple=key in _REPEATABLE, metavar=metavar, help=text, hidden=hidden)(wrapped)
+        wrapped = click.option(flag, key, multiple=key in lists, metavar=metavar, help=text, hidden=hidden)(wrapped)
     text = "publisher.yaml with settings; each setting is also a flag, see: publisher help settings"
     return click.option("--config", metavar="FILE", help=text)(wrapped)
+
+
+def _joined(value: object) -> object:
+    """Return the values of a flag that can be repeated as one text with commas, as an environment variable has it."""
+    return ",".join(value) if isinstance(value, tuple) and value else value
 
 
 def setting_flags() -> dict[str, tuple[str, str, str]]:
@@ -75,7 +80,8 @@ def setting_flags() -> dict[str, tuple[str, str, str]]:
     for name, field in PublisherSettings.model_fields.items():
         key, default = field.alias or name, default_text(name)
         if key not in _IN_FILE_ONLY:
-            text = f"{field.description}" + (f"  [default: {default}]" if default else "")
+            repeated = "; can be repeated, or with commas between" if kind_of(field).is_list else ""
+            text = f"{field.description}{repeated}" + (f"  [default: {default}]" if default else "")
             flags[key] = (f"--{key.replace('_', '-')}", kind_of(field).metavar, text)
     return flags
 
@@ -85,10 +91,11 @@ def run_options(function: F) -> F:
 
     @functools.wraps(function)
     def with_run(names: tuple[str, ...], rebind: tuple[str, ...], allow_mass_removal: bool, **others: object) -> object:
-        return function(run=RunOptions(names, rebind, allow_mass_removal), **others)
+        rebound = tuple(name for text in rebind for name in text.split(","))
+        return function(run=RunOptions(names, rebound, allow_mass_removal), **others)
 
     removal = f"Allow more than {MAX_REMOVED_SHARE:.0%} of the published names to leave in this run."
-    binding = "Allow this published name to come from another repository than before. Can be repeated."
+    binding = "Allow this published name to come from another repository than before; can be repeated, or with commas between."
     wrapped = click.option("--allow-mass-removal", is_flag=True, help=removal)(with_run)
     wrapped = click.option("--rebind", multiple=True, metavar="NAME", help=binding)(wrapped)
     return cast("F", click.argument("names", nargs=-1, metavar="[NAME]...")(wrapped))

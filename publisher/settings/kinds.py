@@ -39,11 +39,13 @@ class ValueKind:
         description: the kind, in words, as Markdown for the documentation: ``size``.
         metavar: the kind in the help of a flag: ``SIZE``.
         format: returns a default as it could be written in publisher.yaml.
+        is_list: the value is several, which a flag or variable has with commas between them.
     """
 
     description: str
     metavar: str
     format: Callable[[Any], str] = str
+    is_list: bool = False
 
 
 def kind_of(field: FieldInfo) -> ValueKind:
@@ -97,9 +99,14 @@ def _matching(pattern: re.Pattern[str], kind: str, allowed: str) -> AfterValidat
     return AfterValidator(check)
 
 
+def _split(value: object) -> object:
+    """Return the parts of a text with commas between them, any other value as it is."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 def _parse_hosts(value: object) -> frozenset[str]:
     """Return hosts from a list, or from a text with commas between them."""
-    listed = value.split(",") if isinstance(value, str) else value
+    listed = _split(value)
     if not isinstance(listed, list | tuple | set | frozenset) or not all(isinstance(host, str) for host in listed):
         raise ValueError("a list of HOST:PORT is expected here")
     hosts = frozenset(host.strip() for host in listed)
@@ -111,7 +118,7 @@ def _parse_hosts(value: object) -> frozenset[str]:
 
 def _parse_networks(value: object) -> tuple[Network, ...]:
     """Return IP networks from a list, or from a text with commas between them."""
-    listed = value.split(",") if isinstance(value, str) else value
+    listed = _split(value)
     if not isinstance(listed, list | tuple) or not all(isinstance(text, str) for text in listed):
         raise ValueError("a list of networks is expected here, such as 10.1.0.0/16")
     return tuple(ipaddress.ip_network(text.strip()) for text in listed)
@@ -128,7 +135,7 @@ def _parse_grace(value: object) -> float:
 
 def _parse_paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
     """Return paths from a list, or from a text with commas between them."""
-    listed = value.split(",") if isinstance(value, str) else value
+    listed = _split(value)
     if not isinstance(listed, list | tuple):
         raise ValueError("a list of files is expected here")  # noqa: TRY004 - pydantic collects ValueErrors
     return tuple(targets.to_path(path, info) for path in listed)
@@ -146,7 +153,7 @@ def _parse_key(value: object, info: ValidationInfo) -> KeySource:
 
 def _parse_keys(value: object, info: ValidationInfo) -> tuple[KeySource, ...]:
     """Return keys from a list, or from a text with commas between them."""
-    listed = value.split(",") if isinstance(value, str) else value
+    listed = _split(value)
     if not isinstance(listed, list | tuple):
         raise ValueError("a list of keys is expected here")  # noqa: TRY004 - pydantic collects ValueErrors
     return tuple(_parse_key(key, info) for key in listed)
@@ -157,9 +164,11 @@ PrivateKey = Annotated[
     PlainValidator(_parse_key),
     ValueKind("file, `pkcs11:` URI or `command:PROGRAM`", "FILE|pkcs11:URI|command:PROGRAM"),
 ]
-PrivateKeys = Annotated[tuple[KeySource, ...], PlainValidator(_parse_keys), ValueKind("list of keys as in `key`", "KEY")]
+PrivateKeys = Annotated[
+    tuple[KeySource, ...], PlainValidator(_parse_keys), ValueKind("list of keys as in `key`", "KEY,…", is_list=True)
+]
 FilePath = Annotated[Path, PlainValidator(targets.to_path), ValueKind("file", "FILE")]
-FilePaths = Annotated[tuple[Path, ...], PlainValidator(_parse_paths), ValueKind("list of files", "FILE")]
+FilePaths = Annotated[tuple[Path, ...], PlainValidator(_parse_paths), ValueKind("list of files", "FILE,…", is_list=True)]
 DirectoryPath = Annotated[Path, PlainValidator(targets.to_path), ValueKind("directory", "DIR")]
 RepositoryTarget = Annotated[
     Path | targets.CvmfsTarget,
@@ -184,8 +193,10 @@ Count = Annotated[int, PlainValidator(units.positive_count), ValueKind("number",
 Host = Annotated[
     str, _matching(_HOST, "host", "HOST or HOST:PORT, such as osg-htc.org"), ValueKind("host, or `HOST:PORT`", "HOST")
 ]
-Hosts = Annotated[frozenset[str], PlainValidator(_parse_hosts), ValueKind("list of `HOST:PORT`", "HOST:PORT")]
-Networks = Annotated[tuple[Network, ...], PlainValidator(_parse_networks), ValueKind("list of networks", "NETWORK")]
+Hosts = Annotated[frozenset[str], PlainValidator(_parse_hosts), ValueKind("list of `HOST:PORT`", "HOST:PORT,…", is_list=True)]
+Networks = Annotated[
+    tuple[Network, ...], PlainValidator(_parse_networks), ValueKind("list of networks", "NETWORK,…", is_list=True)
+]
 Account = Annotated[
     str, _matching(_ACCOUNT, "account name", "up to 32 of a-z, 0-9, _ and -"), ValueKind("account name", "ACCOUNT")
 ]
@@ -196,10 +207,12 @@ Url = Annotated[str, ValueKind("URL", "URL")]
 Mirrors = Annotated[
     Mapping[str, tuple[str, ...]],
     PlainValidator(registry_options.parse_mirrors),
-    ValueKind("`registry: [URL, …]`", "REGISTRY=URL,…"),
+    ValueKind("`registry: [URL, …]`", "REGISTRY=URL,…", is_list=True),
 ]
 RequestRates = Annotated[
-    Mapping[str, float], PlainValidator(registry_options.parse_rates), ValueKind("`registry: NUMBER`", "REGISTRY=NUMBER,…")
+    Mapping[str, float],
+    PlainValidator(registry_options.parse_rates),
+    ValueKind("`registry: NUMBER`", "REGISTRY=NUMBER,…", is_list=True),
 ]
 Quotas = Annotated[
     Mapping[str, quota.Quota],
