@@ -68,6 +68,11 @@ class Descriptor:
     size: int
     platform: Platform | None = None
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is a layer of a kind that is not pushed to registries by default."""
+        return ".foreign." in self.media_type or ".nondistributable." in self.media_type
+
 
 @dataclass(frozen=True)
 class ImageManifest:
@@ -139,15 +144,25 @@ def parse_index(body: bytes) -> tuple[Descriptor, ...]:
     """Return the images in an index, in its order; attestations, other artifacts and nested indexes are skipped.
 
     Raises:
-        UnsupportedError: the body is not a valid index.
+        UnsupportedError: the body is not a valid index, or has entries but no image among them.
     """
     document = parse_object(body, MANIFEST_LIMIT, "index")
-    images = []
+    images, others = [], 0
     for number, entry in enumerate(parse_list(document.get("manifests"), "the index's manifests"), 1):
         descriptor = parse_descriptor(entry, f"entry {number} of the index")
         is_image = descriptor.media_type in (OCI_MANIFEST, DOCKER_MANIFEST)
         if is_image and is_object(entry) and not _is_attached(entry, descriptor.platform):
             images.append(descriptor)
+        others += descriptor.media_type in (OCI_INDEX, DOCKER_LIST)
+    if others and not images:
+        raise UnsupportedError(
+            "the index has other indexes and no images, which no container runtime supports",
+            hint="list the image by the digest of one of them, or ask its owner to push one index of all platforms",
+        )
+    if document.get("manifests") and not images:
+        raise UnsupportedError(
+            "the index has attestations or other artifacts and no image", hint="its owner has to push the image itself again"
+        )
     return tuple(images)
 
 
@@ -177,7 +192,8 @@ def check_platform(config: ImageConfig, platform: Platform) -> None:
         UnsupportedError: the platforms differ.
     """
     if _rank(config.platform, platform) is None:
-        raise UnsupportedError(f"the image is for {config.platform}, not for {platform}")
+        hint = f"under platforms:, name {config.platform}, or ask the image's owner for one that is built for {platform}"
+        raise UnsupportedError(f"the image is for {config.platform}, not for {platform}", hint=hint)
 
 
 def parse_manifest(body: bytes, digest: str) -> ImageManifest:
@@ -201,7 +217,8 @@ def parse_manifest(body: bytes, digest: str) -> ImageManifest:
     for number, entry in enumerate(parse_list(document.get("layers"), "the manifest's layers"), 1):
         layer = parse_descriptor(entry, f"layer {number}")
         if not _LAYER.fullmatch(layer.media_type):
-            raise UnsupportedError(f"layer {number} is not a tar archive but {_shown(layer.media_type)}")
+            hint = "the image's owner has to push it with layers that are compressed with gzip or zstd"
+            raise UnsupportedError(f"layer {number} is not a tar archive but {_shown(layer.media_type)}", hint=hint)
         layers.append(layer)
     return ImageManifest(check_digest(digest, "the manifest"), str(media_type), config, tuple(layers))
 
@@ -214,6 +231,10 @@ def parse_config(raw: bytes) -> ImageConfig:
     """
     document = parse_object(raw, CONFIG_LIMIT, "config")
     platform = _platform(document, "the image's config")
+    if not platform.os:
+        raise UnsupportedError(
+            "the image's config has no operating system", hint="its owner has to build it for a platform such as linux/amd64"
+        )
     if platform.os != "linux":
         raise UnsupportedError(f"the image is for the operating system {_shown(platform.os)}, not for linux")
     if not platform.architecture:

@@ -66,7 +66,10 @@ def decompressed(read: Read) -> Iterator[Read]:
         head += more
     for magic, name in _UNSUPPORTED.items():
         if head.startswith(magic):
-            raise LayerError(f"the layer is compressed with {name}, which the OCI image specification does not allow")
+            raise LayerError(
+                f"the layer is compressed with {name}, which the OCI image specification does not allow",
+                hint="the image's owner has to push it with gzip or zstd",
+            )
     source = io.BufferedReader(_CompressedSource(head, read), 1 << 20)
     if head.startswith(_GZIP):
         inflated: IO[bytes] = igzip_threaded.open(source, "rb", threads=1)  # type: ignore[no-untyped-call]  # isal has no types
@@ -85,6 +88,21 @@ def _translating_errors(read: Read, name: str) -> Read:
         try:
             return read(size)
         except _DECODING_ERRORS as error:
-            raise LayerError(f"the layer's {name} data is damaged or truncated: {error}") from error
+            raise _explained(name, str(error)) from error
 
     return translating
+
+
+def _explained(name: str, problem: str) -> LayerError:
+    """Return the error for a problem that a decompressor reports."""
+    if "too much memory" in problem:
+        return LayerError(
+            "the layer's zstd data can be decompressed only with more than 128 MiB of memory, which is the limit",
+            hint="the image's owner has to compress it without zstd --long, or with --long=27 at most",
+        )
+    if "Not a gzipped file" in problem:
+        return LayerError(
+            "the layer has other data after the end of its gzip data",
+            hint="the image's owner has to build and push the layer again",
+        )
+    return LayerError(f"the layer's {name} data is damaged or truncated: {problem}", hint="its owner has to push it again")

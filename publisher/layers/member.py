@@ -33,7 +33,8 @@ _PORTABLE_RECORDS = frozenset((b"path", b"size", b"uid", b"gid", b"atime", b"cti
 _NUMERIC_RECORDS = (b"size", b"uid", b"gid", b"mtime")
 _PORTABLE_DECIMAL = re.compile(rb"(?:0|[1-9][0-9]{0,18})(?:\.[0-9]*)?")
 _XATTR = b"SCHILY.xattr."
-_KEPT_XATTRS = (_XATTR + b"user.", _XATTR + b"security.", _XATTR + b"trusted.")  # the namespaces that squashfs supports
+_USER_XATTR = _XATTR + b"user."
+_KEPT_XATTRS = (_USER_XATTR, _XATTR + b"security.", _XATTR + b"trusted.")  # the namespaces that squashfs supports
 _ACLS = (_XATTR + b"system.posix_acl_", b"SCHILY.acl.")
 _DROPPED_XATTRS = (
     _XATTR + b"security.selinux",  # the label of the host that built the layer; umoci skips it too
@@ -146,6 +147,12 @@ def parse_member(headers: Headers) -> Member:
         member.reusable = False
     if pax:
         _apply_records(member, pax)
+    if kind in b"26" and (attribute := next((key for key in member.xattrs if key.startswith(_USER_XATTR)), None)):
+        raise LayerError(
+            f"the layer's {'link' if kind == b'2' else 'fifo'} {shown(name)} has the attribute"
+            f" {shown(attribute.removeprefix(_XATTR))}, which Linux supports for files and directories only",
+            hint="the image's owner has to build it without this attribute",
+        )
     if kind[0] in _KINDS_WITHOUT_DATA:
         member.reusable = member.reusable and not member.size  # old archives give a hard link the size of its target
         member.stored = member.size = 0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from publisher.layers.flatten_plan import FlattenPlan
 
+_MAX_IDS = 65_536  # users and groups together, that a squashfs can hold
 _DEFAULT_ROOT = (0o755, 0, 0)
 
 
@@ -49,14 +50,22 @@ def survey(plan: FlattenPlan, indexes: Sequence[Path], now: int, limits: LayerLi
         limits: limits of the image.
 
     Raises:
-        LayerError: the flattened image is larger than the limit.
+        LayerError: the flattened image is larger than the limit, or has more owners and groups than a SIF can hold.
     """
     newest = total = 0
+    ids = {0}
     for actions, index in zip(plan.actions, indexes, strict=True):
-        for size, mtime, _, _, _, _ in compress(read_attributes(index), actions):
+        for size, mtime, _, _, uid, gid in compress(read_attributes(index), actions):
             if newest < mtime <= now:
                 newest = mtime
             total += size
+            ids.add(uid)
+            ids.add(gid)
+            if len(ids) > _MAX_IDS:
+                raise LayerError(
+                    f"the image's files have more than {_MAX_IDS} different owners and groups, which a SIF cannot hold",
+                    hint="the image's owner has to build it with fewer, for example by chown",
+                )
     if total > limits.unpacked_size:
         raise LayerError(f"the image unpacks to {total} bytes, more than {limits.unpacked_size} are allowed")
     return StreamSurvey(newest, total, _root(plan, indexes))

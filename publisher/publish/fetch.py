@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from publisher import oci
-from publisher.errors import BlobError, UnsupportedError
+from publisher.errors import BlobError, LayerError, NotFoundError, UnsupportedError
 from publisher.registry.client import image_in_errors
 
 if TYPE_CHECKING:
@@ -85,9 +85,16 @@ async def fetch_layers(
         done[digest] = count
         progress(sum(done.values()), total)
 
-    def fetch(layer: oci.Descriptor) -> Coroutine[None, None, StoredLayer]:
+    async def fetch(layer: oci.Descriptor) -> StoredLayer:
         source = functools.partial(client.blob, reference, layer)
-        return store.layer(layer, source, functools.partial(advance, layer.digest))
+        try:
+            return await store.layer(layer, source, functools.partial(advance, layer.digest))
+        except NotFoundError as error:
+            if layer.is_foreign:
+                reason = f"the registry does not have the layer {layer.digest}, which is of a kind that is not pushed by default"
+                hint = "the image's owner has to push it again with --allow-nondistributable-artifacts"
+                raise LayerError(reason, hint=hint) from error
+            raise
 
     with image_in_errors(reference):
         stored = dict(zip(wanted, await _all_or_none([fetch(layer) for layer in wanted.values()]), strict=True))

@@ -176,6 +176,29 @@ def test_attestations_artifacts_and_inner_indexes_are_passed_over(attached: dict
     assert [found.digest for found in oci.parse_index(index(attached, entry(digest=OTHER), attached))] == [OTHER]
 
 
+@pytest.mark.parametrize(
+    ("attached", "why"),
+    [
+        (entry("linux/amd64", mediaType=oci.OCI_INDEX), "has other indexes and no images, .* by the digest of one of them"),
+        (entry("linux/amd64", mediaType=oci.DOCKER_LIST), "has other indexes and no images"),
+        (entry("unknown/unknown"), "has attestations or other artifacts and no image .*push the image itself"),
+        (entry(None, artifactType="application/vnd.example.sbom"), "has attestations or other artifacts and no image"),
+    ],
+)
+def test_an_index_without_an_image_says_what_it_has(attached: dict[str, object], why: str) -> None:
+    with pytest.raises(UnsupportedError, match=why):
+        oci.parse_index(index(attached, attached))
+
+
+def test_layers_of_other_compressions_say_what_to_push() -> None:
+    layer = described("application/vnd.oci.image.layer.v1.tar+bzip2")
+    body = json.dumps({"config": described(oci.OCI_CONFIG), "layers": [layer]}).encode()
+    with pytest.raises(
+        UnsupportedError, match=r"tar\+bzip2' \(the image's owner has to push it with layers that are .* gzip or zstd"
+    ):
+        oci.parse_manifest(body, DIGEST)
+
+
 def test_an_index_that_go_wrote_without_entries_is_an_empty_one() -> None:
     assert oci.parse_index(b'{"schemaVersion": 2, "manifests": null}') == ()
 
@@ -246,8 +269,12 @@ def test_a_refusal_lists_what_there_is() -> None:
 def test_an_image_is_refused_when_its_own_config_is_of_another_platform() -> None:
     arm = oci.parse_config(config(architecture="arm64", variant="v8"))
     oci.check_platform(arm, Platform("linux", "arm64"))
-    with pytest.raises(UnsupportedError, match="for linux/arm64/v8, not for linux/amd64"):
+    with pytest.raises(UnsupportedError, match=r"for linux/arm64/v8, not for linux/amd64 \(under platforms:"):
         oci.check_platform(arm, AMD64)
+    with pytest.raises(
+        UnsupportedError, match=r"for linux/amd64/v3, not for linux/amd64 \(under platforms:, name linux/amd64/v3"
+    ):
+        oci.check_platform(oci.parse_config(config(variant="v3")), AMD64)
 
 
 # --- manifests
@@ -318,7 +345,7 @@ def test_a_config_keeps_its_bytes_and_gets_go_s_name_for_the_architecture() -> N
     ("fields", "why"),
     [
         ({"os": "windows"}, "operating system 'windows', not for linux"),
-        ({"os": ...}, "operating system unknown"),
+        ({"os": ...}, r"has no operating system \(its owner"),
         ({"architecture": ...}, "has no architecture"),
         ({"architecture": ""}, "has no architecture"),
         ({"rootfs": ...}, "no rootfs"),

@@ -21,6 +21,7 @@ _OTHERS = (*(b"trusted.overlay.", b"user.overlay.", b"user.rootlesscontainers", 
 _REFUSED_HERE = re.compile(
     "a kind that container layers do not have|leads out of the root|NUL byte|target that file systems do not accept"
     "|an entry for the root that is not a directory|an invalid size or owner|too many extended headers"
+    "|supports for files and directories only"
 )
 """Reasons to refuse what Go reads: no container needs it, or no file system takes it (docs/fidelity.md)."""
 

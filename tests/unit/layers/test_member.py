@@ -164,3 +164,12 @@ def test_a_name_of_any_length_is_short_in_a_message() -> None:
         member(pax={b"path": b"../" + b"n" * 900_000})
     assert "(900003 bytes)" in str(caught.value)
     assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(("kind", "what"), [(b"2", "link"), (b"6", "fifo")])
+def test_attributes_that_linux_does_not_support_are_refused_with_their_entry(kind: bytes, what: str) -> None:
+    with pytest.raises(
+        LayerError, match=rf"the layer's {what} b'p' has the attribute b'user\.a', which Linux supports for files .*owner"
+    ):
+        member(b"p", kind, {b"SCHILY.xattr.user.a": b"1"}, link=b"x")
+    assert member(b"p", kind, {b"SCHILY.xattr.trusted.a": b"1"}, link=b"x").xattrs

@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from publisher import oci
-from publisher.errors import BlobError, NotFoundError, UnavailableError, UnsupportedError
+from publisher.errors import BlobError, LayerError, NotFoundError, UnavailableError, UnsupportedError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest, Platform
 from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.registry.blobs.store import BlobStore
@@ -133,6 +134,17 @@ async def test_when_one_layer_fails_the_others_are_broken_off_and_let_go_of_thei
         blobs, indexes = await fetch_layers(it.client, store, image_of(hanging), it.reference, lambda _done, _total: None)
         assert [path.read_bytes() for path in blobs] == [hanging]
         assert all(path.exists() for path in indexes)
+
+
+async def test_a_missing_foreign_layer_says_that_it_has_to_be_pushed(tmp_path: Path) -> None:
+    absent = tar([file("absent")])
+    gone = says(404, Docker_Distribution_Api_Version="registry/2.0")
+    image = image_of(absent)
+    foreign = replace(image.manifest.layers[0], media_type="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+    image = replace(image, manifest=replace(image.manifest, layers=(foreign,)))
+    async with scripted_client({f"GET /v2/a/b/blobs/{sha256(absent)}": [gone]}) as it, asyncio.timeout(30):
+        with pytest.raises(LayerError, match=r"a kind that is not pushed by default .*--allow-nondistributable-artifacts"):
+            await fetch_layers(it.client, BlobStore(tmp_path), image, it.reference, lambda _done, _total: None)
 
 
 async def test_an_image_without_layers_has_none(tmp_path: Path) -> None:
