@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import RepositoryError, SpaceError
+from publisher.targets.repositories.cvmfs.host import HostPaths
+from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from tests.support.cvmfs.contract_changes import announce
 from tests.support.cvmfs.stand_in import FQRN, FakeCvmfs, fill
 from tests.support.machine import child_process
@@ -20,6 +22,7 @@ from tests.support.osdf.file_server import FileServer
 if TYPE_CHECKING:
     from collections.abc import Callable
     from http.server import BaseHTTPRequestHandler
+    from pathlib import Path
 
 
 pytestmark = pytest.mark.system
@@ -129,6 +132,16 @@ def test_an_unmounted_repository_is_not_an_empty_one(fake: FakeCvmfs) -> None:
             look()
     fake.run("mount", FQRN)
     assert fake.repository().read(INDEX) == b"1"
+
+
+def test_a_host_that_has_its_repositories_behind_a_link_is_as_good(fake: FakeCvmfs, tmp_path: Path) -> None:
+    """The kernel shows mounts without symbolic links."""
+    (tmp_path / "link").symlink_to(fake.root)
+    host_paths = HostPaths(*(tmp_path / "link" / part for part in ("cvmfs", "spool", "etc", "kernel")))
+    repository = CvmfsRepository(FQRN, program=str(fake.program), host_paths=host_paths)
+    assert repository.recover() == []
+    announce(repository)
+    assert repository.read(INDEX) == b"1"
 
 
 def test_a_repository_with_an_old_tag_checked_out_is_not_published_to(fake: FakeCvmfs) -> None:

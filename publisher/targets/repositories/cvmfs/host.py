@@ -80,7 +80,8 @@ class CvmfsHost:
         This is so as long as no transaction is open.
         """
         options = _mount_options()
-        return str(self.published) in options and "ro" in options.get(str(self.mount), ())
+        published, mount = map(os.path.realpath, (self.published, self.mount))  # the kernel shows no symbolic links
+        return published in options and "ro" in options.get(mount, ())
 
     def published_mount(self) -> tuple[int, int] | None:
         """Identify the mount that shows the published content; return None if there is none, or it does not answer.

@@ -47,7 +47,7 @@ class Obstacles:
 
     def find(self) -> Iterator[str]:
         """Yield a line for each process that keeps the mounts of the repository in use."""
-        places = [str(self._host.published), str(self._host.mount)]
+        places = [os.path.realpath(place) for place in (self._host.published, self._host.mount)]
         namespaces = {_namespace(Path("/proc/self"))}
         for process in sorted(_processes(), key=lambda process: int(process.name)):
             namespace = _namespace(process)
@@ -71,7 +71,8 @@ class Obstacles:
 
     def locked(self) -> RepositoryError | None:
         """Return the error for the lock of a publish that a process holds; None if it is not known who does."""
-        holders = [process for process in _processes() if str(self._host.publishing_lock) in _used_paths(process)]
+        lock = os.path.realpath(self._host.publishing_lock)
+        holders = [process for process in _processes() if lock in _used_paths(process)]
         client = next((process for process in holders if _name(process) == _CLIENT), None)
         if client is not None:
             kept = "; ".join(self.find()) or "none is seen"
