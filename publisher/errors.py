@@ -100,6 +100,10 @@ class TestRunError(PublisherError):
     __test__ = False  # its name makes pytest take it for a test class
 
 
+class ScanError(PublisherError):
+    """A scan for vulnerabilities that failed; it says nothing about the image."""
+
+
 class SpaceError(PublisherError):
     """A full device or quota. It stops the run, because the next image would fail too."""
 

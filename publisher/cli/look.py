@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from publisher.cli.assembly.run import load_list
-from publisher.cli.assembly.targets import load_snapshot
+from publisher.cli.assembly.targets import load_snapshot, make_repository
 from publisher.cli.console import console
 from publisher.cli.options import common
 from publisher.cli.render.answers import answer_json, answer_lines, overview_json, overview_lines, table_lines
@@ -20,6 +20,7 @@ from publisher.cli.state_directory import load_outcomes
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.query import parse_text
 from publisher.errors import UsageError
+from publisher.maintain.scans import read_results
 from publisher.status.answer import ImageState, Known, answer
 from publisher.status.overview import make_overview
 from publisher.status.running import running_steps
@@ -52,8 +53,11 @@ def status_command(names: tuple[str, ...], as_json: bool, settings: PublisherSet
         console.show(overview_json(overview), overview_lines(overview), as_json)
         sys.exit(1 if overview.problems or overview.attention else 0)
     answers = [answer(known, _keys(name, settings, known.snapshot.repository)) for name in names]
-    lines = [line for found in answers for line in answer_lines(found, known.snapshot.repository)]
-    console.show([answer_json(found) for found in answers], lines, as_json)
+    records = [found.record for found in answers]
+    scanned = [{} if record is None else read_results(make_repository(settings), record) for record in records]
+    both = list(zip(answers, scanned, strict=True))
+    lines = [line for found, scans in both for line in answer_lines(found, known.snapshot.repository, scans)]
+    console.show([answer_json(found, scans) for found, scans in both], lines, as_json)
     sys.exit(0 if all(found.is_usable for found in answers) else 1)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from publisher import __version__
-from publisher.cli import adopt, inspect, keys, log, look, operate
+from publisher.cli import adopt, inspect, keys, log, look, operate, scan
 from publisher.cli.assembly.check import check_entries, select_changes
 from publisher.cli.assembly.registry import make_intake
 from publisher.cli.assembly.run import RunOptions, load_list, plan_run, run_sync
@@ -194,7 +194,7 @@ def schema() -> None:
 
 _COMMANDS = (*look.COMMANDS, *inspect.COMMANDS, *operate.COMMANDS)
 
-for command in (*_COMMANDS, adopt.adopt_command, keys.keys_group, log.log_group, help_command):
+for command in (*_COMMANDS, adopt.adopt_command, keys.keys_group, log.log_group, scan.scan_command, help_command):
     publisher.add_command(command)
 
 

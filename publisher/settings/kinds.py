@@ -200,6 +200,7 @@ Networks = Annotated[
 Account = Annotated[
     str, _matching(_ACCOUNT, "account name", "up to 32 of a-z, 0-9, _ and -"), ValueKind("account name", "ACCOUNT")
 ]
+Program = Annotated[str, ValueKind("path or name of a program", "PROGRAM")]
 RepositoryName = Annotated[
     str, _matching(targets.FQRN, "repository name", "a name such as images.example.org"), ValueKind("repository name", "NAME")
 ]

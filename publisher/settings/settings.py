@@ -158,6 +158,14 @@ class PublisherSettings(BaseModel):
         description="unprivileged account that runs mksquashfs, unsquashfs and Apptainer's build, when this program runs as root;"
         " unset: `image-build` if there is one, otherwise test_account",
     )
+    scanner: kinds.Program | None = Field(
+        default=None, description="vulnerability scanner that `publisher scan` runs: path or name of trivy or grype"
+    )
+    scanner_home: kinds.DirectoryPath | None = Field(
+        default=None,
+        description="home directory of the scanner, for its database; where this program runs as root, test_account must own it",
+    )
+    scans_per_run: kinds.Count = Field(default=20, description="largest number of images that one `publisher scan` scans")
     blob_cache: kinds.Size = Field(default=100 * 10**9, description="size of the layers that are kept for later images")
     batch_size: kinds.Size = Field(default=50 * 10**9, description="largest size of the sandboxes in one transaction")
     batch_time: kinds.Seconds = Field(default=1800, description="a transaction is published after this time at the latest")

@@ -16,6 +16,7 @@ DEFAULT_ARCHITECTURE = "amd64"
 """The architecture that the plain names link to; the links of others are below ``.arch/``."""
 IMAGES = ".images"
 REPOSITORY_MANIFEST = ".publisher"
+SCANS = f"{REPOSITORY_MANIFEST}/scans"
 ORIGIN_MANIFEST = "manifest"
 SIF_PREFIX = "sif"
 CATALOG_MARK = ".cvmfscatalog"
@@ -44,6 +45,12 @@ def file_index_path(digest: str) -> str:
     """Return the path in the repository of the file index of an image manifest's digest."""
     content = digest.removeprefix("sha256:")
     return f"{REPOSITORY_MANIFEST}/files/{content[:2]}/{content[2:]}.zst"
+
+
+def scan_path(digest: str) -> str:
+    """Return the path in the repository of the last scan's result for an image manifest's digest."""
+    content = digest.removeprefix("sha256:")
+    return f"{SCANS}/{content[:2]}/{content[2:]}.json"
 
 
 def revision_path(serial: int) -> str:

@@ -7,28 +7,33 @@ from typing import TYPE_CHECKING
 from publisher.cli.render.status import format_time, status_json, status_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from publisher.maintain.scanner import ScanResult
     from publisher.status.answer import ImageAnswer
     from publisher.status.overview import Overview
 
 
-def answer_lines(answer: ImageAnswer, repository: str) -> list[str]:
-    """Return an answer as text: the state with its reason, then what is published under the name."""
+def answer_lines(answer: ImageAnswer, repository: str, scans: Mapping[str, ScanResult]) -> list[str]:
+    """Return an answer as text: the state with its reason, then what is published under the name.
+
+    ``repository`` is the repository's name, ``scans`` has the results of scans by digest.
+    """
     since = "" if answer.since is None else f" since {format_time(answer.since)}"
     lines = [f"{answer.name}: {answer.state.value}{since}: {answer.reason}"]
     if answer.last is not None and answer.last.last_try:
         following = "in the next sync" if not answer.last.next_try else f"after {format_time(answer.last.next_try)}"
         lines.append(f"  tries     {answer.last.tries}, the last on {format_time(answer.last.last_try)}; again {following}")
     if answer.record is not None:
-        lines += status_lines(answer.record, repository)[1:]
+        lines += status_lines(answer.record, repository, scans)[1:]
     elif answer.reference:
         lines.append(f"  reference {answer.reference}")
     return lines
 
 
-def answer_json(answer: ImageAnswer) -> dict[str, object]:
-    """Return an answer as JSON values; ``record`` is as in the manifest, or null."""
+def answer_json(answer: ImageAnswer, scans: Mapping[str, ScanResult] | None = None) -> dict[str, object]:
+    """Return an answer as JSON values; ``record`` is as in the manifest, or null. ``scans``, if given, is added by digest."""
+    shown = {} if scans is None else {"scans": {digest: scan.to_json() for digest, scan in scans.items()}}
     last = answer.last
     tries = {} if last is None else {"tries": last.tries, "last_try": last.last_try, "next_try": last.next_try or None}
     return {
@@ -40,6 +45,7 @@ def answer_json(answer: ImageAnswer) -> dict[str, object]:
         "reference": answer.reference or None,
         **tries,
         "record": None if answer.record is None else status_json(answer.record),
+        **shown,
     }
 
 

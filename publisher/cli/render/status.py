@@ -9,11 +9,14 @@ from publisher.contract.units import format_size
 from publisher.state import paths
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from publisher.contract.records import Record, Version
+    from publisher.maintain.scanner import ScanResult
 
 
-def status_lines(record: Record, repository: str) -> list[str]:
-    """Return a record as text; ``repository`` is the repository's name."""
+def status_lines(record: Record, repository: str, scans: Mapping[str, ScanResult] | None = None) -> list[str]:
+    """Return a record as text; ``repository`` is the repository's name, ``scans`` has the results of scans by digest."""
     lines = [record.name, f"  reference {record.reference}", f"  digest    {record.digest}"]
     if record.rollback is not None:
         when = format_time(record.rollback["since"])
@@ -21,6 +24,9 @@ def status_lines(record: Record, repository: str) -> list[str]:
     for platform, versions in record.platforms.items():
         for number, version in enumerate(versions):
             lines += _version_lines(platform, version, repository, is_current=number == 0)
+            scan = (scans or {}).get(version.digest)
+            if scan is not None:
+                lines.append(f"    scan      {scan.summary()} ({scan.scanner}, {format_time(scan.scanned)})")
     return lines
 
 
