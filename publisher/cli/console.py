@@ -36,7 +36,7 @@ class Console:
 
     def show(self, value: object, lines: list[str], as_json: bool) -> None:
         """Print a result on standard output: ``value`` as JSON, or ``lines``."""
-        click.echo(json.dumps(value, indent=2) if as_json else "\n".join(lines))
+        click.echo(json.dumps(value, indent=2) if as_json else _printable("\n".join(lines)))
 
     def tell(self, line: str, level: int = logging.INFO) -> None:
         """Write a message for the operator to standard error: as a line, or with ``--log-format json`` to the log.
@@ -46,7 +46,7 @@ class Console:
         if self._form == logs.JSON:
             _log.log(level, "%s", line)
         elif self._verbosity >= 0 or level >= logging.ERROR:
-            click.echo(f"publisher: {line}", err=True)
+            click.echo(f"publisher: {_printable(line)}", err=True)
 
     def tell_bug(self, error: BaseException) -> None:
         """Write an unexpected exception with its traceback to standard error."""
@@ -68,6 +68,10 @@ class Console:
         if self._verbosity < 0 or self._form == logs.JSON:
             return LogDisplay()
         return progress.display(sys.stderr)
+
+
+def _printable(text: str) -> str:
+    return "\n".join(map(logs.printable, text.split("\n")))
 
 
 class LogDisplay(progress.Display):

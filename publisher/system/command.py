@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from publisher.contract.reaper import REAPER, kill_session
 from publisher.errors import CommandError
-from publisher.system.logs import redact
+from publisher.system.logs import printable, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -391,4 +391,4 @@ def _name(argv: Sequence[str]) -> str:
 def _last_line(stderr: str) -> str:
     """Return the last line of a program's standard error that is not blank."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1][:_LAST_LINE] if lines else "it wrote nothing to its standard error"
+    return printable(lines[-1][:_LAST_LINE]) if lines else "it wrote nothing to its standard error"

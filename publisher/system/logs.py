@@ -39,7 +39,6 @@ _RULES = (
     ),
 )
 _PATTERNS = tuple((re.compile(pattern), replacement) for pattern, replacement in _RULES)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 """Attributes that every log record has; the others came by ``extra=``."""
 
@@ -70,15 +69,22 @@ def redact(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Return a text with everything escaped that is not printable: a terminal would obey it, whoever wrote it (an image)."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
 class TextFormatter(logging.Formatter):
     """A formatter of lines for people: time (UTC), level, logger, message; a traceback follows in lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record, with control characters of the message escaped."""
-        message = _CONTROL.sub(lambda match: rf"\x{ord(match[0]):02x}", redact(record.getMessage()))
+        message = printable(redact(record.getMessage()))
         line = f"{_time(record)} {record.levelname} {record.name}: {message}"
         traceback = _traceback(record)
-        return line if traceback is None else f"{line}\n{traceback}"
+        return line if traceback is None else "\n".join([line, *map(printable, traceback.split("\n"))])
 
 
 class JsonFormatter(logging.Formatter):

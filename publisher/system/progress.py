@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING, Self
 
+from publisher.system.logs import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -91,7 +93,7 @@ class LineDisplay(Display):
     def say(self, line: str) -> None:
         """See :meth:`Display.say`."""
         with self._lock:
-            print(line, file=self._out, flush=True)
+            print(printable(line), file=self._out, flush=True)
 
 
 class BarDisplay(Display):
@@ -150,7 +152,7 @@ class BarDisplay(Display):
 
     def say(self, line: str) -> None:
         """See :meth:`Display.say`."""
-        self._progress.console.print(line, markup=False, highlight=False)
+        self._progress.console.print(printable(line), markup=False, highlight=False)
 
 
 def display(out: IO[str] = sys.stderr) -> Display:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.resolver.system import log as resolver_log
 from tests.support.images.layers import file, tar
 from tests.support.images.runnable import runnable
 from tests.support.publisher.host import Host
@@ -48,6 +49,11 @@ echo "it sees no key;$said" >&2
 """
 
 
+ESCAPES = """
+printf 'it hides \\033[2J\\033]0;owned\\007 \\302\\233 31m and \\342\\200\\256 turns\\r' >&2
+"""
+
+
 SPY = """#!/bin/sh
 reads=cannot-read
 cat {key} > /dev/null 2>&1 && reads=reads
@@ -63,6 +69,7 @@ class Run:
     def __init__(self, where: Path, registry: RegistryServer) -> None:
         self.host = Host(where, registry)
         attacks = {"fork": FORK_BOMB, "memory": MEMORY, "file": FILE_SIZE, "cpu": CPU, "key": KEY.format(key=self.host.key)}
+        attacks["escapes"] = ESCAPES
         for name, script in attacks.items():
             shell = file("bin/sh", f"#!/bin/dash\nPATH=/bin\n{script}\nexit 1\n".encode(), mode=0o755)
             push_image(registry.address, f"attack/{name}", "1", [tar(runnable("/usr/bin/unshare", "/usr/bin/dd")), tar([shell])])
@@ -129,3 +136,32 @@ def test_no_program_that_handles_strangers_bytes_can_read_the_signing_key(
     noted = log.read_text().split("\n")
     assert {line for line in noted if line} == {f"{name} cannot-read" for name in ("mksquashfs", "unsquashfs", "apptainer")}
     assert host.sif("attack/key-of-the-build:1").stat().st_uid == 0
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a terminal shows every character of a text and obeys none."""
+    return all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_escape_sequences_of_an_image_reach_neither_terminal_nor_log(run: Run) -> None:
+    assert r"it hides \x1b[2J\x1b]0;owned\x07 \x9b 31m and \x202e turns" in run.said("escapes")
+    assert is_plain(run.report.stderr)
+    done = run.host.run("sync", "attack/escapes:1", "-vv")
+    assert "it hides" in done.stdout
+    assert "it hides" in done.stderr
+    assert is_plain(done.stdout)
+    assert is_plain(done.stderr)
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_escape_sequences_reach_no_terminal_of_an_execution_point(capsys: pytest.CaptureFixture[str], configured: bool) -> None:
+    if configured:
+        resolver_log.configure(resolver_log.NORMAL)
+    try:
+        resolver_log.warning("Apptainer says \x1b[2J\x9b31m \u202e")
+        resolver_log.error("Apptainer says \x1b[2J\rimage-resolver: all is well")
+    finally:
+        resolver_log.reset()
+    said = capsys.readouterr().err
+    assert r"says \x1b[2J\x9b31m \x202e" in said
+    assert is_plain(said)

@@ -98,7 +98,7 @@ def warning(message: str) -> None:
     if _LOG.logger is not None:
         _LOG.logger.warning("%s", message)
     else:
-        relay(f"{_PROGRAM}: {message}\n")
+        relay(f"{_PROGRAM}: {_printable(message)}\n")
 
 
 def error(message: str) -> None:
@@ -106,7 +106,7 @@ def error(message: str) -> None:
     if _LOG.logger is not None:
         _LOG.logger.error("%s", message)
     else:
-        relay(f"{_PROGRAM}: {message}\n")
+        relay(f"{_PROGRAM}: {_printable(message)}\n")
 
 
 def redirect(write: Callable[[str], object]) -> None:
@@ -120,6 +120,13 @@ def relay(lines: str) -> None:
         _LOG.write(lines)
     except (OSError, ValueError):
         pass
+
+
+def _printable(text: str) -> str:
+    """Return a text with everything escaped that is not printable: a terminal would obey it, whoever wrote it (an image)."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def _text_line(record: LogRecord, message: str) -> str:
@@ -148,7 +155,7 @@ def _masker() -> Callable[[str], str]:
     patterns = [(re.compile(pattern, re.IGNORECASE), replacement) for pattern, replacement in _SECRETS]
 
     def mask(message: str) -> str:
-        text = " ".join(message.split())
+        text = _printable(" ".join(message.split()))
         for pattern, replacement in patterns:
             text = pattern.sub(replacement, text)
         return text
