@@ -71,7 +71,7 @@ class SandboxWriter:
                     indexes[index] = build.file_index
             for index, content in indexes.items():
                 self._transaction.write(index, content)
-        except PublisherError:
+        except (OSError, PublisherError):
             for path in (*sandboxes, *(index for index in indexes if not self._repository.exists(index))):
                 self._transaction.remove(path)
             raise

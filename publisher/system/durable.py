@@ -48,7 +48,9 @@ def failures(error: type[PublisherError], doing: str, hint: str | None = None) -
     except OSError as failure:
         if failure.errno in _FULL:
             raise SpaceError(f"{doing}: {failure.strerror}", hint=hint or "free space there and run again") from failure
-        raise error(f"{doing}: {failure}", hint=hint) from failure
+        broken = host_failure(failure)
+        advice = None if broken is None else broken.hint
+        raise error(f"{doing}: {failure}", hint=hint or advice) from failure
 
 
 def host_failure(error: OSError) -> PublisherError | None:

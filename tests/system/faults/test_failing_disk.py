@@ -1,0 +1,15 @@
+"""Disks that fail at each single write: what is served stays right, and the message says what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.machine.failing_writes import ERRORS, run_module
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_publication_serves_nothing_wrong_and_nothing_blocked_returns(error: str) -> None:
+    said = run_module("tests.support.publisher.failing_publication", error)
+    assert int(said.splitlines()[-1].split()[0]) > 50, "that many writes failed"
