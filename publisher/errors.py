@@ -108,7 +108,7 @@ class SpaceError(PublisherError):
     """A full device or quota. It stops the run, because the next image would fail too."""
 
 
-class HostError(PublisherError):
+class BrokenHostError(PublisherError):
     """A disk, file system or other resource of this host that failed (EIO and the like). It fails one image, not the run."""
 
 

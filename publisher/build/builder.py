@@ -46,7 +46,7 @@ class Builder(ABC):
             LayerError: a layer is not a valid tar archive, or is malicious.
             BuildError: apptainer or mksquashfs failed, or the SIF is not valid.
             TestRunError: the SIF does not start.
-            HostError: a disk or another resource of this host failed.
+            BrokenHostError: a disk or another resource of this host failed.
             SpaceError: no space left.
         """
 

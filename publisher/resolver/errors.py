@@ -87,6 +87,10 @@ class CacheError(ExpectedError):
     """A cache directory that cannot be used: no permission, unsafe ownership, a failing disk."""
 
 
+DISK_ADVICE = "look at the disk of the cache (df, dmesg), or set --cache to a directory on another one"
+"""The next step where the disk of the cache fails."""
+
+
 class CacheSpaceError(CacheError):
     """A cache without enough free space for a file."""
 

@@ -15,7 +15,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING
 
-from publisher.errors import HostError, SpaceError
+from publisher.errors import BrokenHostError, SpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +59,7 @@ def host_failure(error: OSError) -> PublisherError | None:
         return SpaceError(f"a device is full: {error}", hint="free space there and run again")
     if error.errno in _BROKEN:
         hint = "look at the disks and file systems of this host (dmesg, df, mount), then run again; finished work is kept"
-        return HostError(f"this host failed: {error}", hint=hint)
+        return BrokenHostError(f"this host failed: {error}", hint=hint)
     return None
 
 

@@ -8,7 +8,15 @@ import os
 import time
 from contextlib import closing, suppress
 
-from publisher.resolver.errors import AbsentError, AccessDeniedError, CacheError, CacheSpaceError, CorruptError, FetchError
+from publisher.resolver.errors import (
+    DISK_ADVICE,
+    AbsentError,
+    AccessDeniedError,
+    CacheError,
+    CacheSpaceError,
+    CorruptError,
+    FetchError,
+)
 from publisher.resolver.system import log, negative_cache
 from publisher.resolver.transfer.partial import PartialFile
 from publisher.resolver.transfer.sources import Source, combined_error
@@ -69,7 +77,7 @@ def fetch(
             raise CacheSpaceError(
                 f"no space for the {sif.size} bytes of {part}", hint="free some space, or set another --cache"
             ) from None
-        raise CacheError(f"cannot write {part}: {error.strerror}") from None
+        raise CacheError(f"cannot write {part}: {error.strerror}", hint=DISK_ADVICE) from None
     except FetchError:
         if os.path.getsize(part) == 0:
             _remove(part)

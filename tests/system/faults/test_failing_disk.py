@@ -13,3 +13,9 @@ pytestmark = pytest.mark.system
 def test_a_publication_serves_nothing_wrong_and_nothing_blocked_returns(error: str) -> None:
     said = run_module("tests.support.publisher.failing_publication", error)
     assert int(said.splitlines()[-1].split()[0]) > 50, "that many writes failed"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_cache_hands_out_only_right_bytes(error: str) -> None:
+    said = run_module("tests.support.ep.failing_cache", error)
+    assert int(said.splitlines()[-1].split()[0]) > 10, "that many writes failed"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.errors import HostError, OriginError, SpaceError
+from publisher.errors import BrokenHostError, OriginError, SpaceError
 from publisher.system import durable
 from tests.support.machine import child_process
 
@@ -54,7 +54,7 @@ def test_what_is_no_failure_of_the_system_passes() -> None:
 def test_only_errors_of_the_host_are_expected_failures() -> None:
     assert isinstance(durable.host_failure(OSError(errno.ENOSPC, "full")), SpaceError)
     broken = durable.host_failure(OSError(errno.EIO, "Input/output error", "/there"))
-    assert isinstance(broken, HostError)
+    assert isinstance(broken, BrokenHostError)
     assert "/there" in str(broken)
     assert "dmesg" in str(broken)
     assert durable.host_failure(FileNotFoundError(errno.ENOENT, "no such file")) is None
