@@ -116,6 +116,8 @@ def check(base: str | None, whole: bool, form: str, summary: Path | None, settin
 def plan(as_json: bool, run: RunOptions, settings: PublisherSettings) -> None:
     """Print what sync would do for all images of the list, or for NAMEs. Changes nothing.
 
+    Exit codes: 0 success, 1 sync would report that an image failed, or removals would be withheld.
+
     Example: publisher plan htc/rocky:9
     """
     image_list, snapshot = load_list(settings), load_snapshot(settings)
@@ -124,6 +126,7 @@ def plan(as_json: bool, run: RunOptions, settings: PublisherSettings) -> None:
         for line in intake.warnings():
             display.say(line)
     console.show(plan_json(made), plan_lines(made), as_json)
+    sys.exit(made.exit_code)
 
 
 @publisher.command(short_help="Publish what is new or changed.")

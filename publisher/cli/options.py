@@ -10,7 +10,7 @@ import click
 
 from publisher.cli.assembly.run import RunOptions
 from publisher.cli.console import console
-from publisher.plan.make import MAX_REMOVED_SHARE
+from publisher.plan.make import FEW_REMOVALS, MAX_REMOVED_SHARE
 from publisher.settings.kinds import kind_of
 from publisher.settings.settings import PublisherSettings, default_text
 from publisher.settings.sources import load_settings
@@ -94,7 +94,7 @@ def run_options(function: F) -> F:
         rebound = tuple(name for text in rebind for name in text.split(","))
         return function(run=RunOptions(names, rebound, allow_mass_removal), **others)
 
-    removal = f"Allow more than {MAX_REMOVED_SHARE:.0%} of the published names to leave in this run."
+    removal = f"Allow more than {MAX_REMOVED_SHARE:.0%} (and {FEW_REMOVALS}) of the published names to leave in this run."
     binding = "Allow this published name to come from another repository than before; can be repeated, or with commas between."
     wrapped = click.option("--allow-mass-removal", is_flag=True, help=removal)(with_run)
     wrapped = click.option("--rebind", multiple=True, metavar="NAME", help=binding)(wrapped)

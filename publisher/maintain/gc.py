@@ -80,7 +80,7 @@ def _collect_repository(publication: Publication, result: GcResult, now: int, li
     removals = [*allowed.removals, *_remains_of_blocked(publication, snapshot)]
     for path in removals:
         _log.debug("selected for removal from the repository: %s, which no version needs", path)
-    result.lines += _describe(allowed)
+    result.lines += _describe(allowed, "would be removed" if dry_run else "is removed")
     if dry_run:
         result.snapshot = snapshot.with_records(allowed.changed)
     elif allowed.changed or removals:
@@ -101,10 +101,11 @@ def _remains_of_blocked(publication: Publication, snapshot: Snapshot) -> list[st
     return sorted(path for path in removable if publication.repository.exists(path))
 
 
-def _describe(allowed: RetentionPlan) -> list[str]:
-    lines = [f"{name} is gone: its removal grace is over" for name in allowed.ended]
+def _describe(allowed: RetentionPlan, removed: str) -> list[str]:
+    """Return a line for each removal; ``removed`` says whether it happens."""
+    lines = [f"{name} {removed}: its removal grace is over" for name in allowed.ended]
     lines += [
-        f"{dropped.name} {dropped.platform}: the build {dropped.version.digest} is removed: its superseded grace is over"
+        f"{dropped.name} {dropped.platform}: the build {dropped.version.digest} {removed}: its superseded grace is over"
         for dropped in allowed.dropped
     ]
     if allowed.waiting:
@@ -138,7 +139,8 @@ def _collect_origin(publication: Publication, result: GcResult, now: int, limits
         count, size = count + 1, size + object_size
         _log.debug("%s %s from the origin: no manifest names it", "would remove" if dry_run else "removed", name)
         if name.startswith(f"{paths.SIF_PREFIX}/"):
-            result.lines.append(f"{name} is removed from the origin: no manifest names it")
+            removed = "would be removed" if dry_run else "is removed"
+            result.lines.append(f"{name} {removed} from the origin: no manifest names it")
 
 
 def _removable_objects(publication: Publication, snapshot: Snapshot, shards: Collection[str], before: float) -> list[str]:
@@ -171,7 +173,8 @@ def _restore_lost_shards(publication: Publication, result: GcResult, shards: Col
     if lost:
         if not dry_run:
             publication.resend_manifest(result.snapshot)
-        result.lines.append(f"the origin has lost {len(lost)} shard(s) of the manifest, which are stored again")
+        stored = "would be stored again" if dry_run else "are stored again"
+        result.lines.append(f"the origin has lost {len(lost)} shard(s) of the manifest, which {stored}")
 
 
 def _shard_path(sha256: str) -> str:

@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 MAX_REMOVED_SHARE = 0.05
 """Largest share of the published names that may leave in one run without ``--allow-mass-removal``."""
+FEW_REMOVALS = 3
+"""Number of names that may leave whatever their share is, unless they are all names: a short list changes too."""
 
 
 def make_plan(
@@ -105,9 +107,9 @@ def _keep_reason(name: str, unlisted: Sequence[UnlistedPattern]) -> str | None:
 
 def _withhold_reason(leaving: int, published: int) -> str | None:
     """Return why so many removals are not carried out, None where they are few enough."""
-    if leaving <= MAX_REMOVED_SHARE * published:
+    if not leaving or (leaving <= max(MAX_REMOVED_SHARE * published, FEW_REMOVALS) and leaving < published):
         return None
-    share = f"more than {MAX_REMOVED_SHARE:.0%}"
+    share = "that is all of them" if leaving >= published else f"more than {MAX_REMOVED_SHARE:.0%}"
     return f"{leaving} of {published} published names would leave, {share}; if this is intended, add --allow-mass-removal"
 
 

@@ -148,6 +148,11 @@ class Plan:
         return sum(item.action is action for item in self.items)
 
     @property
+    def exit_code(self) -> int:
+        """Return 0; or 1 if an image fails already, removals are withheld, or the tags of a pattern are unknown."""
+        return 1 if self.count(Action.FAILED) or self.withheld is not None or self.unlisted else 0
+
+    @property
     def work(self) -> tuple[PlanItem, ...]:
         """Return the items that have something to publish."""
         return tuple(item for item in self.items if item.action in {Action.NEW, Action.CHANGED, Action.EXTENDED})

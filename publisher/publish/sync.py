@@ -12,6 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from publisher.contract.units import format_size
 from publisher.errors import BuildError, PublisherError, RepositoryError, SpaceError
 from publisher.plan.model import Action
 from publisher.publish.batch import BatchLimits, BatchPublisher, RunStoppedError
@@ -200,7 +201,8 @@ class Sync:
         if entry.max_size is not None and build.unpacked_size > entry.max_size:
             self._builder.discard(request)
             raise BuildError(
-                f"its files have {build.unpacked_size} bytes, but its entry allows {entry.max_size}", hint="raise its max_size"
+                f"its files have {format_size(build.unpacked_size)}, but its entry allows {format_size(entry.max_size)}",
+                hint="raise its max_size",
             )
         if "sif" in entry.formats:
             self._display.step(request.name, "store", 0, 1)

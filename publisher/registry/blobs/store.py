@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from publisher.contract import files
+from publisher.contract.units import format_size
 from publisher.errors import BlobError, SpaceError
 from publisher.layers.index import read_summary, write_index
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
@@ -102,7 +103,8 @@ class BlobStore:
             PublisherError: whatever ``download`` raises.
         """
         if descriptor.size > self._max_layer_size:
-            reason = f"layer {descriptor.digest} has {descriptor.size} bytes; at most {self._max_layer_size} are allowed"
+            size, limit = format_size(descriptor.size), format_size(self._max_layer_size)
+            reason = f"layer {descriptor.digest} has {size}; at most {limit} are allowed"
             raise BlobError(reason)
         blob = self._path(descriptor.digest)
         stored = StoredLayer(blob, blob.with_name(f"{blob.name}.index"))

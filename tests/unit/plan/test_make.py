@@ -235,8 +235,8 @@ def test_a_name_that_comes_back_in_time_is_current_again_without_a_build(back: s
     assert not make_plan(entries, answers, after).work
 
 
-@pytest.mark.parametrize(("leaving", "refused"), [(1, False), (2, True), (20, True)])
-def test_more_than_a_twentieth_leaves_only_with_the_operators_word(leaving: int, refused: bool) -> None:
+@pytest.mark.parametrize(("leaving", "refused"), [(1, False), (3, False), (4, True), (20, True)])
+def test_more_than_a_twentieth_and_three_leave_only_with_the_operators_word(leaving: int, refused: bool) -> None:
     entries, answers, snapshot = many(20)
     rest = [*entries[leaving:], entry("a/other:1")]
     answers["a/other:1"] = answer("other")
@@ -251,7 +251,19 @@ def test_more_than_a_twentieth_leaves_only_with_the_operators_word(leaving: int,
 def test_gone_and_delisted_count_together() -> None:
     entries, answers, snapshot = many(20)
     answers["a/image:3"] = NotFoundError("gone")
-    assert make_plan(entries[1:], answers, snapshot).withheld is not None
+    assert make_plan(entries[3:], answers, snapshot).withheld is not None
+
+
+def test_a_short_list_may_lose_a_few_names_but_not_all() -> None:
+    entries, answers, snapshot = many(3)
+    assert make_plan(entries[:1], answers, snapshot).withheld is None
+    assert "all of them" in (make_plan([entry("a/other:1")], answers | {"a/other:1": answer("other")}, snapshot).withheld or "")
+
+
+def test_a_twentieth_of_a_long_list_may_leave() -> None:
+    entries, answers, snapshot = many(100)
+    assert make_plan(entries[5:], answers, snapshot).withheld is None
+    assert make_plan(entries[6:], answers, snapshot).withheld is not None
 
 
 def test_a_wildcard_whose_tags_nobody_knows_keeps_what_it_covers() -> None:

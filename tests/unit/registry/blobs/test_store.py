@@ -182,7 +182,7 @@ async def test_a_bomb_ends_at_the_limit(root: Path) -> None:
 
 async def test_a_layer_larger_than_allowed_is_not_fetched(root: Path) -> None:
     download = FakeDownload(GZIP)
-    with pytest.raises(BlobError, match="at most 100 are allowed"):
+    with pytest.raises(BlobError, match="at most 100 B are allowed"):
         await BlobStore(root, max_layer_size=100).layer(described(GZIP), download, ignore)
     assert download.offsets == []
 
