@@ -23,6 +23,7 @@ AUTO, SANDBOX, SIF, UNPACKED = "auto", "sandbox", "sif", "unpacked"
 """Forms of an image; an unpacked one is a sandbox that this host has made from a SIF."""
 FORMS = (AUTO, SANDBOX, SIF)
 PASS, FETCH = "pass", "fetch"
+PLAIN, OSPOOL = "plain", "ospool"
 RUN, REFUSE = "run", "refuse"
 SOURCE = "DIR-or-URL"
 PATHS = ("DIR", "FILE", SOURCE)
@@ -135,6 +136,7 @@ TABLE = (
         "directory of the host that jobs' containers see if it exists; they always see /cvmfs",
     ),
     ("extra-arguments", "TEXT", ONE, "", "further arguments of Apptainer in each job"),
+    ("profile", "plain|ospool", ONE, "plain", "ospool: condor-config also does what the OSPool's scripts did, see docs/ep.md"),
     ("hook-keyword", "WORD", ONE, "IMAGE_RESOLVER", "HTCondor's keyword for these hooks"),
     ("trace-size", "SIZE", ONE, "10 MB", "size at which the trace is rotated; the previous one is kept as FILE.1"),
 )
@@ -194,6 +196,7 @@ class ResolverSettings:
         apptainer: path of the program, None to search the PATH.
         binds: values of Apptainer's ``--bind``.
         extra_arguments: further arguments of Apptainer.
+        profile: :data:`PLAIN` or :data:`OSPOOL`.
         hook_keyword: HTCondor's keyword for the hooks.
     """
 
@@ -253,6 +256,7 @@ class ResolverSettings:
         self.apptainer = _path(given, "apptainer")
         self.binds = tuple(given.get("bind", ()))
         self.extra_arguments = _text(given, "extra-arguments")
+        self.profile = _word(given, "profile")
         self.hook_keyword = _text(given, "hook-keyword")
 
 

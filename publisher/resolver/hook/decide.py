@@ -11,7 +11,8 @@ import os
 
 from publisher.contract.errors import ExpectedError, InvalidReferenceError, ManifestError
 from publisher.contract.records import NO_SHELL
-from publisher.resolver.config.settings import FORMS, PASS, SIF
+from publisher.resolver.cache import cache
+from publisher.resolver.config.settings import FORMS, PASS, SIF, UNPACKED
 from publisher.resolver.errors import (
     BlockedError,
     FormError,
@@ -171,13 +172,24 @@ class _JobDecision:
             return self._pass_on(why)
         if settings.never == SIF or settings.cache is None:
             return self._pass_on(f"{why}, and this host has no cache for SIFs or never starts them", HostError)
-        if facts.read(settings.facts, self._now).sif is False:
-            return self._pass_on(f"{why}, and SIFs do not run on this host without being unpacked", HostError)
+        form = UNPACKED if facts.read(settings.facts, self._now).sif is False else SIF
+        if form == UNPACKED and not settings.unpacks:
+            return self._pass_on(f"{why}, and SIFs cannot be mounted on this host", HostError)
         sif, path, fetched_from = foreign.ensure(
             job.written_image, settings, now=self._now, until=self._until, starter=job.starter
         )
         self._raise_if_blocked(f"sha256:{sif.sha256}")
-        return decision.start_foreign(job.image, why, sif, path=path, fetched_from=fetched_from)
+        if form == UNPACKED:
+            path, _ = cache.from_settings(settings).ensure_unpacked(
+                sif,
+                [],
+                resolve.unpacked_size(sif.size),
+                until=self._until,
+                starter=job.starter,
+                path=path,
+                apptainer=settings.apptainer,
+            )
+        return decision.start_foreign(job.image, why, sif, form=form, path=path, fetched_from=fetched_from)
 
     def _pass_on(self, why: str, error: type[ExpectedError] = UnknownImageError) -> Decision:
         """Leave the image to Apptainer; raise ``error`` if Apptainer cannot open it and HTCondor did not transfer it."""

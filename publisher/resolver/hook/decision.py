@@ -107,16 +107,16 @@ def start_unlisted(image: str, why: str, path: str) -> Decision:
     return Decision(image, why, message=f"image {path}", updates=updates, trace_fields={"form": SANDBOX, "path": path})
 
 
-def start_foreign(image: str, why: str, sif: Sif, *, path: str, fetched_from: str) -> Decision:
-    """Return the decision to start a SIF that was fetched by its URL, which is ``sif.path``."""
+def start_foreign(image: str, why: str, sif: Sif, *, path: str, fetched_from: str, form: str = SIF) -> Decision:
+    """Return the decision to start a SIF that was fetched by its URL, which is ``sif.path``, or what was unpacked from it."""
     return Decision(
         image,
         why,
         message=f"image {sif.path} with the sha256 {sif.sha256}",
-        updates=_start_attributes(path, SIF),
-        chirp_attributes={"ImageName": sif.path, "ImageSha256": sif.sha256, "ImageForm": SIF},
+        updates=_start_attributes(path, form),
+        chirp_attributes={"ImageName": sif.path, "ImageSha256": sif.sha256, "ImageForm": form},
         trace_fields={
-            "form": SIF,
+            "form": form,
             "path": path,
             "sif_source": fetched_from or None,
             "bytes": sif.size if fetched_from else 0,

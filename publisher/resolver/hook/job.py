@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CONTAINER, _SINGULARITY = "ContainerImage", "SingularityImage"
 _CONTAINER_FLAGS = ("WantContainer", "WantSIF", "WantSandboxImage")
 _VM_UNIVERSE = 13  # condor_universe.h
-_SIF_SUFFIX = ".sif"
+_SIF_SUFFIX, _STASH = ".sif", "stash://"
 _HEXADECIMAL = frozenset("0123456789abcdef")
 _SHA256_DIGITS = 64
 
@@ -56,7 +56,7 @@ class Job:
         self.is_containerised = bool(singularity) or any(ad.get(name.lower()) is True for name in _CONTAINER_FLAGS)
         self.takes_default = ad.get("wantdocker") is not True and classad.get_integer(ad, "JobUniverse") != _VM_UNIVERSE
         full_path = classad.get_string(ad, "ContainerImageFullPath").strip() if container and "/" not in container else ""
-        self.written_image = full_path or self.image
+        self.written_image = _canonical_url(full_path or self.image)
         cluster, proc = classad.get_integer(ad, "ClusterId"), classad.get_integer(ad, "ProcId")
         self.id = "" if cluster is None or proc is None else f"{cluster}.{proc}"
         self.owner = classad.get_string(ad, "Owner")
@@ -64,6 +64,11 @@ class Job:
         self.test_failures = classad.get_integer(ad, "NumVacatesByReason.SingularityTestFailed") or 0
         self.last_host = classad.get_string(ad, "LastRemoteHost")
         self.last_vacated = classad.get_integer(ad, "LastVacateTime") or 0
+
+
+def _canonical_url(text: str) -> str:
+    """Return a URL with OSDF's old name, ``stash://``, with its new one; any other text unchanged."""
+    return f"osdf://{text[len(_STASH) :]}" if text.startswith(_STASH) else text
 
 
 def name_to_look_up(text: str) -> str:

@@ -12,6 +12,7 @@ It relies on these rules of HTCondor (its manual, "Singularity and Apptainer Sup
 
 from __future__ import annotations
 
+from publisher.resolver.config.settings import OSPOOL
 from publisher.resolver.hook import statuses
 
 TYPE_CHECKING = False
@@ -81,6 +82,21 @@ STARTD_CRON_IMAGE_FAILURES_MODE = Periodic
 STARTD_CRON_IMAGE_FAILURES_JOB_LOAD = 0.01
 STARTD_CRON_IMAGE_FAILURES_KILL = true
 """
+_OSPOOL = """\
+
+# --- What the OSPool's scripts did (--profile ospool). Jobs' requirements use these attributes of the machine.
+HAS_SINGULARITY = (ImageResolverUsable =!= false)
+SINGULARITY_CAN_USE_SIF = (HasSIF =?= true)
+HAS_CVMFS_{attribute} = (ImageResolverCVMFS =?= true)
+OSG_USING_JOB_HOOK = true
+ALLOW_NONCVMFS_IMAGES = true
+STARTD_ATTRS = $(STARTD_ATTRS) HAS_SINGULARITY SINGULARITY_CAN_USE_SIF HAS_CVMFS_{attribute} OSG_USING_JOB_HOOK \\
+    ALLOW_NONCVMFS_IMAGES
+# Images of others are fetched by their osdf:// (or stash://) and https:// URLs.
+{keyword}_HOOK_PREPARE_JOB_ARGS = $({keyword}_HOOK_PREPARE_JOB_ARGS) --unknown fetch
+# Jobs find their scratch directory at /srv.
+SINGULARITY_TARGET_DIR = /srv
+"""
 _ACCESS_POINT = """\
 # Configuration of an access point whose jobs name images of {name}. It was written by
 # 'image-resolver condor-config access-point'.
@@ -126,7 +142,9 @@ def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterab
         program: absolute path of this program.
         config: absolute path of the resolver's configuration file.
     """
-    return _EXECUTION_POINT.format(
+    is_ospool = settings.profile == OSPOOL
+    more = _OSPOOL.format(keyword=settings.hook_keyword, attribute=_identifier(settings.name)) if is_ospool else ""
+    text = _EXECUTION_POINT.format(
         keyword=settings.hook_keyword,
         program=program,
         config=config,
@@ -140,6 +158,7 @@ def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterab
         count_period=_COUNT_PERIOD,
         killed=statuses.KILLED,
     )
+    return text + more
 
 
 def pilot(default_image: str, binds: Iterable[str], attributes: Sequence[str]) -> str:
@@ -165,11 +184,16 @@ def _boolean(value: bool) -> str:
 
 def access_point(settings: ResolverSettings) -> str:
     """Return the configuration of an access point whose jobs name images of this repository."""
-    attribute = "HAS_CVMFS_" + "".join(character if character.isalnum() else "_" for character in settings.name)
+    attribute = f"HAS_CVMFS_{_identifier(settings.name)}"
     configuration = _ACCESS_POINT.format(name=settings.name, pattern=_pattern(settings.name), attribute=attribute)
     urls = [address for address in (*settings.origins, *settings.mirrors) if "://" in address]
     origins = [_pattern(url.partition("?")[0].rstrip("/")) for url in urls]
     return configuration + (_ACCESS_POINT_SIFS.format(origins="|".join(origins)) if origins else "")
+
+
+def _identifier(name: str) -> str:
+    """Return the name of a repository as a part of an attribute's name."""
+    return "".join(character if character.isalnum() else "_" for character in name)
 
 
 def _pattern(text: str) -> str:

@@ -11,7 +11,7 @@ import os
 import time
 
 from publisher.contract.errors import ExpectedError
-from publisher.resolver.config.settings import SANDBOX, SIF, UNPACKED
+from publisher.resolver.config.settings import OSPOOL, SANDBOX, SIF, UNPACKED
 from publisher.resolver.errors import ResolverUsageError
 from publisher.resolver.host import default_image, probes
 from publisher.resolver.host.default_image import HostCapacity, ImageOffer
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _APPTAINER = ("apptainer", "singularity")
 _GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")
 _CVMFS = "/cvmfs"
+_OSPOOL_BINDS = ("/etc/hosts", "/etc/localtime", "/etc/OpenCL/vendors")
+_BINDPATH = "GLIDEIN_SINGULARITY_BINDPATH"  # of the glidein, as Apptainer's --bind takes it
 
 
 class HostMeasurement:
@@ -138,7 +140,10 @@ def wanted_binds(settings: ResolverSettings) -> list[str]:
     The parent directory of the repository is among them, as ``/cvmfs``.
     """
     parent = os.path.dirname(settings.repository)
-    return [*settings.binds, _CVMFS if parent == _CVMFS else f"{parent}:{_CVMFS}:ro"]
+    usual: list[str] = []
+    if settings.profile == OSPOOL:
+        usual = [*_OSPOOL_BINDS, *filter(None, os.environ.get(_BINDPATH, "").split(","))]
+    return [*settings.binds, *usual, _CVMFS if parent == _CVMFS else f"{parent}:{_CVMFS}:ro"]
 
 
 def existing_binds(settings: ResolverSettings) -> list[str]:

@@ -15,9 +15,12 @@ from publisher.resolver.cache import eviction, pins, sweep, unpack
 from publisher.resolver.cache.cache import Cache, from_settings
 from publisher.resolver.cache.entries import unpacked_key
 from publisher.resolver.errors import CacheError, SandboxError
-from publisher.resolver.hook import statuses
-from publisher.resolver.select import facts
+from publisher.resolver.hook import classad, decide, statuses
+from publisher.resolver.hook.job import Job
+from publisher.resolver.select import facts, foreign
 from publisher.resolver.system import path_probe
+from publisher.resolver.system.notes import Warnings
+from publisher.resolver.transfer.open_source import open_source
 from tests.support.checkout import ROOT
 from tests.support.ep.execution_point import NOW, REPOSITORY, ExecutionPoint, record, version
 from tests.support.ep.hook import Hook, job_ad, reply
@@ -106,6 +109,17 @@ def test_what_stands_in_the_way_is_said_by_its_own_status(ep: ExecutionPoint, si
     facts.write(str(ep.cache / "facts.json"), {"sif": True}, NOW)
     with pytest.raises(SandboxError):
         ep.resolve(NAME, form="sandbox")
+
+
+def test_a_foreign_sif_is_unpacked_as_well(ep: ExecutionPoint, sif: Sif, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ep.settings(unknown="fetch")
+    path, _ = from_settings(settings).ensure(sif, [open_source(str(ep.origin))])
+    monkeypatch.setattr(foreign, "ensure", lambda *_, **__: (sif, path, ""))
+    job = Job(classad.parse(job_ad(SingularityImage="osdf:///ospool/x.sif")))
+    until = time.monotonic() + 60
+    found = decide.decide(job, settings, scratch=str(ep.root), now=NOW, until=until, notes=Warnings())
+    assert (found.code, found.updates["WantSandboxImage"]) == (0, True), found.message
+    assert (Path(str(found.updates["SingularityImage"])) / "etc" / "motd").read_bytes() == CONTENT["etc/motd"]
 
 
 def test_a_sif_that_cannot_be_unpacked_is_not_unpacked_again_at_once(ep: ExecutionPoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,7 +202,8 @@ def test_what_this_host_may_not_fetch_another_one_may(site: Site) -> None:
     for policy in ({"never": "sif"}, {"cache": None}):
         site.changed = {"unknown": "fetch", **policy}
         assert site.decide(ContainerImage="osdf:///x.sif").code == statuses.HOST
-        assert site.decide(ContainerImage="stash:///x.sif").code == statuses.NO_IMAGE, "none does"
+        assert site.decide(ContainerImage="stash:///x.sif").code == statuses.HOST, "it is the old name of osdf"
+        assert site.decide(ContainerImage="gsiftp:///x.sif").code == statuses.NO_IMAGE, "none does"
 
 
 def test_a_vanilla_job_never_starts_outside_the_image_it_names(site: Site) -> None:

@@ -33,6 +33,10 @@ def test_what_htcondor_transferred_is_known_by_what_the_user_wrote() -> None:
     assert job(SingularityImage="a:1", ContainerImageFullPath="osdf:///x/rocky.sif").written_image == "a:1"
 
 
+def test_the_old_name_of_osdf_is_understood() -> None:
+    assert job(SingularityImage="stash:///ospool/x.sif").written_image == "osdf:///ospool/x.sif"
+
+
 @pytest.mark.parametrize("attribute", ["WantContainer", "WantSIF", "WantSandboxImage"])
 def test_a_container_universe_job_is_known_by_what_it_wants(attribute: str) -> None:
     wants: dict[str, Value] = {attribute: True}
