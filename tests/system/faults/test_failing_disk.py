@@ -19,3 +19,9 @@ def test_a_publication_serves_nothing_wrong_and_nothing_blocked_returns(error: s
 def test_a_cache_hands_out_only_right_bytes(error: str) -> None:
     said = run_module("tests.support.ep.failing_cache", error)
     assert int(said.splitlines()[-1].split()[0]) > 10, "that many writes failed"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_store_of_layers_keeps_only_right_bytes(error: str) -> None:
+    said = run_module("tests.support.registries.failing_store", error)
+    assert int(said.splitlines()[-1].split()[0]) > 10, "that many writes failed"
