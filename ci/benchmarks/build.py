@@ -38,6 +38,7 @@ class Results:
 
     Attributes:
         seconds: contestant -> seconds of its runs, in order.
+        cpu: contestant -> CPU seconds of its whole runs, in order; the parts on top of a build have none of their own.
         figures: what ``ci.benchmarks.publisher_build`` printed last.
         memory: peak memory of the publisher's process, bytes.
         children: peak memory of its largest child, bytes.
@@ -45,14 +46,17 @@ class Results:
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    cpu: dict[str, list[float]] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     memory: int = 0
     children: int = 0
     apptainer_size: int = 0
 
-    def add(self, name: str, seconds: float) -> None:
+    def add(self, name: str, seconds: float, cpu: float | None = None) -> None:
         """Add a run of a contestant."""
         self.seconds.setdefault(name, []).append(seconds)
+        if cpu is not None:
+            self.cpu.setdefault(name, []).append(cpu)
 
     def add_figures(self, figures: dict[str, Any]) -> None:
         """Add the figures that ``ci.benchmarks.publisher_build`` printed."""
@@ -115,7 +119,7 @@ class Contest:
         shutil.rmtree(self._work / "state", ignore_errors=True)
         result = self._run_module("publisher_build", self._reference, str(self._work / "state"))
         self.results.add_figures(result.figures)
-        self.results.add("publisher", self._without_extras(result))
+        self.results.add("publisher", self._without_extras(result), result.cpu)
         self.results.add("its reading back, on top", result.figures["readback"])
         self.results.add("its sandbox, on top", result.figures["sandbox"])
         self.results.add("its test run, on top", result.figures["test"])
@@ -127,7 +131,7 @@ class Contest:
             shutil.rmtree(self._work / "state" / name)
         result = self._run_module("publisher_build", self._reference, str(self._work / "state"))
         self.results.add_figures(result.figures)
-        self.results.add("publisher, layers fetched", self._without_extras(result))
+        self.results.add("publisher, layers fetched", self._without_extras(result), result.cpu)
 
     def _without_extras(self, result: Run) -> float:
         """Return the seconds to the finished SIF; what follows it is reported separately."""
@@ -139,7 +143,8 @@ class Contest:
         out = self._work / "pipe.squashfs"
         out.unlink(missing_ok=True)
         totals = json.dumps(publisher_build.totals([Path(index) for index in figures["indexes"]]))
-        self.results.add("bare pipe", self._run_module("bare_pipe", str(out), totals, *figures["layers"]).seconds)
+        result = self._run_module("bare_pipe", str(out), totals, *figures["layers"])
+        self.results.add("bare pipe", result.seconds, result.cpu)
         out.unlink()
 
     def _run_apptainer(self, name: str, options: tuple[str, ...]) -> None:
@@ -151,7 +156,7 @@ class Contest:
         self._clear(out)
         environment = {name: str(path) for name, path in directories.items()} | {"HOME": str(self._work)}
         result = run(["apptainer", "build", *options, str(out), f"docker://{self._reference}"], environment, self._work / "log")
-        self.results.add(name, result.seconds)
+        self.results.add(name, result.seconds, result.cpu)
         if name != _SANDBOX:
             self.results.apptainer_size = self.results.apptainer_size or out.stat().st_size
         self._clear(out)
@@ -198,11 +203,13 @@ def _print(results: Results) -> None:
     print(f"\n{figures['entries']:,} entries, {figures['unpacked'] / 1e6:,.0f} MB in {len(figures['layers'])} layers", end="")
     print(f" ({layers / 1e6:,.0f} MB compressed); {os.cpu_count()} cores\n")
     publisher_seconds = results.median("publisher")
-    print(f"| {'registry -> SIF':28} | seconds | of publisher's |  runs")
+    print(f"| {'registry -> SIF':28} | seconds | of publisher's | CPU seconds |  runs")
     for name in results.seconds:
         runs = " ".join(f"{seconds:.2f}" for seconds in results.seconds[name])
-        print(f"| {name:28} | {results.median(name):7.2f} | {results.median(name) / publisher_seconds:14.2f} | {runs}")
-    print(f"\napptainer build / publisher:                  {results.ratio('apptainer build', 'publisher')}")
+        cpu = f"{median(results.cpu[name]):11.2f}" if name in results.cpu else f"{'':11}"
+        print(f"| {name:28} | {results.median(name):7.2f} | {results.median(name) / publisher_seconds:14.2f} | {cpu} | {runs}")
+    print("\nCPU seconds of the publisher are those of the whole command, with all that is on top of the build.")
+    print(f"apptainer build / publisher:                  {results.ratio('apptainer build', 'publisher')}")
     print(f"the older tool's pair / publisher, both forms: {results.pair:6.2f}")
     print(f"publisher, layers fetched / bare pipe:        {results.ratio('publisher, layers fetched', 'bare pipe')}")
     smaller = figures["size"] / results.apptainer_size

@@ -28,11 +28,13 @@ class Run:
 
     Attributes:
         seconds: seconds from start to end.
+        cpu: CPU seconds of the program and its children, user and system; a busy neighbour changes them less.
         memory: peak memory of its largest process, bytes.
         output: its standard output.
     """
 
     seconds: float
+    cpu: float
     memory: int
     output: bytes
 
@@ -81,7 +83,7 @@ def run(argv: Sequence[str], env: Mapping[str, str], log: Path) -> Run:
     if child.returncode:
         lines = log.read_text("utf-8", "replace").strip().splitlines()[-3:]
         raise CommandError(f"{argv[0]} failed with status {child.returncode}: {' / '.join(lines)}", status=child.returncode)
-    return Run(seconds, usage.ru_maxrss * 1024, output)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
 
 
 def median(values: Sequence[float]) -> float:

@@ -59,23 +59,34 @@ class NodeTable:
 
     def add(self, parent: int, name: bytes, value: int, target: bytes = b"") -> int:
         """Add a child that the parent does not have yet, as the last one, and return it."""
-        node = self._removed
+        node, following, previous = self._removed, self._next, self._previous
         if node:
-            self._removed = self._next[node]
+            self._removed = following[node]
             self._parents[node], self.values[node], self._last_children[node] = parent, value, 0
         else:
             node = len(self.values)
             self.values.append(value)
             self._parents.append(parent)
-            for numbers in (self._starts, self._last_children, self._next, self._previous):
-                numbers.append(0)
+            self._starts.append(0)
+            self._last_children.append(0)
+            following.append(0)
+            previous.append(0)
         self._append_text(node, name, target)
-        self._link(parent, node)
-        if 3 * self._used_slots >= 2 * len(self._slots):
+        last = self._last_children[parent] or node
+        following[node] = following[last] if last != node else node
+        following[last], previous[node], previous[following[node]] = node, last, node
+        self._last_children[parent] = node
+        self.count += 1
+        self._used_slots += 1
+        slots = self._slots
+        if 3 * self._used_slots > 2 * len(slots):
             self._make_slots()  # with the new node
         else:
-            self._put(node, name)
-        self.count += 1
+            mask = len(slots) - 1
+            slot = hash((parent, name)) & mask
+            while slots[slot]:
+                slot = slot + 1 & mask
+            slots[slot] = node
         return node
 
     def replace(self, node: int, value: int, target: bytes = b"") -> None:
@@ -139,27 +150,11 @@ class NodeTable:
         """Free what :meth:`children` needs, too; names and paths stay."""
         self._last_children = self._next = array("I")
 
-    def _link(self, parent: int, node: int) -> None:
-        last = self._last_children[parent]
-        first = self._next[last] if last else node
-        last = last or node
-        self._next[last], self._next[node] = node, first
-        self._previous[node], self._previous[first] = last, node
-        self._last_children[parent] = node
-
     def _unlink(self, node: int) -> None:
         parent, before, after = self._parents[node], self._previous[node], self._next[node]
         self._next[before], self._previous[after] = after, before
         if self._last_children[parent] == node:
             self._last_children[parent] = 0 if before == node else before
-
-    def _put(self, node: int, name: bytes) -> None:
-        mask = len(self._slots) - 1
-        slot = hash((self._parents[node], name)) & mask
-        while self._slots[slot]:
-            slot = slot + 1 & mask
-        self._slots[slot] = node
-        self._used_slots += 1
 
     def _take_out(self, node: int) -> None:
         mask = len(self._slots) - 1
@@ -171,18 +166,20 @@ class NodeTable:
     def _make_slots(self) -> None:
         """Make the hash table anew, with space for twice as many names as there are."""
         size = _LEAST_SLOTS
-        while size < 2 * (self.count + 1):
+        while size < 2 * self.count:
             size *= 2
-        self._slots = array("I", bytes(4))
-        self._slots *= size
-        self._used_slots = 0
+        slots = self._slots = array("I", bytes(4)) * size
+        self._used_slots = self.count
         for node in range(ROOT + 1, len(self.values)):
             if self._parents[node]:
-                self._put(node, self.name(node))
+                slot = hash((self._parents[node], self.name(node))) & size - 1
+                while slots[slot]:
+                    slot = slot + 1 & size - 1
+                slots[slot] = node
 
     def _append_text(self, node: int, name: bytes, target: bytes) -> None:
         self._starts[node] = len(self._texts)
-        self._texts += name + b"\0" + target + b"\0"
+        self._texts += b"%b\0%b\0" % (name, target)
         self.text_size += len(name) + len(target)
 
     def _discard_text(self, node: int) -> None:

@@ -177,8 +177,8 @@ class PathTree:
 
     def _check_size(self) -> None:
         """Raise LayerError if the tree has more entries, or longer names, than the limits."""
-        if self.nodes.count > self._limits.entries:
-            raise LayerError(f"the image has more than {self._limits.entries} entries")
-        if self.nodes.text_size > self._limits.names_size:
-            problem = f"the names and links of the image have more than {self._limits.names_size} bytes"
-            raise LayerError(problem)
+        nodes, limits = self.nodes, self._limits
+        if nodes.count > limits.entries:
+            raise LayerError(f"the image has more than {limits.entries} entries")
+        if nodes.text_size > limits.names_size:
+            raise LayerError(f"the names and links of the image have more than {limits.names_size} bytes")
