@@ -31,6 +31,8 @@ HARD_LIMIT = 60 * 86400
 """Seconds from the signing of an index until no reader accepts it any more."""
 CLOCK_ERROR = 3600
 """Seconds by which this host's clock may be wrong before it affects the age of an index."""
+MAX_PREDECESSORS = 64
+"""Number of predecessors that an index names, the newest ones."""
 SHARDS = 256
 INDEX_NAME = "index.json"
 MAX_INDEX_BYTES = 4 << 20
@@ -51,13 +53,16 @@ class Index:
         shards: sha256 (64 hex digits) of each shard, None for an empty one.
         previous: serial of the index that this one replaced, 0 if there was none; only the publisher reads it.
         lost: text about the first adopted build that was removed, empty if none was; only the publisher reads it.
+        predecessors: serial, as text -> sha256 of the payload, of the newest :data:`MAX_PREDECESSORS` indexes that this one
+            descends from; None if a publisher made it that named none yet.
         log: sha256 (64 hex digits) of the entry of the publication log that tells of this index, empty if there is none.
         outcomes: sha256 of the document about images that are not, or not newly, published; it lies beside the shards, under a
             name of their kind. None if there is none. Execution points do not read it.
     """
 
     __slots__ = (
-        "expires", "generated", "log", "lost", "outcomes", "previous", "repository", "serial", "shards", "sif_prefix",
+        "expires", "generated", "log", "lost", "outcomes", "predecessors", "previous", "repository", "serial", "shards",
+        "sif_prefix",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +76,7 @@ class Index:
         shards: Iterable[str | None],
         previous: int = 0,
         lost: str = "",
+        predecessors: Mapping[str, str] | None = None,
         log: str = "",
         outcomes: str | None = None,
     ) -> None:
@@ -82,6 +88,7 @@ class Index:
         self.shards = tuple(shards)
         self.previous = previous
         self.lost = lost
+        self.predecessors = predecessors
         self.log = log
         self.outcomes = outcomes
 
@@ -89,6 +96,8 @@ class Index:
         """Return the bytes to sign."""
         values = {name: getattr(self, name) for name in self.__slots__}
         present = {name: value for name, value in values.items() if value or name not in ("log", "lost", "outcomes", "previous")}
+        if self.predecessors is None:
+            del present["predecessors"]
         return canonical({"type": TYPE, "schema": SCHEMA, **present})
 
     @classmethod
@@ -111,10 +120,20 @@ class Index:
             numbers: dict[str, Any] = {name: fields.count(value[name]) for name in ("serial", "generated", "expires")}
             numbers["previous"] = fields.count(value.get("previous", 0))
             lost, prefix = str(value.get("lost", "")), fields.safe_path(value["sif_prefix"])
+            predecessors = value.get("predecessors")
+            if not (predecessors is None or isinstance(predecessors, dict)):
+                raise ValueError("its predecessors are not an object")
             log = "" if value.get("log") is None else fields.sha256(value["log"])
             outcomes = None if value.get("outcomes") is None else fields.sha256(value["outcomes"])
             index = cls(
-                str(value["repository"]), **numbers, sif_prefix=prefix, shards=shards, lost=lost, log=log, outcomes=outcomes
+                str(value["repository"]),
+                **numbers,
+                sif_prefix=prefix,
+                shards=shards,
+                lost=lost,
+                predecessors=predecessors,
+                log=log,
+                outcomes=outcomes,
             )
         except fields.SHAPE_ERRORS as error:
             raise ManifestError(f"the manifest's index is not valid: {error!r}") from None
@@ -130,10 +149,35 @@ class Index:
         return index
 
     def age(self, now: float) -> str:
-        """Return :data:`FRESH`, :data:`EXPIRED` or :data:`DEAD`; ``now`` is this host's clock in seconds since the epoch."""
-        if now <= self.expires + CLOCK_ERROR:
+        """Return :data:`FRESH`, :data:`EXPIRED` or :data:`DEAD`; ``now`` is this host's clock in seconds since the epoch.
+
+        An index is fresh for :data:`LIFETIME` at most, whatever it says of itself. One that was signed at a time that has not
+        come yet counts as expired, and as dead if that time is far away: a clock is wrong, the publisher's or this host's.
+        """
+        if self.is_from_future(now):
+            return EXPIRED if self.generated <= now + HARD_LIMIT else DEAD
+        if now <= min(self.expires, self.generated + LIFETIME) + CLOCK_ERROR:
             return FRESH
         return EXPIRED if now <= self.generated + HARD_LIMIT + CLOCK_ERROR else DEAD
+
+    def is_from_future(self, now: float) -> bool:
+        """Return whether it was signed at a time that has not come yet, by more than a clock may be wrong."""
+        return self.generated > now + CLOCK_ERROR
+
+    def descends_from(self, older: Index, sha256: str) -> bool | None:
+        """Return whether an index with a lower serial is one of this one's predecessors; None if that cannot be known.
+
+        Args:
+            older: the index with the lower serial.
+            sha256: sha256 of its payload, see :func:`payload_sha256`.
+        """
+        named = self.predecessors or {}
+        if named.get(str(older.serial)) == sha256:
+            return True
+        if older.predecessors is None:
+            return None
+        is_beyond = len(named) >= MAX_PREDECESSORS and str(older.serial) not in named
+        return None if is_beyond and all(not serial.isdecimal() or older.serial < int(serial) for serial in named) else False
 
     def shard_for(self, key: str) -> str | None:
         """Return the sha256 of the shard that ``key`` hashes into, None if that shard is empty."""
@@ -221,6 +265,20 @@ def unseal(content: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
     """
     envelope = Envelope.parse(content)
     return envelope.payload, envelope.signatures
+
+
+def has_shard_name(content: bytes, name: str) -> bool:
+    """Return whether the content of a shard is what its name says."""
+    return shard_name(hashlib.sha256(content).hexdigest()) == name
+
+
+def payload_sha256(content: bytes) -> str:
+    """Return the sha256 (64 hex digits) of the payload in an envelope: other signatures of the same payload do not change it.
+
+    Raises:
+        ManifestError: the content is not an envelope.
+    """
+    return hashlib.sha256(unseal(content)[0]).hexdigest()
 
 
 def make_shard(records: Mapping[str, Mapping[str, Any]], aliases: Mapping[str, str]) -> bytes:

@@ -24,7 +24,7 @@ AUTO, SANDBOX, SIF, UNPACKED = "auto", "sandbox", "sif", "unpacked"
 FORMS = (AUTO, SANDBOX, SIF)
 PASS, FETCH = "pass", "fetch"
 PLAIN, OSPOOL = "plain", "ospool"
-RUN, REFUSE = "run", "refuse"
+RUN, REPORT, REFUSE = "run", "report", "refuse"
 SOURCE = "DIR-or-URL"
 PATHS = ("DIR", "FILE", SOURCE)
 """Kinds of values that are relative to the configuration file which sets them."""
@@ -81,6 +81,13 @@ TABLE = (
     ("store", "DIR", ONE, "", "SIFs that root or a daemon provides for all jobs to read; see 'cache fill'"),
     ("store-owner", "NUMBER", ONE, "0", "number of the user who owns the store"),
     ("public-key", "FILE", MANY, "", "trusted key, or a directory of trusted keys (*.pem, *.pub)"),
+    (
+        "forks",
+        f"{REPORT}|{REFUSE}",
+        ONE,
+        REPORT,
+        "a manifest that does not continue the one that this host remembers: reported and used, or reported and refused",
+    ),
     ("form", "|".join(FORMS), ONE, AUTO, "auto: the sandbox if it can be opened now, else the SIF"),
     ("arch", "ARCH", ONE, "", "amd64, arm64, …; default: this machine's"),
     ("prefer", f"{SANDBOX}|{SIF}", ONE, SANDBOX, "the form that jobs get if both are available"),
@@ -176,6 +183,7 @@ class ResolverSettings:
         store: directory of SIFs that jobs only read, absolute; None for none.
         store_owner: number of the user who owns the store.
         keys: files and directories of trusted keys.
+        forks: whether a forked manifest is used, :data:`REPORT`, or not, :data:`REFUSE`.
         form: one of :data:`FORMS`.
         arch: architecture, as Go names it.
         prefer: the preferred form, :data:`SANDBOX` or :data:`SIF`.
@@ -237,6 +245,7 @@ class ResolverSettings:
         self.store = _path(given, "store")
         self.store_owner = _quantity(given, "store-owner", units.parse_count)
         self.keys = tuple(given.get("public-key", ()))
+        self.forks = _word(given, "forks")
         self.form = _word(given, "form")
         self.arch = _text(given, "arch") or arch
         self.prefer = _word(given, "prefer")

@@ -41,7 +41,7 @@ def prepare_job(content: bytes, settings: ResolverSettings, started: float, unti
         job, settings, scratch=os.getcwd(), now=time.time(), until=until - _time_for_reply(settings.deadline), notes=notes
     )
     seconds = round(time.monotonic() - started, 4)
-    line = {"job": job.id, "owner": job.owner, **decision.to_json(), "seconds": seconds}
+    line = {"job": job.id, "owner": job.owner, **decision.to_json(), "fork": notes.fork or None, "seconds": seconds}
     write_trace(settings, line, notes, min(_TRACE_TIMEOUT, (until - time.monotonic()) / 2))
     _set_chirp_attributes(decision.chirp_attributes, notes)
     for note in notes.all:

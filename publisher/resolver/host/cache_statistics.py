@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import os
+
 from publisher.resolver.cache import cache, counters, eviction, pins
 from publisher.resolver.errors import CacheError
 
@@ -36,6 +39,7 @@ def collect(settings: ResolverSettings) -> dict[str, Any]:
         "ImageCacheFetches": counts.downloads,
         "ImageCacheFetchedBytes": counts.bytes,
         "ImageCacheFetchSeconds": round(counts.seconds, 1),
+        "ImageManifestForks": len(glob.glob(os.path.join(glob.escape(target.root), "manifest", "*", "fork"))),
     }
 
 

@@ -98,6 +98,7 @@ class Resolution:
             "manifest_source": self.manifest.source,
             "serial": self.manifest.index.serial,
             "manifest_age": self.manifest.age,
+            "fork": notes.fork or None,
             "notes": notes.all,
         }
 
@@ -241,6 +242,7 @@ def _manifest_loader(
             verify=verify,
             refresh=refresh,
             wait=wait,
+            refuse_forks=settings.forks == REFUSE,
             accepts_expired=settings.accepts_lone_expired,
         )
 

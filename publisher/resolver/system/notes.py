@@ -9,11 +9,13 @@ class Warnings:
     Attributes:
         all: every line; programs get them together with the answer.
         warnings: the lines that are also shown to a person.
+        fork: what this host knows of a fork of the manifest; empty if it knows none.
     """
 
     def __init__(self) -> None:
         self.all: list[str] = []
         self.warnings: list[str] = []
+        self.fork = ""
 
     def add(self, line: str) -> None:
         """Note a problem that did not change the answer."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_FORK_NAME, _MAX_FORK_BYTES = "fork", 1000
 _KEYS_NAME = "keys.json"
 
 
@@ -71,6 +72,20 @@ class ManifestCache:
         for name in self._shard_files():
             if name.endswith(".json") and name not in listed:
                 os.unlink(os.path.join(self.directory, "shards", name))
+
+    def fork(self) -> str:
+        """Return what is recorded of a fork of the manifest, empty if nothing is."""
+        return (self._read(_FORK_NAME, _MAX_FORK_BYTES) or b"").decode("utf-8", "replace").strip()
+
+    def record_fork(self, text: str, copy: bytes) -> None:
+        """Record a fork, and the index that this host remembered; the first one stays until its file is removed.
+
+        Raises:
+            OSError: the cache cannot be written.
+        """
+        if not self.fork():
+            self._write(f"{_FORK_NAME}-{INDEX_NAME}", copy)
+            self._write(_FORK_NAME, f"{text}\n".encode())
 
     def store_keys(self, content: bytes) -> None:
         """Store a verified keys document, as :meth:`keys` returns it. Raise OSError."""

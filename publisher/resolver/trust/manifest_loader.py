@@ -39,9 +39,10 @@ if TYPE_CHECKING:
     from publisher.resolver.trust.manifest_cache import ManifestCache
     from publisher.resolver.trust.poll_schedule import PollSchedule
 
+    _Candidate = tuple[Index, str, bytes]  # an index, the label of its source, its envelope
+
 CACHED_COPY = "the cached copy"
 """The name of the cached copy of the manifest wherever a source is named."""
-_MAX_CLOCK_ERROR = 86400  # seconds
 _POLL_SLACK = 5  # seconds that another process may take for a poll, besides the longest timeout of a source
 
 
@@ -172,6 +173,7 @@ def load(
     verify: Verify = signatures.verify,
     refresh: float = 0.0,
     wait: bool = False,
+    refuse_forks: bool = False,
     accepts_expired: bool = True,
 ) -> TrustedManifest:
     """Load the manifest with the highest serial.
@@ -187,13 +189,15 @@ def load(
         verify: returns the payload of an envelope, as :func:`publisher.resolver.trust.signatures.verify` does.
         refresh: seconds between two polls of the sources in the network; without a cache they are polled every time.
         wait: wait for another process that polls them even if there is a cached copy.
+        refuse_forks: do not use an index that does not continue the one that this host remembers.
         accepts_expired: accept an expired index that only one source has, although there is no cached copy.
 
     Raises:
         ManifestError: no source has a manifest that can be trusted; the message has the problem of each.
         ExpectedError: openssl cannot be used.
     """
-    loader = _ManifestLoader(sources, cache, _IndexChecks(keys, repository, now, verify), notes, accepts_expired=accepts_expired)
+    checks = _IndexChecks(keys, repository, now, verify)
+    loader = _ManifestLoader(sources, cache, checks, notes, refuse_forks=refuse_forks, accepts_expired=accepts_expired)
     if cache is None or all(source.local for source in sources):
         return loader.read_all()
     from publisher.resolver.trust.poll_schedule import PollSchedule  # noqa: PLC0415 - not if all sources are in CVMFS
@@ -276,6 +280,12 @@ class _IndexChecks:
         index, has_expired_keys = result
         if has_expired_keys and self._authority is not None:
             return f"{self._authority.describe_expiry()}: the manifest has serial {index.serial}, from {label}"
+        if index.is_from_future(self.now):
+            day = time.strftime("%Y-%m-%d", time.gmtime(index.generated))
+            return (
+                f"the manifest (serial {index.serial}, from {label}) was signed on {day}, which has not come yet: the clock of "
+                "this host or of the publisher is wrong"
+            )
         day = time.strftime("%Y-%m-%d", time.gmtime(index.expires))
         return f"the manifest (serial {index.serial}, from {label}) expired on {day}, and there is no fresher one"
 
@@ -316,8 +326,10 @@ class _ManifestLoader:
         checks: _IndexChecks,
         notes: Warnings,
         *,
+        refuse_forks: bool,
         accepts_expired: bool,
     ) -> None:
+        self._refuse_forks = refuse_forks
         self._accepts_expired = accepts_expired
         self._sources = sources
         self._cache = cache
@@ -398,29 +410,23 @@ class _ManifestLoader:
         copy = self._read_copy()
         self._refuse_expired(copy, indexes)
         self._store_keys()
-        best: tuple[Index, str, bytes] | None = None
+        valid: list[_Candidate] = []
         for label, content in [*indexes, *([] if copy is None else [(CACHED_COPY, copy)])]:
             index = self._checks.check(content)
             if isinstance(index, ManifestError):
                 problems.append(f"{label}: {index}")
                 continue
             log.debug("the manifest from %s has serial %d", label, index.serial)
-            if best is None or self._checks.rank(content) > self._checks.rank(best[2]):
-                best = index, label, content
-        if best is None:
+            valid.append((index, label, content))
+        if not valid:
             raise ManifestError(f"no manifest can be used: {'; '.join(problems) or 'no source is configured'}")
-        index, label, content = best
+        index, label, content = self._best(valid, copy)
         for problem in problems:
             log.info("no manifest from %s", problem)
             self._notes.add(problem)
         if content != copy:
             self._store_index(index, content)
         age = self._age(label, content)
-        if index.generated > self._checks.now + _MAX_CLOCK_ERROR:
-            days = (index.generated - self._checks.now) / 86400
-            self._notes.warn(
-                f"the manifest was signed {days:.1f} days from now, so the clock of this host or of the publisher is wrong"
-            )
         log.info("using the manifest with serial %d from %s, which is %s", index.serial, label, age)
         return TrustedManifest(
             index,
@@ -432,6 +438,38 @@ class _ManifestLoader:
             polled=polled,
             is_current=answered or (label != CACHED_COPY and all(source.local for source in self._sources)),
         )
+
+    def _best(self, valid: list[_Candidate], copy: bytes | None) -> _Candidate:
+        """Return the index of the highest rank, the first of several; report a fork, and refuse it if the site wants that."""
+        best = max(valid, key=lambda candidate: self._checks.rank(candidate[2]))
+        if self._cache is None or copy is None:
+            return best
+        self._notes.fork = self._cache.fork()
+        remembered = self._checks.check(copy)
+        if best[2] == copy or isinstance(remembered, ManifestError) or not self._checks.rank(copy)[0]:
+            return best
+        from publisher.resolver.trust import forks  # noqa: PLC0415 - a warm answer has no new index
+
+        problem = forks.describe(remembered, copy, best[0], best[2], best[1])
+        if not problem:
+            return best
+        self._report_fork(problem, copy)
+        if not self._refuse_forks:
+            return best
+        straight = [one for one in valid if not forks.describe(remembered, copy, one[0], one[2], one[1])]
+        return max(straight, key=lambda candidate: self._checks.rank(candidate[2]))
+
+    def _report_fork(self, problem: str, copy: bytes) -> None:
+        """Warn of a fork, and record it for the trace and the machine ad."""
+        text = f"{problem}; it is {'refused' if self._refuse_forks else 'used'}"
+        log.warning(text)
+        self._notes.warn(text)
+        self._notes.fork = self._notes.fork or text
+        if self._cache is not None:
+            try:
+                self._cache.record_fork(text, copy)
+            except OSError as error:
+                self._notes.add(f"cannot record the fork of the manifest: {error}")
 
     def _refuse_expired(self, copy: bytes | None, indexes: list[tuple[str, bytes]]) -> None:
         """Raise ManifestError for an expired index that only one place has, on a host that remembers nothing.

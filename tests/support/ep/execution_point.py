@@ -16,7 +16,7 @@ from publisher.resolver.select.resolve import Resolution, resolve
 from publisher.resolver.system.notes import Warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from typing import Optional
 
@@ -73,7 +73,14 @@ def envelope(index: Index, *keys: Key) -> bytes:
 
 
 def revision(
-    records: Iterable[Record], key: Key, *, serial: int = 1, now: int = NOW, repository: str = REPOSITORY, count: int = 4
+    records: Iterable[Record],
+    key: Key,
+    *,
+    serial: int = 1,
+    now: int = NOW,
+    repository: str = REPOSITORY,
+    count: int = 4,
+    predecessors: Mapping[str, str] | None = None,
 ) -> dict[str, bytes]:
     """Return the files of a manifest: name -> content."""
     named: list[dict[str, dict[str, object]]] = [{} for _ in range(count)]
@@ -84,7 +91,15 @@ def revision(
             aliases[manifest.shard_number(alias, count)][alias] = one.name
     shards = [manifest.make_shard(found, others) for found, others in zip(named, aliases)]
     digests = [hashlib.sha256(shard).hexdigest() for shard in shards]
-    index = Index(repository, serial=serial, generated=now, expires=now + manifest.LIFETIME, sif_prefix="sif", shards=digests)
+    index = Index(
+        repository,
+        serial=serial,
+        generated=now,
+        expires=now + manifest.LIFETIME,
+        sif_prefix="sif",
+        shards=digests,
+        predecessors=predecessors,
+    )
     files = {manifest.shard_name(sha256): shard for sha256, shard in zip(digests, shards)}
     return {**files, manifest.INDEX_NAME: envelope(index, key)}
 
@@ -125,13 +140,21 @@ class ExecutionPoint:
         self.keys.mkdir()
         (self.keys / "current.pem").write_bytes(self.key.pem)
 
-    def publish(self, *records: Record, serial: int = 1, now: int = NOW, key: Key | None = None) -> dict[str, bytes]:
+    def publish(
+        self,
+        *records: Record,
+        serial: int = 1,
+        now: int = NOW,
+        key: Key | None = None,
+        predecessors: Mapping[str, str] | None = None,
+    ) -> dict[str, bytes]:
         """Write sandboxes, and the manifest to the repository and the origin; return the manifest's files."""
         for one in records:
             for _, found in one.versions():
                 if found.sandbox is not None:
                     (self.repository / found.sandbox / "bin").mkdir(parents=True, exist_ok=True)
-        files = with_keys(revision(records, key or self.key, serial=serial, now=now), self.two_levels and self.two_levels(now))
+        signed = revision(records, key or self.key, serial=serial, now=now, predecessors=predecessors)
+        files = with_keys(signed, self.two_levels and self.two_levels(now))
         lay_down(files, self.repository / ".publisher")
         lay_down(files, self.origin / "manifest")
         return files

@@ -233,7 +233,10 @@ def test_a_shard_has_the_records_it_names() -> None:
 def test_a_clock_may_be_an_hour_off_before_an_index_is_expired_or_dead() -> None:
     index = Index("r", serial=1, generated=0, expires=LIFETIME, sif_prefix="sif", shards=[None])
     ages = {
-        -(10**6): FRESH,
+        -CLOCK_ERROR: FRESH,
+        -CLOCK_ERROR - 1: EXPIRED,
+        -HARD_LIMIT: EXPIRED,
+        -HARD_LIMIT - 1: DEAD,
         LIFETIME + CLOCK_ERROR: FRESH,
         LIFETIME + CLOCK_ERROR + 1: EXPIRED,
         HARD_LIMIT + CLOCK_ERROR: EXPIRED,

@@ -210,6 +210,7 @@ def test_the_answer_for_programs_has_what_it_rests_on(ep: ExecutionPoint, rocky:
         "manifest_source": f"{ep.repository}/.publisher",
         "serial": 1,
         "manifest_age": "fresh",
+        "fork": None,
         "notes": [],
     }
     again = ep.resolve(NAME, form="sif").to_json(ep.notes)
