@@ -135,6 +135,14 @@ class OriginError(PublisherError):
     """An object of an OSDF origin that could not be stored, read or deleted."""
 
 
+class StateDirectoryError(PublisherError):
+    """The state directory cannot be used, or another run is using it."""
+
+
+class ClockError(PublisherError):
+    """A clock that must not be signed by. It stops the run, because everything that a run signs and removes depends on it."""
+
+
 class SigningError(PublisherError):
     """A manifest that could not be signed: a token or a signing program failed."""
 

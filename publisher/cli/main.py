@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,9 @@ from publisher.cli.state_directory import lock_state
 from publisher.errors import ListError, PublisherError, UsageError
 from publisher.images import reader
 from publisher.images.importers import convert
+from publisher.net.server_dates import ServerDates
 from publisher.plan.lint import CheckVerdict
+from publisher.publish import manifest_store
 from publisher.status.running import RunningDisplay
 from publisher.system.durable import host_failure
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 BUG_EXIT_CODE = 3
 _INTERRUPTED_EXIT_CODE = 130
+_PLACES = {"repository": manifest_store.REPOSITORY, "origin": manifest_store.ORIGIN, "state": manifest_store.STATE}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -131,9 +135,11 @@ def plan(as_json: bool, run: RunOptions, settings: PublisherSettings) -> None:
 
 @publisher.command(short_help="Publish what is new or changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--start-from", type=click.Choice(list(_PLACES)), help="Continue the manifest of this place, after a fork.")
+@click.option("--rebuild-missing", is_flag=True, help="Build again what is missing, even if that is much of what is published.")
 @run_options
 @common
-def sync(as_json: bool, run: RunOptions, settings: PublisherSettings) -> None:
+def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunOptions, settings: PublisherSettings) -> None:
     """Publish what is new or changed: all images of the list, or NAMEs.
 
     Downloads and builds images, publishes sandboxes and SIFs, and signs the manifest. Names that left the list start to leave.
@@ -143,17 +149,22 @@ def sync(as_json: bool, run: RunOptions, settings: PublisherSettings) -> None:
 
     Example: publisher sync --config /etc/ospool-image-publisher/publisher.yaml
     """
-    publication = make_publication(settings)
+    dates = ServerDates()
+    publication = make_publication(settings, None if start_from is None else _PLACES[start_from], dates)
     image_list = load_list(settings)  # a list that is not valid fails before anything begins
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock_state(settings.state))
         display = RunningDisplay(stack.enter_context(console.open_display()), settings.state)
         stack.enter_context(display)
-        intake = stack.enter_context(make_intake(settings, display))
+        intake = stack.enter_context(make_intake(settings, display, dates=dates))
         snapshot, recovered = publication.open()
         for line in recovered:
             display.say(line)
+        snapshot, missing = publication.drop_missing(snapshot, allowed=rebuild_missing)
         made = plan_run(settings, image_list, snapshot, intake, run)
+        publication.check_clock()  # before hours of work that could not be signed
+        snapshot, restored = publication.restore(snapshot)
+        made = replace(made, notes=(*recovered, *missing, *restored, *made.notes))
         display.expect(item.entry.name for item in made.work)
         report = run_sync(
             settings, made, snapshot, intake=intake, publication=publication, display=display, collect=not run.names

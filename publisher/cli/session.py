@@ -37,6 +37,9 @@ def open_publication(settings: PublisherSettings) -> Iterator[tuple[Publication,
         snapshot, recovered = publication.open()
         for line in recovered:
             console.tell(line)
+        snapshot, restored = publication.restore(snapshot)
+        for line in restored:
+            console.tell(line)
         try:
             yield publication, snapshot
         finally:

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from publisher.contract import files
-from publisher.errors import PublishedManifestError, PublisherError
+from publisher.errors import PublishedManifestError, StateDirectoryError
 from publisher.state.outcomes import Outcomes
 from publisher.system.durable import delete, failures
 from publisher.system.ownership import check_own_directory
@@ -25,12 +25,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _OUTCOMES = "outcomes.json"
 
-_PRIVATE = ("blobs", "builds")
+_PRIVATE = ("blobs", "builds", "published")
 """Directories in the state directory that no other account enters."""
-
-
-class StateDirectoryError(PublisherError):
-    """The state directory cannot be used, or another run is using it."""
 
 
 @contextlib.contextmanager

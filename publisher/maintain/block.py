@@ -34,12 +34,14 @@ class BlockPlan:
         changed: name -> its new record.
         removals: paths of data that is removed from the repository.
         sifs: paths of SIFs that are removed from the origin.
+        unblocked: the digests, if they become unblocked.
     """
 
     digests: frozenset[str]
     changed: Mapping[str, Record]
     removals: tuple[str, ...] = ()
     sifs: tuple[str, ...] = ()
+    unblocked: frozenset[str] = frozenset()
 
 
 def plan_block(snapshot: Snapshot, subject: str, now: int, reason: str, *, history: bool = False) -> BlockPlan:
@@ -91,6 +93,7 @@ def plan_unblock(snapshot: Snapshot, subject: str) -> BlockPlan:
             for name, record in snapshot.records.items()
             if _has_version(record, digests)
         },
+        unblocked=digests,
     )
 
 
@@ -104,7 +107,7 @@ def apply(publication: Publication, snapshot: Snapshot, plan: BlockPlan) -> Publ
         RepositoryError, SpaceError: nothing was changed, or the block is published and a sandbox could not be removed.
         OriginError: a SIF could not be removed; the garbage collection of the next run removes it.
     """
-    result = publication.change(snapshot, plan.changed, plan.removals)
+    result = publication.change(snapshot, plan.changed, plan.removals, unblocked=plan.unblocked)
     if result.behind is None:
         for path in plan.sifs:
             _log.debug("removing %s from the origin: blocked", path)

@@ -13,7 +13,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
-from publisher.contract.records import BLOCKED
 from publisher.errors import OriginError, PublisherError
 from publisher.plan import retention
 from publisher.publish import history
@@ -62,6 +61,8 @@ def collect(
     _log.info("garbage collection begins%s", " (dry run)" if dry_run else "")
     result = GcResult(snapshot)
     try:
+        if not dry_run:
+            publication.check_clock()  # what may go depends on the time
         _collect_repository(publication, result, now, limits, dry_run=dry_run)
         if publication.is_origin_current(result.snapshot):
             _collect_origin(publication, result, now, limits, dry_run=dry_run)
@@ -77,7 +78,7 @@ def _collect_repository(publication: Publication, result: GcResult, now: int, li
     """Remove records, and data that nothing names afterwards, in one transaction of the repository."""
     snapshot = result.snapshot
     allowed = retention.plan_retention(snapshot, now, limits)
-    removals = [*allowed.removals, *_remains_of_blocked(publication, snapshot)]
+    removals = [*allowed.removals, *publication.remains_of_blocked(snapshot)]
     for path in removals:
         _log.debug("selected for removal from the repository: %s, which no version needs", path)
     result.lines += _describe(allowed, "would be removed" if dry_run else "is removed")
@@ -91,14 +92,6 @@ def _collect_repository(publication: Publication, result: GcResult, now: int, li
             result.error = error
         if published.behind is not None:
             raise published.behind
-
-
-def _remains_of_blocked(publication: Publication, snapshot: Snapshot) -> list[str]:
-    """Return the paths of blocked versions' data that is still in the repository, after an interrupted block."""
-    live_data = retention.count_data_paths(snapshot.records.values())
-    blocked = (version for record in snapshot.records.values() for _, version in record.versions() if version.state == BLOCKED)
-    removable = {path for version in blocked for path in retention.data_paths(version) if not live_data[path]}
-    return sorted(path for path in removable if publication.repository.exists(path))
 
 
 def _describe(allowed: RetentionPlan, removed: str) -> list[str]:

@@ -80,8 +80,7 @@ def verify_manifest(repository: Repository, origin: Origin, now: float, trusted:
         if trusted is not None and content is not None:
             yield from _verify_signature(place, content, trusted)
     parsed = manifest.Index.parse(manifest.unseal(index)[0])
-    if parsed.age(now) != manifest.FRESH:
-        yield "the manifest has expired; the next sync signs a new one"
+    yield from _verify_age(parsed, now)
     for sha256 in sorted({sha256 for sha256 in (*parsed.shards, parsed.outcomes) if sha256 is not None}):
         name = manifest.shard_name(sha256)
         for place, content in (
@@ -92,6 +91,13 @@ def verify_manifest(repository: Repository, origin: Origin, now: float, trusted:
                 yield f"the {place} has no {name}, which the manifest names"
             elif hashlib.sha256(content).hexdigest() != sha256:
                 yield f"the {place}'s {name} is damaged"
+
+
+def _verify_age(index: manifest.Index, now: float) -> Iterator[str]:
+    if index.is_from_future(now):
+        yield "the manifest was signed at a time that has not come yet; if this clock is right, the next sync signs it again"
+    elif index.age(now) != manifest.FRESH:
+        yield "the manifest has expired; the next sync signs a new one"
 
 
 def _verify_signature(place: str, index: bytes, trusted: Collection[PublicKey]) -> Iterator[str]:

@@ -10,7 +10,15 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from publisher.errors import OriginError, PublisherError, RepositoryError, SigningError, SpaceError
+from publisher.errors import (
+    ClockError,
+    OriginError,
+    PublisherError,
+    RepositoryError,
+    SigningError,
+    SpaceError,
+    StateDirectoryError,
+)
 from publisher.publish.report import ImageResult
 
 if TYPE_CHECKING:
@@ -152,7 +160,7 @@ class BatchPublisher:
             outcomes: what is known of the images, published with the manifest; None for what was known before.
 
         Raises:
-            RunStoppedError: repository or origin cannot be used, or the disk is full.
+            RunStoppedError: repository, origin or state directory cannot be used, the disk is full, or the clock is wrong.
         """
         batch = self._batch
         if outcomes is not None:
@@ -168,7 +176,7 @@ class BatchPublisher:
                 self._publish_halves(batch.entries, error)
                 if leaving or due is not None:
                     self._publish([], leaving, due)
-        except (RepositoryError, OriginError, SpaceError, SigningError) as error:
+        except (RepositoryError, OriginError, SpaceError, StateDirectoryError, ClockError, SigningError) as error:
             raise RunStoppedError(error) from error
         self._discard(batch.requests)
         self._batch = _Batch()

@@ -13,19 +13,25 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from publisher.build import unpack as sandbox
+from publisher.contract.records import BLOCKED
 from publisher.errors import PublisherError, RemovalError, RepositoryError, SpaceError
+from publisher.net.server_dates import ServerDates
+from publisher.plan import retention
 from publisher.publish.manifest_store import ManifestStore
+from publisher.publish.missing import check_share, find_missing, sif_names
 from publisher.publish.records import make_record, replaced_indexes, update_links
 from publisher.publish.sandboxes import SandboxWriter
 from publisher.publish.staged import stage
 from publisher.state import paths, transitions
+from publisher.state.signing_clock import SigningClock
 from publisher.system.durable import host_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from publisher.contract.records import Record
     from publisher.plan.model import PlanItem
+    from publisher.publish.manifest_copy import ManifestCopy
     from publisher.publish.sandboxes import Unpack
     from publisher.publish.staged import StagedEntry
     from publisher.publish.witness import Witness
@@ -65,10 +71,14 @@ class Publication:
         signer: signs the manifest.
         trusted: further keys that may have signed the published manifest, such as one that is being rotated out.
         clock: returns seconds since the epoch.
+        copy: the state directory's copy of the manifest.
+        dates: what registries say of the time, None if none is asked.
+        start_from: the place whose manifest is continued in any case: :data:`publisher.publish.manifest_store.REPOSITORY`,
+            ``ORIGIN`` or ``STATE``; None for the highest revision.
         deadline: seconds that unpacking one sandbox may take.
         grace: seconds that a name which leaves can still be used.
         revision_grace: seconds that earlier revisions of the manifest stay for clients that still read them.
-        sweep_interval: number of revisions after which earlier ones are looked through for those whose grace is over.
+        sweep_interval: seconds after which earlier revisions are looked through for those whose grace is over.
         who: who publishes, for the publication log.
         witness: second place for the log; None for none.
         unpack: makes a sandbox from a SIF, as :func:`publisher.build.unpack.unpack` does.
@@ -81,11 +91,14 @@ class Publication:
         signer: ManifestSigner,
         *,
         clock: Callable[[], float],
+        copy: ManifestCopy,
+        dates: ServerDates | None = None,
+        start_from: str | None = None,
         trusted: tuple[PublicKey, ...] = (),
         deadline: float = 3600.0,
         grace: float = 14 * 86400.0,
         revision_grace: float = 14 * 86400.0,
-        sweep_interval: int = 16,
+        sweep_interval: float = 86400.0,
         who: str = "",
         witness: Witness | None = None,
         unpack: Unpack = sandbox.unpack,
@@ -102,9 +115,11 @@ class Publication:
             origin,
             signer,
             trusted=trusted,
-            clock=clock,
+            clock=SigningClock(clock, dates or ServerDates()),
             grace=revision_grace,
             sweep_interval=sweep_interval,
+            copy=copy,
+            start_from=start_from,
             who=who,
         )
 
@@ -133,6 +148,67 @@ class Publication:
             _log.info("%s", line)
         self._inform_witness()
         return snapshot, recovered + updated
+
+    def drop_missing(self, snapshot: Snapshot, *, allowed: bool) -> tuple[Snapshot, list[str]]:
+        """Return the published state without data that is named and missing, and a line for each such version.
+
+        SIFs are looked for if a place had another manifest than the others, such as after a restore: that takes a list of the
+        origin's objects. Otherwise each run audits a share of them (:mod:`publisher.maintain.lost_sifs`).
+
+        Args:
+            snapshot: the published state.
+            allowed: whether much may be missing.
+
+        Raises:
+            PublisherError: so much is missing that a disk may not be mounted.
+            RepositoryError, OriginError: repository or origin cannot be read.
+        """
+        sifs = sif_names(self._origin.names(paths.SIF_PREFIX)) if self._manifests.places_differed else None
+        missing = find_missing(snapshot, self._repository.exists, sifs)
+        check_share(missing, allowed=allowed)
+        for line in missing.lines:
+            _log.warning("%s", line)
+        return missing.snapshot, missing.lines
+
+    def restore(self, snapshot: Snapshot) -> tuple[Snapshot, list[str]]:
+        """Publish the state again in a repository that a backup left behind: manifest, links, no data of blocked images.
+
+        Returns:
+            The published state, and lines about what was done; both as before where the repository is not behind.
+
+        Raises:
+            RepositoryError, SpaceError: nothing is published.
+        """
+        if not self._manifests.is_behind:
+            return snapshot, []
+        there = self._repository.links()
+        wanted = {path: target for record in snapshot.records.values() for path, target in transitions.links(record).items()}
+        wrong = {
+            path: target
+            for path, target in wanted.items()
+            if there.get(path) not in {target, f"/cvmfs/{self._repository.name}/{target.rpartition('../')[2]}"}
+        }
+        stray = [path for path, target in there.items() if path not in wanted and paths.is_own_link(path, target)]
+        removals = [*stray, *self.remains_of_blocked(snapshot)]
+        result = self.change(snapshot, {}, removals, relink=False, links=wrong)
+        lines = [f"the repository has the manifest of serial {snapshot.serial} again, as serial {result.snapshot.serial}"]
+        lines += [f"{path}: the link is set again" for path in wrong]
+        lines += [f"{path}: removed, because the manifest does not have it" for path in removals if path not in result.stuck]
+        lines += [f"{path} could not be removed: {error}" for path, error in result.stuck.items()]
+        if result.behind is not None:
+            raise result.behind
+        return result.snapshot, lines
+
+    def remains_of_blocked(self, snapshot: Snapshot) -> list[str]:
+        """Return the paths of blocked versions' data that is in the repository: a block was interrupted, or a backup restored."""
+        live_data = retention.count_data_paths(snapshot.records.values())
+        versions = (version for record in snapshot.records.values() for _, version in record.versions())
+        blocked = {path for version in versions if version.state == BLOCKED for path in retention.data_paths(version)}
+        return sorted(path for path in blocked if not live_data[path] and self._repository.exists(path))
+
+    def check_clock(self) -> None:
+        """Raise ClockError if a manifest could not be signed now, because the clock is probably wrong."""
+        self._manifests.check_clock()
 
     def require_idle(self) -> None:
         """Raise RepositoryError if somebody else's open transaction would keep built images from being published."""
@@ -230,6 +306,7 @@ class Publication:
         *,
         relink: bool = True,
         links: Mapping[str, str] | None = None,
+        unblocked: Collection[str] = (),
     ) -> PublishResult:
         """Replace records, update their links and remove paths in one transaction.
 
@@ -239,6 +316,7 @@ class Publication:
             removals: paths in the repository to remove. A path that cannot be removed does not stop the rest.
             relink: update the links of the changed records too.
             links: path -> target of further links to set, which no record asks for.
+            unblocked: digests that the operator unblocks; no other block may be lost.
 
         Raises:
             RepositoryError, SpaceError: nothing is published.
@@ -256,7 +334,7 @@ class Publication:
                         update_links(transaction, record, snapshot.records.get(record.name))
                     for path, target in (links or {}).items():
                         transaction.link(path, target)
-                    revision = self._manifests.write(transaction, after)
+                    revision = self._manifests.write(transaction, after, unblocked)
                     result.stuck |= _remove_all(transaction, [path for path in unwanted if path not in result.stuck])
             except RemovalError as error:
                 if not error.stuck.keys() <= {*unwanted}:  # such as a link, which must not stay

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from publisher.net.retry import RetryPolicy
+    from publisher.net.server_dates import ServerDates
     from publisher.registry.authority import Authority
     from publisher.registry.endpoints import Endpoint
     from publisher.registry.transport import RegistryResponse, RegistryTransport
@@ -40,6 +41,7 @@ class Access:
         concurrency: concurrent requests per endpoint.
         rates: the name of an endpoint -> requests per second.
         clock: returns seconds, monotonic.
+        dates: gets the dates of the endpoints' own responses.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Access:
         concurrency: int,
         rates: Mapping[str, float],
         clock: Callable[[], float],
+        dates: ServerDates,
     ) -> None:
         self._transport = transport
         self._authority = authority
@@ -59,6 +62,7 @@ class Access:
         self._concurrency = concurrency
         self._rates = rates
         self._clock = clock
+        self._dates = dates
         self._rate_limiters: dict[str, RateLimiter] = {}
         self._failures: dict[str, tuple[int, float]] = {}
 
@@ -101,6 +105,7 @@ class Access:
                 async with self._transport.open(method, url, all_headers, small=small) as response:
                     if not response.is_redirected:
                         rate_limiter.record(response, pull=pull)
+                        self._dates.record(endpoint.name, response.headers)
                     if response.status != _UNAUTHORIZED or response.is_redirected:
                         yield response
                         return

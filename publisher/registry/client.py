@@ -24,6 +24,7 @@ from publisher.errors import DeniedError, NotFoundError, PublisherError, Registr
 from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy, TransientError
+from publisher.net.server_dates import ServerDates
 from publisher.registry import status, tag_pages
 from publisher.registry.access import Access
 from publisher.registry.authority import Authority
@@ -71,6 +72,7 @@ class RegistryClient:
             mirrors may have any address.
         discreet: errors about other registries do not tell what happened to the connection, see :class:`AddressPolicy`.
         clock: returns seconds, monotonic; for the expiry of tokens, rate limits and suspensions.
+        dates: gets the dates of registries' and mirrors' responses.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class RegistryClient:
         networks: Collection[Network] = (),
         discreet: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        dates: ServerDates | None = None,
     ) -> None:
         self._endpoints = Endpoints(insecure, mirrors or {})
         self._policy = AddressPolicy(self._endpoints.configured(), networks, discreet=discreet)
@@ -97,6 +100,7 @@ class RegistryClient:
         self._concurrency = concurrency
         self._rates = rates or {}
         self._clock = clock
+        self._dates = dates or ServerDates()
         self._warnings = RegistryWarnings()
         self._mirrored_blobs: set[str] = set()
 
@@ -110,6 +114,7 @@ class RegistryClient:
             concurrency=self._concurrency,
             rates=self._rates,
             clock=self._clock,
+            dates=self._dates,
         )
         return self
 

@@ -78,6 +78,13 @@ def link_target(path: str, sandbox: str) -> str:
     return "../" * path.count("/") + sandbox
 
 
+def is_own_link(path: str, target: str) -> bool:
+    """Return whether a link is one that this program makes: relative, and to a sandbox by digest."""
+    sandbox = target.rpartition("../")[2]
+    parts = sandbox.split("/")
+    return len(parts) == 3 and parts[0] == IMAGES and target == link_target(path, sandbox)  # noqa: PLR2004 - as sandbox_path
+
+
 def sif_path(sha256: str) -> str:
     """Return the path of a SIF in the origin, from its sha256."""
     return f"{SIF_PREFIX}/{sha256[:2]}/{sha256}.sif"

@@ -40,6 +40,9 @@ class Snapshot:
         outcomes: what became of the images of the list.
         shards: sha256 of each shard of the published index, None for an empty one; () if nothing is published.
         published_outcomes: sha256 of the outcomes that the published index names, None if it names none.
+        sha256: sha256 of the payload of the published index; empty if nothing is published.
+        predecessors: serial, as text -> sha256 of the payload, of the indexes before the published one; see
+            :class:`publisher.contract.manifest.Index`.
         touched: numbers of the shards whose ``records`` differ from the published ones.
         replaced: published record of each name whose record may differ now, None if the name had none.
         log: the last entry of the publication log, None if there is none.
@@ -54,6 +57,8 @@ class Snapshot:
     outcomes: Outcomes = field(default_factory=Outcomes)
     shards: tuple[str | None, ...] = ()
     published_outcomes: str | None = None
+    sha256: str = ""
+    predecessors: Mapping[str, str] = field(default_factory=dict)
     touched: frozenset[int] = frozenset()
     replaced: Mapping[str, Record | None] = field(default_factory=dict)
     log: LogHead | None = None
@@ -73,6 +78,10 @@ class Snapshot:
         """Return a snapshot without the records of some names."""
         return self._with({}, names)
 
+    def in_full(self) -> Snapshot:
+        """Return the same snapshot with all its shards to be made again, for a place that may lack some."""
+        return replace(self, touched=frozenset(range(manifest.SHARDS)), published_outcomes=None)
+
     def _with(self, changed: Mapping[str, Record], removed: Iterable[str]) -> Snapshot:
         records = {**self.records, **changed}
         for name in removed:
@@ -88,6 +97,10 @@ class Snapshot:
     def blocked_version(self, digest: str) -> Version | None:
         """Return the blocked version with this digest, None if the digest is not blocked."""
         return self._blocked_by_digest.get(digest)
+
+    def blocked_digests(self) -> frozenset[str]:
+        """Return the digests of all blocked versions."""
+        return frozenset(self._blocked_by_digest)
 
     def versions(self, name: str, platform: str) -> tuple[Version, ...]:
         """Return the versions of a name on a platform, the current one first.
@@ -175,6 +188,8 @@ def load(read: Callable[[str], bytes | None], repository: str, trusted: Iterable
         _load_outcomes(read, index),
         index.shards,
         index.outcomes,
+        manifest.payload_sha256(content),
+        index.predecessors or {},
         log=log,
     )
 
@@ -187,16 +202,14 @@ def _load_outcomes(read: Callable[[str], bytes | None], index: manifest.Index) -
     return Outcomes.decode(content)
 
 
-def read_serial(content: bytes | None, repository: str, trusted: Iterable[PublicKey]) -> int:
-    """Return the serial of an index, 0 if there is none.
+def read_index(content: bytes, repository: str, trusted: Iterable[PublicKey]) -> manifest.Index:
+    """Return the index in an envelope.
 
     Raises:
         PublishedManifestError: the index is damaged, of another repository, or not signed by a trusted key.
     """
-    if content is None:
-        return 0
     try:
-        return _checked_index(content, repository, trusted).serial
+        return _checked_index(content, repository, trusted)
     except ManifestError as error:
         raise PublishedManifestError(f"the published manifest cannot be used: {error.reason}", hint=error.hint) from error
 
@@ -213,8 +226,8 @@ def is_signed_by(content: bytes, signer: ManifestSigner) -> bool:
 def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, now: int, who: str = "") -> Revision:
     """Return the signed revision of a snapshot.
 
-    The new index lists the snapshot's serial as the previous one. Only the shards whose records changed since the snapshot was
-    published are made again, or all of them if none changed.
+    The new index names the snapshot's as its predecessor, by serial and sha256. Only the shards whose records changed since the
+    snapshot was published are made again, or all of them if none changed.
 
     Args:
         snapshot: the state to publish.
@@ -228,7 +241,9 @@ def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, no
     digests: list[str | None] = list(snapshot.shards) if is_partial else [None] * manifest.SHARDS
     for number, content in contents.items():
         digests[number] = None if content is None else hashlib.sha256(content).hexdigest()
-    new = replace(snapshot, serial=serial, generated=now, expires=now + manifest.LIFETIME)
+    before = {**snapshot.predecessors, str(snapshot.serial): snapshot.sha256} if snapshot.serial else {}
+    newest = sorted(before.items(), key=lambda item: int(item[0]))[-manifest.MAX_PREDECESSORS :]
+    new = replace(snapshot, serial=serial, generated=now, expires=now + manifest.LIFETIME, predecessors=dict(newest))
     entry = _log_entry(snapshot, serial, now, who, digests)
     head = LogHead(hashlib.sha256(entry).hexdigest(), serial)
     outcomes = snapshot.outcomes.encode()
@@ -243,9 +258,11 @@ def make_revision(snapshot: Snapshot, signer: ManifestSigner, *, serial: int, no
         shards=digests,
         previous=snapshot.serial,
         lost=snapshot.lost,
+        predecessors=new.predecessors,
         log=head.sha256,
         outcomes=outcomes_sha256,
     ).payload()
+    new = replace(new, sha256=hashlib.sha256(payload).hexdigest())
     shards = {manifest.shard_name(str(digests[number])): content for number, content in contents.items() if content is not None}
     if outcomes_sha256 not in {None, snapshot.published_outcomes}:
         shards[manifest.shard_name(str(outcomes_sha256))] = outcomes
@@ -269,9 +286,13 @@ def _log_entry(snapshot: Snapshot, serial: int, now: int, who: str, shards: Iter
     ).content()
 
 
-def is_due_for_signing(snapshot: Snapshot, now: int) -> bool:
-    """Return whether the published index has passed half of its lifetime and should be signed again."""
-    return snapshot.serial > 0 and now >= snapshot.generated + (snapshot.expires - snapshot.generated) // 2
+def due_for_signing(snapshot: Snapshot, now: int) -> str | None:
+    """Return why the time demands that the published index is signed again, None if it does not."""
+    if snapshot.serial and now < snapshot.generated - manifest.CLOCK_ERROR:
+        return "it was signed at a time that has not come yet"
+    if snapshot.serial and now >= snapshot.generated + (snapshot.expires - snapshot.generated) // 2:
+        return "half of its lifetime is over"
+    return None
 
 
 def _checked_index(content: bytes, repository: str, trusted: Iterable[PublicKey] | None) -> manifest.Index:

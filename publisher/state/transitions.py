@@ -260,10 +260,13 @@ def _to_front(versions: tuple[Version, ...], digest: str, now: int) -> tuple[Ver
 def _older(versions: tuple[Version, ...], current: Version) -> tuple[Version, ...]:
     """Return what remains of a platform's versions beside a new current one, superseded."""
     older = (_other_forms(version, current) if version.digest == current.digest else version for version in versions)
+    return superseded((version for version in older if version is not None), current.since)
+
+
+def superseded(versions: Iterable[Version], since: int) -> tuple[Version, ...]:
+    """Return versions of which the current and the expiring ones are superseded since then (seconds since the epoch)."""
     return tuple(
-        _in_state(version, SUPERSEDED, current.since) if version.state in {CURRENT, EXPIRING} else version
-        for version in older
-        if version is not None
+        _in_state(version, SUPERSEDED, since) if version.state in {CURRENT, EXPIRING} else version for version in versions
     )
 
 

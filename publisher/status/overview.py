@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher.state.snapshot import is_due_for_signing
+from publisher.state.snapshot import due_for_signing
 from publisher.status.answer import ImageState, answer
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _problems(known: Known, now: int, interval: float | None) -> Iterable[str]:
         return
     if now > snapshot.expires:
         yield "the manifest has expired, so execution points refuse it where they find no newer one; run: publisher sync"
-    elif is_due_for_signing(snapshot, now):
+    elif due_for_signing(snapshot, now) is not None:
         yield "half of the manifest's lifetime is over and no run has signed it again; check that syncs run"
     if outcomes.problem is not None:
         yield f"the last sync ended early: {outcomes.problem}"

@@ -15,6 +15,7 @@ from publisher.registry.transport import RegistryTimeouts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from publisher.net.server_dates import ServerDates
     from publisher.registry.credentials import Credentials
     from publisher.settings.settings import PublisherSettings
     from publisher.system.progress import Display
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     FindCredentials = Callable[[str], Credentials | None]
 
 
-def make_intake(settings: PublisherSettings, display: Display, *, discreet: bool = False) -> Intake:
+def make_intake(
+    settings: PublisherSettings, display: Display, *, dates: ServerDates | None = None, discreet: bool = False
+) -> Intake:
     """Return the intake: registries are asked with the operator's credentials and mirrors, public access is checked without.
 
     Args:
         settings: the settings.
         display: shows the progress.
+        dates: gets the dates of registries' responses.
         discreet: whether errors are shown to somebody who proposed the images, see :class:`AddressPolicy`.
     """
     timeouts = RegistryTimeouts(small=settings.request_deadline, slowest=settings.slowest_fetch)
@@ -43,6 +47,7 @@ def make_intake(settings: PublisherSettings, display: Display, *, discreet: bool
             retry=RetryPolicy(max_retry_after=settings.longest_pause),
             concurrency=settings.registry_concurrency,
             rates=settings.rates,
+            dates=dates,
             networks=settings.allowed_networks,
             discreet=discreet,
         )

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from publisher.build.local import LocalBuilder
 from publisher.build.squash import find_squasher
 from publisher.build.testrun import TestRunner
-from publisher.cli.state_directory import StateDirectoryError, empty_scratch, load_outcomes, save_outcomes
+from publisher.cli.state_directory import empty_scratch, load_outcomes, save_outcomes
 from publisher.contract import files
-from publisher.errors import PublisherError, SpaceError, UsageError
+from publisher.errors import PublisherError, SpaceError, StateDirectoryError, UsageError
 from publisher.images import reader
 from publisher.maintain import gc, lost_sifs
 from publisher.maintain.adoption.throttle import BatchQuota, throttle_adopted

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from publisher.cli.console import console
 from publisher.errors import UsageError
+from publisher.publish.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication
 from publisher.publish.witness import GitWitness, OriginWitness
 from publisher.settings.targets import CvmfsTarget, GitTarget
@@ -33,6 +34,7 @@ from publisher.targets.repositories.directory import DirectoryRepository
 
 if TYPE_CHECKING:
     from publisher.contract.records import Record
+    from publisher.net.server_dates import ServerDates
     from publisher.publish.witness import Witness
     from publisher.settings.settings import PublisherSettings
     from publisher.state.authorization import Authorization
@@ -95,8 +97,13 @@ def _make_tokens(settings: PublisherSettings) -> TokenSource:
     return MintedTokens(signing.read_private_key(settings.token_key), settings.token_key_id, claims, time.time)
 
 
-def make_publication(settings: PublisherSettings) -> Publication:
+def make_publication(settings: PublisherSettings, start_from: str | None = None, dates: ServerDates | None = None) -> Publication:
     """Return the publication to repository and origin; it is not open yet.
+
+    Args:
+        settings: the settings.
+        start_from: the place whose manifest is continued in any case, None for the highest revision.
+        dates: what registries say of the time.
 
     Raises:
         UsageError: a target or the key is missing or cannot be used.
@@ -115,6 +122,9 @@ def make_publication(settings: PublisherSettings) -> Publication:
         origin,
         signer,
         clock=time.time,
+        copy=ManifestCopy(settings.state / "published" / repository.name),
+        start_from=start_from,
+        dates=dates,
         trusted=tuple(map(signing.read_public_key, settings.trusted_keys)),
         grace=settings.removal_grace,
         revision_grace=settings.superseded_grace,

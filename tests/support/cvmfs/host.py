@@ -14,6 +14,7 @@ from publisher.contract import manifest
 from publisher.fileindex.format import read_file_index
 from publisher.maintain import verify_tree
 from publisher.maintain.adoption.apply import Adopter
+from publisher.publish.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication
 from publisher.settings.sources import load_settings
 from publisher.state import paths
@@ -50,7 +51,8 @@ class CvmfsHost:
 
     def publication(self) -> Publication:
         repository = self.cvmfs.repository(parents=paths.image_directories())
-        return Publication(repository, DirectoryOrigin(self.host.origin), Signer(self.host.key), clock=time.time)
+        copy = ManifestCopy(self.host.state / "published")
+        return Publication(repository, DirectoryOrigin(self.host.origin), Signer(self.host.key), clock=time.time, copy=copy)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[PublisherSettings, Publication, Snapshot, Intake, LineDisplay]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from publisher.contract.records import BLOCKED, CURRENT
 from publisher.errors import PublisherError
 from publisher.maintain import block, verify
+from publisher.publish.manifest_copy import ManifestCopy
 from publisher.state import paths
 from publisher.state.snapshot import load
 from publisher.targets.origins.directory import DirectoryOrigin
@@ -35,6 +36,7 @@ def main(error: str, where: Path) -> None:
         shutil.rmtree(disk, ignore_errors=True)
         shutil.copytree(where / "before", disk, symlinks=True)
         place.repository, place.origin = DirectoryRepository(disk / "cvmfs", NAME), DirectoryOrigin(disk / "osdf")
+        place.copy = ManifestCopy(disk / "state" / "published")
 
     def work() -> None:
         failures: list[PublisherError] = []

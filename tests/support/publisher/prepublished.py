@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from publisher.contract import manifest
 from publisher.errors import RepositoryError
 from publisher.plan.make import make_plan
+from publisher.publish.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication, PublishResult
 from publisher.publish.staged import StagedEntry
 from publisher.state import paths
@@ -79,7 +80,8 @@ class Place:
         self.repository = DirectoryRepository(where / "cvmfs", NAME)
         self.origin: DirectoryOrigin = _Clocked(where / "osdf", lambda: self.now)
         self.broken: set[str] = set()
-        self.sweep_interval = 1
+        self.sweep_interval = 0.0
+        self.copy = ManifestCopy(where / "state" / "published")
         self.witness: Witness | None = None
         self.watch: Callable[[Path], None] = lambda _: None
 
@@ -89,6 +91,7 @@ class Place:
             origin or self.origin,
             self.signer,
             clock=lambda: self.now,
+            copy=self.copy,
             unpack=self.unpack,
             sweep_interval=self.sweep_interval,
             who="tester@host",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
+import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -28,6 +30,7 @@ class Proxy(ScriptedServer):
     Attributes:
         faults: ``"METHOD path"``, optionally with ``*`` -> replies, each for one request. Other requests are forwarded.
         token: the token that requests need and ``/token`` issues; None if requests need no token.
+        ahead: seconds by which the registry's clock is ahead of this host's, as its ``Date`` says.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -35,6 +38,7 @@ class Proxy(ScriptedServer):
         self._upstream = upstream
         self.faults: dict[str, list[Reply]] = {}
         self.token: str | None = None
+        self.ahead = 0.0
 
     def always(self, route: str, reply: Reply) -> None:
         """Give this reply to every request of a route."""
@@ -63,6 +67,8 @@ class Proxy(ScriptedServer):
             kept |= {name: answer.headers[name] for name in ("Content-Type",) if name in answer.headers}
             if request.method == "HEAD":
                 kept["Content-Length"] = answer.headers["Content-Length"]
+            if self.ahead:
+                kept["Date"] = formatdate(time.time() + self.ahead, usegmt=True)
             return web.Response(status=answer.status, body=body, headers=kept)
 
     def changed(self, change: Callable[[bytes], bytes], **headers: str) -> Reply:

@@ -185,7 +185,7 @@ def test_a_stratum_1_two_serials_behind_brings_nothing_back(trust: Trust) -> Non
         site.push(MOVED, "new")
         host.sync()
         host.run("block", TAKEN, "--reason=it steals tokens", check=True)
-        assert trust.published.serial == behind + 2
+        assert trust.published.serial > behind
         names = [f"/cvmfs/{REPOSITORY}/{name}" for name in (MOVED, SMALL, TAKEN)]
         with site.lagging_cvmfs(lagging):
             for origin in (host.origin, host.origin.with_name("away")):  # the second time the highest serial is only remembered
@@ -195,7 +195,7 @@ def test_a_stratum_1_two_serials_behind_brings_nothing_back(trust: Trust) -> Non
                     assert ran_in(moved) == ("new", str(site.sif(MOVED)))
                     assert ran_in(unchanged) == (SMALL, trust.sandbox(SMALL))
                     assert "it steals tokens" in trust.answer(taken, statuses.BLOCKED)
-                    assert [trust.decision(jobs)["serial"] for jobs in (moved, unchanged)] == [behind + 2] * 2
+                    assert [trust.decision(jobs)["serial"] for jobs in (moved, unchanged)] == [trust.published.serial] * 2
                 finally:
                     origin.rename(host.origin)
     shutil.rmtree(lagging)
@@ -223,11 +223,11 @@ def test_where_a_fresher_index_is_to_be_had_an_expired_one_counts_for_nothing(tr
     for path in trust.indexes:
         path.write_bytes(expired)
     trust.host.sync()
-    assert trust.published.serial == before + 1, "past half its life it is signed anew"
+    assert trust.published.serial > before, "past half its life it is signed anew"
     with trust.index(expired, trust.indexes[0]):
         jobs = trust.submit(SMALL)
         assert ran_in(jobs) == (SMALL, trust.sandbox(SMALL))
-        assert trust.decision(jobs)["serial"] == before + 1
+        assert trust.decision(jobs)["serial"] == trust.published.serial
         assert "expired" not in trust.answer(jobs)
 
 

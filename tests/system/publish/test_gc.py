@@ -12,6 +12,7 @@ from publisher.contract import manifest
 from publisher.contract.records import Record, Version
 from publisher.maintain import block, gc, verify
 from publisher.plan.retention import RetentionLimits
+from publisher.publish.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication
 from publisher.state import paths, transitions
 from publisher.state.signing import Signer
@@ -43,7 +44,11 @@ def host(shared_path: Path, registry: RegistryServer) -> Host:
 def days_pass(host: Host, days: int) -> None:
     """Move all times in the manifest and the origin into the past by some days."""
     publication = Publication(
-        DirectoryRepository(host.repository), DirectoryOrigin(host.origin), Signer(host.key), clock=time.time
+        DirectoryRepository(host.repository),
+        DirectoryOrigin(host.origin),
+        Signer(host.key),
+        clock=time.time,
+        copy=ManifestCopy(host.state / "published" / host.repository.name),
     )
     snapshot, _ = publication.open()
 

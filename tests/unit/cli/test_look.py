@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Place:
     snapshot = place.publish(publication, (entry("htc/rocky:9"), answer("rocky"))).snapshot
     publication.publish(replace(snapshot, outcomes=FAILED), [])
     (tmp_path / "images.yaml").write_text(LIST)
-    (tmp_path / "state").mkdir()
+    (tmp_path / "state").mkdir(exist_ok=True)
     return place
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.cli.state_directory import StateDirectoryError, lock_state
+from publisher.cli.state_directory import lock_state
+from publisher.errors import StateDirectoryError
 
 if TYPE_CHECKING:
     from pathlib import Path

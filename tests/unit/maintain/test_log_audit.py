@@ -45,7 +45,7 @@ def test_the_log_says_what_was_done_when_by_whom_and_why(place: Place) -> None:
     place.publish(publication, (entry(ROCKY, [AMD64, ARM64]), answer("two", [AMD64, ARM64])))
     assert said(place) == [(ROCKY, "changed"), (ROCKY, "new")]
     last = read_log(place).entries[-1]
-    assert (last.serial, last.time, last.who, last.repository) == (2, NOW + 100, "tester@host", NAME)
+    assert (last.serial, last.time, last.who, last.repository) == (101, NOW + 100, "tester@host", NAME)
     assert last.changes[0].digest == digest("two linux/amd64")
 
     snapshot = publication.open()[0]

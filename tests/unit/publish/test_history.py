@@ -27,7 +27,7 @@ def place(tmp_path: Path) -> Place:
 
 def test_every_revision_names_the_one_before_it_and_when_that_was_superseded(place: Place) -> None:
     assert [(one.serial, one.superseded) for one in history.superseded_revisions(place.repository.read)] == [
-        (2, NOW + 20),
+        (11, NOW + 20),
         (1, NOW + 10),
     ]
 
@@ -43,7 +43,7 @@ def test_revisions_past_their_grace_and_shards_that_only_they_name_are_removable
             for sha256 in sorted(first.shards - second.shards - history.current_shards(read))
         ),
     ]
-    assert history.removable(read, NOW + 20)[:2] == [paths.revision_path(2), paths.revision_path(1)]
+    assert history.removable(read, NOW + 20)[:2] == [paths.revision_path(11), paths.revision_path(1)]
     assert not {f".publisher/{manifest.shard_name(one)}" for one in history.current_shards(read)} & set(
         history.removable(read, NOW + 10**9)
     )

@@ -155,19 +155,20 @@ def test_a_missing_or_altered_shard_is_told(signer: Signer) -> None:
 def test_the_serial_elsewhere_counts_only_when_it_is_ours(signer: Signer, tmp_path: Path) -> None:
     revision = snapshots.make_revision(filled("htc/rocky:9"), signer, serial=41, now=NOW)
     keys: list[PublicKey] = [signer.public]
-    assert snapshots.read_serial(revision.index, REPOSITORY, keys) == 41
-    assert snapshots.read_serial(None, REPOSITORY, keys) == 0
+    assert snapshots.read_index(revision.index, REPOSITORY, keys).serial == 41
     with pytest.raises(PublishedManifestError):
-        snapshots.read_serial(revision.index, REPOSITORY, [new_key(tmp_path / "other")])
+        snapshots.read_index(revision.index, REPOSITORY, [new_key(tmp_path / "other")])
     with pytest.raises(PublishedManifestError, match="cannot be used"):
-        snapshots.read_serial(b"{", REPOSITORY, keys)
+        snapshots.read_index(b"{", REPOSITORY, keys)
 
 
 def test_an_index_is_signed_anew_past_half_of_its_life(signer: Signer) -> None:
     snapshot = snapshots.make_revision(filled("htc/rocky:9"), signer, serial=1, now=NOW).snapshot
-    assert not snapshots.is_due_for_signing(snapshot, NOW + 7 * 86400 - 1)
-    assert snapshots.is_due_for_signing(snapshot, NOW + 7 * 86400)
-    assert not snapshots.is_due_for_signing(Snapshot(REPOSITORY), NOW), "where nothing is published nothing grows old"
+    assert snapshots.due_for_signing(snapshot, NOW + 7 * 86400 - 1) is None
+    assert "half of its lifetime" in str(snapshots.due_for_signing(snapshot, NOW + 7 * 86400))
+    assert snapshots.due_for_signing(snapshot, NOW - 3600) is None
+    assert "not come yet" in str(snapshots.due_for_signing(snapshot, NOW - 3601))
+    assert snapshots.due_for_signing(Snapshot(REPOSITORY), NOW) is None, "where nothing is published nothing grows old"
 
 
 def test_of_names_with_one_content_the_first_has_the_alias(signer: Signer) -> None:

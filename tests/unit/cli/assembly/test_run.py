@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from publisher.cli.assembly import run as assemble
 from publisher.cli.operate import block_command
-from publisher.cli.state_directory import StateDirectoryError, lock_state
-from publisher.errors import SpaceError
+from publisher.cli.state_directory import lock_state
+from publisher.errors import SpaceError, StateDirectoryError
 from publisher.plan.make import make_plan
 from publisher.settings.sources import load_settings
 from publisher.state import paths

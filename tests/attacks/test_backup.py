@@ -1,0 +1,436 @@
+"""A backup that brings back what was taken down: restores of each part alone and together, and losses."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.contract import manifest
+from publisher.contract.records import BLOCKED, CURRENT
+from publisher.errors import PublishedManifestError, PublisherError
+from publisher.maintain import block
+from publisher.plan.make import make_plan
+from publisher.publish.manifest_store import REPOSITORY
+from publisher.publish.publication import Publication
+from publisher.resolver.errors import BlockedError
+from publisher.resolver.host import cache_statistics
+from publisher.state import paths
+from publisher.state.signing import Signer, new_key
+from publisher.state.snapshot import Snapshot, make_revision
+from tests.support.ep.execution_point import ExecutionPoint, lay_down, record, revision, version
+from tests.support.images.printing_image import push
+from tests.support.publisher.built_values import answer, digest, entry
+from tests.support.publisher.prepublished import INDEX, NAME, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from publisher.contract.manifest import Index
+    from publisher.contract.records import Record
+    from tests.support.publisher.host import Host
+    from tests.support.registries.registry import RegistryServer
+
+BAD, GOOD, LATER = "htc/bad:1", "htc/good:1", "htc/later:1"
+PARTS = {"repository": "cvmfs", "records": "cvmfs/.publisher", "origin": "osdf", "state": "state"}
+"""What an operator restores: the whole repository, only its ``.publisher``, the origin, the state directory."""
+RESTORES = [parts for count in range(1, 5) for parts in itertools.combinations(PARTS, count)]
+KNOWS_NOTHING = {("repository", "origin", "state"), ("records", "origin", "state"), ("repository", "records", "origin", "state")}
+"""Restores after which no place on the publisher's side remembers what was done later."""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A backup of everything after serial 1; since then one image was blocked and another one published."""
+    place = Place(tmp_path)
+    publish(place, BAD, GOOD)
+    for name in ("cvmfs", "osdf", "state"):
+        shutil.copytree(tmp_path / name, tmp_path / "backup" / name, symlinks=True)
+    place.now += 100
+    publication = place.publication()
+    snapshot, _ = publication.open()
+    block.apply(publication, snapshot, block.plan_block(snapshot, BAD, place.now, "it steals tokens"))
+    place.now += 100
+    publish(place, LATER)
+    place.now += 100
+    return place
+
+
+def publish(place: Place, *names: str) -> None:
+    place.publish(place.publication(), *((entry(name), answer(name)) for name in names))
+
+
+def restore(place: Place, parts: Iterable[str]) -> None:
+    for part in parts:
+        lose(place, part)
+        shutil.copytree(place.where / "backup" / PARTS[part], place.where / PARTS[part], symlinks=True)
+
+
+def lose(place: Place, part: str) -> None:
+    shutil.rmtree(place.where / PARTS[part])
+
+
+def run(place: Place, *, start_from: str | None = None) -> tuple[Snapshot, list[str]]:
+    """Do what a sync does about a published state that was restored; return the state, and what the report says."""
+    publication = Publication(
+        place.repository,
+        place.origin,
+        place.signer,
+        clock=lambda: place.now,
+        copy=place.copy,
+        unpack=place.unpack,
+        start_from=start_from,
+    )
+    snapshot, opened = publication.open()
+    snapshot, missing = publication.drop_missing(snapshot, allowed=False)
+    snapshot, restored = publication.restore(snapshot)
+    entries = [entry(name) for name in (BAD, GOOD, LATER)]
+    plan = make_plan(entries, {one.name: answer(one.name) for one in entries}, snapshot)
+    staged = [place.stage(item.entry, answer(item.entry.name), snapshot) for item in plan.work]
+    for one in staged:
+        for build in one.builds.values():
+            publication.store_sif(build)
+    if staged or publication.due(snapshot) is not None:
+        result = publication.publish(snapshot, staged)
+        assert not result.failed
+        snapshot = result.snapshot
+    assert publication.due(snapshot) is None
+    return snapshot, opened + missing + restored
+
+
+def state_of(snapshot: Snapshot, name: str) -> str:
+    return snapshot.records[name].platforms["amd64"][0].state
+
+
+def check_that_nothing_is_missing(place: Place, snapshot: Snapshot) -> None:
+    """Check that everything that is named is there, and nothing of a blocked image."""
+    place.in_both()
+    for name, published in snapshot.records.items():
+        for _, build in published.versions():
+            assert build.sandbox is not None
+            assert build.sif is not None
+            is_live = build.state != BLOCKED
+            assert place.repository.exists(build.sandbox) is is_live, name
+            if is_live:
+                assert place.origin.size(build.sif.path) == build.sif.size, name
+        assert (name in place.repository.links()) is (published.platforms["amd64"][0].state == CURRENT), name
+
+
+@pytest.mark.parametrize("parts", RESTORES, ids="+".join)
+def test_a_restore_brings_nothing_back_and_reuses_no_serial(place: Place, parts: tuple[str, ...]) -> None:
+    before = place.index().serial
+    restore(place, parts)
+    snapshot, report = run(place)
+    assert snapshot.serial >= before, "every serial that was given out stays below the next one"
+    assert (snapshot.serial == before) is (parts == ("state",)), "which nothing else depends on"
+    if parts not in KNOWS_NOTHING:
+        assert state_of(snapshot, BAD) == BLOCKED
+    assert state_of(snapshot, GOOD) == CURRENT
+    assert state_of(snapshot, LATER) == CURRENT
+    check_that_nothing_is_missing(place, snapshot)
+    if {"repository", "records"} & set(parts) and parts not in KNOWS_NOTHING:
+        assert "this run continues from serial" in report[0]
+    again, report = run(place)
+    assert again.serial == snapshot.serial, "and the next run finds nothing to do"
+    lost = ["the file index of 1 version(s) is missing: publisher verify names them"]
+    assert report == (lost if parts in {("records",), ("records", "state")} else []), "else its image was built again"
+
+
+@pytest.mark.parametrize("parts", [("repository",), ("records",), ("origin",), ("state",), ("records", "state")], ids="+".join)
+def test_a_loss_brings_nothing_back(place: Place, parts: tuple[str, ...]) -> None:
+    before = place.index().serial
+    for part in parts:
+        lose(place, part)
+    snapshot, _ = run(place)
+    assert snapshot.serial >= before
+    assert [state_of(snapshot, name) for name in (BAD, GOOD, LATER)] == [BLOCKED, CURRENT, CURRENT]
+    check_that_nothing_is_missing(place, snapshot)
+
+
+def test_a_lost_state_directory_is_reported_because_blocks_may_be_lost_with_it(place: Place) -> None:
+    restore(place, ("repository", "origin"))
+    lose(place, "state")
+    before = place.index().serial
+    snapshot, report = run(place)
+    assert any("blocks made after 2027-01-15 are not in it" in line for line in report)
+    assert snapshot.serial >= before + 300, "above what was given out in the 300 seconds since the backup"
+    assert run(place)[1] == []
+
+
+def test_what_is_missing_is_built_again_and_what_cannot_be_is_reported(place: Place) -> None:
+    publish(place, "htc/old:1")  # which the list has no more, so that nothing builds it again
+    for name in (GOOD, "htc/old:1"):
+        shutil.rmtree(place.repository.root / paths.sandbox_path(digest(f"{name} linux/amd64")))
+    lose(place, "origin")
+    snapshot, report = run(place)
+    assert sorted(line.partition(":")[0] for line in report if "is missing" in line) == ["htc/good", "htc/later", "htc/old"]
+    assert "htc/old:1" not in snapshot.records, "no manifest names what does not exist"
+    check_that_nothing_is_missing(place, snapshot)
+
+
+def test_a_disk_that_is_not_mounted_stops_the_run(place: Place) -> None:
+    publish(place, *(f"htc/image-{number}:1" for number in range(9)))
+    before = place.in_both()
+    shutil.rmtree(place.repository.root / ".images")
+    with pytest.raises(PublisherError, match=r"the data of 11 of 12 published names is missing") as stopped:
+        run(place)
+    assert "--rebuild-missing" in str(stopped.value.hint)
+    assert place.in_both() == before
+
+
+def test_no_run_loses_a_block_silently(place: Place) -> None:
+    publication = place.publication()
+    snapshot, _ = publication.open()
+    with pytest.raises(AssertionError, match=r"the blocks of sha256:[0-9a-f]{64} would be lost"):
+        publication.change(snapshot.without([BAD]), {})
+    snapshot, _ = publication.open()
+    unblocked = block.apply(publication, snapshot, block.plan_unblock(snapshot, BAD)).snapshot
+    assert BAD not in unblocked.records
+
+
+def forked(place: Place, records: Snapshot, serial: int) -> bytes:
+    """Return the index of a revision that nobody's revision led to, and store its shards in the origin."""
+    revision = make_revision(Snapshot(NAME).with_records(records.records), place.signer, serial=serial, now=place.now)
+    for name, content in revision.shards.items():
+        place.origin.put_bytes(f"{paths.ORIGIN_MANIFEST}/{name}", content)
+    return revision.index
+
+
+def test_a_fork_keeps_the_blocks_of_both_branches(place: Place) -> None:
+    """Such as after two publishers with state directories of their own went on from one backup."""
+    ours = place.index().serial
+    other = place.publication().open()[0]
+    (good,) = other.records[GOOD].platforms["amd64"]
+    theirs = other.with_records(block.plan_block(other, good.digest, place.now, "their reason").changed).without([LATER])
+    place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forked(place, theirs, ours + 7))
+    snapshot, report = run(place)
+    assert snapshot.serial > ours + 7
+    assert [state_of(snapshot, name) for name in (BAD, GOOD, LATER)] == [BLOCKED, BLOCKED, CURRENT]
+    assert snapshot.records[GOOD].platforms["amd64"][0].reason == "their reason"
+    assert any("does not continue" in line and "its blocks are kept (htc/good:1)" in line for line in report)
+
+
+def test_where_no_branch_is_known_to_be_ours_the_operator_decides(place: Place) -> None:
+    before = place.index().serial
+    place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forked(place, Snapshot(NAME), before + 7))
+    lose(place, "state")
+    with pytest.raises(
+        PublishedManifestError, match=r"have forked: the repository has serial .*, the origin has serial"
+    ) as stopped:
+        run(place)
+    assert "--start-from" in str(stopped.value.hint)
+    snapshot, _ = run(place, start_from=REPOSITORY)
+    assert snapshot.serial > before + 7
+    assert [state_of(snapshot, name) for name in (BAD, GOOD, LATER)] == [BLOCKED, CURRENT, CURRENT]
+
+
+def test_a_manifest_that_is_not_complete_anywhere_stops_the_run(place: Place) -> None:
+    lose(place, "state")
+    lost = next(sha256 for sha256 in place.index().shards if sha256 is not None)
+    for where in (place.repository.root / ".publisher", place.origin.root / "manifest"):
+        (where / manifest.shard_name(lost)).unlink()
+    with pytest.raises(PublishedManifestError, match=rf"is not complete in any place: .* lacks its shard {lost}"):
+        run(place)
+
+
+def test_a_shard_that_one_place_lacks_or_has_damaged_is_read_from_another(place: Place) -> None:
+    first, second, third = [sha256 for sha256 in place.index().shards if sha256 is not None][:3]
+    (place.repository.root / ".publisher" / manifest.shard_name(first)).write_bytes(b"{}")
+    for where in (place.repository.root / ".publisher", place.origin.root / "manifest"):
+        (where / manifest.shard_name(second)).unlink()
+    (place.where / "state/published" / manifest.shard_name(third)).unlink()
+    snapshot, report = run(place)
+    assert state_of(snapshot, BAD) == BLOCKED
+    assert "of which shards are missing or damaged" in report[0]
+    check_that_nothing_is_missing(place, snapshot)
+
+
+def test_a_copy_that_somebody_else_signed_does_not_count(place: Place, tmp_path: Path) -> None:
+    new_key(tmp_path / "thief")
+    index = make_revision(Snapshot(NAME), Signer(tmp_path / "thief"), serial=10**6, now=place.now).index
+    (place.where / "state/published/index.json").write_bytes(index)
+    before = place.index().serial
+    assert run(place)[0].serial == before
+
+
+def test_a_serial_that_a_killed_run_has_chosen_is_not_given_to_another_index(place: Place) -> None:
+    publication = place.publication()
+    snapshot, _ = publication.open()
+    with place.repository.transaction() as transaction:
+        chosen = publication._manifests.write(transaction, snapshot).snapshot.serial
+        for path in (INDEX, paths.revision_path(snapshot.serial)):
+            transaction.remove(path)
+    place.now -= 100  # the serial must not depend on the clock alone
+    again = place.publication()
+    assert again.publish(again.open()[0], []).snapshot.serial > chosen
+
+
+def test_each_index_names_its_predecessors(place: Place) -> None:
+    def former(serial: str) -> Index:
+        content = place.repository.read(paths.revision_path(int(serial)))
+        assert content is not None
+        assert place.index().predecessors == {**(place.index().predecessors or {}), serial: manifest.payload_sha256(content)}
+        return manifest.Index.parse(manifest.unseal(content)[0])
+
+    newest = place.index()
+    serials = [str(newest.previous)]
+    while former(serials[-1]).previous:
+        serials.append(str(former(serials[-1]).previous))
+    assert sorted(newest.predecessors or {}) == sorted(serials)
+    assert len(serials) == 2
+
+
+# --- execution points, which remember what the publisher's places have forgotten
+
+
+@pytest.fixture
+def ep(tmp_path: Path) -> ExecutionPoint:
+    """An execution point that has seen serials 1 and 2; at 2 an image was blocked."""
+    (tmp_path / "ep").mkdir()
+    ep = ExecutionPoint(tmp_path / "ep")
+    first = ep.publish(record(BAD), record(GOOD), serial=1, predecessors={})
+    assert ep.resolve(BAD).form == "sandbox"
+    ep.publish(blocked(BAD), record(GOOD), serial=2, predecessors=chain(first))
+    check_refused(ep, BAD)
+    assert ep.notes.all == []
+    return ep
+
+
+def blocked(name: str) -> Record:
+    return record(name, amd64=[version(name, state=BLOCKED, reason="it steals tokens")])
+
+
+def chain(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the predecessors of the index that follows the one in ``files``."""
+    index = manifest.Index.parse(manifest.unseal(files["index.json"])[0])
+    return {**(index.predecessors or {}), str(index.serial): manifest.payload_sha256(files["index.json"])}
+
+
+def check_refused(ep: ExecutionPoint, name: str, **changed: str) -> None:
+    with pytest.raises(BlockedError, match="it steals tokens"):
+        ep.resolve(name, **changed)  # type: ignore[arg-type]  # settings
+
+
+def restored(ep: ExecutionPoint, serial: int = 9) -> dict[str, bytes]:
+    """Publish what a publisher does all of whose places were restored from a backup of serial 1."""
+    first = revision([record(BAD), record(GOOD)], ep.key, serial=1, predecessors={})
+    return ep.publish(record(BAD), record(GOOD), serial=serial, predecessors=chain(first))
+
+
+def continued(ep: ExecutionPoint, serial: int) -> dict[str, bytes]:
+    """Return a revision that continues the one that the execution point remembers."""
+    (path,) = (ep.cache / "manifest").glob("*/index.json")
+    return revision([blocked(BAD), record(GOOD)], ep.key, serial=serial, predecessors=chain({"index.json": path.read_bytes()}))
+
+
+def test_an_execution_point_reports_a_fork(ep: ExecutionPoint) -> None:
+    restored(ep)
+    found = ep.resolve(BAD)
+    (warning,) = ep.notes.warnings
+    assert re.search(r"serial 9 from .*/\.publisher does not continue serial 2, which this host remembers", warning)
+    assert warning.endswith("; it is used")
+    assert found.to_json(ep.notes)["fork"] == warning
+    ep.resolve(GOOD)
+    assert (ep.notes.warnings, ep.notes.fork) == ([], warning), "which is remembered until somebody has looked at it"
+    assert cache_statistics.collect(ep.settings())["ImageManifestForks"] == 1
+    (proof,) = (ep.cache / "manifest").glob("*/fork-index.json")
+    assert manifest.Index.parse(manifest.unseal(proof.read_bytes())[0]).serial == 2
+    proof.with_name("fork").unlink()
+    ep.resolve(GOOD)
+    assert (ep.notes.fork, cache_statistics.collect(ep.settings())["ImageManifestForks"]) == ("", 0)
+
+
+def test_an_execution_point_refuses_a_fork_if_the_site_wants_that(ep: ExecutionPoint) -> None:
+    fork = restored(ep)
+    for _ in range(2):
+        check_refused(ep, BAD, forks="refuse")
+        assert ep.resolve(GOOD, forks="refuse").manifest.index.serial == 2
+        assert ep.notes.warnings[0].endswith("; it is refused")
+    ep.publish(record(BAD), record(GOOD), serial=10, predecessors=chain(fork))
+    check_refused(ep, BAD, forks="refuse")
+    lay_down(continued(ep, serial=11), ep.origin / "manifest")
+    assert ep.resolve(GOOD, forks="refuse").manifest.index.serial == 11, "which continues what it remembers"
+    assert ep.notes.warnings == []
+
+
+@pytest.mark.parametrize("forks", ["report", "refuse"])
+def test_an_index_with_the_remembered_one_among_its_predecessors_is_used(ep: ExecutionPoint, forks: str) -> None:
+    """Also after a gap, and if the gap is longer than what an index names."""
+    ep.publish(record(GOOD), serial=700, predecessors={**chain(continued(ep, 3)), "699": "0" * 64})
+    assert ep.resolve(GOOD, forks=forks).manifest.index.serial == 700
+    assert ep.notes.all == []
+    many = {str(serial): f"{serial:064x}" for serial in range(701, 701 + manifest.MAX_PREDECESSORS)}
+    ep.publish(record(GOOD), serial=800, predecessors=many)
+    assert ep.resolve(GOOD, forks=forks).manifest.index.serial == 800
+    assert ep.notes.all == [], "nobody can know"
+
+
+@pytest.mark.parametrize("predecessors", [None, {}, {"2": "0" * 64}, {"1": "0" * 64}])
+def test_an_index_cannot_hide_that_it_is_a_fork(ep: ExecutionPoint, predecessors: Mapping[str, str] | None) -> None:
+    ep.publish(record(BAD), serial=3, predecessors=predecessors)
+    check_refused(ep, BAD, forks="refuse")
+    assert "does not continue serial 2" in ep.notes.fork
+
+
+def test_a_serial_that_was_given_to_two_indexes_is_a_fork(ep: ExecutionPoint) -> None:
+    restored(ep, serial=2)
+    check_refused(ep, BAD, forks="refuse")
+    assert re.search(r"serial 2 from .* does not continue serial 2", ep.notes.fork)
+
+
+# --- with the real program
+
+
+pytestmark = pytest.mark.system
+
+
+def names(host: Host) -> Sequence[str]:
+    return sorted(path.name for path in (host.repository / "backup").glob("*"))
+
+
+@pytest.mark.parametrize("what", ["the repository", ".publisher", "nothing, it is lost"])
+def test_the_program_continues_from_the_highest_revision(host: Host, registry: RegistryServer, what: str) -> None:
+    for image in ("bad", "good"):
+        push(registry, f"backup/{image}:1", image)
+    host.images("backup/bad:1", "backup/good:1")
+    host.sync()
+    saved = host.where / "saved"
+    shutil.copytree(host.repository, saved, symlinks=True)
+    host.run("block", "backup/bad:1", "--reason=it steals tokens", check=True)
+    blocked = host.index()
+    assert blocked is not None
+    damaged = host.repository if what == "the repository" else host.repository / ".publisher"
+    shutil.rmtree(damaged)
+    if what != "nothing, it is lost":
+        shutil.copytree(saved if what == "the repository" else saved / ".publisher", damaged, symlinks=True)
+
+    report = host.sync()
+    assert report.results == {"backup/bad:1": "unchanged", "backup/good:1": "unchanged"}
+    assert report.said["serial"] > blocked.serial
+    assert any(f"this run continues from serial {blocked.serial}" in note for note in report.said["notes"])
+    assert names(host) == ["good:1"]
+    assert [version.state for _, version in host.record("backup/bad:1").versions()] == [BLOCKED]
+    verified = host.run("verify").stdout
+    assert verified == "" or "file index" in verified
+    assert host.index(origin=True) is not None
+    assert host.sync().said["serial"] == report.said["serial"]
+
+
+def test_a_command_after_a_restore_continues_from_the_highest_revision_too(host: Host, registry: RegistryServer) -> None:
+    for image in ("bad", "good"):
+        push(registry, f"backup/{image}:1", image)
+    host.images("backup/bad:1", "backup/good:1")
+    host.sync()
+    saved = host.where / "saved"
+    shutil.copytree(host.repository, saved, symlinks=True)
+    host.run("block", "backup/bad:1", "--reason=it steals tokens", check=True)
+    shutil.rmtree(host.repository)
+    shutil.copytree(saved, host.repository, symlinks=True)
+    host.run("block", "backup/good:1", "--reason=this one too", check=True)
+    assert names(host) == []
+    for name in ("backup/bad:1", "backup/good:1"):
+        assert [version.state for _, version in host.record(name).versions()] == [BLOCKED]
