@@ -21,7 +21,7 @@ from publisher.resolver.config.commandline import CommandLine
 from publisher.resolver.errors import DeadlineError
 from publisher.resolver.hook import reply, statuses
 from publisher.resolver.hook.classad import MAX_BYTES
-from publisher.resolver.system import log, parent_death
+from publisher.resolver.system import log
 from publisher.resolver.system.deadline_fork import ForkedCall
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Reply = tuple[bytes, float]
 
 _CHUNK = 1 << 16
+_WARM_TIME = 1.0  # seconds, more than a warm answer takes
 _DEFAULT_BACKOFF = 30.0  # seconds: the setting "backoff" if the settings cannot be read
 
 
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.excepthook(*sys.exc_info())
         answer, delay = _bug(backoff)
     time.sleep(max(0.0, min(delay, until - time.monotonic())))
+    _signal.setitimer(_signal.ITIMER_REAL, 0)  # while Python ends, the signal would kill it
     _write_answer(answer)
     return 0
 
@@ -65,7 +67,7 @@ def _prepare(settings: ResolverSettings, started: float, until: float) -> Reply:
     os.environ.setdefault(pins.STARTER_VARIABLE, str(os.getppid()))  # the child has another parent
     call = ForkedCall(lambda: _prepare_in_child(content, settings, started, until))
     _signal.signal(_signal.SIGTERM, lambda *_: _terminate(call))
-    parent_death.end_with_parent(_signal.SIGTERM)
+    _end_with_parent(_signal.SIGTERM)
     try:
         return reply.unpack(call.result(until))
     except DeadlineError:
@@ -92,7 +94,7 @@ def _prepare_in_child(content: bytes, settings: ResolverSettings, started: float
     """Return the packed reply. This runs in the child process, which has no standard streams but sends its log to the parent."""
     from publisher.resolver.hook import prepare  # noqa: PLC0415 - the parent needs none of it
 
-    parent_death.end_with_parent(_signal.SIGKILL)
+    _end_with_parent(_signal.SIGKILL)
     try:
         answer, delay = prepare.prepare_job(content, settings, started, until, _chance())
     except Exception:  # noqa: BLE001 - the parent writes the traceback to its standard error
@@ -101,6 +103,19 @@ def _prepare_in_child(content: bytes, settings: ResolverSettings, started: float
         log.relay(traceback.format_exc())
         answer, delay = _bug(settings.backoff)
     return reply.pack(answer, delay)
+
+
+def _end_with_parent(number: int) -> None:
+    """End this process with its parent, by the signal ``number``, once it has run for longer than a warm answer does."""
+    parent = os.getppid()
+
+    def request(*_: object) -> None:
+        from publisher.resolver.system import parent_death  # noqa: PLC0415 - a warm answer is there by then
+
+        parent_death.request(number, parent)
+
+    _signal.signal(_signal.SIGALRM, request)
+    _signal.setitimer(_signal.ITIMER_REAL, _WARM_TIME)
 
 
 def _failure(code: int, message: str) -> bytes:

@@ -229,8 +229,8 @@ def test_a_child_that_is_killed_sends_the_job_elsewhere(hook: Hook, silent: Path
     process, child = at_work(hook, silent)
     os.kill(child, signal.SIGKILL)
     out, err = process.communicate(timeout=WATCHDOG)
-    assert (process.returncode, reply(out).code) == (0, statuses.BUG)
-    assert b"ended unexpectedly" in err
+    assert (process.returncode, reply(out).code) == (0, statuses.KILLED)
+    assert (b"killed by SIGKILL" in reply(out).message.encode(), err) == (True, b"")
 
 
 def test_a_bug_is_a_traceback_and_sends_the_job_elsewhere(hook: Hook) -> None:

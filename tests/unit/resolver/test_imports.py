@@ -49,7 +49,7 @@ OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"resolver.cache.counte
 TWO_LEVELS = {"contract.keys_document", "resolver.trust.authority"}
 """Those that an index with a keys document needs besides."""
 HOOK_MODULES = ("backoff", "classad", "decide", "decision", "job", "main", "prepare", "reply", "statuses")
-HOOK = WARM | {"resolver.hook", "resolver.system.parent_death"} | {f"resolver.hook.{name}" for name in HOOK_MODULES}
+HOOK = WARM | {"resolver.hook"} | {f"resolver.hook.{name}" for name in HOOK_MODULES}
 """Those that the hook needs, its child's among them."""
 LIBRARY = {"__future__", "_signal", "binascii", "hashlib", "os", "select", "stat", "sys", "time"}
 """What those import at once. Each has its price in every job: ``python3 -X importtime`` shows it."""
