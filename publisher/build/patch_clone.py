@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from publisher.fileindex.difference import FileChange, Ordered
     from publisher.fileindex.format import IndexedFile
+    from publisher.system.shield import Shield
 
     Lines = Callable[[], Iterable[IndexedFile]]
 
@@ -107,7 +108,7 @@ def make_patch(
     return ClonePatch(tuple(sorted(removed, reverse=True)), tuple(sorted(added)), directories, total - len(added))
 
 
-def apply_patch(sif: Path, tree: Path, patch: ClonePatch, *, deadline: float) -> None:
+def apply_patch(sif: Path, tree: Path, patch: ClonePatch, *, deadline: float, shield: Shield = unpack.NO_SHIELD) -> None:
     """Turn a clone of the older tree into the newer tree.
 
     Args:
@@ -115,6 +116,7 @@ def apply_patch(sif: Path, tree: Path, patch: ClonePatch, *, deadline: float) ->
         tree: the clone. The added paths are unpacked beside it first, on the same file system.
         patch: the changes.
         deadline: seconds for unpacking.
+        shield: hides what unsquashfs must not see.
 
     Raises:
         RepositoryError: the clone differs from the older file index, or the SIF from the newer one.
@@ -123,8 +125,8 @@ def apply_patch(sif: Path, tree: Path, patch: ClonePatch, *, deadline: float) ->
     added, root = tree.with_name(f"{tree.name}.fresh"), tree.with_name(f"{tree.name}.root")
     with failures(RepositoryError, f"the clone {tree.name} cannot be changed"):
         try:
-            unpack.extract_paths(sif, added, patch.added, deadline=deadline)
-            unpack.extract_paths(sif, root, (), deadline=deadline)
+            unpack.extract_paths(sif, added, patch.added, deadline=deadline, shield=shield)
+            unpack.extract_paths(sif, root, (), deadline=deadline, shield=shield)
             with _closing(os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) as top:
                 for path in patch.removed:
                     _remove(top, path)

@@ -18,11 +18,14 @@ from publisher.errors import CommandError, RepositoryError, SpaceError
 from publisher.state.paths import CATALOG_MARK
 from publisher.system import command
 from publisher.system.durable import delete, failures
+from publisher.system.shield import Shield
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+NO_SHIELD = Shield()
+"""Hides nothing."""
 _QUEUE = 64  # MiB of each of unsquashfs's two block queues; 256 by default
 _FREE = 16 << 20  # bytes that must stay free on the device
 _FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
@@ -30,7 +33,7 @@ _WARNING_STATUS = 2  # unsquashfs(1), EXIT STATUS: it continued after non-fatal 
 _ATTRIBUTE_MESSAGES = ("write_xattr:", "Ignoring xattrs", "To avoid this error message")
 
 
-def unpack(sif: Path, target: Path, *, deadline: float, size: int = 0) -> None:
+def unpack(sif: Path, target: Path, *, deadline: float, size: int = 0, shield: Shield = NO_SHIELD) -> None:
     """Unpack a SIF that this program has made.
 
     Extended attributes are lost on file systems that do not support them; any other loss is an error.
@@ -40,6 +43,7 @@ def unpack(sif: Path, target: Path, *, deadline: float, size: int = 0) -> None:
         target: the directory to make, in an existing directory; it is deleted on failure.
         deadline: seconds.
         size: bytes of all files, for a check of the free space before anything is written; 0 if it is not known.
+        shield: hides what unsquashfs must not see.
 
     Raises:
         RepositoryError: the SIF cannot be read, or the target cannot be written, within the deadline.
@@ -50,7 +54,7 @@ def unpack(sif: Path, target: Path, *, deadline: float, size: int = 0) -> None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
         _check_space(target, size)
         try:
-            _unsquash(sif, target, deadline)
+            _unsquash(sif, target, deadline, shield)
             _add_catalog_mark(target)
         except BaseException:
             delete(target)
@@ -64,7 +68,7 @@ def _check_space(target: Path, size: int) -> None:
         raise SpaceError(f"no space for a sandbox of {size} bytes: {free} bytes are free", hint="free space there and run again")
 
 
-def extract_paths(sif: Path, target: Path, paths: Iterable[bytes], *, deadline: float) -> None:
+def extract_paths(sif: Path, target: Path, paths: Iterable[bytes], *, deadline: float, shield: Shield = NO_SHIELD) -> None:
     """Unpack some paths of a SIF and the directories above them, whose times are not set; without paths, only the root directory.
 
     Args:
@@ -73,6 +77,7 @@ def extract_paths(sif: Path, target: Path, paths: Iterable[bytes], *, deadline: 
         paths: paths from the root; a directory is unpacked with everything in it. A path must not have a newline, nor begin like
             a comment. Paths that the SIF does not have are skipped.
         deadline: seconds.
+        shield: hides what unsquashfs must not see.
 
     Raises:
         RepositoryError: the SIF cannot be read within the deadline.
@@ -82,7 +87,7 @@ def extract_paths(sif: Path, target: Path, paths: Iterable[bytes], *, deadline: 
     try:
         # The list begins with a name that no image has, because unsquashfs extracts everything for an empty list.
         path_list.write_bytes(b"\n".join([CATALOG_MARK.encode(), *paths, b""]))
-        _unsquash(sif, target, deadline, ("-no-wildcards", "-ef", str(path_list)))
+        _unsquash(sif, target, deadline, shield, ("-no-wildcards", "-ef", str(path_list)))
     finally:
         path_list.unlink(missing_ok=True)
 
@@ -97,13 +102,13 @@ def copy_root_attributes(target: Path, root: os.stat_result) -> None:
     os.utime(target, ns=times)
 
 
-def _unsquash(sif: Path, target: Path, deadline: float, options: Sequence[str] = ()) -> None:
+def _unsquash(sif: Path, target: Path, deadline: float, shield: Shield, options: Sequence[str] = ()) -> None:
     argv = ["unsquashfs", "-dest", str(target), "-offset", str(DATA_OFFSET), "-no-progress", "-quiet"]
     argv += ["-data-queue", str(_QUEUE), "-frag-queue", str(_QUEUE)]
     argv += ["-xattrs" if os.geteuid() == 0 else "-user-xattrs", *options, str(sif)]
     try:
         # umask: for an ordinary user, unsquashfs leaves the modes to open(2)
-        result = command.run(argv, deadline=deadline, umask=0, accept=(0, _WARNING_STATUS))
+        result = command.run(shield.wrap(argv), deadline=deadline, umask=0, accept=(0, _WARNING_STATUS), name=argv[0])
     except CommandError as error:
         _raise_if_full(error.stderr)
         raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {error.reason}", hint=error.hint) from error

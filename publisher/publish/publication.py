@@ -8,6 +8,7 @@ after a kill at any point, :meth:`Publication.open` finishes what was begun.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -25,9 +26,11 @@ from publisher.publish.staged import stage
 from publisher.state import paths, transitions
 from publisher.state.signing_clock import SigningClock
 from publisher.system.durable import host_failure
+from publisher.system.shield import Shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
+    from pathlib import Path
 
     from publisher.contract.records import Record
     from publisher.plan.model import PlanItem
@@ -81,7 +84,8 @@ class Publication:
         sweep_interval: seconds after which earlier revisions are looked through for those whose grace is over.
         who: who publishes, for the publication log.
         witness: second place for the log; None for none.
-        unpack: makes a sandbox from a SIF, as :func:`publisher.build.unpack.unpack` does.
+        unpack: makes a sandbox from a SIF; None for :func:`publisher.build.unpack.unpack`.
+        secrets: files and directories that the programs which make sandboxes must not see.
     """
 
     def __init__(
@@ -101,14 +105,16 @@ class Publication:
         sweep_interval: float = 86400.0,
         who: str = "",
         witness: Witness | None = None,
-        unpack: Unpack = sandbox.unpack,
+        unpack: Unpack | None = None,
+        secrets: Iterable[Path] = (),
     ) -> None:
         self._repository = repository
         self._origin = origin
         self._clock = clock
         self._deadline = deadline
         self._grace = int(grace)
-        self._unpack = unpack
+        self._shield = Shield(secrets)
+        self._unpack = unpack or functools.partial(sandbox.unpack, shield=self._shield)
         self._witness = witness
         self._manifests = ManifestStore(
             repository,
@@ -276,7 +282,7 @@ class Publication:
     ) -> dict[str, Record]:
         """Write the sandboxes and links of entries into a transaction; return their records, and add failures to ``failed``."""
         changed: dict[str, Record] = {}
-        sandboxes = SandboxWriter(self._repository, transaction, self._unpack, self._deadline)
+        sandboxes = SandboxWriter(self._repository, transaction, self._unpack, self._deadline, self._shield)
         for entry in sorted(entries, key=lambda entry: entry.clone is None):  # a clone comes first in its transaction
             try:
                 sandboxes.write(entry)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from publisher.publish.staged import StagedClone, StagedEntry
     from publisher.state.built import BuiltImage
+    from publisher.system.shield import Shield
     from publisher.targets.repositories.base import Repository, Transaction
 
     class Unpack(Protocol):
@@ -34,16 +35,18 @@ class SandboxWriter:
         transaction: the open transaction.
         unpack: makes a sandbox from a SIF.
         deadline: seconds that unpacking one sandbox may take.
+        shield: hides what the programs that change a clone must not see.
 
     Attributes:
         written: paths in the repository of the sandboxes and file indexes that this transaction adds or replaces.
     """
 
-    def __init__(self, repository: Repository, transaction: Transaction, unpack: Unpack, deadline: float) -> None:
+    def __init__(self, repository: Repository, transaction: Transaction, unpack: Unpack, deadline: float, shield: Shield) -> None:
         self._repository = repository
         self._transaction = transaction
         self._unpack = unpack
         self._deadline = deadline
+        self._shield = shield
         self.written: set[str] = set()
 
     def write(self, staged: StagedEntry) -> None:
@@ -97,7 +100,7 @@ class SandboxWriter:
         if tree is None:
             return False
         try:
-            patch_clone.apply_patch(build.sif, tree, clone.patch, deadline=self._deadline)
+            patch_clone.apply_patch(build.sif, tree, clone.patch, deadline=self._deadline, shield=self._shield)
         except RepositoryError as error:
             _log.info("%s is unpacked instead of cloned: %s", clone.sandbox, error)
             self._transaction.remove(clone.sandbox)

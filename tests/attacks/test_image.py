@@ -56,7 +56,7 @@ printf 'it hides \\033[2J\\033]0;owned\\007 \\302\\233 31m and \\342\\200\\256 t
 
 SPY = """#!/bin/sh
 reads=cannot-read
-cat {key} > /dev/null 2>&1 && reads=reads
+grep -q . {key} 2> /dev/null && reads=reads
 case "$*" in *-version*) ;; *) echo "{name} $reads" >> {log} ;; esac
 exec {program} "$@"
 """
@@ -131,7 +131,7 @@ def test_no_program_that_handles_strangers_bytes_can_read_the_signing_key(
         (spies / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{spies}:{os.environ['PATH']}")
     push_image(registry.address, "attack/key-of-the-build", "1", [tar(runnable())])
-    host.images({"image": "attack/key-of-the-build:1", "formats": ["sif"]})
+    host.images("attack/key-of-the-build:1")
     host.sync()
     noted = log.read_text().split("\n")
     assert {line for line in noted if line} == {f"{name} cannot-read" for name in ("mksquashfs", "unsquashfs", "apptainer")}

@@ -18,6 +18,7 @@ from publisher.publish.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication
 from publisher.publish.witness import GitWitness, OriginWitness
 from publisher.settings.targets import CvmfsTarget, GitTarget
+from publisher.signing import credentials
 from publisher.signing.manifest_signer import JointSigner, open_key, read_authorization
 from publisher.state import signing
 from publisher.state.paths import REPOSITORY_MANIFEST, image_directories
@@ -130,7 +131,16 @@ def make_publication(settings: PublisherSettings, start_from: str | None = None,
         revision_grace=settings.superseded_grace,
         who=settings.operator or _account_and_host(),
         witness=make_witness(settings),
+        secrets=_secrets(settings),
     )
+
+
+def _secrets(settings: PublisherSettings) -> list[Path]:
+    """Return the files and directories that no program which handles an image's bytes may read."""
+    keys = [source for source in (settings.key, *settings.cosigning_keys) if isinstance(source, Path)]
+    files = [settings.token_key, settings.token_file, settings.removal_token_file]
+    directories = [Path(os.environ[credentials.VARIABLE])] if os.environ.get(credentials.VARIABLE) else []
+    return [*keys, *(path for path in files if path is not None), *directories]
 
 
 def _account_and_host() -> str:
