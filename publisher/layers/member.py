@@ -34,15 +34,9 @@ _NUMERIC_RECORDS = (b"size", b"uid", b"gid", b"mtime")
 _PORTABLE_DECIMAL = re.compile(rb"(?:0|[1-9][0-9]{0,18})(?:\.[0-9]*)?")
 _XATTR = b"SCHILY.xattr."
 _USER_XATTR = _XATTR + b"user."
-_KEPT_XATTRS = (_USER_XATTR, _XATTR + b"security.", _XATTR + b"trusted.")  # the namespaces that squashfs supports
+_CAPABILITY = _XATTR + b"security.capability"
 _ACLS = (_XATTR + b"system.posix_acl_", b"SCHILY.acl.")
-_DROPPED_XATTRS = (
-    _XATTR + b"security.selinux",  # the label of the host that built the layer; umoci skips it too
-    _XATTR + b"security.nfs4_acl",
-    _XATTR + b"trusted.overlay.",
-    _XATTR + b"user.overlay.",
-    _XATTR + b"user.rootlesscontainers",
-)
+_DROPPED_XATTRS = (_XATTR + b"user.overlay.", _XATTR + b"user.rootlesscontainers")  # marks of the host that built the layer
 
 
 class Headers(NamedTuple):
@@ -300,7 +294,7 @@ def _apply_records(member: Member, pax: Pax) -> None:
             member.reusable = False  # an empty one is ignored by Go, but not by mksquashfs
         elif key in _NUMERIC_RECORDS and not _PORTABLE_DECIMAL.fullmatch(value):
             member.reusable = False
-        if key.startswith(_KEPT_XATTRS) and not key.startswith(_DROPPED_XATTRS):
+        if key == _CAPABILITY or (key.startswith(_USER_XATTR) and not key.startswith(_DROPPED_XATTRS)):
             member.xattrs[key] = value
         elif key.startswith(_ACLS):
             member.acl = True

@@ -16,8 +16,8 @@ from tests.support.images.go_reader import ReadEntry
 if TYPE_CHECKING:
     from tests.support.images.go_reader import GoReader
 
-_HELD = (b"user.", b"trusted.", b"security.")
-_OTHERS = (*(b"trusted.overlay.", b"user.overlay.", b"user.rootlesscontainers", b"security.selinux", b"security.nfs4_acl"),)
+_CAPABILITY = b"security.capability"
+_OTHERS = (b"user.overlay.", b"user.rootlesscontainers")
 _REFUSED_HERE = re.compile(
     "a kind that container layers do not have|leads out of the root|NUL byte|target that file systems do not accept"
     "|an entry for the root that is not a directory|an invalid size or owner|too many extended headers"
@@ -62,5 +62,9 @@ def _read(archive: bytes) -> list[ReadEntry]:
 def _as_ours(entry: ReadEntry) -> ReadEntry:
     kind = b"0" if entry.kind == b"S" else entry.kind
     link = normalize_path(entry.link) if kind == b"1" else entry.link if kind == b"2" else b""
-    held = {key: value for key, value in entry.attributes.items() if key.startswith(_HELD) and not key.startswith(_OTHERS)}
+    held = {
+        key: value
+        for key, value in entry.attributes.items()
+        if key == _CAPABILITY or (key.startswith(b"user.") and not key.startswith(_OTHERS))
+    }
     return entry._replace(kind=kind, name=normalize_path(entry.name), link=link, attributes=held)

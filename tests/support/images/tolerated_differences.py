@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     Tree = dict[bytes, Node]
 
-_HELD = ("user.", "trusted.", "security.")
-_OTHERS = ("trusted.overlay.", "user.overlay.", "user.rootlesscontainers")
+_HELD = ("user.", "security.capability")
+_OTHERS = ("user.overlay.", "user.rootlesscontainers")
 ROOT = b"."
 ANY_TIME = -(1 << 62)
 """The time of an implied directory, which does not follow from the other tree."""
