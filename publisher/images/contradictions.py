@@ -177,6 +177,7 @@ def _repository(reference: Reference) -> Reference:
 
 
 def _image_nodes(root: YamlNode) -> Iterator[YamlNode]:
+    yield from _list_at(root, "images")
     for group in _list_at(root, "groups"):
         yield from _list_at(group, "images")
 

@@ -203,4 +203,5 @@ class ListFile(_ListPart):
     defaults: ListDefaults = Field(
         default_factory=ListDefaults, description="Default values: each applies to every image that does not set the key itself."
     )
-    groups: list[ListGroup] = Field(description="The images, in groups that belong together.")
+    images: list[ListedImage] = Field(default=[], description="Images without a group; a short list needs no groups.")
+    groups: list[ListGroup] = Field(default=[], description="The images, in groups that belong together.")

@@ -124,10 +124,11 @@ def _check_version(root: YamlNode) -> YamlProblem | None:
 def _image_list(model: ListFile, root: YamlNode, name_template: str) -> ImageList:
     entries: list[Entry] = []
     patterns: list[Pattern] = []
-    for number, group in enumerate(model.groups):
-        for position, image in enumerate(group.images):
-            line = root.find(["groups", number, "images", position]).line
-            common = _common(image, model, group.title, line)
+    listed: list[tuple[str, list[str | int], list[ListedImage]]] = [("", ["images"], model.images)]
+    listed += [(group.title, ["groups", number, "images"], group.images) for number, group in enumerate(model.groups)]
+    for title, path, images in listed:
+        for position, image in enumerate(images):
+            common = _common(image, model, title, root.find([*path, position]).line)
             entries += _entries(image, name_template, common)
             if image.patterns:
                 patterns.append(_pattern(image, name_template, common))

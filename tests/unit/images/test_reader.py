@@ -224,7 +224,7 @@ def test_an_entry_that_is_wrong_is_refused_with_what_to_write(entry: str, says: 
         ("version: 1\n\tgroups: []\n", "2: this is not YAML"),
         ("version: 1\ngroups: []\n", "1: the list is empty"),
         ("version: 1\ngroups:\n  - {title: A, images: []}\n", "1: the list is empty"),
-        ("version: 1\n", "1: the key 'groups' is missing here"),
+        ("version: 1\n", "1: the list is empty"),
         ("groups: []\n", "1: the key 'version' is missing here"),
         ("\nversion: 2\nunknown: 1\n", "2: this program supports version 1 of the list, not version 2"),
         ("version: 0\ngroups: []\n", "1: version: '0' is not allowed here; write 1"),
@@ -271,6 +271,19 @@ def test_two_registries_with_one_name_are_refused_with_both_lines() -> None:
 
 def test_with_the_registry_in_the_name_two_registries_do_not_collide() -> None:
     assert len(parse(listed("ghcr.io/x/y:1", "x/y:1"), "{registry}/{repository}:{tag}")) == 2
+
+
+def test_a_short_list_needs_no_groups() -> None:
+    read = reader.parse(b"version: 1\nimages:\n  - htc/rocky:9\n  - {image: htc/debian, tags: ['12.*']}\n", "images.yaml")
+    assert [(entry.name, entry.group, entry.line) for entry in read.entries] == [("htc/rocky:9", "", 3)]
+    assert [(str(pattern), pattern.line) for pattern in read.patterns] == [("docker.io/htc/debian:12.*", 4)]
+
+
+def test_collisions_of_images_with_and_without_a_group_are_found() -> None:
+    text = "version: 1\nimages: [htc/rocky:9]\ngroups:\n  - {title: A, images: [ghcr.io/htc/rocky:9]}\n"
+    with pytest.raises(ListError) as refused:
+        parse(text)
+    assert "would both be published as htc/rocky:9" in refused.value.problems[0]
 
 
 def test_collisions_across_groups_are_found() -> None:
