@@ -15,10 +15,10 @@ import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from publisher.errors import BuildError, CommandError, PublisherError, SpaceError
+from publisher.errors import BrokenHostError, BuildError, CommandError, PublisherError, SpaceError
 from publisher.layers.header import make_header
 from publisher.system import command
-from publisher.system.durable import failures
+from publisher.system.durable import HOST_ADVICE, failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,6 +66,7 @@ class Squasher(ABC):
         Raises:
             BuildError: the program failed or exceeded its deadline.
             SpaceError: no space left.
+            BrokenHostError: the disk failed.
         """
 
 
@@ -211,6 +212,8 @@ def _run(
     except CommandError as error:
         if os.strerror(errno.ENOSPC) in error.stderr:
             raise SpaceError("no space left for the SIF", hint="free space in --state, or set another --state") from error
+        if os.strerror(errno.EIO) in error.stderr:
+            raise BrokenHostError(f"this host failed: {error.reason}", hint=HOST_ADVICE) from error
         raise BuildError(error.reason, hint=error.hint) from error
 
 

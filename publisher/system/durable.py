@@ -30,6 +30,8 @@ _BROKEN = (
     *(errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
 """Errors of a disk, a file system, its server, or another resource of this host; any program can meet them."""
+HOST_ADVICE = "look at the disks and file systems of this host (dmesg, df, mount), then run again; finished work is kept"
+"""The next step after such an error."""
 
 
 def token() -> str:
@@ -58,8 +60,7 @@ def host_failure(error: OSError) -> PublisherError | None:
     if error.errno in _FULL:
         return SpaceError(f"a device is full: {error}", hint="free space there and run again")
     if error.errno in _BROKEN:
-        hint = "look at the disks and file systems of this host (dmesg, df, mount), then run again; finished work is kept"
-        return BrokenHostError(f"this host failed: {error}", hint=hint)
+        return BrokenHostError(f"this host failed: {error}", hint=HOST_ADVICE)
     return None
 
 

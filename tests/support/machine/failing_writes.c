@@ -1,6 +1,8 @@
 /* A library for LD_PRELOAD: changes of files below one directory fail, from the moment that fail_writes() is called.
 
-   Only calls of the C library are met, which is how Python makes them. Counting starts anew with every fail_writes(). */
+   Only calls of the C library are met, which is how Python makes them. Counting starts anew with every fail_writes().
+   Another program is told by its environment: FAILING_WRITES_ROOT, _NUMBER, _ERROR, _ONCE, and _MET, a file that it makes at its
+   end if any change failed. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -9,6 +11,7 @@
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -37,13 +40,28 @@ int stop_failing(void)
     return met;
 }
 
+__attribute__((constructor)) static void start(void)
+{
+    const char *directory = getenv("FAILING_WRITES_ROOT");
+    if (directory)
+        fail_writes(directory, atol(getenv("FAILING_WRITES_NUMBER")), atoi(getenv("FAILING_WRITES_ERROR")),
+                    atoi(getenv("FAILING_WRITES_ONCE")));
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    const char *name = getenv("FAILING_WRITES_MET");
+    if (name && stop_failing())
+        fclose(fopen(name, "w"));
+}
+
 static int is_below(const char *path) { return strncmp(path, root, strlen(root)) == 0; }
 
 static int fails(int below)
 {
     if (!below)
         return 0;
-    long number = count++;
+    long number = __atomic_fetch_add(&count, 1, __ATOMIC_SEQ_CST);
     if (number < first || (once && number > first))
         return 0;
     errno = code;

@@ -49,8 +49,13 @@ def _run_in(where: Path, module: str, error: str) -> str:
     return done.stdout
 
 
-def fail_everywhere(
-    error: str, root: Path, restore: Callable[[], None], work: Callable[[], None], check: Callable[[], None]
+def fail_everywhere(  # noqa: PLR0917 - the story of one disk
+    error: str,
+    root: Path,
+    restore: Callable[[], None],
+    work: Callable[[], None],
+    check: Callable[[], None],
+    every: int = 1,
 ) -> int:
     """Run ``work`` once for each write below ``root``, which fails; return the number of writes.
 
@@ -62,14 +67,15 @@ def fail_everywhere(
         restore: makes the state that ``work`` begins with.
         work: does the work in a child process; it catches and judges the failures that it expects.
         check: judges what is left, when the disk is well again.
+        every: 3 lets every third write fail, from the first on, and the last ones.
     """
-    library = ctypes.CDLL(None)
-    for number in range(_MOST):
+
+    def fails_at(number: int) -> bool:
         restore()
         met = root.parent / "met"
         met.unlink(missing_ok=True)
 
-        def faulty(number: int = number, met: Path = met) -> None:
+        def faulty() -> None:
             library.fail_writes(os.fsencode(root), number, ERRORS[error], error == "EIO")
             try:
                 work()
@@ -79,6 +85,41 @@ def fail_everywhere(
 
         assert child_process.end(child_process.start(faulty)) == 0, f"{error} at write {number}"
         check()
-        if not met.exists():
-            return number
+        return met.exists()
+
+    library = ctypes.CDLL(None)
+    return _each_write(fails_at, every)
+
+
+def fail_program_everywhere(  # noqa: PLR0917 - as above
+    error: str, root: Path, program: str, restore: Callable[[], None], work: Callable[[], None], check: Callable[[], None]
+) -> int:
+    """Do what :func:`fail_everywhere` does with the writes of a program that ``work`` runs; return the number of writes."""
+    found = shutil.which(program)
+    assert found is not None
+    wrapper = root.parent / "bin" / program
+    wrapper.parent.mkdir(exist_ok=True)
+    os.environ["PATH"] = f"{wrapper.parent}:{os.environ['PATH']}"
+
+    def fails_at(number: int) -> bool:
+        restore()
+        met = root.parent / "met"
+        met.unlink(missing_ok=True)
+        values = {"ROOT": root, "NUMBER": number, "ERROR": ERRORS[error], "ONCE": int(error == "EIO"), "MET": met}
+        told = " ".join(f"FAILING_WRITES_{name}={value}" for name, value in values.items())
+        wrapper.write_text(f'#!/bin/sh\n{told} LD_PRELOAD={os.environ["LD_PRELOAD"]} exec {found} "$@"\n')
+        wrapper.chmod(0o755)
+        assert child_process.end(child_process.start(work)) == 0, f"{error} at write {number} of {program}"
+        check()
+        return met.exists()
+
+    return _each_write(fails_at)
+
+
+def _each_write(fails_at: Callable[[int], bool], every: int = 1) -> int:
+    """Return the first number that no write has; the last step of ``every`` numbers is tried one by one."""
+    for number in range(0, _MOST, every):
+        if not fails_at(number):
+            skipped = range(max(0, number - every + 1), number)
+            return next((between for between in skipped if not fails_at(between)), number)
     raise AssertionError(f"more than {_MOST} writes")

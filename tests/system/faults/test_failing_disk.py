@@ -25,3 +25,10 @@ def test_a_cache_hands_out_only_right_bytes(error: str) -> None:
 def test_a_store_of_layers_keeps_only_right_bytes(error: str) -> None:
     said = run_module("tests.support.registries.failing_store", error)
     assert int(said.splitlines()[-1].split()[0]) > 10, "that many writes failed"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_build_keeps_nothing_or_the_right_sif(error: str) -> None:
+    said = run_module("tests.support.publisher.failing_build", error).splitlines()[-1].split()
+    assert int(said[0]) > 20, "that many writes of the publisher failed"
+    assert int(said[5]) > 3, "that many writes of mksquashfs failed"
