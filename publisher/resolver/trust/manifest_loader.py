@@ -23,7 +23,7 @@ from publisher.contract.manifest import (
     Shard,
     shard_name,
 )
-from publisher.resolver.errors import DeadlineError, FetchError, ReadError
+from publisher.resolver.errors import DISK_ADVICE, DeadlineError, FetchError, ReadError
 from publisher.resolver.system import log
 from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.trust import signatures
@@ -159,7 +159,7 @@ class TrustedManifest:
             try:
                 self._cache.store_shard(sha256, content)
             except OSError as error:
-                self._notes.add(f"cannot cache a shard of the manifest: {error}")
+                self._notes.add(_unwritten("cache a shard of the manifest", self._cache.directory, error))
 
 
 def load(
@@ -352,7 +352,7 @@ class _ManifestLoader:
             except TimeoutError:
                 log.info("another process is polling the manifest; it is not waited for any longer")
             except OSError as error:
-                self._notes.add(f"cannot write to the cache of the manifest: {error}")
+                self._notes.add(_unwritten("write the cache of the manifest", cache.directory, error))
                 return self.read_all()
         indexes, problems = self._read([source for source in self._sources_to_read() if source.local])
         if not usable:
@@ -371,7 +371,7 @@ class _ManifestLoader:
                 try:
                     schedule.record_poll(answered=answered)
                 except OSError as error:  # the next job polls as well
-                    self._notes.add(f"cannot record the poll of the manifest: {error}")
+                    self._notes.add(_unwritten("record the poll of the manifest", schedule.directory, error))
 
     def _has_usable_copy(self) -> bool:
         return self._checks.age(self._read_copy()) in (FRESH, EXPIRED)
@@ -469,7 +469,7 @@ class _ManifestLoader:
             try:
                 self._cache.record_fork(text, copy)
             except OSError as error:
-                self._notes.add(f"cannot record the fork of the manifest: {error}")
+                self._notes.add(_unwritten("record the fork of the manifest", self._cache.directory, error))
 
     def _refuse_expired(self, copy: bytes | None, indexes: list[tuple[str, bytes]]) -> None:
         """Raise ManifestError for an expired index that only one place has, on a host that remembers nothing.
@@ -491,7 +491,7 @@ class _ManifestLoader:
             try:
                 self._cache.store_index(content, index.shards)
             except OSError as error:
-                self._notes.add(f"cannot cache the manifest's index: {error}")
+                self._notes.add(_unwritten("cache the manifest's index", self._cache.directory, error))
 
     def _store_keys(self) -> None:
         """Cache the newest keys document, so that no source can take a revocation back."""
@@ -502,7 +502,7 @@ class _ManifestLoader:
             try:
                 self._cache.store_keys(keys)
             except OSError as error:
-                self._notes.add(f"cannot cache the manifest's keys document: {error}")
+                self._notes.add(_unwritten("cache the manifest's keys document", self._cache.directory, error))
 
     def _age(self, label: str, content: bytes) -> str:
         """Return the age of the selected index; warn if it is not fresh."""
@@ -536,3 +536,8 @@ def _read_indexes(sources: Sequence[Source]) -> tuple[list[tuple[str, bytes]], l
 def _start_reading(source: Source, name: str, max_bytes: int, sha256: str | None = None) -> ForkedCall:
     """Start to read a small file of a source; a file without a sha256 is one that changes."""
     return ForkedCall(lambda: source.read(name, max_bytes, sha256, fresh=sha256 is None))
+
+
+def _unwritten(what: str, directory: str, error: OSError) -> str:
+    """Return the note that something was not written to the cache of the manifest, and what to do."""
+    return f"cannot {what} in {directory}: {error.strerror or error} ({DISK_ADVICE})"

@@ -25,10 +25,12 @@ class PollSchedule:
         now: this host's clock, seconds since the epoch.
 
     Attributes:
+        directory: the directory.
         lock: path of the lock of the polling process.
     """
 
     def __init__(self, directory: str, every: float, now: float) -> None:
+        self.directory = directory
         self.lock = os.path.join(directory, "asking-index")
         self._path = os.path.join(directory, "asked")
         self._every = every

@@ -32,3 +32,9 @@ def test_a_build_keeps_nothing_or_the_right_sif(error: str) -> None:
     said = run_module("tests.support.publisher.failing_build", error).splitlines()[-1].split()
     assert int(said[0]) > 20, "that many writes of the publisher failed"
     assert int(said[5]) > 3, "that many writes of mksquashfs failed"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_execution_point_trusts_only_right_manifests(error: str) -> None:
+    said = run_module("tests.support.ep.failing_manifest", error)
+    assert int(said.splitlines()[-1].split()[0]) > 20, "that many writes failed"
