@@ -176,8 +176,8 @@ class Index:
             return True
         if older.predecessors is None:
             return None
-        is_beyond = len(named) >= MAX_PREDECESSORS and str(older.serial) not in named
-        return None if is_beyond and all(not serial.isdecimal() or older.serial < int(serial) for serial in named) else False
+        is_full = len(named) >= MAX_PREDECESSORS
+        return None if is_full and all(not serial.isdecimal() or older.serial < int(serial) for serial in named) else False
 
     def shard_for(self, key: str) -> str | None:
         """Return the sha256 of the shard that ``key`` hashes into, None if that shard is empty."""
