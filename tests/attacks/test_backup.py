@@ -11,7 +11,7 @@ import pytest
 
 from publisher.contract import manifest
 from publisher.contract.records import BLOCKED, CURRENT
-from publisher.errors import PublishedManifestError, PublisherError
+from publisher.errors import ClockError, PublishedManifestError, PublisherError
 from publisher.maintain import block
 from publisher.plan.make import make_plan
 from publisher.publish.manifest_store import REPOSITORY
@@ -132,6 +132,7 @@ def test_a_restore_brings_nothing_back_and_reuses_no_serial(place: Place, parts:
     assert state_of(snapshot, GOOD) == CURRENT
     assert state_of(snapshot, LATER) == CURRENT
     check_that_nothing_is_missing(place, snapshot)
+    assert place.repository.read(paths.revision_path(place.index().previous)), "which clients may still read"
     if {"repository", "records"} & set(parts) and parts not in KNOWS_NOTHING:
         assert "this run continues from serial" in report[0]
     again, report = run(place)
@@ -172,6 +173,17 @@ def test_what_is_missing_is_built_again_and_what_cannot_be_is_reported(place: Pl
     check_that_nothing_is_missing(place, snapshot)
 
 
+def test_a_manifest_stops_naming_what_is_missing_even_if_nothing_is_built_again(place: Place) -> None:
+    publish(place, "htc/old:1")
+    lost = digest("htc/old:1 linux/amd64")
+    shutil.rmtree(place.repository.root / paths.sandbox_path(lost))
+    (place.repository.root / paths.file_index_path(lost)).unlink()
+    run(place)
+    (version,) = place.publication().open()[0].records["htc/old:1"].platforms["amd64"]
+    assert (version.sandbox, version.file_index) == (None, None)
+    assert version.sif is not None
+
+
 def test_a_disk_that_is_not_mounted_stops_the_run(place: Place) -> None:
     publish(place, *(f"htc/image-{number}:1" for number in range(9)))
     before = place.in_both()
@@ -190,6 +202,9 @@ def test_no_run_loses_a_block_silently(place: Place) -> None:
     snapshot, _ = publication.open()
     unblocked = block.apply(publication, snapshot, block.plan_unblock(snapshot, BAD)).snapshot
     assert BAD not in unblocked.records
+    blocked = block.apply(publication, unblocked, block.plan_block(unblocked, GOOD, place.now, "made in this run")).snapshot
+    with pytest.raises(AssertionError, match="would be lost"):
+        publication.change(blocked.without([GOOD]), {})
 
 
 def forked(place: Place, records: Snapshot, serial: int) -> bytes:
@@ -214,6 +229,21 @@ def test_a_fork_keeps_the_blocks_of_both_branches(place: Place) -> None:
     assert any("does not continue" in line and "its blocks are kept (htc/good:1)" in line for line in report)
 
 
+def test_a_fork_whose_blocks_cannot_be_read_stops_the_run_until_the_operator_decides(place: Place) -> None:
+    other = place.publication().open()[0]
+    (good,) = other.records[GOOD].platforms["amd64"]
+    theirs = other.with_records(block.plan_block(other, good.digest, place.now, "their reason").changed)
+    content = forked(place, theirs, place.index().serial + 7)
+    place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", content)
+    new = set(manifest.Index.parse(manifest.unseal(content)[0]).shards) - set(place.index().shards)
+    (place.origin.root / "manifest" / manifest.shard_name(str(new.pop()))).unlink()
+    with pytest.raises(PublishedManifestError, match="is not complete in any place"):
+        run(place)
+    snapshot, report = run(place, start_from=REPOSITORY)
+    assert any("its blocks, if it has any, are not known" in line for line in report)
+    assert [state_of(snapshot, name) for name in (BAD, GOOD)] == [BLOCKED, CURRENT]
+
+
 def test_where_no_branch_is_known_to_be_ours_the_operator_decides(place: Place) -> None:
     before = place.index().serial
     place.origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", forked(place, Snapshot(NAME), before + 7))
@@ -228,6 +258,15 @@ def test_where_no_branch_is_known_to_be_ours_the_operator_decides(place: Place) 
     assert [state_of(snapshot, name) for name in (BAD, GOOD, LATER)] == [BLOCKED, CURRENT, CURRENT]
 
 
+def test_the_clock_is_compared_with_the_newest_manifest_of_all_places(place: Place) -> None:
+    place.now += 10 * 86400
+    publish(place, "htc/newest:1")
+    restore(place, ("repository",))
+    place.now -= 5 * 86400
+    with pytest.raises(ClockError, match="the newest manifest was signed later"):
+        run(place, start_from=REPOSITORY)
+
+
 def test_a_manifest_that_is_not_complete_anywhere_stops_the_run(place: Place) -> None:
     lose(place, "state")
     lost = next(sha256 for sha256 in place.index().shards if sha256 is not None)
@@ -239,7 +278,8 @@ def test_a_manifest_that_is_not_complete_anywhere_stops_the_run(place: Place) ->
 
 def test_a_shard_that_one_place_lacks_or_has_damaged_is_read_from_another(place: Place) -> None:
     first, second, third = [sha256 for sha256 in place.index().shards if sha256 is not None][:3]
-    (place.repository.root / ".publisher" / manifest.shard_name(first)).write_bytes(b"{}")
+    for where in (place.repository.root / ".publisher", place.where / "state/published"):
+        (where / manifest.shard_name(first)).write_bytes(b"{}")
     for where in (place.repository.root / ".publisher", place.origin.root / "manifest"):
         (where / manifest.shard_name(second)).unlink()
     (place.where / "state/published" / manifest.shard_name(third)).unlink()
@@ -267,6 +307,12 @@ def test_a_serial_that_a_killed_run_has_chosen_is_not_given_to_another_index(pla
     place.now -= 100  # the serial must not depend on the clock alone
     again = place.publication()
     assert again.publish(again.open()[0], []).snapshot.serial > chosen
+
+
+def test_each_publication_of_a_run_has_a_serial_of_its_own(place: Place) -> None:
+    publication = place.publication()
+    first = publication.publish(publication.open()[0], []).snapshot
+    assert publication.publish(first, []).snapshot.serial > first.serial
 
 
 def test_each_index_names_its_predecessors(place: Place) -> None:
@@ -344,6 +390,17 @@ def test_an_execution_point_reports_a_fork(ep: ExecutionPoint) -> None:
     assert (ep.notes.fork, cache_statistics.collect(ep.settings())["ImageManifestForks"]) == ("", 0)
 
 
+def test_a_later_fork_does_not_replace_the_proof_of_the_first(ep: ExecutionPoint) -> None:
+    restored(ep)
+    ep.resolve(GOOD)
+    ep.publish(record(GOOD), serial=12, predecessors={})
+    ep.resolve(GOOD)
+    assert "serial 12 from" in ep.notes.warnings[0]
+    assert "serial 9 from" in ep.notes.fork
+    (proof,) = (ep.cache / "manifest").glob("*/fork-index.json")
+    assert manifest.Index.parse(manifest.unseal(proof.read_bytes())[0]).serial == 2
+
+
 def test_an_execution_point_refuses_a_fork_if_the_site_wants_that(ep: ExecutionPoint) -> None:
     fork = restored(ep)
     for _ in range(2):
@@ -369,7 +426,27 @@ def test_an_index_with_the_remembered_one_among_its_predecessors_is_used(ep: Exe
     assert ep.notes.all == [], "nobody can know"
 
 
-@pytest.mark.parametrize("predecessors", [None, {}, {"2": "0" * 64}, {"1": "0" * 64}])
+def test_an_index_whose_publisher_named_no_predecessors_yet_may_have_any_successor(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    ep = ExecutionPoint(tmp_path / "old")
+    ep.publish(record(GOOD), serial=1)
+    ep.resolve(GOOD)
+    ep.publish(record(GOOD), serial=2, predecessors={})
+    assert ep.resolve(GOOD, forks="refuse").manifest.index.serial == 2
+    assert ep.notes.all == []
+
+
+@pytest.mark.parametrize(
+    "predecessors",
+    [
+        None,
+        {},
+        {"2": "0" * 64},
+        {"1": "0" * 64},
+        {str(serial): "0" * 64 for serial in range(manifest.MAX_PREDECESSORS + 1) if serial != 2},
+    ],
+    ids=["none", "empty", "another sha256", "another serial", "full"],
+)
 def test_an_index_cannot_hide_that_it_is_a_fork(ep: ExecutionPoint, predecessors: Mapping[str, str] | None) -> None:
     ep.publish(record(BAD), serial=3, predecessors=predecessors)
     check_refused(ep, BAD, forks="refuse")
@@ -380,6 +457,14 @@ def test_a_serial_that_was_given_to_two_indexes_is_a_fork(ep: ExecutionPoint) ->
     restored(ep, serial=2)
     check_refused(ep, BAD, forks="refuse")
     assert re.search(r"serial 2 from .* does not continue serial 2", ep.notes.fork)
+
+
+def test_an_index_cannot_hide_that_its_serial_was_given_out_before(ep: ExecutionPoint) -> None:
+    """By naming the other one with the same serial as its predecessor."""
+    remembered = (ep.repository / ".publisher/index.json").read_bytes()
+    ep.publish(record(BAD), serial=2, predecessors=chain({"index.json": remembered}))
+    check_refused(ep, BAD, forks="refuse")
+    assert "does not continue serial 2" in ep.notes.fork
 
 
 # --- with the real program

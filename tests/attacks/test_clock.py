@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.contract.errors import ManifestError
 from publisher.contract.manifest import CLOCK_ERROR, DEAD, EXPIRED, FRESH, HARD_LIMIT, LIFETIME, Index
 from publisher.errors import ClockError
 from publisher.maintain import block, gc
 from publisher.net.server_dates import ServerDates
 from publisher.plan.retention import RetentionLimits
 from publisher.publish.publication import Publication
+from tests.support.ep.execution_point import ExecutionPoint, record
 from tests.support.images.printing_image import push
 from tests.support.publisher.built_values import answer, entry
 from tests.support.publisher.prepublished import NOW, Place
@@ -127,6 +129,33 @@ def test_where_no_registry_was_asked_a_clock_that_jumps_is_not_believed(host_tim
     assert host_time.sign_if_due(asks=False)[1] is not None
 
 
+def test_a_jump_that_only_half_of_the_registries_confirm_is_not_believed(host_time: Time) -> None:
+    host_time.publish()
+    host_time.registries = {"liar": FAR, "two.example": 0}
+    host_time.ahead = FAR
+    with pytest.raises(ClockError, match="the newest manifest was signed"):
+        host_time.publish("two")
+
+
+def test_a_publisher_that_was_off_for_long_signs_again_if_the_registries_confirm_its_clock(host_time: Time) -> None:
+    host_time.publish()
+    host_time.place.now += FAR
+    with pytest.raises(ClockError):
+        host_time.sign_if_due(asks=False)
+    assert host_time.sign_if_due()[0].generated == NOW + FAR
+
+
+def test_a_clock_that_jumps_back_between_two_publications_of_a_run_is_not_believed(host_time: Time) -> None:
+    host_time.publish()
+    publication = host_time.publication(asks=False)
+    snapshot, _ = publication.open()
+    host_time.ahead = DAY
+    snapshot = publication.publish(snapshot, []).snapshot
+    host_time.ahead = 0
+    with pytest.raises(ClockError, match="the newest manifest was signed later"):
+        publication.publish(snapshot, [])
+
+
 def test_a_clock_that_is_ahead_ends_no_grace(host_time: Time) -> None:
     host_time.publish()
     snapshot = host_time.publish("two")
@@ -138,6 +167,18 @@ def test_a_clock_that_is_ahead_ends_no_grace(host_time: Time) -> None:
         assert isinstance(collected.error, ClockError)
     assert len(list(host_time.place.origin.names("sif"))) == 2
     assert len(host_time.publication().open()[0].records[NAME].platforms["amd64"]) == 2
+
+
+def test_a_clock_that_is_ahead_removes_no_sif_that_was_just_stored(host_time: Time) -> None:
+    """Such as one of a killed run, which no manifest names yet: the repository has nothing to change, so nothing is signed."""
+    snapshot = host_time.publish()
+    publication = host_time.publication()
+    for build in host_time.place.stage(entry(NAME), answer("two"), snapshot).builds.values():
+        publication.store_sif(build)
+    host_time.ahead = FAR
+    publication.open()
+    assert isinstance(gc.collect(publication, snapshot, NOW + FAR, LIMITS).error, ClockError)
+    assert len(list(host_time.place.origin.names("sif"))) == 2
 
 
 def test_a_manifest_from_the_future_is_signed_again(host_time: Time) -> None:
@@ -174,6 +215,21 @@ def test_an_execution_point_does_not_accept_a_longer_life_than_its_own_bound() -
     assert greedy.age(NOW + LIFETIME + CLOCK_ERROR) == FRESH
     assert greedy.age(NOW + LIFETIME + CLOCK_ERROR + 1) == EXPIRED
     assert greedy.age(NOW + HARD_LIMIT + CLOCK_ERROR + 1) == DEAD
+
+
+def test_no_reader_accepts_an_index_that_lives_longer_than_the_hard_limit() -> None:
+    Index.parse(index(NOW, NOW + HARD_LIMIT).payload())
+    with pytest.raises(ManifestError, match="that must be from 0 to"):
+        Index.parse(index(NOW, NOW + HARD_LIMIT + 1).payload())
+
+
+def test_an_execution_point_says_that_a_clock_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "ep").mkdir()
+    ep = ExecutionPoint(tmp_path / "ep")
+    ep.publish(record(NAME), now=NOW + DAY)
+    assert ep.resolve(NAME, now=NOW).manifest.age == EXPIRED
+    (warning,) = ep.notes.warnings
+    assert "has not come yet: the clock of this host or of the publisher is wrong" in warning
 
 
 # --- with the real program
