@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.contract import manifest
-from publisher.contract.records import BLOCKED, CURRENT
+from publisher.contract.records import BLOCKED, CURRENT, SUPERSEDED
 from publisher.errors import ClockError, PublishedManifestError, PublisherError
 from publisher.maintain import block
 from publisher.plan.make import make_plan
@@ -19,6 +19,7 @@ from publisher.publish.publication import Publication
 from publisher.resolver.errors import BlockedError
 from publisher.resolver.host import cache_statistics
 from publisher.state import paths
+from publisher.state.lineage import carry_blocks
 from publisher.state.signing import Signer, new_key
 from publisher.state.snapshot import Snapshot, make_revision
 from tests.support.ep.execution_point import ExecutionPoint, lay_down, record, revision, version
@@ -242,6 +243,27 @@ def test_a_fork_whose_blocks_cannot_be_read_stops_the_run_until_the_operator_dec
     snapshot, report = run(place, start_from=REPOSITORY)
     assert any("its blocks, if it has any, are not known" in line for line in report)
     assert [state_of(snapshot, name) for name in (BAD, GOOD)] == [BLOCKED, CURRENT]
+
+
+def states(snapshot: Snapshot, name: str) -> list[str]:
+    return [version.state for version in snapshot.records[name].platforms["amd64"]]
+
+
+def branch(*records: Record) -> Snapshot:
+    return Snapshot(NAME).with_records({one.name: one for one in records})
+
+
+def test_a_block_of_another_branch_counts_under_every_name_and_for_an_image_that_this_one_lacks() -> None:
+    ours = branch(record(GOOD), record("htc/same:1", amd64=[version(GOOD)]))
+    merged = carry_blocks(ours, branch(blocked(GOOD), blocked(LATER)))
+    assert [states(merged, name) for name in (GOOD, "htc/same:1", LATER)] == [[BLOCKED]] * 3
+
+
+def test_a_name_that_another_branch_blocks_is_blocked_also_if_this_one_has_a_newer_version_of_it() -> None:
+    newer = record(GOOD, amd64=[version("newer")])
+    assert states(carry_blocks(branch(newer), branch(blocked(GOOD))), GOOD) == [BLOCKED, SUPERSEDED]
+    blocked_before = record(GOOD, amd64=[version("newer"), version(GOOD, state=BLOCKED)])
+    assert states(carry_blocks(branch(newer), branch(blocked_before)), GOOD) == [CURRENT, BLOCKED]
 
 
 def test_where_no_branch_is_known_to_be_ours_the_operator_decides(place: Place) -> None:
