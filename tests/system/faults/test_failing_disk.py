@@ -38,3 +38,15 @@ def test_a_build_keeps_nothing_or_the_right_sif(error: str) -> None:
 def test_an_execution_point_trusts_only_right_manifests(error: str) -> None:
     said = run_module("tests.support.ep.failing_manifest", error)
     assert int(said.splitlines()[-1].split()[0]) > 20, "that many writes failed"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_run_remembers_the_old_outcomes_or_the_new_ones(error: str) -> None:
+    said = run_module("tests.support.publisher.failing_state", error)
+    assert int(said.splitlines()[-1].split()[0]) > 8, "that many writes failed"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_cvmfs_transaction_publishes_a_whole_revision_or_none(error: str) -> None:
+    said = run_module("tests.support.cvmfs.failing_spool", error)
+    assert int(said.splitlines()[-1].split()[0]) > 20, "that many writes failed"
