@@ -87,7 +87,7 @@ def fail_everywhere(
     return _each_write(fails_at)
 
 
-def fail_program_everywhere(  # noqa: PLR0917 - as above
+def fail_program_everywhere(  # noqa: PLR0917 - those of fail_everywhere and a program
     error: str, root: Path, program: str, restore: Callable[[], None], work: Callable[[], None], check: Callable[[], None]
 ) -> int:
     """Do what :func:`fail_everywhere` does with the writes of a program that ``work`` runs; return the number of writes."""
