@@ -14,7 +14,7 @@ from publisher.contract.records import BLOCKED, CURRENT, SUPERSEDED
 from publisher.errors import ClockError, PublishedManifestError, PublisherError
 from publisher.maintain import block
 from publisher.plan.make import make_plan
-from publisher.publish.manifest_store import REPOSITORY
+from publisher.publish.manifest_store import REPOSITORY, STATE
 from publisher.publish.publication import Publication
 from publisher.resolver.errors import BlockedError
 from publisher.resolver.host import cache_statistics
@@ -140,6 +140,17 @@ def test_a_restore_brings_nothing_back_and_reuses_no_serial(place: Place, parts:
     assert again.serial == snapshot.serial, "and the next run finds nothing to do"
     lost = ["the file index of 1 version(s) is missing: publisher verify names them"]
     assert report == (lost if parts in {("records",), ("records", "state")} else []), "else its image was built again"
+
+
+def test_a_link_that_a_restore_sets_back_is_set_again(place: Place) -> None:
+    before = place.repository.links()
+    restore(place, ("repository",))
+    link = place.repository.root / GOOD
+    link.unlink()
+    link.symlink_to("../.images/00/of-an-earlier-version")
+    _, report = run(place)
+    assert place.repository.links() == before
+    assert f"{GOOD}: the link is set again" in report
 
 
 @pytest.mark.parametrize("parts", [("repository",), ("records",), ("origin",), ("state",), ("records", "state")], ids="+".join)
@@ -275,6 +286,8 @@ def test_where_no_branch_is_known_to_be_ours_the_operator_decides(place: Place) 
     ) as stopped:
         run(place)
     assert "--start-from" in str(stopped.value.hint)
+    with pytest.raises(PublishedManifestError, match="the state directory has no manifest to start from"):
+        run(place, start_from=STATE)
     snapshot, _ = run(place, start_from=REPOSITORY)
     assert snapshot.serial > before + 7
     assert [state_of(snapshot, name) for name in (BAD, GOOD, LATER)] == [BLOCKED, CURRENT, CURRENT]
