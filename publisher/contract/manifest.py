@@ -33,6 +33,7 @@ CLOCK_ERROR = 3600
 """Seconds by which this host's clock may be wrong before it affects the age of an index."""
 MAX_PREDECESSORS = 64
 """Number of predecessors that an index names, the newest ones."""
+_SERIAL_DIGITS = 19  # of 2^63, above which no serial is accepted
 SHARDS = 256
 INDEX_NAME = "index.json"
 MAX_INDEX_BYTES = 4 << 20
@@ -121,8 +122,11 @@ class Index:
             numbers["previous"] = fields.count(value.get("previous", 0))
             lost, prefix = str(value.get("lost", "")), fields.safe_path(value["sif_prefix"])
             predecessors = value.get("predecessors")
-            if not (predecessors is None or isinstance(predecessors, dict)):
-                raise ValueError("its predecessors are not an object")
+            if (
+                not (predecessors is None or isinstance(predecessors, dict))
+                or max(map(len, predecessors or [""])) > _SERIAL_DIGITS
+            ):
+                raise ValueError("its predecessors are not an object whose keys are serials")
             log = "" if value.get("log") is None else fields.sha256(value["log"])
             outcomes = None if value.get("outcomes") is None else fields.sha256(value["outcomes"])
             index = cls(

@@ -264,3 +264,10 @@ def test_every_digest_and_place_of_an_image_leads_to_it() -> None:
         f"sha256:{SHA256}",
         digest("bare"),
     }
+
+
+@pytest.mark.parametrize("predecessors", [{"9" * 5000: SHA256}, {"1" * 20: SHA256}, [SHA256]])
+def test_predecessors_that_no_publisher_writes_are_refused(predecessors: object) -> None:
+    payload = json.loads(INDEX.payload()) | {"predecessors": predecessors}
+    with pytest.raises(ManifestError, match="its predecessors are not an object whose keys are serials"):
+        Index.parse(json.dumps(payload).encode())
