@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 import sys
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ from publisher.cli.render.answers import answer_json, answer_lines, overview_jso
 from publisher.cli.state_directory import load_outcomes
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.query import parse_text
-from publisher.errors import UsageError
+from publisher.errors import ListError, UsageError
 from publisher.maintain.scans import read_results
 from publisher.status.answer import ImageState, Known, answer
 from publisher.status.overview import make_overview
@@ -28,6 +29,7 @@ from publisher.status.running import running_steps
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from publisher.images.reader import ImageList
     from publisher.settings.settings import PublisherSettings
 
 _STATES = [state.value for state in ImageState]
@@ -94,8 +96,19 @@ def _know(settings: PublisherSettings) -> Known:
     """Return all that this host knows: the published state, its own memory of the last runs, the list, and the run under way."""
     snapshot = load_snapshot(settings)
     snapshot = replace(snapshot, outcomes=load_outcomes(settings.state, snapshot))
-    image_list = load_list(settings) if settings.images.exists() else None
-    return Known(snapshot, image_list, datetime.now(UTC).date(), running_steps(settings.state))
+    return Known(snapshot, _image_list(settings), datetime.now(UTC).date(), running_steps(settings.state))
+
+
+def _image_list(settings: PublisherSettings) -> ImageList | None:
+    """Return the list; None if there is none, or if it is not valid: what is published is known all the same."""
+    if not settings.images.exists():
+        return None
+    try:
+        return load_list(settings)
+    except ListError as error:
+        text = f"{settings.images} is left out because {error}; publisher check --all names them"
+        console.tell(text, logging.WARNING)
+        return None
 
 
 def _keys(text: str, settings: PublisherSettings, repository: str) -> Sequence[str]:

@@ -123,3 +123,10 @@ def test_owners_are_unknown_without_a_list(place: Place) -> None:
     assert run(place, "list").exit_code == 0
     with pytest.raises(UsageError, match="owners are unknown"):
         run(place, "list", "--owner=htc")
+
+
+def test_a_list_that_is_not_valid_hides_nothing_that_is_published(place: Place) -> None:
+    (place.where / "images.yaml").write_text("version: 1\nimages: 3\n")
+    done = run(place, "status", "htc/rocky:9")
+    assert (done.exit_code, done.stdout.startswith("htc/rocky:9: published")) == (0, True)
+    assert "images.yaml is left out because 1 problem(s)" in done.stderr
