@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.system
 SCOPES = (
     "storage.read:/ storage.modify:/.incoming storage.create:/sif storage.create:/manifest/shards"
-    " storage.modify:/manifest/index.json"
+    " storage.create:/manifest/log storage.modify:/manifest/index.json"
 )
 
 

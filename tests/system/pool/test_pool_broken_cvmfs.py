@@ -33,6 +33,7 @@ def without_shell(site: Site) -> Iterator[Path]:
         shell.unlink()
     yield copy
     shutil.rmtree(copy)
+    (site.cache / "start-failures").unlink(missing_ok=True)  # the tests after this one get the sandbox again
 
 
 def test_jobs_get_the_sif_where_files_of_the_repository_cannot_be_read(site: Site) -> None:
@@ -51,7 +52,7 @@ def test_a_job_that_htcondors_test_sent_back_gets_the_other_form_at_once(site: S
     assert jobs.ad()["ChirpImageForm"] == "sif"
     assert "the sandbox failed Apptainer's test" in jobs.log
     assert jobs.output().startswith(SMALL)
-    (site.cache / "start-failures").unlink()
+    assert (site.cache / "start-failures").exists()
 
 
 def test_a_machine_on_which_images_do_not_start_says_so_and_takes_no_such_job(site: Site, without_shell: Path) -> None:

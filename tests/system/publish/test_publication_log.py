@@ -34,18 +34,17 @@ def test_what_was_published_and_blocked_is_told_and_verified(shared_path: Path, 
 
     shown = host.run("log", "show", "--json", IMAGE, check=True).stdout.splitlines()
     changes = [json.loads(line) for line in shown]
-    assert [(change["serial"], change["why"], change["digest"]) for change in changes] == [
-        (1, "new", digest),
-        (2, "block", digest),
-    ]
+    assert [(change["why"], change["digest"]) for change in changes] == [("new", digest), ("block", digest)]
+    published, blocked = (change["serial"] for change in changes)
+    assert 0 < published < blocked
     assert {change["who"] for change in changes} == {"the operators"}
     assert changes[1]["reason"] == "it steals tokens"
     assert "block (it steals tokens)" in host.run("log", "show", check=True).stdout
     verified = host.run("log", "verify", flags=flags)
     assert (verified.returncode, verified.stdout) == (0, "")
 
-    entry = host.repository / ".publisher" / entry_name(2)
+    entry = host.repository / ".publisher" / entry_name(blocked)
     entry.write_bytes(entry.read_bytes().replace(b"the operators", b"somebody else"))
     found = host.run("log", "verify", flags=flags)
     assert found.returncode == 1
-    assert f"{entry_name(2)} was changed" in found.stdout
+    assert f"{entry_name(blocked)} was changed" in found.stdout
