@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import threading
+import urllib.request
 from typing import TYPE_CHECKING
 
 from publisher.errors import SignatureError, UsageError
+from publisher.net.addresses import AddressPolicy
+from publisher.net.http_errors import HttpRefusal
+from publisher.net.small_files import SmallFiles
+from publisher.provenance.sigstore_root import fetch_trust_root
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sigstore.verify import Verifier
+
+    from publisher.net.small_files import Resolver
+
+_REFUSAL = HttpRefusal(UsageError, untrusted="name the authority's certificate with SSL_CERT_FILE=FILE")
 
 
 class BundleVerifier:
@@ -18,10 +27,14 @@ class BundleVerifier:
 
     Args:
         trust_root: ``trusted_root.json`` of a Sigstore instance; None for the public instance, asked by TUF.
+        policy: which addresses the public instance may have.
+        resolver: looks up the addresses of names; None for the host's own.
     """
 
-    def __init__(self, trust_root: Path | None) -> None:
+    def __init__(self, trust_root: Path | None, policy: AddressPolicy | None = None, resolver: Resolver | None = None) -> None:
         self._trust_root = trust_root
+        self._policy = policy or AddressPolicy()
+        self._resolver = resolver
         self._lock = threading.Lock()
         self._verifier: Verifier | None = None
 
@@ -63,10 +76,13 @@ class BundleVerifier:
             hint = "install ospool-image-publisher[signatures] on the publisher host"
             raise UsageError("the entry requires a signature by an identity, and sigstore is not installed", hint=hint) from error
         try:
-            if self._trust_root is None:
-                return Verifier.production()
-            return Verifier(trusted_root=TrustedRoot.from_file(str(self._trust_root)))
-        except (Error, OSError, ValueError) as error:
+            return Verifier(trusted_root=TrustedRoot.from_file(str(self._trust_root or self._fetch())))
+        except (Error, UsageError, OSError, ValueError) as error:
             place = self._trust_root or "the public instance"
             hint = "check the setting sigstore_root"
             raise UsageError(f"the Sigstore trust root of {place} cannot be loaded: {error}", hint=hint) from error
+
+    def _fetch(self) -> Path:
+        """Return the file with the trust root of the public instance."""
+        proxies = urllib.request.getproxies_environment()
+        return fetch_trust_root(SmallFiles(_REFUSAL, self._policy, proxies=proxies, resolver=self._resolver))

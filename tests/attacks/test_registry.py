@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from publisher.contract.reference import Reference
@@ -19,11 +18,12 @@ from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
 from publisher.registry.client import RegistryClient
 from publisher.registry.transport import RegistryTimeouts, RegistryTransport
+from tests.support.registries.name_server import NameServer
 from tests.support.registries.scripted_http import ScriptedServer, Tunnel, says
 from tests.support.registries.scripted_registry import DIGEST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
 REFUSED = "has no public address, so no request is sent to it"
 
@@ -71,24 +71,6 @@ async def test_a_token_service_on_this_host_is_not_asked() -> None:
         with pytest.raises(UnavailableError, match=REFUSED):
             await client.head(Reference(registry.address, "a/b", "1"))
         assert service.connections == 0
-
-
-class NameServer(AbstractResolver):
-    """A name server of the attacker, which answers with these addresses, one group after the other."""
-
-    def __init__(self, *answers: Sequence[str]) -> None:
-        self._answers = list(answers)
-        self.asked = 0
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        self.asked += 1
-        addresses = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family or 2, proto=6, flags=0) for address in addresses
-        ]
-
-    async def close(self) -> None:
-        pass
 
 
 async def ask(names: NameServer, port: int, policy: AddressPolicy) -> int:

@@ -40,7 +40,7 @@ def copy(tmp_path: Path) -> Path:
         ("plan/wrong", "import time", "The pure core"),
         ("build/wrong", "import subprocess", "Only the doors to other programs"),
         ("publish/wrong", "import click", "Only the command line"),
-        ("provenance/wrong", "import sigstore.models", "Only the door to sigstore"),
+        ("provenance/wrong", "import sigstore.models", "Only the doors to sigstore"),
         ("targets/origins/wrong", "import aiohttp", "Only publisher.net and the two transports"),
     ],
 )

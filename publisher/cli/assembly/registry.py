@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from publisher.net.addresses import AddressPolicy
 from publisher.net.retry import RetryPolicy
 from publisher.provenance.sigstore_bundle import BundleVerifier
 from publisher.publish.intake import Intake
@@ -57,6 +58,6 @@ def make_intake(
         lambda: BlobStore(settings.state / "blobs", limits=settings.limits),
         display,
         public=lambda: make_client(anonymous, {}),
-        verifier=BundleVerifier(settings.sigstore_root),
+        verifier=BundleVerifier(settings.sigstore_root, AddressPolicy(networks=settings.allowed_networks)),
         private_images=settings.private_images == "allowed",
     )

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from publisher.errors import RepositoryError
 from publisher.targets.repositories.cvmfs.stratum import StratumZero
+from tests.support.registries.name_server import NameServer
+from tests.support.registries.scripted_http import ScriptedServer, says
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,3 +45,27 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path: Path, content: bytes | No
 def test_a_stratum_that_does_not_answer_is_an_error(url: str) -> None:
     with pytest.raises(RepositoryError, match="cannot be read"):
         StratumZero(url, timeout=5).revision()
+
+
+async def test_the_server_that_the_operator_has_configured_may_have_any_address() -> None:
+    async with ScriptedServer({"GET /cvmfs/x/.cvmfspublished": [says(200, b"S42\n" + SIGNATURE)]}) as server:
+        port = server.address.rpartition(":")[2]
+        there = StratumZero(f"http://stratum.example:{port}/cvmfs/x", resolver=NameServer(["127.0.0.1"]))
+        assert await asyncio.to_thread(there.revision) == 42
+
+
+async def test_a_stratum_leads_to_no_other_server() -> None:
+    async with ScriptedServer({}) as other, ScriptedServer({}) as server:
+        moved = says(302, Location=f"http://other.example:{other.address.rpartition(':')[2]}/")
+        server.routes["GET /.cvmfspublished"] = [moved]
+        names = NameServer(["127.0.0.1"])
+        there = StratumZero(f"http://stratum.example:{server.address.rpartition(':')[2]}", resolver=names)
+        with pytest.raises(RepositoryError, match="its web server answers with status 302"):
+            await asyncio.to_thread(there.revision)
+        assert (names.asked, other.asked) == (1, [])
+
+
+async def test_an_answer_that_does_not_end_is_not_read_to_its_end() -> None:
+    async with ScriptedServer({"GET /.cvmfspublished": [says(200, bytes(1 << 17))]}) as server:
+        with pytest.raises(RepositoryError, match="more than the 65536 bytes"):
+            await asyncio.to_thread(StratumZero(f"http://{server.address}").revision)
