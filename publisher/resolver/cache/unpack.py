@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 
-from publisher.contract.reaper import Reaper, kill_session
 from publisher.resolver.cache import eviction, pins, sweep, trees
 from publisher.resolver.cache.entries import unpacked_key
 from publisher.resolver.errors import CacheBusyError, CacheError, CacheSpaceError, HostError
-from publisher.resolver.system import locks, log, negative_cache, path_probe
+from publisher.resolver.system import child_program, locks, log, negative_cache, path_probe
 from publisher.resolver.transfer.sif_header import squashfs_offset
 
 TYPE_CHECKING = False
@@ -28,8 +26,7 @@ if TYPE_CHECKING:
     from publisher.resolver.cache.eviction import CacheLimits
 
 _APPTAINER = ("apptainer", "singularity")
-_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "USER")
-_OUTPUT_BYTES = 500
+_LEAST_FREE = 500_000  # bytes below which a disk is full
 _NO_TIME = "the image was not unpacked in time"
 
 
@@ -141,40 +138,20 @@ class _Unpacking:
 
     def _run(self, argv: list[str]) -> str:
         """Run a program until it ends or the time is over; return why it failed, empty if it did not. Raise TimeoutError."""
-        output = os.path.join(self._part, "output")
-        temporary = {
+        environ = {
+            "HOME": os.environ.get("HOME", "/"),
             "TMPDIR": self._part,
             "APPTAINER_TMPDIR": self._part,
             "APPTAINER_CACHEDIR": os.path.join(self._part, "apptainer"),
         }
-        environ = {name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES}
-        log.debug("running %s", " ".join(argv))
-        with Reaper() as reaper, open(output, "wb") as file:
-            try:
-                process = subprocess.Popen(
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=file,
-                    cwd=self._part,
-                    env={**environ, **temporary},
-                    start_new_session=True,
-                )
-            except OSError as error:
-                return f"{argv[0]}: {error.strerror}"
-            with reaper.guard(process.pid):
-                try:
-                    status = process.wait(max(0.0, self._until - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    raise TimeoutError(_NO_TIME) from None
-                finally:
-                    kill_session(process.pid)
-                    process.wait()
-        return "" if status == 0 else f"{os.path.basename(argv[0])} ended with status {status}: {_last_output(output)}"
+        try:
+            return child_program.run(argv, self._part, self._until, environ)
+        except TimeoutError:
+            raise TimeoutError(_NO_TIME) from None
 
     def _raise_if_full(self) -> None:
         """Raise CacheSpaceError if the disk is full: the programs only say that they failed."""
-        if eviction.free_space(self._entries.root) < _OUTPUT_BYTES * 1000:
+        if eviction.free_space(self._entries.root) < _LEAST_FREE:
             raise CacheSpaceError(
                 f"no space in the cache {self._entries.root} to unpack {self._sif}", hint="free space on the disk"
             )
@@ -199,9 +176,3 @@ def _pinned(root: str, sha256: str) -> Iterator[None]:
         yield
     finally:
         pins.unpin(root, sha256, process)
-
-
-def _last_output(path: str) -> str:
-    with open(path, "rb") as file:
-        text = file.read(1 << 20).decode("utf-8", "replace")
-    return " ".join(text.split())[-_OUTPUT_BYTES:]
