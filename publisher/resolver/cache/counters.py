@@ -1,15 +1,18 @@
-"""Counters of the cache's hits and downloads, which many processes increment at once and no kill spoils.
+"""Counters of the cache's hits, downloads and pulls, which many processes increment at once and no kill spoils.
 
-``tally/hits`` has one byte for each hit, ``tally/fetched`` one line ``<count> <bytes> <milliseconds>`` for each download. Each
-addition is a single appending write, so no lock is needed.
+``tally/hits`` has one byte for each hit, ``tally/fetched`` one line ``<count> <bytes> <milliseconds>`` for each download, and
+``tally/pulled`` the same for each image that was pulled from a registry. ``tally/candidates`` has a line ``<count> <image>`` for
+each job that got such an image: what the operator might put on the list. Each addition is a single appending write, so no lock is
+needed.
 """
 
 from __future__ import annotations
 
 import os
 
-_DIRECTORY, _HITS, _DOWNLOADS = "tally", "hits", "fetched"
-_MAX_DOWNLOADS_BYTES = 1 << 20  # of the file of downloads; a larger one is summed up into one line
+_DIRECTORY, _HITS, _DOWNLOADS, _PULLS, _CANDIDATES = "tally", "hits", "fetched", "pulled", "candidates"
+_MAX_BYTES = 1 << 20  # of a file of lines; a larger one is summed up
+_MAX_CANDIDATES = 1000  # that are kept when they are summed up
 
 
 class CacheCounters:
@@ -20,15 +23,19 @@ class CacheCounters:
         downloads: finished downloads.
         bytes: their bytes.
         seconds: their duration.
+        pulls: images that were pulled from registries.
+        pulled_bytes: the bytes of their SIFs.
     """
 
-    __slots__ = ("bytes", "downloads", "hits", "seconds")
+    __slots__ = ("bytes", "downloads", "hits", "pulled_bytes", "pulls", "seconds")
 
-    def __init__(self, hits: int, downloads: int, size: int, seconds: float) -> None:
+    def __init__(self, hits: int, downloads: int, size: int, seconds: float, *, pulls: int, pulled_bytes: int) -> None:
         self.hits = hits
         self.downloads = downloads
         self.bytes = size
         self.seconds = seconds
+        self.pulls = pulls
+        self.pulled_bytes = pulled_bytes
 
 
 def count_hit(root: str) -> None:
@@ -41,33 +48,72 @@ def count_download(root: str, size: int, seconds: float) -> None:
     _append(root, _DOWNLOADS, f"1 {size} {seconds * 1000:.0f}\n".encode())
 
 
+def count_pull(root: str, size: int, seconds: float) -> None:
+    """Count an image that was pulled from a registry into a SIF of ``size`` bytes; do nothing if that cannot be written."""
+    _append(root, _PULLS, f"1 {size} {seconds * 1000:.0f}\n".encode())
+
+
+def count_candidate(root: str, image: str) -> None:
+    """Count a job that got an image which is not on the list; do nothing if that cannot be written."""
+    _append(root, _CANDIDATES, f"1 {image}\n".encode("utf-8", "replace"))
+
+
+def candidates(root: str) -> list[tuple[str, int]]:
+    """Return each image that is not on the list, and how many jobs got it, the most wanted first."""
+    found: dict[str, int] = {}
+    try:
+        with open(_path(root, _CANDIDATES), encoding="utf-8", errors="replace") as file:
+            for line in file:
+                count, _, image = line.rstrip("\n").partition(" ")
+                if count.isascii() and count.isdigit() and image.isprintable():
+                    found[image] = found.get(image, 0) + int(count)
+    except OSError:
+        pass
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+
+
 def read(root: str) -> CacheCounters:
     """Return the counters of the cache in ``root``."""
     try:
         hits = os.stat(_path(root, _HITS)).st_size
     except OSError:
         hits = 0
-    count, size, milliseconds = _sum_downloads(root)
-    return CacheCounters(hits, count, size, milliseconds / 1000)
+    count, size, milliseconds = _sum(root, _DOWNLOADS)
+    pulls, pulled_bytes, _ = _sum(root, _PULLS)
+    return CacheCounters(hits, count, size, milliseconds / 1000, pulls=pulls, pulled_bytes=pulled_bytes)
 
 
 def condense(root: str) -> None:
-    """Sum up a long list of downloads into one line. The caller holds the cache's lock; a download that ends now may be lost."""
+    """Sum up long lists. The caller holds the cache's lock; what is counted at this moment may be lost."""
+    for name in (_DOWNLOADS, _PULLS):
+        if _is_long(root, name):
+            _rewrite(root, name, " ".join(map(str, _sum(root, name))) + "\n")
+    if _is_long(root, _CANDIDATES):
+        kept = candidates(root)[:_MAX_CANDIDATES]
+        _rewrite(root, _CANDIDATES, "".join(f"{count} {image}\n" for image, count in kept))
+
+
+def _is_long(root: str, name: str) -> bool:
+    try:
+        return os.stat(_path(root, name)).st_size > _MAX_BYTES
+    except OSError:
+        return False
+
+
+def _rewrite(root: str, name: str, content: str) -> None:
     from publisher.contract import files  # noqa: PLC0415 - a warm answer condenses nothing
 
-    path = _path(root, _DOWNLOADS)
-    try:
-        if os.stat(path).st_size > _MAX_DOWNLOADS_BYTES:
-            files.replace(path, " ".join(map(str, _sum_downloads(root))).encode() + b"\n")
+    try:  # noqa: SIM105 - contextlib costs a warm answer a millisecond
+        files.replace(_path(root, name), content.encode())
     except OSError:
         pass
 
 
-def _sum_downloads(root: str) -> tuple[int, int, int]:
-    """Return the number of downloads, their bytes and their milliseconds."""
+def _sum(root: str, name: str) -> tuple[int, int, int]:
+    """Return the number of downloads or pulls, their bytes and their milliseconds."""
     count = size = milliseconds = 0
     try:
-        with open(_path(root, _DOWNLOADS), "rb") as file:
+        with open(_path(root, name), "rb") as file:
             for line in file:
                 words = line.split()
                 if len(words) == 3 and all(word.isdigit() for word in words):  # noqa: PLR2004 - else a crash truncated the line

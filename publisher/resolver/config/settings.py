@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 AUTO, SANDBOX, SIF, UNPACKED = "auto", "sandbox", "sif", "unpacked"
 """Forms of an image; an unpacked one is a sandbox that this host has made from a SIF."""
 FORMS = (AUTO, SANDBOX, SIF)
-PASS, FETCH = "pass", "fetch"
+PASS, FETCH, PULL = "pass", "fetch", "pull"
 PLAIN, OSPOOL = "plain", "ospool"
 RUN, REPORT, REFUSE = "run", "report", "refuse"
 SOURCE = "DIR-or-URL"
@@ -101,11 +101,12 @@ TABLE = (
     ),
     (
         "unknown",
-        f"{PASS}|{FETCH}",
+        f"{PASS}|{FETCH}|{PULL}",
         ONE,
         PASS,
-        "images that the manifest does not list: passed on unchanged, or SIFs fetched from their osdf, pelican or https URL",
+        "images that no manifest lists: passed on; SIFs fetched from osdf, pelican, https URLs; docker, oras images pulled too",
     ),
+    ("insecure-registry", "HOST:PORT", MANY, "", "registry from which images are pulled over plain HTTP"),
     (
         "unsigned",
         f"{RUN}|{REFUSE}",
@@ -189,7 +190,8 @@ class ResolverSettings:
         prefer: the preferred form, :data:`SANDBOX` or :data:`SIF`.
         never: the forbidden form, :data:`SANDBOX`, :data:`SIF` or ``none``.
         unpacks: whether SIFs are unpacked into the cache where they cannot be mounted.
-        unknown: what happens to images that the manifest does not list, :data:`PASS` or :data:`FETCH`.
+        unknown: what happens to images that the manifest does not list, :data:`PASS`, :data:`FETCH` or :data:`PULL`.
+        insecure_registries: ``host:port`` of registries that speak plain HTTP.
         unsigned: what happens to images without a verified signature, :data:`RUN` or :data:`REFUSE`.
         default_image: name of an image, empty for none.
         deadline: seconds within which a hook answers.
@@ -252,6 +254,11 @@ class ResolverSettings:
         self.never = _word(given, "never")
         self.unpacks = _word(given, "unpack") == AUTO and self.cache is not None
         self.unknown, self.unsigned = _word(given, "unknown"), _word(given, "unsigned")
+        self.insecure_registries = tuple(given.get("insecure-registry", ()))
+        self._set_further(given)
+
+    def _set_further(self, given: Values) -> None:
+        """Set what says nothing about where images come from."""
         self.default_image = _text(given, "default-image")
         self.deadline = _quantity(given, "deadline", units.parse_seconds)
         self.backoff = _quantity(given, "backoff", units.parse_seconds)

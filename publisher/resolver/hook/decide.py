@@ -12,7 +12,7 @@ import os
 from publisher.contract.errors import ExpectedError, InvalidReferenceError, ManifestError
 from publisher.contract.records import NO_SHELL
 from publisher.resolver.cache import cache
-from publisher.resolver.config.settings import FORMS, PASS, SIF, UNPACKED
+from publisher.resolver.config.settings import FORMS, PASS, PULL, SIF, UNPACKED
 from publisher.resolver.errors import (
     BlockedError,
     FormError,
@@ -166,18 +166,20 @@ class _JobDecision:
         resolve.raise_if_unsigned_is_refused(settings, why)
         if settings.unknown == PASS:
             return self._pass_on(why)
-        from publisher.resolver.select import foreign  # noqa: PLC0415 - few sites allow it
+        from publisher.resolver.select import foreign, image_pull  # noqa: PLC0415 - few sites allow it
 
-        if not foreign.is_fetchable(job.written_image):
+        is_pulled = settings.unknown == PULL and image_pull.is_pullable(job.written_image)
+        if is_pulled and job.has_registry_credentials:
+            return self._pass_on(f"{why}, and the job has credentials for its registry, which are for this job alone")
+        if not is_pulled and not foreign.is_fetchable(job.written_image):
             return self._pass_on(why)
         if settings.never == SIF or settings.cache is None:
             return self._pass_on(f"{why}, and this host has no cache for SIFs or never starts them", HostError)
         form = UNPACKED if facts.read(settings.facts, self._now).sif is False else SIF
         if form == UNPACKED and not settings.unpacks:
             return self._pass_on(f"{why}, and SIFs cannot be mounted on this host", HostError)
-        sif, path, fetched_from = foreign.ensure(
-            job.written_image, settings, now=self._now, until=self._until, starter=job.starter
-        )
+        url = image_pull.canonical(job.written_image) if is_pulled else job.written_image
+        sif, path, fetched_from = foreign.ensure(url, settings, now=self._now, until=self._until, starter=job.starter)
         self._raise_if_blocked(f"sha256:{sif.sha256}")
         if form == UNPACKED:
             path, _ = cache.from_settings(settings).ensure_unpacked(
@@ -189,7 +191,13 @@ class _JobDecision:
                 path=path,
                 apptainer=settings.apptainer,
             )
-        return decision.start_foreign(job.image, why, sif, form=form, path=path, fetched_from=fetched_from)
+        if is_pulled:
+            from publisher.resolver.cache import counters  # noqa: PLC0415 - as above
+
+            counters.count_candidate(settings.cache, url)
+        return decision.start_foreign(
+            job.image, why, sif, form=form, path=path, fetched_from=fetched_from, is_candidate=is_pulled
+        )
 
     def _pass_on(self, why: str, error: type[ExpectedError] = UnknownImageError) -> Decision:
         """Leave the image to Apptainer; raise ``error`` if Apptainer cannot open it and HTCondor did not transfer it."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from publisher.resolver.hook.job import Job
     from publisher.resolver.select.resolve import Resolution
 
-_TRACE_FIELDS = ("name", "digest", "form", "path", "sif_source", "bytes", "serial")
+_TRACE_FIELDS = ("name", "digest", "form", "path", "sif_source", "bytes", "serial", "candidate")
 """The fields of the trace that describe the image that was found; null if there is none."""
 
 
@@ -107,8 +107,13 @@ def start_unlisted(image: str, why: str, path: str) -> Decision:
     return Decision(image, why, message=f"image {path}", updates=updates, trace_fields={"form": SANDBOX, "path": path})
 
 
-def start_foreign(image: str, why: str, sif: Sif, *, path: str, fetched_from: str, form: str = SIF) -> Decision:
-    """Return the decision to start a SIF that was fetched by its URL, which is ``sif.path``, or what was unpacked from it."""
+def start_foreign(
+    image: str, why: str, sif: Sif, *, path: str, fetched_from: str, form: str = SIF, is_candidate: bool = False
+) -> Decision:
+    """Return the decision to start a SIF that was fetched by its URL, which is ``sif.path``, or what was unpacked from it.
+
+    With ``is_candidate`` the trace says that the operator might put this image on the list.
+    """
     return Decision(
         image,
         why,
@@ -120,6 +125,7 @@ def start_foreign(image: str, why: str, sif: Sif, *, path: str, fetched_from: st
             "path": path,
             "sif_source": fetched_from or None,
             "bytes": sif.size if fetched_from else 0,
+            "candidate": sif.path if is_candidate else None,
         },
     )
 

@@ -19,6 +19,7 @@ _CONTAINER, _SINGULARITY = "ContainerImage", "SingularityImage"
 _CONTAINER_FLAGS = ("WantContainer", "WantSIF", "WantSandboxImage")
 _VM_UNIVERSE = 13  # condor_universe.h
 _SIF_SUFFIX, _STASH = ".sif", "stash://"
+_CREDENTIALS = "_DOCKER_"  # APPTAINER_DOCKER_USERNAME, SINGULARITY_DOCKER_PASSWORD and the like
 _HEXADECIMAL = frozenset("0123456789abcdef")
 _SHA256_DIGITS = 64
 
@@ -38,12 +39,25 @@ class Job:
         test_failures: how often Apptainer's test of the image has failed (HTCondor's status 45).
         last_host: the slot where it last ran, ``slot1_2@host``; empty if it never ran.
         last_vacated: when it last left a slot without having ended, seconds since the epoch; 0 for never.
+        environment: what the job's environment is, as HTCondor writes that into the ad (``A=1 B='x y'``).
+        has_registry_credentials: whether that gives Apptainer the user's credentials for a registry.
         singularity: the value of ``SingularityImage``, which HTCondor prefers to ``ContainerImage``; None if it is absent.
         unreadable: the image attributes whose value is not a string, so that only HTCondor could evaluate them.
     """
 
     __slots__ = (
-        *("form", "id", "image", "is_containerised", "last_host", "last_vacated", "owner", "singularity"),
+        *(
+            "environment",
+            "form",
+            "has_registry_credentials",
+            "id",
+            "image",
+            "is_containerised",
+            "last_host",
+            "last_vacated",
+            "owner",
+            "singularity",
+        ),
         *("starter", "takes_default", "test_failures", "unreadable", "written_image"),
     )
 
@@ -60,6 +74,8 @@ class Job:
         cluster, proc = classad.get_integer(ad, "ClusterId"), classad.get_integer(ad, "ProcId")
         self.id = "" if cluster is None or proc is None else f"{cluster}.{proc}"
         self.owner = classad.get_string(ad, "Owner")
+        self.environment = classad.get_string(ad, "Environment")
+        self.has_registry_credentials = _CREDENTIALS in self.environment or _CREDENTIALS in classad.get_string(ad, "Env")
         self.form = classad.get_string(ad, "WantImageForm").strip().lower()
         self.test_failures = classad.get_integer(ad, "NumVacatesByReason.SingularityTestFailed") or 0
         self.last_host = classad.get_string(ad, "LastRemoteHost")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from publisher.resolver.config.settings import ResolverSettings
 
+_MAX_CANDIDATES = 10
 _FREE, _OLDEST = "ImageCacheFreeBytes", "ImageCacheOldestUse"
 
 
@@ -39,6 +40,9 @@ def collect(settings: ResolverSettings) -> dict[str, Any]:
         "ImageCacheFetches": counts.downloads,
         "ImageCacheFetchedBytes": counts.bytes,
         "ImageCacheFetchSeconds": round(counts.seconds, 1),
+        "ImagePulls": counts.pulls,
+        "ImagePulledBytes": counts.pulled_bytes,
+        "ImageCandidates": ", ".join(f"{image} ({uses})" for image, uses in counters.candidates(target.root)[:_MAX_CANDIDATES]),
         "ImageManifestForks": len(glob.glob(os.path.join(glob.escape(target.root), "manifest", "*", "fork"))),
     }
 

@@ -69,7 +69,8 @@ def startd_cron(line: CommandLine, notes: Warnings) -> str:
     statistics: Attributes = {}
     if settings.cache:
         try:
-            statistics = {name: round(value) for name, value in cache_admin.run(["statistics"], settings, notes).items()}
+            found = cache_admin.run(["statistics"], settings, notes)
+            statistics = {name: value if isinstance(value, str) else round(value) for name, value in found.items()}
         except CacheError as error:
             notes.add(str(error))
     problems = "; ".join([*measurement.problems(), *notes.all])

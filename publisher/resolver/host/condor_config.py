@@ -92,8 +92,8 @@ OSG_USING_JOB_HOOK = true
 ALLOW_NONCVMFS_IMAGES = true
 STARTD_ATTRS = $(STARTD_ATTRS) HAS_SINGULARITY SINGULARITY_CAN_USE_SIF HAS_CVMFS_{attribute} OSG_USING_JOB_HOOK \\
     ALLOW_NONCVMFS_IMAGES
-# Images of others are fetched by their osdf:// (or stash://) and https:// URLs.
-{keyword}_HOOK_PREPARE_JOB_ARGS = $({keyword}_HOOK_PREPARE_JOB_ARGS) --unknown fetch
+# Images of others are fetched by their osdf:// (or stash://) and https:// URLs, or pulled from their registry, once for all jobs.
+{keyword}_HOOK_PREPARE_JOB_ARGS = $({keyword}_HOOK_PREPARE_JOB_ARGS) --unknown pull
 # Jobs find their scratch directory at /srv.
 SINGULARITY_TARGET_DIR = /srv
 """

@@ -1,14 +1,15 @@
-"""Foreign SIFs: SIFs that no manifest lists, fetched into the cache by their URL if the site allows it (setting ``unknown``).
+"""Foreign SIFs: SIFs that no manifest lists, fetched into the cache by their URL, or pulled by Apptainer from a registry.
 
-Nobody signed them, so what can be checked is checked: that the file is a SIF, complete according to its own header, and for the
-architecture of this machine. From then on it is a cache entry like any other: it is stored under its sha256 and verified, pinned,
-counted and evicted like the others. ``foreign/<sha256 of the URL>`` records what the URL led to; that is used for a while only,
-since the content behind such a URL may change. What came with a token is recorded under the URL and the job's tokens together: a
-job with other tokens has to show the server its own.
+A site allows either by the setting ``unknown``. Nobody signed them, so what can be checked is checked: that the file is a SIF,
+complete according to its own header, and for the architecture of this machine. From then on it is a cache entry like any other:
+it is stored under its sha256 and verified, pinned, counted and evicted like the others. ``foreign/<sha256 of the URL>`` records
+what the URL led to; that is used for a while only, since the content behind such a URL may change. What came with a token is
+recorded under the URL and the job's tokens together: a job with other tokens has to show the server its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -16,15 +17,17 @@ import urllib.parse
 
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.records import Sif
-from publisher.resolver.cache import cache
+from publisher.resolver.cache import cache, sweep
 from publisher.resolver.errors import (
     ArchitectureError,
     CacheBusyError,
     CacheError,
     CacheSpaceError,
     FetchError,
+    HostError,
     UnknownImageError,
 )
+from publisher.resolver.select import image_pull
 from publisher.resolver.select.foreign_download import ForeignDownload
 from publisher.resolver.system import locks, negative_cache
 from publisher.resolver.transfer.open_source import network_options
@@ -41,9 +44,10 @@ if TYPE_CHECKING:
 MAX_AGE = 6 * 3600
 """Seconds for which a URL is assumed to lead to the same SIF."""
 _SCHEMES = ("osdf://", "pelican://", "https://")
+_PULL_LOCK = "pull"
 _RETENTION = 86400  # seconds after which records and interrupted downloads are removed
 _MAX_RECORD_BYTES = 200
-_REMEMBERED = (UnknownImageError, InvalidReferenceError, ArchitectureError, CacheSpaceError)
+_REMEMBERED = (UnknownImageError, InvalidReferenceError, ArchitectureError, CacheSpaceError, HostError)
 """The failures, besides FetchError, that are remembered for the next jobs."""
 _CLASSES = {kind.__name__: kind for kind in (*_REMEMBERED, FetchError)}
 
@@ -57,7 +61,7 @@ def ensure(url: str, settings: ResolverSettings, *, now: float, until: float, st
     """Ensure that the SIF at a URL is cached.
 
     Args:
-        url: of the SIF.
+        url: of the SIF, or of an image of a registry, canonical.
         settings: of the resolver.
         now: the time, seconds since the epoch.
         until: reading of the monotonic clock at which the SIF must be there.
@@ -69,6 +73,7 @@ def ensure(url: str, settings: ResolverSettings, *, now: float, until: float, st
     Raises:
         UnknownImageError, InvalidReferenceError: the file does not exist, or is not a SIF.
         ArchitectureError: the SIF is for another architecture.
+        HostError: this host cannot pull images.
         FetchError, CacheSpaceError, CacheBusyError, CacheError: the host or the network failed.
     """
     target = cache.from_settings(settings)
@@ -127,37 +132,63 @@ class _UrlRecord:
                 if lock is None and sif is not None:
                     return sif, ""
                 self._raise_recent_failure()
-                with self._cache.in_slot(self._key, until):
+                with self._turn(until), self._cache.in_slot(self._key, until):
                     sif = self.cached_sif()  # a job with other tokens may have found that none is needed
-                    return (sif, "") if sif is not None else self._fetch(settings, until)
+                    if sif is not None:
+                        return sif, ""
+                    sif, label = self._fetch(settings, lock, until)
+                self._cache.ensure(sif, [], until=until)  # while the others wait, who would otherwise fetch it again
+                return sif, label
         except TimeoutError as error:
             raise CacheBusyError(f"{public_address(self._url)}: {error}", hint="try again later") from None
 
-    def _fetch(self, settings: ResolverSettings, until: float) -> tuple[Sif, str]:
-        """Download the SIF; return it and where it was fetched from."""
+    def _turn(self, until: float) -> contextlib.AbstractContextManager[object]:
+        """Return what lets one process at a time pull an image, since that takes processors and disk. It does nothing else."""
+        if not image_pull.is_pullable(self._url):
+            return contextlib.nullcontext()
+        return locks.acquire(
+            [self._cache.entries.lock_path(_PULL_LOCK)], until, None, "other images have been pulled for too long"
+        )
+
+    def _fetch(self, settings: ResolverSettings, lock: int | None, until: float) -> tuple[Sif, str]:
+        """Download or pull the SIF, holding its lock; return it and where it was fetched from."""
+        if lock is None:
+            raise CacheBusyError(
+                f"{public_address(self._url)} was evicted as soon as another process had it", hint="try again later"
+            )
         _sweep(os.path.dirname(self._path))
         part = f"{self._path}.part"
         root = self._cache.root
         try:
             try:
-                sif, route = ForeignDownload(self._url, part, self._cache, settings.arch).run(settings, until)
+                sif, label, uses_token = self._transfer(part, settings, lock, until)
             except (FetchError, *_REMEMBERED) as error:
                 if isinstance(error, CacheSpaceError):
                     negative_cache.clear(root, self._key)  # any job that ends may free space, so this pause does not grow
-                if time.monotonic() < until:  # else only this job ran out of time
+                if time.monotonic() < until or image_pull.is_pullable(self._url):  # else only this job ran out of time
                     negative_cache.record_failure(root, self._key, f"{type(error).__name__} {error}", time.time())
                 raise
             self._cache.entries.make_directories(sif.sha256)
-            os.rename(part, self._cache.entries.part_path(sif.sha256))  # like a complete download that is yet to be verified
+            if not self._cache.entries.is_verified(sif.sha256):
+                os.rename(part, self._cache.entries.part_path(sif.sha256))  # like a complete download that is yet to be verified
         finally:
             if os.path.exists(part):
                 os.unlink(part)
         from publisher.contract import files  # noqa: PLC0415 - a cached SIF writes nothing
 
-        path = self._path if route.uses_token else self._public_path
+        path = self._path if uses_token else self._public_path
         files.replace(path, f"{sif.sha256} {sif.size} {self._now:.0f}".encode())
         negative_cache.clear(root, self._key)
-        return sif, route.label
+        return sif, label
+
+    def _transfer(self, part: str, settings: ResolverSettings, lock: int, until: float) -> tuple[Sif, str, bool]:
+        """Write the SIF to a file; return it, where it came from, and whether a token was needed."""
+        if image_pull.is_pullable(self._url):
+            sweep.sweep(self._cache.entries)
+            pull = image_pull.ImagePull(self._url, self._key, self._cache, settings)
+            return pull.run(part, lock, until), self._url, False
+        sif, route = ForeignDownload(self._url, part, self._cache, settings.arch).run(settings, until)
+        return sif, route.label, route.uses_token
 
     def _raise_recent_failure(self) -> None:
         """Raise the error of an earlier job if it happened a short while ago and the download must not be retried yet."""

@@ -407,6 +407,7 @@ def test_the_trace_says_what_was_asked_found_and_fetched(site: Site) -> None:
         "sif_source": str(site.ep.origin),
         "bytes": sif.sif.size,
         "serial": 1,
+        "candidate": None,
     }
     again = site.decide(ContainerImage=CVMFS, WantImageForm="sif").to_json()
     assert (again["sif_source"], again["bytes"]) == (None, 0)
