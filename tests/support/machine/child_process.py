@@ -14,7 +14,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _CHANGES = ("fcntl.flock", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate")
 _TIMEOUT = 240.0
@@ -83,6 +83,38 @@ def killed(at: int, function: Callable[[], object]) -> bool:
     return killed_when(
         lambda event, arguments: (event in _CHANGES or (event == "open" and _writing(arguments))) and next(steps) == at, function
     )
+
+
+def count_changes(function: Callable[[], object]) -> int:
+    """Run a function in a child; return the number of its changes of the file system, before which :func:`killed` can kill it."""
+    steps = 0
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal steps
+        steps += event in _CHANGES or (event == "open" and _writing(arguments))
+
+    def counted() -> None:
+        sys.addaudithook(watch)
+        function()
+        os.write(told, str(steps).encode())
+
+    counts, told = os.pipe()
+    try:
+        assert end(start(counted)) == 0
+        return int(os.read(counts, 20))
+    finally:
+        os.close(counts)
+        os.close(told)
+
+
+def sample(points: int, most: int) -> Sequence[int]:
+    """Return the points, of so many, at which a test kills: ``most`` of them, evenly spread from the first to the last.
+
+    With OSPOOL_EVERY_POINT in the environment these are all points, which takes hours for all tests.
+    """
+    if points <= most or "OSPOOL_EVERY_POINT" in os.environ:
+        return range(points)
+    return [number * (points - 1) // (most - 1) for number in range(most)]
 
 
 def killed_when(condition: Callable[[str, tuple[object, ...]], bool], function: Callable[[], object]) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from publisher.contract import manifest
 from tests.support.checkout import ROOT
+from tests.support.publisher import warm_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,8 +52,11 @@ class Host:
     def run(
         self, *arguments: str, check: bool = False, flags: Sequence[str] | None = None, user: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "publisher", *arguments, *(self.flags() if flags is None else flags)]
-        done = run_as(argv, user, self.where)
+        words = [*arguments, *(self.flags() if flags is None else flags)]
+        if user is None:
+            done = warm_command.run(words, environment(self.where), self.where, _DEADLINE)
+        else:
+            done = run_as([sys.executable, "-m", "publisher", *words], user, self.where)
         assert not check or done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         return done
@@ -117,16 +121,20 @@ class Report:
         return {image["name"]: image["reason"] for image in self.said["images"]}
 
 
-def run_as(argv: Sequence[str], user: str | None, where: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program as ``user`` (root only), or as we are when None; in ``where``, with a HOME that is nobody's."""
+def environment(where: Path, user: str | None = None) -> dict[str, str]:
+    """Return the environment of a program: little of ours, and a HOME below ``where``, which this makes."""
     home = where / f"home-{user or 'own'}"
     home.mkdir(exist_ok=True)
-    account = pwd.getpwnam(user) if user is not None and os.geteuid() == 0 else None
-    if account is not None:
-        os.chown(home, account.pw_uid, account.pw_gid)
     env = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    if account is None:  # another user cannot write where coverage is measured
-        env |= {name: value for name, value in os.environ.items() if name.startswith("COV")}
+    return {**env, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+
+
+def run_as(argv: Sequence[str], user: str | None, where: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program as ``user`` (root only), or as we are when None; in ``where``, with a HOME that is nobody's."""
+    account = pwd.getpwnam(user) if user is not None and os.geteuid() == 0 else None
+    env = environment(where, user)
+    if account is not None:
+        os.chown(env["HOME"], account.pw_uid, account.pw_gid)
     return subprocess.run(
         list(argv),
         capture_output=True,
@@ -135,7 +143,7 @@ def run_as(argv: Sequence[str], user: str | None, where: Path) -> subprocess.Com
         timeout=_DEADLINE,
         check=False,
         cwd=where,
-        env={**env, "HOME": str(home), "PYTHONPATH": str(ROOT)},
+        env=env,
         user=None if account is None else account.pw_uid,
         group=None if account is None else account.pw_gid,
         extra_groups=None if account is None else [],
