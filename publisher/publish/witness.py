@@ -6,6 +6,7 @@ the other one together prove it. A witness only ever gets new files; those that 
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
@@ -15,15 +16,19 @@ from publisher.contract.manifest import Index, unseal
 from publisher.errors import CommandError, WitnessError
 from publisher.state.publication_log import LogEntry, entry_name
 from publisher.system import command
+from publisher.system.durable import delete, failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from publisher.targets.origins.base import Origin
 
+_log = logging.getLogger(__name__)
 _INDEXES = "indexes"
 _BRANCH = "main"
+_LATER = "the next run sends what is missing"
 _DEADLINE = 300.0  # seconds for one git command
 _WHO = ("-c", "user.name=publisher", "-c", "user.email=publisher@localhost", "-c", "commit.gpgsign=false")
 
@@ -84,18 +89,20 @@ class GitWitness(Witness):
         """See :meth:`Witness.read`."""
         self._update()
         path = self._clone / name
-        return path.read_bytes() if path.is_file() else None
+        with self._failures():
+            return path.read_bytes() if path.is_file() else None
 
     def add(self, files: Mapping[str, bytes]) -> None:
         """See :meth:`Witness.add`."""
         self._update()
+        self._is_current = False
         for name, content in files.items():
             path = self._clone / name
-            if path.exists() and path.read_bytes() != content:
-                raise WitnessError(f"the witness {self._url} has another {name}", hint="publisher log verify compares them")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        self._is_current = False
+            with self._failures():
+                if path.exists() and path.read_bytes() != content:
+                    raise WitnessError(f"the witness {self._url} has another {name}", hint="publisher log verify compares them")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
         self._git("add", "--all")
         self._git(*_WHO, "commit", "--quiet", "--message", f"Add {', '.join(sorted(files)[-2:])}")
         self._git("push", "--quiet", "origin", f"HEAD:{_BRANCH}")
@@ -104,27 +111,52 @@ class GitWitness(Witness):
         """See :meth:`Witness.indexes`."""
         self._update()
         for path in sorted((self._clone / _INDEXES).glob("*.json")):
-            yield f"{_INDEXES}/{path.name}", path.read_bytes()
+            with self._failures():
+                content = path.read_bytes()
+            yield f"{_INDEXES}/{path.name}", content
 
     def _update(self) -> None:
-        """Make the clone what the repository has now."""
+        """Make the clone what the repository has now; one that a failure has damaged is made anew."""
         if self._is_current:
             return
+        with self._failures():
+            try:
+                self._fetch()
+            except WitnessError as error:
+                if not (self._clone / ".git").exists():
+                    raise
+                _log.info("the clone of the witness in %s is made anew: %s", self._clone, error)
+                delete(self._clone)
+                self._fetch()
+        self._is_current = True
+
+    def _fetch(self) -> None:
         if not (self._clone / ".git").is_dir():
-            self._clone.mkdir(parents=True, exist_ok=True)
-            self._git("init", "--quiet", f"--initial-branch={_BRANCH}")
-            self._git("remote", "add", "origin", self._url)
+            self._begin()
         self._git("fetch", "--quiet", "--prune", "origin")
         if self._git("branch", "--remotes", "--list", f"origin/{_BRANCH}").strip():
             self._git("reset", "--quiet", "--hard", f"origin/{_BRANCH}")
-        self._is_current = True
+            self._git("clean", "--quiet", "--force", "-dx")  # what an addition left that failed
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Make an empty clone."""
+        delete(self._clone)
+        self._clone.mkdir(parents=True)
+        self._git("init", "--quiet", f"--initial-branch={_BRANCH}")
+        self._git("remote", "add", "origin", self._url)
 
     def _git(self, *arguments: str) -> bytes:
         env = {"GIT_TERMINAL_PROMPT": "0"} | ({"HOME": os.environ["HOME"]} if "HOME" in os.environ else {})
         try:
             return command.run(["git", "-C", str(self._clone), *arguments], deadline=_DEADLINE, env=env).stdout
         except CommandError as error:
-            raise WitnessError(f"the witness {self._url} cannot be used: {error.reason}", hint=error.hint) from error
+            hint = error.hint or f"look at that repository and at the disk of {self._clone}; {_LATER}"
+            raise WitnessError(f"the witness {self._url} cannot be used: {error.reason}", hint=hint) from error
+
+    def _failures(self) -> AbstractContextManager[None]:
+        return failures(WitnessError, f"the clone of the witness in {self._clone} cannot be used", f"look at that disk; {_LATER}")
 
 
 def bring_up_to_date(witness: Witness, read: Callable[[str], bytes | None], index: bytes) -> None:
@@ -152,4 +184,4 @@ def bring_up_to_date(witness: Witness, read: Callable[[str], bytes | None], inde
             serial = LogEntry.parse(content).previous_serial
         except ManifestError as error:
             raise WitnessError(f"{entry_name(serial)} is damaged: {error.reason}", hint="see publisher log verify") from error
-    witness.add(files)
+    witness.add(dict(reversed(files.items())))  # the oldest entry first and the index last: what is there has all before it

@@ -26,12 +26,17 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    made = tmp_path / "witness.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", made], check=True)
+    return made
+
+
 @pytest.fixture(params=["git", "origin"])
-def witness(request: pytest.FixtureRequest, tmp_path: Path) -> Witness:
+def witness(request: pytest.FixtureRequest, bare: Path, tmp_path: Path) -> Witness:
     if request.param == "origin":
         return OriginWitness(DirectoryOrigin(tmp_path / "witness"))
-    bare = tmp_path / "witness.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", bare], check=True)
     return GitWitness(str(bare), tmp_path / "clone")
 
 
@@ -72,10 +77,50 @@ def test_a_witness_that_fails_does_not_stop_a_publication(place: Place, tmp_path
     assert "the witness was not informed" in caplog.text
 
 
-def test_a_second_publisher_adds_to_the_same_git_repository(place: Place, tmp_path: Path) -> None:
+def test_what_a_failed_addition_left_in_the_clone_is_not_shown(bare: Path, tmp_path: Path) -> None:
+    witness = GitWitness(str(bare), tmp_path / "clone")
+    (bare / "hooks/pre-receive").write_text("#!/bin/sh\nexit 1\n")
+    (bare / "hooks/pre-receive").chmod(0o755)
+    with pytest.raises(WitnessError, match="git failed") as refused:
+        witness.add({"log/0/1.json": b"first"})
+    assert "the next run sends what is missing" in str(refused.value.hint)
+    (tmp_path / "clone/log/0/2.json").write_text("half of a fi")
+    assert [witness.read(name) for name in ("log/0/1.json", "log/0/2.json")] == [None, None]
+
+
+@pytest.mark.parametrize("damaged", ["HEAD", "config", "index.lock"])
+def test_a_clone_that_a_failure_has_damaged_is_made_anew(bare: Path, tmp_path: Path, damaged: str) -> None:
+    GitWitness(str(bare), tmp_path / "clone").add({"log/0/1.json": b"first"})
+    (tmp_path / "clone/.git" / damaged).write_text("")
+    again = GitWitness(str(bare), tmp_path / "clone")
+    again.add({"log/0/2.json": b"second"})
+    assert [again.read(f"log/0/{serial}.json") for serial in (1, 2)] == [b"first", b"second"]
+
+
+def test_a_clone_that_cannot_be_written_is_an_error_that_says_what_to_do(bare: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WitnessError, match=r"the clone of the witness in .* cannot be used") as refused:
+        GitWitness(str(bare), tmp_path / "file/clone").read("log/0/1.json")
+    assert refused.value.hint == "look at that disk; the next run sends what is missing"
+
+
+def test_an_index_is_sent_after_the_entries_of_the_log_that_lead_to_it(place: Place, tmp_path: Path) -> None:
+    """Whoever finds the index in a witness looks for no entry that an interrupted addition left out."""
+    publish(place, "one", "two")
+    sent: list[str] = []
+
+    class Recording(DirectoryOrigin):
+        def put_bytes(self, name: str, content: bytes) -> bool:
+            sent.append(name)
+            return super().put_bytes(name, content)
+
+    place.witness = OriginWitness(Recording(tmp_path / "other"))
+    place.publication().open()
+    assert sent == [entry_name(1), entry_name(2), "indexes/2.json"]
+
+
+def test_a_second_publisher_adds_to_the_same_git_repository(place: Place, bare: Path, tmp_path: Path) -> None:
     """As after a move to another host, whose clone is new."""
-    bare = tmp_path / "witness.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", bare], check=True)
     for clone in ("one", "two"):
         place.witness = GitWitness(str(bare), tmp_path / clone)
         publish(place, clone)
