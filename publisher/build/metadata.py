@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher.errors import BuildError, CommandError, SpaceError
+from publisher.errors import BuildError, CommandError
 from publisher.layers.emit import ExtraEntry
 from publisher.system import command
+from publisher.system.durable import program_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,6 +66,7 @@ def make_skeleton(image: Image, scratch: Path, account: UnixAccount | None = Non
     Raises:
         BuildError: Apptainer does not accept the config.
         SpaceError: no space left in ``scratch``.
+        BrokenHostError: the disk of ``scratch`` failed.
     """
     with tempfile.TemporaryDirectory(prefix="skeleton-", dir=scratch) as temporary:
         directory = Path(temporary)
@@ -134,9 +136,9 @@ def _build_sandbox(directory: Path, account: UnixAccount | None) -> None:
     try:
         command.run(argv, deadline=_DEADLINE, env=env, cwd=directory, account=account)
     except CommandError as error:
-        if "no space left" in error.stderr.lower():
-            raise SpaceError("no space left for Apptainer's temporary files", hint="free space in --state") from error
-        raise BuildError(f"Apptainer does not accept the image's config: {error.reason}", hint=error.hint) from error
+        failure = program_failure(error, "Apptainer's temporary files")
+        hint = error.hint or "correct the config of the image: its environment, entry point, command or labels"
+        raise failure or BuildError(f"Apptainer does not accept the image's config: {error.reason}", hint=hint) from error
 
 
 def _read_skeleton(sandbox: Path, image: Image) -> MetadataSkeleton:

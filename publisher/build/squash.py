@@ -7,7 +7,6 @@ options are those of ``mksquashfs(1)`` and ``tar2sqfs(1)``; their behaviour was 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
@@ -15,10 +14,10 @@ import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from publisher.errors import BrokenHostError, BuildError, CommandError, PublisherError, SpaceError
+from publisher.errors import BuildError, CommandError, PublisherError
 from publisher.layers.header import make_header
 from publisher.system import command
-from publisher.system.durable import HOST_ADVICE, failures
+from publisher.system.durable import failures, program_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -210,11 +209,7 @@ def _run(
                 fcntl.fcntl(stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             yield _writer(stdin.fileno())
     except CommandError as error:
-        if os.strerror(errno.ENOSPC) in error.stderr:
-            raise SpaceError("no space left for the SIF", hint="free space in --state, or set another --state") from error
-        if os.strerror(errno.EIO) in error.stderr:
-            raise BrokenHostError(f"this host failed: {error.reason}", hint=HOST_ADVICE) from error
-        raise BuildError(error.reason, hint=error.hint) from error
+        raise program_failure(error, "the SIF") or BuildError(error.reason, hint=error.hint) from error
 
 
 def _copy(squashfs: Path, out: Path, offset: int) -> None:

@@ -28,7 +28,7 @@ NO_SHIELD = Shield()
 """Hides nothing."""
 _QUEUE = 64  # MiB of each of unsquashfs's two block queues; 256 by default
 _FREE = 16 << 20  # bytes that must stay free on the device
-_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+_HOST_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _WARNING_STATUS = 2  # unsquashfs(1), EXIT STATUS: it continued after non-fatal errors
 _ATTRIBUTE_MESSAGES = ("write_xattr:", "Ignoring xattrs", "To avoid this error message")
 
@@ -110,17 +110,17 @@ def _unsquash(sif: Path, target: Path, deadline: float, shield: Shield, options:
         # umask: for an ordinary user, unsquashfs leaves the modes to open(2)
         result = command.run(shield.wrap(argv), deadline=deadline, umask=0, accept=(0, _WARNING_STATUS), name=argv[0])
     except CommandError as error:
-        _raise_if_full(error.stderr)
+        _raise_host_error(error.stderr)
         raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {error.reason}", hint=error.hint) from error
-    _raise_if_full(result.stderr)  # with any status: unsquashfs 4.4 returns 0 after errors, too
+    _raise_host_error(result.stderr)  # with any status: unsquashfs 4.4 returns 0 after errors, too
     problems = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith(_ATTRIBUTE_MESSAGES)]
     if problems:
         raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {problems[0]}")
 
 
-def _raise_if_full(stderr: str) -> None:
-    """Raise OSError if unsquashfs reported a full device or quota."""
-    for code in _FULL_ERRORS:
+def _raise_host_error(stderr: str) -> None:
+    """Raise OSError if unsquashfs reported a full device or quota, or a disk that failed."""
+    for code in _HOST_ERRORS:
         if os.strerror(code) in stderr:
             raise OSError(code, os.strerror(code))
 

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from publisher.errors import PublisherError
+    from publisher.errors import CommandError, PublisherError
 
 _BATCH = 4096  # entries read at a time while a directory is emptied
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BROKEN_DISK = (errno.EIO, errno.EROFS, errno.ESTALE, errno.EREMOTEIO, errno.EUCLEAN)
 _BROKEN = (
-    *(errno.EIO, errno.EROFS, errno.ESTALE, errno.EREMOTEIO, errno.EUCLEAN, errno.ENXIO, errno.ENODEV, errno.ENOTCONN),
+    *(*_BROKEN_DISK, errno.ENXIO, errno.ENODEV, errno.ENOTCONN),
     *(errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
 """Errors of a disk, a file system, its server, or another resource of this host; any program can meet them."""
@@ -61,6 +62,21 @@ def host_failure(error: OSError) -> PublisherError | None:
         return SpaceError(f"a device is full: {error}", hint="free space there and run again")
     if error.errno in _BROKEN:
         return BrokenHostError(f"this host failed: {error}", hint=HOST_ADVICE)
+    return None
+
+
+def program_failure(error: CommandError, what: str) -> PublisherError | None:
+    """Return the failure of this host that a program reports on its standard error; None if it reports none.
+
+    Args:
+        error: the program's failure.
+        what: what there was no space for, for the message.
+    """
+    said = error.stderr.lower()
+    if any(os.strerror(code).lower() in said for code in _FULL):
+        return SpaceError(f"no space left for {what}", hint="free space in --state, or set another --state")
+    if any(os.strerror(code).lower() in said for code in _BROKEN_DISK):
+        return BrokenHostError(f"this host failed: {error.reason}", hint=HOST_ADVICE)
     return None
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from publisher.errors import OriginError
+from publisher.system.durable import HOST_ADVICE
 from publisher.targets.pelican.transport import CHUNK_SIZE
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class UploadStream:
         try:
             yield
         except OSError as error:
-            self.error = OriginError(f"cannot read {self._content.label}: {error.strerror}")
+            self.error = OriginError(f"cannot read {self._content.label}: {error.strerror}", hint=HOST_ADVICE)
             raise self.error from None
 
     def _read(self) -> bytes:
@@ -145,7 +146,7 @@ def from_file(path: Path, sha256: str, size: int) -> UploadContent:
         with path.open("rb") as file:
             actual_size = os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise OriginError(f"cannot store {path}: {error.strerror}") from None
+        raise OriginError(f"cannot store {path}: {error.strerror}", hint=HOST_ADVICE) from None
     if actual_size != size:
         raise OriginError(f"{path} has {actual_size} bytes, not {size}")
     return UploadContent(str(path), sha256, size, path, lambda: path.open("rb", buffering=0))

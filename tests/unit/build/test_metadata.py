@@ -10,12 +10,13 @@ import pytest
 
 from publisher.build import metadata
 from publisher.build.metadata import MetadataSkeleton, add_skeleton, make_skeleton
-from publisher.errors import BuildError
+from publisher.errors import BrokenHostError, BuildError, PublisherError, SpaceError
 from publisher.layers.emit import ExtraEntry
 from publisher.layers.flatten import FlattenedTree, flatten
 from publisher.system.command import UnixAccount
 from tests.support.images.built_layers import image
 from tests.support.images.layers import Entry, directory, file, indexed, symlink, tar
+from tests.support.machine.small_disk import small_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,3 +170,35 @@ def test_an_invalid_config_is_refused(config: dict[str, object], tmp_path: Path)
     with pytest.raises(BuildError, match="does not accept the image's config: apptainer failed"):
         make_skeleton(image([], config), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "hint"),
+    [
+        ("FATAL: while writing: write /x: input/output error", BrokenHostError, "look at the disks"),
+        ("FATAL: while unpacking: mkdir /x: read-only file system", BrokenHostError, "look at the disks"),
+        ("FATAL: while writing: write /x: no space left on device", SpaceError, "free space in --state"),
+        ("FATAL: while writing: write /x: disk quota exceeded", SpaceError, "free space in --state"),
+        ("FATAL: no such entry point", BuildError, "correct the config"),
+    ],
+)
+def test_a_failure_of_apptainer_says_whose_it_is_and_what_to_do(
+    said: str, error: type[PublisherError], hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apptainer writes what Go's standard library calls the errors."""
+    (tmp_path / "apptainer").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 255\n")
+    (tmp_path / "apptainer").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(error) as failed:
+        make_skeleton(image([]), tmp_path)
+    assert type(failed.value) is error
+    assert hint in str(failed.value.hint)
+    assert [path.name for path in tmp_path.iterdir()] == ["apptainer"]
+
+
+@pytest.mark.system
+def test_a_disk_that_is_full_for_apptainer_is_reported(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "full", "size=64k", "Apptainer's metadata build on a full disk") as full:
+        with pytest.raises(SpaceError, match="no space left for Apptainer's temporary files"):
+            make_skeleton(image([]), full)
+        assert list(full.iterdir()) == []
