@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
-from publisher.errors import PublisherError, RepositoryError
+from publisher.errors import RepositoryError
 from publisher.system.durable import failures
 from tests.support.cvmfs.stand_in import FakeCvmfs
-from tests.support.machine.failing_writes import fail_everywhere
+from tests.support.machine.failing_writes import FailingDisk, must_advise
 
 INDEX = ".publisher/index.json"
 
 
-def main(error: str, where: Path) -> None:
+def main(disk: FailingDisk) -> None:
     """Publish revision after revision in one repository: what a failure leaves is there for the next."""
     try:
-        cvmfs = FakeCvmfs(where)
+        cvmfs = FakeCvmfs(disk.root)
     except pytest.skip.Exception as reason:
         sys.stdout.write(f"NOT TESTED: {reason}\n")
         return
     try:
         publish(cvmfs, 1)
-        writes = fail_everywhere(error, cvmfs.root, lambda: None, lambda: work(cvmfs), lambda: check(cvmfs))
+        disk.fail(lambda: must_advise(lambda: publish(cvmfs, seen(cvmfs) + 1)), lambda: check(cvmfs), restore=lambda: None)
     finally:
         cvmfs.close()
-    sys.stdout.write(f"{writes} writes\n")
 
 
 def image(revision: int) -> str:
@@ -45,15 +43,6 @@ def publish(cvmfs: FakeCvmfs, revision: int) -> None:
         transaction.link("htc/rocky:9", f"../{image(revision)}")
         transaction.write(INDEX, json.dumps(revision).encode())
         transaction.remove(image(revision - 2))
-
-
-def work(cvmfs: FakeCvmfs) -> None:
-    said, hint = "", "no failure"
-    try:
-        publish(cvmfs, seen(cvmfs) + 1)
-    except PublisherError as failure:
-        said, hint = str(failure), failure.hint or ""
-    assert hint, f"a message that does not say what to do: {said}"
 
 
 def check(cvmfs: FakeCvmfs) -> None:
@@ -78,7 +67,3 @@ def seen(cvmfs: FakeCvmfs) -> int:
     assert not reader.exists(image(revision + 1))
     assert not reader.exists(image(revision - 2))
     return revision
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
@@ -17,7 +16,11 @@ from publisher.resolver.trust.manifest_cache import ManifestCache
 from publisher.resolver.trust.signature_cache import SignatureCache
 from tests.support.ep.execution_point import NOW, REPOSITORY, Key, lay_down, record, revision, with_keys
 from tests.support.ep.two_levels import keys_document
-from tests.support.machine.failing_writes import fail_everywhere
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.machine.failing_writes import FailingDisk
 
 NAME = "htc/rocky:9"
 ROOT, OLD, NEW = Key(), Key(), Key()
@@ -30,9 +33,9 @@ class RemoteSource(DirectorySource):
     local = False
 
 
-def main(error: str, where: Path) -> None:
+def main(failing: FailingDisk) -> None:
     """Load a new revision, which another key has signed because the old one is revoked, with an error at each write."""
-    origin, before, disk = where / "origin", where / "before", where / "disk"
+    origin, before, disk = failing.where / "origin", failing.where / "before", failing.root
     old = with_keys(revision([record(NAME, "old")], OLD, serial=1), keys_document(OLD, root=ROOT))
     new = with_keys(revision([record(NAME, "new")], NEW, serial=2), keys_document(NEW, root=ROOT, version=2))
     stolen = with_keys(revision([record(NAME, "bad")], OLD, serial=9), keys_document(OLD, root=ROOT))
@@ -84,7 +87,7 @@ def main(error: str, where: Path) -> None:
 
     lay_down(old, origin)
     assert load(before, NOW) == ("old", [])
-    sys.stdout.write(f"{fail_everywhere(error, disk, restore, work, check)} writes\n")
+    failing.fail(work, check, restore=restore)
 
 
 def assert_whole(path: Path, cache: Path) -> None:
@@ -99,7 +102,3 @@ def assert_whole(path: Path, cache: Path) -> None:
         KeysDocument.parse(keys.payload, REPOSITORY)
     elif not path.name.startswith("."):
         manifest.Shard.parse(content, path.name.partition(".")[0])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))

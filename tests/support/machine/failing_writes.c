@@ -1,8 +1,7 @@
-/* A library for LD_PRELOAD: changes of files below one directory fail, from the moment that fail_writes() is called.
+/* A library for LD_PRELOAD: changes of files below one directory fail, when and how a file says that all processes with the library
+   share (FAILING_WRITES names it; failing_writes.py writes it).
 
-   Only calls of the C library are met, which is how Python makes them. Counting starts anew with every fail_writes().
-   Another program is told by its environment: FAILING_WRITES_ROOT, _NUMBER, _ERROR, _ONCE, and _MET, a file that it makes at its
-   end if any change failed. */
+   Only calls of the C library are met, which is how Python, git, mksquashfs and XRootD make them. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -10,87 +9,107 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
-static char root[PATH_MAX];
-static long first, count;
-static int code, once;
+/* Change number FIRST below ROOT fails with the error CODE, and so do all later ones unless ONCE is set. COUNT is of all changes,
+   and TRACE is where each is noted. ROOT is empty while nothing fails. */
+static struct control {
+    int64_t first, count;
+    int32_t code, once;
+    char root[PATH_MAX], trace[PATH_MAX];
+} *control;
 
-/* Change number FIRST below DIRECTORY fails with the error CODE, and so do all later ones unless ONCE is set. */
-void fail_writes(const char *directory, long number, int error, int only)
-{
-    strncpy(root, directory, sizeof root - 1);
-    first = number;
-    code = error;
-    once = only;
-    count = 0;
-}
-
-/* Stop failing; return whether any change failed. */
-int stop_failing(void)
-{
-    int met = count > first;
-    root[0] = 0;
-    return met;
-}
+static __thread char changed[2 * PATH_MAX + 2];
 
 __attribute__((constructor)) static void start(void)
 {
-    const char *directory = getenv("FAILING_WRITES_ROOT");
-    if (directory)
-        fail_writes(directory, atol(getenv("FAILING_WRITES_NUMBER")), atoi(getenv("FAILING_WRITES_ERROR")),
-                    atoi(getenv("FAILING_WRITES_ONCE")));
+    const char *name = getenv("FAILING_WRITES");
+    int fd = name ? syscall(SYS_openat, AT_FDCWD, name, O_RDWR | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return;
+    control = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (control == MAP_FAILED)
+        control = NULL;
+    close(fd);
 }
 
-__attribute__((destructor)) static void end(void)
+/* Writes of this process do not count any more. */
+void leave(void) { control = NULL; }
+
+static void note(const char *operation)
 {
-    const char *name = getenv("FAILING_WRITES_MET");
-    if (name && stop_failing())
-        fclose(fopen(name, "w"));
+    char line[2 * PATH_MAX + 64];
+    int size = snprintf(line, sizeof line, "%s %s\n", operation, changed);
+    int fd = syscall(SYS_openat, AT_FDCWD, control->trace, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd >= 0 && syscall(SYS_write, fd, line, size) >= 0)
+        close(fd);
 }
 
-static int is_below(const char *path) { return strncmp(path, root, strlen(root)) == 0; }
+static int is_below(const char *path)
+{
+    if (strncmp(path, control->root, strlen(control->root)))
+        return 0;
+    if (path != changed)
+        snprintf(changed, sizeof changed, "%s", path);
+    return 1;
+}
 
-static int fails(int below)
+static int fails(const char *operation, int below)
 {
     if (!below)
         return 0;
-    long number = __atomic_fetch_add(&count, 1, __ATOMIC_SEQ_CST);
-    if (number < first || (once && number > first))
+    int64_t number = __atomic_fetch_add(&control->count, 1, __ATOMIC_SEQ_CST);
+    if (control->trace[0])
+        note(operation);
+    if (number < control->first || (control->once && number > control->first))
         return 0;
-    errno = code;
+    errno = control->code;
     return 1;
 }
 
 static int of_descriptor(int fd)
 {
-    if (!root[0])
+    if (!control || !control->root[0])
         return 0;
-    char link[64], target[PATH_MAX + 1];
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, target, PATH_MAX);
+    ssize_t length = readlink(link, changed, PATH_MAX);
     if (length < 0)
         return 0;
-    target[length] = 0;
-    return is_below(target);
+    changed[length] = 0;
+    return is_below(changed);
 }
 
 static int of_path(int directory, const char *path)
 {
-    if (!root[0])
+    if (!control || !control->root[0])
         return 0;
-    return path[0] == '/' ? is_below(path) : directory != AT_FDCWD && of_descriptor(directory);
+    if (path[0] == '/')
+        return is_below(path);
+    if (directory != AT_FDCWD ? !of_descriptor(directory) : !getcwd(changed, PATH_MAX) || !is_below(changed))
+        return 0;
+    strcat(strncat(changed, "/", 2), path);
+    return 1;
+}
+
+/* A directory that exists is not changed by mkdir. */
+static int is_new(int directory, const char *path)
+{
+    return control && control->root[0] && faccessat(directory, path, F_OK, AT_SYMLINK_NOFOLLOW) != 0;
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define PASS(type, name, parameters, below, arguments) \
-    type name parameters { return fails(below) ? (type)-1 : REAL(name) arguments; }
+    type name parameters { return fails(#name, below) ? (type)-1 : REAL(name) arguments; }
 
 PASS(ssize_t, write, (int fd, const void *data, size_t size), of_descriptor(fd), (fd, data, size))
 PASS(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), of_descriptor(fd), (fd, data, size, at))
@@ -107,8 +126,8 @@ PASS(int, link, (const char *from, const char *to), of_path(AT_FDCWD, to), (from
 PASS(int, linkat, (int in, const char *from, int at, const char *to, int flags), of_path(at, to), (in, from, at, to, flags))
 PASS(int, symlink, (const char *target, const char *path), of_path(AT_FDCWD, path), (target, path))
 PASS(int, symlinkat, (const char *target, int at, const char *path), of_path(at, path), (target, at, path))
-PASS(int, mkdir, (const char *path, mode_t mode), of_path(AT_FDCWD, path), (path, mode))
-PASS(int, mkdirat, (int at, const char *path, mode_t mode), of_path(at, path), (at, path, mode))
+PASS(int, mkdir, (const char *path, mode_t mode), is_new(AT_FDCWD, path) && of_path(AT_FDCWD, path), (path, mode))
+PASS(int, mkdirat, (int at, const char *path, mode_t mode), is_new(at, path) && of_path(at, path), (at, path, mode))
 
 #define OPEN(name, directory, parameters, arguments)                    \
     int name parameters                                                 \
@@ -119,7 +138,7 @@ PASS(int, mkdirat, (int at, const char *path, mode_t mode), of_path(at, path), (
             va_start(rest, flags);                                      \
             mode = va_arg(rest, mode_t);                                \
             va_end(rest);                                               \
-            if (fails(of_path(directory, path)))                        \
+            if (fails(#name, of_path(directory, path)))                 \
                 return -1;                                              \
         }                                                               \
         return REAL(name) arguments;                                    \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import hashlib
 import os
 import signal
@@ -24,7 +23,7 @@ from tests.support.osdf.federation import Director
 from tests.support.osdf.xrootd import NAMESPACE, Servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 RETRIES = RetryPolicy(attempts=3, first_delay=0.01)
@@ -39,10 +38,18 @@ class Running(NamedTuple):
     key: Path
 
 
-def running() -> Running:
-    """Return an origin with a director, which run until this process ends; all threads share them."""
+_RUNNING: list[Running] = []
+
+
+def running(env: Mapping[str, str] | None = None) -> Running:
+    """Return an origin with a director, which run until this process ends; all threads share them.
+
+    The first caller's ``env`` has further variables of the origin's server.
+    """
     with _STARTING:
-        return _started()
+        if not _RUNNING:
+            _RUNNING.append(_start(env or {}))
+        return _RUNNING[0]
 
 
 @contextlib.contextmanager
@@ -70,10 +77,9 @@ def _director(servers: Servers) -> Iterator[str]:
         child_process.end(child)
 
 
-@functools.cache
-def _started() -> Running:
+def _start(env: Mapping[str, str]) -> Running:
     stack = ExitStack()
-    servers = stack.enter_context(Servers())
+    servers = stack.enter_context(Servers(env=env))
     host = stack.enter_context(_director(servers))
     atexit.register(stack.close)
     return Running(servers, host, servers.issuer.save(servers.where / "issuer.pem"))

@@ -24,7 +24,7 @@ from tests.support.registries.scripted_http import certificate
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -77,6 +77,7 @@ class Servers:
     Args:
         public: whether reading needs no token. A cache can only read what does not.
         digests: the checksums that the origin knows, the first of them for who asks for others.
+        env: further variables of the servers.
 
     Attributes:
         where: a directory of theirs alone; others can enter it.
@@ -88,8 +89,9 @@ class Servers:
         data: the origin's files, as ``data / "images" / name``.
     """
 
-    def __init__(self, *, public: bool = True, digests: str = "adler32 crc32c md5") -> None:
+    def __init__(self, *, public: bool = True, digests: str = "adler32 crc32c md5", env: Mapping[str, str] | None = None) -> None:
         self._public = public
+        self._env = env or {}
         self._digests = digests
         self._stack = ExitStack()
         self._running: dict[str, int] = {}
@@ -123,6 +125,7 @@ class Servers:
         where = self.where / name
         home = str(where / "home")
         env = {"PATH": "/usr/bin:/bin", "HOME": home, "XDG_CACHE_HOME": home, "X509_CERT_DIR": str(self._pki / "authorities")}
+        env |= self._env
         argv = ["xrootd", "-c", str(where / "xrootd.cfg"), "-n", name, "-l", str(where / "log")]
         self._running[name] = self._island.start(argv, port=port, env=env, where=where, account=_account())
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from pathlib import Path
 
 from publisher.errors import PublisherError
 from publisher.fileindex.format import read_file_index
 from tests.support.images.built_layers import request
 from tests.support.images.layers import directory, file, tar
-from tests.support.machine.failing_writes import fail_everywhere, fail_program_everywhere
+from tests.support.machine.failing_writes import FailingDisk, must_advise
 from tests.support.publisher.local_builder import builder
 
 LAYER = tar([directory("etc"), file("etc/a", bytes(range(256)) * 700)])  # without a shell: its structure is tested
 
 
-def main(error: str, where: Path) -> None:
+def main(failing: FailingDisk) -> None:
     """Build an image with an error at writes of the publisher, then at those of mksquashfs."""
-    where.chmod(0o711)  # the test account passes through it
-    asked = request([LAYER], where / "layers")
-    reference = builder(where / "right").build(asked, lambda *_: None)
-    disk = where / "disk"
+    asked = request([LAYER], failing.where / "layers")
+    reference = builder(failing.where / "right").build(asked, lambda *_: None)
+    disk = failing.root
 
     def restore() -> None:
-        shutil.rmtree(disk, ignore_errors=True)
-        (disk / "scratch").mkdir(parents=True)
+        failing.empty()
+        (disk / "scratch").mkdir()
 
     def build() -> None:
         built = builder(disk).build(asked, lambda *_: None)
@@ -34,13 +31,11 @@ def main(error: str, where: Path) -> None:
             assert list(read_file_index(one)) == list(read_file_index(other))
 
     def work() -> None:
-        said, hint = "", "no failure"
         try:
             build()
-        except PublisherError as failure:
-            said, hint = str(failure), failure.hint or ""
+        except PublisherError:
             assert not any((disk / "builds").glob("*")), "a failed build leaves nothing"
-        assert hint, f"a message that does not say what to do: {said}"
+            raise
 
     def check() -> None:
         if any((disk / "builds").glob("*")):
@@ -50,10 +45,6 @@ def main(error: str, where: Path) -> None:
             build()
         assert not any((disk / "scratch").iterdir()), "the next build deletes the home of a test run that is left"
 
-    writes = fail_everywhere(error, disk, restore, work, check)
-    own = fail_program_everywhere(error, disk, "mksquashfs", restore, work, check)
-    sys.stdout.write(f"{writes} writes of the publisher, {own} of mksquashfs\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    failing.fail(lambda: must_advise(work), check, restore=restore)
+    failing.wrap("mksquashfs")
+    failing.fail(lambda: must_advise(work), check, restore=restore, here=False)

@@ -4,47 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from publisher.contract.records import BLOCKED, CURRENT
-from publisher.errors import PublisherError
 from publisher.maintain import block, verify
 from publisher.publish.manifest_copy import ManifestCopy
 from publisher.state import paths
 from publisher.state.snapshot import load
 from publisher.targets.origins.directory import DirectoryOrigin
 from publisher.targets.repositories.directory import DirectoryRepository
-from tests.support.machine.failing_writes import fail_everywhere
+from tests.support.machine.failing_writes import must_advise
 from tests.support.publisher.built_values import answer, digest, entry
 from tests.support.publisher.prepublished import NAME, Place
+
+if TYPE_CHECKING:
+    from publisher.errors import PublisherError
+    from tests.support.machine.failing_writes import FailingDisk
 
 OLD, BAD = "htc/rocky:9", "htc/bad:1"
 
 
-def main(error: str, where: Path) -> None:
+def main(failing: FailingDisk) -> None:
     """Publish a changed image and a new one, while another is blocked, with an error at each write."""
-    (where / "before").mkdir()
-    place = Place(where / "before")
+    before, disk = failing.where / "before", failing.root
+    before.mkdir()
+    place = Place(before)
     place.publish(place.publication(), (entry(OLD), answer("old")), (entry(BAD), answer("bad")))
     publication = place.publication()
     snapshot, _ = publication.open()
     block.apply(publication, snapshot, block.plan_block(snapshot, BAD, place.now, "stolen"))
-    disk = where / "disk"
 
     def restore() -> None:
         shutil.rmtree(disk, ignore_errors=True)
-        shutil.copytree(where / "before", disk, symlinks=True)
+        shutil.copytree(before, disk, symlinks=True)
         place.repository, place.origin = DirectoryRepository(disk / "cvmfs", NAME), DirectoryOrigin(disk / "osdf")
         place.copy = ManifestCopy(disk / "state" / "published")
 
     def work() -> None:
-        failures: list[PublisherError] = []
-        try:
-            failures += publish()
-        except PublisherError as failure:
-            failures.append(failure)
-        silent = [str(failure) for failure in failures if not failure.hint]
+        silent = [str(failure) for failure in publish() if not failure.hint]
         assert not silent, f"messages that do not say what to do: {silent}"
 
     def publish() -> list[PublisherError]:
@@ -59,7 +56,7 @@ def main(error: str, where: Path) -> None:
         assert (disk / "cvmfs" / OLD / "content").read_text() == digest("new linux/amd64")
         place.in_both()
 
-    sys.stdout.write(f"{fail_everywhere(error, disk, restore, work, check)} writes\n")
+    failing.fail(lambda: must_advise(work), check, restore=restore)
 
 
 def assert_readable(place: Place) -> None:
@@ -90,7 +87,3 @@ def assert_sound(place: Place) -> None:
             assert hashlib.sha256(content).hexdigest() == build.version.sif.sha256
     assert [version.state for _, version in snapshot.records[BAD].versions()] == [BLOCKED]
     assert not repository.exists(BAD)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher.errors import PublisherError
 from publisher.layers.index import read_summary
 from publisher.oci import Descriptor
 from publisher.registry.blobs.store import BlobStore
 from tests.support.images.layers import directory, file, tar
-from tests.support.machine.failing_writes import fail_everywhere
+from tests.support.machine.failing_writes import FailingDisk, must_advise
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,16 +26,11 @@ async def download(sink: Callable[[bytes], Awaitable[None]], offset: int) -> Non
         await sink(LAYER[start : start + (1 << 17)])
 
 
-def main(error: str, where: Path) -> None:
+def main(disk: FailingDisk) -> None:
     """Store a layer with its index, and a document, with an error at each write."""
-    disk = where / "disk"
-
-    def restore() -> None:
-        shutil.rmtree(disk, ignore_errors=True)
-        disk.mkdir()
 
     def fetch() -> None:
-        store = BlobStore(disk / "store")
+        store = BlobStore(disk.root / "store")
         stored = asyncio.run(store.layer(Descriptor("", DIGEST, len(LAYER)), download, lambda _: None))
         assert stored.blob.read_bytes() == LAYER
         summary = read_summary(stored.index)
@@ -49,16 +40,4 @@ def main(error: str, where: Path) -> None:
         store.put_document(digest, DOCUMENT)
         assert store.document(digest) == DOCUMENT
 
-    def work() -> None:
-        said, hint = "", "no failure"
-        try:
-            fetch()
-        except PublisherError as failure:
-            said, hint = str(failure), failure.hint or ""
-        assert hint, f"a message that does not say what to do: {said}"
-
-    sys.stdout.write(f"{fail_everywhere(error, disk, restore, work, fetch)} writes\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    disk.fail(lambda: must_advise(fetch), fetch)
