@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
-EVERY = "OSPOOL_TEST_EVERY_WRITE"
-"""A variable that makes every write fail if it is set. Otherwise the last one of each kind does, such as of renames to shards."""
 _SOURCE = Path(__file__).with_suffix(".c")
 _MEMORY = Path("/dev/shm")  # noqa: S108 - hundreds of runs are quick there
 _DEADLINE = 900
+_SPREAD = 8  # writes that fail besides the last one of each kind
 _PATH_MAX = 4096
 _CONTROL = f"<qqii{_PATH_MAX}s{_PATH_MAX}s"  # struct control of failing_writes.c
 _NEVER = 1 << 62
@@ -118,6 +117,8 @@ class FailingDisk:
     ) -> None:
         """Run ``work`` once for each write to the disk that fails; print how many did.
 
+        The last write of each kind fails, such as of renames to shards, and some more; all of them with OSPOOL_EVERY_POINT.
+
         Args:
             work: does the work in a child process; it catches and judges the failures that it expects.
             check: judges what is left, when the disk is well again.
@@ -129,8 +130,8 @@ class FailingDisk:
         kinds = self._run(work, _NEVER, here=here)
         check()
         failed = 0
-        chosen = {kind: number for number, kind in enumerate(kinds)}.values()
-        for number in range(len(kinds)) if EVERY in os.environ else chosen:
+        last = {kind: number for number, kind in enumerate(kinds)}.values()
+        for number in sorted({*last, *child_process.sample(len(kinds), _SPREAD)}):
             restore()
             failed += len(self._run(work, number, here=here)) > number
             check()

@@ -14,7 +14,7 @@ SCENARIOS = {
     "an origin serves only what was uploaded": ("osdf.failing_upload", [7]),
     "a cache hands out only right bytes": ("ep.failing_cache", [10]),
     "a store of layers keeps only right bytes": ("registries.failing_store", [10]),
-    "a build keeps nothing or the right SIF": ("publisher.failing_build", [20, 3]),
+    "a build keeps nothing or the right SIF": ("publisher.failing_build", [20, 4]),
     "an execution point trusts only right manifests": ("ep.failing_manifest", [15]),
     "a run remembers the old outcomes or the new ones": ("publisher.failing_state", [8]),
     "a CVMFS transaction publishes a whole revision or none": ("cvmfs.failing_spool", [20]),
