@@ -105,6 +105,16 @@ class Image:
         """The platform that the config declares."""
         return self.config.platform
 
+    @property
+    def content(self) -> str:
+        """The digest of the config: it names the uncompressed layers, so that equal ones mean equal trees."""
+        return self.manifest.config.digest
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """The digests that the image is known by: its image manifest's, and its config's."""
+        return frozenset({self.manifest.digest, self.content})
+
 
 def kind_of(media_type: str, body: bytes) -> Kind:
     """Return whether a body is an index or an image manifest.

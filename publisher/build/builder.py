@@ -32,7 +32,7 @@ class BuildRequest:
 
 
 class Builder(ABC):
-    """A builder of SIFs. The same image manifest gives the same bytes, wherever and whenever it is built."""
+    """A builder of SIFs. The same config gives the same bytes, whatever manifest names it, wherever and whenever it is built."""
 
     @abstractmethod
     def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
@@ -56,4 +56,4 @@ class Builder(ABC):
 
     @abstractmethod
     def sweep(self, wanted: Collection[str]) -> None:
-        """Delete what killed runs left behind: all builds except those of the ``wanted`` image manifests (digests)."""
+        """Delete what killed runs left behind: all builds except those of the ``wanted`` configs (digests)."""

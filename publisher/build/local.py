@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 _SIF, _FILE_INDEX, _RECORD = "image.sif", "files.zst", "built.json"
 _MAX_TRIES = 3  # of squashing, until the SIF reads back as it should
-_RECORD_FORMAT = 2  # a finished build with another format is built again
+_RECORD_FORMAT = 3  # a finished build with another format is built again
 _FREE = 64 << 20  # bytes that must stay free on the device
 _GROWTH = 1.5  # a squashfs per compressed byte of the layers, at most: each block of 128 KiB is compressed by itself
 _BYTES_PER_ENTRY = 128  # in the tables of the squashfs and in the file index
@@ -63,7 +63,7 @@ class LocalBuilder(Builder):
     """A builder that makes SIFs in a directory of this host.
 
     Args:
-        work: directory for finished builds, with one directory per image manifest digest; created if it is missing.
+        work: directory for finished builds, with one directory per config digest; created if it is missing.
         squasher: makes the squashfs.
         tester: runs the finished SIF.
         account: the account that Apptainer and unsquashfs run as (needs root), None for this process's.
@@ -106,7 +106,7 @@ class LocalBuilder(Builder):
         """Build one image as :meth:`Builder.build` describes; a failed build leaves nothing."""
         directory = self._directory(request)
         try:
-            finished = _load(directory, request.image.manifest.digest)
+            finished = _load(directory, request.image.content)
             if finished is not None:
                 _log.debug("%s: the finished build in %s is used", request.name, directory)
                 return finished
@@ -130,14 +130,14 @@ class LocalBuilder(Builder):
         shutil.rmtree(self._directory(request), ignore_errors=True)
 
     def sweep(self, wanted: Collection[str]) -> None:
-        """Delete all builds except those of the ``wanted`` image manifests (digests)."""
+        """Delete all builds except those of the ``wanted`` configs (digests)."""
         names = {digest.removeprefix("sha256:") for digest in wanted}
         for directory in self._work.iterdir() if self._work.is_dir() else ():
             if directory.name not in names:
                 shutil.rmtree(directory, ignore_errors=True)
 
     def _directory(self, request: BuildRequest) -> Path:
-        return self._work / request.image.manifest.digest.removeprefix("sha256:")
+        return self._work / request.image.content.removeprefix("sha256:")
 
     def _build(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
         _check_diff_ids(request)
@@ -163,8 +163,9 @@ class LocalBuilder(Builder):
             test=outcome.test,
             tools=self._tools,
             notes={**inputs.plan.dropped, **({"test": outcome.reason} if outcome.reason else {})},
+            config=request.image.content,
         )
-        _save(built, directory, request.image.manifest.digest)
+        _save(built, directory, request.image.content)
         return built
 
     def _prepare(self, request: BuildRequest, scratch: Path, ends: float) -> _SquashInputs:
@@ -207,7 +208,7 @@ class LocalBuilder(Builder):
         with _logged("squash", request):
             files = self._squash(request, inputs, directory, ends, progress)
             architecture = request.image.platform.architecture
-            identity = bytes.fromhex(request.image.manifest.digest.removeprefix("sha256:"))
+            identity = bytes.fromhex(request.image.content.removeprefix("sha256:"))
             write_sif_header(directory / _SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
         progress("read back", 0, 1)
         with _logged("readback", request):
@@ -281,7 +282,7 @@ def _sha256(path: Path) -> str:
 
 
 def _save(built: BuiltImage, directory: Path, digest: str) -> None:
-    """Make a finished build durable, with its record: the image manifest that it was built from, and the sha256 of its files."""
+    """Make a finished build durable, with its record: the config that it was built from, and the sha256 of its files."""
     for path in (built.sif, built.file_index):
         path.chmod(0o644)
         descriptor = os.open(path, os.O_RDONLY)
@@ -295,9 +296,9 @@ def _save(built: BuiltImage, directory: Path, digest: str) -> None:
 
 
 def _load(directory: Path, digest: str) -> BuiltImage | None:
-    """Return the finished build of an image manifest.
+    """Return the finished build of a config (its digest).
 
-    None if there is none, if it was built from another image manifest, if its files have changed, or if another account could
+    None if there is none, if it was built from another config, if its files have changed, or if another account could
     have written them.
     """
     sif, file_index, record = (directory / name for name in (_SIF, _FILE_INDEX, _RECORD))

@@ -150,7 +150,7 @@ def _read_skeleton(sandbox: Path, image: Image) -> MetadataSkeleton:
         if entry.name == _LABELS:
             metadata.append(replace(entry, content=_image_labels(entry.content, image)))
         elif entry.name == _RECIPE:
-            metadata.append(replace(entry, content=f"bootstrap: docker\nfrom: {image.manifest.digest}\n".encode()))
+            metadata.append(replace(entry, content=f"bootstrap: docker\nfrom: {image.content}\n".encode()))
         elif entry.name.split(b"/")[0] in _METADATA_NAMES:
             metadata.append(entry)
         else:
@@ -190,14 +190,14 @@ def _opened(name: str, directory: int | None = None) -> Iterator[int]:
 def _image_labels(content: bytes, image: Image) -> bytes:
     """Return Apptainer's labels with the values of the image in place of those of the run.
 
-    The image is named by its digest only: one image manifest gives one SIF, whatever names refer to it.
+    The image is named by the digest of its config only: one content gives one SIF, whatever names and manifests refer to it.
     """
     labels = json.loads(content)
     created = json.loads(image.config.raw).get("created")
     values: Iterable[tuple[str, object]] = (
         (f"{_PREFIX}build-date", created),
         (f"{_PREFIX}build-arch", image.platform.architecture),
-        (f"{_PREFIX}usage.singularity.deffile.from", image.manifest.digest),
+        (f"{_PREFIX}usage.singularity.deffile.from", image.content),
         (f"{_PREFIX}usage.singularity.deffile.bootstrap", "docker"),
     )
     labels.pop(f"{_PREFIX}build-date", None)

@@ -43,10 +43,10 @@ def gc_command(dry_run: bool, settings: PublisherSettings) -> None:
 @click.option("--history", is_flag=True, help="Block the earlier builds of NAME too.")
 @common
 def block_command(subject: str, reason: str, history: bool, settings: PublisherSettings) -> None:
-    """Block an image at once: the build that NAME has now, or the platform manifest DIGEST (sha256:...).
+    """Block an image at once: the build that NAME has now, or the platform manifest or config DIGEST (sha256:...).
 
-    Its sandbox, links and SIF are removed under every name that has it, and execution points refuse it. Syncs do not publish it
-    again, whatever the image list says, until publisher unblock.
+    Its sandbox, links and SIF are removed under every name and manifest that has it, and execution points refuse it. Syncs do
+    not publish it again, whatever the image list says, until publisher unblock.
 
     Example: publisher block htc/rocky:9 --reason "contains a stolen token"
     """

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CURRENT, SUPERSEDED, EXPIRING, BLOCKED = "current", "superseded", "expiring", "blocked"
 """States of a version: the name means it; the name meant it before; it is removed at ``until``; nobody may run it."""
+ADOPTED = "adopted"
+"""The note of a version whose sandbox another tool made: its value says how the build was recognised."""
 NO_SHELL = "the image has no /bin/sh"
 """The note ``test`` of a version that could not be run for this reason."""
 _STATES = (CURRENT, SUPERSEDED, EXPIRING, BLOCKED)
@@ -37,6 +39,8 @@ class Version:
 
     Attributes:
         digest: digest of the platform's image manifest, ``sha256:<64 hex>``.
+        config: digest of the image's config, which names the uncompressed layers; None if it is not known. Images with one config
+            have the same tree, whatever their manifests say of compression.
         sandbox: path of the sandbox in the repository, None if no sandbox is published.
         sif: the SIF, None if no SIF is published.
         state: one of :data:`CURRENT`, :data:`SUPERSEDED`, :data:`EXPIRING`, :data:`BLOCKED`.
@@ -57,8 +61,8 @@ class Version:
     """
 
     __slots__ = (
-        "attached", "digest", "file_index", "files", "notes", "published", "reason", "sandbox", "sif", "signed", "since", "state",
-        "test", "tools", "unpacked_size", "until",
+        "attached", "config", "digest", "file_index", "files", "notes", "published", "reason", "sandbox", "sif", "signed",
+        "since", "state", "test", "tools", "unpacked_size", "until",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +72,7 @@ class Version:
         sandbox: str | None,
         sif: Sif | None,
         published: int,
+        config: str | None = None,
         unpacked_size: int = 0,
         files: int = 0,
         file_index: str | None = None,
@@ -82,6 +87,7 @@ class Version:
         signed: Mapping[str, str] | None = None,
     ) -> None:
         self.digest = digest
+        self.config = config
         self.sandbox = sandbox
         self.sif = sif
         self.published = published
@@ -97,6 +103,16 @@ class Version:
         self.reason = reason
         self.attached = attached or None
         self.signed = signed or None
+
+    @property
+    def content(self) -> str:
+        """Return the digest that sandbox and file index are stored under: the config's, or the image manifest's without one."""
+        return self.config or self.digest
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """Return the digests that the image is known by: its image manifest's, and its config's."""
+        return (self.digest,) if self.config is None else (self.digest, self.config)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object; attributes that are None are left out."""
@@ -121,6 +137,7 @@ class Version:
             if sif is None
             else Sif(fields.safe_path(sif["path"]), fields.sha256(sif["sha256"]), fields.count(sif["size"])),
             published=fields.count(value["published"]),
+            config=None if value.get("config") is None else fields.digest(value["config"]),
             unpacked_size=fields.count(value.get("unpacked_size", 0)),
             files=fields.count(value.get("files", 0)),
             file_index=None if value.get("file_index") is None else fields.sha256(value["file_index"]),
@@ -176,11 +193,11 @@ class Record:
         return versions[0] if versions and versions[0].state != SUPERSEDED else None
 
     def aliases(self) -> Iterator[str]:
-        """Yield the other keys of this record: its reference, its digest, and each version's digest, sandbox and SIF."""
+        """Yield the other keys of this record: its reference, its digest, and each version's digests, sandbox and SIF."""
         yield f"docker://{self.reference}"
         yield self.digest
         for _, version in self.versions():
-            yield version.digest
+            yield from version.identities
             if version.sandbox is not None:
                 yield version.sandbox
             if version.sif is not None:

@@ -16,7 +16,8 @@ from publisher.plan import retention
 from publisher.state import transitions
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from publisher.contract.records import Record, Version
     from publisher.publish.publication import Publication, PublishResult
@@ -30,7 +31,7 @@ class BlockPlan:
     """The changes that block or unblock platform manifests.
 
     Attributes:
-        digests: the platform manifests that become blocked, or unblocked.
+        digests: the platform manifests and configs that become blocked, or unblocked.
         changed: name -> its new record.
         removals: paths of data that is removed from the repository.
         sifs: paths of SIFs that are removed from the origin.
@@ -47,9 +48,11 @@ class BlockPlan:
 def plan_block(snapshot: Snapshot, subject: str, now: int, reason: str, *, history: bool = False) -> BlockPlan:
     """Plan to block the current version of a name on all its platforms, or one platform manifest under every name.
 
+    Other image manifests with the same config have the same content, and are blocked with it.
+
     Args:
         snapshot: the published state.
-        subject: a CVMFS name, or the digest (``sha256:…``) of a platform manifest.
+        subject: a CVMFS name, or the digest (``sha256:…``) of a platform manifest or of its config.
         now: seconds since the epoch.
         reason: text that users see when their job is refused.
         history: whether the superseded versions of the name are blocked too.
@@ -57,9 +60,8 @@ def plan_block(snapshot: Snapshot, subject: str, now: int, reason: str, *, histo
     Raises:
         UsageError: nothing of it is published, or all of it is blocked already.
     """
-    digests = frozenset(
-        version.digest for version in _select_versions(snapshot, subject, history=history) if version.state != BLOCKED
-    )
+    selected = _select_versions(snapshot, subject, history=history)
+    digests = _identities(snapshot, (version for version in selected if version.state != BLOCKED))
     if not digests:
         raise UsageError(f"there is nothing to block for {subject}", hint=f"publisher status {subject} shows what is published")
     changed = {
@@ -69,7 +71,9 @@ def plan_block(snapshot: Snapshot, subject: str, now: int, reason: str, *, histo
     }
     records = snapshot.with_records(changed).records.values()
     live_data, live_sifs = retention.count_data_paths(records), retention.sif_paths(records)
-    versions = [version for record in changed.values() for _, version in record.versions() if version.digest in digests]
+    versions = [
+        version for record in changed.values() for _, version in record.versions() if not digests.isdisjoint(version.identities)
+    ]
     removals = {path for version in versions for path in retention.data_paths(version) if not live_data[path]}
     sifs = {version.sif.path for version in versions if version.sif is not None} - live_sifs
     _log.debug("%s: blocking %s; data that other versions share stays", subject, ", ".join(sorted(digests)))
@@ -83,7 +87,7 @@ def plan_unblock(snapshot: Snapshot, subject: str) -> BlockPlan:
         UsageError: nothing of it is blocked, or nothing is published under the name.
     """
     versions = _select_versions(snapshot, subject, history=True)
-    digests = frozenset(version.digest for version in versions if version.state == BLOCKED)
+    digests = _identities(snapshot, (version for version in versions if version.state == BLOCKED))
     if not digests:
         raise UsageError(f"{subject} is not blocked")
     return BlockPlan(
@@ -121,7 +125,7 @@ def _select_versions(snapshot: Snapshot, subject: str, *, history: bool) -> Iter
     """Yield the versions that a name or digest stands for; superseded ones of a name only with ``history``."""
     if subject.startswith("sha256:"):
         for record in snapshot.records.values():
-            yield from (version for _, version in record.versions() if version.digest == subject)
+            yield from (version for _, version in record.versions() if subject in version.identities)
         return
     named = snapshot.records.get(subject)
     if named is None:
@@ -130,5 +134,17 @@ def _select_versions(snapshot: Snapshot, subject: str, *, history: bool) -> Iter
         yield from versions if history else (version for version in versions[:1] if version.state != SUPERSEDED)
 
 
-def _has_version(record: Record, digests: Collection[str]) -> bool:
-    return any(version.digest in digests for _, version in record.versions())
+def _identities(snapshot: Snapshot, versions: Iterable[Version]) -> frozenset[str]:
+    """Return the digests of versions, and of all other image manifests with their content."""
+    digests: set[str] = set()
+    more = {digest for version in versions for digest in version.identities}
+    while more != digests:
+        digests = more
+        published = (version for record in snapshot.records.values() for _, version in record.versions())
+        same = (version.identities for version in published if not digests.isdisjoint(version.identities))
+        more = digests.union(*same)
+    return frozenset(digests)
+
+
+def _has_version(record: Record, digests: AbstractSet[str]) -> bool:
+    return any(not digests.isdisjoint(version.identities) for _, version in record.versions())

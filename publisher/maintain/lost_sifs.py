@@ -37,12 +37,11 @@ _log = logging.getLogger(__name__)
 
 def select_share(snapshot: Snapshot, after: str, count: int) -> list[VerifiedBuild]:
     """Return the builds of which one run audits the SIFs: the next ``count`` after the path ``after``, in a circle."""
-    builds = {
-        version.sif.path: VerifiedBuild(name, platform, version)
-        for name, record in snapshot.records.items()
-        for platform, version in record.versions()
-        if version.sif is not None and version.state != BLOCKED
-    }
+    builds: dict[str, VerifiedBuild] = {}
+    for name, record in snapshot.records.items():
+        for platform, version in record.versions():
+            if version.sif is not None and version.state != BLOCKED:  # the newest manifest with a content: registries keep it
+                builds.setdefault(version.sif.path, VerifiedBuild(name, platform, version))
     ordered = sorted(builds, key=lambda path: (path <= after, path))
     return [builds[path] for path in ordered[:count]]
 

@@ -50,7 +50,7 @@ def select_builds(snapshot: Snapshot, names: Collection[str]) -> list[VerifiedBu
         for platform, version in record.versions() if not names or name in names else ():
             if version.state != BLOCKED:
                 sif = None if version.sif is None else version.sif.path
-                selected.setdefault((version.digest, version.sandbox, sif), VerifiedBuild(name, platform, version))
+                selected.setdefault((version.content, version.sandbox, sif), VerifiedBuild(name, platform, version))
     return list(selected.values())
 
 

@@ -161,11 +161,11 @@ def _pinned_reason(record: Record) -> str | None:
 
 def _blocked_image(answer: ResolvedReference, snapshot: Snapshot) -> PublisherError | None:
     """Return an error if the image of any platform is blocked, under whatever name."""
-    for digest in answer.digests.values():
+    for digest in (*answer.digests.values(), *answer.configs.values()):
         blocked = snapshot.blocked_version(digest)
         if blocked is not None:
-            reason = f"its image {short(digest)} is blocked: {blocked.reason or 'no reason was given'}"
-            return PublisherError(reason, hint=f"to lift the block, run: publisher unblock {digest}")
+            reason = f"its image {short(blocked.digest)} is blocked: {blocked.reason or 'no reason was given'}"
+            return PublisherError(reason, hint=f"to lift the block, run: publisher unblock {blocked.digest}")
     return None
 
 
@@ -193,7 +193,7 @@ def _returning(entry: Entry, answer: ResolvedReference, record: Record) -> tuple
             record.rollback is not None or first.digest == answer.digests[platform]  # or an unblocked version left it behind
         )
         if first.state == EXPIRING or had_left:
-            targets.append(PlatformTarget(platform, first.digest, first.digest, first))
+            targets.append(PlatformTarget(platform, first.digest, first.digest, first, config=first.config))
     return tuple(targets)
 
 
@@ -206,13 +206,15 @@ def _target(
     if current is not None and current.state == CURRENT and current.digest == digest and _formats(current) == entry.formats:
         if provenance is None or provenance.signed in (None, current.signed):
             return None
-        return PlatformTarget(platform, digest, digest, current, provenance=provenance)
-    published, adopted = snapshot.version_of(digest), None
-    if published is not None and not entry.formats <= _formats(published):
-        adopted = published if published.sandbox not in {None, sandbox_path(digest)} else None
-        published = None
+        return PlatformTarget(platform, digest, digest, current, provenance=provenance, config=current.config)
+    known = snapshot.version_of(digest)
+    config = answer.configs.get(platform) if known is None else known.config
+    candidates = (known, None if config is None else snapshot.version_of(config))
+    published = next((one for one in candidates if one is not None and entry.formats <= _formats(one)), None)
+    is_adopted = known is not None and known.sandbox not in {None, sandbox_path(known.content)}
     previous = current.digest if current is not None else None
-    return PlatformTarget(platform, digest, previous, published, adopted, provenance)
+    adopted = known if is_adopted and published is None else None
+    return PlatformTarget(platform, digest, previous, published, adopted, provenance, config)
 
 
 def _compare(entry: Entry, answer: ResolvedReference, record: Record | None, targets: tuple[PlatformTarget, ...]) -> PlanItem:
@@ -258,7 +260,10 @@ def _target_reason(entry: Entry, target: PlatformTarget, record: Record | None) 
         text = f"{short(target.digest)} was leaving and is wanted again"
     else:
         text = f"changed from {short(target.previous)} to {short(target.digest)}"
-    return prefix + text + (", already published under another name" if target.published not in (None, current) else "")
+    if target.published is None or target.published is current:
+        return prefix + text
+    same = target.published.digest == target.digest
+    return f"{prefix}{text}, {'already published under another name' if same else 'whose content is published already'}"
 
 
 def _listed(formats: Collection[str]) -> str:

@@ -37,6 +37,7 @@ class ResolvedReference:
     Attributes:
         digest: digest of the tag: of an image index, or of the image manifest of one platform.
         digests: wanted platform -> digest of its image manifest; platforms that the image does not have are missing.
+        configs: platform -> digest of its config, where its image manifest was read because it is new.
         offered: the platforms that the image has, as text for messages.
         provenance: platform -> provenance, where it was looked up because the image is new or not verified yet.
     """
@@ -45,6 +46,7 @@ class ResolvedReference:
     digests: Mapping[Platform, str]
     offered: tuple[str, ...] = ()
     provenance: Mapping[Platform, Provenance] = field(default_factory=dict)
+    configs: Mapping[Platform, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,11 @@ class PlatformTarget:
         platform: the platform.
         digest: digest of the image manifest to publish.
         previous: digest that the name has now, None where it has none.
-        published: a published version of this digest, which only has to be linked; None where it has to be built.
+        published: a published version of this digest, or of another image manifest with the same content, which only has to be
+            linked; None where it has to be built.
         adopted: a version adopted from another tool: its sandbox stays and only a SIF is built; else None.
         provenance: the provenance of the image, None where it was not looked up.
+        config: digest of the image's config, None where it is not known.
     """
 
     platform: Platform
@@ -66,6 +70,17 @@ class PlatformTarget:
     published: Version | None
     adopted: Version | None = None
     provenance: Provenance | None = None
+    config: str | None = None
+
+    @property
+    def content(self) -> str:
+        """Return the digest that sandbox and file index are stored under, see :class:`publisher.contract.records.Version`."""
+        return self.config or self.digest
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """Return the digests that the image is known by: its image manifest's, and its config's."""
+        return frozenset({self.digest, self.content})
 
 
 @dataclass(frozen=True)

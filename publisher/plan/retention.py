@@ -95,7 +95,7 @@ def plan_retention(snapshot: Snapshot, now: int, limits: RetentionLimits) -> Ret
 def data_paths(version: Version) -> list[str]:
     """Return the paths in the repository of a version's data: its sandbox and its file index, where it has them."""
     sandbox = [] if version.sandbox is None else [version.sandbox]
-    return sandbox if version.file_index is None else [*sandbox, paths.file_index_path(version.digest)]
+    return sandbox if version.file_index is None else [*sandbox, paths.file_index_path(version.content)]
 
 
 def count_data_paths(records: Iterable[Record]) -> Counter[str]:

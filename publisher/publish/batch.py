@@ -84,8 +84,8 @@ class BatchPublisher:
 
     Attributes:
         snapshot: the published state now.
-        in_progress: digests of the image manifests of the entry that is being built: builds of these are not discarded, even if
-            an entry that shares them is published meanwhile.
+        in_progress: digests of the image manifests and configs of the entry that is being built: builds of these are not
+            discarded, even if an entry that shares them is published meanwhile.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class BatchPublisher:
     def _refuse(self, entry: StagedEntry, error: SpaceError) -> None:
         """Report an entry that does not fit. Its build is kept, to be published once there is space."""
         self._fail(entry.name, error)
-        self._unfit |= {target.digest for target in entry.item.targets}
+        self._unfit |= {digest for target in entry.item.targets for digest in target.identities}
         self._unfit_in_a_row += 1
         if self._unfit_in_a_row >= _MAX_UNFIT:
             raise error
@@ -232,7 +232,7 @@ class BatchPublisher:
 
     def _discard(self, requests: Sequence[BuildRequest]) -> None:
         for request in requests:
-            if request.image.manifest.digest not in self._unfit | self.in_progress:
+            if request.image.identities.isdisjoint(self._unfit | self.in_progress):
                 self._builder.discard(request)
 
     def _check_origin(self) -> None:

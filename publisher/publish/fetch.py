@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from publisher import oci
-from publisher.errors import BlobError, LayerError, NotFoundError, UnsupportedError
+from publisher.errors import LayerError, NotFoundError, UnsupportedError
 from publisher.registry.client import image_in_errors
 
 if TYPE_CHECKING:
@@ -39,18 +39,15 @@ async def fetch_image(
 
     Raises:
         UnsupportedError: not an image that can be published, or not available for this platform.
-        BlobError: a body does not match its digest or size.
+        BlobError: a body does not match its digest.
         NotFoundError, DeniedError, UnavailableError: as the registry answers.
         SpaceError: no space left in the store.
     """
     with image_in_errors(reference):
         media_type, body = await fetch_image_manifest(client, store, reference, digest)
         if oci.kind_of(media_type, body) is oci.Kind.INDEX:
-            chosen = oci.choose_platform(oci.parse_index(body), platform)
-            digest = chosen.digest
+            digest = oci.choose_platform(oci.parse_index(body), platform).digest
             media_type, body = await fetch_image_manifest(client, store, reference, digest)
-            if len(body) != chosen.size:
-                raise BlobError(f"the image manifest {digest} has {len(body)} bytes, but its image index says {chosen.size}")
             if oci.kind_of(media_type, body) is not oci.Kind.MANIFEST:
                 raise UnsupportedError(f"the image index has another image index in place of the image for {platform}")
         parsed = oci.parse_manifest(body, digest)

@@ -54,7 +54,7 @@ def find_missing(snapshot: Snapshot, exists: Callable[[str], bool], sifs: Collec
             for version in versions:
                 forms = [] if version.state == BLOCKED else _missing_forms(version, exists, sifs)
                 if not forms and version.state != BLOCKED and version.file_index is not None:
-                    unindexed += not exists(paths.file_index_path(version.digest))
+                    unindexed += not exists(paths.file_index_path(version.content))
                 if forms:
                     result.lines.append(_describe(name, platform, version, forms))
                     if version.state in {CURRENT, EXPIRING}:
@@ -96,7 +96,7 @@ def _without(version: Version, forms: Iterable[str], exists: Callable[[str], boo
     omitted = set(forms)
     if not omitted:
         return [version]
-    if not exists(paths.file_index_path(version.digest)):
+    if not exists(paths.file_index_path(version.content)):
         omitted.add("file_index")
     value = {name: content for name, content in version.to_json().items() if name not in omitted}
     return [Version.from_json(value)] if {"sandbox", "sif"} & value.keys() else []

@@ -45,7 +45,7 @@ def replaced_indexes(record: Record, snapshot: Snapshot, written: Collection[str
     """
     replaced = []
     for version in (versions[0] for versions in record.platforms.values()):
-        published = snapshot.version_of(version.digest) if version.sandbox in written else None
+        published = snapshot.version_of(version.content) if version.sandbox in written else None
         if published is not None and published.file_index not in {None, version.file_index}:
             replaced.append(version)
     return replaced
@@ -82,18 +82,18 @@ def _built_version(staged: StagedEntry, target: PlatformTarget, now: int, indexe
     if build is None:
         if target.published is None:
             raise AssertionError("a target without a published version must have a build")
-        return transitions.renew(target.published, formats, now)
+        return transitions.reuse(target.published, target.digest, formats, now)
     if target.adopted is not None:
         return transitions.add_sif(target.adopted, build, formats, now)
     with build.file_index.open("rb") as file:
         file_index = hashlib.file_digest(file, "sha256").hexdigest()
-    version = transitions.make_version(target.digest, build, formats, now, file_index)
+    version = transitions.make_version(target.digest, build, formats, now, file_index=file_index, config=target.config)
     return version if indexed is None else transitions.copy_file_index(version, indexed)
 
 
 def _indexed_version(target: PlatformTarget, snapshot: Snapshot, written: Collection[str]) -> Version | None:
     """Return the published version of an image that was rebuilt for another format; None where its file index is replaced."""
-    if paths.sandbox_path(target.digest) in written:
+    if paths.sandbox_path(target.content) in written:
         return None
-    published = snapshot.version_of(target.digest)
+    published = snapshot.version_of(target.content)
     return published if published is not None and published.file_index is not None else None

@@ -86,10 +86,10 @@ class Resolver:
         try:
             media_type, body = await fetch_image_manifest(self._client, self._store, reference, digest)
             if oci.kind_of(media_type, body) is oci.Kind.INDEX:
-                return _resolve_index(digest, oci.parse_index(body), entry.platforms)
+                return await self._resolve_index(entry, digest, oci.parse_index(body), current)
             return await self._resolve_single(entry, digest)
         except NotFoundError as error:
-            if reference.digest is not None:
+            if reference.digest is not None and self._store.document(digest) is None:
                 raise
             raise UnavailableError(f"{reference.registry} has the tag, but not the image behind it: {error.reason}") from error
 
@@ -130,8 +130,26 @@ class Resolver:
             except UnsupportedError as error:
                 errors.append(error)
             else:
-                return ResolvedReference(digest, {platform: digest}, (str(image.platform),))
+                return ResolvedReference(digest, {platform: digest}, (str(image.platform),), configs={platform: image.content})
         raise errors[0]
+
+    async def _resolve_index(
+        self, entry: Entry, digest: str, descriptors: tuple[oci.Descriptor, ...], current: Mapping[Platform, str]
+    ) -> ResolvedReference:
+        """Return the resolved reference of an image index; manifests and configs of images that are not current are read."""
+        digests, configs = {}, {}
+        for platform in entry.platforms:
+            with contextlib.suppress(UnsupportedError):
+                digests[platform] = oci.choose_platform(descriptors, platform).digest
+        for platform, manifest in digests.items():
+            if current.get(platform) == manifest:
+                continue
+            image = await fetch_image(self._client, self._store, entry.reference, manifest, platform)
+            if image.manifest.digest != manifest:
+                raise UnsupportedError(f"the image index has another image index in place of the image for {platform}")
+            configs[platform] = image.content
+        offered = sorted({str(descriptor.platform) for descriptor in descriptors if descriptor.platform is not None})
+        return ResolvedReference(digest, digests, tuple(offered), configs=configs)
 
     async def _check_public(self, entry: Entry) -> None:
         """Raise if only our credentials or a mirror let us see an image.
@@ -164,12 +182,3 @@ def _is_verified(entry: Entry, current: Version | None, digest: str) -> bool:
     if current is None or current.digest != digest:
         return False
     return entry.signer is None or current.signed == entry.signer.to_json()
-
-
-def _resolve_index(digest: str, descriptors: tuple[oci.Descriptor, ...], platforms: Iterable[Platform]) -> ResolvedReference:
-    digests = {}
-    for platform in platforms:
-        with contextlib.suppress(UnsupportedError):
-            digests[platform] = oci.choose_platform(descriptors, platform).digest
-    offered = sorted({str(descriptor.platform) for descriptor in descriptors if descriptor.platform is not None})
-    return ResolvedReference(digest, digests, tuple(offered))

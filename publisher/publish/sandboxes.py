@@ -66,7 +66,7 @@ class SandboxWriter:
                 build = staged.builds.get(target.digest)
                 if build is None or target.adopted is not None:
                     continue
-                index, sandbox = paths.file_index_path(target.digest), paths.sandbox_path(target.digest)
+                index, sandbox = paths.file_index_path(target.content), paths.sandbox_path(target.content)
                 if "sandbox" in staged.item.entry.formats and self._is_missing(sandbox):
                     sandboxes.append(sandbox)
                     self._make_sandbox(sandbox, build, staged.clone if staged.is_cloned(target) else None)

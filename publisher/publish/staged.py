@@ -88,7 +88,7 @@ class StagedEntry:
 
     def is_cloned(self, target: PlatformTarget) -> bool:
         """Return whether the sandbox of a target is made from the clone."""
-        return self.clone is not None and self.clone.sandbox == paths.sandbox_path(target.digest)
+        return self.clone is not None and self.clone.sandbox == paths.sandbox_path(target.content)
 
 
 def stage(repository: Repository, snapshot: Snapshot, item: PlanItem, builds: Mapping[str, BuiltImage]) -> StagedEntry:
@@ -102,7 +102,7 @@ def stage(repository: Repository, snapshot: Snapshot, item: PlanItem, builds: Ma
     """
     clones = []
     for target in item.targets if repository.can_clone and "sandbox" in item.entry.formats else ():
-        build, sandbox = builds.get(target.digest), paths.sandbox_path(target.digest)
+        build, sandbox = builds.get(target.digest), paths.sandbox_path(target.content)
         predecessor = _predecessor(snapshot, item.entry.name, target)
         if predecessor is None or predecessor.sandbox is None or build is None or repository.exists(sandbox):
             continue

@@ -90,7 +90,7 @@ class Sync:
             unlisted=plan.unlisted,
         )
         self._report_items_without_work(plan, report)
-        self._builder.sweep({target.digest for item in plan.work for target in item.targets})
+        self._builder.sweep({target.content for item in plan.work for target in item.targets})
         batches = BatchPublisher(
             self._publication, self._builder, self._display, report, snapshot, limits=self._limits, clock=self._clock
         )
@@ -165,7 +165,7 @@ class Sync:
 
     def _process(self, item: PlanItem, fetched: Future[list[BuildRequest]], batches: BatchPublisher, report: RunReport) -> None:
         """Build the platforms of one item, store their SIFs and add the entry to the batch; a failure becomes its outcome."""
-        batches.in_progress = {target.digest for target in item.targets}
+        batches.in_progress = {digest for target in item.targets for digest in target.identities}
         builds = {}
         try:
             requests = self._wait_for(fetched, batches)

@@ -24,6 +24,7 @@ class BuiltImage:
         tools: name -> version of the programs that built it, and the compression; the same tools build the same image into the
             same bytes.
         notes: what the build dropped from the tree or changed in it, counted.
+        config: digest of the image's config, which it was built from; None if that is not known.
     """
 
     sif: Path
@@ -35,3 +36,4 @@ class BuiltImage:
     test: str
     tools: dict[str, str]
     notes: dict[str, int | str] = field(default_factory=dict)
+    config: str | None = None

@@ -86,7 +86,7 @@ def choose(found: Sequence[FoundIndex], start_from: str | None = None) -> tuple[
 def carry_blocks(snapshot: Snapshot, other: Snapshot) -> Snapshot:
     """Return a snapshot with the blocks that another branch has and this one lacks.
 
-    A name that is blocked there is blocked here, and a digest that is blocked there is blocked under every name.
+    A name that is blocked there is blocked here, and a digest or content that is blocked there is blocked under every name.
     """
     lacking = other.blocked_digests() - snapshot.blocked_digests()
     changed = {
@@ -100,10 +100,10 @@ def carry_blocks(snapshot: Snapshot, other: Snapshot) -> Snapshot:
         concerned = [
             record
             for record in merged.records.values()
-            if any(version.digest == digest and version.state != BLOCKED for _, version in record.versions())
+            if any(digest in version.identities and version.state != BLOCKED for _, version in record.versions())
         ]
         merged = merged.with_records(
-            {record.name: transitions.block(record, [digest], snapshot.generated, reason) for record in concerned}
+            {record.name: transitions.block(record, {digest}, snapshot.generated, reason) for record in concerned}
         )
     return merged
 

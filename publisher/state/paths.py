@@ -31,7 +31,7 @@ def platform_key(platform: Platform) -> str:
 
 
 def sandbox_path(digest: str) -> str:
-    """Return the path of the sandbox of an image manifest's digest (``sha256:…``)."""
+    """Return the path of the sandbox of a content's digest (``sha256:…``, :attr:`publisher.contract.records.Version.content`)."""
     content = digest.removeprefix("sha256:")
     return f"{IMAGES}/{content[:2]}/{content[2:]}"
 
@@ -42,7 +42,7 @@ def image_directories() -> list[str]:
 
 
 def file_index_path(digest: str) -> str:
-    """Return the path in the repository of the file index of an image manifest's digest."""
+    """Return the path in the repository of the file index of a content's digest."""
     content = digest.removeprefix("sha256:")
     return f"{REPOSITORY_MANIFEST}/files/{content[:2]}/{content[2:]}.zst"
 

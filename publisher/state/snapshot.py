@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
-from publisher.contract.records import BLOCKED, SUPERSEDED
+from publisher.contract.records import ADOPTED, BLOCKED, SUPERSEDED
 from publisher.errors import PublishedManifestError, UsageError
 from publisher.state import paths, publication_log, signing
 from publisher.state.outcomes import Outcomes
@@ -91,15 +91,18 @@ class Snapshot:
         return replace(self, records=records, touched=self.touched | touched, replaced=replaced)
 
     def version_of(self, digest: str) -> Version | None:
-        """Return a published version with this digest, under any name; None if there is none or it is blocked."""
+        """Return a published version with this digest of an image manifest or config, under any name; None without one.
+
+        Blocked versions do not count, and adopted ones have no content that is known by the digest of a config.
+        """
         return self._by_digest.get(digest)
 
     def blocked_version(self, digest: str) -> Version | None:
-        """Return the blocked version with this digest, None if the digest is not blocked."""
+        """Return the blocked version with this digest of an image manifest or config, None if the digest is not blocked."""
         return self._blocked_by_digest.get(digest)
 
     def blocked_digests(self) -> frozenset[str]:
-        """Return the digests of all blocked versions."""
+        """Return the digests of the image manifests and configs of all blocked versions."""
         return frozenset(self._blocked_by_digest)
 
     def versions(self, name: str, platform: str) -> tuple[Version, ...]:
@@ -121,12 +124,15 @@ class Snapshot:
         versions = (version for record in self.records.values() for _, version in record.versions())
         usable = [version for version in versions if version.state != BLOCKED]
         usable.sort(key=lambda version: (version.sandbox is not None) + (version.sif is not None))
-        return {version.digest: version for version in usable}
+        built_here = {
+            version.config: version for version in usable if version.config is not None and ADOPTED not in version.notes
+        }
+        return {**built_here, **{version.digest: version for version in usable}}
 
     @cached_property
     def _blocked_by_digest(self) -> dict[str, Version]:
         versions = (version for record in self.records.values() for _, version in record.versions())
-        return {version.digest: version for version in versions if version.state == BLOCKED}
+        return {digest: version for version in versions if version.state == BLOCKED for digest in version.identities}
 
 
 @dataclass(frozen=True)

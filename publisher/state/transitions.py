@@ -9,21 +9,27 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from publisher.contract.records import BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
+from publisher.contract.records import ADOPTED, BLOCKED, CURRENT, EXPIRING, SUPERSEDED, Record, Sif, Version
 from publisher.errors import UsageError
 from publisher.state import paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from publisher.state.built import BuiltImage
     from publisher.state.snapshot import Snapshot
 
-ADOPTED = "adopted"
-"""The note of an adopted version: its value says how the build was recognised."""
 
-
-def make_version(digest: str, built: BuiltImage, formats: Collection[str], now: int, file_index: str | None = None) -> Version:
+def make_version(
+    digest: str,
+    built: BuiltImage,
+    formats: Collection[str],
+    now: int,
+    *,
+    file_index: str | None = None,
+    config: str | None = None,
+) -> Version:
     """Return the version of an image that was just built.
 
     Args:
@@ -32,10 +38,12 @@ def make_version(digest: str, built: BuiltImage, formats: Collection[str], now: 
         formats: the forms that are published, of ``sandbox`` and ``sif``.
         now: seconds since the epoch.
         file_index: sha256 (64 hex digits) of the file index, None if it is not published.
+        config: digest of the image's config, None where the image is known without.
     """
     return Version(
         digest,
-        sandbox=paths.sandbox_path(digest) if "sandbox" in formats else None,
+        config=config,
+        sandbox=paths.sandbox_path(config or digest) if "sandbox" in formats else None,
         sif=Sif(paths.sif_path(built.sha256), built.sha256, built.size) if "sif" in formats else None,
         published=now,
         unpacked_size=built.unpacked_size,
@@ -45,6 +53,18 @@ def make_version(digest: str, built: BuiltImage, formats: Collection[str], now: 
         tools=built.tools,
         notes=built.notes,
     )
+
+
+def reuse(version: Version, digest: str, formats: Collection[str], now: int) -> Version:
+    """Return the version of an image manifest that has the content of a published version: nothing is built for it.
+
+    What was attached to the other image manifest, and who has signed that one, says nothing of this one.
+    """
+    renewed = renew(version, formats, now)
+    if version.digest == digest:
+        return renewed
+    value = {**renewed.to_json(), "digest": digest, "published": now}
+    return Version.from_json({name: content for name, content in value.items() if name not in {"attached", "signed"}})
 
 
 def renew(version: Version, formats: Collection[str], now: int) -> Version:
@@ -60,6 +80,8 @@ def add_sif(version: Version, built: BuiltImage, formats: Collection[str], now: 
     The sandbox is omitted unless ``formats`` has it.
     """
     value = {**renew(version, formats, now).to_json(), "test": built.test, "tools": built.tools}
+    if built.config is not None:
+        value["config"] = built.config
     sif = {"path": paths.sif_path(built.sha256), "sha256": built.sha256, "size": built.size}
     sizes = {"unpacked_size": built.unpacked_size, "files": built.files}
     return Version.from_json({**value, **sizes, "sif": sif, "notes": {**version.notes, **built.notes}})
@@ -73,7 +95,7 @@ def with_provenance(version: Version, attached: list[dict[str, str]], signed: Ma
 
 
 def copy_file_index(version: Version, other: Version) -> Version:
-    """Return a version with the file index and sizes of another version of the same digest.
+    """Return a version with the file index and sizes of another version of the same content.
 
     The tools are copied too if both have the same sandbox.
     """
@@ -84,13 +106,13 @@ def copy_file_index(version: Version, other: Version) -> Version:
 
 
 def spread_file_index(records: Iterable[Record], version: Version) -> dict[str, Record]:
-    """Return the changed records (by name) after giving every version of the same digest the file index of ``version``.
+    """Return the changed records (by name) after giving every version of the same content the file index of ``version``.
 
-    A digest has one file index: only versions that name another one are changed.
+    A content has one file index: only versions that name another one are changed.
     """
 
     def differs(other: Version) -> bool:
-        return other.digest == version.digest and other.file_index not in {None, version.file_index}
+        return other.content == version.content and other.file_index not in {None, version.file_index}
 
     concerned = [record for record in records if any(differs(other) for _, other in record.versions())]
     return {
@@ -168,22 +190,29 @@ def drop_versions(record: Record, dropped: Collection[Version]) -> Record:
     return Record(record.name, record.reference, record.digest, platforms, record.rollback)
 
 
-def block(record: Record, digests: Collection[str], now: int, reason: str) -> Record:
-    """Return a record whose versions with these digests are blocked; their paths and digests stay known, so as to be refused."""
+def block(record: Record, digests: AbstractSet[str], now: int, reason: str) -> Record:
+    """Return a record whose versions with these digests (of image manifests or configs) are blocked.
+
+    Their paths and digests stay known, so as to be refused.
+    """
     return _each(
         record,
         lambda version: (
             Version.from_json({**_in_state(version, BLOCKED, now).to_json(), "reason": reason})
-            if version.digest in digests
+            if not digests.isdisjoint(version.identities)
             else version
         ),
     )
 
 
-def unblock(record: Record, digests: Collection[str]) -> Record:
-    """Return a record without the blocked versions of these digests: their data is deleted, and the next sync builds it again."""
+def unblock(record: Record, digests: AbstractSet[str]) -> Record:
+    """Return a record without the blocked versions of these digests, as in :func:`block`.
+
+    Their data is deleted, and the next sync builds it again.
+    """
     return drop_versions(
-        record, [version for _, version in record.versions() if version.state == BLOCKED and version.digest in digests]
+        record,
+        [version for _, version in record.versions() if version.state == BLOCKED and not digests.isdisjoint(version.identities)],
     )
 
 
@@ -200,7 +229,8 @@ def roll_back(record: Record, now: int) -> Record:
         if versions[0].state != CURRENT:
             continue
         rejected = [*skipped.get(platform, []), versions[0].digest]
-        previous = next((older for older in versions[1:] if older.state == SUPERSEDED and older.digest not in rejected), None)
+        contents = {version.content for version in versions if version.digest in rejected}
+        previous = next((older for older in versions[1:] if older.state == SUPERSEDED and older.content not in contents), None)
         if previous is not None:
             skipped[platform] = rejected
             platforms[platform] = _to_front(versions, previous.digest, now)

@@ -24,7 +24,7 @@ def check(repository: Repository, version: Version) -> None:
     Raises:
         PublishedManifestError: the index is missing or damaged, or cannot be read.
     """
-    path = paths.file_index_path(version.digest)
+    path = paths.file_index_path(version.content)
     if not repository.exists(path):
         raise PublishedManifestError(f"the file index {path} is missing")
     with failures(PublishedManifestError, f"cannot read the file index {path}"), (repository.root / path).open("rb") as file:
@@ -34,11 +34,11 @@ def check(repository: Repository, version: Version) -> None:
 
 def knows_xattrs(repository: Repository, version: Version) -> bool:
     """Return whether a file index that :func:`check` has accepted knows extended attributes."""
-    with (repository.root / paths.file_index_path(version.digest)).open("rb") as file:
+    with (repository.root / paths.file_index_path(version.content)).open("rb") as file:
         return file_index.knows_xattrs(file)
 
 
 def lines(repository: Repository, version: Version) -> Iterator[IndexedFile]:
     """Yield the entries of a file index that :func:`check` has accepted."""
-    with (repository.root / paths.file_index_path(version.digest)).open("rb") as file:
+    with (repository.root / paths.file_index_path(version.content)).open("rb") as file:
         yield from file_index.read_file_index(file)

@@ -41,13 +41,15 @@ def _version_lines(platform: str, version: Version, repository: str, *, is_curre
     state = f"{version.state} since {format_time(version.since)}{until}{reason}"
     lines = [f"  {platform}  {'' if is_current else '(earlier) '}{state}; published {format_time(version.published)}"]
     lines.append(f"    digest    {version.digest}")
+    if version.config is not None:
+        lines.append(f"    config    {version.config}")
     if version.sandbox is not None:
         size = f", {format_size(version.unpacked_size)}" if version.unpacked_size else ""
         lines.append(f"    sandbox   /cvmfs/{repository}/{version.sandbox} ({version.files} entries{size})")
     if version.sif is not None:
         lines.append(f"    SIF       {version.sif.path} ({format_size(version.sif.size)})")
     if version.file_index is not None:
-        lines.append(f"    files     {paths.file_index_path(version.digest)}")
+        lines.append(f"    files     {paths.file_index_path(version.content)}")
     if version.signed is not None:
         lines.append(f"    signed by {version.signed.get('identity') or 'the key ' + version.signed.get('key', '')}")
     lines += [f"    attached  {one.get('kind')} {one.get('digest')} ({one.get('type')})" for one in version.attached or ()]

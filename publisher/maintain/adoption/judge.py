@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from publisher.contract.records import Record, Version
+from publisher.contract.records import ADOPTED, Record, Version
 from publisher.errors import PublisherError, UnavailableError
 from publisher.plan.model import tag_reference
 from publisher.state.paths import DEFAULT_ARCHITECTURE, IMAGES, platform_key
-from publisher.state.transitions import ADOPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

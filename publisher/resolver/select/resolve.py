@@ -89,6 +89,7 @@ class Resolution:
             "path": self.path,
             "arch": self.image and self.image.arch,
             "digest": version and version.digest,
+            "config": version and version.config,
             "sif": sif and {"sha256": sif.sha256, "size": sif.size},
             "state": version and version.state,
             "signed": version and version.signed,

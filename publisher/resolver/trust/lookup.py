@@ -84,7 +84,7 @@ def _select_version(record: Record, key: str, arch: str) -> FoundVersion:
     """Return the version that ``key`` identifies, else the record's current version on ``arch``."""
     for platform, version in record.versions():
         sif = None if version.sif is None else f"{_DIGEST}{version.sif.sha256}"
-        if key in (version.digest, version.sandbox, sif):
+        if key in (*version.identities, version.sandbox, sif):
             if platform != arch:
                 raise ArchitectureError(
                     f"{key} is {record.name} for {platform}, but this machine is {arch}", hint="name the image by its tag"

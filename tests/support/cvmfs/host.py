@@ -110,7 +110,7 @@ class CvmfsHost:
     def whole(self, version: Version) -> None:
         """Compare every path of a sandbox with its file index, by content."""
         assert version.sandbox is not None
-        index = self.host.repository / paths.file_index_path(version.digest)
+        index = self.host.repository / paths.file_index_path(version.content)
 
         def lines() -> Iterator[IndexedFile]:
             with index.open("rb") as content:

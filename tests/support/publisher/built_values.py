@@ -39,10 +39,11 @@ def entry(
     return Entry(name, parsed, tuple(platforms), frozenset(formats), **more)  # type: ignore[arg-type]  # fields of Entry
 
 
-def answer(text: str, platforms: Iterable[Platform] = (AMD64,)) -> ResolvedReference:
-    """Return the resolved reference of an image with the content ``text``."""
+def answer(text: str, platforms: Iterable[Platform] = (AMD64,), content: str | None = None) -> ResolvedReference:
+    """Return the resolved reference of an image manifest ``text``; with ``content`` its configs are known, and name that."""
     manifests = {platform: digest(f"{text} {platform}") for platform in platforms}
-    return ResolvedReference(digest(text), manifests, tuple(map(str, manifests)))
+    configs = {} if content is None else {platform: digest(f"config of {content} {platform}") for platform in manifests}
+    return ResolvedReference(digest(text), manifests, tuple(map(str, manifests)), configs=configs)
 
 
 def built(text: str, where: Path | None = None) -> BuiltImage:
@@ -74,9 +75,9 @@ def carried_out(plan: Plan, snapshot: Snapshot, now: int) -> Snapshot:
 
 def _version(item: PlanItem, target: PlatformTarget, now: int) -> Version:
     if target.published is None:
-        version = transitions.make_version(target.digest, built(target.digest), item.entry.formats, now)
+        version = transitions.make_version(target.digest, built(target.content), item.entry.formats, now, config=target.config)
     else:
-        version = transitions.renew(target.published, item.entry.formats, now)
+        version = transitions.reuse(target.published, target.digest, item.entry.formats, now)
     found = target.provenance
     if found is None:
         return version

@@ -109,8 +109,8 @@ class Place:
 
     def stage(self, entry: Entry, answer: ResolvedReference, snapshot: Snapshot) -> StagedEntry:
         (item,) = make_plan([entry], {entry.name: answer}, snapshot).items
-        digests = [target.digest for target in item.targets if target.published is None]
-        return StagedEntry(item, {digest: built(digest, self.where) for digest in digests})
+        builds = {target.digest: built(target.content, self.where) for target in item.targets if target.published is None}
+        return StagedEntry(item, builds)
 
     def publish(self, publication: Publication, *wanted: tuple[Entry, ResolvedReference]) -> PublishResult:
         snapshot, _ = publication.open()

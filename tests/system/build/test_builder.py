@@ -226,11 +226,11 @@ def test_a_finished_build_is_reused_unless_its_sif_has_changed(tmp_path: Path) -
     assert list((tmp_path / "builds").iterdir()) == []
 
 
-def test_a_finished_build_is_that_of_its_own_image_manifest(tmp_path: Path) -> None:
+def test_a_finished_build_is_that_of_its_own_config(tmp_path: Path) -> None:
     """Whatever directory it lies in, and with the file index that it was built with."""
     one, other = (request(layers(), tmp_path / "blobs", CONFIG | {"Cmd": [word]}) for word in ("one", "other"))
     first = build(one, tmp_path)
-    shutil.copytree(first.sif.parent, tmp_path / "builds" / other.image.manifest.digest.removeprefix("sha256:"))
+    shutil.copytree(first.sif.parent, tmp_path / "builds" / other.image.content.removeprefix("sha256:"))
     assert build(other, tmp_path).sha256 != first.sha256
     first.file_index.write_bytes(build(other, tmp_path).file_index.read_bytes() + b"more")
     steps: list[str] = []

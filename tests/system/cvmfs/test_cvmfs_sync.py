@@ -119,7 +119,7 @@ def test_a_predecessor_that_is_not_what_its_index_says_is_not_built_on(there: Cv
     there.sync()
     before = there.host.record("kill/one:1").current("amd64")
     assert before is not None
-    broken = paths.file_index_path(before.digest) if damage == "file index" else f"{before.sandbox}/{damage}"
+    broken = paths.file_index_path(before.content) if damage == "file index" else f"{before.sandbox}/{damage}"
     there.cvmfs.run("transaction", there.cvmfs.fqrn)
     (there.cvmfs.mount / broken).unlink()
     there.cvmfs.run("publish", there.cvmfs.fqrn)

@@ -107,7 +107,7 @@ class Filled:
             sandbox = self.lower / version.sandbox
             sandbox.mkdir(parents=True)
             (sandbox / ".cvmfscatalog").touch()
-            index = self.lower / paths.file_index_path(version.digest)
+            index = self.lower / paths.file_index_path(version.content)
             index.parent.mkdir(parents=True, exist_ok=True)
             index.touch()
         link = self.lower / name

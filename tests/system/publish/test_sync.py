@@ -8,13 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from publisher.contract import files
-from publisher.state import paths
-from tests.support.images.layers import file, tar
+from tests.support.images.layers import directory, file, tar
 from tests.support.images.printing_image import ENTRYPOINT, push, said_by
 from tests.support.images.runnable import runnable
 from tests.support.publisher.host import Host
@@ -76,16 +75,56 @@ def test_a_changed_tag_is_rebuilt_and_the_old_data_stays(host: Host, registry: R
     old = push(registry, "sync/moving:1", "old")
     host.images("sync/moving:1")
     host.sync()
-    old_sif = host.sif("sync/moving:1")
+    old_sif, old_sandbox = host.sif("sync/moving:1"), (host.repository / "sync/moving:1").resolve()
     new = push(registry, "sync/moving:1", "new")
     report = host.sync()
     assert old[7:19] in report.reasons["sync/moving:1"]
     assert new[7:19] in report.reasons["sync/moving:1"]
     assert said_by(host.repository / "sync/moving:1", host).endswith("new\n")
-    assert said_by(host.repository / paths.sandbox_path(old), host).endswith("old\n")
+    assert said_by(old_sandbox, host).endswith("old\n")
     assert said_by(old_sif, host).endswith("old\n")
     states = [(version.digest, version.state) for version in host.record("sync/moving:1").platforms["amd64"]]
     assert states == [(new, "current"), (old, "superseded")]
+
+
+def test_layers_that_were_converted_to_zstd_are_published_without_a_build(host: Host, registry: RegistryServer) -> None:
+    layers = [tar(runnable()), tar([directory("etc"), file("etc/motd", b"one content\n")])]
+
+    def push_as(compression: str, name: str) -> str:
+        return push_image(registry.address, name, "1", layers, ENTRYPOINT, compression=compression)
+
+    first = push_as("gzip", "sync/zstd")
+    host.images("sync/zstd:1")
+    host.sync()
+    before = host.sif("sync/zstd:1"), (host.repository / "sync/zstd:1").resolve()
+    second = push_as("zstd", "sync/zstd")
+    assert push_as("zstd", "sync/mirrored") == second != first
+    host.images("sync/zstd:1", "sync/mirrored:1")
+    registry.requests()
+    report = host.sync()
+    assert report.results == {"sync/zstd:1": "published", "sync/mirrored:1": "published"}
+    described = {layer["digest"] for layer in _manifest(registry, "sync/zstd", second)["layers"]}
+    assert not [request.path for request in registry.requests() if request.path.rpartition("/")[2] in described], (
+        "no layer is fetched"
+    )
+    for name in ("sync/zstd:1", "sync/mirrored:1"):
+        assert (host.sif(name), (host.repository / name).resolve()) == before
+        current = host.record(name).platforms["amd64"][0]
+        assert (current.digest, current.config) == (
+            second,
+            _manifest(registry, name.removesuffix(":1"), second)["config"]["digest"],
+        )
+    assert said_by(host.repository / "sync/mirrored:1", host).endswith("one content\n")
+    assert host.run("verify").stdout == ""
+    host.run("block", first, "--reason=both are one", check=True)
+    assert not before[0].exists()
+    assert not before[1].exists()
+    assert not (host.repository / "sync").exists()
+
+
+def _manifest(registry: RegistryServer, repository: str, digest: str) -> dict[str, Any]:
+    response = ask(registry.address, "GET", f"/v2/{repository}/manifests/{digest}", headers={"Accept": OCI["manifest"]})
+    return json.loads(response.body)  # type: ignore[no-any-return]
 
 
 def test_an_index_gives_every_platform_that_is_asked_for(host: Host, registry: RegistryServer) -> None:
@@ -93,9 +132,11 @@ def test_an_index_gives_every_platform_that_is_asked_for(host: Host, registry: R
     push_index(registry.address, "sync/multi", "1", digests, attested=True)
     host.images({"image": "sync/multi:1", "platforms": ["linux/amd64", "linux/arm64"]})
     host.sync()
-    assert os.path.realpath(host.repository / "sync/multi:1").endswith(paths.sandbox_path(digests["linux/amd64"]))
-    assert os.path.realpath(host.repository / ".arch/arm64/sync/multi:1").endswith(paths.sandbox_path(digests["linux/arm64"]))
-    tests = {platform: versions[0].test for platform, versions in host.record("sync/multi:1").platforms.items()}
+    current = {platform: versions[0] for platform, versions in host.record("sync/multi:1").platforms.items()}
+    assert {f"linux/{platform}": version.digest for platform, version in current.items()} == digests
+    for name, platform in (("sync/multi:1", "amd64"), (".arch/arm64/sync/multi:1", "arm64")):
+        assert (host.repository / name).samefile(host.repository / str(current[platform].sandbox))
+    tests = {platform: version.test for platform, version in current.items()}
     assert tests == {"amd64": "ran", "arm64": "structure"}
     header = subprocess.run(
         ["apptainer", "sif", "header", host.sif("sync/multi:1", "arm64")], capture_output=True, check=True, text=True

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.contract import manifest
-from publisher.state import paths
 from publisher.state import snapshot as snapshots
 from publisher.state.signing import Signer
 from publisher.state.snapshot import Snapshot
@@ -66,20 +65,19 @@ def test_a_blocked_image_is_refused_by_every_name_for_it_and_from_a_warm_cache(h
     host.images("takedown/bad:1", "takedown/bad:latest", "takedown/good:1")
     host.sync()
     give(host, host.key)
-    sif = host.sif("takedown/bad:1")
+    sif, sandbox = host.sif("takedown/bad:1"), (host.repository / "takedown/bad:1").resolve()
     handed_out = [
         "takedown/bad:1",
         "takedown/bad:latest",
         f"docker://{registry.address}/takedown/bad:1",
         digest,
         f"sha256:{sif.stem}",
-        str(host.repository / paths.sandbox_path(digest)),
+        str(sandbox),
         str(host.repository / "takedown/bad:1"),
     ]
     warm = resolve(host, "takedown/bad:1", "--form=sif")
     assert warm.returncode == 0, warm.stderr
     assert all(resolve(host, name).returncode == 0 for name in handed_out)
-    sandbox = host.repository / paths.sandbox_path(digest)
 
     done = host.run("block", "takedown/bad:1", "--reason=it steals tokens", check=True)
     assert done.stdout.splitlines() == ["blocked: takedown/bad:1", "blocked: takedown/bad:latest"]

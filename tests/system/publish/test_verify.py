@@ -46,7 +46,7 @@ def test_verify_accepts_a_real_publication_and_reports_every_damage(host: Host, 
     assert without.returncode == 0
     assert "signature is not verified" in without.stderr
     label = f"verify/one:1 amd64 {digest}"
-    motd = host.repository / paths.sandbox_path(digest) / "etc/motd"
+    motd = (host.repository / "verify/one:1").resolve() / "etc/motd"
     before, time = motd.read_bytes(), motd.stat().st_mtime
     motd.write_bytes(b"two\n")
     os.utime(motd, (time, time))
@@ -66,7 +66,7 @@ def test_verify_accepts_a_real_publication_and_reports_every_damage(host: Host, 
         f"{label}: the sandbox has no .cvmfscatalog",
         f"{label}: the SIF {sif.relative_to(host.origin)} is missing",
     ]
-    (host.repository / paths.file_index_path(digest)).write_bytes(b"no index")
+    (host.repository / paths.file_index_path(host.record("verify/one:1").platforms["amd64"][0].content)).write_bytes(b"no index")
     assert "is damaged" in host.run("verify", "verify/one:1").stdout
     assert host.run("verify", "verify/nobody:1").returncode == 2
 
@@ -137,7 +137,7 @@ def test_a_name_goes_back_and_forth_and_syncs_leave_it_where_it_is(host: Host, r
         new,
         "current since",
         "(earlier) superseded since",
-        str(paths.sandbox_path(new)),
+        str((host.repository / "verify/back:1").resolve().relative_to(host.repository)),
     ):
         assert text in shown
     (status,) = json.loads(host.run("status", "--json", "verify/back:1", check=True).stdout)

@@ -110,9 +110,9 @@ def test_what_apptainer_adds_has_no_trace_of_when_and_where(tmp_path: Path) -> N
             "org.label-schema.usage.apptainer.version"
         ],
         "org.label-schema.usage.singularity.deffile.bootstrap": "docker",
-        "org.label-schema.usage.singularity.deffile.from": asked.manifest.digest,
+        "org.label-schema.usage.singularity.deffile.from": asked.content,
     }
-    assert own[b".singularity.d/Singularity"].content == f"bootstrap: docker\nfrom: {asked.manifest.digest}\n".encode()
+    assert own[b".singularity.d/Singularity"].content == f"bootstrap: docker\nfrom: {asked.content}\n".encode()
     assert str(tmp_path).encode() not in b"".join(extra.content for extra in skeletons[0].metadata)
     assert {extra.mode for extra in (*skeletons[0].metadata, *skeletons[0].mount_points)} == {0o755, 0o644, 0o777}
     assert {b"etc/hosts", b"tmp", b"var/tmp", b"proc"} <= {extra.name for extra in skeletons[0].mount_points}

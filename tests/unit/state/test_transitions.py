@@ -12,7 +12,7 @@ BOTH = ("sandbox", "sif")
 
 
 def version(text: str, forms: tuple[str, ...] = BOTH, state: str = CURRENT, since: int = 1) -> Version:
-    made = transitions.make_version(digest(text), built(text), forms, since, "f" * 64)
+    made = transitions.make_version(digest(text), built(text), forms, since, file_index="f" * 64)
     return Version.from_json({**made.to_json(), "state": state})
 
 

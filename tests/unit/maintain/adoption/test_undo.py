@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.contract.records import EXPIRING, Record, Version
+from publisher.contract.records import ADOPTED, EXPIRING, Record, Version
 from publisher.errors import UsageError
 from publisher.maintain import block, gc
 from publisher.maintain.adoption import judge, undo
 from publisher.plan.retention import RetentionLimits
 from publisher.state import paths
-from publisher.state.transitions import ADOPTED
 from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
 from tests.support.publisher.prepublished import NAME, Place
 

@@ -201,6 +201,7 @@ def test_the_answer_for_programs_has_what_it_rests_on(ep: ExecutionPoint, rocky:
         "path": answer.path,
         "arch": "amd64",
         "digest": rocky.digest,
+        "config": None,
         "sif": {"sha256": sif.sha256, "size": sif.size},
         "state": "current",
         "signed": None,

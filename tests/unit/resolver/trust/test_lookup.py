@@ -88,6 +88,13 @@ def test_a_digest_leads_to_that_very_version_after_the_tag_has_moved(text: str) 
     assert find(text).version is OLD
 
 
+def test_the_digest_of_a_config_leads_to_an_image_with_it() -> None:
+    """It is the one that a SIF has in its labels, and ``docker images`` shows."""
+    one = record("n:1", amd64=[version("n", config=digest("config"))])
+    want = lookup.parse_query(digest("config"), ROOTS)
+    assert lookup.find_version(want, "amd64", dict.fromkeys(one.aliases(), one).get).version is one.current("amd64")
+
+
 def test_the_machine_decides_among_architectures() -> None:
     assert find("htc/rocky:9", "arm64").version is ARM
     assert find("/mnt/images/.arch/arm64/htc/rocky:9").version is ARM
