@@ -294,6 +294,8 @@ def _apply_records(member: Member, pax: Pax) -> None:
             member.reusable = False  # an empty one is ignored by Go, but not by mksquashfs
         elif key in _NUMERIC_RECORDS and not _PORTABLE_DECIMAL.fullmatch(value):
             member.reusable = False
+        if not value:
+            continue
         if key == _CAPABILITY or (key.startswith(_USER_XATTR) and not key.startswith(_DROPPED_XATTRS)):
             member.xattrs[key] = value
         elif key.startswith(_ACLS):

@@ -89,7 +89,17 @@ def test_invalid_pax_numbers_are_refused(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [(b"15", 15), (b"+15.99", 15), (b"1.", 1), (b"-1.5", -2), (b"-2.0", -2), (b"-0.5", -1), (b"-1.0000000009", -1)],
+    [
+        (b"15", 15),
+        (b"+15.99", 15),
+        (b"1.", 1),
+        (b"-1.5", -2),
+        (b"-2.0", -2),
+        (b"-0.5", -1),
+        (b"-1.0000000009", -1),
+        (b"9223372036854775807", (1 << 63) - 1),
+        (b"-9223372036854775808", -(1 << 63)),
+    ],
 )
 def test_pax_times_are_rounded_down(text: bytes, seconds: int) -> None:
     assert member(pax={b"mtime": text}).mtime == seconds
@@ -99,6 +109,12 @@ def test_users_attributes_and_capabilities_are_kept_and_those_for_root_alone_are
     kept = {b"SCHILY.xattr.user.a": b"1", b"SCHILY.xattr.security.capability": b"2"}
     others = (b"security.selinux", b"security.ima", b"trusted.b", b"user.rootlesscontainers", b"system.posix_acl_access")
     assert member(pax=kept | {b"SCHILY.xattr." + key: b"x" for key in others}).xattrs == kept
+
+
+@pytest.mark.parametrize("key", [b"user.a", b"security.capability", b"system.posix_acl_access"])
+def test_an_attribute_without_a_value_does_not_exist(key: bytes) -> None:
+    empty = member(pax={b"SCHILY.xattr." + key: b""})
+    assert (empty.xattrs, empty.acl, empty.reusable) == ({}, False, False)
 
 
 def test_the_header_of_an_ordinary_entry_is_reused() -> None:
