@@ -35,6 +35,8 @@ _EMPTY_LAYER = bytes(1024)  # a tar archive without entries
 _DIRECTORY = b".singularity.d"
 _METADATA_NAMES = (_DIRECTORY, b".exec", b".run", b".shell", b".test", b"singularity", b"environment")
 _EXTRA_MOUNT_POINTS = (ExtraEntry(b"srv", b"5", 0o755), ExtraEntry(b"cvmfs", b"5", 0o755))  # which sites bind
+_EMPTIED = (b"etc/hosts", b"etc/resolv.conf")
+"""Files that every container runtime replaces, so that an image has only what the host that made it left there."""
 _LABELS = b".singularity.d/labels.json"
 _RECIPE = b".singularity.d/Singularity"
 _DEADLINE = 120  # seconds; normally it takes a tenth of a second
@@ -80,8 +82,13 @@ def make_skeleton(image: Image, scratch: Path, account: UnixAccount | None = Non
 
 
 def add_skeleton(tree: FlattenedTree, skeleton: MetadataSkeleton) -> list[ExtraEntry]:
-    """Return the entries to add to a flattened tree, parents first, and remove the image's own metadata from the tree."""
+    """Return the entries to add to a flattened tree, parents first.
+
+    The image's own metadata is removed from the tree, and so are the files that Apptainer empties, where they are files.
+    """
     tree.remove(_DIRECTORY)
+    for path in _EMPTIED:
+        tree.remove_file(path)
     added = {entry.name: entry for entry in skeleton.metadata if _is_below(entry.name) or not tree.is_occupied(entry.name)}
     for entry in (*skeleton.mount_points, *_EXTRA_MOUNT_POINTS):
         path = tree.destination(entry.name)

@@ -94,6 +94,13 @@ class FlattenedTree:
         if node:
             self._tree.remove(node)
 
+    def remove_file(self, path: bytes) -> None:
+        """Remove the file that is at a path itself: no directory, and nothing behind a symbolic link at its end."""
+        steps = self._resolve(path)
+        node = steps[-1][1] if steps else 0
+        if node and node == self._tree.find(path) and not self._tree.is_directory(node):
+            self._tree.remove(node)
+
     def destination(self, path: bytes) -> bytes | None:
         """Return the path that an entry for ``path`` would get, with symbolic links followed within the root.
 

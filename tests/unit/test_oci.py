@@ -342,6 +342,24 @@ def test_a_config_keeps_its_bytes_and_gets_go_s_name_for_the_architecture() -> N
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"history": "none"},
+        {"history": [{"created": 7}, None]},
+        {"rootfs": {"type": 7, "diff_ids": [DIGEST]}},
+        {"rootfs": {"type": "layers+base", "diff_ids": [DIGEST]}},
+    ],
+)
+def test_what_is_not_read_of_a_config_may_be_malformed(fields: dict[str, object]) -> None:
+    assert oci.parse_config(config(**fields)).diff_ids == (DIGEST,)
+
+
+def test_an_image_may_have_no_layers() -> None:
+    bare = oci.parse_config(config(rootfs={"type": "layers", "diff_ids": None}))
+    assert oci.join(oci.parse_manifest(manifest(layers=[]), OTHER), bare).config.diff_ids == ()
+
+
+@pytest.mark.parametrize(
     ("fields", "why"),
     [
         ({"os": "windows"}, "operating system 'windows', not for linux"),

@@ -11,16 +11,18 @@ import pwd
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from spython.main import Client
 
-from publisher import __version__
+from publisher import __version__, oci
 from publisher.build.local import LocalBuilder
 from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash import Mksquashfs, Tar2sqfs
 from publisher.build.testrun import TestOutcome, TestRunner
+from publisher.contract.records import NO_SHELL
 from publisher.errors import BuildError, CommandError, LayerError, SpaceError, TestRunError
 from publisher.fileindex.format import read_file_index
 from publisher.layers.limits import LayerLimits
@@ -208,6 +210,18 @@ def test_any_two_builds_of_an_image_are_the_same_bytes(built: BuiltImage, shared
 def test_another_config_makes_another_sif(built: BuiltImage, tmp_path: Path) -> None:
     other = build(request(layers(), tmp_path / "blobs", CONFIG | {"Cmd": ["other"]}), tmp_path)
     assert other.sha256 != built.sha256
+
+
+def test_an_image_without_layers_whose_config_is_malformed_where_nobody_reads_has_only_apptainers_files(tmp_path: Path) -> None:
+    asked = request([], tmp_path / "blobs", CONFIG)
+    odd = json.loads(asked.image.config.raw) | {"history": "none", "rootfs": {"type": 7, "diff_ids": None}}
+    image = oci.join(asked.image.manifest, oci.parse_config(json.dumps(odd).encode()))
+    made = build(replace(asked, image=image), tmp_path)
+    assert (made.test, made.notes) == ("structure", {"test": NO_SHELL})
+    with made.file_index.open("rb") as index:
+        names = {line.path.split(b"/")[0] for line in read_file_index(index)}
+    assert b".singularity.d" in names
+    assert not names & {b"bin", b"usr", b"lib"}
 
 
 def test_a_finished_build_is_reused_unless_its_sif_has_changed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from publisher.layers.emit import ExtraEntry
 from publisher.layers.flatten import FlattenedTree, flatten
 from publisher.system.command import UnixAccount
 from tests.support.images.built_layers import image
-from tests.support.images.layers import Entry, directory, file, indexed, symlink, tar
+from tests.support.images.layers import Entry, directory, file, hardlink, indexed, symlink, tar
 from tests.support.machine.small_disk import small_disk
 
 if TYPE_CHECKING:
@@ -55,7 +55,14 @@ def test_an_empty_image_gets_everything_parents_first(tmp_path: Path) -> None:
 
 
 def test_existing_names_are_not_replaced(tmp_path: Path) -> None:
-    entries = [directory("etc"), file("etc/hosts"), file("home"), symlink("srv", "etc"), directory("cvmfs"), file("var/tmp/x")]
+    entries = [
+        directory("etc"),
+        directory("etc/hosts"),
+        file("home"),
+        symlink("srv", "etc"),
+        directory("cvmfs"),
+        file("var/tmp/x"),
+    ]
     assert placed(entries, tmp_path) == OWN
 
 
@@ -65,9 +72,21 @@ def test_mount_points_are_made_where_links_lead(tmp_path: Path) -> None:
         symlink("home", "/usr/home"),
         symlink("etc", "/etc.d"),
         directory("etc.d"),
-        file("etc.d/hosts"),
+        symlink("etc.d/hosts", "own"),
+        file("etc.d/own"),
     ]
     assert placed(entries, tmp_path) == [*OWN, b"usr", b"usr/home", b"data", b"data/var", b"data/var/tmp", b"srv", b"cvmfs"]
+
+
+@pytest.mark.parametrize("link", [None, "/etc.d"], ids=["in place", "behind a link"])
+def test_what_a_build_host_left_in_etc_hosts_is_emptied_as_by_apptainer(tmp_path: Path, link: str | None) -> None:
+    where = "etc" if link is None else "etc.d"
+    entries = [directory(where), file(f"{where}/hosts", b"10.0.0.1 secret\n"), hardlink(f"{where}/kept", f"{where}/hosts")]
+    flattened = tree([*entries, *([] if link is None else [symlink("etc", link)])], tmp_path)
+    added = {extra.name: extra for extra in add_skeleton(flattened, SKELETON)}
+    assert (added[f"{where}/hosts".encode()].content, added[f"{where}/hosts".encode()].mode) == (b"", 0o644)
+    assert flattened.lookup(f"{where}/hosts".encode()) is None
+    assert flattened.lookup(f"{where}/kept".encode()) == "file", "another name of it is the image's own"
 
 
 def test_loops_and_links_to_reserved_names_get_no_mount_point(tmp_path: Path) -> None:
@@ -115,7 +134,7 @@ def test_what_apptainer_adds_has_no_trace_of_when_and_where(tmp_path: Path) -> N
     assert own[b".singularity.d/Singularity"].content == f"bootstrap: docker\nfrom: {asked.content}\n".encode()
     assert str(tmp_path).encode() not in b"".join(extra.content for extra in skeletons[0].metadata)
     assert {extra.mode for extra in (*skeletons[0].metadata, *skeletons[0].mount_points)} == {0o755, 0o644, 0o777}
-    assert {b"etc/hosts", b"tmp", b"var/tmp", b"proc"} <= {extra.name for extra in skeletons[0].mount_points}
+    assert {b"etc/hosts", b"etc/resolv.conf", b"tmp", b"var/tmp", b"proc"} <= {extra.name for extra in skeletons[0].mount_points}
 
 
 @pytest.mark.system
