@@ -87,8 +87,8 @@ def add_skeleton(tree: FlattenedTree, skeleton: MetadataSkeleton) -> list[ExtraE
     The image's own metadata is removed from the tree, and so are the files that Apptainer empties, where they are files.
     """
     tree.remove(_DIRECTORY)
-    for path in _EMPTIED:
-        tree.remove_file(path)
+    for name in _EMPTIED:
+        tree.remove_file(name)
     added = {entry.name: entry for entry in skeleton.metadata if _is_below(entry.name) or not tree.is_occupied(entry.name)}
     for entry in (*skeleton.mount_points, *_EXTRA_MOUNT_POINTS):
         path = tree.destination(entry.name)
