@@ -33,6 +33,7 @@ ONE, MANY = False, True
 TABLE = (
     ("repository", "DIR", ONE, "", "the repository; default: /cvmfs/<repository name>"),
     ("repository-name", "NAME", ONE, "", "the repository that the manifest must name; default: the last part of --repository"),
+    ("repository-alias", "NAME", MANY, "", "former name of the repository: jobs that name /cvmfs/<it>/… get the same images"),
     (
         "manifest",
         SOURCE,
@@ -143,6 +144,16 @@ TABLE = (
         "",
         "directory of the host that jobs' containers see if it exists; they always see /cvmfs",
     ),
+    ("bypass-project", "NAME", MANY, "", "project whose jobs run outside containers if they say container_bypass = true"),
+    ("drop-variable", "NAME", MANY, "", "variable that is removed from the environment of jobs in containers"),
+    ("job-files", "DIR", ONE, "", "directory that is copied into the scratch directory of each job, under its own name"),
+    (
+        "stop-file",
+        "FILE",
+        ONE,
+        "",
+        "file that is created after a failure which does not pass; while it exists the machine takes no job",
+    ),
     ("extra-arguments", "TEXT", ONE, "", "further arguments of Apptainer in each job"),
     ("profile", "plain|ospool", ONE, "plain", "ospool: condor-config also does what the OSPool's scripts did, see docs/ep.md"),
     ("hook-keyword", "WORD", ONE, "IMAGE_RESOLVER", "HTCondor's keyword for these hooks"),
@@ -164,6 +175,7 @@ class ResolverSettings:
     Attributes:
         name: name of the repository, which its manifest must carry.
         repository: mount point of the repository, absolute.
+        aliases: former names of the repository.
         roots: prefixes of image paths that belong to the repository.
         manifests: sources of the manifest, directories or URLs, in order.
         origins: sources of SIFs, directories or URLs, in order.
@@ -205,6 +217,10 @@ class ResolverSettings:
         probe_time: seconds for each test of the host.
         apptainer: path of the program, None to search the PATH.
         binds: values of Apptainer's ``--bind``.
+        bypass_projects: projects whose jobs may leave their container, in lower case.
+        drop_variables: names of variables that jobs in containers do not get.
+        job_files: directory that each job gets a copy of, absolute; None for none.
+        stop_file: file that stops this machine, absolute; None for none.
         extra_arguments: further arguments of Apptainer.
         profile: :data:`PLAIN` or :data:`OSPOOL`.
         hook_keyword: HTCondor's keyword for the hooks.
@@ -222,11 +238,11 @@ class ResolverSettings:
         """
         directory = _text(given, "repository")
         self.name = _text(given, "repository-name") or os.path.basename((directory or "").rstrip("/"))
-        if not self.name or "/" in self.name or self.name in (".", "..") or not self.name.isprintable():
-            raise ResolverUsageError("no valid repository name is set", hint="set --repository DIR or --repository-name NAME")
-        cvmfs = f"/cvmfs/{self.name}"
+        cvmfs = f"/cvmfs/{_valid_name(self.name)}"
         self.repository = os.path.abspath(directory or cvmfs)
-        self.roots = tuple(dict.fromkeys((cvmfs, self.repository, (directory or cvmfs).rstrip("/"))))
+        self.aliases = tuple(given.get("repository-alias", ()))
+        former = [f"/cvmfs/{_valid_name(alias)}" for alias in self.aliases]
+        self.roots = tuple(dict.fromkeys((cvmfs, self.repository, (directory or cvmfs).rstrip("/"), *former)))
         self.origins = tuple(given.get("origin", ()))
         self.mirrors = tuple(given.get("mirror", ()))
         defaults = (f"{self.repository}/.publisher", *map(_manifest_source, (*self.origins, *self.mirrors)))
@@ -271,6 +287,9 @@ class ResolverSettings:
         self.probe_time = _quantity(given, "probe-time", units.parse_seconds)
         self.apptainer = _path(given, "apptainer")
         self.binds = tuple(given.get("bind", ()))
+        self.bypass_projects = tuple(name.lower() for name in given.get("bypass-project", ()))
+        self.drop_variables = tuple(given.get("drop-variable", ()))
+        self.job_files, self.stop_file = _path(given, "job-files"), _path(given, "stop-file")
         self.extra_arguments = _text(given, "extra-arguments")
         self.profile = _word(given, "profile")
         self.hook_keyword = _text(given, "hook-keyword")
@@ -308,6 +327,13 @@ def _text(given: Values, name: str) -> str:
     if len(values) > 1:
         raise ResolverUsageError(f"{name} has {len(values)} values, but only one is allowed")
     return values[0]
+
+
+def _valid_name(name: str) -> str:
+    """Return the name of a repository."""
+    if not name or "/" in name or name in (".", "..") or not name.isprintable():
+        raise ResolverUsageError("no valid repository name is set", hint="set --repository DIR or --repository-name NAME")
+    return name
 
 
 def _word(given: Values, name: str) -> str:

@@ -60,6 +60,8 @@ def decide(job: Job, settings: ResolverSettings, *, scratch: str, now: float, un
 
 def _decide(job: Job, settings: ResolverSettings, *, scratch: str, now: float, until: float, notes: Warnings) -> Decision:
     """Return what a job gets, with the image as the job names it."""
+    if job.bypass_project and job.bypass_project in settings.bypass_projects:
+        return Decision("", f"container_bypass is true, and the site lets jobs of {job.bypass_project} leave their container")
     if job.unreadable:
         names = " and ".join(job.unreadable)
         reason = f"{names} of the job is not one string, so the image cannot be determined"

@@ -39,6 +39,7 @@ class Job:
         test_failures: how often Apptainer's test of the image has failed (HTCondor's status 45).
         last_host: the slot where it last ran, ``slot1_2@host``; empty if it never ran.
         last_vacated: when it last left a slot without having ended, seconds since the epoch; 0 for never.
+        bypass_project: its project, in lower case, if it wants to run outside a container (``container_bypass``); else empty.
         environment: what the job's environment is, as HTCondor writes that into the ad (``A=1 B='x y'``).
         has_registry_credentials: whether that gives Apptainer the user's credentials for a registry.
         singularity: the value of ``SingularityImage``, which HTCondor prefers to ``ContainerImage``; None if it is absent.
@@ -47,6 +48,7 @@ class Job:
 
     __slots__ = (
         *(
+            "bypass_project",
             "environment",
             "form",
             "has_registry_credentials",
@@ -74,6 +76,7 @@ class Job:
         cluster, proc = classad.get_integer(ad, "ClusterId"), classad.get_integer(ad, "ProcId")
         self.id = "" if cluster is None or proc is None else f"{cluster}.{proc}"
         self.owner = classad.get_string(ad, "Owner")
+        self.bypass_project = classad.get_string(ad, "ProjectName").lower() if ad.get("container_bypass") is True else ""
         self.environment = classad.get_string(ad, "Environment")
         self.has_registry_credentials = _CREDENTIALS in self.environment or _CREDENTIALS in classad.get_string(ad, "Env")
         self.form = classad.get_string(ad, "WantImageForm").strip().lower()

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     log.redirect(_write_stderr)
     started = time.monotonic()
     backoff, until = _read_backoff(), started + _DEFAULT_BACKOFF
+    line = None
     try:
         line = CommandLine(arguments)
         line.configure_log()
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         backoff, until = settings.backoff, started + settings.deadline
         answer, delay = _prepare(settings, started, until)
     except ExpectedError as error:
+        _stop_machine(line, error)
         answer, delay = reply.failure(statuses.for_error(error), statuses.message(error)), backoff * _chance()
     except Exception:  # noqa: BLE001 - the outermost frame: a bug must not let a job run outside its container
         sys.excepthook(*sys.exc_info())
@@ -75,6 +77,14 @@ def _prepare(settings: ResolverSettings, started: float, until: float) -> Reply:
         return _failure(statuses.DEADLINE, f"the image was not ready within {settings.deadline:g} s"), 0.0
     finally:
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # the child's process ID may be reused from now on
+
+
+def _stop_machine(line: CommandLine | None, error: ExpectedError) -> None:
+    """Stop the machine if it has a stop file, since no job can start with wrong settings."""
+    for path in line.flags.get("stop-file", ()) if line is not None else ():
+        from publisher.resolver.system import stop_file  # noqa: PLC0415 - the machine takes no other job
+
+        stop_file.request(path, str(error))
 
 
 def _read_stdin(until: float) -> bytes:

@@ -44,6 +44,8 @@ def prepare_job(content: bytes, settings: ResolverSettings, started: float, unti
     line = {"job": job.id, "owner": job.owner, **decision.to_json(), "fork": notes.fork or None, "seconds": seconds}
     write_trace(settings, line, notes, min(_TRACE_TIMEOUT, (until - time.monotonic()) / 2))
     _set_chirp_attributes(decision.chirp_attributes, notes)
+    if decision.code == statuses.OK:
+        _prepare_scratch(job, decision, settings, notes)
     for note in notes.all:
         log.warning(note)
     _report_failure(job, decision, settings)
@@ -51,10 +53,33 @@ def prepare_job(content: bytes, settings: ResolverSettings, started: float, unti
         message = "; ".join(filter(None, [decision.message, *notes.warnings]))  # HTCondor drops the stderr of a success
         return reply.success(message, decision.updates), 0.0
     delay = 0.0
+    if decision.code == statuses.CONFIGURATION and settings.stop_file is not None:
+        from publisher.resolver.system import stop_file  # noqa: PLC0415 - the machine takes no other job
+
+        stop_file.request(settings.stop_file, decision.message)
     if decision.code >= statuses.FIRST_HOST_STATUS:
         cache = resolve.usable_cache(settings, Warnings())
         delay = backoff.delay(cache, f"{decision.code} {decision.image}", settings.backoff, chance)
     return reply.failure(decision.code, decision.message), delay
+
+
+def _prepare_scratch(job: Job, decision: Decision, settings: ResolverSettings, notes: Warnings) -> None:
+    """Give a job that starts the site's files, and remove the site's variables from the environment of its container."""
+    if settings.job_files is not None:
+        from publisher.resolver.hook import job_files  # noqa: PLC0415 - few sites have some
+
+        try:
+            job_files.copy(settings.job_files, os.getcwd())
+        except OSError as error:
+            notes.add(f"cannot copy {settings.job_files} into the scratch directory: {error}")
+    if decision.image and any(name in job.environment for name in settings.drop_variables):
+        from publisher.resolver.hook import environment  # noqa: PLC0415 - few jobs have such a variable
+
+        kept = environment.without(job.environment, settings.drop_variables)
+        if not job.environment.isprintable():
+            notes.warn(f"the environment has line feeds or tabs, so none of {', '.join(settings.drop_variables)} was removed")
+        elif kept != job.environment:
+            decision.updates["Environment"] = kept
 
 
 def write_trace(settings: ResolverSettings, line: dict[str, object], notes: Warnings, seconds: float = _TRACE_TIMEOUT) -> None:

@@ -9,11 +9,13 @@ import time
 
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import start_failures
+from publisher.resolver.config.settings import OSPOOL
 from publisher.resolver.errors import CacheError, HostError, ResolverUsageError
 from publisher.resolver.hook import classad
 from publisher.resolver.host import all_users, cache_admin, clock, condor_config, pilot
+from publisher.resolver.host.glidein import Glidein
 from publisher.resolver.select import facts, resolve
-from publisher.resolver.system import log
+from publisher.resolver.system import log, stop_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ _ACCESS_POINT, _FAILURES = "access-point", "failures"
 
 def pilot_start(line: CommandLine, notes: Warnings) -> str:
     """Run ``pilot-start``: measure the host, draw the default image, write the facts; return the pilot's configuration."""
-    settings = line.settings(os.environ)
+    settings, flags = _glidein_settings(line, notes)
     default_image = pilot.draw_default_image(settings, os.environ, random.random())  # noqa: S311 - not a secret
     settings.default_image = default_image
     _ask_all_places(settings, notes)
@@ -41,7 +43,22 @@ def pilot_start(line: CommandLine, notes: Warnings) -> str:
     drawn = {"ImageResolverDefaultImage": default_image} if default_image else {}
     attributes: Attributes = {**measurement.attributes(), **drawn}
     binds = pilot.existing_binds(settings)
-    return "\n".join([*comments, condor_config.pilot(default_image, binds, _format(attributes))])
+    forbidden = settings.profile == OSPOOL and Glidein(os.environ).forbids_pid_namespaces()
+    if default_image:
+        flags = {"default-image": [default_image], **flags}
+    text = condor_config.pilot(binds, _format(attributes), flags, has_default=bool(default_image), pid_namespaces=not forbidden)
+    return "\n".join([*comments, text])
+
+
+def _glidein_settings(line: CommandLine, notes: Warnings) -> tuple[ResolverSettings, dict[str, list[str]]]:
+    """Return the settings with those of the glidein that this runs in, and these alone; none in the profile ``plain``."""
+    settings = line.settings(os.environ)
+    if settings.profile != OSPOOL:
+        return settings, {}
+    found = Glidein(os.environ).flags(settings, notes)
+    flags = {name: values for name, values in found.items() if name not in line.flags}
+    line.flags.update(flags)
+    return line.settings(os.environ), flags
 
 
 def _ask_all_places(settings: ResolverSettings, notes: Warnings) -> None:
@@ -73,6 +90,8 @@ def startd_cron(line: CommandLine, notes: Warnings) -> str:
             statistics = {name: value if isinstance(value, str) else round(value) for name, value in found.items()}
         except CacheError as error:
             notes.add(str(error))
+    if measurement.is_usable() is False and settings.stop_file and _start_failures(settings)["ImageResolverFailing"]:
+        stop_file.request(settings.stop_file, f"no image starts on this host: {'; '.join(measurement.problems())}")
     problems = "; ".join([*measurement.problems(), *notes.all])
     return "\n".join(_format({**measurement.attributes(), **statistics, "ImageResolverProblems": problems}))
 
@@ -86,17 +105,18 @@ def _start_failures(settings: ResolverSettings) -> Attributes:
     reasons = start_failures.recent(caches, facts.read(settings.facts, now).started, now)
     failing = 0 < settings.max_failures <= len(reasons)
     last = {"ImageResolverLastFailure": reasons[-1]} if reasons else {}
-    return {"ImageResolverFailures": len(reasons), "ImageResolverFailing": failing, **last}
+    stopped = {"ImageResolverStopped": stop_file.exists(settings.stop_file)} if settings.stop_file else {}
+    return {"ImageResolverFailures": len(reasons), "ImageResolverFailing": failing, **last, **stopped}
 
 
-def condor_configuration(line: CommandLine, notes: Warnings) -> str:  # noqa: ARG001 - every command has these arguments
+def condor_configuration(line: CommandLine, notes: Warnings) -> str:
     """Run ``condor-config``: return the configuration of an execution point, or of an access point for ``access-point``.
 
     Raises:
         ResolverUsageError: no configuration file was given.
         HostError: this host has no Apptainer.
     """
-    words, settings = line.words[1:], line.settings(os.environ)
+    words, (settings, _) = line.words[1:], _glidein_settings(line, notes)
     if words == [_ACCESS_POINT]:
         return condor_config.access_point(settings)
     config = line.config or os.environ.get("IMAGE_RESOLVER_CONFIG")

@@ -17,7 +17,7 @@ from publisher.resolver.hook import statuses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from publisher.resolver.config.settings import ResolverSettings
 
@@ -30,7 +30,7 @@ _EXECUTION_POINT = """\
 STARTER_JOB_HOOK_KEYWORD = {keyword}
 {keyword}_HOOK_PREPARE_JOB = {program}
 {keyword}_HOOK_PREPARE_JOB_ARGS = prepare-job --config {config} $(IMAGE_RESOLVER_FLAGS)
-# More flags for the hook; 'image-resolver pilot-start' sets the default image here.
+# More flags for the hook and the cron; 'image-resolver pilot-start' sets the default image here, and what a glidein says.
 IMAGE_RESOLVER_FLAGS =
 
 # --- Which jobs run in a container: a job that names an image runs in it, or not at all.
@@ -60,15 +60,17 @@ IMAGE_RESOLVER_IMAGE_FAILED = ((TARGET.VacateReasonCode == 45 && \\
         !regexp("reported status {killed}", TARGET.VacateReason)))
 IMAGE_RESOLVER_BACK = (splitSlotName(TARGET.LastRemoteHost)[1] == splitSlotName(MY.Name)[1] && \\
     time() - TARGET.LastVacateTime < {seconds} && $(IMAGE_RESOLVER_IMAGE_FAILED))
+# It takes no job at all once the setting stop-file has stopped it.
 IMAGE_RESOLVER_READY = (MY.ImageResolverUsable =!= false && MY.ImageResolverFailing =!= true)
-START = ($(START)) && $(IMAGE_RESOLVER_BACK) =!= true && ($(IMAGE_RESOLVER_READY) || !($(SINGULARITY_JOB)))
+START = ($(START)) && MY.ImageResolverStopped =!= true && $(IMAGE_RESOLVER_BACK) =!= true && \\
+    ($(IMAGE_RESOLVER_READY) || !($(SINGULARITY_JOB)))
 
 # --- Attributes of the machine, measured at its start and every {period} minutes, with the statistics of the cache
 HasImageResolver = true
 STARTD_ATTRS = $(STARTD_ATTRS) HasImageResolver
 STARTD_CRON_JOBLIST = $(STARTD_CRON_JOBLIST) IMAGE_RESOLVER IMAGE_FAILURES
 STARTD_CRON_IMAGE_RESOLVER_EXECUTABLE = {program}
-STARTD_CRON_IMAGE_RESOLVER_ARGS = startd-cron --config {config}
+STARTD_CRON_IMAGE_RESOLVER_ARGS = startd-cron --config {config} $(IMAGE_RESOLVER_FLAGS)
 STARTD_CRON_IMAGE_RESOLVER_PERIOD = {period}m
 STARTD_CRON_IMAGE_RESOLVER_MODE = Periodic
 STARTD_CRON_IMAGE_RESOLVER_JOB_LOAD = 0.01
@@ -76,7 +78,7 @@ STARTD_CRON_IMAGE_RESOLVER_KILL = true
 
 # --- What jobs reported of images that failed to start, counted every {count_period} seconds; nothing is measured
 STARTD_CRON_IMAGE_FAILURES_EXECUTABLE = {program}
-STARTD_CRON_IMAGE_FAILURES_ARGS = startd-cron failures --config {config}
+STARTD_CRON_IMAGE_FAILURES_ARGS = startd-cron failures --config {config} $(IMAGE_RESOLVER_FLAGS)
 STARTD_CRON_IMAGE_FAILURES_PERIOD = {count_period}s
 STARTD_CRON_IMAGE_FAILURES_MODE = Periodic
 STARTD_CRON_IMAGE_FAILURES_JOB_LOAD = 0.01
@@ -87,23 +89,33 @@ _OSPOOL = """\
 # --- What the OSPool's scripts did (--profile ospool). Jobs' requirements use these attributes of the machine.
 HAS_SINGULARITY = (ImageResolverUsable =!= false)
 SINGULARITY_CAN_USE_SIF = (HasSIF =?= true)
-HAS_CVMFS_{attribute} = (ImageResolverCVMFS =?= true)
+{repositories}
 OSG_USING_JOB_HOOK = true
 ALLOW_NONCVMFS_IMAGES = true
-STARTD_ATTRS = $(STARTD_ATTRS) HAS_SINGULARITY SINGULARITY_CAN_USE_SIF HAS_CVMFS_{attribute} OSG_USING_JOB_HOOK \\
+STARTD_ATTRS = $(STARTD_ATTRS) HAS_SINGULARITY SINGULARITY_CAN_USE_SIF {names} OSG_USING_JOB_HOOK \\
     ALLOW_NONCVMFS_IMAGES
 # Images of others are fetched by their osdf:// (or stash://) and https:// URLs, or pulled from their registry, once for all jobs.
-{keyword}_HOOK_PREPARE_JOB_ARGS = $({keyword}_HOOK_PREPARE_JOB_ARGS) --unknown pull
+# Variables that a job brings from its access point do not disturb its container.
+{keyword}_HOOK_PREPARE_JOB_ARGS = $({keyword}_HOOK_PREPARE_JOB_ARGS) --unknown pull{flags}
 # Jobs find their scratch directory at /srv.
 SINGULARITY_TARGET_DIR = /srv
+"""
+_BYPASS = """\
+
+# Jobs of these projects run outside containers if they say container_bypass = true.
+IMAGE_RESOLVER_BYPASS = (TARGET.container_bypass =?= true && \\
+    stringListIMember(string(TARGET.ProjectName), "{projects}") =?= true)
+SINGULARITY_JOB = ($(IMAGE_RESOLVER_EVERY_JOB) || $(IMAGE_RESOLVER_NAMED)) && !$(IMAGE_RESOLVER_BYPASS)
 """
 _ACCESS_POINT = """\
 # Configuration of an access point whose jobs name images of {name}. It was written by
 # 'image-resolver condor-config access-point'.
-JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverPlace
+"""
+_ACCESS_POINT_PLACE = """\
+JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) ImageResolverPlace{number}
 
 # A job that names an image of the repository runs only on machines with the resolver, or with the repository itself.
-JOB_TRANSFORM_ImageResolverPlace @=end
+JOB_TRANSFORM_ImageResolverPlace{number} @=end
     REQUIREMENTS JobUniverse == 5 && regexp("^/cvmfs/{pattern}/", string(SingularityImage ?: ContainerImage))
     SET Requirements ($(MY.Requirements)) && (TARGET.HasImageResolver =?= true || TARGET.{attribute} =?= true)
 @end
@@ -128,6 +140,8 @@ JOB_TRANSFORM_ImageResolverSIF @=end
     SET Requirements ($(MY.Requirements)) && TARGET.HasImageResolver =?= true
 @end
 """
+_OSPOOL_VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH")
+_OSPOOL_BYPASS = ("OSG-Staff",)
 _RETRY, _PERIOD = 10, 5  # minutes
 _COUNT_PERIOD = 30  # seconds
 
@@ -142,8 +156,6 @@ def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterab
         program: absolute path of this program.
         config: absolute path of the resolver's configuration file.
     """
-    is_ospool = settings.profile == OSPOOL
-    more = _OSPOOL.format(keyword=settings.hook_keyword, attribute=_identifier(settings.name)) if is_ospool else ""
     text = _EXECUTION_POINT.format(
         keyword=settings.hook_keyword,
         program=program,
@@ -158,21 +170,51 @@ def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterab
         count_period=_COUNT_PERIOD,
         killed=statuses.KILLED,
     )
-    return text + more
+    projects = settings.bypass_projects
+    if settings.profile == OSPOOL:
+        text += _ospool(settings)
+        projects = projects or _OSPOOL_BYPASS
+    return text + (_BYPASS.format(projects=",".join(projects)) if projects else "")
 
 
-def pilot(default_image: str, binds: Iterable[str], attributes: Sequence[str]) -> str:
+def _ospool(settings: ResolverSettings) -> str:
+    """Return what the profile ``ospool`` adds; settings of the site replace its own."""
+    attributes = [f"HAS_CVMFS_{_identifier(name)}" for name in (settings.name, *settings.aliases)]
+    flags = "" if settings.drop_variables else "".join(f" --drop-variable {name}" for name in _OSPOOL_VARIABLES)
+    if not settings.bypass_projects:
+        flags += "".join(f" --bypass-project {name}" for name in _OSPOOL_BYPASS)
+    return _OSPOOL.format(
+        keyword=settings.hook_keyword,
+        repositories="\n".join(f"{name} = (ImageResolverCVMFS =?= true)" for name in attributes),
+        names=" ".join(attributes),
+        flags=flags,
+    )
+
+
+def pilot(
+    binds: Iterable[str],
+    attributes: Sequence[str],
+    flags: Mapping[str, Sequence[str]],
+    *,
+    has_default: bool,
+    pid_namespaces: bool,
+) -> str:
     """Return what one pilot adds to :func:`execution_point`; HTCondor must read it after that.
 
     Args:
-        default_image: the image of jobs that name none; empty for none.
         binds: the binds that exist on this host.
         attributes: lines ``Name = value`` for the machine ad.
+        flags: setting -> values, for the hook and the cron.
+        has_default: whether jobs that name no image get one.
+        pid_namespaces: whether jobs' containers may have process IDs of their own.
     """
     lines = [f"IMAGE_RESOLVER_BINDS = {','.join(binds)}", *attributes]
-    if default_image:
-        lines.append(f"IMAGE_RESOLVER_FLAGS = --default-image {default_image}")
-    lines.append(f"IMAGE_RESOLVER_EVERY_JOB = {_boolean(bool(default_image))}")
+    if flags:
+        words = [f"--{name} {value}" for name, values in flags.items() for value in values]
+        lines.append(f"IMAGE_RESOLVER_FLAGS = {' '.join(words)}")
+    lines.append(f"IMAGE_RESOLVER_EVERY_JOB = {_boolean(has_default)}")
+    if not pid_namespaces:
+        lines.append("SINGULARITY_USE_PID_NAMESPACES = false")
     names = " ".join(line.partition(" = ")[0] for line in attributes)
     lines.append(f"STARTD_ATTRS = $(STARTD_ATTRS) {names}")
     return "\n".join(lines)
@@ -184,8 +226,10 @@ def _boolean(value: bool) -> str:
 
 def access_point(settings: ResolverSettings) -> str:
     """Return the configuration of an access point whose jobs name images of this repository."""
-    attribute = f"HAS_CVMFS_{_identifier(settings.name)}"
-    configuration = _ACCESS_POINT.format(name=settings.name, pattern=_pattern(settings.name), attribute=attribute)
+    configuration = _ACCESS_POINT.format(name=settings.name)
+    for number, name in enumerate((settings.name, *settings.aliases)):
+        attribute = f"HAS_CVMFS_{_identifier(name)}"
+        configuration += _ACCESS_POINT_PLACE.format(number=number or "", pattern=_pattern(name), attribute=attribute)
     urls = [address for address in (*settings.origins, *settings.mirrors) if "://" in address]
     origins = [_pattern(url.partition("?")[0].rstrip("/")) for url in urls]
     return configuration + (_ACCESS_POINT_SIFS.format(origins="|".join(origins)) if origins else "")

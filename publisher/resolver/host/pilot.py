@@ -15,6 +15,7 @@ from publisher.resolver.config.settings import OSPOOL, SANDBOX, SIF, UNPACKED
 from publisher.resolver.errors import ResolverUsageError
 from publisher.resolver.host import default_image, probes
 from publisher.resolver.host.default_image import HostCapacity, ImageOffer
+from publisher.resolver.host.glidein import Glidein
 from publisher.resolver.host.probes import HostProbe
 from publisher.resolver.system import path_probe
 
@@ -29,7 +30,6 @@ _APPTAINER = ("apptainer", "singularity")
 _GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")
 _CVMFS = "/cvmfs"
 _OSPOOL_BINDS = ("/etc/hosts", "/etc/localtime", "/etc/OpenCL/vendors")
-_BINDPATH = "GLIDEIN_SINGULARITY_BINDPATH"  # of the glidein, as Apptainer's --bind takes it
 
 
 class HostMeasurement:
@@ -72,12 +72,12 @@ class HostMeasurement:
         attributes: dict[str, str | int | bool] = {
             name: probe.works for name, probe in probes_by_name.items() if probe.works is not None
         }
-        usable = self._is_usable()
+        usable = self.is_usable()
         if usable is not None:
             attributes["ImageResolverUsable"] = usable
         return {**attributes, "ImageResolverMeasured": self.when}
 
-    def _is_usable(self) -> bool | None:
+    def is_usable(self) -> bool | None:
         """Return whether the host can run any image: True if one ran in either form, False if none can in either."""
         if self.has_started():
             return True
@@ -142,7 +142,7 @@ def wanted_binds(settings: ResolverSettings) -> list[str]:
     parent = os.path.dirname(settings.repository)
     usual: list[str] = []
     if settings.profile == OSPOOL:
-        usual = [*_OSPOOL_BINDS, *filter(None, os.environ.get(_BINDPATH, "").split(","))]
+        usual = [*_OSPOOL_BINDS, *Glidein(os.environ).binds()]
     return [*settings.binds, *usual, _CVMFS if parent == _CVMFS else f"{parent}:{_CVMFS}:ro"]
 
 

@@ -414,3 +414,24 @@ def test_the_trace_says_what_was_asked_found_and_fetched(site: Site) -> None:
     failed = site.decide(ContainerImage="gone:1").to_json()
     assert (failed["code"], failed["form"], failed["digest"]) == (101, None, None)
     assert "gone:1" in str(failed["why"])
+
+
+def test_a_former_name_of_the_repository_stays_usable(site: Site, sandbox: str) -> None:
+    old = f"/cvmfs/old.example.org/{NAME}"
+    assert is_untouched(site.decide(SingularityImage=old)), "nobody knows that name"
+    site.changed = {"repository_alias": ["old.example.org"]}
+    assert site.image(SingularityImage=old) == sandbox
+    assert site.image(SingularityImage=f"/cvmfs/old.example.org/{version(NAME).sandbox}") == sandbox
+    assert site.decide(SingularityImage="/cvmfs/old.example.org/htc/none:1").code == statuses.NO_IMAGE
+    assert site.decide(SingularityImage="/cvmfs/old.example.org/bad/one:1").code == statuses.BLOCKED
+
+
+def test_only_jobs_of_a_project_that_the_site_names_leave_their_container(site: Site, sandbox: str) -> None:
+    site.changed = {"bypass_project": ["OSG-Staff"], "default_image": NAME}
+    assert is_untouched(site.decide(SingularityImage=CVMFS, container_bypass=True, ProjectName="osg-staff"))
+    assert is_untouched(site.decide(container_bypass=True, ProjectName="OSG-Staff"))
+    assert site.image(SingularityImage=CVMFS, container_bypass=True, ProjectName="Other") == sandbox
+    assert site.image(SingularityImage=CVMFS, container_bypass=True) == sandbox
+    assert site.image(SingularityImage=CVMFS, ProjectName="OSG-Staff") == sandbox
+    site.changed = {}
+    assert site.image(SingularityImage=CVMFS, container_bypass=True, ProjectName="OSG-Staff") == sandbox

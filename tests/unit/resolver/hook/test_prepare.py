@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from publisher.contract import manifest
 from publisher.resolver.cache.pins import STARTER_VARIABLE
+from publisher.resolver.config.commandline import CommandLine
+from publisher.resolver.errors import ResolverUsageError
+from publisher.resolver.hook import main as hook_main
 from publisher.resolver.hook import statuses
 from publisher.resolver.hook.prepare import prepare_job
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, version
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.resolver.hook.classad import Value
+    from tests.support.ep.hook import Reply
 
 NAME = "htc/rocky:9"
 SHA = "0" * 64
@@ -144,3 +148,59 @@ def test_a_sif_is_pinned_by_the_jobs_starter(site: ExecutionPoint, monkeypatch: 
     monkeypatch.setenv(STARTER_VARIABLE, str(os.getpid()))
     prepare(site, job_ad(ContainerImage=NAME, WantImageForm="sif"))
     assert [path.name for path in (site.cache / "pins").iterdir() if f".{os.getpid()}-" in path.name]
+
+
+def prepared(ep: ExecutionPoint, **attributes: Value) -> Reply:
+    """The reply to a job where LD_LIBRARY_PATH and PYTHONPATH are removed."""
+    now = time.monotonic()
+    settings = ep.settings(drop_variable=["LD_LIBRARY_PATH", "PYTHONPATH"])
+    return reply(prepare_job(job_ad(**attributes), settings, now, now + 60, 1.0)[0])
+
+
+def test_the_sites_variables_are_removed_from_a_containers_environment(site: ExecutionPoint) -> None:
+    image = f"/cvmfs/{REPOSITORY}/{NAME}"
+    found = prepared(site, SingularityImage=image, Environment="A='x y' LD_LIBRARY_PATH=/opt B=\"2\"")
+    assert found.updates["Environment"] == "A='x y' B=\"2\""
+    for attributes in (
+        {"SingularityImage": image, "Environment": "MY_PYTHONPATH=1"},
+        {"SingularityImage": image},
+        {"Environment": "PYTHONPATH=/x"},
+    ):
+        assert "Environment" not in prepared(site, **attributes).updates
+    now, settings = time.monotonic(), site.settings(drop_variable="PYTHONPATH")
+    content = job_ad(SingularityImage=image) + b"Environment = \"PYTHONPATH=/x A='a\tb'\"\n"
+    odd = reply(prepare_job(content, settings, now, now + 60, 1.0)[0])
+    assert "Environment" not in odd.updates
+    assert "line feeds or tabs" in odd.message
+
+
+def test_the_sites_files_are_in_the_scratch_directory_of_each_job(
+    site: ExecutionPoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".gwms.d").mkdir()
+    (tmp_path / ".gwms.d" / "tool").write_text("x")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.chdir(scratch)
+    assert reply(prepare(site, job_ad(), job_files=str(tmp_path / ".gwms.d"))[0]).code == statuses.OK
+    assert (scratch / ".gwms.d" / "tool").read_text() == "x"
+    assert reply(prepare(site, job_ad(), job_files=str(tmp_path / "absent"))[0]).code == statuses.OK, "a job starts without them"
+
+
+def test_a_wrong_configuration_stops_the_machine(site: ExecutionPoint, tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    image = job_ad(SingularityImage=f"/cvmfs/{REPOSITORY}/{NAME}")
+    prepare(site, job_ad(SingularityImage=f"/cvmfs/{REPOSITORY}/htc/none:1"), stop_file=str(stop))
+    assert not stop.exists(), "a user's mistake stops nothing"
+    prepare(site, image, stop_file=str(stop), public_key=str(tmp_path / "absent.pem"))
+    assert "absent.pem" in stop.read_text()
+
+
+def test_settings_that_cannot_be_read_stop_it_as_well(tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    error = ResolverUsageError("--form 'x' must be one of auto")
+    hook_main._stop_machine(None, error)
+    hook_main._stop_machine(CommandLine(["prepare-job"]), error)
+    assert not stop.exists()
+    hook_main._stop_machine(CommandLine(["prepare-job", "--stop-file", str(stop)]), error)
+    assert "--form 'x'" in stop.read_text()

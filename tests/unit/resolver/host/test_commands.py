@@ -257,3 +257,63 @@ def test_a_wrong_default_image_is_the_sites_mistake(command: Command) -> None:
 def test_the_environment_may_name_the_file(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGE_RESOLVER_CONFIG", os.fspath(command.config))
     assert f"--config {command.config}" in cli.COMMANDS["condor-config"](CommandLine(["condor-config"]), Warnings())
+
+
+def test_the_profile_of_the_ospool_writes_what_the_scripts_did(command: Command) -> None:
+    said = command("condor-config", "--profile", "ospool", "--repository-alias", "old.example.org")
+    for attribute in ("HAS_SINGULARITY", "SINGULARITY_CAN_USE_SIF", "HAS_CVMFS_old_example_org", "ALLOW_NONCVMFS_IMAGES"):
+        assert re.search(rf"^{attribute} = ", said, re.MULTILINE)
+        assert re.search(rf"^STARTD_ATTRS = .*\b{attribute}\b", said.replace("\\\n", ""), re.MULTILINE)
+    assert "--unknown pull --drop-variable LD_LIBRARY_PATH --drop-variable LD_PRELOAD --drop-variable PYTHONPATH" in said
+    assert '"OSG-Staff"' in said
+    assert "SINGULARITY_TARGET_DIR = /srv" in said
+    own = command("condor-config", "--profile", "ospool", "--bypass-project", "Mine", "--drop-variable", "X")
+    assert '"mine"' in own
+    assert not re.search("OSG-Staff|LD_PRELOAD", own)
+
+
+def test_the_plain_profile_writes_none_of_it_unless_the_site_asks_for_it(command: Command) -> None:
+    said = command("condor-config")
+    assert not re.search("HAS_SINGULARITY|ALLOW_NONCVMFS|container_bypass|--unknown|/srv", said)
+    assert '"mine,ours"' in command("condor-config", "--bypass-project", "Mine", "--bypass-project", "Ours")
+
+
+def test_a_pilot_of_the_ospool_takes_over_what_the_glidein_says(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "glidein_config").write_text(
+        f"IMAGES_DIR {tmp_path}\nSINGULARITY_DISABLE_PID_NAMESPACES 1\nGLIDEIN_SINGULARITY_BINDPATH /etc/passwd,/absent/at/all\n"
+    )
+    monkeypatch.setenv("glidein_config", str(tmp_path / "glidein_config"))
+    found = command.attributes("pilot-start", "--profile", "ospool", "--default-image", NAME)
+    flags = found["IMAGE_RESOLVER_FLAGS"]
+    assert f"--default-image {NAME} --cache {tmp_path}/images-" in flags
+    assert f"--stop-file {tmp_path}/stop-glidein.stamp" in flags
+    assert found["SINGULARITY_USE_PID_NAMESPACES"] == "false"
+    assert "/etc/passwd" in found["IMAGE_RESOLVER_BINDS"].split(",")
+    assert "/absent" not in found["IMAGE_RESOLVER_BINDS"]
+    assert "IMAGE_RESOLVER_FLAGS" not in command.attributes("pilot-start"), "the plain profile reads none of it"
+
+
+def test_a_machine_on_which_nothing_starts_is_stopped(command: Command, tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    flags = ("--probe", NAME, "--stop-file", str(stop))
+    command.answers("exit 255")
+    command.attributes("startd-cron", *flags)
+    assert not stop.exists(), "no job has failed"
+    for _ in range(3):
+        start_failures.report(str(command.ep.cache), "job 1.0: failed", time.time())
+    assert command.attributes("startd-cron", "failures", *flags)["ImageResolverStopped"] == "false"
+    command.attributes("startd-cron", *flags)
+    assert "no image starts on this host" in stop.read_text()
+    assert command.attributes("startd-cron", "failures", *flags)["ImageResolverStopped"] == "true"
+
+
+def test_an_access_point_knows_the_repositorys_former_names(command: Command) -> None:
+    said = command("condor-config", "access-point", "--repository-alias", "old.example.org")
+    assert re.findall(r"\^/cvmfs/([^/]*)/", said) == ["images[.]example[.]org", "old[.]example[.]org"]
+    assert said.count("HAS_CVMFS_old_example_org") == 1
+    assert re.findall(r"^JOB_TRANSFORM_(ImageResolverPlace\d?) ", said, re.MULTILINE) == [
+        "ImageResolverPlace",
+        "ImageResolverPlace1",
+    ]
