@@ -108,8 +108,9 @@ def state_of(snapshot: Snapshot, name: str) -> str:
 
 
 def check_that_nothing_is_missing(place: Place, snapshot: Snapshot) -> None:
-    """Check that everything that is named is there, and nothing of a blocked image."""
-    place.in_both()
+    """Check that everything that is named is there, in all three places, and nothing of a blocked image."""
+    assert place.copy.read(manifest.INDEX_NAME) == place.in_both(), "which the next restore may be compared with"
+    assert {path.stem for path in (place.where / "state/published/shards").iterdir()} == {*filter(None, place.index().shards)}
     for name, published in snapshot.records.items():
         for _, build in published.versions():
             assert build.sandbox is not None

@@ -248,5 +248,6 @@ def test_the_program_compares_its_clock_with_the_registries(host: Host, registry
         assert refused.returncode == 1
         assert f"1 of 1 registries disagree, such as {proxy.address}" in refused.stderr
         assert host.index() is None
+        assert list((host.state / "builds").iterdir()) == [], "nothing is built for hours that could not be signed"
         proxy.ahead = 0
         assert host.sync().results == {"clock/one:1": "published"}

@@ -111,6 +111,20 @@ def test_an_expired_stolen_key_does_not_keep_an_execution_point_from_the_manifes
     assert ep.resolve(GOOD, later).manifest.index.serial == 2
 
 
+def test_the_manifest_does_not_have_to_continue_what_an_expired_stolen_key_signed(ep: ExecutionPoint) -> None:
+    """An execution point that remembers the thief's manifest would call the publisher's a fork of it, and refuse that."""
+    repository, origin = places(ep)
+    ep.resolve(GOOD)
+    forge(origin, OLD_KEYS)
+    with pytest.raises(UnknownImageError):
+        ep.resolve(GOOD)
+    later = NOW + 15 * DAY
+    listed = keys_document(NEW, root=ROOT, version=2, now=NOW + DAY, days=30, until={STOLEN: NOW + 14 * DAY})
+    lay_down(with_keys(revision([record(GOOD)], NEW, serial=2, now=later), listed), repository)
+    assert ep.resolve(GOOD, later, forks="refuse").manifest.index.serial == 2
+    assert ep.notes.fork == ""
+
+
 class TwoKeys:
     """A publisher whose keys document asks for two signatures."""
 
