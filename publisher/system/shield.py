@@ -7,19 +7,17 @@ this process's memory or open files either, because that needs CAP_SYS_PTRACE.
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import cache
 from typing import TYPE_CHECKING
 
-from publisher.errors import CommandError
+from publisher.errors import CommandError, UsageError
 from publisher.system import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-_log = logging.getLogger(__name__)
 _NAMESPACE = ("unshare", "--mount", "--propagation", "private")
 _KEPT = "-all,+chown,+dac_override,+fowner,+fsetid,+setfcap"
 _SCRIPT = f"""\
@@ -48,21 +46,37 @@ class Shield:
     def wrap(self, argv: Sequence[str]) -> list[str]:
         """Return the command that runs ``argv`` without a view of the secrets.
 
-        It is ``argv`` itself if there is no secret, if this process is not root (then its programs have no more rights than
-        itself), or on a host that allows no mount namespaces, such as within some containers.
+        It is ``argv`` itself if there is no secret, or if this process is not root: then its programs have no more rights than
+        itself.
+
+        Raises:
+            UsageError: this host allows no mount namespaces.
         """
-        if not self._secrets or os.geteuid() != 0 or not _has_namespaces():
+        if not self._secrets or os.geteuid() != 0:
             return list(argv)
+        self.check()
         return [*_NAMESPACE, "sh", "-c", _SCRIPT, "sh", *self._secrets, "--", *argv]
+
+    def check(self) -> None:
+        """Check that :meth:`wrap` can hide the secrets.
+
+        Raises:
+            UsageError: it would have to, and this host allows no mount namespaces, such as within some containers.
+        """
+        reason = _missing_namespaces() if self._secrets and os.geteuid() == 0 else ""
+        if reason:
+            raise UsageError(
+                f"programs that make sandboxes as root could read {self._secrets[0]}, because this host allows no mount "
+                f"namespaces: {reason}",
+                hint="nothing was done; run as the owner of the repository, or allow mount namespaces (CAP_SYS_ADMIN)",
+            )
 
 
 @cache
-def _has_namespaces() -> bool:
+def _missing_namespaces() -> str:
+    """Return why this host has no mount namespaces; empty if it has."""
     try:
         command.run([*_NAMESPACE, "true"], deadline=_PROBE_DEADLINE)
     except CommandError as error:
-        _log.warning(
-            "programs that make sandboxes as root could read the signing key: this host has no mount namespaces: %s", error
-        )
-        return False
-    return True
+        return error.reason
+    return ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from publisher.build.local import LocalBuilder
 from publisher.build.squash import find_squasher
 from publisher.build.testrun import TestRunner
+from publisher.cli.assembly.targets import secret_files
 from publisher.cli.state_directory import empty_scratch, load_outcomes, save_outcomes
 from publisher.contract import files
 from publisher.errors import PublisherError, SpaceError, StateDirectoryError, UsageError
@@ -30,6 +31,7 @@ from publisher.publish.sync import Sync
 from publisher.system import accounts
 from publisher.system.confinement import ResourceLimits
 from publisher.system.durable import failures
+from publisher.system.shield import Shield
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,6 +203,7 @@ def make_builder(settings: PublisherSettings) -> LocalBuilder:
     Raises:
         PublisherError: a program or an account that it needs is missing.
     """
+    Shield(secret_files(settings)).check()  # before hours of work that could not be unpacked
     scratch, account = empty_scratch(settings.state), _build_account(settings)
     tester = TestRunner(
         settings.test_account,

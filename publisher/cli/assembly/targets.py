@@ -131,11 +131,11 @@ def make_publication(settings: PublisherSettings, start_from: str | None = None,
         revision_grace=settings.superseded_grace,
         who=settings.operator or _account_and_host(),
         witness=make_witness(settings),
-        secrets=_secrets(settings),
+        secrets=secret_files(settings),
     )
 
 
-def _secrets(settings: PublisherSettings) -> list[Path]:
+def secret_files(settings: PublisherSettings) -> list[Path]:
     """Return the files and directories that no program which handles an image's bytes may read."""
     keys = [source for source in (settings.key, *settings.cosigning_keys) if isinstance(source, Path)]
     files = [settings.token_key, settings.token_file, settings.removal_token_file]

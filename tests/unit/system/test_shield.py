@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.errors import UsageError
 from publisher.system import command, shield
 from publisher.system.shield import Shield
 
@@ -45,17 +46,26 @@ def test_a_program_may_still_give_files_to_others(secrets: list[Path], tmp_path:
     assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (1234, 5678, 0o4511)
 
 
-def test_without_secrets_or_namespaces_a_program_runs_as_it_is(secrets: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_secrets_and_without_roots_rights_a_program_runs_as_it_is(
+    secrets: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert Shield().wrap(["true"]) == ["true"]
-    monkeypatch.setattr(shield, "_has_namespaces", lambda: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert Shield(secrets).wrap(["true"]) == ["true"]
 
 
-def test_a_host_without_namespaces_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+@as_root
+def test_on_a_host_without_namespaces_no_program_runs_that_could_read_the_key(
+    secrets: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shield, "_NAMESPACE", ("false",))
-    shield._has_namespaces.cache_clear()
+    shield._missing_namespaces.cache_clear()
     try:
-        assert not shield._has_namespaces()
+        for refused in (lambda: Shield(secrets).wrap(["true"]), Shield(secrets).check):
+            with pytest.raises(UsageError, match=r"could read .*/credentials, because this host allows no mount namespaces"):
+                refused()
+        Shield().check()
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        Shield(secrets).check()
     finally:
-        shield._has_namespaces.cache_clear()
-    assert "could read the signing key" in caplog.text
+        shield._missing_namespaces.cache_clear()

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
 
 from publisher.cli.assembly import run as assemble
 from publisher.cli.operate import block_command
 from publisher.cli.state_directory import lock_state
-from publisher.errors import SpaceError, StateDirectoryError
+from publisher.errors import SpaceError, StateDirectoryError, UsageError
 from publisher.plan.make import make_plan
 from publisher.settings.sources import load_settings
 from publisher.state import paths
+from publisher.system import shield
 from tests.support.publisher.built_values import answer, digest, entry
 from tests.support.publisher.prepublished import Place
 from tests.support.publisher.recorded_sync import Intake, Quiet
@@ -55,6 +58,16 @@ def test_garbage_is_collected_after_a_full_disk_stopped_the_run(tmp_path: Path) 
     assert not place.repository.exists(paths.sandbox_path(digest("one linux/amd64")))
     assert isinstance(report.stopped, SpaceError), "it is reported all the same"
     assert (report.serial, len(report.cleared)) == (3, 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: programs with root's rights; only root starts them")
+def test_nothing_is_built_where_programs_of_root_could_read_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shield, "_missing_namespaces", lambda: "unshare failed")
+    settings = load_settings({"state": str(tmp_path / "state"), "key": str(tmp_path / "key"), "test_account": "nobody"}, {})
+    with pytest.raises(UsageError, match=r"could read .*/key, because this host allows no mount namespaces") as refused:
+        assemble.make_builder(settings)
+    assert "as the owner of the repository" in str(refused.value.hint)
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_block_during_a_run_says_how_to_stop_the_run(tmp_path: Path) -> None:
