@@ -126,6 +126,14 @@ class Site:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def resolves(self, name: str) -> bool:
+        """Return whether jobs of the pool get an image now."""
+        try:
+            self.run("resolve", name, user=self.pool.account)
+        except AssertionError:
+            return False
+        return True
+
     def submit(self, description: Mapping[str, object], count: int = 1, script: str = LOOK) -> Jobs:
         """Submit jobs that run a shell script; by default one that prints its image."""
         return self.pool.submit({"executable": "/bin/sh", "arguments": f"\"-c '{script}'\"", **description}, count)
@@ -134,6 +142,10 @@ class Site:
         """Return the path of a SIF in the jobs' cache."""
         published = self.host.sif(name)
         return self.cache / "sif" / published.name[:2] / published.name
+
+    def downloads(self, name: str) -> int:
+        """Return the number of requests for an image's SIF so far; the host's own probe fetches another one."""
+        return sum(path.endswith(self.host.sif(name).name) for path, _ in self.web.requests)
 
     def hooks(self) -> list[int]:
         """Return the processes of running hooks."""
@@ -164,6 +176,7 @@ class Site:
     def mount(self, shown: Path | None = None) -> None:
         """Restore CVMFS and forget its outages; it shows the repository, or another directory."""
         shutil.rmtree(self.cache / "failures", ignore_errors=True)
+        self.facts.unlink(missing_ok=True)  # what the cron found meanwhile
         shown = shown or self.host.repository
         if self.pool.account:
             self.pool.inside("mkdir", self.repository)

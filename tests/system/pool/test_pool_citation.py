@@ -23,5 +23,5 @@ def test_the_jobs_ad_keeps_the_images_name_digest_and_form(site: Site, universe:
     assert version is not None
     ad = jobs.ad()
     assert (ad["ChirpImageName"], ad["ChirpImageDigest"]) == (SMALL, version.digest)
-    assert ad["ChirpImageForm"] == "sandbox"
+    assert ad["ChirpImageForm"] == "sandbox", jobs.log
     assert f'ChirpImageDigest = "{version.digest}"' in jobs.log
