@@ -74,6 +74,18 @@ class UnavailableError(RegistryError):
     """The registry gave no usable answer: it is down, slow, rate-limited or broken. This must never remove a published image."""
 
 
+class UnknownHostError(UnavailableError):
+    """A host whose name does not exist, as the name servers say. A registry's name may be misspelt; nothing is removed for it.
+
+    Attributes:
+        host: the host's name.
+    """
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} cannot be found: no host has this name", hint="nothing was changed; the next run tries again")
+        self.host = host
+
+
 class UnsupportedError(RegistryError):
     """An image that cannot be published: schema 1, wrong platform, or not an image."""
 

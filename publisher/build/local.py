@@ -24,6 +24,7 @@ from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ReadbackError
 from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.contract.files import replace
+from publisher.contract.units import format_size
 from publisher.errors import BuildError, LayerError, PublisherError, SpaceError, TestRunError
 from publisher.fileindex.format import FileIndexWriter
 from publisher.layers.emit import Emitter
@@ -187,7 +188,10 @@ class LocalBuilder(Builder):
         needed = self._squasher.copies * (content + _BYTES_PER_ENTRY * inputs.plan.entry_count) + _FREE
         free = self._free(directory)
         if free < needed:
-            reason = f"no space for the SIF: it may take {needed - _FREE} bytes, and {free} bytes are free in {self._work}"
+            reason = (
+                f"no space for the SIF: {self._work} has {format_size(free)} free, and may need "
+                f"{format_size(needed - _FREE)} for it and a reserve of {format_size(_FREE)}"
+            )
             raise SpaceError(reason, hint="free space there and run again")
 
     def _squash_until_sound(

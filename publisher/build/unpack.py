@@ -14,6 +14,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from publisher.build.sif import DATA_OFFSET
+from publisher.contract.units import format_size
 from publisher.errors import CommandError, RepositoryError, SpaceError
 from publisher.state.paths import CATALOG_MARK
 from publisher.system import command
@@ -65,7 +66,9 @@ def _check_space(target: Path, size: int) -> None:
     """Raise SpaceError if there is not enough free space for a sandbox, OSError if that cannot be determined."""
     free = shutil.disk_usage(target.parent).free
     if size and free < size + _FREE:
-        raise SpaceError(f"no space for a sandbox of {size} bytes: {free} bytes are free", hint="free space there and run again")
+        raise SpaceError(
+            f"no space for a sandbox of {format_size(size)}: {format_size(free)} are free", hint="free space there and run again"
+        )
 
 
 def extract_paths(sif: Path, target: Path, paths: Iterable[bytes], *, deadline: float, shield: Shield = NO_SHIELD) -> None:

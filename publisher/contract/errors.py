@@ -22,6 +22,17 @@ class ExpectedError(Exception):
         return " ".join((self.reason if self.hint is None else f"{self.reason} ({self.hint})").split())
 
 
+def os_reason(error: Exception, said: str = "") -> str:
+    """Return why a system call failed: the system's words, and the path unless ``said``, the message before it, has it already.
+
+    Any other exception is returned as text.
+    """
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    paths = [path for path in (error.filename, error.filename2) if path is not None and str(path) not in said]
+    return " -> ".join(map(str, paths)) + ": " * bool(paths) + error.strerror
+
+
 class InvalidReferenceError(ExpectedError):
     """A text that is not an image reference."""
 

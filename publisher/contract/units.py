@@ -106,9 +106,7 @@ def positive_count(value: object) -> int:
 
 
 def format_size(count: int) -> str:
-    """Return bytes for people, such as ``1.2 GB``; the empty string for 0."""
-    if not count:
-        return ""
+    """Return bytes for people, such as ``1.2 GB``."""
     amount, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if amount < 1000 or unit == "TB":  # noqa: PLR2004 - these units are powers of 1000

@@ -15,7 +15,7 @@ from pydantic_core import PydanticKnownError
 from publisher.contract import reference as references
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.reference import Reference
-from publisher.images import tag_patterns
+from publisher.images import tag_patterns, web_pages
 from publisher.images.tag_patterns import TagSet
 from publisher.oci import Platform
 from publisher.system import yamlfile
@@ -61,8 +61,8 @@ def parse_image(value: object) -> WrittenReference:
     for part in value.removeprefix("docker://").split("/"):
         if part in (".", "..") or part.startswith(_RESERVED_PREFIXES) or part.partition(":")[0] in _RESERVED_NAMES:
             raise ValueError(f"{shown} contains {yamlfile.quoted(part)}, which is reserved and cannot be published; remove it")
-    if value.startswith(("http://", "https://")):
-        raise ValueError(f"{shown} is a web address; write {yamlfile.quoted(value.partition('://')[2])}")
+    if value.lower().startswith(("http://", "https://")) or web_pages.is_website(value):
+        raise ValueError(_web_address(value, shown))
     bare, tag = _split_tag(value)
     if tag_patterns.is_pattern(bare):
         text = (
@@ -78,6 +78,13 @@ def parse_image(value: object) -> WrittenReference:
         )
     reference = _parse_reference(bare)
     return WrittenReference(Reference(reference.registry, reference.repository), tag_pattern=parse_tag_or_pattern(pattern))
+
+
+def _web_address(value: str, shown: str) -> str:
+    """Return what is wrong with a web address, and the reference of the image that its page is about."""
+    reference = web_pages.reference_of_page(value)
+    instead = "[registry/]repository[:tag], as for docker pull" if reference is None else yamlfile.quoted(reference)
+    return f"{shown} is the address of a web page; write {instead}"
 
 
 def _parse_tagged(value: str, shown: str, *, bare: bool) -> WrittenReference:

@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from publisher.contract.units import format_size
 from publisher.errors import LayerError, shown
 from publisher.layers.decompress import decompressed
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
@@ -122,7 +123,9 @@ def _write_entries(scanner: Scanner, out: IO[bytes], limits: LayerLimits) -> Non
         scanner.drop()
         _check_length(member.name, limits)
         if member.size > limits.unpacked_size:
-            raise LayerError(f"the layer's file {shown(member.name)} has {member.size} bytes, more than the limit for an image")
+            raise LayerError(
+                f"the layer's file {shown(member.name)} has {format_size(member.size)}, more than the limit for an image"
+            )
         if scanner.count > limits.entries:
             raise LayerError(f"the layer has more than {limits.entries} entries")
         names += (member.kind + member.name, member.link)
@@ -165,5 +168,5 @@ class _HashedStream:
         self.sha256.update(data)
         self.total += len(data)
         if self.total > self._limit:
-            raise LayerError(f"the layer unpacks to more than {self._limit} bytes, the limit for an image")
+            raise LayerError(f"the layer unpacks to more than {format_size(self._limit)}, the limit for an image")
         return data

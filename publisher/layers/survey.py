@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING
 
+from publisher.contract.units import format_size
 from publisher.errors import LayerError
 from publisher.layers.emit import published_mode
 from publisher.layers.index import read_attributes
@@ -67,7 +68,7 @@ def survey(plan: FlattenPlan, indexes: Sequence[Path], now: int, limits: LayerLi
                     hint="the image's owner has to build it with fewer, for example by chown",
                 )
     if total > limits.unpacked_size:
-        raise LayerError(f"the image unpacks to {total} bytes, more than {limits.unpacked_size} are allowed")
+        raise LayerError(f"the image unpacks to {format_size(total)}, but only {format_size(limits.unpacked_size)} are allowed")
     return StreamSurvey(newest, total, _root(plan, indexes))
 
 

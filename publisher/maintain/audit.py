@@ -59,11 +59,11 @@ class OriginAudit:
 
     def lines(self) -> list[str]:
         """Return the audit as text for the operator: the totals, then a line for each missing or stray object."""
-        lines = [f"{self.sifs} SIF(s) ({format_size(self.size) or '0 B'}) and {self.shards} manifest shard(s) are in place"]
+        lines = [f"{self.sifs} SIF(s) ({format_size(self.size)}) and {self.shards} manifest shard(s) are in place"]
         lines += [f"missing: {name}" for name in self.missing]
         for stray in self.strays:
             when = "" if stray.stored is None else f", stored {datetime.fromtimestamp(stray.stored, UTC):%Y-%m-%d %H:%M} UTC"
-            lines.append(f"not named: {stray.name} ({format_size(stray.size) or '0 B'}{when})")
+            lines.append(f"not named: {stray.name} ({format_size(stray.size)}{when})")
         return lines
 
     def to_json(self) -> dict[str, object]:

@@ -81,7 +81,7 @@ def _collect_repository(publication: Publication, result: GcResult, now: int, li
     removals = [*allowed.removals, *publication.remains_of_blocked(snapshot)]
     for path in removals:
         _log.debug("selected for removal from the repository: %s, which no version needs", path)
-    result.lines += _describe(allowed, "would be removed" if dry_run else "is removed")
+    result.lines += _describe(allowed, "would be removed" if dry_run else "was removed")
     if dry_run:
         result.snapshot = snapshot.with_records(allowed.changed)
     elif allowed.changed or removals:
@@ -132,7 +132,7 @@ def _collect_origin(publication: Publication, result: GcResult, now: int, limits
         count, size = count + 1, size + object_size
         _log.debug("%s %s from the origin: no manifest names it", "would remove" if dry_run else "removed", name)
         if name.startswith(f"{paths.SIF_PREFIX}/"):
-            removed = "would be removed" if dry_run else "is removed"
+            removed = "would be removed" if dry_run else "was removed"
             result.lines.append(f"{name} {removed} from the origin: no manifest names it")
 
 
@@ -166,7 +166,7 @@ def _restore_lost_shards(publication: Publication, result: GcResult, shards: Col
     if lost:
         if not dry_run:
             publication.resend_manifest(result.snapshot)
-        stored = "would be stored again" if dry_run else "are stored again"
+        stored = "would be stored again" if dry_run else "were stored again"
         result.lines.append(f"the origin has lost {len(lost)} shard(s) of the manifest, which {stored}")
 
 

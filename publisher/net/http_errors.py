@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from publisher.net.addresses import RefusedAddressError
 from publisher.net.retry import TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from yarl import URL
 
@@ -32,11 +33,13 @@ class HttpRefusal:
         error: the type of the error.
         untrusted: the hint if a certificate is not trusted.
         plain: the hint if the host does not speak TLS, None for no hint.
+        unknown: makes the error from the name of a host that does not exist; None if that is worth a retry.
     """
 
     error: type[PublisherError]
     untrusted: str
     plain: str | None = None
+    unknown: Callable[[str], PublisherError] | None = None
 
 
 def host_of(url: URL) -> str:
@@ -58,7 +61,7 @@ def translated(host: str, refusal: HttpRefusal, via: str = "", *, discreet: bool
     Raises:
         TransientError: there was no connection or no answer in time, or the answer broke off.
         PublisherError: (the class of ``refusal``) bad certificate, no TLS, invalid host name, an address that is not allowed, or
-            the proxy refuses.
+            the proxy refuses; and what ``refusal.unknown`` makes.
     """
     try:
         yield
@@ -86,7 +89,12 @@ def _translation(host: str, refusal: HttpRefusal, via: str, error: Exception) ->
         return TransientError(f"the proxy {via} cannot be reached: {_cause(error)}")
     if isinstance(error, UnicodeError):  # of the codec "idna": a part of the name is too long
         return refusal.error(f"{host} cannot be found: it is not a valid host name")
-    return TransientError(_transient_reason(host, error))
+    return refusal.unknown(host) if refusal.unknown and _is_unknown(error) else TransientError(_transient_reason(host, error))
+
+
+def _is_unknown(error: Exception) -> bool:
+    """Return whether the name servers say that a name does not exist; one that does not answer says nothing."""
+    return isinstance(error, aiohttp.ClientConnectorDNSError) and error.os_error.errno == socket.EAI_NONAME
 
 
 def _transient_reason(host: str, error: Exception) -> str:

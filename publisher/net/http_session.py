@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from publisher.contract.errors import os_reason
 from publisher.errors import PublisherError
 from publisher.net.addresses import any_socket
 from publisher.net.http_errors import HttpRefusal, host_of, translated
@@ -142,7 +143,9 @@ class HttpSession:
             try:
                 context.load_verify_locations(self._ca_file)
             except OSError as error:  # SSLError is one
-                raise self._refusal.error(f"{self._ca_file} contains no readable certificates: {error}") from None
+                raise self._refusal.error(
+                    f"{self._ca_file} contains no readable certificates: {os_reason(error, str(self._ca_file))}"
+                ) from None
         return context
 
 

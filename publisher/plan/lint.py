@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from publisher.errors import DeniedError, PublisherError, UnavailableError
+from publisher.contract.units import format_size
+from publisher.errors import DeniedError, PublisherError, UnavailableError, UnknownHostError
+from publisher.images import web_pages
 from publisher.plan.model import with_hint
 from publisher.plan.retention import expires_soon
 from publisher.state import paths
@@ -66,12 +68,15 @@ def judge(entry: Entry, answer: Sequence[Image] | PublisherError, max_size: int,
         max_size: bytes that an image may have unpacked, unless its entry allows fewer.
         today: the day, to report that an entry expires soon; None reports nothing.
     """
+    if entry.expires is not None and today is not None and entry.expires < today:
+        reason = f"it expired on {entry.expires}, so it is not published; set a later date, or remove the entry"
+        return CheckedEntry(entry.name, entry.line, CheckVerdict.WRONG, reason)
     if isinstance(answer, PublisherError):
-        return CheckedEntry(entry.name, entry.line, _error_verdict(answer), _reason(answer))
+        return _judge_error(entry.name, entry.line, entry.reference.registry, answer, private=entry.private)
     sizes = [sum(layer.size for layer in image.manifest.layers) for image in answer]
     allowed = min(entry.max_size or max_size, max_size)
     if max(sizes) > allowed:
-        reason = f"its layers have {max(sizes)} bytes compressed, but only {allowed} bytes are allowed unpacked"
+        reason = f"its layers have {format_size(max(sizes))} compressed, but only {format_size(allowed)} are allowed unpacked"
         return CheckedEntry(entry.name, entry.line, CheckVerdict.WRONG, reason, size=sum(sizes))
     platforms = tuple(paths.platform_key(platform) for platform in entry.platforms)
     links = tuple(paths.link_paths(entry.name, platforms)) if "sandbox" in entry.formats else ()
@@ -87,9 +92,9 @@ def judge_pattern(pattern: str, line: int, names: Sequence[str]) -> CheckedEntry
     return CheckedEntry(pattern, line, CheckVerdict.FINE, f"{len(names)} image(s), the newest is {names[0]}", tuple(names))
 
 
-def judge_unlisted(unlisted: UnlistedPattern, line: int) -> CheckedEntry:
-    """Return the verdict on a pattern of which the tags could not be listed."""
-    return CheckedEntry(unlisted.text, line, _error_verdict(unlisted.error), _reason(unlisted.error))
+def judge_unlisted(unlisted: UnlistedPattern, line: int, registry: str) -> CheckedEntry:
+    """Return the verdict on a pattern of which the tags could not be listed; ``registry`` is the registry in the list."""
+    return _judge_error(unlisted.text, line, registry, unlisted.error)
 
 
 def judge_quota(problem: YamlProblem) -> CheckedEntry:
@@ -102,11 +107,19 @@ def count_verdicts(checked: Sequence[CheckedEntry]) -> Mapping[CheckVerdict, int
     return {verdict: sum(entry.verdict is verdict for entry in checked) for verdict in CheckVerdict}
 
 
-def _error_verdict(error: PublisherError) -> CheckVerdict:
-    return CheckVerdict.UNKNOWN if isinstance(error, UnavailableError) else CheckVerdict.WRONG
-
-
-def _reason(error: PublisherError) -> str:
+def _judge_error(name: str, line: int, registry: str, error: PublisherError, *, private: bool = False) -> CheckedEntry:
+    """Return the verdict on what a registry has no image for."""
+    if isinstance(error, UnknownHostError) and error.host.partition(":")[0] == registry.partition(":")[0]:
+        similar = web_pages.similar_registry(error.host)
+        advice = "correct the name of the registry" if similar is None else f"did you mean {similar}?"
+        return CheckedEntry(name, line, CheckVerdict.WRONG, f"{error.reason}; {advice}")
+    if isinstance(error, UnavailableError):
+        return CheckedEntry(name, line, CheckVerdict.UNKNOWN, with_hint(error.reason, error))
     if isinstance(error, DeniedError):
-        return f"it cannot be pulled without credentials: {error.reason}"
-    return with_hint(error.reason, error)
+        entry = "its entry says private: allowed" if private else "its entry needs private: allowed"
+        private_reason = (
+            f"it does not exist, or cannot be pulled without credentials: {error.reason} (check the name, or make it public; to "
+            f"publish a private image to everybody, {entry}, and the operator's settings need private_images: allowed)"
+        )
+        return CheckedEntry(name, line, CheckVerdict.WRONG, private_reason)
+    return CheckedEntry(name, line, CheckVerdict.WRONG, with_hint(error.reason, error))

@@ -129,9 +129,9 @@ def _decide(entry: Entry, answer: ResolvedReference | PublisherError, snapshot: 
         reason = f"the image has no {' and no '.join(missing)}; it has {offered}"
         hint = "under platforms:, name platforms that the image has"
         return _failed(entry, UnsupportedError(reason, hint=hint), record)
-    pinned = None if record is None else _pinned_reason(record)
+    pinned = None if record is None else _pin(record)
     if record is not None and pinned is not None:
-        return _decide_pinned(entry, answer, record, pinned)
+        return _decide_pinned(entry, answer, record, *pinned)
     blocked = _blocked_image(answer, snapshot)
     if blocked is not None:
         return _failed(entry, blocked, record)
@@ -152,11 +152,13 @@ def _bound_elsewhere(entry: Entry, record: Record | None, rebind: Collection[str
     )
 
 
-def _pinned_reason(record: Record) -> str | None:
-    """Return why the operator keeps a name as it is, None where it follows its tag."""
-    if any(versions and versions[0].state == BLOCKED for versions in record.platforms.values()):
-        return "blocked by the operator"
-    return "rolled back by the operator" if record.rollback is not None else None
+def _pin(record: Record) -> tuple[Action, str] | None:
+    """Return how and why the operator keeps a name as it is, None where it follows its tag."""
+    first = [versions[0] for versions in record.platforms.values() if versions]
+    blocked = next((version for version in first if version.state == BLOCKED), None)
+    if blocked is not None:
+        return Action.BLOCKED, f"blocked by the operator: {blocked.reason or 'no reason was given'}"
+    return (Action.HELD, "rolled back by the operator") if record.rollback is not None else None
 
 
 def _blocked_image(answer: ResolvedReference, snapshot: Snapshot) -> PublisherError | None:
@@ -169,11 +171,11 @@ def _blocked_image(answer: ResolvedReference, snapshot: Snapshot) -> PublisherEr
     return None
 
 
-def _decide_pinned(entry: Entry, answer: ResolvedReference, record: Record, reason: str) -> PlanItem:
+def _decide_pinned(entry: Entry, answer: ResolvedReference, record: Record, action: Action, reason: str) -> PlanItem:
     """Return the decision on a name that the operator keeps as it is."""
     returning = _returning(entry, answer, record)
     if not returning:
-        return PlanItem(entry, Action.UNCHANGED, reason, answer.digest)
+        return PlanItem(entry, action, reason, answer.digest)
     return PlanItem(entry, Action.CHANGED, f"{reason}; wanted again, with the same version as before", record.digest, returning)
 
 

@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 
 
 class Action(Enum):
-    """The decision on an entry; if it is extended, the image stays, and is published in other forms (SIF, sandbox) than now."""
+    """The decision on an entry.
+
+    If it is extended, the image stays, and is published in other forms (SIF, sandbox) than now. The operator has blocked it, or
+    holds it at an earlier version (rollback): then its registry does not matter.
+    """
 
     NEW = "new"
     CHANGED = "changed"
     EXTENDED = "extended"
     UNCHANGED = "unchanged"
+    HELD = "held"
+    BLOCKED = "blocked"
     GONE = "gone"
     FAILED = "failed"
 

@@ -30,6 +30,10 @@ ANNOUNCED_DAYS = 30
 """Days ahead that the end of an entry is announced."""
 
 
+_SHOWN = 5
+"""Expired entries that a note names."""
+
+
 @dataclass(frozen=True)
 class RetentionLimits:
     """The limits on what one run may remove.
@@ -120,6 +124,13 @@ def expiry_notes(entries: Iterable[Entry], today: date) -> list[str]:
         (entry.expires, entry.name) for entry in entries if entry.expires is not None and expires_soon(entry.expires, today)
     )
     return [f"{name} is published until {last}, as its entry says" for last, name in soon]
+
+
+def expired_note(entries: Iterable[Entry], today: date) -> list[str]:
+    """Return a line about the entries that have expired and so are not published, if there are any."""
+    names = [entry.name for entry in entries if entry.expires is not None and entry.expires < today]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [f"{len(names)} entries have expired and are not published: {', '.join(names[:_SHOWN])}{more}"] if names else []
 
 
 def expires_soon(last: date, today: date) -> bool:

@@ -21,9 +21,15 @@ class ImageResult(Enum):
 
     PUBLISHED = "published"
     UNCHANGED = "unchanged"
+    HELD = "held"
+    BLOCKED = "blocked"
     GONE = "gone"
     FAILED = "failed"
     SKIPPED = "not tried"
+
+
+_QUIET = (ImageResult.UNCHANGED, ImageResult.HELD, ImageResult.BLOCKED)
+"""Results of images that nothing happens to."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,9 @@ class RunReport:
     lost: list[PublisherError] = field(default_factory=list)
 
     def add(self, name: str, result: ImageResult, reason: str, error: PublisherError | None = None) -> None:
-        """Record the outcome of an image, and log it: at DEBUG level where nothing changed, else at INFO level."""
+        """Record the outcome of an image, and log it: at DEBUG level where nothing happens to it, else at INFO level."""
         self.outcomes[name] = Outcome(name, result, reason, error)
-        level = logging.DEBUG if result is ImageResult.UNCHANGED else logging.INFO
+        level = logging.DEBUG if result in _QUIET else logging.INFO
         _log.log(level, "%s: %s: %s", name, result.value, reason)
 
     def fail(self, name: str, error: PublisherError) -> str:

@@ -7,20 +7,23 @@ private images.
 from __future__ import annotations
 
 import contextlib
+import difflib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from publisher import oci
-from publisher.errors import DeniedError, NotFoundError, UnavailableError, UnsupportedError
+from publisher.errors import DeniedError, NotFoundError, RegistryError, UnavailableError, UnsupportedError
+from publisher.images import tag_order
 from publisher.plan.model import ResolvedReference
 from publisher.provenance.lookup import look_up
 from publisher.publish.fetch import fetch_image, fetch_image_manifest
 from publisher.state.paths import platform_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from publisher.contract.records import Record, Version
+    from publisher.contract.reference import Reference
     from publisher.images.reader import Entry
     from publisher.oci import Platform
     from publisher.provenance.sigstore_bundle import BundleVerifier
@@ -102,7 +105,7 @@ class Resolver:
             RegistryError, BlobError, SpaceError: as :func:`publisher.publish.fetch.fetch_image`.
         """
         client = self._client if entry.private and self._private_images else self._public
-        digest = entry.reference.digest or (await client.head(entry.reference)).digest
+        digest = entry.reference.digest or await _find_digest(client, entry.reference)
         images = [await fetch_image(client, self._store, entry.reference, digest, platform) for platform in entry.platforms]
         if entry.signer is not None:
             digests = {platform: image.manifest.digest for platform, image in zip(entry.platforms, images, strict=True)}
@@ -163,10 +166,36 @@ class Resolver:
         try:
             await self._public.head(entry.reference)
         except (DeniedError, NotFoundError) as error:
-            hint = "make it public"
+            hint = "make it public; or its entry needs private: allowed, and the operator's settings private_images: allowed"
             if entry.private:
                 hint = "its entry allows that, but the operator's settings also need private_images: allowed"
             raise DeniedError(f"it cannot be pulled anonymously: {error.reason}", hint=hint) from None
+
+
+async def _find_digest(client: RegistryClient, reference: Reference) -> str:
+    """Return the digest of a tag; the error for a missing one says whether its repository exists, and which tags are similar."""
+    try:
+        return (await client.head(reference)).digest
+    except NotFoundError as missing:
+        try:
+            tags = await client.tags(reference)
+        except NotFoundError:
+            reason = f"{reference.registry} has no repository {reference.repository}"
+            raise NotFoundError(reason, hint="check its name") from missing
+        except RegistryError:
+            raise missing from None
+        reason = f"{reference.registry} has the repository {reference.repository}, but not the tag {reference.tag}"
+        raise NotFoundError(reason, hint=_tag_advice(reference.tag or "", tags)) from missing
+
+
+def _tag_advice(tag: str, tags: Sequence[str]) -> str:
+    """Return which tags may have been meant: similar ones, else the newest."""
+    if not tags:
+        return "it has no tags"
+    similar = difflib.get_close_matches(tag, tags, 3, 0.6)
+    if similar:
+        return f"did you mean {' or '.join(similar)}?"
+    return f"its newest tags are {', '.join(sorted(tags, key=tag_order.key('version'), reverse=True)[:5])}"
 
 
 def _current_versions(record: Record | None, platforms: Iterable[Platform]) -> dict[Platform, Version]:

@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_WITHOUT_WORK = {
+    Action.UNCHANGED: ImageResult.UNCHANGED,
+    Action.HELD: ImageResult.HELD,
+    Action.BLOCKED: ImageResult.BLOCKED,
+    Action.GONE: ImageResult.GONE,
+}
+"""Decisions that need no work -> the result of the image."""
+
 
 class Sync:
     """One run.
@@ -117,10 +125,8 @@ class Sync:
 
     def _report_items_without_work(self, plan: Plan, report: RunReport) -> None:
         for item in plan.items:
-            if item.action is Action.UNCHANGED:
-                report.add(item.entry.name, ImageResult.UNCHANGED, item.reason)
-            elif item.action is Action.GONE:
-                report.add(item.entry.name, ImageResult.GONE, item.reason)
+            if item.action in _WITHOUT_WORK:
+                report.add(item.entry.name, _WITHOUT_WORK[item.action], item.reason)
             elif item.action is Action.FAILED:
                 report.add(item.entry.name, ImageResult.FAILED, item.explanation, item.error)
                 self._display.say(f"{item.entry.name}: failed: {item.reason}")

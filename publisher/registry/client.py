@@ -20,6 +20,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from publisher import oci
+from publisher.contract.units import format_size
 from publisher.errors import DeniedError, NotFoundError, PublisherError, RegistryError, UnavailableError
 from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
@@ -270,7 +271,7 @@ class RegistryClient:
                 async with asyncio.timeout(timeout):
                     await self._ask(reference, transfer.attempt, lambda: transfer.position, use_mirrors=use_mirrors)
             except TimeoutError:
-                part = f"only {transfer.position} of {descriptor.size} bytes of a blob"
+                part = f"only {format_size(transfer.position)} of a blob of {format_size(descriptor.size)}"
                 raise UnavailableError(f"{reference.registry} sent {part} in {timeout:.0f} s") from None
 
     async def _ask(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
-from publisher.errors import UnavailableError
+from publisher.errors import UnavailableError, UnknownHostError
 from publisher.net.http_errors import HttpRefusal, host_of
 from publisher.net.http_session import HttpSession
 from publisher.net.response import HttpResponse
@@ -33,6 +33,7 @@ _REFUSAL = HttpRefusal(
     UnavailableError,
     untrusted="if a private authority has signed it, name that authority's certificate with SSL_CERT_FILE=FILE",
     plain="name a registry that serves plain http with --insecure-registry",
+    unknown=UnknownHostError,
 )
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from publisher.contract import files
+from publisher.contract.errors import os_reason
 from publisher.errors import PublishedManifestError, UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def new_key(path: Path, passphrase: bytes | None = None) -> PublicKey:
         files.replace(str(path), private, mode=0o600)
         files.replace(str(public_path), public.pem, mode=0o644)
     except OSError as error:
-        raise UsageError(f"cannot write the key: {error}") from error
+        raise UsageError(f"cannot write the key: {os_reason(error)}") from error
     return public
 
 
@@ -109,7 +110,7 @@ def read_public_key(path: Path) -> PublicKey:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path} is not a readable public key: {error}") from error
+        raise UsageError(f"{path} is not a readable public key: {os_reason(error, str(path))}") from error
     return load_public_key(content, str(path))
 
 
@@ -157,7 +158,7 @@ def read_private_key(path: Path, passphrase: Callable[[], bytes] | None = None) 
     except FileNotFoundError:
         raise UsageError(f"the key {path} does not exist", hint=f"create it with: publisher keys new --key {path}") from None
     except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} is not a readable private key: {error}") from error
+        raise UsageError(f"{path} is not a readable private key: {os_reason(error, str(path))}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise UsageError(f"{path} is not a private key on the curve P-256", hint="create one with: publisher keys new")
     return key

@@ -15,6 +15,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING
 
+from publisher.contract.errors import os_reason
 from publisher.errors import BrokenHostError, SpaceError
 
 if TYPE_CHECKING:
@@ -53,15 +54,15 @@ def failures(error: type[PublisherError], doing: str, hint: str | None = None) -
             raise SpaceError(f"{doing}: {failure.strerror}", hint=hint or "free space there and run again") from failure
         broken = host_failure(failure)
         advice = None if broken is None else broken.hint
-        raise error(f"{doing}: {failure}", hint=hint or advice) from failure
+        raise error(f"{doing}: {os_reason(failure, doing)}", hint=hint or advice) from failure
 
 
 def host_failure(error: OSError) -> PublisherError | None:
     """Return the expected failure that an OSError stands for, where the host is to blame; None if it may be a bug."""
     if error.errno in _FULL:
-        return SpaceError(f"a device is full: {error}", hint="free space there and run again")
+        return SpaceError(f"a device is full: {os_reason(error)}", hint="free space there and run again")
     if error.errno in _BROKEN:
-        return BrokenHostError(f"this host failed: {error}", hint=HOST_ADVICE)
+        return BrokenHostError(f"this host failed: {os_reason(error)}", hint=HOST_ADVICE)
     return None
 
 

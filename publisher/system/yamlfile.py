@@ -107,7 +107,7 @@ def parse(content: bytes) -> tuple[YamlNode | None, list[YamlProblem]]:
     try:
         return reader.document(), reader.problems
     except yaml.MarkedYAMLError as error:
-        return None, [*reader.problems, _syntax(error)]
+        return None, [*reader.problems, _syntax(error, text)]
     except _UnreadableError as error:
         return None, [*reader.problems, error.problem]
 
@@ -202,13 +202,47 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
-def _syntax(error: yaml.MarkedYAMLError) -> YamlProblem:
-    """Return the parser's error as a problem: one line of text, and its place."""
+def _syntax(error: yaml.MarkedYAMLError, text: str) -> YamlProblem:
+    """Return the parser's error in a text as a problem: its place, and what to write instead where that can be guessed."""
     mark: Any = error.problem_mark
+    line = text.split("\n")[mark.line] if mark.line < text.count("\n") + 1 else ""
+    advice = _syntax_advice(error, line, mark.column)
+    place = f"this is not YAML (column {mark.column + 1})"
+    return YamlProblem(mark.line + 1, f"{place}; {advice}" if advice is not None else f"{place}: {error.problem}")
+
+
+def _syntax_advice(error: yaml.MarkedYAMLError, line: str, column: int) -> str | None:
+    """Return what to write instead of a line that is not YAML; None where nobody knows."""
+    indent = len(line) - len(line.lstrip())
+    first = line[column : column + 1]
+    if "\t" in line[:indent] or first == "\t":
+        return "there is a tab; indent with spaces only, two for each level"
     if error.context == "while scanning an alias":
-        text = f"this is not YAML (column {mark.column + 1}); put a text that begins with * into quotes: '*'"
-        return YamlProblem(mark.line + 1, text)
-    return YamlProblem(mark.line + 1, f"this is not YAML: {error.problem} (column {mark.column + 1})")
+        return "put a text that begins with * into quotes: '*'"
+    if first and first in "@`%":
+        return f"put a text that begins with {first} into quotes"
+    if error.context == "while scanning a quoted scalar":
+        opened: Any = error.context_mark
+        return f"the quote that begins in line {opened.line + 1} has no end"
+    words = str(error.problem)  # libyaml's and PyYAML's words differ in their beginnings
+    return next((advice.format(indent=indent) for part, advice in _SYNTAX_ADVICE if part in words), None)
+
+
+_COLON = (
+    "a key ends with a colon and a blank (key: value) and is not indented further than the key above; a text with a colon and a "
+    "blank in it needs quotes"
+)
+_INDENTATION = "its indentation ({indent} spaces) is that of no line above; indent what belongs together equally"
+_SYNTAX_ADVICE = (
+    ("mapping values are not allowed", _COLON),
+    ("expected key", _INDENTATION),
+    ("'-' indicator", _INDENTATION),
+    ("<block end>", _INDENTATION),
+    ("<document start>", "its indentation ({indent} spaces) is not that of the first line; indent what belongs together equally"),
+    ("expected ':'", "the line above is neither a key with a colon (key: value) nor an item of a list (- value)"),
+    ("',' or ']'", "the list that begins with [ is not closed by ]"),
+)
+"""A part of what the parser says -> what to write instead."""
 
 
 class _UnreadableError(Exception):

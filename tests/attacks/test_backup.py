@@ -530,7 +530,7 @@ def test_the_program_continues_from_the_highest_revision(host: Host, registry: R
         shutil.copytree(saved if what == "the repository" else saved / ".publisher", damaged, symlinks=True)
 
     report = host.sync()
-    assert report.results == {"backup/bad:1": "unchanged", "backup/good:1": "unchanged"}
+    assert report.results == {"backup/bad:1": "blocked", "backup/good:1": "unchanged"}
     assert report.said["serial"] > blocked.serial
     assert any(f"this run continues from serial {blocked.serial}" in note for note in report.said["notes"])
     assert names(host) == ["good:1"]

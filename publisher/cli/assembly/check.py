@@ -45,7 +45,8 @@ def check_entries(settings: PublisherSettings, changes: ListDiff, intake: Intake
     entries, checked = list(changed.entries), []
     for pattern, tags in zip(changed.patterns, intake.tags(changed.patterns), strict=True):
         if isinstance(tags, PublisherError):
-            checked.append(lint.judge_unlisted(UnlistedPattern(str(pattern), pattern.covers, tags), pattern.line))
+            unlisted = UnlistedPattern(str(pattern), pattern.covers, tags)
+            checked.append(lint.judge_unlisted(unlisted, pattern.line, pattern.reference.registry))
         else:
             expanded = reader.expand(pattern, tags)
             checked.append(lint.judge_pattern(str(pattern), pattern.line, [entry.name for entry in expanded]))

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from publisher.plan import quota
 from publisher.plan.backoff import hold_back
 from publisher.plan.make import make_plan
 from publisher.plan.model import Plan, UnlistedPattern
-from publisher.plan.retention import RetentionLimits
+from publisher.plan.retention import RetentionLimits, expired_note
 from publisher.publish.batch import BatchLimits
 from publisher.publish.sync import Sync
 from publisher.system import accounts
@@ -117,6 +117,8 @@ def plan_run(settings: PublisherSettings, image_list: ImageList, snapshot: Snaps
         today=now.date(),
         patterns=selected.patterns,
     )
+    expired = () if options.names else expired_note(image_list.entries, now.date())
+    plan = replace(plan, notes=(*expired, *plan.notes))
     named = {entry.name for entry in entries} if options.names else ()
     plan = hold_back(plan, load_outcomes(settings.state, snapshot), int(now.timestamp()), named)
     plan = throttle_adopted(plan, BatchQuota(settings.adopt_sifs_per_run, now.toordinal()))

@@ -52,7 +52,8 @@ def markdown(checked: Sequence[CheckedEntry], removed: Sequence[str]) -> str:
         result += f", published until {entry.expires}" if entry.expires is not None else ""
         paths = "<br>".join(f"`{_cell(path)}`" for path in entry.paths[:_MAX_PATHS])
         paths += " …" if len(entry.paths) > _MAX_PATHS else ""
-        rows.append(f"| `{_cell(entry.name)}` | {result} | {', '.join(entry.platforms)} | {format_size(entry.size)} | {paths} |")
+        size = format_size(entry.size) if entry.size else ""
+        rows.append(f"| `{_cell(entry.name)}` | {result} | {', '.join(entry.platforms)} | {size} | {paths} |")
     parts = [f"**{_totals(checked)}**", "\n".join(rows) if checked else "Nothing to check."]
     if removed:
         parts.append("No longer in the list: " + ", ".join(f"`{_cell(name)}`" for name in removed))

@@ -226,7 +226,10 @@ class BlobStore:
             needed = descriptor.size - (_size(partial) or 0)
             free = shutil.disk_usage(self._root).free
         if free < needed + _RESERVED_SPACE:
-            reason = f"not enough space for a layer of {descriptor.size} bytes: {self._root} has {free} bytes free"
+            reason = (
+                f"not enough space for a layer: {self._root} has {format_size(free)} free, and needs "
+                f"{format_size(needed)} for it and a reserve of {format_size(_RESERVED_SPACE)}"
+            )
             raise SpaceError(reason, hint="free space there and run again")
         return partial
 

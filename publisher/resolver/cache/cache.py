@@ -16,6 +16,7 @@ import os
 import stat
 import time
 
+from publisher.contract.errors import os_reason
 from publisher.resolver.cache import pins
 from publisher.resolver.cache.entries import CacheEntries, unpacked_key
 from publisher.resolver.errors import DISK_ADVICE, CacheBusyError, CacheError, CacheSpaceError, FetchError
@@ -129,7 +130,7 @@ class Cache:
         try:
             return self.entries.sif_path(sif.sha256), self._fetch_once(sif, sources, end)
         except OSError as error:
-            raise CacheError(f"the cache {self.root} cannot be used: {error}", hint=DISK_ADVICE) from None
+            raise CacheError(f"the cache {self.root} cannot be used: {os_reason(error, self.root)}", hint=DISK_ADVICE) from None
 
     def ensure_unpacked(
         self,
@@ -174,7 +175,7 @@ class Cache:
             limits = self.limits()
             return unpack.ensure(self.entries, limits, sif.sha256, path, size, until=end, apptainer=apptainer), fetched_from
         except OSError as error:
-            raise CacheError(f"the cache {self.root} cannot be used: {error}", hint=DISK_ADVICE) from None
+            raise CacheError(f"the cache {self.root} cannot be used: {os_reason(error, self.root)}", hint=DISK_ADVICE) from None
 
     def limits(self) -> CacheLimits:
         """Return the limits of the cache in bytes. Raise OSError if its file system cannot be measured."""

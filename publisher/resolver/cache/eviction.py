@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 
+from publisher.contract.units import format_size
 from publisher.resolver.cache import pins, trees
 from publisher.resolver.errors import CacheSpaceError
 from publisher.resolver.system import locks, log
@@ -195,15 +196,15 @@ def _free_exactly(entries: CacheEntries, missing: int, sha256: str, size: int) -
     evictable += sum(part for _, part in _interrupted_downloads(entries, sha256))
     if evictable < missing:
         raise CacheSpaceError(
-            f"no space in the cache {entries.root} for a SIF of {size} bytes: {missing} bytes are missing, "
-            f"and only {evictable} bytes can be evicted",
+            f"no space in the cache {entries.root} for a SIF of {format_size(size)}: {format_size(missing)} are missing within "
+            f"cache-size and cache-free, and only {format_size(evictable)} can be evicted",
             hint="raise cache-size, lower cache-free, or free space on the file system",
         )
     freed = _remove_downloads(entries, sha256)
     freed += _evict_entries(entries, missing - freed).bytes
     if freed < missing:
         raise CacheSpaceError(
-            f"no space in the cache {entries.root} for a SIF of {size} bytes: jobs use all SIFs in it",
+            f"no space in the cache {entries.root} for a SIF of {format_size(size)}: jobs use all SIFs in it",
             hint="raise cache-size, lower cache-free, or free space on the file system",
         )
     return freed

@@ -6,6 +6,7 @@ Each setting is ``key = value``; further values of a list follow one to an inden
 
 from __future__ import annotations
 
+from publisher.contract.errors import os_reason
 from publisher.resolver.errors import ResolverUsageError
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ def read(path: str, known: Container[str]) -> dict[str, list[str]]:
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()
     except (OSError, ValueError) as error:
-        raise ResolverUsageError(f"cannot read the configuration {path}: {error}") from None
+        raise ResolverUsageError(f"cannot read the configuration {path}: {os_reason(error, path)}") from None
     settings: dict[str, list[str]] = {}
     values: list[str] | None = None
     in_section = False

@@ -6,7 +6,8 @@ import copy
 import os
 import time
 
-from publisher.contract.errors import ExpectedError
+from publisher.contract.errors import ExpectedError, os_reason
+from publisher.contract.units import format_size
 from publisher.resolver.cache import cache, eviction, pins, shared, sweep
 from publisher.resolver.cache.entries import is_unpacked
 from publisher.resolver.config.settings import SIF, UNPACKED
@@ -68,7 +69,7 @@ def run(words: Sequence[str], settings: ResolverSettings, notes: Warnings) -> An
         else:
             result = subcommand(arguments, settings, notes)
     except OSError as error:
-        raise CacheError(f"the cache {settings.cache} cannot be used: {error}") from None
+        raise CacheError(f"the cache {settings.cache} cannot be used: {os_reason(error, str(settings.cache))}") from None
     if subcommand is _verify and "damaged" in result:
         number, names = result["damaged"].count(",") + 1, result["damaged"]
         raise CacheError(
@@ -76,8 +77,8 @@ def run(words: Sequence[str], settings: ResolverSettings, notes: Warnings) -> An
         )
     if subcommand is _gc and _UNREACHABLE in result:
         notes.warn(
-            f"cache-free cannot be reached: {result[_UNREACHABLE]} bytes would be missing without all SIFs that no job needs; "
-            "so those that were used within a week stay"
+            f"cache-free cannot be reached: {format_size(int(result[_UNREACHABLE]))} would be missing without SIFs that no job "
+            "needs; so those that were used within a week stay"
         )
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 
+from publisher.contract.errors import os_reason
 from publisher.resolver.cache import cache, counters, eviction, pins
 from publisher.resolver.errors import CacheError
 
@@ -28,7 +29,7 @@ def collect(settings: ResolverSettings) -> dict[str, Any]:
         pinned = pins.count_pins(target.root, target.entries.record_use)
         free = eviction.free_space(target.root)
     except OSError as error:
-        raise CacheError(f"the cache {target.root} cannot be used: {error}") from None
+        raise CacheError(f"the cache {target.root} cannot be used: {os_reason(error, target.root)}") from None
     counts = counters.read(target.root)
     return {
         "ImageCacheImages": len(entries),

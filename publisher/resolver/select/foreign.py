@@ -15,7 +15,7 @@ import os
 import time
 import urllib.parse
 
-from publisher.contract.errors import InvalidReferenceError
+from publisher.contract.errors import InvalidReferenceError, os_reason
 from publisher.contract.records import Sif
 from publisher.resolver.cache import cache, sweep
 from publisher.resolver.errors import (
@@ -86,7 +86,7 @@ def ensure(url: str, settings: ResolverSettings, *, now: float, until: float, st
             sif, fetched_from = record.fetch_once(settings, until)
         path, _ = target.ensure(sif, [], until=until, starter=starter)
     except OSError as error:
-        raise CacheError(f"the cache {target.root} cannot be used: {error}") from None
+        raise CacheError(f"the cache {target.root} cannot be used: {os_reason(error, target.root)}") from None
     return sif, path, fetched_from
 
 

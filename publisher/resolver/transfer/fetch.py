@@ -8,6 +8,7 @@ import os
 import time
 from contextlib import closing, suppress
 
+from publisher.contract.units import format_size
 from publisher.resolver.errors import (
     DISK_ADVICE,
     AbsentError,
@@ -75,7 +76,7 @@ def fetch(
         _remove(part)
         if error.errno in NO_SPACE_ERRNOS:
             raise CacheSpaceError(
-                f"no space for the {sif.size} bytes of {part}", hint="free some space, or set another --cache"
+                f"no space for {part}, which needs {format_size(sif.size)}", hint="free some space, or set another --cache"
             ) from None
         raise CacheError(f"cannot write {part}: {error.strerror}", hint=DISK_ADVICE) from None
     except FetchError:
@@ -179,7 +180,7 @@ class _Download:
             deadline.add(len(chunk))
             problem = deadline.problem()
             if problem is not None:
-                late = f"only {self._part.size} of {self._sif.size} bytes received in time"
+                late = f"only {format_size(self._part.size)} of {format_size(self._sif.size)} received in time"
                 raise FetchError(f"{self._sif.path}: {late if deadline.left() < 0 else problem}")
 
     def _failed_recently(self, route: Source) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 import threading
 
+from publisher.contract.units import format_size
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +48,11 @@ class TransferDeadline:
         """Return why the attempt must end, or None if it may go on. It ends ``margin`` seconds before its deadline."""
         now = self._clock()
         if now > self.until - margin:
-            return f"only {self._received} bytes received in time"
+            return f"only {format_size(self._received)} received in time"
         if now - self._window_start >= WINDOW:
             count = self._received - self._received_before
             if count < self._slowest * (now - self._window_start):
-                return f"too slow: {count} bytes in {now - self._window_start:.0f} s"
+                return f"too slow: {format_size(count)} in {now - self._window_start:.0f} s"
             self._received_before, self._window_start = self._received, now
         return None
 

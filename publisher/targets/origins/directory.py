@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher.contract import files
+from publisher.contract.units import format_size
 from publisher.errors import OriginError, SpaceError
 from publisher.system import durable, safepath
 from publisher.targets.origins.base import Origin
@@ -56,7 +57,7 @@ class DirectoryOrigin(Origin):
         """
         with self._failures("sweep killed uploads"):
             swept = self._incoming.sweep()
-        return [f"swept a killed upload: {INCOMING}/{name} ({size} bytes)" for name, size in swept]
+        return [f"swept a killed upload: {INCOMING}/{name} ({format_size(size)})" for name, size in swept]
 
     def put(self, name: str, source: Path, *, sha256: str, size: int) -> bool:
         """See :meth:`Origin.put`. The upload is a reflink if the file system can, else a copy, in constant memory.
@@ -181,7 +182,7 @@ class DirectoryOrigin(Origin):
         free = self._free(upload.fileno())
         if free < size:
             raise SpaceError(
-                f"the origin {self.root} has too little free space for a SIF of {size} bytes: {free} bytes are free",
+                f"the origin {self.root} has no space for a SIF of {format_size(size)}: {format_size(free)} are free",
                 hint="free space there and run again",
             )
         copy(source, upload, size)

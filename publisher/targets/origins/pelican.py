@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from publisher.contract.units import format_size
 from publisher.errors import OriginError
 from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
@@ -141,7 +142,7 @@ class PelicanOrigin(Origin):
     def recover(self) -> list[str]:
         """See :meth:`Origin.recover`. Uploads of other hosts' runs are deleted when they are a day old."""
         swept = self._loop.run(self._uploader.sweep(self._clock()))
-        return [f"swept a killed upload: {INCOMING}/{name} ({size} bytes)" for name, size in swept]
+        return [f"swept a killed upload: {INCOMING}/{name} ({format_size(size)})" for name, size in swept]
 
     def put(self, name: str, source: Path, *, sha256: str, size: int) -> bool:
         """See :meth:`Origin.put`."""

@@ -202,7 +202,7 @@ def test_a_full_disk_is_reported_and_nothing_is_left(entries: list[Entry], small
 
 def test_nothing_is_unpacked_without_enough_free_space(small_disk: Path, sif: Path) -> None:
     """The disk has two megabytes; sixteen must stay free."""
-    with pytest.raises(SpaceError, match=r"no space for a sandbox of 1 bytes: \d+ bytes are free \(free space there"):
+    with pytest.raises(SpaceError, match=r"no space for a sandbox of 1 B: [\d.]+ [kMGT]?B are free \(free space there"):
         unpack(sif, small_disk / "sandbox", deadline=60, size=1)
     assert list(small_disk.iterdir()) == []
 

@@ -177,7 +177,7 @@ def test_uploads_of_the_living_and_of_other_hosts_stay_until_they_are_old(server
         (area / name).write_bytes(b"12")
     boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     os.utime(area / names[2], (boot - 3600, boot - 3600))
-    assert sorted(there.recover()) == sorted(f"swept a killed upload: .incoming/{name} (2 bytes)" for name in names[1:3])
+    assert sorted(there.recover()) == sorted(f"swept a killed upload: .incoming/{name} (2 B)" for name in names[1:3])
     assert sorted(path.name for path in area.iterdir()) == sorted([names[0], *names[3:]])
     assert there.recover() == []
     assert len(origin(servers, Listed(token(servers, EVERYTHING)), days=1.1).recover()) == 4

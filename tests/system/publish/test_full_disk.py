@@ -135,7 +135,7 @@ def test_an_upload_that_has_no_room_leaves_nothing(disk: Path, tmp_path: Path) -
     source.write_bytes(bytes(1 << 20))
     sha256 = hashlib.sha256(bytes(1 << 20)).hexdigest()
     fill(disk)
-    with pytest.raises(SpaceError, match="0 bytes are free"):
+    with pytest.raises(SpaceError, match="0 B are free"):
         origin.put("sif/x.sif", source, sha256=sha256, size=1 << 20)
     overtaken = DirectoryOrigin(disk / "origin", free=lambda _: 1 << 40)
     with pytest.raises(SpaceError, match="No space left"):

@@ -94,7 +94,7 @@ def test_superseded_versions_are_removed_with_their_data_and_a_dead_registry_rem
         planned = host.run("gc", "--dry-run", check=True).stdout
         assert sifs(host) == left
         report = host.sync()
-        assert report.said["cleared"] == planned.replace("would be removed", "is removed").splitlines()
+        assert report.said["cleared"] == planned.replace("would be removed", "was removed").splitlines()
         assert not old.exists()
         assert not (host.repository / "gc/leaving:1").exists(), "its last day is over"
         assert len(sifs(host)) == 2, "of the new one, and of the one that left just now"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.contract.units import format_size
 from publisher.targets.origins.directory import DirectoryOrigin
 from tests.support.machine import child_process
 
@@ -90,7 +91,7 @@ def test_an_upload_that_is_killed_halfway_is_swept(tmp_path: Path, source: Path)
     assert child_process.end(child_process.start(put_half)) == -signal.SIGXFSZ
     (left,) = incoming(root)
     assert list(DirectoryOrigin(root).names()) == []
-    assert DirectoryOrigin(root).recover() == [f"swept a killed upload: .incoming/{left} ({SIZE // 2} bytes)"]
+    assert DirectoryOrigin(root).recover() == [f"swept a killed upload: .incoming/{left} ({format_size(SIZE // 2)})"]
     assert put(root, source)
 
 

@@ -92,7 +92,7 @@ def test_a_blocked_image_is_refused_by_every_name_for_it_and_from_a_warm_cache(h
     assert sorted(path.name for path in (host.repository / "takedown").iterdir()) == ["good:1"]
     assert resolve(host, "takedown/good:1").returncode == 0
 
-    assert host.sync().results["takedown/bad:1"] == "unchanged", "the list's entry notwithstanding"
+    assert host.sync().results["takedown/bad:1"] == "blocked", "the list's entry notwithstanding"
     assert resolve(host, "takedown/bad:1").returncode == BLOCKED
     assert host.run("verify").stdout == ""
     blocked = host.run("status", "takedown/bad:1")
@@ -127,7 +127,7 @@ def test_the_drill_for_a_stolen_key(host: Host, registry: RegistryServer) -> Non
     assert "not signed by this publisher's key" in without.stderr
 
     report = host.sync(f"--trusted-keys={stolen}.pub")
-    assert report.results == {"takedown/key:1": "unchanged"}
+    assert report.results == {"takedown/key:1": "blocked"}
     index = host.index()
     assert index is not None
     assert index.serial >= 1000, "above the thief's"

@@ -121,7 +121,7 @@ def test_a_name_goes_back_and_forth_and_syncs_leave_it_where_it_is(host: Host, r
     assert "rolled back" in rolled.stdout
     assert motd.read_text() == "old\n"
     report = host.sync()
-    assert (report.results, report.reasons) == ({"verify/back:1": "unchanged"}, {"verify/back:1": "rolled back by the operator"})
+    assert (report.results, report.reasons) == ({"verify/back:1": "held"}, {"verify/back:1": "rolled back by the operator"})
     assert any("rollback --undo verify/back:1" in note for note in report.said["notes"])
     assert motd.read_text() == "old\n"
     assert host.run("verify").stdout == ""

@@ -101,7 +101,7 @@ def test_a_plan_skips_a_blocked_name_whatever_its_registry_has(place: Place) -> 
     snapshot = block_subject(place, publication, ROCKY)
     for text in ("one", "two"):
         (item,) = make_plan([entry(ROCKY)], {ROCKY: answer(text)}, snapshot).items
-        assert (item.action, item.reason) == (Action.UNCHANGED, "blocked by the operator")
+        assert (item.action, item.reason) == (Action.BLOCKED, "blocked by the operator: stolen data")
     assert make_plan([], {}, snapshot).removals == (), "or the block would go with the name"
     (other,) = make_plan([entry("a/b:1")], {"a/b:1": answer("one")}, snapshot).items
     assert other.action is Action.FAILED
@@ -166,7 +166,7 @@ def test_a_name_goes_back_version_by_version_and_forward_again_at_once(place: Pl
     with pytest.raises(UsageError, match="no previous version"):
         transitions.roll_back(snapshot.records[ROCKY], place.now)
     (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("three")}, snapshot).items
-    assert (item.action, item.reason) == (Action.UNCHANGED, "rolled back by the operator")
+    assert (item.action, item.reason) == (Action.HELD, "rolled back by the operator")
     assert "--undo" in make_plan([entry(ROCKY)], {ROCKY: answer("three")}, snapshot).notes[0]
     back = publication.change(snapshot, {ROCKY: transitions.undo_rollback(snapshot.records[ROCKY], place.now)}).snapshot
     assert states(back, ROCKY)[0] == (digest("three linux/amd64"), CURRENT)
@@ -214,7 +214,7 @@ def test_a_rolled_back_name_that_left_the_list_and_returns_stays_rolled_back(pla
     )
     assert (place.repository.root / ROCKY / "content").read_text() == digest("one linux/amd64")
     (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("three")}, back).items
-    assert (item.action, item.reason) == (Action.UNCHANGED, "rolled back by the operator")
+    assert (item.action, item.reason) == (Action.HELD, "rolled back by the operator")
 
 
 def test_a_rolled_back_build_does_not_return_if_its_replacement_is_gone(place: Place) -> None:
@@ -225,7 +225,7 @@ def test_a_rolled_back_build_does_not_return_if_its_replacement_is_gone(place: P
     held = transitions.roll_back(snapshot.records[ROCKY], place.now)
     bare = snapshot.with_records({ROCKY: transitions.drop_versions(held, held.platforms["amd64"][:1])})
     (item,) = make_plan([entry(ROCKY)], {ROCKY: answer("two")}, bare).items
-    assert item.action is Action.UNCHANGED
+    assert item.action is Action.HELD
 
 
 def test_the_other_platform_of_a_blocked_name_comes_back_with_its_entry(place: Place) -> None:

@@ -69,7 +69,7 @@ def test_a_name_ends_after_its_grace_and_its_data_goes_after_another_grace(place
     snapshot = publish(place, publication, "htc/rocky:9", "one")
     publication.publish(snapshot, [], ["htc/rocky:9"])
     place.now += 14 * DAY
-    assert "htc/rocky:9 is removed" in collect(place, publication).lines[0]
+    assert "htc/rocky:9 was removed" in collect(place, publication).lines[0]
     assert place.repository.links() == {}
     assert not (place.repository.root / "htc").exists()
     assert place.repository.exists(sandbox("one")), "jobs that run were given this path"
@@ -108,8 +108,8 @@ def test_a_shard_that_the_origin_lost_is_stored_again_without_a_new_manifest(pla
     shard, *_ = place.origin.names("manifest/shards")
     snapshot, _ = publication.open()
     place.origin.remove(shard)
-    said = ["the origin has lost 1 shard(s) of the manifest, which are stored again"]
-    would = [line.replace("are stored", "would be stored") for line in said]
+    said = ["the origin has lost 1 shard(s) of the manifest, which were stored again"]
+    would = [line.replace("were stored", "would be stored") for line in said]
     assert gc.collect(publication, snapshot, place.now, LIMITS, dry_run=True).lines == would
     assert place.origin.read(shard) is None
     result = collect(place, publication)
@@ -233,7 +233,7 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(place: Place) -> None:
     assert place.repository.exists(sandbox("one"))
     assert len(list(place.origin.names("sif"))) == 2
     assert all("would be removed" in line for line in said)
-    done = [line.replace("would be removed", "is removed") for line in said]
+    done = [line.replace("would be removed", "was removed") for line in said]
     assert collect(place, publication).lines == done, "the dry run reports exactly what is done"
 
 

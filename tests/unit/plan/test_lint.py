@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnsupportedError
+from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnknownHostError, UnsupportedError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest, Platform
 from publisher.plan.lint import CheckVerdict, judge, judge_pattern, judge_unlisted
 from publisher.plan.model import UnlistedPattern
@@ -64,7 +64,7 @@ def test_wildcards_are_judged_by_the_names_that_they_expand_to() -> None:
     assert "2 image(s)" in fine.reason
     down = UnlistedPattern("a/b:9*", lambda _: True, UnavailableError("no answer"))
     gone = UnlistedPattern("a/b:9*", lambda _: True, NotFoundError("no such repository"))
-    assert [judge_unlisted(one, 3).verdict for one in (down, gone)] == [CheckVerdict.UNKNOWN, CheckVerdict.WRONG]
+    assert [judge_unlisted(one, 3, "docker.io").verdict for one in (down, gone)] == [CheckVerdict.UNKNOWN, CheckVerdict.WRONG]
 
 
 def test_an_entry_that_expires_soon_is_reported() -> None:
@@ -72,3 +72,34 @@ def test_an_entry_that_expires_soon_is_reported() -> None:
     assert judge(near, [image(AMD64, 1)], GB, date(2027, 1, 1)).expires == date(2027, 1, 20)
     assert judge(near, [image(AMD64, 1)], GB, date(2026, 11, 1)).expires is None
     assert judge(near, [image(AMD64, 1)], GB).expires is None
+
+
+def test_an_entry_that_has_expired_is_wrong_because_it_would_be_left_out() -> None:
+    past = entry("htc/rocky:9", expires=date(2026, 12, 31))
+    found = judge(past, [image(AMD64, 1)], GB, date(2027, 1, 1))
+    assert found.verdict is CheckVerdict.WRONG
+    assert found.reason == "it expired on 2026-12-31, so it is not published; set a later date, or remove the entry"
+    assert judge(past, [image(AMD64, 1)], GB, date(2026, 12, 31)).verdict is CheckVerdict.FINE, "the last day counts"
+
+
+def test_a_misspelt_registry_is_wrong_and_gets_the_one_that_was_meant() -> None:
+    found = judge(entry("ghrc.io/htc/rocky:9"), UnknownHostError("ghrc.io"), GB)
+    assert (found.verdict, found.reason) == (
+        CheckVerdict.WRONG,
+        "ghrc.io cannot be found: no host has this name; did you mean ghcr.io?",
+    )
+    assert "correct the name" in judge(entry("registry.example.org/a/b:1"), UnknownHostError("registry.example.org"), GB).reason
+    tokens = judge(entry("htc/rocky:9"), UnknownHostError("auth.docker.io"), GB)
+    assert tokens.verdict is CheckVerdict.UNKNOWN, "the author has not written this host's name"
+
+
+def test_a_private_image_names_the_setting_of_the_operator_and_the_key_of_the_entry() -> None:
+    error = DeniedError("docker.io denies access to htc/rocky:9")
+    for private, words in ((False, "its entry needs private: allowed"), (True, "its entry says private: allowed")):
+        reason = judge(entry("htc/rocky:9", private=private), error, GB).reason
+        assert "it does not exist, or cannot be pulled without credentials: docker.io denies access" in reason
+        assert f"{words}, and the operator's settings need private_images: allowed" in reason
+
+
+def test_sizes_are_shown_with_units() -> None:
+    assert "10.0 GB compressed, but only 1.0 GB are allowed" in judge(entry("a/b:1"), [image(AMD64, 10 * GB)], GB).reason

@@ -172,7 +172,7 @@ def test_a_blocked_image_is_not_built_again() -> None:
     version = Version(digest("one linux/amd64"), sandbox=None, sif=None, published=1, state=BLOCKED, reason="stolen data")
     record = Record("htc/rocky:9", "docker.io/htc/rocky:9", digest("one"), {"amd64": [version]})
     item = only(rocky, answer("two"), EMPTY.with_records({"htc/rocky:9": record}))
-    assert (item.action, item.targets) == (Action.UNCHANGED, ())
+    assert (item.action, item.targets) == (Action.BLOCKED, ())
     other = only(entry("htc/other:9"), answer("one"), EMPTY.with_records({"htc/rocky:9": record}))
     assert (other.action, other.targets) == (Action.FAILED, ()), "what was taken down does not come back under another name"
     assert "stolen data" in other.reason

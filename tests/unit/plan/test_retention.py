@@ -133,3 +133,10 @@ def test_entries_that_expire_within_thirty_days_are_announced() -> None:
         "a/soon:1 is published until 2027-01-01, as its entry says",
         "a/later:1 is published until 2027-01-31, as its entry says",
     ]
+
+
+def test_expired_entries_are_one_line_that_names_some_of_them() -> None:
+    entries = [entry(f"a/b:{number}", expires=date(2027, 1, number)) for number in range(1, 9)]
+    assert retention.expired_note(entries, date(2027, 1, 1)) == []
+    (line,) = retention.expired_note(entries, date(2027, 1, 8))
+    assert line == "7 entries have expired and are not published: a/b:1, a/b:2, a/b:3, a/b:4, a/b:5 and 2 more"

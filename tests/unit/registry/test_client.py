@@ -7,13 +7,18 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from publisher import oci
 from publisher.contract.reference import Reference
-from publisher.errors import BlobError, DeniedError, NotFoundError, UnavailableError
+from publisher.errors import BlobError, DeniedError, NotFoundError, UnavailableError, UnknownHostError
 from publisher.net import response
+from publisher.net.addresses import AddressPolicy
+from publisher.net.proxies import Proxies
+from publisher.net.retry import TransientError
 from publisher.registry.endpoints import Endpoints
-from publisher.registry.transport import RegistryTimeouts
+from publisher.registry.transport import RegistryTimeouts, RegistryTransport
 from tests.support.registries.scripted_http import breaks_off, hangs, says
 from tests.support.registries.scripted_registry import BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, scripted_client
 
@@ -271,3 +276,30 @@ async def test_a_manifest_without_end_is_given_up() -> None:
 async def test_a_manifest_that_breaks_off_is_asked_for_again() -> None:
     async with scripted_client({f"GET {BY_DIGEST}": [breaks_off(BODY, 7), says(200, BODY)]}) as it:
         assert (await it.manifest())[1] == BODY
+
+
+async def test_a_host_that_does_not_exist_is_another_error_than_a_name_server_that_does_not_answer() -> None:
+    """Only the first one is a misspelt registry. Neither is a 404, so nothing is removed for it."""
+
+    class NameServer(AbstractResolver):
+        def __init__(self, code: int) -> None:
+            self._code = code
+
+        async def resolve(self, *_: object) -> list[ResolveResult]:
+            raise socket.gaierror(self._code, "no address")
+
+        async def close(self) -> None:
+            pass
+
+    async def failure(code: int) -> Exception:
+        transport = RegistryTransport(RegistryTimeouts(), Proxies({}), AddressPolicy(), NameServer(code))
+        with pytest.raises((UnavailableError, TransientError)) as caught:
+            async with transport.open("GET", URL("https://ghrc.example/v2/"), {}):
+                pass
+        await transport.close()
+        return caught.value
+
+    unknown = await failure(socket.EAI_NONAME)
+    assert isinstance(unknown, UnknownHostError)
+    assert (unknown.host, unknown.reason) == ("ghrc.example", "ghrc.example cannot be found: no host has this name")
+    assert isinstance(await failure(socket.EAI_AGAIN), TransientError)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from publisher.cli.render.run import plan_json, plan_lines, report_json, report_lines
 from publisher.errors import NotFoundError, SpaceError, UnavailableError
 from publisher.plan.make import make_plan
-from publisher.plan.model import Removal
+from publisher.plan.model import Action, Plan, PlanItem, Removal
 from publisher.publish.report import ImageResult, RunReport
 from publisher.state.snapshot import Snapshot
 from tests.support.publisher.built_values import AMD64, ARM64, answer, carried_out, digest, entry
@@ -82,3 +82,20 @@ def test_a_plan_for_people_leaves_out_what_does_not_change() -> None:
         "build": True,
     }
     assert shown[2]["action"] == "failed"
+
+
+def test_blocked_and_held_images_are_mentioned_in_plans_and_counted_by_themselves() -> None:
+    items = (
+        PlanItem(entry("a/bad:1"), Action.BLOCKED, "blocked by the operator: stolen data"),
+        PlanItem(entry("a/held:1"), Action.HELD, "rolled back by the operator"),
+        PlanItem(entry("a/same:1"), Action.UNCHANGED, "current"),
+    )
+    assert plan_lines(Plan(items)) == [
+        "blocked: a/bad:1: blocked by the operator: stolen data",
+        "held: a/held:1: rolled back by the operator",
+        "nothing to do: 1 unchanged, 1 held, 1 blocked",
+    ]
+    report = RunReport(serial=7)
+    report.add("a/bad:1", ImageResult.BLOCKED, "blocked by the operator: stolen data")
+    assert "1 blocked" in report_lines(report)[-1]
+    assert report.exit_code == 0

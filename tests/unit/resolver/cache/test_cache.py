@@ -243,7 +243,7 @@ def test_a_download_has_an_end_though_every_byte_comes_in_time(ep: ExecutionPoin
             now[0] += 25
             yield CONTENT[start : start + 1]
 
-    with pytest.raises(FetchError, match=r"ended after 1 of.*only 3 of 3000000 bytes received in time"):
+    with pytest.raises(FetchError, match=r"ended after 1 of.*only 3 B of 3.0 MB received in time"):
         fetch.fetch([Later(str(number)) for number in range(4)], sif, str(ep.root / "part"), clock=lambda: now[0])
     assert (ep.root / "part").read_bytes() == CONTENT[:3]
 
@@ -303,7 +303,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(ep: ExecutionPoint) -> None:
 
     def fill() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, HALF))
-        with pytest.raises(CacheError, match=f"no space for the {len(CONTENT)} bytes"):
+        with pytest.raises(CacheError, match=r"no space for .*, which needs"):
             get(ep)
 
     assert child_process.end(child_process.start(fill)) == 0

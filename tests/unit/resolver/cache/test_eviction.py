@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.contract.units import format_size
 from publisher.resolver.cache import eviction, pins
 from publisher.resolver.cache.cache import Cache
 from publisher.resolver.cache.eviction import CacheLimits
@@ -96,7 +97,7 @@ def test_what_only_others_need_who_may_be_dead_goes_where_nothing_else_can(
     assert there(cache) == [needed.sha256, middle.sha256], "no more than must"
     assert young.sha256 not in there(cache)
     assert eviction.trim(cache.entries, CacheLimits(0, 0)).sha256s == [middle.sha256]
-    with pytest.raises(CacheSpaceError, match="only 0 bytes can be evicted"):
+    with pytest.raises(CacheSpaceError, match="only 0 B can be evicted"):
         reserve(cache, sif_of(sif_content("new", SIZE)), CacheLimits(SIZE, 0))
 
 
@@ -104,7 +105,8 @@ def test_nothing_goes_in_vain(ep: ExecutionPoint, cache: Cache) -> None:
     old, young = fill(ep, cache, "old", "young")
     pins.pin(cache.root, old.sha256, pins.Starter(os.getpid()))
     with pytest.raises(
-        CacheSpaceError, match=f"a SIF of {2 * SIZE} bytes.*{2 * SIZE} bytes are missing, and only {SIZE} bytes can be evicted"
+        CacheSpaceError,
+        match=f"a SIF of {format_size(2 * SIZE)}: {format_size(2 * SIZE)} are missing.* and only {format_size(SIZE)} can be",
     ):
         reserve(cache, sif_of(sif_content("new", 2 * SIZE)), CacheLimits(2 * SIZE, 0))
     assert there(cache) == [old.sha256, young.sha256]

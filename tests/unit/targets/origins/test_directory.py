@@ -66,7 +66,7 @@ def test_where_there_is_no_room_no_byte_is_copied(tmp_path: Path) -> None:
         file.write(CONTENT)
         file.flush()
         source = Path(f"/proc/self/fd/{file.fileno()}")
-        with pytest.raises(SpaceError, match=f"for a SIF of {len(CONTENT)} bytes: {len(CONTENT) - 1} bytes are free"):
+        with pytest.raises(SpaceError, match=r"for a SIF of .*B: .*B are free"):
             put(origin, source)
         assert seen == [0], "it was asked when the upload had nothing in it"
         assert list(origin.names()) == []
