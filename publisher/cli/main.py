@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from publisher.cli.help import help_command
 from publisher.cli.options import common, logging_flags, logging_options, run_options
 from publisher.cli.render import check as render_check
 from publisher.cli.render.run import plan_json, plan_lines, report_json, report_lines
+from publisher.cli.setup.init import init_command
 from publisher.cli.state_directory import lock_state
 from publisher.errors import ListError, PublisherError, UsageError
 from publisher.images import reader
@@ -149,7 +151,7 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
 
     Example: publisher sync --config /etc/ospool-image-publisher/publisher.yaml
     """
-    dates = ServerDates()
+    dates, began = ServerDates(), time.monotonic()
     publication = make_publication(settings, None if start_from is None else _PLACES[start_from], dates)
     image_list = load_list(settings)  # a list that is not valid fails before anything begins
     with contextlib.ExitStack() as stack:
@@ -169,6 +171,7 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
         report = run_sync(
             settings, made, snapshot, intake=intake, publication=publication, display=display, collect=not run.names
         )
+    report.seconds = time.monotonic() - began
     console.show(report_json(report), report_lines(report), as_json)
     sys.exit(report.exit_code)
 
@@ -208,7 +211,7 @@ def schema() -> None:
 
 _COMMANDS = (*look.COMMANDS, *inspect.COMMANDS, *operate.COMMANDS)
 
-for command in (*_COMMANDS, adopt.adopt_command, keys.keys_group, log.log_group, scan.scan_command, help_command):
+for command in (*_COMMANDS, adopt.adopt_command, init_command, keys.keys_group, log.log_group, scan.scan_command, help_command):
     publisher.add_command(command)
 
 

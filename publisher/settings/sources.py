@@ -16,11 +16,14 @@ from publisher.errors import ListError, UsageError
 from publisher.settings.settings import ROOT_STATE, PublisherSettings
 from publisher.settings.targets import CvmfsTarget
 from publisher.system import yamlfile
+from publisher.system.ownership import is_own_file
 from publisher.targets.pelican.address import OriginAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+FILE_NAME = "publisher.yaml"
+"""The configuration that is read if no other is named: that of the current directory."""
 _PREFIX = "PUBLISHER_"
 _CONFIG = "config"
 _SECRETS = ("key", "token_key", "token_file", "removal_token_file")
@@ -34,21 +37,21 @@ def load_settings(
 
     Args:
         flags: values by key of :class:`PublisherSettings` (``insecure_registry`` is a key), and the file ``config``. None and
-            () are ignored.
+            () are ignored. Without a file, ``publisher.yaml`` in the current directory is read, if there is one.
         environ: environment variables: ``PUBLISHER_*`` (empty ones are ignored), HOME and XDG_STATE_HOME.
         cwd: directory at which relative paths in flags and variables start; None for the current one. Relative paths in the
             file start at the file's directory.
         euid: user id that decides about the default state directory; None for this process's.
 
     Raises:
-        UsageError: the file cannot be read, or there is no default for the state directory.
+        UsageError: the file cannot be read or is another account's, or there is no default for the state directory.
         ListError: settings are not valid; it has the problems of all sources.
     """
     cwd = Path.cwd() if cwd is None else cwd
     context = {"base": cwd, "home": environ.get("HOME")}
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     variables = {name: value for name, value in environ.items() if name.startswith(_PREFIX) and value}
-    path = given.pop(_CONFIG, variables.pop(_variable_name(_CONFIG), None))
+    path = given.pop(_CONFIG, variables.pop(_variable_name(_CONFIG), None)) or _own_file(cwd)
     variables = {name.removeprefix(_PREFIX).lower(): value for name, value in variables.items()}
 
     values, problems = ({}, []) if path is None else _load_file(cwd / str(path), context)
@@ -64,6 +67,21 @@ def load_settings(
         raise ListError(problems, "the configuration")
     _log.debug("settings other than defaults: %s", ", ".join(sorted(values)))
     return PublisherSettings().model_copy(update=values)
+
+
+def _own_file(cwd: Path) -> str | None:
+    """Return the name of the current directory's publisher.yaml, None if there is none.
+
+    Raises:
+        UsageError: another account could have written it; nobody has asked for this file.
+    """
+    path = cwd / FILE_NAME
+    if not path.exists():
+        return None
+    if not is_own_file(path):
+        hint = f"if it is yours, give --config {path}, or correct its owner and mode"
+        raise UsageError(f"{path} is not read without being named: another account owns it or may write to it", hint=hint)
+    return FILE_NAME
 
 
 def _load_file(path: Path, context: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
