@@ -21,6 +21,8 @@ from publisher.maintain.adoption.apply import Adopter
 from publisher.maintain.adoption.judge import LinkVerdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from publisher.publish.publication import Publication
     from publisher.settings.settings import PublisherSettings
     from publisher.state.snapshot import Snapshot
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 @click.option("--apply", "apply", is_flag=True, help="Write the manifest. Without it, only print what would be adopted.")
 @click.option("--anyway", is_flag=True, help="Also adopt, as not current, images about which no registry can be asked now.")
 @click.option("--undo", is_flag=True, help="Undo: adopted names leave the manifest, links point to the older tool's sandboxes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
-def adopt_command(apply: bool, anyway: bool, undo: bool, settings: PublisherSettings) -> None:
+def adopt_command(*, apply: bool, anyway: bool, undo: bool, as_json: bool, settings: PublisherSettings) -> None:
     """Adopt a repository that cvmfs-singularity-sync has filled, so that its images need not be built again.
 
     Compares the links of the older tool with the registries and the image list. With --apply, the manifest is written; sandboxes
@@ -42,7 +45,7 @@ def adopt_command(apply: bool, anyway: bool, undo: bool, settings: PublisherSett
     if undo and anyway:
         raise UsageError("--undo adopts nothing and asks no registry: leave out --anyway")
     if undo:
-        _undo_adoption(settings, apply=apply)
+        _undo_adoption(settings, apply=apply, as_json=as_json)
         return
     image_list = load_list(settings)
     with contextlib.ExitStack() as stack:
@@ -52,11 +55,15 @@ def adopt_command(apply: bool, anyway: bool, undo: bool, settings: PublisherSett
         adopter = Adopter(make_repository(settings), intake, selected.entries, selected.unlisted, clock=time.time, anyway=anyway)
         report = adopter.run(snapshot, publication)
     done = "adopted" if apply else "would be adopted (add --apply to do it)"
-    click.echo("\n".join([*report.lines, f"{done}: {report.total}"]))
+    _show(report.lines, f"{done}: {report.total}", applied=apply, as_json=as_json)
     sys.exit(1 if report.counts[LinkVerdict.UNKNOWN] and not anyway else 0)
 
 
-def _undo_adoption(settings: PublisherSettings, *, apply: bool) -> None:
+def _show(lines: Sequence[str], total: str, *, applied: bool, as_json: bool) -> None:
+    console.show({"applied": applied, "lines": list(lines), "total": total}, [*lines, total], as_json)
+
+
+def _undo_adoption(settings: PublisherSettings, *, apply: bool, as_json: bool) -> None:
     """Undo an adoption, or print what that would change."""
     result = None
     with contextlib.ExitStack() as stack:
@@ -66,7 +73,8 @@ def _undo_adoption(settings: PublisherSettings, *, apply: bool) -> None:
         if publication is not None:
             result = adoption_undo.apply(publication, plan)
     *lines, total = plan.lines
-    click.echo("\n".join([*lines, f"{'undone' if apply else 'would be undone (add --apply to do it)'}: {total}"]))
+    undone = "undone" if apply else "would be undone (add --apply to do it)"
+    _show(lines, f"{undone}: {total}", applied=apply, as_json=as_json)
     if result is not None:
         raise_if_behind(result)
 

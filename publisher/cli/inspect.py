@@ -70,8 +70,11 @@ def diff_command(subject: str, other: str | None, *, arch: str, times: bool, as_
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--sample", type=click.IntRange(min=1), metavar="NUMBER", help="Verify only so many builds, chosen at random.")
 @click.option("--repair", is_flag=True, help="Restore SIFs that the origin has lost or damaged, by building their images again.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, at the end.")
 @common
-def verify_command(names: tuple[str, ...], sample: int | None, repair: bool, settings: PublisherSettings) -> None:
+def verify_command(
+    names: tuple[str, ...], sample: int | None, *, repair: bool, as_json: bool, settings: PublisherSettings
+) -> None:
     """Verify that what is published matches the manifest: sandboxes, SIFs, links and the manifest itself; or the builds of NAMEs.
 
     Reads everything and prints a line for each problem. With --sample, the origin is still asked for the names of all SIFs.
@@ -81,11 +84,15 @@ def verify_command(names: tuple[str, ...], sample: int | None, repair: bool, set
 
     Example: publisher verify --sample 20
     """
-    count = 0
-    for count, problem in enumerate((_repair if repair else _problems)(settings, names, sample), 1):  # noqa: B007
-        click.echo(problem)
-    console.tell(f"{count} problem(s)")
-    sys.exit(1 if count else 0)
+    problems = []
+    for problem in (_repair if repair else _problems)(settings, names, sample):
+        problems.append(problem)
+        if not as_json:
+            console.show(None, [problem], as_json=False)
+    if as_json:
+        console.show({"problems": problems}, [], as_json=True)
+    console.tell(f"{len(problems)} problem(s)")
+    sys.exit(1 if problems else 0)
 
 
 @click.command("origin", short_help="Compare the origin's objects with the manifest.")

@@ -53,8 +53,9 @@ def show_command(name: str | None, settings: PublisherSettings, *, as_json: bool
 
 
 @log_group.command("verify", short_help="Verify the log against the manifest and the witness.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
-def verify_command(settings: PublisherSettings) -> None:
+def verify_command(settings: PublisherSettings, *, as_json: bool) -> None:
     """Verify the publication log: no entry was changed or left out, and the manifest says what the log says.
 
     With the setting witness, every index that the witness has is compared too: two signed indexes of one serial that differ prove
@@ -65,11 +66,11 @@ def verify_command(settings: PublisherSettings) -> None:
 
     Example: publisher log verify --witness git:/srv/witness.git
     """
-    count = 0
-    for count, problem in enumerate(_problems(settings), 1):  # noqa: B007
-        click.echo(problem)
-    console.tell(f"{count} problem(s)")
-    sys.exit(1 if count else 0)
+    problems = list(_problems(settings))
+    if problems or as_json:
+        console.show({"problems": problems}, problems, as_json)
+    console.tell(f"{len(problems)} problem(s)")
+    sys.exit(1 if problems else 0)
 
 
 def _problems(settings: PublisherSettings) -> Iterator[str]:

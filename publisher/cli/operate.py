@@ -9,6 +9,7 @@ import click
 
 from publisher.cli.assembly.run import collect_garbage
 from publisher.cli.assembly.targets import find_record
+from publisher.cli.console import console
 from publisher.cli.options import common
 from publisher.cli.render import status as render_status
 from publisher.cli.session import open_publication, raise_if_behind
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 @click.command("gc", short_help="Remove what was superseded or left long ago.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed. Remnants of a killed run are still recovered.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
-def gc_command(dry_run: bool, settings: PublisherSettings) -> None:
+def gc_command(*, dry_run: bool, as_json: bool, settings: PublisherSettings) -> None:
     """Remove builds that were superseded, and names that left, longer than their grace ago.
 
     Removes from the manifest, the repository and the origin, within the limits removals_per_run and removed_size_per_run. Every
@@ -32,7 +34,9 @@ def gc_command(dry_run: bool, settings: PublisherSettings) -> None:
     """
     with open_publication(settings) as (publication, snapshot):
         result = collect_garbage(settings, publication, snapshot, dry_run=dry_run)
-    click.echo("\n".join(result.lines or ["nothing to do"]))
+    error = None if result.error is None else str(result.error)
+    shown = {"dry_run": dry_run, "lines": result.lines, "error": error, "serial": result.snapshot.serial}
+    console.show(shown, result.lines or ["nothing to do"], as_json)
     if result.error is not None:
         raise result.error
 
@@ -41,8 +45,9 @@ def gc_command(dry_run: bool, settings: PublisherSettings) -> None:
 @click.argument("subject", metavar="NAME|DIGEST")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; users see this text when their job is refused.")
 @click.option("--history", is_flag=True, help="Block the earlier builds of NAME too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
-def block_command(subject: str, reason: str, history: bool, settings: PublisherSettings) -> None:
+def block_command(subject: str, reason: str, *, history: bool, as_json: bool, settings: PublisherSettings) -> None:
     """Block an image at once: the build that NAME has now, or the platform manifest or config DIGEST (sha256:...).
 
     Its sandbox, links and SIF are removed under every name and manifest that has it, and execution points refuse it. Syncs do
@@ -53,15 +58,15 @@ def block_command(subject: str, reason: str, history: bool, settings: PublisherS
     with open_publication(settings) as (publication, snapshot):
         plan = block.plan_block(snapshot, subject, int(time.time()), reason, history=history)
         result = block.apply(publication, snapshot, plan)
-    for name in plan.changed:
-        click.echo(f"blocked: {name}")
+    console.show({"blocked": list(plan.changed)}, [f"blocked: {name}" for name in plan.changed], as_json)
     raise_if_behind(result)
 
 
 @click.command("unblock", short_help="Undo block.")
 @click.argument("subject", metavar="NAME|DIGEST")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
-def unblock_command(subject: str, settings: PublisherSettings) -> None:
+def unblock_command(subject: str, *, as_json: bool, settings: PublisherSettings) -> None:
     """Undo block for NAME, or for the platform manifest DIGEST; the next sync publishes what the image list says.
 
     Only the manifest changes; the image is downloaded and built again by that sync.
@@ -69,16 +74,17 @@ def unblock_command(subject: str, settings: PublisherSettings) -> None:
     with open_publication(settings) as (publication, snapshot):
         plan = block.plan_unblock(snapshot, subject)
         result = block.apply(publication, snapshot, plan)
-    for name in plan.changed:
-        click.echo(f"no longer blocked: {name}; the next sync publishes it again")
+    lines = [f"no longer blocked: {name}; the next sync publishes it again" for name in plan.changed]
+    console.show({"unblocked": list(plan.changed)}, lines, as_json)
     raise_if_behind(result)
 
 
 @click.command("rollback", short_help="Return a name to its previous build.")
 @click.argument("name")
 @click.option("--undo", is_flag=True, help="Return to the build that NAME had before the rollback.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
-def rollback_command(name: str, undo: bool, settings: PublisherSettings) -> None:
+def rollback_command(name: str, *, undo: bool, as_json: bool, settings: PublisherSettings) -> None:
     """Make NAME stand for its previous build. Syncs do not change it until --undo.
 
     Can be repeated to go back further, as long as earlier builds are published. See publisher status NAME.
@@ -87,7 +93,8 @@ def rollback_command(name: str, undo: bool, settings: PublisherSettings) -> None
         transition = transitions.undo_rollback if undo else transitions.roll_back
         record = transition(find_record(snapshot, name), int(time.time()))
         result = publication.change(snapshot, {name: record})
-    click.echo("\n".join(render_status.status_lines(record, result.snapshot.repository)))
+    lines = render_status.status_lines(record, result.snapshot.repository)
+    console.show(render_status.status_json(record), lines, as_json)
     raise_if_behind(result)
 
 

@@ -195,6 +195,7 @@ class BatchPublisher:
             else:
                 self._unfit_in_a_row = 0
                 self._report.add(entry.name, ImageResult.PUBLISHED, entry.item.reason)
+                self._report.published_size += entry.unpacked_size
                 self._display.finish(entry.name, f"published: {entry.item.reason}")
         names = [entry.name for entry in entries if entry.name not in result.failed]
         _log.info("published a batch with serial %d: %s", self.snapshot.serial, ", ".join(names) or "no new image")

@@ -17,6 +17,7 @@ from publisher.provenance.sigstore_bundle import BundleVerifier
 from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.publish.resolve import Resolver
 from publisher.state.paths import platform_key
+from publisher.system.progress import FETCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -150,7 +151,7 @@ class Intake:
             label = name if len(item.targets) == 1 else f"{name} {platform_key(target.platform)}"
             image = await fetch_image(self._client, self.store, reference, target.digest, target.platform)
             layers, indexes = await fetch_layers(
-                self._client, self.store, image, reference, lambda done, total: self._display.step(name, "fetch", done, total)
+                self._client, self.store, image, reference, lambda done, total: self._display.step(name, FETCH, done, total)
             )
             requests.append(BuildRequest(label, image, layers, indexes))
         return requests

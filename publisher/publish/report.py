@@ -57,6 +57,8 @@ class RunReport:
         cleared: lines about what garbage collection removed at the end.
         restored: lines about SIFs that the origin had lost and has again.
         lost: SIFs that the origin has lost and that could not be restored, each with the reason.
+        published_size: bytes of the files of the images that were published.
+        seconds: how long the run took.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -69,6 +71,8 @@ class RunReport:
     cleared: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
     lost: list[PublisherError] = field(default_factory=list)
+    published_size: int = 0
+    seconds: float = 0.0
 
     def add(self, name: str, result: ImageResult, reason: str, error: PublisherError | None = None) -> None:
         """Record the outcome of an image, and log it: at DEBUG level where nothing happens to it, else at INFO level."""

@@ -19,6 +19,7 @@ from publisher.publish.batch import BatchLimits, BatchPublisher, RunStoppedError
 from publisher.publish.remember import remember
 from publisher.publish.report import ImageResult, RunReport
 from publisher.system.durable import host_failure
+from publisher.system.progress import BUILT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,6 +191,8 @@ class Sync:
             self._display.finish(item.entry.name, f"failed: {report.fail(item.entry.name, error)}")
             batches.in_progress = set()
             return
+        for name in [request.name for request in requests] or [item.entry.name]:
+            self._display.step(name, BUILT, 0, 1)
         batches.add(self._publication.stage(batches.snapshot, item, builds), requests)
 
     def _wait_for(self, fetched: Future[list[BuildRequest]], batches: BatchPublisher) -> list[BuildRequest]:

@@ -66,9 +66,10 @@ class RunningDisplay(Display):
 
     def step(self, image: str, step: str, done: int, total: int) -> None:
         """See :meth:`Display.step`."""
+        name = image.partition(" ")[0]  # a platform may follow
         with self._lock:
-            if image in self._steps and self._steps[image] != step:
-                self._steps[image] = step
+            if name in self._steps and self._steps[name] != step:
+                self._steps[name] = step
                 self._write()
         self._shown.step(image, step, done, total)
 

@@ -1,4 +1,4 @@
-"""Progress of long work: bars on a terminal, plain lines elsewhere.
+"""Progress of long work: a live table on a terminal (:mod:`publisher.system.live_table`), plain lines elsewhere.
 
 Progress goes to standard error, because standard output is for data. All displays may be called from any thread.
 """
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from rich.console import Console
-    from rich.progress import TaskID
-
+FETCH, BUILT = "fetch", "built"
+"""Steps: layers are fetched; everything is built, and the image waits for its transaction."""
 _EVERY = 30.0  # seconds between two lines about the same step
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time for people: ``8 s``, ``12 min``, ``3 h 05 min``."""
+    whole = round(seconds)
+    if whole < 120:  # noqa: PLR2004 - two minutes
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"  # noqa: PLR2004 - two hours
 
 
 class Display(AbstractContextManager["Display"], ABC):
@@ -96,70 +104,13 @@ class LineDisplay(Display):
             print(printable(line), file=self._out, flush=True)
 
 
-class BarDisplay(Display):
-    """A display of bars on a terminal: one for the phase, and one for every image in progress."""
-
-    def __init__(self, console: Console) -> None:
-        from rich import progress  # noqa: PLC0415 - only terminals need it, and commands that ask no registry show nothing
-
-        columns = (
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.TaskProgressColumn(),
-            progress.TimeElapsedColumn(),
-        )
-        self._progress = progress.Progress(*columns, console=console, transient=True)
-        self._lock = threading.Lock()
-        self._phase: TaskID | None = None
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._progress.stop()
-
-    def begin(self, phase: str, total: int) -> None:
-        """See :meth:`Display.begin`."""
-        with self._lock:
-            if self._phase is not None:
-                self._progress.remove_task(self._phase)
-            self._phase = self._progress.add_task(phase, total=total)
-
-    def advance(self) -> None:
-        """See :meth:`Display.advance`."""
-        with self._lock:
-            if self._phase is not None:
-                self._progress.advance(self._phase)
-
-    def step(self, image: str, step: str, done: int, total: int) -> None:
-        """See :meth:`Display.step`."""
-        with self._lock:
-            if image not in self._tasks:
-                self._tasks[image] = self._progress.add_task(image)
-            measured = total if total > 1 else None
-            self._progress.update(self._tasks[image], description=f"{image}: {step}", completed=done, total=measured)
-
-    def finish(self, image: str, outcome: str) -> None:
-        """See :meth:`Display.finish`."""
-        with self._lock:
-            task = self._tasks.pop(image, None)
-            if task is not None:
-                self._progress.remove_task(task)
-        self.advance()
-        self.say(f"{image}: {outcome}")
-
-    def say(self, line: str) -> None:
-        """See :meth:`Display.say`."""
-        self._progress.console.print(printable(line), markup=False, highlight=False)
-
-
 def display(out: IO[str] = sys.stderr) -> Display:
-    """Return a display for a stream: bars if it is a terminal, plain lines otherwise."""
+    """Return a display for a stream: a live table if it is a terminal, plain lines otherwise."""
     if not out.isatty():
         return LineDisplay(out)
-    from rich.console import Console  # noqa: PLC0415 - see BarDisplay
+    from rich.console import Console  # noqa: PLC0415 - only terminals need it, and most commands show nothing
+
+    from publisher.system.live_table import TableDisplay  # noqa: PLC0415 - likewise
 
     console = Console(file=out)
-    return BarDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(out)
+    return TableDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(out)

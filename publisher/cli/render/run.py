@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from publisher.contract.units import format_size
 from publisher.plan.model import Action
 from publisher.publish.report import ImageResult
+from publisher.system.progress import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from publisher.plan.model import Plan, PlanItem, Removal, UnlistedPattern
     from publisher.publish.report import RunReport
+
+
+_SHOWN = 20
+"""Published images that a report names."""
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -41,9 +47,13 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 
 def report_lines(report: RunReport) -> list[str]:
-    """Return a report for people: failures and everything else that needs attention, then the totals."""
+    """Return a report for people: what was published, what needs attention, and the totals as the last line."""
+    published = [outcome for outcome in report.outcomes.values() if outcome.result is ImageResult.PUBLISHED]
     failures = [outcome for outcome in report.outcomes.values() if outcome.result in {ImageResult.FAILED, ImageResult.SKIPPED}]
-    lines = [*report.notes, *_unlisted_lines(report.unlisted)]
+    lines = [*report.notes, *(f"published: {outcome.name}: {outcome.reason}" for outcome in published[:_SHOWN])]
+    if len(published) > _SHOWN:
+        lines.append(f"published: and {len(published) - _SHOWN} more: publisher list --only published")
+    lines += _unlisted_lines(report.unlisted)
     lines += [f"{outcome.result.value}: {outcome.name}: {outcome.reason}" for outcome in failures]
     lines += [*report.restored, *(f"failed: {error}" for error in report.lost)]
     if report.stopped is not None:
@@ -53,7 +63,9 @@ def report_lines(report: RunReport) -> list[str]:
     is_idle = not (
         report.count(ImageResult.PUBLISHED) or report.removals or report.cleared or report.restored or report.exit_code
     )
-    return [*lines, f"{'nothing to do: ' if is_idle else ''}{totals or 'no images'}; manifest serial {report.serial}"]
+    size = f" ({format_size(report.published_size)} of files)" if report.published_size else ""
+    took = f", in {format_duration(report.seconds)}" if report.seconds else ""
+    return [*lines, f"{'nothing to do: ' if is_idle else ''}{totals or 'no images'}{size}{took}; manifest serial {report.serial}"]
 
 
 def report_json(report: RunReport) -> dict[str, object]:
@@ -71,6 +83,8 @@ def report_json(report: RunReport) -> dict[str, object]:
         "cleared": report.cleared,
         "restored": report.restored,
         "lost": list(map(str, report.lost)),
+        "published_size": report.published_size,
+        "seconds": round(report.seconds, 1),
     }
 
 

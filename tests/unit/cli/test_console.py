@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console as Terminal
 
 from publisher.cli.console import Console
-from publisher.system.progress import BarDisplay, LineDisplay
+from publisher.system.live_table import TableDisplay
+from publisher.system.progress import LineDisplay
 
 if TYPE_CHECKING:
     import pytest
@@ -26,5 +27,5 @@ def test_a_result_and_a_message_show_escape_sequences_instead_of_obeying_them(ca
 def test_progress_shows_escape_sequences_instead_of_obeying_them() -> None:
     lines, terminal = io.StringIO(), io.StringIO()
     LineDisplay(lines).say(HOSTILE)
-    BarDisplay(Terminal(file=terminal, width=200)).say(HOSTILE)
+    TableDisplay(Terminal(file=terminal, width=200)).say(HOSTILE)
     assert lines.getvalue().strip() == terminal.getvalue().strip() == SHOWN

@@ -179,7 +179,7 @@ def test_a_disk_that_fails_is_no_bug(
     text = capsys.readouterr().err
     assert ended.value.code == 1
     assert "Traceback" not in text
-    assert "Input/output error: '/var/lib/x' (look at the disks" in text
+    assert "/var/lib/x: Input/output error (look at the disks" in text
 
 
 class Denying(http.server.BaseHTTPRequestHandler):

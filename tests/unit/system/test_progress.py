@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import io
 
-from rich.console import Console
-
-from publisher.system.progress import BarDisplay, LineDisplay, display
+from publisher.system.live_table import TableDisplay
+from publisher.system.progress import LineDisplay, display
 
 
 class Terminal(io.StringIO):
@@ -48,18 +47,5 @@ def test_two_steps_of_an_image_are_two_lines() -> None:
     assert out.getvalue().splitlines() == ["a/a:1: plan", "a/a:1: test"]
 
 
-def test_on_a_terminal_there_are_bars_for_all_and_for_each() -> None:
-    out = Terminal()
-    console = Console(file=out, force_terminal=True, width=100, color_system=None, legacy_windows=False)
-    with BarDisplay(console) as shown:
-        shown.begin("publishing", 2)
-        shown.step("a/a:1", "fetch", 50, 200)
-        shown.step("a/b:1", "squash", 1, 1)
-        shown._progress.refresh()
-        running = out.getvalue()
-        shown.finish("a/a:1", "published: new [in brackets]")
-        shown.advance()
-    for words in ("publishing", "a/a:1: fetch", "25%", "a/b:1: squash"):
-        assert words in running
-    assert "a/a:1: published: new [in brackets]" in out.getvalue(), "what images are called is no markup"
-    assert isinstance(display(out), BarDisplay)
+def test_on_a_terminal_there_is_a_live_table() -> None:
+    assert isinstance(display(Terminal()), TableDisplay)

@@ -72,4 +72,10 @@ def test_for_programs_nothing_is_lost() -> None:
 
 
 def test_sizes_are_for_people() -> None:
-    assert [format_size(count) for count in (0, 999, 1000, 1_500_000, 2 * 10**13)] == ["0 B", "999 B", "1.0 kB", "1.5 MB", "20.0 TB"]
+    assert [format_size(count) for count in (0, 999, 1000, 1_500_000, 2 * 10**13)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "1.5 MB",
+        "20.0 TB",
+    ]

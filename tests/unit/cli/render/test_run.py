@@ -24,6 +24,7 @@ def test_a_report_shows_what_is_not_as_it_should_be_and_the_totals() -> None:
     report.add("a/c:1", ImageResult.FAILED, "not a tar archive")
     assert report_lines(report) == [
         "manifest published again",
+        "published: a/a:1: new",
         "failed: a/c:1: not a tar archive",
         "leaves: a/old:1: no longer in the list",
         "1 published, 1 unchanged, 1 failed; manifest serial 7",
@@ -99,3 +100,13 @@ def test_blocked_and_held_images_are_mentioned_in_plans_and_counted_by_themselve
     report.add("a/bad:1", ImageResult.BLOCKED, "blocked by the operator: stolen data")
     assert "1 blocked" in report_lines(report)[-1]
     assert report.exit_code == 0
+
+
+def test_the_last_line_says_how_much_was_published_and_how_long_it_took() -> None:
+    report = RunReport(serial=8, published_size=3 * 10**9, seconds=700)
+    for number in range(23):
+        report.add(f"a/a:{number}", ImageResult.PUBLISHED, "new")
+    lines = report_lines(report)
+    assert lines[-1] == "23 published (3.0 GB of files), in 12 min; manifest serial 8"
+    assert lines[-2] == "published: and 3 more: publisher list --only published"
+    assert (report_json(report)["published_size"], report_json(report)["seconds"]) == (3 * 10**9, 700)
