@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -67,7 +67,7 @@ class Console:
         """Return the display of progress; with ``-q`` or ``--log-format json`` progress goes to the log."""
         if self._verbosity < 0 or self._form == logs.JSON:
             return LogDisplay()
-        return progress.display(sys.stderr)
+        return display_for(sys.stderr)
 
 
 def _printable(text: str) -> str:
@@ -95,6 +95,18 @@ class LogDisplay(progress.Display):
     def say(self, line: str) -> None:
         """See :meth:`publisher.system.progress.Display.say`."""
         _log.warning("%s", line)
+
+
+def display_for(out: IO[str]) -> progress.Display:
+    """Return a display for a stream: a live table if it is a terminal, plain lines otherwise."""
+    if not out.isatty():
+        return progress.LineDisplay(out)
+    from rich.console import Console as Terminal  # noqa: PLC0415 - only terminals need it, and most commands show nothing
+
+    from publisher.system.live_table import TableDisplay  # noqa: PLC0415 - likewise
+
+    terminal = Terminal(file=out)
+    return TableDisplay(terminal) if terminal.is_terminal and not terminal.is_dumb_terminal else progress.LineDisplay(out)
 
 
 console = Console()

@@ -1,11 +1,10 @@
-"""Progress of long work: a live table on a terminal (:mod:`publisher.system.live_table`), plain lines elsewhere.
+"""Progress of long work: what every display shows, and plain lines. :mod:`publisher.system.live_table` is for terminals.
 
 Progress goes to standard error, because standard output is for data. All displays may be called from any thread.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -102,15 +101,3 @@ class LineDisplay(Display):
         """See :meth:`Display.say`."""
         with self._lock:
             print(printable(line), file=self._out, flush=True)
-
-
-def display(out: IO[str] = sys.stderr) -> Display:
-    """Return a display for a stream: a live table if it is a terminal, plain lines otherwise."""
-    if not out.isatty():
-        return LineDisplay(out)
-    from rich.console import Console  # noqa: PLC0415 - only terminals need it, and most commands show nothing
-
-    from publisher.system.live_table import TableDisplay  # noqa: PLC0415 - likewise
-
-    console = Console(file=out)
-    return TableDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(out)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import io
 
+from publisher.cli.console import display_for
 from publisher.system.live_table import TableDisplay
-from publisher.system.progress import LineDisplay, display
+from publisher.system.progress import LineDisplay
 
 
 class Terminal(io.StringIO):
@@ -13,7 +14,7 @@ class Terminal(io.StringIO):
 
 def test_elsewhere_than_on_a_terminal_there_are_plain_lines() -> None:
     out = io.StringIO()
-    with display(out) as shown:
+    with display_for(out) as shown:
         assert isinstance(shown, LineDisplay)
         shown.begin("publishing", 3)
         shown.step("a/a:1", "fetch", 50, 200)
@@ -48,4 +49,4 @@ def test_two_steps_of_an_image_are_two_lines() -> None:
 
 
 def test_on_a_terminal_there_is_a_live_table() -> None:
-    assert isinstance(display(Terminal()), TableDisplay)
+    assert isinstance(display_for(Terminal()), TableDisplay)
