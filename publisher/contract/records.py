@@ -23,6 +23,12 @@ NO_SHELL = "the image has no /bin/sh"
 _STATES = (CURRENT, SUPERSEDED, EXPIRING, BLOCKED)
 
 
+def split_platform(platform: str) -> tuple[str, str]:
+    """Split a platform of a record, such as ``amd64,x86-64-v3``, into architecture and conditions, which are empty for most."""
+    arch, _, conditions = platform.partition(",")
+    return arch, conditions
+
+
 class Sif:
     """A SIF in the origin: ``path`` below the index's ``sif_prefix``, ``sha256`` (64 hex digits) and ``size`` in bytes."""
 
@@ -58,11 +64,12 @@ class Version:
             the attached manifest, its ``kind`` and its ``type``; None if nothing was.
         signed: whose signature of the image the publisher verified: ``identity`` and ``issuer``, or ``key`` (sha256 of the
             public key); None if it verified none.
+        reference: the image's complete reference, if it is not that of the record: a variant is an image of its own.
     """
 
     __slots__ = (
-        "attached", "config", "digest", "file_index", "files", "notes", "published", "reason", "sandbox", "sif", "signed",
-        "since", "state", "test", "tools", "unpacked_size", "until",
+        "attached", "config", "digest", "file_index", "files", "notes", "published", "reason", "reference", "sandbox", "sif",
+        "signed", "since", "state", "test", "tools", "unpacked_size", "until",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +92,7 @@ class Version:
         reason: str | None = None,
         attached: Sequence[Mapping[str, str]] | None = None,
         signed: Mapping[str, str] | None = None,
+        reference: str | None = None,
     ) -> None:
         self.digest = digest
         self.config = config
@@ -103,6 +111,7 @@ class Version:
         self.reason = reason
         self.attached = attached or None
         self.signed = signed or None
+        self.reference = reference
 
     @property
     def content(self) -> str:
@@ -150,6 +159,7 @@ class Version:
             reason=None if value.get("reason") is None else str(value["reason"]),
             attached=fields.texts(value.get("attached", ())),
             signed=next(iter(fields.texts((value.get("signed", {}),)))),
+            reference=None if value.get("reference") is None else str(value["reference"]),
         )
 
 
@@ -160,7 +170,8 @@ class Record:
         name: the CVMFS name, ``htc/rocky:9``.
         reference: the image's complete reference in its registry, ``hub.opensciencegrid.org/htc/rocky:9``.
         digest: the digest that the tag had when it was last published (of an OCI index, or of the only image manifest).
-        platforms: ``amd64``, ``arm64``, ``arm/v7`` … -> versions, the current one first, superseded ones newest first.
+        platforms: ``amd64``, ``arm64``, ``arm/v7`` … -> versions, the current one first, superseded ones newest first. A variant
+            has its conditions after the architecture: ``amd64,x86-64-v3`` (:mod:`publisher.contract.conditions`).
         rollback: what the publisher remembers of a name that was rolled back (key ``held`` in the JSON), else None;
             execution points ignore it.
     """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from publisher.contract.reference import Reference
 from publisher.errors import UsageError
 from publisher.images import tag_order
 from publisher.images.tag_patterns import TagSet
+from publisher.images.variant import ImageVariant, plain
 from publisher.system import safepath
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Entry:
     Attributes:
         name: the CVMFS name, such as ``htc/rocky:9``.
         reference: the image's reference; it always has a tag, and a digest only if the list pins one.
-        platforms: the platforms to publish, in the list's order.
+        platforms: the platforms to publish, in the list's order; of a family its variants, each an
+            :class:`publisher.images.variant.ImageVariant`.
         formats: ``sandbox``, ``sif`` or both.
         owner, project: who is responsible for the image and which project uses it, None if the list does not say.
         expires: the last day on which the image is published, None for no end.
@@ -54,6 +56,17 @@ class Entry:
     signer: RequiredSigner | None = None
     group: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
+
+    def reference_for(self, platform: Platform) -> Reference:
+        """Return the reference of the image for one of its platforms."""
+        return platform.reference if isinstance(platform, ImageVariant) else self.reference
+
+    def parts(self) -> tuple[Entry, ...]:
+        """Return an entry for each of the images that it is made of, with platforms that have no conditions."""
+        platforms: dict[Reference, dict[Platform, None]] = {}
+        for platform in self.platforms:
+            platforms.setdefault(self.reference_for(platform), {})[plain(platform)] = None
+        return tuple(replace(self, reference=reference, platforms=tuple(own)) for reference, own in platforms.items())
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from publisher.contract.conditions import ARCHITECTURES
 from publisher.images import tag_patterns
-from publisher.images.rules import ARCHITECTURES
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,6 +27,9 @@ _WILDCARD = "[*?\\[]"
 IMAGE = {"type": "string", "pattern": f"^{_REPOSITORY}(?::{_TAG}(?:{_DIGEST})?)?$"}
 TAG_OR_PATTERN = {"type": "string", "pattern": f"^{_TAG}$"}
 PLATFORM = {"type": "string", "pattern": f"^linux/(?:{'|'.join(ARCHITECTURES)})(?:/v[0-9]{{1,2}})?$"}
+_BOUND = "(?:cuda|capability|memory) *(?:>=|<) *[0-9][0-9a-zA-Z. ]*"
+_CONDITION = f"(?:(?:{'|'.join(ARCHITECTURES)})(?:/v[0-9]{{1,2}})?|x86-64-v[234]|(?:(?:amd|intel|nvidia)-)?gpu|{_BOUND})"
+CONDITIONS = {"type": "string", "pattern": f"^ *{_CONDITION} *(?:, *{_CONDITION} *)*$"}
 DATE = {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
 _UNITS = "[kKmMgGtT]?[iI]?[bB]"
 SIZE = {
@@ -58,6 +61,7 @@ _HAS_TAG_PATTERN = {
     ]
 }
 _CONDITIONS = [
+    _if_present("variants", {"not": {"required": ["tags"]}}),
     _if_present("tags", {"properties": {"image": {"pattern": f"^{_REPOSITORY}$"}}}),
     _if_present("keep", _HAS_TAG_PATTERN),
     _if_present("exclude", _HAS_TAG_PATTERN),

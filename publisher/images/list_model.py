@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from publisher.contract import units
+from publisher.contract.conditions import Conditions
 from publisher.images import json_schema, rules, signer, tag_patterns
 from publisher.images.rules import WrittenReference
 from publisher.oci import Platform
@@ -54,6 +55,9 @@ _Platforms = Annotated[
 ]
 _Formats = Annotated[list[Literal["sandbox", "sif"]], _LENGTH, AfterValidator(_distinct)]
 _Size = Annotated[int, PlainValidator(units.positive_size), WithJsonSchema(json_schema.SIZE)]
+_Conditions = Annotated[
+    Conditions, PlainValidator(rules.text_parser(rules.parse_conditions)), WithJsonSchema(json_schema.CONDITIONS)
+]
 _Date = Annotated[date, PlainValidator(rules.parse_date), WithJsonSchema(json_schema.DATE)]
 _Key = Annotated[bytes, PlainValidator(rules.text_parser(signer.parse_public_key)), WithJsonSchema(json_schema.PUBLIC_KEY)]
 _Count = Annotated[int, PlainValidator(rules.parse_keep), WithJsonSchema({"type": "integer", "minimum": 1})]
@@ -153,6 +157,17 @@ class ListedSigner(_ListPart):
         return self
 
 
+class ListedVariant(_ListPart):
+    """One of several builds of an image: the image that is built for some hosts, and which hosts these are."""
+
+    image: _Written = Field(description="The image that hosts get which meet the conditions, with a single tag.")
+    when: _Optional[_Conditions] = Field(
+        default=None,
+        description="What the variant needs of a host, separated by commas: an architecture (arm64), an x86-64 level (x86-64-v3),"
+        " gpu or nvidia-gpu, and bounds such as cuda>=12.4, capability<9.0 and memory>=64GB. Default: nothing.",
+    )
+
+
 class ListedImage(PublicationKeys):
     """An image: its reference alone, or a mapping with more keys."""
 
@@ -165,6 +180,10 @@ class ListedImage(PublicationKeys):
         default=None,
         description="The formats to publish: sandbox (a directory on CVMFS), sif (one file on OSDF), or both."
         " Default: the list's default.",
+    )
+    variants: _Optional[Annotated[list[ListedVariant], _LENGTH]] = Field(
+        default=None,
+        description="Several builds with this one name. Each host gets the most specific variant whose conditions it meets.",
     )
     owner: _Optional[_Text] = Field(default=None, description="The person or group that is responsible for the image.")
     project: _Optional[_Text] = Field(default=None, description="The project that uses the image.")

@@ -15,7 +15,7 @@ from publisher.contract import reference as references
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.reference import Reference
 from publisher.errors import ListError, UsageError
-from publisher.images import contradictions, json_schema
+from publisher.images import contradictions, families, json_schema
 from publisher.images.entry import NAME_TEMPLATES, Entry, ImageList, Pattern, cvmfs_name, expand
 from publisher.images.list_model import VERSION, ListFile
 from publisher.images.signer import RequiredSigner
@@ -68,6 +68,12 @@ def parse(content: bytes, file: str, name_template: str = NAME_TEMPLATES[0]) -> 
             raise ListError(yamlfile.format_problems(file, [problem]))
         model, invalid = yamlfile.validate(ListFile, root)
         problems += [*invalid, *contradictions.find(root, name_template)]
+        if model is not None:
+            problems += [
+                problem
+                for _, node, image in _listed(model, root)
+                for problem in families.find_problems(image, image.platforms or model.defaults.platforms, node)
+            ]
         if model is not None and not problems:
             image_list = _image_list(model, root, name_template)
             if image_list.entries or image_list.patterns:
@@ -124,21 +130,28 @@ def _check_version(root: YamlNode) -> YamlProblem | None:
 def _image_list(model: ListFile, root: YamlNode, name_template: str) -> ImageList:
     entries: list[Entry] = []
     patterns: list[Pattern] = []
-    listed: list[tuple[str, list[str | int], list[ListedImage]]] = [("", ["images"], model.images)]
-    listed += [(group.title, ["groups", number, "images"], group.images) for number, group in enumerate(model.groups)]
-    for title, path, images in listed:
-        for position, image in enumerate(images):
-            common = _common(image, model, title, root.find([*path, position]).line)
-            entries += _entries(image, name_template, common)
-            if image.patterns:
-                patterns.append(_pattern(image, name_template, common))
+    for title, node, image in _listed(model, root):
+        common = _common(image, model, title, node.line)
+        entries += _entries(image, name_template, common)
+        if image.patterns:
+            patterns.append(_pattern(image, name_template, common))
     return ImageList(tuple(entries), tuple(patterns))
+
+
+def _listed(model: ListFile, root: YamlNode) -> Iterator[tuple[str, YamlNode, ListedImage]]:
+    """Yield the title of its group, the node in the file, and the model of each entry."""
+    parts: list[tuple[str, list[str | int], list[ListedImage]]] = [("", ["images"], model.images)]
+    parts += [(group.title, ["groups", number, "images"], group.images) for number, group in enumerate(model.groups)]
+    for title, path, images in parts:
+        for position, image in enumerate(images):
+            yield title, root.find([*path, position]), image
 
 
 def _common(image: ListedImage, model: ListFile, group: str, line: int) -> dict[str, Any]:
     """Return the fields that entries and patterns have in common."""
+    platforms = tuple(image.platforms or model.defaults.platforms)
     return {
-        "platforms": tuple(image.platforms or model.defaults.platforms),
+        "platforms": families.variants(image, platforms) or platforms,
         "formats": frozenset(image.formats or model.defaults.formats),
         "owner": image.owner,
         "project": image.project,

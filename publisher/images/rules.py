@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from pydantic_core import PydanticKnownError
 
 from publisher.contract import reference as references
+from publisher.contract.conditions import ARCHITECTURES, Conditions
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.reference import Reference
 from publisher.images import tag_patterns, web_pages
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x")
-"""The architectures that Linux runs on, by Go's names."""
 _OTHER_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armhf": "arm", "ppc64el": "ppc64le"}
 _DEFAULT_VARIANTS = {("arm64", "v8"), ("amd64", "v1")}  # the same platform with and without it (containerd's package platforms)
 _VARIANT = re.compile(r"v[0-9]{1,2}", re.ASCII)
@@ -139,6 +138,13 @@ def parse_platform(value: object) -> Platform:
         instead = f"write linux/{meant}" if meant else f"write linux/ and one of {', '.join(ARCHITECTURES)}"
         raise ValueError(f"{yamlfile.quoted(value)} is not a platform of execution points; {instead}")
     return Platform(system, architecture, "" if (architecture, variant) in _DEFAULT_VARIANTS else variant)
+
+
+def parse_conditions(text: str) -> Conditions:
+    """Return the conditions of a variant, at least one. Raises ValueError."""
+    if not text.strip():
+        raise ValueError("the conditions are empty; write some, such as x86-64-v3, or remove when: for a variant without any")
+    return Conditions.parse(text)
 
 
 def parse_date(value: object) -> date:

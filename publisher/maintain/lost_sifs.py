@@ -16,9 +16,9 @@ from publisher.contract.reference import parse
 from publisher.errors import BlobError, OriginError, PublisherError, SpaceError
 from publisher.images.entry import Entry
 from publisher.maintain.verify import VerifiedBuild
-from publisher.oci import Platform
 from publisher.plan.model import Action, PlanItem, PlatformTarget
 from publisher.state import transitions
+from publisher.state.paths import key_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,7 +89,9 @@ class SifRestorer:
             raise
 
     def _restore(self, build: VerifiedBuild, lost: Sif) -> None:
-        for request in self._intake.fetch(_item(build, self.snapshot.records[build.name].reference)).result():
+        for request in self._intake.fetch(
+            _item(build, build.version.reference or self.snapshot.records[build.name].reference)
+        ).result():
             built = self._builder.build(request, partial(self._display.step, request.name))
             if built.sha256 == lost.sha256:
                 self._publication.origin.remove(lost.path)
@@ -136,7 +138,7 @@ def _item(build: VerifiedBuild, reference: str) -> PlanItem:
         parsed = parse(reference)
     except InvalidReferenceError as error:
         raise BlobError(f"the record's reference {reference!r} is not valid: {error.reason}") from None
-    platform = Platform("linux", *build.platform.split("/"))
+    platform = key_platform(build.platform)
     target = PlatformTarget(platform, build.version.digest, build.version.digest, None)
     entry = Entry(build.name, parsed, (platform,), frozenset({"sif"}))
     return PlanItem(entry, Action.CHANGED, "its SIF is lost", build.version.digest, (target,))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from publisher.build.builder import BuildRequest
 from publisher.errors import PublisherError
+from publisher.images.variant import plain
 from publisher.net.loop import BackgroundLoop
 from publisher.plan.model import ResolvedReference
 from publisher.provenance.sigstore_bundle import BundleVerifier
@@ -143,13 +144,12 @@ class Intake:
         return self._background.submit(self._fetch(item))
 
     async def _fetch(self, item: PlanItem) -> list[BuildRequest]:
-        name, reference = item.entry.name, item.entry.reference
-        requests = []
-        for target in item.targets:
-            if target.published is not None:
-                continue
+        name, requests = item.entry.name, []
+        wanted = {target.digest: target for target in item.targets if target.published is None}  # two variants may be one image
+        for target in wanted.values():
+            reference = item.entry.reference_for(target.platform)
             label = name if len(item.targets) == 1 else f"{name} {platform_key(target.platform)}"
-            image = await fetch_image(self._client, self.store, reference, target.digest, target.platform)
+            image = await fetch_image(self._client, self.store, reference, target.digest, plain(target.platform))
             layers, indexes = await fetch_layers(
                 self._client, self.store, image, reference, lambda done, total: self._display.step(name, FETCH, done, total)
             )

@@ -69,8 +69,12 @@ def update_links(transaction: Transaction, record: Record, previous: Record | No
 
 
 def _version(staged: StagedEntry, target: PlatformTarget, now: int, indexed: Version | None) -> Version:
-    """Return the new version of a target, with its provenance; ``indexed`` is as in :func:`_built_version`."""
-    version, found = _built_version(staged, target, now, indexed), target.provenance
+    """Return the new version of a target, with its reference and provenance; ``indexed`` is as in :func:`_built_version`."""
+    entry, found = staged.item.entry, target.provenance
+    own = entry.reference_for(target.platform)
+    version = transitions.with_reference(
+        _built_version(staged, target, now, indexed), None if own is entry.reference else str(own)
+    )
     if found is None:
         return version
     return transitions.with_provenance(version, [attachment.to_json() for attachment in found.attached], found.signed)

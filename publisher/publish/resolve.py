@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from publisher import oci
 from publisher.errors import DeniedError, NotFoundError, RegistryError, UnavailableError, UnsupportedError
 from publisher.images import tag_order
+from publisher.images.variant import ImageVariant, plain
 from publisher.plan.model import ResolvedReference
 from publisher.provenance.lookup import look_up
 from publisher.publish.fetch import fetch_image, fetch_image_manifest
@@ -72,19 +74,43 @@ class Resolver:
             BlobError, NotFoundError, UnavailableError, SpaceError: as :func:`publisher.publish.fetch.fetch_image_manifest`.
         """
         current = _current_versions(record, entry.platforms)
-        resolved = await self._resolve(entry, record, {platform: version.digest for platform, version in current.items()})
+        if not any(isinstance(platform, ImageVariant) for platform in entry.platforms):
+            return await self._resolve_part(entry, None if record is None else record.digest, current)
+        found: dict[Reference, ResolvedReference] = {}
+        gone: list[NotFoundError] = []
+        for part in entry.parts():
+            of_part = (platform for platform in current if entry.reference_for(platform) == part.reference)
+            try:
+                found[part.reference] = await self._resolve_part(part, None, {plain(one): current[one] for one in of_part})
+            except NotFoundError as error:
+                gone.append(error)
+        if gone and not found:
+            raise gone[0]
+        if gone:
+            raise UnavailableError(f"a variant is gone: {gone[0].reason}", hint="list another image in its place, or remove it")
+        return _join(entry, found)
+
+    async def _resolve_part(self, entry: Entry, known: str | None, current: Mapping[Platform, Version]) -> ResolvedReference:
+        """Return what a reference means now, with provenance.
+
+        Args:
+            entry: the entry, whose platforms have no conditions.
+            known: the digest that the reference had when it was last published, None if that is not known.
+            current: platform -> the version that is published.
+        """
+        resolved = await self._resolve(entry, known, {platform: version.digest for platform, version in current.items()})
         if all(_is_verified(entry, current.get(platform), digest) for platform, digest in resolved.digests.items()):
             return resolved
         found = await look_up(self._client, self._verifier, entry, resolved.digest, resolved.digests)
         return replace(resolved, provenance=found)
 
-    async def _resolve(self, entry: Entry, record: Record | None, current: Mapping[Platform, str]) -> ResolvedReference:
-        """Return what an entry's reference means now, without provenance; ``current`` has the published digests."""
+    async def _resolve(self, entry: Entry, known: str | None, current: Mapping[Platform, str]) -> ResolvedReference:
+        """Return what a reference means now, without provenance; ``current`` has the published digests."""
         reference = entry.reference
         digest = reference.digest or (await self._client.head(reference)).digest
         if set(current.values()) == {digest} and len(current) == len(entry.platforms):
             return ResolvedReference(digest, current)  # not an index: the image manifest that is published
-        if record is None or record.digest != digest:
+        if known != digest:
             await self._check_public(entry)
         try:
             media_type, body = await fetch_image_manifest(self._client, self._store, reference, digest)
@@ -104,6 +130,10 @@ class Resolver:
             UsageError: required signatures cannot be verified on this host.
             RegistryError, BlobError, SpaceError: as :func:`publisher.publish.fetch.fetch_image`.
         """
+        return [image for part in entry.parts() for image in await self._inspect(part)]
+
+    async def _inspect(self, entry: Entry) -> list[oci.Image]:
+        """Return an image for each platform of an entry whose platforms have no conditions; see :meth:`inspect`."""
         client = self._client if entry.private and self._private_images else self._public
         digest = entry.reference.digest or await _find_digest(client, entry.reference)
         images = [await fetch_image(client, self._store, entry.reference, digest, platform) for platform in entry.platforms]
@@ -120,7 +150,7 @@ class Resolver:
         """
         manifests = {}
         for platform, digest in resolved.digests.items():
-            _, body = await fetch_image_manifest(self._client, self._store, entry.reference, digest)
+            _, body = await fetch_image_manifest(self._client, self._store, entry.reference_for(platform), digest)
             manifests[platform] = oci.parse_manifest(body, digest)
         return manifests
 
@@ -196,6 +226,20 @@ def _tag_advice(tag: str, tags: Sequence[str]) -> str:
     if similar:
         return f"did you mean {' or '.join(similar)}?"
     return f"its newest tags are {', '.join(sorted(tags, key=tag_order.key('version'), reverse=True)[:5])}"
+
+
+def _join(entry: Entry, found: Mapping[Reference, ResolvedReference]) -> ResolvedReference:
+    """Return what the name of a family means: the images of its variants, and one digest for all of them together."""
+    answers = [(platform, plain(platform), found[entry.reference_for(platform)]) for platform in entry.platforms]
+    digests = {platform: answer.digests[own] for platform, own, answer in answers if own in answer.digests}
+    together = "".join(f"{platform}={digest}\n" for platform, digest in digests.items())
+    return ResolvedReference(
+        f"sha256:{hashlib.sha256(together.encode()).hexdigest()}",
+        digests,
+        tuple(dict.fromkeys(offered for answer in found.values() for offered in answer.offered)),
+        provenance={platform: answer.provenance[own] for platform, own, answer in answers if own in answer.provenance},
+        configs={platform: answer.configs[own] for platform, own, answer in answers if own in answer.configs},
+    )
 
 
 def _current_versions(record: Record | None, platforms: Iterable[Platform]) -> dict[Platform, Version]:

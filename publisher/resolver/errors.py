@@ -25,6 +25,10 @@ class ArchitectureError(UnknownImageError):
     """A request for an image that is published, but not for this architecture."""
 
 
+class VariantError(ArchitectureError):
+    """A request for an image of which no variant is for this host."""
+
+
 class FormError(UnknownImageError):
     """A request for an image that is published, but not in the requested form."""
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from publisher.contract.records import split_platform
+from publisher.images.variant import ImageVariant
+from publisher.oci import Platform
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from publisher.oci import Platform
 
 DEFAULT_ARCHITECTURE = "amd64"
 """The architecture that the plain names link to; the links of others are below ``.arch/``."""
@@ -24,10 +26,18 @@ CATALOG_MARK = ".cvmfscatalog"
 
 
 def platform_key(platform: Platform) -> str:
-    """Return the key of a Linux platform in the manifest: ``amd64``, ``arm64`` (v8 is its only variant), ``arm/v7``."""
-    if not platform.variant or (platform.architecture, platform.variant) == ("arm64", "v8"):
-        return platform.architecture
-    return f"{platform.architecture}/{platform.variant}"
+    """Return the key of a Linux platform in the manifest: ``amd64``, ``arm64`` (v8 is its only variant), ``arm/v7``.
+
+    That of a variant has its conditions as well: ``amd64,x86-64-v3``.
+    """
+    has_variant = platform.variant and (platform.architecture, platform.variant) != ("arm64", "v8")
+    key = f"{platform.architecture}/{platform.variant}" if has_variant else platform.architecture
+    return f"{key},{platform.conditions}".rstrip(",") if isinstance(platform, ImageVariant) else key
+
+
+def key_platform(key: str) -> Platform:
+    """Return the platform of a key in the manifest, without conditions."""
+    return Platform("linux", *split_platform(key)[0].split("/"))
 
 
 def sandbox_path(digest: str) -> str:
@@ -62,14 +72,16 @@ def link_paths(name: str, platforms: Sequence[str]) -> dict[str, str]:
     """Return the paths of an image's links -> the platform that each link leads to.
 
     The plain name leads to :data:`DEFAULT_ARCHITECTURE`, or to the first platform in alphabetical order if the image lacks that
-    one; the links of all other platforms are below ``.arch/``.
+    one. It never leads to a variant with conditions, which only some hosts meet: an image that has only such variants has no
+    plain name. The links of all other platforms are below ``.arch/``.
 
     Args:
         name: the CVMFS name.
         platforms: manifest keys of the platforms that have a sandbox.
     """
     links = {f".arch/{platform}/{name}": platform for platform in platforms if platform != DEFAULT_ARCHITECTURE}
-    plain = DEFAULT_ARCHITECTURE if DEFAULT_ARCHITECTURE in platforms else min(platforms, default=None)
+    unconditional = [platform for platform in platforms if not split_platform(platform)[1]]
+    plain = DEFAULT_ARCHITECTURE if DEFAULT_ARCHITECTURE in platforms else min(unconditional, default=None)
     return links if plain is None else {name: plain, **links}
 
 

@@ -94,6 +94,12 @@ def with_provenance(version: Version, attached: list[dict[str, str]], signed: Ma
     return Version.from_json({name: content for name, content in value.items() if content is not None})
 
 
+def with_reference(version: Version, reference: str | None) -> Version:
+    """Return a version with the reference of its image, None for that of the record."""
+    value = {name: content for name, content in version.to_json().items() if name != "reference"}
+    return Version.from_json(value if reference is None else {**value, "reference": reference})
+
+
 def copy_file_index(version: Version, other: Version) -> Version:
     """Return a version with the file index and sizes of another version of the same content.
 

@@ -13,10 +13,11 @@ from publisher.contract.errors import ExpectedError, InvalidReferenceError, Mani
 from publisher.contract.manifest import HARD_LIMIT
 from publisher.contract.records import BLOCKED
 from publisher.resolver.errors import BlockedError
-from publisher.resolver.hook import classad, statuses
+from publisher.resolver.hook import statuses
 from publisher.resolver.hook.decide import decide
 from publisher.resolver.hook.job import Job
 from publisher.resolver.hook.prepare import prepare_job
+from publisher.resolver.system import classad
 from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import NOW, REPOSITORY, ExecutionPoint, record, version
 from tests.support.ep.hook import STARTS, job_ad

@@ -40,6 +40,7 @@ def _version_lines(platform: str, version: Version, repository: str, *, is_curre
     reason = f": {version.reason}" if version.reason is not None else ""
     state = f"{version.state} since {format_time(version.since)}{until}{reason}"
     lines = [f"  {platform}  {'' if is_current else '(earlier) '}{state}; published {format_time(version.published)}"]
+    lines += [] if version.reference is None else [f"    reference {version.reference}"]
     lines.append(f"    digest    {version.digest}")
     if version.config is not None:
         lines.append(f"    config    {version.config}")

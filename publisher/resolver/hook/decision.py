@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from publisher.contract.errors import ExpectedError
     from publisher.contract.records import Sif
-    from publisher.resolver.hook.classad import Value
     from publisher.resolver.hook.job import Job
     from publisher.resolver.select.resolve import Resolution
+    from publisher.resolver.system.classad import Value
 
-_TRACE_FIELDS = ("name", "digest", "form", "path", "sif_source", "bytes", "serial", "candidate")
+_TRACE_FIELDS = ("name", "variant", "digest", "form", "path", "sif_source", "bytes", "serial", "candidate")
 """The fields of the trace that describe the image that was found; null if there is none."""
 
 
@@ -84,18 +84,20 @@ def start_published(image: str, resolution: Resolution, *, says_why: bool = Fals
         message = f"image {resolution.path}"
         return Decision(image, resolution.why, message=message, updates=updates, trace_fields=trace_fields)
     name, version = resolution.image.name, resolution.image.version
-    trace_fields["name"], trace_fields["digest"] = name, version.digest
+    variant = resolution.image.variant
+    trace_fields["name"], trace_fields["variant"], trace_fields["digest"] = name, variant, version.digest
     trace_fields["bytes"] = version.sif.size if resolution.sif_source and version.sif else 0
     return Decision(
         image,
         resolution.why,
-        message=f"image {name} for {resolution.image.arch} is {version.digest}, started as a {_noun(resolution.form)}"
+        message=f"image {name} for {variant or resolution.image.arch} is {version.digest}, started as a {_noun(resolution.form)}"
         + (f", since {resolution.why}" if says_why else ""),
         updates=updates,
         chirp_attributes={
             "ImageName": name,
             "ImageDigest": version.digest,
             "ImageForm": resolution.form,
+            **({"ImageVariant": variant} if variant is not None else {}),
         },
         trace_fields=trace_fields,
     )

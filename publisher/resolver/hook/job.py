@@ -6,14 +6,14 @@ the bare file name, and ``ContainerImageFullPath`` has what the user wrote.
 
 from __future__ import annotations
 
-from publisher.resolver.hook import classad
+from publisher.resolver.system import classad
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from publisher.resolver.cache.pins import Starter
-    from publisher.resolver.hook.classad import ParsedValue
+    from publisher.resolver.system.classad import ParsedValue
 
 _CONTAINER, _SINGULARITY = "ContainerImage", "SingularityImage"
 _CONTAINER_FLAGS = ("WantContainer", "WantSIF", "WantSandboxImage")

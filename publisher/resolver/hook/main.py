@@ -20,8 +20,8 @@ from publisher.resolver.cache import pins
 from publisher.resolver.config.commandline import CommandLine
 from publisher.resolver.errors import DeadlineError
 from publisher.resolver.hook import reply, statuses
-from publisher.resolver.hook.classad import MAX_BYTES
 from publisher.resolver.system import log
+from publisher.resolver.system.classad import MAX_BYTES
 from publisher.resolver.system.deadline_fork import ForkedCall
 
 TYPE_CHECKING = False

@@ -7,10 +7,10 @@ import time
 
 from publisher.resolver.cache import pins
 from publisher.resolver.errors import FetchError
-from publisher.resolver.hook import backoff, classad, decide, reply, statuses
+from publisher.resolver.hook import backoff, decide, reply, statuses
 from publisher.resolver.hook.job import Job
 from publisher.resolver.select import resolve
-from publisher.resolver.system import log
+from publisher.resolver.system import classad, log
 from publisher.resolver.system.deadline_fork import ForkedCall
 from publisher.resolver.system.notes import Warnings
 

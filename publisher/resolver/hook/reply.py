@@ -5,13 +5,14 @@ A reply is an answer (the bytes that HTCondor reads) and a delay (seconds to wai
 
 from __future__ import annotations
 
-from publisher.resolver.hook import classad, statuses
+from publisher.resolver.hook import statuses
+from publisher.resolver.system import classad
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from publisher.resolver.hook.classad import Value
+    from publisher.resolver.system.classad import Value
 
 _MAX_MESSAGE = 1000  # characters; the message becomes part of the job ad and the job's log
 

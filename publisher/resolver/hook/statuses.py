@@ -23,7 +23,7 @@ FIRST_HOST_STATUS = 300
 TABLE = (
     (OK, "ok", USER, "the job starts", "nothing to do"),
     (NO_IMAGE, "no-image", USER, "the image is not published", "check its name and tag; a new image appears with the next sync"),
-    (ARCHITECTURE, "architecture", USER, "the image is not published for this architecture", "require another Arch in the job"),
+    (ARCHITECTURE, "architecture", USER, "the image, or each variant of it, is for other hosts", "require what it needs"),
     (BLOCKED, "blocked", USER, "the operator has blocked the image", "use another version; the message has the reason"),
     (NO_REFERENCE, "no-reference", USER, "the job's image is not a valid image name", "correct container_image in the job"),
     (NO_FORM, "no-form", USER, "the image is not published in the requested form", "remove WantImageForm from the job"),

@@ -11,11 +11,10 @@ from publisher.contract.errors import ExpectedError
 from publisher.resolver.cache import start_failures
 from publisher.resolver.config.settings import OSPOOL
 from publisher.resolver.errors import CacheError, HostError, ResolverUsageError
-from publisher.resolver.hook import classad
 from publisher.resolver.host import all_users, cache_admin, clock, condor_config, pilot
 from publisher.resolver.host.glidein import Glidein
 from publisher.resolver.select import facts, resolve
-from publisher.resolver.system import log, stop_file
+from publisher.resolver.system import classad, log, stop_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

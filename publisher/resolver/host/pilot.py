@@ -6,7 +6,6 @@ Each measurement has a timeout. The results are also written to the file of fact
 from __future__ import annotations
 
 import copy
-import glob
 import os
 import time
 
@@ -14,9 +13,10 @@ from publisher.contract.errors import ExpectedError
 from publisher.resolver.config.settings import OSPOOL, SANDBOX, SIF, UNPACKED
 from publisher.resolver.errors import ResolverUsageError
 from publisher.resolver.host import default_image, probes
-from publisher.resolver.host.default_image import HostCapacity, ImageOffer
+from publisher.resolver.host.default_image import ImageOffer
 from publisher.resolver.host.glidein import Glidein
 from publisher.resolver.host.probes import HostProbe
+from publisher.resolver.select import capacity
 from publisher.resolver.system import path_probe
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from publisher.resolver.system.notes import Warnings
 
 _APPTAINER = ("apptainer", "singularity")
-_GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")
 _CVMFS = "/cvmfs"
 _OSPOOL_BINDS = ("/etc/hosts", "/etc/localtime", "/etc/OpenCL/vendors")
 
@@ -122,9 +121,7 @@ def draw_default_image(settings: ResolverSettings, environ: Mapping[str, str], d
     """
     if settings.default_image:
         return settings.default_image
-    devices = [path for pattern in _GPU_DEVICES for path in glob.glob(pattern)]
-    host = HostCapacity(settings.arch, _read_x86_64_level(), gpu=default_image.has_gpu(environ, devices))
-    return default_image.choose(map(ImageOffer, settings.default_images), host, draw)
+    return default_image.choose(map(ImageOffer, settings.default_images), capacity.read(settings.arch, environ), draw)
 
 
 def find_apptainer(settings: ResolverSettings) -> str | None:
@@ -177,11 +174,3 @@ def _find_image(settings: ResolverSettings, form: str, now: float, notes: Warnin
     except ExpectedError as error:
         notes.add(f"the probe's image {probe} is not available as a {form}: {error}")
         return None
-
-
-def _read_x86_64_level() -> int:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return default_image.x86_64_level(file.read())
-    except OSError:
-        return 0

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from publisher.contract.conditions import HostCapacity
     from publisher.contract.query import ImageQuery
     from publisher.contract.records import Sif
     from publisher.resolver.cache.pins import Starter
@@ -88,6 +89,7 @@ class Resolution:
             "form": self.form,
             "path": self.path,
             "arch": self.image and self.image.arch,
+            "variant": self.image and self.image.variant,
             "digest": version and version.digest,
             "config": version and version.config,
             "sif": sif and {"sha256": sif.sha256, "size": sif.size},
@@ -272,9 +274,20 @@ def _manifest_sources(settings: ResolverSettings, now: float, directory: str | N
 def _look_up(query: ImageQuery, settings: ResolverSettings, manifest: TrustedManifest) -> FoundVersion | UnknownImageError:
     """Return the version of the image, or the error that the manifest does not list it."""
     try:
-        return lookup.find_version(query, settings.arch, manifest.record)
+        return _find(query, settings, manifest)
     except UnknownImageError as error:
         return error
+
+
+def _find(query: ImageQuery, settings: ResolverSettings, manifest: TrustedManifest) -> FoundVersion:
+    """Return the version of the image for this host; raise as :func:`publisher.resolver.trust.lookup.find_version` does."""
+
+    def host() -> HostCapacity:
+        from publisher.resolver.select import capacity  # noqa: PLC0415 - few images have variants
+
+        return capacity.read(settings.arch, os.environ)
+
+    return lookup.find_version(query, settings.arch, manifest.record, host)
 
 
 def raise_if_unsigned_is_refused(settings: ResolverSettings, why: str) -> None:
@@ -449,7 +462,7 @@ def _resolve_existing_path(
     """
 
     def look_up(build: str) -> FoundVersion:
-        return lookup.find_version(lookup.parse_query(build, settings.roots), settings.arch, manifest.record)
+        return _find(lookup.parse_query(build, settings.roots), settings, manifest)
 
     raise_if_unsigned_is_refused(settings, f"the manifest is too old to say who signed {query.text!r}")
     if query.path is not None and policy.requested in (AUTO, SANDBOX) and policy.never != SANDBOX:

@@ -7,13 +7,13 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher.resolver.hook import classad
+from publisher.resolver.system import classad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from publisher.resolver.hook.classad import Value
+    from publisher.resolver.system.classad import Value
     from tests.support.ep.execution_point import ExecutionPoint
 
 WATCHDOG = 60.0
@@ -60,7 +60,7 @@ def reply(output: bytes, talk: str = "") -> Reply:
     assert all(" = " in line for line in lines)
     assert lines[0].startswith("HookStatusCode = ")
     values = classad.parse(output).values()
-    found = {line.partition(" = ")[0]: value for line, value in zip(lines, values) if value is not None}
+    found = {line.partition(" = ")[0]: value for line, value in zip(lines, values) if isinstance(value, (str, int))}
     assert len(found) == len(lines)
     code = found.pop("HookStatusCode")
     assert isinstance(code, int)

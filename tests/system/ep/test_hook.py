@@ -18,8 +18,8 @@ import pytest
 
 from publisher.resolver.cache.cache import Cache
 from publisher.resolver.hook import statuses
-from publisher.resolver.hook.classad import MAX_BYTES
 from publisher.resolver.system import locks
+from publisher.resolver.system.classad import MAX_BYTES
 from tests.support.ep.chirp_starter import Starter
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, sif_of, version
 from tests.support.ep.hook import WATCHDOG, Hook, job_ad, reply

@@ -15,10 +15,10 @@ from publisher.resolver.cache import eviction, pins, sweep, unpack
 from publisher.resolver.cache.cache import Cache, from_settings
 from publisher.resolver.cache.entries import unpacked_key
 from publisher.resolver.errors import CacheError, SandboxError
-from publisher.resolver.hook import classad, decide, statuses
+from publisher.resolver.hook import decide, statuses
 from publisher.resolver.hook.job import Job
 from publisher.resolver.select import facts, foreign
-from publisher.resolver.system import path_probe
+from publisher.resolver.system import classad, path_probe
 from publisher.resolver.system.notes import Warnings
 from publisher.resolver.transfer.open_source import open_source
 from tests.support.checkout import ROOT

@@ -48,8 +48,8 @@ WARM = {
 OF_FORM: dict[str, set[str]] = {"sandbox": set(), "sif": {"resolver.cache.counters"}}
 TWO_LEVELS = {"contract.keys_document", "resolver.trust.authority"}
 """Those that an index with a keys document needs besides."""
-HOOK_MODULES = ("backoff", "classad", "decide", "decision", "job", "main", "prepare", "reply", "statuses")
-HOOK = WARM | {"resolver.hook"} | {f"resolver.hook.{name}" for name in HOOK_MODULES}
+HOOK_MODULES = ("backoff", "decide", "decision", "job", "main", "prepare", "reply", "statuses")
+HOOK = WARM | {"resolver.hook", "resolver.system.classad"} | {f"resolver.hook.{name}" for name in HOOK_MODULES}
 """Those that the hook needs, its child's among them."""
 LIBRARY = {"__future__", "_signal", "binascii", "hashlib", "os", "select", "stat", "sys", "time"}
 """What those import at once. Each has its price in every job: ``python3 -X importtime`` shows it."""
@@ -103,6 +103,7 @@ settings = hook.CommandLine(sys.argv[1:]).settings(os.environ)
 now = time.monotonic()
 answer, _ = hook.reply.unpack(hook._prepare_in_child(content, settings, now, now + 60))
 sys.stdout.buffer.write(answer)
+hook._signal.setitimer(hook._signal.ITIMER_REAL, 0)
 print(*sorted(set(sys.modules) - bare), file=sys.__stderr__)
 """
 """What the hook's two processes do, in one."""

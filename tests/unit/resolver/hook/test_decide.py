@@ -8,17 +8,18 @@ import pytest
 
 from publisher.contract.manifest import CLOCK_ERROR, HARD_LIMIT, LIFETIME
 from publisher.contract.records import BLOCKED, SUPERSEDED, Version
-from publisher.resolver.hook import classad, statuses
+from publisher.resolver.hook import statuses
 from publisher.resolver.hook.decide import decide
 from publisher.resolver.hook.job import Job
+from publisher.resolver.system import classad
 from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import NOW, REPOSITORY, ExecutionPoint, Key, record, sif_content, sif_of, version
 from tests.support.ep.hook import STARTS, job_ad
 from tests.support.osdf.faulty_cache import FaultyServer
 
 if TYPE_CHECKING:
-    from publisher.resolver.hook.classad import Value
     from publisher.resolver.hook.decision import Decision
+    from publisher.resolver.system.classad import Value
 
 NAME = "htc/rocky:9"
 CVMFS = f"/cvmfs/{REPOSITORY}/{NAME}"
@@ -100,6 +101,18 @@ def test_it_says_what_a_user_needs_to_cite_the_image(site: Site) -> None:
     assert found.message == f"image {NAME} for amd64 is {version(NAME).digest}, started as a sandbox"
     assert found.chirp_attributes == {"ImageName": NAME, "ImageDigest": version(NAME).digest, "ImageForm": "sandbox"}
     assert site.decide(ContainerImage="docker://ubuntu:22.04").chirp_attributes == {}
+
+
+def test_the_job_ad_says_which_variant_the_job_got(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    platforms = {"amd64": [version(NAME)], "amd64,x86-64-v3": [version("v3")]}
+    site.ep.publish(record(NAME, **platforms), serial=2)
+    machine_ad = site.ep.root / ".machine.ad"
+    machine_ad.write_text('Microarch = "x86_64-v3"\n')
+    monkeypatch.setenv("_CONDOR_MACHINE_AD", str(machine_ad))
+    assert site.decide(ContainerImage=CVMFS).chirp_attributes["ImageVariant"] == "amd64,x86-64-v3"
+    assert site.ep.resolve(NAME).to_json(site.ep.notes)["variant"] == "amd64,x86-64-v3"
+    machine_ad.write_text('Microarch = "x86_64-v2"\n')
+    assert site.decide(ContainerImage=CVMFS).chirp_attributes["ImageVariant"] == "amd64"
 
 
 def test_a_site_that_refuses_unsigned_images_starts_no_other_image_either(site: Site) -> None:
@@ -401,6 +414,7 @@ def test_the_trace_says_what_was_asked_found_and_fetched(site: Site) -> None:
         "code": 0,
         "why": "it was requested",
         "name": NAME,
+        "variant": None,
         "digest": version(NAME).digest,
         "form": "sif",
         "path": found.updates["ContainerImage"],

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver.hook import classad
 from publisher.resolver.hook.job import Job, name_to_look_up
+from publisher.resolver.system import classad
 from tests.support.ep.hook import job_ad
 
 if TYPE_CHECKING:
-    from publisher.resolver.hook.classad import Value
+    from publisher.resolver.system.classad import Value
 
 SHA = "0123456789abcdef" * 4
 

@@ -24,7 +24,7 @@ from tests.support.ep.hook import STARTS, job_ad, reply
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.resolver.hook.classad import Value
+    from publisher.resolver.system.classad import Value
     from tests.support.ep.hook import Reply
 
 NAME = "htc/rocky:9"
@@ -204,3 +204,39 @@ def test_settings_that_cannot_be_read_stop_it_as_well(tmp_path: Path) -> None:
     assert not stop.exists()
     hook_main._stop_machine(CommandLine(["prepare-job", "--stop-file", str(stop)]), error)
     assert "--form 'x'" in stop.read_text()
+
+
+def test_a_host_gets_its_variant_and_says_which(ep: ExecutionPoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As HTCondor does: the machine ad is in the job's scratch directory, and names what the slot has."""
+    tags = {"amd64": "plain", "amd64,x86-64-v3": "v3", "amd64,cuda>=12.4": "cuda", "amd64,x86-64-v3,cuda>=12.4": "both"}
+    ep.publish(record(NAME, **{platform: [version(tag)] for platform, tag in tags.items()}), now=int(time.time()))
+    for tag in tags.values():
+        (ep.repository / str(version(tag).sandbox)).mkdir(parents=True, exist_ok=True)
+    machine_ad = ep.root / ".machine.ad"
+    monkeypatch.setenv("_CONDOR_MACHINE_AD", str(machine_ad))
+    trace = ep.root / "trace"
+    for text, variant in (
+        ('Microarch = "x86_64-v1"', "amd64"),
+        ('Microarch = "x86_64-v4"\nGPUs = 0', "amd64,x86-64-v3"),
+        ('Microarch = "x86_64-v2"\nGPUs = 1\nGPUs_Capability = 8.0\nGPUs_DriverVersion = 12.4', "amd64,cuda>=12.4"),
+    ):
+        machine_ad.write_text(f"{text}\n")
+        said = reply(prepare(ep, job_ad(ContainerImage=NAME), trace=str(trace))[0])
+        assert said.image == f"{ep.repository}/{version(tags[variant]).sandbox}"
+        assert f"image {NAME} for {variant} is" in said.message
+        line = json.loads(trace.read_text().splitlines()[-1])
+        assert (line["name"], line["variant"], line["digest"]) == (NAME, variant, version(tags[variant]).digest)
+
+
+def test_no_variant_for_this_host_holds_the_job_and_says_what_each_needs(
+    ep: ExecutionPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {"amd64,x86-64-v4": [version("a")], "amd64,cuda>=12.4": [version("b")]}
+    ep.publish(record(NAME, **wanted), now=int(time.time()))
+    machine_ad = ep.root / ".machine.ad"
+    machine_ad.write_text('Microarch = "x86_64-v3"\nGPUs = 0\n')
+    monkeypatch.setenv("_CONDOR_MACHINE_AD", str(machine_ad))
+    said = reply(prepare(ep, job_ad(ContainerImage=NAME))[0])
+    assert said.code == statuses.ARCHITECTURE
+    assert "amd64,cuda>=12.4: it needs a GPU of NVIDIA, and the job has none" in said.message
+    assert "amd64,x86-64-v4: it needs x86-64-v4, and this host has x86-64-v3" in said.message

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.resolver.hook import classad, statuses
+from publisher.resolver.hook import statuses
 from publisher.resolver.hook.reply import failure, pack, success, unpack
+from publisher.resolver.system import classad
 
 
 @given(st.binary(max_size=200), st.floats(0, 1e6))

@@ -200,6 +200,7 @@ def test_the_answer_for_programs_has_what_it_rests_on(ep: ExecutionPoint, rocky:
         "form": "sif",
         "path": answer.path,
         "arch": "amd64",
+        "variant": None,
         "digest": rocky.digest,
         "config": None,
         "sif": {"sha256": sif.sha256, "size": sif.size},

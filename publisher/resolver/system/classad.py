@@ -2,7 +2,7 @@ r"""Job ads as HTCondor gives them to a hook, and the updates that a hook answer
 
 Both have the "long form" of the old ClassAd syntax: one line ``Attribute = expression`` each, names in any case; a string may
 contain line feeds. In a string only the quote is escaped (``\"``), and any other backslash stands for itself (HTCondor's
-classad/sink.cpp). Only literals are parsed: strings, integers and booleans. Of any other expression only its presence is known.
+classad/sink.cpp). Only literals are parsed: strings, numbers and booleans. Of any other expression only its presence is known.
 
 HTCondor writes each attribute once. A string that ends a line with ``\"`` could end there or go on, and what follows it could be
 an attribute or the string of a user who wants to pass it off as one. So of a name with two different values only its presence is
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from typing import Optional, Union
 
     Value = Union[str, int, bool]
-    ParsedValue = Optional[Value]
+    ParsedValue = Optional[Union[Value, float]]
 
 MAX_BYTES = 4 << 20
 """Bytes of an ad beyond which it is refused; real ones have 5 to 50 kB."""
 _UNCLEAR = "error"
+_REAL = frozenset("0123456789.eE+-")
 _MAX_DIGITS = 18  # any integer with that many digits fits into 64 bits
 
 
@@ -95,12 +96,17 @@ def _is_name(name: str) -> bool:
     return name.isascii() and name.isidentifier()
 
 
-def _parse_value(expression: str) -> Value | None:
+def _parse_value(expression: str) -> ParsedValue:
     if expression[:1] == '"':
         return _parse_string(expression)
     digits = expression.removeprefix("-")
     if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS:
         return int(expression)
+    if "." in digits and not set(digits) - _REAL:
+        try:
+            return float(expression)
+        except ValueError:
+            return None
     return {"true": True, "false": False}.get(expression.lower())
 
 

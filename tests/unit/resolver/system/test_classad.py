@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.resolver.hook import classad
+from publisher.resolver.system import classad
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
 TEXTS = st.text(st.characters(blacklist_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=60).filter(str.isprintable)
@@ -39,8 +39,14 @@ def test_plain_values_are_read_and_expressions_are_known_to_be_there() -> None:
         "wantsif": False,
         "arguments": 'say "hello" c:\\dir',
         "windows": "c:\\dir\\",
-        **dict.fromkeys(("requirements", "rank", "both", "big", "sandbox")),
+        "rank": 0.0,
+        **dict.fromkeys(("requirements", "both", "big", "sandbox")),
     }
+
+
+def test_real_numbers_are_read_as_htcondor_writes_them() -> None:
+    ad = b"GPUs_Capability = 8.0\nA = -1.5E+01\nB = 8.6000000000000001\nBad = 1.2.3\nVersion = 9.0 + 1\n"
+    assert classad.parse(ad) == {"gpus_capability": 8.0, "a": -15.0, "b": 8.6, "bad": None, "version": None}
 
 
 def test_names_are_found_in_any_case_and_by_their_kind() -> None:
