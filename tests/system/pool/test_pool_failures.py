@@ -8,7 +8,9 @@ import pytest
 
 from publisher.resolver.hook import statuses
 from tests.support.ep.pool import EVICTED, EXECUTE, HELD, IDLE
-from tests.support.ep.pool_site import ELSEWHERE, REPOSITORY, SMALL
+from tests.support.ep.pool_site import ELSEWHERE, LARGE, REPOSITORY, SMALL
+from tests.support.images.layers import file, tar
+from tests.support.registries.registry import push_image
 
 if TYPE_CHECKING:
     from tests.support.ep.pool import Jobs
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.system
 
 MARK = "ran"
+BARE = "htc/bare:1"
 
 
 def vanilla(name: str) -> dict[str, str]:
@@ -66,8 +69,43 @@ def test_what_the_user_can_mend_holds_the_job_and_says_so(site: Site) -> None:
         ad = jobs.ad()
         assert (ad["HoldReasonCode"], ad["HoldReasonSubCode"]) == (19, code)
         assert told in ad["HoldReason"]
+        assert told in jobs.log
         assert jobs.count(EXECUTE) == 0
         jobs.remove()
+
+
+def test_below_300_a_status_holds_a_job_from_300_on_it_requeues_it_and_the_log_has_the_message(site: Site) -> None:
+    script = site.pool.root / "answers"
+    script.write_text(
+        "#!/bin/sh\nstatus=$(sed -n 's/^TestStatus = //p')\n"
+        'echo "HookStatusCode = $status"\necho "HookStatusMessage = \\"told $status\\""\n'
+    )
+    script.chmod(0o755)
+    codes = [row[0] for row in statuses.TABLE if row[0] != statuses.OK]
+    change = f"IMAGE_RESOLVER_HOOK_PREPARE_JOB = {script}\nCHANGED = true\nSTARTD_ATTRS = $(STARTD_ATTRS) CHANGED\n"
+    with site.overridden(change):
+        site.pool.reconfigure("CHANGED", "true")
+        submitted = {code: site.submit({**vanilla(SMALL), "+TestStatus": str(code)}, script=f"echo {MARK}") for code in codes}
+        for code, jobs in submitted.items():
+            jobs.wait(HELD if code < statuses.FIRST_HOST_STATUS else EVICTED)
+            assert jobs.count(HELD) == (code < statuses.FIRST_HOST_STATUS)
+            assert MARK not in jobs.output_so_far()
+            assert f"(reported status {code}): told {code}" in jobs.log
+            jobs.remove()
+    site.pool.reconfigure("CHANGED", "undefined")
+
+
+def test_an_image_without_a_shell_holds_the_job_at_its_second_start(site: Site) -> None:
+    push_image(site.host.registry.address, "htc/bare", "1", [tar([file("tool", b"x", mode=0o755)])], {})
+    site.host.images(SMALL, LARGE, {"image": ELSEWHERE, "platforms": ["linux/arm64"]}, BARE)
+    site.host.sync()
+    jobs = submit(site, vanilla(BARE))
+    jobs.wait(HELD)
+    ad = jobs.ad()
+    assert (ad["HoldReasonCode"], ad["HoldReasonSubCode"], jobs.count(EXECUTE)) == (19, statuses.NO_SHELL, 1)
+    assert "Singularity test failed" in jobs.log
+    assert f"the image {BARE} fails on every host" in jobs.log
+    jobs.remove()
 
 
 def test_what_the_user_cannot_mend_sends_the_job_elsewhere(site: Site) -> None:
