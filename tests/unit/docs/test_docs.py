@@ -34,6 +34,13 @@ def test_files_that_documents_name_are_there(document: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_the_tests_that_the_threats_name_are_there() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", (ROOT / "docs/threats.md").read_text())
+    files = {file: ROOT / (file if "/" in file else f"tests/attacks/{file}") for file, _ in named}
+    assert len(named) > 60
+    assert [test for file, test in named if f"def {test}(" not in files[file].read_text()] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
