@@ -79,7 +79,7 @@ def test_a_job_whose_own_time_is_over_leaves_no_failure_behind(ep: ExecutionPoin
             yield CONTENT[start + 1000 : start + 2000]
 
     until = time.monotonic() + 0.05
-    with pytest.raises(FetchError, match=r"only 2.0 kB of 300.0 kB received in time"):
+    with pytest.raises(FetchError, match=r"only [12]\.0 kB of 300\.0 kB received in time"):
         cache.ensure(SIF, [Slow("slow")], until=until)
     path, _ = cache.ensure(SIF, [open_source(str(ep.origin))])
     assert Path(path).stat().st_size == len(CONTENT)

@@ -145,8 +145,7 @@ def test_a_handshake_does_not_outlast_the_timeout(head: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), listener.accept()[0] as connection:
                 connection.sendall(head)
                 while head and not gone.wait(0.02):
                     connection.sendall(b"\0")
@@ -157,10 +156,11 @@ def test_a_handshake_does_not_outlast_the_timeout(head: bytes) -> None:
         place = open_source(f"https://127.0.0.1:{listener.getsockname()[1]}", NetworkOptions(silence=60))
         place.timeout = 0.9
         try:
-            with pytest.raises(FetchError, match=r"handshake operation timed out|only 0 B received in time"):
+            with pytest.raises(FetchError, match=r"timed out|only 0 B received in time"):
                 place.read("a", 100)
         finally:
             gone.set()
+            listener.shutdown(socket.SHUT_RDWR)  # it waits for ever if the time was over before the connection
             thread.join()
 
 
