@@ -6,6 +6,7 @@ import os
 import sys
 import time
 
+from publisher import __version__
 from publisher.contract.errors import ExpectedError
 from publisher.resolver.config.commandline import CommandLine
 from publisher.resolver.errors import ResolverUsageError, UnknownImageError
@@ -21,7 +22,7 @@ def main() -> int:
     """Run the command with the arguments of the process and return the exit status."""
     notes = Warnings()
     arguments = sys.argv[1:]
-    if arguments and arguments[0] in HOOKS:
+    if arguments and arguments[0] in HOOKS and not {"-h", "--help"} & set(arguments):
         return HOOKS[arguments[0]](arguments)
     try:
         sys.stdout.write(_run(arguments, notes) + "\n")
@@ -48,12 +49,19 @@ def _run(arguments: Sequence[str], notes: Warnings) -> str:
     """Run a command and return the text to print."""
     line = CommandLine(arguments)
     line.configure_log()
+    if line.version:
+        return f"image-resolver {__version__}"
     if line.help:
         from publisher.resolver import usage  # noqa: PLC0415 - only the help needs it
 
-        return usage.text()
-    if not line.words or line.words[0] not in COMMANDS:
+        return usage.command_text(line.words[0]) if line.words else usage.text()
+    if not line.words:
         raise ResolverUsageError(f"usage: image-resolver {'|'.join((*COMMANDS, *HOOKS))} … [flags]", hint="image-resolver --help")
+    if line.words[0] not in COMMANDS:
+        from publisher.resolver.config.similar import similar_hint  # noqa: PLC0415 - only mistakes need it
+
+        hint = similar_hint(line.words[0], (*COMMANDS, *HOOKS), f"the commands are {', '.join((*COMMANDS, *HOOKS))}")
+        raise ResolverUsageError(f"there is no command {line.words[0]!r}", hint=hint)
     return COMMANDS[line.words[0]](line, notes)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from publisher.resolver.config import settings
+from publisher.resolver.config.similar import similar_hint
+from publisher.resolver.errors import ResolverUsageError
 
 COMMANDS = (
     (
@@ -38,6 +40,7 @@ _OTHER_FLAGS = (
     ("--config FILE", "read settings from a file: section [resolver], key = value; further values of a list on indented lines"),
     ("--force", "cache clear: also remove SIFs that jobs need; a job keeps the files that it has open"),
     ("--json", "print the result as JSON, with digests and sources"),
+    ("--version", "print the version"),
     ("-v, --verbose", "log decisions and failed requests to standard error; -vv logs everything"),
     ("-q, --quiet", "write only errors to standard error, no warnings"),
     ("--log-format text|json", "format of the messages on standard error; default text"),
@@ -67,6 +70,26 @@ def text() -> str:
     for flag, meaning in _OTHER_FLAGS:
         lines += _entry(flag, meaning)
     return "\n".join([*lines, "", _END.rstrip()])
+
+
+def command_text(command: str) -> str:
+    """Return the help of one command.
+
+    Raises:
+        ResolverUsageError: there is no such command.
+    """
+    found = [entry for entry in COMMANDS if entry[0].split()[0] == command]
+    if not found:
+        known = [words.split()[0] for words, _ in COMMANDS]
+        raise ResolverUsageError(f"there is no command {command!r}", hint=similar_hint(command, known, "image-resolver --help"))
+    lines = [f"usage: image-resolver {words} [flags]" for words, _ in found] + [""]
+    for words, meaning in found:
+        lines += _entry(words, meaning)
+    lines += ["", "Flags:"]
+    for flag, meaning in _OTHER_FLAGS:
+        if flag != "--force" or command == "cache":
+            lines += _entry(flag, meaning)
+    return "\n".join([*lines, "", "Every setting is a flag too; image-resolver --help lists them, and the exit statuses."])
 
 
 def _entry(words: str, meaning: str) -> list[str]:

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_SWITCHES = {"--help": "help", "-h": "help", "--json": "json", "--force": "force"}
+_SWITCHES = {"--help": "help", "-h": "help", "--json": "json", "--force": "force", "--version": "version"}
 _VERBOSITIES = {"-v": 1, "--verbose": 1, "-vv": 2, "-q": -1, "--quiet": -1}
 _CONFIG, _LOG_FORMAT = "config", "log-format"
 
@@ -27,6 +27,7 @@ class CommandLine:
         json: whether ``--json`` was given.
         force: whether ``--force`` was given.
         help: whether ``--help`` was given.
+        version: whether ``--version`` was given.
         verbosity: what :func:`publisher.resolver.system.log.configure` expects: -1 for ``-q``, 1 for ``-v``, 2 for ``-vv``.
         log_format: one of :data:`publisher.resolver.system.log.FORMATS`.
     """
@@ -43,6 +44,7 @@ class CommandLine:
         self.json = False
         self.force = False
         self.help = False
+        self.version = False
         self.verbosity = log.NORMAL
         self.log_format = log.TEXT
         rest = list(arguments)
@@ -87,7 +89,10 @@ class CommandLine:
         flag, equals, value = word.partition("=")
         name = flag[2:]
         if not flag.startswith("--") or name not in (*config.SETTINGS, _CONFIG, _LOG_FORMAT):
-            raise ResolverUsageError(f"unknown flag {flag}", hint="image-resolver --help")
+            from publisher.resolver.config.similar import similar_hint  # noqa: PLC0415 - only mistakes need it
+
+            known = [*(f"--{setting}" for setting in (*config.SETTINGS, _CONFIG, _LOG_FORMAT)), *_SWITCHES, *_VERBOSITIES]
+            raise ResolverUsageError(f"unknown flag {flag}", hint=similar_hint(flag, known, "image-resolver --help"))
         if not equals:
             if not rest:
                 raise ResolverUsageError(f"{flag} needs a value")

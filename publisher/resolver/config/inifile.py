@@ -11,12 +11,12 @@ from publisher.resolver.errors import ResolverUsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Collection, Mapping
 
 _SECTION = "[resolver]"
 
 
-def read(path: str, known: Container[str]) -> dict[str, list[str]]:
+def read(path: str, known: Collection[str]) -> dict[str, list[str]]:
     """Read a configuration file and return its settings: name -> values.
 
     Args:
@@ -47,7 +47,10 @@ def read(path: str, known: Container[str]) -> dict[str, list[str]]:
         else:
             name, values = _parse_setting(text, in_section, where, settings)
             if name not in known:
-                raise ResolverUsageError(f"{where}: unknown setting {name!r}", hint="image-resolver --help lists all settings")
+                from publisher.resolver.config.similar import similar_hint  # noqa: PLC0415 - only mistakes need it
+
+                hint = similar_hint(name, known, "image-resolver --help lists all settings")
+                raise ResolverUsageError(f"{where}: unknown setting {name!r}", hint=hint)
             settings[name] = values
     return settings
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from publisher import __version__
 from publisher.contract.manifest import CLOCK_ERROR, LIFETIME
 from publisher.resolver.cache.cache import Cache
 from publisher.resolver.cache.pins import Starter
@@ -91,7 +92,7 @@ def test_the_status_says_whose_fault_it_is(ep: ExecutionPoint, shell: Shell) -> 
         ([], " [flags] (image-resolver --help)"),
         (["resolve"], "usage: image-resolver resolve NAME"),
         (["resolve", "a", "b"], "usage: image-resolver resolve NAME"),
-        (["find", "a"], " [flags] (image-resolver --help)"),
+        (["find", "a"], "there is no command 'find' (the commands are resolve, cache"),
         (["resolve", "a", "--froom", "sif"], "unknown flag --froom"),
         (["resolve", "a", "-form", "sif"], "unknown flag -form"),
         (["resolve", "a", "--form"], "--form needs a value"),
@@ -113,7 +114,7 @@ def test_the_package_is_a_program_too() -> None:
 
 
 def test_help_names_every_setting(shell: Shell) -> None:
-    for arguments in (["--help"], ["resolve", "-h"]):
+    for arguments in (["--help"], ["-h"]):
         status, out, err = shell.run(*arguments)
         assert (status, err) == (0, "")
         assert [name for name in (*settings.SETTINGS, "config", "json") if f"  --{name} " not in out] == []
@@ -151,3 +152,49 @@ def test_the_cache_is_cleared_of_what_jobs_need_by_force_alone(ep: ExecutionPoin
     assert shell.run("cache", "clear", "--force", *flags)[0] == 0
     assert not Path(path).exists()
     assert shell.run("cache", "list", "--force", *flags)[0] == 2
+
+
+def test_the_version_is_that_of_the_package(shell: Shell) -> None:
+    assert shell.run("--version") == (0, f"image-resolver {__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *HOOKS])
+def test_the_help_of_a_command_is_about_it_alone(shell: Shell, name: str) -> None:
+    status, out, err = shell.run(name, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"usage: image-resolver {name}")
+    assert "--public-key" not in out
+    assert len(out.splitlines()) < 24
+    assert ("--force" in out) == (name == "cache")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["resolve", NAME, "--pubic-key=x"], "unknown flag --pubic-key (did you mean --public-key?)"),
+        (["resolve", NAME, "--jsn"], "unknown flag --jsn (did you mean --json?)"),
+        (["resovle", NAME], "there is no command 'resovle' (did you mean resolve?)"),
+        (["resovle", "--help"], "there is no command 'resovle' (did you mean resolve?)"),
+        (["x"], "there is no command 'x' (the commands are resolve, "),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_what_was_meant(shell: Shell, arguments: list[str], says: str) -> None:
+    status, out, err = shell.run(*arguments)
+    assert (status, out) == (2, "")
+    assert says in err
+
+
+def test_a_misspelt_setting_in_the_file_is_answered_with_what_was_meant(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "resolver.ini"
+    path.write_text("[resolver]\nchache = /var/tmp\n")
+    status, _, err = shell.run("resolve", NAME, f"--config={path}")
+    assert status == 2
+    assert f"{path}, line 2: unknown setting 'chache' (did you mean cache?)" in err
+
+
+def test_json_says_since_when_the_image_is_there(ep: ExecutionPoint, shell: Shell) -> None:
+    now = int(time.time())
+    ep.publish(record(NAME, **{ARCH: [version("x")]}), now=now)
+    _, out, _ = shell.run("--json", "resolve", NAME, *shell.flags)
+    said = json.loads(out)
+    assert (said["published"], said["since"], said["until"]) == (version("x").published, version("x").since, None)

@@ -67,7 +67,7 @@ def test_flags_win_over_variables_and_variables_over_the_file(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[resolver]\n\nforn = sif\n", "line 3: unknown setting 'forn' .*--help"),
+        ("[resolver]\n\nforn = sif\n", "line 3: unknown setting 'forn' .did you mean form"),
         ("[resolver]\nform\n", "line 2: not a setting"),
         ("form = sif\n", "line 1: form is outside the section"),
         ("[publisher]\n", r"line 1: unknown section \[publisher\]"),
