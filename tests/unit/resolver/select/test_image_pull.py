@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
+import select
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +32,7 @@ from publisher.resolver.select import foreign, image_pull
 from publisher.resolver.system import locks, path_probe
 from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import NOW, record
+from tests.support.machine import child_process
 
 if TYPE_CHECKING:
     from publisher.contract.records import Sif
@@ -241,3 +245,20 @@ def test_where_sifs_cannot_be_mounted_a_job_gets_the_unpacked_image(registry: Re
     facts.write_text(f'{{"schema": 1, "measured": {NOW}, "sif": false, "userns": true, "overlay": true, "cvmfs": true}}')
     found = decided(registry, facts=str(facts))
     assert (found.code, found.updates.get("WantSandboxImage")) == (statuses.OK, True), found.message
+
+
+def test_after_a_kill_during_a_pull_nothing_is_left_running_and_the_next_job_pulls(registry: Registry) -> None:
+    begun = registry.ep.root / "begun"
+    os.mkfifo(begun)
+    registry.does(f'echo part > "$target"; echo $$ > {begun}; exec sleep 600')
+    job = child_process.start(registry.pull)
+    program = os.pidfd_open(int(begun.read_text()))
+    try:
+        os.kill(job, signal.SIGKILL)
+        child_process.end(job)
+        assert select.select([program], [], [], 60)[0], "Apptainer ends with its hook"
+    finally:
+        os.close(program)
+    registry.does('cp "$made" "$target"')
+    assert Path(registry.pull()[1]).read_bytes() == registry.made.read_bytes()
+    assert registry.left() == []
