@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from publisher.cli.console import console
-from publisher.cli.options import common, logging_options
+from publisher.cli.logging_options import logging_options
+from publisher.cli.options import common
 from publisher.contract import files
 from publisher.contract.keys_document import MAX_LIFETIME
 from publisher.errors import UsageError

@@ -36,6 +36,7 @@ from publisher.system.shield import Shield
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from publisher.cli.assembly.run_options import RunOptions
     from publisher.images.reader import Entry, ImageList
     from publisher.maintain.gc import GcResult
     from publisher.publish.intake import Intake
@@ -50,21 +51,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _BUILD_ACCOUNT = "image-build"
 """The account that ``ci/install-system`` makes for the programs of a build."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The operator's options for one run.
-
-    Attributes:
-        names: the images to publish; all if empty.
-        rebind: published names that may come from another repository of a registry than before.
-        allow_mass_removal: whether more names than usual may leave.
-    """
-
-    names: tuple[str, ...] = ()
-    rebind: tuple[str, ...] = ()
-    allow_mass_removal: bool = False
 
 
 def load_list(settings: PublisherSettings) -> ImageList:

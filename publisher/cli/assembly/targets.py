@@ -7,8 +7,6 @@ import os
 import pwd
 import socket
 import time
-import urllib.request
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +22,7 @@ from publisher.state import signing
 from publisher.state.paths import REPOSITORY_MANIFEST, image_directories
 from publisher.state.snapshot import Snapshot, load
 from publisher.targets.origins.directory import DirectoryOrigin
-from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican.address import OriginAddress
-from publisher.targets.pelican.cli_upload import PROGRAM
-from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
-from publisher.targets.pelican.tokens import EnvironmentTokens, FileTokens
-from publisher.targets.pelican.transport import OriginTimeouts
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.directory import DirectoryRepository
 
@@ -41,7 +34,6 @@ if TYPE_CHECKING:
     from publisher.state.authorization import Authorization
     from publisher.state.signing import PublicKey
     from publisher.targets.origins.base import Origin
-    from publisher.targets.pelican.tokens import TokenSource
     from publisher.targets.repositories.base import Repository
 
 
@@ -69,33 +61,9 @@ def make_origin(settings: PublisherSettings) -> Origin:
 def _open_origin(settings: PublisherSettings, target: Path | OriginAddress) -> Origin:
     if not isinstance(target, OriginAddress):
         return DirectoryOrigin(target)
-    if target.direct and settings.uploads == "pelican":
-        raise UsageError(
-            "the pelican command can only upload to a federation, not to an https:// origin",
-            hint="write origin as pelican://FEDERATION/PREFIX",
-        )
-    options = UploadOptions(
-        tokens=_make_tokens(settings),
-        removal_tokens=None if settings.removal_token_file is None else FileTokens(settings.removal_token_file),
-        allowed_hosts=settings.origin_hosts,
-        ca_file=settings.origin_authority,
-        networks=settings.allowed_networks,
-        timeouts=OriginTimeouts(settings.request_deadline, settings.request_deadline, settings.slowest_transfer),
-        proxies=urllib.request.getproxies_environment(),
-        checksums=settings.origin_checksums,
-        pelican_program=PROGRAM if settings.uploads == "pelican" else None,
-    )
-    return PelicanOrigin(target if target.host else replace(target, host=settings.federation), options)
+    from publisher.cli.assembly.pelican import make_pelican_origin  # noqa: PLC0415 - half of a command's start
 
-
-def _make_tokens(settings: PublisherSettings) -> TokenSource:
-    """Return the source of tokens for the origin: minted here, from a file, or from the environment."""
-    if settings.token_key is None:
-        return EnvironmentTokens(os.environ) if settings.token_file is None else FileTokens(settings.token_file)
-    if settings.token_file is not None or settings.token_issuer is None:
-        raise UsageError("token_key needs token_issuer, and cannot be combined with token_file")
-    claims = TokenClaims(settings.token_issuer, base=settings.token_base)
-    return MintedTokens(signing.read_private_key(settings.token_key), settings.token_key_id, claims, time.time)
+    return make_pelican_origin(settings, target)
 
 
 def make_publication(settings: PublisherSettings, start_from: str | None = None, dates: ServerDates | None = None) -> Publication:

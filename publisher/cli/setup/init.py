@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from publisher.cli.console import console
-from publisher.cli.options import logging_options
+from publisher.cli.logging_options import logging_options
 from publisher.contract import files
 from publisher.contract.errors import os_reason
 from publisher.errors import UsageError

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from publisher.cli.assembly import run as assemble
 from publisher.cli.assembly.registry import make_intake
+from publisher.cli.assembly.run_options import RunOptions
 from publisher.cli.state_directory import lock_state
 from publisher.contract import manifest
 from publisher.fileindex.format import read_file_index
@@ -74,7 +75,7 @@ class CvmfsHost:
 
     def sync(self) -> RunReport:
         with self._opened() as (chosen, publication, snapshot, intake, shown):
-            plan = assemble.plan_run(chosen, assemble.load_list(chosen), snapshot, intake, assemble.RunOptions())
+            plan = assemble.plan_run(chosen, assemble.load_list(chosen), snapshot, intake, RunOptions())
             return assemble.run_sync(chosen, plan, snapshot, intake=intake, publication=publication, display=shown, collect=True)
 
     def adopt(self) -> None:

@@ -155,9 +155,12 @@ def test_a_private_image_is_published_only_if_list_and_operator_agree(
         digest = push_image(closed.address, "ask/private", "1", [layer], user=USER)
         one = dataclasses.replace(wanted(closed, "ask/private:1"), private=entry_says)
         with opened(closed.address, tmp_path, lambda _: Credentials(*USER), private_images=operator_says) as intake:
-            answer = intake.resolve([one], {})[one.name]
+            answers = intake.resolve([one], {})
+            answer = answers[one.name]
             if entry_says and operator_says:
-                assert answer == ResolvedReference(digest, {AMD64: digest}, ("linux/amd64",), {AMD64: Provenance()})
+                assert without_configs(answers)[one.name] == ResolvedReference(
+                    digest, {AMD64: digest}, ("linux/amd64",), {AMD64: Provenance()}
+                )
             else:
                 assert isinstance(answer, DeniedError)
                 assert "cannot be pulled anonymously" in answer.reason

@@ -16,6 +16,7 @@ from tests.support.images.tolerated_differences import DIFFERENCES
 if TYPE_CHECKING:
     from pathlib import Path
 
+CONTEXT = click.Context(publisher)
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -52,7 +53,7 @@ def test_commands_and_flags_that_documents_name_are_there(document: Path) -> Non
     """As far as they stand in one line with the program's name: ``publisher gc --dry-run``."""
     wrong = []
     for command, rest in re.findall(r"(?:^|[ `/])publisher ([a-z]+)\b([^`|\n#&]*)", document.read_text(), re.MULTILINE):
-        found = publisher.commands.get(command)
+        found = publisher.get_command(CONTEXT, command)
         flags = re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest)
         known = set() if found is None else {flag for option in found.params for flag in option.opts}
         if isinstance(found, click.Group):
@@ -66,4 +67,4 @@ def test_commands_and_flags_that_documents_name_are_there(document: Path) -> Non
 @pytest.mark.parametrize("name", ["gc", "verify", "status", "origin", "rollback", "block", "unblock", "adopt"])
 def test_every_command_for_looking_after_things_is_in_the_operators_document(name: str) -> None:
     assert f"publisher {name}" in (ROOT / "docs/operations.md").read_text()
-    assert name in publisher.commands
+    assert name in publisher.list_commands(CONTEXT)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from publisher.targets.repositories.cvmfs.errors import failures, missing, repository_error
 from publisher.targets.repositories.cvmfs.repository_settings import advice, refusal
-from publisher.targets.repositories.cvmfs.stratum import StratumZero
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from publisher.targets.repositories.cvmfs.mount_repair import MountRepair
     from publisher.targets.repositories.cvmfs.obstacles import Obstacles
     from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
+    from publisher.targets.repositories.cvmfs.stratum import StratumZero
 
 _EXPIRY_WARNING = 3 * 86400  # seconds before the whitelist expires from which on it is reported
 _EXPIRED = ("its whitelist has expired", "sign it anew with `cvmfs_server resign {fqrn}` and run again")
@@ -97,6 +97,8 @@ class Preflight:
 
     def stratum(self) -> StratumZero:
         """Return the stratum 0 that is published to. Raises RepositoryError."""
+        from publisher.targets.repositories.cvmfs.stratum import StratumZero  # noqa: PLC0415 - aiohttp, which only a run needs
+
         url = self.settings().get("CVMFS_STRATUM0")
         if url is None:
             raise repository_error(
