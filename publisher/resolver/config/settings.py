@@ -156,6 +156,13 @@ TABLE = (
     ),
     ("extra-arguments", "TEXT", ONE, "", "further arguments of Apptainer in each job"),
     ("profile", "plain|ospool", ONE, "plain", "ospool: condor-config also does what the OSPool's scripts did, see docs/ep.md"),
+    (
+        "attribute",
+        "NAME=NAME",
+        MANY,
+        "",
+        "another name for an attribute of the machine that the profile ospool sets, such as HAS_SINGULARITY",
+    ),
     ("hook-keyword", "WORD", ONE, "IMAGE_RESOLVER", "HTCondor's keyword for these hooks"),
     ("trace-size", "SIZE", ONE, "10 MB", "size at which the trace is rotated; the previous one is kept as FILE.1"),
 )
@@ -223,6 +230,7 @@ class ResolverSettings:
         stop_file: file that stops this machine, absolute; None for none.
         extra_arguments: further arguments of Apptainer.
         profile: :data:`PLAIN` or :data:`OSPOOL`.
+        attributes: other names for attributes of the profile ``ospool``: usual name -> name.
         hook_keyword: HTCondor's keyword for the hooks.
     """
 
@@ -292,6 +300,7 @@ class ResolverSettings:
         self.job_files, self.stop_file = _path(given, "job-files"), _path(given, "stop-file")
         self.extra_arguments = _text(given, "extra-arguments")
         self.profile = _word(given, "profile")
+        self.attributes = dict(map(_renamed, given.get("attribute", ())))
         self.hook_keyword = _text(given, "hook-keyword")
 
 
@@ -372,6 +381,14 @@ def _token_issuer(text: str) -> tuple[str, str]:
             f"--token-issuer {text!r} does not name a federation and an issuer", hint="write HOST/PREFIX=https://ISSUER"
         )
     return federation.rstrip("/"), issuer.rstrip("/")
+
+
+def _renamed(text: str) -> tuple[str, str]:
+    """Return the usual and the other name of an attribute in a value of ``attribute``."""
+    usual, _, name = text.partition("=")
+    if not (usual.isidentifier() and name.isidentifier()):
+        raise ResolverUsageError(f"--attribute {text!r} must be NAME=NAME", hint="for example HAS_SINGULARITY=HAS_CONTAINERS")
+    return usual, name
 
 
 def _own_cache(path: str | None, template: str | None) -> str | None:

@@ -87,13 +87,8 @@ STARTD_CRON_IMAGE_FAILURES_KILL = true
 _OSPOOL = """\
 
 # --- What the OSPool's scripts did (--profile ospool). Jobs' requirements use these attributes of the machine.
-HAS_SINGULARITY = (ImageResolverUsable =!= false)
-SINGULARITY_CAN_USE_SIF = (HasSIF =?= true)
-{repositories}
-OSG_USING_JOB_HOOK = true
-ALLOW_NONCVMFS_IMAGES = true
-STARTD_ATTRS = $(STARTD_ATTRS) HAS_SINGULARITY SINGULARITY_CAN_USE_SIF {names} OSG_USING_JOB_HOOK \\
-    ALLOW_NONCVMFS_IMAGES
+{attributes}
+STARTD_ATTRS = $(STARTD_ATTRS) {names}
 # Images of others are fetched by their osdf:// (or stash://) and https:// URLs, or pulled from their registry, once for all jobs.
 # Variables that a job brings from its access point do not disturb its container.
 {keyword}_HOOK_PREPARE_JOB_ARGS = $({keyword}_HOOK_PREPARE_JOB_ARGS) --unknown pull{flags}
@@ -141,6 +136,12 @@ JOB_TRANSFORM_ImageResolverSIF @=end
 @end
 """
 _OSPOOL_VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH")
+_OSPOOL_ATTRIBUTES = {
+    "HAS_SINGULARITY": "(ImageResolverUsable =!= false)",
+    "SINGULARITY_CAN_USE_SIF": "(HasSIF =?= true)",
+    "OSG_USING_JOB_HOOK": "true",
+    "ALLOW_NONCVMFS_IMAGES": "true",
+}
 _OSPOOL_BYPASS = ("OSG-Staff",)
 _RETRY, _PERIOD = 10, 5  # minutes
 _COUNT_PERIOD = 30  # seconds
@@ -179,13 +180,15 @@ def execution_point(settings: ResolverSettings, *, apptainer: str, binds: Iterab
 
 def _ospool(settings: ResolverSettings) -> str:
     """Return what the profile ``ospool`` adds; settings of the site replace its own."""
-    attributes = [f"HAS_CVMFS_{_identifier(name)}" for name in (settings.name, *settings.aliases)]
+    repositories = [f"HAS_CVMFS_{_identifier(name)}" for name in (settings.name, *settings.aliases)]
+    usual = {**_OSPOOL_ATTRIBUTES, **dict.fromkeys(repositories, "(ImageResolverCVMFS =?= true)")}
+    attributes = {settings.attributes.get(name, name): value for name, value in usual.items()}
     flags = "" if settings.drop_variables else "".join(f" --drop-variable {name}" for name in _OSPOOL_VARIABLES)
     if not settings.bypass_projects:
         flags += "".join(f" --bypass-project {name}" for name in _OSPOOL_BYPASS)
     return _OSPOOL.format(
         keyword=settings.hook_keyword,
-        repositories="\n".join(f"{name} = (ImageResolverCVMFS =?= true)" for name in attributes),
+        attributes="\n".join(f"{name} = {value}" for name, value in attributes.items()),
         names=" ".join(attributes),
         flags=flags,
     )

@@ -116,6 +116,7 @@ def test_a_site_switches_over_and_back_and_old_jobs_run(glidein: Glidein, site: 
     jobs = site.submit(old, script=LOOK)
     stash = site.submit(named(f"stash:///ospool/images/sif/{published[:2]}/{published}"), script="cat /etc/motd")
     docker = site.submit(named(pulled), count=2, script="cat /etc/motd")
+    container = site.submit({"universe": "container", "container_image": pulled}, script="cat /etc/motd")
     staff = {"+ProjectName": '"OSG-Staff"', "+container_bypass": "true"}
     bare = site.submit(
         named(f"/cvmfs/{REPOSITORY}/{SMALL}", **staff), script="echo bare$APPTAINER_CONTAINER; ls -l /proc/self/ns/pid"
@@ -128,8 +129,9 @@ def test_a_site_switches_over_and_back_and_old_jobs_run(glidein: Glidein, site: 
     assert stash.done().output() == f"{SMALL}\n"
     assert [docker.done(2).output(process) for process in range(2)] == ["theirs\n"] * 2
     assert len([asked for asked in registry.requests() if asked.method == "GET" and "/blobs/" in asked.path]) <= 3, "one pull"
+    assert container.done().output() == "theirs\n"
     (counted,) = glidein.images.glob("images-*/tally/candidates")
-    assert counted.read_text() == f"1 {pulled}\n" * 2
+    assert counted.read_text() == f"1 {pulled}\n" * 3
     inside, outside = shown.splitlines()[-2:], bare.done().output().splitlines()
     assert outside[0] == "bare"
     assert inside[0].endswith(":a b")

@@ -267,6 +267,11 @@ def test_the_profile_of_the_ospool_writes_what_the_scripts_did(command: Command)
     assert "--unknown pull --drop-variable LD_LIBRARY_PATH --drop-variable LD_PRELOAD --drop-variable PYTHONPATH" in said
     assert '"OSG-Staff"' in said
     assert "SINGULARITY_TARGET_DIR = /srv" in said
+    renamed = command("condor-config", "--profile", "ospool", "--attribute", "HAS_SINGULARITY=HAS_CONTAINERS")
+    assert "HAS_CONTAINERS = (ImageResolverUsable =!= false)" in renamed
+    assert "HAS_SINGULARITY" not in renamed
+    with pytest.raises(ResolverUsageError, match="must be NAME=NAME"):
+        command("condor-config", "--profile", "ospool", "--attribute", "HAS_SINGULARITY")
     own = command("condor-config", "--profile", "ospool", "--bypass-project", "Mine", "--drop-variable", "X")
     assert '"mine"' in own
     assert not re.search("OSG-Staff|LD_PRELOAD", own)
