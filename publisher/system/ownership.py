@@ -41,7 +41,8 @@ def check_own_directory(path: Path, what: str, hint: str, error: type[PublisherE
         error: the error to raise.
 
     Raises:
-        PublisherError: (the class ``error``) another account owns the directory or may write to it, or everybody may replace it.
+        PublisherError: (the class ``error``) another account owns the directory or may write to it, or its group or everybody may
+            replace it.
         OSError: it cannot be examined.
     """
     for status in (path.lstat(), path.stat()):  # the owner of a link can redirect it
@@ -51,6 +52,7 @@ def check_own_directory(path: Path, what: str, hint: str, error: type[PublisherE
         raise error(f"other accounts may write to the {what} {path}, which is not trusted", hint=hint)
     for above in path.resolve().parents:
         mode = above.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            reason = f"everybody may replace the {what} {path}, because everybody may write to {above}"
-            raise error(reason, hint=f"run chmod o-w {above}, or chmod +t {above}")
+        if mode & _WRITABLE_BY_OTHERS and not mode & stat.S_ISVTX:
+            who = "everybody" if mode & stat.S_IWOTH else "its group"
+            reason = f"other accounts may replace the {what} {path}, because {who} may write to {above}"
+            raise error(reason, hint=f"run chmod go-w {above}, or chmod +t {above}")

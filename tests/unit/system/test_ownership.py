@@ -40,9 +40,12 @@ def test_a_directory_that_others_may_write_to_is_not(mode: int, directory: Path)
         check(directory)
 
 
-def test_a_directory_that_everybody_may_replace_is_not(directory: Path) -> None:
-    directory.parent.chmod(0o777)
-    with pytest.raises(OriginError, match=r"everybody may replace .*run chmod o-w .*above, or chmod \+t"):
+@pytest.mark.parametrize(("mode", "who"), [(0o777, "everybody"), (0o775, "its group")])
+def test_a_directory_that_others_may_replace_is_not(mode: int, who: str, directory: Path) -> None:
+    directory.parent.chmod(mode)
+    with pytest.raises(
+        OriginError, match=rf"other accounts may replace .*{who} may write to .*run chmod go-w .*above, or chmod \+t"
+    ):
         check(directory)
     directory.parent.chmod(0o1777)
     check(directory)
