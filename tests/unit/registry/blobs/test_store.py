@@ -83,11 +83,11 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", ["", ".index"])
 async def test_a_layer_or_index_that_others_may_write_to_is_made_again(suffix: str, root: Path, tmp_path: Path) -> None:
-    """Its digest was checked when it was fetched, and others may have changed it since."""
+    """Its digest was checked when it was fetched, and others may have changed it since: into a valid index of other files."""
     store, download = BlobStore(root), FakeDownload(GZIP)
     stored = await store.layer(described(GZIP), download, ignore)
     planted = stored.blob.with_name(stored.blob.name + suffix)
-    planted.write_bytes(bytes(len(planted.read_bytes())))
+    planted.write_bytes(index_of(tar([file("evil")]), tmp_path) if suffix else bytes(len(GZIP)))
     planted.chmod(0o666)
     stored = await store.layer(described(GZIP), download, ignore)
     assert stored.blob.read_bytes() == GZIP
