@@ -34,7 +34,7 @@ def test_a_full_device_or_quota_is_a_lack_of_space(code: int) -> None:
 
 
 def test_another_failure_is_the_error_asked_for_and_keeps_reason_and_hint() -> None:
-    with pytest.raises(OriginError, match=r"cannot store it.*Permission denied.*/there") as failure:
+    with pytest.raises(OriginError, match=r"cannot store it: /there: Permission denied") as failure:
         fail_with(errno.EACCES, "ask")
     assert failure.value.hint == "ask"
     assert isinstance(failure.value.__cause__, PermissionError)
