@@ -64,6 +64,7 @@ class Demo:
             self._push(demo_images, registry.address)
             native = [f"linux/{architecture}"]
             self._configure([(f"{registry.address}/{image.name}", platforms.get(image.name, native)) for image in demo_images])
+            self._examine()
             self._sync([image.name for image in demo_images])
             registry.requests()
             self._sync_again(len(demo_images), registry)
@@ -80,6 +81,7 @@ class Demo:
         self._configure([(text, [f"linux/{_machine()}"]) for text in named])
         entries = load(self._paths.images).entries
         names = [entry.name for entry in entries]
+        self._examine()
         self._sync(names)
         self._sync_again(len(names), None)
         user = self._find_user()
@@ -120,6 +122,10 @@ class Demo:
                 self._publisher("keys", "new")
             for path in (self._paths.images, self._paths.publisher, self._paths.resolver, self._paths.key):
                 _say(path)
+
+    def _examine(self) -> None:
+        with _step("publisher doctor"):
+            self._publisher("doctor")
 
     def _sync(self, names: Sequence[str]) -> None:
         with _step("publisher sync"):

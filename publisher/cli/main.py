@@ -30,6 +30,7 @@ _COMMANDS = {
     "block": "operate:block_command",
     "check": "publish:check",
     "diff": "inspect:diff_command",
+    "doctor": "setup.doctor:doctor_command",
     "gc": "operate:gc_command",
     "help": "help:help_command",
     "import": "publish:import_",

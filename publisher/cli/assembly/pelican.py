@@ -34,7 +34,7 @@ def make_pelican_origin(settings: PublisherSettings, target: OriginAddress) -> P
             hint="write origin as pelican://FEDERATION/PREFIX",
         )
     options = UploadOptions(
-        tokens=_make_tokens(settings),
+        tokens=make_tokens(settings),
         removal_tokens=None if settings.removal_token_file is None else FileTokens(settings.removal_token_file),
         allowed_hosts=settings.origin_hosts,
         ca_file=settings.origin_authority,
@@ -47,7 +47,7 @@ def make_pelican_origin(settings: PublisherSettings, target: OriginAddress) -> P
     return PelicanOrigin(target if target.host else replace(target, host=settings.federation), options)
 
 
-def _make_tokens(settings: PublisherSettings) -> TokenSource:
+def make_tokens(settings: PublisherSettings) -> TokenSource:
     """Return the source of tokens for the origin: minted here, from a file, or from the environment."""
     if settings.token_key is None:
         return EnvironmentTokens(os.environ) if settings.token_file is None else FileTokens(settings.token_file)

@@ -192,7 +192,7 @@ def make_builder(settings: PublisherSettings) -> LocalBuilder:
         PublisherError: a program or an account that it needs is missing.
     """
     Shield(secret_files(settings)).check()  # before hours of work that could not be unpacked
-    scratch, account = empty_scratch(settings.state), _build_account(settings)
+    scratch, account = empty_scratch(settings.state), build_account(settings)
     tester = TestRunner(
         settings.test_account,
         scratch,
@@ -210,7 +210,7 @@ def make_builder(settings: PublisherSettings) -> LocalBuilder:
     )
 
 
-def _build_account(settings: PublisherSettings) -> UnixAccount | None:
+def build_account(settings: PublisherSettings) -> UnixAccount | None:
     """Return the account that the programs of a build run as, None if this process is not root.
 
     Raises:

@@ -6,6 +6,8 @@ no more than that request needs. No message and no ``repr`` contains a token.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import stat
@@ -85,6 +87,16 @@ class EnvironmentTokens:
         if token:
             return _validated(token, "BEARER_TOKEN in the environment")
         return FileTokens(Path(path)).bearer(scopes, base) if path else None
+
+
+def claims(token: str) -> dict[str, object]:
+    """Return what a JSON Web Token says of itself, without verifying it; empty if it is not one."""
+    try:
+        payload = token.split(".")[1]
+        value = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def redact(text: str, token: str | None = None) -> str:

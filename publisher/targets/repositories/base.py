@@ -98,6 +98,10 @@ class Repository(ABC):
     def recover(self) -> list[str]:
         """Finish or discard what killed runs left behind, and return a line for each action. Called at the start of a run."""
 
+    def examine(self) -> list[str]:
+        """Return a line for each thing that should be changed, without changing anything. Raise RepositoryError for a fault."""
+        return []
+
     @abstractmethod
     def require_idle(self) -> None:
         """Check, before images are built, that no transaction of somebody else keeps them from being published.

@@ -63,6 +63,22 @@ class Preflight:
         Raises:
             RepositoryError: the repository cannot be published to in its present state.
         """
+        settings = self._require_usable()
+        repaired = self._repair.require_mounts()
+        self._mount.require_mounted()
+        return repaired + self._advice(settings)
+
+    def examine(self) -> list[str]:
+        """Return a line for each thing that should be changed; nothing is mounted.
+
+        Raises:
+            RepositoryError: the repository cannot be published to in its present state.
+        """
+        found = self._advice(self._require_usable())
+        self._mount.require_mounted()
+        return found
+
+    def _require_usable(self) -> dict[str, str]:
         if not self._host.is_configured():
             raise missing(self._fqrn)
         if self._host.is_replica():
@@ -73,9 +89,10 @@ class Preflight:
         refused = refusal(settings, _user_name())
         if refused is not None:
             raise repository_error(self._fqrn, *refused)
-        repaired = self._repair.require_mounts()
-        self._mount.require_mounted()
-        return repaired + [f"{self._fqrn}: {line}" for line in advice(settings)] + self._check_whitelist()
+        return settings
+
+    def _advice(self, settings: dict[str, str]) -> list[str]:
+        return [f"{self._fqrn}: {line}" for line in advice(settings)] + self._check_whitelist()
 
     def require_no_transaction(self) -> None:
         """Raise RepositoryError if a transaction or a publish that is not ours is in progress."""

@@ -125,6 +125,10 @@ class CvmfsRepository(Repository):
             _log.info("%s; there is nothing to recover", error.reason)
             return []
 
+    def examine(self) -> list[str]:
+        """See :meth:`Repository.examine`."""
+        return self._preflight.examine()
+
     def require_idle(self) -> None:
         """See :meth:`Repository.require_idle`."""
         with self._lock():
