@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 _SHOWN = 80  # bytes of a stranger's text in a message
 
 
+IMAGE_FAILED, HOST_NEEDS_ATTENTION, ANOTHER_RUN = 1, 4, 5
+"""Exit statuses: an image of some user failed; an operator has to see to the host or the publication; nothing was done because
+another run is active. 2 is wrong usage or configuration, 3 a bug, and 4 also is the resolver's status for host and network."""
+
+
 def shown(text: bytes) -> str:
     """Return bytes from a stranger as they stand in a message: quoted, and cut where they are long."""
     return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}… ({len(text)} bytes)"
@@ -30,7 +35,7 @@ class PublisherError(Exception):
         exit_code: the exit status of the command.
     """
 
-    exit_code = 1
+    exit_code = IMAGE_FAILED
 
     def __init__(self, reason: str, *, image: str | None = None, hint: str | None = None) -> None:
         super().__init__(reason)
@@ -119,13 +124,19 @@ class ScanError(PublisherError):
 class SpaceError(PublisherError):
     """A full device or quota. It stops the run, because the next image would fail too."""
 
+    exit_code = HOST_NEEDS_ATTENTION
+
 
 class BrokenHostError(PublisherError):
     """A disk, file system or other resource of this host that failed (EIO and the like). It fails one image, not the run."""
 
+    exit_code = HOST_NEEDS_ATTENTION
+
 
 class RepositoryError(PublisherError):
     """A CVMFS transaction that could not be opened, written or published."""
+
+    exit_code = HOST_NEEDS_ATTENTION
 
 
 class RemovalError(RepositoryError):
@@ -146,25 +157,43 @@ class RemovalError(RepositoryError):
 class OriginError(PublisherError):
     """An object of an OSDF origin that could not be stored, read or deleted."""
 
+    exit_code = HOST_NEEDS_ATTENTION
+
 
 class StateDirectoryError(PublisherError):
     """The state directory cannot be used, or another run is using it."""
+
+    exit_code = HOST_NEEDS_ATTENTION
+
+
+class AnotherRunError(StateDirectoryError):
+    """Another run is active, so this one does nothing."""
+
+    exit_code = ANOTHER_RUN
 
 
 class ClockError(PublisherError):
     """A clock that must not be signed by. It stops the run, because everything that a run signs and removes depends on it."""
 
+    exit_code = HOST_NEEDS_ATTENTION
+
 
 class SigningError(PublisherError):
     """A manifest that could not be signed: a token or a signing program failed."""
+
+    exit_code = HOST_NEEDS_ATTENTION
 
 
 class WitnessError(PublisherError):
     """A witness of the publication log that cannot be used, or that has something else."""
 
+    exit_code = HOST_NEEDS_ATTENTION
+
 
 class PublishedManifestError(PublisherError):
     """A published manifest, or a key for it, that cannot be used."""
+
+    exit_code = HOST_NEEDS_ATTENTION
 
 
 class CommandError(PublisherError):

@@ -1,7 +1,7 @@
 """The command ``publisher``: its commands, each imported when it is asked for, and the handling of failures.
 
-Exit codes: 0 success, 1 an image failed or the run ended early, 2 usage or configuration, 3 a bug (with its traceback). Results
-go to standard output; messages, progress and the log go to standard error.
+Exit codes: 0 success, 1 an image failed, 2 usage or configuration, 3 a bug (with its traceback), 4 the host or the publication
+needs attention, 5 another run is active. Results go to standard output; messages, progress and the log go to standard error.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
     Downloads and builds images, publishes sandboxes and SIFs, and signs the manifest. Names that left the list start to leave.
     A sync of the whole list collects garbage at its end. An interrupted run continues with the next sync.
 
-    Exit codes: 0 success, 1 an image failed or the run ended early.
+    Exit codes: 0 success, 1 an image failed, 4 the host or the publication needs attention, 5 another run is active.
 
     Example: publisher sync --config /etc/ospool-image-publisher/publisher.yaml
     """

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from publisher.contract import files
-from publisher.errors import PublishedManifestError, StateDirectoryError
+from publisher.errors import AnotherRunError, PublishedManifestError, StateDirectoryError
 from publisher.state.outcomes import Outcomes
 from publisher.system.durable import delete, failures
 from publisher.system.ownership import check_own_directory
@@ -38,7 +38,8 @@ def lock_state(state: Path, advice: str = "run again when the other run has ende
         advice: what the operator can do if another run holds the lock.
 
     Raises:
-        StateDirectoryError: another run holds the lock, the directory cannot be created, or another account can write to it.
+        AnotherRunError: another run holds the lock.
+        StateDirectoryError: the directory cannot be created, or another account can write to it.
         SpaceError: the disk is full.
     """
     with contextlib.ExitStack() as stack:
@@ -48,7 +49,7 @@ def lock_state(state: Path, advice: str = "run again when the other run has ende
             try:
                 stack.enter_context(files.locked(str(state / "lock"), deadline=0))
             except TimeoutError:
-                raise StateDirectoryError(f"another run is using {state}", hint=f"nothing was changed; {advice}") from None
+                raise AnotherRunError(f"another run is using {state}", hint=f"nothing was changed; {advice}") from None
             for name in _PRIVATE:
                 (state / name).mkdir(mode=0o700, exist_ok=True)
                 _check(state / name, state)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from publisher.errors import HOST_NEEDS_ATTENTION, IMAGE_FAILED
 from publisher.plan.model import with_hint
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 for success; 1 if an image failed, a SIF is lost, the run stopped, removals are withheld or tags unknown."""
-        incomplete = self.stopped is not None or self.withheld is not None or self.unlisted or self.lost
-        return 1 if incomplete or self.count(ImageResult.FAILED) or self.count(ImageResult.SKIPPED) else 0
+        """Return 0; 4 if the host or the publication needs an operator; 1 if only images failed, or tags are unknown.
+
+        The run stopped, a SIF is lost, removals are withheld, or an image failed through no fault of its own.
+        """
+        errors = [outcome.error for outcome in self.outcomes.values() if outcome.error is not None]
+        if self.stopped or self.withheld or self.lost or any(error.exit_code == HOST_NEEDS_ATTENTION for error in errors):
+            return HOST_NEEDS_ATTENTION
+        return IMAGE_FAILED if self.unlisted or self.count(ImageResult.FAILED) or self.count(ImageResult.SKIPPED) else 0

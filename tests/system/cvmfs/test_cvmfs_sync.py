@@ -137,7 +137,7 @@ def test_somebody_elses_transaction_keeps_a_run_from_publishing_and_loses_nothin
     there.cvmfs.run("transaction", there.cvmfs.fqrn)
     (there.cvmfs.mount / "theirs").write_text("work")
     report = there.sync()
-    assert report.exit_code == 1
+    assert report.exit_code == 4
     assert "somebody else's transaction is open" in str(report.stopped)
     assert not list(there.host.state.rglob("*.sif")), "nothing was built in vain"
     assert (there.cvmfs.mount / "theirs").read_text() == "work"

@@ -117,7 +117,7 @@ def test_a_token_that_is_over_fails_the_image_and_a_new_one_is_taken_at_the_next
     host.images("pelican/one:1")
     host.token.write_text(over := servers.issuer.token(SCOPES, life=-60))
     report = host.sync(check=False)
-    assert report.status == 1
+    assert report.status == 4
     assert "docs/osdf.md lists the scopes" in report.stderr + str(report.said)
     assert over not in report.stderr + str(report.said)
     assert servers.files() == {}

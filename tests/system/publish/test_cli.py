@@ -51,7 +51,7 @@ def test_a_cvmfs_repository_that_this_host_does_not_have_is_reported(tmp_path: P
     flags = ["--repository=cvmfs:nowhere.example.org", "--origin=osdf", "--state=state", "--key=key.pem"]
     assert run(tmp_path, "keys", "new", *flags).returncode == 0
     done = run(tmp_path, command, *flags)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert "no such repository on this host (`cvmfs_server mkfs nowhere.example.org`" in done.stderr
 
 

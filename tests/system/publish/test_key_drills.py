@@ -125,7 +125,7 @@ def test_a_stolen_signing_key(two_levels: KeyHost) -> None:
     two_levels.key = two_levels.new_key("new.pem")
     two_levels.authorize(two_levels.key)
     without = two_levels.run("sync")
-    assert without.returncode == 1
+    assert without.returncode == 4
     assert "not signed by this publisher's key" in without.stderr
     two_levels.settings.append(f"--trusted-keys={stolen}.pub")
     assert two_levels.sync().results == {IMAGE: "unchanged"}
@@ -179,7 +179,7 @@ def test_from_one_level_to_two(host: KeyHost) -> None:
     assert host.resolve(IMAGE, "old").returncode == 0
     host.settings = []
     refused = host.run("sync")
-    assert refused.returncode == 1
+    assert refused.returncode == 4
     assert "has a keys document, and this publisher has none" in refused.stderr
 
 

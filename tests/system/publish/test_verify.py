@@ -103,7 +103,7 @@ def test_a_lost_sif_whose_image_is_gone_fails_the_run_and_says_what_to_do(host: 
     (host.state / "blobs").rename(host.where / "away")
     host.sif("verify/gone:1").unlink()
     report = host.sync(check=False)
-    assert report.status == 1
+    assert report.status == 4
     assert report.results == {"verify/gone:1": "published"}, "the newer image"
     (line,) = report.said["lost"]
     assert "verify/gone:1: the origin has lost its SIF (amd64), which cannot be restored:" in line

@@ -177,7 +177,7 @@ def test_a_disk_that_fails_is_no_bug(
     with pytest.raises(SystemExit) as ended:
         main()
     text = capsys.readouterr().err
-    assert ended.value.code == 1
+    assert ended.value.code == 4
     assert "Traceback" not in text
     assert "/var/lib/x: Input/output error (look at the disks" in text
 

@@ -55,7 +55,7 @@ def test_somebody_elses_transaction_is_noticed_before_anything_is_fetched_or_bui
     assert world.intake.asked == []
     assert results(report) == {"a/a:1": "not tried"}
     assert "somebody else's transaction is open" in report_lines(report)[-2]
-    assert report.exit_code == 1
+    assert report.exit_code == 4
 
 
 @pytest.mark.parametrize("where", ["answers", "fetching", "building"])
@@ -180,7 +180,7 @@ def test_a_full_disk_stops_the_run_and_publishes_what_is_finished(world: World, 
     assert world.publication.transactions == [["a/a:1"]]
     assert results(report) == {"a/a:1": "published", "a/b:1": "not tried", "a/c:1": "not tried"}
     assert isinstance(report.stopped, SpaceError)
-    assert report.exit_code == 1
+    assert report.exit_code == 4
 
 
 def test_a_batch_that_does_not_fit_is_published_as_far_as_it_fits(world: World) -> None:
@@ -189,7 +189,7 @@ def test_a_batch_that_does_not_fit_is_published_as_far_as_it_fits(world: World) 
     assert world.publication.transactions == [["a/a:0", "a/a:1", "a/a:2", "a/a:3"], ["a/a:4"]]
     assert list(results(report).values()) == ["published"] * 5 + ["failed"] * 3
     assert "no space for a sandbox (free space there and run again)" in report.outcomes["a/a:7"].reason
-    assert (report.stopped, report.exit_code) == (None, 1)
+    assert (report.stopped, report.exit_code) == (None, 4)
     assert world.builder.kept == ["a/a:5", "a/a:6", "a/a:7"], "they are not built again"
 
 
@@ -237,7 +237,7 @@ def test_an_origin_without_the_new_manifest_is_reported(world: World) -> None:
     world.publication.behind = OriginError("no answer")
     report = world.run(entry("a/a:1"))
     assert results(report) == {"a/a:1": "published"}
-    assert report.exit_code == 1
+    assert report.exit_code == 4
     assert any("behind" in note for note in report.notes)
 
 
@@ -280,7 +280,7 @@ def test_withheld_removals_are_reported_and_not_carried_out(world: World) -> Non
     report = world.run(entry("a/new:1"), snapshot=published("a/old:1"))
     assert world.publication.left == []
     assert results(report) == {"a/new:1": "published"}
-    assert report.exit_code == 1
+    assert report.exit_code == 4
     assert any("--allow-mass-removal" in line for line in report_lines(report))
     assert any("would leave: a/old:1" in line for line in report_lines(report))
 

@@ -51,7 +51,7 @@ def test_a_run_cut_short_says_why_and_is_no_success() -> None:
     report = RunReport(stopped=SpaceError("no room left", hint="free space"))
     report.add("a/a:1", ImageResult.SKIPPED, "the run stopped before it")
     assert "stopped: no room left (free space)" in report_lines(report)
-    assert report.exit_code == 1
+    assert report.exit_code == 4
     assert report_json(report)["stopped"] == "no room left (free space)"
 
 
