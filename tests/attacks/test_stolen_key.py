@@ -48,12 +48,13 @@ def places(ep: ExecutionPoint) -> tuple[Path, Path]:
     return ep.repository / ".publisher", ep.origin / "manifest"
 
 
-def test_a_key_that_any_place_shows_to_be_revoked_signs_nothing(ep: ExecutionPoint) -> None:
-    repository, origin = places(ep)
-    forge(origin, OLD_KEYS)
+@pytest.mark.parametrize("shows", ["repository", "origin"])
+def test_a_key_that_any_place_shows_to_be_revoked_signs_nothing(ep: ExecutionPoint, shows: str) -> None:
+    right, forged = places(ep) if shows == "repository" else reversed(places(ep))
+    forge(forged, OLD_KEYS)
     with pytest.raises(UnknownImageError):
         ep.resolve(GOOD)
-    lay_down(with_keys(revision([record(GOOD)], NEW, serial=2), NEW_KEYS), repository)
+    lay_down(with_keys(revision([record(GOOD)], NEW, serial=2), NEW_KEYS), right)
     assert ep.resolve(GOOD).manifest.index.serial == 2
 
 
@@ -65,6 +66,17 @@ def test_a_revocation_cannot_be_taken_back(ep: ExecutionPoint) -> None:
         forge(place, OLD_KEYS)
     assert ep.resolve(GOOD).manifest.index.serial == 2
     with pytest.raises(ExpectedError, match="no image 'evil/image:1' is published"):
+        ep.resolve(EVIL)
+
+
+def test_a_revocation_is_remembered_without_an_index_that_can_be_used(ep: ExecutionPoint) -> None:
+    for place in places(ep):
+        lay_down(with_keys(revision([record(GOOD)], STOLEN, serial=2), NEW_KEYS), place)
+    with pytest.raises(ManifestError):
+        ep.resolve(GOOD)
+    for place in places(ep):
+        forge(place, OLD_KEYS)
+    with pytest.raises(ManifestError, match="no manifest can be used"):
         ep.resolve(EVIL)
 
 
