@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
 _SOURCE = Path(__file__).with_suffix(".c")
+_CALLS = _SOURCE.with_name("failing_calls.c")
 _MEMORY = Path("/dev/shm")  # noqa: S108 - hundreds of runs are quick there
 _DEADLINE = 900
 _SPREAD = 8  # writes that fail besides the last one of each kind
@@ -53,7 +54,8 @@ def _run_in(where: Path, module: str, error: str) -> list[int]:
         pytest.skip("NOT TESTED: disks that fail at each write; there is no C compiler (cc)")
     where.chmod(0o711)  # other accounts pass through it
     library, control = where / "failing_writes.so", where / "control"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, _SOURCE, "-ldl"], check=True, timeout=120)
+    for options in (["-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], ["-o", where / "failing_calls", _CALLS]):
+        subprocess.run([compiler, "-O1", *options], check=True, timeout=120)
     control.write_bytes(bytes(struct.calcsize(_CONTROL)))
     control.chmod(0o666)
     env = {**os.environ, "LD_PRELOAD": str(library), "FAILING_WRITES": str(control), "PYTHONPATH": str(ROOT)}
@@ -159,15 +161,20 @@ class FailingDisk:
         assert status == 0, f"{self._error} at write {number}: {self._trace.read_text().splitlines()[number : number + 1]}"
         return [_NUMBERS.sub("*", line) for line in self._trace.read_text(errors="replace").splitlines()]
 
-    def wrap(self, program: str) -> None:
-        """Put the library below a program that ``work`` runs by its name."""
+    def wrap(self, program: str, *, calls: bool = False) -> None:
+        """Make writes fail of a program that ``work`` runs by its name.
+
+        Args:
+            program: its name.
+            calls: whether it makes system calls without the C library, as Go's programs do; only root can run it then.
+        """
         found = shutil.which(program)
         assert found is not None
         wrapper = self.where / "bin" / program
         wrapper.parent.mkdir(exist_ok=True)
         os.environ["PATH"] = f"{wrapper.parent}:{os.environ['PATH']}"
-        told = " ".join(f"{name}={value}" for name, value in self.library.items())
-        wrapper.write_text(f'#!/bin/sh\n{told} exec {found} "$@"\n')
+        told = " ".join(f"{name}={value}" for name, value in self.library.items() if not calls or name != "LD_PRELOAD")
+        wrapper.write_text(f'#!/bin/sh\n{told} exec {self.where / "failing_calls" if calls else ""} {found} "$@"\n')
         wrapper.chmod(0o755)
 
 

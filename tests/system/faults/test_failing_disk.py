@@ -15,6 +15,7 @@ SCENARIOS = {
     "a cache hands out only right bytes": ("ep.failing_cache", [10]),
     "a store of layers keeps only right bytes": ("registries.failing_store", [10]),
     "a build keeps nothing or the right SIF": ("publisher.failing_build", [20, 4]),
+    "what Apptainer adds is whole or is not there": ("publisher.failing_metadata", [40]),
     "a sandbox is whole or is not there": ("publisher.failing_sandbox", [8]),
     "an execution point trusts only right manifests": ("ep.failing_manifest", [15]),
     "a run remembers the old outcomes or the new ones": ("publisher.failing_state", [8]),
