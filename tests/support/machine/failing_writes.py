@@ -54,8 +54,8 @@ def _run_in(where: Path, module: str, error: str) -> list[int]:
         pytest.skip("NOT TESTED: disks that fail at each write; there is no C compiler (cc)")
     where.chmod(0o711)  # other accounts pass through it
     library, control = where / "failing_writes.so", where / "control"
-    for options in (["-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], ["-o", where / "failing_calls", _CALLS]):
-        subprocess.run([compiler, "-O1", *options], check=True, timeout=120)
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True, timeout=120)
+    subprocess.run([compiler, "-O1", "-o", where / "failing_calls", _CALLS], check=True, timeout=120)
     control.write_bytes(bytes(struct.calcsize(_CONTROL)))
     control.chmod(0o666)
     env = {**os.environ, "LD_PRELOAD": str(library), "FAILING_WRITES": str(control), "PYTHONPATH": str(ROOT)}
