@@ -160,6 +160,10 @@ class OriginError(PublisherError):
     exit_code = HOST_NEEDS_ATTENTION
 
 
+class PageError(PublisherError):
+    """A file of the status page that could not be written. It never fails a run."""
+
+
 class StateDirectoryError(PublisherError):
     """The state directory cannot be used, or another run is using it."""
 

@@ -128,6 +128,8 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
 
     Example: publisher sync --config /etc/ospool-image-publisher/publisher.yaml
     """
+    from publisher.cli.assembly.page import SyncPage  # noqa: PLC0415 - check and plan need no templates
+
     dates, began = ServerDates(), time.monotonic()
     publication = make_publication(settings, None if start_from is None else _PLACES[start_from], dates)
     image_list = load_list(settings)  # a list that is not valid fails before anything begins
@@ -143,10 +145,12 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
         made = plan_run(settings, image_list, snapshot, intake, run)
         publication.check_clock()  # before hours of work that could not be signed
         snapshot, restored = publication.restore(snapshot)
-        made = replace(made, notes=(*recovered, *missing, *restored, *made.notes))
-        display.expect(item.entry.name for item in made.work)
+        work = [item.entry.name for item in made.work]
+        display.expect(work)
+        page = SyncPage(settings, image_list, publication.repository, publication.origin)
+        made = replace(made, notes=(*recovered, *missing, *restored, *made.notes, *page.begin(work)))
         report = run_sync(
-            settings, made, snapshot, intake=intake, publication=publication, display=display, collect=not run.names
+            settings, made, snapshot, intake=intake, publication=publication, display=display, collect=not run.names, page=page
         )
     report.seconds = time.monotonic() - began
     console.show(report_json(report), report_lines(report), as_json)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _INDEX = f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}"
 _LOG = f"{paths.ORIGIN_MANIFEST}/log/"
+_PAGE = f"{paths.ORIGIN_PAGE}/"
 _log = logging.getLogger(__name__)
 
 
@@ -102,7 +103,7 @@ def audit_origin(origin: Origin, snapshot: Snapshot, read: Callable[[str], bytes
     strays = [
         StrayObject(name, origin.size(name) or 0, origin.modified(name))
         for name in sorted(stored - {*sifs, *shards, _INDEX})
-        if not name.startswith(_LOG)
+        if not name.startswith((_LOG, _PAGE))
     ]
     missing = needed - stored
     _log.debug(

@@ -62,10 +62,12 @@ class Sync:
     Attributes:
         snapshot: the published state once :meth:`run` has returned.
         outcomes: what is known of the images once :meth:`run` has returned.
+        configs: digest -> image config of the images that were built.
     """
 
     snapshot: Snapshot
     outcomes: Outcomes
+    configs: dict[str, bytes]
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Sync:
         self._now = now
         self._started = int(now())
         self._known = outcomes
+        self.configs = {}
 
     def run(self, plan: Plan, snapshot: Snapshot) -> RunReport:
         """Carry out a plan on the published state; failures, also those that stop the run, are in the report."""
@@ -179,6 +182,7 @@ class Sync:
             for request in requests:
                 batches.flush_if_full()
                 builds[request.image.manifest.digest] = self._build(request, item.entry)
+                self.configs[request.image.manifest.digest] = request.image.config.raw
         except SpaceError:
             raise
         except (OSError, PublisherError) as caught:

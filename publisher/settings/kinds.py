@@ -185,6 +185,7 @@ WitnessTarget = Annotated[
     PlainValidator(targets.to_witness),
     ValueKind("`git:URL`, URL of an origin, or directory", "git:URL|URL|DIR"),
 ]
+PagePlace = Annotated[Path | str, PlainValidator(targets.to_page), ValueKind("`origin`, `none` or directory", "origin|none|DIR")]
 Size = Annotated[int, PlainValidator(units.positive_size), ValueKind("size", "SIZE", _format_size)]
 Rate = Annotated[int, PlainValidator(units.positive_size), ValueKind("size per second", "SIZE", _format_size)]
 Seconds = Annotated[float, PlainValidator(units.positive_seconds), ValueKind("time", "TIME", _format_time)]

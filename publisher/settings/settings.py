@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from publisher.errors import UsageError
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
-from publisher.settings import kinds
+from publisher.settings import kinds, targets
 from publisher.settings.targets import PublishTargets
 
 if TYPE_CHECKING:
@@ -118,6 +118,10 @@ class PublisherSettings(BaseModel):
     )
     sync_interval: kinds.Seconds | None = Field(
         default=None, description="time between two syncs as the timer or cron job runs them; `publisher status` watches it"
+    )
+    page: kinds.PagePlace = Field(
+        default=targets.PAGE_IN_ORIGIN,
+        description="where each sync writes the status page: `origin` (its directory `page/`), a directory, or `none`",
     )
     removals_per_run: kinds.Count = Field(
         default=50, description="largest number of builds, and of objects of the origin, that one run removes"

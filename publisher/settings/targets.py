@@ -18,6 +18,10 @@ FQRN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
 """Pattern of the fully qualified name of a CVMFS repository."""
 
 
+PAGE_IN_ORIGIN, NO_PAGE = "origin", "none"
+"""The values of the setting ``page`` that are no directory."""
+
+
 class CvmfsTarget(NamedTuple):
     """A CVMFS repository that this host publishes."""
 
@@ -88,6 +92,15 @@ def to_origin(value: object, info: ValidationInfo) -> Path | OriginAddress:
         ValueError: the value is neither.
     """
     return address.parse(str(value)) if "://" in str(value) else to_path(value, info)
+
+
+def to_page(value: object, info: ValidationInfo) -> Path | str:
+    """Return where the status page is written to: :data:`PAGE_IN_ORIGIN`, :data:`NO_PAGE`, or a directory.
+
+    Raises:
+        ValueError: the value is none of these.
+    """
+    return str(value) if value in {PAGE_IN_ORIGIN, NO_PAGE} else to_path(value, info)
 
 
 def to_witness(value: object, info: ValidationInfo) -> Path | OriginAddress | GitTarget:

@@ -36,6 +36,7 @@ from publisher.system.shield import Shield
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from publisher.cli.assembly.page import SyncPage
     from publisher.cli.assembly.run_options import RunOptions
     from publisher.images.reader import Entry, ImageList
     from publisher.maintain.gc import GcResult
@@ -152,6 +153,7 @@ def run_sync(
     publication: Publication,
     display: Display,
     collect: bool,
+    page: SyncPage | None = None,
 ) -> RunReport:
     """Carry out a plan, then collect garbage, audit a share of the SIFs, and trim the store of layers to its size.
 
@@ -164,6 +166,7 @@ def run_sync(
         display: shows the progress.
         collect: whether garbage is collected and SIFs are audited. Garbage also is if the run stopped because of a full disk,
             because that frees space.
+        page: the status page, written at the end; None for no page.
     """
     builder = make_builder(settings)
     limits = BatchLimits(settings.batch_size, settings.batch_time)
@@ -171,16 +174,20 @@ def run_sync(
     _log.info("publishing: %d image(s)", len(plan.work))
     report = sync.run(plan, snapshot)
     save_outcomes(settings.state, sync.outcomes)
+    published = sync.snapshot
     if collect and (report.stopped is None or isinstance(report.stopped, SpaceError)):
         collected = collect_garbage(settings, publication, sync.snapshot)
-        report.cleared, report.serial = collected.lines, collected.snapshot.serial
+        report.cleared, published = collected.lines, collected.snapshot
         report.stopped = report.stopped or collected.error
         if report.stopped is None:
             restorer = SifRestorer(publication, collected.snapshot, intake, builder, display)
             report.restored, report.lost = _audit_share(settings, publication.origin, restorer)
-            report.serial = restorer.snapshot.serial
+            published = restorer.snapshot
+        report.serial = published.serial
     report.notes += [*intake.warnings(), *publication.repository.take_warnings()]
     intake.store.trim(settings.blob_cache, keep=())
+    if page is not None:
+        report.notes += page.finish(published, sync.outcomes, sync.configs)
     _log.info("the run ends with manifest serial %d", report.serial)
     return report
 

@@ -136,6 +136,7 @@ def test_the_wheel_has_the_program_alone(release: Path) -> None:
         names = wheel.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"publisher"}
     assert "publisher/py.typed" in names
+    assert {"publisher/page/templates/index.html", "publisher/page/assets/page.js"} <= set(names)
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "publisher").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
 

@@ -1,0 +1,146 @@
+"""The row of each image: what the page says of it in one line, from the answer about it and its entry in the list. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from publisher.contract.records import CURRENT, EXPIRING
+from publisher.contract.reference import Reference
+from publisher.images.entry import render_name
+from publisher.state.paths import DEFAULT_ARCHITECTURE
+from publisher.status.answer import ImageState, answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from publisher.contract.records import Record, Version
+    from publisher.images.entry import Entry, Pattern
+    from publisher.status.answer import ImageAnswer, Known
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the page says of an image in one line.
+
+    Attributes:
+        name: the CVMFS name.
+        state: a value of :class:`publisher.status.answer.ImageState`.
+        reason: why, as a sentence.
+        since: when the state began, seconds since the epoch; 0 if that is not known.
+        until: when an expiring image leaves; 0 for others.
+        usable: whether jobs can run it now.
+        digest: digest of the tag when it was last published; empty if it never was.
+        source: its reference, empty if that is not known.
+        registry: the registry in it.
+        changed: when the newest of its current builds was published; 0 if none is.
+        checked: when its registry was last asked, 0 for "in the last sync".
+        tries, next_try: how often it failed in a row, and when it is tried again at the earliest; 0 for the next sync.
+        platforms: the platforms that can be used, such as ``amd64``.
+        sandbox, sif: bytes of its two forms on the first of these platforms; 0 for a form that is not published.
+        owner, project, group: who is responsible for it, what uses it, and where it is in the list; empty if unknown.
+    """
+
+    name: str
+    state: str
+    reason: str
+    since: int = 0
+    until: int = 0
+    usable: bool = False
+    digest: str = ""
+    source: str = ""
+    registry: str = ""
+    changed: int = 0
+    checked: int = 0
+    tries: int = 0
+    next_try: int = 0
+    platforms: tuple[str, ...] = ()
+    sandbox: int = 0
+    sif: int = 0
+    owner: str = ""
+    project: str = ""
+    group: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the row as JSON values, for images.json; times that are not known are null."""
+        times = {name: getattr(self, name) or None for name in ("since", "until", "changed", "checked", "next_try")}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**values, "platforms": list(self.platforms), **times}
+
+
+def make_rows(known: Known) -> list[Row]:
+    """Return the row of every image that is listed, published, or stood for by a pattern, in alphabetical order."""
+    listed = _Listed(known)
+    return [_row(answer(known, [name]), listed.of(name)) for name in known.names]
+
+
+def active_versions(record: Record | None) -> list[tuple[str, Version]]:
+    """Return platform and version of what a name means, the default platform first."""
+    if record is None:
+        return []
+    found = [(platform, versions[0]) for platform, versions in record.platforms.items() if versions]
+    active = [(platform, version) for platform, version in found if version.state in {CURRENT, EXPIRING}]
+    return sorted(active, key=lambda pair: (pair[0] != DEFAULT_ARCHITECTURE, pair[0]))
+
+
+def patterns_json(known: Known) -> list[dict[str, object]]:
+    """Return the patterns of the list as JSON values: with them the page answers for names that a pattern does not select."""
+    if known.image_list is None:
+        return []
+    names = known.snapshot.outcomes.patterns
+    return [
+        {
+            "pattern": str(pattern),
+            "prefix": render_name(Reference(pattern.reference.registry, pattern.reference.repository, ""), pattern.name_template),
+            "keep": pattern.keep,
+            "newest": list(names.get(str(pattern), ())[:5]),
+        }
+        for pattern in known.image_list.patterns
+    ]
+
+
+class _Listed:
+    """Finds what the list says of a name: its entry, or the pattern that stands for it."""
+
+    def __init__(self, known: Known) -> None:
+        self._entries: Mapping[str, Entry] = known.entries_by_key
+        patterns = {} if known.image_list is None else {str(pattern): pattern for pattern in known.image_list.patterns}
+        self._patterns = dict(_names_of(patterns, known.snapshot.outcomes.patterns))
+
+    def of(self, name: str) -> Entry | Pattern | None:
+        return self._entries.get(name) or self._patterns.get(name)
+
+
+def _names_of(patterns: Mapping[str, Pattern], names: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Pattern]]:
+    for text, pattern in patterns.items():
+        for name in names.get(text, ()):
+            yield name, pattern
+
+
+def _row(found: ImageAnswer, listed: Entry | Pattern | None) -> Row:
+    active, last = active_versions(found.record), found.last
+    versions = [version for _, version in active]
+    first = versions[0] if versions else None
+    until = [version.until for version in versions if version.until is not None]
+    source = found.reference or ("" if listed is None else f"{listed.reference}:{found.name.rpartition(':')[2]}")
+    return Row(
+        found.name,
+        found.state.value,
+        found.reason,
+        since=found.since or 0,
+        until=max(until) if until and found.state is ImageState.EXPIRING else 0,
+        usable=found.is_usable,
+        digest="" if found.record is None else found.record.digest,
+        source=source,
+        registry=source.partition("/")[0],
+        changed=max((version.published for version in versions), default=0),
+        checked=0 if last is None else last.last_try,
+        tries=0 if last is None else last.tries,
+        next_try=0 if last is None else last.next_try,
+        platforms=tuple(platform for platform, _ in active),
+        sandbox=first.unpacked_size if first is not None and first.sandbox is not None else 0,
+        sif=first.sif.size if first is not None and first.sif is not None else 0,
+        owner=(listed and listed.owner) or "",
+        project=(listed and listed.project) or "",
+        group="" if listed is None else listed.group,
+    )
