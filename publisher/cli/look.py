@@ -49,7 +49,7 @@ def status_command(names: tuple[str, ...], as_json: bool, settings: PublisherSet
 
     Example: publisher status htc/rocky:9
     """
-    known = _know(settings)
+    known = know(settings)
     if not names:
         overview = make_overview(known, int(time.time()), settings.sync_interval)
         console.show(overview_json(overview), overview_lines(overview), as_json)
@@ -78,7 +78,7 @@ def list_command(
 
     Example: publisher list --only failing --owner htc
     """
-    known = _know(settings)
+    known = know(settings)
     if owner is not None and known.image_list is None:
         raise UsageError(f"owners are unknown: there is no image list {settings.images}", hint="give its path with --images FILE")
     owned = {entry.name for entry in known.entries_by_key.values() if entry.owner == owner}
@@ -92,7 +92,7 @@ def list_command(
     sys.exit(0 if found else 1)
 
 
-def _know(settings: PublisherSettings) -> Known:
+def know(settings: PublisherSettings) -> Known:
     """Return all that this host knows: the published state, its own memory of the last runs, the list, and the run under way."""
     snapshot = load_snapshot(settings)
     snapshot = replace(snapshot, outcomes=load_outcomes(settings.state, snapshot))

@@ -38,6 +38,7 @@ _COMMANDS = {
     "keys": "keys:keys_group",
     "list": "look:list_command",
     "log": "log:log_group",
+    "metrics": "setup.metrics:metrics_command",
     "origin": "inspect:origin_command",
     "plan": "publish:plan",
     "rollback": "operate:rollback_command",

@@ -23,6 +23,7 @@ from publisher.cli.logging_options import logging_options
 from publisher.cli.options import common, run_options
 from publisher.cli.render import check as render_check
 from publisher.cli.render.run import plan_json, plan_lines, report_json, report_lines
+from publisher.cli.setup.metrics import record_run
 from publisher.cli.state_directory import lock_state
 from publisher.errors import ListError, UsageError
 from publisher.images import reader
@@ -143,6 +144,7 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
             display.say(line)
         snapshot, missing = publication.drop_missing(snapshot, allowed=rebuild_missing)
         made = plan_run(settings, image_list, snapshot, intake, run)
+        planned = time.monotonic()
         publication.check_clock()  # before hours of work that could not be signed
         snapshot, restored = publication.restore(snapshot)
         work = [item.entry.name for item in made.work]
@@ -152,7 +154,8 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
         report = run_sync(
             settings, made, snapshot, intake=intake, publication=publication, display=display, collect=not run.names, page=page
         )
-    report.seconds = time.monotonic() - began
+        report.seconds, report.phases["plan"] = time.monotonic() - began, planned - began
+        record_run(settings, report, intake.use())
     console.show(report_json(report), report_lines(report), as_json)
     sys.exit(report.exit_code)
 

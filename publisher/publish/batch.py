@@ -184,7 +184,9 @@ class BatchPublisher:
 
     def _publish(self, entries: Sequence[StagedEntry], leaving: Sequence[Removal] = (), due: str | None = None) -> None:
         """Publish entries in one transaction; raise RepositoryError, OriginError or SpaceError where nothing was published."""
+        began = self._clock()
         result = self._publication.publish(self.snapshot, entries, [removal.name for removal in leaving])
+        self._report.transactions.append(self._clock() - began)
         self.snapshot = result.snapshot
         self._origin_error = result.behind
         if due is not None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from publisher.oci import Image, ImageManifest, Platform
     from publisher.plan.model import PlanItem
     from publisher.registry.blobs.store import BlobStore
-    from publisher.registry.client import RegistryClient
+    from publisher.registry.client import RegistryClient, RegistryUse
     from publisher.system.progress import Display
 
 T = TypeVar("T")
@@ -93,6 +93,10 @@ class Intake:
     def warnings(self) -> list[str]:
         """Return a line for each thing that the operator should know of registries, credentials and mirrors."""
         return self._client.warnings()
+
+    def use(self) -> RegistryUse:
+        """Return what was asked of registries so far."""
+        return self._client.use()
 
     def tags(self, patterns: Iterable[Pattern]) -> list[list[str] | PublisherError]:
         """Return the tags of each pattern's repository, or why they are unknown; each repository is asked once."""

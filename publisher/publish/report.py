@@ -59,7 +59,10 @@ class RunReport:
         restored: lines about SIFs that the origin had lost and has again.
         lost: SIFs that the origin has lost and that could not be restored, each with the reason.
         published_size: bytes of the files of the images that were published.
+        stored_size: bytes of the SIFs that were built for the origin.
         seconds: how long the run took.
+        phases: phase of the run -> seconds.
+        transactions: seconds of each transaction of the repository.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -73,7 +76,10 @@ class RunReport:
     restored: list[str] = field(default_factory=list)
     lost: list[PublisherError] = field(default_factory=list)
     published_size: int = 0
+    stored_size: int = 0
     seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    transactions: list[float] = field(default_factory=list)
 
     def add(self, name: str, result: ImageResult, reason: str, error: PublisherError | None = None) -> None:
         """Record the outcome of an image, and log it: at DEBUG level where nothing happens to it, else at INFO level."""

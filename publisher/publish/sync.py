@@ -181,7 +181,9 @@ class Sync:
             requests = self._wait_for(fetched, batches)
             for request in requests:
                 batches.flush_if_full()
-                builds[request.image.manifest.digest] = self._build(request, item.entry)
+                build = self._build(request, item.entry)
+                builds[request.image.manifest.digest] = build
+                report.stored_size += build.size if "sif" in item.entry.formats else 0
                 self.configs[request.image.manifest.digest] = request.image.config.raw
         except SpaceError:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -65,6 +66,7 @@ class Access:
         self._dates = dates
         self._rate_limiters: dict[str, RateLimiter] = {}
         self._failures: dict[str, tuple[int, float]] = {}
+        self._requests: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
     async def open(
@@ -101,6 +103,7 @@ class Access:
             self._check_health(endpoint.name)
             while (authorization := await self._authority.header(endpoint, name_there)) not in tried:
                 tried.append(authorization)
+                self._requests[endpoint.name] += 1
                 all_headers = {**headers, **({} if authorization is None else {"Authorization": authorization})}
                 async with self._transport.open(method, url, all_headers, small=small) as response:
                     if not response.is_redirected:
@@ -157,6 +160,11 @@ class Access:
             raise
         self._failures.pop(name, None)
         return result
+
+    def use(self) -> tuple[Mapping[str, int], Mapping[str, float]]:
+        """Return the number of requests by endpoint, and the pulls that remain, of endpoints that say so."""
+        remaining = {name: limiter.remaining for name, limiter in self._rate_limiters.items()}
+        return dict(self._requests), {name: pulls for name, pulls in remaining.items() if pulls is not None}
 
     def _rate_limiter(self, name: str) -> RateLimiter:
         if name not in self._rate_limiters:

@@ -17,6 +17,7 @@ import hashlib
 import re
 import time
 import urllib.request
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from publisher import oci
@@ -55,6 +56,21 @@ _ACCEPT = f"{oci.OCI_INDEX}, {oci.DOCKER_LIST}, {oci.OCI_MANIFEST}, {oci.DOCKER_
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _REFERRER_PAGES = 10
 _OK, _BAD_REQUEST, _NOT_FOUND, _METHOD_NOT_ALLOWED = 200, 400, 404, 405
+
+
+@dataclass(frozen=True)
+class RegistryUse:
+    """What was asked of registries and mirrors.
+
+    Attributes:
+        requests: name -> number of requests.
+        remaining: name -> pulls that its limit still allows, of those that say so.
+        received: bytes of all blobs.
+    """
+
+    requests: Mapping[str, int]
+    remaining: Mapping[str, float]
+    received: int
 
 
 class RegistryClient:
@@ -104,6 +120,7 @@ class RegistryClient:
         self._dates = dates or ServerDates()
         self._warnings = RegistryWarnings()
         self._mirrored_blobs: set[str] = set()
+        self._received = 0
 
     async def __aenter__(self) -> Self:
         self._transport = RegistryTransport(self._timeouts, Proxies(urllib.request.getproxies_environment()), self._policy)
@@ -128,6 +145,10 @@ class RegistryClient:
         They are about credentials that are refused, have expired or expire within a week, and about mirrors that fail.
         """
         return self._warnings.all()
+
+    def use(self) -> RegistryUse:
+        """Return what was asked so far."""
+        return RegistryUse(*self._access.use(), self._received)
 
     async def sees_private_images(self, reference: Reference) -> bool:
         """Return whether this client may see more of a reference than the public. No registry is asked.
@@ -273,6 +294,8 @@ class RegistryClient:
             except TimeoutError:
                 part = f"only {format_size(transfer.position)} of a blob of {format_size(descriptor.size)}"
                 raise UnavailableError(f"{reference.registry} sent {part} in {timeout:.0f} s") from None
+            finally:
+                self._received += transfer.position - offset
 
     async def _ask(
         self,

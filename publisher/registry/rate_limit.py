@@ -116,6 +116,11 @@ class RateLimiter:
             self._backoff = 0.0
         self._record_quota(response, now, other_pulls=self._open_pulls - pull)
 
+    @property
+    def remaining(self) -> float | None:
+        """Return the pulls that the registry's limit allows now, None if it has not said."""
+        return None if self._quota is None else self._quota.remaining_at(self._clock())
+
     def _record_quota(self, response: RegistryResponse, now: float, other_pulls: int) -> None:
         """Record Docker Hub's quota headers (its manual, "Pull usage and limits"): ``ratelimit-remaining: 76;w=21600``."""
         limit = _LIMIT.fullmatch(response.headers.get("RateLimit-Limit", ""))

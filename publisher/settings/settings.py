@@ -123,6 +123,9 @@ class PublisherSettings(BaseModel):
         default=targets.PAGE_IN_ORIGIN,
         description="where each sync writes the status page: `origin` (its directory `page/`), a directory, or `none`",
     )
+    metrics_file: kinds.FilePath | None = Field(
+        default=None, description="file that every sync writes metrics to, for node_exporter's textfile collector (`*.prom`)"
+    )
     removals_per_run: kinds.Count = Field(
         default=50, description="largest number of builds, and of objects of the origin, that one run removes"
     )

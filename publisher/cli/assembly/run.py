@@ -172,7 +172,9 @@ def run_sync(
     limits = BatchLimits(settings.batch_size, settings.batch_time)
     sync = Sync(intake, builder, publication, display, limits=limits, outcomes=load_outcomes(settings.state, snapshot))
     _log.info("publishing: %d image(s)", len(plan.work))
+    began = time.monotonic()
     report = sync.run(plan, snapshot)
+    built = time.monotonic()
     save_outcomes(settings.state, sync.outcomes)
     published = sync.snapshot
     if collect and (report.stopped is None or isinstance(report.stopped, SpaceError)):
@@ -188,6 +190,7 @@ def run_sync(
     intake.store.trim(settings.blob_cache, keep=())
     if page is not None:
         report.notes += page.finish(published, sync.outcomes, sync.configs)
+    report.phases = {"publish": built - began, "maintain": time.monotonic() - built}
     _log.info("the run ends with manifest serial %d", report.serial)
     return report
 

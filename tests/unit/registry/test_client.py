@@ -20,7 +20,7 @@ from publisher.net.retry import TransientError
 from publisher.registry.endpoints import Endpoints
 from publisher.registry.transport import RegistryTimeouts, RegistryTransport
 from tests.support.registries.scripted_http import breaks_off, hangs, says
-from tests.support.registries.scripted_registry import BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, scripted_client
+from tests.support.registries.scripted_registry import BLOB, BLOBS, BODY, BY_DIGEST, DIGEST, HERE, MANIFEST, scripted_client
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -180,7 +180,7 @@ async def test_a_refused_connection_is_could_not_tell() -> None:
     [
         (f"{'a' * 64}.example", "it is not a valid host name"),
         ("a.example:70000", "is not a valid registry"),
-        (".".join(["a" * 60] * 5), "its name has no address, after 4 attempts"),
+        (".".join(["a" * 60] * 5), "cannot be found: no host has this name"),
         ("[::1]:1", r"\[::1\]:1 cannot be reached"),
     ],
 )
@@ -285,7 +285,7 @@ async def test_a_host_that_does_not_exist_is_another_error_than_a_name_server_th
         def __init__(self, code: int) -> None:
             self._code = code
 
-        async def resolve(self, *_: object) -> list[ResolveResult]:
+        async def resolve(self, *_: object, **__: object) -> list[ResolveResult]:
             raise socket.gaierror(self._code, "no address")
 
         async def close(self) -> None:
@@ -303,3 +303,14 @@ async def test_a_host_that_does_not_exist_is_another_error_than_a_name_server_th
     assert isinstance(unknown, UnknownHostError)
     assert (unknown.host, unknown.reason) == ("ghrc.example", "ghrc.example cannot be found: no host has this name")
     assert isinstance(await failure(socket.EAI_AGAIN), TransientError)
+
+
+async def test_requests_bytes_and_the_remaining_pulls_are_counted() -> None:
+    limits = {"RateLimit_Limit": "100;w=21600", "RateLimit_Remaining": "76;w=21600"}
+    routes = {f"HEAD {MANIFEST}": [says(200, BODY, **HERE, **limits)], f"GET {BLOBS}": [says(200, BLOB)]}
+    async with scripted_client(routes) as it:
+        await it.head()
+        assert await it.blob() == BLOB
+        use, name = it.client.use(), it.registry.address
+        assert (use.requests[name], use.received) == (2, len(BLOB))
+        assert use.remaining[name] == pytest.approx(76, abs=2)
