@@ -15,6 +15,7 @@ from tests.support.images.layers import file, tar
 from tests.support.images.printing_image import push, said_by
 from tests.support.images.runnable import runnable
 from tests.support.publisher.local_builder import build
+from tests.support.registries.registry import read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,8 @@ pytestmark = pytest.mark.system
 def test_a_build_that_lies_under_another_images_digest_is_not_published(host: Host, registry: RegistryServer) -> None:
     digest = push(registry, "neighbour/good:1", "good")
     planted = build(request([tar([*runnable(), file("text", b"evil\n")])], host.where / "blobs"), host.state)
-    planted.sif.parent.rename(host.state / "builds" / digest.removeprefix("sha256:"))
+    config = read_manifest(registry.address, "neighbour/good", digest)["config"]["digest"]
+    planted.sif.parent.rename(host.state / "builds" / config.removeprefix("sha256:"))
     host.images("neighbour/good:1")
     host.sync()
     for image in (host.repository / "neighbour/good:1", host.sif("neighbour/good:1")):

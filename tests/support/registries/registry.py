@@ -18,7 +18,7 @@ import time
 import urllib.parse
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 
@@ -240,6 +240,12 @@ def push_image(
         "layers": [describe(blob, types[compression]) for blob in blobs],
     }
     return push_manifest(address, repository, tag, manifest, user)
+
+
+def read_manifest(address: str, repository: str, digest: str) -> dict[str, Any]:
+    """Return the image manifest with this digest, as the registry has it."""
+    response = ask(address, "GET", f"/v2/{repository}/manifests/{digest}", headers={"Accept": OCI["manifest"]})
+    return json.loads(response.body)  # type: ignore[no-any-return]
 
 
 def push_index(

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,6 +26,7 @@ from tests.support.registries.registry import (
     push_image,
     push_index,
     push_manifest,
+    read_manifest,
     sha256,
 )
 
@@ -103,7 +104,7 @@ def test_layers_that_were_converted_to_zstd_are_published_without_a_build(host: 
     registry.requests()
     report = host.sync()
     assert report.results == {"sync/zstd:1": "published", "sync/mirrored:1": "published"}
-    described = {layer["digest"] for layer in _manifest(registry, "sync/zstd", second)["layers"]}
+    described = {layer["digest"] for layer in read_manifest(registry.address, "sync/zstd", second)["layers"]}
     assert not [request.path for request in registry.requests() if request.path.rpartition("/")[2] in described], (
         "no layer is fetched"
     )
@@ -112,7 +113,7 @@ def test_layers_that_were_converted_to_zstd_are_published_without_a_build(host: 
         current = host.record(name).platforms["amd64"][0]
         assert (current.digest, current.config) == (
             second,
-            _manifest(registry, name.removesuffix(":1"), second)["config"]["digest"],
+            read_manifest(registry.address, name.removesuffix(":1"), second)["config"]["digest"],
         )
     assert said_by(host.repository / "sync/mirrored:1", host).endswith("one content\n")
     assert host.run("verify").stdout == ""
@@ -120,11 +121,6 @@ def test_layers_that_were_converted_to_zstd_are_published_without_a_build(host: 
     assert not before[0].exists()
     assert not before[1].exists()
     assert not (host.repository / "sync").exists()
-
-
-def _manifest(registry: RegistryServer, repository: str, digest: str) -> dict[str, Any]:
-    response = ask(registry.address, "GET", f"/v2/{repository}/manifests/{digest}", headers={"Accept": OCI["manifest"]})
-    return json.loads(response.body)  # type: ignore[no-any-return]
 
 
 def test_an_index_gives_every_platform_that_is_asked_for(host: Host, registry: RegistryServer) -> None:
