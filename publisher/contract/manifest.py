@@ -14,7 +14,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 
-from publisher.contract import fields
+from publisher.contract import fields, quickjson
 from publisher.contract.errors import ManifestError
 from publisher.contract.records import Record
 
@@ -38,6 +38,9 @@ SHARDS = 256
 INDEX_NAME = "index.json"
 MAX_INDEX_BYTES = 4 << 20
 MAX_SHARD_BYTES = 64 << 20
+_SHARD_BEGIN, _SHARD_END = b'{"aliases":{', b'},"schema":1}'
+_ESCAPED = frozenset('"\\')
+_MAX_EXCERPT = 1 << 16  # bytes of a record; of a longer one the whole shard is parsed
 FRESH, EXPIRED, DEAD = "fresh", "expired", "dead"
 """Ages of an index: valid; valid only if no fresh one can be fetched; past the hard limit and never used."""
 
@@ -326,6 +329,32 @@ class Shard:
         """
         value = self.records.get(name)
         return None if value is None else Record.from_json(name, value)
+
+
+def find_record(content: bytes, sha256: str, name: str) -> Record | None:
+    """Return the record of a name in a shard without parsing the other records, which would take longer than all else.
+
+    Args:
+        content: the shard.
+        sha256: what the index lists.
+        name: the name.
+
+    Returns:
+        None if only :meth:`Shard.parse` can tell: the shard is not as :func:`make_shard` writes it, or lacks the name.
+
+    Raises:
+        ManifestError: the shard's entry is not a valid record.
+    """
+    if not content.startswith(_SHARD_BEGIN) or not content.endswith(_SHARD_END) or len(content) > MAX_SHARD_BYTES:
+        return None
+    if ":" not in name or not name.isascii() or set(name) & _ESCAPED or hashlib.sha256(content).hexdigest() != sha256:
+        return None
+    key = f'"{name}":'.encode()
+    start = content.find(key + b"{")
+    if start < 1 or content[start - 1 : start] not in (b"{", b","):  # else it is the end of a longer key
+        return None
+    value = quickjson.value_at(content[start + len(key) : start + _MAX_EXCERPT].decode("ascii", "replace"), 0)
+    return Record.from_json(name, value) if isinstance(value, dict) and "platforms" in value else None
 
 
 def _check_schema(value: dict[str, Any]) -> None:

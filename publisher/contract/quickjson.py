@@ -32,6 +32,14 @@ class _Defaults:
     memo: dict[str, str] = {}  # noqa: RUF012 - the scanner has its own and only checks that there is one
 
 
+def value_at(text: str, start: int) -> Any:
+    """Return the JSON value that begins at a place of a text; None if there is none, or the interpreter has no ``_json``."""
+    try:
+        return None if make_scanner is None else make_scanner(_Defaults)(text, start)[0]
+    except (ValueError, StopIteration, RecursionError):
+        return None
+
+
 def loads(content: bytes) -> Any:
     """Return the value of a JSON text in UTF-8.
 

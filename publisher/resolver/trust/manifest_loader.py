@@ -21,6 +21,7 @@ from publisher.contract.manifest import (
     Envelope,
     Index,
     Shard,
+    find_record,
     shard_name,
 )
 from publisher.resolver.errors import DISK_ADVICE, DeadlineError, FetchError, ReadError
@@ -86,6 +87,9 @@ class TrustedManifest:
         Raises:
             ManifestError: no source has a valid copy of the shard.
         """
+        record = self._cached_record(key)
+        if record is not None:
+            return record
         shard = self._shard_for(key)
         if shard is None:
             return None
@@ -94,6 +98,12 @@ class TrustedManifest:
             return None
         shard = shard if name in shard.records else self._shard_for(name)
         return None if shard is None else shard.record(name)
+
+    def _cached_record(self, name: str) -> Record | None:
+        """Return the record of a name from the cached copy of its shard; None if all of the shard has to be read for that."""
+        sha256 = self.index.shard_for(name)
+        content = None if sha256 is None or self._cache is None else self._cache.shard(sha256)
+        return None if content is None or sha256 is None else find_record(content, sha256, name)
 
     def names(self, until: float) -> list[str]:
         """Return the names of the images in all shards that this host has, cached or in a directory.

@@ -129,11 +129,15 @@ def with_damage(program: Path, copy: Path, module: str, damage: Callable[[bytes]
             if name == f"publisher/{module}.py" or (name == COMPILED and not module):
                 content = damage(content)
             elif name == COMPILED:
-                modules = marshal.loads(content)  # noqa: S302 - made by ci/release
-                is_package, code = modules[f"publisher.{module}".replace("/", ".")]
-                modules[f"publisher.{module}".replace("/", ".")] = (is_package, damage(code))
-                content = marshal.dumps(modules)
+                content = with_damaged_code(content, f"publisher.{module}".replace("/", "."), damage)
             damaged.writestr(name, content)
+
+
+def with_damaged_code(content: bytes, name: str, damage: Callable[[bytes], bytes]) -> bytes:
+    """The member of compiled modules with the code of one damaged; its place in the table stays."""
+    _, _, start, size = marshal.loads(content)[name]  # noqa: S302 - made by ci/release
+    start += len(content)
+    return content[:start] + damage(content[start : start + size])[:size].ljust(size, b"\0") + content[start + size :]
 
 
 @pytest.mark.parametrize("module", ["resolver/cli", "resolver/hook/main", "resolver/hook/statuses", ""])
@@ -148,6 +152,30 @@ def test_a_damaged_file_holds_no_job(program: Path, tmp_path: Path, module: str,
     assert answer.message.startswith("the hook cannot start: ")
     assert answer.message.endswith(f"[{statuses.short_name(statuses.NO_START)}]")
     assert talk.startswith("Traceback")
+
+
+def damaged_copy(program: Path, copy: Path, start: int, size: int) -> Path:
+    """A copy of the one file in which some bytes are zeros."""
+    content = bytearray(program.read_bytes())
+    content[start : start + size] = bytes(size)
+    copy.write_bytes(content)
+    copy.chmod(0o755)
+    return copy
+
+
+def test_the_first_lines_need_no_archive(program: Path, ep: ExecutionPoint, tmp_path: Path) -> None:
+    end = program.stat().st_size
+    copy = damaged_copy(program, tmp_path / "copy.pyz", end - 22, 22)  # where an archive's directory begins
+    assert not zipfile.is_zipfile(copy)
+    assert run(copy, "resolve", NAME, *flags(ep, str(ep.origin))).endswith(f"{version(NAME).sandbox}\n")
+
+
+@pytest.mark.parametrize("size", [1, 100_000], ids=["the table", "the code"])
+def test_compiled_modules_that_are_damaged_hold_no_job(program: Path, tmp_path: Path, size: int) -> None:
+    with zipfile.ZipFile(program) as archive:
+        place = program.read_bytes().index(archive.read(COMPILED))
+    answer, _ = prepare_job(damaged_copy(program, tmp_path / "copy.pyz", place, size))
+    assert answer.code == statuses.NO_START
 
 
 def test_a_python_that_is_too_old_holds_no_job(program: Path) -> None:

@@ -271,3 +271,46 @@ def test_predecessors_that_no_publisher_writes_are_refused(predecessors: object)
     payload = json.loads(INDEX.payload()) | {"predecessors": predecessors}
     with pytest.raises(ManifestError, match="its predecessors are not an object whose keys are serials"):
         Index.parse(json.dumps(payload).encode())
+
+
+LOOKED_UP = "htc/rocky:9"
+SHARD = manifest.make_shard({LOOKED_UP: FULL_RECORD.to_json(), "a/htc/rocky:9": {}, "z:1": {}}, {"docker://x": LOOKED_UP})
+
+
+def found_in(content: bytes, name: str = LOOKED_UP) -> Record | None:
+    return manifest.find_record(content, hashlib.sha256(content).hexdigest(), name)
+
+
+def test_a_record_is_found_without_reading_the_others() -> None:
+    found = found_in(SHARD)
+    assert found is not None
+    assert found.to_json() == FULL_RECORD.to_json()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        manifest.make_shard({"a:1": {}}, {LOOKED_UP: "a:1"}),
+        manifest.make_shard({f'x"{LOOKED_UP}': FULL_RECORD.to_json()}, {}),
+        manifest.make_shard({"a:1": {"reference": f'"{LOOKED_UP}":{{"platforms":{{}}}}'}}, {}),
+        manifest.make_shard({LOOKED_UP: {"no": "record"}}, {}),
+        SHARD.replace(b'"schema":1', b'"schema":2'),
+        SHARD.replace(b":{", b": {"),
+        SHARD[: SHARD.index(b'"platforms"')] + b'},"schema":1}',
+        b"",
+    ],
+    ids=["an alias", "a longer key", "text", "no record", "another schema", "other blanks", "cut", "empty"],
+)
+def test_whatever_is_not_plainly_the_record_is_left_to_the_whole_shard(content: bytes) -> None:
+    assert found_in(content) is None
+
+
+def test_a_record_is_found_only_in_a_shard_that_the_index_names() -> None:
+    assert manifest.find_record(SHARD, SHA256, LOOKED_UP) is None
+    for name in ("rocky:9", "rocky", 'a"b:1', "z:1"):
+        assert found_in(SHARD, name) is None
+
+
+def test_a_wrong_record_is_refused_wherever_it_is_read() -> None:
+    with pytest.raises(ManifestError, match="record of 'a:1' is not valid"):
+        found_in(manifest.make_shard({"a:1": {"platforms": 1}}, {}), "a:1")
