@@ -37,6 +37,7 @@ class Host:
         self.state = where / "state"
         self.key = where / "key.pem"
         self.list = where / "images.yaml"
+        self.page = "none"  # most tests look at other things
         self.run("keys", "new", check=True)
 
     def flags(self) -> list[str]:
@@ -47,6 +48,7 @@ class Host:
             f"--state={self.state}",
             f"--key={self.key}",
             f"--insecure-registry={self.registry.address}",
+            f"--page={self.page}",
         ]
 
     def run(
