@@ -77,8 +77,11 @@ def test_a_witness_that_fails_does_not_stop_a_publication(place: Place, tmp_path
     assert "the witness was not informed" in caplog.text
 
 
-def test_what_a_failed_addition_left_in_the_clone_is_not_shown(bare: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("earlier", [[], ["log/0/0.json"]], ids=["the first", "a later one"])
+def test_what_a_failed_addition_left_in_the_clone_is_not_shown(bare: Path, tmp_path: Path, earlier: list[str]) -> None:
     witness = GitWitness(str(bare), tmp_path / "clone")
+    for name in earlier:
+        witness.add({name: b"earlier"})
     (bare / "hooks/pre-receive").write_text("#!/bin/sh\nexit 1\n")
     (bare / "hooks/pre-receive").chmod(0o755)
     with pytest.raises(WitnessError, match="git failed") as refused:
