@@ -38,7 +38,9 @@ def run(confined: Confinement, script: str, where: Path) -> list[str]:
 
 
 def test_a_program_has_limits_that_it_cannot_raise(shared_path: Path) -> None:
-    shown = run(Confinement(LIMITS, nobody(), shared_path / "no-systemd"), SHOWN, shared_path)
+    confined = Confinement(LIMITS, nobody(), shared_path / "no-systemd")
+    shown = run(confined, SHOWN, shared_path)
+    assert "--core=0" in confined._rlimits(), "also where this process's own limit is not 0"
     assert shown[:6] == [str(256 << 10), str(1792 << 10), "2048", "9", "0", "2048"]
     account = nobody()
     assert shown[6] == str(os.geteuid() if account is None else account.uid)
