@@ -22,7 +22,7 @@ from publisher.cli.assembly.targets import (
     trusted_keys,
 )
 from publisher.cli.console import console
-from publisher.cli.options import common
+from publisher.cli.options import common, complete_names
 from publisher.cli.session import open_publication
 from publisher.errors import UsageError
 from publisher.fileindex.difference import difference
@@ -47,8 +47,8 @@ _log = logging.getLogger(__name__)
 
 
 @click.command("diff", short_help="Print the paths that differ between two builds.")
-@click.argument("subject", metavar="NAME|DIGEST")
-@click.argument("other", metavar="[NAME|DIGEST]", required=False)
+@click.argument("subject", metavar="NAME|DIGEST", shell_complete=complete_names)
+@click.argument("other", metavar="[NAME|DIGEST]", required=False, shell_complete=complete_names)
 @click.option("--arch", default=DEFAULT_ARCHITECTURE, show_default=True, help="Platform of a NAME.")
 @click.option("--times", is_flag=True, help="Also compare modification times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per path.")
@@ -67,7 +67,7 @@ def diff_command(subject: str, other: str | None, *, arch: str, times: bool, as_
 
 
 @click.command("verify", short_help="Verify what is published against the manifest.")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
 @click.option("--sample", type=click.IntRange(min=1), metavar="NUMBER", help="Verify only so many builds, chosen at random.")
 @click.option("--repair", is_flag=True, help="Restore SIFs that the origin has lost or damaged, by building their images again.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, at the end.")

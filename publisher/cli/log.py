@@ -12,7 +12,7 @@ import click
 
 from publisher.cli.assembly.targets import load_snapshot, make_repository, make_witness, trusted_keys
 from publisher.cli.console import console
-from publisher.cli.options import common
+from publisher.cli.options import common, complete_names
 from publisher.contract import manifest
 from publisher.errors import UsageError
 from publisher.maintain import log_audit
@@ -31,7 +31,7 @@ def log_group() -> None:
 
 
 @log_group.command("show", short_help="Print the log, or what became of a name.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per change.")
 @common
 def show_command(name: str | None, settings: PublisherSettings, *, as_json: bool) -> None:

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import fnmatch
-import logging
 import sys
 import time
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from publisher.cli.assembly.run import load_list
-from publisher.cli.assembly.targets import load_snapshot, make_repository
+from publisher.cli.assembly.known import know
+from publisher.cli.assembly.targets import make_repository
 from publisher.cli.console import console
-from publisher.cli.options import common
+from publisher.cli.options import common, complete_names
 from publisher.cli.render.answers import answer_json, answer_lines, overview_json, overview_lines, table_lines
-from publisher.cli.state_directory import load_outcomes
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.query import parse_text
-from publisher.errors import ListError, UsageError
+from publisher.errors import UsageError
 from publisher.maintain.scans import read_results
-from publisher.status.answer import ImageState, Known, answer
+from publisher.status.answer import ImageState, answer
 from publisher.status.overview import make_overview
-from publisher.status.running import running_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from publisher.images.reader import ImageList
     from publisher.settings.settings import PublisherSettings
 
 _STATES = [state.value for state in ImageState]
 
 
 @click.command("status", short_help="Say whether images are there, and if not, why.")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
 def status_command(names: tuple[str, ...], as_json: bool, settings: PublisherSettings) -> None:
@@ -90,25 +84,6 @@ def list_command(
     found = [one for one in found if not states or one.state.value in states]
     console.show([answer_json(one) for one in found], table_lines(found), as_json)
     sys.exit(0 if found else 1)
-
-
-def know(settings: PublisherSettings) -> Known:
-    """Return all that this host knows: the published state, its own memory of the last runs, the list, and the run under way."""
-    snapshot = load_snapshot(settings)
-    snapshot = replace(snapshot, outcomes=load_outcomes(settings.state, snapshot))
-    return Known(snapshot, _image_list(settings), datetime.now(UTC).date(), running_steps(settings.state))
-
-
-def _image_list(settings: PublisherSettings) -> ImageList | None:
-    """Return the list; None if there is none, or if it is not valid: what is published is known all the same."""
-    if not settings.images.exists():
-        return None
-    try:
-        return load_list(settings)
-    except ListError as error:
-        text = f"{settings.images} is left out because {error}; publisher check --all names them"
-        console.tell(text, logging.WARNING)
-        return None
 
 
 def _keys(text: str, settings: PublisherSettings, repository: str) -> Sequence[str]:

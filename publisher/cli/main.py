@@ -29,6 +29,7 @@ _COMMANDS = {
     "adopt": "adopt:adopt_command",
     "block": "operate:block_command",
     "check": "publish:check",
+    "completion": "setup.completion:completion_command",
     "diff": "inspect:diff_command",
     "doctor": "setup.doctor:doctor_command",
     "gc": "operate:gc_command",

@@ -10,7 +10,7 @@ import click
 from publisher.cli.assembly.run import collect_garbage
 from publisher.cli.assembly.targets import find_record
 from publisher.cli.console import console
-from publisher.cli.options import common
+from publisher.cli.options import common, complete_names
 from publisher.cli.render import status as render_status
 from publisher.cli.session import open_publication, raise_if_behind
 from publisher.maintain import block
@@ -42,7 +42,7 @@ def gc_command(*, dry_run: bool, as_json: bool, settings: PublisherSettings) -> 
 
 
 @click.command("block", short_help="Block an image at once, under all its names.")
-@click.argument("subject", metavar="NAME|DIGEST")
+@click.argument("subject", metavar="NAME|DIGEST", shell_complete=complete_names)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; users see this text when their job is refused.")
 @click.option("--history", is_flag=True, help="Block the earlier builds of NAME too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -63,7 +63,7 @@ def block_command(subject: str, reason: str, *, history: bool, as_json: bool, se
 
 
 @click.command("unblock", short_help="Undo block.")
-@click.argument("subject", metavar="NAME|DIGEST")
+@click.argument("subject", metavar="NAME|DIGEST", shell_complete=complete_names)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
 def unblock_command(subject: str, *, as_json: bool, settings: PublisherSettings) -> None:
@@ -80,7 +80,7 @@ def unblock_command(subject: str, *, as_json: bool, settings: PublisherSettings)
 
 
 @click.command("rollback", short_help="Return a name to its previous build.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names)
 @click.option("--undo", is_flag=True, help="Return to the build that NAME had before the rollback.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common

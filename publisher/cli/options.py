@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from publisher.cli.assembly.run_options import RunOptions
+from publisher.cli.console import console
 from publisher.cli.logging_options import logging_options
+from publisher.errors import PublisherError
 from publisher.plan.make import FEW_REMOVALS, MAX_REMOVED_SHARE
 from publisher.settings.kinds import kind_of
 from publisher.settings.settings import PublisherSettings, default_text
 from publisher.settings.sources import load_settings
+from publisher.system import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _SHOWN = ("images", "repository", "origin", "state", "key")
 """Settings that the help of a command shows; ``publisher help settings`` shows all."""
@@ -35,7 +38,8 @@ def common(function: F) -> F:
 
     @functools.wraps(function)
     def with_settings(**options: Any) -> object:
-        flags = {key: _joined(options.pop(key)) for key in ("config", *setting_flags())}
+        flags = flags_of(options)
+        options = {name: value for name, value in options.items() if name not in flags}
         return function(settings=load_settings(flags, os.environ), **options)
 
     wrapped = logging_options(cast("F", with_settings))
@@ -45,6 +49,23 @@ def common(function: F) -> F:
         wrapped = click.option(flag, key, multiple=key in lists, metavar=metavar, help=text, hidden=hidden)(wrapped)
     text = "publisher.yaml with settings; each setting is also a flag, see: publisher help settings"
     return click.option("--config", metavar="FILE", help=text)(wrapped)
+
+
+def flags_of(options: Mapping[str, Any]) -> dict[str, object]:
+    """Return the values of the flags of settings, and of ``config``, among all options of a command."""
+    return {key: _joined(options.get(key)) for key in ("config", *setting_flags())}
+
+
+def complete_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of images that begin with what was typed in a shell; none if the settings are not valid."""
+    from publisher.cli.assembly.known import know  # noqa: PLC0415 - only a shell that completes needs it
+
+    console.configure(-1, logs.TEXT)  # a message would disturb the line that is being typed
+    try:
+        known = know(load_settings(flags_of(context.params), os.environ))
+    except PublisherError:
+        return []
+    return [name for name in known.names if name.startswith(incomplete)]
 
 
 def _joined(value: object) -> object:
@@ -76,4 +97,4 @@ def run_options(function: F) -> F:
     binding = "Allow this published name to come from another repository than before; can be repeated, or with commas between."
     wrapped = click.option("--allow-mass-removal", is_flag=True, help=removal)(with_run)
     wrapped = click.option("--rebind", multiple=True, metavar="NAME", help=binding)(wrapped)
-    return cast("F", click.argument("names", nargs=-1, metavar="[NAME]...")(wrapped))
+    return cast("F", click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)(wrapped))

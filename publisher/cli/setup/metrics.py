@@ -10,9 +10,9 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import click
 
+from publisher.cli.assembly.known import know
 from publisher.cli.assembly.targets import load_authorization, make_repository
 from publisher.cli.console import console
-from publisher.cli.look import know
 from publisher.cli.options import common
 from publisher.contract import files
 from publisher.contract.errors import os_reason
