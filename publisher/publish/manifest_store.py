@@ -156,8 +156,8 @@ class ManifestStore:
         except PublishedManifestError as error:
             raise PublishedManifestError(
                 f"the manifest with serial {found.index.serial} of {found.place} is not complete in any place: {error.reason}",
-                hint="nothing was changed; restore that file from a backup of any place. If there is none, sync --start-from "
-                "continues the older manifest of another place, without the blocks that were made since",
+                hint="nothing was changed; restore that file from a backup of any place. If there is none, note the blocks that "
+                f"publisher log show lists, delete {manifest.INDEX_NAME} in the place that has this serial, and repeat them",
             ) from error
         if snapshot is None:
             raise AssertionError("an index that was found can be read")
@@ -192,12 +192,7 @@ class ManifestStore:
     def _carry_blocks(self, snapshot: Snapshot, other: FoundIndex) -> tuple[Snapshot, str]:
         """Return the snapshot with the blocks of another branch, and the line that reports the fork."""
         line = f"{other.place} has a manifest (serial {other.index.serial}) that serial {snapshot.serial} does not continue"
-        try:
-            merged = lineage.carry_blocks(snapshot, self._load(other))
-        except PublishedManifestError as error:
-            if self._start_from is None:
-                raise
-            return snapshot, f"{line}; its blocks, if it has any, are not known: {error.reason}"
+        merged = lineage.carry_blocks(snapshot, self._load(other))
         carried = sorted(
             name
             for name, record in merged.records.items()
