@@ -142,4 +142,4 @@ def test_the_upload_of_a_living_process_is_not_swept(tmp_path: Path, source: Pat
 
 def test_an_upload_that_is_swept_before_it_has_its_lock_begins_again(tmp_path: Path, source: Path) -> None:
     (line,) = recovered_during("fcntl.flock", tmp_path / "origin", source)
-    assert line.endswith("(0 bytes)")
+    assert line.endswith("(0 B)")

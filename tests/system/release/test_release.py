@@ -73,7 +73,7 @@ def test_two_builds_of_the_same_sources_are_the_same_bytes(release: Path, tmp_pa
     here = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in release.iterdir()}
     assert here.pop("SHA256SUMS.sig")
     assert built == here
-    assert {Path(name).suffix for name in built} == {".pyz", ".whl", ".txt", ".json", ""}
+    assert {Path(name).suffix for name in built} == {".pyz", ".whl", ".txt", ".json", ".1", ".bash", ".zsh", ".fish", ""}
 
 
 def test_a_change_of_the_sources_changes_the_bytes(release: Path, tmp_path: Path) -> None:
