@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from publisher.resolver.config.settings import ResolverSettings
 
 MAX_AGE = 6 * 3600
-"""Seconds for which a URL is assumed to lead to the same SIF."""
+"""Seconds for which a URL is assumed to lead to the same SIF. The job that fetched it may have begun after one that waited."""
 _SCHEMES = ("osdf://", "pelican://", "https://")
 _PULL_LOCK = "pull"
 _RETENTION = 86400  # seconds after which records and interrupted downloads are removed
@@ -113,7 +113,7 @@ class _UrlRecord:
         try:
             with open(path, encoding="ascii") as file:
                 sha256, size, when = file.read(_MAX_RECORD_BYTES).split()
-            if 0 <= self._now - float(when) < MAX_AGE and self._cache.entries.is_verified(sha256):
+            if abs(self._now - float(when)) < MAX_AGE and self._cache.entries.is_verified(sha256):
                 return Sif(public_address(self._url), sha256, int(size))
         except (OSError, ValueError):
             pass

@@ -111,6 +111,14 @@ def test_a_name_that_gets_other_content_is_believed_for_a_while_only(elsewhere: 
         assert elsewhere.fetch()[0].sha256 == hashlib.sha256(new).hexdigest()
 
 
+def test_a_job_that_waited_for_one_that_began_later_fetches_nothing(elsewhere: Elsewhere) -> None:
+    """The record of what was fetched has the time at which that job began, in whole seconds."""
+    elsewhere.fetch()
+    elsewhere.now = NOW - 2
+    elsewhere.fetch()
+    assert elsewhere.web.downloads() == 1
+
+
 def test_what_was_removed_from_the_cache_is_fetched_again(elsewhere: Elsewhere) -> None:
     found, path, _ = elsewhere.fetch()
     for file in elsewhere.ep.cache.rglob(f"{found.sha256}.*"):
