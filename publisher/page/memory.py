@@ -110,11 +110,15 @@ class PageMemory:
 
     def _open(self) -> None:
         self._database = sqlite3.connect(self._path)
-        (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version not in {0, _VERSION}:
-            raise sqlite3.DatabaseError(f"version {version}")
-        if version == 0:
-            self._database.executescript(f"{_TABLES}PRAGMA user_version = {_VERSION};")
+        try:
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if version not in {0, _VERSION}:
+                raise sqlite3.DatabaseError(f"version {version}")
+            if version == 0:
+                self._database.executescript(f"{_TABLES}PRAGMA user_version = {_VERSION};")
+        except sqlite3.Error:
+            self._database.close()
+            raise
 
     # --- settings and files
 
