@@ -19,7 +19,7 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _SHELL = "/bin/sh"
 _SCRIPT = r"""
@@ -43,6 +43,19 @@ for leader in $live; do
     done
 done
 """  # the same as kill_session(), by the shell's builtins alone; proc(5): the session is the fourth field after the name
+
+
+_HELD = (_SHELL, "-c", 'read -r _ && exec "$@" </dev/null', _SHELL)
+
+
+def held(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return a command line that starts a program once a line arrives on its standard input; see :meth:`Reaper.release`.
+
+    A program that is not held runs for a moment before its session is guarded, and outlives a process that is killed in that
+    moment. A held program whose line never comes ends. The program itself reads an empty standard input. One that does not exist
+    ends with status 127, as in any shell.
+    """
+    return (*_HELD, *argv)
 
 
 def kill_session(leader: int) -> None:
@@ -111,6 +124,14 @@ class Reaper:
             yield
         finally:
             self._send(b"end %d\n" % leader)
+
+    @contextlib.contextmanager
+    def release(self, program: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Guard the session of a program that was started from :func:`held`, with a pipe as its input, and let it go."""
+        with self.guard(program.pid):
+            with contextlib.suppress(BrokenPipeError), program.stdin:  # type: ignore[union-attr]  # a pipe; broken if it was killed
+                program.stdin.write(b"\n")  # type: ignore[union-attr]
+            yield
 
     def _send(self, line: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # somebody killed the shell: the programs still have their deadlines

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-from publisher.contract.reaper import Reaper, kill_session
+from publisher.contract.reaper import Reaper, held, kill_session
 from publisher.resolver.system import log
 
 TYPE_CHECKING = False
@@ -47,8 +47,8 @@ def run(
     with Reaper() as reaper, open(output, "wb") as file:
         try:
             process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
+                held(argv),
+                stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
                 cwd=directory,
@@ -57,9 +57,11 @@ def run(
             )
         except OSError as error:
             return f"{argv[0]}: {error.strerror}"
-        with reaper.guard(process.pid):
+        with reaper.release(process):
             try:
                 status = _wait(process, until, check)
+            except TimeoutError:
+                raise TimeoutError(f"{os.path.basename(argv[0])} did not end in time") from None
             finally:
                 kill_session(process.pid)
                 process.wait()
@@ -74,7 +76,7 @@ def _wait(process: subprocess.Popen[bytes], until: float, check: Callable[[], No
             return process.wait(left if check is None else min(left, _CHECK_INTERVAL))
         except subprocess.TimeoutExpired:
             if time.monotonic() >= until:
-                raise TimeoutError(f"{os.path.basename(str(process.args[0]))} did not end in time") from None  # type: ignore[index]
+                raise TimeoutError from None
             if check is not None:
                 check()
 

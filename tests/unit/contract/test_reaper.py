@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from publisher.contract.reaper import Reaper
+from publisher.contract.reaper import Reaper, held
 
 
 def test_sessions_that_have_not_ended_are_killed_at_the_end() -> None:
@@ -67,3 +67,31 @@ def test_without_a_shell_it_does_not_start(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("publisher.contract.reaper._SHELL", "/nowhere/sh")
     with pytest.raises(FileNotFoundError, match="/nowhere/sh"):
         Reaper().start()
+
+
+def _start_held(*argv: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(held(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
+
+
+def test_a_held_program_never_starts_without_its_process() -> None:
+    with _start_held("echo", "started") as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.close()
+        assert program.stdout.read() == b""
+    assert program.returncode == 1
+
+
+def test_a_released_program_is_guarded_and_reads_nothing() -> None:
+    with Reaper() as reaper, _start_held("cat") as program, reaper.release(program):
+        assert program.stdout is not None
+        assert program.stdout.read() == b""
+    assert program.returncode == 0
+
+
+def test_a_held_program_that_was_killed_is_released_in_vain() -> None:
+    with Reaper() as reaper, _start_held("cat") as program:
+        program.kill()
+        program.wait()
+        with reaper.release(program):
+            pass
