@@ -32,7 +32,15 @@ class BuildRequest:
 
 
 class Builder(ABC):
-    """A builder of SIFs. The same config gives the same bytes, whatever manifest names it, wherever and whenever it is built."""
+    """A builder of SIFs. The same config gives the same bytes, whatever manifest names it, wherever and whenever it is built.
+
+    Attributes:
+        parallel: number of builds that may be under way at a time; as many threads call :meth:`build` at once.
+        wants_layers: whether a request has the layers of its image on this host; otherwise ``layers`` and ``indexes`` are empty.
+    """
+
+    parallel: int = 1
+    wants_layers: bool = True
 
     @abstractmethod
     def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
@@ -40,7 +48,7 @@ class Builder(ABC):
 
         Args:
             request: what to build.
-            progress: called as ``progress(step, done, total)``, in bytes, from the calling thread.
+            progress: called as ``progress(step, done, total)``, in bytes, from any thread.
 
         Raises:
             LayerError: a layer is not a valid tar archive, or is malicious.
@@ -49,6 +57,9 @@ class Builder(ABC):
             BrokenHostError: a disk or another resource of this host failed.
             SpaceError: no space left.
         """
+
+    def stop(self) -> None:  # noqa: B027 - nothing to end where a build runs in the calling thread
+        """End the builds that are under way: their calls of :meth:`build` raise. The caller stops the run."""
 
     @abstractmethod
     def discard(self, request: BuildRequest) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from publisher.build.builder import BuildRequest
@@ -23,6 +24,7 @@ from publisher.system.progress import FETCH
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
     from concurrent.futures import Future
+    from pathlib import Path
     from types import TracebackType
 
     from publisher.contract.records import Record
@@ -139,25 +141,28 @@ class Intake:
         images = self._for_all(entries, self._resolver.inspect)
         return dict(zip([entry.name for entry in entries], images, strict=True))
 
-    def fetch(self, item: PlanItem) -> Future[list[BuildRequest]]:
+    def fetch(self, item: PlanItem, *, layers: bool = True) -> Future[list[BuildRequest]]:
         """Start to fetch what has to be built for an item; the result has a request for each such platform.
+
+        Without ``layers``, image manifests and configs alone are fetched, and the requests have no layers.
 
         Waiting for the result raises LayerError, BlobError, SpaceError or a RegistryError, see
         :func:`publisher.publish.fetch.fetch_layers`.
         """
-        return self._background.submit(self._fetch(item))
+        return self._background.submit(self._fetch(item, with_layers=layers))
 
-    async def _fetch(self, item: PlanItem) -> list[BuildRequest]:
+    async def _fetch(self, item: PlanItem, *, with_layers: bool) -> list[BuildRequest]:
         name, requests = item.entry.name, []
         wanted = {target.digest: target for target in item.targets if target.published is None}  # two variants may be one image
         for target in wanted.values():
             reference = item.entry.reference_for(target.platform)
             label = name if len(item.targets) == 1 else f"{name} {platform_key(target.platform)}"
             image = await fetch_image(self._client, self.store, reference, target.digest, plain(target.platform))
-            layers, indexes = await fetch_layers(
-                self._client, self.store, image, reference, lambda done, total: self._display.step(name, FETCH, done, total)
-            )
-            requests.append(BuildRequest(label, image, layers, indexes))
+            stored: tuple[tuple[Path, ...], tuple[Path, ...]] = ((), ())
+            if with_layers:
+                show = partial(self._display.step, name, FETCH)
+                stored = await fetch_layers(self._client, self.store, image, reference, show)
+            requests.append(BuildRequest(label, image, *stored))
         return requests
 
     def _for_all(self, items: list[T], ask: Callable[[T], Coroutine[Any, Any, U]]) -> list[U | PublisherError]:

@@ -162,10 +162,11 @@ class Sync:
 
     def _fetch_ahead(self, work: tuple[PlanItem, ...]) -> Iterator[tuple[PlanItem, Future[list[BuildRequest]]]]:
         """Yield every item with its fetch, while the fetch of the next item is under way."""
-        futures = [self._intake.fetch(item) for item in work[:1]]
+        layers = self._builder.wants_layers
+        futures = [self._intake.fetch(item, layers=layers) for item in work[:1]]
         for position, item in enumerate(work):
             future = futures.pop()
-            futures += [self._intake.fetch(following) for following in work[position + 1 : position + 2]]
+            futures += [self._intake.fetch(following, layers=layers) for following in work[position + 1 : position + 2]]
             try:
                 yield item, future
             except BaseException:

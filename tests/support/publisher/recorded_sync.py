@@ -89,8 +89,9 @@ class Intake:
         self.make = make
         self.asked: list[str] = []
 
-    def fetch(self, item: PlanItem) -> Future[list[BuildRequest]]:
+    def fetch(self, item: PlanItem, *, layers: bool = True) -> Future[list[BuildRequest]]:
         self.asked.append(item.entry.name)
+        self.with_layers = layers
         future = self.make(item.entry.name)
         error = self.failures.get(item.entry.name)
         if error is not None:

@@ -123,6 +123,17 @@ def test_what_was_planned_is_what_is_fetched_whatever_the_tag_does_meanwhile(int
     assert all(path.is_file() for path in (*request.layers, *request.indexes))
 
 
+def test_a_builder_elsewhere_gets_the_image_without_its_layers(intake: Intake, registry: RegistryServer) -> None:
+    digest = push(registry, "ask/elsewhere", "1", "elsewhere")
+    one = wanted(registry, "ask/elsewhere:1")
+    (item,) = make_plan([one], intake.resolve([one], {}), EMPTY).items
+    (request,) = intake.fetch(item, layers=False).result(60)
+    assert (request.image.manifest.digest, request.layers, request.indexes) == (digest, (), ())
+    assert not any(intake.store._path(layer.digest).exists() for layer in request.image.manifest.layers), (
+        "nothing is fetched that is not needed"
+    )
+
+
 def test_only_what_must_be_built_is_fetched(intake: Intake, registry: RegistryServer) -> None:
     digests = {str(one): push(registry, "ask/some", "", str(one), str(one)) for one in (AMD64, ARM64)}
     push_index(registry.address, "ask/some", "1", digests)

@@ -10,7 +10,7 @@ from publisher.errors import LayerError, NotFoundError, OriginError, RepositoryE
 from publisher.plan.make import make_plan
 from publisher.publish.batch import BatchLimits
 from tests.support.publisher.built_values import AMD64, ARM64, answer, built, carried_out, digest, entry
-from tests.support.publisher.recorded_sync import EMPTY, World
+from tests.support.publisher.recorded_sync import EMPTY, Building, World
 
 if TYPE_CHECKING:
     from publisher.publish.report import RunReport
@@ -96,6 +96,13 @@ def test_the_next_image_is_fetched_while_one_is_built_and_no_further(world: Worl
     world.before = lambda _: ahead.append(len(world.intake.asked))
     world.run(*(entry(f"a/a:{number}") for number in range(4)))
     assert ahead == [2, 3, 4, 4]
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_layers_are_fetched_only_for_a_builder_of_this_host(world: World, here: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Building, "wants_layers", here)
+    world.run(entry("a/a:1"), entry("a/b:1"))
+    assert world.intake.with_layers is here
 
 
 def test_a_transaction_is_bounded_by_bytes(world: World) -> None:
