@@ -12,6 +12,7 @@ from publisher.page.memory import FAILED, DayTotal, PageEvent
 from publisher.page.rows import active_versions
 from publisher.state.publication_log import CHANGED, NEW, LogEntry, entry_name
 from publisher.status.answer import ImageState
+from publisher.status.lag import lag_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -106,11 +107,7 @@ def _new_entries(memory: PageMemory, snapshot: Snapshot, read: Callable[[str], b
 
 
 def _learn_lags(memory: PageMemory, snapshot: Snapshot, entries: Iterable[LogEntry]) -> None:
-    """Note how long the changes of tags took to be published.
-
-    A tag changed after the last run that saw it unchanged, or when the image began to wait or fail, and not before the image was
-    built.
-    """
+    """Note how long the changes of tags took to be published, as :mod:`publisher.status.lag` says."""
     started, waiting = int(memory.get("started", 0)), memory.get("waiting", {})
     if not started:
         return
@@ -120,9 +117,8 @@ def _learn_lags(memory: PageMemory, snapshot: Snapshot, entries: Iterable[LogEnt
             if name not in snapshot.records:
                 continue
             details = memory.details(digest)
-            created = 0 if details is None or details.created > entry.time else details.created
-            since = max(int(waiting.get(name, started)), created)
-            memory.add_lag(entry.time, name, max(0, entry.time - since))
+            created = 0 if details is None else details.created
+            memory.add_lag(entry.time, name, lag_of(entry.time, int(waiting.get(name, started)), created))
 
 
 def _learn_failures(memory: PageMemory, rows: Iterable[Row]) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from publisher.contract.units import format_size
+from publisher.status.lag import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -109,11 +110,6 @@ def lag_series(lags: Iterable[tuple[int, int]]) -> dict[str, list[tuple[int, flo
         label: [(week * WEEK, float(percentile(weeks[week], share))) for week in sorted(weeks)]
         for label, share in (("median", 0.5), ("90th percentile", 0.9))
     }
-
-
-def percentile(values: Sequence[int], share: float) -> int:
-    """Return the smallest value that is not below a share of the values (nearest rank)."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def size_text(value: float) -> str:

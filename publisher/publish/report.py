@@ -63,6 +63,7 @@ class RunReport:
         seconds: how long the run took.
         phases: phase of the run -> seconds.
         transactions: seconds of each transaction of the repository.
+        lags: seconds from the change of a tag to its publication, for each image of which that is known.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class RunReport:
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     transactions: list[float] = field(default_factory=list)
+    lags: list[int] = field(default_factory=list)
 
     def add(self, name: str, result: ImageResult, reason: str, error: PublisherError | None = None) -> None:
         """Record the outcome of an image, and log it: at DEBUG level where nothing happens to it, else at INFO level."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _NAME = "last-run.json"
+_LAGS_KEPT, _MOST_LAGS = 30 * 86400, 5000
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class LastRun:
         transactions: seconds of each transaction of the repository.
         requests: registry or mirror -> number of requests.
         remaining: registry or mirror -> pulls that its limit still allowed at the end.
+        lags: end of the run, and seconds from the change of a tag to its publication, of all runs in the last 30 days.
     """
 
     finished: float = 0
@@ -47,6 +49,7 @@ class LastRun:
     transactions: list[float] = field(default_factory=list)
     requests: dict[str, int] = field(default_factory=dict)
     remaining: dict[str, float] = field(default_factory=dict)
+    lags: list[tuple[int, int]] = field(default_factory=list)
 
 
 def make_last_run(report: RunReport, use: RegistryUse, now: float, before: LastRun) -> LastRun:
@@ -61,6 +64,7 @@ def make_last_run(report: RunReport, use: RegistryUse, now: float, before: LastR
     results: dict[str, int] = {}
     for outcome in report.outcomes.values():
         results[outcome.result.value] = results.get(outcome.result.value, 0) + 1
+    recent = [(when, lag) for when, lag in before.lags if when > now - _LAGS_KEPT]
     return LastRun(
         finished=now,
         succeeded=before.succeeded if report.exit_code == HOST_NEEDS_ATTENTION else now,
@@ -72,6 +76,7 @@ def make_last_run(report: RunReport, use: RegistryUse, now: float, before: LastR
         transactions=report.transactions,
         requests=dict(use.requests),
         remaining=dict(use.remaining),
+        lags=[*recent, *((int(now), lag) for lag in report.lags)][-_MOST_LAGS:],
     )
 
 

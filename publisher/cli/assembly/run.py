@@ -8,6 +8,7 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from publisher.build.local import LocalBuilder
@@ -21,6 +22,7 @@ from publisher.images import reader
 from publisher.maintain import gc, lost_sifs
 from publisher.maintain.adoption.throttle import BatchQuota, throttle_adopted
 from publisher.maintain.lost_sifs import SifRestorer
+from publisher.page.details import read_config
 from publisher.plan import quota
 from publisher.plan.backoff import hold_back
 from publisher.plan.make import make_plan
@@ -28,18 +30,20 @@ from publisher.plan.model import Plan, UnlistedPattern
 from publisher.plan.retention import RetentionLimits, expired_note
 from publisher.publish.batch import BatchLimits
 from publisher.publish.sync import Sync
+from publisher.status.lag import run_lags
 from publisher.system import accounts
 from publisher.system.confinement import ResourceLimits
 from publisher.system.durable import failures
 from publisher.system.shield import Shield
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from publisher.cli.assembly.page import SyncPage
     from publisher.cli.assembly.run_options import RunOptions
     from publisher.images.reader import Entry, ImageList
     from publisher.maintain.gc import GcResult
+    from publisher.plan.model import PlanItem
     from publisher.publish.intake import Intake
     from publisher.publish.publication import Publication
     from publisher.publish.report import RunReport
@@ -170,12 +174,14 @@ def run_sync(
     """
     builder = make_builder(settings)
     limits = BatchLimits(settings.batch_size, settings.batch_time)
-    sync = Sync(intake, builder, publication, display, limits=limits, outcomes=load_outcomes(settings.state, snapshot))
+    known = load_outcomes(settings.state, snapshot)
+    sync = Sync(intake, builder, publication, display, limits=limits, outcomes=known)
     _log.info("publishing: %d image(s)", len(plan.work))
     began = time.monotonic()
     report = sync.run(plan, snapshot)
     built = time.monotonic()
     save_outcomes(settings.state, sync.outcomes)
+    report.lags = run_lags(plan, report, known, partial(_created, sync.configs), int(time.time()))
     published = sync.snapshot
     if collect and (report.stopped is None or isinstance(report.stopped, SpaceError)):
         collected = collect_garbage(settings, publication, sync.snapshot)
@@ -193,6 +199,15 @@ def run_sync(
     report.phases = {"publish": built - began, "maintain": time.monotonic() - built}
     _log.info("the run ends with manifest serial %d", report.serial)
     return report
+
+
+def _created(configs: Mapping[str, bytes], item: PlanItem) -> int:
+    """Return when the image of an item was built, by the configs that this run has read; 0 if that is not known."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return max(
+            (read_config(configs[target.digest]).created for target in item.targets if target.digest in configs), default=0
+        )
+    return 0
 
 
 def make_builder(settings: PublisherSettings) -> LocalBuilder:

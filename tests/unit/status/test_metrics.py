@@ -35,7 +35,9 @@ USE = RegistryUse({"docker.io": 40}, {"docker.io": 76.0}, 1000)
 
 
 def run_report(stopped: SpaceError | None = None) -> RunReport:
-    report = RunReport(published_size=300, stored_size=200, phases={"plan": 2.5}, transactions=[3.0, 8.0], stopped=stopped)
+    report = RunReport(
+        published_size=300, stored_size=200, phases={"plan": 2.5}, transactions=[3.0, 8.0], stopped=stopped, lags=[60, 120]
+    )
     report.add("a/a:1", ImageResult.PUBLISHED, "new")
     report.fail("a/b:1", LayerError("no tar"))
     return report
@@ -67,6 +69,15 @@ def test_metrics_say_what_is_published_and_what_the_last_run_did() -> None:
         'publisher_registry_pulls_remaining{registry="docker.io"}': 76,
     }
     assert {name: found[name] for name in expected} == expected
+
+
+def test_the_lag_from_a_tag_to_its_publication_is_that_of_the_last_30_days(tmp_path: Path) -> None:
+    before = LastRun(lags=[(1000, 40_000), (9_000_000, 600)])
+    save_last_run(tmp_path, make_last_run(run_report(), USE, 9_000_500, before))
+    found = samples(render(OVERVIEW, load_last_run(tmp_path)))
+    assert found['publisher_lag_seconds{quantile="0.5"}'] == 120
+    assert found['publisher_lag_seconds{quantile="0.9"}'] == 600
+    assert not [name for name in samples(render(OVERVIEW, LastRun())) if "lag" in name]
 
 
 def test_a_run_that_needs_its_operator_is_no_success(tmp_path: Path) -> None:
