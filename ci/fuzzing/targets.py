@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import atheris
 
-with atheris.instrument_imports(include=["publisher.layers", "publisher.oci"]):
+with atheris.instrument_imports(include=["publisher.contract.chunk_table", "publisher.layers", "publisher.oci"]):
+    from publisher.contract.chunk_table import HEADER_BYTES, ChunkTable, serialize
     from tests.support.images import properties
 
 from tests.support.images.layers import tar
@@ -69,6 +71,16 @@ def _documents() -> list[bytes]:
     return documents
 
 
+def _chunk_tables() -> list[bytes]:
+    """Return tables of one chunk, of several, and of more bytes than 32 bits can count."""
+    lengths = ([5], [7, 3], [1 << 24] * 300)
+    tables = [
+        ChunkTable("ab" * 32, sum(each), minimum=4, average=8, maximum=1 << 24, lengths=each, digests=bytes(32 * len(each)))
+        for each in lengths
+    ]
+    return list(map(serialize, tables))
+
+
 def _mutate_archive(data: bytes, max_size: int, seed: int) -> bytes:
     """Mutate an archive, mostly with valid checksums: without them every parser stops at the first header."""
     mutated: bytes = atheris.Mutate(data, len(data) if seed % 2 else max_size)
@@ -80,7 +92,18 @@ def _mutate(data: bytes, max_size: int, _: int) -> bytes:
     return mutated
 
 
+def _mutate_table(data: bytes, max_size: int, seed: int) -> bytes:
+    """Mutate a table, half of the time with the right number of chunks and the right size of the SIF."""
+    mutated = bytearray(atheris.Mutate(data, max_size))
+    count = (len(mutated) - HEADER_BYTES) // 36  # a length and a digest each
+    if seed % 2 and count > 0:
+        lengths = struct.unpack_from(f"<{count}I", mutated, HEADER_BYTES)
+        struct.pack_into("<IQ", mutated, HEADER_BYTES - 44, count, sum(lengths))
+    return bytes(mutated)
+
+
 _TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None], Callable[[bytes, int, int], bytes]]] = {
     "layers": (_archives, properties.layer, _mutate_archive),
     "documents": (_documents, lambda data, _: properties.documents(data), _mutate),
+    "chunk_tables": (_chunk_tables, lambda data, _: properties.chunk_table(data), _mutate_table),
 }

@@ -41,3 +41,10 @@ class InvalidReferenceError(ExpectedError):
 
 class ManifestError(ExpectedError):
     """A manifest that cannot be trusted or read because of its signature, repository, hash, schema or age."""
+
+
+class ChunkTableError(ExpectedError):
+    """A chunk table that is not one, or whose chunks cannot be those of its SIF; the SIF can still be fetched as a whole."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the chunk table cannot be used: {reason}")

@@ -29,15 +29,57 @@ def split_platform(platform: str) -> tuple[str, str]:
     return arch, conditions
 
 
+class Chunks:
+    """A SIF's chunk table in the origin: ``sha256`` (64 hex digits) and ``size`` of the table in bytes.
+
+    :mod:`publisher.contract.chunk_table` reads it.
+    """
+
+    __slots__ = ("sha256", "size")
+
+    def __init__(self, sha256: str, size: int) -> None:
+        self.sha256 = sha256
+        self.size = size
+
+    @property
+    def path(self) -> str:
+        """Return the path of the table in the origin, which its own sha256 gives."""
+        return f"sif/{self.sha256[:2]}/{self.sha256}.chunks"
+
+
 class Sif:
-    """A SIF in the origin: ``path`` below the index's ``sif_prefix``, ``sha256`` (64 hex digits) and ``size`` in bytes."""
+    """A SIF in the origin.
 
-    __slots__ = ("path", "sha256", "size")
+    Attributes:
+        path: its path below the origin's prefix.
+        sha256: 64 hex digits.
+        size: bytes.
+        chunks: its chunk table, None if it has none.
+    """
 
-    def __init__(self, path: str, sha256: str, size: int) -> None:
+    __slots__ = ("chunks", "path", "sha256", "size")
+
+    def __init__(self, path: str, sha256: str, size: int, chunks: Chunks | None = None) -> None:
         self.path = path
         self.sha256 = sha256
         self.size = size
+        self.chunks = chunks
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        value: dict[str, Any] = {"path": self.path, "sha256": self.sha256, "size": self.size}
+        return value if self.chunks is None else {**value, "chunks": {"sha256": self.chunks.sha256, "size": self.chunks.size}}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Sif:
+        """Return the SIF that a JSON object describes; raise what :meth:`Version.from_json` does."""
+        chunks = value.get("chunks")
+        return cls(
+            fields.safe_path(value["path"]),
+            fields.sha256(value["sha256"]),
+            fields.count(value["size"]),
+            None if chunks is None else Chunks(fields.sha256(chunks["sha256"]), fields.count(chunks["size"])),
+        )
 
 
 class Version:
@@ -125,8 +167,7 @@ class Version:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object; attributes that are None are left out."""
-        sif = self.sif and {"path": self.sif.path, "sha256": self.sif.sha256, "size": self.sif.size}
-        value = {name: getattr(self, name) for name in self.__slots__} | {"sif": sif}
+        value = {name: getattr(self, name) for name in self.__slots__} | {"sif": self.sif and self.sif.to_json()}
         return {name: content for name, content in value.items() if content is not None}
 
     @classmethod
@@ -142,9 +183,7 @@ class Version:
         return cls(
             fields.digest(value["digest"]),
             sandbox=None if value.get("sandbox") is None else fields.safe_path(value["sandbox"]),
-            sif=None
-            if sif is None
-            else Sif(fields.safe_path(sif["path"]), fields.sha256(sif["sha256"]), fields.count(sif["size"])),
+            sif=None if sif is None else Sif.from_json(sif),
             published=fields.count(value["published"]),
             config=None if value.get("config") is None else fields.digest(value["config"]),
             unpacked_size=fields.count(value.get("unpacked_size", 0)),

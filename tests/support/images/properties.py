@@ -9,6 +9,8 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from publisher import oci
+from publisher.contract.chunk_table import DIGEST_BYTES, HEADER_BYTES, parse_chunk_table, serialize
+from publisher.contract.errors import ChunkTableError
 from publisher.errors import LayerError, UnsupportedError
 from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
 from publisher.layers.emit import Emitter
@@ -53,6 +55,17 @@ def documents(body: bytes) -> None:
     for parse in (_kind, oci.parse_index, _manifest, _config):
         with contextlib.suppress(UnsupportedError):
             parse(body)
+
+
+def chunk_table(body: bytes) -> None:
+    """Check that a chunk table is refused with a ChunkTableError, or that its chunks make up its SIF and it is written alike."""
+    with contextlib.suppress(ChunkTableError):
+        table = parse_chunk_table(body)
+        assert sum(table.lengths) == table.sif_size
+        assert all(0 < length <= table.maximum for length in table.lengths)
+        assert len(b"".join(map(table.digest, range(len(table))))) == len(table) * DIGEST_BYTES
+        again = serialize(table)
+        assert again[HEADER_BYTES:] == body[-len(again) + HEADER_BYTES :]
 
 
 def repaired(archive: bytes) -> bytes:

@@ -20,7 +20,7 @@ from publisher.contract.manifest import (
     Index,
     Shard,
 )
-from publisher.contract.records import BLOCKED, EXPIRING, SUPERSEDED, Record, Sif, Version
+from publisher.contract.records import BLOCKED, EXPIRING, SUPERSEDED, Chunks, Record, Sif, Version
 from tests.support.ep.execution_point import digest, record, version
 
 SHA256 = "ab" * 32
@@ -28,7 +28,7 @@ INDEX = Index("images.example.org", serial=7, generated=1000, expires=2000, sif_
 FULL = Version(
     digest("full"),
     sandbox=".images/ab/cdef",
-    sif=Sif("sif/ab/abc.sif", SHA256, 123),
+    sif=Sif("sif/ab/abc.sif", SHA256, 123, Chunks("cd" * 32, 45)),
     published=10,
     unpacked_size=456,
     files=7,
@@ -86,6 +86,8 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert platform == "amd64"
     assert found.sif is not None
     assert (found.sif.path, found.sif.sha256, found.sif.size) == ("sif/ab/abc.sif", SHA256, 123)
+    assert found.sif.chunks is not None
+    assert (found.sif.chunks.path, found.sif.chunks.size) == (f"sif/cd/{'cd' * 32}.chunks", 45)
     assert (found.until, found.since, found.reason, found.notes) == (30, 20, "asked for", {"devices": 2})
 
 
