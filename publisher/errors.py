@@ -164,6 +164,10 @@ class PageError(PublisherError):
     """A file of the status page that could not be written. It never fails a run."""
 
 
+class NoticeError(PublisherError):
+    """A notice that could not be sent. It never fails a run."""
+
+
 class StateDirectoryError(PublisherError):
     """The state directory cannot be used, or another run is using it."""
 

@@ -152,7 +152,15 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
         page = SyncPage(settings, image_list, publication.repository, publication.origin)
         made = replace(made, notes=(*recovered, *missing, *restored, *made.notes, *page.begin(work)))
         report = run_sync(
-            settings, made, snapshot, intake=intake, publication=publication, display=display, collect=not run.names, page=page
+            settings,
+            made,
+            snapshot,
+            intake=intake,
+            publication=publication,
+            display=display,
+            collect=not run.names,
+            page=page,
+            image_list=image_list,
         )
         report.seconds, report.phases["plan"] = time.monotonic() - began, planned - began
         record_run(settings, report, intake.use())

@@ -74,7 +74,7 @@ class HttpSession:
         url: URL,
         headers: Mapping[str, str],
         *,
-        body: Mapping[str, str] | AsyncIterator[bytes] | None = None,
+        body: Mapping[str, str] | AsyncIterator[bytes] | bytes | None = None,
         timeouts: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.ClientResponse:
         """Send a request and return its response, whose body is still to be read; the caller releases it.
@@ -83,7 +83,7 @@ class HttpSession:
             method: the HTTP or WebDAV method.
             url: where to send it.
             headers: its headers.
-            body: the fields of a form, or the pieces of a body.
+            body: the fields of a form, a body, or the pieces of one.
             timeouts: for connecting, between two pieces, and for the whole; None for none.
 
         Raises:

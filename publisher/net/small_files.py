@@ -1,4 +1,4 @@
-"""Small files of servers, for callers without an event loop: one request each, to allowed addresses only."""
+"""Small requests for callers without an event loop: a file is fetched, or a text posted, at an allowed address only."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 class SmallFiles:
-    """Fetches small files. No redirect is followed, and nothing is tried again.
+    """Fetches small files, and posts small texts. No redirect is followed, and nothing is tried again.
 
     Args:
         refusal: the errors to raise.
         policy: which addresses requests may be sent to.
         proxies: the proxies of the environment, as :class:`Proxies` takes them.
-        timeout: seconds for one file.
+        timeout: seconds for one request.
         resolver: looks up the addresses of names; None for the host's own.
     """
 
@@ -59,18 +59,27 @@ class SmallFiles:
                 than ``limit`` bytes.
             ValueError: the text is not the URL of a server.
         """
+        return self._run("GET", url, {}, None, limit)
+
+    def post(self, url: str, headers: Mapping[str, str], content: bytes, limit: int) -> tuple[int, bytes]:
+        """Post a body to a URL; return the status of the response, and its body. Raises as :meth:`get`."""
+        return self._run("POST", url, headers, content, limit)
+
+    def _run(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, limit: int) -> tuple[int, bytes]:
         parsed = URL(url)
         if parsed.scheme not in {"http", "https"} or not parsed.host:
             raise ValueError("not the URL of a server")
         try:
-            return asyncio.run(self._get(parsed, limit))
+            return asyncio.run(self._request(method, parsed, headers, content, limit))
         except TransientError as error:
             raise self._refusal.error(error.reason) from None
 
-    async def _get(self, url: URL, limit: int) -> tuple[int, bytes]:
+    async def _request(
+        self, method: str, url: URL, headers: Mapping[str, str], content: bytes | None, limit: int
+    ) -> tuple[int, bytes]:
         session = HttpSession(self._proxies, self._refusal, self._connector, self._policy)
         try:
-            response = await session.request("GET", url, {}, timeouts=self._timeout)
+            response = await session.request(method, url, headers, body=content, timeouts=self._timeout)
             try:
                 return response.status, await HttpResponse(response, self._refusal).body(limit)
             finally:

@@ -12,8 +12,6 @@ from publisher.state.paths import DEFAULT_ARCHITECTURE
 from publisher.status.answer import ImageState, answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from publisher.contract.records import Record, Version
     from publisher.images.entry import Entry, Pattern
     from publisher.status.answer import ImageAnswer, Known
@@ -70,8 +68,7 @@ class Row:
 
 def make_rows(known: Known) -> list[Row]:
     """Return the row of every image that is listed, published, or stood for by a pattern, in alphabetical order."""
-    listed = _Listed(known)
-    return [_row(answer(known, [name]), listed.of(name)) for name in known.names]
+    return [_row(answer(known, [name]), known.listed(name)) for name in known.names]
 
 
 def active_versions(record: Record | None) -> list[tuple[str, Version]]:
@@ -97,24 +94,6 @@ def patterns_json(known: Known) -> list[dict[str, object]]:
         }
         for pattern in known.image_list.patterns
     ]
-
-
-class _Listed:
-    """Finds what the list says of a name: its entry, or the pattern that stands for it."""
-
-    def __init__(self, known: Known) -> None:
-        self._entries: Mapping[str, Entry] = known.entries_by_key
-        patterns = {} if known.image_list is None else {str(pattern): pattern for pattern in known.image_list.patterns}
-        self._patterns = dict(_names_of(patterns, known.snapshot.outcomes.patterns))
-
-    def of(self, name: str) -> Entry | Pattern | None:
-        return self._entries.get(name) or self._patterns.get(name)
-
-
-def _names_of(patterns: Mapping[str, Pattern], names: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Pattern]]:
-    for text, pattern in patterns.items():
-        for name in names.get(text, ()):
-            yield name, pattern
 
 
 def _row(found: ImageAnswer, listed: Entry | Pattern | None) -> Row:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
 from publisher.contract import units
+from publisher.notices.addresses import Webhook
 from publisher.plan import quota
-from publisher.settings import registry_options, targets
+from publisher.settings import notice_options, registry_options, targets
 from publisher.signing.key_source import PROGRAM_SCHEME, TOKEN_SCHEME, KeySource, ProgramKey, parse_token
 from publisher.targets.pelican.address import OriginAddress
 
@@ -216,6 +217,23 @@ RequestRates = Annotated[
     PlainValidator(registry_options.parse_rates),
     ValueKind("`registry: NUMBER`", "REGISTRY=NUMBER,…", is_list=True),
 ]
+Addresses = Annotated[
+    tuple[str, ...],
+    PlainValidator(notice_options.parse_addresses),
+    ValueKind("list of mail addresses", "ADDRESS,…", is_list=True),
+]
+Address = Annotated[str, PlainValidator(notice_options.parse_address), ValueKind("mail address", "ADDRESS")]
+OwnerAddresses = Annotated[
+    Mapping[str, str],
+    PlainValidator(notice_options.parse_owners),
+    ValueKind("`owner: ADDRESS`", "OWNER=ADDRESS,…", is_list=True),
+]
+Webhooks = Annotated[
+    tuple[Webhook, ...],
+    PlainValidator(notice_options.parse_webhooks),
+    ValueKind("list of `URL` or `slack:URL`", "URL,…", is_list=True),
+]
+CommandLine = Annotated[str, PlainValidator(notice_options.parse_command), ValueKind("program with its arguments", "COMMAND")]
 Quotas = Annotated[
     Mapping[str, quota.Quota],
     PlainValidator(quota.parse_quotas),

@@ -126,6 +126,25 @@ class PublisherSettings(BaseModel):
     metrics_file: kinds.FilePath | None = Field(
         default=None, description="file that every sync writes metrics to, for node_exporter's textfile collector (`*.prom`)"
     )
+    mail_command: kinds.CommandLine | None = Field(
+        default=None,
+        description="program that sends notices as mail, which it gets on its standard input, such as `/usr/sbin/sendmail -t -i`;"
+        " unset: no mail",
+    )
+    mail_from: kinds.Address | None = Field(default=None, description="sender of notices; unset: what mail_command makes of it")
+    notice_mail: kinds.Addresses = Field(default=(), description="addresses of the operators, who get a mail about every change")
+    notice_owners: kinds.OwnerAddresses = Field(
+        default={}, description="addresses of owners that the list names otherwise than by an address"
+    )
+    webhooks: kinds.Webhooks = Field(
+        default=(),
+        description="where notices about every change are posted to, as JSON or in the form of Slack; see monitoring.md",
+    )
+    notice_quiet: kinds.Seconds = Field(
+        default=6 * 3600,
+        description="quiet period: time after a notice in which no other is sent about the same image, and before a failure is"
+        " told that is expected to pass",
+    )
     removals_per_run: kinds.Count = Field(
         default=50, description="largest number of builds, and of objects of the origin, that one run removes"
     )

@@ -70,6 +70,17 @@ class Known:
         return {f"docker://{entry.reference}": entry for entry in entries} | {entry.name: entry for entry in entries}
 
     @cached_property
+    def patterns_by_name(self) -> dict[str, Pattern]:
+        """Return the patterns of the list by the names that they stood for in the last run."""
+        patterns = {} if self.image_list is None else {str(pattern): pattern for pattern in self.image_list.patterns}
+        listed = self.snapshot.outcomes.patterns
+        return {name: pattern for text, pattern in patterns.items() for name in listed.get(text, ())}
+
+    def listed(self, name: str) -> Entry | Pattern | None:
+        """Return what the list says of a name: its entry, or the pattern that stands for it."""
+        return self.entries_by_key.get(name) or self.patterns_by_name.get(name)
+
+    @cached_property
     def names(self) -> list[str]:
         """Return every name that is listed, published, or stood for by a pattern, in alphabetical order."""
         outcomes = self.snapshot.outcomes

@@ -30,6 +30,7 @@ from publisher.plan.model import Plan, UnlistedPattern
 from publisher.plan.retention import RetentionLimits, expired_note
 from publisher.publish.batch import BatchLimits
 from publisher.publish.sync import Sync
+from publisher.status.answer import Known
 from publisher.status.lag import run_lags
 from publisher.system import accounts
 from publisher.system.confinement import ResourceLimits
@@ -158,6 +159,7 @@ def run_sync(
     display: Display,
     collect: bool,
     page: SyncPage | None = None,
+    image_list: ImageList | None = None,
 ) -> RunReport:
     """Carry out a plan, then collect garbage, audit a share of the SIFs, and trim the store of layers to its size.
 
@@ -171,17 +173,18 @@ def run_sync(
         collect: whether garbage is collected and SIFs are audited. Garbage also is if the run stopped because of a full disk,
             because that frees space.
         page: the status page, written at the end; None for no page.
+        image_list: the list, for notices at the end; None for no notices.
     """
     builder = make_builder(settings)
     limits = BatchLimits(settings.batch_size, settings.batch_time)
-    known = load_outcomes(settings.state, snapshot)
-    sync = Sync(intake, builder, publication, display, limits=limits, outcomes=known)
+    before = load_outcomes(settings.state, snapshot)
+    sync = Sync(intake, builder, publication, display, limits=limits, outcomes=before)
     _log.info("publishing: %d image(s)", len(plan.work))
     began = time.monotonic()
     report = sync.run(plan, snapshot)
     built = time.monotonic()
     save_outcomes(settings.state, sync.outcomes)
-    report.lags = run_lags(plan, report, known, partial(_created, sync.configs), int(time.time()))
+    report.lags = run_lags(plan, report, before, partial(_created, sync.configs), int(time.time()))
     published = sync.snapshot
     if collect and (report.stopped is None or isinstance(report.stopped, SpaceError)):
         collected = collect_garbage(settings, publication, sync.snapshot)
@@ -196,6 +199,11 @@ def run_sync(
     intake.store.trim(settings.blob_cache, keep=())
     if page is not None:
         report.notes += page.finish(published, sync.outcomes, sync.configs)
+    if image_list is not None:
+        from publisher.cli.assembly.notices import send_notices  # noqa: PLC0415 - it needs HTTP, and most commands do not
+
+        known = Known(replace(published, outcomes=sync.outcomes), image_list, datetime.now(UTC).date())
+        report.notes += send_notices(settings, known)
     report.phases = {"publish": built - began, "maintain": time.monotonic() - built}
     _log.info("the run ends with manifest serial %d", report.serial)
     return report

@@ -18,6 +18,9 @@ _LISTS = {
     "--allowed-networks": ("allowed_networks", ("10.1.0.0/16", "10.2.0.0/16")),
     "--mirrors": ("mirrors", ("docker.io=https://a.example", "quay.io=https://b.example")),
     "--rates": ("rates", ("docker.io=1", "quay.io=2")),
+    "--notice-mail": ("notice_mail", ("a@example.org", "b@example.org")),
+    "--notice-owners": ("notice_owners", ("a=a@example.org", "b=b@example.org")),
+    "--webhooks": ("webhooks", ("https://a.example/1", "slack:https://b.example/2")),
 }
 
 
