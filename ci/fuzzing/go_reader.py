@@ -25,7 +25,7 @@ def compare_readers(seconds: float, found: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix="go-") as temporary, GoReader(Path(temporary)) as go:
         end, count = time.monotonic() + seconds, 0
         while time.monotonic() < end:
-            random = Random()  # noqa: S311 - for test data
+            random = Random()
             archive = tar_mutations.mutated(tar_mutations.start(random), random)
             try:
                 compare(archive, go)
