@@ -49,6 +49,7 @@ _COMMANDS = {
     "sync": "publish:sync",
     "unblock": "operate:unblock_command",
     "verify": "inspect:verify_command",
+    "watch": "watch:watch_command",
 }
 """Name of a command -> its module in this folder, and its function there."""
 

@@ -56,6 +56,12 @@ def flags_of(options: Mapping[str, Any]) -> dict[str, object]:
     return {key: _joined(options.get(key)) for key in ("config", *setting_flags())}
 
 
+def given_flags(context: click.Context) -> list[str]:
+    """Return the flags of settings that a command was given, as words of a command line."""
+    values = flags_of(context.params)
+    return [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value is not None and value != ()]
+
+
 def complete_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of images that begin with what was typed in a shell; none if the settings are not valid."""
     from publisher.cli.assembly.known import know  # noqa: PLC0415 - only a shell that completes needs it

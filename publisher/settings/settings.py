@@ -145,6 +145,13 @@ class PublisherSettings(BaseModel):
         description="quiet period: time after a notice in which no other is sent about the same image, and before a failure is"
         " told that is expected to pass",
     )
+    watch_listen: kinds.Host = Field(
+        default="127.0.0.1:9741", description="where `publisher watch` listens for push events of registries"
+    )
+    watch_secrets: kinds.FilePath | None = Field(
+        default=None, description="file with the secrets that authenticate push events, one in each line"
+    )
+    watch_rate: kinds.Count = Field(default=600, description="largest number of push events per minute")
     removals_per_run: kinds.Count = Field(
         default=50, description="largest number of builds, and of objects of the origin, that one run removes"
     )

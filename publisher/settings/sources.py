@@ -26,7 +26,7 @@ FILE_NAME = "publisher.yaml"
 """The configuration that is read if no other is named: that of the current directory."""
 _PREFIX = "PUBLISHER_"
 _CONFIG = "config"
-_SECRETS = ("key", "token_key", "token_file", "removal_token_file")
+_SECRETS = ("key", "token_key", "token_file", "removal_token_file", "watch_secrets")
 _log = logging.getLogger(__name__)
 
 

@@ -109,3 +109,14 @@ def running_steps(state: Path) -> dict[str, str]:
         return {str(name): str(step) for name, step in steps.items()}
     except (OSError, ValueError):
         return {}
+
+
+def is_running(state: Path) -> bool:
+    """Return whether a sync is under way, as far as this user can see."""
+    try:
+        with files.locked(str(state / _LOCK), deadline=0):
+            return False
+    except TimeoutError:
+        return True
+    except OSError:
+        return False

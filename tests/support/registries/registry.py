@@ -64,12 +64,20 @@ class RegistryServer:
         root: the directory for storage, configuration and log.
         user: the name and password that requests need (basic authentication); None for no authentication.
         port: the port; None for a free one.
+        notified: URL and value of the header Authorization of whoever is notified of pushes; None for nobody.
     """
 
-    def __init__(self, root: Path, user: tuple[str, str] | None = None, port: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        user: tuple[str, str] | None = None,
+        port: int | None = None,
+        notified: tuple[str, str] | None = None,
+    ) -> None:
         self._root = root
         self._user = user
         self._port = port
+        self._notified = notified
         self._seen = 0
 
     def __enter__(self) -> Self:
@@ -122,6 +130,10 @@ class RegistryServer:
             "http": {"addr": self.address},
             "validation": {"manifests": {"urls": {"allow": ["^http://127"]}}},  # foreign layers
         }
+        if self._notified is not None:
+            url, secret = self._notified
+            endpoint = {"name": "test", "url": url, "headers": {"Authorization": [secret]}, "timeout": "5s"}
+            configuration["notifications"] = {"endpoints": [{**endpoint, "threshold": 3, "backoff": "1s"}]}
         if self._user is not None:
             (self._root / "htpasswd").write_text(f"{self._user[0]}:{bcrypt(self._user[1])}\n")
             configuration["auth"] = {"htpasswd": {"realm": "test", "path": str(self._root / "htpasswd")}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from publisher.status.running import RunningDisplay, running_steps
+from publisher.status.running import RunningDisplay, is_running, running_steps
 from tests.support.publisher.recorded_sync import Quiet
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ def test_the_steps_of_images_that_are_not_finished_are_seen_until_the_run_ends(t
         assert running_steps(tmp_path) == {"a/b:1": "waiting"}
     assert running_steps(tmp_path) == {}
     assert shown.lines == ["a/a:1: published"]
+
+
+def test_a_run_is_under_way_until_it_ends(tmp_path: Path) -> None:
+    with RunningDisplay(Quiet(), tmp_path):
+        assert is_running(tmp_path)
+    assert not is_running(tmp_path)
+    assert not is_running(tmp_path / "missing")
 
 
 def test_what_a_killed_run_wrote_is_not_under_way(tmp_path: Path) -> None:
