@@ -1,4 +1,4 @@
-"""The interface of builders, so that a build can run on this host (:mod:`publisher.build.local`) or, later, in a pool."""
+"""The interface of builders: builds run here (:mod:`publisher.build.local`) or elsewhere (:mod:`publisher.builders`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from publisher.contract.reference import Reference
     from publisher.oci import Image
     from publisher.state.built import BuiltImage
 
@@ -23,12 +24,16 @@ class BuildRequest:
         image: the image.
         layers: its downloaded layers, from the bottom up.
         indexes: the header indexes of the layers, in the same order.
+        reference: registry and repository that the layers come from; None if that is not known.
+        private: the image may be one that cannot be pulled anonymously.
     """
 
     name: str
     image: Image
     layers: tuple[Path, ...]
     indexes: tuple[Path, ...]
+    reference: Reference | None = None
+    private: bool = False
 
 
 class Builder(ABC):
@@ -68,3 +73,10 @@ class Builder(ABC):
     @abstractmethod
     def sweep(self, wanted: Collection[str]) -> None:
         """Delete what killed runs left behind: all builds except those of the ``wanted`` configs (digests)."""
+
+    def close(self) -> None:  # noqa: B027 - nothing to end where nothing outlives a run
+        """End what finished builds still need elsewhere, once the run has published them."""
+
+    def take_notes(self) -> list[str]:
+        """Return a line for each thing that the operator should know of builds, once."""
+        return []

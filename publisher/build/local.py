@@ -105,6 +105,31 @@ class LocalBuilder(Builder):
 
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """Build one image as :meth:`Builder.build` describes; a failed build leaves nothing."""
+        return self._make(request, lambda directory: self._build(request, directory, progress))
+
+    def finished(self, request: BuildRequest) -> BuiltImage | None:
+        """Return the finished build of a request, None if there is none."""
+        return _load(self._directory(request), request.image.content)
+
+    def import_build(self, request: BuildRequest, make: Callable[[Path], BuiltImage]) -> BuiltImage:
+        """Keep a build that was made elsewhere as a finished build.
+
+        Args:
+            request: what was built.
+            make: puts the SIF and the file index into a directory under their names here, and returns the build.
+
+        Raises:
+            PublisherError: as ``make``; nothing is left.
+        """
+
+        def imported(directory: Path) -> BuiltImage:
+            built = make(directory)
+            _save(built, directory, request.image.content)
+            return built
+
+        return self._make(request, imported)
+
+    def _make(self, request: BuildRequest, make: Callable[[Path], BuiltImage]) -> BuiltImage:
         directory = self._directory(request)
         try:
             finished = _load(directory, request.image.content)
@@ -113,7 +138,7 @@ class LocalBuilder(Builder):
                 return finished
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(mode=0o755, parents=True)
-            return self._build(request, directory, progress)
+            return make(directory)
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)
             failure = host_failure(error)

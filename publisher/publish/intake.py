@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -162,8 +163,23 @@ class Intake:
             if with_layers:
                 show = partial(self._display.step, name, FETCH)
                 stored = await fetch_layers(self._client, self.store, image, reference, show)
-            requests.append(BuildRequest(label, image, *stored))
+            requests.append(BuildRequest(label, image, *stored, reference, item.entry.private and self._private_images))
         return requests
+
+    def with_layers(self, request: BuildRequest) -> BuildRequest:
+        """Return a request with the layers of its image on this host.
+
+        Raises:
+            LayerError, BlobError, SpaceError, RegistryError: as :func:`publisher.publish.fetch.fetch_layers`.
+        """
+        return self._background.submit(self._fetch_layers(request)).result()
+
+    async def _fetch_layers(self, request: BuildRequest) -> BuildRequest:
+        if request.reference is None:
+            raise AssertionError("every request of an intake has its reference")
+        show = partial(self._display.step, request.name, FETCH)
+        layers, indexes = await fetch_layers(self._client, self.store, request.image, request.reference, show)
+        return replace(request, layers=layers, indexes=indexes)
 
     def _for_all(self, items: list[T], ask: Callable[[T], Coroutine[Any, Any, U]]) -> list[U | PublisherError]:
         """Return the answer for each item, or the error in its place; a bounded number is asked at a time."""

@@ -134,6 +134,22 @@ def _parse_grace(value: object) -> float:
     return seconds
 
 
+def _check_expression(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError(f"{value!r} is not a ClassAd expression; write one line, such as HasSingularity")
+    return value
+
+
+def _parse_share(value: object) -> float:
+    try:
+        share = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else -1.0
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"{value!r} is not a share; write a number from 0 to 1, such as 0.05")
+    return share
+
+
 def _parse_paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
     """Return paths from a list, or from a text with commas between them."""
     listed = _split(value)
@@ -191,6 +207,7 @@ Size = Annotated[int, PlainValidator(units.positive_size), ValueKind("size", "SI
 Rate = Annotated[int, PlainValidator(units.positive_size), ValueKind("size per second", "SIZE", _format_size)]
 Seconds = Annotated[float, PlainValidator(units.positive_seconds), ValueKind("time", "TIME", _format_time)]
 Grace = Annotated[float, PlainValidator(_parse_grace), ValueKind("time, 2 d or more", "TIME", _format_time)]
+Share = Annotated[float, PlainValidator(_parse_share), ValueKind("number from 0 to 1", "SHARE", lambda share: f"{share:g}")]
 Count = Annotated[int, PlainValidator(units.positive_count), ValueKind("number", "NUMBER")]
 Host = Annotated[
     str, _matching(_HOST, "host", "HOST or HOST:PORT, such as osg-htc.org"), ValueKind("host, or `HOST:PORT`", "HOST")
@@ -203,6 +220,7 @@ Account = Annotated[
     str, _matching(_ACCOUNT, "account name", "up to 32 of a-z, 0-9, _ and -"), ValueKind("account name", "ACCOUNT")
 ]
 Program = Annotated[str, ValueKind("path or name of a program", "PROGRAM")]
+Expression = Annotated[str, AfterValidator(_check_expression), ValueKind("ClassAd expression", "EXPRESSION")]
 RepositoryName = Annotated[
     str, _matching(targets.FQRN, "repository name", "a name such as images.example.org"), ValueKind("repository name", "NAME")
 ]

@@ -191,6 +191,27 @@ class PublisherSettings(BaseModel):
         description="unprivileged account that runs mksquashfs, unsquashfs and Apptainer's build, when this program runs as root;"
         " unset: `image-build` if there is one, otherwise test_account",
     )
+    builder: Literal["local", "condor"] = Field(
+        default="local", description="where SIFs are built: on this host, or by jobs of an HTCondor pool; see pool.md"
+    )
+    condor_account: kinds.Account | None = Field(
+        default=None,
+        description="unprivileged account that build jobs belong to, when this program runs as root; unset: build_account's",
+    )
+    condor_directory: kinds.DirectoryPath | None = Field(
+        default=None, description="directory of the build jobs' files, which condor_account can enter; unset: `jobs` in state"
+    )
+    condor_jobs: kinds.Count = Field(default=100, description="largest number of build jobs in the queue at a time")
+    condor_requirements: kinds.Expression | None = Field(
+        default=None, description="further requirements on the machines that build, such as `HasSingularity`"
+    )
+    condor_python: kinds.Program = Field(
+        default="python3", description="the Python on these machines; it has the minor version of this program's"
+    )
+    condor_wait: kinds.Seconds = Field(default=6 * 3600, description="longest wait of a build job for its first start")
+    condor_sample: kinds.Share = Field(
+        default=0.05, description="share of the SIFs from the pool that are built again on this host and compared"
+    )
     scanner: kinds.Program | None = Field(
         default=None, description="vulnerability scanner that `publisher scan` runs: path or name of trivy or grype"
     )

@@ -40,6 +40,7 @@ from publisher.system.shield import Shield
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from publisher.build.builder import Builder
     from publisher.cli.assembly.page import SyncPage
     from publisher.cli.assembly.run_options import RunOptions
     from publisher.images.reader import Entry, ImageList
@@ -175,13 +176,15 @@ def run_sync(
         page: the status page, written at the end; None for no page.
         image_list: the list, for notices at the end; None for no notices.
     """
-    builder = make_builder(settings)
+    local = make_builder(settings)
+    builder = _choose_builder(settings, local, intake)
     limits = BatchLimits(settings.batch_size, settings.batch_time)
     before = load_outcomes(settings.state, snapshot)
     sync = Sync(intake, builder, publication, display, limits=limits, outcomes=before)
     _log.info("publishing: %d image(s)", len(plan.work))
     began = time.monotonic()
     report = sync.run(plan, snapshot)
+    builder.close()
     built = time.monotonic()
     save_outcomes(settings.state, sync.outcomes)
     report.lags = run_lags(plan, report, before, partial(_created, sync.configs), int(time.time()))
@@ -191,11 +194,11 @@ def run_sync(
         report.cleared, published = collected.lines, collected.snapshot
         report.stopped = report.stopped or collected.error
         if report.stopped is None:
-            restorer = SifRestorer(publication, collected.snapshot, intake, builder, display)
+            restorer = SifRestorer(publication, collected.snapshot, intake, local, display)
             report.restored, report.lost = _audit_share(settings, publication.origin, restorer)
             published = restorer.snapshot
         report.serial = published.serial
-    report.notes += [*intake.warnings(), *publication.repository.take_warnings()]
+    report.notes += [*builder.take_notes(), *intake.warnings(), *publication.repository.take_warnings()]
     intake.store.trim(settings.blob_cache, keep=())
     if page is not None:
         report.notes += page.finish(published, sync.outcomes, sync.configs)
@@ -216,6 +219,14 @@ def _created(configs: Mapping[str, bytes], item: PlanItem) -> int:
             (read_config(configs[target.digest]).created for target in item.targets if target.digest in configs), default=0
         )
     return 0
+
+
+def _choose_builder(settings: PublisherSettings, local: LocalBuilder, intake: Intake) -> Builder:
+    if settings.builder == "local":
+        return local
+    from publisher.cli.assembly.pool import make_pool_builder  # noqa: PLC0415 - most hosts build by themselves
+
+    return make_pool_builder(settings, local, intake, build_account(settings))
 
 
 def make_builder(settings: PublisherSettings) -> LocalBuilder:

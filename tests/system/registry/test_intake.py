@@ -132,6 +132,9 @@ def test_a_builder_elsewhere_gets_the_image_without_its_layers(intake: Intake, r
     assert not any(intake.store._path(layer.digest).exists() for layer in request.image.manifest.layers), (
         "nothing is fetched that is not needed"
     )
+    here = intake.with_layers(request)
+    assert here.image == request.image
+    assert all(path.is_file() for path in (*here.layers, *here.indexes))
 
 
 def test_only_what_must_be_built_is_fetched(intake: Intake, registry: RegistryServer) -> None:

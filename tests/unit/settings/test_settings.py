@@ -298,3 +298,16 @@ def test_defaults_can_be_written_as_the_table_shows_them() -> None:
     given = {field.alias or name: default_text(name) for name, field in PublisherSettings.model_fields.items()}
     flags: dict[str, object] = {key: text for key, text in given.items() if text}
     assert load_settings(flags, {}, cwd=Path("/here"), euid=0) == load_settings({}, {}, cwd=Path("/here"), euid=0)
+
+
+@pytest.mark.parametrize("value", ["2", "-0.1", "half", "true"])
+def test_a_share_is_a_number_from_0_to_1(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ListError) as wrong:
+        load_settings({"condor_sample": value}, {}, cwd=tmp_path)
+    assert "is not a share; write a number from 0 to 1, such as 0.05" in wrong.value.problems[0]
+
+
+def test_an_expression_for_a_pool_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ListError) as wrong:
+        load_settings({"condor_requirements": "true\nqueue 100"}, {}, cwd=tmp_path)
+    assert "is not a ClassAd expression; write one line" in wrong.value.problems[0]

@@ -1,0 +1,114 @@
+"""The build step, as a job of a pool runs it: the trial, the layers from their registry, the build, and the report.
+
+It runs as an ordinary user in the job's directory, with an order beside it, and knows no key, no token and no credentials. Its
+files are the report, the SIF and the file index; they exist in any case, because HTCondor holds a job whose output is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from publisher.build.builder import BuildRequest
+from publisher.build.local import LocalBuilder
+from publisher.build.squash import Squasher, find_squasher
+from publisher.build.testrun import TestRunner
+from publisher.builders.orders import FILE_INDEX, ORDER, REPORT, SIF, UNSUITABLE, BuildOrder, JobReport
+from publisher.builders.trial import trial_digest
+from publisher.contract import reference
+from publisher.errors import PublisherError
+from publisher.net.retry import RetryPolicy
+from publisher.publish.fetch import fetch_layers
+from publisher.registry.blobs.store import BlobStore
+from publisher.registry.client import RegistryClient
+from publisher.registry.transport import RegistryTimeouts
+from publisher.system.confinement import ResourceLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def main(directory: Path | None = None) -> int:
+    """Carry out the order in a directory (the current one) and write what the job returns; return 0.
+
+    A failure is a report too: the exit status says nothing, so that HTCondor does not judge it.
+    """
+    here = Path.cwd() if directory is None else directory
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for name in (REPORT, SIF, FILE_INDEX):
+        (here / name).touch()
+    report = carry_out(BuildOrder.parse((here / ORDER).read_bytes()), here)
+    _log.info("the build step ends: %s %s", report.outcome, report.reason)
+    (here / REPORT).write_bytes(report.to_bytes())
+    return 0
+
+
+def carry_out(order: BuildOrder, here: Path, trial: Callable[[Squasher, Path], str] | None = None) -> JobReport:
+    """Build what an order asks for, in a directory; return the report.
+
+    Args:
+        order: the order.
+        here: the job's directory, which gets the SIF and the file index.
+        trial: returns the digest of this machine's trial SIF; None for :func:`publisher.builders.trial.trial_digest`.
+    """
+    scratch = here / "scratch"
+    scratch.mkdir(exist_ok=True)
+    try:
+        if _is_root():
+            return JobReport(UNSUITABLE, reason="its jobs run as root")
+        squasher = find_squasher(order.options.compression)
+        made = (trial or trial_digest)(squasher, scratch)
+        if made != order.trial:
+            programs = f"{squasher.name} {squasher.version}"
+            return JobReport(UNSUITABLE, reason=f"its programs give other bytes of the trial image ({programs}): {made}")
+        builder = _make_builder(order, squasher, scratch)
+    except PublisherError as error:
+        return JobReport(UNSUITABLE, reason=f"it cannot build the trial image: {error.reason}")
+    try:
+        request = asyncio.run(_fetch(order, scratch))
+        build = builder.build(request, lambda step, *_: _log.debug("%s", step))
+    except PublisherError as error:
+        return JobReport.of_error(error)
+    report = JobReport.of_build(build)
+    build.sif.replace(here / SIF)
+    build.file_index.replace(here / FILE_INDEX)
+    return report
+
+
+def _make_builder(order: BuildOrder, squasher: Squasher, scratch: Path) -> LocalBuilder:
+    options = order.options
+    limits = ResourceLimits(memory=options.test_memory, cpu=max(1, int(options.test_deadline / 4)))
+    tester = TestRunner("nobody", scratch, options.test_deadline, limits=limits)
+    deadline = options.build_deadline
+    return LocalBuilder(scratch / "builds", squasher, tester, scratch=scratch, limits=options.limits, deadline=deadline)
+
+
+async def _fetch(order: BuildOrder, scratch: Path) -> BuildRequest:
+    """Return the request for the local builder, with the layers on this machine.
+
+    Raises:
+        RegistryError, BlobError, LayerError, SpaceError: as :func:`publisher.publish.fetch.fetch_layers`.
+    """
+    options, source = order.options, reference.parse(order.reference)
+    client = RegistryClient(
+        insecure=frozenset(options.insecure),
+        mirrors=options.mirrors,
+        timeouts=RegistryTimeouts(small=options.request_deadline, slowest=options.slowest_fetch),
+        retry=RetryPolicy(max_retry_after=options.longest_pause),
+        networks=tuple(map(ipaddress.ip_network, options.networks)),
+    )
+    store = BlobStore(scratch / "blobs", limits=options.limits)
+    async with client:
+        layers, indexes = await fetch_layers(client, store, order.image, source, functools.partial(_log.debug, "%d of %d bytes"))
+    return BuildRequest(order.name, order.image, layers, indexes)

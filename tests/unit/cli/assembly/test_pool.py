@@ -1,0 +1,75 @@
+"""How the settings become a builder for a pool."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import types
+from typing import TYPE_CHECKING
+
+import pytest
+
+from publisher.cli.assembly import pool
+from publisher.cli.assembly.run import build_account, make_builder
+from publisher.cli.state_directory import lock_state
+from publisher.errors import StateDirectoryError, UsageError
+from publisher.settings.sources import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from publisher.builders.condor import CondorBuilder
+    from publisher.settings.settings import PublisherSettings
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of the build step and the trial have tests of their own."""
+    monkeypatch.setattr(pool, "write_bundle", lambda directory, python: directory / f"{python}.pyz")
+    monkeypatch.setattr(pool, "trial_digest", lambda *_, **__: "ab" * 32)
+
+
+def settings(where: Path, **more: object) -> PublisherSettings:
+    given = {"state": where / "state", "repository": where / "cvmfs", "origin": where / "osdf", "test_account": "nobody"}
+    return load_settings({**{name: str(value) for name, value in given.items()}, "builder": "condor", **more}, {}, cwd=where)
+
+
+def assembled(given: PublisherSettings) -> CondorBuilder:
+    intake = types.SimpleNamespace(with_layers=None)  # nothing is fetched
+    with lock_state(given.state):
+        return pool.make_pool_builder(given, make_builder(given), intake, build_account(given))  # type: ignore[arg-type]  # the part of an intake that is used
+
+
+def test_the_settings_reach_the_builder(shared_path: Path) -> None:
+    more = {"condor_jobs": "7", "condor_directory": str(shared_path / "jobs"), "condor_python": "python3.11"}
+    builder = assembled(settings(shared_path, **more, insecure_registry="localhost:5000", allowed_networks="10.1.0.0/16"))
+    assert builder.parallel == 7
+    assert builder.options.program == shared_path / "jobs" / "python3.11.pyz"
+    assert (builder.options.step.insecure, builder.options.step.networks) == (("localhost:5000",), ("10.1.0.0/16",))
+    assert (shared_path / "state" / "sample-secret").exists()
+
+
+def test_two_publishers_do_not_take_each_others_jobs(shared_path: Path) -> None:
+    one, other = (assembled(settings(shared_path, origin=str(shared_path / name))) for name in ("a", "b"))
+    assert one.options.deployment != other.options.deployment
+
+
+def test_nothing_begins_without_the_bindings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "htcondor2" else found(name, *more))
+    with pytest.raises(UsageError, match="htcondor2"):
+        assembled(settings(tmp_path))
+
+
+def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateDirectoryError, match="cannot be made"):
+        assembled(settings(tmp_path, condor_directory=str(tmp_path / "file" / "jobs")))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: accounts of jobs; only root has others")
+def test_an_account_that_cannot_enter_the_jobs_directory_is_said(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    given = settings(tmp_path, condor_directory=str(tmp_path / "closed" / "jobs"), condor_account="nobody")
+    with pytest.raises(UsageError, match=r"cannot enter .*jobs \(set condor_directory to a directory that it can enter\)"):
+        assembled(given)
