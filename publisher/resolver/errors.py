@@ -75,6 +75,10 @@ class CorruptError(FetchError):
     """A file whose content is not what the manifest says."""
 
 
+class RangeError(FetchError):
+    """A server that does not send the range of a file that it was asked for."""
+
+
 class SandboxError(FetchError):
     """A published sandbox that cannot be opened or read on this host, or not in time."""
 

@@ -25,12 +25,15 @@ from publisher.resolver.system import log
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import ContextManager
 
     from publisher.contract.records import Sif
     from publisher.resolver.cache.eviction import CacheLimits
     from publisher.resolver.cache.pins import Starter
     from publisher.resolver.cache.slots import DownloadSlot
     from publisher.resolver.config.settings import ResolverSettings
+    from publisher.resolver.transfer.fetch import Traffic
+    from publisher.resolver.transfer.partial import Assembly
     from publisher.resolver.transfer.sources import Source
 
     Share = tuple[int, float]
@@ -43,7 +46,14 @@ DISK_FULL = "room"
 
 
 class Cache:
-    """A cache in a directory, which is created with mode 0700 when it is first needed."""
+    """A cache in a directory, which is created with mode 0700 when it is first needed.
+
+    Attributes:
+        root: the directory.
+        entries: its entries.
+        received: bytes that this object's last download got from the network.
+        copied: bytes that it copied from other SIFs of this host.
+    """
 
     def __init__(
         self,
@@ -55,6 +65,7 @@ class Cache:
         slots: int = 2,
         slot_directory: str | None = None,
         shared: bool = False,
+        store: str | None = None,
     ) -> None:
         """Describe a cache.
 
@@ -67,14 +78,18 @@ class Cache:
             slot_directory: directory of the download slots, which caches of several users may share (mode 1777); None for the
                 cache's own.
             shared: whether this is a store, which everybody may read and pin SIFs in.
+            store: directory of the host's store, whose SIFs may have chunks of others; None without one.
         """
         self.root = root
+        self.received = 0
+        self.copied = 0
         self.entries = CacheEntries(root, shared=shared)
         self._user = os.geteuid() if user is None else user
         self._most = most
         self._least_free = least_free
         self._slots = slots
         self._slot_directory = slot_directory
+        self._store = store
 
     def prepare(self) -> None:
         """Create the directory, or check that it is safe.
@@ -255,30 +270,52 @@ class Cache:
         negative_cache.clear(self.root, sif.sha256)
         negative_cache.clear(self.root, DISK_FULL)
         if fetched_from:
-            counters.count_download(self.root, sif.size, time.monotonic() - begun)
+            counters.count_download(self.root, sif.size, time.monotonic() - begun, received=self.received, copied=self.copied)
         return fetched_from
 
     def _fetch_into_reserved_space(self, sif: Sif, sources: Sequence[Source], end: float, lock: int) -> str:
         """Reserve space and download the SIF; retry once if another program filled the disk meanwhile. Raise OSError."""
         from publisher.resolver.cache import eviction  # noqa: PLC0415 - as above
         from publisher.resolver.system import negative_cache  # noqa: PLC0415 - as above
-        from publisher.resolver.transfer import fetch  # noqa: PLC0415 - as above
+        from publisher.resolver.transfer.fetch import Traffic  # noqa: PLC0415 - as above
 
-        part = self.entries.part_path(sif.sha256)
+        traffic = Traffic()
         limits = self.limits()
         try:
-            eviction.reserve(self.entries, sif.sha256, sif.size, limits, lock)
             try:
-                return fetch.fetch(sources, sif, part, until=end)
-            except CacheSpaceError:
+                with self._difference(sif, sources, end, traffic) as assembly:
+                    eviction.reserve(self.entries, sif.sha256, sif.size, limits, lock)
+                    return self._download(sif, sources, end, traffic, assembly)
+            except CacheSpaceError:  # without the seeds, which are not pinned any more
                 freed = eviction.reserve(self.entries, sif.sha256, sif.size, limits, lock)
                 if not freed and not eviction.evict(self.entries, sif.sha256, sif.size):
                     raise
-            return fetch.fetch(sources, sif, part, until=end)
+            return self._download(sif, sources, end, traffic)
         except CacheSpaceError as error:
             negative_cache.clear(self.root, DISK_FULL)  # any job that ends may free space, so this pause does not grow
             negative_cache.record_failure(self.root, DISK_FULL, f"{sif.size} {error}", time.time())
             raise
+        finally:
+            self.received, self.copied = traffic.received, traffic.copied
+
+    def _download(
+        self, sif: Sif, sources: Sequence[Source], end: float, traffic: Traffic, assembly: Assembly | None = None
+    ) -> str:
+        from publisher.resolver.transfer import fetch  # noqa: PLC0415 - as above
+
+        part = self.entries.part_path(sif.sha256)
+        return fetch.fetch(sources, sif, part, until=end, assembly=assembly, traffic=traffic)
+
+    def _difference(self, sif: Sif, sources: Sequence[Source], end: float, traffic: Traffic) -> ContextManager[Assembly | None]:
+        """Return a context manager: how the SIF comes together from others, which are pinned meanwhile; None for as a whole."""
+        from contextlib import nullcontext  # noqa: PLC0415 - as above
+
+        if sif.chunks is None:
+            return nullcontext()
+        from publisher.resolver.cache import seeds  # noqa: PLC0415 - as above
+
+        caches = [self.entries] if self._store is None else [self.entries, CacheEntries(self._store)]
+        return seeds.assembly(sif, sources, caches, end, traffic)
 
     def _raise_recent_failure(self, sif: Sif) -> None:
         """Raise FetchError or CacheSpaceError if the download failed a short while ago and must not be retried yet."""
@@ -309,6 +346,7 @@ def from_settings(settings: ResolverSettings) -> Cache:
         least_free=settings.cache_free,
         slots=settings.fetches,
         slot_directory=settings.slots,
+        store=settings.store,
     )
 
 

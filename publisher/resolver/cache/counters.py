@@ -1,16 +1,17 @@
 """Counters of the cache's hits, downloads and pulls, which many processes increment at once and no kill spoils.
 
-``tally/hits`` has one byte for each hit, ``tally/fetched`` one line ``<count> <bytes> <milliseconds>`` for each download, and
-``tally/pulled`` the same for each image that was pulled from a registry. ``tally/candidates`` has a line ``<count> <image>`` for
-each job that got such an image: what the operator might put on the list. Each addition is a single appending write, so no lock is
-needed.
+``tally/hits`` has one byte for each hit, ``tally/fetched`` one line ``<count> <bytes> <milliseconds>`` for each download, with
+the bytes that came from the network, and ``tally/pulled`` the same for each image that was pulled from a registry.
+``tally/wanted`` has a line ``<count> <bytes> <copied>`` for each download: the size of the SIF, and the bytes of it that were
+copied from others. ``tally/candidates`` has a line ``<count> <image>`` for each job that got an image from a registry: what the
+operator might put on the list. Each addition is a single appending write, so no lock is needed.
 """
 
 from __future__ import annotations
 
 import os
 
-_DIRECTORY, _HITS, _DOWNLOADS, _PULLS, _CANDIDATES = "tally", "hits", "fetched", "pulled", "candidates"
+_DIRECTORY, _HITS, _DOWNLOADS, _WANTED, _PULLS, _CANDIDATES = "tally", "hits", "fetched", "wanted", "pulled", "candidates"
 _MAX_BYTES = 1 << 20  # of a file of lines; a larger one is summed up
 _MAX_CANDIDATES = 1000  # that are kept when they are summed up
 
@@ -21,19 +22,34 @@ class CacheCounters:
     Attributes:
         hits: answers from the cache.
         downloads: finished downloads.
-        bytes: their bytes.
+        bytes: their bytes from the network.
         seconds: their duration.
+        wanted: the bytes of the SIFs that were downloaded, since this is counted.
+        copied: those of them that were copied from other SIFs of this host.
         pulls: images that were pulled from registries.
         pulled_bytes: the bytes of their SIFs.
     """
 
-    __slots__ = ("bytes", "downloads", "hits", "pulled_bytes", "pulls", "seconds")
+    __slots__ = ("bytes", "copied", "downloads", "hits", "pulled_bytes", "pulls", "seconds", "wanted")
 
-    def __init__(self, hits: int, downloads: int, size: int, seconds: float, *, pulls: int, pulled_bytes: int) -> None:
+    def __init__(
+        self,
+        hits: int,
+        downloads: int,
+        size: int,
+        seconds: float,
+        *,
+        wanted: int,
+        copied: int,
+        pulls: int,
+        pulled_bytes: int,
+    ) -> None:
         self.hits = hits
         self.downloads = downloads
         self.bytes = size
         self.seconds = seconds
+        self.wanted = wanted
+        self.copied = copied
         self.pulls = pulls
         self.pulled_bytes = pulled_bytes
 
@@ -43,9 +59,18 @@ def count_hit(root: str) -> None:
     _append(root, _HITS, b".")
 
 
-def count_download(root: str, size: int, seconds: float) -> None:
-    """Count a download of ``size`` bytes; do nothing if the counters cannot be written."""
-    _append(root, _DOWNLOADS, f"1 {size} {seconds * 1000:.0f}\n".encode())
+def count_download(root: str, wanted: int, seconds: float, *, received: int | None = None, copied: int = 0) -> None:
+    """Count a download; do nothing if the counters cannot be written.
+
+    Args:
+        root: directory of the cache.
+        wanted: size of the SIF in bytes.
+        seconds: how long it took.
+        received: bytes that came from the network; None for all of the SIF.
+        copied: bytes that were copied from other SIFs of this host.
+    """
+    _append(root, _DOWNLOADS, f"1 {wanted if received is None else received} {seconds * 1000:.0f}\n".encode())
+    _append(root, _WANTED, f"1 {wanted} {copied}\n".encode())
 
 
 def count_pull(root: str, size: int, seconds: float) -> None:
@@ -79,13 +104,16 @@ def read(root: str) -> CacheCounters:
     except OSError:
         hits = 0
     count, size, milliseconds = _sum(root, _DOWNLOADS)
+    _, wanted, copied = _sum(root, _WANTED)
     pulls, pulled_bytes, _ = _sum(root, _PULLS)
-    return CacheCounters(hits, count, size, milliseconds / 1000, pulls=pulls, pulled_bytes=pulled_bytes)
+    return CacheCounters(
+        hits, count, size, milliseconds / 1000, wanted=wanted, copied=copied, pulls=pulls, pulled_bytes=pulled_bytes
+    )
 
 
 def condense(root: str) -> None:
     """Sum up long lists. The caller holds the cache's lock; what is counted at this moment may be lost."""
-    for name in (_DOWNLOADS, _PULLS):
+    for name in (_DOWNLOADS, _WANTED, _PULLS):
         if _is_long(root, name):
             _rewrite(root, name, " ".join(map(str, _sum(root, name))) + "\n")
     if _is_long(root, _CANDIDATES):
@@ -110,7 +138,7 @@ def _rewrite(root: str, name: str, content: str) -> None:
 
 
 def _sum(root: str, name: str) -> tuple[int, int, int]:
-    """Return the number of downloads or pulls, their bytes and their milliseconds."""
+    """Return the sums of the three numbers of each line: for downloads and pulls their count, bytes and milliseconds."""
     count = size = milliseconds = 0
     try:
         with open(_path(root, name), "rb") as file:

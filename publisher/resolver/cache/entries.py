@@ -1,9 +1,10 @@
 """The cache entries on disk, and how an entry is known to be intact.
 
-``sif/<2>/<sha256>.sif`` exists only complete and verified. Beside it, ``<sha256>.seen`` is the verification note: the inode, size
-and times of the SIF when its bytes were last hashed, and when that was. While the open file still has the same ones, a hit costs
-a few system calls; otherwise the bytes are hashed again. The modification time of the note is when the entry was last used.
-``<sha256>.part`` is a download. Whoever creates or removes any of them holds the flock(2) of ``locks/<sha256>``.
+``sif/<2>/<sha256>.sif`` exists only complete and verified. Beside it, ``<sha256>.seen`` is the verification note: the inode,
+size and times of the SIF when its bytes were last hashed, and when that was. While the open file still has the same ones, a hit
+costs a few system calls; otherwise the bytes are hashed again. The modification time of the note is when the entry was last
+used. ``<sha256>.part`` is a download, and ``<sha256>.chunks`` the chunk table of a SIF that is there or comes. Whoever creates
+or removes any of them holds the flock(2) of ``locks/<sha256>``.
 
 A sandbox that was unpacked from a SIF is an entry as well, under the key ``<sha256>-unpacked`` in place of the sha256: the
 directory ``sif/<2>/<key>`` exists only complete. Its note also has the bytes that it takes on disk and a digest of the whole
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _MAX_NOTE_BYTES = 200
-_SIF, _PART, _NOTE = ".sif", ".part", ".seen"
+_SIF, _PART, _NOTE, _TABLE = ".sif", ".part", ".seen", ".chunks"
 _UNPACKED = "-unpacked"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -68,6 +69,10 @@ class CacheEntries:
     def part_path(self, sha256: str) -> str:
         """Return the path of the unfinished download of a SIF."""
         return self._path(sha256, _PART)
+
+    def table_path(self, sha256: str) -> str:
+        """Return the path of the chunk table of a SIF, whether it exists or not."""
+        return self._path(sha256, _TABLE)
 
     def lock_path(self, sha256: str) -> str:
         """Return the path of the lock file of a SIF."""
@@ -198,9 +203,21 @@ class CacheEntries:
             self._write_note(sha256, note)
 
     def remove(self, sha256: str) -> None:
-        """Remove the SIF and its note. The caller holds its lock. Raise OSError if that fails."""
+        """Remove the SIF, its note and its chunk table. The caller holds its lock. Raise OSError if that fails."""
         self.invalidate(sha256)
         self._unlink_sif(sha256)
+        self.remove_table(sha256)
+
+    def remove_table(self, sha256: str) -> None:
+        """Remove the chunk table of a SIF, if it has one. The caller holds its lock. Raise OSError if that fails."""
+        try:  # noqa: SIM105 - as everywhere here
+            os.unlink(self.table_path(sha256))
+        except FileNotFoundError:
+            pass
+
+    def tables(self) -> list[tuple[str, str]]:
+        """Return ``(sha256, path)`` of each chunk table. Raise OSError if that fails."""
+        return list(self._scan(_TABLE))
 
     def by_last_use(self) -> list[CacheEntry]:
         """Return all entries, the least recently used first. Raise OSError if the cache cannot be read."""

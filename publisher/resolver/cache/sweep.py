@@ -1,4 +1,4 @@
-"""The sweep: it removes what killed processes left in a cache, namely interrupted downloads and temporary files."""
+"""The sweep: it removes what killed processes left in a cache: interrupted downloads, tables without a SIF, temporary files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _DIRECTORIES = ("manifest", "failures", "tally", "pins", "federation")
 def sweep(entries: CacheEntries) -> list[str]:
     """Remove old downloads and temporary files that no process uses; return their paths. Raise OSError if that fails."""
     removed = [path for sha256, path in entries.downloads() if _is_old(path) and _remove(path, entries.lock_path(sha256))]
+    removed += [path for sha256, path in entries.tables() if _is_old(path) and _remove_table(entries, sha256)]
     for name in _DIRECTORIES:
         for directory, _, names in os.walk(os.path.join(entries.root, name)):
             temporary = [os.path.join(directory, name) for name in names if name.startswith(".")]
@@ -36,6 +37,20 @@ def _remove(path: str, lock: str) -> bool:
     try:
         with locks.acquire([lock], 0):
             trees.remove(path)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _remove_table(entries: CacheEntries, sha256: str) -> bool:
+    """Remove the chunk table of a SIF that neither exists nor is being downloaded; return whether it was removed."""
+    if os.path.exists(entries.sif_path(sha256)):
+        return False
+    try:
+        with locks.acquire([entries.lock_path(sha256)], 0):
+            if os.path.exists(entries.sif_path(sha256)) or os.path.exists(entries.part_path(sha256)):
+                return False
+            entries.remove_table(sha256)
     except TimeoutError:
         return False
     return True

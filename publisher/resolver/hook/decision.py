@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from publisher.resolver.select.resolve import Resolution
     from publisher.resolver.system.classad import Value
 
-_TRACE_FIELDS = ("name", "variant", "digest", "form", "path", "sif_source", "bytes", "serial", "candidate")
+_TRACE_FIELDS = ("name", "variant", "digest", "form", "path", "sif_source", "wanted", "bytes", "copied", "serial", "candidate")
 """The fields of the trace that describe the image that was found; null if there is none."""
 
 
@@ -86,7 +86,8 @@ def start_published(image: str, resolution: Resolution, *, says_why: bool = Fals
     name, version = resolution.image.name, resolution.image.version
     variant = resolution.image.variant
     trace_fields["name"], trace_fields["variant"], trace_fields["digest"] = name, variant, version.digest
-    trace_fields["bytes"] = version.sif.size if resolution.sif_source and version.sif else 0
+    trace_fields["wanted"] = version.sif.size if resolution.sif_source and version.sif else 0
+    trace_fields["bytes"], trace_fields["copied"] = resolution.received, resolution.copied
     return Decision(
         image,
         resolution.why,
@@ -126,7 +127,9 @@ def start_foreign(
             "form": form,
             "path": path,
             "sif_source": fetched_from or None,
+            "wanted": sif.size if fetched_from else 0,
             "bytes": sif.size if fetched_from else 0,
+            "copied": 0,
             "candidate": sif.path if is_candidate else None,
         },
     )

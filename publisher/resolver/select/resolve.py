@@ -67,10 +67,12 @@ class Resolution:
         image: the version of the image; None if the manifest is too old to be trusted and the path was only found to exist.
         manifest: the manifest that was used.
         sif_source: where the SIF was fetched from just now, else empty.
+        received: bytes that were fetched for it just now.
+        copied: bytes that were copied for it from other SIFs of this host.
         why: why it has this form; empty if there was no choice.
     """
 
-    __slots__ = ("form", "image", "manifest", "path", "sif_source", "why")
+    __slots__ = ("copied", "form", "image", "manifest", "path", "received", "sif_source", "why")
 
     def __init__(self, form: str, path: str, image: FoundVersion | None, manifest: TrustedManifest, sif_source: str = "") -> None:
         self.form = form
@@ -78,6 +80,7 @@ class Resolution:
         self.image = image
         self.manifest = manifest
         self.sif_source = sif_source
+        self.received = self.copied = 0
         self.why = ""
 
     def to_json(self, notes: Warnings) -> dict[str, Any]:
@@ -100,6 +103,8 @@ class Resolution:
             "signed": version and version.signed,
             "attached": version and version.attached,
             "sif_source": self.sif_source or None,
+            "bytes": self.received,
+            "copied": self.copied,
             "why": self.why,
             "manifest_source": self.manifest.source,
             "serial": self.manifest.index.serial,
@@ -407,14 +412,16 @@ class _Preparation:
                 counters.count_hit(self._settings.cache)
             return Resolution(SIF, path, self._image, self._manifest)
         sources = sif_sources(self._settings)
-        path, fetched_from = cache.from_settings(self._settings).ensure(sif, sources, until=until, starter=self._starter)
-        return Resolution(SIF, path, self._image, self._manifest, fetched_from)
+        target = cache.from_settings(self._settings)
+        path, fetched_from = target.ensure(sif, sources, until=until, starter=self._starter)
+        return self._with_traffic(Resolution(SIF, path, self._image, self._manifest, fetched_from), target)
 
     def _ensure_unpacked(self, sif: Sif, path: str | None, until: float | None) -> Resolution:
         """Return the sandbox that is made from the SIF; ``path`` is that of the SIF in the store, None if it is not there."""
         settings, version = self._settings, self._image.version
         size = unpacked_size(sif.size, version.unpacked_size, version.files)
-        path, fetched_from = cache.from_settings(settings).ensure_unpacked(
+        target = cache.from_settings(settings)
+        path, fetched_from = target.ensure_unpacked(
             sif,
             sif_sources(settings),
             size,
@@ -423,7 +430,12 @@ class _Preparation:
             path=path,
             apptainer=settings.apptainer,
         )
-        return Resolution(UNPACKED, path, self._image, self._manifest, fetched_from)
+        return self._with_traffic(Resolution(UNPACKED, path, self._image, self._manifest, fetched_from), target)
+
+    @staticmethod
+    def _with_traffic(resolution: Resolution, target: Cache) -> Resolution:
+        resolution.received, resolution.copied = target.received, target.copied
+        return resolution
 
     def _find_in_store(self, sha256: str, notes: Warnings) -> str | None:
         """Return the path of a SIF in the host's store, or None if the store does not have it or cannot be trusted."""

@@ -17,9 +17,10 @@ from publisher.resolver.errors import (
     CacheSpaceError,
     CorruptError,
     FetchError,
+    RangeError,
 )
 from publisher.resolver.system import log, negative_cache
-from publisher.resolver.transfer.partial import PartialFile
+from publisher.resolver.transfer.partial import Assembly, PartialFile
 from publisher.resolver.transfer.sources import Source, combined_error
 from publisher.resolver.transfer.watchdog import TransferDeadline
 
@@ -36,6 +37,14 @@ _LENIENCY = 10  # factor by which a server may be slower than the setting in the
 _REFUSALS = (AbsentError, AccessDeniedError)  # this download does not ask such a server again
 
 
+class Traffic:
+    """Bytes of a download: ``received`` from the network, ``copied`` from other files of this host."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.copied = 0
+
+
 def time_limit(size: int, sources: Sequence[Source] = ()) -> float:
     """Return the seconds that the download of ``size`` bytes may take, all attempts together."""
     slowest = min((source.network.slowest for source in sources), default=Source.network.slowest)
@@ -43,7 +52,14 @@ def time_limit(size: int, sources: Sequence[Source] = ()) -> float:
 
 
 def fetch(
-    sources: Sequence[Source], sif: Sif, part: str, clock: Callable[[], float] = time.monotonic, until: float | None = None
+    sources: Sequence[Source],
+    sif: Sif,
+    part: str,
+    clock: Callable[[], float] = time.monotonic,
+    until: float | None = None,
+    *,
+    assembly: Assembly | None = None,
+    traffic: Traffic | None = None,
 ) -> str:
     """Download a SIF into the file ``part`` and flush it to disk; resume an earlier attempt. The caller holds the lock.
 
@@ -51,12 +67,17 @@ def fetch(
     routes that neither refused the file nor said that they do not have it; those that sent wrong bytes come last, since a cache
     that has wrong bytes keeps them.
 
+    If the SIF is put together from ranges and what this host has, the second round fetches it as a whole once a server has sent
+    something wrong.
+
     Args:
         sources: sources, in order of preference.
         sif: the expected SIF.
         part: path of the file.
         clock: returns monotonic seconds.
         until: reading of the clock at which the download ends, if that is earlier than :func:`time_limit`.
+        assembly: how the SIF comes together; None for one stream.
+        traffic: counts the bytes.
 
     Returns:
         the label of the route that completed the file; empty if the file was complete already.
@@ -71,7 +92,7 @@ def fetch(
     end = end if until is None else min(end, until)
     try:
         with closing(PartialFile(part, sif)) as file:
-            return "" if file.finish() else _Download(file, sif, clock, end).run(sources)
+            return _Download(file, sif, clock, end, assembly=assembly or Assembly(), traffic=traffic or Traffic()).run(sources)
     except OSError as error:
         _remove(part)
         if error.errno in NO_SPACE_ERRNOS:
@@ -98,21 +119,35 @@ class _Download:
         sif: the expected SIF.
         clock: returns monotonic seconds.
         end: reading of the clock at which the download ends.
+        assembly: how the SIF comes together.
+        traffic: counts the bytes.
     """
 
-    def __init__(self, part: PartialFile, sif: Sif, clock: Callable[[], float], end: float) -> None:
+    def __init__(
+        self, part: PartialFile, sif: Sif, clock: Callable[[], float], end: float, *, assembly: Assembly, traffic: Traffic
+    ) -> None:
         self._part = part
         self._sif = sif
         self._clock = clock
         self._end = end
+        self._assembly = assembly
+        self._traffic = traffic
         self._refused: set[str] = set()
         self._corrupt: set[str] = set()
 
     def run(self, sources: Sequence[Source]) -> str:
-        """Return the label of the route that completed the file. Raise FetchError; OSError if the file cannot be written."""
+        """Return the label of the route that completed the file, empty if it was complete already.
+
+        Raise FetchError; OSError if the file cannot be written.
+        """
+        self._assembly.begin(self._part)
+        if self._finish():
+            return ""
         problems: list[tuple[str, FetchError]] = []
         for second_round in (False, True):
             for route in self._routes(sources, second_round=second_round):
+                if second_round and any(isinstance(error, (CorruptError, RangeError)) for _, error in problems):
+                    self._assembly = Assembly()
                 error = self._complete_from(route, _LENIENCY if second_round else 1)
                 self._record(route, error)
                 if error is None:
@@ -143,15 +178,22 @@ class _Download:
         """Return why a route could not complete the file, or None if it did. Raise OSError."""
         slowest = route.network.slowest / leniency
         while True:
-            size_before = self._part.size
+            is_all_its_own = self._part.size == 0 and self._assembly.is_whole
             error = self._append_from(route, slowest)
-            if self._part.finish():
+            if self._finish():
                 return None
             if error is not None:
                 return error
-            if size_before == 0:
+            if is_all_its_own:
                 return CorruptError(f"{self._sif.path}: the content does not match its sha256 in the manifest")
-            # An earlier route may have sent the wrong bytes, so this one is asked for the whole file.
+            # An earlier route, or what this host has, may be wrong, so this route is asked for what is not known to be right.
+
+    def _finish(self) -> bool:
+        """Return whether the file is complete and correct; wrong content is discarded. Raise OSError."""
+        before = self._part.size
+        is_right = self._part.finish(self._assembly.find_intact)
+        self._traffic.copied = max(0, self._traffic.copied - (before - self._part.size))
+        return is_right
 
     def _append_from(self, route: Source, slowest: float) -> FetchError | None:
         """Append what is missing; return why the route ended early or was wrong, None otherwise. Raise OSError."""
@@ -162,7 +204,9 @@ class _Download:
         try:
             if route.downloads_itself:
                 self._part.discard()
+                self._assembly, self._traffic.copied = Assembly(), 0
                 route.download(self._sif.path, self._sif.size, deadline, self._part.adopt)
+                self._traffic.received += self._part.size
             else:
                 self._stream(route, deadline)
         except FetchError as error:
@@ -172,16 +216,41 @@ class _Download:
         return None
 
     def _stream(self, route: Source, deadline: TransferDeadline) -> None:
-        for chunk in route.stream(self._sif.path, self._part.size, self._sif.size, deadline):
-            if self._part.size + len(chunk) > self._sif.size:
-                self._part.discard()
-                raise CorruptError(f"{self._sif.path}: larger than the {self._sif.size} bytes in the manifest")
-            self._part.add(chunk)
-            deadline.add(len(chunk))
+        """Append range after range from a route, and between them what needs no network, until a range ends early."""
+        if not self._assembly.is_whole:
+            route.keep_connections()
+        with closing(route):
+            while self._part.size < self._sif.size:
+                before = self._part.size
+                stop = self._assembly.advance(self._part, deadline)
+                self._traffic.copied += max(0, self._part.size - before)
+                if self._part.size < self._sif.size:
+                    self._receive(route, stop, deadline)
+                if self._part.size != stop:
+                    return
+
+    def _receive(self, route: Source, stop: int | None, deadline: TransferDeadline) -> None:
+        """Append what a route sends: up to the byte ``stop``, or all that is missing."""
+        position = self._part.size
+        arguments = (position, self._sif.size, deadline) if stop is None else (position, self._sif.size, deadline, stop)
+        for piece in route.stream(self._sif.path, *arguments):
+            position += len(piece)
+            self._traffic.received += len(piece)
+            if position > (self._sif.size if stop is None else stop):
+                raise self._too_large(stop)
+            self._assembly.add(self._part, piece)
+            deadline.add(len(piece))
             problem = deadline.problem()
             if problem is not None:
                 late = f"only {format_size(self._part.size)} of {format_size(self._sif.size)} received in time"
                 raise FetchError(f"{self._sif.path}: {late if deadline.left() < 0 else problem}")
+
+    def _too_large(self, stop: int | None) -> FetchError:
+        """Return the error for more bytes than were requested. What an earlier route sent of a whole file is doubtful then."""
+        if stop is not None:
+            return RangeError(f"{self._sif.path}: the server sent more than the requested range")
+        self._part.discard()
+        return CorruptError(f"{self._sif.path}: larger than the {self._sif.size} bytes in the manifest")
 
     def _failed_recently(self, route: Source) -> bool:
         """Return whether the negative cache has a failure of this route."""

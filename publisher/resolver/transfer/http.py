@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import ssl
+import time
 import urllib.parse
 import urllib.request
 
@@ -35,7 +36,51 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
 _MIN_TIMEOUT = 0.1  # seconds; 0 would make the socket non-blocking
 _USER_AGENT = "image-resolver"
+_MAX_REDIRECT_BODY = 1 << 16  # bytes of a redirect that are read so that its connection can be used again
+_STALE = (ConnectionError, http.client.BadStatusLine, http.client.NotConnected, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What a kept connection fails with if the server has closed it meanwhile."""
 _STATUS_ERRORS = {401: AccessDeniedError, 403: AccessDeniedError, 404: AbsentError, 410: AbsentError, 416: CorruptError}
+
+
+class KeptConnections:
+    """Connections that stay open after a response that was read to its end: one for each server."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], tuple[HTTPConnection, socket.socket]] = {}
+        self._free: set[tuple[str, str]] = set()
+
+    def add(self, origin: tuple[str, str], connection: HTTPConnection, duplicate: socket.socket) -> None:
+        """Keep a new connection, and a duplicate of its socket, which TLS leaves alone; it is in use."""
+        self.drop(origin)
+        self._open[origin] = (connection, duplicate)
+
+    def take(self, origin: tuple[str, str]) -> tuple[HTTPConnection, socket.socket] | None:
+        """Return the free connection to a server, with the duplicate of its socket; it is in use then. None without one."""
+        if origin not in self._free:
+            return None
+        self._free.discard(origin)
+        return self._open[origin]
+
+    def release(self, origin: tuple[str, str], response: HTTPResponse) -> None:
+        """Make a connection free if it can be used again after this response."""
+        if origin in self._open and response.isclosed() and not response.will_close:
+            self._free.add(origin)
+
+    def drop_used(self, origin: tuple[str, str]) -> None:
+        """Close a connection that was not released."""
+        if origin not in self._free:
+            self.drop(origin)
+
+    def drop(self, origin: tuple[str, str]) -> None:
+        """Close the connection to a server, if there is one."""
+        self._free.discard(origin)
+        for each in self._open.pop(origin, ()):
+            each.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for origin in tuple(self._open):
+            self.drop(origin)
 
 
 @contextlib.contextmanager
@@ -47,6 +92,7 @@ def get(
     token: str | None = None,
     deadline: TransferDeadline | None = None,
     follow: bool = True,
+    kept: KeptConnections | None = None,
 ) -> Iterator[HTTPResponse]:
     """Yield the response to a GET request, whatever its status is.
 
@@ -57,12 +103,13 @@ def get(
         token: a bearer token for the host of the URL; it is sent over TLS only.
         deadline: ends a slow request, also while the response is being read.
         follow: follow redirects.
+        kept: connections to use and to keep; None to close each connection.
 
     Raises:
         FetchError: the request failed, the response broke off (also while it is read), or a redirect loops or is not allowed.
     """
     with contextlib.ExitStack() as stack:
-        response = _send(stack, address, network, headers=headers or {}, token=token, deadline=deadline)
+        response = _send(stack, address, network, headers=headers or {}, token=token, deadline=deadline, kept=kept)
         for _ in range(_MAX_REDIRECTS if follow else 0):
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
@@ -76,11 +123,16 @@ def get(
             if target_origin != origin:
                 token = None
             address = target
+            if kept is not None:
+                response.read(_MAX_REDIRECT_BODY)
+                kept.release(origin, response)
             stack.close()
-            response = _send(stack, address, network, headers=headers or {}, token=token, deadline=deadline)
+            response = _send(stack, address, network, headers=headers or {}, token=token, deadline=deadline, kept=kept)
         if follow and response.status in _REDIRECTS:
             raise FetchError(f"too many redirects (status {response.status})")
         yield response
+        if kept is not None:
+            kept.release(_origin(address), response)
 
 
 def status_error(status: int, reason: str) -> FetchError:
@@ -96,22 +148,73 @@ def _send(
     headers: Mapping[str, str],
     token: str | None,
     deadline: TransferDeadline | None,
+    kept: KeptConnections | None,
 ) -> HTTPResponse:
-    """Send one request and return its response; ``stack`` closes the connection."""
+    """Send one request and return its response; ``stack`` closes the connection, unless it is kept."""
     stack.enter_context(_as_fetch_errors())
     url = urllib.parse.urlsplit(address)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise FetchError("the URL is not http or https")
     connection, target, more_headers = _connection(url, network)
-    stack.callback(connection.close)
-    connection._create_connection = _connector(stack, network, deadline)  # type: ignore[attr-defined]  # noqa: SLF001 - the only way to see the socket before a proxy or TLS uses it
     if token is not None and url.scheme == "https":
         more_headers["Authorization"] = f"Bearer {token}"
-    connection.request("GET", target, headers={"User-Agent": _USER_AGENT, "Connection": "close", **headers, **more_headers})
-    response = connection.getresponse()
+    if kept is None:
+        more_headers["Connection"] = "close"
+    headers = {"User-Agent": _USER_AGENT, **headers, **more_headers}
+    response = None if kept is None else _send_again(stack, kept, _origin(address), (target, headers), network, deadline=deadline)
+    if response is None:
+        connect = _connector(stack, network, deadline)
+        if kept is None:
+            stack.callback(connection.close)
+        else:
+            stack.callback(kept.drop_used, _origin(address))
+            connect = _keeping(connect, kept, _origin(address), connection)
+        connection._create_connection = connect  # type: ignore[attr-defined]  # noqa: SLF001 - the only way to see the socket before a proxy or TLS uses it
+        connection.request("GET", target, headers=headers)
+        response = connection.getresponse()
     stack.callback(response.close)
     log.debug("GET %s://%s%s: status %d %s", url.scheme, url.netloc, url.path, response.status, response.reason)
     return response
+
+
+def _send_again(
+    stack: contextlib.ExitStack,
+    kept: KeptConnections,
+    origin: tuple[str, str],
+    request: tuple[str, dict[str, str]],
+    network: NetworkOptions,
+    *,
+    deadline: TransferDeadline | None,
+) -> HTTPResponse | None:
+    """Send a request, target and headers, through a kept connection; return None if there is none that works."""
+    found = kept.take(origin)
+    if found is None:
+        return None
+    connection, duplicate = found
+    stack.callback(kept.drop_used, origin)
+    if deadline is not None:
+        connection.sock.settimeout(_timeout(network, deadline))
+        stack.enter_context(_watched(Watchdog(deadline, duplicate.dup())))
+    try:
+        connection.request("GET", request[0], headers=request[1])
+        return connection.getresponse()
+    except _STALE as error:
+        log.debug("a kept connection to %s cannot be used any more: %s", origin[1], error)
+        return None
+
+
+def _keeping(
+    connect: Callable[..., socket.socket], kept: KeptConnections, origin: tuple[str, str], connection: HTTPConnection
+) -> Callable[..., socket.socket]:
+    """Return a function like ``connect`` whose connection is kept."""
+
+    def connect_and_keep(address: tuple[str, int], *rest: Any) -> socket.socket:
+        made = connect(address, *rest)
+        connection.auto_open = 0  # of http.client: once it is closed, another one is made
+        kept.add(origin, connection, made.dup())
+        return made
+
+    return connect_and_keep
 
 
 @contextlib.contextmanager
@@ -168,15 +271,22 @@ def _connect_any(addresses: Sequence[Any], network: NetworkOptions, deadline: Tr
         left = math.inf if deadline is None else deadline.left()
         if left <= 0:
             raise TimeoutError("timed out")
+        begun = time.monotonic()
         try:
             connection = _connect(address, min(network.silence, left / (len(addresses) - number)))
         except OSError as error:
             log.debug("cannot connect to %s: %s", address[4][0], error)
             problem = error
             continue
-        connection.settimeout(network.silence if deadline is None else max(_MIN_TIMEOUT, min(network.silence, deadline.left())))
+        network.round_trip = min(network.round_trip or math.inf, time.monotonic() - begun)
+        connection.settimeout(_timeout(network, deadline))
         return connection
     raise problem
+
+
+def _timeout(network: NetworkOptions, deadline: TransferDeadline | None) -> float:
+    """Return the seconds without a byte after which a request fails."""
+    return network.silence if deadline is None else max(_MIN_TIMEOUT, min(network.silence, deadline.left()))
 
 
 def _connect(address: Any, timeout: float) -> socket.socket:

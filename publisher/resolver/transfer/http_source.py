@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import urllib.parse
 
-from publisher.resolver.errors import CorruptError, FetchError
+from publisher.resolver.errors import CorruptError, FetchError, RangeError
 from publisher.resolver.transfer import http
 from publisher.resolver.transfer.sources import Source
 
@@ -40,16 +40,37 @@ class HttpSource(Source):
         self.network = network
         self._token = token
         self.uses_token = token is not None
+        self._kept: http.KeptConnections | None = None
 
-    def stream(self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None) -> Iterator[memoryview]:
-        """Yield the content of a file; see :meth:`Source.stream`. All chunks share one buffer; skipped bytes count."""
+    def keep_connections(self) -> None:
+        """Use one connection to each server for all requests until :meth:`close`."""
+        self._kept = http.KeptConnections()
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def stream(
+        self,
+        name: str,
+        start: int,
+        size: int | None,
+        deadline: TransferDeadline | None = None,
+        stop: int | None = None,
+    ) -> Iterator[memoryview]:
+        """Yield the content of a file; see :meth:`Source.stream`. All pieces share one buffer; skipped bytes count."""
         base, mark, query = self.address.partition("?")
         address = f"{base.rstrip('/')}/{urllib.parse.quote(name)}{mark}{query}"
-        headers = {"Range": f"bytes={start}-{size - 1}"} if start and size else {}
+        last = (size if stop is None else stop) or 0
+        headers = {"Range": f"bytes={start}-{last - 1}"} if (start or stop) and last else {}
         buffer = memoryview(bytearray(_CHUNK))
         try:
-            with http.get(address, self.network, headers=headers, token=self._token, deadline=deadline) as response:
-                surplus = _surplus(response, start, size)
+            with http.get(
+                address, self.network, headers=headers, token=self._token, deadline=deadline, kept=self._kept
+            ) as response:
+                surplus = _surplus(response, start, size, stop)
                 while count := response.readinto(buffer):
                     skipped = min(surplus, count)
                     if skipped:
@@ -62,21 +83,26 @@ class HttpSource(Source):
             raise type(error)(f"{name}: {error}") from None
 
 
-def _surplus(response: HTTPResponse, start: int, size: int | None) -> int:
+def _surplus(response: HTTPResponse, start: int, size: int | None, stop: int | None) -> int:
     """Return how many bytes of the body precede byte ``start``: all of them if the server does not support ranges.
 
     Raises:
-        FetchError: the status is not a success, the range is another one, or the file has another size.
+        RangeError: the range is another one, or there is none although only the bytes before ``stop`` were requested.
+        FetchError: the status is not a success, or the file has another size.
     """
     if response.status == _OK:
         _check_size(response.headers.get("Content-Length"), size)
+        if stop is not None:
+            raise RangeError("the server ignores ranges")
         return start
     if response.status != _PARTIAL:
         raise http.status_error(response.status, response.reason)
     part, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    first = part.partition("-")[0]
+    first, _, last = part.partition("-")
     if first != str(start):
-        raise FetchError(f"the server sent the file from byte {first or '?'} on, not from the requested byte {start} on")
+        raise RangeError(f"the server sent the file from byte {first or '?'} on, not from the requested byte {start} on")
+    if stop is not None and last != str(stop - 1):
+        raise RangeError(f"the server sent the file up to byte {last or '?'}, not up to the requested byte {stop - 1}")
     _check_size(total, size)
     return 0
 

@@ -9,12 +9,15 @@ from publisher.resolver.transfer.hashing import FileHasher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from io import FileIO
 
     from publisher.contract.records import Sif
+    from publisher.resolver.transfer.watchdog import TransferDeadline
 
 _MAGIC_AT, _MAGIC = 32, b"SIF_MAGIC\0"  # sylabs/sif: launch script, then the magic
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_COPY = 1 << 20  # bytes that are copied at a time where the kernel cannot copy them by itself
 
 
 class PartialFile:
@@ -38,6 +41,11 @@ class PartialFile:
         self._hash.close()
         self._file.close()
 
+    @property
+    def descriptor(self) -> int:
+        """Return the descriptor of the file."""
+        return self._file.fileno()
+
     def add(self, chunk: bytes | memoryview) -> None:
         """Append bytes."""
         view = memoryview(chunk)
@@ -47,21 +55,56 @@ class PartialFile:
             self.size += written
         self._hash.set_size(self.size)
 
-    def finish(self) -> bool:
-        """Return whether the file is complete and correct, and flush it to disk then. Complete but wrong content is discarded."""
+    def copy(self, descriptor: int, start: int, count: int) -> int:
+        """Append bytes of another file of this host, in the kernel if it can.
+
+        Args:
+            descriptor: descriptor of the file.
+            start: their first byte in it.
+            count: how many.
+
+        Returns:
+            How many were appended: less where the file ends or cannot be read.
+        """
+        copied = 0
+        while copied < count:
+            moved = self._copy_some(descriptor, start + copied, count - copied)
+            if moved == 0:
+                break
+            copied += moved
+        return copied
+
+    def read(self, start: int, count: int) -> bytes:
+        """Return bytes of the file."""
+        return os.pread(self._file.fileno(), count, start)
+
+    def finish(self, find_intact: Callable[[PartialFile], int] = lambda _: 0) -> bool:
+        """Return whether the file is complete and correct, and flush it to disk then.
+
+        Complete but wrong content is discarded, from the byte on that ``find_intact`` returns for this file.
+        """
         if self.size < self._sif.size:
             return False
-        if self.size > self._sif.size or self._hash.hexdigest() != self._sif.sha256 or not self._has_magic():
-            self.discard()
+        if self.size > self._sif.size:
+            self.keep(0)
+            return False
+        if self._hash.hexdigest() != self._sif.sha256 or not self._has_magic():
+            self.keep(find_intact(self))
             return False
         os.fsync(self._file.fileno())
         return True
 
     def discard(self) -> None:
         """Discard the content."""
-        self._file.seek(0)
+        self.keep(0)
+
+    def keep(self, count: int) -> None:
+        """Discard everything behind the first ``count`` bytes."""
+        self._file.seek(count)
         self._hash.restart(self._file.truncate)
-        self.size = 0
+        self.size = count
+        if count:
+            self._hash.set_size(count)
 
     def adopt(self, path: str) -> None:
         """Replace the file with another one of the same file system."""
@@ -75,6 +118,23 @@ class PartialFile:
         if status.f_bavail * status.f_frsize < self._sif.size - self.size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def _copy_some(self, descriptor: int, start: int, count: int) -> int:
+        """Append some bytes of another file, at least one unless it ends there or cannot be read; return how many."""
+        try:
+            moved = os.copy_file_range(descriptor, self._file.fileno(), count, offset_src=start)
+        except OSError:  # another file system, an old kernel, or one of the two files has an error, which is met again here
+            moved = 0
+        if moved:
+            self.size += moved
+            self._hash.set_size(self.size)
+            return moved
+        try:
+            piece = os.pread(descriptor, min(count, _COPY), start)
+        except OSError:
+            return 0
+        self.add(piece)
+        return len(piece)
+
     def _open(self, flags: int) -> tuple[FileIO, FileHasher]:
         file = os.fdopen(os.open(self._path, flags, 0o644), "r+b", buffering=0)
         self.size = file.seek(0, os.SEEK_END)
@@ -82,3 +142,28 @@ class PartialFile:
 
     def _has_magic(self) -> bool:
         return os.pread(self._file.fileno(), len(_MAGIC), _MAGIC_AT) == _MAGIC
+
+
+class Assembly:
+    """How a SIF comes together: here as one stream from the network.
+
+    Attributes:
+        is_whole: whether all bytes come from the network.
+    """
+
+    is_whole = True
+
+    def begin(self, part: PartialFile) -> None:
+        """Prepare the file, which may have what an earlier attempt left."""
+
+    def advance(self, part: PartialFile, deadline: TransferDeadline) -> int | None:  # noqa: ARG002 - as in difference
+        """Append what needs no network; return the byte before which the next request ends, None for the end of the SIF."""
+        return None
+
+    def add(self, part: PartialFile, piece: bytes | memoryview) -> None:
+        """Append what a server sent. Raise CorruptError if it is known to be wrong."""
+        part.add(piece)
+
+    def find_intact(self, part: PartialFile) -> int:  # noqa: ARG002 - as above
+        """Return how many bytes at the beginning of a complete file with wrong content are right, as far as that is known."""
+        return 0

@@ -31,7 +31,14 @@ class UnavailableSource(Source):
         self.network = network
         self._error = error
 
-    def stream(self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None) -> Iterator[bytes]:  # noqa: ARG002 - there is nothing to read
+    def stream(
+        self,
+        name: str,  # noqa: ARG002 - there is nothing to read
+        start: int,  # noqa: ARG002 - as above
+        size: int | None,  # noqa: ARG002 - as above
+        deadline: TransferDeadline | None = None,  # noqa: ARG002 - as above
+        stop: int | None = None,  # noqa: ARG002 - as above
+    ) -> Iterator[bytes]:
         """Raise the FetchError that says why the route is unavailable."""
         raise self._error
 

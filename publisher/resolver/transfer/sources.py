@@ -45,6 +45,7 @@ class NetworkOptions:
         fetch_with: :data:`BUILTIN`; :data:`PELICAN` for the command pelican; :data:`AUTO` for the command if nothing else worked.
         https_only: whether servers of a federation with plain http are refused: for files that no signature protects.
         silence: seconds without a byte, or until a connection is established, after which a request fails.
+        round_trip: the fewest seconds that a connection took to be established; 0 before the first one.
         tls: the TLS context of all connections, None until the first one.
     """
 
@@ -67,6 +68,7 @@ class NetworkOptions:
         self.token_issuers = tuple(token_issuers)
         self.silence = silence
         self.https_only = False
+        self.round_trip = 0.0
         self.tls: ssl.SSLContext | None = None
 
     def issuers(self, host: str, path: str) -> set[str]:
@@ -119,23 +121,36 @@ class Source:
         yield self
 
     def stream(
-        self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None
+        self,
+        name: str,
+        start: int,
+        size: int | None,
+        deadline: TransferDeadline | None = None,
+        stop: int | None = None,
     ) -> Iterator[bytes | memoryview]:
-        """Yield the content of a file in chunks; each chunk is valid until the next one is requested.
+        """Yield the content of a file in pieces; each piece is valid until the next one is requested.
 
         Args:
             name: relative path of the file, with ``/``.
             start: first byte to yield; below ``size``.
             size: size of the whole file, None if it is unknown (then ``start`` is 0).
             deadline: ends a slow transfer; None for no limit.
+            stop: the byte behind the last one to yield; None for the end of the file.
 
         Raises:
             AbsentError: there is no such file.
             AccessDeniedError: this host may not read it.
             CorruptError: the file has another size.
+            RangeError: the server sends another range; with ``stop`` also if it sends the whole file.
             FetchError: the transfer broke off or was too slow. A body that merely ends early is not noticed here.
         """
         raise NotImplementedError
+
+    def keep_connections(self) -> None:
+        """Use one connection for all requests until :meth:`close`, if it needs a connection."""
+
+    def close(self) -> None:
+        """Close what :meth:`keep_connections` keeps open."""
 
     def download(self, name: str, size: int, deadline: TransferDeadline, adopt: Callable[[str], None]) -> None:
         """Write a whole file and hand its path to ``adopt``.
@@ -199,13 +214,21 @@ class Source:
 class DirectorySource(Source):
     """A directory of files."""
 
-    def stream(self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None) -> Iterator[bytes]:  # noqa: ARG002 - a file ends by itself
+    def stream(
+        self,
+        name: str,
+        start: int,
+        size: int | None,  # noqa: ARG002 - a file ends by itself
+        deadline: TransferDeadline | None = None,  # noqa: ARG002 - as above
+        stop: int | None = None,
+    ) -> Iterator[bytes]:
         """Yield the content of a file; see :meth:`Source.stream`."""
         try:
             with open(os.path.join(self.address, name), "rb", buffering=0) as file:
-                file.seek(start)
-                while chunk := file.read(_CHUNK):
-                    yield chunk
+                position = file.seek(start)
+                while piece := file.read(_CHUNK if stop is None else min(_CHUNK, stop - position)):
+                    position += len(piece)
+                    yield piece
         except FileNotFoundError as error:
             raise AbsentError(f"{name}: {error.strerror}") from None
         except OSError as error:

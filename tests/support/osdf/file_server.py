@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -21,7 +23,9 @@ class FileServer:
         faults: the faults of the next requests for files below ``sif/``, one each: ``cut`` (half of the body, then the end),
             ``stall`` (half of the body, then silence until ``released`` is set), ``wrong`` (other bytes), ``long`` (one byte
             too many), ``error`` (status 500), ``whole`` (ranges are ignored), ``shifted`` (another range than requested),
-            ``to-file`` (a redirect to a ``file://`` URL), ``moved`` (a redirect to the same file).
+            ``to-file`` (a redirect to a ``file://`` URL), ``moved`` (a redirect to the same file),
+            ``moved-on`` (the same, with a query).
+        clients: address of the client of each request, in order.
         stalled: set when a request stalls.
         released: ends the stalls.
     """
@@ -29,6 +33,8 @@ class FileServer:
     def __init__(self, root: Path, tls: ssl.SSLContext | None = None) -> None:
         self.root = root
         self.requests: list[tuple[str, str]] = []
+        self.clients: list[object] = []
+        self._connections: list[socket.socket] = []
         self.faults: list[str] = []
         self.stalled = threading.Event()
         self.released = threading.Event()
@@ -66,9 +72,17 @@ class FileServer:
         """Return the number of requests for SIFs so far."""
         return sum(path.startswith("/sif/") for path, _ in self.requests)
 
+    def close_connections(self) -> None:
+        """Close the connections of all requests so far, as a server does with idle ones."""
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         asked = request.headers.get("Range", "")
         self.requests.append((request.path, asked))
+        self.clients.append(request.client_address)
+        self._connections.append(request.connection)
         path = self.root / request.path.partition("?")[0].lstrip("/")
         fault = self.faults.pop(0) if self.faults and request.path.startswith("/sif/") else ""
         if not path.is_file():
@@ -84,6 +98,8 @@ class FileServer:
             self.released.wait()
         elif fault == "moved":
             _send(request, 302, b"", Location=f"{self.url}{request.path}")
+        elif fault == "moved-on":
+            _send(request, 302, b"", Location=f"{request.path}?moved")
         else:
             _send_file(request, path.read_bytes(), "" if fault == "whole" else asked, fault)
 

@@ -220,7 +220,7 @@ def test_a_place_that_is_too_slow_is_left_for_the_next_one(ep: ExecutionPoint) -
     now = [0.0]
 
     class Slow(Source):
-        def stream(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+        def stream(self, name: str, start: int, size: int | None, _: object = None, __: object = None) -> Iterator[bytes]:
             assert (name, start, size) == (sif.path, 0, len(CONTENT))
             yield CONTENT[:HALF]
             now[0] = 32 + len(CONTENT) / 1_000_000  # half a minute to begin, then 1 MB a second
@@ -237,7 +237,7 @@ def test_a_download_has_an_end_though_every_byte_comes_in_time(ep: ExecutionPoin
     now = [0.0]
 
     class Later(Source):
-        def stream(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+        def stream(self, name: str, start: int, size: int | None, _: object = None, __: object = None) -> Iterator[bytes]:
             assert name
             assert size
             now[0] += 25

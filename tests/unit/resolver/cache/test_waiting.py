@@ -71,7 +71,7 @@ def test_a_job_whose_own_time_is_over_leaves_no_failure_behind(ep: ExecutionPoin
     ep.store(CONTENT)
 
     class Slow(Source):
-        def stream(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+        def stream(self, name: str, start: int, size: int | None, _: object = None, __: object = None) -> Iterator[bytes]:
             assert (name, size) == (SIF.path, len(CONTENT))
             yield CONTENT[start : start + 1000]
             while time.monotonic() <= until:
@@ -140,7 +140,7 @@ def test_a_disk_that_is_full_is_not_filled_again_by_each_job(ep: ExecutionPoint,
     class Filling(Source):
         """A disk that somebody else fills while the download runs."""
 
-        def stream(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+        def stream(self, name: str, start: int, size: int | None, _: object = None, __: object = None) -> Iterator[bytes]:
             asked.append((name, start, size))
             yield CONTENT[:1000]
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

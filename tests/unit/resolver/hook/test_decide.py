@@ -419,12 +419,14 @@ def test_the_trace_says_what_was_asked_found_and_fetched(site: Site) -> None:
         "form": "sif",
         "path": found.updates["ContainerImage"],
         "sif_source": str(site.ep.origin),
+        "wanted": sif.sif.size,
         "bytes": sif.sif.size,
+        "copied": 0,
         "serial": 1,
         "candidate": None,
     }
     again = site.decide(ContainerImage=CVMFS, WantImageForm="sif").to_json()
-    assert (again["sif_source"], again["bytes"]) == (None, 0)
+    assert (again["sif_source"], again["wanted"], again["bytes"], again["copied"]) == (None, 0, 0, 0)
     failed = site.decide(ContainerImage="gone:1").to_json()
     assert (failed["code"], failed["form"], failed["digest"]) == (101, None, None)
     assert "gone:1" in str(failed["why"])

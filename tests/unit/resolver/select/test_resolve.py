@@ -211,6 +211,8 @@ def test_the_answer_for_programs_has_what_it_rests_on(ep: ExecutionPoint, rocky:
         "signed": None,
         "attached": None,
         "sif_source": str(ep.origin),
+        "bytes": sif.size,
+        "copied": 0,
         "why": "it was requested",
         "manifest_source": f"{ep.repository}/.publisher",
         "serial": 1,

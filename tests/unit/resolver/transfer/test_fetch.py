@@ -157,7 +157,9 @@ def test_a_server_that_ignores_ranges_gets_the_time_for_the_whole_file(servers: 
     class Whole(Source):
         network = NetworkOptions(slowest=10_000)
 
-        def stream(self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None) -> Iterator[bytes]:
+        def stream(
+            self, name: str, start: int, size: int | None, deadline: TransferDeadline | None = None, _: object = None
+        ) -> Iterator[bytes]:
             nonlocal now
             assert (name, size) == (SIF.path, len(CONTENT))
             assert deadline is not None
@@ -252,7 +254,7 @@ def test_a_connection_that_breaks_after_the_last_byte_is_no_failure(servers: Ser
     class Late(Source):
         network = servers.network
 
-        def stream(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+        def stream(self, name: str, start: int, size: int | None, _: object = None, __: object = None) -> Iterator[bytes]:
             assert (name, start, size) == (SIF.path, 0, len(CONTENT))
             yield CONTENT
             raise FetchError("connection reset")

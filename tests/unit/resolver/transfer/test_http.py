@@ -9,6 +9,7 @@ import itertools
 import socket
 import subprocess
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import NetworkOptions
 from publisher.resolver.transfer.watchdog import TransferDeadline
 from tests.support.osdf.faulty_cache import FaultyServer
+from tests.support.osdf.file_server import FileServer
 from tests.support.registries.scripted_http import Tunnel, certificate
 
 if TYPE_CHECKING:
@@ -220,3 +222,52 @@ def test_a_servers_answer_may_take_longer_than_an_address_has(server: FaultyServ
     answer.start()
     assert place.read("a", 100) == b"here"
     answer.join()
+
+
+def answers(server: FileServer, kept: http.KeptConnections, *paths: str) -> list[bytes]:
+    found = []
+    for path in paths:
+        deadline = TransferDeadline(time.monotonic, time.monotonic() + 60)
+        with http.get(f"{server.url}{path}", NetworkOptions(), deadline=deadline, kept=kept) as response:
+            found.append(response.read())
+    return found
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[FileServer]:
+    (tmp_path / "sif").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "sif" / name).write_text(name)
+    with FileServer(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def kept() -> Iterator[http.KeptConnections]:
+    with contextlib.closing(http.KeptConnections()) as connections:
+        yield connections
+
+
+def test_a_kept_connection_serves_the_next_request(files: FileServer, kept: http.KeptConnections) -> None:
+    assert answers(files, kept, "/sif/a", "/sif/b") == [b"a", b"b"]
+    assert len(set(files.clients)) == 1
+
+
+def test_a_connection_is_kept_along_redirects(files: FileServer, kept: http.KeptConnections) -> None:
+    files.faults = ["moved-on", "", "moved-on"]
+    assert answers(files, kept, "/sif/a", "/sif/b") == [b"a", b"b"]
+    assert (len(files.clients), len(set(files.clients))) == (4, 1)
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_replaced(files: FileServer, kept: http.KeptConnections) -> None:
+    answers(files, kept, "/sif/a")
+    files.close_connections()
+    assert answers(files, kept, "/sif/b") == [b"b"]
+    assert len(set(files.clients)) == 2
+
+
+def test_a_connection_with_an_unread_answer_is_not_kept(files: FileServer, kept: http.KeptConnections) -> None:
+    with http.get(f"{files.url}/sif/a", NetworkOptions(), kept=kept):
+        pass
+    assert answers(files, kept, "/sif/b") == [b"b"]
+    assert len(set(files.clients)) == 2

@@ -336,7 +336,7 @@ def test_an_unwritable_cache_is_only_noted(host: Host) -> None:
 class Broken(Source):
     """A place whose program has a bug."""
 
-    def stream(self, name: str, start: int, size: int | None, _: object = None) -> Iterator[bytes]:
+    def stream(self, name: str, start: int, size: int | None, _: object = None, __: object = None) -> Iterator[bytes]:
         raise ZeroDivisionError(name, start, size)
 
 
