@@ -85,7 +85,7 @@ def _resolve(line: CommandLine, notes: Warnings) -> str:
 def _cache(line: CommandLine, notes: Warnings) -> str:
     from publisher.resolver.host import cache_admin, cache_render  # noqa: PLC0415 - only this command needs it
 
-    words = [*line.words[1:], *[cache_admin.FORCE] * line.force]
+    words = [*line.words[1:], *[cache_admin.FORCE] * line.force, *[cache_admin.USED] * line.used]
     if words[:1] == ["verify"]:
         _lower_priority()
     result = cache_admin.run(words, line.settings(os.environ), notes)

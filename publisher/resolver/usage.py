@@ -23,7 +23,8 @@ COMMANDS = (
             "administer the cache. list: show all SIFs; gc: evict until the cache is within its limits; "
             "verify [DAYS]: hash all SIFs, or the share of one day in DAYS, and remove damaged ones; "
             "clear: remove all SIFs that no job needs; "
-            "fill NAME…: fetch images into the store, or without a store into the cache; statistics: print machine attributes. "
+            "fill NAME… (or the flag used): fetch images into the store, or without a store into the cache; "
+            "statistics: print machine attributes. "
             "If each user has a cache of their own, list, gc, verify and statistics run by root are about all of them"
         ),
     ),
@@ -39,6 +40,7 @@ COMMANDS = (
 _OTHER_FLAGS = (
     ("--config FILE", "read settings from a file: section [resolver], key = value; further values of a list on indented lines"),
     ("--force", "cache clear: also remove SIFs that jobs need; a job keeps the files that it has open"),
+    ("--used", "cache fill: the images that jobs got as a SIF within a week, according to the trace"),
     ("--json", "print the result as JSON, with digests and sources"),
     ("--version", "print the version"),
     ("-v, --verbose", "log decisions and failed requests to standard error; -vv logs everything"),
@@ -87,7 +89,7 @@ def command_text(command: str) -> str:
         lines += _entry(words, meaning)
     lines += ["", "Flags:"]
     for flag, meaning in _OTHER_FLAGS:
-        if flag != "--force" or command == "cache":
+        if flag not in ("--force", "--used") or command == "cache":
             lines += _entry(flag, meaning)
     return "\n".join([*lines, "", "Every setting is a flag too; image-resolver --help lists them, and the exit statuses."])
 

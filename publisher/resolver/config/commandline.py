@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_SWITCHES = {"--help": "help", "-h": "help", "--json": "json", "--force": "force", "--version": "version"}
+_SWITCHES = {"--help": "help", "-h": "help", "--json": "json", "--force": "force", "--used": "used", "--version": "version"}
 _VERBOSITIES = {"-v": 1, "--verbose": 1, "-vv": 2, "-q": -1, "--quiet": -1}
 _CONFIG, _LOG_FORMAT = "config", "log-format"
 
@@ -26,6 +26,7 @@ class CommandLine:
         config: the configuration file, None if none was given.
         json: whether ``--json`` was given.
         force: whether ``--force`` was given.
+        used: whether ``--used`` was given.
         help: whether ``--help`` was given.
         version: whether ``--version`` was given.
         verbosity: what :func:`publisher.resolver.system.log.configure` expects: -1 for ``-q``, 1 for ``-v``, 2 for ``-vv``.
@@ -43,6 +44,7 @@ class CommandLine:
         self.config: str | None = None
         self.json = False
         self.force = False
+        self.used = False
         self.help = False
         self.version = False
         self.verbosity = log.NORMAL

@@ -218,6 +218,7 @@ class ResolverSettings:
         max_failures: number of failed starts after which the machine takes no job that names an image; 0 for no limit.
         facts: path of the measured capabilities, absolute; None for none.
         trace: path of the trace, absolute; None for none.
+        trace_template: the same with ``{uid}`` not replaced.
         trace_size: bytes at which the trace is rotated.
         default_images: texts that :class:`publisher.resolver.host.default_image.ImageOffer` parses.
         probe: name of an image or path of a SIF, empty for the default image.
@@ -288,7 +289,7 @@ class ResolverSettings:
         self.backoff = _quantity(given, "backoff", units.parse_seconds)
         self.max_failures = _quantity(given, "max-failures", units.parse_count)
         self.facts = _path(given, "facts") or (self.cache and os.path.join(self.cache, "facts.json"))
-        self.trace = _path(given, "trace")
+        self.trace, self.trace_template = _path(given, "trace"), _path(given, "trace", uid="{uid}")
         self.trace_size = _quantity(given, "trace-size", units.parse_size)
         self.default_images = tuple(given.get("default-images", ()))
         self.probe = _text(given, "probe")

@@ -12,7 +12,7 @@ from publisher.resolver.cache import cache, eviction, pins, shared, sweep
 from publisher.resolver.cache.entries import is_unpacked
 from publisher.resolver.config.settings import SIF, UNPACKED
 from publisher.resolver.errors import CacheError, ResolverUsageError
-from publisher.resolver.host import all_users, cache_statistics
+from publisher.resolver.host import all_users, cache_statistics, used_images
 from publisher.resolver.select import resolve
 from publisher.resolver.system import locks, negative_cache
 from publisher.resolver.system.notes import Warnings
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from publisher.resolver.cache.cache import Cache
     from publisher.resolver.cache.eviction import EvictionResult
     from publisher.resolver.config.settings import ResolverSettings
+    from publisher.resolver.transfer.sources import Source
 
     Subcommand = Callable[[Sequence[str], ResolverSettings, Warnings], Any]
 
 _UNREACHABLE = "unreachable"
 _SHA256_DIGITS = 64
-FORCE = "--force"
-"""The argument of ``clear`` that also removes the SIFs that jobs need."""
+FORCE, USED = "--force", "--used"
+"""The argument of ``clear`` that also removes the SIFs that jobs need; that of ``fill`` for the images in the trace."""
 
 
 def run(words: Sequence[str], settings: ResolverSettings, notes: Warnings) -> Any:
@@ -55,13 +56,13 @@ def run(words: Sequence[str], settings: ResolverSettings, notes: Warnings) -> An
     subcommand = _SUBCOMMANDS.get(words[0] if words else "")
     arguments = words[1:]
     if subcommand is _fill:
-        is_valid = bool(arguments) and FORCE not in arguments
+        is_valid = bool(arguments) and FORCE not in arguments and (USED not in arguments or list(arguments) == [USED])
     elif subcommand is _verify:
         is_valid = not arguments or (len(arguments) == 1 and arguments[0].isdigit() and int(arguments[0]) > 0)
     else:
         is_valid = not arguments or (subcommand is _clear and list(arguments) == [FORCE])
     if subcommand is None or not is_valid:
-        hint = f"fill takes image names, clear takes {FORCE}, verify a number of days, the others take no arguments"
+        hint = f"fill takes image names or {USED}, clear takes {FORCE}, verify a number of days, the others take no arguments"
         raise ResolverUsageError(f"usage: image-resolver cache {'|'.join(_SUBCOMMANDS)}", hint=hint)
     try:
         if subcommand in _FOR_ALL_USERS and os.geteuid() == 0 and all_users.UID in (settings.cache_template or ""):
@@ -182,20 +183,36 @@ def _clear(arguments: Sequence[str], settings: ResolverSettings, _: Warnings) ->
 
 
 def _fill(names: Sequence[str], settings: ResolverSettings, notes: Warnings) -> list[dict[str, Any]]:
-    """Ensure that images are in the store if one is configured, else in the cache."""
+    """Ensure that images are in the store if one is configured, else in the cache: what they mean now, by difference if possible.
+
+    With ``--used`` an image that cannot be had is a warning.
+    """
     target = cache.from_settings(settings) if settings.store is None else _prepare_store(settings, settings.store)
     target.prepare()
     sources = sif_sources(settings)
+    if list(names) != [USED]:
+        return [_fill_one(name, target, sources, settings, notes) for name in names]
+    if settings.trace_template is None:
+        raise ResolverUsageError(f"cache fill {USED} needs the trace, which tells what jobs got", hint="--trace FILE")
     rows = []
-    for name in names:
-        directory = resolve.usable_cache(settings, notes)
-        _, manifest, image = resolve.find_image(name, settings, time.time(), notes, directory=directory)
-        if image is None or image.version.sif is None:
-            why = "it is published as a sandbox only" if image else f"the manifest (serial {manifest.index.serial}) is too old"
-            raise ExpectedError(f"cannot fetch the image {name!r} into {target.root}: {why}")
-        path, fetched_from = target.ensure(image.version.sif, sources)
-        rows.append({"name": image.name, "path": path, "sif_source": fetched_from or None})
+    for name in used_images.names(settings.trace_template, time.time()):
+        try:
+            rows.append(_fill_one(name, target, sources, settings, notes))
+        except ExpectedError as error:  # noqa: PERF203 - an image may have left since
+            notes.warn(str(error))
     return rows
+
+
+def _fill_one(name: str, target: Cache, sources: Sequence[Source], settings: ResolverSettings, notes: Warnings) -> dict[str, Any]:
+    """Ensure that one image is in a cache or store, and return its row of the result."""
+    directory = resolve.usable_cache(settings, notes)
+    _, manifest, image = resolve.find_image(name, settings, time.time(), notes, directory=directory)
+    if image is None or image.version.sif is None:
+        why = "it is published as a sandbox only" if image else f"the manifest (serial {manifest.index.serial}) is too old"
+        raise ExpectedError(f"cannot fetch the image {name!r} into {target.root}: {why}")
+    path, fetched_from = target.ensure(image.version.sif, sources)
+    fetched, copied = (target.received, target.copied) if fetched_from else (0, 0)
+    return {"name": image.name, "path": path, "sif_source": fetched_from or None, "bytes": fetched, "copied": copied}
 
 
 def _statistics(_: Sequence[str], settings: ResolverSettings, __: Warnings) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def _cell(name: str, value: Any) -> str:
         return _format_size(value).rjust(9)
     if name == "used":
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
+    if name in ("bytes", "copied"):
+        return f"{name} {_format_size(value)}"
     return f"{name} {value}" if name in ("jobs", "user") else str(value or "-")
 
 

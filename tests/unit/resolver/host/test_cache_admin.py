@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -16,7 +17,8 @@ from publisher.resolver.errors import CacheError, ResolverUsageError, UnknownIma
 from publisher.resolver.host import cache_admin, cache_render
 from publisher.resolver.system import negative_cache
 from publisher.resolver.system.notes import Warnings
-from tests.support.ep.execution_point import ExecutionPoint, record, sif_content, version
+from tests.support.ep.chunked import BLOCK, content_of, with_table
+from tests.support.ep.execution_point import ExecutionPoint, lay_down, record, sif_content, version
 from tests.support.machine import child_process
 
 if TYPE_CHECKING:
@@ -151,7 +153,11 @@ def test_statistics_are_attributes_of_a_machine(filled: ExecutionPoint) -> None:
         "ImageCacheHits": 2,
         "ImageCacheFetches": 2,
     }
-    assert found["ImageCacheFetchedBytes"] == 2 * SIZE
+    assert (found["ImageCacheWantedBytes"], found["ImageCacheFetchedBytes"], found["ImageCacheCopiedBytes"]) == (
+        2 * SIZE,
+        2 * SIZE,
+        0,
+    )
     assert found["ImageCacheOldestUse"] == 1_700_000_000
     assert "ImageCacheHits = 2\n" in cache_render.render(found)
 
@@ -163,6 +169,52 @@ def test_fill_has_images_in_the_cache_where_there_is_no_store(filled: ExecutionP
     assert [row["name"] for row in run(filled, "list")] == [NAMES[1]]
     with pytest.raises(UnknownImageError):
         run(filled, "fill", "no/such:image")
+
+
+def trace_of(path: Path, *lines: object) -> str:
+    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    return str(path)
+
+
+def used(name: str, age: float = 0, form: str = "sif") -> dict[str, object]:
+    return {"time": time.time() - age, "name": name, "form": form, "code": 0}
+
+
+def test_fill_fetches_what_jobs_used_of_late_the_most_used_last(filled: ExecutionPoint, tmp_path: Path) -> None:
+    run(filled, "clear")
+    trace_of(tmp_path / "1000.jsonl.1", used(NAMES[1]), used(NAMES[0]))
+    trace_of(tmp_path / "1000.jsonl", used(NAMES[1], form="unpacked"), "no JSON", {"name": None}, [], used("gone:1"))
+    trace_of(tmp_path / "7.jsonl", used("old:1", age=8 * 86400), used("sandboxed:1", form="sandbox"), {**used("x"), "name": 3})
+    notes = Warnings()
+    settings = filled.settings(trace=str(tmp_path / "{uid}.jsonl"))
+    rows = cache_admin.run(["fill", "--used"], settings, notes)
+    assert [row["name"] for row in rows] == [NAMES[0], NAMES[1]]
+    assert [row["bytes"] for row in rows] == [SIZE, SIZE]
+    assert "bytes 20 kB  copied 0 B" in cache_render.render(rows)
+    (warning,) = notes.warnings
+    assert "gone:1" in warning
+
+
+def test_fill_used_needs_a_trace_and_no_names(filled: ExecutionPoint) -> None:
+    with pytest.raises(ResolverUsageError, match="needs the trace"):
+        run(filled, "fill", "--used")
+    with pytest.raises(ResolverUsageError, match="usage"):
+        run(filled, "fill", NAMES[0], "--used", trace="t")
+
+
+def test_a_store_is_filled_by_difference(ep: ExecutionPoint, tmp_path: Path) -> None:
+    base = [f"base {number}" for number in range(100)]
+    versions = []
+    for content in (content_of(*base, "old"), content_of(*base, "new")):
+        sif, objects = with_table(content)
+        lay_down(objects, ep.origin)
+        versions.append(version(sif.sha256, sif=sif))
+    rows = []
+    for serial, one in enumerate(versions, 1):
+        ep.publish(record(NAMES[0], amd64=[one]), serial=serial, now=int(time.time()))
+        rows += run(ep, "fill", NAMES[0], store=str(tmp_path / "store"), refresh="0")
+    table = versions[1].sif.chunks.size  # type: ignore[union-attr]  # it has one
+    assert (rows[1]["bytes"], rows[1]["copied"]) == (BLOCK + table, 101 * BLOCK)
 
 
 def test_fill_says_what_it_cannot_have(ep: ExecutionPoint) -> None:
