@@ -20,6 +20,7 @@ from publisher.errors import UsageError
 from publisher.maintain.scans import read_results
 from publisher.status.answer import ImageState, answer
 from publisher.status.overview import make_overview
+from publisher.usage.store import load_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,9 +52,10 @@ def status_command(names: tuple[str, ...], as_json: bool, settings: PublisherSet
     answers = [answer(known, _keys(name, settings, known.snapshot.repository)) for name in names]
     records = [found.record for found in answers]
     scanned = [{} if record is None else read_results(make_repository(settings), record) for record in records]
-    both = list(zip(answers, scanned, strict=True))
-    lines = [line for found, scans in both for line in answer_lines(found, known.snapshot.repository, scans)]
-    console.show([answer_json(found, scans) for found, scans in both], lines, as_json)
+    usage = load_usage(settings.state)
+    all_known = [(found, scans, usage.get(found.name)) for found, scans in zip(answers, scanned, strict=True)]
+    lines = [line for found, scans, use in all_known for line in answer_lines(found, known.snapshot.repository, scans, use)]
+    console.show([answer_json(found, scans, use) for found, scans, use in all_known], lines, as_json)
     sys.exit(0 if all(found.is_usable for found in answers) else 1)
 
 

@@ -48,6 +48,7 @@ _COMMANDS = {
     "status": "look:status_command",
     "sync": "publish:sync",
     "unblock": "operate:unblock_command",
+    "usage": "usage:usage_command",
     "verify": "inspect:verify_command",
     "watch": "watch:watch_command",
 }

@@ -10,11 +10,17 @@ from publisher.contract.reference import Reference
 from publisher.images.entry import render_name
 from publisher.state.paths import DEFAULT_ARCHITECTURE
 from publisher.status.answer import ImageState, answer
+from publisher.usage.records import UseCount
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from publisher.contract.records import Record, Version
     from publisher.images.entry import Entry, Pattern
     from publisher.status.answer import ImageAnswer, Known
+    from publisher.usage.records import NameUsage
+
+_DAY = 86400
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Row:
         platforms: the platforms that can be used, such as ``amd64``.
         sandbox, sif: bytes of its two forms on the first of these platforms; 0 for a form that is not published.
         owner, project, group: who is responsible for it, what uses it, and where it is in the list; empty if unknown.
+        jobs, hosts: how many jobs and hosts have used it at least, in two digits; 0 if none is known.
+        used: the last day on which a job used it, as its first second; 0 if none is known.
     """
 
     name: str
@@ -58,17 +66,24 @@ class Row:
     owner: str = ""
     project: str = ""
     group: str = ""
+    jobs: int = 0
+    hosts: int = 0
+    used: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Return the row as JSON values, for images.json; times that are not known are null."""
-        times = {name: getattr(self, name) or None for name in ("since", "until", "changed", "checked", "next_try")}
+        times = {name: getattr(self, name) or None for name in ("since", "until", "changed", "checked", "next_try", "used")}
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {**values, "platforms": list(self.platforms), **times}
 
 
-def make_rows(known: Known) -> list[Row]:
-    """Return the row of every image that is listed, published, or stood for by a pattern, in alphabetical order."""
-    return [_row(answer(known, [name]), known.listed(name)) for name in known.names]
+def make_rows(known: Known, usage: Mapping[str, NameUsage] | None = None) -> list[Row]:
+    """Return the row of every image that is listed, published, or stood for by a pattern, in alphabetical order.
+
+    ``usage`` has the use of names. Rows have it rounded, so that a busy image changes its page a few times and not with each job.
+    """
+    used = {name: found.total for name, found in (usage or {}).items()}
+    return [_row(answer(known, [name]), known.listed(name), used.get(name, UseCount())) for name in known.names]
 
 
 def active_versions(record: Record | None) -> list[tuple[str, Version]]:
@@ -96,7 +111,7 @@ def patterns_json(known: Known) -> list[dict[str, object]]:
     ]
 
 
-def _row(found: ImageAnswer, listed: Entry | Pattern | None) -> Row:
+def _row(found: ImageAnswer, listed: Entry | Pattern | None, use: UseCount) -> Row:
     active, last = active_versions(found.record), found.last
     versions = [version for _, version in active]
     first = versions[0] if versions else None
@@ -122,4 +137,13 @@ def _row(found: ImageAnswer, listed: Entry | Pattern | None) -> Row:
         owner=(listed and listed.owner) or "",
         project=(listed and listed.project) or "",
         group="" if listed is None else listed.group,
+        jobs=_rounded(use.jobs),
+        hosts=_rounded(use.hosts),
+        used=use.last // _DAY * _DAY,
     )
+
+
+def _rounded(count: int) -> int:
+    """Return a number in two digits."""
+    unit: int = 10 ** max(0, len(str(count)) - 2)
+    return count // unit * unit

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from publisher.page.targets import PageTarget
     from publisher.status.answer import Known
     from publisher.status.overview import Overview
+    from publisher.usage.records import NameUsage
 
 _log = logging.getLogger(__name__)
 _YEAR, _MONTH = 365 * DAY, 30 * DAY
@@ -47,6 +48,7 @@ class PageContent:
         interval: seconds between two syncs, None if that is not known.
         origin: the URL of the origin with ``/`` at its end, empty if it has none.
         sources: where history and details come from.
+        usage: name -> its use, as far as it is known.
     """
 
     known: Known
@@ -54,6 +56,7 @@ class PageContent:
     interval: float | None
     origin: str
     sources: Sources
+    usage: Mapping[str, NameUsage] = field(default_factory=dict)
 
 
 @dataclass
@@ -94,7 +97,7 @@ def write_page(target: PageTarget, memory: PageMemory, content: PageContent, clo
     if memory.get("target") != target.name:
         memory.forget_files()
         memory.put("target", target.name)
-    rows = make_rows(content.known)
+    rows = make_rows(content.known, content.usage)
     learn(memory, content.known, rows, content.sources, content.now)
     report = PageReport()
     try:

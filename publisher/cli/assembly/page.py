@@ -23,6 +23,7 @@ from publisher.state.paths import REPOSITORY_MANIFEST
 from publisher.status.answer import Known
 from publisher.targets import published_index
 from publisher.targets.pelican.address import OriginAddress
+from publisher.usage.store import load_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -104,6 +105,7 @@ class SyncPage:
             settings.sync_interval,
             _origin_url(settings),
             sources,
+            load_usage(settings.state),
         )
         with PageMemory(settings.state / _MEMORY) as memory:
             return write_page(target, memory, content, time.monotonic)

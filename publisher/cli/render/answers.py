@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from publisher.cli.render.status import format_time, status_json, status_lines
@@ -12,18 +13,23 @@ if TYPE_CHECKING:
     from publisher.maintain.scanner import ScanResult
     from publisher.status.answer import ImageAnswer
     from publisher.status.overview import Overview
+    from publisher.usage.records import NameUsage, UseCount
 
 
-def answer_lines(answer: ImageAnswer, repository: str, scans: Mapping[str, ScanResult]) -> list[str]:
+def answer_lines(
+    answer: ImageAnswer, repository: str, scans: Mapping[str, ScanResult], usage: NameUsage | None = None
+) -> list[str]:
     """Return an answer as text: the state with its reason, then what is published under the name.
 
-    ``repository`` is the repository's name, ``scans`` has the results of scans by digest.
+    ``repository`` is the repository's name, ``scans`` has the results of scans by digest, ``usage`` is the use of the name.
     """
     since = "" if answer.since is None else f" since {format_time(answer.since)}"
     lines = [f"{answer.name}: {answer.state.value}{since}: {answer.reason}"]
     if answer.last is not None and answer.last.last_try:
         following = "in the next sync" if not answer.last.next_try else f"after {format_time(answer.last.next_try)}"
         lines.append(f"  tries     {answer.last.tries}, the last on {format_time(answer.last.last_try)}; again {following}")
+    if usage is not None:
+        lines.append(f"  used      {use_text(usage.total)}")
     if answer.record is not None:
         lines += status_lines(answer.record, repository, scans)[1:]
     elif answer.reference:
@@ -31,9 +37,24 @@ def answer_lines(answer: ImageAnswer, repository: str, scans: Mapping[str, ScanR
     return lines
 
 
-def answer_json(answer: ImageAnswer, scans: Mapping[str, ScanResult] | None = None) -> dict[str, object]:
-    """Return an answer as JSON values; ``record`` is as in the manifest, or null. ``scans``, if given, is added by digest."""
-    shown = {} if scans is None else {"scans": {digest: scan.to_json() for digest, scan in scans.items()}}
+def use_text(use: UseCount) -> str:
+    """Return a use as text: at least so many jobs and hosts, and the last day."""
+    hosts = f" on {use.hosts} host(s)" if use.hosts else ""
+    return f"by {use.jobs} job(s){hosts} or more, last on {format_time(use.last)[:10]}"
+
+
+def usage_json(usage: NameUsage) -> dict[str, object]:
+    """Return the use of a name as JSON values."""
+    versions = [{"digest": digest or None, **asdict(use)} for digest, use in usage.versions.items()]
+    return {**asdict(usage.total), "versions": versions}
+
+
+def answer_json(
+    answer: ImageAnswer, scans: Mapping[str, ScanResult] | None = None, usage: NameUsage | None = None
+) -> dict[str, object]:
+    """Return an answer as JSON values; ``record`` is as in the manifest, or null. ``scans`` and ``usage`` are added if given."""
+    shown: dict[str, object] = {} if scans is None else {"scans": {digest: scan.to_json() for digest, scan in scans.items()}}
+    shown |= {} if usage is None else {"usage": usage_json(usage)}
     last = answer.last
     tries = {} if last is None else {"tries": last.tries, "last_try": last.last_try, "next_try": last.next_try or None}
     return {

@@ -88,7 +88,7 @@ def write_trace(settings: ResolverSettings, line: dict[str, object], notes: Warn
         return
     from publisher.resolver.hook import trace  # noqa: PLC0415 - not every site has one
 
-    path, whole = settings.trace, {"time": round(time.time(), 3), **line}
+    path, whole = settings.trace, {"time": round(time.time(), 3), "host": os.uname().nodename, **line}
 
     def append() -> bytes:
         trace.append(path, whole, settings.trace_size)

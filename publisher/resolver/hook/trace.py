@@ -1,8 +1,8 @@
 """The trace: one JSON line for each decision, which shows what the jobs of a site got, from where, and how long it took.
 
-    {"time": 1750000000.1, "job": "7.0", "owner": "user", "image": "/cvmfs/…/htc/rocky:9", "code": 0, "why": "…", "seconds": 0.03,
-     "name": "htc/rocky:9", "digest": "sha256:…", "form": "sif", "path": "/…", "sif_source": "https://…", "wanted": 913000000,
-     "bytes": 9130000, "copied": 903870000, …}
+    {"time": 1750000000.1, "host": "ep1.example.org", "job": "7.0", "owner": "user", "image": "/cvmfs/…/htc/rocky:9", "code": 0,
+     "why": "…", "seconds": 0.03, "name": "htc/rocky:9", "digest": "sha256:…", "form": "sif", "path": "/…",
+     "sif_source": "https://…", "wanted": 913000000, "bytes": 9130000, "copied": 903870000, …}
 
 Each line is appended by one write(2), so that lines of concurrent jobs never mix. A file that exceeds its maximum size is rotated
 to ``<name>.1``, which replaces an older one; while somebody holds a lock on the file it keeps growing.

@@ -6,6 +6,7 @@ import pytest
 
 from publisher.page.rows import Row, make_rows, patterns_json
 from publisher.status.answer import Known
+from publisher.usage.records import NameUsage, UseCount
 from tests.support.page.world import NOW, STATES, TODAY, PageWorld, digest
 
 WORLD = PageWorld()
@@ -64,3 +65,16 @@ def test_patterns_tell_of_names_that_they_do_not_select() -> None:
     }
     assert patterns_json(Known(WORLD.snapshot, None, TODAY)) == []
     assert {row.owner for row in make_rows(Known(WORLD.snapshot, None, TODAY))} == {""}
+
+
+def test_the_use_of_an_image_is_rounded_so_that_its_page_changes_rarely() -> None:
+    world = PageWorld()
+    day = NOW // 86400 * 86400
+
+    def row(jobs: int, last: int) -> Row:
+        usage = {"htc/rocky:9": NameUsage(UseCount(jobs, 7, last))}
+        return next(row for row in make_rows(world.content.known, usage) if row.name == "htc/rocky:9")
+
+    assert row(12_345, NOW) == row(12_999, day)
+    assert (row(12_345, NOW).jobs, row(12_345, NOW).hosts, row(12_345, NOW).used) == (12_000, 7, day)
+    assert next(row for row in make_rows(world.content.known) if row.name == "htc/rocky:9").to_json()["used"] is None
