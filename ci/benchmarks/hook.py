@@ -52,14 +52,14 @@ def benchmark(images: int, rounds: int, root: Path, work: Path, *, bars: bool) -
     Args:
         images: number of images in the manifest.
         rounds: alternating runs of each case; medians are compared.
-        root: the source tree, whose ``ci/release`` makes the program.
+        root: the source tree, whose ``ci/pyz`` makes the program.
         work: directory for all files; deleted first.
         bars: compare the figures with the bar.
     """
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     program = work / "image-resolver.pyz"
-    subprocess.run([sys.executable, root / "ci" / "release", "--output", program, _PYTHON], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, root / "ci" / "pyz", "--output", program, _PYTHON], check=True, stdout=subprocess.DEVNULL)
     ep, two = _prepare(work, images), _prepare(work / "two-levels", images, execution_point.Key())
     print(f"{images} images")
     with FileServer(ep.origin) as web:

@@ -1,4 +1,4 @@
-"""The resolver as it is shipped: a single file, built by ``ci/release``."""
+"""The resolver as it is shipped: a single file, built by ``ci/pyz``."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 def release(output: Path) -> Path:
     """Build ``image-resolver.pyz`` at ``output``, and return that path."""
-    subprocess.run([ROOT / "ci/release", "--output", output], check=True, capture_output=True)
+    subprocess.run([ROOT / "ci/pyz", "--output", output], check=True, capture_output=True)
     return output

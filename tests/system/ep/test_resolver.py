@@ -135,7 +135,7 @@ def with_damage(program: Path, copy: Path, module: str, damage: Callable[[bytes]
 
 def with_damaged_code(content: bytes, name: str, damage: Callable[[bytes], bytes]) -> bytes:
     """The member of compiled modules with the code of one damaged; its place in the table stays."""
-    _, _, start, size = marshal.loads(content)[name]  # noqa: S302 - made by ci/release
+    _, _, start, size = marshal.loads(content)[name]  # noqa: S302 - made by ci/pyz
     start += len(content)
     return content[:start] + damage(content[start : start + size])[:size].ljust(size, b"\0") + content[start + size :]
 

@@ -20,6 +20,7 @@ from tests.support.checkout import ROOT
 pytestmark = pytest.mark.system
 REQUIREMENTS = sorted((ROOT / "ci" / "requirements").glob("*.txt"))
 WHEELS = Path(os.environ.get("OSPOOL_PACKAGE_CACHE", "/var/cache/ospool-image-publisher"), "wheels")
+SMALL = "--without-publisher-packages"
 PINNED = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)", re.MULTILINE)
 
 
@@ -40,8 +41,8 @@ def copy_sources(checkout: Path) -> None:
 
 
 def build(checkout: Path, output: Path, *, umask: int = 0o022, **environment: str) -> dict[str, str]:
-    """Run ``ci/dist`` of a checkout; return file name -> sha256."""
-    command: list[str | Path] = [sys.executable, checkout / "ci" / "dist", "--output", output]
+    """Run ``ci/release`` of a checkout; return file name -> sha256."""
+    command: list[str | Path] = [sys.executable, checkout / "ci" / "release", SMALL, "--output", output]
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
     subprocess.run(command, check=True, capture_output=True, umask=umask, env=env)
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in output.iterdir()}
@@ -57,7 +58,8 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Path:
     output = tmp_path_factory.mktemp("release")
-    subprocess.run([sys.executable, ROOT / "ci" / "dist", "--output", output, "--key", key], check=True, capture_output=True)
+    command: list[str | Path] = [sys.executable, ROOT / "ci" / "release", SMALL, "--output", output, "--key", key]
+    subprocess.run(command, check=True, capture_output=True)
     return output
 
 
@@ -73,7 +75,8 @@ def test_two_builds_of_the_same_sources_are_the_same_bytes(release: Path, tmp_pa
     here = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in release.iterdir()}
     assert here.pop("SHA256SUMS.sig")
     assert built == here
-    assert {Path(name).suffix for name in built} == {".pyz", ".whl", ".txt", ".json", ".1", ".bash", ".zsh", ".fish", ""}
+    kinds = {".pyz", ".whl", ".gz", ".rpm", ".deb", ".txt", ".json", ".1", ".bash", ".zsh", ".fish", ""}
+    assert {Path(name).suffix for name in built} == kinds
 
 
 def test_a_change_of_the_sources_changes_the_bytes(release: Path, tmp_path: Path) -> None:
@@ -83,7 +86,8 @@ def test_a_change_of_the_sources_changes_the_bytes(release: Path, tmp_path: Path
         file.write("# one more line\n")
     built = build(copy, tmp_path / "dist")
     changed = [name for name, sha256 in built.items() if hashlib.sha256((release / name).read_bytes()).hexdigest() != sha256]
-    assert {Path(name).suffix for name in changed} == {".pyz", ".whl", ".json", ""}, "an SBOM and checksums name both"
+    kinds = {".pyz", ".whl", ".gz", ".rpm", ".deb", ".json", ""}
+    assert {Path(name).suffix for name in changed} == kinds, "SBOM and checksums name all of them"
 
 
 def test_the_checksums_cover_every_file_and_are_signed(release: Path, key: Path, tmp_path: Path) -> None:
@@ -102,16 +106,18 @@ def test_the_sbom_names_the_files_and_every_package_with_its_hashes(release: Pat
     sbom = json.loads(next(release.glob("*.cdx.json")).read_text())
     assert (sbom["bomFormat"], sbom["specVersion"], sbom["metadata"]["component"]["name"]) == (
         "CycloneDX",
-        "1.5",
+        "1.6",
         "ospool-image-publisher",
     )
     files = {one["name"]: one["hashes"][0]["content"] for one in sbom["components"] if one["type"] == "file"}
-    assert files == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in release.glob("*.[pw][yh][zl]")}
+    described = {path for path in release.iterdir() if not path.name.startswith("SHA256SUMS") and path.suffix != ".json"}
+    assert files == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in described}
     libraries = [one for one in sbom["components"] if one["type"] == "library"]
     assert {one["name"]: one["version"] for one in libraries} == pinned(ROOT / "ci/requirements/publisher-signatures.txt")
     assert {one["name"] for one in libraries if one["scope"] == "required"} == set(pinned(ROOT / "ci/requirements/publisher.txt"))
     assert all(one["hashes"] and one["purl"] == f"pkg:pypi/{one['name']}@{one['version']}" for one in libraries)
-    assert set(sbom["dependencies"][0]["dependsOn"]) == {one["bom-ref"] for one in sbom["components"]}
+    depends = {one["ref"]: set(one.get("dependsOn", [])) for one in sbom["dependencies"]}
+    assert depends["release"] == {one["bom-ref"] for one in sbom["components"]}
 
 
 def test_the_requirements_are_pinned_by_hash_and_name_no_place() -> None:
