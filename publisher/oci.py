@@ -32,6 +32,9 @@ _LAYER = re.compile(
     r"application/vnd\.oci\.image\.layer\.(?:nondistributable\.)?v1\.tar(?:\+gzip|\+zstd)?"
     r"|application/vnd\.docker\.image\.rootfs\.(?:foreign\.)?diff\.tar(?:\.gzip|\.zstd)?"
 )
+SIF_LAYER = "application/vnd.sylabs.sif.layer.v1.sif"
+"""The media type of a SIF in a registry, as ``apptainer push`` gives it (github.com/apptainer/apptainer, pkg/oras)."""
+_SIF_LAYERS = (SIF_LAYER, "appliciation/vnd.sylabs.sif.layer.tar")  # the second, misspelt, is Singularity's before 3.7
 _MISNAMED_CONFIGS = ("application/octet-stream", "application/json", "text/html", "")
 """Media types of an image config in Docker manifests whose real type an old registry or tool lost; Docker accepts them too."""
 _MAX_DEPTH = 100  # nested lists and objects; real configs have six levels
@@ -73,6 +76,11 @@ class Descriptor:
         """Whether it is a layer of a kind that is not pushed to registries by default."""
         return ".foreign." in self.media_type or ".nondistributable." in self.media_type
 
+    @property
+    def is_sif(self) -> bool:
+        """Whether it is a SIF, and not a layer of an image."""
+        return self.media_type in _SIF_LAYERS
+
 
 @dataclass(frozen=True)
 class ImageManifest:
@@ -99,6 +107,11 @@ class Image:
 
     manifest: ImageManifest
     config: ImageConfig
+
+    @property
+    def is_sif(self) -> bool:
+        """Whether it is a finished SIF, which is published as it is: its only layer, and its config too, is the SIF."""
+        return self.manifest.config.is_sif
 
     @property
     def platform(self) -> Platform:
@@ -220,6 +233,8 @@ def parse_manifest(body: bytes, digest: str) -> ImageManifest:
     known = (OCI_CONFIG, DOCKER_CONFIG, *(_MISNAMED_CONFIGS if media_type == DOCKER_MANIFEST else ()))
     if config.media_type not in known:
         artifact = document.get("artifactType") or config.media_type
+        if ".sif." in str(artifact) or _has_sif(document):
+            raise UnsupportedError("this is a SIF and not an image", hint="write oras:// before its reference")
         raise UnsupportedError(f"this is not an image but an artifact of the type {_shown(artifact)}")
     if config.size > CONFIG_LIMIT:
         raise UnsupportedError(f"the image's config has {config.size} bytes; the limit is {CONFIG_LIMIT}")
@@ -231,6 +246,42 @@ def parse_manifest(body: bytes, digest: str) -> ImageManifest:
             raise UnsupportedError(f"layer {number} is not a tar archive but {_shown(layer.media_type)}", hint=hint)
         layers.append(layer)
     return ImageManifest(check_digest(digest, "the manifest"), str(media_type), config, tuple(layers))
+
+
+def parse_sif(body: bytes, digest: str, platform: Platform) -> Image:
+    """Return the SIF that ``body``, the manifest with the digest ``digest``, has as its only layer.
+
+    Args:
+        body: the manifest.
+        digest: its digest.
+        platform: the platform that the SIF is listed for; the SIF itself is checked when it has been fetched.
+
+    Raises:
+        UnsupportedError: the body is not a valid manifest, or not one of a SIF.
+    """
+    document = parse_object(body, MANIFEST_LIMIT, "manifest")
+    layers = [
+        parse_descriptor(entry, f"layer {number}")
+        for number, entry in enumerate(parse_list(document.get("layers"), "the manifest's layers"), 1)
+    ]
+    if not any(layer.is_sif for layer in layers):
+        what = "an image" if _LAYER.fullmatch(layers[0].media_type if layers else "") else "another artifact"
+        raise UnsupportedError(f"this is {what} and not a SIF", hint="write its reference without oras://, or push a SIF")
+    if len(layers) > 1:
+        raise UnsupportedError(f"this artifact has {len(layers)} layers; a SIF is a single one, as apptainer push makes it")
+    return sif_image(layers[0], platform, digest)
+
+
+def sif_image(sif: Descriptor, platform: Platform, digest: str | None = None) -> Image:
+    """Return a SIF as an image for a platform; without the digest of a manifest, the SIF's own stands for it."""
+    own = Descriptor(SIF_LAYER, sif.digest, sif.size)
+    manifest = ImageManifest(check_digest(digest or sif.digest, "the manifest"), OCI_MANIFEST, own, (own,))
+    return Image(manifest, ImageConfig(platform, (), b"{}"))
+
+
+def _has_sif(document: dict[str, object]) -> bool:
+    layers = document.get("layers")
+    return isinstance(layers, list) and any(is_object(layer) and layer.get("mediaType") in _SIF_LAYERS for layer in layers)
 
 
 def parse_config(raw: bytes) -> ImageConfig:

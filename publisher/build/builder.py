@@ -22,8 +22,8 @@ class BuildRequest:
     Attributes:
         name: the CVMFS name that the image is built for; used in messages only.
         image: the image.
-        layers: its downloaded layers, from the bottom up.
-        indexes: the header indexes of the layers, in the same order.
+        layers: its downloaded layers, from the bottom up; of a finished SIF, the SIF alone.
+        indexes: the header indexes of the layers, in the same order; none of a SIF.
         reference: registry and repository that the layers come from; None if that is not known.
         private: the image may be one that cannot be pulled anonymously.
     """

@@ -22,6 +22,7 @@ from publisher.build import readback
 from publisher.build.builder import Builder, BuildRequest
 from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ReadbackError
+from publisher.build.received import receive
 from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.contract.files import replace
 from publisher.contract.units import format_size
@@ -32,6 +33,7 @@ from publisher.layers.flatten import flatten
 from publisher.layers.index import read_summary
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.layers.survey import survey
+from publisher.sifs.listing import SifFiles
 from publisher.state.built import BuiltImage
 from publisher.system import command
 from publisher.system.durable import host_failure
@@ -166,17 +168,14 @@ class LocalBuilder(Builder):
         return self._work / request.image.content.removeprefix("sha256:")
 
     def _build(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
-        _check_diff_ids(request)
         progress("plan", 0, 1)
-        ends = self._clock() + self._deadline
-        inputs = self._prepare(request, directory, ends)
-        self._check_space(request, inputs, directory)
-        files = self._squash_until_sound(request, inputs, directory, ends, progress)
+        make = self._receive if request.image.is_sif else self._squash_layers
+        files = make(request, directory, progress)
         sif = directory / _SIF
         sha256 = _sha256(sif)  # before the image's code runs
         progress("test", 0, 1)
         with _logged("test run", request):
-            outcome = self._tester.test(sif, architecture=request.image.platform.architecture, has_shell=inputs.has_shell)
+            outcome = self._tester.test(sif, architecture=request.image.platform.architecture, has_shell=files.has_shell)
         if _sha256(sif) != sha256:
             raise TestRunError("the test run changed the finished SIF", hint="block the image: its code attacked this host")
         built = BuiltImage(
@@ -187,12 +186,36 @@ class LocalBuilder(Builder):
             files=files.files,
             file_index=directory / _FILE_INDEX,
             test=outcome.test,
-            tools=self._tools,
-            notes={**inputs.plan.dropped, **({"test": outcome.reason} if outcome.reason else {})},
+            tools={"publisher": __version__} if request.image.is_sif else self._tools,
+            notes={**files.notes, **({"test": outcome.reason} if outcome.reason else {})},
             config=request.image.content,
         )
         _save(built, directory, request.image.content)
         return built
+
+    def _squash_layers(self, request: BuildRequest, directory: Path, progress: Progress) -> SifFiles:
+        """Make the SIF from layers."""
+        _check_diff_ids(request)
+        ends = self._clock() + self._deadline
+        inputs = self._prepare(request, directory, ends)
+        self._check_space(request, inputs, directory)
+        files = self._squash_until_sound(request, inputs, directory, ends, progress)
+        return SifFiles(files.files, files.unpacked_size, inputs.has_shell, dict(inputs.plan.dropped))
+
+    def _receive(self, request: BuildRequest, directory: Path, progress: Progress) -> SifFiles:
+        """Take a finished SIF as it is."""
+        progress("read back", 0, 1)
+        with _logged("check of the SIF", request):
+            return receive(
+                request.image,
+                request.layers[0],
+                directory / _SIF,
+                directory / _FILE_INDEX,
+                limits=self._limits,
+                deadline=self._deadline,
+                free=self._free(directory) - _FREE,
+                account=self._account,
+            )
 
     def _prepare(self, request: BuildRequest, scratch: Path, ends: float) -> _SquashInputs:
         def check_deadline() -> None:

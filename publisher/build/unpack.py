@@ -13,9 +13,9 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
-from publisher.build.sif import DATA_OFFSET
 from publisher.contract.units import format_size
 from publisher.errors import CommandError, RepositoryError, SpaceError
+from publisher.sifs.structure import SifError, squashfs_offset
 from publisher.state.paths import CATALOG_MARK
 from publisher.system import command
 from publisher.system.durable import delete, failures
@@ -35,7 +35,7 @@ _ATTRIBUTE_MESSAGES = ("write_xattr:", "Ignoring xattrs", "To avoid this error m
 
 
 def unpack(sif: Path, target: Path, *, deadline: float, size: int = 0, shield: Shield = NO_SHIELD) -> None:
-    """Unpack a SIF that this program has made.
+    """Unpack a SIF that this program has made, or has checked.
 
     Extended attributes are lost on file systems that do not support them; any other loss is an error.
 
@@ -106,7 +106,7 @@ def copy_root_attributes(target: Path, root: os.stat_result) -> None:
 
 
 def _unsquash(sif: Path, target: Path, deadline: float, shield: Shield, options: Sequence[str] = ()) -> None:
-    argv = ["unsquashfs", "-dest", str(target), "-offset", str(DATA_OFFSET), "-no-progress", "-quiet"]
+    argv = ["unsquashfs", "-dest", str(target), "-offset", str(_offset(sif)), "-no-progress", "-quiet"]
     argv += ["-data-queue", str(_QUEUE), "-frag-queue", str(_QUEUE)]
     argv += ["-xattrs" if os.geteuid() == 0 else "-user-xattrs", *options, str(sif)]
     try:
@@ -119,6 +119,15 @@ def _unsquash(sif: Path, target: Path, deadline: float, shield: Shield, options:
     problems = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith(_ATTRIBUTE_MESSAGES)]
     if problems:
         raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {problems[0]}")
+
+
+def _offset(sif: Path) -> int:
+    """Return where the squashfs of a SIF begins; raise RepositoryError if it is not sound, OSError if it cannot be read."""
+    with sif.open("rb") as file:
+        try:
+            return squashfs_offset(file.fileno())
+        except SifError as error:
+            raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {error.reason}", hint=error.hint) from error
 
 
 def _raise_host_error(stderr: str) -> None:

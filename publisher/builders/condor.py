@@ -179,7 +179,7 @@ class CondorBuilder(Builder):
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """Build one image as :meth:`publisher.build.builder.Builder.build` describes.
 
-        A private image is built on this host: credentials do not leave it.
+        A private image is built on this host: credentials do not leave it. A finished SIF is checked here: nothing is built.
 
         Raises:
             UnavailableError: the pool did not build it.
@@ -195,7 +195,7 @@ class CondorBuilder(Builder):
             finished = self._local.finished(request)
             if finished is not None:
                 return finished
-            if request.private or request.reference is None:
+            if request.private or request.reference is None or request.image.is_sif:
                 return self._build_here(request, progress)
             return self._build_in_pool(build)
         except PublisherError as error:

@@ -18,9 +18,16 @@ CURRENT, SUPERSEDED, EXPIRING, BLOCKED = "current", "superseded", "expiring", "b
 """States of a version: the name means it; the name meant it before; it is removed at ``until``; nobody may run it."""
 ADOPTED = "adopted"
 """The note of a version whose sandbox another tool made: its value says how the build was recognised."""
+SIF_SOURCE, _SIF_FOR = "source", "SIF for "
+"""The note of a version that was listed as a SIF: it is published byte for byte, and its config is the SIF's own digest."""
 NO_SHELL = "the image has no /bin/sh"
 """The note ``test`` of a version that could not be run for this reason."""
 _STATES = (CURRENT, SUPERSEDED, EXPIRING, BLOCKED)
+
+
+def sif_note(architecture: str) -> str:
+    """Return the text of the note :data:`SIF_SOURCE`; the architecture is Go's name of what the SIF was built for."""
+    return f"{_SIF_FOR}{architecture}"
 
 
 def split_platform(platform: str) -> tuple[str, str]:
@@ -243,8 +250,12 @@ class Record:
         return versions[0] if versions and versions[0].state != SUPERSEDED else None
 
     def aliases(self) -> Iterator[str]:
-        """Yield the other keys of this record: its reference, its digest, and each version's digests, sandbox and SIF."""
-        yield f"docker://{self.reference}"
+        """Yield the other keys of this record: its reference, its digest, and each version's digests, sandbox and SIF.
+
+        The reference of a SIF is no key: no job names the source of what it runs.
+        """
+        if "://" not in self.reference:
+            yield f"docker://{self.reference}"
         yield self.digest
         for _, version in self.versions():
             yield from version.identities

@@ -31,20 +31,29 @@ class Reference:
         repository: path within the registry.
         tag: the tag, None if the reference has only a digest.
         digest: ``sha256:<64 hex>`` or None.
+        scheme: empty for an image; ``oras``, ``osdf`` or ``https`` for a SIF, see :mod:`publisher.images.sif_sources`.
     """
 
-    __slots__ = ("digest", "registry", "repository", "tag")
+    __slots__ = ("digest", "registry", "repository", "scheme", "tag")
 
-    def __init__(self, registry: str, repository: str, tag: str | None = None, digest: str | None = None) -> None:
+    def __init__(
+        self, registry: str, repository: str, tag: str | None = None, digest: str | None = None, scheme: str = ""
+    ) -> None:
         self.registry = registry
         self.repository = repository
         self.tag = tag
         self.digest = digest
+        self.scheme = scheme
+
+    def pointing_at(self, tag: str | None, digest: str | None = None) -> Reference:
+        """Return the reference of another tag or digest in the same repository."""
+        return Reference(self.registry, self.repository, tag, digest, self.scheme)
 
     def __str__(self) -> str:
         """Return the complete reference: ``docker.io/library/debian:12``."""
+        scheme = f"{self.scheme}://" if self.scheme else ""
         tag = "" if self.tag is None else f":{self.tag}"
-        return f"{self.registry}/{self.repository}{tag}" + ("" if self.digest is None else f"@{self.digest}")
+        return f"{scheme}{self.registry}/{self.repository}{tag}" + ("" if self.digest is None else f"@{self.digest}")
 
     def __repr__(self) -> str:
         return f"Reference({str(self)!r})"

@@ -47,14 +47,18 @@ class IndexedFile:
 class FileIndexWriter:
     """A writer of a file index to the stream ``out``, which also counts what it writes.
 
+    Args:
+        out: the stream.
+        xattrs: whether the extended attributes of all files are known.
+
     Attributes:
         files: paths written so far.
         unpacked_size: bytes of all regular files, each counted once.
     """
 
-    def __init__(self, out: IO[bytes]) -> None:
+    def __init__(self, out: IO[bytes], *, xattrs: bool = True) -> None:
         self._compressed = zstandard.ZstdCompressor(level=3).stream_writer(out, closefd=False)
-        self._lines: list[bytes] = [_XATTRS_KNOWN]
+        self._lines: list[bytes] = [_XATTRS_KNOWN] if xattrs else []
         self.files = 0
         self.unpacked_size = 0
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from publisher.contract.reference import Reference
 from publisher.errors import UsageError
 from publisher.images import tag_patterns
 from publisher.images.entry import cvmfs_name, render_name
 from publisher.images.list_model import PublicationKeys
+from publisher.images.sif_sources import is_url
 from publisher.images.tag_patterns import TagSet
 from publisher.system import safepath, yamlfile
 from publisher.system.yamlfile import YamlProblem
@@ -20,6 +20,7 @@ from publisher.system.yamlfile import YamlProblem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from publisher.contract.reference import Reference
     from publisher.system.yamlfile import YamlNode
 
 _MAX_PATTERNS = 100
@@ -54,14 +55,14 @@ def find(root: YamlNode, name_template: str) -> Iterator[YamlProblem]:
         yield from _check_names(keys, line, name_template, entries)
         if keys.patterns:
             tags = TagSet(keys.patterns, tuple(keys.exclude or ()))
-            yield from _check_pattern(_PatternEntry(line, _repository(keys.image.reference), tags), name_template, patterns)
+            yield from _check_pattern(_PatternEntry(line, keys.image.reference.pointing_at(None), tags), name_template, patterns)
     yield from _check_entries_against_patterns(entries, patterns)
 
 
 def _check_entry(keys: PublicationKeys, node: YamlNode) -> Iterator[YamlProblem]:
     """Yield the contradictions between the keys of one entry."""
     reference = keys.image.reference
-    if keys.tags is not None and not keys.image.bare:
+    if keys.tags is not None and not keys.image.bare and not is_url(reference):
         bare = f"{reference.registry}/{reference.repository}"
         text = f"tags: the image already has a tag; write the repository alone, {bare}, and list all tags here"
         yield YamlProblem(node.find(["tags"]).line, text)
@@ -105,10 +106,10 @@ def _check_exclude(keys: PublicationKeys, excluded: TagSet, line: int) -> Iterat
 
 def _check_names(keys: PublicationKeys, line: int, name_template: str, entries: dict[str, _NamedEntry]) -> Iterator[YamlProblem]:
     """Yield the entry's names that are too long or belong to an earlier entry; add the others to ``entries``."""
-    for tag in keys.tag_names:
-        reference = Reference(keys.image.reference.registry, keys.image.reference.repository, tag)
+    for listed in keys.references:
+        reference = listed.pointing_at(listed.tag)
         try:
-            name = cvmfs_name(reference, name_template)
+            name = cvmfs_name(reference, name_template, keys.name)
         except UsageError as error:
             yield YamlProblem(line, f"{error.reason}; choose a shorter tag")
             continue
@@ -124,7 +125,7 @@ def _check_names(keys: PublicationKeys, line: int, name_template: str, entries: 
 
 def _check_pattern(pattern: _PatternEntry, name_template: str, patterns: dict[str, list[_PatternEntry]]) -> Iterator[YamlProblem]:
     """Yield the contradiction of a pattern entry with an earlier one that can produce the same name; add it to ``patterns``."""
-    longest = Reference(pattern.repository.registry, pattern.repository.repository, "x" * tag_patterns.LONGEST_TAG)
+    longest = pattern.repository.pointing_at("x" * tag_patterns.LONGEST_TAG)
     prefix = render_name(longest, name_template).removesuffix(longest.tag or "")
     try:
         safepath.split(f"{prefix}{longest.tag}", UsageError)
@@ -163,17 +164,13 @@ def _check_entries_against_patterns(
 ) -> Iterator[YamlProblem]:
     """Yield the entries whose name a pattern of another repository can produce; in the same repository the entry wins."""
     for name, (line, reference) in entries.items():
-        tag = reference.tag or ""
+        tag = name.rpartition(":")[2]
         for pattern in patterns.get(name.removesuffix(tag), ()):
-            if pattern.repository != _repository(reference) and tag in pattern.tags:
+            if pattern.repository != reference.pointing_at(None) and tag in pattern.tags:
                 other = f"a tag of {pattern.repository} that the tag pattern in line {pattern.line} matches"
                 text = f"{reference} and {other} would both be published as {name}; remove one, or exclude the tag there"
                 yield YamlProblem(line, text)
                 break
-
-
-def _repository(reference: Reference) -> Reference:
-    return Reference(reference.registry, reference.repository)
 
 
 def _image_nodes(root: YamlNode) -> Iterator[YamlNode]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from publisher.contract.reference import Reference
 from publisher.errors import UsageError
 from publisher.images import tag_order
 from publisher.images.tag_patterns import TagSet
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import date
 
+    from publisher.contract.reference import Reference
     from publisher.images.signer import RequiredSigner
     from publisher.images.tag_order import Order
     from publisher.oci import Platform
@@ -31,7 +31,7 @@ class Entry:
 
     Attributes:
         name: the CVMFS name, such as ``htc/rocky:9``.
-        reference: the image's reference; it always has a tag, and a digest only if the list pins one.
+        reference: the image's reference; it has a tag unless it is the URL of a SIF, and a digest only if the list pins one.
         platforms: the platforms to publish, in the list's order; of a family its variants, each an
             :class:`publisher.images.variant.ImageVariant`.
         formats: ``sandbox``, ``sif`` or both.
@@ -112,7 +112,7 @@ class Pattern:
     def covers(self, name: str) -> bool:
         """Return whether this pattern can produce a CVMFS name. ``keep`` is ignored: only the registry knows the newest tags."""
         prefix, _, tag = name.rpartition(":")
-        return f"{prefix}:" == render_name(_with_tag(self.reference, ""), self.name_template) and tag in self.tag_set
+        return f"{prefix}:" == render_name(self.reference.pointing_at(""), self.name_template) and tag in self.tag_set
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def expand(pattern: Pattern, tags: Sequence[str]) -> tuple[Entry, ...]:
     """
     selected = sorted({tag for tag in tags if tag in pattern.tag_set}, key=tag_order.key(pattern.order), reverse=True)
     common = {name: getattr(pattern, name) for name in _COMMON_FIELDS}
-    references = [_with_tag(pattern.reference, tag) for tag in selected[: pattern.keep]]
+    references = [pattern.reference.pointing_at(tag) for tag in selected[: pattern.keep]]
     return tuple(Entry(render_name(reference, pattern.name_template), reference, **common) for reference in references)
 
 
@@ -147,16 +147,12 @@ def render_name(reference: Reference, name_template: str) -> str:
     return name_template.format(registry=reference.registry, repository=reference.repository, tag=reference.tag)
 
 
-def cvmfs_name(reference: Reference, name_template: str) -> str:
-    """Return the name that a reference with a tag is published under.
+def cvmfs_name(reference: Reference, name_template: str, name: str | None = None) -> str:
+    """Return the name that an image is published under: the one that its entry gives, or what its reference with a tag makes.
 
     Raises:
         UsageError: a part of the name is longer than file systems allow.
     """
-    name = render_name(reference, name_template)
+    name = name or render_name(reference, name_template)
     safepath.split(name, UsageError)
     return name
-
-
-def _with_tag(reference: Reference, tag: str) -> Reference:
-    return Reference(reference.registry, reference.repository, tag)

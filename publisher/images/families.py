@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from publisher.contract.conditions import Conditions
+from publisher.images.list_model import sif_reference
 from publisher.images.variant import ImageVariant
 from publisher.oci import Platform
 from publisher.system.yamlfile import YamlProblem
@@ -32,13 +33,10 @@ def variants(image: ListedImage, platforms: Sequence[Platform]) -> tuple[ImageVa
     """
     found = []
     for listed in image.variants or ():
-        required = listed.when or Conditions()
+        required, reference = listed.when or Conditions(), sif_reference(listed.image.reference, listed.sha256)
         own = [Platform("linux", *required.arch.split("/"))] if required.arch else platforms
         conditions = Conditions(None, required.level, required.gpu, required.ranges)
-        found += [
-            ImageVariant(one.os, one.architecture, one.variant, reference=listed.image.reference, conditions=conditions)
-            for one in own
-        ]
+        found += [ImageVariant(one.os, one.architecture, one.variant, reference=reference, conditions=conditions) for one in own]
     return tuple(found)
 
 

@@ -24,7 +24,13 @@ _TAG = f"[A-Za-z0-9_*?\\[][A-Za-z0-9_.*?\\[\\]!-]{{0,{tag_patterns.LONGEST_TAG -
 _DIGEST = "@sha256:[0-9a-f]{64}"
 _WILDCARD = "[*?\\[]"
 
-IMAGE = {"type": "string", "pattern": f"^{_REPOSITORY}(?::{_TAG}(?:{_DIGEST})?)?$"}
+_SIF_PATH = "(?:/[A-Za-z0-9._~+=,-]+)+\\.sif"
+_SIF_URL = f"(?:osdf://{_SIF_PATH}|https://{_LABEL}(?:\\.{_LABEL})*(?:{_PORT})?{_SIF_PATH})"
+_IN_REGISTRY = f"(?:oras://)?{_REPOSITORY}(?::{_TAG}(?:{_DIGEST})?)?"
+
+IMAGE = {"type": "string", "pattern": f"^(?:{_IN_REGISTRY}|{_SIF_URL})$"}
+NAME = {"type": "string", "pattern": f"^(?:{_REGISTRY}/)?{_PART}(?:/{_PART})*:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}$"}
+SHA256 = {"type": "string", "pattern": "^(?:sha256:)?[0-9a-f]{64}$"}
 TAG_OR_PATTERN = {"type": "string", "pattern": f"^{_TAG}$"}
 PLATFORM = {"type": "string", "pattern": f"^linux/(?:{'|'.join(ARCHITECTURES)})(?:/v[0-9]{{1,2}})?$"}
 _BOUND = "(?:cuda|capability|memory) *(?:>=|<) *[0-9][0-9a-zA-Z. ]*"

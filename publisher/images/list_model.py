@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -18,9 +18,12 @@ from pydantic import (
 
 from publisher.contract import units
 from publisher.contract.conditions import Conditions
-from publisher.images import json_schema, rules, signer, tag_patterns
+from publisher.images import json_schema, rules, sif_sources, signer, tag_patterns
 from publisher.images.rules import WrittenReference
 from publisher.oci import Platform
+
+if TYPE_CHECKING:
+    from publisher.contract.reference import Reference
 
 VERSION = 1
 _Item = TypeVar("_Item")
@@ -58,6 +61,8 @@ _Size = Annotated[int, PlainValidator(units.positive_size), WithJsonSchema(json_
 _Conditions = Annotated[
     Conditions, PlainValidator(rules.text_parser(rules.parse_conditions)), WithJsonSchema(json_schema.CONDITIONS)
 ]
+_Name = Annotated[str, PlainValidator(rules.text_parser(rules.parse_name)), WithJsonSchema(json_schema.NAME)]
+_Sha256 = Annotated[str, PlainValidator(rules.text_parser(rules.parse_sha256)), WithJsonSchema(json_schema.SHA256)]
 _Date = Annotated[date, PlainValidator(rules.parse_date), WithJsonSchema(json_schema.DATE)]
 _Key = Annotated[bytes, PlainValidator(rules.text_parser(signer.parse_public_key)), WithJsonSchema(json_schema.PUBLIC_KEY)]
 _Count = Annotated[int, PlainValidator(rules.parse_keep), WithJsonSchema({"type": "integer", "minimum": 1})]
@@ -94,7 +99,8 @@ class PublicationKeys(BaseModel):
 
     image: _Written = Field(
         description="The image: [registry/]repository[:tag][@digest]. The default registry is Docker Hub, the default tag"
-        " is latest. A tag pattern (*, ?, [...]) in place of the tag selects all tags that match it."
+        " is latest. A tag pattern (*, ?, [...]) in place of the tag selects all tags that match it. Or a SIF:"
+        " oras://registry/repository:tag, osdf:///path/file.sif or https://host/path/file.sif."
     )
     tags: _Optional[_TagPatterns] = Field(
         default=None,
@@ -113,6 +119,12 @@ class PublicationKeys(BaseModel):
         description="How keep finds the newest tags. version (the default) compares numbers as numbers and puts a release above"
         " its rc, beta, alpha and dev tags; name compares tags as text.",
     )
+    name: _Optional[_Name] = Field(
+        default=None, description="The name of a SIF at a URL, such as lab/solver:1.2. Only osdf:// and https:// need it."
+    )
+    sha256: _Optional[_Sha256] = Field(
+        default=None, description="The sha256 of a SIF at a URL, 64 hexadecimal digits. Only osdf:// and https:// need it."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -127,11 +139,24 @@ class PublicationKeys(BaseModel):
         return () if self.image.reference.tag is None else (self.image.reference.tag,)
 
     @property
+    def references(self) -> tuple[Reference, ...]:
+        """The references of the images that the entry names: one for each of ``tag_names``, or the one SIF at its URL."""
+        listed = self.image.reference
+        if sif_sources.is_url(listed):
+            return () if self.name is None else (sif_reference(listed, self.sha256),)
+        return tuple(listed if listed.tag == tag else listed.pointing_at(tag) for tag in self.tag_names)
+
+    @property
     def patterns(self) -> tuple[str, ...]:
         """The entry's tag patterns."""
         if self.tags is not None:
             return tuple(tag for tag in self.tags if tag_patterns.is_pattern(tag))
         return () if self.image.tag_pattern is None else (self.image.tag_pattern,)
+
+
+def sif_reference(listed: Reference, sha256: str | None) -> Reference:
+    """Return a listed reference, with the digest that pins it if it is the URL of a SIF."""
+    return listed.pointing_at(None, f"sha256:{sha256}") if sif_sources.is_url(listed) and sha256 else listed
 
 
 class ListedSigner(_ListPart):
@@ -161,6 +186,9 @@ class ListedVariant(_ListPart):
     """One of several builds of an image: the image that is built for some hosts, and which hosts these are."""
 
     image: _Written = Field(description="The image that hosts get which meet the conditions, with a single tag.")
+    sha256: _Optional[_Sha256] = Field(
+        default=None, description="The sha256 of the image, if it is a SIF at a URL (osdf:// or https://)."
+    )
     when: _Optional[_Conditions] = Field(
         default=None,
         description="What the variant needs of a host, separated by commas: an architecture (arm64), an x86-64 level (x86-64-v3),"

@@ -11,11 +11,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from publisher.contract import reference as references
 from publisher.contract.errors import InvalidReferenceError
-from publisher.contract.reference import Reference
 from publisher.errors import ListError, UsageError
-from publisher.images import contradictions, families, json_schema
+from publisher.images import contradictions, families, json_schema, sif_entries, sif_sources
 from publisher.images.entry import NAME_TEMPLATES, Entry, ImageList, Pattern, cvmfs_name, expand
 from publisher.images.list_model import VERSION, ListFile
 from publisher.images.signer import RequiredSigner
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from publisher.contract.reference import Reference
     from publisher.images.list_model import ListedImage, ListedSigner
     from publisher.system.yamlfile import YamlNode
 
@@ -72,7 +71,8 @@ def parse(content: bytes, file: str, name_template: str = NAME_TEMPLATES[0]) -> 
             problems += [
                 problem
                 for _, node, image in _listed(model, root)
-                for problem in families.find_problems(image, image.platforms or model.defaults.platforms, node)
+                for find_problems in (families.find_problems, sif_entries.find_problems)
+                for problem in find_problems(image, image.platforms or model.defaults.platforms, node)
             ]
         if model is not None and not problems:
             image_list = _image_list(model, root, name_template)
@@ -169,16 +169,13 @@ def _signer(listed: ListedSigner) -> RequiredSigner:
 
 
 def _entries(image: ListedImage, name_template: str, common: dict[str, Any]) -> Iterator[Entry]:
-    listed = image.image.reference
-    for tag in image.tag_names:
-        reference = listed if listed.tag == tag else Reference(listed.registry, listed.repository, tag)
-        yield Entry(cvmfs_name(reference, name_template), reference, **common)
+    for reference in image.references:
+        yield Entry(cvmfs_name(reference, name_template, image.name), reference, **common)
 
 
 def _pattern(image: ListedImage, name_template: str, common: dict[str, Any]) -> Pattern:
-    listed = image.image.reference
     return Pattern(
-        reference=Reference(listed.registry, listed.repository),
+        reference=image.image.reference.pointing_at(None),
         tags=image.patterns,
         exclude=tuple(image.exclude or ()),
         keep=image.keep,
@@ -189,13 +186,13 @@ def _pattern(image: ListedImage, name_template: str, common: dict[str, Any]) -> 
 
 
 def _without_digest(reference: Reference) -> str:
-    return str(Reference(reference.registry, reference.repository, reference.tag))
+    return str(reference.pointing_at(reference.tag))
 
 
 def _full_reference(text: str) -> str:
     """Return a reference with its defaults filled in; the text itself if it is not a reference."""
     try:
-        return str(references.parse(text))
+        return str(sif_sources.parse(text))
     except InvalidReferenceError:
         return text
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic_core import PydanticKnownError
 
-from publisher.contract import reference as references
 from publisher.contract.conditions import ARCHITECTURES, Conditions
 from publisher.contract.errors import InvalidReferenceError
-from publisher.contract.reference import Reference
-from publisher.images import tag_patterns, web_pages
+from publisher.contract.reference import Reference  # noqa: TC001 - pydantic reads the annotation
+from publisher.images import sif_sources, tag_patterns, web_pages
 from publisher.images.tag_patterns import TagSet
 from publisher.oci import Platform
 from publisher.system import yamlfile
@@ -33,6 +32,7 @@ _RESERVED_NAMES = (".images", ".arch", ".publisher", ".transaction")
 _RESERVED_PREFIXES = (".cvmfs", ".wh.")
 _MAX_REFERENCE = 512  # characters: 255 for the repository, 128 for the tag, and a digest
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
@@ -57,9 +57,9 @@ def parse_image(value: object) -> WrittenReference:
     shown = yamlfile.quoted(value)
     if len(value) > _MAX_REFERENCE:
         raise ValueError(f"{shown} is too long for an image reference; write [registry/]repository[:tag]")
-    for part in value.removeprefix("docker://").split("/"):
-        if part in (".", "..") or part.startswith(_RESERVED_PREFIXES) or part.partition(":")[0] in _RESERVED_NAMES:
-            raise ValueError(f"{shown} contains {yamlfile.quoted(part)}, which is reserved and cannot be published; remove it")
+    if sif_sources.is_written_as_url(value):
+        return WrittenReference(_parse_url(value, shown))
+    _check_reserved(value.removeprefix("docker://").removeprefix(f"{sif_sources.ORAS}://"), shown)
     if value.lower().startswith(("http://", "https://")) or web_pages.is_website(value):
         raise ValueError(_web_address(value, shown))
     bare, tag = _split_tag(value)
@@ -75,8 +75,43 @@ def parse_image(value: object) -> WrittenReference:
         raise ValueError(
             f"{shown} has a tag pattern and a digest; write {f'{bare}:{pattern}'!r}, or a single tag with the digest"
         )
-    reference = _parse_reference(bare)
-    return WrittenReference(Reference(reference.registry, reference.repository), tag_pattern=parse_tag_or_pattern(pattern))
+    return WrittenReference(_parse_reference(bare).pointing_at(None), tag_pattern=parse_tag_or_pattern(pattern))
+
+
+def _check_reserved(path: str, shown: str) -> None:
+    """Raise ValueError if a part of a path is a name that cannot be published."""
+    for part in path.split("/"):
+        if part in (".", "..") or part.startswith(_RESERVED_PREFIXES) or part.partition(":")[0] in _RESERVED_NAMES:
+            raise ValueError(f"{shown} contains {yamlfile.quoted(part)}, which is reserved and cannot be published; remove it")
+
+
+def _parse_url(value: str, shown: str) -> Reference:
+    """Return the reference of a SIF at a URL. Raises ValueError."""
+    if value.startswith("http://"):
+        raise ValueError(f"{shown} can be changed on its way; write https://")
+    if "@" in value:
+        raise ValueError(f"{shown} has an '@'; write the URL alone, and the digest of the SIF under sha256:")
+    return _parse_reference(value)
+
+
+def parse_name(text: str) -> str:
+    """Return the name of a SIF at a URL, such as ``lab/solver:1.2``. Raises ValueError."""
+    shown = yamlfile.quoted(text)
+    _check_reserved(text, shown)
+    above, tag = _split_tag(text)
+    if "@" in text or above == text or tag_patterns.is_pattern(tag):
+        raise ValueError(f"{shown} is not a name with a tag; write one such as 'lab/solver:1.2'")
+    parsed = _parse_reference(text)
+    if text not in {str(parsed), f"{parsed.repository}:{parsed.tag}"}:
+        raise ValueError(f"{shown} is not the name of an image in full; write one such as 'lab/solver:1.2'")
+    return text
+
+
+def parse_sha256(text: str) -> str:
+    """Return a sha256 in hexadecimal. Raises ValueError."""
+    if not _SHA256.fullmatch(text.removeprefix("sha256:")):
+        raise ValueError(f"{yamlfile.quoted(text)} is not a sha256; write the 64 digits that sha256sum prints for the file")
+    return text.removeprefix("sha256:")
 
 
 def _web_address(value: str, shown: str) -> str:
@@ -96,8 +131,10 @@ def _parse_tagged(value: str, shown: str, *, bare: bool) -> WrittenReference:
 
 def _parse_reference(text: str) -> Reference:
     try:
-        return references.parse(text)
+        return sif_sources.parse(text)
     except InvalidReferenceError as error:
+        if sif_sources.is_written_as_url(text):
+            raise ValueError(error.reason) from None
         raise ValueError(f"{error.reason}; write [registry/]repository[:tag], such as 'htc/rocky:9'") from None
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from publisher.contract.errors import InvalidReferenceError
 from publisher.contract.records import BLOCKED
-from publisher.contract.reference import parse
 from publisher.errors import BlobError, OriginError, PublisherError, SpaceError
 from publisher.images.entry import Entry
+from publisher.images.sif_sources import parse
 from publisher.maintain.verify import VerifiedBuild
 from publisher.plan.model import Action, PlanItem, PlatformTarget
 from publisher.state import transitions

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from publisher.contract.records import CURRENT, EXPIRING
-from publisher.contract.reference import Reference
 from publisher.images.entry import render_name
 from publisher.state.paths import DEFAULT_ARCHITECTURE
 from publisher.status.answer import ImageState, answer
@@ -103,12 +102,18 @@ def patterns_json(known: Known) -> list[dict[str, object]]:
     return [
         {
             "pattern": str(pattern),
-            "prefix": render_name(Reference(pattern.reference.registry, pattern.reference.repository, ""), pattern.name_template),
+            "prefix": render_name(pattern.reference.pointing_at(""), pattern.name_template),
             "keep": pattern.keep,
             "newest": list(names.get(str(pattern), ())[:5]),
         }
         for pattern in known.image_list.patterns
     ]
+
+
+def _registry(source: str) -> str:
+    """Return the registry of a reference; of a SIF at a URL its server, or ``osdf``."""
+    scheme, _, rest = source.rpartition("://")
+    return rest.partition("/")[0] or scheme
 
 
 def _row(found: ImageAnswer, listed: Entry | Pattern | None, use: UseCount) -> Row:
@@ -126,7 +131,7 @@ def _row(found: ImageAnswer, listed: Entry | Pattern | None, use: UseCount) -> R
         usable=found.is_usable,
         digest="" if found.record is None else found.record.digest,
         source=source,
-        registry=source.partition("/")[0],
+        registry=_registry(source),
         changed=max((version.published for version in versions), default=0),
         checked=0 if last is None else last.last_try,
         tries=0 if last is None else last.tries,

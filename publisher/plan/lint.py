@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from publisher.contract.units import format_size
 from publisher.errors import DeniedError, PublisherError, UnavailableError, UnknownHostError
 from publisher.images import web_pages
+from publisher.images.sif_sources import is_url
 from publisher.plan.model import with_hint
 from publisher.plan.retention import expires_soon
 from publisher.state import paths
@@ -72,7 +73,14 @@ def judge(entry: Entry, answer: Sequence[Image] | PublisherError, max_size: int,
         reason = f"it expired on {entry.expires}, so it is not published; set a later date, or remove the entry"
         return CheckedEntry(entry.name, entry.line, CheckVerdict.WRONG, reason)
     if isinstance(answer, PublisherError):
-        return _judge_error(entry.name, entry.line, entry.reference.registry, answer, private=entry.private)
+        return _judge_error(
+            entry.name,
+            entry.line,
+            entry.reference.registry,
+            answer,
+            private=entry.private,
+            is_public_only=is_url(entry.reference),
+        )
     sizes = [sum(layer.size for layer in image.manifest.layers) for image in answer]
     allowed = min(entry.max_size or max_size, max_size)
     if max(sizes) > allowed:
@@ -107,14 +115,18 @@ def count_verdicts(checked: Sequence[CheckedEntry]) -> Mapping[CheckVerdict, int
     return {verdict: sum(entry.verdict is verdict for entry in checked) for verdict in CheckVerdict}
 
 
-def _judge_error(name: str, line: int, registry: str, error: PublisherError, *, private: bool = False) -> CheckedEntry:
-    """Return the verdict on what a registry has no image for."""
+def _judge_error(
+    name: str, line: int, registry: str, error: PublisherError, *, private: bool = False, is_public_only: bool = False
+) -> CheckedEntry:
+    """Return the verdict on what a registry has no image for, or a server no SIF, which must be public if ``is_public_only``."""
     if isinstance(error, UnknownHostError) and error.host.partition(":")[0] == registry.partition(":")[0]:
         similar = web_pages.similar_registry(error.host)
         advice = "correct the name of the registry" if similar is None else f"did you mean {similar}?"
         return CheckedEntry(name, line, CheckVerdict.WRONG, f"{error.reason}; {advice}")
     if isinstance(error, UnavailableError):
         return CheckedEntry(name, line, CheckVerdict.UNKNOWN, with_hint(error.reason, error))
+    if isinstance(error, DeniedError) and is_public_only:
+        return CheckedEntry(name, line, CheckVerdict.WRONG, f"{error.reason} (a SIF at a URL must be readable by everybody)")
     if isinstance(error, DeniedError):
         entry = "its entry says private: allowed" if private else "its entry needs private: allowed"
         private_reason = (

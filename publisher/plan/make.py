@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from publisher.contract.records import BLOCKED, CURRENT, EXPIRING, SUPERSEDED
+from publisher.contract.records import BLOCKED, CURRENT, EXPIRING, SIF_SOURCE, SUPERSEDED, sif_note
 from publisher.errors import NotFoundError, PublisherError, UnsupportedError
+from publisher.images.sif_sources import HTTPS, OSDF
 from publisher.plan import retention
 from publisher.plan.model import Action, Plan, PlanItem, PlatformTarget, Removal, ResolvedReference, tag_reference
 from publisher.state.paths import platform_key, sandbox_path
@@ -132,9 +133,9 @@ def _decide(entry: Entry, answer: ResolvedReference | PublisherError, snapshot: 
     pinned = None if record is None else _pin(record)
     if record is not None and pinned is not None:
         return _decide_pinned(entry, answer, record, *pinned)
-    blocked = _blocked_image(answer, snapshot)
-    if blocked is not None:
-        return _failed(entry, blocked, record)
+    refused = _blocked_image(answer, snapshot) or _other_architecture(answer, snapshot)
+    if refused is not None:
+        return _failed(entry, refused, record)
     targets = [_target(entry, platform, answer, record, snapshot) for platform in entry.platforms]
     return _compare(entry, answer, record, tuple(target for target in targets if target is not None))
 
@@ -143,13 +144,19 @@ def _bound_elsewhere(entry: Entry, record: Record | None, rebind: Collection[str
     """Return an error if a published name would come from another repository than before and the operator did not allow it."""
     if record is None or entry.name in rebind:
         return None
-    published, wanted = record.reference.rpartition(":")[0], tag_reference(entry).rpartition(":")[0]
+    published, wanted = _source(record.reference), _source(tag_reference(entry))
     if published == wanted:
         return None
     return PublisherError(
         f"the name is bound to {published}, but the list takes it from {wanted}",
         hint=f"if this is intended, add --rebind {entry.name}",
     )
+
+
+def _source(reference: str) -> str:
+    """Return what a name is bound to: registry and repository, or the directory of a SIF at a URL."""
+    is_url = reference.startswith((f"{OSDF}:", f"{HTTPS}:"))
+    return reference.rpartition("/" if is_url else ":")[0]
 
 
 def _pin(record: Record) -> tuple[Action, str] | None:
@@ -168,6 +175,17 @@ def _blocked_image(answer: ResolvedReference, snapshot: Snapshot) -> PublisherEr
         if blocked is not None:
             reason = f"its image {short(blocked.digest)} is blocked: {blocked.reason or 'no reason was given'}"
             return PublisherError(reason, hint=f"to lift the block, run: publisher unblock {blocked.digest}")
+    return None
+
+
+def _other_architecture(answer: ResolvedReference, snapshot: Snapshot) -> PublisherError | None:
+    """Return an error if what is wanted for a platform is a published SIF for another one, as only the SIF itself says."""
+    wanted = [*answer.digests.items(), *answer.configs.items()]
+    for platform, digest in wanted:
+        version = snapshot.version_of(digest)
+        note = None if version is None else version.notes.get(SIF_SOURCE)
+        if note is not None and note != sif_note(platform.architecture):
+            return UnsupportedError(f"it is listed for {platform}, and is a {note}", hint="correct platforms: in its entry")
     return None
 
 

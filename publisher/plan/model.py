@@ -186,7 +186,7 @@ class Plan:
 
 def tag_reference(entry: Entry) -> str:
     """Return an entry's reference as the manifest has it: with its tag, without a pinned digest."""
-    return f"{entry.reference.registry}/{entry.reference.repository}:{entry.reference.tag}"
+    return str(entry.reference.pointing_at(entry.reference.tag))
 
 
 def with_hint(reason: str, error: PublisherError) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from publisher import oci
 from publisher.errors import LayerError, NotFoundError, UnsupportedError
+from publisher.images.sif_sources import is_url
 from publisher.registry.client import image_in_errors
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ async def fetch_image(
         digest: digest of the image index or image manifest, from the registry's answer to HEAD.
         platform: the wanted platform.
 
+    A SIF at a URL is not fetched: its digest says what it is, and its server only how large it is.
+
     Raises:
         UnsupportedError: not an image that can be published, or not available for this platform.
         BlobError: a body does not match its digest.
@@ -44,12 +47,16 @@ async def fetch_image(
         SpaceError: no space left in the store.
     """
     with image_in_errors(reference):
+        if is_url(reference):
+            return oci.sif_image(await client.head(reference.pointing_at(None, digest)), platform)
         media_type, body = await fetch_image_manifest(client, store, reference, digest)
         if oci.kind_of(media_type, body) is oci.Kind.INDEX:
             digest = oci.choose_platform(oci.parse_index(body), platform).digest
             media_type, body = await fetch_image_manifest(client, store, reference, digest)
             if oci.kind_of(media_type, body) is not oci.Kind.MANIFEST:
                 raise UnsupportedError(f"the image index has another image index in place of the image for {platform}")
+        if reference.scheme:
+            return oci.parse_sif(body, digest, platform)
         parsed = oci.parse_manifest(body, digest)
         config = oci.parse_config(await _fetch_config(client, store, reference, parsed.config))
         oci.check_platform(config, platform)
@@ -59,7 +66,7 @@ async def fetch_image(
 async def fetch_layers(
     client: RegistryClient, store: BlobStore, image: oci.Image, reference: Reference, progress: Progress
 ) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Return the paths of an image's layers, and of their header indexes, from the bottom up.
+    """Return the paths of an image's layers, and of their header indexes, from the bottom up; of a SIF it is the only layer.
 
     Missing layers are fetched, several at a time; if one fails the others are cancelled, and what they have fetched is kept.
 
@@ -96,7 +103,7 @@ async def fetch_layers(
     with image_in_errors(reference):
         stored = dict(zip(wanted, await _all_or_none([fetch(layer) for layer in wanted.values()]), strict=True))
     layers = [stored[layer.digest] for layer in image.manifest.layers]
-    return tuple(layer.blob for layer in layers), tuple(layer.index for layer in layers)
+    return tuple(layer.blob for layer in layers), () if image.is_sif else tuple(layer.index for layer in layers)
 
 
 async def fetch_image_manifest(client: RegistryClient, store: BlobStore, reference: Reference, digest: str) -> tuple[str, bytes]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from publisher import oci
 from publisher.errors import DeniedError, NotFoundError, RegistryError, UnavailableError, UnsupportedError
 from publisher.images import tag_order
+from publisher.images.sif_sources import is_url
 from publisher.images.variant import ImageVariant, plain
 from publisher.plan.model import ResolvedReference
 from publisher.provenance.lookup import look_up
@@ -99,7 +100,9 @@ class Resolver:
             current: platform -> the version that is published.
         """
         resolved = await self._resolve(entry, known, {platform: version.digest for platform, version in current.items()})
-        if all(_is_verified(entry, current.get(platform), digest) for platform, digest in resolved.digests.items()):
+        if is_url(entry.reference) or all(
+            _is_verified(entry, current.get(platform), digest) for platform, digest in resolved.digests.items()
+        ):
             return resolved
         found = await look_up(self._client, self._verifier, entry, resolved.digest, resolved.digests)
         return replace(resolved, provenance=found)
@@ -112,6 +115,8 @@ class Resolver:
             return ResolvedReference(digest, current)  # not an index: the image manifest that is published
         if known != digest:
             await self._check_public(entry)
+        if is_url(reference):
+            return await self._resolve_file(entry, digest)
         try:
             media_type, body = await fetch_image_manifest(self._client, self._store, reference, digest)
             if oci.kind_of(media_type, body) is oci.Kind.INDEX:
@@ -121,6 +126,13 @@ class Resolver:
             if reference.digest is not None and self._store.document(digest) is None:
                 raise
             raise UnavailableError(f"{reference.registry} has the tag, but not the image behind it: {error.reason}") from error
+
+    async def _resolve_file(self, entry: Entry, digest: str) -> ResolvedReference:
+        """Return the resolved reference of a SIF at a URL. Its server's 404 removes nothing: files and servers come and go."""
+        try:
+            return await self._resolve_single(entry, digest)
+        except NotFoundError as error:
+            raise UnavailableError(error.reason, hint="put the SIF there again, or change its entry") from error
 
     async def inspect(self, entry: Entry) -> list[oci.Image]:
         """Return an image for each platform of an entry, fetched anonymously unless the entry may be private.
@@ -150,7 +162,12 @@ class Resolver:
         """
         manifests = {}
         for platform, digest in resolved.digests.items():
-            _, body = await fetch_image_manifest(self._client, self._store, entry.reference_for(platform), digest)
+            reference = entry.reference_for(platform)
+            if reference.scheme:
+                image = await fetch_image(self._client, self._store, reference, digest, plain(platform))
+                manifests[platform] = image.manifest
+                continue
+            _, body = await fetch_image_manifest(self._client, self._store, reference, digest)
             manifests[platform] = oci.parse_manifest(body, digest)
         return manifests
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from publisher import oci
 from publisher.contract.units import format_size
 from publisher.errors import DeniedError, NotFoundError, PublisherError, RegistryError, UnavailableError
+from publisher.images.sif_sources import is_url
 from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy, TransientError
@@ -33,6 +34,7 @@ from publisher.registry.authority import Authority
 from publisher.registry.blob_transfer import BlobTransfer, MismatchError
 from publisher.registry.credentials import anonymous
 from publisher.registry.endpoints import Endpoints
+from publisher.registry.sif_files.files import SifFiles
 from publisher.registry.transport import RegistryTimeouts, RegistryTransport
 from publisher.registry.warnings import RegistryWarnings
 
@@ -90,6 +92,7 @@ class RegistryClient:
         discreet: errors about other registries do not tell what happened to the connection, see :class:`AddressPolicy`.
         clock: returns seconds, monotonic; for the expiry of tokens, rate limits and suspensions.
         dates: gets the dates of registries' and mirrors' responses.
+        federation: the federation that SIFs at ``osdf:///`` are read from.
     """
 
     def __init__(
@@ -107,8 +110,11 @@ class RegistryClient:
         discreet: bool = False,
         clock: Callable[[], float] = time.monotonic,
         dates: ServerDates | None = None,
+        federation: str = "osg-htc.org",
     ) -> None:
         self._endpoints = Endpoints(insecure, mirrors or {})
+        self._insecure = insecure
+        self._federation = federation
         self._policy = AddressPolicy(self._endpoints.configured(), networks, discreet=discreet)
         self._mirror_tags = mirror_tags
         self._look_up = credentials
@@ -124,6 +130,7 @@ class RegistryClient:
 
     async def __aenter__(self) -> Self:
         self._transport = RegistryTransport(self._timeouts, Proxies(urllib.request.getproxies_environment()), self._policy)
+        self._files = SifFiles(self._transport, self._retry, self._timeouts, insecure=self._insecure, federation=self._federation)
         self._authority = Authority(self._transport, self._look_up, self._clock, self._warnings)
         self._access = Access(
             self._transport,
@@ -160,6 +167,8 @@ class RegistryClient:
         Raises:
             UsageError: a credential helper is missing or fails.
         """
+        if is_url(reference):
+            return False
         origin = self._endpoints.origin(reference.registry)
         uses_mirrors = bool(self._endpoints.mirrors(reference.registry)) and self._mirrors_resolve(reference)
         return uses_mirrors or await self._authority.credentials(origin) is not None
@@ -175,6 +184,9 @@ class RegistryClient:
             DeniedError: the registry denies access.
             UnavailableError: the registry gave no usable answer.
         """
+        if is_url(reference):
+            with image_in_errors(reference):
+                return await self._files.head(reference)
         target = reference.digest or reference.tag or "latest"
 
         async def attempt(endpoint: Endpoint) -> oci.Descriptor:
@@ -282,6 +294,11 @@ class RegistryClient:
             DeniedError: the registry denies access.
             UnavailableError: the transfer makes no progress, or is slower than the slowest allowed one.
         """
+        if is_url(reference):
+            with image_in_errors(reference):
+                await self._files.download(reference, descriptor, sink, offset)
+            self._received += descriptor.size - offset
+            return
         transfer = BlobTransfer(self._access, reference.repository, descriptor, sink, offset)
         use_mirrors = descriptor.digest not in self._mirrored_blobs
         if self._endpoints.mirrors(reference.registry):

@@ -67,7 +67,8 @@ class Known:
     def entries_by_key(self) -> dict[str, Entry]:
         """Return the entries of the list by name and by reference."""
         entries = () if self.image_list is None else self.image_list.entries
-        return {f"docker://{entry.reference}": entry for entry in entries} | {entry.name: entry for entry in entries}
+        images = [entry for entry in entries if not entry.reference.scheme]
+        return {f"docker://{entry.reference}": entry for entry in images} | {entry.name: entry for entry in entries}
 
     @cached_property
     def patterns_by_name(self) -> dict[str, Pattern]:

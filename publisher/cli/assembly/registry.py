@@ -51,6 +51,7 @@ def make_intake(
             dates=dates,
             networks=settings.allowed_networks,
             discreet=discreet,
+            federation=settings.federation,
         )
 
     return Intake(

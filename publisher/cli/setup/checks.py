@@ -162,7 +162,7 @@ def _space(settings: PublisherSettings) -> Iterator[_Found]:
 def _registries(settings: PublisherSettings) -> Iterator[_Found]:
     """Ask each registry for one image of the list; also compare its clock with this host's."""
     listed, dates = load_list(settings), ServerDates()
-    one_of_each = {entry.reference.registry: entry for entry in reversed(listed.entries)}
+    one_of_each = {entry.reference.registry or entry.reference.scheme: entry for entry in reversed(listed.entries)}
     asked = dict(sorted(one_of_each.items())[:_MANY])
     with make_intake(settings, LogDisplay(), dates=dates) as intake:
         answers = intake.resolve(asked.values(), {})

@@ -1,4 +1,4 @@
-"""The blob store: ``sha256/<2>/<62>`` below one directory, for layers (with ``<62>.index`` beside them) and documents.
+"""The blob store: ``sha256/<2>/<62>`` below one directory, for layers (with ``<62>.index`` beside them), SIFs and documents.
 
 A blob gets its name only when its bytes are on disk and match its digest, and never changes afterwards. Several processes may use
 one store: one of them at a time fetches a digest, under a lock that is released when its process ends, and resumes what a killed
@@ -43,7 +43,7 @@ _RESERVED_SPACE = 64 << 20  # bytes that must stay free on the device
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """The files of a verified layer and its header index."""
+    """The files of a verified layer and its header index, which a SIF does not have."""
 
     blob: Path
     index: Path
@@ -86,7 +86,7 @@ class BlobStore:
                 (root / name).mkdir(parents=True, exist_ok=True)
 
     async def layer(self, descriptor: Descriptor, download: Download, progress: Callable[[int], None]) -> StoredLayer:
-        """Return a layer and its index; fetch the layer if the store does not have it.
+        """Return a layer and its index, or a SIF; fetch it if the store does not have it.
 
         A blob that matches its digest but is not a valid layer is stored too, so that the next run need not fetch it again to
         report it.
@@ -104,13 +104,13 @@ class BlobStore:
         """
         if descriptor.size > self._max_layer_size:
             size, limit = format_size(descriptor.size), format_size(self._max_layer_size)
-            reason = f"layer {descriptor.digest} has {size}; at most {limit} are allowed"
+            reason = f"{_kind(descriptor)} {descriptor.digest} has {size}; at most {limit} are allowed"
             raise BlobError(reason)
         blob = self._path(descriptor.digest)
         stored = StoredLayer(blob, blob.with_name(f"{blob.name}.index"))
         async with self._locked(descriptor.digest):
             if _size(blob) == descriptor.size and is_own_file(blob):  # its digest was checked when it was fetched
-                await asyncio.to_thread(self._ensure_index, stored)
+                await asyncio.to_thread(self._ensure_index, stored, needed=not descriptor.is_sif)
             else:
                 async with self._slots:
                     await self._fetch(descriptor, stored, download, progress)
@@ -182,7 +182,7 @@ class BlobStore:
         try:
             await self._receive(descriptor, stored, download, progress)
         except BlobError as error:
-            _log.info("fetching layer %s again: %s", descriptor.digest, error.reason)
+            _log.info("fetching %s %s again: %s", _kind(descriptor), descriptor.digest, error.reason)
             await self._receive(descriptor, stored, download, progress)
 
     async def _receive(
@@ -197,12 +197,12 @@ class BlobStore:
             nonlocal received
             received += len(chunk)
             if received > descriptor.size:
-                raise BlobError(f"layer {descriptor.digest} is larger than its {descriptor.size} bytes")
+                raise BlobError(f"{_kind(descriptor)} {descriptor.digest} is larger than its {descriptor.size} bytes")
             await writer.put(chunk)
             progress(received)
 
         try:
-            async with BlobWriter(partial, index, self._limits) as writer:
+            async with BlobWriter(partial, None if descriptor.is_sif else index, self._limits) as writer:
                 await download(sink, received)
                 written = await writer.finish()
             _check(written, descriptor)
@@ -233,10 +233,10 @@ class BlobStore:
             raise SpaceError(reason, hint="free space there and run again")
         return partial
 
-    def _ensure_index(self, stored: StoredLayer) -> None:
+    def _ensure_index(self, stored: StoredLayer, *, needed: bool) -> None:
         with failures(BlobError, f"{stored.blob} cannot be indexed"):
             os.utime(stored.blob)
-            if not is_own_file(stored.index) or read_summary(stored.index) is None:
+            if needed and (not is_own_file(stored.index) or read_summary(stored.index) is None):
                 with stored.blob.open("rb") as blob:
                     write_index(blob.read, stored.index, self._limits)
 
@@ -321,9 +321,13 @@ def _size(path: Path) -> int | None:
         return None
 
 
+def _kind(descriptor: Descriptor) -> str:
+    return "SIF" if descriptor.is_sif else "layer"
+
+
 def _check(written: WrittenBlob, descriptor: Descriptor) -> None:
     if (f"sha256:{written.sha256}", written.size) != (descriptor.digest, descriptor.size):
-        layer = f"layer {descriptor.digest} of {descriptor.size} bytes"
+        layer = f"{_kind(descriptor)} {descriptor.digest} of {descriptor.size} bytes"
         reason = f"the {written.size} bytes that were received for {layer} do not match its digest or size"
         raise BlobError(reason, hint="the image is damaged in the registry, or a proxy or mirror changes it")
 

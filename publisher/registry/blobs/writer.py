@@ -52,11 +52,11 @@ class BlobWriter:
 
     Args:
         path: the file.
-        index: the file for its header index.
+        index: the file for its header index, None for a file that is no layer.
         limits: the limits on the content of a layer.
     """
 
-    def __init__(self, path: Path, index: Path, limits: LayerLimits) -> None:
+    def __init__(self, path: Path, index: Path | None, limits: LayerLimits) -> None:
         self._path = path
         self._index = index
         self._limits = limits
@@ -110,7 +110,8 @@ class BlobWriter:
             tee = _Tee(file, self._next_chunk)
             layer_error = None
             try:
-                write_index(tee.read, self._index, self._limits)
+                if self._index is not None:
+                    write_index(tee.read, self._index, self._limits)
             except LayerError as error:
                 layer_error = error
             while tee.read(_CHUNK):  # the digest covers the whole file, even if the index did not need or could not read it

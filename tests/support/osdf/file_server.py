@@ -46,6 +46,8 @@ class FileServer:
             def do_GET(self) -> None:
                 server.answer(self)
 
+            do_HEAD = do_GET  # noqa: N815 - the base class's name
+
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 pass
 
@@ -125,5 +127,5 @@ def _send(request: BaseHTTPRequestHandler, status: int, body: bytes, *, sent: in
         request.send_header(name, value)
     request.send_header("Content-Length", str(len(body)))
     request.end_headers()
-    request.wfile.write(body[:sent])
+    request.wfile.write(b"" if request.command == "HEAD" else body[:sent])
     request.close_connection = sent is not None

@@ -95,6 +95,7 @@ async def scripted_client(
             mirrors={registry.address: mirrors},
             mirror_tags=mirror_tags,
             networks=LOOPBACK,
+            federation=registry.address,
             clock=clock or (lambda: slept),
         ) as client,
     ):

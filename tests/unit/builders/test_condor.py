@@ -15,7 +15,10 @@ from publisher.builders.jobs import IDLE, RUNNING, QueuedJob
 from publisher.builders.machines import MachineMemory
 from publisher.builders.orders import FAILED, UNSUITABLE, BuildOrder, JobReport, StepOptions
 from publisher.builders.sample import Sample
+from publisher.contract.reference import Reference
 from publisher.errors import BuildError, LayerError, UnavailableError
+from tests.support.images import foreign_sif
+from tests.support.images.layers import file
 from tests.support.publisher.local_builder import builder as local_builder
 from tests.support.publisher.scripted_pool import ScriptedPool, completed, held, returning
 
@@ -302,6 +305,14 @@ def test_a_private_image_is_built_here_and_never_in_the_pool(tmp_path: Path, ask
     world = PoolWorld(tmp_path, ScriptedPool(returning(build)), asked)
     assert facts(world.build(private=True)) == facts(build)
     assert world.pool.submitted == []
+
+
+def test_a_finished_sif_is_checked_here_because_nothing_is_built(tmp_path: Path) -> None:
+    sif = foreign_sif.sif(foreign_sif.partition(foreign_sif.squashfs(tmp_path, (file("x"),))))
+    world = PoolWorld(tmp_path, ScriptedPool(lambda _: None), foreign_sif.request(sif, tmp_path))
+    reference = Reference("registry.example", "lab/solver", "1", None, "oras")
+    assert world.build(reference=reference).notes["source"] == "SIF for amd64"
+    assert world.directories() == []
 
 
 def test_no_more_jobs_are_queued_than_allowed(tmp_path: Path, asked: BuildRequest) -> None:

@@ -5,6 +5,7 @@ from datetime import date
 
 import pytest
 
+from publisher.contract.reference import Reference
 from publisher.errors import DeniedError, NotFoundError, PublisherError, UnavailableError, UnknownHostError, UnsupportedError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest, Platform
 from publisher.plan.lint import CheckVerdict, judge, judge_pattern, judge_unlisted
@@ -103,3 +104,10 @@ def test_a_private_image_names_the_setting_of_the_operator_and_the_key_of_the_en
 
 def test_sizes_are_shown_with_units() -> None:
     assert "10.0 GB compressed, but only 1.0 GB are allowed" in judge(entry("a/b:1"), [image(AMD64, 10 * GB)], GB).reason
+
+
+def test_a_sif_at_a_url_has_to_be_readable_by_everybody() -> None:
+    at_url = dataclasses.replace(entry("lab/solver:1"), reference=Reference("example.org", "x.sif", None, digest("x"), "https"))
+    found = judge(at_url, DeniedError("example.org denies access to x.sif"), GB)
+    assert found.verdict is CheckVerdict.WRONG
+    assert found.reason == "example.org denies access to x.sif (a SIF at a URL must be readable by everybody)"

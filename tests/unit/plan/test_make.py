@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from publisher.contract.records import BLOCKED, EXPIRING, SUPERSEDED, Record, Version
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
+from publisher.images import sif_sources
 from publisher.plan.make import make_plan
 from publisher.plan.model import Action, PlanItem, ResolvedReference, UnlistedPattern
 from publisher.state.snapshot import Snapshot
@@ -335,3 +336,30 @@ def test_what_expires_soon_is_announced() -> None:
         "a/soon:1 is published until 2027-01-20, as its entry says",
     )
     assert make_plan([soon, far], answers, EMPTY).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_bound"),
+    [
+        ("osdf:///lab/x/solver-1.sif", "osdf:///lab/x/solver-2.sif", False),
+        ("osdf:///lab/x/solver-1.sif", "osdf:///lab/y/solver-1.sif", True),
+        ("https://example.org:8443/x.sif", "https://example.org:8444/x.sif", True),
+        ("oras://ghcr.io/lab/solver:1", "oras://ghcr.io/lab/solver:2", False),
+        ("oras://ghcr.io/lab/solver:1", "ghcr.io/lab/solver:1", True),
+    ],
+)
+def test_a_name_is_bound_to_the_directory_or_repository_of_its_sif(before: str, after: str, is_bound: bool) -> None:
+    old, new = (dataclasses.replace(entry("lab/solver:1"), reference=sif_sources.parse(text)) for text in (before, after))
+    item = only(new, answer("two"), published(old, answer("one")))
+    assert (item.action is Action.FAILED) is is_bound
+    assert ("the name is bound to" in item.reason) is is_bound
+
+
+def test_a_published_sif_is_not_taken_for_one_of_another_architecture() -> None:
+    """Nothing but the SIF itself says what it is for, and a published one is not read again."""
+    amd64, arm64 = entry("lab/a:1", [AMD64]), entry("lab/b:1", [ARM64])
+    before = published(amd64, ResolvedReference(digest("sif"), {AMD64: digest("sif")}, configs={AMD64: digest("sif")}))
+    (version,) = before.records["lab/a:1"].platforms["amd64"]
+    version.notes["source"] = "SIF for amd64"
+    item = only(arm64, ResolvedReference(digest("sif"), {ARM64: digest("sif")}, configs={ARM64: digest("sif")}), before)
+    assert (item.action, item.reason) == (Action.FAILED, "it is listed for linux/arm64, and is a SIF for amd64")

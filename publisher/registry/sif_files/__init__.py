@@ -1,0 +1,1 @@
+"""SIFs at URLs: one file each, fetched without credentials."""
