@@ -59,9 +59,9 @@ def _of_last_run(registry: CollectorRegistry, last: LastRun) -> None:
         for key, value in values.items():
             gauge.labels(key).set(value)
     text = "From the change of a tag to its publication, in the last 30 days"
-    quantiles = Gauge("publisher_lag_seconds", text, ["quantile"], registry=registry)
+    shares = Gauge("publisher_lag_seconds", text, ["share"], registry=registry)
     for share in (0.5, 0.9) if last.lags else ():
-        quantiles.labels(str(share)).set(percentile([lag for _, lag in last.lags], share))
+        shares.labels(str(share)).set(percentile([lag for _, lag in last.lags], share))
     _gauge(registry, "transactions", "Transactions of the last run", len(last.transactions))
     _gauge(registry, "transaction_seconds_max", "The longest transaction of the last run", max(last.transactions, default=0))
 

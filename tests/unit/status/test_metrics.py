@@ -75,8 +75,8 @@ def test_the_lag_from_a_tag_to_its_publication_is_that_of_the_last_30_days(tmp_p
     before = LastRun(lags=[(1000, 40_000), (9_000_000, 600)])
     save_last_run(tmp_path, make_last_run(run_report(), USE, 9_000_500, before))
     found = samples(render(OVERVIEW, load_last_run(tmp_path)))
-    assert found['publisher_lag_seconds{quantile="0.5"}'] == 120
-    assert found['publisher_lag_seconds{quantile="0.9"}'] == 600
+    assert found['publisher_lag_seconds{share="0.5"}'] == 120
+    assert found['publisher_lag_seconds{share="0.9"}'] == 600
     assert not [name for name in samples(render(OVERVIEW, LastRun())) if "lag" in name]
 
 
