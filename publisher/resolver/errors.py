@@ -48,7 +48,12 @@ class OldManifestError(ManifestError):
 
 
 class FetchError(ExpectedError):
-    """A file that could not be fetched from any source: absent, truncated, changed, denied or too slow."""
+    """A file that could not be fetched from any source: absent, truncated, changed, denied or too slow.
+
+    ``retry_after`` is the number of seconds for which a busy server asks for no more requests (429, 503), 0 if it does not.
+    """
+
+    retry_after = 0.0
 
 
 class DeadlineError(FetchError):

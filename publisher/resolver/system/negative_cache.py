@@ -35,18 +35,31 @@ def recent_failure(root: str, key: str, now: float) -> str | None:
 
 def record_failure(root: str, key: str, reason: str, now: float) -> None:
     """Record a failure of ``key``; a failure to write is ignored. See :func:`recent_failure` for the arguments."""
-    from publisher.contract import files  # noqa: PLC0415 - a warm answer records nothing
-
     entry = _read(root, key)
     count = 1 + (entry[0] if entry else 0)
     pause = min(_MAX_PAUSE, _FIRST_PAUSE * 2 ** min(count - 1, _MAX_DOUBLINGS)) * jitter()
     text = f"{count} {now + pause:.0f} {' '.join(reason.split())}"
     log.debug("recorded failure %d in a row of %s, next retry in %.0f s: %s", count, key, pause, reason)
-    try:
+    _write(root, key, text)
+
+
+def record_pause(root: str, key: str, reason: str, now: float, seconds: float) -> None:
+    """Record that ``key`` has asked for no requests for some seconds; a failure to write is ignored."""
+    _write(root, key, f"1 {now + seconds:.0f} {' '.join(reason.split())}")
+
+
+def pause_left(root: str, key: str, now: float) -> float:
+    """Return the seconds for which ``key`` must not be asked, 0 if it may be."""
+    entry = _read(root, key)
+    return entry[1] - now if entry is not None and now < entry[1] <= now + 2 * _MAX_PAUSE else 0.0
+
+
+def _write(root: str, key: str, text: str) -> None:
+    from publisher.contract import files  # noqa: PLC0415 - a warm answer records nothing
+
+    with contextlib.suppress(OSError):
         os.makedirs(os.path.join(root, _DIRECTORY), mode=0o700, exist_ok=True)
         files.replace(_path(root, key), text.encode()[:_MAX_BYTES])
-    except OSError:
-        pass
 
 
 def jitter() -> float:

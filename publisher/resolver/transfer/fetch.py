@@ -34,6 +34,7 @@ NO_SPACE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a write without enough space: on the device, in the quota, within the limit of the process."""
 _GRACE = 30.0  # seconds that any attempt may take besides the time that its bytes need
 _LENIENCY = 10  # factor by which a server may be slower than the setting in the second round
+_LONGEST_WAIT = 60.0  # seconds: what a Pelican cache asks for by default (Retry-After)
 _REFUSALS = (AbsentError, AccessDeniedError)  # this download does not ask such a server again
 
 
@@ -60,12 +61,16 @@ def fetch(
     *,
     assembly: Assembly | None = None,
     traffic: Traffic | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """Download a SIF into the file ``part`` and flush it to disk; resume an earlier attempt. The caller holds the lock.
 
     Every route to every source is tried in order; routes that failed a short while ago come last. A second round tries again all
     routes that neither refused the file nor said that they do not have it; those that sent wrong bytes come last, since a cache
     that has wrong bytes keeps them.
+
+    A busy server is not asked again before the time that it asked for (``Retry-After``), by no download of this host. If nobody
+    else has the file, the download waits for it, a minute at most.
 
     If the SIF is put together from ranges and what this host has, the second round fetches it as a whole once a server has sent
     something wrong.
@@ -78,6 +83,7 @@ def fetch(
         until: reading of the clock at which the download ends, if that is earlier than :func:`time_limit`.
         assembly: how the SIF comes together; None for one stream.
         traffic: counts the bytes.
+        sleep: sleeps for some seconds.
 
     Returns:
         the label of the route that completed the file; empty if the file was complete already.
@@ -92,7 +98,8 @@ def fetch(
     end = end if until is None else min(end, until)
     try:
         with closing(PartialFile(part, sif)) as file:
-            return _Download(file, sif, clock, end, assembly=assembly or Assembly(), traffic=traffic or Traffic()).run(sources)
+            made = _Download(file, sif, clock, end, assembly=assembly or Assembly(), traffic=traffic or Traffic(), sleep=sleep)
+            return made.run(sources)
     except OSError as error:
         _remove(part)
         if error.errno in NO_SPACE_ERRNOS:
@@ -121,10 +128,19 @@ class _Download:
         end: reading of the clock at which the download ends.
         assembly: how the SIF comes together.
         traffic: counts the bytes.
+        sleep: sleeps for some seconds.
     """
 
     def __init__(
-        self, part: PartialFile, sif: Sif, clock: Callable[[], float], end: float, *, assembly: Assembly, traffic: Traffic
+        self,
+        part: PartialFile,
+        sif: Sif,
+        clock: Callable[[], float],
+        end: float,
+        *,
+        assembly: Assembly,
+        traffic: Traffic,
+        sleep: Callable[[float], None],
     ) -> None:
         self._part = part
         self._sif = sif
@@ -132,6 +148,8 @@ class _Download:
         self._end = end
         self._assembly = assembly
         self._traffic = traffic
+        self._sleep = sleep
+        self._busy: dict[str, float] = {}
         self._refused: set[str] = set()
         self._corrupt: set[str] = set()
 
@@ -148,8 +166,10 @@ class _Download:
             for route in self._routes(sources, second_round=second_round):
                 if second_round and any(isinstance(error, (CorruptError, RangeError)) for _, error in problems):
                     self._assembly = Assembly()
-                error = self._complete_from(route, _LENIENCY if second_round else 1)
-                self._record(route, error)
+                error = self._wait_while_busy(route)
+                if error is None:
+                    error = self._complete_from(route, _LENIENCY if second_round else 1)
+                    self._record(route, error)
                 if error is None:
                     log.info("%s served %s", route.label, self._sif.path)
                     return route.label
@@ -163,16 +183,37 @@ class _Download:
 
     def _routes(self, sources: Sequence[Source], *, second_round: bool) -> Iterator[Source]:
         """Yield the routes of one round: in order, the unpromising ones last."""
-        unpromising = []
+        busy, unpromising = [], []
         for source in sources:
             for route in source.routes(self._sif.path, refresh=second_round, until=self._end):
                 if route.address in self._refused:
                     continue
                 if route.address in self._corrupt if second_round else self._failed_recently(route):
                     unpromising.append(route)
+                elif self._busy_for(route):
+                    busy.append(route)
                 else:
                     yield route
+        yield from busy
         yield from unpromising
+
+    def _busy_for(self, route: Source) -> float:
+        """Return the seconds for which a server wants no requests, 0 if it may be asked."""
+        key = _busy_key(route)
+        noted = self._busy.get(key, 0.0) - self._clock()
+        root = route.network.root
+        return max(0.0, noted, 0.0 if root is None else negative_cache.pause_left(root, key, time.time()))
+
+    def _wait_while_busy(self, route: Source) -> FetchError | None:
+        """Wait until a busy server may be asked; return why it is not asked at all if that takes too long."""
+        wait = self._busy_for(route)
+        if not wait:
+            return None
+        if wait > _LONGEST_WAIT or self._clock() + wait > self._end:
+            return FetchError(f"{self._sif.path}: the server is busy and wants no requests for {wait:.0f} s")
+        log.info("waiting %.0f s for %s, which is busy", wait, route.label)
+        self._sleep(wait)
+        return None
 
     def _complete_from(self, route: Source, leniency: float) -> FetchError | None:
         """Return why a route could not complete the file, or None if it did. Raise OSError."""
@@ -270,6 +311,10 @@ class _Download:
         if concerns_file:
             (self._refused if isinstance(error, _REFUSALS) else self._corrupt).add(route.address)
         root = route.network.root
+        if error is not None and error.retry_after:
+            self._busy[_busy_key(route)] = self._clock() + error.retry_after
+            if root is not None:
+                negative_cache.record_pause(root, _busy_key(route), str(error), time.time(), error.retry_after)
         if root is None:
             return
         server_key, file_key = _failure_keys(route, self._sif)
@@ -282,9 +327,18 @@ class _Download:
 
 def _failure_keys(route: Source, sif: Sif) -> tuple[str, str]:
     """Return the keys in the negative cache for a server and for this file on it."""
-    scheme, _, rest = route.label.partition("://")
-    server = hashlib.sha256(f"{scheme}://{rest.partition('/')[0]}".encode()).hexdigest()[:32]
+    server = _server_id(route)
     return f"server-{server}", f"{sif.sha256[:32]}-at-{server}"
+
+
+def _busy_key(route: Source) -> str:
+    """Return the key in the negative cache for a server that has asked for a pause."""
+    return f"busy-{_server_id(route)}"
+
+
+def _server_id(route: Source) -> str:
+    scheme, _, rest = route.label.partition("://")
+    return hashlib.sha256(f"{scheme}://{rest.partition('/')[0]}".encode()).hexdigest()[:32]
 
 
 def _remove(path: str) -> None:

@@ -39,6 +39,8 @@ _USER_AGENT = "image-resolver"
 _MAX_REDIRECT_BODY = 1 << 16  # bytes of a redirect that are read so that its connection can be used again
 _STALE = (ConnectionError, http.client.BadStatusLine, http.client.NotConnected, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What a kept connection fails with if the server has closed it meanwhile."""
+_BUSY = (429, 503)
+_LONGEST_RETRY = 900.0  # seconds that a busy server is left alone for at most
 _STATUS_ERRORS = {401: AccessDeniedError, 403: AccessDeniedError, 404: AbsentError, 410: AbsentError, 416: CorruptError}
 
 
@@ -135,9 +137,24 @@ def get(
             kept.release(_origin(address), response)
 
 
-def status_error(status: int, reason: str) -> FetchError:
-    """Return the error for a status that is not a success."""
-    return _STATUS_ERRORS.get(status, FetchError)(f"status {status} {reason}".rstrip())
+def status_error(status: int, reason: str, retry_after: str | None = None) -> FetchError:
+    """Return the error for a status that is not a success; ``retry_after`` is the header ``Retry-After``, if there is one."""
+    error = _STATUS_ERRORS.get(status, FetchError)(f"status {status} {reason}".rstrip())
+    if status in _BUSY and retry_after is not None:
+        error.retry_after = _seconds(retry_after)
+    return error
+
+
+def _seconds(header: str) -> float:
+    """Return the seconds of ``Retry-After``, a number or a date (RFC 9110, section 10.2.3); 0 if it is neither."""
+    if header.isascii() and header.isdigit():
+        return min(float(header), _LONGEST_RETRY)
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - caches send a number
+
+    try:
+        return min(max(0.0, parsedate_to_datetime(header).timestamp() - time.time()), _LONGEST_RETRY)
+    except ValueError:
+        return 0.0
 
 
 def _send(

@@ -80,7 +80,9 @@ class HttpSource(Source):
                     if skipped < count:
                         yield buffer[skipped:count]
         except FetchError as error:
-            raise type(error)(f"{name}: {error}") from None
+            named = type(error)(f"{name}: {error}")
+            named.retry_after = error.retry_after
+            raise named from None
 
 
 def _surplus(response: HTTPResponse, start: int, size: int | None, stop: int | None) -> int:
@@ -96,7 +98,7 @@ def _surplus(response: HTTPResponse, start: int, size: int | None, stop: int | N
             raise RangeError("the server ignores ranges")
         return start
     if response.status != _PARTIAL:
-        raise http.status_error(response.status, response.reason)
+        raise http.status_error(response.status, response.reason, response.headers.get("Retry-After"))
     part, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     first, _, last = part.partition("-")
     if first != str(start):

@@ -62,6 +62,7 @@ class FaultyServer:
         faults: the faults of the next requests, one each; an empty string for none.
         always: the fault of all other requests.
         held: prefix of paths that are served only after ``released`` is set; empty for none.
+        retry_after: the header ``Retry-After`` of faults that are a status; empty for none.
         elsewhere: URL of the server to which ``moved`` (a redirect, which is not a fault) leads.
     """
 
@@ -69,7 +70,7 @@ class FaultyServer:
         self.objects = dict(objects)
         self.asked: list[Asked] = []
         self.faults: list[str] = []
-        self.always = self.elsewhere = ""
+        self.always = self.elsewhere = self.retry_after = ""
         self.held = ""
         self.released = threading.Event()
         self._over = threading.Event()
@@ -129,7 +130,8 @@ class FaultyServer:
         if content is None:
             _head(request, 404, {"Content-Length": "0"})
         elif fault in STATUSES:
-            _head(request, STATUSES[fault], {"Content-Length": "5"})
+            asked = {"Retry-After": self.retry_after} if self.retry_after else {}
+            _head(request, STATUSES[fault], {"Content-Length": "5", **asked})
             request.wfile.write(b"sorry")
         elif fault in ("looping", "elsewhere", "moved"):
             to = {"looping": "", "elsewhere": "file://", "moved": self.elsewhere}[fault] + request.path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import threading
 import time
 from contextlib import ExitStack
@@ -49,6 +50,13 @@ class Servers:
         came_from = fetch(places, SIF, str(self.part), until=until)
         assert self.part.read_bytes() == CONTENT
         return came_from
+
+    def fetch_patiently(self, *servers: FaultyServer, until: float | None = None) -> list[float]:
+        """Fetch, and return how long the download would have waited."""
+        waited: list[float] = []
+        places = [open_source(server.url, self.network) for server in servers]
+        fetch(places, SIF, str(self.part), until=until, sleep=waited.append)
+        return waited
 
     def remembered(self) -> list[str]:
         return [path.name for path in (self.root / "failures").iterdir()]
@@ -305,3 +313,36 @@ def test_any_sequence_of_faults_ends_with_the_right_bytes_or_an_error(
         assert {path.name for path in root.iterdir()} <= {"x.part", "failures"}
         if any(not several for several in faults):
             assert (root / "x.part").read_bytes() == CONTENT, "one server was right all the time"
+
+
+def test_a_busy_server_is_left_alone_while_another_one_has_the_file(servers: Servers) -> None:
+    servers.first.always, servers.first.retry_after = "429", "60"
+    assert servers.fetch() == servers.second.url
+    servers.part.unlink()
+    servers.first.always = ""
+    assert servers.fetch() == servers.second.url, "the next download of this host leaves it alone as well"
+    assert len(servers.first.asked) == 1
+
+
+@pytest.mark.parametrize("header", ["40", "date"])
+def test_a_download_waits_for_a_busy_server_if_nobody_else_has_the_file(servers: Servers, header: str) -> None:
+    later = email.utils.formatdate(time.time() + 40, usegmt=True)
+    servers.first.faults, servers.first.retry_after = ["429"], later if header == "date" else header
+    servers.second.always = "404"
+    (waited,) = servers.fetch_patiently(servers.first, servers.second)
+    assert 0 < waited <= 40
+    assert len(servers.first.asked) == 2
+
+
+@pytest.mark.parametrize(("header", "left"), [("61", None), ("100000000", None), ("30", 20.0)])
+def test_no_download_waits_longer_than_a_minute_or_its_own_deadline(servers: Servers, header: str, left: float | None) -> None:
+    servers.first.always, servers.first.retry_after = "429", header
+    with pytest.raises(FetchError, match="the server is busy and wants no requests for"):
+        servers.fetch_patiently(servers.first, until=None if left is None else time.monotonic() + left)
+    assert len(servers.first.asked) == 1
+
+
+def test_a_header_that_says_nothing_changes_nothing(servers: Servers) -> None:
+    servers.first.faults, servers.first.retry_after = ["429"], "soon"
+    assert servers.fetch_patiently(servers.first) == []
+    assert len(servers.first.asked) == 2
