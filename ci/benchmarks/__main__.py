@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ci.benchmarks import bench_image, build, fetch, hook, publish, references, store
+from ci.benchmarks import bench_image, build, fetch, hook, many, publish, references, store
 from publisher.errors import PublisherError
 
 _ROOT = Path(__file__).parents[2]
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         name: commands.add_parser(name, help=text)
         for name, text in {
             "build": "registry -> SIF, against apptainer build and against the bare pipe",
+            "many": "images of mixed sizes on all cores, against one after the other and against apptainer build",
             "references": "a run without changes over thousands of references, with a distant registry",
             "hook": "the execution point's hook, against an empty Python program",
             "publish": "one image into a repository of thousands, against one of a few",
@@ -52,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         help="size of the image; no bar applies to small (default large)",
     )
     parsers["build"].set_defaults(run=_build)
+    parsers["many"].add_argument("--images", type=int, default=40, help="number of images (default 40)")
+    parsers["many"].add_argument(
+        "--apptainer", type=int, default=40, help="number of images that apptainer builds; 0 leaves it out (default 40)"
+    )
+    parsers["many"].set_defaults(run=_many)
     parsers["references"].add_argument(
         "--counts", type=int, nargs="+", default=[5_000, 50_000], help="numbers of references (default 5000 and 50000)"
     )
@@ -79,6 +85,11 @@ def _build(arguments: argparse.Namespace) -> bool:
     bars = arguments.bars and arguments.size == "large"
     size = bench_image.SIZES[arguments.size]
     return not build.benchmark(size, arguments.work.resolve(), arguments.rounds, bars=bars)
+
+
+def _many(arguments: argparse.Namespace) -> bool:
+    work = arguments.work.resolve() / "many"
+    return many.benchmark(arguments.images, work, apptainer=arguments.apptainer, bars=arguments.bars)
 
 
 def _references(arguments: argparse.Namespace) -> bool:

@@ -62,8 +62,13 @@ _GROWTH = 1.5  # a squashfs per compressed byte of the layers, at most: each blo
 _BYTES_PER_ENTRY = 128  # in the tables of the squashfs and in the file index
 
 
+def free_space(directory: Path) -> int:
+    """Return the free bytes on a directory's device. Raises OSError."""
+    return shutil.disk_usage(directory).free
+
+
 class LocalBuilder(Builder):
-    """A builder that makes SIFs in a directory of this host.
+    """A builder that makes SIFs in a directory of this host, one at a time. It can be pickled for another process.
 
     Args:
         work: directory for finished builds, with one directory per config digest; created if it is missing.
@@ -90,7 +95,7 @@ class LocalBuilder(Builder):
         deadline: float = 4 * 3600,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
-        free: Callable[[Path], int] = lambda directory: shutil.disk_usage(directory).free,
+        free: Callable[[Path], int] = free_space,
     ) -> None:
         self._work = work
         self._squasher = squasher

@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import platform
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "
 _INSPECT_DEADLINE = 60  # seconds
 _HOME_PREFIX = "ospool-test-run-"
 _PROFILE = "seccomp.json"
+_NO_PROCESS = re.compile(r"resource temporarily unavailable|errno=11\b|cannot fork|failed to create new OS thread", re.IGNORECASE)
+"""What programs say if they get no further process or thread (EAGAIN of fork(2) and clone(2))."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,23 @@ class TestRunner:
             if self._account is not None:
                 os.chown(home, self._account.uid, self._account.gid)
             try:
-                self._confinement.run(argv, deadline=deadline, env=env, cwd=home)
+                self._run_once_more_if_refused(argv, deadline, env, home)
             except CommandError as error:
                 hint = error.hint or f"a test run may use {self._confinement.limits}"
                 raise TestRunError(f"the test run of the finished SIF failed: {error.reason}", hint=hint) from error
+
+    def _run_once_more_if_refused(self, argv: list[str], deadline: float, env: dict[str, str], home: Path) -> None:
+        """Run a command; once more if the system refused it a process, because those of other test runs count as well.
+
+        The limit is counted anew then, from the processes that the account has now. Raises CommandError.
+        """
+        try:
+            self._confinement.run(argv, deadline=deadline, env=env, cwd=home)
+        except CommandError as error:
+            if not _NO_PROCESS.search(error.stderr):
+                raise
+            _log.info("the test run is repeated: the system refused it a process")
+            self._confinement.run(argv, deadline=deadline, env=env, cwd=home)
 
     def _find_parent(self) -> Path:
         """Return the first directory that the account can enter, in which its home is made."""

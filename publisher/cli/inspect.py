@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from publisher.cli.assembly.builder import open_builder
 from publisher.cli.assembly.registry import make_intake
-from publisher.cli.assembly.run import make_builder
 from publisher.cli.assembly.targets import (
     find_record,
     load_authorization,
@@ -121,9 +121,10 @@ def _repair(settings: PublisherSettings, names: Sequence[str], sample: int | Non
         open_publication(settings) as (publication, snapshot),
         console.open_display() as display,
         make_intake(settings, display) as intake,
+        open_builder(settings) as builder,
     ):
         publication.resend_manifest(snapshot)
-        restorer = SifRestorer(publication, snapshot, intake, make_builder(settings), display)
+        restorer = SifRestorer(publication, snapshot, intake, builder, display)
 
         def restore(build: VerifiedBuild) -> None:
             restorer.restore(build)

@@ -22,10 +22,10 @@ from publisher.errors import (
 from publisher.publish.report import ImageResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from publisher.build.builder import Builder, BuildRequest
-    from publisher.plan.model import Removal
+    from publisher.plan.model import PlanItem, Removal
     from publisher.publish.publication import Publication
     from publisher.publish.report import RunReport
     from publisher.publish.staged import StagedEntry
@@ -80,12 +80,13 @@ class BatchPublisher:
         report: gets the outcome of every entry.
         snapshot: the published state.
         limits: the limits of one transaction.
+        order: the names of all entries; a transaction, and what is said of it, has its entries in this order.
         clock: returns seconds, monotonic.
 
     Attributes:
         snapshot: the published state now.
-        in_progress: digests of the image manifests and configs of the entry that is being built: builds of these are not
-            discarded, even if an entry that shares them is published meanwhile.
+        unfinished: returns the entries that are still to be added: their builds are not discarded, even if an entry that shares
+            them is published meanwhile.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class BatchPublisher:
         snapshot: Snapshot,
         *,
         limits: BatchLimits,
+        order: Iterable[str] = (),
         clock: Callable[[], float],
     ) -> None:
         self.snapshot = snapshot
-        self.in_progress: set[str] = set()
+        self.unfinished: Callable[[], Iterable[PlanItem]] = tuple
+        self._order = {name: number for number, name in enumerate(order)}
         self._publication = publication
         self._builder = builder
         self._display = display
@@ -139,7 +142,6 @@ class BatchPublisher:
             self._batch.started = self._clock()
         self._batch.entries.append(entry)
         self._batch.requests += requests
-        self.in_progress = set()
 
     def flush_if_full(self) -> None:
         """Publish the batch if it has reached a limit.
@@ -167,6 +169,7 @@ class BatchPublisher:
             self.snapshot = replace(self.snapshot, outcomes=outcomes)
         if not batch.entries and not leaving and due is None:
             return
+        batch.entries.sort(key=lambda entry: self._order.get(entry.name, 0))
         for entry in batch.entries:
             self._display.step(entry.name, "publish", 0, 1)
         try:
@@ -234,8 +237,9 @@ class BatchPublisher:
         self._display.finish(name, f"failed: {self._report.fail(name, error)}")
 
     def _discard(self, requests: Sequence[BuildRequest]) -> None:
+        needed = {digest for item in self.unfinished() for target in item.targets for digest in target.identities}
         for request in requests:
-            if request.image.identities.isdisjoint(self._unfit | self.in_progress):
+            if request.image.identities.isdisjoint(self._unfit | needed):
                 self._builder.discard(request)
 
     def _check_origin(self) -> None:

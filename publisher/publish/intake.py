@@ -15,6 +15,7 @@ from publisher.build.builder import BuildRequest
 from publisher.errors import PublisherError
 from publisher.images.variant import plain
 from publisher.net.loop import BackgroundLoop
+from publisher.oci import parse_manifest
 from publisher.plan.model import ResolvedReference
 from publisher.provenance.sigstore_bundle import BundleVerifier
 from publisher.publish.fetch import fetch_image, fetch_layers
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from publisher.contract.records import Record
     from publisher.images.reader import Entry, Pattern
     from publisher.oci import Image, ImageManifest, Platform
-    from publisher.plan.model import PlanItem
+    from publisher.plan.model import PlanItem, PlatformTarget
     from publisher.registry.blobs.store import BlobStore
     from publisher.registry.client import RegistryClient, RegistryUse
     from publisher.system.progress import Display
@@ -142,6 +143,18 @@ class Intake:
         images = self._for_all(entries, self._resolver.inspect)
         return dict(zip([entry.name for entry in entries], images, strict=True))
 
+    def sizes(self, items: Iterable[PlanItem]) -> dict[str, int]:
+        """Return CVMFS name -> bytes of the layers of what has to be built, as far as image manifests in the store say."""
+        return {item.entry.name: sum(map(self._layer_size, _wanted(item))) for item in items}
+
+    def _layer_size(self, target: PlatformTarget) -> int:
+        """Return the bytes of the layers of an image, 0 if that is not known without asking its registry."""
+        with contextlib.suppress(PublisherError):
+            body = self.store.document(target.digest)
+            if body is not None:
+                return sum(layer.size for layer in parse_manifest(body, target.digest).layers)
+        return 0
+
     def fetch(self, item: PlanItem, *, layers: bool = True) -> Future[list[BuildRequest]]:
         """Start to fetch what has to be built for an item; the result has a request for each such platform.
 
@@ -154,8 +167,7 @@ class Intake:
 
     async def _fetch(self, item: PlanItem, *, with_layers: bool) -> list[BuildRequest]:
         name, requests = item.entry.name, []
-        wanted = {target.digest: target for target in item.targets if target.published is None}  # two variants may be one image
-        for target in wanted.values():
+        for target in _wanted(item):
             reference = item.entry.reference_for(target.platform)
             label = name if len(item.targets) == 1 else f"{name} {platform_key(target.platform)}"
             image = await fetch_image(self._client, self.store, reference, target.digest, plain(target.platform))
@@ -198,3 +210,8 @@ class Intake:
                     self._display.advance()
 
         return await asyncio.gather(*map(attempt, items))
+
+
+def _wanted(item: PlanItem) -> list[PlatformTarget]:
+    """Return the targets of an item that have to be built; two variants may be one image."""
+    return list({target.digest: target for target in item.targets if target.published is None}.values())

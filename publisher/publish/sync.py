@@ -1,4 +1,4 @@
-"""Carries out a plan: fetches the next image while one is built, stores its SIF, and publishes in batches.
+"""Carries out a plan: fetches and builds several images at a time, stores their SIFs, and publishes in batches.
 
 A failure of one image becomes its outcome in the report and does not stop the others. The run stops for what the next image would
 meet as well: a full disk, a repository that cannot be published to. After a kill, the next run finds fetched layers and finished
@@ -10,25 +10,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from publisher.contract.units import format_size
 from publisher.errors import BuildError, PublisherError, RepositoryError, SpaceError
 from publisher.plan.model import Action
+from publisher.plan.priority import by_priority
 from publisher.publish.batch import BatchLimits, BatchPublisher, RunStoppedError
+from publisher.publish.pipeline.pipeline import Pipeline
+from publisher.publish.pipeline.threads import WorkThreads
 from publisher.publish.remember import remember
 from publisher.publish.report import ImageResult, RunReport
 from publisher.system.durable import host_failure
 from publisher.system.progress import BUILT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterator, Mapping
 
     from publisher.build.builder import Builder, BuildRequest
     from publisher.images.reader import Entry
     from publisher.plan.model import Plan, PlanItem
     from publisher.publish.intake import Intake
+    from publisher.publish.pipeline.pipeline import Finished, Workers
     from publisher.publish.publication import Publication
     from publisher.state.built import BuiltImage
     from publisher.state.outcomes import Outcomes
@@ -55,6 +59,8 @@ class Sync:
         publication: publishes them.
         display: shows progress.
         limits: the limits of one transaction.
+        free: returns the free bytes of the disk that has layers and builds.
+        workers: returns as many threads as it is asked for, or what a test has in their place.
         clock: returns seconds, monotonic.
         now: returns seconds since the epoch.
         outcomes: what became of the images in the last runs; None for what is published of it.
@@ -77,6 +83,8 @@ class Sync:
         display: Display,
         *,
         limits: BatchLimits,
+        free: Callable[[], int],
+        workers: Callable[[int], Workers] = WorkThreads["Finished"],
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         outcomes: Outcomes | None = None,
@@ -86,6 +94,8 @@ class Sync:
         self._publication = publication
         self._display = display
         self._limits = limits
+        self._free = free
+        self._workers = workers
         self._clock = clock
         self._now = now
         self._started = int(now())
@@ -104,10 +114,17 @@ class Sync:
         self._report_items_without_work(plan, report)
         self._builder.sweep({target.content for item in plan.work for target in item.targets})
         batches = BatchPublisher(
-            self._publication, self._builder, self._display, report, snapshot, limits=self._limits, clock=self._clock
+            self._publication,
+            self._builder,
+            self._display,
+            report,
+            snapshot,
+            limits=self._limits,
+            order=(item.entry.name for item in plan.items),
+            clock=self._clock,
         )
         try:
-            self._carry_out(plan, batches, report)
+            self._carry_out(plan, snapshot, batches, report)
             outcomes = self._remember(plan, snapshot, report)
             due = None if outcomes.says_the_same(snapshot.outcomes) else "what is known of the images of the list has changed"
             batches.flush(plan.leaving, self._publication.due(batches.snapshot) or due, outcomes)
@@ -124,8 +141,10 @@ class Sync:
         return report
 
     def _remember(self, plan: Plan, snapshot: Snapshot, report: RunReport) -> Outcomes:
-        known = snapshot.outcomes if self._known is None else self._known
-        return remember(known, plan, report, started=self._started, now=int(self._now()))
+        return remember(self._known_outcomes(snapshot), plan, report, started=self._started, now=int(self._now()))
+
+    def _known_outcomes(self, snapshot: Snapshot) -> Outcomes:
+        return snapshot.outcomes if self._known is None else self._known
 
     def _report_items_without_work(self, plan: Plan, report: RunReport) -> None:
         for item in plan.items:
@@ -135,23 +154,54 @@ class Sync:
                 report.add(item.entry.name, ImageResult.FAILED, item.explanation, item.error)
                 self._display.say(f"{item.entry.name}: failed: {item.reason}")
 
-    def _carry_out(self, plan: Plan, batches: BatchPublisher, report: RunReport) -> None:
+    def _carry_out(self, plan: Plan, snapshot: Snapshot, batches: BatchPublisher, report: RunReport) -> None:
         """Publish what the plan asks for.
 
         Raises:
             RunStoppedError: the run ends early; entries that were finished before are published where that is possible.
         """
+        if not plan.work:
+            return
+        self._require_idle()
+        self._display.begin("publishing images", len(plan.work))
+        sizes = self._intake.sizes(plan.work)
         try:
-            if plan.work:
-                self._require_idle()
-                self._display.begin("publishing images", len(plan.work))
-            for item, fetched in self._fetch_ahead(plan.work):
-                self._process(item, fetched, batches, report)
-                batches.flush_if_full()
+            with self._pipeline(sizes) as pipeline:
+                batches.unfinished = lambda: pipeline.unfinished
+                pipeline.start(by_priority(plan, self._known_outcomes(snapshot), sizes))
+                while not pipeline.is_done:
+                    finished = pipeline.wait(None if batches.is_empty else batches.time_left)
+                    batches.flush_if_full()
+                    if finished is not None:
+                        self._take(finished, pipeline, batches, report)
+                        batches.flush_if_full()
         except SpaceError as error:
             with contextlib.suppress(RunStoppedError):  # the full disk is reported, not what follows from it
                 batches.flush()
             raise RunStoppedError(error) from error
+
+    @contextlib.contextmanager
+    def _pipeline(self, sizes: Mapping[str, int]) -> Iterator[Pipeline]:
+        """Yield the pipeline of the run; on the way out because of an error, what is under way is ended."""
+        workers = self._workers(self._builder.parallel)
+        pipeline = Pipeline(
+            partial(self._intake.fetch, layers=self._builder.wants_layers),
+            self._make,
+            workers,
+            self._display,
+            parallel=self._builder.parallel,
+            sizes=sizes,
+            free=self._free,
+        )
+        try:
+            yield pipeline
+        except BaseException as error:
+            pipeline.stop()
+            self._builder.stop()
+            if isinstance(error, RunStoppedError | SpaceError):  # what was built may be on its way to the origin
+                workers.join()
+            raise
+        workers.join()
 
     def _require_idle(self) -> None:
         """Raise RunStoppedError before anything is fetched or built if somebody else's transaction is open."""
@@ -160,56 +210,39 @@ class Sync:
         except RepositoryError as error:
             raise RunStoppedError(error) from error
 
-    def _fetch_ahead(self, work: tuple[PlanItem, ...]) -> Iterator[tuple[PlanItem, Future[list[BuildRequest]]]]:
-        """Yield every item with its fetch, while the fetch of the next item is under way."""
-        layers = self._builder.wants_layers
-        futures = [self._intake.fetch(item, layers=layers) for item in work[:1]]
-        for position, item in enumerate(work):
-            future = futures.pop()
-            futures += [self._intake.fetch(following, layers=layers) for following in work[position + 1 : position + 2]]
-            try:
-                yield item, future
-            except BaseException:
-                for waiting in futures:
-                    waiting.cancel()
-                raise
+    def _take(self, finished: Finished, pipeline: Pipeline, batches: BatchPublisher, report: RunReport) -> None:
+        """Add a finished entry to the batch; a failure becomes its outcome.
 
-    def _process(self, item: PlanItem, fetched: Future[list[BuildRequest]], batches: BatchPublisher, report: RunReport) -> None:
-        """Build the platforms of one item, store their SIFs and add the entry to the batch; a failure becomes its outcome."""
-        batches.in_progress = {digest for target in item.targets for digest in target.identities}
-        builds = {}
-        try:
-            requests = self._wait_for(fetched, batches)
-            for request in requests:
-                batches.flush_if_full()
-                build = self._build(request, item.entry)
-                builds[request.image.manifest.digest] = build
-                report.stored_size += build.size if "sif" in item.entry.formats else 0
-                self.configs[request.image.manifest.digest] = request.image.config.raw
-        except SpaceError:
-            raise
-        except (OSError, PublisherError) as caught:
-            error = host_failure(caught) if isinstance(caught, OSError) else caught
-            if error is None:
-                raise
-            if isinstance(error, SpaceError):
-                raise error from caught
-            error.image = item.entry.name
-            self._display.finish(item.entry.name, f"failed: {report.fail(item.entry.name, error)}")
-            batches.in_progress = set()
+        Raises:
+            SpaceError: the disk has no space for the image, although nothing else was under way.
+            RunStoppedError: there is no space, or the batch could not be published.
+        """
+        item, name = finished.item, finished.item.entry.name
+        error = finished.error if finished.error is None else _expected(finished.error)
+        if isinstance(error, SpaceError):
+            if finished.alone:
+                raise error
+            try:
+                batches.flush()  # makes room
+            except RunStoppedError:
+                raise RunStoppedError(error) from error
+            pipeline.repeat(finished)
             return
-        for name in [request.name for request in requests] or [item.entry.name]:
-            self._display.step(name, BUILT, 0, 1)
-        batches.add(self._publication.stage(batches.snapshot, item, builds), requests)
+        if error is not None:
+            error.image = name
+            self._display.finish(name, f"failed: {report.fail(name, error)}")
+        else:
+            for request in finished.requests:
+                self.configs[request.image.manifest.digest] = request.image.config.raw
+            report.stored_size += sum(build.size for build in finished.builds.values()) if "sif" in item.entry.formats else 0
+            for label in [request.name for request in finished.requests] or [name]:
+                self._display.step(label, BUILT, 0, 1)
+            batches.add(self._publication.stage(batches.snapshot, item, finished.builds), finished.requests)
+        pipeline.release(item)
 
-    def _wait_for(self, fetched: Future[list[BuildRequest]], batches: BatchPublisher) -> list[BuildRequest]:
-        """Return the fetched requests; publish the batch if its entries would wait for them longer than they may."""
-        if not batches.is_empty:
-            try:
-                return fetched.result(timeout=batches.time_left)
-            except TimeoutError:
-                batches.flush()
-        return fetched.result()
+    def _make(self, item: PlanItem, requests: list[BuildRequest]) -> dict[str, BuiltImage]:
+        """Build the platforms of one item and store their SIFs; in any thread."""
+        return {request.image.manifest.digest: self._build(request, item.entry) for request in requests}
 
     def _build(self, request: BuildRequest, entry: Entry) -> BuiltImage:
         """Return the build of one platform; its SIF is in the origin if the entry asks for SIFs."""
@@ -224,3 +257,11 @@ class Sync:
             self._display.step(request.name, "store", 0, 1)
             self._publication.store_sif(build)
         return build
+
+
+def _expected(caught: BaseException) -> PublisherError:
+    """Return an expected failure, or that of the host behind an OSError; raise what may be a bug."""
+    error = host_failure(caught) if isinstance(caught, OSError) else caught
+    if not isinstance(error, PublisherError):
+        raise caught
+    return error

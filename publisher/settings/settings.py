@@ -234,6 +234,10 @@ class PublisherSettings(BaseModel):
         default=60, description="longest time to wait for a response of a registry or of the origin"
     )
     slowest_fetch: kinds.Rate = Field(default=100_000, description="the transfer of a layer fails if it is slower")
+    builds: kinds.Count | None = Field(
+        default=None,
+        description="number of images that are built at a time; unset: as many as this host has cores, memory and disk for",
+    )
     build_deadline: kinds.Seconds = Field(default=4 * 3600, description="longest time for flattening and squashing one image")
     test_deadline: kinds.Seconds = Field(default=120, description="longest time for the test run of one image")
     test_memory: kinds.Size = Field(

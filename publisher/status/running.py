@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from publisher.contract import files
-from publisher.system.progress import Display
+from publisher.system.progress import WAITING, Display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +53,7 @@ class RunningDisplay(Display):
     def expect(self, names: Iterable[str]) -> None:
         """Say which images the run will publish."""
         with self._lock:
-            self._steps = dict.fromkeys(names, "waiting")
+            self._steps = dict.fromkeys(names, WAITING)
             self._write()
 
     def begin(self, phase: str, total: int) -> None:

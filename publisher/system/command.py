@@ -9,6 +9,7 @@ allow-list: registry credentials, proxy passwords, signing keys and Apptainer's 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import shlex
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from publisher.contract.reaper import REAPER, kill_session
 from publisher.errors import CommandError
@@ -32,6 +33,7 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # nothing else is passed on: APPT
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STDERR_BYTES = 64 * 1024
 _BUFFER = 1 << 20
+_LAST_WORDS = 10.0  # seconds between the end of a program's output and its own
 _LAST_LINE = 500  # characters of standard error that an error message repeats
 
 
@@ -215,6 +217,22 @@ def tap(
         child.check(deadline)
 
 
+@contextlib.contextmanager
+def converse(argv: Sequence[str], *, name: str | None = None, pass_fds: Sequence[int] = ()) -> Iterator[Conversation]:
+    """Run a program that reads questions and writes answers; it is killed at the end of the block.
+
+    Args:
+        argv: program and arguments.
+        name: the program's name in error messages, None for the one in ``argv``.
+        pass_fds: open files that it gets under the same numbers.
+
+    Raises:
+        CommandError: the program cannot be started.
+    """
+    with _start(argv, env=None, cwd=None, name=name, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=pass_fds) as child:
+        yield Conversation(child)
+
+
 def _tail(file: IO[bytes]) -> str:
     """Return the last line of a file that another process is writing; an empty text if there is none."""
     size = os.fstat(file.fileno()).st_size
@@ -302,6 +320,44 @@ class _Child:
             how = f"was ended by signal {-status}" if status < 0 else f"failed with status {status}"
             raise CommandError(f"{self.name} {how}: {_last_line(stderr)}", status=status, stderr=stderr)
         return CompletedCommand(status, stdout, stderr)
+
+
+class Conversation:
+    """A program that answers; one thread writes and reads, any thread may kill it.
+
+    Attributes:
+        output: the program's standard output.
+    """
+
+    def __init__(self, child: _Child) -> None:
+        self._child = child
+        if child.process.stdin is None or child.process.stdout is None:  # converse() opened them
+            raise AssertionError
+        self._input = child.process.stdin
+        self.output = io.BufferedReader(cast("io.RawIOBase", child.process.stdout))  # which is not buffered yet
+
+    def write(self, data: bytes) -> None:
+        """Write all of the bytes to the program's standard input. Raises BrokenPipeError if it has ended."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._input.write(rest) :]
+
+    def kill(self) -> None:
+        """Kill the program and everything that it started, and wait for its end."""
+        self._child.kill()
+
+    def ended(self) -> CommandError:
+        """Return how the program ended, once its output has ended; it is killed if it goes on."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.process.wait(_LAST_WORDS)
+        if self._child.process.poll() is None or self._child.killed:
+            self.kill()
+            return CommandError(f"{self._child.name} was killed")
+        try:
+            self._child.result(b"", ())
+        except CommandError as error:
+            return error
+        raise AssertionError
 
 
 @contextlib.contextmanager

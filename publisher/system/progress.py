@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-FETCH, BUILT = "fetch", "built"
-"""Steps: layers are fetched; everything is built, and the image waits for its transaction."""
+FETCH, WAITING, BUILT = "fetch", "waiting", "built"
+"""Steps: layers are fetched; the image waits for its build; everything is built, and the image waits for its transaction."""
 _EVERY = 30.0  # seconds between two lines about the same step
 
 
@@ -82,7 +82,9 @@ class LineDisplay(Display):
             self._done += 1
 
     def step(self, image: str, step: str, done: int, total: int) -> None:
-        """See :meth:`Display.step`."""
+        """See :meth:`Display.step`. That an image waits is no line."""
+        if step == WAITING:
+            return
         now = self._clock()
         with self._lock:
             last = self._shown_at.get((image, step))

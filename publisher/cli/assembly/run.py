@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
+import shutil
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from publisher.build.local import LocalBuilder
-from publisher.build.squash import find_squasher
-from publisher.build.testrun import TestRunner
-from publisher.cli.assembly.targets import secret_files
-from publisher.cli.state_directory import empty_scratch, load_outcomes, save_outcomes
+from publisher.cli.assembly.builder import choose_builder, open_builder
+from publisher.cli.state_directory import load_outcomes, save_outcomes
 from publisher.contract import files
 from publisher.errors import PublisherError, SpaceError, StateDirectoryError, UsageError
 from publisher.images import reader
@@ -32,15 +29,11 @@ from publisher.publish.batch import BatchLimits
 from publisher.publish.sync import Sync
 from publisher.status.answer import Known
 from publisher.status.lag import run_lags
-from publisher.system import accounts
-from publisher.system.confinement import ResourceLimits
 from publisher.system.durable import failures
-from publisher.system.shield import Shield
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from publisher.build.builder import Builder
     from publisher.cli.assembly.page import SyncPage
     from publisher.cli.assembly.run_options import RunOptions
     from publisher.images.reader import Entry, ImageList
@@ -51,13 +44,10 @@ if TYPE_CHECKING:
     from publisher.publish.report import RunReport
     from publisher.settings.settings import PublisherSettings
     from publisher.state.snapshot import Snapshot
-    from publisher.system.command import UnixAccount
     from publisher.system.progress import Display
     from publisher.targets.origins.base import Origin
 
 _log = logging.getLogger(__name__)
-_BUILD_ACCOUNT = "image-build"
-"""The account that ``ci/install-system`` makes for the programs of a build."""
 
 
 def load_list(settings: PublisherSettings) -> ImageList:
@@ -176,28 +166,35 @@ def run_sync(
         page: the status page, written at the end; None for no page.
         image_list: the list, for notices at the end; None for no notices.
     """
-    local = make_builder(settings)
-    builder = _choose_builder(settings, local, intake)
-    limits = BatchLimits(settings.batch_size, settings.batch_time)
-    before = load_outcomes(settings.state, snapshot)
-    sync = Sync(intake, builder, publication, display, limits=limits, outcomes=before)
-    _log.info("publishing: %d image(s)", len(plan.work))
-    began = time.monotonic()
-    report = sync.run(plan, snapshot)
-    builder.close()
-    built = time.monotonic()
-    save_outcomes(settings.state, sync.outcomes)
-    report.lags = run_lags(plan, report, before, partial(_created, sync.configs), int(time.time()))
-    published = sync.snapshot
-    if collect and (report.stopped is None or isinstance(report.stopped, SpaceError)):
-        collected = collect_garbage(settings, publication, sync.snapshot)
-        report.cleared, published = collected.lines, collected.snapshot
-        report.stopped = report.stopped or collected.error
-        if report.stopped is None:
-            restorer = SifRestorer(publication, collected.snapshot, intake, local, display)
-            report.restored, report.lost = _audit_share(settings, publication.origin, restorer)
-            published = restorer.snapshot
-        report.serial = published.serial
+    with open_builder(settings) as here:
+        builder = choose_builder(settings, here, intake)
+        before = load_outcomes(settings.state, snapshot)
+        sync = Sync(
+            intake,
+            builder,
+            publication,
+            display,
+            limits=BatchLimits(settings.batch_size, settings.batch_time),
+            free=lambda: shutil.disk_usage(settings.state).free,
+            outcomes=before,
+        )
+        _log.info("publishing: %d image(s)", len(plan.work))
+        began = time.monotonic()
+        report = sync.run(plan, snapshot)
+        builder.close()
+        built = time.monotonic()
+        save_outcomes(settings.state, sync.outcomes)
+        report.lags = run_lags(plan, report, before, partial(_created, sync.configs), int(time.time()))
+        published = sync.snapshot
+        if collect and (report.stopped is None or isinstance(report.stopped, SpaceError)):
+            collected = collect_garbage(settings, publication, sync.snapshot)
+            report.cleared, published = collected.lines, collected.snapshot
+            report.stopped = report.stopped or collected.error
+            if report.stopped is None:
+                restorer = SifRestorer(publication, collected.snapshot, intake, here, display)
+                report.restored, report.lost = _audit_share(settings, publication.origin, restorer)
+                published = restorer.snapshot
+            report.serial = published.serial
     report.notes += [*builder.take_notes(), *intake.warnings(), *publication.repository.take_warnings()]
     intake.store.trim(settings.blob_cache, keep=())
     if page is not None:
@@ -219,51 +216,6 @@ def _created(configs: Mapping[str, bytes], item: PlanItem) -> int:
             (read_config(configs[target.digest]).created for target in item.targets if target.digest in configs), default=0
         )
     return 0
-
-
-def _choose_builder(settings: PublisherSettings, local: LocalBuilder, intake: Intake) -> Builder:
-    if settings.builder == "local":
-        return local
-    from publisher.cli.assembly.pool import make_pool_builder  # noqa: PLC0415 - most hosts build by themselves
-
-    return make_pool_builder(settings, local, intake, build_account(settings))
-
-
-def make_builder(settings: PublisherSettings) -> LocalBuilder:
-    """Return the builder of this host, with an empty directory for temporary files; the caller holds the lock.
-
-    Raises:
-        PublisherError: a program or an account that it needs is missing.
-    """
-    Shield(secret_files(settings)).check()  # before hours of work that could not be unpacked
-    scratch, account = empty_scratch(settings.state), build_account(settings)
-    tester = TestRunner(
-        settings.test_account,
-        scratch,
-        settings.test_deadline,
-        limits=ResourceLimits(memory=settings.test_memory, cpu=max(1, int(settings.test_deadline / 4))),
-    )
-    return LocalBuilder(
-        settings.state / "builds",
-        find_squasher(settings.compression, account),
-        tester,
-        account=account,
-        scratch=accounts.first_enterable(account, (scratch, accounts.WORLD_WRITABLE)),
-        limits=settings.limits,
-        deadline=settings.build_deadline,
-    )
-
-
-def build_account(settings: PublisherSettings) -> UnixAccount | None:
-    """Return the account that the programs of a build run as, None if this process is not root.
-
-    Raises:
-        UsageError: the account does not exist, or is root.
-    """
-    if os.geteuid() != 0:
-        return None
-    default = _BUILD_ACCOUNT if accounts.exists(_BUILD_ACCOUNT) else settings.test_account
-    return accounts.find_account(settings.build_account or default, "images are built as", "build_account")
 
 
 def _audit_share(settings: PublisherSettings, origin: Origin, restorer: SifRestorer) -> tuple[list[str], list[PublisherError]]:

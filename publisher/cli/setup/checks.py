@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher.build.squash import find_squasher
+from publisher.cli.assembly.builder import build_account
 from publisher.cli.assembly.pelican import make_tokens
 from publisher.cli.assembly.registry import make_intake
-from publisher.cli.assembly.run import build_account, load_list
+from publisher.cli.assembly.run import load_list
 from publisher.cli.assembly.targets import load_authorization, load_snapshot, make_origin, make_repository
 from publisher.cli.console import LogDisplay, console
 from publisher.contract.units import format_size

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING
 
 from publisher.build.builder import Builder, BuildRequest
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from publisher.contract.records import Record
     from publisher.images.reader import Entry
     from publisher.plan.model import PlanItem, ResolvedReference
+    from publisher.publish.pipeline.pipeline import Finished
     from publisher.publish.report import RunReport
     from publisher.state.built import BuiltImage
     from publisher.state.outcomes import Outcomes
@@ -65,40 +69,115 @@ def request_of(item: PlanItem) -> list[BuildRequest]:
     ]
 
 
-class Late(Future[list[BuildRequest]]):
-    """A fetch that ends at ``due`` of the test's clock; waiting for it advances the clock."""
-
-    def __init__(self, world: World, due: float) -> None:
-        super().__init__()
-        self.world = world
-        self.due = due
-
-    def result(self, timeout: float | None = None) -> list[BuildRequest]:
-        until = self.world.now + (float("inf") if timeout is None else timeout)
-        self.world.now = max(self.world.now, min(self.due, until))
-        if until < self.due:
-            raise TimeoutError
-        return super().result()
-
-
 class Intake:
-    """An intake that records which images were fetched."""
+    """An intake that records which images were fetched.
 
-    def __init__(self, failures: dict[str, PublisherError], make: Callable[[str], Future[list[BuildRequest]]]) -> None:
+    Args:
+        failures: name -> why it cannot be fetched.
+        later: gets the name of an image, and a function to call when it has arrived; None where it arrives at once.
+    """
+
+    def __init__(
+        self, failures: dict[str, PublisherError], later: Callable[[str, Callable[[], None]], None] | None = None
+    ) -> None:
         self.failures = failures
-        self.make = make
+        self.later = later or (lambda _, arrive: arrive())
         self.asked: list[str] = []
+        self.known_sizes: dict[str, int] = {}
+
+    def sizes(self, items: Sequence[PlanItem]) -> dict[str, int]:
+        return {item.entry.name: self.known_sizes.get(item.entry.name, 0) for item in items}
 
     def fetch(self, item: PlanItem, *, layers: bool = True) -> Future[list[BuildRequest]]:
-        self.asked.append(item.entry.name)
+        name = item.entry.name
+        self.asked.append(name)
         self.with_layers = layers
-        future = self.make(item.entry.name)
-        error = self.failures.get(item.entry.name)
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(request_of(item))
+        future: Future[list[BuildRequest]] = Future()
+
+        def arrive() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if name in self.failures:
+                future.set_exception(self.failures[name])
+            else:
+                future.set_result(request_of(item))
+
+        self.later(name, arrive)
         return future
+
+
+class Job:
+    """Work in a thread of its own, of which one runs at a time: :meth:`step` lets it run until it sleeps or ends."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.go, self.back = threading.Semaphore(0), threading.Semaphore(0)
+        self.work = work
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        self.go.acquire()
+        self.work()
+        self.back.release()
+
+    def step(self) -> None:
+        self.go.release()
+        self.back.acquire()
+
+    def sleep(self) -> None:
+        self.back.release()
+        self.go.acquire()
+
+
+class SimulatedWorkers:
+    """Workers in simulated time: what happens is done in the order of its time, one thing after the other."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.order = itertools.count()
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.news: list[Finished] = []
+        self.job: Job | None = None
+
+    def submit(self, work: Callable[[], None]) -> None:
+        self.at(self.world.now, partial(self._step, Job(work)))
+
+    def at(self, time: float, do: Callable[[], None]) -> None:
+        self.events.append((time, next(self.order), do))
+
+    def _step(self, job: Job) -> None:
+        self.job = job
+        job.step()
+
+    def sleep(self, seconds: float) -> None:
+        """Let other things happen for some time; called by work."""
+        job = self.job
+        assert job is not None
+        self.at(self.world.now + seconds, partial(self._step, job))
+        job.sleep()
+
+    def tell(self, news: Finished) -> None:
+        self.news.append(news)
+
+    def wait(self, timeout: float | None) -> Finished | None:
+        until = self.world.now + (float("inf") if timeout is None else timeout)
+        while not self.news:
+            following = min(self.events, default=(float("inf"), 0, None))
+            if following[0] > until:
+                self.world.now = until
+                return None
+            assert following[2] is not None, "the run waits for ever"
+            self._happen()
+        return self.news.pop(0)
+
+    def join(self) -> None:
+        while self.events:
+            self._happen()
+
+    def _happen(self) -> None:
+        following = min(self.events)
+        self.events.remove(following)
+        self.world.now = max(self.world.now, following[0])
+        following[2]()
 
 
 class Building(Builder):
@@ -109,6 +188,10 @@ class Building(Builder):
         self.before = before
         self.kept: list[str] = []
         self.gone: set[str] = set()
+        self.stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
 
     def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
         progress("squash", 1, 1)
@@ -193,6 +276,9 @@ class World:
         self.building: dict[str, PublisherError] = {}
         self.answers: dict[str, ResolvedReference | PublisherError] = {}
         self.now = 0.0
+        self.parallel = 1
+        self.sizes: dict[str, int] = {}
+        self.free = 10**12
         self.before: Callable[[str], None] = lambda _: None
         self.publication = Publication()
         self.publication.clock = lambda: self.now
@@ -209,8 +295,11 @@ class World:
         answers = {one.name: self.answers.get(one.name, answer(one.name)) for one in entries}
         plan = make_plan(entries, answers, snapshot, allow_mass_removal=allow_mass_removal)
         plan = hold_back(plan, snapshot.outcomes if outcomes is None else outcomes, now)
-        self.intake = Intake(self.fetching, lambda name: Late(self, self.arrivals.get(name, 0.0)))
+        workers = self.workers = SimulatedWorkers(self)
+        self.intake = Intake(self.fetching, lambda name, arrive: workers.at(self.arrivals.get(name, 0.0), arrive))
+        self.intake.known_sizes = self.sizes
         self.builder = Building(self.building, self.before)
+        self.builder.parallel = self.parallel
         self.publication.gone = self.builder.gone
         self.display = Quiet()
         sync = Sync(
@@ -219,6 +308,8 @@ class World:
             self.publication,  # type: ignore[arg-type]
             self.display,
             limits=self.limits,
+            free=lambda: self.free,
+            workers=lambda _: workers,
             clock=lambda: self.now,
             now=lambda: now,
             outcomes=outcomes,
@@ -226,6 +317,10 @@ class World:
         report = sync.run(plan, snapshot)
         self.outcomes = sync.outcomes
         return report
+
+    def sleep(self, seconds: float) -> None:
+        """Let a build last some time; ``before`` may call it."""
+        self.workers.sleep(seconds)
 
     def record(self, name: str) -> Record:
         """Return the record of an image as if it were published."""

@@ -149,3 +149,16 @@ def test_images_are_not_tested_as_root_nor_as_a_missing_account(tmp_path: Path) 
         TestRunner("root", tmp_path)
     with pytest.raises(UsageError, match=r"account 'no-such-account' .* does not exist"):
         TestRunner("no-such-account", tmp_path)
+
+
+def test_a_test_run_that_gets_no_process_is_repeated_once(apptainer: Path, shared_path: Path, sif: Path) -> None:
+    """Other test runs at the same time count against the same limit of the account."""
+    apptainer.write_text("#!/bin/sh\n[ -e tried ] || { >tried; echo 'sh: Cannot fork' >&2; exit 2; }\n")
+    machine = os.uname().machine
+    runner = TestRunner("nobody", shared_path, deadline=60)
+    assert (
+        runner.test(sif, architecture={"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine), has_shell=True).test == "ran"
+    )
+    apptainer.write_text("#!/bin/sh\n[ -e tried ] && echo 'second try' >&2; >tried; echo 'sh: Cannot fork' >&2; exit 2\n")
+    with pytest.raises(TestRunError, match="Cannot fork"):
+        runner.test(sif, architecture="s390x", has_shell=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,7 @@ def place(tmp_path: Path) -> Place:
 def restorer(place: Place, *, newer: bool = False, failures: dict[str, PublisherError] | None = None) -> SifRestorer:
     publication = place.publication()
     snapshot, _ = publication.open()
-    intake = Intake(failures or {}, lambda _: Future())
+    intake = Intake(failures or {})
     return SifRestorer(publication, snapshot, intake, Rebuilding(place.where, newer=newer), Quiet())  # type: ignore[arg-type]  # fetch
 
 

@@ -91,6 +91,7 @@ def test_a_run_remembers_what_is_gone_what_it_did_not_reach_and_why_it_stopped()
     published.run(entry("a/gone:1"))
     snapshot = replace(EMPTY, records={"a/gone:1": published.record("a/gone:1")})
     world.fetching["a/full:1"] = SpaceError("the disk is full")
+    world.free = 0  # so that one image is fetched at a time
     report = world.run(entry("a/gone:1"), entry("a/full:1"), entry("a/late:1"), snapshot=snapshot, allow_mass_removal=True)
     states = {name: outcome.state for name, outcome in world.outcomes.images.items()}
     assert states == {"a/gone:1": GONE, "a/full:1": WAITING, "a/late:1": WAITING}

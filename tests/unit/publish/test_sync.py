@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.cli.render.run import report_json, report_lines
-from publisher.errors import LayerError, NotFoundError, OriginError, RepositoryError, SpaceError
+from publisher.errors import BuildError, LayerError, NotFoundError, OriginError, RepositoryError, SpaceError
 from publisher.plan.make import make_plan
 from publisher.publish.batch import BatchLimits
+from publisher.state.outcomes import FAILING, LastOutcome, Outcomes
 from tests.support.publisher.built_values import AMD64, ARM64, answer, built, carried_out, digest, entry
 from tests.support.publisher.recorded_sync import EMPTY, Building, World
 
@@ -91,11 +92,75 @@ def test_an_image_that_fails_in_the_transaction_is_reported(world: World) -> Non
     assert results(report) == {"a/a:1": "published", "a/bad:1": "failed"}
 
 
-def test_the_next_image_is_fetched_while_one_is_built_and_no_further(world: World) -> None:
+def test_images_are_fetched_ahead_of_the_builds_as_far_as_the_disk_allows(world: World) -> None:
     ahead: list[int] = []
     world.before = lambda _: ahead.append(len(world.intake.asked))
-    world.run(*(entry(f"a/a:{number}") for number in range(4)))
-    assert ahead == [2, 3, 4, 4]
+    images = [entry(f"a/a:{number:02}") for number in range(20)]
+    world.run(*images)
+    assert ahead[0] == 10, "one is built, one waits for this, and eight more"
+    assert ahead[-1] == 20
+
+    ahead.clear()
+    world.sizes, world.free = {image.name: 10**9 for image in images}, 8 * 10**9
+    report = world.run(*images)
+    assert ahead[:3] == [2, 3, 4], "layers, SIF and a reserve of two images have room"
+    assert set(results(report).values()) == {"published"}
+
+    ahead.clear()
+    world.free = 0
+    report = world.run(*images[:3])
+    assert ahead == [1, 2, 3], "the builder says whether an image fits"
+    assert set(results(report).values()) == {"published"}
+
+
+def test_several_images_are_built_at_once(world: World) -> None:
+    world.parallel = 3
+    world.before = lambda _: world.sleep(60)
+    world.limits = BatchLimits(seconds=1)
+    world.run(*(entry(f"a/a:{number}") for number in range(7)))
+    assert world.publication.times == [61, 121, 180]
+    assert [len(names) for names in world.publication.transactions] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("how", ["build", "fetch"])
+def test_a_hanging_image_delays_no_other(world: World, how: str) -> None:
+    world.parallel, world.limits = 2, BatchLimits(seconds=100)
+    if how == "fetch":
+        world.arrivals["a/a:0"] = 10**6
+    lasts = {"a/a:0": 10**6} if how == "build" else {}
+
+    world.before = lambda name: world.sleep(lasts.get(name, 60))
+    world.building = {"a/a:0": BuildError("it did not end within its deadline")}
+    report = world.run(*(entry(f"a/a:{number}") for number in range(4)))
+    assert results(report) == {"a/a:0": "failed", "a/a:1": "published", "a/a:2": "published", "a/a:3": "published"}
+    assert world.publication.transactions[-1] == [], "what is known of a/a:0"
+    assert world.publication.times[-2] <= 280, "two minutes of builds, and a wait for the transaction"
+
+
+def test_what_finishes_together_is_published_and_reported_in_the_order_of_the_list(world: World) -> None:
+    world.parallel = 4
+    lasts = {"a/c:1": 4, "a/b:1": 3, "a/d:1": 2, "a/a:1": 1}
+    world.before = lambda name: world.sleep(lasts[name])
+    report = world.run(*map(entry, lasts))
+    assert world.publication.transactions == [["a/c:1", "a/b:1", "a/d:1", "a/a:1"]]
+    assert list(report.outcomes) == list(lasts)
+    assert world.display.lines == [f"{name}: published: {report.outcomes[name].reason}" for name in lasts]
+
+
+def test_small_images_come_first_and_failing_ones_last(world: World) -> None:
+    built: list[str] = []
+    world.before = built.append
+    world.sizes = {"a/big:1": 9, "a/failing:1": 1, "a/small:1": 2}
+    failing = LastOutcome(FAILING, "it does not start", 5, attempt="another")
+    world.run(entry("a/big:1"), entry("a/failing:1"), entry("a/small:1"), outcomes=Outcomes({"a/failing:1": failing}))
+    assert built == ["a/small:1", "a/big:1", "a/failing:1"]
+
+
+def test_what_the_run_does_when_it_stops_ends_at_once(world: World) -> None:
+    world.parallel, world.limits = 2, BatchLimits(size=1)
+    world.publication.refuse = RepositoryError("another transaction is open")
+    world.run(entry("a/a:1"), entry("a/b:1"))
+    assert world.builder.stopped
 
 
 @pytest.mark.parametrize("here", [True, False])
@@ -136,7 +201,7 @@ def test_a_build_that_two_names_share_stays_until_both_are_published(world: Worl
 
     world.publication.cloned = set()
     world.limits = BatchLimits(seconds=100)
-    world.before = lambda _: setattr(world, "now", world.now + 120)
+    world.before = lambda _: world.sleep(120)
     world.run(entry("a/a:1"), both)
     assert world.publication.transactions[2:] == [["a/a:1"], ["a/b:1"]]
 
@@ -148,46 +213,65 @@ def test_a_build_that_two_names_share_stays_until_both_are_published(world: Worl
 
 
 def test_a_finished_image_waits_no_longer_than_the_limit(world: World) -> None:
+    """Whatever the next images do: they are built, or their layers do not arrive."""
     world.limits = BatchLimits(seconds=100)
 
-    def later(_: str) -> None:
-        world.now += 60
-
-    world.before = later
+    world.before = lambda _: world.sleep(60)
     world.run(*(entry(f"a/a:{number}") for number in range(4)))
-    assert [len(names) for names in world.publication.transactions] == [3, 1]
+    assert world.publication.transactions == [["a/a:0", "a/a:1"], ["a/a:2", "a/a:3"]]
+    assert world.publication.times == [160, 240]
 
 
 def test_a_finished_image_does_not_wait_for_layers_longer_than_the_limit(world: World) -> None:
     world.limits = BatchLimits(seconds=100)
     world.arrivals = {"a/a:1": 90, "a/a:2": 5000}
     world.run(*(entry(f"a/a:{number}") for number in range(4)))
-    assert world.publication.transactions == [["a/a:0", "a/a:1"], ["a/a:2", "a/a:3"]]
+    assert world.publication.transactions == [["a/a:0", "a/a:1", "a/a:3"], ["a/a:2"]]
     assert world.publication.times == [100, 5000]
 
 
 def test_a_finished_image_at_its_time_limit_does_not_wait_for_a_build(world: World) -> None:
     world.limits = BatchLimits(seconds=100)
-    world.arrivals = {"a/a:1": 100}
+    world.arrivals = {"a/a:1": 100, "a/a:2": 160}
     world.answers["a/a:2"] = answer("two", [AMD64, ARM64])
 
-    def slow(name: str) -> None:
-        world.now += {"a/a:1": 60, "a/a:2": 120}.get(name, 0)
-
-    world.before = slow
+    world.before = lambda name: world.sleep({"a/a:1": 60, "a/a:2": 120}.get(name, 0))
     world.run(entry("a/a:0"), entry("a/a:1"), entry("a/a:2", [AMD64, ARM64]))
     assert world.publication.transactions == [["a/a:0"], ["a/a:1"], ["a/a:2"]]
-    assert world.publication.times == [100, 280, 400], "of several platforms, before each build"
+    assert world.publication.times == [100, 260, 400]
 
 
 @pytest.mark.parametrize("where", ["fetching", "building"])
 def test_a_full_disk_stops_the_run_and_publishes_what_is_finished(world: World, where: str) -> None:
-    getattr(world, where)["a/b:1"] = SpaceError("no room left", hint="free space")
-    report = world.run(entry("a/a:1"), entry("a/b:1"), entry("a/c:1"))
-    assert world.publication.transactions == [["a/a:1"]]
-    assert results(report) == {"a/a:1": "published", "a/b:1": "not tried", "a/c:1": "not tried"}
+    getattr(world, where)["a/b:00"] = SpaceError("no room left", hint="free space")
+    names = ["a/a:1", *(f"a/b:{number:02}" for number in range(15))]
+    report = world.run(*map(entry, names))
+    (finished,) = world.publication.transactions
+    assert finished[0] == "a/a:1"
+    assert "a/b:14" not in finished, "nothing is begun on a full disk"
+    assert results(report) == {name: "published" if name in finished else "not tried" for name in names}
     assert isinstance(report.stopped, SpaceError)
     assert report.exit_code == 4
+
+
+def test_an_image_that_lacked_space_beside_others_is_tried_again_alone(world: World) -> None:
+    """What the others took is free again once they are published."""
+    world.parallel = 2
+    tries: list[int] = []
+    small, big = [entry(f"a/a:{number:02}") for number in range(13)], entry("a/big:1")
+
+    def build(name: str) -> None:
+        world.building.pop(big.name, None)
+        if name == big.name:
+            tries.append(len(world.publication.transactions))
+            if len(tries) == 1:
+                world.building[name] = SpaceError("no space for the SIF")
+
+    world.before = build
+    report = world.run(*small[:2], big, *small[2:])
+    assert set(results(report).values()) == {"published"}
+    assert tries == [0, 1], "the finished ones are published before its second try"
+    assert report.stopped is None
 
 
 def test_a_batch_that_does_not_fit_is_published_as_far_as_it_fits(world: World) -> None:
@@ -223,7 +307,7 @@ def test_several_images_in_a_row_that_do_not_fit_mean_a_full_disk(world: World) 
     report = world.run(*(entry(f"a/a:{number}") for number in range(9)))
     assert list(results(report).values()) == ["failed"] * 5 + ["not tried"] * 4
     assert isinstance(report.stopped, SpaceError)
-    assert len(world.intake.asked) == 6
+    assert len(world.builder.kept) == 5, "no more are built"
 
 
 def test_a_repository_that_refuses_stops_the_run_and_keeps_what_was_built(world: World) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.cli.assembly import pool
-from publisher.cli.assembly.run import build_account, make_builder
+from publisher.cli.assembly.builder import build_account, open_builder
 from publisher.cli.state_directory import lock_state
 from publisher.errors import StateDirectoryError, UsageError
 from publisher.settings.sources import load_settings
@@ -36,8 +36,8 @@ def settings(where: Path, **more: object) -> PublisherSettings:
 
 def assembled(given: PublisherSettings) -> CondorBuilder:
     intake = types.SimpleNamespace(with_layers=None)  # nothing is fetched
-    with lock_state(given.state):
-        return pool.make_pool_builder(given, make_builder(given), intake, build_account(given))  # type: ignore[arg-type]  # the part of an intake that is used
+    with lock_state(given.state), open_builder(given) as here:
+        return pool.make_pool_builder(given, here.local, intake, build_account(given))  # type: ignore[arg-type]  # the part of an intake that is used
 
 
 def test_the_settings_reach_the_builder(shared_path: Path) -> None:

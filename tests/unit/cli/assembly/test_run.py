@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
 from publisher.cli.assembly import run as assemble
+from publisher.cli.assembly.builder import open_builder
 from publisher.cli.operate import block_command
 from publisher.cli.state_directory import lock_state
 from publisher.errors import SpaceError, StateDirectoryError, UsageError
@@ -50,7 +50,7 @@ def test_garbage_is_collected_after_a_full_disk_stopped_the_run(tmp_path: Path) 
         load_settings({"state": str(tmp_path / "state"), "test_account": "nobody"}, {}),
         make_plan([other], {other.name: answer("other")}, snapshot, whole=False),
         snapshot,
-        intake=WithStore({other.name: SpaceError("no room left")}, lambda _: Future()),  # type: ignore[arg-type]  # the part of it that is used
+        intake=WithStore({other.name: SpaceError("no room left")}),  # type: ignore[arg-type]  # the part of it that is used
         publication=publication,
         display=Quiet(),
         collect=True,
@@ -65,7 +65,7 @@ def test_nothing_is_built_where_programs_of_root_could_read_the_key(tmp_path: Pa
     monkeypatch.setattr(shield, "_missing_namespaces", lambda: "unshare failed")
     settings = load_settings({"state": str(tmp_path / "state"), "key": str(tmp_path / "key"), "test_account": "nobody"}, {})
     with pytest.raises(UsageError, match=r"could read .*/key, because this host allows no mount namespaces") as refused:
-        assemble.make_builder(settings)
+        open_builder(settings).__enter__()
     assert "as the owner of the repository" in str(refused.value.hint)
     assert not (tmp_path / "state").exists()
 
