@@ -18,10 +18,11 @@ FETCH = -1
 """The place of a chunk that must be fetched."""
 ITSELF = 0
 """The number that stands for the SIF itself, in which an equal chunk comes earlier; seeds are numbered from 1 on."""
-MIN_GAP = 256 << 10
-"""Bytes between two ranges below which one request for all of it is as fast (docs/benchmarks.md has the measurement)."""
+MIN_GAP = 64 << 10
+"""Bytes between two ranges up to which they are one, however near the server is (docs/benchmarks.md has the measurement)."""
 _MAX_GAP = 4 << 20  # bytes
-_SPEED = 12_500_000  # bytes a second: what is fetched in vain takes as long as a round trip
+_GAP_SPEED = 6_250_000  # bytes a second: a gap that is fetched in vain takes half a round trip at 100 Mbit/s
+_SPEED = 12_500_000  # bytes a second
 _MIN_GAIN = 0.05  # seconds that a difference must save: it is more work
 _OFFSET_BITS = 40
 _WORDS = 4  # of eight bytes in a digest
@@ -136,7 +137,7 @@ def segments(lengths: Iterable[int], places: Iterable[int], gap: int) -> list[Se
 
 def gap_for(round_trip: float) -> int:
     """Return the bytes between two ranges up to which one request is faster than two, at that round trip in seconds."""
-    return int(min(_MAX_GAP, max(MIN_GAP, round_trip * _SPEED)))
+    return int(min(_MAX_GAP, max(MIN_GAP, round_trip * _GAP_SPEED)))
 
 
 def is_worthwhile(parts: Sequence[Segment], round_trip: float) -> bool:

@@ -39,13 +39,18 @@ class FileHasher:
     def set_size(self, size: int) -> None:
         """Tell the thread that the file has grown to ``size`` bytes."""
         self._size = size
-        self._wake.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._follow, daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # the user's limit of threads may be reached; then hexdigest() does all the work
-                self._stop.set()
+        self._wake_thread()
+
+    def add(self, piece: memoryview) -> None:
+        """Hash what was just appended, which is still at hand: as set_size() does, without reading it again."""
+        while self._hash_chunk():
+            pass
+        with self._lock:
+            self._hash.update(piece)
+            self._hashed += len(piece)
+            self._size = self._hashed
+        if self._hashed - self._flushed >= _FLUSH_BYTES:
+            self._wake_thread()
 
     def hexdigest(self) -> str:
         """Return the sha256 of the whole file. Raise OSError if it cannot be read."""
@@ -71,6 +76,15 @@ class FileHasher:
         self._hash = hashlib.sha256()
         self._hashed = self._flushed = 0
 
+    def _wake_thread(self) -> None:
+        self._wake.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._follow, daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the user's limit of threads may be reached; then hexdigest() does all the work
+                self._stop.set()
+
     def _follow(self) -> None:
         """Hash and flush the file as it grows; the body of the thread."""
         try:
@@ -78,11 +92,16 @@ class FileHasher:
                 self._wake.wait()
                 self._wake.clear()
                 while not self._stop.is_set() and self._hash_chunk():
-                    if self._hashed - self._flushed >= _FLUSH_BYTES:
-                        self._flushed = self._hashed
-                        os.fdatasync(self._descriptor)
+                    self._flush()
+                self._flush()
         except OSError:
             pass  # hexdigest() meets the error again and raises it
+
+    def _flush(self) -> None:
+        """Flush the file to disk once enough has been hashed since the last time."""
+        if self._hashed - self._flushed >= _FLUSH_BYTES:
+            self._flushed = self._hashed
+            os.fdatasync(self._descriptor)
 
     def _hash_chunk(self) -> bool:
         """Hash the next chunk, in one thread at a time; return False if there is none."""

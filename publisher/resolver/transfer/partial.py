@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MAGIC_AT, _MAGIC = 32, b"SIF_MAGIC\0"  # sylabs/sif: launch script, then the magic
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_COPY = 1 << 20  # bytes that are copied at a time where the kernel cannot copy them by itself
+_COPY = 1 << 18  # bytes that are copied at a time; they stay in the processor's cache
 
 
 class PartialFile:
@@ -34,6 +34,7 @@ class PartialFile:
     def __init__(self, path: str, sif: Sif) -> None:
         self._path = path
         self._sif = sif
+        self._buffer = memoryview(bytearray(_COPY))
         self._file, self._hash = self._open(_FLAGS | os.O_CREAT)
 
     def close(self) -> None:
@@ -48,15 +49,13 @@ class PartialFile:
 
     def add(self, chunk: bytes | memoryview) -> None:
         """Append bytes."""
-        view = memoryview(chunk)
-        while view:
-            written = self._file.write(view)
-            view = view[written:]
-            self.size += written
+        self._write(memoryview(chunk))
         self._hash.set_size(self.size)
 
     def copy(self, descriptor: int, start: int, count: int) -> int:
-        """Append bytes of another file of this host, in the kernel if it can.
+        """Append bytes of another file of this host.
+
+        They are read, hashed and written: copy_file_range(2) would leave them to be read once more for their hash.
 
         Args:
             descriptor: descriptor of the file.
@@ -68,10 +67,15 @@ class PartialFile:
         """
         copied = 0
         while copied < count:
-            moved = self._copy_some(descriptor, start + copied, count - copied)
-            if moved == 0:
+            try:
+                read = os.preadv(descriptor, [self._buffer[: count - copied]], start + copied)
+            except OSError:
                 break
-            copied += moved
+            if read == 0:
+                break
+            self._write(self._buffer[:read])
+            self._hash.add(self._buffer[:read])
+            copied += read
         return copied
 
     def read(self, start: int, count: int) -> bytes:
@@ -118,22 +122,11 @@ class PartialFile:
         if status.f_bavail * status.f_frsize < self._sif.size - self.size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _copy_some(self, descriptor: int, start: int, count: int) -> int:
-        """Append some bytes of another file, at least one unless it ends there or cannot be read; return how many."""
-        try:
-            moved = os.copy_file_range(descriptor, self._file.fileno(), count, offset_src=start)
-        except OSError:  # another file system, an old kernel, or one of the two files has an error, which is met again here
-            moved = 0
-        if moved:
-            self.size += moved
-            self._hash.set_size(self.size)
-            return moved
-        try:
-            piece = os.pread(descriptor, min(count, _COPY), start)
-        except OSError:
-            return 0
-        self.add(piece)
-        return len(piece)
+    def _write(self, view: memoryview) -> None:
+        while view:
+            written = self._file.write(view)
+            view = view[written:]
+            self.size += written
 
     def _open(self, flags: int) -> tuple[FileIO, FileHasher]:
         file = os.fdopen(os.open(self._path, flags, 0o644), "r+b", buffering=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from publisher.contract.chunk_table import ChunkTable, serialize
@@ -28,7 +29,7 @@ def content_of(*names: str) -> bytes:
 def table_of(content: bytes, lengths: Iterable[int] = ()) -> ChunkTable:
     """Return the table of a SIF that is cut into blocks, or into chunks of these lengths."""
     cut = list(lengths) or [min(BLOCK, len(content) - start) for start in range(0, len(content), BLOCK)]
-    starts = [sum(cut[:number]) for number in range(len(cut))] if lengths else range(0, len(content), BLOCK)
+    starts = accumulate([0, *cut[:-1]])
     digests = b"".join(hashlib.sha256(content[start : start + length]).digest() for start, length in zip(starts, cut))
     sha256 = hashlib.sha256(content).hexdigest()
     return ChunkTable(sha256, len(content), minimum=1, average=BLOCK, maximum=1 << 20, lengths=cut, digests=digests)

@@ -118,7 +118,7 @@ def test_segments_are_the_whole_sif_in_its_order(chunks: list[tuple[int, int]], 
 
 
 def test_the_gap_grows_with_the_round_trip_within_limits() -> None:
-    assert [gap_for(seconds) for seconds in (0, 0.02, 0.1, 10)] == [MIN_GAP, MIN_GAP, 1_250_000, 4 << 20]
+    assert [gap_for(seconds) for seconds in (0, 0.02, 0.1, 10)] == [MIN_GAP, 125_000, 625_000, 4 << 20]
 
 
 @pytest.mark.parametrize(
