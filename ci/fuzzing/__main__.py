@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_TARGETS = ("layers", "documents", "chunk_tables")
+_TARGETS = ("layers", "documents", "chunk_tables", "differences")
 _OTHERS = {"go": ("ci.fuzzing.go_reader", "compare_readers"), "memory": ("ci.fuzzing.memory", "search_memory")}
 """What is not done by libFuzzer -> module and function, imported late: libFuzzer sees nothing of parsers imported before."""
 

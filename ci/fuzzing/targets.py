@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 import atheris
 
-with atheris.instrument_imports(include=["publisher.contract.chunk_table", "publisher.layers", "publisher.oci"]):
+with atheris.instrument_imports(
+    include=["publisher.contract.chunk_table", "publisher.layers", "publisher.oci", "publisher.resolver.difference"]
+):
     from publisher.contract.chunk_table import HEADER_BYTES, ChunkTable, serialize
+    from tests.support.ep.difference_property import difference
     from tests.support.images import properties
 
 from tests.support.images.layers import tar
@@ -105,5 +108,6 @@ def _mutate_table(data: bytes, max_size: int, seed: int) -> bytes:
 _TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None], Callable[[bytes, int, int], bytes]]] = {
     "layers": (_archives, properties.layer, _mutate_archive),
     "documents": (_documents, lambda data, _: properties.documents(data), _mutate),
+    "differences": (lambda: [b"", b"\1" * 200, bytes(range(256))], difference, _mutate),
     "chunk_tables": (_chunk_tables, lambda data, _: properties.chunk_table(data), _mutate_table),
 }
