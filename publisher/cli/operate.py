@@ -17,6 +17,8 @@ from publisher.maintain import block
 from publisher.state import transitions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from publisher.settings.settings import PublisherSettings
 
 
@@ -58,8 +60,19 @@ def block_command(subject: str, reason: str, *, history: bool, as_json: bool, se
     with open_publication(settings) as (publication, snapshot):
         plan = block.plan_block(snapshot, subject, int(time.time()), reason, history=history)
         result = block.apply(publication, snapshot, plan)
-    console.show({"blocked": list(plan.changed)}, [f"blocked: {name}" for name in plan.changed], as_json)
+    notes = _evict(settings, plan.sifs)
+    lines = [*(f"blocked: {name}" for name in plan.changed), *notes]
+    console.show({"blocked": list(plan.changed), "notes": notes}, lines, as_json)
     raise_if_behind(result)
+
+
+def _evict(settings: PublisherSettings, sifs: Sequence[str]) -> list[str]:
+    """Ask the caches of the settings to evict SIFs; return lines about those that did not agree."""
+    if not settings.caches:
+        return []
+    from publisher.cli.assembly.caches import evict  # noqa: PLC0415 - it needs HTTP
+
+    return evict(settings, sifs)
 
 
 @click.command("unblock", short_help="Undo block.")

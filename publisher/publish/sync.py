@@ -66,6 +66,7 @@ class Sync:
         outcomes: what became of the images in the last runs; None for what is published of it.
 
     Attributes:
+        started: when the run began, seconds since the epoch.
         snapshot: the published state once :meth:`run` has returned.
         outcomes: what is known of the images once :meth:`run` has returned.
         configs: digest -> image config of the images that were built.
@@ -98,7 +99,7 @@ class Sync:
         self._workers = workers
         self._clock = clock
         self._now = now
-        self._started = int(now())
+        self.started = int(now())
         self._known = outcomes
         self.configs = {}
 
@@ -141,7 +142,7 @@ class Sync:
         return report
 
     def _remember(self, plan: Plan, snapshot: Snapshot, report: RunReport) -> Outcomes:
-        return remember(self._known_outcomes(snapshot), plan, report, started=self._started, now=int(self._now()))
+        return remember(self._known_outcomes(snapshot), plan, report, started=self.started, now=int(self._now()))
 
     def _known_outcomes(self, snapshot: Snapshot) -> Outcomes:
         return snapshot.outcomes if self._known is None else self._known

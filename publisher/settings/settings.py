@@ -145,6 +145,11 @@ class PublisherSettings(BaseModel):
         description="quiet period: time after a notice in which no other is sent about the same image, and before a failure is"
         " told that is expected to pass",
     )
+    caches: kinds.Hosts = Field(
+        default=frozenset(),
+        description="caches of the federation that are asked to fetch popular SIFs after a publish, and to evict blocked ones",
+    )
+    prestaged_per_run: kinds.Count = Field(default=20, description="largest number of SIFs that a run asks the caches to fetch")
     watch_listen: kinds.Host = Field(
         default="127.0.0.1:9741", description="where `publisher watch` listens for push events of registries"
     )

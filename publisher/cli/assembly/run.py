@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from publisher.caches.popular import popular_sifs
 from publisher.cli.assembly.builder import choose_builder, open_builder
 from publisher.cli.state_directory import load_outcomes, save_outcomes
 from publisher.contract import files
@@ -26,10 +27,12 @@ from publisher.plan.make import make_plan
 from publisher.plan.model import Plan, UnlistedPattern
 from publisher.plan.retention import RetentionLimits, expired_note
 from publisher.publish.batch import BatchLimits
+from publisher.publish.report import ImageResult
 from publisher.publish.sync import Sync
 from publisher.status.answer import Known
 from publisher.status.lag import run_lags
 from publisher.system.durable import failures
+from publisher.usage.store import load_usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -199,6 +202,7 @@ def run_sync(
     intake.store.trim(settings.blob_cache, keep=())
     if page is not None:
         report.notes += page.finish(published, sync.outcomes, sync.configs)
+    report.notes += warm_caches(settings, report, published, sync.started)
     if image_list is not None:
         from publisher.cli.assembly.notices import send_notices  # noqa: PLC0415 - it needs HTTP, and most commands do not
 
@@ -207,6 +211,34 @@ def run_sync(
     report.phases = {"publish": built - began, "maintain": time.monotonic() - built}
     _log.info("the run ends with manifest serial %d", report.serial)
     return report
+
+
+def warm_caches(
+    settings: PublisherSettings, report: RunReport, published: Snapshot, since: int, now: float | None = None
+) -> list[str]:
+    """Ask the caches of the settings to fetch the SIFs that a run has published and jobs will want.
+
+    Args:
+        settings: the settings.
+        report: the report of the run.
+        published: the published state.
+        since: when the run began, seconds since the epoch.
+        now: the time, None for that of this host.
+
+    Returns:
+        lines about caches that did not.
+    """
+    if not settings.caches:
+        return []
+    from publisher.cli.assembly.caches import prestage  # noqa: PLC0415 - it needs HTTP, and most commands do not
+
+    try:
+        usage = load_usage(settings.state)
+    except PublisherError as error:
+        return [str(error)]
+    names = [name for name, outcome in report.outcomes.items() if outcome.result is ImageResult.PUBLISHED]
+    sifs = popular_sifs(published, names, usage, since=since, now=int(now or time.time()), most=settings.prestaged_per_run)
+    return prestage(settings, [sif.path for sif in sifs])
 
 
 def _created(configs: Mapping[str, bytes], item: PlanItem) -> int:

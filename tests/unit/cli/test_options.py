@@ -20,6 +20,7 @@ _LISTS = {
     "--rates": ("rates", ("docker.io=1", "quay.io=2")),
     "--notice-mail": ("notice_mail", ("a@example.org", "b@example.org")),
     "--notice-owners": ("notice_owners", ("a=a@example.org", "b=b@example.org")),
+    "--caches": ("caches", ("a:5000", "b:80")),
     "--webhooks": ("webhooks", ("https://a.example/1", "slack:https://b.example/2")),
 }
 
