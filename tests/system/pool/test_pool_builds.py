@@ -1,0 +1,109 @@
+"""SIFs built by jobs of a real pool: their bytes, and what becomes of them when jobs, daemons and the publisher are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.images.layers import file, tar
+from tests.support.images.runnable import runnable
+from tests.support.publisher.building_pool import SLOTS, BuildingPool, building_pool, names
+from tests.support.publisher.host import Host
+from tests.support.registries.registry import push_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.ep.pool import Pool
+    from tests.support.registries.registry import RegistryServer
+
+pytestmark = pytest.mark.system
+
+IMAGES, KILLS = (40, 20) if "OSPOOL_EVERY_POINT" in os.environ else (3, 2)
+LINES = (2, 12)
+"""The publisher is killed after so many lines of its progress, at least and at most."""
+DISTURBANCES = ["condor_rm", "condor_hold", "condor_schedd", "condor_startd", "condor_shadow", "condor_starter"]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with building_pool() as made:
+        yield made
+
+
+def push(registry: RegistryServer, name: str, platform: str = "linux/amd64") -> str:
+    layers = [tar(runnable()), tar([file("content", name.encode())])] if platform == "linux/amd64" else [tar([file("content")])]
+    push_image(registry.address, name.partition(":")[0], "1", layers, {"Env": ["GREETING=hello"]}, platform=platform)
+    return name
+
+
+@pytest.mark.timeout(900)
+def test_a_pool_and_this_host_give_the_same_bytes(pool: Pool, registry: RegistryServer) -> None:
+    """Also where the image is for another architecture, of which nothing runs, and where the sample builds it again."""
+    built = BuildingPool(pool, "same-bytes", registry)
+    (built.host.where / "here").mkdir()
+    here = Host(built.host.where / "here", registry)
+    amd64, arm64 = push(registry, "pool/amd:1"), push(registry, "pool/arm:1", "linux/arm64")
+    for host in (built.host, here):
+        host.images(amd64, {"image": arm64, "platforms": ["linux/arm64"]})
+    assert names(built.sync("--condor-sample=0.5"), ["published"]) == {amd64, arm64}
+    assert Counter(job["OspoolImageName"] for job in built.history()) == {amd64: 1, arm64: 1}
+    here.sync()
+    for name, platform in ((amd64, "amd64"), (arm64, "arm64")):
+        assert built.host.sif(name, platform).read_bytes() == here.sif(name, platform).read_bytes()
+        versions = [host.record(name).current(platform) for host in (built.host, here)]
+        facts = [{key: value for key, value in version.to_json().items() if key != "since"} for version in versions if version]
+        assert facts[0] == facts[1]
+    assert (built.queue(), built.directories(), built.host.leftovers()) == ([], [], [])
+
+
+@pytest.mark.timeout(20_000 if IMAGES > 3 else 1800)
+def test_no_build_is_lost_or_repeated_while_jobs_daemons_and_the_publisher_are_killed(
+    pool: Pool, registry: RegistryServer
+) -> None:
+    """One image leaves the list meanwhile; its job is removed."""
+    built = BuildingPool(pool, "killed", registry)
+    dice = random.Random(19)
+    images = [push(registry, f"killed/image{number}:1") for number in range(IMAGES)]
+    leaving = push(registry, "killed/leaving:1")
+    built.host.images(leaving, *images)
+    kill_publisher(built, dice, "--condor-requirements=OpSys is undefined")
+    built.host.images(*images)
+    again = 0
+    for number in range(KILLS - 1):
+        kill_publisher(built, dice)
+        again += disturb(built, dice, DISTURBANCES[number % len(DISTURBANCES)])
+    report = built.sync()
+    assert names(report) == set(images), report
+    assert (built.queue(), built.directories()) == ([], [])
+    history = built.history()
+    completed = Counter(job["OspoolImageName"] for job in history if job.get("CompletionDate"))
+    assert completed == dict.fromkeys(images, 1), "each was built to its end once"
+    without_match = 1 + IMAGES  # what the first run may have submitted, which no machine takes
+    assert len(history) <= IMAGES + again + without_match
+    assert sum(job.get("NumJobStarts", 0) for job in history) <= IMAGES + SLOTS * KILLS
+
+
+def kill_publisher(built: BuildingPool, dice: random.Random, *more: str) -> None:
+    """Start the publisher and kill it at some point of its work."""
+    last = dice.randint(*LINES)
+    with built.start(*more) as process:
+        assert process.stderr is not None
+        for number, line in enumerate(process.stderr):
+            assert "Traceback" not in line
+            if number >= last:
+                break
+        process.kill()
+
+
+def disturb(built: BuildingPool, dice: random.Random, how: str) -> int:
+    """Remove or hold a job, or kill a daemon; return how many jobs have to be submitted again."""
+    if how not in {"condor_rm", "condor_hold"}:
+        built.kill(how)
+        return 0
+    jobs: list[dict[str, Any]] = built.queue()
+    return int(built.act(how, dice.choice(jobs))) if jobs else 0
