@@ -48,12 +48,6 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_every_document_is_in_the_menu_of_the_site() -> None:
-    menu = re.findall(r"^ +- [^:]+: ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text().partition("nav:")[2], re.MULTILINE)
-    documents = [path.name for path in (ROOT / "docs").glob("*.md")]
-    assert sorted(menu) == sorted([*documents, "decisions/README.md"])
-
-
 @pytest.mark.parametrize("document", [*DOCUMENTS, *sorted((ROOT / "ci/units").iterdir())], ids=lambda path: path.name)
 def test_commands_and_flags_that_documents_name_are_there(document: Path) -> None:
     """As far as they stand in one line with the program's name: ``publisher gc --dry-run``."""
