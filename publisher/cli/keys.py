@@ -37,8 +37,9 @@ def keys_group() -> None:
 
 @keys_group.command("new", short_help="Create a key pair.")
 @click.option("--encrypt", is_flag=True, help="Encrypt the private key with a passphrase.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common
-def new_command(settings: PublisherSettings, *, encrypt: bool) -> None:
+def new_command(settings: PublisherSettings, *, encrypt: bool, as_json: bool) -> None:
     """Create a key pair: the private key in the file --key, the public key beside it with the suffix .pub.
 
     Existing files are never overwritten. The passphrase of --encrypt is the credential FILE.passphrase in $CREDENTIALS_DIRECTORY;
@@ -53,9 +54,9 @@ def new_command(settings: PublisherSettings, *, encrypt: bool) -> None:
     if encrypt:
         passphrase = find_secret(f"{path.name}.passphrase", console.ask_new_secret, f"a passphrase for the key {path}")
     public_key = signing.new_key(path, passphrase)
-    click.echo(f"private key: {path} (only for this publisher)")
-    click.echo(f"public key:  {signing.public_path_of(path)}")
-    click.echo(f"key id:      {public_key.keyid}")
+    public_path = signing.public_path_of(path)
+    lines = [f"private key: {path} (only for this publisher)", f"public key:  {public_path}", f"key id:      {public_key.keyid}"]
+    console.show({"private_key": str(path), "public_key": str(public_path), "keyid": public_key.keyid}, lines, as_json)
 
 
 @keys_group.command("authorize", short_help="Sign the keys document with the root key.")
@@ -68,9 +69,17 @@ def new_command(settings: PublisherSettings, *, encrypt: bool) -> None:
 @click.option(
     "--version", "version", type=click.IntRange(min=1), help="Version of the document; default: one above that in FILE."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the document as JSON.")
 @common
 def authorize_command(
-    file: Path, settings: PublisherSettings, *, signers: tuple[Path, ...], days: int, threshold: int, version: int | None
+    file: Path,
+    settings: PublisherSettings,
+    *,
+    signers: tuple[Path, ...],
+    days: int,
+    threshold: int,
+    version: int | None,
+    as_json: bool,
 ) -> None:
     """Write FILE, the keys document: only the keys of --signer may sign the manifest from now on. --key is the root key.
 
@@ -93,7 +102,7 @@ def authorize_command(
         files.replace(str(file), envelope.content())
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from error
-    click.echo("\n".join(_lines(document)))
+    console.show(json.loads(document.payload()), _lines(document), as_json)
 
 
 @keys_group.command("show", short_help="Print a keys document.")
@@ -103,10 +112,7 @@ def authorize_command(
 def show_command(file: Path, *, as_json: bool) -> None:
     """Print who may sign according to the keys document FILE, or to the one that an index FILE has. Verifies no signature."""
     document = keys_file.read(file)
-    if as_json:
-        click.echo(json.dumps(json.loads(document.payload()), indent=2))
-    else:
-        click.echo("\n".join(_lines(document)))
+    console.show(json.loads(document.payload()), _lines(document), as_json)
 
 
 def _lines(document: KeysDocument) -> list[str]:

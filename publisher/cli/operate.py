@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ from publisher.state import transitions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from publisher.publish.publication import Publication
     from publisher.settings.settings import PublisherSettings
+    from publisher.state.snapshot import Snapshot
 
 
 @click.command("gc", short_help="Remove what was superseded or left long ago.")
@@ -60,10 +63,19 @@ def block_command(subject: str, reason: str, *, history: bool, as_json: bool, se
     with open_publication(settings) as (publication, snapshot):
         plan = block.plan_block(snapshot, subject, int(time.time()), reason, history=history)
         result = block.apply(publication, snapshot, plan)
+        _follow_up(settings, publication, result.snapshot)
     notes = _evict(settings, plan.sifs)
     lines = [*(f"blocked: {name}" for name in plan.changed), *notes]
     console.show({"blocked": list(plan.changed), "notes": notes}, lines, as_json)
     raise_if_behind(result)
+
+
+def _follow_up(settings: PublisherSettings, publication: Publication, snapshot: Snapshot) -> None:
+    """Have the status page and notices say what has changed."""
+    from publisher.cli.assembly.follow_up import follow_up  # noqa: PLC0415 - the other commands need no templates
+
+    for line in follow_up(settings, publication, snapshot):
+        console.tell(line, logging.WARNING)
 
 
 def _evict(settings: PublisherSettings, sifs: Sequence[str]) -> list[str]:
@@ -87,6 +99,7 @@ def unblock_command(subject: str, *, as_json: bool, settings: PublisherSettings)
     with open_publication(settings) as (publication, snapshot):
         plan = block.plan_unblock(snapshot, subject)
         result = block.apply(publication, snapshot, plan)
+        _follow_up(settings, publication, result.snapshot)
     lines = [f"no longer blocked: {name}; the next sync publishes it again" for name in plan.changed]
     console.show({"unblocked": list(plan.changed)}, lines, as_json)
     raise_if_behind(result)
@@ -106,6 +119,7 @@ def rollback_command(name: str, *, undo: bool, as_json: bool, settings: Publishe
         transition = transitions.undo_rollback if undo else transitions.roll_back
         record = transition(find_record(snapshot, name), int(time.time()))
         result = publication.change(snapshot, {name: record})
+        _follow_up(settings, publication, result.snapshot)
     lines = render_status.status_lines(record, result.snapshot.repository)
     console.show(render_status.status_json(record), lines, as_json)
     raise_if_behind(result)

@@ -172,8 +172,9 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(convert.FORMS), default="auto", help="Form of FILE; auto detects it.")
 @click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Write to FILE instead of standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the list, unless --output has it, and what was reported.")
 @logging_options
-def import_(file: Path, form: convert.Form, output: Path | None) -> None:
+def import_(file: Path, form: convert.Form, output: Path | None, as_json: bool) -> None:
     """Convert the image list of another tool to images.yaml.
 
     FILE is a list of cvmfs-singularity-sync (docker-images) or a recipe of ducc. What cannot be converted exactly is reported
@@ -182,11 +183,13 @@ def import_(file: Path, form: convert.Form, output: Path | None) -> None:
     Exit codes: 0 everything was converted, 1 something was reported.
     """
     imported = convert.load(file, form)
-    if output is None:
-        click.echo(imported.text, nl=False)
-    else:
+    if output is not None:
         convert.save(imported.text, output)
-    for line in imported.problems:
+    if as_json:
+        click.echo(json.dumps({"text": imported.text if output is None else None, "problems": imported.problems}, indent=2))
+    elif output is None:
+        click.echo(imported.text, nl=False)
+    for line in () if as_json else imported.problems:
         console.tell(line, logging.WARNING)
     sys.exit(1 if imported.problems else 0)
 

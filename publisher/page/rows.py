@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher.contract.records import CURRENT, EXPIRING
+from publisher.contract.records import CURRENT, EXPIRING, split_platform
 from publisher.images.entry import render_name
 from publisher.state.paths import DEFAULT_ARCHITECTURE
 from publisher.status.answer import ImageState, answer
@@ -39,8 +39,9 @@ class Row:
         changed: when the newest of its current builds was published; 0 if none is.
         checked: when its registry was last asked, 0 for "in the last sync".
         tries, next_try: how often it failed in a row, and when it is tried again at the earliest; 0 for the next sync.
-        platforms: the platforms that can be used, such as ``amd64``.
-        sandbox, sif: bytes of its two forms on the first of these platforms; 0 for a form that is not published.
+        platforms: the architectures that can be used, such as ``amd64``.
+        variants: architecture and conditions of its builds for some hosts only, such as ``amd64,nvidia-gpu``.
+        sandbox, sif: bytes of its two forms on the first of these; 0 for a form that is not published.
         owner, project, group: who is responsible for it, what uses it, and where it is in the list; empty if unknown.
         jobs, hosts: how many jobs and hosts have used it at least, in two digits; 0 if none is known.
         used: the last day on which a job used it, as its first second; 0 if none is known.
@@ -60,6 +61,7 @@ class Row:
     tries: int = 0
     next_try: int = 0
     platforms: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
     sandbox: int = 0
     sif: int = 0
     owner: str = ""
@@ -73,7 +75,7 @@ class Row:
         """Return the row as JSON values, for images.json; times that are not known are null."""
         times = {name: getattr(self, name) or None for name in ("since", "until", "changed", "checked", "next_try", "used")}
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**values, "platforms": list(self.platforms), **times}
+        return {**values, "platforms": list(self.platforms), "variants": list(self.variants), **times}
 
 
 def make_rows(known: Known, usage: Mapping[str, NameUsage] | None = None) -> list[Row]:
@@ -136,7 +138,8 @@ def _row(found: ImageAnswer, listed: Entry | Pattern | None, use: UseCount) -> R
         checked=0 if last is None else last.last_try,
         tries=0 if last is None else last.tries,
         next_try=0 if last is None else last.next_try,
-        platforms=tuple(platform for platform, _ in active),
+        platforms=tuple(dict.fromkeys(split_platform(platform)[0] for platform, _ in active)),
+        variants=tuple(platform for platform, _ in active if split_platform(platform)[1]),
         sandbox=first.unpacked_size if first is not None and first.sandbox is not None else 0,
         sif=first.sif.size if first is not None and first.sif is not None else 0,
         owner=(listed and listed.owner) or "",

@@ -24,10 +24,10 @@ def know(settings: PublisherSettings) -> Known:
     """Return all that this host knows: the published state, its own memory of the last runs, the list, and the run under way."""
     snapshot = load_snapshot(settings)
     snapshot = replace(snapshot, outcomes=load_outcomes(settings.state, snapshot))
-    return Known(snapshot, _image_list(settings), datetime.now(UTC).date(), running_steps(settings.state))
+    return Known(snapshot, read_list(settings), datetime.now(UTC).date(), running_steps(settings.state))
 
 
-def _image_list(settings: PublisherSettings) -> ImageList | None:
+def read_list(settings: PublisherSettings) -> ImageList | None:
     """Return the list; None if there is none, or if it is not valid: what is published is known all the same."""
     if not settings.images.exists():
         return None

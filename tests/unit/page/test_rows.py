@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from publisher.contract.records import Record
 from publisher.page.rows import Row, make_rows, patterns_json
 from publisher.status.answer import Known
 from publisher.usage.records import NameUsage, UseCount
-from tests.support.page.world import NOW, STATES, TODAY, PageWorld, digest
+from tests.support.page.world import NOW, STATES, TODAY, PageWorld, digest, version
 
 WORLD = PageWorld()
 ROWS = {row.name: row for row in make_rows(WORLD.content.known)}
@@ -78,3 +79,12 @@ def test_the_use_of_an_image_is_rounded_so_that_its_page_changes_rarely() -> Non
     assert row(12_345, NOW) == row(12_999, day)
     assert (row(12_345, NOW).jobs, row(12_345, NOW).hosts, row(12_345, NOW).used) == (12_000, 7, day)
     assert next(row for row in make_rows(world.content.known) if row.name == "htc/rocky:9").to_json()["used"] is None
+
+
+def test_builds_for_some_hosts_only_are_variants_of_an_architecture() -> None:
+    world = PageWorld()
+    builds = {key: (version(key),) for key in ("amd64", "amd64,nvidia-gpu", "arm64")}
+    world.snapshot = world.snapshot.with_records({"a/b:1": Record("a/b:1", "docker.io/a/b:1", digest("tag"), builds)})
+    row = next(row for row in make_rows(world.content.known) if row.name == "a/b:1")
+    assert (row.platforms, row.variants) == (("amd64", "arm64"), ("amd64,nvidia-gpu",))
+    assert row.to_json()["variants"] == ["amd64,nvidia-gpu"]
