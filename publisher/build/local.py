@@ -24,6 +24,7 @@ from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ReadbackError
 from publisher.build.received import receive
 from publisher.build.sif import DATA_OFFSET, write_sif_header
+from publisher.chunks.cutter import cut_file
 from publisher.contract.files import replace
 from publisher.contract.units import format_size
 from publisher.errors import BuildError, LayerError, PublisherError, SpaceError, TestRunError
@@ -54,9 +55,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SIF, _FILE_INDEX, _RECORD = "image.sif", "files.zst", "built.json"
+_SIF, _TABLE, _FILE_INDEX, _RECORD = "image.sif", "image.chunks", "files.zst", "built.json"
 _MAX_TRIES = 3  # of squashing, until the SIF reads back as it should
-_RECORD_FORMAT = 3  # a finished build with another format is built again
+_RECORD_FORMAT = 4  # a finished build with another format is built again
 _FREE = 64 << 20  # bytes that must stay free on the device
 _GROWTH = 1.5  # a squashfs per compressed byte of the layers, at most: each block of 128 KiB is compressed by itself
 _BYTES_PER_ENTRY = 128  # in the tables of the squashfs and in the file index
@@ -177,12 +178,14 @@ class LocalBuilder(Builder):
         make = self._receive if request.image.is_sif else self._squash_layers
         files = make(request, directory, progress)
         sif = directory / _SIF
-        sha256 = _sha256(sif)  # before the image's code runs
+        sha256, table = cut_file(sif)  # before the image's code runs
         progress("test", 0, 1)
         with _logged("test run", request):
             outcome = self._tester.test(sif, architecture=request.image.platform.architecture, has_shell=files.has_shell)
         if _sha256(sif) != sha256:
             raise TestRunError("the test run changed the finished SIF", hint="block the image: its code attacked this host")
+        if table is not None:
+            (directory / _TABLE).write_bytes(table)
         built = BuiltImage(
             sif=sif,
             sha256=sha256,
@@ -194,6 +197,8 @@ class LocalBuilder(Builder):
             tools={"publisher": __version__} if request.image.is_sif else self._tools,
             notes={**files.notes, **({"test": outcome.reason} if outcome.reason else {})},
             config=request.image.content,
+            chunk_table=None if table is None else directory / _TABLE,
+            chunks=None if table is None else {"sha256": hashlib.sha256(table).hexdigest(), "size": len(table)},
         )
         _save(built, directory, request.image.content)
         return built
@@ -340,14 +345,14 @@ def _sha256(path: Path) -> str:
 
 def _save(built: BuiltImage, directory: Path, digest: str) -> None:
     """Make a finished build durable, with its record: the config that it was built from, and the sha256 of its files."""
-    for path in (built.sif, built.file_index):
+    for path in filter(None, (built.sif, built.chunk_table, built.file_index)):
         path.chmod(0o644)
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    values = {name: value for name, value in asdict(built).items() if name not in {"sif", "file_index"}}
+    values = {name: value for name, value in asdict(built).items() if name not in {"sif", "chunk_table", "file_index"}}
     record = {"format": _RECORD_FORMAT, "digest": digest, "file_index_sha256": _sha256(built.file_index), "build": values}
     replace(str(directory / _RECORD), json.dumps(record).encode())
 
@@ -358,14 +363,16 @@ def _load(directory: Path, digest: str) -> BuiltImage | None:
     None if there is none, if it was built from another config, if its files have changed, or if another account could
     have written them.
     """
-    sif, file_index, record = (directory / name for name in (_SIF, _FILE_INDEX, _RECORD))
+    sif, table, file_index, record = (directory / name for name in (_SIF, _TABLE, _FILE_INDEX, _RECORD))
     try:
         if not is_own(directory.lstat()) or not all(map(is_own_file, (sif, file_index, record))):
             return None
         saved = json.loads(record.read_bytes())
         bound = {"format": _RECORD_FORMAT, "digest": digest, "file_index_sha256": _sha256(file_index)}
-        built = BuiltImage(sif=sif, file_index=file_index, **saved["build"])
+        built = BuiltImage(sif=sif, file_index=file_index, chunk_table=table if is_own_file(table) else None, **saved["build"])
         is_intact = all(saved.get(name) == value for name, value in bound.items()) and _sha256(sif) == built.sha256
+        if built.chunks is not None:
+            is_intact = is_intact and built.chunk_table is not None and _sha256(table) == built.chunks["sha256"]
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not is_intact:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PIPE_SIZE = 1 << 20  # bytes; with the kernel's default of 64 KiB both ends wait for each other
-_LEVELS = {"zstd": ("-Xcompression-level", "3"), "gzip": ("-Xcompression-level", "6")}
+_LEVELS = {"zstd": 3, "gzip": 6}  # where none is given; docs/benchmarks.md, "Levels of zstd"
 _FIRST_WITH_TAR = (4, 5)
 
 
@@ -41,7 +41,7 @@ class Squasher(ABC):
     Attributes:
         name: name of the program.
         version: version of the program.
-        compression: ``zstd`` or ``gzip``.
+        compression: ``zstd`` or ``gzip``, and the level if it is not the usual one: ``zstd 19``.
         copies: number of copies of the squashfs that are on the disk at the same time.
     """
 
@@ -75,6 +75,7 @@ class Mksquashfs(Squasher):
     Args:
         compression: ``zstd`` or ``gzip``.
         memory: MiB that it may use for its caches.
+        level: level of the compression, None for the usual one.
         account: the account that it runs as (needs root), None for this process's.
 
     Raises:
@@ -83,17 +84,21 @@ class Mksquashfs(Squasher):
 
     name = "mksquashfs"
 
-    def __init__(self, compression: str = "zstd", memory: int = 128, *, account: UnixAccount | None = None) -> None:
+    def __init__(
+        self, compression: str = "zstd", memory: int = 128, *, level: int | None = None, account: UnixAccount | None = None
+    ) -> None:
         self._account = account
-        self.compression = compression
+        self._compressor = compression
+        self._level = level or _LEVELS[compression]
         self._memory = memory
+        self.compression = _describe(compression, self._level)
         self.version = _mksquashfs_version()
 
     @contextlib.contextmanager
     def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
         """Make a squashfs as :meth:`Squasher.squash` describes."""
         argv = ["-tar", "-noappend", "-offset", str(offset), "-mem", f"{self._memory}M"]
-        argv += ["-comp", self.compression, *_LEVELS[self.compression], "-no-progress", "-quiet", "-no-recovery"]
+        argv += ["-comp", self._compressor, "-Xcompression-level", str(self._level), "-no-progress", "-quiet", "-no-recovery"]
         mode, uid, gid = totals.root
         argv += ["-root-mode", f"{mode:o}", "-root-uid", str(uid), "-root-gid", str(gid)]
         argv.append("-no-duplicates")  # its search for duplicates has a race: other bytes, or a lost block
@@ -112,6 +117,7 @@ class Tar2sqfs(Squasher):
 
     Args:
         compression: ``zstd`` or ``gzip``.
+        level: level of the compression, None for the usual one.
         account: the account that it runs as (needs root), None for this process's.
 
     Raises:
@@ -121,9 +127,11 @@ class Tar2sqfs(Squasher):
     name = "tar2sqfs"
     copies = 2
 
-    def __init__(self, compression: str = "zstd", *, account: UnixAccount | None = None) -> None:
+    def __init__(self, compression: str = "zstd", *, level: int | None = None, account: UnixAccount | None = None) -> None:
         self._account = account
-        self.compression = compression
+        self._compressor = compression
+        self._level = level or _LEVELS[compression]
+        self.compression = _describe(compression, self._level)
         words = command.run(["tar2sqfs", "--version"], deadline=20).stdout.decode("utf-8", "replace").split()
         self.version = next((word for word in words if word[:1].isdigit()), "unknown")
 
@@ -131,8 +139,8 @@ class Tar2sqfs(Squasher):
     def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
         """Make a squashfs as :meth:`Squasher.squash` describes."""
         temporary = out.with_name(f".{out.name}.{self.name}")
-        level = f"level={_LEVELS[self.compression][1]}"
-        argv = ["tar2sqfs", "--quiet", "--no-skip", "--compressor", self.compression, "--comp-extra", level, "--force"]
+        level = f"level={self._level}"
+        argv = ["tar2sqfs", "--quiet", "--no-skip", "--compressor", self._compressor, "--comp-extra", level, "--force"]
         env = {"SOURCE_DATE_EPOCH": str(totals.newest)}
         try:
             with (
@@ -148,11 +156,12 @@ class Tar2sqfs(Squasher):
             temporary.unlink(missing_ok=True)
 
 
-def find_squasher(compression: str = "zstd", account: UnixAccount | None = None) -> Squasher:
+def find_squasher(compression: str = "zstd", account: UnixAccount | None = None, *, level: int | None = None) -> Squasher:
     """Return the squasher of this host: mksquashfs, or tar2sqfs where mksquashfs is missing or too old.
 
     Args:
         compression: ``zstd`` or ``gzip``.
+        level: level of the compression, None for the usual one.
         account: the account that it runs as (needs root), None for this process's.
 
     Raises:
@@ -160,15 +169,20 @@ def find_squasher(compression: str = "zstd", account: UnixAccount | None = None)
     """
     squasher: Squasher
     try:
-        squasher = Mksquashfs(compression, account=account)
+        squasher = Mksquashfs(compression, level=level, account=account)
     except PublisherError as error:
         try:
-            squasher = Tar2sqfs(compression, account=account)
+            squasher = Tar2sqfs(compression, level=level, account=account)
         except CommandError:
             raise error from None
         _log.debug("tar2sqfs is used instead of mksquashfs: %s", error)
-    _log.debug("squashfs images are made by %s %s with %s", squasher.name, squasher.version, compression)
+    _log.debug("squashfs images are made by %s %s with %s", squasher.name, squasher.version, squasher.compression)
     return squasher
+
+
+def _describe(compression: str, level: int) -> str:
+    """Return what the manifest says of the compression; as before, the usual level is not mentioned."""
+    return compression if level == _LEVELS[compression] else f"{compression} {level}"
 
 
 @contextlib.contextmanager

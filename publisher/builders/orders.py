@@ -42,6 +42,8 @@ _FORMAT = 1
 _MAX_REPORT = 1 << 20  # bytes
 _MAX_TEXT = 2000  # characters
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_MADE_HERE = {"sif", "file_index", "chunk_table", "chunks"}
+"""What a report does not say of a build: paths of the machine, and the chunk table, which this host makes while it verifies."""
 _ERRORS: dict[str, type[PublisherError]] = {
     kind.__name__: kind
     for kind in (
@@ -62,6 +64,7 @@ class StepOptions:
 
     Attributes:
         compression: ``zstd`` or ``gzip``.
+        level: level of the compression, None for the usual one.
         limits: the limits of one image.
         build_deadline: for planning and squashing.
         test_deadline: for the test run.
@@ -75,6 +78,7 @@ class StepOptions:
     """
 
     compression: str = "zstd"
+    level: int | None = None
     limits: LayerLimits = DEFAULT_LIMITS
     build_deadline: float = 4 * 3600
     test_deadline: float = 120.0
@@ -170,7 +174,7 @@ class JobReport:
     @staticmethod
     def of_build(build: BuiltImage) -> JobReport:
         """Return the report of a finished build."""
-        values = {name: value for name, value in asdict(build).items() if name not in {"sif", "file_index"}}
+        values = {name: value for name, value in asdict(build).items() if name not in _MADE_HERE}
         return JobReport(BUILT, values, hashlib.sha256(build.file_index.read_bytes()).hexdigest())
 
     @staticmethod

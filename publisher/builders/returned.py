@@ -21,6 +21,7 @@ from publisher.build.readback import ReadbackError
 from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.builders.jobs import ERROR, LOG
 from publisher.builders.orders import BUILT, FILE_INDEX, REPORT, SIF, JobError, JobReport
+from publisher.chunks.cutter import cut_file
 from publisher.errors import BuildError
 from publisher.fileindex.format import read_file_index
 from publisher.state.built import BuiltImage
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from publisher.layers.limits import LayerLimits
     from publisher.system.command import UnixAccount
 
+_TABLE = "image.chunks"
 _CHUNK = 1 << 20
 _MAX_REPORT = 1 << 20  # bytes
 _MAX_LOG = 16 << 20  # bytes
@@ -133,17 +135,21 @@ def collect(
         raise JobError("the job's SIF does not have the digest that its report says")
     if _copy(directory, index, facts["files"] * _INDEX_PER_ENTRY, "file index") != report.file_index_sha256:
         raise JobError("the job's file index does not have the digest that its report says")
-    _check_sif(sif, request, facts["sha256"])
+    table = _check_sif(sif, request, facts["sha256"])
     _check_numbers(index, facts["files"], facts["unpacked_size"])
     try:
         readback.check(sif, index, deadline=deadline, account=account)
     except ReadbackError as error:
         raise JobError(f"the job's SIF is not valid: {error.reason}") from None
-    return BuiltImage(sif=sif, file_index=index, **facts)
+    if table is None:
+        return BuiltImage(sif=sif, file_index=index, **facts)
+    (target / _TABLE).write_bytes(table)
+    chunks: dict[str, str | int] = {"sha256": hashlib.sha256(table).hexdigest(), "size": len(table)}
+    return BuiltImage(sif=sif, file_index=index, chunk_table=target / _TABLE, chunks=chunks, **facts)
 
 
-def _check_sif(sif: Path, request: BuildRequest, sha256: str) -> None:
-    """Raise JobError unless a SIF keeps its digest when this program writes its header again.
+def _check_sif(sif: Path, request: BuildRequest, sha256: str) -> bytes | None:
+    """Raise JobError unless a SIF keeps its digest when this program writes its header again; return its chunk table.
 
     Only the time in it, which is that of the newest file, is taken from the SIF.
     """
@@ -159,9 +165,10 @@ def _check_sif(sif: Path, request: BuildRequest, sha256: str) -> None:
         write_sif_header(sif, architecture=request.image.platform.architecture, identity=identity, epoch=epoch)
     except BuildError as error:
         raise JobError(f"the job's SIF is not valid: {error.reason}") from None
-    with sif.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise JobError("the job's SIF has another header than it should")
+    actual, table = cut_file(sif)
+    if actual != sha256:
+        raise JobError("the job's SIF has another header than it should")
+    return table
 
 
 def _check_numbers(index: Path, files: int, unpacked_size: int) -> None:

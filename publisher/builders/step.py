@@ -67,7 +67,7 @@ def carry_out(order: BuildOrder, here: Path, trial: Callable[[Squasher, Path], s
     try:
         if _is_root():
             return JobReport(UNSUITABLE, reason="its jobs run as root")
-        squasher = find_squasher(order.options.compression)
+        squasher = find_squasher(order.options.compression, level=order.options.level)
         made = (trial or trial_digest)(squasher, scratch)
         if made != order.trial:
             programs = f"{squasher.name} {squasher.version}"

@@ -28,12 +28,13 @@ from publisher.errors import UsageError
 from publisher.fileindex.difference import difference
 from publisher.maintain import verify
 from publisher.maintain.audit import audit_origin
+from publisher.maintain.chunk_tables import replace_table
 from publisher.maintain.lost_sifs import SifRestorer
 from publisher.state.paths import DEFAULT_ARCHITECTURE
 from publisher.targets import published_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from publisher.contract.records import Version
     from publisher.fileindex.difference import FileChange
@@ -111,7 +112,7 @@ def origin_command(as_json: bool, settings: PublisherSettings) -> None:
 
 
 def _repair(settings: PublisherSettings, names: Sequence[str], sample: int | None) -> Iterator[str]:
-    """Restore lost and damaged SIFs, and bring the origin's manifest up to date; yield a line for each problem that stays.
+    """Restore lost and damaged SIFs and chunk tables, bring the origin's manifest up to date, and yield the problems that stay.
 
     Raises:
         UsageError, StateDirectoryError, RepositoryError, OriginError, PublishedManifestError: as
@@ -130,11 +131,16 @@ def _repair(settings: PublisherSettings, names: Sequence[str], sample: int | Non
             restorer.restore(build)
             display.say(f"restored: the SIF of {build.name} {build.platform} {build.version.digest}")
 
-        yield from _problems(settings, names, sample, restore)
+        def restore_table(build: VerifiedBuild) -> None:
+            if build.version.sif is not None:
+                restorer.snapshot = replace_table(publication, restorer.snapshot, build.version.sif)
+            display.say(f"restored: the chunk table of {build.name} {build.platform} {build.version.digest}")
+
+        yield from _problems(settings, names, sample, verify.Repairs(restore, restore_table))
 
 
 def _problems(
-    settings: PublisherSettings, names: Sequence[str], sample: int | None, repair: Callable[[VerifiedBuild], None] | None = None
+    settings: PublisherSettings, names: Sequence[str], sample: int | None, repairs: verify.Repairs | None = None
 ) -> Iterator[str]:
     """Yield a line for each difference between the manifest and what is published.
 
@@ -142,7 +148,7 @@ def _problems(
         settings: the settings.
         names: names of which the builds are verified; if empty, all builds, the links and the manifest are verified.
         sample: number of builds to verify, chosen at random; None for all.
-        repair: restores the SIF of a build; None to change nothing.
+        repairs: restore SIFs and their tables; None to change nothing.
 
     Raises:
         UsageError: nothing is published under a name.
@@ -167,9 +173,9 @@ def _problems(
         yield from verify.verify_catalogs(repository, snapshot)
     _log.info("verifying %d build(s)", len(builds))
     for build in builds:
-        yield from verify.verify_build(repository, origin, build, repair)
+        yield from verify.verify_build(repository, origin, build, repairs)
     for build in missing:
-        yield from verify.verify_sif(origin, build, repair)
+        yield from verify.verify_sif(origin, build, repairs)
 
 
 def _differences(settings: PublisherSettings, subject: str, other: str | None, arch: str, *, times: bool) -> Iterator[FileChange]:

@@ -53,6 +53,15 @@ class Chunks:
         """Return the path of the table in the origin, which its own sha256 gives."""
         return f"sif/{self.sha256[:2]}/{self.sha256}.chunks"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"sha256": self.sha256, "size": self.size}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Chunks:
+        """Return the table that a JSON object names; raise what :meth:`Version.from_json` does."""
+        return cls(fields.sha256(value["sha256"]), fields.count(value["size"]))
+
 
 class Sif:
     """A SIF in the origin.
@@ -75,7 +84,7 @@ class Sif:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""
         value: dict[str, Any] = {"path": self.path, "sha256": self.sha256, "size": self.size}
-        return value if self.chunks is None else {**value, "chunks": {"sha256": self.chunks.sha256, "size": self.chunks.size}}
+        return value if self.chunks is None else {**value, "chunks": self.chunks.to_json()}
 
     @classmethod
     def from_json(cls, value: Any) -> Sif:
@@ -85,7 +94,7 @@ class Sif:
             fields.safe_path(value["path"]),
             fields.sha256(value["sha256"]),
             fields.count(value["size"]),
-            None if chunks is None else Chunks(fields.sha256(chunks["sha256"]), fields.count(chunks["size"])),
+            None if chunks is None else Chunks.from_json(chunks),
         )
 
 

@@ -96,13 +96,14 @@ def audit_origin(origin: Origin, snapshot: Snapshot, read: Callable[[str], bytes
     sifs = {
         version.sif.path: version.sif.size for version in versions if version.sif is not None and version.sif.path in live_sifs
     }
+    tables = retention.origin_objects(snapshot.records.values()) - sifs.keys()
     shards = set(map(_shard_path, history.all_shards(read)))
     current_shards = set(map(_shard_path, history.current_shards(read)))
     stored = set(origin.names())
-    needed = {*sifs, *current_shards, *([_INDEX] if current_shards else [])}
+    needed = {*sifs, *tables, *current_shards, *([_INDEX] if current_shards else [])}
     strays = [
         StrayObject(name, origin.size(name) or 0, origin.modified(name))
-        for name in sorted(stored - {*sifs, *shards, _INDEX})
+        for name in sorted(stored - {*sifs, *tables, *shards, _INDEX})
         if not name.startswith((_LOG, _PAGE))
     ]
     missing = needed - stored

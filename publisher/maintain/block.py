@@ -34,7 +34,7 @@ class BlockPlan:
         digests: the platform manifests and configs that become blocked, or unblocked.
         changed: name -> its new record.
         removals: paths of data that is removed from the repository.
-        sifs: paths of SIFs that are removed from the origin.
+        sifs: paths of the SIFs, and of their chunk tables, that are removed from the origin.
         unblocked: the digests, if they become unblocked.
     """
 
@@ -70,14 +70,14 @@ def plan_block(snapshot: Snapshot, subject: str, now: int, reason: str, *, histo
         if _has_version(record, digests)
     }
     records = snapshot.with_records(changed).records.values()
-    live_data, live_sifs = retention.count_data_paths(records), retention.sif_paths(records)
+    live_data, live_objects = retention.count_data_paths(records), retention.origin_objects(records)
     versions = [
         version for record in changed.values() for _, version in record.versions() if not digests.isdisjoint(version.identities)
     ]
     removals = {path for version in versions for path in retention.data_paths(version) if not live_data[path]}
-    sifs = {version.sif.path for version in versions if version.sif is not None} - live_sifs
+    sifs = {path for version in versions if version.sif is not None for path in retention.sif_objects(version.sif)}
     _log.debug("%s: blocking %s; data that other versions share stays", subject, ", ".join(sorted(digests)))
-    return BlockPlan(digests, changed, tuple(sorted(removals)), tuple(sorted(sifs)))
+    return BlockPlan(digests, changed, tuple(sorted(removals)), tuple(sorted(sifs - live_objects)))
 
 
 def plan_unblock(snapshot: Snapshot, subject: str) -> BlockPlan:

@@ -109,7 +109,7 @@ def _describe(allowed: RetentionPlan, removed: str) -> list[str]:
 
 
 def _collect_origin(publication: Publication, result: GcResult, now: int, limits: RetentionLimits, *, dry_run: bool) -> None:
-    """Remove SIFs and shards that no manifest names and that are older than the grace, the oldest first.
+    """Remove SIFs, their chunk tables and shards that no manifest names and that are older than the grace, the oldest first.
 
     An object that a killed run stored before it could publish is younger than the grace. SIFs of blocked versions go at once.
     """
@@ -131,16 +131,17 @@ def _collect_origin(publication: Publication, result: GcResult, now: int, limits
             continue
         count, size = count + 1, size + object_size
         _log.debug("%s %s from the origin: no manifest names it", "would remove" if dry_run else "removed", name)
-        if name.startswith(f"{paths.SIF_PREFIX}/"):
+        if paths.is_sif(name):
             removed = "would be removed" if dry_run else "was removed"
             result.lines.append(f"{name} {removed} from the origin: no manifest names it")
 
 
 def _removable_objects(publication: Publication, snapshot: Snapshot, shards: Collection[str], before: float) -> list[str]:
-    """Return the SIFs and ``shards`` that no manifest names and that were stored ``before`` or are blocked, the oldest first."""
+    """Return the SIFs, tables and ``shards`` that no manifest names, stored ``before`` or blocked; the oldest first."""
     origin, records = publication.origin, snapshot.records.values()
-    live = retention.sif_paths(records) | {_shard_path(sha256) for sha256 in history.all_shards(publication.repository.read)}
-    blocked = {version.sif.path for record in records for _, version in record.versions() if version.sif is not None} - live
+    live = retention.origin_objects(records) | {_shard_path(sha256) for sha256 in history.all_shards(publication.repository.read)}
+    sifs = (version.sif for record in records for _, version in record.versions() if version.sif is not None)
+    blocked = {path for sif in sifs for path in retention.sif_objects(sif)} - live
     removable = []
     for name in chain(origin.names(paths.SIF_PREFIX), shards):
         stored = origin.modified(name) if name not in live else None

@@ -1,4 +1,7 @@
-"""Verification of what is published against the manifest: sandboxes, SIFs, links, and the manifest itself. Read-only."""
+"""Verification of what is published against the manifest: sandboxes, SIFs and their chunk tables, links, the manifest itself.
+
+Read-only, but for what a caller's ``repair`` does.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,17 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from publisher.chunks.comparison import TableCheck
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
 from publisher.contract.records import BLOCKED
-from publisher.errors import PublishedManifestError, PublisherError
+from publisher.errors import OriginError, PublishedManifestError, PublisherError
 from publisher.maintain.verify_tree import differences
+from publisher.plan.retention import sif_objects
 from publisher.state import paths, signing, transitions
 from publisher.state.authorization import check_published
 from publisher.targets import published_index
+from publisher.targets.published_table import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -38,6 +44,19 @@ class VerifiedBuild:
     name: str
     platform: str
     version: Version
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What restores damaged data; both functions raise PublisherError if they cannot.
+
+    Attributes:
+        sif: restores the SIF of a build.
+        table: restores the chunk table of a build's SIF, which is intact.
+    """
+
+    sif: Callable[[VerifiedBuild], None]
+    table: Callable[[VerifiedBuild], None]
 
 
 def select_builds(snapshot: Snapshot, names: Collection[str]) -> list[VerifiedBuild]:
@@ -167,21 +186,20 @@ def verify_catalogs(repository: Repository, snapshot: Snapshot) -> Iterator[str]
 
 
 def select_missing(origin: Origin, builds: Iterable[VerifiedBuild]) -> list[VerifiedBuild]:
-    """Return the builds of which the origin does not list the SIF: cheap enough for all of them. Raises OriginError."""
+    """Return the builds of which the origin does not list the SIF and its table: cheap enough for all. Raises OriginError."""
     stored = set(origin.names(paths.SIF_PREFIX))
-    return [build for build in builds if build.version.sif is not None and build.version.sif.path not in stored]
+    sifs = ((build, build.version.sif) for build in builds)
+    return [build for build, sif in sifs if sif is not None and not sif_objects(sif) <= stored]
 
 
-def verify_build(
-    repository: Repository, origin: Origin, build: VerifiedBuild, repair: Callable[[VerifiedBuild], None] | None = None
-) -> Iterator[str]:
-    """Verify a build: its sandbox against the file index, its SIF against sha256 and size.
+def verify_build(repository: Repository, origin: Origin, build: VerifiedBuild, repairs: Repairs | None = None) -> Iterator[str]:
+    """Verify a build: its sandbox against the file index, its SIF against sha256, size and chunk table.
 
     Args:
         repository: has the sandbox.
         origin: has the SIF.
         build: the build.
-        repair: restores the SIF if it is missing or damaged; raises PublisherError if it cannot.
+        repairs: restore the SIF or its table if they are missing or damaged; None to change nothing.
 
     Yields:
         A line for each problem; it begins with name, platform and the digest that ``publisher block`` takes.
@@ -190,12 +208,12 @@ def verify_build(
     label = _label(build)
     _log.debug("verifying %s", label)
     yield from _checked(label, lambda: repository.read_consistently(lambda: _limit(_verify_sandbox(repository, build.version))))
-    yield from verify_sif(origin, build, repair)
+    yield from verify_sif(origin, build, repairs)
 
 
-def verify_sif(origin: Origin, build: VerifiedBuild, repair: Callable[[VerifiedBuild], None] | None = None) -> Iterator[str]:
+def verify_sif(origin: Origin, build: VerifiedBuild, repairs: Repairs | None = None) -> Iterator[str]:
     """Verify only the SIF of a build, as :func:`verify_build` does."""
-    yield from _checked(_label(build), lambda: _limit(_verify_sif(origin, build, repair)))
+    yield from _checked(_label(build), lambda: _limit(_verify_sif(origin, build, repairs)))
 
 
 def _checked(label: str, check: Callable[[], list[str]]) -> Iterator[str]:
@@ -234,8 +252,17 @@ def _verify_sandbox(repository: Repository, version: Version) -> Iterator[str]:
     yield from differences(published_index.lines(repository, version), str(repository.root / version.sandbox))
 
 
-def _verify_sif(origin: Origin, build: VerifiedBuild, repair: Callable[[VerifiedBuild], None] | None) -> Iterator[str]:
-    problem = None if build.version.sif is None else _find_sif_problem(origin, build.version.sif)
+def _verify_sif(origin: Origin, build: VerifiedBuild, repairs: Repairs | None) -> Iterator[str]:
+    sif = build.version.sif
+    if sif is None:
+        return
+    problem, table_problem = _find_sif_problems(origin, sif)
+    yield from _repaired(build, problem, None if repairs is None else repairs.sif)
+    yield from _repaired(build, table_problem, None if repairs is None else repairs.table)
+
+
+def _repaired(build: VerifiedBuild, problem: str | None, repair: Callable[[VerifiedBuild], None] | None) -> Iterator[str]:
+    """Repair what is wrong with a build, if anything is; yield the problem if it stays."""
     if problem is not None and repair is not None:
         try:
             repair(build)
@@ -246,13 +273,25 @@ def _verify_sif(origin: Origin, build: VerifiedBuild, repair: Callable[[Verified
         yield problem
 
 
-def _find_sif_problem(origin: Origin, sif: Sif) -> str | None:
+def _find_sif_problems(origin: Origin, sif: Sif) -> tuple[str | None, str | None]:
+    """Return what is wrong with a SIF, and with its chunk table if the SIF is right; the SIF is read once for both."""
     size = origin.size(sif.path)
     if size is None:
-        return f"the SIF {sif.path} is missing"
+        return f"the SIF {sif.path} is missing", None
     if size != sif.size:
-        return f"the SIF {sif.path} has {size} bytes, not {sif.size}"
-    return f"the SIF {sif.path} is damaged" if origin.sha256(sif.path) != sif.sha256 else None
+        return f"the SIF {sif.path} has {size} bytes, not {sif.size}", None
+    check: TableCheck | None = None
+    problem: str | None = None
+    try:
+        table = read_table(origin, sif)
+        check = None if table is None else TableCheck(table)
+    except OriginError as error:
+        problem = error.reason
+    if origin.sha256(sif.path, check) != sif.sha256:
+        return f"the SIF {sif.path} is damaged", None
+    if check is not None and not check.fits():
+        problem = f"the chunk table of the SIF {sif.path} does not fit it"
+    return None, problem
 
 
 def _label(build: VerifiedBuild) -> str:

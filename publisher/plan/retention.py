@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import date
 
-    from publisher.contract.records import Record, Version
+    from publisher.contract.records import Record, Sif, Version
     from publisher.images.reader import Entry
     from publisher.state.snapshot import Snapshot
 
@@ -116,6 +116,17 @@ def sif_paths(records: Iterable[Record]) -> set[str]:
         for _, version in record.versions()
         if version.sif is not None and version.state != BLOCKED
     }
+
+
+def sif_objects(sif: Sif) -> set[str]:
+    """Return the paths in the origin of a SIF and of its chunk table."""
+    return {sif.path} if sif.chunks is None else {sif.path, sif.chunks.path}
+
+
+def origin_objects(records: Iterable[Record]) -> set[str]:
+    """Return the paths in the origin of all SIFs that versions name, and of their chunk tables; blocked versions have none."""
+    versions = (version for record in records for _, version in record.versions() if version.state != BLOCKED)
+    return {path for version in versions if version.sif is not None for path in sif_objects(version.sif)}
 
 
 def expiry_notes(entries: Iterable[Entry], today: date) -> list[str]:

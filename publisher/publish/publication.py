@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from publisher.build import unpack as sandbox
-from publisher.contract.records import BLOCKED
+from publisher.contract.records import BLOCKED, Chunks
 from publisher.errors import PublisherError, RemovalError, RepositoryError, SpaceError
 from publisher.net.server_dates import ServerDates
 from publisher.plan import retention
@@ -240,12 +240,15 @@ class Publication:
     # --- built images
 
     def store_sif(self, build: BuiltImage) -> None:
-        """Store the SIF of a build in the origin, verified.
+        """Store the SIF of a build in the origin, verified, and its chunk table.
 
         Raises:
-            OriginError, SpaceError: it could not be stored.
+            OriginError, SpaceError: one of them could not be stored.
         """
         self._origin.put(paths.sif_path(build.sha256), build.sif, sha256=build.sha256, size=build.size)
+        if build.chunk_table is not None and build.chunks is not None:
+            table = Chunks.from_json(build.chunks)
+            self._origin.put(table.path, build.chunk_table, sha256=table.sha256, size=table.size)
 
     def stage(self, snapshot: Snapshot, item: PlanItem, builds: Mapping[str, BuiltImage]) -> StagedEntry:
         """Return an entry with stored SIFs as :meth:`publish` takes it, see :func:`publisher.publish.staged.stage`."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](?::[0-9]{1,5})?", re.ASCII)
+_HIGHEST_LEVEL = 22  # of zstd
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MIN_GRACE = 2 * 86400  # seconds
@@ -176,6 +177,14 @@ def _parse_keys(value: object, info: ValidationInfo) -> tuple[KeySource, ...]:
     return tuple(_parse_key(key, info) for key in listed)
 
 
+def _parse_level(value: object) -> int:
+    """Return a level of zstd."""
+    level = units.positive_count(value)
+    if level > _HIGHEST_LEVEL:
+        raise ValueError(f"{level} is not a level of zstd; write a number from 1 to {_HIGHEST_LEVEL}")
+    return level
+
+
 PrivateKey = Annotated[
     KeySource,
     PlainValidator(_parse_key),
@@ -209,6 +218,7 @@ Seconds = Annotated[float, PlainValidator(units.positive_seconds), ValueKind("ti
 Grace = Annotated[float, PlainValidator(_parse_grace), ValueKind("time, 2 d or more", "TIME", _format_time)]
 Share = Annotated[float, PlainValidator(_parse_share), ValueKind("number from 0 to 1", "SHARE", lambda share: f"{share:g}")]
 Count = Annotated[int, PlainValidator(units.positive_count), ValueKind("number", "NUMBER")]
+ZstdLevel = Annotated[int, PlainValidator(_parse_level), ValueKind("number from 1 to 22", "NUMBER")]
 Host = Annotated[
     str, _matching(_HOST, "host", "HOST or HOST:PORT, such as osg-htc.org"), ValueKind("host, or `HOST:PORT`", "HOST")
 ]

@@ -164,6 +164,9 @@ class PublisherSettings(BaseModel):
     audited_per_run: kinds.Count = Field(
         default=200, description="number of SIFs that one run looks for in the origin, and restores if they are lost"
     )
+    chunk_tables_per_run: kinds.Count = Field(
+        default=20, description="number of SIFs without a chunk table that one run reads in the origin to make theirs"
+    )
     adopt_sifs_per_run: kinds.Count = Field(
         default=20, description="number of adopted images that get their SIF in one run; see `publisher adopt`"
     )
@@ -187,6 +190,7 @@ class PublisherSettings(BaseModel):
     compression: Literal["zstd", "gzip"] = Field(
         default="zstd", description="compression of SIFs; gzip if execution points have old kernels"
     )
+    sif_zstd_level: kinds.ZstdLevel = Field(default=3, description="level of the compression of SIFs with zstd, 1 to 22")
     test_account: kinds.Account = Field(
         default="image-test",
         description="unprivileged account that runs the test of a finished SIF, when this program runs as root",
@@ -248,6 +252,11 @@ class PublisherSettings(BaseModel):
     test_memory: kinds.Size = Field(
         default=512 << 20, description="largest memory of the test run of one image; Apptainer itself needs 256 MiB"
     )
+
+    @property
+    def compression_level(self) -> int | None:
+        """Return the level of the compression of SIFs; None for the usual one of a compression other than zstd."""
+        return self.sif_zstd_level if self.compression == "zstd" else None
 
     @property
     def limits(self) -> LayerLimits:

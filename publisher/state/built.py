@@ -25,6 +25,8 @@ class BuiltImage:
             same bytes.
         notes: what the build dropped from the tree or changed in it, counted.
         config: digest of the image's config, which it was built from; None if that is not known.
+        chunk_table: path of the SIF's chunk table (:mod:`publisher.contract.chunk_table`), None if there is none.
+        chunks: ``sha256`` and ``size`` of the chunk table, None if there is none.
     """
 
     sif: Path
@@ -37,3 +39,5 @@ class BuiltImage:
     tools: dict[str, str]
     notes: dict[str, int | str] = field(default_factory=dict)
     config: str | None = None
+    chunk_table: Path | None = None
+    chunks: dict[str, str | int] | None = None

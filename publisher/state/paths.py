@@ -102,3 +102,8 @@ def is_own_link(path: str, target: str) -> bool:
 def sif_path(sha256: str) -> str:
     """Return the path of a SIF in the origin, from its sha256."""
     return f"{SIF_PREFIX}/{sha256[:2]}/{sha256}.sif"
+
+
+def is_sif(name: str) -> bool:
+    """Return whether the name of an object is that of a SIF, and not that of a chunk table or of anything else."""
+    return name.startswith(f"{SIF_PREFIX}/") and name.endswith(".sif")

@@ -16,7 +16,9 @@ from publisher.state import paths
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from collections.abc import Set as AbstractSet
+    from typing import Any
 
+    from publisher.contract.records import Chunks
     from publisher.state.built import BuiltImage
     from publisher.state.snapshot import Snapshot
 
@@ -44,7 +46,7 @@ def make_version(
         digest,
         config=config,
         sandbox=paths.sandbox_path(config or digest) if "sandbox" in formats else None,
-        sif=Sif(paths.sif_path(built.sha256), built.sha256, built.size) if "sif" in formats else None,
+        sif=Sif.from_json(_sif(built)) if "sif" in formats else None,
         published=now,
         unpacked_size=built.unpacked_size,
         files=built.files,
@@ -82,9 +84,8 @@ def add_sif(version: Version, built: BuiltImage, formats: Collection[str], now: 
     value = {**renew(version, formats, now).to_json(), "test": built.test, "tools": built.tools}
     if built.config is not None:
         value["config"] = built.config
-    sif = {"path": paths.sif_path(built.sha256), "sha256": built.sha256, "size": built.size}
     sizes = {"unpacked_size": built.unpacked_size, "files": built.files}
-    return Version.from_json({**value, **sizes, "sif": sif, "notes": {**version.notes, **built.notes}})
+    return Version.from_json({**value, **sizes, "sif": _sif(built), "notes": {**version.notes, **built.notes}})
 
 
 def with_provenance(version: Version, attached: list[dict[str, str]], signed: Mapping[str, str] | None) -> Version:
@@ -129,19 +130,24 @@ def spread_file_index(records: Iterable[Record], version: Version) -> dict[str, 
 
 def replace_sif(records: Iterable[Record], lost: Sif, built: BuiltImage) -> dict[str, Record]:
     """Return the changed records (by name) after giving every version with the SIF ``lost`` that of a new build of its image."""
-    sif = {"path": paths.sif_path(built.sha256), "sha256": built.sha256, "size": built.size}
 
     def replaced(version: Version) -> Version:
-        if version.sif is None or version.sif.path != lost.path:
-            return version
         tools = built.tools if version.sandbox is None else version.tools  # those that made the sandbox, where there is one
-        return Version.from_json({**version.to_json(), "sif": sif, "test": built.test, "tools": tools})
+        return Version.from_json({**version.to_json(), "sif": _sif(built), "test": built.test, "tools": tools})
 
-    return {
-        record.name: _each(record, replaced)
-        for record in records
-        if any(version.sif is not None and version.sif.path == lost.path for _, version in record.versions())
-    }
+    return _each_with_sif(records, {lost.path}, replaced)
+
+
+def set_chunks(records: Iterable[Record], chunks: Mapping[str, Chunks | None]) -> dict[str, Record]:
+    """Return the changed records (by name) after naming the chunk tables of SIFs: path of a SIF -> its table, None for none."""
+
+    def with_table(version: Version) -> Version:
+        if version.sif is None:
+            raise AssertionError
+        sif = Sif(version.sif.path, version.sif.sha256, version.sif.size, chunks[version.sif.path])
+        return Version.from_json({**version.to_json(), "sif": sif.to_json()})
+
+    return _each_with_sif(records, chunks.keys(), with_table)
 
 
 def set_current(before: Record | None, reference: str, digest: str, current: Mapping[str, Version], record_name: str) -> Record:
@@ -274,6 +280,25 @@ def links(record: Record) -> dict[str, str]:
         path: paths.link_target(path, sandbox)
         for path, platform in paths.link_paths(record.name, list(current)).items()
         if current[platform].state != BLOCKED and (sandbox := current[platform].sandbox) is not None
+    }
+
+
+def _sif(built: BuiltImage) -> dict[str, Any]:
+    """Return the manifest's JSON object of a build's SIF."""
+    sif = {"path": paths.sif_path(built.sha256), "sha256": built.sha256, "size": built.size}
+    return sif if built.chunks is None else {**sif, "chunks": built.chunks}
+
+
+def _each_with_sif(records: Iterable[Record], sifs: Collection[str], change: Callable[[Version], Version]) -> dict[str, Record]:
+    """Return the records (by name) that name SIFs with these paths, with every version that does changed by a function."""
+
+    def concerns(version: Version) -> bool:
+        return version.sif is not None and version.sif.path in sifs
+
+    return {
+        record.name: _each(record, lambda version: change(version) if concerns(version) else version)
+        for record in records
+        if any(concerns(version) for _, version in record.versions())
     }
 
 

@@ -57,6 +57,23 @@ def test_a_stored_file_is_there_for_others_and_its_source_stays(origins: Callabl
     assert source.read_bytes() == CONTENT
 
 
+def test_who_reads_along_gets_all_bytes_of_an_object_that_is_hashed(origin: Origin, source: Path) -> None:
+    class Reader:
+        content = b""
+
+        def restart(self) -> None:
+            self.content = b""
+
+        def update(self, data: bytes) -> None:
+            self.content += data
+
+    reader = Reader()
+    assert origin.sha256(SIF, reader) is None
+    put(origin, source)
+    assert origin.sha256(SIF, reader) == SHA256
+    assert reader.content == CONTENT
+
+
 def test_what_happens_to_the_source_afterwards_does_not_reach_the_object(origin: Origin, source: Path) -> None:
     put(origin, source)
     source.write_bytes(b"changed")

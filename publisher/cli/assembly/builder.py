@@ -48,7 +48,7 @@ def open_builder(settings: PublisherSettings) -> Iterator[ParallelBuilder]:
         )
         local = LocalBuilder(
             settings.state / "builds",
-            find_squasher(settings.compression, account),
+            find_squasher(settings.compression, account, level=settings.compression_level),
             tester,
             account=account,
             scratch=accounts.first_enterable(account, (scratch, accounts.WORLD_WRITABLE)),

@@ -56,7 +56,7 @@ def make_pool_builder(
         architecture=architecture(),
         step=_step_options(settings),
         trial=trial_digest(
-            find_squasher(settings.compression, build_account),
+            find_squasher(settings.compression, build_account, level=settings.compression_level),
             scratch,
             account=build_account,
             enterable=accounts.first_enterable(build_account, (scratch, accounts.WORLD_WRITABLE)),
@@ -98,6 +98,7 @@ def _deployment(settings: PublisherSettings) -> str:
 def _step_options(settings: PublisherSettings) -> StepOptions:
     return StepOptions(
         compression=settings.compression,
+        level=settings.compression_level,
         limits=settings.limits,
         build_deadline=settings.build_deadline,
         test_deadline=settings.test_deadline,

@@ -17,7 +17,7 @@ from publisher.cli.state_directory import load_outcomes, save_outcomes
 from publisher.contract import files
 from publisher.errors import PublisherError, SpaceError, StateDirectoryError, UsageError
 from publisher.images import reader
-from publisher.maintain import gc, lost_sifs
+from publisher.maintain import chunk_tables, gc, lost_sifs
 from publisher.maintain.adoption.throttle import BatchQuota, throttle_adopted
 from publisher.maintain.lost_sifs import SifRestorer
 from publisher.page.details import read_config
@@ -196,7 +196,10 @@ def run_sync(
             if report.stopped is None:
                 restorer = SifRestorer(publication, collected.snapshot, intake, here, display)
                 report.restored, report.lost = _audit_share(settings, publication.origin, restorer)
-                published = restorer.snapshot
+                added = chunk_tables.add_tables(publication, restorer.snapshot, settings.chunk_tables_per_run)
+                published = added.snapshot
+                report.notes += added.lines
+                report.lost += added.failures
             report.serial = published.serial
     report.notes += [*builder.take_notes(), *intake.warnings(), *publication.repository.take_warnings()]
     intake.store.trim(settings.blob_cache, keep=())

@@ -77,7 +77,7 @@ def _image_list(settings: PublisherSettings) -> Iterator[_Found]:
 
 
 def _tools(settings: PublisherSettings) -> Iterator[_Found]:
-    squasher = find_squasher(settings.compression, build_account(settings))
+    squasher = find_squasher(settings.compression, build_account(settings), level=settings.compression_level)
     version = command.run(["apptainer", "--version"], deadline=60).stdout.decode("utf-8", "replace").strip()
     yield Verdict.OK, f"{squasher.name} {squasher.version}, {version}"
     wanted = ["unsquashfs"] + (["cvmfs_server"] if isinstance(settings.repository, CvmfsTarget) else [])

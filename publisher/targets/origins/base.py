@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from publisher.chunks.reader import ByteReader
+
 
 class Origin(ABC):
     """An origin that execution points without CVMFS fetch SIFs and the manifest from."""
@@ -56,8 +58,13 @@ class Origin(ABC):
         """Return when an object was stored, in seconds since the epoch by the origin's clock; None if there is none."""
 
     @abstractmethod
-    def sha256(self, name: str) -> str | None:
-        """Return the sha256 (64 hex) of an object, read back now in constant memory; None if there is none."""
+    def sha256(self, name: str, reader: ByteReader | None = None) -> str | None:
+        """Return the sha256 (64 hex) of an object, read back now in constant memory; None if there is none.
+
+        Args:
+            name: the object.
+            reader: gets all bytes of the object too, so that it is read only once.
+        """
 
     @abstractmethod
     def names(self, prefix: str = "") -> Iterator[str]:

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from io import BufferedRandom, BufferedReader
 
+    from publisher.chunks.reader import ByteReader
+
 _log = logging.getLogger(__name__)
+_PIECE = 1 << 20  # bytes that are read at a time
 
 
 class DirectoryOrigin(Origin):
@@ -121,14 +124,19 @@ class DirectoryOrigin(Origin):
             path = self._object(name)
             return None if path is None else path.stat().st_mtime
 
-    def sha256(self, name: str) -> str | None:
+    def sha256(self, name: str, reader: ByteReader | None = None) -> str | None:
         """See :meth:`Origin.sha256`."""
         with self._failures(f"read {name!r}"):
             path = self._object(name)
             if path is None:
                 return None
+            sha256 = hashlib.sha256()
             with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+                while data := file.read(_PIECE):
+                    sha256.update(data)
+                    if reader is not None:
+                        reader.update(data)
+            return sha256.hexdigest()
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """See :meth:`Origin.names`."""

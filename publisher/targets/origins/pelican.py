@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
     from pathlib import Path
 
+    from publisher.chunks.reader import ByteReader
     from publisher.net.addresses import Network
     from publisher.targets.pelican.address import OriginAddress
     from publisher.targets.pelican.content import UploadContent
@@ -171,10 +172,10 @@ class PelicanOrigin(Origin):
         entry = self._object(name)
         return None if entry is None else entry.modified
 
-    def sha256(self, name: str) -> str | None:
+    def sha256(self, name: str, reader: ByteReader | None = None) -> str | None:
         """See :meth:`Origin.sha256`."""
         entry = self._object(name)
-        return None if entry is None else self._loop.run(self._client.sha256(name, entry.size, self._retries.run))
+        return None if entry is None else self._loop.run(self._client.sha256(name, entry.size, self._retries.run, reader))
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """See :meth:`Origin.names`. Names that no publisher can have stored are left out."""

@@ -10,6 +10,7 @@ from publisher.errors import OriginError
 from publisher.targets.pelican.transport import CHUNK_SIZE
 
 if TYPE_CHECKING:
+    from publisher.chunks.reader import ByteReader
     from publisher.targets.pelican.transport import OriginResponse
 
 _OK = 200
@@ -18,13 +19,18 @@ _OK = 200
 class ObjectReadback:
     """The sha256 of an object that should have ``size`` bytes; a request that broke off is resumed at its position.
 
+    Args:
+        size: bytes of the object.
+        reader: gets all of them too, in other threads, one after the other.
+
     Attributes:
         position: the number of bytes that were read.
         is_absent: whether there is no object of this size.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, reader: ByteReader | None = None) -> None:
         self._size = size
+        self._reader = reader
         self._sha256 = hashlib.sha256()
         self.position = 0
         self.is_absent = False
@@ -68,9 +74,13 @@ class ObjectReadback:
     def _begin(self, response: OriginResponse) -> None:
         if response.status == _OK:
             self._sha256, self.position = hashlib.sha256(), 0
+            if self._reader is not None:
+                self._reader.restart()
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {self.position}-"):
             raise OriginError(f"{response.host} sends another part of the file than it was asked for")
 
     def _hash(self, chunks: list[bytes]) -> None:
         for chunk in chunks:
             self._sha256.update(chunk)
+            if self._reader is not None:
+                self._reader.update(chunk)

@@ -22,6 +22,7 @@ from publisher.targets.pelican.tokens import CREATE, MODIFY, READ, TokenScope
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from publisher.chunks.reader import ByteReader
     from publisher.targets.pelican.content import UploadStream
     from publisher.targets.pelican.endpoint import OriginEndpoint
     from publisher.targets.pelican.propfind import DavEntry
@@ -136,15 +137,22 @@ class WebDavClient:
         await asyncio.sleep(_PAUSE)
         return match[1].lower().zfill(8) if match is not None else None
 
-    async def sha256(self, name: str, size: int, retry: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]) -> str | None:
+    async def sha256(
+        self,
+        name: str,
+        size: int,
+        retry: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
+        reader: ByteReader | None = None,
+    ) -> str | None:
         """Return the sha256 of a file, read in constant memory; None if there is no file of this size.
 
         Args:
             name: the file's name.
             size: its expected size.
             retry: awaits a function until it raises no TransientError; each attempt goes on where the last one broke off.
+            reader: gets the bytes of the file too.
         """
-        readback = ObjectReadback(size)
+        readback = ObjectReadback(size, reader)
 
         async def attempt() -> None:
             headers, total = readback.headers(), self._transport.timeouts.for_size(size - readback.position)

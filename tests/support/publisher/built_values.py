@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from publisher.chunks.cutter import cut_file
 from publisher.contract.reference import parse
 from publisher.images.reader import Entry
 from publisher.oci import Platform
@@ -55,6 +57,15 @@ def built(text: str, where: Path | None = None) -> BuiltImage:
         path.write_bytes(content)
     sif, files = paths or (None, None)
     return BuiltImage(sif, sha256, len(content), 10 * len(content), 3, files, "ran", {"mksquashfs": "4.5.1"})  # type: ignore[arg-type]  # no file: values only
+
+
+def with_table(build: BuiltImage) -> BuiltImage:
+    """Return a build with the chunk table of its SIF, which is written beside it."""
+    table = cut_file(build.sif)[1]
+    assert table is not None
+    path = build.sif.with_suffix(".chunks")
+    path.write_bytes(table)
+    return replace(build, chunk_table=path, chunks={"sha256": hashlib.sha256(table).hexdigest(), "size": len(table)})
 
 
 GRACE = 1000

@@ -16,7 +16,7 @@ from publisher.state import paths
 from publisher.state.signing import Signer, new_key
 from publisher.targets.origins.directory import DirectoryOrigin
 from publisher.targets.repositories.directory import DirectoryRepository
-from tests.support.publisher.built_values import built
+from tests.support.publisher.built_values import built, with_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,6 +81,7 @@ class Place:
         self.origin: DirectoryOrigin = _Clocked(where / "osdf", lambda: self.now)
         self.broken: set[str] = set()
         self.sweep_interval = 0.0
+        self.tables = False  # whether builds have chunk tables
         self.copy = ManifestCopy(where / "state" / "published")
         self.witness: Witness | None = None
         self.watch: Callable[[Path], None] = lambda _: None
@@ -110,7 +111,7 @@ class Place:
     def stage(self, entry: Entry, answer: ResolvedReference, snapshot: Snapshot) -> StagedEntry:
         (item,) = make_plan([entry], {entry.name: answer}, snapshot).items
         builds = {target.digest: built(target.content, self.where) for target in item.targets if target.published is None}
-        return StagedEntry(item, builds)
+        return StagedEntry(item, {digest: with_table(build) if self.tables else build for digest, build in builds.items()})
 
     def publish(self, publication: Publication, *wanted: tuple[Entry, ResolvedReference]) -> PublishResult:
         snapshot, _ = publication.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -22,6 +23,8 @@ from publisher.build.local import LocalBuilder
 from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash import Mksquashfs, Tar2sqfs
 from publisher.build.testrun import TestOutcome, TestRunner
+from publisher.chunks.cutter import cut_file
+from publisher.contract.chunk_table import parse_chunk_table
 from publisher.contract.records import NO_SHELL
 from publisher.errors import BuildError, CommandError, LayerError, SpaceError, TestRunError
 from publisher.fileindex.format import read_file_index
@@ -130,6 +133,15 @@ def test_a_build_returns_the_values_of_its_sif(built: BuiltImage) -> None:
     assert sum(line.size for line in listed if line.kind == "f") == built.unpacked_size
     assert {b"etc/kept", b"etc/also", b".singularity.d/runscript", b"cvmfs", b"srv"} <= {line.path for line in listed}
     assert b"etc/gone" not in {line.path for line in listed}
+
+
+def test_a_build_has_the_chunk_table_of_its_sif(built: BuiltImage) -> None:
+    assert built.chunk_table is not None
+    content = built.chunk_table.read_bytes()
+    assert built.chunks == {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    table = parse_chunk_table(content)
+    assert (table.sif_sha256, table.sif_size) == (built.sha256, built.size)
+    assert cut_file(built.sif) == (built.sha256, content)
 
 
 def test_an_ordinary_user_runs_the_images_own_entrypoint_in_its_environment(sif: Path, home: Path) -> None:
@@ -252,7 +264,7 @@ def test_a_finished_build_is_that_of_its_own_config(tmp_path: Path) -> None:
     assert "squash" in steps
 
 
-@pytest.mark.parametrize("name", [".", "image.sif", "files.zst", "built.json"])
+@pytest.mark.parametrize("name", [".", "image.sif", "image.chunks", "files.zst", "built.json"])
 def test_a_finished_build_that_others_may_write_to_is_made_again(name: str, tmp_path: Path) -> None:
     asked = request([tar(runnable())], tmp_path / "blobs", CONFIG)
     first = build(asked, tmp_path)

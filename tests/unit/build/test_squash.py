@@ -97,6 +97,25 @@ def test_compression_can_be_one_that_old_kernels_read(tmp_path: Path, stand_in: 
     assert arguments[arguments.index("-comp") + 1] == "gzip"
 
 
+def test_the_level_is_a_choice_and_the_usual_one_is_not_mentioned(tmp_path: Path, stand_in: Path) -> None:
+    arguments = called(tmp_path, stand_in, level=19)
+    assert arguments[arguments.index("-Xcompression-level") + 1] == "19"
+    levels = {level: find_squasher("zstd", level=level).compression for level in (None, 3, 19)}
+    assert levels == {None: "zstd", 3: "zstd", 19: "zstd 19"}
+    assert find_squasher("gzip").compression == "gzip"
+
+
+@pytest.mark.system
+def test_tar2sqfs_takes_the_level_too(tmp_path: Path) -> None:
+    sizes = []
+    for level in (1, 15):
+        (tmp_path / str(level)).mkdir()
+        content = b"".join(b"%d squared is %d\n" % (number, number * number) for number in range(20_000))
+        stream = raw_tar.file(b"a", content) + raw_tar.END
+        sizes.append(squash(tmp_path / str(level), stream, made_by=Tar2sqfs(level=level)).stat().st_size)
+    assert sizes[1] < sizes[0]
+
+
 @pytest.mark.parametrize(
     ("said", "kind", "problem"),
     [

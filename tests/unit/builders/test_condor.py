@@ -73,7 +73,7 @@ def content(asked: BuildRequest) -> str:
 
 
 def facts(built: BuiltImage) -> dict[str, object]:
-    return {name: value for name, value in vars(built).items() if name not in {"sif", "file_index"}}
+    return {name: value for name, value in vars(built).items() if name not in {"sif", "file_index", "chunk_table"}}
 
 
 def failing(report: JobReport, machine: str = "ep1") -> ScriptedPool:

@@ -14,6 +14,7 @@ import pytest
 from publisher.build.sif import DATA_OFFSET
 from publisher.builders import returned
 from publisher.builders.orders import FILE_INDEX, REPORT, SIF, JobError, JobReport
+from publisher.chunks.cutter import cut_file
 from publisher.fileindex.format import FileIndexWriter
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 
@@ -59,6 +60,8 @@ def test_what_is_right_is_copied(job: ReturnedJob, build: BuiltImage) -> None:
     assert made.sif.read_bytes() == build.sif.read_bytes()
     assert made.file_index.read_bytes() == build.file_index.read_bytes()
     assert (made.sif.parent, made.sha256, made.tools) == (job.target, build.sha256, build.tools)
+    assert made.chunk_table is not None
+    assert (made.chunk_table.read_bytes(), made.chunks) == (cut_file(build.sif)[1], build.chunks), "made here, not by the machine"
 
 
 def test_another_image(job: ReturnedJob) -> None:

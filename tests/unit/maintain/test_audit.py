@@ -46,6 +46,16 @@ def test_named_objects_are_counted_and_earlier_revisions_are_not_stray(place: Pl
     assert found.shards == len(list(place.origin.names("manifest/shards")))
 
 
+def test_chunk_tables_are_needed_and_not_stray(place: Place) -> None:
+    place.tables = True
+    place.publish(place.publication(), (entry("a/x:1"), answer("one")))
+    found = audited(place)
+    assert (found.sifs, found.missing, found.strays) == (1, (), ())
+    (table,) = (name for name in place.origin.names("sif") if name.endswith(".chunks"))
+    place.origin.remove(table)
+    assert audited(place).missing == (table,)
+
+
 def test_missing_objects_are_listed(place: Place) -> None:
     place.publish(place.publication(), (entry("a/x:1"), answer("one")))
     gone = [sif(place), "manifest/index.json"]

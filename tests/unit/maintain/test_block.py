@@ -41,7 +41,9 @@ def states(snapshot: Snapshot, name: str, platform: str = "amd64") -> list[tuple
 
 def test_all_data_of_a_blocked_image_goes_at_once_and_its_record_stays(place: Place) -> None:
     publication = place.publication()
+    place.tables = True
     place.publish(publication, (entry(ROCKY, [AMD64, ARM64]), answer("one", [AMD64, ARM64])))
+    assert len(list(place.origin.names("sif"))) == 4, "two SIFs and their chunk tables"
     snapshot = block_subject(place, publication, ROCKY)
     assert place.repository.links() == {}
     assert list(place.origin.names("sif")) == []

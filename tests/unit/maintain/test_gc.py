@@ -8,7 +8,7 @@ import pytest
 from publisher.contract import manifest
 from publisher.errors import OriginError, RepositoryError
 from publisher.maintain import block, gc
-from publisher.plan.retention import RetentionLimits
+from publisher.plan.retention import RetentionLimits, sif_objects
 from publisher.state import paths
 from publisher.targets.origins.directory import DirectoryOrigin
 from tests.support.publisher.built_values import AMD64, ARM64, answer, digest, entry
@@ -62,6 +62,34 @@ def test_a_superseded_build_leaves_the_manifest_the_repository_and_the_origin_to
     before = place.repository.read(INDEX)
     assert collect(place, publication).lines == []
     assert place.repository.read(INDEX) == before, "nothing to remove is nothing to publish"
+
+
+def test_a_chunk_table_leaves_the_origin_with_its_sif_and_stays_as_long(place: Place) -> None:
+    place.tables = True
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    publish(place, publication, "htc/rocky:9", "two")
+    objects = set(place.origin.names("sif"))
+    assert len(objects) == 4
+    assert collect(place, publication).lines == []
+    assert set(place.origin.names("sif")) == objects
+    place.now += 14 * DAY
+    result = collect(place, publication)
+    left = [version.sif for _, version in result.snapshot.records["htc/rocky:9"].versions()]
+    assert [set(place.origin.names("sif"))] == [sif_objects(sif) for sif in left if sif is not None]
+    assert len([line for line in result.lines if "from the origin" in line]) == 1, "a table is part of its SIF"
+
+
+def test_a_chunk_table_that_no_record_names_goes_after_the_grace(place: Place) -> None:
+    """A run was killed between table and record, and the next one has made another."""
+    publication = place.publication()
+    publish(place, publication, "htc/rocky:9", "one")
+    place.origin.put_bytes("sif/ab/stray.chunks", b"a table")
+    collect(place, publication)
+    assert place.origin.size("sif/ab/stray.chunks") is not None
+    place.now += 14 * DAY
+    collect(place, publication)
+    assert place.origin.size("sif/ab/stray.chunks") is None
 
 
 def test_a_name_ends_after_its_grace_and_its_data_goes_after_another_grace(place: Place) -> None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from publisher.contract import manifest
-from publisher.contract.records import BLOCKED, CURRENT
+from publisher.contract.records import BLOCKED, CURRENT, Chunks
 from publisher.errors import OriginError
 from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
 from publisher.maintain import block, verify
+from publisher.maintain.chunk_tables import replace_table
 from publisher.maintain.verify_tree import differences
 from publisher.signing.manifest_signer import JointSigner
-from publisher.state import paths
+from publisher.state import paths, transitions
 from publisher.state.authorization import open_authorization
 from publisher.state.signing import Signer, load_public_key, new_key
 from publisher.state.snapshot import make_revision
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from publisher.chunks.reader import ByteReader
     from publisher.state.authorization import Authorization
     from publisher.state.signing import PublicKey
 
@@ -251,9 +253,9 @@ def test_a_sandbox_is_read_consistently_and_the_sif_apart_from_it(place: Place) 
             return super().exists(path)
 
     class Stored(DirectoryOrigin):
-        def sha256(self, name: str) -> str | None:
+        def sha256(self, name: str, reader: ByteReader | None = None) -> str | None:
             read["sif"] = reading[0]
-            return super().sha256(name)
+            return super().sha256(name, reader)
 
     there = Looked(place.repository.root, place.repository.name)
     build = built_as(place, ROCKY)
@@ -296,10 +298,76 @@ def test_a_sif_that_cannot_be_repaired_stays_a_problem(place: Place) -> None:
         raise OriginError("no reason")
 
     repaired: list[verify.VerifiedBuild] = []
-    (said,) = verify.verify_sif(place.origin, build, fail)
+    (said,) = verify.verify_sif(place.origin, build, verify.Repairs(fail, fail))
     assert said.endswith("is damaged, and cannot be restored: no reason")
-    assert list(verify.verify_sif(place.origin, build, repaired.append)) == []
+    assert list(verify.verify_sif(place.origin, build, verify.Repairs(repaired.append, fail))) == []
     assert repaired == [build]
+
+
+def tabled(place: Place) -> tuple[verify.VerifiedBuild, Path]:
+    """A build with a chunk table, and the table's file in the origin."""
+    place.tables = True
+    place.publish(place.publication(), (entry("c/tabled:1"), answer("tabled")))
+    build = built_as(place, "c/tabled:1")
+    assert build.version.sif is not None
+    assert build.version.sif.chunks is not None
+    return build, place.origin.root / build.version.sif.chunks.path
+
+
+def test_a_chunk_table_is_verified_with_its_sif(place: Place) -> None:
+    build, _ = tabled(place)
+    assert list(verify.verify_sif(place.origin, build)) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(b"x" * path.stat().st_size), "is damaged"),
+        (lambda path: path.write_bytes(b""), "is damaged"),
+    ],
+)
+def test_a_bad_chunk_table_is_reported_and_restored(place: Place, damage: Callable[[Path], object], said: str) -> None:
+    build, path = tabled(place)
+    right = path.read_bytes()
+    damage(path)
+    (line,) = verify.verify_sif(place.origin, build)
+    assert "the chunk table" in line
+    assert line.endswith(said)
+    publication = place.publication()
+    snapshot, _ = publication.open()
+
+    def restore(build: verify.VerifiedBuild) -> None:
+        assert build.version.sif is not None
+        assert replace_table(publication, snapshot, build.version.sif) is snapshot, "the records are right already"
+
+    def fail(_: verify.VerifiedBuild) -> None:
+        raise AssertionError("the SIF is right")
+
+    assert list(verify.verify_sif(place.origin, build, verify.Repairs(fail, restore))) == []
+    assert path.read_bytes() == right
+    assert list(verify.verify_sif(place.origin, build)) == []
+
+
+def test_a_chunk_table_of_other_chunks_is_reported(place: Place) -> None:
+    """Nothing but the SIF itself shows it: the table is what the manifest names."""
+    build, path = tabled(place)
+    sif = build.version.sif
+    assert sif is not None
+    wrong = path.read_bytes()[:-1] + b"x"
+    chunks = Chunks(hashlib.sha256(wrong).hexdigest(), len(wrong))
+    place.origin.put_bytes(chunks.path, wrong)
+    (changed,) = transitions.set_chunks([place.publication().open()[0].records["c/tabled:1"]], {sif.path: chunks}).values()
+    (line,) = verify.verify_sif(place.origin, verify.VerifiedBuild("c/tabled:1", "amd64", next(changed.versions())[1]))
+    assert line.endswith("does not fit it")
+
+
+def test_a_chunk_table_that_the_origin_does_not_list_is_found_without_reading(place: Place) -> None:
+    build, path = tabled(place)
+    builds = [built_as(place, ROCKY), build]
+    assert verify.select_missing(place.origin, builds) == []
+    path.unlink()
+    assert verify.select_missing(place.origin, builds) == [build]
 
 
 def test_what_execution_points_with_the_root_key_would_refuse_is_reported(place: Place) -> None:

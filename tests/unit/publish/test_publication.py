@@ -49,6 +49,19 @@ def test_what_is_published_is_all_there(place: Place) -> None:
     place.in_both()
 
 
+def test_a_chunk_table_is_in_the_origin_before_a_record_names_it(place: Place) -> None:
+    place.tables = True
+    tables: list[list[str]] = []
+    place.watch = lambda _: tables.append([name for name in place.origin.names("sif") if name.endswith(".chunks")])
+    published = place.publish(place.publication(), (entry("htc/rocky:9"), answer("one")))
+    version = published.snapshot.records["htc/rocky:9"].current("amd64")
+    assert version is not None
+    assert version.sif is not None
+    assert version.sif.chunks is not None
+    assert tables == [[version.sif.chunks.path]]
+    assert place.origin.size(version.sif.chunks.path) == version.sif.chunks.size
+
+
 def test_the_manifest_is_written_after_what_it_names(place: Place) -> None:
     seen: list[bool] = []
     place.watch = lambda _: seen.append(place.repository.exists(INDEX))

@@ -186,6 +186,8 @@ def test_a_wrong_configuration_says_how_many_problems_and_is_a_usage_error() -> 
         ("insecure_registry", (5000,), "a list of HOST:PORT is expected here"),
         ("insecure_registry", 5000, "a list of HOST:PORT is expected here"),
         ("repository_name", "../etc", "'../etc' is not a valid repository name; write a name such as images.example.org"),
+        ("sif_zstd_level", 23, "23 is not a level of zstd; write a number from 1 to 22"),
+        ("sif_zstd_level", 0, "0 is not a valid whole number above 0"),
         ("compression", "lzma", "'lzma' is not allowed here; write 'zstd' or 'gzip'"),
         ("registry_concurrency", True, "True is not a valid whole number above 0"),
         ("test_deadline", "soon", "'soon' is not a valid time"),
