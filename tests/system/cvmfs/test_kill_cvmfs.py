@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.system
 
 INDEX = ".publisher/index.json"
-KILLS, RANDOM_KILLS = 16, 8
+KILLS, RANDOM_KILLS = 10, 8
 
 
 def image(revision: int) -> str:

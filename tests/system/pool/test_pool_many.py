@@ -40,7 +40,7 @@ def test_many_jobs_that_start_at_once_on_a_cold_cache_make_one_download(site: Si
     site.empty_cache()
     before = site.downloads(LARGE)
     with site.without_cvmfs():
-        jobs = site.submit(DESCRIPTION, MANY, script=SCRIPT.format(5)).done(MANY, seconds=600)
+        jobs = site.submit(DESCRIPTION, MANY, script=SCRIPT.format(1)).done(MANY, seconds=600)
         assert jobs.output_so_far() == f"{LARGE}\n" * MANY
         assert site.downloads(LARGE) - before == 1
         assert jobs.count(EVICTED) == 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.system
 
-KILLS = 16
+KILLS = 10
 """Number of runs that are killed, from the first change to the last."""
 
 
