@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 POOL_TESTS = "tests/system/pool/"
 
-settings.register_profile("here", database=None, deadline=None)  # write nothing into the checkout; ci/bench measures speed
+# Nothing is written into the checkout, and speed is what ci/bench measures
+settings.register_profile("here", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 
 
