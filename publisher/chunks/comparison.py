@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from publisher.contract.units import format_size
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -67,6 +69,10 @@ class SifDifference:
     size: int
     needed: int
     ranges: int
+
+    def __str__(self) -> str:
+        share = f"1/{self.size / self.needed:.0f}" if self.needed else "nothing"
+        return f"{format_size(self.needed)} of {format_size(self.size)} ({share}), in {self.ranges} range(s)"
 
 
 def difference(given: Iterable[ChunkTable], wanted: ChunkTable) -> SifDifference:

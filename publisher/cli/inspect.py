@@ -32,12 +32,12 @@ from publisher.maintain.chunk_tables import replace_table
 from publisher.maintain.lost_sifs import SifRestorer
 from publisher.state.paths import DEFAULT_ARCHITECTURE
 from publisher.targets import published_index
+from publisher.targets.published_table import compare_sifs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from publisher.contract.records import Version
-    from publisher.fileindex.difference import FileChange
     from publisher.fileindex.format import IndexedFile
     from publisher.maintain.verify import VerifiedBuild
     from publisher.settings.settings import PublisherSettings
@@ -52,19 +52,30 @@ _log = logging.getLogger(__name__)
 @click.argument("other", metavar="[NAME|DIGEST]", required=False, shell_complete=complete_names)
 @click.option("--arch", default=DEFAULT_ARCHITECTURE, show_default=True, help="Platform of a NAME.")
 @click.option("--times", is_flag=True, help="Also compare modification times.")
+@click.option("--sif", "sifs", is_flag=True, help="Print how large the difference of the SIFs is, and no paths.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per path.")
 @common
-def diff_command(subject: str, other: str | None, *, arch: str, times: bool, as_json: bool, settings: PublisherSettings) -> None:
+def diff_command(
+    subject: str, other: str | None, *, arch: str, times: bool, sifs: bool, as_json: bool, settings: PublisherSettings
+) -> None:
     """Print the paths that differ between two published builds; with one NAME, between its previous and its current build.
 
-    Compares content, as recorded in the builds' file indexes: + added, - removed, ~ changed.
+    Compares content, as recorded in the builds' file indexes: + added, - removed, ~ changed. It also says how many bytes of the
+    second SIF an execution point needs that has the first one, by their chunk tables.
 
     Example: publisher diff htc/rocky:9
     """
-    count = 0
-    for count, change in enumerate(_differences(settings, subject, other, arch, times=times), 1):  # noqa: B007
+    before, after = _find_builds(load_snapshot(settings), subject, other, arch)
+    if sifs:
+        _show_sif_difference(settings, before, after, as_json=as_json)
+        return
+    count, repository = 0, make_repository(settings)
+    indexes = (_file_index(repository, version) for version in (before, after))
+    for count, change in enumerate(difference(*indexes, times=times), 1):  # noqa: B007
         click.echo(json.dumps(change.to_json()) if as_json else str(change))
     console.tell(f"{count} path(s) differ")
+    if before.sif is not None and after.sif is not None and before.sif.chunks is not None and after.sif.chunks is not None:
+        console.tell(f"of the SIFs differ {compare_sifs(make_origin(settings), before.sif, after.sif)}")
 
 
 @click.command("verify", short_help="Verify what is published against the manifest.")
@@ -178,30 +189,41 @@ def _problems(
         yield from verify.verify_sif(origin, build, repairs)
 
 
-def _differences(settings: PublisherSettings, subject: str, other: str | None, arch: str, *, times: bool) -> Iterator[FileChange]:
-    """Return the differences between two builds; without ``other``, between the previous and the current build of a name.
+def _show_sif_difference(settings: PublisherSettings, before: Version, after: Version, *, as_json: bool) -> None:
+    """Print what a host with the SIF of one build needs for that of another.
+
+    Raises:
+        UsageError: a build has no SIF, or its SIF no chunk table.
+        OriginError: a chunk table is missing or damaged.
+    """
+    found = compare_sifs(make_origin(settings), before.sif, after.sif)
+    if found is None:
+        without = before if before.sif is None or before.sif.chunks is None else after
+        raise UsageError(
+            f"the build {without.digest} has no SIF with a chunk table",
+            hint="each whole sync makes the tables of chunk_tables_per_run SIFs",
+        )
+    console.show({"size": found.size, "needed": found.needed, "ranges": found.ranges}, [str(found)], as_json)
+
+
+def _find_builds(snapshot: Snapshot, subject: str, other: str | None, arch: str) -> tuple[Version, Version]:
+    """Return two builds to compare; without ``other``, the previous and the current build of a name.
 
     Args:
-        settings: the settings.
+        snapshot: the published state.
         subject: a CVMFS name, or the digest of a platform manifest.
         other: the same, for the second build; None for the current build of ``subject``.
         arch: platform of a name.
-        times: whether modification times are compared.
 
     Raises:
-        UsageError: a build does not exist, or its file index is not published.
-        PublishedManifestError: a file index is missing or damaged.
+        UsageError: a build does not exist.
     """
-    repository = make_repository(settings)
-    snapshot = load_snapshot(settings)
-    if other is None:
-        versions = snapshot.versions(subject, arch)
-        if len(versions) == 1:
-            raise UsageError(f"{subject} has only one build", hint="give a second name or digest to compare it with")
-        before, after = versions[1], versions[0]
-    else:
-        before, after = (_find_version(snapshot, text, arch) for text in (subject, other))
-    return difference(*(_file_index(repository, version) for version in (before, after)), times=times)
+    if other is not None:
+        return _find_version(snapshot, subject, arch), _find_version(snapshot, other, arch)
+    versions = snapshot.versions(subject, arch)
+    if len(versions) == 1:
+        raise UsageError(f"{subject} has only one build", hint="give a second name or digest to compare it with")
+    return versions[1], versions[0]
 
 
 def _find_version(snapshot: Snapshot, subject: str, arch: str) -> Version:
@@ -219,6 +241,7 @@ def _find_version(snapshot: Snapshot, subject: str, arch: str) -> Version:
 
 
 def _file_index(repository: Repository, version: Version) -> Iterator[IndexedFile]:
+    """Return the file index of a build; raise UsageError or PublishedManifestError if it is not published, or damaged."""
     if version.file_index is None:
         raise UsageError(f"the file index of {version.digest} is not published")
     published_index.check(repository, version)

@@ -65,6 +65,8 @@ class BuildChanges:
         added, removed, changed: numbers of paths.
         size: bytes that the files have grown by; negative if they have shrunk.
         paths: ``+``, ``-`` or ``~``, the path, and its size now, of those whose sizes changed most.
+        sif_size: bytes of the new SIF.
+        sif_needed: bytes of it that an execution point with the SIF before has not; None if that is not known.
     """
 
     previous: str
@@ -73,6 +75,8 @@ class BuildChanges:
     changed: int = 0
     size: int = 0
     paths: tuple[tuple[str, str, int], ...] = ()
+    sif_size: int = 0
+    sif_needed: int | None = None
 
     def encode(self) -> str:
         """Return the changes as text; :meth:`decode` reads it."""

@@ -5,14 +5,26 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from publisher.chunks.comparison import difference
 from publisher.contract.chunk_table import parse_chunk_table
 from publisher.contract.errors import ChunkTableError
 from publisher.errors import OriginError
 
 if TYPE_CHECKING:
+    from publisher.chunks.comparison import SifDifference
     from publisher.contract.chunk_table import ChunkTable
     from publisher.contract.records import Sif
     from publisher.targets.origins.base import Origin
+
+
+def compare_sifs(origin: Origin, before: Sif | None, after: Sif | None) -> SifDifference | None:
+    """Return what a host with one SIF needs for another one, by their chunk tables; None if one of them has no table.
+
+    Raises:
+        OriginError: a table is missing or damaged.
+    """
+    given, wanted = (None if sif is None else read_table(origin, sif) for sif in (before, after))
+    return None if given is None or wanted is None else difference([given], wanted)
 
 
 def read_table(origin: Origin, sif: Sif) -> ChunkTable | None:

@@ -23,6 +23,7 @@ from publisher.state.paths import REPOSITORY_MANIFEST
 from publisher.status.answer import Known
 from publisher.targets import published_index
 from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.published_table import compare_sifs
 from publisher.usage.store import load_usage
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class SyncPage:
         self._settings = settings
         self._image_list = image_list
         self._repository = repository
+        self._origin = origin
         self._target = _page_target(settings, origin)
 
     def begin(self, names: Iterable[str]) -> list[str]:
@@ -95,7 +97,7 @@ class SyncPage:
         sources = Sources(
             lambda name: repository.read(f"{REPOSITORY_MANIFEST}/{name}"),
             repository.read,
-            partial(_compare, repository, settings.state / "tmp"),
+            partial(_compare, repository, self._origin, settings.state / "tmp"),
             configs,
         )
         now = datetime.now(UTC)
@@ -125,7 +127,7 @@ def _origin_url(settings: PublisherSettings) -> str:
     return f"{target}/" if isinstance(target, OriginAddress) else ""
 
 
-def _compare(repository: Repository, scratch: Path, previous: Version, current: Version) -> BuildChanges | None:
+def _compare(repository: Repository, origin: Origin, scratch: Path, previous: Version, current: Version) -> BuildChanges | None:
     """Return what changed between two builds, None if a file index is missing or damaged."""
     try:
         for version in (previous, current):
@@ -135,7 +137,13 @@ def _compare(repository: Repository, scratch: Path, previous: Version, current: 
         return None
     scratch.mkdir(exist_ok=True)
     before, after = (published_index.lines(repository, version) for version in (previous, current))
-    return summarize(previous.digest, difference(before, after, ordered=partial(by_path, scratch=scratch)))
+    changes = summarize(previous.digest, difference(before, after, ordered=partial(by_path, scratch=scratch)))
+    try:
+        found = compare_sifs(origin, previous.sif, current.sif)
+    except PublisherError as error:
+        _log.debug("the SIFs of the last two builds are not compared: %s", error)
+        return changes
+    return changes if found is None else replace(changes, sif_size=found.size, sif_needed=found.needed)
 
 
 def _reported(write: Callable[[], None]) -> list[str]:

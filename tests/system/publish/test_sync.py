@@ -395,6 +395,10 @@ def test_diff_shows_what_a_new_build_of_a_name_changed(host: Host, registry: Reg
         done = host.run("diff", *arguments, check=True)
         assert "~ etc/motd (file, 5 bytes): size, content" in done.stdout.splitlines()
         assert not [line for line in done.stdout.splitlines() if "bin/" in line]
+        assert "of the SIFs differ" in done.stderr
+    said = json.loads(host.run("diff", "--sif", "--json", "sync/diff:1", check=True).stdout)
+    assert 0 < said["needed"] <= said["size"]
+    assert json.loads(host.run("diff", "--sif", "--json", old, old, check=True).stdout)["needed"] == 0
     assert host.run("diff", old, old, check=True).stdout == ""
     shown = [json.loads(line) for line in host.run("diff", "--json", "sync/diff:1", check=True).stdout.splitlines()]
     assert ("etc/motd", "~", ["size", "content"]) in [(one["path"], one["change"], one["what"]) for one in shown]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.chunks import cutter
-from publisher.chunks.comparison import TableCheck, difference
+from publisher.chunks.comparison import SifDifference, TableCheck, difference
 from publisher.chunks.cutter import AVERAGE, MAXIMUM, MINIMUM, ChunkCutter, cut_file
 from publisher.contract.chunk_table import ChunkTable, parse_chunk_table
 
@@ -99,7 +99,8 @@ def test_a_changed_part_changes_few_chunks() -> None:
     assert found.size == len(changed)
     assert 0 < found.needed <= 2 * MAXIMUM
     assert found.ranges == 1
-    assert difference([cut(SIF)], cut(SIF)).needed == 0
+    assert str(difference([cut(SIF)], cut(SIF))) == "0 B of 15.7 MB (nothing), in 0 range(s)"
+    assert str(SifDifference(2_258_000, 10_000, 2)) == "10.0 kB of 2.3 MB (1/226), in 2 range(s)"
     assert difference([], cut(b"ab" * 10)).needed == 20
 
 

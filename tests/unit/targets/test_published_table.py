@@ -9,7 +9,7 @@ from publisher.chunks.cutter import ChunkCutter
 from publisher.contract.records import Chunks, Sif
 from publisher.errors import OriginError
 from publisher.targets.origins.directory import DirectoryOrigin
-from publisher.targets.published_table import read_table
+from publisher.targets.published_table import compare_sifs, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,15 @@ def test_the_table_that_a_record_names_is_read(origin: DirectoryOrigin) -> None:
     assert table is not None
     assert (table.sif_sha256, table.sif_size) == (SHA256, len(CONTENT))
     assert read_table(origin, Sif("sif/x", SHA256, 1)) is None
+
+
+def test_two_sifs_are_compared_by_their_tables(origin: DirectoryOrigin) -> None:
+    sif = named(origin, TABLE)
+    found = compare_sifs(origin, sif, sif)
+    assert found is not None
+    assert (found.size, found.needed, found.ranges) == (len(CONTENT), 0, 0)
+    without = Sif("sif/y", SHA256, len(CONTENT))
+    assert [compare_sifs(origin, *pair) for pair in ((without, sif), (sif, without), (None, sif), (sif, None))] == [None] * 4
 
 
 def test_what_is_not_the_table_of_this_sif_is_refused(origin: DirectoryOrigin) -> None:

@@ -88,8 +88,24 @@ def test_labels_of_a_built_image_are_shown(place: Place) -> None:
     assert "vendor" in (place.where / "osdf/page/image/htc/rocky:9.html").read_text()
 
 
+@pytest.mark.parametrize("table_is_lost", [False, True])
+def test_what_the_sifs_of_the_last_two_builds_share_is_shown(place: Place, table_is_lost: bool) -> None:
+    place.tables = True
+    shown = compared(place, publish(place, "one", "two"), lost_tables=table_is_lost)
+    assert ("that has the SIF before fetches 71 B of the 71 B of this one" in shown) is not table_is_lost
+    assert "1 path added, 0 removed, 0 changed" in shown
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_the_last_two_builds_are_compared_by_their_file_indexes(place: Place, damaged: bool) -> None:
+    shown = compared(place, publish(place, "one", "two"), damaged=damaged)
+    assert ("1 path added, 0 removed, 0 changed; the files grew by 10 B" in shown) is not damaged
+    assert "fetches" not in shown, "the SIFs have no chunk tables"
+
+
+def compared(place: Place, snapshot: Snapshot, *, damaged: bool = False, lost_tables: bool = False) -> str:
+    """The page of an image with two builds, one of which has a file more."""
+
     def index(*names: bytes) -> bytes:
         out = io.BytesIO()
         writer = FileIndexWriter(out)
@@ -98,7 +114,6 @@ def test_the_last_two_builds_are_compared_by_their_file_indexes(place: Place, da
         writer.close()
         return out.getvalue()
 
-    snapshot = publish(place, "one", "two")
     record = snapshot.records["htc/rocky:9"]
     contents = (index(b"a", b"new"), index(b"a"))
     versions = []
@@ -108,10 +123,11 @@ def test_the_last_two_builds_are_compared_by_their_file_indexes(place: Place, da
         path = place.repository.root / paths.file_index_path(version.digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"damaged" if damaged else content)
+    for name in [name for name in place.origin.names("sif") if lost_tables and name.endswith(".chunks")]:
+        place.origin.remove(name)
     changed = type(record)(record.name, record.reference, record.digest, {"amd64": versions})
     make(place).finish(snapshot.with_records({record.name: changed}), OUTCOMES, {})
-    shown = (place.where / "osdf/page/image/htc/rocky:9.html").read_text()
-    assert ("1 path added, 0 removed, 0 changed; the files grew by 10 B" in shown) is not damaged
+    return (place.where / "osdf/page/image/htc/rocky:9.html").read_text()
 
 
 class Broken(DirectoryOrigin):
