@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ci.benchmarks import bench_image, build, fetch, hook, many, publish, references, store
+from ci.benchmarks import bench_image, build, delta, fetch, hook, many, publish, references, store
 from publisher.errors import PublisherError
 
 _ROOT = Path(__file__).parents[2]
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
             "hook": "the execution point's hook, against an empty Python program",
             "publish": "one image into a repository of thousands, against one of a few",
             "fetch": "download of a SIF from a real origin and a real cache, against curl",
+            "delta": "SIFs as differences of others, against whole ones, near and over a distant link",
             "store": "upload of a SIF into a real origin, and its readback, against curl",
         }.items()
     }
@@ -71,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     parsers["fetch"].add_argument("-n", dest="rounds", type=int, default=9, help="rounds; medians are shown (default 9)")
     parsers["fetch"].add_argument("--size", type=int, default=400_000_000, help="size of the SIF in bytes (default 400000000)")
     parsers["fetch"].set_defaults(run=_fetch)
+    parsers["delta"].add_argument("-n", dest="rounds", type=int, default=3, help="rounds; medians are shown (default 3)")
+    parsers["delta"].add_argument(
+        "--size", type=int, default=675_000_000, help="bytes of the files of an image (default 675000000)"
+    )
+    parsers["delta"].set_defaults(run=_delta)
     parsers["store"].add_argument("-n", dest="rounds", type=int, default=5, help="rounds; medians are shown (default 5)")
     parsers["store"].add_argument("--size", type=int, default=400_000_000, help="size of the SIF in bytes (default 400000000)")
     parsers["store"].add_argument("--sparse", action="store_true", help="use a SIF of zeros, for sizes of many gigabytes")
@@ -107,6 +113,10 @@ def _publish(arguments: argparse.Namespace) -> bool:
 
 def _fetch(arguments: argparse.Namespace) -> bool:
     return fetch.benchmark(arguments.size, arguments.rounds, arguments.work.resolve(), bars=arguments.bars)
+
+
+def _delta(arguments: argparse.Namespace) -> bool:
+    return delta.benchmark(arguments.size, arguments.rounds, arguments.work.resolve() / "delta", bars=arguments.bars)
 
 
 def _store(arguments: argparse.Namespace) -> bool:
