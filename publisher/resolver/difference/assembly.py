@@ -93,16 +93,17 @@ class DifferenceAssembly(Assembly):
             part.add(piece)
             return
         self._pending += piece
-        number = self._number(part.size)
-        while number < len(self._table) and len(self._pending) >= self._table.lengths[number]:
-            chunk = bytes(self._pending[: self._table.lengths[number]])
-            if hashlib.sha256(chunk).digest() != self._table.digest(number):
-                raise CorruptError(
-                    f"the {len(chunk)} bytes from byte {part.size} on do not match their sha256 in the chunk table"
-                )
-            del self._pending[: len(chunk)]
-            part.add(chunk)
-            number += 1
+        number, used = self._number(part.size), 0
+        with memoryview(self._pending) as pending:
+            while number < len(self._table) and used + self._table.lengths[number] <= len(pending):
+                with pending[used : used + self._table.lengths[number]] as chunk:
+                    if hashlib.sha256(chunk).digest() != self._table.digest(number):
+                        where = f"the {len(chunk)} bytes from byte {part.size} on"
+                        raise CorruptError(f"{where} do not match their sha256 in the chunk table")
+                    part.add(chunk)
+                used += self._table.lengths[number]
+                number += 1
+        del self._pending[:used]
 
     def find_intact(self, part: PartialFile) -> int:
         """Return how many bytes at the beginning are right, and plan to fetch each wrong chunk; 0 if that makes no sense."""
