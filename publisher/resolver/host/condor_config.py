@@ -92,8 +92,12 @@ STARTD_ATTRS = $(STARTD_ATTRS) {names}
 # Images of others are fetched by their osdf:// (or stash://) and https:// URLs, or pulled from their registry, once for all jobs.
 # Variables that a job brings from its access point do not disturb its container.
 {keyword}_HOOK_PREPARE_JOB_ARGS = $({keyword}_HOOK_PREPARE_JOB_ARGS) --unknown pull{flags}
-# Jobs find their scratch directory at /srv.
-SINGULARITY_TARGET_DIR = /srv
+# Jobs find their scratch directory at /srv and start there. With SINGULARITY_TARGET_DIR, HTCondor 25 would show its parent there.
+# Iwd is the scratch directory of a job whose files are transferred; with any other value there is no /srv.
+SINGULARITY_TARGET_DIR =
+IMAGE_RESOLVER_SCRATCH = regexp("^/[A-Za-z0-9_./-]+/dir_[0-9]+(/scratch)?$", TARGET.Iwd) =?= true
+SINGULARITY_EXTRA_ARGUMENTS = strcat({extra}, \
+    ifThenElse($(IMAGE_RESOLVER_SCRATCH), strcat(" --pwd /srv --bind ", TARGET.Iwd, ":/srv"), ""))
 """
 _BYPASS = """\
 
@@ -191,6 +195,7 @@ def _ospool(settings: ResolverSettings) -> str:
         attributes="\n".join(f"{name} = {value}" for name, value in attributes.items()),
         names=" ".join(attributes),
         flags=flags,
+        extra=f'"{settings.extra_arguments}"',
     )
 
 

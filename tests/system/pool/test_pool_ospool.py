@@ -30,6 +30,7 @@ ATTRIBUTES = (
 )
 LOOK = (
     "cat /etc/motd; pwd; cat .gwms.d/bin/condor_chirp; ls /etc/hosts /bound; "
+    "echo made > /srv/made; cat made $_CONDOR_SCRATCH_DIR/made /srv/.gwms.d/bin/condor_chirp; "
     "echo $LD_LIBRARY_PATH:$PYTHONPATH:$KEPT; ls -l /proc/self/ns/pid"
 )
 
@@ -123,7 +124,8 @@ def test_a_site_switches_over_and_back_and_old_jobs_run(glidein: Glidein, site: 
     )
     shown = jobs.done().output()
     motd, place, chirp, hosts = shown.splitlines()[:4]
-    assert (motd, place.startswith("/srv"), chirp, hosts) == (SMALL, True, "chirp", "/etc/hosts")
+    assert (motd, place, chirp, hosts) == (SMALL, "/srv", "chirp", "/etc/hosts")
+    assert "\nmade\nmade\nchirp\n" in shown, "the literal /srv is the scratch directory, whose other name works too"
     assert "\n/bound:\nfile\n" in shown
     assert "/opt/" not in shown, "variables of the access point"
     assert stash.done().output() == f"{SMALL}\n"

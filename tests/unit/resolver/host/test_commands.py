@@ -266,7 +266,7 @@ def test_the_profile_of_the_ospool_writes_what_the_scripts_did(command: Command)
         assert re.search(rf"^STARTD_ATTRS = .*\b{attribute}\b", said.replace("\\\n", ""), re.MULTILINE)
     assert "--unknown pull --drop-variable LD_LIBRARY_PATH --drop-variable LD_PRELOAD --drop-variable PYTHONPATH" in said
     assert '"OSG-Staff"' in said
-    assert "SINGULARITY_TARGET_DIR = /srv" in said
+    assert re.search(r"^SINGULARITY_EXTRA_ARGUMENTS = .*:/srv", said.replace("\\\n", ""), re.MULTILINE)
     renamed = command("condor-config", "--profile", "ospool", "--attribute", "HAS_SINGULARITY=HAS_CONTAINERS")
     assert "HAS_CONTAINERS = (ImageResolverUsable =!= false)" in renamed
     assert "HAS_SINGULARITY" not in renamed
