@@ -3,17 +3,15 @@
 ``tally/hits`` has one byte for each hit, ``tally/fetched`` one line ``<count> <bytes> <milliseconds>`` for each download, with
 the bytes that came from the network, and ``tally/pulled`` the same for each image that was pulled from a registry.
 ``tally/wanted`` has a line ``<count> <bytes> <copied>`` for each download: the size of the SIF, and the bytes of it that were
-copied from others. ``tally/candidates`` has a line ``<count> <image>`` for each job that got an image from a registry: what the
-operator might put on the list. Each addition is a single appending write, so no lock is needed.
+copied from others. Each addition is a single appending write, so no lock is needed.
 """
 
 from __future__ import annotations
 
 import os
 
-_DIRECTORY, _HITS, _DOWNLOADS, _WANTED, _PULLS, _CANDIDATES = "tally", "hits", "fetched", "wanted", "pulled", "candidates"
+_DIRECTORY, _HITS, _DOWNLOADS, _WANTED, _PULLS = "tally", "hits", "fetched", "wanted", "pulled"
 _MAX_BYTES = 1 << 20  # of a file of lines; a larger one is summed up
-_MAX_CANDIDATES = 1000  # that are kept when they are summed up
 
 
 class CacheCounters:
@@ -78,25 +76,6 @@ def count_pull(root: str, size: int, seconds: float) -> None:
     _append(root, _PULLS, f"1 {size} {seconds * 1000:.0f}\n".encode())
 
 
-def count_candidate(root: str, image: str) -> None:
-    """Count a job that got an image which is not on the list; do nothing if that cannot be written."""
-    _append(root, _CANDIDATES, f"1 {image}\n".encode("utf-8", "replace"))
-
-
-def candidates(root: str) -> list[tuple[str, int]]:
-    """Return each image that is not on the list, and how many jobs got it, the most wanted first."""
-    found: dict[str, int] = {}
-    try:
-        with open(_path(root, _CANDIDATES), encoding="utf-8", errors="replace") as file:
-            for line in file:
-                count, _, image = line.rstrip("\n").partition(" ")
-                if count.isascii() and count.isdigit() and image.isprintable():
-                    found[image] = found.get(image, 0) + int(count)
-    except OSError:
-        pass
-    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
-
-
 def read(root: str) -> CacheCounters:
     """Return the counters of the cache in ``root``."""
     try:
@@ -116,9 +95,6 @@ def condense(root: str) -> None:
     for name in (_DOWNLOADS, _WANTED, _PULLS):
         if _is_long(root, name):
             _rewrite(root, name, " ".join(map(str, _sum(root, name))) + "\n")
-    if _is_long(root, _CANDIDATES):
-        kept = candidates(root)[:_MAX_CANDIDATES]
-        _rewrite(root, _CANDIDATES, "".join(f"{count} {image}\n" for image, count in kept))
 
 
 def _is_long(root: str, name: str) -> bool:

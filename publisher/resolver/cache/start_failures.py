@@ -8,8 +8,7 @@ started an image.
 
 from __future__ import annotations
 
-import os
-import stat
+from publisher.resolver.cache import user_reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,20 +23,7 @@ _MAX_REASON = 200
 
 def report(root: str, reason: str, now: float) -> None:
     """Report a failure to the startd's cron; do nothing if the cache in ``root`` cannot be written."""
-    line = f"{now:.0f} {' '.join(reason.split())[:_MAX_REASON]}\n".encode("utf-8", "replace")
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        descriptor = os.open(os.path.join(root, _NAME), flags, 0o644)
-        try:
-            if os.fstat(descriptor).st_size > _MAX_BYTES:
-                os.ftruncate(descriptor, 0)
-            os.write(descriptor, line)
-            mode = os.stat(root).st_mode | stat.S_IXGRP | stat.S_IXOTH  # others can read this file, but list nothing
-            os.chmod(root, mode)
-        finally:
-            os.close(descriptor)
-    except OSError:
-        pass
+    user_reports.append(root, _NAME, f"{now:.0f} {' '.join(reason.split())[:_MAX_REASON]}", _MAX_BYTES)
 
 
 def recent(caches: Iterable[tuple[int, str]], since: float, now: float) -> list[str]:
@@ -51,21 +37,8 @@ def recent(caches: Iterable[tuple[int, str]], since: float, now: float) -> list[
     begin = max(since, now - _LIFETIME)
     reasons = []
     for user, root in caches:
-        for line in _read(os.path.join(root, _NAME), user).splitlines():
+        for line in user_reports.read(root, _NAME, user, 2 * _MAX_BYTES).splitlines():
             when, _, reason = line.partition(" ")
             if when.isascii() and when.isdigit() and begin < int(when) <= now + _CLOCK_STEP:
                 reasons.append("".join(letter for letter in reason if letter.isprintable())[:_MAX_REASON])
     return reasons
-
-
-def _read(path: str, user: int) -> str:
-    """Return the content of a user's file; nothing if it is absent or somebody else's."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    with open(descriptor, "rb", buffering=0) as file:
-        status = os.fstat(descriptor)
-        if status.st_uid != user or not stat.S_ISREG(status.st_mode):
-            return ""
-        return (file.read(2 * _MAX_BYTES) or b"").decode("utf-8", "replace")

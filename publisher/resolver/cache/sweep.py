@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.resolver.cache import counters, trees
+from publisher.resolver.cache import candidates, counters, trees
 from publisher.resolver.system import locks, log, negative_cache
 
 TYPE_CHECKING = False
@@ -27,6 +27,7 @@ def sweep(entries: CacheEntries) -> list[str]:
             removed += [path for path in temporary if _is_old(path) and _remove(path, path)]
     negative_cache.sweep(entries.root, time.time())
     counters.condense(entries.root)
+    candidates.condense(entries.root)
     if removed:
         log.debug("swept %d files of killed processes from %s", len(removed), entries.root)
     return removed

@@ -194,9 +194,9 @@ class _JobDecision:
                 apptainer=settings.apptainer,
             )
         if is_pulled:
-            from publisher.resolver.cache import counters  # noqa: PLC0415 - as above
+            from publisher.resolver.cache import candidates  # noqa: PLC0415 - as above
 
-            counters.count_candidate(settings.cache, url)
+            candidates.count(settings.cache, url)
         return decision.start_foreign(
             job.image, why, sif, form=form, path=path, fetched_from=fetched_from, is_candidate=is_pulled
         )

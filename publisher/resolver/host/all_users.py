@@ -20,11 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.system.notes import Warnings
 
 UID = "{uid}"
 _NOBODY = 65534  # group ID: no file in a cache needs a group
 _TIMEOUT = 600.0  # seconds for each cache
+
+
+def caches(settings: ResolverSettings) -> list[tuple[int, str]]:
+    """Return the user ID and the cache of each user of this host, as the settings have them: one cache, or one for each user.
+
+    Raises:
+        OSError: the directory with the users' directories cannot be read.
+    """
+    if settings.cache_template is not None and UID in settings.cache_template:
+        return find_caches(settings.cache_template)
+    return [] if settings.cache is None else [(os.geteuid(), settings.cache)]
 
 
 def find_caches(pattern: str) -> list[tuple[int, str]]:

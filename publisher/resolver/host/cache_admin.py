@@ -69,6 +69,8 @@ def run(words: Sequence[str], settings: ResolverSettings, notes: Warnings) -> An
             result = _run_for_all_users(subcommand, arguments, settings, notes)
         else:
             result = subcommand(arguments, settings, notes)
+        if subcommand is _statistics:
+            result = cache_statistics.of_all_users(settings, result)
     except OSError as error:
         raise CacheError(f"the cache {settings.cache} cannot be used: {os_reason(error, str(settings.cache))}") from None
     if subcommand is _verify and "damaged" in result:

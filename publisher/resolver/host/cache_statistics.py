@@ -6,8 +6,9 @@ import glob
 import os
 
 from publisher.contract.errors import os_reason
-from publisher.resolver.cache import cache, counters, eviction, pins
+from publisher.resolver.cache import cache, candidates, counters, eviction, pins
 from publisher.resolver.errors import CacheError
+from publisher.resolver.host import all_users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from publisher.resolver.config.settings import ResolverSettings
 
 _MAX_CANDIDATES = 10
+CANDIDATES = "ImageCandidates"
 _FREE, _OLDEST = "ImageCacheFreeBytes", "ImageCacheOldestUse"
 
 
@@ -45,9 +47,14 @@ def collect(settings: ResolverSettings) -> dict[str, Any]:
         "ImageCacheFetchSeconds": round(counts.seconds, 1),
         "ImagePulls": counts.pulls,
         "ImagePulledBytes": counts.pulled_bytes,
-        "ImageCandidates": ", ".join(f"{image} ({uses})" for image, uses in counters.candidates(target.root)[:_MAX_CANDIDATES]),
         "ImageManifestForks": len(glob.glob(os.path.join(glob.escape(target.root), "manifest", "*", "fork"))),
     }
+
+
+def of_all_users(settings: ResolverSettings, statistics: dict[str, Any]) -> dict[str, Any]:
+    """Return statistics with the images that jobs of all users of this host named although they are not published."""
+    found = candidates.total(all_users.caches(settings))[:_MAX_CANDIDATES]
+    return {**statistics, CANDIDATES: ", ".join(f"{image} ({uses})" for image, uses in found)}
 
 
 def combine(name: str, values: Sequence[Any]) -> Any:

@@ -98,10 +98,7 @@ def startd_cron(line: CommandLine, notes: Warnings) -> str:
 def _start_failures(settings: ResolverSettings) -> Attributes:
     """Return the machine attributes about images that failed to start."""
     now = time.time()
-    caches = [] if settings.cache is None else [(os.geteuid(), settings.cache)]
-    if settings.cache_template is not None and all_users.UID in settings.cache_template:
-        caches = all_users.find_caches(settings.cache_template)
-    reasons = start_failures.recent(caches, facts.read(settings.facts, now).started, now)
+    reasons = start_failures.recent(all_users.caches(settings), facts.read(settings.facts, now).started, now)
     failing = 0 < settings.max_failures <= len(reasons)
     last = {"ImageResolverLastFailure": reasons[-1]} if reasons else {}
     stopped = {"ImageResolverStopped": stop_file.exists(settings.stop_file)} if settings.stop_file else {}

@@ -11,12 +11,16 @@ import pytest
 
 from tests.support.ep.pool import EXECUTE
 from tests.support.ep.pool_site import LARGE, PADDING, REPOSITORY, SMALL
+from tests.support.images.layers import directory, file, tar
+from tests.support.images.runnable import runnable
+from tests.support.registries.registry import push_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.ep.pool import Jobs
     from tests.support.ep.pool_site import Site
+    from tests.support.registries.registry import RegistryServer
 
 pytestmark = pytest.mark.system
 
@@ -120,3 +124,18 @@ def test_htcondor_takes_the_configuration_without_a_complaint(site: Site) -> Non
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "Not defined" not in done.stdout
+
+
+def test_the_machine_names_what_jobs_of_other_users_pulled(site: Site, registry: RegistryServer) -> None:
+    """The startd's cron runs as HTCondor's account, and each user of the pool has a cache of their own."""
+    layers = [tar(runnable()), tar([directory("etc"), file("etc/motd", b"theirs\n")])]
+    push_image(registry.address, "theirs/unlisted", "1", layers, {"Env": ["PATH=/bin"]})
+    pulled = f"docker://{registry.address}/theirs/unlisted:1"
+    site.configure(unknown="pull", insecure_registry=registry.address)
+    try:
+        jobs = site.submit({"+SingularityImage": f'"{pulled}"'}, script="cat /etc/motd").done()
+        said = site.run("startd-cron", user="condor")
+    finally:
+        site.configure()
+    assert jobs.output() == "theirs\n"
+    assert f'ImageCandidates = "{pulled} (1)"' in said.splitlines()

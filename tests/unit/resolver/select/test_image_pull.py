@@ -27,7 +27,7 @@ from publisher.resolver.errors import (
 from publisher.resolver.hook import statuses
 from publisher.resolver.hook.decide import decide
 from publisher.resolver.hook.job import Job
-from publisher.resolver.host import cache_statistics
+from publisher.resolver.host import cache_admin
 from publisher.resolver.select import foreign, image_pull
 from publisher.resolver.system import locks, path_probe
 from publisher.resolver.system.notes import Warnings
@@ -222,7 +222,7 @@ def test_a_job_gets_the_sif_and_the_operator_a_candidate(registry: Registry) -> 
     assert found.to_json()["candidate"] == found.to_json()["sif_source"] == URL
     assert found.chirp_attributes["ImageName"] == URL
     assert decided(registry).to_json()["candidate"] == URL
-    statistics = cache_statistics.collect(registry.ep.settings())
+    statistics = cache_admin.run(["statistics"], registry.ep.settings(), Warnings())
     assert statistics["ImagePulls"] == 1
     assert statistics["ImageCandidates"] == f"{URL} (2)"
 
