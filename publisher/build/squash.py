@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PIPE_SIZE = 1 << 20  # bytes; with the kernel's default of 64 KiB both ends wait for each other
-_LEVELS = {"zstd": 3, "gzip": 6}  # where none is given; docs/benchmarks.md, "Levels of zstd"
+_LEVELS = {"zstd": 3, "gzip": 6}  # where none is given; docs/sif-sizes.md
 _FIRST_WITH_TAR = (4, 5)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MINIMUM, AVERAGE, MAXIMUM = 16 << 10, 64 << 10, 512 << 10
-"""Sizes of chunks in bytes. docs/benchmarks.md, "Chunks of SIFs", has what other averages give."""
+"""Sizes of chunks in bytes. docs/sif-sizes.md has what other averages give."""
 LARGEST_SIF = 24 << 30
 """Bytes of the largest SIF that gets a table: a table has at most 32 GiB in chunks of the average size."""
 _BATCH = 4 << 20  # bytes that are cut at a time

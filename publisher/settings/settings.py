@@ -190,7 +190,9 @@ class PublisherSettings(BaseModel):
     compression: Literal["zstd", "gzip"] = Field(
         default="zstd", description="compression of SIFs; gzip if execution points have old kernels"
     )
-    sif_zstd_level: kinds.ZstdLevel = Field(default=3, description="level of the compression of SIFs with zstd, 1 to 22")
+    sif_zstd_level: kinds.ZstdLevel = Field(
+        default=3, description="level of the compression of SIFs with zstd, 1 to 22; docs/sif-sizes.md says what it costs"
+    )
     test_account: kinds.Account = Field(
         default="image-test",
         description="unprivileged account that runs the test of a finished SIF, when this program runs as root",
