@@ -72,16 +72,20 @@ class FileIndexWriter:
         size: int,
         mtime: int,
         content: bytes,
-        xattrs: Mapping[bytes, bytes] | None = None,
+        xattrs: Mapping[bytes, bytes] | bytes | None = None,
     ) -> None:
-        """Add a path; ``kind`` is a tar type flag, ``content`` a sha256 of 32 bytes, the target of a link, or empty."""
+        """Add a path.
+
+        ``kind`` is a tar type flag, ``content`` a sha256 of 32 bytes, the target of a link, or empty; ``xattrs`` are extended
+        attributes, or their digest (:func:`digest_of_xattrs`).
+        """
         if kind == b"0":
             self.unpacked_size += size
             column = content.hex().encode()
         else:
             column = _escaped(content) or b"-"
         if xattrs:
-            column += b" " + digest_of_xattrs(xattrs)
+            column += b" " + (xattrs if isinstance(xattrs, bytes) else digest_of_xattrs(xattrs))
         self.files += 1
         self._lines.append(b"%s %o %d %d %d %d %s\t%s\n" % (_KINDS[kind], mode, uid, gid, size, mtime, column, _escaped(path)))
         if len(self._lines) >= 1024:  # noqa: PLR2004 - lines per write

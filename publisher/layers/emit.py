@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Write = Callable[[memoryview | bytes], object]
 
 _EMPTY_SHA256 = hashlib.sha256().digest()
-_LOST_ACLS = "entries whose access control list is lost"
+LOST_ACLS = "entries whose access control list is lost"
 _LINKED_FILE = struct.Struct("<IIIIQ")  # node of its first name, mode, uid, gid, time
 _LINK_MODE = 0o777  # the mode that Linux shows for every symbolic link
 
@@ -86,7 +86,7 @@ class Emitter:
             LayerError: a layer differs from its index.
             OSError: ``write`` failed.
         """
-        plan.dropped.pop(_LOST_ACLS, None)
+        plan.dropped.pop(LOST_ACLS, None)
         for number, (actions, path) in enumerate(zip(plan.actions, layers, strict=True)):
             with path.open("rb", buffering=0) as file:
                 if not any(actions):
@@ -129,7 +129,7 @@ class Emitter:
                 scanner.drop()
                 continue
             if member.acl:
-                plan.dropped[_LOST_ACLS] = plan.dropped.get(_LOST_ACLS, 0) + 1
+                plan.dropped[LOST_ACLS] = plan.dropped.get(LOST_ACLS, 0) + 1
             if action != RENAME:
                 self._write_member(scanner, member, renamed=False)
                 continue

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import LayerError
-from publisher.layers.index import IndexSummary, read_attributes, read_entries, read_summary, write_index
+from publisher.fileindex.format import digest_of_xattrs
+from publisher.layers.index import IndexSummary, read_attributes, read_contents, read_entries, read_summary, write_index
 from publisher.layers.limits import LayerLimits
 from tests.support.images import raw_tar
 from tests.support.images.layers import directory, file, hardlink, symlink, tar
@@ -51,13 +52,32 @@ def test_thousands_of_entries_come_back_in_order(tmp_path: Path) -> None:
     assert [mtime for _, mtime, *_ in read_attributes(tmp_path / "index")] == [number - 5 for number in range(9000)]
 
 
+def test_an_index_says_what_the_content_of_each_entry_is(tmp_path: Path) -> None:
+    acl, own = {"SCHILY.acl.default": "user::rwx"}, {"SCHILY.xattr.user.x": "1"}
+    entries = [directory("d", pax=own), file("full", b"abc", pax=acl), file("empty", b""), symlink("l", "full")]
+    index(tar([*entries, *(file(f"f{number}", b"%d" % number) for number in range(5000))]), tmp_path / "index")
+    found = list(read_contents(tmp_path / "index"))
+    none, xattrs = bytes(32), digest_of_xattrs({b"SCHILY.xattr.user.x": b"1"})
+    assert found[:2] == [(none, xattrs, False), (hashlib.sha256(b"abc").digest(), b"", True)]
+    assert found[2:4] == [(hashlib.sha256(b"").digest(), b"", False), (none, b"", False)]
+    assert found[4:] == [(hashlib.sha256(b"%d" % number).digest(), b"", False) for number in range(5000)]
+
+
+def test_holes_count_against_the_limit_before_they_are_hashed(tmp_path: Path) -> None:
+    sparse = raw_tar.GNU_SPARSE["a sparse file that is all hole"]
+    limits = LayerLimits(unpacked_size=1_500_000)
+    index(sparse + raw_tar.END, tmp_path / "index", limits)
+    with pytest.raises(LayerError, match="with the sparse files before it more than the limit"):
+        index(sparse * 4 + raw_tar.END, tmp_path / "index", limits)
+
+
 def test_times_at_both_ends_are_kept(tmp_path: Path) -> None:
     ends = ((1 << 63) - 1, -(1 << 63))
     index(b"".join(raw_tar.header(b"a", mtime=raw_tar.number(time)) for time in ends), tmp_path / "index")
     assert [mtime for _, mtime, *_ in read_attributes(tmp_path / "index")] == [*ends]
 
 
-@pytest.mark.parametrize("content", [b"", b"OSPIDX03" + bytes(48), b"OSPIDX04"])
+@pytest.mark.parametrize("content", [b"", b"OSPIDX04" + bytes(48), b"OSPIDX05"])
 def test_files_that_are_not_an_index_of_this_version_are_ignored(content: bytes, tmp_path: Path) -> None:
     assert read_summary(tmp_path / "index") is None
     (tmp_path / "index").write_bytes(content)
