@@ -26,6 +26,7 @@ class BuildRequest:
         indexes: the header indexes of the layers, in the same order; none of a SIF.
         reference: registry and repository that the layers come from; None if that is not known.
         private: the image may be one that cannot be pulled anonymously.
+        sif: whether a SIF is wanted. Without one, a builder may return a build that a sandbox alone can be made from.
     """
 
     name: str
@@ -34,6 +35,7 @@ class BuildRequest:
     indexes: tuple[Path, ...]
     reference: Reference | None = None
     private: bool = False
+    sif: bool = True
 
 
 class Builder(ABC):

@@ -1,5 +1,7 @@
 """Builds on this host: layers -> one tar stream -> squashfs behind a SIF header -> readback -> test run.
 
+Where no SIF is wanted, only the file index is made; the sandbox comes from the layers later (:mod:`publisher.build.layered`).
+
 Nothing is unpacked, and each layer is decompressed once. A finished build is kept in the work directory, with the values for its
 record, until the caller discards it, so that a run that is killed later need not build it again.
 """
@@ -14,12 +16,13 @@ import math
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from publisher import __version__
 from publisher.build import readback
 from publisher.build.builder import Builder, BuildRequest
+from publisher.build.layered import LayeredSandbox
 from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ReadbackError
 from publisher.build.received import receive
@@ -33,6 +36,7 @@ from publisher.layers.emit import Emitter
 from publisher.layers.flatten import flatten
 from publisher.layers.index import read_summary
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
+from publisher.layers.listing import write_listing
 from publisher.layers.survey import survey
 from publisher.sifs.listing import SifFiles
 from publisher.state.built import BuiltImage
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
+    from publisher.build.metadata import MetadataSkeleton
     from publisher.build.squash import Squasher
     from publisher.build.testrun import TestRunner
     from publisher.layers.emit import ExtraEntry
@@ -56,6 +61,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SIF, _TABLE, _FILE_INDEX, _RECORD = "image.sif", "image.chunks", "files.zst", "built.json"
+_SANDBOX_ONLY = ".sandbox"
+"""Ends the name of a build without a SIF, which another entry may want of the same image."""
 _MAX_TRIES = 3  # of squashing, until the SIF reads back as it should
 _RECORD_FORMAT = 4  # a finished build with another format is built again
 _FREE = 64 << 20  # bytes that must stay free on the device
@@ -113,7 +120,8 @@ class LocalBuilder(Builder):
 
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """Build one image as :meth:`Builder.build` describes; a failed build leaves nothing."""
-        return self._make(request, lambda directory: self._build(request, directory, progress))
+        make = self._build if request.sif else self._list
+        return self._make(request, lambda directory: make(request, directory, progress))
 
     def finished(self, request: BuildRequest) -> BuiltImage | None:
         """Return the finished build of a request, None if there is none."""
@@ -167,11 +175,12 @@ class LocalBuilder(Builder):
         """Delete all builds except those of the ``wanted`` configs (digests)."""
         names = {digest.removeprefix("sha256:") for digest in wanted}
         for directory in self._work.iterdir() if self._work.is_dir() else ():
-            if directory.name not in names:
+            if directory.name.removesuffix(_SANDBOX_ONLY) not in names:
                 shutil.rmtree(directory, ignore_errors=True)
 
     def _directory(self, request: BuildRequest) -> Path:
-        return self._work / request.image.content.removeprefix("sha256:")
+        name = request.image.content.removeprefix("sha256:")
+        return self._work / (name if request.sif else f"{name}{_SANDBOX_ONLY}")
 
     def _build(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
         progress("plan", 0, 1)
@@ -227,6 +236,40 @@ class LocalBuilder(Builder):
                 account=self._account,
             )
 
+    def _list(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
+        """Plan an image and write its file index; its sandbox is made, checked and run when it is published."""
+        _check_diff_ids(request)
+        progress("plan", 0, 1)
+        inputs = self._prepare(request, directory, self._clock() + self._deadline)
+        with _logged("file index", request), (directory / _FILE_INDEX).open("wb") as out:
+            files = FileIndexWriter(out)
+            write_listing(files, inputs.plan, request.indexes, inputs.extras, inputs.totals.newest)
+            files.close()
+        (directory / _FILE_INDEX).chmod(0o644)
+        return BuiltImage(
+            sif=directory / _SIF,
+            sha256="",
+            size=0,
+            unpacked_size=files.unpacked_size,
+            files=files.files,
+            file_index=directory / _FILE_INDEX,
+            test="",
+            tools={name: version for name, version in self._tools.items() if name in {"publisher", "apptainer"}},
+            notes=dict(inputs.plan.dropped),
+            config=request.image.content,
+            source=LayeredSandbox(
+                request.layers,
+                request.indexes,
+                inputs.skeleton,
+                inputs.totals,
+                directory / _FILE_INDEX,
+                self._limits,
+                self._tester,
+                request.image.platform.architecture,
+                inputs.has_shell,
+            ),
+        )
+
     def _prepare(self, request: BuildRequest, scratch: Path, ends: float) -> _SquashInputs:
         def check_deadline() -> None:
             if self._clock() >= ends:
@@ -235,9 +278,11 @@ class LocalBuilder(Builder):
         tree = flatten(request.indexes, self._limits, check_deadline)
         has_shell = tree.lookup(b"bin/sh") == "file"
         with _logged("metadata", request):
-            extras = add_skeleton(tree, make_skeleton(request.image, self._scratch or scratch, self._account))
+            skeleton = make_skeleton(request.image, self._scratch or scratch, self._account)
+        extras = add_skeleton(tree, skeleton)
         plan = tree.finish()
-        return _SquashInputs(plan, survey(plan, request.indexes, int(self._now()), self._limits), extras, has_shell)
+        totals = survey(plan, request.indexes, int(self._now()), self._limits)
+        return _SquashInputs(plan, totals, skeleton, extras, has_shell)
 
     def _check_space(self, request: BuildRequest, inputs: _SquashInputs, directory: Path) -> None:
         """Raise SpaceError, before anything is written, if the SIF could need more space than is free."""
@@ -312,6 +357,7 @@ class _SquashInputs:
 
     plan: FlattenPlan
     totals: StreamSurvey
+    skeleton: MetadataSkeleton
     extras: list[ExtraEntry]
     has_shell: bool
 
@@ -352,8 +398,7 @@ def _save(built: BuiltImage, directory: Path, digest: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    values = {name: value for name, value in asdict(built).items() if name not in {"sif", "chunk_table", "file_index"}}
-    record = {"format": _RECORD_FORMAT, "digest": digest, "file_index_sha256": _sha256(built.file_index), "build": values}
+    record = {"format": _RECORD_FORMAT, "digest": digest, "file_index_sha256": _sha256(built.file_index), "build": built.facts()}
     replace(str(directory / _RECORD), json.dumps(record).encode())
 
 

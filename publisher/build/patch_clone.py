@@ -1,7 +1,7 @@
 """A sandbox made from a similar published one: the repository clones that, and the differences of the file indexes are applied.
 
 Files are compared by content, attributes and times, not only by size and time. What differs is removed from the clone, and its
-new form is unpacked from the SIF beside the clone and moved in; the result is the same as unpacking the whole SIF. The clone is
+new form is unpacked beside the clone and moved in; the result is the same as unpacking the whole image. The clone is
 an untrusted tree on this host, so no step follows a symbolic link in it.
 """
 
@@ -20,13 +20,13 @@ from publisher.fileindex.external_sort import by_path
 from publisher.system.durable import delete, failures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from publisher.fileindex.difference import FileChange, Ordered
     from publisher.fileindex.format import IndexedFile
-    from publisher.system.shield import Shield
 
+    Extract = Callable[[Path, Collection[bytes]], None]
     Lines = Callable[[], Iterable[IndexedFile]]
 
 _MAX_CHANGES = 100_000
@@ -42,7 +42,7 @@ class ClonePatch:
 
     Attributes:
         removed: paths to remove; everything below a directory precedes it.
-        added: paths to unpack from the SIF; a new directory with everything in it.
+        added: paths to unpack from the newer image; a new directory with everything in it.
         directories: index lines of the directories that are new, changed, or have something changed in them.
         unchanged: number of paths that stay as they are.
     """
@@ -108,25 +108,23 @@ def make_patch(
     return ClonePatch(tuple(sorted(removed, reverse=True)), tuple(sorted(added)), directories, total - len(added))
 
 
-def apply_patch(sif: Path, tree: Path, patch: ClonePatch, *, deadline: float, shield: Shield = unpack.NO_SHIELD) -> None:
+def apply_patch(tree: Path, patch: ClonePatch, extract: Extract) -> None:
     """Turn a clone of the older tree into the newer tree.
 
     Args:
-        sif: the SIF of the newer image.
         tree: the clone. The added paths are unpacked beside it first, on the same file system.
         patch: the changes.
-        deadline: seconds for unpacking.
-        shield: hides what unsquashfs must not see.
+        extract: unpacks some paths of the newer image, as :func:`publisher.build.unpack.extract_paths` does.
 
     Raises:
-        RepositoryError: the clone differs from the older file index, or the SIF from the newer one.
+        RepositoryError: the clone differs from the older file index, or the image from the newer one.
         SpaceError: no space left.
     """
     added, root = tree.with_name(f"{tree.name}.fresh"), tree.with_name(f"{tree.name}.root")
     with failures(RepositoryError, f"the clone {tree.name} cannot be changed"):
         try:
-            unpack.extract_paths(sif, added, patch.added, deadline=deadline, shield=shield)
-            unpack.extract_paths(sif, root, (), deadline=deadline, shield=shield)
+            extract(added, patch.added)
+            extract(root, ())
             with _closing(os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) as top:
                 for path in patch.removed:
                     _remove(top, path)

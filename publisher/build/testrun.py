@@ -1,4 +1,4 @@
-"""The test run of a finished SIF, isolated from this host, because the image is untrusted code and the host has keys and tokens.
+"""The test run of an image, isolated from this host, because the image is untrusted code and the host has keys and tokens.
 
 The image runs as a separate unprivileged account, without network and without directories of the host, in an empty home, with a
 deadline, within limits of memory, processes, file size and CPU time, and under a seccomp profile, which an Apptainer without
@@ -38,6 +38,8 @@ _HOME_PREFIX = "ospool-test-run-"
 _PROFILE = "seccomp.json"
 _NO_PROCESS = re.compile(r"resource temporarily unavailable|errno=11\b|cannot fork|failed to create new OS thread", re.IGNORECASE)
 """What programs say if they get no further process or thread (EAGAIN of fork(2) and clone(2))."""
+_IMAGE = "image.sif"
+"""What a SIF or sandbox is called where it is run."""
 
 
 @dataclass(frozen=True)
@@ -84,40 +86,45 @@ class TestRunner:
         self._account = find_account(account, "images are tested as", "test_account") if os.geteuid() == 0 else None
         self._confinement = Confinement(limits, self._account)
 
-    def test(self, sif: Path, *, architecture: str, has_shell: bool) -> TestOutcome:
-        """Run ``/bin/sh -c :`` in an image, or only check its structure.
+    def test(self, image: Path, *, architecture: str, has_shell: bool) -> TestOutcome:
+        """Run ``/bin/sh -c :`` in an image, or only check its structure, of which a sandbox has none.
 
         Args:
-            sif: the SIF.
+            image: the SIF, or the directory of the sandbox; the image's code cannot write to it.
             architecture: Go's name of the image's architecture.
             has_shell: the image has /bin/sh.
 
         Raises:
-            TestRunError: Apptainer does not accept the SIF, or the image does not start within the deadline.
+            TestRunError: Apptainer does not accept the image, or the image does not start within the deadline.
             UsageError: the account can enter neither the scratch directory nor /var/tmp.
         """
         if not has_shell:
             _log.warning("%s, so HTCondor's own test of it fails: jobs can use it only where that test is switched off", NO_SHELL)
-            return self._check_structure(sif, NO_SHELL)
+            return self._check_structure(image, NO_SHELL)
         host = _ARCHITECTURES.get(platform.machine(), platform.machine())
         if architecture != host:
-            return self._check_structure(sif, f"built for {architecture}, this host is {host}")
+            return self._check_structure(image, f"built for {architecture}, this host is {host}")
         argv = ["apptainer", "--silent", "exec", "--containall", "--no-home", "--net", "--network", "none", "--pwd", "/"]
-        self._run([*argv, "--security", f"seccomp:{_PROFILE}", "image.sif", "/bin/sh", "-c", ":"], sif, self._deadline)
+        self._run([*argv, "--security", f"seccomp:{_PROFILE}", _IMAGE, "/bin/sh", "-c", ":"], image, self._deadline)
         return TestOutcome("ran")
 
-    def _check_structure(self, sif: Path, reason: str) -> TestOutcome:
-        _log.debug("%s is not run, only its structure is checked: %s", sif, reason)
-        self._run(["apptainer", "--silent", "sif", "list", "image.sif"], sif, _INSPECT_DEADLINE)
+    def _check_structure(self, image: Path, reason: str) -> TestOutcome:
+        _log.debug("%s is not run, only its structure is checked: %s", image, reason)
+        if not image.is_dir():
+            self._run(["apptainer", "--silent", "sif", "list", _IMAGE], image, _INSPECT_DEADLINE)
         return TestOutcome("structure", reason)
 
-    def _run(self, argv: list[str], sif: Path, deadline: float) -> None:
-        """Run a command as the account, in a new home directory that has the SIF as ``image.sif``."""
+    def _run(self, argv: list[str], image: Path, deadline: float) -> None:
+        """Run a command as the account, in a new home directory that has the image as :data:`_IMAGE`."""
         parent = self._find_parent()
         owners = {os.geteuid(), *([] if self._account is None else [self._account.uid])}
         _sweep_homes(parent, owners)
         with _new_home(parent, owners) as home:
-            _provide(sif, home / "image.sif")
+            place = home / _IMAGE
+            if image.is_dir():
+                place.mkdir() if self._account is not None else place.symlink_to(image.resolve())
+            else:
+                _provide(image, place)
             (home / _PROFILE).write_text(make_profile())
             env = {"HOME": str(home), "TMPDIR": str(home), "APPTAINER_CONFIGDIR": f"{home}/config"}
             env |= {"APPTAINER_CACHEDIR": f"{home}/cache", "APPTAINER_TMPDIR": str(home)}
@@ -125,23 +132,27 @@ class TestRunner:
             if self._account is not None:
                 os.chown(home, self._account.uid, self._account.gid)
             try:
-                self._run_once_more_if_refused(argv, deadline, env, home)
+                shown = (image, place) if image.is_dir() and self._account is not None else None
+                self._run_once_more_if_refused(argv, deadline, env, home, shown)
             except CommandError as error:
                 hint = error.hint or f"a test run may use {self._confinement.limits}"
-                raise TestRunError(f"the test run of the finished SIF failed: {error.reason}", hint=hint) from error
+                form = "sandbox" if image.is_dir() else "SIF"
+                raise TestRunError(f"the test run of the finished {form} failed: {error.reason}", hint=hint) from error
 
-    def _run_once_more_if_refused(self, argv: list[str], deadline: float, env: dict[str, str], home: Path) -> None:
+    def _run_once_more_if_refused(
+        self, argv: list[str], deadline: float, env: dict[str, str], home: Path, shown: tuple[Path, Path] | None
+    ) -> None:
         """Run a command; once more if the system refused it a process, because those of other test runs count as well.
 
         The limit is counted anew then, from the processes that the account has now. Raises CommandError.
         """
         try:
-            self._confinement.run(argv, deadline=deadline, env=env, cwd=home)
+            self._confinement.run(argv, deadline=deadline, env=env, cwd=home, shown=shown)
         except CommandError as error:
             if not _NO_PROCESS.search(error.stderr):
                 raise
             _log.info("the test run is repeated: the system refused it a process")
-            self._confinement.run(argv, deadline=deadline, env=env, cwd=home)
+            self._confinement.run(argv, deadline=deadline, env=env, cwd=home, shown=shown)
 
     def _find_parent(self) -> Path:
         """Return the first directory that the account can enter, in which its home is made."""

@@ -51,18 +51,23 @@ def unpack(sif: Path, target: Path, *, deadline: float, size: int = 0, shield: S
         SpaceError: no space left at the target.
     """
     with failures(RepositoryError, f"the sandbox {target.name} cannot be written"):
-        if target.is_symlink() or target.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        _check_space(target, size)
+        require_new(target)
+        check_space(target, size)
         try:
             _unsquash(sif, target, deadline, shield)
-            _add_catalog_mark(target)
+            add_catalog_mark(target)
         except BaseException:
             delete(target)
             raise
 
 
-def _check_space(target: Path, size: int) -> None:
+def require_new(target: Path) -> None:
+    """Raise OSError if something is at a path already."""
+    if target.is_symlink() or target.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+
+
+def check_space(target: Path, size: int) -> None:
     """Raise SpaceError if there is not enough free space for a sandbox, OSError if that cannot be determined."""
     free = shutil.disk_usage(target.parent).free
     if size and free < size + _FREE:
@@ -113,9 +118,9 @@ def _unsquash(sif: Path, target: Path, deadline: float, shield: Shield, options:
         # umask: for an ordinary user, unsquashfs leaves the modes to open(2)
         result = command.run(shield.wrap(argv), deadline=deadline, umask=0, accept=(0, _WARNING_STATUS), name=argv[0])
     except CommandError as error:
-        _raise_host_error(error.stderr)
+        raise_host_error(error.stderr)
         raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {error.reason}", hint=error.hint) from error
-    _raise_host_error(result.stderr)  # with any status: unsquashfs 4.4 returns 0 after errors, too
+    raise_host_error(result.stderr)  # with any status: unsquashfs 4.4 returns 0 after errors, too
     problems = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith(_ATTRIBUTE_MESSAGES)]
     if problems:
         raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {problems[0]}")
@@ -130,14 +135,14 @@ def _offset(sif: Path) -> int:
             raise RepositoryError(f"the sandbox cannot be unpacked from its SIF: {error.reason}", hint=error.hint) from error
 
 
-def _raise_host_error(stderr: str) -> None:
-    """Raise OSError if unsquashfs reported a full device or quota, or a disk that failed."""
+def raise_host_error(stderr: str) -> None:
+    """Raise OSError if a program reported a full device or quota, or a disk that failed."""
     for code in _HOST_ERRORS:
         if os.strerror(code) in stderr:
             raise OSError(code, os.strerror(code))
 
 
-def _add_catalog_mark(target: Path) -> None:
+def add_catalog_mark(target: Path) -> None:
     """Create the catalog mark, and keep mode and time of the root directory; raise OSError on failure."""
     before = target.lstat()
     target.chmod(stat.S_IMODE(before.st_mode) | 0o700)

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from publisher.build.builder import Builder, BuildRequest
@@ -301,7 +301,7 @@ class CondorBuilder(Builder):
         request = build.request
         if self._sample.has(request.image.content):
             build.progress("build again", 0, 1)
-            own = self._build_here(request, build.progress)
+            own = self._build_here(replace(request, sif=True), build.progress)  # the pool made one for any entry
             if (returned.digest_of_sif(directory), report.build["sha256"]) == (own.sha256, own.sha256):
                 self._machines.remember(build.machine, request.name)
             else:

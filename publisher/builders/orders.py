@@ -42,8 +42,8 @@ _FORMAT = 1
 _MAX_REPORT = 1 << 20  # bytes
 _MAX_TEXT = 2000  # characters
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_MADE_HERE = {"sif", "file_index", "chunk_table", "chunks"}
-"""What a report does not say of a build: paths of the machine, and the chunk table, which this host makes while it verifies."""
+_MADE_HERE = {"chunks"}
+"""What a report does not say of a build beside its paths: the chunk table, which this host makes while it verifies."""
 _ERRORS: dict[str, type[PublisherError]] = {
     kind.__name__: kind
     for kind in (
@@ -174,7 +174,7 @@ class JobReport:
     @staticmethod
     def of_build(build: BuiltImage) -> JobReport:
         """Return the report of a finished build."""
-        values = {name: value for name, value in asdict(build).items() if name not in _MADE_HERE}
+        values = {name: value for name, value in build.facts().items() if name not in _MADE_HERE}
         return JobReport(BUILT, values, hashlib.sha256(build.file_index.read_bytes()).hexdigest())
 
     @staticmethod

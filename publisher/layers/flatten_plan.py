@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from publisher.layers.index import read_entries
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
+    from pathlib import Path
 
     from publisher.layers.nodes import NodeTable
 
@@ -21,12 +25,16 @@ class NewNames:
     Args:
         nodes: the tree, which is not changed any more.
         counts: number of entries of each layer.
+
+    Attributes:
+        wanted: the only names to return, None for all.
     """
 
     def __init__(self, nodes: NodeTable, counts: list[int]) -> None:
         self._nodes = nodes
         self._counts = counts
         self._last: dict[int, array[int]] = {}  # layer -> ordinal -> node of the last name
+        self.wanted: Collection[bytes] | None = None
         self._next = nodes.freeze()  # node -> node of the entry's next name; after the last comes the first
 
     def add(self, entry: int, node: int) -> None:
@@ -41,15 +49,28 @@ class NewNames:
         self._last[layer][ordinal] = node
 
     def first(self, entry: int) -> int:
-        """Return the node of an entry's first name."""
-        return self._next[self._last[entry >> 32][entry & 0xFFFFFFFF]]
+        """Return the node of an entry's first name, 0 if none of its names is wanted."""
+        first = self._next[self._last[entry >> 32][entry & 0xFFFFFFFF]]
+        return next((node for node in (first, *self._others(first)) if self._is_wanted(node)), 0)
 
     def following(self, first: int) -> Iterator[bytes]:
         """Yield the names of an entry after its first one, whose node is given."""
+        yield from (self._nodes.path(node) for node in self._others(first) if self._is_wanted(node))
+
+    def only(self, wanted: Collection[bytes]) -> NewNames:
+        """Return those of the names that are wanted."""
+        restricted = copy.copy(self)
+        restricted.wanted = wanted
+        return restricted
+
+    def _others(self, first: int) -> Iterator[int]:
         node = self._next[first]
         while node != first:
-            yield self._nodes.path(node)
+            yield node
             node = self._next[node]
+
+    def _is_wanted(self, node: int) -> bool:
+        return self.wanted is None or self._nodes.path(node) in self.wanted
 
     def path(self, node: int) -> bytes:
         """Return the name at a node."""
@@ -84,6 +105,24 @@ class FlattenPlan:
     def implied_directories(self) -> Iterator[bytes]:
         """Yield the directories without an entry of their own, parents first."""
         return map(self.new_names.path, self.implied)
+
+    def only(self, wanted: Collection[bytes], indexes: Iterable[Path]) -> FlattenPlan:
+        """Return the plan of a part of the tree: the paths that are wanted, with nothing else.
+
+        Args:
+            wanted: paths of the published tree. A hard link without its first name becomes a file of its own.
+            indexes: header indexes of the layers, from the bottom up.
+        """
+        names = self.new_names.only(wanted)
+        chosen = []
+        for layer, (actions, index) in enumerate(zip(self.actions, indexes, strict=True)):
+            part = bytearray(len(actions))
+            for ordinal, (action, (_, name, _)) in enumerate(zip(actions, read_entries(index), strict=True)):
+                if name in wanted if action == KEEP else action == RENAME and names.first(layer << 32 | ordinal):
+                    part[ordinal] = action
+            chosen.append(part)
+        implied = array("I", (node for node in self.implied if names.path(node) in wanted))
+        return FlattenPlan(chosen, names, implied, dict(self.dropped), self.root)
 
     @property
     def entry_count(self) -> int:

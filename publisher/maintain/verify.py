@@ -10,12 +10,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from publisher.build.verify_tree import differences
 from publisher.chunks.comparison import TableCheck
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
 from publisher.contract.records import BLOCKED
 from publisher.errors import OriginError, PublishedManifestError, PublisherError
-from publisher.maintain.verify_tree import differences
 from publisher.plan.retention import sif_objects
 from publisher.state import paths, signing, transitions
 from publisher.state.authorization import check_published

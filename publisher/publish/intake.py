@@ -175,7 +175,8 @@ class Intake:
             if with_layers:
                 show = partial(self._display.step, name, FETCH)
                 stored = await fetch_layers(self._client, self.store, image, reference, show)
-            requests.append(BuildRequest(label, image, *stored, reference, item.entry.private and self._private_images))
+            private, sif = item.entry.private and self._private_images, image.is_sif or "sif" in item.entry.formats
+            requests.append(BuildRequest(label, image, *stored, reference, private, sif))
         return requests
 
     def with_layers(self, request: BuildRequest) -> BuildRequest:

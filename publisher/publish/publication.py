@@ -245,6 +245,8 @@ class Publication:
         Raises:
             OriginError, SpaceError: one of them could not be stored.
         """
+        if build.source is not None:
+            raise AssertionError("a build without a SIF was made for an entry that wants one")
         self._origin.put(paths.sif_path(build.sha256), build.sif, sha256=build.sha256, size=build.size)
         if build.chunk_table is not None and build.chunks is not None:
             table = Chunks.from_json(build.chunks)
@@ -288,8 +290,8 @@ class Publication:
         sandboxes = SandboxWriter(self._repository, transaction, self._unpack, self._deadline, self._shield)
         for entry in sorted(entries, key=lambda entry: entry.clone is None):  # a clone comes first in its transaction
             try:
-                sandboxes.write(entry)
-                record = make_record(entry, snapshot, sandboxes.written, now=int(self._clock()), grace=self._grace)
+                finished = sandboxes.write(entry)
+                record = make_record(finished, snapshot, sandboxes.written, now=int(self._clock()), grace=self._grace)
                 update_links(transaction, record, snapshot.records.get(entry.name))
                 changed[entry.name] = record
                 for version in replaced_indexes(record, snapshot, sandboxes.written):

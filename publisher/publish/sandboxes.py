@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from publisher.build import patch_clone
+from publisher.build import patch_clone, unpack
 from publisher.errors import PublisherError, RepositoryError
 from publisher.state import paths
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from publisher.publish.staged import StagedClone, StagedEntry
@@ -49,17 +52,20 @@ class SandboxWriter:
         self._shield = shield
         self.written: set[str] = set()
 
-    def write(self, staged: StagedEntry) -> None:
-        """Unpack or clone the sandboxes of an entry from its SIFs, and write their file indexes.
+    def write(self, staged: StagedEntry) -> StagedEntry:
+        """Unpack or clone the sandboxes of an entry, and write their file indexes; return the entry with all builds tested.
 
-        A published sandbox stays as it is, with its file index; a new one gets the file index of its own build. On failure
-        nothing of the entry is left in the transaction.
+        A sandbox without a SIF is run, and compared with its file index, in the transaction, because it is unpacked there. A
+        published sandbox stays as it is, with its file index; a new one gets the file index of its own build. On failure nothing
+        of the entry is left in the transaction.
 
         Raises:
-            RepositoryError: a sandbox cannot be made.
+            RepositoryError, LayerError: a sandbox cannot be made.
+            TestRunError, BuildError: a sandbox without a SIF does not start, or differs from its file index.
             SpaceError: no space left.
         """
         sandboxes: list[str] = []
+        builds = dict(staged.builds)
         indexes: dict[str, Path] = {}
         try:
             for target in sorted(staged.item.targets, key=staged.is_cloned, reverse=True):  # a clone comes first
@@ -69,7 +75,9 @@ class SandboxWriter:
                 index, sandbox = paths.file_index_path(target.content), paths.sandbox_path(target.content)
                 if "sandbox" in staged.item.entry.formats and self._is_missing(sandbox):
                     sandboxes.append(sandbox)
-                    self._make_sandbox(sandbox, build, staged.clone if staged.is_cloned(target) else None)
+                    builds[target.digest] = self._make_sandbox(sandbox, build, staged.clone if staged.is_cloned(target) else None)
+                elif build.source is not None:
+                    builds[target.digest] = self._tested(build, self._repository.root / sandbox)
                 if index not in self.written and (sandbox in sandboxes or not self._repository.exists(index)):
                     indexes[index] = build.file_index
             for index, content in indexes.items():
@@ -79,6 +87,7 @@ class SandboxWriter:
                 self._transaction.remove(path)
             raise
         self.written.update(sandboxes, indexes)
+        return replace(staged, builds=builds)
 
     def finish(self) -> None:
         """Add the file that makes the sandboxes' directory a CVMFS catalog of its own, with the first sandbox."""
@@ -89,20 +98,41 @@ class SandboxWriter:
     def _is_missing(self, sandbox: str) -> bool:
         return sandbox not in self.written and not self._repository.exists(sandbox)
 
-    def _make_sandbox(self, sandbox: str, build: BuiltImage, clone: StagedClone | None) -> None:
-        if clone is not None and self._clone(build, clone):
-            return
-        self._unpack(build.sif, self._transaction.tree(sandbox), deadline=self._deadline, size=build.unpacked_size)
+    def _make_sandbox(self, sandbox: str, build: BuiltImage, clone: StagedClone | None) -> BuiltImage:
+        if clone is not None:
+            tree = self._clone(build, clone)
+            if tree is not None:
+                return self._tested(build, tree, clone.patch.added)
+        tree = self._transaction.tree(sandbox)
+        if build.source is not None:
+            build.source.unpack(tree, deadline=self._deadline, shield=self._shield)
+        else:
+            self._unpack(build.sif, tree, deadline=self._deadline, size=build.unpacked_size)
+        return self._tested(build, tree)
 
-    def _clone(self, build: BuiltImage, clone: StagedClone) -> bool:
-        """Make a sandbox from a clone; return False, with nothing left of the attempt, where that is not possible."""
+    def _clone(self, build: BuiltImage, clone: StagedClone) -> Path | None:
+        """Make a sandbox from a clone; return None, with nothing left of the attempt, where that is not possible."""
         tree = self._transaction.clone(clone.source, clone.sandbox)
         if tree is None:
-            return False
+            return None
         try:
-            patch_clone.apply_patch(build.sif, tree, clone.patch, deadline=self._deadline, shield=self._shield)
+            patch_clone.apply_patch(tree, clone.patch, partial(self._extract, build))
         except RepositoryError as error:
             _log.info("%s is unpacked instead of cloned: %s", clone.sandbox, error)
             self._transaction.remove(clone.sandbox)
-            return False
-        return True
+            return None
+        return tree
+
+    def _extract(self, build: BuiltImage, target: Path, wanted: Collection[bytes]) -> None:
+        if build.source is not None:
+            build.source.extract_paths(target, wanted, deadline=self._deadline, shield=self._shield)
+        else:
+            unpack.extract_paths(build.sif, target, wanted, deadline=self._deadline, shield=self._shield)
+
+    @staticmethod
+    def _tested(build: BuiltImage, tree: Path, changed: Collection[bytes] | None = None) -> BuiltImage:
+        """Return a build after the test of its sandbox; one with a SIF was tested before."""
+        if build.source is None:
+            return build
+        test, reason = build.source.check(tree, None if changed is None else frozenset(changed))
+        return replace(build, test=test, notes={**build.notes, **({"test": reason} if reason else {})})

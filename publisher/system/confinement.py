@@ -25,6 +25,8 @@ _SYSTEMD = Path("/run/systemd/system")
 _ADDRESSES = 3 << 29
 """Bytes of address space that a program may have beside its memory: Apptainer's runtime (Go) reserves up to a GiB."""
 _PROBE_DEADLINE = 20
+_NAMESPACE = ("unshare", "--mount", "--propagation", "private")
+_SHOW = 'mount --bind "$1" "$2" && mount -o remount,bind,ro,nosuid,nodev "$2" && shift 2 && exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,37 @@ class Confinement:
         self._account = account
         self._scope = _scope(limits) if systemd.is_dir() and os.geteuid() == 0 and _can_make_scopes() else []
 
-    def run(self, argv: Sequence[str], *, deadline: float, env: Mapping[str, str], cwd: Path) -> CompletedCommand:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline: float,
+        env: Mapping[str, str],
+        cwd: Path,
+        shown: tuple[Path, Path] | None = None,
+    ) -> CompletedCommand:
         """Run a program as :func:`publisher.system.command.run` does, within the limits.
+
+        Args:
+            argv: program and arguments.
+            deadline: seconds.
+            env: variables that are added to the allowed ones.
+            cwd: working directory.
+            shown: a directory that the account may be unable to enter, and the directory at which the program sees it, for
+                reading only (needs root).
 
         Raises:
             CommandError: as there.
         """
         name = argv[0]
         limited = [*self._rlimits(), *argv]
-        if not self._scope:
+        if not self._scope and shown is None:
             return command.run(limited, deadline=deadline, env=env, cwd=cwd, account=self._account, name=name)
-        if self._account is not None:  # only root may ask for a scope, so the account is changed inside of it
+        if self._account is not None:  # only root may ask for a scope or mount, so the account is changed inside of that
             change = ["setpriv", f"--reuid={self._account.uid}", f"--regid={self._account.gid}", "--clear-groups"]
             limited = [*change, *limited]
+        if shown is not None:
+            limited = [*_NAMESPACE, "sh", "-c", _SHOW, "sh", *map(str, shown), *limited]
         return command.run([*self._scope, *limited], deadline=deadline, env=env, cwd=cwd, name=name)
 
     def _rlimits(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.resolver.system import log as resolver_log
-from tests.support.images.layers import file, tar
+from publisher.system.shield import Shield
+from tests.support.images.built_layers import request
+from tests.support.images.layers import directory, file, tar
 from tests.support.images.runnable import runnable
 from tests.support.publisher.host import Host
+from tests.support.publisher.local_builder import build
 from tests.support.registries.registry import push_image
 
 if TYPE_CHECKING:
@@ -166,3 +170,16 @@ def test_escape_sequences_reach_no_terminal_of_an_execution_point(capsys: pytest
     said = capsys.readouterr().err
     assert r"says \x1b[2J\x9b31m \x202e" in said
     assert is_plain(said)
+
+
+def test_the_code_of_an_image_cannot_change_its_own_sandbox(tmp_path: Path) -> None:
+    """World-writable directories would let it, and what it left there would be published."""
+    script = b"#!/bin/dash\necho x >/opt/open/left\nexit 0\n"
+    shell = [entry for entry in runnable() if entry.name != "bin/sh"]
+    layers = [tar([*shell, file("bin/sh", script, mode=0o755), directory("opt/open", 0o777)])]
+    source = build(dataclasses.replace(request(layers, tmp_path / "layers"), sif=False), tmp_path).source
+    assert source is not None
+    tmp_path.chmod(0o700)  # as a staging directory is
+    source.unpack(tmp_path / "tree", deadline=60, shield=Shield())
+    assert source.check(tmp_path / "tree") == ("ran", "")
+    assert list((tmp_path / "tree/opt/open").iterdir()) == []

@@ -7,13 +7,13 @@ import io
 import time
 from typing import TYPE_CHECKING
 
+from publisher.build import verify_tree
 from publisher.cli.assembly import run as assemble
 from publisher.cli.assembly.registry import make_intake
 from publisher.cli.assembly.run_options import RunOptions
 from publisher.cli.state_directory import lock_state
 from publisher.contract import manifest
 from publisher.fileindex.format import read_file_index
-from publisher.maintain import verify_tree
 from publisher.maintain.adoption.apply import Adopter
 from publisher.publish.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.build.squash import Mksquashfs
 from publisher.state import paths
 from publisher.targets import published_index
 from tests.support.cvmfs.tree_reads import counted_reads
@@ -92,6 +93,51 @@ def test_a_small_change_reads_no_more_of_a_large_image_than_of_a_small_one(there
     for kind in ("opened", "listed"):
         assert reads["kill/small"][kind] > 0
         assert reads["kill/large"][kind] < reads["kill/small"][kind] + 200, f"{kind}: {reads}"
+
+
+def only_sandboxes(there: CvmfsHost, name: str) -> None:
+    there.host.images(f"{name}:1", defaults={"formats": ["sandbox"]})
+
+
+def test_an_image_that_wants_only_a_sandbox_is_not_squashed(there: CvmfsHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sandbox is made of layers, its next version of the difference; both are run and compared before they are published."""
+    monkeypatch.setattr(Mksquashfs, "squash", None)
+    there.push("kill/one", 1)
+    only_sandboxes(there, "kill/one")
+    assert there.sync().exit_code == 0
+    there.push("kill/one", 2)
+    report = there.sync()
+    assert report.exit_code == 0
+    assert [line.get("clones") for line in there.cvmfs.log()] == [0, None, 1, None]
+    record = there.host.record("kill/one:1")
+    for _, version in record.versions():
+        assert (version.sif, version.test) == (None, "ran")
+        there.whole(version)
+    assert (there.host.repository / "kill/one:1/etc/motd").read_bytes() == b"kill/one 2"
+    assert not list(there.host.origin.rglob("*.sif"))
+    assert not list((there.host.state / "builds").glob("*.sandbox")), "a published build is not kept"
+
+
+def test_an_image_that_does_not_start_leaves_no_sandbox(there: CvmfsHost) -> None:
+    there.push("kill/one", 1)
+    only_sandboxes(there, "kill/one")
+    assert there.sync().exit_code == 0
+    before = there.host.record("kill/one:1").to_json()
+    broken = [file("bin/sh", b"#!/no/interpreter\n", mode=0o755)]
+    push_image(there.registry.address, "kill/one", "1", [tar(runnable()), tar(broken)])
+    report = there.sync()
+    assert "test run of the finished sandbox failed" in str(report.outcomes["kill/one:1"].error)
+    assert there.host.record("kill/one:1").to_json() == before
+    assert len(list((there.host.repository / ".images").glob("*/*"))) == 1
+
+
+def test_a_sandbox_gets_its_sif_when_its_entry_wants_one(there: CvmfsHost) -> None:
+    there.push("kill/one", 1)
+    only_sandboxes(there, "kill/one")
+    there.sync()
+    there.host.images("kill/one:1")
+    assert there.sync().exit_code == 0
+    assert there.sound() == 2
 
 
 @pytest.mark.parametrize("is_known", [True, False])
