@@ -136,6 +136,7 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
     image_list = load_list(settings)  # a list that is not valid fails before anything begins
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock_state(settings.state))
+        stack.enter_context(publication.hold())
         display = RunningDisplay(stack.enter_context(console.open_display()), settings.state)
         stack.enter_context(display)
         intake = stack.enter_context(make_intake(settings, display, dates=dates))

@@ -28,12 +28,12 @@ def open_publication(settings: PublisherSettings) -> Iterator[tuple[Publication,
     """Lock the state directory, recover from killed runs, and return the open publication with the published state.
 
     Raises:
-        StateDirectoryError: another run is under way.
+        StateDirectoryError: another run is under way, with this state directory or another one.
         RepositoryError, OriginError: repository or origin cannot be used.
         PublishedManifestError: the published manifest cannot be trusted.
     """
     publication = make_publication(settings)
-    with lock_state(settings.state, _ADVICE):
+    with lock_state(settings.state, _ADVICE), publication.hold():
         snapshot, recovered = publication.open()
         for line in recovered:
             console.tell(line)

@@ -30,6 +30,7 @@ from publisher.system.shield import Shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from publisher.contract.records import Record
@@ -138,6 +139,10 @@ class Publication:
     def origin(self) -> Origin:
         """Return the origin, which has SIFs and the manifest."""
         return self._origin
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other publishers of the repository from running until the block ends, see :meth:`Repository.hold`."""
+        return self._repository.hold()
 
     def open(self) -> tuple[Snapshot, list[str]]:
         """Finish or discard what killed runs left behind; return the published state, and a line for each thing done.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.errors import RepositoryError
+from publisher.errors import AnotherRunError, RepositoryError
 from tests.support.cvmfs.contract_changes import DEBIAN, INDEX, ROCKY, fail_after, make, publish, publish_rocky, refused
 from tests.support.machine import child_process
 
@@ -95,6 +96,20 @@ def test_a_second_transaction_is_refused_and_the_first_unharmed(repositories: Ca
                 pytest.fail("a second transaction was opened")
         transaction.link("htc/rocky:9", f"../{ROCKY}")
     assert repositories().exists("htc/rocky:9/bin/sh")
+
+
+def test_one_publisher_runs_at_a_time_and_transactions_are_its_own(repositories: Callable[[], Repository]) -> None:
+    first, second = repositories(), repositories()
+    with first.hold():
+        with pytest.raises(AnotherRunError, match=f"another publisher is at work in .*process {os.getpid()}"), second.hold():
+            pass
+        with first.transaction() as transaction:
+            transaction.write("file", b"1")
+        assert second.recover() == []
+        with pytest.raises(AnotherRunError), second.hold():
+            pass
+    with second.hold():
+        assert second.read("file") == b"1"
 
 
 def test_recovering_leaves_an_open_transaction_alone(repositories: Callable[[], Repository]) -> None:

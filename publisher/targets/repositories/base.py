@@ -95,6 +95,18 @@ class Repository(ABC):
     """Whether published trees keep extended attributes; a clone then needs a file index that knows them."""
 
     @abstractmethod
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other publishers of this repository from running until the block ends, whatever state directories they have.
+
+        A run reads the manifest once and removes data at its end, so another run between would lose what the first one knows. A
+        publisher that dies gives the repository back at once.
+
+        Raises:
+            AnotherRunError: another publisher is running.
+            RepositoryError: the repository cannot be used.
+        """
+
+    @abstractmethod
     def recover(self) -> list[str]:
         """Finish or discard what killed runs left behind, and return a line for each action. Called at the start of a run."""
 

@@ -3,8 +3,8 @@
 A transaction is staged in ``.transaction/`` of the repository itself, so that renames publish it. A redo journal makes a kill at
 any point harmless: the next :meth:`DirectoryRepository.recover` finishes or discards the transaction.
 
-``.transaction/`` contains ``lock`` (flock(2), with the holder's process id), ``journal``, the open transaction's ``stage.*`` and
-removed trees that wait to be deleted (``removed.*``).
+``.transaction/`` contains ``lock`` and ``run`` (flock(2), with the holder's process id; of a transaction, and of a whole run),
+``journal``, the open transaction's ``stage.*`` and removed trees that wait to be deleted (``removed.*``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from publisher.system import durable as storage
 from publisher.system import safepath
 from publisher.targets.repositories.base import Repository
 from publisher.targets.repositories.journal import Journal
-from publisher.targets.repositories.lock import RepositoryLockedError, hold_lock
+from publisher.targets.repositories.lock import RUN_LOCK, RepositoryLockedError, hold_lock, hold_run
 from publisher.targets.repositories.published_tree import PublishedTree
 from publisher.targets.repositories.staging import STAGING_AREA, StagedTransaction
 
@@ -56,6 +56,15 @@ class DirectoryRepository(Repository):
         self._published = PublishedTree(self.root)
         self._area = self.root / STAGING_AREA
         self._journal = self._area / "journal"
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """See :meth:`Repository.hold`."""
+        with contextlib.ExitStack() as stack:
+            with self._failures("take the lock of a run"):
+                self._make_area()
+                stack.enter_context(hold_run(self._area, self.root))
+            yield
 
     def recover(self) -> list[str]:
         """See :meth:`Repository.recover`. A transaction that is open in a living process is left alone.
@@ -184,7 +193,7 @@ class DirectoryRepository(Repository):
         """Delete what no transaction needs. What cannot be deleted is reported and stays; it does not block anything."""
         actions = []
         with self._failures("sweep the staging area"):
-            leftovers = sorted(path for path in self._area.iterdir() if path.name != "lock")
+            leftovers = sorted(path for path in self._area.iterdir() if path.name not in {"lock", RUN_LOCK})
         for path in leftovers:
             try:
                 kind = "a removed tree" if path.name.startswith("removed.") else "an interrupted transaction"

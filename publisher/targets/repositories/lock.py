@@ -7,15 +7,39 @@ import os
 from typing import TYPE_CHECKING
 
 from publisher.contract import files
-from publisher.errors import RepositoryError
+from publisher.errors import AnotherRunError, RepositoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
+RUN_LOCK = "run"
+"""Name of the lock file of a whole run, beside that of a transaction."""
+
+
 class RepositoryLockedError(RepositoryError):
     """Another process has a transaction open in the repository."""
+
+
+@contextlib.contextmanager
+def hold_run(area: Path, repository: object) -> Iterator[None]:
+    """Hold the lock of a run in the directory ``area`` for the block.
+
+    Raises:
+        AnotherRunError: another publisher holds it; the message names its process.
+        OSError: the file cannot be created.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold_lock(area / RUN_LOCK, repository))
+        except RepositoryLockedError:
+            holder = (area / RUN_LOCK).read_text(encoding="ascii", errors="replace").strip() or "that has just started"
+            raise AnotherRunError(
+                f"another publisher is at work in {repository}, process {holder}",
+                hint="nothing was changed; the next run takes over when that one has ended",
+            ) from None
+        yield
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ class Host:
     def leftovers(self) -> list[str]:
         """What no finished run leaves: staged transactions, uploads, builds, partial blobs."""
         areas = [self.repository / ".transaction", self.origin / ".incoming", self.state / "builds", self.state / "blobs/partial"]
-        found = [path for area in areas if area.is_dir() for path in area.iterdir() if path.name != "lock"]
+        found = [path for area in areas if area.is_dir() for path in area.iterdir() if path.name not in {"lock", "run"}]
         found += list((self.state / "tmp").glob("*")) if (self.state / "tmp").is_dir() else []
         return [str(path.relative_to(self.where)) for path in found]
 

@@ -36,6 +36,9 @@ class Counted(Repository):
         self._inner = inner
         self.counts: Counter[str] = Counter()
 
+    def hold(self) -> AbstractContextManager[None]:
+        return self._inner.hold()
+
     def recover(self) -> list[str]:
         return self._inner.recover()
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from publisher.targets.repositories.cvmfs.mount_gate import MountGate
 from publisher.targets.repositories.cvmfs.mount_repair import BOOT_NAME
 from publisher.targets.repositories.durable_record import DurableRecord
+from publisher.targets.repositories.lock import RUN_LOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +118,7 @@ class ClaimFile:
     def sweep(self) -> None:
         """Remove what nothing claims, half-written files of killed runs included. Raises OSError."""
         for path in self._area.iterdir():
-            if path.name not in ("lock", BOOT_NAME, *MountGate.NAMES):
+            if path.name not in ("lock", RUN_LOCK, BOOT_NAME, *MountGate.NAMES):
                 path.unlink()
 
 

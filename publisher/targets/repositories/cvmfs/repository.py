@@ -3,9 +3,10 @@
 The tool's own locks are not atomic, so a lock of ours is held around everything. Readers look at the mount of the published
 content (``/var/spool/cvmfs/FQRN/rdonly``), because the mount at ``/cvmfs/FQRN`` shows the changes of an open transaction.
 
-In the spool directory, beside the tool's own files, ``image-publisher/`` contains ``lock`` (flock(2), with the holder's process
-id), the files of the mount gate (``gate`` and ``readers``, see ``mount_gate.py``), ``boot`` (see ``mount_repair.py``) and, while
-a transaction of ours is open, ``claim`` and ``opened`` (see ``claim.py``).
+In the spool directory, beside the tool's own files, ``image-publisher/`` contains ``lock`` and ``run`` (flock(2), with the
+holder's process id; of a transaction, and of a whole run), the files of the mount gate (``gate`` and ``readers``, see
+``mount_gate.py``), ``boot`` (see ``mount_repair.py``) and, while a transaction of ours is open, ``claim`` and ``opened`` (see
+``claim.py``).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
 from publisher.targets.repositories.cvmfs.server import PROGRAM, CvmfsServer, CvmfsTimeouts, is_safe_argument
 from publisher.targets.repositories.cvmfs.storage import CvmfsStorage
 from publisher.targets.repositories.cvmfs.transaction import CvmfsTransaction
-from publisher.targets.repositories.lock import RepositoryLockedError, hold_lock
+from publisher.targets.repositories.lock import RepositoryLockedError, hold_lock, hold_run
 from publisher.targets.repositories.published_tree import PublishedTree
 
 if TYPE_CHECKING:
@@ -111,6 +112,16 @@ class CvmfsRepository(Repository):
         """See :meth:`Repository.take_warnings`."""
         warnings, self._warnings = self._warnings, []
         return warnings
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """See :meth:`Repository.hold`. The host that has the repository's spool decides; a replica or a client has none."""
+        self._mount.require_repository()
+        with contextlib.ExitStack() as stack:
+            with failures(self.fqrn, "take the lock of a run"):
+                self._area.mkdir(exist_ok=True)
+                stack.enter_context(hold_run(self._area, self.fqrn))
+            yield
 
     def recover(self) -> list[str]:
         """See :meth:`Repository.recover`. A transaction that a claim does not prove to be ours is left alone.
