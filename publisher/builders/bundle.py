@@ -50,7 +50,7 @@ done
 : > {sif}
 : > {index}
 echo '{report}' > {name}
-exit
+exit 2
 """
 
 

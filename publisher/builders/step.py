@@ -18,7 +18,7 @@ from publisher.build.builder import BuildRequest
 from publisher.build.local import LocalBuilder
 from publisher.build.squash import Squasher, find_squasher
 from publisher.build.testrun import TestRunner
-from publisher.builders.orders import FILE_INDEX, ORDER, REPORT, SIF, UNSUITABLE, BuildOrder, JobReport
+from publisher.builders.orders import BUILT, FAILED, FILE_INDEX, ORDER, REPORT, SIF, UNSUITABLE, BuildOrder, JobReport
 from publisher.builders.trial import trial_digest
 from publisher.contract import reference
 from publisher.errors import PublisherError
@@ -40,9 +40,10 @@ def _is_root() -> bool:
 
 
 def main(directory: Path | None = None) -> int:
-    """Carry out the order in a directory (the current one) and write what the job returns; return 0.
+    """Carry out the order in a directory (the current one) and write what the job returns.
 
-    A failure is a report too: the exit status says nothing, so that HTCondor does not judge it.
+    Returns:
+        The exit status, for people who look at the queue: 0 built, 1 failed, 2 unsuitable. The publisher reads the report.
     """
     here = Path.cwd() if directory is None else directory
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -51,7 +52,7 @@ def main(directory: Path | None = None) -> int:
     report = carry_out(BuildOrder.parse((here / ORDER).read_bytes()), here)
     _log.info("the build step ends: %s %s", report.outcome, report.reason)
     (here / REPORT).write_bytes(report.to_bytes())
-    return 0
+    return {BUILT: 0, FAILED: 1}.get(report.outcome, 2)
 
 
 def carry_out(order: BuildOrder, here: Path, trial: Callable[[Squasher, Path], str] | None = None) -> JobReport:

@@ -29,7 +29,7 @@ def test_the_file_has_this_program_and_the_packages_that_it_imports(tmp_path: Pa
 
 def check_machine_without_python(bundle: Path, directory: Path) -> None:
     """A machine without the right Python says so in a report, and returns the files that HTCondor waits for."""
-    script = bundle.read_bytes().partition(b"\nexit\n")[0].decode()
+    script = bundle.read_bytes().partition(b"\nexit 2\n")[0].decode()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     directory.mkdir()
     elsewhere = script.replace(str(tuple(sys.version_info[:2])), "(2, 7)")
