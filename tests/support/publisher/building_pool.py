@@ -60,9 +60,9 @@ class BuildingPool:
         return report
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the ads of the jobs that have left the queue."""
+        """Return the ads of the jobs that have left the queue; a schedd that is killed then may write one twice."""
         said = self.pool.run("condor_history", "-json", "-constraint", self._constraint()).strip()
-        return json.loads(said) if said else []
+        return list({ad["ClusterId"]: ad for ad in json.loads(said or "[]")}.values())
 
     def queue(self) -> list[dict[str, Any]]:
         """Return the ads of the jobs in the queue; nothing while the schedd does not answer."""
