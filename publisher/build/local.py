@@ -27,6 +27,7 @@ from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ReadbackError
 from publisher.build.received import receive
 from publisher.build.sif import DATA_OFFSET, write_sif_header
+from publisher.build.toolset import check_accepted, tool_versions
 from publisher.chunks.cutter import cut_file
 from publisher.contract.files import replace
 from publisher.contract.units import format_size
@@ -40,7 +41,6 @@ from publisher.layers.listing import write_listing
 from publisher.layers.survey import survey
 from publisher.sifs.listing import SifFiles
 from publisher.state.built import BuiltImage
-from publisher.system import command
 from publisher.system.durable import host_failure
 from publisher.system.ownership import is_own, is_own_file
 
@@ -89,6 +89,10 @@ class LocalBuilder(Builder):
         now: returns seconds since the epoch; later times in layers are treated as mistakes.
         clock: returns monotonic seconds.
         free: returns the free bytes on a directory's device.
+        accepted: pairs of program and version that images may be built with, see :func:`publisher.build.toolset.check_accepted`.
+
+    Raises:
+        UsageError: a program of this host has a version that is not accepted.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class LocalBuilder(Builder):
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         free: Callable[[Path], int] = free_space,
+        accepted: Collection[tuple[str, str]] = (),
     ) -> None:
         self._work = work
         self._squasher = squasher
@@ -115,8 +120,8 @@ class LocalBuilder(Builder):
         self._now = now
         self._clock = clock
         self._free = free
-        self._tools = {"publisher": __version__, "apptainer": _apptainer_version(), squasher.name: squasher.version}
-        self._tools["compression"] = squasher.compression
+        self._tools = tool_versions(squasher)
+        check_accepted(self._tools, accepted)
 
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """Build one image as :meth:`Builder.build` describes; a failed build leaves nothing."""
@@ -423,8 +428,3 @@ def _load(directory: Path, digest: str) -> BuiltImage | None:
     if not is_intact:
         _log.debug("the build in %s is made again: its files have changed, or it is another image's", directory)
     return built if is_intact else None
-
-
-def _apptainer_version() -> str:
-    words = command.run(["apptainer", "--version"], deadline=60).stdout.decode("utf-8", "replace").split()
-    return words[-1] if words else "unknown"

@@ -2,8 +2,8 @@
 
 Apptainer builds a sandbox from the image's real config and one empty layer. That takes a tenth of a second, needs no root, and
 gives the same environment, entry point, command and labels as a build of the whole image. What Apptainer writes about its own
-run (the date, the path of the layout, this host's architecture) is replaced by the image's own values, so that the result does
-not depend on where and when an image is built.
+run (the date, the path of the layout, this host's architecture, its version) is replaced by the image's own values, so that the
+result does not depend on where and when an image is built.
 """
 
 from __future__ import annotations
@@ -41,6 +41,14 @@ _LABELS = b".singularity.d/labels.json"
 _RECIPE = b".singularity.d/Singularity"
 _DEADLINE = 120  # seconds; normally it takes a tenth of a second
 _PREFIX = "org.label-schema."
+_LABELS_OF_THE_RUN = (
+    f"{_PREFIX}build-date",
+    f"{_PREFIX}build-arch",
+    f"{_PREFIX}usage.apptainer.version",
+    "org.opencontainers.image.architecture",  # this one and the next: Apptainer 1.6
+    "org.opencontainers.image.created",
+)
+"""Labels that Apptainer sets or overwrites with what it knows of its own run."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ def _write_layout(raw: bytes, layout: Path) -> None:
 
 def _build_sandbox(directory: Path, account: UnixAccount | None) -> None:
     env = {"HOME": str(directory), "APPTAINER_CONFIGDIR": f"{directory}/config", "APPTAINER_CACHEDIR": f"{directory}/cache"}
-    env |= {"APPTAINER_TMPDIR": str(directory), "TMPDIR": str(directory)}
+    env |= {"APPTAINER_TMPDIR": str(directory), "TMPDIR": str(directory), "SOURCE_DATE_EPOCH": "0"}
     argv = ["apptainer", "--quiet", "build", "--sandbox", "--disable-cache"]
     argv += [str(directory / "sandbox"), f"oci:{directory}/layout"]
     try:
@@ -199,14 +207,16 @@ def _image_labels(content: bytes, image: Image) -> bytes:
 
     The image is named by the digest of its config only: one content gives one SIF, whatever names and manifests refer to it.
     """
-    labels = json.loads(content)
-    created = json.loads(image.config.raw).get("created")
+    labels, config = json.loads(content), json.loads(image.config.raw)
+    own = (config.get("config") or {}).get("Labels") or {}
     values: Iterable[tuple[str, object]] = (
-        (f"{_PREFIX}build-date", created),
+        *((key, own.get(key)) for key in _LABELS_OF_THE_RUN),
+        (f"{_PREFIX}build-date", config.get("created")),
         (f"{_PREFIX}build-arch", image.platform.architecture),
         (f"{_PREFIX}usage.singularity.deffile.from", image.content),
         (f"{_PREFIX}usage.singularity.deffile.bootstrap", "docker"),
     )
-    labels.pop(f"{_PREFIX}build-date", None)
+    for key in _LABELS_OF_THE_RUN:
+        labels.pop(key, None)
     labels |= {key: value for key, value in values if isinstance(value, str)}
     return json.dumps(labels, indent="\t", sort_keys=True, ensure_ascii=False).encode()

@@ -97,17 +97,22 @@ class Mksquashfs(Squasher):
     @contextlib.contextmanager
     def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
         """Make a squashfs as :meth:`Squasher.squash` describes."""
-        argv = ["-tar", "-noappend", "-offset", str(offset), "-mem", f"{self._memory}M"]
-        argv += ["-comp", self._compressor, "-Xcompression-level", str(self._level), "-no-progress", "-quiet", "-no-recovery"]
+        argv = options(self._compressor, self._level, offset=offset, memory=self._memory)
         mode, uid, gid = totals.root
         argv += ["-root-mode", f"{mode:o}", "-root-uid", str(uid), "-root-gid", str(gid)]
-        argv.append("-no-duplicates")  # its search for duplicates has a race: other bytes, or a lost block
         # Sets the times of the root directory and of the file system; -root-time is ignored with -tar.
         env = {"SOURCE_DATE_EPOCH": str(totals.newest)}
         with _lent(out, self._account) as (path, descriptors):
             program = [*_as_user_zero(self._account), "mksquashfs", "-", path]
             with _run([*program, *argv], deadline, env, out, self.name, account=self._account, descriptors=descriptors) as write:
                 yield write
+
+
+def options(compression: str, level: int | None = None, *, offset: int, memory: int = 128) -> list[str]:
+    """Return mksquashfs's options for a tar stream, but for those of the root directory; ``memory`` is MiB."""
+    argv = ["-tar", "-noappend", "-offset", str(offset), "-mem", f"{memory}M", "-comp", compression]
+    argv += ["-Xcompression-level", str(level or _LEVELS[compression]), "-no-progress", "-quiet", "-no-recovery"]
+    return [*argv, "-no-duplicates"]  # its search for duplicates has a race: other bytes, or a lost block
 
 
 class Tar2sqfs(Squasher):

@@ -60,10 +60,10 @@ def trial_digest(squasher: Squasher, scratch: Path, *, account: UnixAccount | No
 
 def _request(directory: Path) -> BuildRequest:
     """Return the request to build the trial image, with its layer below a directory."""
-    layer = _layer()
+    content = layer()
     blob, index = directory / "layer.tar", directory / "layer.index"
-    blob.write_bytes(layer)
-    write_index(io.BytesIO(layer).read, index)
+    blob.write_bytes(content)
+    write_index(io.BytesIO(content).read, index)
     config = json.dumps(
         {
             "os": "linux",
@@ -75,15 +75,18 @@ def _request(directory: Path) -> BuildRequest:
                 "Cmd": ["--help"],
                 "Labels": {"org.opencontainers.image.title": "trial", "maintainer": "nobody"},
             },
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(content)]},
         }
     ).encode()
-    descriptors = (oci.Descriptor(oci.OCI_CONFIG, _digest(config), len(config)), oci.Descriptor("", _digest(layer), len(layer)))
+    descriptors = (
+        oci.Descriptor(oci.OCI_CONFIG, _digest(config), len(config)),
+        oci.Descriptor("", _digest(content), len(content)),
+    )
     manifest = oci.ImageManifest(_digest(b"trial"), oci.OCI_MANIFEST, descriptors[0], (descriptors[1],))
     return BuildRequest("the trial image", oci.join(manifest, oci.parse_config(config)), (blob,), (index,))
 
 
-def _layer() -> bytes:
+def layer() -> bytes:
     """Return a tar archive with files of several blocks and of a fragment, links, and unusual owners and modes."""
     lines = b"".join(b"%d %s\n" % (number, hashlib.sha256(b"%d" % number).hexdigest().encode()) for number in range(_LINES))
     members = [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
+from publisher.build.toolset import ACCEPTABLE
 from publisher.contract import units
 from publisher.notices.addresses import Webhook
 from publisher.plan import quota
@@ -126,6 +127,19 @@ def _parse_networks(value: object) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text.strip()) for text in listed)
 
 
+def _parse_tools(value: object) -> tuple[tuple[str, str], ...]:
+    """Return pairs of program and version from a list, or from a text with commas between them."""
+    listed = _split(value)
+    texts = listed if isinstance(listed, list | tuple) else [listed]
+    pairs = tuple(tuple(str(text).split()) for text in texts)
+    for text, pair in zip(texts, pairs, strict=True):
+        if len(pair) != 2 or pair[0] not in ACCEPTABLE:  # noqa: PLR2004 - program and version
+            raise ValueError(
+                f"{text!r} is not a program with a version; write {', '.join(ACCEPTABLE)} and a version: mksquashfs 4.5.1"
+            )
+    return tuple((program, version) for program, version in pairs)
+
+
 def _parse_grace(value: object) -> float:
     seconds = units.positive_seconds(value)
     if seconds < _MIN_GRACE:
@@ -225,6 +239,11 @@ Host = Annotated[
 Hosts = Annotated[frozenset[str], PlainValidator(_parse_hosts), ValueKind("list of `HOST:PORT`", "HOST:PORT,…", is_list=True)]
 Networks = Annotated[
     tuple[Network, ...], PlainValidator(_parse_networks), ValueKind("list of networks", "NETWORK,…", is_list=True)
+]
+ToolVersions = Annotated[
+    tuple[tuple[str, str], ...],
+    PlainValidator(_parse_tools),
+    ValueKind("list of programs with versions", "PROGRAM VERSION,…", is_list=True),
 ]
 Account = Annotated[
     str, _matching(_ACCOUNT, "account name", "up to 32 of a-z, 0-9, _ and -"), ValueKind("account name", "ACCOUNT")

@@ -193,6 +193,11 @@ class PublisherSettings(BaseModel):
     sif_zstd_level: kinds.ZstdLevel = Field(
         default=3, description="level of the compression of SIFs with zstd, 1 to 22; docs/sif-sizes.md says what it costs"
     )
+    accepted_tools: kinds.ToolVersions = Field(
+        default=(),
+        description="versions of programs that images may be built with, such as `mksquashfs 4.5.1`; a run stops if a named"
+        " program has another version. Programs that are not named may have any; see fidelity.md",
+    )
     test_account: kinds.Account = Field(
         default="image-test",
         description="unprivileged account that runs the test of a finished SIF, when this program runs as root",

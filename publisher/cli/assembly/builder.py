@@ -54,6 +54,7 @@ def open_builder(settings: PublisherSettings) -> Iterator[ParallelBuilder]:
             scratch=accounts.first_enterable(account, (scratch, accounts.WORLD_WRITABLE)),
             limits=settings.limits,
             deadline=settings.build_deadline,
+            accepted=settings.accepted_tools,
         )
         builder = ParallelBuilder(local, settings.builds or _default_builds(settings), lock)
         stack.callback(builder.close)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher.build.squash import find_squasher
+from publisher.build.toolset import ACCEPTABLE, check_accepted, tool_versions
 from publisher.cli.assembly.builder import build_account
 from publisher.cli.assembly.pelican import make_tokens
 from publisher.cli.assembly.registry import make_intake
@@ -19,7 +20,7 @@ from publisher.cli.assembly.run import load_list
 from publisher.cli.assembly.targets import load_authorization, load_snapshot, make_origin, make_repository
 from publisher.cli.console import LogDisplay, console
 from publisher.contract.units import format_size
-from publisher.errors import DeniedError, ListError, NotFoundError, PublisherError
+from publisher.errors import DeniedError, ListError, NotFoundError, PublisherError, UsageError
 from publisher.net.server_dates import ServerDates
 from publisher.plan.model import with_hint
 from publisher.settings.targets import CvmfsTarget
@@ -78,8 +79,12 @@ def _image_list(settings: PublisherSettings) -> Iterator[_Found]:
 
 def _tools(settings: PublisherSettings) -> Iterator[_Found]:
     squasher = find_squasher(settings.compression, build_account(settings), level=settings.compression_level)
-    version = command.run(["apptainer", "--version"], deadline=60).stdout.decode("utf-8", "replace").strip()
-    yield Verdict.OK, f"{squasher.name} {squasher.version}, {version}"
+    tools = tool_versions(squasher)
+    yield Verdict.OK, ", ".join(f"{name} {version}" for name, version in tools.items() if name in ACCEPTABLE)
+    try:
+        check_accepted(tools, settings.accepted_tools)
+    except UsageError as error:
+        yield Verdict.WRONG, with_hint(error.reason, error)
     wanted = ["unsquashfs"] + (["cvmfs_server"] if isinstance(settings.repository, CvmfsTarget) else [])
     path = command.environment()["PATH"]
     for program in wanted:

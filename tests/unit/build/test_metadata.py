@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -125,9 +126,6 @@ def test_what_apptainer_adds_has_no_trace_of_when_and_where(tmp_path: Path) -> N
         "org.label-schema.build-arch": "arm64",
         "org.label-schema.build-date": "2020-02-02T02:02:02Z",
         "org.label-schema.schema-version": "1.0",
-        "org.label-schema.usage.apptainer.version": json.loads(own[b".singularity.d/labels.json"].content)[
-            "org.label-schema.usage.apptainer.version"
-        ],
         "org.label-schema.usage.singularity.deffile.bootstrap": "docker",
         "org.label-schema.usage.singularity.deffile.from": asked.content,
     }
@@ -135,6 +133,34 @@ def test_what_apptainer_adds_has_no_trace_of_when_and_where(tmp_path: Path) -> N
     assert str(tmp_path).encode() not in b"".join(extra.content for extra in skeletons[0].metadata)
     assert {extra.mode for extra in (*skeletons[0].metadata, *skeletons[0].mount_points)} == {0o755, 0o644, 0o777}
     assert {b"etc/hosts", b"etc/resolv.conf", b"tmp", b"var/tmp", b"proc"} <= {extra.name for extra in skeletons[0].mount_points}
+
+
+NEWER = """#!/bin/sh
+{real} "$@" || exit
+for word; do case $word in */sandbox) labels=$word/.singularity.d/labels.json ;; esac; done
+for label in org.opencontainers.image.created org.opencontainers.image.architecture org.label-schema.usage.apptainer.version; do
+    sed -i "\\$ s/}}\\$/,\\"$label\\": \\"$(date +%s%N)\\"}}/" "$labels"
+done
+"""
+"""Apptainer 1.6, as far as labels go: time and architecture of the build, in place of the values of the image."""
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    "labels", [{}, {"org.opencontainers.image.created": "2020-01-01", "org.opencontainers.image.architecture": "of the image"}]
+)
+def test_what_newer_versions_write_about_their_run_gives_no_other_bytes(
+    labels: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = image([], {"Labels": {"a": "b", **labels}})
+    before = make_skeleton(asked, tmp_path)
+    (tmp_path / "apptainer").write_text(NEWER.format(real=shutil.which("apptainer")))
+    (tmp_path / "apptainer").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert make_skeleton(asked, tmp_path) == before
+    (written,) = (json.loads(extra.content) for extra in before.metadata if extra.name == b".singularity.d/labels.json")
+    assert {key: value for key, value in written.items() if key.startswith("org.opencontainers.")} == labels
+    assert "org.label-schema.usage.apptainer.version" not in written
 
 
 @pytest.mark.system

@@ -99,7 +99,7 @@ def test_a_healthy_host_has_one_screen_of_good_news() -> None:
     assert {line.split()[0] for line in lines[:-1]} == {"ok"}
     assert lines[-1] == "nothing is wrong"
     for words in (
-        "apptainer version 1.4.5",
+        "apptainer 1.4.5, mksquashfs 4.5.1, zstd",
         "1 key(s) can sign",
         "nothing is published yet",
         "docker.io answers",
@@ -171,3 +171,11 @@ def test_the_token_of_the_origin_is_looked_at(tmp_path: Path, token: str, says: 
     (tmp_path / "token").chmod(0o600)
     _, found = doctor(f"--token-file={tmp_path}/token", "--origin=pelican://127.0.0.1:1/images")
     assert says in found["origin"]
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_program_of_another_version_than_the_accepted_one_is_wrong() -> None:
+    status, found = doctor("--accepted-tools=mksquashfs 4.5.1,apptainer 1.5.0")
+    assert status == 1
+    (problem,) = [line for line in found["tools"] if line.startswith("wrong")]
+    assert "this host has apptainer 1.4.5, and accepted_tools names apptainer 1.5.0" in problem
