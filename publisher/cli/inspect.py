@@ -13,6 +13,7 @@ import click
 
 from publisher.cli.assembly.builder import open_builder
 from publisher.cli.assembly.registry import make_intake
+from publisher.cli.assembly.run import follow
 from publisher.cli.assembly.targets import (
     find_record,
     load_authorization,
@@ -187,6 +188,9 @@ def _problems(
         yield from verify.verify_build(repository, origin, build, repairs)
     for build in missing:
         yield from verify.verify_sif(origin, build, repairs)
+    for line in [] if repairs is None else follow(origin, snapshot, deep=True):
+        console.tell(line)
+    yield from verify.verify_followers(origin, builds, deep=True)
 
 
 def _show_sif_difference(settings: PublisherSettings, before: Version, after: Version, *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from publisher.contract.query import parse_text
 from publisher.errors import UsageError
 from publisher.maintain.scans import read_results
 from publisher.status.answer import ImageState, answer
+from publisher.status.last_run import load_last_run
 from publisher.status.overview import make_overview
 from publisher.usage.store import load_usage
 
@@ -46,7 +47,7 @@ def status_command(names: tuple[str, ...], as_json: bool, settings: PublisherSet
     """
     known = know(settings)
     if not names:
-        overview = make_overview(known, int(time.time()), settings.sync_interval)
+        overview = make_overview(known, int(time.time()), settings.sync_interval, load_last_run(settings.state).behind)
         console.show(overview_json(overview), overview_lines(overview), as_json)
         sys.exit(1 if overview.problems or overview.attention else 0)
     answers = [answer(known, _keys(name, settings, known.snapshot.repository)) for name in names]

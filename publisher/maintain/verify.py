@@ -20,6 +20,7 @@ from publisher.plan.retention import sif_objects
 from publisher.state import paths, signing, transitions
 from publisher.state.authorization import check_published
 from publisher.targets import published_index
+from publisher.targets.origins.replicated import ReplicatedOrigin
 from publisher.targets.published_table import read_table
 
 if TYPE_CHECKING:
@@ -183,6 +184,24 @@ def verify_catalogs(repository: Repository, snapshot: Snapshot) -> Iterator[str]
     )
     if built and not repository.exists(f"{paths.IMAGES}/{paths.CATALOG_MARK}"):
         yield f"{paths.IMAGES} has no {paths.CATALOG_MARK}"
+
+
+def objects(builds: Iterable[VerifiedBuild]) -> list[str]:
+    """Return the names of the objects that an origin should have of some builds: SIFs, and their chunk tables."""
+    return [path for build in builds if build.version.sif is not None for path in sorted(sif_objects(build.version.sif))]
+
+
+def verify_followers(origin: Origin, builds: Iterable[VerifiedBuild], *, deep: bool) -> Iterator[str]:
+    """Verify that the origins which follow another one have what it has of some builds; with ``deep``, with the same content.
+
+    Yields:
+        A line for each object that one lacks, and for each origin that could not be asked.
+    """
+    if not isinstance(origin, ReplicatedOrigin):
+        return
+    for name, lacking in origin.lacking(objects(builds), deep=deep).items():
+        yield from (f"the origin {name} lacks {path}, or has it damaged" for path in lacking)
+    yield from origin.warnings()
 
 
 def select_missing(origin: Origin, builds: Iterable[VerifiedBuild]) -> list[VerifiedBuild]:

@@ -59,6 +59,7 @@ class RunReport:
         restored: lines about SIFs that the origin had lost and has again.
         lost: SIFs that the origin has lost and that could not be restored, each with the reason.
         published_size: bytes of the files of the images that were published.
+        behind: origin that follows another one -> why it lacks something.
         stored_size: bytes of the SIFs that were built for the origin.
         seconds: how long the run took.
         phases: phase of the run -> seconds.
@@ -69,6 +70,7 @@ class RunReport:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     serial: int = 0
     notes: list[str] = field(default_factory=list)
+    behind: dict[str, str] = field(default_factory=dict)
     stopped: PublisherError | None = None
     removals: tuple[Removal, ...] = ()
     withheld: str | None = None

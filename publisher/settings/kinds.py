@@ -173,6 +173,14 @@ def _parse_paths(value: object, info: ValidationInfo) -> tuple[Path, ...]:
     return tuple(targets.to_path(path, info) for path in listed)
 
 
+def _parse_origins(value: object, info: ValidationInfo) -> tuple[Path | OriginAddress, ...]:
+    """Return origins from a list, or from a text with commas between them."""
+    listed = _split(value)
+    if not isinstance(listed, list | tuple):
+        raise ValueError("a list of origins is expected here")  # noqa: TRY004 - pydantic collects ValueErrors
+    return tuple(targets.to_origin(one, info) for one in listed)
+
+
 def _parse_key(value: object, info: ValidationInfo) -> KeySource:
     """Return the key that a file, a ``pkcs11:`` URI or ``command:PROGRAM`` names."""
     text = str(value)
@@ -219,6 +227,11 @@ OriginTarget = Annotated[
     Path | OriginAddress,
     PlainValidator(targets.to_origin),
     ValueKind("`pelican://FEDERATION/PREFIX`, `osdf:///PREFIX`, `https://HOST/PREFIX` or directory", "URL|DIR"),
+]
+OriginTargets = Annotated[
+    tuple[Path | OriginAddress, ...],
+    PlainValidator(_parse_origins),
+    ValueKind("list of origins as in `origin`", "URL|DIR,…", is_list=True),
 ]
 WitnessTarget = Annotated[
     Path | OriginAddress | targets.GitTarget,

@@ -35,6 +35,9 @@ class PublisherSettings(BaseModel):
     origin: kinds.OriginTarget | None = Field(
         default=None, description="target for SIFs: a place in a federation, or a directory"
     )
+    further_origins: kinds.OriginTargets = Field(
+        default=(), description="further targets for SIFs, which follow `origin`; one that fails is reported and fails no run"
+    )
     federation: kinds.Host = Field(default="osg-htc.org", description="the federation that `osdf:///PREFIX` stands for")
     origin_hosts: kinds.Hosts = Field(
         default=frozenset(), description="origins to which a director may redirect requests with tokens; unset: any"

@@ -36,6 +36,7 @@ class LastRun:
         transactions: seconds of each transaction of the repository.
         requests: registry or mirror -> number of requests.
         remaining: registry or mirror -> pulls that its limit still allowed at the end.
+        behind: origin that follows another one -> why it lacks something.
         lags: end of the run, and seconds from the change of a tag to its publication, of all runs in the last 30 days.
     """
 
@@ -50,6 +51,7 @@ class LastRun:
     requests: dict[str, int] = field(default_factory=dict)
     remaining: dict[str, float] = field(default_factory=dict)
     lags: list[tuple[int, int]] = field(default_factory=list)
+    behind: dict[str, str] = field(default_factory=dict)
 
 
 def make_last_run(report: RunReport, use: RegistryUse, now: float, before: LastRun) -> LastRun:
@@ -76,6 +78,7 @@ def make_last_run(report: RunReport, use: RegistryUse, now: float, before: LastR
         transactions=report.transactions,
         requests=dict(use.requests),
         remaining=dict(use.remaining),
+        behind=report.behind,
         lags=[*recent, *((int(now), lag) for lag in report.lags)][-_MOST_LAGS:],
     )
 

@@ -58,6 +58,11 @@ def _of_last_run(registry: CollectorRegistry, last: LastRun) -> None:
         gauge = Gauge(f"publisher_{name}", text, [label], registry=registry)
         for key, value in values.items():
             gauge.labels(key).set(value)
+    behind = Gauge(
+        "publisher_origin_behind", "1 for an origin that lacks something of the first one", ["origin"], registry=registry
+    )
+    for name in last.behind:
+        behind.labels(name).set(1)
     text = "From the change of a tag to its publication, in the last 30 days"
     shares = Gauge("publisher_lag_seconds", text, ["share"], registry=registry)
     for share in (0.5, 0.9) if last.lags else ():

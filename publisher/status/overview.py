@@ -10,7 +10,7 @@ from publisher.state.snapshot import due_for_signing
 from publisher.status.answer import ImageState, answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from publisher.status.answer import ImageAnswer, Known
 
@@ -45,13 +45,14 @@ class Overview:
     problems: tuple[str, ...]
 
 
-def make_overview(known: Known, now: int, interval: float | None) -> Overview:
+def make_overview(known: Known, now: int, interval: float | None, behind: Mapping[str, str] | None = None) -> Overview:
     """Return the overview.
 
     Args:
         known: all that is known.
         now: seconds since the epoch.
         interval: seconds between two runs as the operator has scheduled them, None if that is not known.
+        behind: origin that follows another one -> why it lacked something after the last run.
     """
     snapshot, outcomes = known.snapshot, known.snapshot.outcomes
     answers = [answer(known, [name]) for name in known.names]
@@ -67,7 +68,7 @@ def make_overview(known: Known, now: int, interval: float | None) -> Overview:
         counts={state: counts[state] for state in ImageState if counts[state]},
         running=len(known.running),
         attention=tuple(found for found in answers if found.state in _NEEDS_ATTENTION),
-        problems=tuple(_problems(known, now, interval)),
+        problems=(*_problems(known, now, interval), *(_is_behind(name, reason) for name, reason in (behind or {}).items())),
     )
 
 
@@ -84,3 +85,7 @@ def _problems(known: Known, now: int, interval: float | None) -> Iterable[str]:
         yield f"the last sync ended early: {outcomes.problem}"
     if interval is not None and outcomes.started and now > outcomes.started + 3 * interval and not known.running:
         yield "three syncs in a row did not run to their end; check the timer or cron job, and its log"
+
+
+def _is_behind(origin: str, reason: str) -> str:
+    return f"the origin {origin} is behind: {reason}; later syncs copy what it lacks, publisher verify --repair all of it at once"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.targets.origins.directory import DirectoryOrigin
+from publisher.targets.origins.replicated import ReplicatedOrigin
 from publisher.targets.repositories.directory import DirectoryRepository
 from tests.support.cvmfs.real import real_repository
 from tests.support.cvmfs.stand_in import fake_repository
@@ -30,6 +31,7 @@ REPOSITORIES: dict[str, Callable[[Path], Repository]] = {
 }
 ORIGINS: dict[str, Callable[[Path], Origin]] = {
     "directory": lambda place: DirectoryOrigin(place / "origin"),
+    "replicated": lambda place: ReplicatedOrigin(DirectoryOrigin(place / "origin"), {"2": DirectoryOrigin(place / "second")}),
     "pelican, direct": pelican.direct,
     "pelican, directed": pelican.directed,
 }

@@ -15,9 +15,10 @@ from publisher.caches.popular import popular_sifs
 from publisher.cli.assembly.builder import choose_builder, open_builder
 from publisher.cli.state_directory import load_outcomes, save_outcomes
 from publisher.contract import files
+from publisher.contract.manifest import INDEX_NAME
 from publisher.errors import PublisherError, SpaceError, StateDirectoryError, UsageError
 from publisher.images import reader
-from publisher.maintain import chunk_tables, gc, lost_sifs
+from publisher.maintain import chunk_tables, gc, lost_sifs, verify
 from publisher.maintain.adoption.throttle import BatchQuota, throttle_adopted
 from publisher.maintain.lost_sifs import SifRestorer
 from publisher.page.details import read_config
@@ -29,9 +30,11 @@ from publisher.plan.retention import RetentionLimits, expired_note
 from publisher.publish.batch import BatchLimits
 from publisher.publish.report import ImageResult
 from publisher.publish.sync import Sync
+from publisher.state.paths import ORIGIN_MANIFEST, SIF_PREFIX
 from publisher.status.answer import Known
 from publisher.status.lag import run_lags
 from publisher.system.durable import failures
+from publisher.targets.origins.replicated import OriginPlaces, ReplicatedOrigin, behind_of, warnings_of
 from publisher.usage.store import load_usage
 
 if TYPE_CHECKING:
@@ -202,6 +205,8 @@ def run_sync(
                 report.lost += added.failures
             report.serial = published.serial
     report.notes += [*builder.take_notes(), *intake.warnings(), *publication.repository.take_warnings()]
+    report.behind = behind_of(publication.origin)
+    report.notes += warnings_of(publication.origin)
     intake.store.trim(settings.blob_cache, keep=())
     if page is not None:
         report.notes += page.finish(published, sync.outcomes, sync.configs)
@@ -265,11 +270,21 @@ def _audit_share(settings: PublisherSettings, origin: Origin, restorer: SifResto
             after = cursor.read_bytes().decode("utf-8", "replace") if cursor.exists() else ""
             share = lost_sifs.select_share(restorer.snapshot, after, settings.audited_per_run)
             lost = lost_sifs.find_lost(origin, share)
+            copied = follow(origin, restorer.snapshot, limit=settings.audited_per_run)
             if share and share[-1].version.sif is not None:
                 files.replace(str(cursor), share[-1].version.sif.path.encode())
     except PublisherError as error:
         return [], [error]
-    return lost_sifs.restore_all(restorer, lost)
+    restored, unrestored = lost_sifs.restore_all(restorer, lost)
+    return [*copied, *restored], unrestored
+
+
+def follow(origin: Origin, snapshot: Snapshot, *, limit: int | None = None, deep: bool = False) -> list[str]:
+    """Make the origins that follow another one like it, see :meth:`ReplicatedOrigin.catch_up`; return a line for each object."""
+    if not isinstance(origin, ReplicatedOrigin):
+        return []
+    places = OriginPlaces(SIF_PREFIX, ORIGIN_MANIFEST, f"{ORIGIN_MANIFEST}/{INDEX_NAME}")
+    return origin.catch_up(verify.objects(verify.select_builds(snapshot, ())), places, limit=limit, deep=deep)
 
 
 def collect_garbage(

@@ -22,6 +22,7 @@ from publisher.state import signing
 from publisher.state.paths import REPOSITORY_MANIFEST, image_directories
 from publisher.state.snapshot import Snapshot, load
 from publisher.targets.origins.directory import DirectoryOrigin
+from publisher.targets.origins.replicated import ReplicatedOrigin
 from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.directory import DirectoryRepository
@@ -50,12 +51,16 @@ def make_repository(settings: PublisherSettings) -> Repository:
 
 
 def make_origin(settings: PublisherSettings) -> Origin:
-    """Return the origin for SIFs.
+    """Return the origin for SIFs, with the origins that follow it.
 
     Raises:
         UsageError: the setting is missing, or settings for tokens or uploads contradict each other.
     """
-    return _open_origin(settings, settings.targets().origin)
+    first = _open_origin(settings, settings.targets().origin)
+    if not settings.further_origins:
+        return first
+    followers = {str(target): _open_origin(settings, target) for target in settings.further_origins}
+    return ReplicatedOrigin(first, followers, settings.state if settings.state.is_dir() else None)
 
 
 def _open_origin(settings: PublisherSettings, target: Path | OriginAddress) -> Origin:

@@ -86,7 +86,7 @@ def metrics_text(settings: PublisherSettings) -> bytes:
     """
     from publisher.status.metrics import render  # noqa: PLC0415 - it takes a tenth of a second, and few runs write metrics
 
-    overview = make_overview(know(settings), int(time.time()), settings.sync_interval)
+    overview = make_overview(know(settings), int(time.time()), settings.sync_interval, load_last_run(settings.state).behind)
     authorization = load_authorization(settings, make_repository(settings))
     ends = [] if authorization is None else [key.until for key in authorization.document.keys.values()]
     return render(overview, load_last_run(settings.state), keys_until=min(ends, default=None))

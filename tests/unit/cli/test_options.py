@@ -50,5 +50,5 @@ def test_flags_of_lists_are_repeated_or_have_commas(flag: str) -> None:
 
 def test_all_flags_of_lists_say_so() -> None:
     flags = {flag: text for flag, metavar, text in options.setting_flags().values() if metavar.endswith(",…")}
-    assert {*_LISTS, "--root-keys", "--cosigning-keys"} == flags.keys()
+    assert {*_LISTS, "--root-keys", "--cosigning-keys", "--accepted-tools", "--further-origins"} == flags.keys()
     assert all("can be repeated, or with commas between" in text for text in flags.values())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from publisher.contract import manifest
-from publisher.contract.records import BLOCKED, CURRENT, Chunks
+from publisher.contract.records import BLOCKED, CURRENT, Chunks, Sif, Version
 from publisher.errors import OriginError
 from publisher.maintain import block, verify
 from publisher.maintain.chunk_tables import replace_table
@@ -18,6 +18,7 @@ from publisher.state.authorization import open_authorization
 from publisher.state.signing import Signer, load_public_key, new_key
 from publisher.state.snapshot import make_revision
 from publisher.targets.origins.directory import DirectoryOrigin
+from publisher.targets.origins.replicated import ReplicatedOrigin
 from publisher.targets.repositories.directory import DirectoryRepository
 from tests.support.ep.execution_point import Key
 from tests.support.ep.two_levels import DAY, keys_document
@@ -291,3 +292,17 @@ def test_what_execution_points_with_the_root_key_would_refuse_is_reported(place:
     other = keys_document(Key(), root=root, now=place.now, version=2, repository=NAME).content()
     (line,) = found(open_authorization(other, [load_public_key(root.pem, "root")], NAME))
     assert line.startswith("the published manifest has 0 of the 1 signatures")
+
+
+def test_what_a_following_origin_lacks_is_reported(tmp_path: Path) -> None:
+    content = b"a SIF"
+    sif = Sif("sif/ab/x.sif", hashlib.sha256(content).hexdigest(), len(content), Chunks("c" * 64, 7))
+    build = verify.VerifiedBuild(ROCKY, "amd64", Version(digest("x"), sandbox=None, sif=sif, published=1))
+    first, second = DirectoryOrigin(tmp_path / "first"), DirectoryOrigin(tmp_path / "second")
+    first.put_bytes(sif.path, content)
+    both = ReplicatedOrigin(first, {"second": second})
+    assert set(verify.objects([build])) == {sif.path, f"sif/cc/{'c' * 64}.chunks"}
+    assert list(verify.verify_followers(both, [build], deep=True)) == [f"the origin second lacks {sif.path}, or has it damaged"]
+    second.put_bytes(sif.path, content)
+    assert list(verify.verify_followers(both, [build], deep=True)) == []
+    assert list(verify.verify_followers(first, [build], deep=True)) == []

@@ -313,3 +313,12 @@ def test_an_expression_for_a_pool_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ListError) as wrong:
         load_settings({"condor_requirements": "true\nqueue 100"}, {}, cwd=tmp_path)
     assert "is not a ClassAd expression; write one line" in wrong.value.problems[0]
+
+
+def test_accepted_tools_and_further_origins_are_lists(tmp_path: Path) -> None:
+    found = settings({"accepted_tools": "mksquashfs 4.5.1, apptainer 1.4.5", "further_origins": f"{tmp_path}/two,osdf:///three"})
+    assert found.accepted_tools == (("mksquashfs", "4.5.1"), ("apptainer", "1.4.5"))
+    assert list(map(str, found.further_origins)) == [f"{tmp_path}/two", "osdf:///three"]
+    assert "is not a program with a version; write apptainer, mksquashfs" in "".join(problems({"accepted_tools": "mksquashfs"}))
+    assert "is not a program with a version" in "".join(problems({"accepted_tools": "gcc 12"}))
+    assert "is not the address of an origin" in "".join(problems({"further_origins": "ftp://x/y"}))

@@ -118,3 +118,10 @@ def test_promtool_accepts_rules_and_metrics() -> None:
     subprocess.run(["promtool", "check", "rules", MONITORING / "alerts.yml"], check=True, capture_output=True)
     text = render(OVERVIEW, make_last_run(run_report(), USE, 1, LastRun()), keys_until=1)
     subprocess.run(["promtool", "check", "metrics"], input=text, check=True, capture_output=True)
+
+
+def test_an_origin_that_is_behind_has_a_metric() -> None:
+    report = run_report()
+    report.behind = {"osdf:///second": "no space left"}
+    found = samples(render(OVERVIEW, make_last_run(report, USE, 950, LastRun())))
+    assert found['publisher_origin_behind{origin="osdf:///second"}'] == 1

@@ -51,3 +51,9 @@ def test_a_late_run_is_no_problem_where_its_interval_is_unknown_or_a_run_is_unde
     assert look(late, NOW + 2701, interval=None).problems == ()
     assert look(late, NOW + 2701, running={"htc/new:1": "fetch"}).problems == ()
     assert look(late, NOW + 2700).problems == ()
+
+
+def test_an_origin_that_is_behind_is_a_problem() -> None:
+    found = make_overview(Known(SIGNED, OTHER, TODAY, {}), NOW, 900, {"osdf:///second": "no space left"})
+    assert len(found.problems) == 1
+    assert found.problems[0].startswith("the origin osdf:///second is behind: no space left; later syncs copy what it lacks")
