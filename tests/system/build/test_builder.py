@@ -124,7 +124,7 @@ def sif(built: BuiltImage, shared_path: Path) -> Path:
 def test_a_build_returns_the_values_of_its_sif(built: BuiltImage) -> None:
     assert built.size == built.sif.stat().st_size
     assert built.test == "ran"
-    assert built.tools.keys() == {"apptainer", "mksquashfs", "publisher", "compression"}
+    assert built.tools.keys() == {"apptainer", "mksquashfs", "publisher", "zstd", "compression"}
     assert built.tools["publisher"] == __version__
     for program, option in (("apptainer", "--version"), ("mksquashfs", "-version")):
         assert built.tools[program] in command.run([program, option], deadline=60, accept=(0, 1)).stdout.decode().split()
@@ -369,7 +369,7 @@ def test_an_image_that_was_squashed_by_the_other_program_runs_and_its_record_say
     result = LocalBuilder(tmp_path / "builds", Tar2sqfs(), tester, now=lambda: NOW).build(
         request(layers(), tmp_path / "blobs", CONFIG), lambda *_: None
     )
-    assert (result.test, set(result.tools)) == ("ran", {"apptainer", "tar2sqfs", "publisher", "compression"})
+    assert (result.test, set(result.tools)) == ("ran", {"apptainer", "tar2sqfs", "publisher", "zstd", "compression"})
     image = home.with_name("image.sif")
     image.write_bytes(result.sif.read_bytes())
     assert apptainer("run", str(image), home=home).startswith("two  words, a 'quote' and more|")
