@@ -1,8 +1,8 @@
 """A live table on a terminal: one line for each image in flight with what is done and the time left, and a line of totals.
 
 An image is shown from its first step to its outcome; those that are built and wait for their transaction are only counted. If
-more are in flight than the terminal has lines, the last line says how many and names them, so that no active image is hidden. A
-step without a measure shows how long it lasts instead of a share.
+more are in flight than the terminal has lines, they stand in columns, in short; if that is not enough, the last line counts the
+rest by their steps. A step without a measure shows how long it lasts instead of a share.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import textwrap
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _RATE_AFTER = 3.0  # seconds of a step before its speed says something about the time left
 _MARGIN = 2  # lines that are kept free, so that the table never scrolls
 _STEP_WIDTH = 38  # columns of what is done
+_CELL = 39  # characters of an image in short, at least
 
 
 @dataclass
@@ -111,12 +113,10 @@ class TableDisplay(Display):
             totals = textwrap.wrap(self._totals(now, len(work), built), size.width)
             lines = [Text(printable(line), style="bold") for line in totals]
         room = max(1, size.height - len(lines) - _MARGIN)
-        shown = list(work)[: room if len(work) <= room else room - 1]
-        lines += [_line(image, work[image], now, size.width) for image in shown]
-        if len(shown) < len(work):
-            hidden = list(work)[len(shown) :]
-            text = f"and {len(hidden)} more: {', '.join(f'{image} ({work[image].step})' for image in hidden)}"
-            lines.append(Text(printable(text), no_wrap=True, overflow="ellipsis"))
+        if len(work) <= room:
+            lines += [_line(image, one, now, size.width) for image, one in work.items()]
+        else:
+            lines += _columns(work, now, room, size.width)
         return Group(*lines)
 
     def _totals(self, now: float, active: int, built: int) -> str:
@@ -138,9 +138,37 @@ class TableDisplay(Display):
 def _line(image: str, work: _Work, now: float, width: int) -> Text:
     """Return the line of one image: its name, cut in the middle if it is too long, then what is done."""
     room = max(12, width - _STEP_WIDTH - 1)
-    name = printable(image)
-    name = name if len(name) <= room else f"{name[: room // 2 - 1]}…{name[-(room - room // 2) :]}"
-    return Text(f"{name:<{room}} {_progress(work, now)}", no_wrap=True, overflow="ellipsis")
+    return Text(f"{_shortened(printable(image), room):<{room}} {_progress(work, now)}", no_wrap=True, overflow="ellipsis")
+
+
+def _columns(work: dict[str, _Work], now: float, room: int, width: int) -> list[Text]:
+    """Return ``room`` lines at most with all images in columns, in short; the last one counts those that have no place."""
+    columns = max(1, width // _CELL)
+    images = list(work)
+    rest = images[columns * (room - 1) :] if len(images) > columns * room else []
+    shown = images[: len(images) - len(rest)]
+    cell = width // columns - 1
+    cells = [_cell(image, work[image], now, cell) for image in shown]
+    rows = -(-len(cells) // columns)
+    lines = [Text(" ".join(cells[row::rows]), no_wrap=True, overflow="ellipsis") for row in range(rows)]
+    if rest:
+        steps = Counter(work[image].step for image in rest)
+        counts = ", ".join(f"{count} {step}" for step, count in steps.items())
+        lines.append(Text(f"and {len(rest)} more: {counts}", no_wrap=True, overflow="ellipsis"))
+    return lines
+
+
+def _cell(image: str, work: _Work, now: float, width: int) -> str:
+    """Return an image in short: its name, cut in the middle if it is too long, its step, and the share or time of it."""
+    measured = work.total > 1 and work.done > 0
+    state = f"{work.step} {100 * work.done // work.total} %" if measured else f"{work.step} {format_duration(now - work.began)}"
+    room = max(1, width - len(state) - 1)
+    return f"{_shortened(printable(image), room):<{room}} {state}"
+
+
+def _shortened(name: str, room: int) -> str:
+    """Return a name with its middle left out if it is too long: its tag stays."""
+    return name if len(name) <= room else f"{name[: room // 2 - 1]}…{name[-(room - room // 2) :]}"
 
 
 def _progress(work: _Work, now: float) -> str:

@@ -62,14 +62,25 @@ def test_no_active_image_is_hidden_and_the_table_fits_the_terminal() -> None:
     lines = screen.lines
     assert len(lines) < 24
     assert all(len(line) <= 80 for line in lines)
-    assert sum("image-" in line and "fetch" in line for line in lines[1:-1]) == len(lines) - 2
-    assert lines[-1].startswith(f"and {37 - len(lines) + 2} more: a/image-{len(lines) - 2:02}:1 (fetch)")
+    cells = [cell.split() for line in lines[1:] for cell in (line[:40], line[40:]) if cell.strip()]
+    assert cells[0] == ["a/image-00:1", "fetch", "0", "s"]
+    assert sorted(cells[1:]) == [[f"a/image-{number:02}:1", "fetch", str(number), "%"] for number in range(1, 37)]
     for number in range(30):
         screen.display.finish(f"a/image-{number:02}:1", "failed: no tar" if number else "published: new")
     screen.now = 60
     lines = screen.lines
     assert lines[0].startswith("publishing images: 30 of 37 done, 29 failed, 7 in flight, 0 waiting")
     assert [line for line in lines if "fetch 3" in line] == lines[-7:], "each of them has its line again"
+
+
+def test_what_has_no_place_in_columns_either_is_counted_by_its_steps() -> None:
+    screen = Screen()
+    for number in range(60):
+        screen.display.step(f"a/image-{number:02}:1", "squash" if number < 55 else "waiting", 0, 1)
+    lines = screen.lines
+    assert len(lines) < 24
+    assert lines[-1] == "and 18 more: 13 squash, 5 waiting"
+    assert sum(line.count("a/image-") for line in lines) == 42
 
 
 def test_built_images_that_wait_for_their_transaction_are_counted_and_take_no_line() -> None:
