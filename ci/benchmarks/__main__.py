@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parsers["many"].add_argument(
         "--apptainer", type=int, default=40, help="number of images that apptainer builds; 0 leaves it out (default 40)"
     )
+    parsers["many"].add_argument("--median", type=float, default=5.0, help="median size of an image's own layer, MB (default 5)")
     parsers["many"].set_defaults(run=_many)
     parsers["references"].add_argument(
         "--counts", type=int, nargs="+", default=[5_000, 50_000], help="numbers of references (default 5000 and 50000)"
@@ -95,7 +96,7 @@ def _build(arguments: argparse.Namespace) -> bool:
 
 def _many(arguments: argparse.Namespace) -> bool:
     work = arguments.work.resolve() / "many"
-    return many.benchmark(arguments.images, work, apptainer=arguments.apptainer, bars=arguments.bars)
+    return many.benchmark(arguments.images, arguments.median * 1e6, work, apptainer=arguments.apptainer, bars=arguments.bars)
 
 
 def _references(arguments: argparse.Namespace) -> bool:

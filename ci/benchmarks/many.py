@@ -8,6 +8,7 @@ programs of the machine took (proc(5), ``/proc/stat``) is not counted as availab
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tests.support.images.layers import Entry
 
 _SEED = 19
+_SPREAD = 1.2  # of the sizes, which are log-normal
 _ROOT = Path(__file__).parents[2]
 _SOURCES = ("/usr/lib/python3", "/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/bin", "/usr/share/perl")
 _LARGEST_FILE = 4_000_000  # bytes
@@ -52,11 +54,12 @@ class Result:
     idle: float
 
 
-def benchmark(images: int, work: Path, *, apptainer: int, bars: bool) -> bool:
+def benchmark(images: int, median: float, work: Path, *, apptainer: int, bars: bool) -> bool:
     """Measure and print; return whether all bars were met, or ``bars`` is false.
 
     Args:
         images: number of images.
+        median: median size of an image's own layer, bytes; the largest is some ten times as large.
         work: directory for all files.
         apptainer: number of images that ``apptainer build`` builds, 0 for none.
         bars: compare the figures with the bars.
@@ -68,7 +71,7 @@ def benchmark(images: int, work: Path, *, apptainer: int, bars: bool) -> bool:
     work.mkdir(parents=True)
     cores = len(os.sched_getaffinity(0))
     with RegistryServer(work / "registry") as registry:
-        sizes = dict(_push_all(images, registry.address))
+        sizes = dict(_push_all(images, median, registry.address))
         total = sum(sizes.values())
         smallest, largest = min(sizes.values()) / 1e6, max(sizes.values()) / 1e6
         print(f"{images} images of {smallest:.1f} to {largest:.0f} MB, {total / 1e6:.0f} MB together; {cores} cores", flush=True)
@@ -164,14 +167,14 @@ def _print(name: str, result: Result) -> None:
     print(f"| {name:70} | {figures}", flush=True)
 
 
-def _push_all(count: int, address: str) -> Iterator[tuple[str, int]]:
+def _push_all(count: int, median: float, address: str) -> Iterator[tuple[str, int]]:
     """Push images with a base in common and files of this host; yield name and bytes of each, in a mixed order."""
     chance = random.Random(_SEED)
     pool = [path for source in _SOURCES for path in sorted(Path(source).rglob("*")) if path.is_file() and not path.is_symlink()]
     pool = [path for path in pool if 0 < path.stat().st_size < _LARGEST_FILE]
     base, platform = tar(runnable()), f"linux/{go_name(os.uname().machine)}"
     for number in range(count):
-        layer = tar(_sample(pool, chance, int(chance.lognormvariate(15.5, 1.2))))
+        layer = tar(_sample(pool, chance, int(chance.lognormvariate(math.log(median), _SPREAD))))
         push_image(address, "many/image", str(number), [base, layer], {"Cmd": ["sh"]}, platform=platform)
         yield f"many/image:{number}", len(base) + len(layer)
 

@@ -16,6 +16,7 @@ import math
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -280,10 +281,11 @@ class LocalBuilder(Builder):
             if self._clock() >= ends:
                 raise BuildError(f"planning the image did not end within {self._deadline:g} s")
 
-        tree = flatten(request.indexes, self._limits, check_deadline)
-        has_shell = tree.lookup(b"bin/sh") == "file"
-        with _logged("metadata", request):
-            skeleton = make_skeleton(request.image, self._scratch or scratch, self._account)
+        with ThreadPoolExecutor(1) as beside, _logged("metadata", request):  # Apptainer runs meanwhile
+            making = beside.submit(make_skeleton, request.image, self._scratch or scratch, self._account)
+            tree = flatten(request.indexes, self._limits, check_deadline)
+            has_shell = tree.lookup(b"bin/sh") == "file"
+            skeleton = making.result()
         extras = add_skeleton(tree, skeleton)
         plan = tree.finish()
         totals = survey(plan, request.indexes, int(self._now()), self._limits)
@@ -323,9 +325,11 @@ class LocalBuilder(Builder):
             identity = bytes.fromhex(request.image.content.removeprefix("sha256:"))
             write_sif_header(directory / _SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
         progress("read back", 0, 1)
-        with _logged("readback", request):
+        with _logged("readback", request), ThreadPoolExecutor(1) as beside:
+            synced = beside.submit(_sync, directory / _SIF)
             deadline = max(1.0, ends - self._clock())
             readback.check(directory / _SIF, directory / _FILE_INDEX, deadline=deadline, account=self._account)
+        synced.result()
         return files
 
     def _squash(
@@ -394,15 +398,19 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _save(built: BuiltImage, directory: Path, digest: str) -> None:
     """Make a finished build durable, with its record: the config that it was built from, and the sha256 of its files."""
     for path in filter(None, (built.sif, built.chunk_table, built.file_index)):
         path.chmod(0o644)
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path)
     record = {"format": _RECORD_FORMAT, "digest": digest, "file_index_sha256": _sha256(built.file_index), "build": built.facts()}
     replace(str(directory / _RECORD), json.dumps(record).encode())
 

@@ -7,7 +7,6 @@ options are those of ``mksquashfs(1)`` and ``tar2sqfs(1)``; their behaviour was 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PIPE_SIZE = 1 << 20  # bytes; with the kernel's default of 64 KiB both ends wait for each other
 _LEVELS = {"zstd": 3, "gzip": 6}  # where none is given; docs/sif-sizes.md
 _FIRST_WITH_TAR = (4, 5)
 
@@ -224,8 +222,7 @@ def _run(
         with command.feed(
             argv, deadline=deadline, env=env, cwd=out.parent, name=name, account=account, pass_fds=descriptors
         ) as stdin:
-            with contextlib.suppress(OSError):  # over the limit of an ordinary user: the default is used
-                fcntl.fcntl(stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            command.enlarge_pipe(stdin.fileno())
             yield _writer(stdin.fileno())
     except CommandError as error:
         raise program_failure(error, "the SIF") or BuildError(error.reason, hint=error.hint) from error

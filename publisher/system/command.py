@@ -9,6 +9,7 @@ allow-list: registry credentials, proxy passwords, signing keys and Apptainer's 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import logging
 import os
@@ -194,6 +195,7 @@ def tap(
         CommandError: as :func:`run`. It goes before an exception of the body, which may only have met the end of a cut stream.
     """
     read, write = os.pipe()
+    enlarge_pipe(write)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(os.fdopen(read, "rb", _BUFFER))
         try:
@@ -231,6 +233,12 @@ def converse(argv: Sequence[str], *, name: str | None = None, pass_fds: Sequence
     """
     with _start(argv, env=None, cwd=None, name=name, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=pass_fds) as child:
         yield Conversation(child)
+
+
+def enlarge_pipe(descriptor: int) -> None:
+    """Let a pipe hold 1 MiB, unless a user's limit forbids it; with the kernel's 64 KiB both ends wait for each other."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _BUFFER)
 
 
 def _tail(file: IO[bytes]) -> str:

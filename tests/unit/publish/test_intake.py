@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def nobody() -> object:
@@ -23,8 +24,8 @@ def nobody() -> object:
 
 def test_sizes_are_those_of_the_layers_as_far_as_the_store_knows_them(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
-    layers = [{"mediaType": "", "digest": digest(text), "size": size} for text, size in (("one", 300), ("two", 40))]
-    config = {"mediaType": "", "digest": digest("config"), "size": 2}
+    layers = [{"mediaType": LAYER, "digest": digest(text), "size": size} for text, size in (("one", 300), ("two", 40))]
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest("config"), "size": 2}
     body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}).encode()
     stored = f"sha256:{hashlib.sha256(body).hexdigest()}"
     store.put_document(stored, body)
