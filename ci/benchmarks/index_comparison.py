@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci.benchmarks.publisher_build import own_memory
-from publisher.build import patch_clone
+from publisher.build.sandbox import patch_clone
 from publisher.fileindex.external_sort import by_path
 from publisher.fileindex.format import FileIndexWriter, read_file_index
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher import oci
-from publisher.build import unpack
 from publisher.build.builder import BuildRequest
 from publisher.build.local import LocalBuilder
+from publisher.build.sandbox import unpack
 from publisher.build.squash import Mksquashfs
 from publisher.build.testrun import TestRunner
 from publisher.contract import reference as references

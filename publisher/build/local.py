@@ -1,6 +1,7 @@
 """Builds on this host: layers -> one tar stream -> squashfs behind a SIF header -> readback -> test run.
 
-Where no SIF is wanted, only the file index is made; the sandbox comes from the layers later (:mod:`publisher.build.layered`).
+Where no SIF is wanted, only the file index is made; the sandbox comes from the layers later
+(:mod:`publisher.build.sandbox.layered`).
 
 Nothing is unpacked, and each layer is decompressed once. A finished build is kept in the work directory, with the values for its
 record, until the caller discards it, so that a run that is killed later need not build it again.
@@ -23,10 +24,10 @@ from typing import TYPE_CHECKING
 from publisher import __version__
 from publisher.build import readback
 from publisher.build.builder import Builder, BuildRequest
-from publisher.build.layered import LayeredSandbox
 from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ReadbackError
 from publisher.build.received import receive
+from publisher.build.sandbox.layered import LayeredSandbox
 from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.build.toolset import check_accepted, tool_versions
 from publisher.chunks.cutter import cut_file

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher.build.verify_tree import differences
+from publisher.build.sandbox.verify_tree import differences
 from publisher.chunks.comparison import TableCheck
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError

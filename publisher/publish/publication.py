@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from publisher.build import unpack as sandbox
+from publisher.build.sandbox import unpack as sandbox
 from publisher.contract.records import BLOCKED, Chunks
 from publisher.errors import PublisherError, RemovalError, RepositoryError, SpaceError
 from publisher.net.server_dates import ServerDates
@@ -85,7 +85,7 @@ class Publication:
         sweep_interval: seconds after which earlier revisions are looked through for those whose grace is over.
         who: who publishes, for the publication log.
         witness: second place for the log; None for none.
-        unpack: makes a sandbox from a SIF; None for :func:`publisher.build.unpack.unpack`.
+        unpack: makes a sandbox from a SIF; None for :func:`publisher.build.sandbox.unpack.unpack`.
         secrets: files and directories that the programs which make sandboxes must not see.
     """
 

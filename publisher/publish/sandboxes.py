@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from publisher.build import patch_clone, unpack
+from publisher.build.sandbox import patch_clone, unpack
 from publisher.errors import PublisherError, RepositoryError
 from publisher.state import paths
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from publisher.build import patch_clone
+from publisher.build.sandbox import patch_clone
 from publisher.errors import PublishedManifestError
 from publisher.fileindex.external_sort import by_path
 from publisher.fileindex.format import read_file_index
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from publisher.build.patch_clone import ClonePatch
+    from publisher.build.sandbox.patch_clone import ClonePatch
     from publisher.contract.records import Version
     from publisher.fileindex.format import IndexedFile
     from publisher.plan.model import PlanItem, PlatformTarget

@@ -33,7 +33,7 @@ class SandboxSource(ABC):
 
     @abstractmethod
     def extract_paths(self, target: Path, paths: Collection[bytes], *, deadline: float, shield: Shield) -> None:
-        """Unpack some paths and the directories above them, as :func:`publisher.build.unpack.extract_paths` does."""
+        """Unpack some paths and the directories above them, as :func:`publisher.build.sandbox.unpack.extract_paths` does."""
 
     @abstractmethod
     def check(self, tree: Path, changed: Collection[bytes] | None = None) -> tuple[str, str]:

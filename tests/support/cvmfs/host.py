@@ -7,7 +7,7 @@ import io
 import time
 from typing import TYPE_CHECKING
 
-from publisher.build import verify_tree
+from publisher.build.sandbox import verify_tree
 from publisher.cli.assembly import run as assemble
 from publisher.cli.assembly.registry import make_intake
 from publisher.cli.assembly.run_options import RunOptions

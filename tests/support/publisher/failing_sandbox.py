@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from publisher.build.unpack import unpack
+from publisher.build.sandbox.unpack import unpack
 from publisher.errors import RepositoryError
 from publisher.system.durable import delete, failures
 from tests.support.images.built_layers import request

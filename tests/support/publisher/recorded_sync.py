@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from publisher.build.builder import Builder, BuildRequest
-from publisher.build.patch_clone import ClonePatch
+from publisher.build.sandbox.patch_clone import ClonePatch
 from publisher.errors import PublisherError, SpaceError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
 from publisher.plan.backoff import hold_back

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from publisher.build.local import LocalBuilder
+from publisher.build.sandbox.unpack import unpack
 from publisher.build.squash import Mksquashfs, Tar2sqfs
 from publisher.build.testrun import TestRunner
-from publisher.build.unpack import unpack
 from publisher.errors import LayerError
 from publisher.layers.flatten import flatten
 from publisher.state.paths import CATALOG_MARK

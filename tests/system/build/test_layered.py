@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.build.unpack import NO_SHIELD, extract_paths, unpack
-from publisher.build.verify_tree import differences
+from publisher.build.sandbox.unpack import NO_SHIELD, extract_paths, unpack
+from publisher.build.sandbox.verify_tree import differences
 from publisher.errors import BuildError, SpaceError, TestRunError
 from publisher.fileindex.format import read_file_index
 from publisher.state.paths import CATALOG_MARK

@@ -15,9 +15,9 @@ import pytest
 from publisher import oci
 from publisher.build.builder import BuildRequest
 from publisher.build.local import LocalBuilder
+from publisher.build.sandbox.unpack import unpack
 from publisher.build.squash import Mksquashfs
 from publisher.build.testrun import TestRunner
-from publisher.build.unpack import unpack
 from publisher.contract.reference import Reference
 from publisher.publish.fetch import fetch_image, fetch_layers
 from publisher.registry.blobs.store import BlobStore

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build.local import LocalBuilder
+from publisher.build.sandbox.unpack import unpack
 from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash import Mksquashfs
 from publisher.build.testrun import TestRunner
-from publisher.build.unpack import unpack
 from publisher.errors import RepositoryError, SpaceError
 from publisher.layers.survey import StreamSurvey
 from publisher.state.paths import CATALOG_MARK

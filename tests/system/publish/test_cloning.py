@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.build import patch_clone, unpack
+from publisher.build.sandbox import patch_clone, unpack
 from publisher.build.sif import DATA_OFFSET
 from publisher.errors import RepositoryError
 from publisher.fileindex.format import FileIndexWriter, read_file_index

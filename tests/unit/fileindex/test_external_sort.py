@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.build import patch_clone
+from publisher.build.sandbox import patch_clone
 from publisher.fileindex.external_sort import by_path
 from publisher.fileindex.format import IndexedFile
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from publisher.build import layered
-from publisher.build.layered import LayeredSandbox
 from publisher.build.metadata import MetadataSkeleton
+from publisher.build.sandbox import layered
+from publisher.build.sandbox.layered import LayeredSandbox
+from publisher.build.sandbox.unpack import NO_SHIELD
 from publisher.build.testrun import TestOutcome
-from publisher.build.unpack import NO_SHIELD
 from publisher.errors import BuildError, LayerError, RepositoryError
 from publisher.fileindex.format import FileIndexWriter
 from publisher.layers.emit import ExtraEntry

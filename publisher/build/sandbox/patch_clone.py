@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from publisher.build import unpack
+from publisher.build.sandbox import unpack
 from publisher.errors import RepositoryError
 from publisher.fileindex.difference import difference
 from publisher.fileindex.external_sort import by_path
@@ -114,7 +114,7 @@ def apply_patch(tree: Path, patch: ClonePatch, extract: Extract) -> None:
     Args:
         tree: the clone. The added paths are unpacked beside it first, on the same file system.
         patch: the changes.
-        extract: unpacks some paths of the newer image, as :func:`publisher.build.unpack.extract_paths` does.
+        extract: unpacks some paths of the newer image, as :func:`publisher.build.sandbox.unpack.extract_paths` does.
 
     Raises:
         RepositoryError: the clone differs from the older file index, or the image from the newer one.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from publisher.build.patch_clone import ClonePatch, make_patch
+from publisher.build.sandbox.patch_clone import ClonePatch, make_patch
 from publisher.fileindex.format import IndexedFile
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.build.verify_tree import differences
+from publisher.build.sandbox.verify_tree import differences
 from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
 
 if TYPE_CHECKING:

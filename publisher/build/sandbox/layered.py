@@ -12,9 +12,9 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from publisher.build import unpack
 from publisher.build.metadata import add_skeleton
-from publisher.build.verify_tree import differences, walk
+from publisher.build.sandbox import unpack
+from publisher.build.sandbox.verify_tree import differences, walk
 from publisher.errors import BuildError, CommandError, RepositoryError, shown
 from publisher.fileindex.format import FileIndexWriter, read_file_index
 from publisher.layers.emit import Emitter
