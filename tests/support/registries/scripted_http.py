@@ -61,6 +61,8 @@ class ScriptedServer:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for _ in range(4):  # turns of the loop, in which a connection is accepted that its client has left already
+            await asyncio.sleep(0)
         await self._runner.cleanup()
 
     @property
@@ -123,6 +125,7 @@ def endless(sent: list[int], length: int | None = None) -> Reply:
             while True:
                 await response.write(bytes(1 << 16))
                 sent.append(1 << 16)
+                await asyncio.sleep(0)  # a write to TLS that is closing neither waits nor fails
         return response
 
     return reply
