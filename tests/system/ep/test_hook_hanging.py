@@ -88,6 +88,8 @@ def test_a_hook_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         command = f"{' '.join(hook.command)} < {ad} 3> {alive}; true"
         starter = subprocess.Popen(["sh", "-c", command], cwd=hook.scratch, env=hook.environment, stdout=subprocess.DEVNULL)
         with alive.open("rb") as end:  # open as long as the hook lives; its child has closed it
+            while not any(children(int(started)) for started in children(starter.pid)):  # by then the hook knows its starter
+                assert starter.poll() is None
             starter.kill()
             starter.wait()
             assert end.read() == b""
@@ -183,3 +185,11 @@ def state(process: Path) -> str:
         return (process / "stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "gone"
+
+
+def children(process: int) -> list[str]:
+    """Return the process ids of a process's children, none if it has ended (proc(5))."""
+    try:
+        return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:
+        return []

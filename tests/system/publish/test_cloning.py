@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build.sandbox import patch_clone, unpack
-from publisher.build.sif import DATA_OFFSET
+from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.errors import RepositoryError
 from publisher.fileindex.format import FileIndexWriter, read_file_index
 
@@ -53,6 +53,7 @@ class Build:
             "zstd",
         ]
         subprocess.run([*seen_as_root, *argv], check=True, capture_output=True)
+        write_sif_header(self.sif, architecture="amd64", identity=b"0" * 16, epoch=0)
         unpack.unpack(self.sif, self.sandbox, deadline=DEADLINE)
         out = io.BytesIO()
         writer = FileIndexWriter(out)

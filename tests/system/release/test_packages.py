@@ -41,7 +41,7 @@ publisher init > /dev/null
 publisher list --json
 /usr/lib/ospool-image-publisher/bin/python3 -I -c 'import sigstore; print(sigstore.__file__)'
 bash -c 'source /usr/share/bash-completion/completions/publisher && complete -p publisher'
-man --where image-resolver publisher
+ls /usr/share/man/man1/image-resolver.1 /usr/share/man/man1/publisher.1
 getent passwd image-build | cut -d : -f 7
 cat /usr/lib/systemd/system/ospool-image-publisher.service | grep ^ExecStart
 """
