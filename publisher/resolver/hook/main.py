@@ -66,10 +66,16 @@ def _prepare(settings: ResolverSettings, started: float, until: float) -> Reply:
     content = _read_stdin(until)
     if not content.strip():
         return _failure(statuses.NO_AD, "there is no job ad on standard input"), settings.backoff * _chance()
-    os.environ.setdefault(pins.STARTER_VARIABLE, str(os.getppid()))  # the child has another parent
-    call = ForkedCall(lambda: _prepare_in_child(content, settings, started, until))
+    starter, itself = os.getppid(), os.getpid()  # before it forks: either may have ended when it next looks
+    os.environ.setdefault(pins.STARTER_VARIABLE, str(starter))  # the child has another parent
+
+    def prepare_in_child() -> bytes:
+        _end_with_parent(_signal.SIGKILL, itself)
+        return _prepare_in_child(content, settings, started, until)
+
+    call = ForkedCall(prepare_in_child)
     _signal.signal(_signal.SIGTERM, lambda *_: _terminate(call))
-    _end_with_parent(_signal.SIGTERM)
+    _end_with_parent(_signal.SIGTERM, starter)
     try:
         return reply.unpack(call.result(until))
     except DeadlineError:
@@ -104,7 +110,6 @@ def _prepare_in_child(content: bytes, settings: ResolverSettings, started: float
     """Return the packed reply. This runs in the child process, which has no standard streams but sends its log to the parent."""
     from publisher.resolver.hook import prepare  # noqa: PLC0415 - the parent needs none of it
 
-    _end_with_parent(_signal.SIGKILL)
     try:
         answer, delay = prepare.prepare_job(content, settings, started, until, _chance())
     except Exception:  # noqa: BLE001 - the parent writes the traceback to its standard error
@@ -115,9 +120,8 @@ def _prepare_in_child(content: bytes, settings: ResolverSettings, started: float
     return reply.pack(answer, delay)
 
 
-def _end_with_parent(number: int) -> None:
+def _end_with_parent(number: int, parent: int) -> None:
     """End this process with its parent, by the signal ``number``, once it has run for longer than a warm answer does."""
-    parent = os.getppid()
 
     def request(*_: object) -> None:
         from publisher.resolver.system import parent_death  # noqa: PLC0415 - a warm answer is there by then
