@@ -153,7 +153,7 @@ def _seconds(header: str) -> float:
 
     try:
         return min(max(0.0, parsedate_to_datetime(header).timestamp() - time.time()), _LONGEST_RETRY)
-    except ValueError:
+    except (TypeError, ValueError):  # TypeError: Python 3.9
         return 0.0
 
 
