@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def ask(program: str, schedd: str | None, since: int) -> bytes:
     """
     argv = [program, "-json", "-attributes", ",".join(_ATTRIBUTES), "-completedsince", str(since)]
     named = [] if schedd is None else ["-name", schedd]
-    return command.run([*argv, *named], deadline=_DEADLINE).stdout
+    settings = {name: value for name, value in os.environ.items() if name == "CONDOR_CONFIG" or name.startswith("_CONDOR_")}
+    return command.run([*argv, *named], deadline=_DEADLINE, env=settings).stdout
 
 
 def rows(content: bytes, now: int) -> Iterator[HistoryRow]:
