@@ -1,0 +1,32 @@
+"""When a program starts that works for the resolver; test_image_pull.py shows how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from publisher.contract.reaper import Reaper
+from publisher.resolver.system import child_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+
+def test_a_program_starts_only_once_its_session_is_guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it outlives a process that is killed between the two."""
+    guard, before = Reaper.guard, []
+
+    @contextlib.contextmanager
+    def watched(self: Reaper, leader: int) -> Iterator[None]:
+        before.append((Path(f"/proc/{leader}/comm").read_text().strip(), (tmp_path / "made").exists()))
+        with guard(self, leader):
+            yield
+
+    monkeypatch.setattr(Reaper, "guard", watched)
+    assert child_program.run(["touch", "made"], str(tmp_path), time.monotonic() + 60, {}) == ""
+    assert before == [("sh", False)]
+    assert (tmp_path / "made").exists()
