@@ -22,7 +22,7 @@ def test_a_program_starts_only_once_its_session_is_guarded(tmp_path: Path, monke
 
     @contextlib.contextmanager
     def watched(self: Reaper, leader: int) -> Iterator[None]:
-        before.append((Path(f"/proc/{leader}/comm").read_text().strip(), (tmp_path / "made").exists()))
+        before.append((_program(leader), (tmp_path / "made").exists()))
         with guard(self, leader):
             yield
 
@@ -30,3 +30,12 @@ def test_a_program_starts_only_once_its_session_is_guarded(tmp_path: Path, monke
     assert child_program.run(["touch", "made"], str(tmp_path), time.monotonic() + 60, {}) == ""
     assert before == [("sh", False)]
     assert (tmp_path / "made").exists()
+
+
+def _program(process: int) -> str:
+    """Return what a child runs: the kernel renames it a moment after its ``exec`` is seen by its parent."""
+    own, comm = Path("/proc/self/comm").read_text(), Path(f"/proc/{process}/comm")
+    until = time.monotonic() + 60
+    while comm.read_text() == own and time.monotonic() < until:
+        time.sleep(0.001)
+    return comm.read_text().strip()
