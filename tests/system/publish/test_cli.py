@@ -79,7 +79,8 @@ def test_a_new_key_is_written_and_reported(tmp_path: Path) -> None:
 
 def test_a_bug_ends_with_3_and_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "images.yaml").write_text(LIST)
-    code = "import publisher.cli.publish as w; w.load_snapshot = lambda _: 1 // 0; from publisher.cli.main import main; main()"
+    code = "from publisher.cli import main; from publisher.cli.commands import publish; publish.load_snapshot = lambda _: 1 // 0"
+    code += "; main.main()"
     done = run(tmp_path, "plan", "--repository=cvmfs", "--origin=osdf", program=[sys.executable, "-c", code])
     assert done.returncode == 3
     assert "ZeroDivisionError" in done.stderr

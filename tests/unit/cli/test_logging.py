@@ -157,7 +157,7 @@ def test_an_expected_failure_is_reported_once(
 def test_a_bug_keeps_its_traceback(
     flags: list[str], options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("publisher.cli.publish.make_publication", lambda *_: 1 // 0)
+    monkeypatch.setattr("publisher.cli.commands.publish.make_publication", lambda *_: 1 // 0)
     monkeypatch.setattr(sys, "argv", ["publisher", "sync", *flags, *options])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -172,7 +172,7 @@ def test_a_disk_that_fails_is_no_bug(
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error", "/var/lib/x")
 
-    monkeypatch.setattr("publisher.cli.publish.make_publication", fail)
+    monkeypatch.setattr("publisher.cli.commands.publish.make_publication", fail)
     monkeypatch.setattr(sys, "argv", ["publisher", "sync", *flags])
     with pytest.raises(SystemExit) as ended:
         main()

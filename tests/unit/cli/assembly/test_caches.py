@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from publisher.cli.assembly import caches, run
-from publisher.cli.operate import block_command
+from publisher.cli.commands.operate import block_command
 from publisher.errors import OriginError
 from publisher.publish.report import ImageResult, RunReport
 from publisher.settings.sources import load_settings

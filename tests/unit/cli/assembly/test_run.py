@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from publisher.cli.assembly import run as assemble
 from publisher.cli.assembly.builder import open_builder
-from publisher.cli.operate import block_command
+from publisher.cli.commands.operate import block_command
 from publisher.cli.state_directory import lock_state
 from publisher.errors import SpaceError, StateDirectoryError, UsageError
 from publisher.plan.make import make_plan

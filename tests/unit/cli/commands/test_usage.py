@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from publisher.cli import usage
+from publisher.cli.commands import usage
 from publisher.cli.main import publisher
 from publisher.errors import UsageError
 from tests.support.publisher.built_values import answer, entry

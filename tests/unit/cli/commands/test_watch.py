@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from publisher.cli import watch
+from publisher.cli.commands import watch
 from publisher.cli.state_directory import lock_state
 from publisher.errors import UsageError
 

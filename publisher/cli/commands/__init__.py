@@ -1,0 +1,1 @@
+"""The commands of ``publisher``: one module for those that belong together."""
