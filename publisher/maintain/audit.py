@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from publisher.contract import manifest
 from publisher.contract.units import format_size
 from publisher.plan import retention
-from publisher.publish import history
+from publisher.publish.manifest import history
 from publisher.state import paths
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from publisher.contract import manifest
 from publisher.errors import OriginError, PublisherError
 from publisher.plan import retention
-from publisher.publish import history
+from publisher.publish.manifest import history
 from publisher.state import paths
 
 if TYPE_CHECKING:

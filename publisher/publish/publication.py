@@ -18,7 +18,7 @@ from publisher.contract.records import BLOCKED, Chunks
 from publisher.errors import PublisherError, RemovalError, RepositoryError, SpaceError
 from publisher.net.server_dates import ServerDates
 from publisher.plan import retention
-from publisher.publish.manifest_store import ManifestStore
+from publisher.publish.manifest.manifest_store import ManifestStore
 from publisher.publish.missing import check_share, find_missing, sif_names
 from publisher.publish.records import make_record, replaced_indexes, update_links
 from publisher.publish.sandboxes import SandboxWriter
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
     from publisher.contract.records import Record
     from publisher.plan.model import PlanItem
-    from publisher.publish.manifest_copy import ManifestCopy
+    from publisher.publish.manifest.manifest_copy import ManifestCopy
+    from publisher.publish.manifest.witness import Witness
     from publisher.publish.sandboxes import Unpack
     from publisher.publish.staged import StagedEntry
-    from publisher.publish.witness import Witness
     from publisher.state.authorization import ManifestSigner
     from publisher.state.built import BuiltImage
     from publisher.state.signing import PublicKey
@@ -77,8 +77,8 @@ class Publication:
         clock: returns seconds since the epoch.
         copy: the state directory's copy of the manifest.
         dates: what registries say of the time, None if none is asked.
-        start_from: the place whose manifest is continued in any case: :data:`publisher.publish.manifest_store.REPOSITORY`,
-            ``ORIGIN`` or ``STATE``; None for the highest revision.
+        start_from: the place whose manifest is continued in any case: ``REPOSITORY``, ``ORIGIN`` or ``STATE`` of
+            :mod:`publisher.publish.manifest.manifest_store`; None for the highest revision.
         deadline: seconds that unpacking one sandbox may take.
         grace: seconds that a name which leaves can still be used.
         revision_grace: seconds that earlier revisions of the manifest stay for clients that still read them.

@@ -66,7 +66,7 @@ def scan_path(digest: str) -> str:
 
 
 def revision_path(serial: int) -> str:
-    """Return the path in the repository of a former index, by its serial (:mod:`publisher.publish.history`)."""
+    """Return the path in the repository of a former index, by its serial (:mod:`publisher.publish.manifest.history`)."""
     return f"{REPOSITORY_MANIFEST}/revisions/{serial}.json"
 
 

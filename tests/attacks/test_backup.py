@@ -13,7 +13,7 @@ from publisher.contract.records import BLOCKED, CURRENT, SUPERSEDED
 from publisher.errors import ClockError, PublishedManifestError, PublisherError
 from publisher.maintain import block
 from publisher.plan.make import make_plan
-from publisher.publish.manifest_store import REPOSITORY, STATE
+from publisher.publish.manifest.manifest_store import REPOSITORY, STATE
 from publisher.publish.publication import Publication
 from publisher.state import paths
 from publisher.state.lineage import carry_blocks

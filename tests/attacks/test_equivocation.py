@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.publish.witness import OriginWitness, Witness
+from publisher.publish.manifest.witness import OriginWitness, Witness
 from publisher.state import snapshot as snapshots
 from publisher.state.publication_log import LogHead, entry_name
 from publisher.targets.origins.directory import DirectoryOrigin

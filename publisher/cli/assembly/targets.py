@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from publisher.cli.console import console
 from publisher.errors import UsageError
-from publisher.publish.manifest_copy import ManifestCopy
+from publisher.publish.manifest.manifest_copy import ManifestCopy
+from publisher.publish.manifest.witness import GitWitness, OriginWitness
 from publisher.publish.publication import Publication
-from publisher.publish.witness import GitWitness, OriginWitness
 from publisher.settings.targets import CvmfsTarget, GitTarget
 from publisher.signing import credentials
 from publisher.signing.manifest_signer import JointSigner, open_key, read_authorization
@@ -30,7 +30,7 @@ from publisher.targets.repositories.directory import DirectoryRepository
 if TYPE_CHECKING:
     from publisher.contract.records import Record
     from publisher.net.server_dates import ServerDates
-    from publisher.publish.witness import Witness
+    from publisher.publish.manifest.witness import Witness
     from publisher.settings.settings import PublisherSettings
     from publisher.state.authorization import Authorization
     from publisher.state.signing import PublicKey

@@ -30,7 +30,7 @@ from publisher.images import reader
 from publisher.images.importers import convert
 from publisher.net.server_dates import ServerDates
 from publisher.plan.lint import CheckVerdict
-from publisher.publish import manifest_store
+from publisher.publish.manifest import manifest_store
 from publisher.status.running import RunningDisplay
 
 if TYPE_CHECKING:

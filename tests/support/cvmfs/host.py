@@ -15,7 +15,7 @@ from publisher.cli.state_directory import lock_state
 from publisher.contract import manifest
 from publisher.fileindex.format import read_file_index
 from publisher.maintain.adoption.apply import Adopter
-from publisher.publish.manifest_copy import ManifestCopy
+from publisher.publish.manifest.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication
 from publisher.settings.sources import load_settings
 from publisher.state import paths

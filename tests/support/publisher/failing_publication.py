@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from publisher.contract.records import BLOCKED, CURRENT
 from publisher.maintain import block, verify
-from publisher.publish.manifest_copy import ManifestCopy
+from publisher.publish.manifest.manifest_copy import ManifestCopy
 from publisher.state import paths
 from publisher.state.snapshot import load
 from publisher.targets.origins.directory import DirectoryOrigin

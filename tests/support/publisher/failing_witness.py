@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import git
 
-from publisher.publish.witness import GitWitness, OriginWitness, Witness, bring_up_to_date
+from publisher.publish.manifest.witness import GitWitness, OriginWitness, Witness, bring_up_to_date
 from publisher.state.paths import REPOSITORY_MANIFEST
 from publisher.state.publication_log import entry_name
 from publisher.targets.origins.directory import DirectoryOrigin

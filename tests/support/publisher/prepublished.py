@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from publisher.contract import manifest
 from publisher.errors import RepositoryError
 from publisher.plan.make import make_plan
-from publisher.publish.manifest_copy import ManifestCopy
+from publisher.publish.manifest.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication, PublishResult
 from publisher.publish.staged import StagedEntry
 from publisher.state import paths
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from publisher.images.reader import Entry
     from publisher.plan.model import ResolvedReference
-    from publisher.publish.witness import Witness
+    from publisher.publish.manifest.witness import Witness
     from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Transaction
 

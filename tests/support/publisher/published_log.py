@@ -11,7 +11,7 @@ from tests.support.publisher.prepublished import NAME
 
 if TYPE_CHECKING:
     from publisher.maintain.log_audit import PublicationLog
-    from publisher.publish.witness import Witness
+    from publisher.publish.manifest.witness import Witness
     from tests.support.publisher.prepublished import Place
 
 

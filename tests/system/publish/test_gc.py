@@ -12,7 +12,7 @@ from publisher.contract import manifest
 from publisher.contract.records import Record, Version
 from publisher.maintain import block, gc, verify
 from publisher.plan.retention import RetentionLimits
-from publisher.publish.manifest_copy import ManifestCopy
+from publisher.publish.manifest.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication
 from publisher.state import paths, transitions
 from publisher.state.signing import Signer

@@ -11,7 +11,7 @@ from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
 from publisher.maintain import block, gc
 from publisher.plan.retention import RetentionLimits
-from publisher.publish.witness import OriginWitness
+from publisher.publish.manifest.witness import OriginWitness
 from publisher.state import snapshot as snapshots
 from publisher.state import transitions
 from publisher.state.publication_log import LogEntry, entry_name

@@ -6,7 +6,7 @@ import pytest
 
 from publisher.contract import manifest
 from publisher.errors import PublishedManifestError
-from publisher.publish import history
+from publisher.publish.manifest import history
 from publisher.state import paths
 from tests.support.publisher.built_values import answer, entry
 from tests.support.publisher.prepublished import NOW, Place

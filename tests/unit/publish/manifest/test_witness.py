@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import OriginError, WitnessError
-from publisher.publish.witness import GitWitness, OriginWitness
+from publisher.publish.manifest.witness import GitWitness, OriginWitness
 from publisher.state.publication_log import entry_name
 from publisher.targets.origins.directory import DirectoryOrigin
 from tests.support.publisher.built_values import answer, entry
@@ -18,7 +18,7 @@ from tests.support.publisher.published_log import problems
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from publisher.publish.witness import Witness
+    from publisher.publish.manifest.witness import Witness
 
 
 @pytest.fixture

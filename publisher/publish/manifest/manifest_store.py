@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
 from publisher.errors import PublishedManifestError, PublisherError, RepositoryError
-from publisher.publish import history
-from publisher.publish.witness import bring_up_to_date
+from publisher.publish.manifest import history
+from publisher.publish.manifest.witness import bring_up_to_date
 from publisher.state import lineage, paths
 from publisher.state import snapshot as snapshots
 from publisher.state.authorization import check_published
@@ -26,8 +26,8 @@ from publisher.state.snapshot import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from publisher.publish.manifest_copy import ManifestCopy
-    from publisher.publish.witness import Witness
+    from publisher.publish.manifest.manifest_copy import ManifestCopy
+    from publisher.publish.manifest.witness import Witness
     from publisher.state.authorization import ManifestSigner
     from publisher.state.publication_log import LogHead
     from publisher.state.signing import PublicKey
@@ -247,7 +247,7 @@ class ManifestStore:
     def write(self, transaction: Transaction, snapshot: Snapshot, unblocked: Collection[str] = ()) -> Revision:
         """Write a snapshot as the next revision; only shards that changed are written, and the replaced index is kept.
 
-        See :mod:`publisher.publish.history` for the replaced indexes.
+        See :mod:`publisher.publish.manifest.history` for the replaced indexes.
 
         Args:
             transaction: an open transaction of the repository.
