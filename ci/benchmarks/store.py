@@ -33,7 +33,8 @@ sys.path.insert(0, sys.argv[1])
 from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
-from publisher.targets.pelican import address, content, endpoint, tokens, transport, upload, webdav
+from publisher.targets.pelican import content, tokens, transport, upload, webdav
+from publisher.targets.pelican.federation import address, endpoint
 _, _, url, ca, token, source, sha256, size, name = sys.argv
 
 async def main():

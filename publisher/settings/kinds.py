@@ -18,7 +18,7 @@ from publisher.notices.addresses import Webhook
 from publisher.plan import quota
 from publisher.settings import notice_options, registry_options, targets
 from publisher.signing.key_source import PROGRAM_SCHEME, TOKEN_SCHEME, KeySource, ProgramKey, parse_token
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from publisher.settings.settings import ROOT_STATE, PublisherSettings
 from publisher.settings.targets import CvmfsTarget
 from publisher.system import yamlfile
 from publisher.system.ownership import is_own_file
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

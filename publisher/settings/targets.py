@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from publisher.targets.pelican import address
+from publisher.targets.pelican.federation import address
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-    from publisher.targets.pelican.address import OriginAddress
+    from publisher.targets.pelican.federation.address import OriginAddress
 
 FQRN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
 """Pattern of the fully qualified name of a CVMFS repository."""

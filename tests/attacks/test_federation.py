@@ -15,7 +15,7 @@ from publisher.net.retry import RetryPolicy
 from publisher.resolver.errors import AccessDeniedError
 from publisher.resolver.select import foreign
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 from publisher.targets.pelican.tokens import NoTokens
 from tests.support.ep.execution_point import NOW, ExecutionPoint
 from tests.support.osdf.faulty_cache import FaultyServer

@@ -13,7 +13,7 @@ from publisher.errors import PublisherError
 from publisher.net.addresses import AddressPolicy
 from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 from publisher.targets.pelican.loop import OriginLoop
 from publisher.targets.pelican.tokens import FileTokens
 from publisher.targets.pelican.transport import OriginTimeouts, OriginTransport

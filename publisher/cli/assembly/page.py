@@ -22,7 +22,7 @@ from publisher.settings.targets import NO_PAGE
 from publisher.state.paths import REPOSITORY_MANIFEST
 from publisher.status.answer import Known
 from publisher.targets import published_index
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 from publisher.targets.published_table import compare_sifs
 from publisher.usage.store import load_usage
 

@@ -18,7 +18,7 @@ from publisher.targets.pelican.transport import OriginTimeouts
 
 if TYPE_CHECKING:
     from publisher.settings.settings import PublisherSettings
-    from publisher.targets.pelican.address import OriginAddress
+    from publisher.targets.pelican.federation.address import OriginAddress
     from publisher.targets.pelican.tokens import TokenSource
 
 

@@ -23,7 +23,7 @@ from publisher.state.paths import REPOSITORY_MANIFEST, image_directories
 from publisher.state.snapshot import Snapshot, load
 from publisher.targets.origins.directory import DirectoryOrigin
 from publisher.targets.origins.replicated import ReplicatedOrigin
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.directory import DirectoryRepository
 

@@ -26,7 +26,7 @@ from publisher.plan.model import with_hint
 from publisher.settings.targets import CvmfsTarget
 from publisher.signing.manifest_signer import open_key
 from publisher.system import accounts, command
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 from publisher.targets.pelican.tokens import CREATE, READ, TokenScope, claims
 
 if TYPE_CHECKING:

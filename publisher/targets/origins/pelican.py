@@ -23,7 +23,7 @@ from publisher.system import safepath
 from publisher.targets.origins.base import Origin
 from publisher.targets.pelican.cli_upload import PelicanUpload
 from publisher.targets.pelican.content import from_bytes, from_file
-from publisher.targets.pelican.endpoint import DirectedEndpoint, DirectEndpoint
+from publisher.targets.pelican.federation.endpoint import DirectedEndpoint, DirectEndpoint
 from publisher.targets.pelican.loop import OriginLoop
 from publisher.targets.pelican.tokens import NoTokens
 from publisher.targets.pelican.transport import OriginTimeouts, OriginTransport
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from publisher.chunks.reader import ByteReader
     from publisher.net.addresses import Network
-    from publisher.targets.pelican.address import OriginAddress
     from publisher.targets.pelican.content import UploadContent
+    from publisher.targets.pelican.federation.address import OriginAddress
     from publisher.targets.pelican.propfind import DavEntry
     from publisher.targets.pelican.tokens import TokenSource
 

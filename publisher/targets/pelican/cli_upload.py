@@ -21,9 +21,9 @@ from publisher.targets.pelican.tokens import CREATE, READ, TokenScope, redact
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from publisher.targets.pelican.address import OriginAddress
     from publisher.targets.pelican.content import UploadContent
-    from publisher.targets.pelican.endpoint import OriginEndpoint
+    from publisher.targets.pelican.federation.address import OriginAddress
+    from publisher.targets.pelican.federation.endpoint import OriginEndpoint
     from publisher.targets.pelican.tokens import TokenSource
     from publisher.targets.pelican.transport import OriginTimeouts
     from publisher.targets.pelican.webdav import WebDavClient

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from publisher.chunks.reader import ByteReader
     from publisher.targets.pelican.content import UploadStream
-    from publisher.targets.pelican.endpoint import OriginEndpoint
+    from publisher.targets.pelican.federation.endpoint import OriginEndpoint
     from publisher.targets.pelican.propfind import DavEntry
     from publisher.targets.pelican.status import OriginRefusal
     from publisher.targets.pelican.tokens import TokenSource

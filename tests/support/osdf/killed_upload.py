@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from publisher.net.retry import RetryPolicy
 from publisher.state.signing import read_private_key
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 from publisher.targets.pelican.jwt import MintedTokens, TokenClaims
 from tests.support.loopback import LOOPBACK
 

@@ -11,7 +11,7 @@ import pytest
 
 from publisher.errors import OriginError
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 from tests.support.checkout import ROOT
 from tests.support.loopback import LOOPBACK
 from tests.support.osdf import origin as pelican

@@ -14,7 +14,7 @@ from publisher.errors import OriginError
 from publisher.net.retry import RetryPolicy
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
 from publisher.targets.pelican import owner
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 from publisher.targets.pelican.status import OriginDeniedError
 from tests.support.loopback import LOOPBACK
 from tests.support.machine import child_process

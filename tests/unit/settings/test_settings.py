@@ -12,7 +12,7 @@ from publisher.layers.limits import LayerLimits
 from publisher.settings.settings import PublisherSettings, default_text, settings_table
 from publisher.settings.sources import load_settings
 from publisher.settings.targets import CvmfsTarget
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 
 USER = 1000
 

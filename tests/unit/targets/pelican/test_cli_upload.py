@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from publisher.targets.pelican.address import OriginAddress
 from publisher.targets.pelican.cli_upload import PelicanUpload
 from publisher.targets.pelican.content import from_file
+from publisher.targets.pelican.federation.address import OriginAddress
 from publisher.targets.pelican.tokens import NoTokens
 from publisher.targets.pelican.transport import OriginTimeouts
 

@@ -12,7 +12,7 @@ import pytest
 from publisher.errors import OriginError, SpaceError
 from publisher.net.retry import RetryPolicy
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
-from publisher.targets.pelican.address import OriginAddress
+from publisher.targets.pelican.federation.address import OriginAddress
 from publisher.targets.pelican.status import OriginDeniedError
 from tests.support.loopback import LOOPBACK
 from tests.support.registries.scripted_http import certificate

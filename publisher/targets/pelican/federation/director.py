@@ -11,7 +11,7 @@ from publisher.errors import OriginError
 from publisher.net.http_errors import host_of
 from publisher.net.retry import TransientError
 from publisher.targets.pelican import status
-from publisher.targets.pelican.discovery import trusted_url
+from publisher.targets.pelican.federation.discovery import trusted_url
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

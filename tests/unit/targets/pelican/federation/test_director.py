@@ -11,8 +11,8 @@ import pytest
 from publisher.errors import OriginError
 from publisher.net.retry import RetryPolicy
 from publisher.targets.origins.pelican import PelicanOrigin, UploadOptions
-from publisher.targets.pelican.address import OriginAddress
-from publisher.targets.pelican.director import parse_link
+from publisher.targets.pelican.federation.address import OriginAddress
+from publisher.targets.pelican.federation.director import parse_link
 from tests.support.loopback import LOOPBACK
 from tests.support.osdf.federation import CONFIGURATION, Director, Said
 from tests.support.registries.scripted_http import certificate

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from yarl import URL
 
-from publisher.targets.pelican.director import ObjectLocation, locate_origin
-from publisher.targets.pelican.discovery import discover_director
+from publisher.targets.pelican.federation.director import ObjectLocation, locate_origin
+from publisher.targets.pelican.federation.discovery import discover_director
 from publisher.targets.pelican.tokens import CREATE, TokenScope
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from publisher.targets.pelican.address import OriginAddress
+    from publisher.targets.pelican.federation.address import OriginAddress
     from publisher.targets.pelican.tokens import TokenSource
     from publisher.targets.pelican.transport import OriginTransport
 
