@@ -29,7 +29,7 @@ MAX_FINDINGS = 500
 _MAX_TEXT = 200  # characters of one value
 
 
-class Finding(NamedTuple):
+class Vulnerability(NamedTuple):
     """A vulnerable package in an image: ``fixed`` is the version without the vulnerability, empty if there is none."""
 
     severity: str
@@ -53,7 +53,7 @@ class ScanResult:
     scanner: str
     scanned: int
     counts: Mapping[str, int]
-    findings: Sequence[Finding]
+    findings: Sequence[Vulnerability]
 
     def summary(self) -> str:
         """Return the counts for people: ``1 critical, 3 high``."""
@@ -70,13 +70,13 @@ def parse_result(content: bytes) -> ScanResult | None:
     try:
         value = json.loads(content)
         counts = {str(name): int(count) for name, count in value["counts"].items()}
-        findings = [Finding(**{name: str(one[name]) for name in Finding._fields}) for one in value["findings"]]
+        findings = [Vulnerability(**{name: str(one[name]) for name in Vulnerability._fields}) for one in value["findings"]]
         return ScanResult(str(value["scanner"]), int(value["scanned"]), counts, findings)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
-class Scanner:
+class VulnerabilityScanner:
     """A scanner.
 
     Args:
@@ -127,7 +127,7 @@ class Scanner:
         return ScanResult(self.name, now, dict(counts), findings[:MAX_FINDINGS])
 
 
-def _trivy(report: dict[str, list[dict[str, list[dict[str, object]]]]]) -> Iterator[Finding]:
+def _trivy(report: dict[str, list[dict[str, list[dict[str, object]]]]]) -> Iterator[Vulnerability]:
     """Yield the findings of ``trivy --format json``."""
     if "SchemaVersion" not in report:
         raise ValueError("it has no SchemaVersion")
@@ -137,7 +137,7 @@ def _trivy(report: dict[str, list[dict[str, list[dict[str, object]]]]]) -> Itera
             yield _finding(one.get("Severity"), one["VulnerabilityID"], package, version, one.get("FixedVersion"))
 
 
-def _grype(report: dict[str, list[dict[str, dict[str, object]]]]) -> Iterator[Finding]:
+def _grype(report: dict[str, list[dict[str, dict[str, object]]]]) -> Iterator[Vulnerability]:
     """Yield the findings of ``grype --output json``."""
     for match in report["matches"]:
         found, package = match["vulnerability"], match["artifact"]
@@ -147,14 +147,14 @@ def _grype(report: dict[str, list[dict[str, dict[str, object]]]]) -> Iterator[Fi
         yield _finding(found.get("severity"), found["id"], package["name"], package.get("version"), fixed)
 
 
-_PARSERS: Mapping[str, Callable[[Any], Iterator[Finding]]] = {"trivy": _trivy, "grype": _grype}
+_PARSERS: Mapping[str, Callable[[Any], Iterator[Vulnerability]]] = {"trivy": _trivy, "grype": _grype}
 
 
-def _finding(severity: object, *values: object) -> Finding:
+def _finding(severity: object, *values: object) -> Vulnerability:
     known = str(severity).lower()
     texts = ["".join(filter(str.isprintable, str(value or "")))[:_MAX_TEXT] for value in values]
-    return Finding(known if known in SEVERITIES else "other", *texts)
+    return Vulnerability(known if known in SEVERITIES else "other", *texts)
 
 
-def _worst_first(finding: Finding) -> tuple[int, Finding]:
+def _worst_first(finding: Vulnerability) -> tuple[int, Vulnerability]:
     return SEVERITIES.index(finding.severity), finding

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from publisher.contract.records import Record
-    from publisher.maintain.scanner import Scanner, ScanResult
+    from publisher.maintain.scanner import ScanResult, VulnerabilityScanner
     from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Repository
 
@@ -73,7 +73,7 @@ def list_builds(snapshot: Snapshot, repository: Repository) -> list[ScannedBuild
 
 
 def scan_due(
-    builds: list[ScannedBuild], repository: Repository, program: Scanner, *, now: int, interval: float, count: int
+    builds: list[ScannedBuild], repository: Repository, program: VulnerabilityScanner, *, now: int, interval: float, count: int
 ) -> ScanRun:
     """Scan the builds whose last scan is longest ago, those without any first.
 

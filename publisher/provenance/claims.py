@@ -24,7 +24,7 @@ IN_TOTO = "application/vnd.in-toto+json"
 _SIMPLE_TYPE = "cosign container image signature"
 
 
-class Envelope(NamedTuple):
+class DsseEnvelope(NamedTuple):
     """A DSSE envelope: the type and bytes of its payload, and its signatures."""
 
     payload_type: str
@@ -37,7 +37,7 @@ class Envelope(NamedTuple):
         return b"DSSEv1 %d %s %d %s" % (len(type_), type_, len(self.payload), self.payload)
 
 
-def envelope_of(bundle: bytes) -> Envelope:
+def envelope_of(bundle: bytes) -> DsseEnvelope:
     """Return the DSSE envelope in a Sigstore bundle; nothing is verified.
 
     Raises:
@@ -50,7 +50,7 @@ def envelope_of(bundle: bytes) -> Envelope:
     if not isinstance(type_, str) or not isinstance(listed, list):
         raise SignatureError("the bundle's DSSE envelope is not valid")
     signatures = [decode(one.get("sig")) for one in listed if oci.is_object(one)]
-    return Envelope(type_, decode(payload), signatures)
+    return DsseEnvelope(type_, decode(payload), signatures)
 
 
 def check_statement(payload_type: str, payload: bytes, digest: str) -> None:

@@ -34,7 +34,7 @@ from publisher.registry.authority import Authority
 from publisher.registry.blob_transfer import BlobTransfer, MismatchError
 from publisher.registry.credentials import anonymous
 from publisher.registry.endpoints import Endpoints
-from publisher.registry.sif_files.files import SifFiles
+from publisher.registry.sif_files.files import SifFileClient
 from publisher.registry.transport import RegistryTimeouts, RegistryTransport
 from publisher.registry.warnings import RegistryWarnings
 
@@ -130,7 +130,9 @@ class RegistryClient:
 
     async def __aenter__(self) -> Self:
         self._transport = RegistryTransport(self._timeouts, Proxies(urllib.request.getproxies_environment()), self._policy)
-        self._files = SifFiles(self._transport, self._retry, self._timeouts, insecure=self._insecure, federation=self._federation)
+        self._files = SifFileClient(
+            self._transport, self._retry, self._timeouts, insecure=self._insecure, federation=self._federation
+        )
         self._authority = Authority(self._transport, self._look_up, self._clock, self._warnings)
         self._access = Access(
             self._transport,

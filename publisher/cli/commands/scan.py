@@ -17,7 +17,7 @@ from publisher.cli.options import common
 from publisher.cli.session import open_publication
 from publisher.errors import UsageError
 from publisher.maintain import scans
-from publisher.maintain.scanner import Scanner
+from publisher.maintain.scanner import VulnerabilityScanner
 from publisher.system.command import UnixAccount
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def scan_command(only_list: bool, as_json: bool, settings: PublisherSettings) ->
     sys.exit(1 if run.problems else 0)
 
 
-def make_scanner(settings: PublisherSettings) -> Scanner:
+def make_scanner(settings: PublisherSettings) -> VulnerabilityScanner:
     """Return the scanner of the settings.
 
     Raises:
@@ -77,7 +77,7 @@ def make_scanner(settings: PublisherSettings) -> Scanner:
         except KeyError:
             raise UsageError(f"the account {settings.test_account!r}, which scans run as, does not exist") from None
         account = UnixAccount(entry.pw_uid, entry.pw_gid)
-    return Scanner(settings.scanner, account, settings.scanner_home, _DEADLINE)
+    return VulnerabilityScanner(settings.scanner, account, settings.scanner_home, _DEADLINE)
 
 
 def _show(builds: list[ScannedBuild], as_json: bool) -> None:

@@ -33,8 +33,8 @@ _OK, _PARTIAL_CONTENT = 200, 206
 _DENIED, _NOT_FOUND = (401, 403), (404, 410)
 
 
-class SifFiles:
-    """The SIFs at all URLs.
+class SifFileClient:
+    """A client for SIFs at any URL.
 
     Args:
         transport: sends requests.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import ScanError, UsageError
-from publisher.maintain.scanner import MAX_FINDINGS, Finding, Scanner, parse_result
+from publisher.maintain.scanner import MAX_FINDINGS, Vulnerability, VulnerabilityScanner, parse_result
 from tests.support.machine.printing_program import printing_program
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ GRYPE = {
     "descriptor": {"name": "grype"},
 }
 FINDINGS = [
-    Finding("critical", "CVE-2026-1", "openssl", "3.0.1", "3.0.2"),
-    Finding("low", "CVE-2026-2", "zlib", "1.2", ""),
-    Finding("other", "CVE-2026-3", "odd", "", ""),
+    Vulnerability("critical", "CVE-2026-1", "openssl", "3.0.1", "3.0.2"),
+    Vulnerability("low", "CVE-2026-2", "zlib", "1.2", ""),
+    Vulnerability("other", "CVE-2026-3", "odd", "", ""),
 ]
 
 
-def scanner(path: Path, home: Path | None = None) -> Scanner:
-    return Scanner(str(path), None, home, 30.0)
+def scanner(path: Path, home: Path | None = None) -> VulnerabilityScanner:
+    return VulnerabilityScanner(str(path), None, home, 30.0)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_a_scanner_that_fails_or_is_missing_is_a_failed_scan(tmp_path: Path) -> 
 
 
 def test_only_the_two_scanners_are_known() -> None:
-    assert Scanner("/opt/trivy-0.58/trivy", None, None, 1.0).name == "trivy"
+    assert VulnerabilityScanner("/opt/trivy-0.58/trivy", None, None, 1.0).name == "trivy"
     for program in ("/usr/bin/clair", "/opt/trivy/run", "grype-trivy"):
         with pytest.raises(UsageError, match="is neither trivy nor grype"):
-            Scanner(program, None, None, 1.0)
+            VulnerabilityScanner(program, None, None, 1.0)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"counts": 1}', b'{"counts": {}, "findings": [{}]}'])

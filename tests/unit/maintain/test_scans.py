@@ -9,7 +9,7 @@ import pytest
 
 from publisher.contract.records import BLOCKED, Record, Version
 from publisher.maintain import scans
-from publisher.maintain.scanner import Scanner, ScanResult
+from publisher.maintain.scanner import ScanResult, VulnerabilityScanner
 from publisher.state import paths
 from publisher.state.snapshot import Snapshot
 from publisher.targets.repositories.directory import DirectoryRepository
@@ -28,9 +28,9 @@ def repository(tmp_path: Path) -> DirectoryRepository:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Scanner:
+def program(tmp_path: Path) -> VulnerabilityScanner:
     path = printing_program(tmp_path / "trivy", json.dumps({"SchemaVersion": 2}))
-    return Scanner(str(path), None, None, 30.0)
+    return VulnerabilityScanner(str(path), None, None, 30.0)
 
 
 def snapshot(*names: str, **more: str) -> Snapshot:
@@ -48,7 +48,7 @@ def publish(repository: DirectoryRepository, state: Snapshot) -> None:
                 transaction.tree(str(version.sandbox)).mkdir(parents=True)
 
 
-def run(repository: DirectoryRepository, state: Snapshot, program: Scanner, now: int, count: int = 20) -> list[str]:
+def run(repository: DirectoryRepository, state: Snapshot, program: VulnerabilityScanner, now: int, count: int = 20) -> list[str]:
     """Scan what is due and store it; return the names."""
     found = scans.scan_due(scans.list_builds(state, repository), repository, program, now=now, interval=7 * DAY, count=count)
     assert found.problems == []
@@ -56,7 +56,9 @@ def run(repository: DirectoryRepository, state: Snapshot, program: Scanner, now:
     return [build.name for build in found.results]
 
 
-def test_each_run_scans_a_few_builds_those_first_that_waited_longest(repository: DirectoryRepository, program: Scanner) -> None:
+def test_each_run_scans_a_few_builds_those_first_that_waited_longest(
+    repository: DirectoryRepository, program: VulnerabilityScanner
+) -> None:
     state = snapshot("a/one:1", "a/two:1", "a/three:1")
     publish(repository, state)
     assert run(repository, state, program, now=DAY, count=2) == ["a/one:1", "a/three:1"]
@@ -70,7 +72,9 @@ def test_each_run_scans_a_few_builds_those_first_that_waited_longest(repository:
     ]
 
 
-def test_a_digest_is_scanned_once_and_a_build_without_a_tree_never(repository: DirectoryRepository, program: Scanner) -> None:
+def test_a_digest_is_scanned_once_and_a_build_without_a_tree_never(
+    repository: DirectoryRepository, program: VulnerabilityScanner
+) -> None:
     state = snapshot("a/one:1")
     same = Record("b/same:1", "hub.example.org/b/same:1", digest("a/one:1"), state.records["a/one:1"].platforms)
     without = Version(digest("sif"), sandbox=None, sif=None, published=1)
@@ -80,7 +84,7 @@ def test_a_digest_is_scanned_once_and_a_build_without_a_tree_never(repository: D
     assert run(repository, state.with_records(others), program, now=DAY) == ["a/one:1"]
 
 
-def test_the_result_of_an_image_that_is_gone_is_removed(repository: DirectoryRepository, program: Scanner) -> None:
+def test_the_result_of_an_image_that_is_gone_is_removed(repository: DirectoryRepository, program: VulnerabilityScanner) -> None:
     state = snapshot("a/one:1", "a/two:1")
     publish(repository, state)
     run(repository, state, program, now=DAY)
@@ -94,7 +98,7 @@ def test_the_result_of_an_image_that_is_gone_is_removed(repository: DirectoryRep
 
 
 def test_a_scanner_that_always_fails_is_not_run_for_every_image(repository: DirectoryRepository, tmp_path: Path) -> None:
-    broken = Scanner(str(printing_program(tmp_path / "grype", "no JSON")), None, None, 30.0)
+    broken = VulnerabilityScanner(str(printing_program(tmp_path / "grype", "no JSON")), None, None, 30.0)
     state = snapshot(*(f"a/image:{number}" for number in range(9)))
     publish(repository, state)
     builds = scans.list_builds(state, repository)

@@ -47,7 +47,7 @@ def test_a_payload_of_cosign_2_counts_only_for_its_own_image() -> None:
 
 def test_the_signed_bytes_of_an_envelope_are_those_of_dsse() -> None:
     """The example of the DSSE specification."""
-    assert claims.Envelope("http://example.com/HelloWorld", b"hello world", ()).signed_bytes() == (
+    assert claims.DsseEnvelope("http://example.com/HelloWorld", b"hello world", ()).signed_bytes() == (
         b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
     )
 

@@ -16,7 +16,7 @@ from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
 from publisher.oci import SIF_LAYER, Descriptor
 from publisher.registry.credentials import Credentials
-from publisher.registry.sif_files.files import SifFiles
+from publisher.registry.sif_files.files import SifFileClient
 from publisher.registry.transport import RegistryTimeouts, RegistryTransport
 from tests.support.registries.name_server import NameServer
 from tests.support.registries.scripted_http import breaks_off, endless, says
@@ -150,7 +150,7 @@ async def test_what_is_no_federation_is_not_read(status: int, document: str, pro
 async def test_no_private_address_is_connected_to(address: str, scheme: str) -> None:
     names = NameServer([address])
     transport = RegistryTransport(RegistryTimeouts(), Proxies({}), AddressPolicy(), names)
-    files = SifFiles(transport, RetryPolicy(), RegistryTimeouts(), insecure=(), federation="federation.example")
+    files = SifFileClient(transport, RetryPolicy(), RegistryTimeouts(), insecure=(), federation="federation.example")
     try:
         with pytest.raises(UnavailableError, match="has no public address, so no request is sent to it"):
             await files.head(Reference("server.example" if scheme == "https" else "", "x.sif", None, SHA256, scheme))
