@@ -71,7 +71,7 @@ class DifferenceAssembly(Assembly):
 
     def advance(self, part: PartialFile, deadline: TransferDeadline) -> int | None:
         """Append what this host has; see :meth:`Assembly.advance`. Raise FetchError if the time runs out."""
-        self._pending.clear()
+        self._pending = bytearray()
         while not self.is_whole and part.size < self._table.sif_size:
             segment = self._segments[bisect_right(self._starts, part.size) - 1]
             if segment.where == FETCH:
@@ -92,18 +92,44 @@ class DifferenceAssembly(Assembly):
         if self.is_whole:
             part.add(piece)
             return
-        self._pending += piece
+        with memoryview(piece) as view:
+            used = self._complete_pending(part, view)
+            if not self._pending:
+                with view[used:] as rest:
+                    used += self._append_chunks(part, rest)
+            self._pending += view[used:]
+
+    def _complete_pending(self, part: PartialFile, piece: memoryview) -> int:
+        """Append the chunk that earlier pieces began, if this one completes it; return how many of its bytes were used."""
+        if not self._pending:
+            return 0
+        number = self._number(part.size)
+        count = self._table.lengths[number] - len(self._pending)
+        if count > len(piece):
+            return 0
+        chunk, self._pending = self._pending + piece[:count], bytearray()
+        self._check(number, chunk)
+        part.append(chunk)
+        return count
+
+    def _append_chunks(self, part: PartialFile, piece: memoryview) -> int:
+        """Append the chunks that are whole in a piece, up to a wrong one; return how many bytes they have."""
         number, used = self._number(part.size), 0
-        with memoryview(self._pending) as pending:
-            while number < len(self._table) and used + self._table.lengths[number] <= len(pending):
-                with pending[used : used + self._table.lengths[number]] as chunk:
-                    if hashlib.sha256(chunk).digest() != self._table.digest(number):
-                        where = f"the {len(chunk)} bytes from byte {part.size} on"
-                        raise CorruptError(f"{where} do not match their sha256 in the chunk table")
-                    part.add(chunk)
+        try:
+            while number < len(self._table) and used + self._table.lengths[number] <= len(piece):
+                with piece[used : used + self._table.lengths[number]] as chunk:
+                    self._check(number, chunk)
                 used += self._table.lengths[number]
                 number += 1
-        del self._pending[:used]
+        finally:
+            part.append(piece[:used])
+        return used
+
+    def _check(self, number: int, chunk: bytearray | memoryview) -> None:
+        """Raise CorruptError unless these are the bytes of a chunk."""
+        if hashlib.sha256(chunk).digest() != self._table.digest(number):
+            where = f"the {len(chunk)} bytes from byte {self._start(number)} on"
+            raise CorruptError(f"{where} do not match their sha256 in the chunk table")
 
     def find_intact(self, part: PartialFile) -> int:
         """Return how many bytes at the beginning are right, and plan to fetch each wrong chunk; 0 if that makes no sense."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from array import array
 from itertools import accumulate
 
+from publisher.contract.chunk_table import DIGEST_BYTES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,16 +39,14 @@ class ChunkMatcher:
 
     def __init__(self, wanted: ChunkTable) -> None:
         self._wanted = wanted
-        self._keys = _keys(wanted)
-        self._first: dict[int, int] = {}
-        for number, key in enumerate(self._keys):
-            self._first.setdefault(key, number)
+        self._keys = keys(wanted)
+        self._first = dict(zip(reversed(self._keys), range(len(wanted) - 1, -1, -1)))
         self._missing = set(self._first)
         self._found: dict[int, int] = {}
 
     def gain(self, table: ChunkTable) -> int:
         """Return the bytes of the SIF that are still missing and that a seed with this table has."""
-        shared = self._missing.intersection(_keys(table))
+        shared = self._missing.intersection(keys(table))
         return sum(self._wanted.lengths[self._first[key]] for key in shared)
 
     def add_seed(self, number: int, table: ChunkTable) -> None:
@@ -56,14 +56,15 @@ class ChunkMatcher:
             number: of the seed, 1 or more.
             table: its table.
         """
-        shared = self._missing.intersection(_keys(table))
-        for index, (key, start) in enumerate(zip(_keys(table), _starts(table.lengths))):
-            if key in shared:
-                first = self._first[key]
-                if table.lengths[index] == self._wanted.lengths[first] and table.digest(index) == self._wanted.digest(first):
-                    self._found[key] = place(number, start)
-                    shared.discard(key)
-                    self._missing.discard(key)
+        its_keys, starts, wanted = keys(table), _starts(table.lengths), self._wanted
+        index_of = dict(zip(reversed(its_keys), range(len(table) - 1, -1, -1)))
+        for key in self._missing.intersection(index_of):
+            index, first = index_of[key], self._first[key]
+            at, there = index * DIGEST_BYTES, first * DIGEST_BYTES
+            is_equal = table.digests[at : at + DIGEST_BYTES] == wanted.digests[there : there + DIGEST_BYTES]
+            if is_equal and table.lengths[index] == wanted.lengths[first]:
+                self._found[key] = place(number, starts[index])
+        self._missing.difference_update(self._found)
 
     def places(self) -> array[int]:
         """Return the place of each chunk (see :func:`place`), or :data:`FETCH`."""
@@ -73,8 +74,8 @@ class ChunkMatcher:
             found = self._found.get(key)
             if found is None and first < number and length == self._wanted.lengths[first]:
                 found = place(ITSELF, starts[first])
-            if self._wanted.digest(number) != self._wanted.digest(first):  # only the first eight bytes are equal
-                found = None
+            if first < number and self._wanted.digest(number) != self._wanted.digest(first):
+                found = None  # only the first eight bytes are equal
             places.append(FETCH if found is None else found)
         return places
 
@@ -147,7 +148,7 @@ def is_worthwhile(parts: Sequence[Segment], round_trip: float) -> bool:
     return saved / _SPEED > ranges * round_trip + _MIN_GAIN
 
 
-def _keys(table: ChunkTable) -> array[int]:
+def keys(table: ChunkTable) -> array[int]:
     """Return the first eight bytes of each digest, as numbers."""
     return array("Q", table.digests)[::_WORDS]
 

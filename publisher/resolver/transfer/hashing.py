@@ -43,7 +43,7 @@ class FileHasher:
 
     def add(self, piece: memoryview) -> None:
         """Hash what was just appended, which is still at hand: as set_size() does, without reading it again."""
-        while self._hash_chunk():
+        while self._hashed < self._size and self._hash_chunk():
             pass
         with self._lock:
             self._hash.update(piece)

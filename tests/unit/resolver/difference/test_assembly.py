@@ -12,6 +12,7 @@ from publisher.resolver.difference.assembly import DifferenceAssembly
 from publisher.resolver.difference.plan import ChunkMatcher
 from publisher.resolver.errors import CorruptError, FetchError
 from publisher.resolver.transfer.fetch import Traffic, fetch
+from publisher.resolver.transfer.hashing import FileHasher
 from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.partial import PartialFile
 from publisher.resolver.transfer.sources import NetworkOptions
@@ -73,6 +74,19 @@ def test_only_what_differs_is_fetched_in_closed_ranges(host: Host) -> None:
     assert host.first.ranges == RANGES
     assert (host.traffic.received, host.traffic.copied) == (2 * BLOCK, 5 * BLOCK)
     assert (host.second.asked, host.damaged) == ([], [])
+
+
+def test_what_was_written_is_not_read_again_for_its_hash(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    hash_chunk, reads = FileHasher._hash_chunk, []
+
+    def noted(hasher: FileHasher) -> bool:
+        reads.append(hash_chunk(hasher))
+        return reads[-1]
+
+    monkeypatch.setattr(FileHasher, "_hash_chunk", noted)
+    host.fetch()
+    assert host.part.read_bytes() == NEW
+    assert not any(reads)
 
 
 def test_a_directory_serves_ranges(host: Host, tmp_path: Path) -> None:
