@@ -1,9 +1,14 @@
-"""The choice of seeds: the SIFs of this host that have the most of a wanted SIF."""
+"""The choice of seeds: the SIFs of this host that have the most of a wanted SIF.
+
+What each SIF has is estimated first (:mod:`publisher.resolver.difference.ranking`), from so many tables and chunks at most; the
+tables of the best ones are read once more, checked and compared exactly.
+"""
 
 from __future__ import annotations
 
 from publisher.resolver.difference import plan, tables
 from publisher.resolver.difference.assembly import DifferenceAssembly
+from publisher.resolver.difference.ranking import Ranking
 from publisher.resolver.system import log
 
 TYPE_CHECKING = False
@@ -13,8 +18,10 @@ if TYPE_CHECKING:
     from publisher.contract.chunk_table import ChunkTable
 
 _MAX_SEEDS = 32
+_MAX_TRIED = 64  # seeds whose tables are compared exactly: some cannot be opened
 _MIN_SHARE = 1 / 1000  # of the wanted SIF, that a seed must add
-_MAX_CHUNKS = 16 << 20  # of all tables that are looked at: 1 TiB of SIFs, in some seconds
+_MAX_TABLES = 1000  # that are looked at
+_MAX_CHUNKS = 8 << 20  # of all tables that are looked at: 640 GiB of SIFs, in a second (docs/benchmarks.md)
 
 
 class Seed:
@@ -54,9 +61,12 @@ def prepare(table: ChunkTable, seeds: Sequence[Seed], round_trip: float) -> Diff
     used: dict[int, Seed] = {}
     opened: dict[int, int] = {}
     least = int(table.sif_size * _MIN_SHARE)
-    for seed in _by_gain(matcher, seeds, least):
-        if len(used) == _MAX_SEEDS:
+    ranking = _rank(table, seeds)
+    for _ in range(_MAX_TRIED):
+        index = ranking.pop()
+        if index is None or len(used) == _MAX_SEEDS:
             break
+        seed = seeds[index]
         its_table = _table(seed)
         if its_table is not None and matcher.gain(its_table) > least:
             descriptor = seed.open()
@@ -64,6 +74,7 @@ def prepare(table: ChunkTable, seeds: Sequence[Seed], round_trip: float) -> Diff
                 number = len(used) + 1
                 used[number], opened[number] = seed, descriptor
                 matcher.add_seed(number, its_table)
+                ranking.take(index)
     places, gap = matcher.places(), plan.gap_for(round_trip)
     parts = plan.segments(table.lengths, places, gap)
     if not plan.is_worthwhile(parts, round_trip):
@@ -74,22 +85,20 @@ def prepare(table: ChunkTable, seeds: Sequence[Seed], round_trip: float) -> Diff
     return DifferenceAssembly(table, places, opened, gap, lambda number: used[number].report_damage())
 
 
-def _by_gain(matcher: plan.ChunkMatcher, seeds: Sequence[Seed], least: int) -> list[Seed]:
-    """Return the seeds that have more than ``least`` bytes of the SIF, the best first."""
-    gains: list[tuple[int, int]] = []
+def _rank(wanted: ChunkTable, seeds: Sequence[Seed]) -> Ranking:
+    """Return the seeds by what they have, as far as their tables may be looked at."""
+    ranking = Ranking(wanted, _MIN_SHARE)
     looked_at = 0
-    for index, seed in enumerate(seeds):
-        table = _table(seed)
+    for index, seed in enumerate(seeds[:_MAX_TABLES]):
+        table = _table(seed, checked=False)
         if table is not None:
             looked_at += len(table)
-            gain = matcher.gain(table)
-            if gain > least:
-                gains.append((-gain, index))
-        if looked_at > _MAX_CHUNKS:
-            break
-    return [seeds[index] for _, index in sorted(gains)]
+            if looked_at > _MAX_CHUNKS:
+                break
+            ranking.add(index, table)
+    return ranking
 
 
-def _table(seed: Seed) -> ChunkTable | None:
-    table = tables.read(seed.table_path)
+def _table(seed: Seed, *, checked: bool = True) -> ChunkTable | None:
+    table = tables.read(seed.table_path, checked=checked)
     return table if table is not None and table.sif_sha256 == seed.sha256 else None

@@ -65,11 +65,11 @@ def ensure(sif: Sif, path: str, sources: Sequence[Source], until: float, traffic
     return table
 
 
-def read(path: str) -> ChunkTable | None:
-    """Return the table of a SIF that this host has, None without one that can be used."""
+def read(path: str, *, checked: bool = True) -> ChunkTable | None:
+    """Return the table of a SIF that this host has, None without one that can be used; ``checked`` as for the parser."""
     try:
         content = _read(path, MAX_TABLE_BYTES)
-        return None if content is None else parse_chunk_table(content)
+        return None if content is None else parse_chunk_table(content, checked=checked)
     except ChunkTableError as error:
         log.info("%s: %s", path, error)
         return None
