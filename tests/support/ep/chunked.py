@@ -1,4 +1,4 @@
-"""SIFs with chunk tables, made without the publisher: contents of blocks, each of which is a chunk."""
+"""SIFs with chunk tables, made without the publisher: contents of blocks, each of which is a chunk; and a near network."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING
 
 from publisher.contract.chunk_table import ChunkTable, serialize
 from publisher.contract.records import Chunks, Sif
+from publisher.resolver.transfer.sources import NetworkOptions
 from tests.support.ep.execution_point import sif_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BLOCK = 16 << 10
+
+
+class Near(NetworkOptions):
+    """A network whose servers are near, however busy this machine is."""
+
+    @property
+    def round_trip(self) -> float:
+        return 1e-9
+
+    @round_trip.setter
+    def round_trip(self, _: float) -> None:
+        pass
 
 
 def block(name: str) -> bytes:

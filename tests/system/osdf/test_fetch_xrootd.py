@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from publisher.resolver.cache.cache import Cache
 from publisher.resolver.errors import AbsentError, AccessDeniedError
 from publisher.resolver.transfer.fetch import fetch
 from publisher.resolver.transfer.open_source import open_source
 from publisher.resolver.transfer.sources import NetworkOptions
+from tests.support.ep.chunked import BLOCK as CHUNK
+from tests.support.ep.chunked import Near, content_of, with_table
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, lay_down, record, sif_content, sif_of, version
 from tests.support.osdf.federation import Director
 from tests.support.osdf.tokens import Issuer
@@ -43,8 +46,8 @@ class Pool:
     def put(self, content: bytes) -> None:
         put(self.servers, {self.sif.path: content})
 
-    def read_through_the_cache(self, start: int = 0, end: int | None = None) -> bytes:
-        url = f"{self.servers.cache}{NAMESPACE}/{self.sif.path}"
+    def read_through_the_cache(self, start: int = 0, end: int | None = None, *, name: str = "") -> bytes:
+        url = f"{self.servers.cache}{NAMESPACE}/{name or self.sif.path}"
         part = [] if end is None else ["-r", f"{start}-{end - 1}"]
         command = ["curl", "-sS", "--cacert", str(self.servers.authority), *part, url]
         return subprocess.run(command, check=True, capture_output=True).stdout
@@ -53,6 +56,31 @@ class Pool:
         came_from = fetch([open_source(self.place, self.network)], sif or self.sif, str(self.part))
         assert self.part.read_bytes() == self.content
         return came_from
+
+
+class Versions:
+    """A host that has one version of an image, and the next one in the federation, of which two chunks far apart are new."""
+
+    def __init__(self, pool: Pool, root: Path) -> None:
+        self.pool = pool
+        self.pool.network = Near(str(root), ca=str(pool.servers.authority), silence=60)
+        self._cache = Cache(str(root / "cache"))
+        names = [f"{root.name} {number}" for number in range(120)]
+        old, old_objects = with_table(content_of(*names))
+        self.new, objects = with_table(content_of("new", *names[1:-1], "newer"))
+        self.content = objects[self.new.path]
+        self.table_size = sum(map(len, objects.values())) - len(self.content)
+        put(pool.servers, old_objects | objects)
+        self._ensure(old)
+
+    def fetch(self) -> str:
+        path, came_from = self._ensure(self.new)
+        assert Path(path).read_bytes() == self.content
+        self.received, self.copied = self._cache.received, self._cache.copied
+        return came_from
+
+    def _ensure(self, sif: Sif) -> tuple[str, str]:
+        return self._cache.ensure(sif, [open_source(self.pool.place, self.pool.network)])
 
 
 def put(servers: Servers, files: dict[str, bytes]) -> None:
@@ -74,6 +102,11 @@ def servers() -> Iterator[Servers]:
 def pool(servers: Servers, tmp_path: Path) -> Iterator[Pool]:
     with Director(servers.tls, NAMESPACE, servers.origin, [servers.cache]) as director:
         yield Pool(servers, director, tmp_path)
+
+
+@pytest.fixture
+def versions(pool: Pool, tmp_path: Path) -> Versions:
+    return Versions(pool, tmp_path)
 
 
 def test_a_sif_comes_from_the_cache_and_goes_on_where_it_broke_off(pool: Pool) -> None:
@@ -112,6 +145,23 @@ def test_an_upload_that_was_read_before_it_was_whole_comes_from_the_origin(pool:
     assert "1000000 bytes, but the manifest says 5000000" in "".join(
         path.read_text() for path in (pool.part.parent / "failures").iterdir()
     )
+
+
+def test_a_difference_comes_in_ranges_from_a_cache_that_keeps_blocks(versions: Versions) -> None:
+    assert versions.fetch() == f"{versions.pool.servers.cache}{NAMESPACE}"
+    assert versions.received == 2 * CHUNK + versions.table_size
+    assert versions.copied == versions.new.size - 2 * CHUNK
+
+
+def test_chunks_that_the_cache_has_wrong_come_from_the_origin(versions: Versions) -> None:
+    """The cache read the object when half of it was another one's."""
+    wrong = bytes(len(versions.content))
+    put(versions.pool.servers, {versions.new.path: wrong})
+    assert versions.pool.read_through_the_cache(name=versions.new.path) == wrong
+    put(versions.pool.servers, {versions.new.path: versions.content})
+    assert versions.fetch() == f"{versions.pool.servers.origin}{NAMESPACE}"
+    assert versions.copied == versions.new.size - 2 * CHUNK
+    assert versions.received < versions.new.size / 4
 
 
 def test_a_cache_that_is_down_is_passed_by(pool: Pool, servers: Servers) -> None:

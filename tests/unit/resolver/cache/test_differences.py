@@ -18,8 +18,7 @@ from publisher.resolver.cache.pins import Starter
 from publisher.resolver.errors import FetchError
 from publisher.resolver.transfer.fetch import Traffic, fetch
 from publisher.resolver.transfer.open_source import open_source
-from publisher.resolver.transfer.sources import NetworkOptions
-from tests.support.ep.chunked import BLOCK, content_of, table_of, with_table
+from tests.support.ep.chunked import BLOCK, Near, content_of, table_of, with_table
 from tests.support.ep.execution_point import lay_down
 from tests.support.osdf.faulty_cache import FaultyServer
 
@@ -33,18 +32,6 @@ if TYPE_CHECKING:
 BASE = [f"base {number}" for number in range(50)]
 OLD, NEW = content_of(*BASE, "old"), content_of(*BASE, "new", "more")
 DIFFERENCE = f"bytes={51 * BLOCK}-{53 * BLOCK - 1}"
-
-
-class Near(NetworkOptions):
-    """A network whose servers are near, however busy this machine is."""
-
-    @property
-    def round_trip(self) -> float:
-        return 1e-9
-
-    @round_trip.setter
-    def round_trip(self, _: float) -> None:
-        pass
 
 
 class Host:
