@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ci.benchmarks import bench_image, build, delta, fetch, hook, many, publish, references, store
+from ci.benchmarks import bench_image, build, delta, fetch, hook, large_delta, levels, many, publish, references, store, units
 from publisher.errors import PublisherError
 
 _ROOT = Path(__file__).parents[2]
@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
             "publish": "one image into a repository of thousands, against one of a few",
             "fetch": "download of a SIF from a real origin and a real cache, against curl",
             "delta": "SIFs as differences of others, against whole ones, near and over a distant link",
+            "levels": "SIFs at four levels of zstd: build, size, start, and what two versions share",
+            "units": "what images share: chunks of SIFs, blocks of squashfs, files of layers",
             "store": "upload of a SIF into a real origin, and its readback, against curl",
         }.items()
     }
@@ -74,10 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     parsers["fetch"].add_argument("--size", type=int, default=400_000_000, help="size of the SIF in bytes (default 400000000)")
     parsers["fetch"].set_defaults(run=_fetch)
     parsers["delta"].add_argument("-n", dest="rounds", type=int, default=3, help="rounds; medians are shown (default 3)")
+    parsers["delta"].add_argument("--size", type=int, help="bytes of the files of an image (default 675000000)")
     parsers["delta"].add_argument(
-        "--size", type=int, default=675_000_000, help="bytes of the files of an image (default 675000000)"
+        "--large", action="store_true", help="instead: a SIF of 5 GB, or of --size bytes, and hundreds of SIFs in the cache"
     )
     parsers["delta"].set_defaults(run=_delta)
+    parsers["levels"].add_argument("-n", dest="rounds", type=int, default=5, help="starts; medians are shown (default 5)")
+    parsers["levels"].add_argument("--size", type=int, default=100_000_000, help="bytes of an image's files (default 100000000)")
+    parsers["levels"].set_defaults(run=_levels)
+    parsers["units"].add_argument("--size", type=int, default=675_000_000, help="bytes of an image's files (default 675000000)")
+    parsers["units"].set_defaults(run=_units)
     parsers["store"].add_argument("-n", dest="rounds", type=int, default=5, help="rounds; medians are shown (default 5)")
     parsers["store"].add_argument("--size", type=int, default=400_000_000, help="size of the SIF in bytes (default 400000000)")
     parsers["store"].add_argument("--sparse", action="store_true", help="use a SIF of zeros, for sizes of many gigabytes")
@@ -117,7 +125,20 @@ def _fetch(arguments: argparse.Namespace) -> bool:
 
 
 def _delta(arguments: argparse.Namespace) -> bool:
-    return delta.benchmark(arguments.size, arguments.rounds, arguments.work.resolve() / "delta", bars=arguments.bars)
+    work = arguments.work.resolve() / "delta"
+    if arguments.large:
+        return large_delta.benchmark(arguments.size or 5_000_000_000, work, delta.HASH, bars=arguments.bars)
+    return delta.benchmark(arguments.size or 675_000_000, arguments.rounds, work, bars=arguments.bars)
+
+
+def _levels(arguments: argparse.Namespace) -> bool:
+    levels.benchmark(arguments.size, arguments.rounds, arguments.work.resolve() / "levels")
+    return True
+
+
+def _units(arguments: argparse.Namespace) -> bool:
+    units.benchmark(arguments.size, arguments.work.resolve() / "units")
+    return True
 
 
 def _store(arguments: argparse.Namespace) -> bool:

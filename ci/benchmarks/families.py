@@ -69,10 +69,10 @@ class Family:
 
 def families(size: int) -> list[Family]:
     """Return the families, of images with ``size`` bytes of files."""
-    files = _files()
-    base = _take(files, int(size * (1 - _MIDDLE_SHARE - _UPPER_SHARE)))
-    middle, upper = _take(files, int(size * _MIDDLE_SHARE)), _take(files, int(size * _UPPER_SHARE))
-    other = _take(files, int(size * _UPPER_SHARE))
+    available = files()
+    base = _take(available, int(size * (1 - _MIDDLE_SHARE - _UPPER_SHARE)))
+    middle, upper = _take(available, int(size * _MIDDLE_SHARE)), _take(available, int(size * _UPPER_SHARE))
+    other = _take(available, int(size * _UPPER_SHARE))
     mine = [File("opt/own/analysis.py", Path(__file__))]
     image = [*base, *middle, *upper, *mine]
     unrelated = [File(f"other/{file.name}", file.origin, "unrelated", EPOCH + 7) for file in image]
@@ -86,11 +86,11 @@ def families(size: int) -> list[Family]:
     ]
 
 
-def make(files: list[File], where: Path) -> tuple[Sif, Chunks, bytes]:
+def make(contents: list[File], where: Path, level: int = 3) -> tuple[Sif, Chunks, bytes]:
     """Make the SIF of an image at ``where``; return its record, that of its chunk table, and the content of the table."""
     totals = StreamSurvey(newest=EPOCH, unpacked_size=0, root=(0o755, 0, 0))
-    with Mksquashfs().squash(where, totals, offset=DATA_OFFSET, deadline=_DEADLINE) as write:
-        _write_stream(files, write)
+    with Mksquashfs(level=level).squash(where, totals, offset=DATA_OFFSET, deadline=_DEADLINE) as write:
+        _write_stream(contents, write)
     write_sif_header(where, architecture="amd64", identity=bytes(16), epoch=EPOCH)
     cutter, digest = ChunkCutter(), hashlib.sha256()
     with where.open("rb") as file:
@@ -117,7 +117,7 @@ def _write_stream(files: list[File], write: Callable[[bytes], object]) -> None:
             archive.addfile(entry, io.BytesIO(content))
 
 
-def _files() -> Iterator[File]:
+def files() -> Iterator[File]:
     """Yield this machine's files, package by package."""
     seen = set()
     for place in _PLACES:
