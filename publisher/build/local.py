@@ -19,7 +19,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from publisher import __version__
 from publisher.build import readback
@@ -249,9 +249,7 @@ class LocalBuilder(Builder):
         progress("plan", 0, 1)
         inputs = self._prepare(request, directory, self._clock() + self._deadline)
         with _logged("file index", request), (directory / _FILE_INDEX).open("wb") as out:
-            files = FileIndexWriter(out)
-            write_listing(files, inputs.plan, request.indexes, inputs.extras, inputs.totals.newest)
-            files.close()
+            files = _write_file_index(out, request, inputs)
         (directory / _FILE_INDEX).chmod(0o644)
         return BuiltImage(
             sif=directory / _SIF,
@@ -349,16 +347,16 @@ class LocalBuilder(Builder):
         with (
             (directory / _FILE_INDEX).open("wb") as out,
             self._squasher.squash(directory / _SIF, totals, offset=DATA_OFFSET, deadline=deadline) as write,
+            ThreadPoolExecutor(1) as beside,
         ):
-            files = FileIndexWriter(out)
-            emitter = Emitter(write, files, totals.newest)
-            emitter.write_layers(inputs.plan, request.layers, advance)
+            listing = beside.submit(_write_file_index, out, request, inputs)
+            emitter = Emitter(write, totals.newest)
+            emitter.write_layers(inputs.plan, request.layers, request.indexes, advance)
             emitter.write_directories(inputs.plan.implied_directories)
             for extra in inputs.extras:
                 emitter.write_entry(extra)
             emitter.write_end()
-            files.close()
-        return files
+        return listing.result()
 
 
 @dataclass(frozen=True)
@@ -370,6 +368,13 @@ class _SquashInputs:
     skeleton: MetadataSkeleton
     extras: list[ExtraEntry]
     has_shell: bool
+
+
+def _write_file_index(out: IO[bytes], request: BuildRequest, inputs: _SquashInputs) -> FileIndexWriter:
+    files = FileIndexWriter(out)
+    write_listing(files, inputs.plan, request.indexes, inputs.extras, inputs.totals.newest)
+    files.close()
+    return files
 
 
 @contextlib.contextmanager

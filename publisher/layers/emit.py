@@ -1,35 +1,34 @@
-"""The surviving entries of an image as one tar stream for mksquashfs, in one pass over the layers, with the sha256 of every file.
+"""The surviving entries of an image as one tar stream for mksquashfs, in one pass over the layers.
 
-Entries that need no change are copied byte by byte. What mksquashfs does not accept (tried with 4.5.1) is written anew: renamed
-entries, sparse files, negative times, global records. Hard links follow all other entries of their layer, so that a target
-always precedes its links. A layer without surviving entries is not read at all.
+Entries that need no change are copied byte by byte, without a look at them: the header index says which they are and where they
+begin. What mksquashfs does not accept (tried with 4.5.1) is written anew: renamed entries, sparse files, negative times, global
+records. Hard links follow all other entries of their layer, so that a target always precedes its links. A layer without
+surviving entries is not read at all. The file index of the stream is made by :mod:`publisher.layers.listing`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from publisher.errors import LayerError
 from publisher.layers.decompress import decompressed
-from publisher.layers.flatten_plan import DROP, RENAME
+from publisher.layers.flatten_plan import DROP, KEEP, RENAME
 from publisher.layers.header import BLOCK, make_header, padded
+from publisher.layers.index import read_attributes, read_entries
 from publisher.layers.scan import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from publisher.fileindex.format import FileIndexWriter
     from publisher.layers.flatten_plan import FlattenPlan
     from publisher.layers.member import Member
 
     Write = Callable[[memoryview | bytes], object]
 
-_EMPTY_SHA256 = hashlib.sha256().digest()
-LOST_ACLS = "entries whose access control list is lost"
+_PORTION = 1 << 20  # bytes that are passed over at a time
 _LINKED_FILE = struct.Struct("<IIIIQ")  # node of its first name, mode, uid, gid, time
 _LINK_MODE = 0o777  # the mode that Linux shows for every symbolic link
 
@@ -61,33 +60,33 @@ def published_mode(kind: bytes, mode: int) -> int:
 
 
 class Emitter:
-    """A writer of the tar stream and its file index.
+    """A writer of the tar stream.
 
     Args:
         write: receives the bytes of the stream, in portions of any size.
-        files: receives a line for every path.
         newest: the latest modification time to write (:class:`publisher.layers.survey.StreamSurvey`); later times become it.
     """
 
-    def __init__(self, write: Write, files: FileIndexWriter, newest: int) -> None:
+    def __init__(self, write: Write, newest: int) -> None:
         self._write = write
-        self._files = files
         self._newest = newest
 
-    def write_layers(self, plan: FlattenPlan, layers: Sequence[Path], progress: Callable[[int], None]) -> None:
-        """Write the surviving entries of all layers, from the bottom up, and count lost access control lists in the plan.
+    def write_layers(
+        self, plan: FlattenPlan, layers: Sequence[Path], indexes: Sequence[Path], progress: Callable[[int], None]
+    ) -> None:
+        """Write the surviving entries of all layers, from the bottom up.
 
         Args:
             plan: the plan.
             layers: the blobs, from the bottom up.
+            indexes: their header indexes.
             progress: called with the number of compressed bytes read since the last call, in the calling thread.
 
         Raises:
             LayerError: a layer differs from its index.
             OSError: ``write`` failed.
         """
-        plan.dropped.pop(LOST_ACLS, None)
-        for number, (actions, path) in enumerate(zip(plan.actions, layers, strict=True)):
+        for number, (actions, path, index) in enumerate(zip(plan.actions, layers, indexes, strict=True)):
             with path.open("rb", buffering=0) as file:
                 if not any(actions):
                     progress(path.stat().st_size)
@@ -95,7 +94,7 @@ class Emitter:
                 compressed = _CountedReader(file.read)
                 with decompressed(compressed.read) as read:
                     scanner = Scanner(_reporting(read, compressed, progress), self._write)
-                    self._write_layer(scanner, actions, plan, number << 32)
+                    self._write_layer(scanner, actions, index, plan, number << 32)
                 progress(path.stat().st_size - compressed.reported)
 
     def write_directories(self, names: Iterable[bytes]) -> None:
@@ -110,68 +109,62 @@ class Emitter:
         self._write(make_header(entry.name, entry.kind, mode=mode, size=size, mtime=self._newest, link=entry.link))
         if size:
             self._write(entry.content + bytes(padded(size) - size))
-        content = hashlib.sha256(entry.content).digest() if entry.kind == b"0" else b""
-        self._files.add(entry.kind, entry.name, mode, 0, 0, size, self._newest, entry.link or content)
 
     def write_end(self) -> None:
         """Write the end of the archive."""
         self._write(bytes(2 * BLOCK))
 
-    def _write_layer(self, scanner: Scanner, actions: bytearray, plan: FlattenPlan, base: int) -> None:
+    def _write_layer(self, scanner: Scanner, actions: bytearray, index: Path, plan: FlattenPlan, base: int) -> None:
         linked_files = bytearray()
-        end = len(actions.rstrip(b"\0"))  # everything after it is dropped
-        for ordinal in range(end):
-            member = scanner.next_member()
-            if member is None:
-                raise LayerError("the layer has fewer entries than when it was downloaded")
-            action = actions[ordinal]
-            if action == DROP:
-                scanner.drop()
+        last = len(actions.rstrip(b"\0")) - 1  # everything after it is dropped; where it ends, only its header says
+        entries = zip(range(last + 1), actions, read_entries(index), read_attributes(index), strict=False)
+        passed, copying = 0, False  # where the scanner is, and whether what follows there is copied unchanged
+        for ordinal, action, (kind, *_), (_, mtime, offset, mode, _, _, reusable) in entries:
+            copied = action == KEEP and self._is_unchanged(kind, mode, mtime, reusable) and ordinal < last
+            if (copied or action == DROP) and copied == copying and offset - passed < _PORTION:
                 continue
-            if member.acl:
-                plan.dropped[LOST_ACLS] = plan.dropped.get(LOST_ACLS, 0) + 1
-            if action != RENAME:
-                self._write_member(scanner, member, renamed=False)
-                continue
-            first = plan.new_names.first(base | ordinal)
-            member.name = plan.new_names.path(first)
-            mtime = self._write_member(scanner, member, renamed=True)
-            if member.kind == b"0":
-                mode = published_mode(b"0", member.mode)
-                linked_files += _LINKED_FILE.pack(first, mode, member.uid, member.gid, mtime)
-            else:
-                scanner.flush()
-                self._write_copies(member, mtime, plan.new_names.following(first))
+            scanner.pass_to(offset, ordinal, keep=copying)
+            passed, copying = offset, copied
+            if not copied and action != DROP:
+                linked_files += self._write_member(scanner, plan, base | ordinal, renamed=action == RENAME)
         scanner.flush()
         for first, *attributes in _LINKED_FILE.iter_unpack(linked_files):
             self._write_links(plan.new_names.path(first), plan.new_names.following(first), *attributes)
 
-    def _write_member(self, scanner: Scanner, member: Member, *, renamed: bool) -> int:
-        """Write the scanner's current member; return its modification time in the stream."""
-        kind = member.kind
-        mode = published_mode(kind, member.mode)
+    def _is_unchanged(self, kind: bytes, mode: int, mtime: int, reusable: bool) -> bool:
+        """Return whether the header blocks of an entry are written as they are."""
+        return reusable and mode == published_mode(kind, mode) and 0 <= mtime <= self._newest
+
+    def _write_member(self, scanner: Scanner, plan: FlattenPlan, entry: int, *, renamed: bool) -> bytes:
+        """Write the scanner's next member; return what the hard links of a file need, ``b""`` for everything else."""
+        member = scanner.next_member()
+        if member is None:
+            raise LayerError("the layer has fewer entries than when it was downloaded")
+        first = plan.new_names.first(entry) if renamed else 0
+        if renamed:
+            member.name = plan.new_names.path(first)
+        mode = published_mode(member.kind, member.mode)
         mtime = min(max(member.mtime, 0), self._newest)
         header = member.new_header(member.name, mode, mtime) if renamed else member.replacement_header(mode, mtime)
-        content = scanner.keep(member, header, digest=kind == b"0")
-        if not content and kind == b"0":
-            content = _EMPTY_SHA256
-        self._files.add(
-            kind, member.name, mode, member.uid, member.gid, member.size, mtime, content or member.link, member.xattrs
-        )
-        return mtime
+        scanner.keep(member, header, digest=False)
+        if not renamed:
+            return b""
+        if member.kind == b"0":
+            return _LINKED_FILE.pack(first, mode, member.uid, member.gid, mtime)
+        scanner.flush()
+        self._write_copies(member, mtime, plan.new_names.following(first))
+        return b""
 
     def _write_links(self, target: bytes, names: Iterable[bytes], mode: int, uid: int, gid: int, mtime: int) -> None:  # noqa: PLR0917
         """Write hard links to a file."""
         for name in names:
             self._write(make_header(name, b"1", mode=mode, uid=uid, gid=gid, mtime=mtime, link=target))
-            self._files.add(b"1", name, mode, uid, gid, 0, mtime, target)
 
     def _write_copies(self, member: Member, mtime: int, names: Iterable[bytes]) -> None:
         """Write a symbolic link or a fifo, to which tar can link but squashfs cannot, under further names."""
         mode = published_mode(member.kind, member.mode)
         for name in names:
             self._write(member.new_header(name, mode, mtime))
-            self._files.add(member.kind, name, mode, member.uid, member.gid, 0, mtime, member.link, member.xattrs)
 
 
 class _CountedReader:

@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
     Read = Callable[[int], bytes]
 
-_MAGIC = b"OSPIDX05"
+_MAGIC = b"OSPIDX06"
 _HEADER = struct.Struct("<8s32sQQ")
 _BLOCK_HEADER = struct.Struct("<III")  # entries, bytes of names, entries with more than the usual
 _BLOCK_ENTRIES = 4096
 _BLOCK_BYTES = 1 << 20  # of names, at about
 _NAME_MAX = 255  # bytes of one component of a path: limits.h
-ATTRIBUTES = struct.Struct("<QqQIII")
-"""The numbers of an entry: size (bytes), mtime (seconds), offset in the stream (bytes), mode, uid, gid."""
+ATTRIBUTES = struct.Struct("<QqQIII?")
+"""What an entry has of a fixed size: size (bytes), mtime (seconds), offset in the stream (bytes), mode, uid, gid, and whether its
+header blocks can be written unchanged (``Member.reusable``)."""
 _SHA256_SIZE = 32
 _NO_CONTENT = bytes(_SHA256_SIZE)
 _EMPTY_SHA256 = hashlib.sha256().digest()
@@ -108,7 +109,7 @@ def read_entries(path: Path) -> Iterator[tuple[bytes, bytes, bytes]]:
             yield tagged[:1], tagged[1:], next(parts)
 
 
-def read_attributes(path: Path) -> Iterator[tuple[int, int, int, int, int, int]]:
+def read_attributes(path: Path) -> Iterator[tuple[int, int, int, int, int, int, bool]]:
     """Yield :data:`ATTRIBUTES` of every entry, in the layer's order."""
     for block in _blocks(path):
         yield from ATTRIBUTES.iter_unpack(block.attributes)
@@ -196,7 +197,9 @@ class _BlockWriter:
             xattrs = digest_of_xattrs(member.xattrs) if member.xattrs else b""
             self._more.append(_MORE.pack(len(self._numbers), member.acl, xattrs))
         self._names += (member.kind + member.name, member.link)
-        self._numbers.append(ATTRIBUTES.pack(member.size, member.mtime, offset, member.mode, member.uid, member.gid))
+        self._numbers.append(
+            ATTRIBUTES.pack(member.size, member.mtime, offset, member.mode, member.uid, member.gid, member.reusable)
+        )
         self._digests.append(digest)
         self._size += len(member.name) + len(member.link)
         if len(self._numbers) == _BLOCK_ENTRIES or self._size > _BLOCK_BYTES:

@@ -1,6 +1,6 @@
 """The file index of an image from its plan and the header indexes of its layers, without reading a layer.
 
-It has the lines that :class:`publisher.layers.emit.Emitter` writes beside the stream, in the same order.
+It has a line for every entry of the stream of :class:`publisher.layers.emit.Emitter`, in the same order.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from publisher.layers.emit import LOST_ACLS, published_mode
+from publisher.layers.emit import published_mode
 from publisher.layers.flatten_plan import DROP, RENAME
 from publisher.layers.index import read_attributes, read_contents, read_entries
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from publisher.fileindex.format import FileIndexWriter
     from publisher.layers.emit import ExtraEntry
     from publisher.layers.flatten_plan import FlattenPlan
+
+LOST_ACLS = "entries whose access control list is lost"
 
 
 def write_listing(
@@ -55,7 +57,7 @@ def _write_layer(  # noqa: PLR0917 - the parts of one layer
             continue
         if acl:
             plan.dropped[LOST_ACLS] = plan.dropped.get(LOST_ACLS, 0) + 1
-        size, mtime, _, mode, uid, gid = numbers
+        size, mtime, _, mode, uid, gid, _ = numbers
         mode, mtime = published_mode(kind, mode), min(max(mtime, 0), newest)
         content = digest if kind == b"0" else link
         first = plan.new_names.first(base | ordinal) if action == RENAME else None

@@ -104,6 +104,31 @@ class Scanner:
             return b""
         return self._copy_data(digest)
 
+    def pass_to(self, offset: int, count: int, *, keep: bool) -> None:
+        """Pass over whole members without a look at them; then an entry of the stream is next, as its header index says.
+
+        Args:
+            offset: offset in the stream of the next entry's first header block, bytes.
+            count: number of the entries before it.
+            keep: copy the members to the output unchanged; otherwise they are left out.
+
+        Raises:
+            LayerError: the stream ends before the offset, or the offset is behind the position.
+        """
+        remaining = offset - self._base - self._position
+        if remaining < 0:
+            raise LayerError(f"the layer's entry {count + 1} is not where it was when the layer was downloaded")
+        self.count = count
+        if keep:
+            while (available := len(self._buffer) - self._position) < remaining:
+                remaining -= available
+                self._advance(remaining, 0)
+            self._position += remaining
+        else:
+            self._write_kept(self._position)
+            self._skip(remaining, 0)
+            self._mark = self._position
+
     def flush(self) -> None:
         """Write the kept bytes that are still in the buffer."""
         self._write_kept(self._position)

@@ -56,7 +56,7 @@ def survey(plan: FlattenPlan, indexes: Sequence[Path], now: int, limits: LayerLi
     newest = total = 0
     ids = {0}
     for actions, index in zip(plan.actions, indexes, strict=True):
-        for size, mtime, _, _, uid, gid in compress(read_attributes(index), actions):
+        for size, mtime, _, _, uid, gid, _ in compress(read_attributes(index), actions):
             if newest < mtime <= now:
                 newest = mtime
             total += size
@@ -76,7 +76,7 @@ def _root(plan: FlattenPlan, indexes: Sequence[Path]) -> tuple[int, int, int]:
     if plan.root is None:
         return _DEFAULT_ROOT
     layer, ordinal = plan.root >> 32, plan.root & 0xFFFFFFFF
-    for position, (_, _, _, mode, _, _) in enumerate(read_attributes(indexes[layer])):
+    for position, (_, _, _, mode, *_) in enumerate(read_attributes(indexes[layer])):
         if position == ordinal:
             return published_mode(b"5", mode), 0, 0
     raise AssertionError("the plan names an entry that its index does not have")

@@ -16,7 +16,7 @@ from publisher.build.metadata import add_skeleton
 from publisher.build.sandbox import unpack
 from publisher.build.sandbox.verify_tree import differences, walk
 from publisher.errors import BuildError, CommandError, RepositoryError, shown
-from publisher.fileindex.format import FileIndexWriter, read_file_index
+from publisher.fileindex.format import read_file_index
 from publisher.layers.emit import Emitter
 from publisher.layers.flatten import flatten
 from publisher.state.built import SandboxSource
@@ -116,12 +116,9 @@ class LayeredSandbox(SandboxSource):
         if only is not None:
             plan = plan.only(only, self.indexes)
             extras = [extra for extra in extras if extra.name in only]
-        with (
-            command.feed(_argv(target, shield), deadline=deadline, name="tar") as stdin,
-            open(os.devnull, "wb") as unused,  # noqa: PTH123 - the file index is written already
-        ):
-            emitter = Emitter(stdin.write, FileIndexWriter(unused), self.totals.newest)
-            emitter.write_layers(plan, self.layers, lambda _: None)
+        with command.feed(_argv(target, shield), deadline=deadline, name="tar") as stdin:
+            emitter = Emitter(stdin.write, self.totals.newest)
+            emitter.write_layers(plan, self.layers, self.indexes, lambda _: None)
             emitter.write_directories(plan.implied_directories)
             for extra in extras:
                 emitter.write_entry(extra)

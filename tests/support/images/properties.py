@@ -13,27 +13,23 @@ from publisher.contract.chunk_table import DIGEST_BYTES, HEADER_BYTES, parse_chu
 from publisher.contract.errors import ChunkTableError
 from publisher.errors import LayerError, UnsupportedError
 from publisher.fileindex.format import FileIndexWriter, IndexedFile, read_file_index
-from publisher.layers.emit import Emitter
 from publisher.layers.flatten import flatten
 from publisher.layers.header import BLOCK, padded, parse_number
 from publisher.layers.index import write_index
 from publisher.layers.limits import LayerLimits
 from publisher.layers.listing import write_listing
 from publisher.layers.survey import survey
-from tests.support.images.tar_stream import NOW
+from tests.support.images.tar_stream import NOW, emit
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from publisher.layers.flatten_plan import FlattenPlan
 
 _LIMITS = LayerLimits(unpacked_size=1 << 20, entries=1000)
 _KINDS = {tarfile.REGTYPE: "f", tarfile.LNKTYPE: "h", tarfile.SYMTYPE: "l", tarfile.DIRTYPE: "d", tarfile.FIFOTYPE: "p"}
 
 
 def layer(blob: bytes, where: Path) -> None:
-    """Check that a layer is refused with a LayerError, or that another reader finds in its stream what the file index says,
-    and that the listing made from the header index alone is this file index.
+    """Check that a layer is refused with a LayerError, or that another reader finds in its stream what the file index says.
 
     A header that two readers parse differently would let a layer put unchecked content into the squashfs.
     """
@@ -44,23 +40,12 @@ def layer(blob: bytes, where: Path) -> None:
         plan = flatten([index], _LIMITS).finish()
         newest = survey(plan, [index], NOW, _LIMITS).newest
         stream = io.BytesIO()
+        emit(plan, [path], [index], newest, stream.write)
         with files.open("wb") as out:
             writer = FileIndexWriter(out)
-            emitter = Emitter(stream.write, writer, newest)
-            emitter.write_layers(plan, [path], lambda _: None)
-            emitter.write_directories(plan.implied_directories)
-            emitter.write_end()
+            write_listing(writer, plan, [index], (), newest)
             writer.close()
         _check(stream.getvalue(), files)
-        assert _listing(plan, index, newest) == [*read_file_index(io.BytesIO(files.read_bytes()))]
-
-
-def _listing(plan: FlattenPlan, index: Path, newest: int) -> list[IndexedFile]:
-    out = io.BytesIO()
-    writer = FileIndexWriter(out)
-    write_listing(writer, plan, [index], (), newest)
-    writer.close()
-    return [*read_file_index(io.BytesIO(out.getvalue()))]
 
 
 def documents(body: bytes) -> None:

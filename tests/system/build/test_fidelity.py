@@ -202,7 +202,7 @@ def test_apptainers_metadata_differs_only_in_what_depends_on_the_run(name: str, 
     labels = [json.loads(tree[b".singularity.d/labels.json"].content) for tree in (ours, full)]
     changed = {key for key in labels[0] | labels[1] if labels[0].get(key) != labels[1].get(key)}
     prefix = "org.label-schema."
-    told = ("build-date", "usage.singularity.deffile.bootstrap", "usage.singularity.deffile.from")
+    told = ("build-date", "usage.apptainer.version", "usage.singularity.deffile.bootstrap", "usage.singularity.deffile.from")
     assert changed == {prefix + key for key in told}
 
 

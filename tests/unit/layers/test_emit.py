@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import io
 import threading
 from typing import TYPE_CHECKING
@@ -8,17 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import LayerError
-from publisher.fileindex.format import FileIndexWriter, read_file_index
-from publisher.layers.emit import Emitter, ExtraEntry, published_mode
+from publisher.layers.emit import Emitter, published_mode
 from publisher.layers.flatten import flatten
 from tests.support.images import raw_tar
-from tests.support.images.layers import Entry, directory, file, hardlink, indexed, symlink, tar, tree_of_stream
+from tests.support.images.layers import Entry, file, indexed, tar, tree_of_stream
 from tests.support.images.tar_stream import stream
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from publisher.layers.flatten_plan import FlattenPlan
 
 
 @pytest.mark.parametrize(
@@ -56,43 +52,41 @@ def test_times_are_limited_to_the_newest_that_is_not_in_the_future(tmp_path: Pat
     assert times == {b"future": 1_700_000_000, b"newest": 1_700_000_000, b"past": 0, b"d/x": 5, b"d": 1_700_000_000}
 
 
-def emitted(plan: FlattenPlan, blobs: list[Path], index: Path) -> bytes:
+def test_entries_are_copied_rewritten_and_dropped_in_any_order(tmp_path: Path) -> None:
+    names = [f"{number:02}" for number in range(80)]  # 4 MB: several buffers, and portions that are passed over at a time
+    contents = {name: name.encode() * 25_000 for name in names}
+    layer = tar([file(name, contents[name], mode=0o600 if int(name) % 5 == 1 else 0o644) for name in names])
+    dropped = [name for name in names if int(name) % 7 in {2, 3}]
+    tree = tree_of_stream(stream([layer, tar([file(f".wh.{name}", b"") for name in dropped])], tmp_path))
+    kept = sorted(set(names) - set(dropped))
+    assert {path.decode(): (node.mode, node.content) for path, node in tree.items()} == {
+        name: (0o644, contents[name]) for name in kept
+    }
+
+
+def test_what_is_copied_unchanged_is_not_parsed_again(tmp_path: Path) -> None:
+    blobs, indexes = indexed([raw_tar.file(b"a") + raw_tar.file(b"b") + raw_tar.END], tmp_path)
+    damaged = bytearray(blobs[0].read_bytes())
+    damaged[148:154] = b"no sum"  # mksquashfs refuses it
+    blobs[0].write_bytes(damaged)
     out = io.BytesIO()
-    with index.open("wb") as opened:
-        files = FileIndexWriter(opened)
-        emitter = Emitter(out.write, files, 1_650_000_000)
-        emitter.write_layers(plan, blobs, lambda _: None)
-        emitter.write_directories(plan.implied_directories)
-        emitter.write_entry(ExtraEntry(b"etc/hosts", b"0", 0o600, b"content"))
-        emitter.write_entry(ExtraEntry(b".run", b"2", 0o777, link=b".singularity.d/run"))
-        emitter.write_end()
-        files.close()
-    assert (files.files, files.unpacked_size) == (9, 19)
-    return out.getvalue()
+    Emitter(out.write, 1 << 32).write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
+    assert out.getvalue() == damaged[: -len(raw_tar.END)]
 
 
-def test_the_file_index_has_every_path_of_the_stream(tmp_path: Path) -> None:
-    entries = [
-        *(directory("d", 0o700, uid=7), file("d/a", b"12", mode=0o600, gid=8), hardlink("b", "d/a"), symlink("l", "/x y")),
-        *(Entry("fifo", "p", mode=0o600), file("etc/caf\udce9\n", b"1234567890")),
-    ]
-    blobs, indexes = indexed([tar(entries)], tmp_path)
-    plan = flatten(indexes).finish()
-    tree = tree_of_stream(emitted(plan, blobs, tmp_path / "files"))
-    lines = {line.path: line for line in read_file_index(io.BytesIO((tmp_path / "files").read_bytes()))}
-    assert lines.keys() == tree.keys()
-    for path, line in lines.items():
-        node = tree[path]
-        assert (line.mode, line.uid, line.gid, line.mtime) == (node.mode, node.uid, node.gid, node.mtime), path
-        if line.kind == "f":
-            assert (line.content, line.size) == (hashlib.sha256(node.content).hexdigest().encode(), len(node.content))
-        if line.kind == "h":
-            assert {line.content, path} == set(node.names)
-        if line.kind == "l":
-            assert line.content == node.content
-    kinds = {path: line.kind for path, line in lines.items()}
-    assert kinds.pop(b"d/a") != kinds.pop(b"b")
-    assert kinds == {b"d": "d", b"l": "l", b"p": "p", b"etc": "d", b"etc/caf\xe9\n": "f", b"etc/hosts": "f", b".run": "l"}
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        ([file("a", bytes(2000), mode=0o600), file("b"), file("c")], "entry 2 is not where it was"),
+        ([file("a", bytes(9), mode=0o600), file("b", bytes(9))], "truncated within the data of entry 2"),
+    ],
+)
+def test_a_layer_with_other_entries_than_its_index_is_refused(other: list[Entry], problem: str, tmp_path: Path) -> None:
+    layer = tar([file("a", bytes(9), mode=0o600), file("b", bytes(20_000)), file("c")])
+    blobs, indexes = indexed([layer], tmp_path)
+    blobs[0].write_bytes(tar(other))
+    with pytest.raises(LayerError, match=problem):
+        Emitter(lambda _: None, 1 << 32).write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
 
 
 def test_progress_counts_every_compressed_byte_in_the_callers_thread(tmp_path: Path) -> None:
@@ -104,33 +98,23 @@ def test_progress_counts_every_compressed_byte_in_the_callers_thread(tmp_path: P
     blobs, indexes = indexed(layers, tmp_path)
     told: list[tuple[int, threading.Thread]] = []
     plan = flatten(indexes).finish()
-    emitter = Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0)
-    emitter.write_layers(plan, blobs, lambda count: told.append((count, threading.current_thread())))
+    emitter = Emitter(lambda _: None, 0)
+    emitter.write_layers(plan, blobs, indexes, lambda count: told.append((count, threading.current_thread())))
     assert sum(count for count, _ in told) == sum(map(len, layers))
     assert {thread for _, thread in told} == {threading.current_thread()}
-
-
-def test_access_control_lists_that_are_lost_are_counted_in_the_plan(tmp_path: Path) -> None:
-    lists = [{"SCHILY.xattr.system.posix_acl_access": "x"}, {"SCHILY.acl.default": "user::rwx"}, {"SCHILY.xattr.user.x": "x"}]
-    layer = tar([*(file(f"f{number}", pax=one) for number, one in enumerate(lists)), file("plain")])
-    blobs, indexes = indexed([layer, tar([file("f1")])], tmp_path)
-    plan = flatten(indexes).finish()
-    for _ in range(2):  # a SIF that is made twice has lost them once
-        Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0).write_layers(plan, blobs, lambda _: None)
-        assert plan.dropped == {"entries whose access control list is lost": 1}
 
 
 def test_a_layer_with_fewer_entries_than_its_index_is_refused(tmp_path: Path) -> None:
     blobs, indexes = indexed([tar([file("a"), file("b")])], tmp_path)
     blobs[0].write_bytes(tar([file("a")]))
-    emitter = Emitter(lambda _: None, FileIndexWriter(io.BytesIO()), 0)
+    emitter = Emitter(lambda _: None, 1 << 32)
     with pytest.raises(LayerError, match="fewer entries"):
-        emitter.write_layers(flatten(indexes).finish(), blobs, lambda _: None)
+        emitter.write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
 
 
 def test_a_layer_of_which_nothing_survives_is_not_read(tmp_path: Path) -> None:
     blobs, indexes = indexed([tar([file("a", b"old")]), tar([file("a", b"new")])], tmp_path)
     blobs[0].write_bytes(b"BZh: refused if it were looked at")
     out = io.BytesIO()
-    Emitter(out.write, FileIndexWriter(io.BytesIO()), 1 << 32).write_layers(flatten(indexes).finish(), blobs, lambda _: None)
+    Emitter(out.write, 1 << 32).write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
     assert {path: node[5] for path, node in tree_of_stream(out.getvalue()).items()} == {b"a": b"new"}

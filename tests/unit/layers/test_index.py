@@ -37,10 +37,10 @@ def test_an_index_says_what_the_headers_say(tmp_path: Path) -> None:
     ]
     time = 1_600_000_000
     assert list(read_attributes(tmp_path / "a" / "index")) == [
-        (0, time, 0, 0o750, 0, 0),
-        (3, time, 512, 0o644, 5, 70000),
-        (0, time, 512 + 512 * 4, 0o777, 0, 0),
-        (0, time, 512 + 512 * 5, 0o644, 0, 0),
+        (0, time, 0, 0o750, 0, 0, True),
+        (3, time, 512, 0o644, 5, 70000, False),
+        (0, time, 512 + 512 * 4, 0o777, 0, 0, True),
+        (0, time, 512 + 512 * 5, 0o644, 0, 0, True),
     ]
 
 
@@ -77,7 +77,7 @@ def test_times_at_both_ends_are_kept(tmp_path: Path) -> None:
     assert [mtime for _, mtime, *_ in read_attributes(tmp_path / "index")] == [*ends]
 
 
-@pytest.mark.parametrize("content", [b"", b"OSPIDX04" + bytes(48), b"OSPIDX05"])
+@pytest.mark.parametrize("content", [b"", b"OSPIDX05" + bytes(48), b"OSPIDX06"])
 def test_files_that_are_not_an_index_of_this_version_are_ignored(content: bytes, tmp_path: Path) -> None:
     assert read_summary(tmp_path / "index") is None
     (tmp_path / "index").write_bytes(content)
