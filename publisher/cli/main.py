@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -85,6 +86,7 @@ def publisher(**_logging: object) -> None:
 def main() -> None:
     """Run the program and exit; every failure is reported here, once."""
     signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it looks for some in all installed packages
     try:
         publisher.main(prog_name="publisher", standalone_mode=False)
     except click.ClickException as error:

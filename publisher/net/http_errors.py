@@ -9,9 +9,8 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiohttp
-
 from publisher.net.addresses import RefusedAddressError
+from publisher.net.http_library import aiohttp
 from publisher.net.retry import TransientError
 
 if TYPE_CHECKING:

@@ -11,12 +11,11 @@ import ssl
 import time
 from typing import TYPE_CHECKING
 
-import aiohttp
-
 from publisher.contract.errors import os_reason
 from publisher.errors import PublisherError
 from publisher.net.addresses import any_socket
 from publisher.net.http_errors import HttpRefusal, host_of, translated
+from publisher.net.http_library import aiohttp
 from publisher.net.retry import TransientError
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import aiohttp
 from yarl import URL
 
+from publisher.net.http_library import aiohttp
 from publisher.net.http_session import HttpSession
 from publisher.net.proxies import Proxies
 from publisher.net.response import HttpResponse

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from publisher import __version__
@@ -94,6 +94,15 @@ def _environment() -> Environment:
         "assets": assets_version(),
     }
     return made
+
+
+def keep_compiled(directory: Path) -> None:
+    """Keep compiled templates in a directory, and use those that are there; nobody else may be able to write to it.
+
+    Raises OSError if the directory cannot be made.
+    """
+    directory.mkdir(mode=0o700, exist_ok=True)
+    _environment().bytecode_cache = FileSystemBytecodeCache(str(directory))
 
 
 def render(template: str, **values: Any) -> bytes:

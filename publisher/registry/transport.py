@@ -9,11 +9,11 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiohttp
 from yarl import URL
 
 from publisher.errors import UnavailableError, UnknownHostError
 from publisher.net.http_errors import HttpRefusal, host_of
+from publisher.net.http_library import aiohttp
 from publisher.net.http_session import HttpSession
 from publisher.net.response import HttpResponse
 

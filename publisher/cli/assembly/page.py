@@ -16,6 +16,7 @@ from publisher.fileindex.external_sort import by_path
 from publisher.page.details import summarize
 from publisher.page.learn import Sources
 from publisher.page.memory import PageMemory
+from publisher.page.render import keep_compiled
 from publisher.page.targets import PageDirectory, PageInOrigin
 from publisher.page.writer import PageContent, write_page, write_running
 from publisher.settings.targets import NO_PAGE
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from publisher.targets.repositories.base import Repository
 
 _log = logging.getLogger(__name__)
-_MEMORY = "page.sqlite"
+_MEMORY, _TEMPLATES = "page.sqlite", "templates"
 _WAITING = "waiting"
 
 
@@ -94,6 +95,7 @@ class SyncPage:
 
     def _write(self, target: PageTarget, snapshot: Snapshot, configs: Mapping[str, bytes]) -> PageReport:
         repository, settings = self._repository, self._settings
+        keep_compiled(settings.state / _TEMPLATES)
         sources = Sources(
             lambda name: repository.read(f"{REPOSITORY_MANIFEST}/{name}"),
             repository.read,

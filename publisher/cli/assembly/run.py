@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from publisher.build.on_demand import OnDemandBuilder
 from publisher.caches.popular import popular_sifs
-from publisher.cli.assembly.builder import choose_builder, open_builder
 from publisher.cli.state_directory import load_outcomes, save_outcomes
 from publisher.contract import files
 from publisher.contract.manifest import INDEX_NAME
@@ -38,8 +38,11 @@ from publisher.targets.origins.replicated import OriginPlaces, ReplicatedOrigin,
 from publisher.usage.store import load_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from publisher.build.builder import Builder
+    from publisher.build.parallel import ParallelBuilder
     from publisher.cli.assembly.page import SyncPage
     from publisher.cli.assembly.run_options import RunOptions
     from publisher.images.reader import Entry, ImageList
@@ -172,8 +175,7 @@ def run_sync(
         page: the status page, written at the end; None for no page.
         image_list: the list, for notices at the end; None for no notices.
     """
-    with open_builder(settings) as here:
-        builder = choose_builder(settings, here, intake)
+    with _open_builders(settings, plan, intake) as (builder, here):
         before = load_outcomes(settings.state, snapshot)
         sync = Sync(
             intake,
@@ -219,6 +221,36 @@ def run_sync(
     report.phases = {"publish": built - began, "maintain": time.monotonic() - built}
     _log.info("the run ends with manifest serial %d", report.serial)
     return report
+
+
+@contextlib.contextmanager
+def _open_builders(settings: PublisherSettings, plan: Plan, intake: Intake) -> Iterator[tuple[Builder, Builder]]:
+    """Yield the builder of a run, and the one of this host for SIFs that the origin has lost.
+
+    Raises:
+        PublisherError: as :func:`publisher.cli.assembly.builder.open_builder`, if there is something to build or to delete.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def open_here() -> ParallelBuilder:
+            from publisher.cli.assembly.builder import open_builder  # noqa: PLC0415 - most runs build nothing
+
+            return stack.enter_context(open_builder(settings))
+
+        if plan.work or settings.builder != "local" or _has_builds(settings.state / "builds"):
+            from publisher.cli.assembly.builder import choose_builder  # noqa: PLC0415 - see above
+
+            here = open_here()
+            yield choose_builder(settings, here, intake), here
+        else:
+            idle = OnDemandBuilder(open_here)
+            yield idle, idle
+
+
+def _has_builds(work: Path) -> bool:
+    """Return whether a directory has finished builds, or what killed runs left of others."""
+    with failures(StateDirectoryError, f"{work} cannot be read"):
+        return work.is_dir() and any(path.is_dir() for path in work.iterdir())
 
 
 def warm_caches(

@@ -13,11 +13,10 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiohttp
-
 from publisher.errors import OriginError
 from publisher.net.addresses import AddressPolicy
 from publisher.net.http_errors import HttpRefusal, host_of, timed_out
+from publisher.net.http_library import aiohttp
 from publisher.net.http_session import READ_BUFFER, HttpSession
 from publisher.net.response import HttpResponse
 from publisher.net.retry import TransientError

@@ -53,6 +53,19 @@ def test_a_command_starts_without_the_libraries_that_it_does_not_need(arguments:
     assert set(imported) <= set(needed), done.stderr
 
 
+def test_a_sync_with_nothing_to_build_starts_without_what_builds_need() -> None:
+    script = (
+        "import json, sys, publisher.cli.commands.publish, publisher.cli.assembly.page, aiohttp.connector as connector;"
+        "authorities = connector._SSL_CONTEXT_VERIFIED.cert_store_stats()['x509'];"
+        "print(json.dumps([authorities, *sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    authorities, *modules = json.loads(done.stdout)
+    builds = {f"publisher.build.{name}" for name in ("local", "parallel", "squash", "testrun")}
+    assert set(modules) & {*SLOW, *builds} == {"aiohttp", "asyncio", "cryptography", "pydantic", "tenacity", "yaml"}
+    assert authorities == 0  # loading those of the host takes as long as the rest of aiohttp
+
+
 def test_each_command_is_found_under_its_own_name() -> None:
     context = click.Context(publisher)
     commands = {name: publisher.get_command(context, name) for name in publisher.list_commands(context)}

@@ -56,6 +56,7 @@ def test_the_page_is_written_beside_the_manifest(place: Place) -> None:
     assert "<dt>Owner</dt><dd>htc</dd>" in shown
     assert "URL of the SIF" not in shown  # an origin that is a directory has none
     assert (place.where / "state/page.sqlite").exists()
+    assert len(list((place.where / "state/templates").iterdir())) > 1  # which the next sync need not compile
 
 
 def test_a_directory_or_nothing_can_be_set(place: Place) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from click.testing import CliRunner
 
+from publisher.cli.assembly import builder
 from publisher.cli.assembly import run as assemble
 from publisher.cli.assembly.builder import open_builder
 from publisher.cli.commands.operate import block_command
@@ -22,6 +23,9 @@ from tests.support.publisher.recorded_sync import Intake, Quiet
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from publisher.publish.report import RunReport
+    from publisher.settings.settings import PublisherSettings
 
 
 class WithStore(Intake):
@@ -58,6 +62,35 @@ def test_garbage_is_collected_after_a_full_disk_stopped_the_run(tmp_path: Path) 
     assert not place.repository.exists(paths.sandbox_path(digest("one linux/amd64")))
     assert isinstance(report.stopped, SpaceError), "it is reported all the same"
     assert (report.serial, len(report.cleared)) == (3, 2)
+
+
+def test_no_builder_is_opened_where_nothing_is_built_and_nothing_left_of_other_builds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_settings: PublisherSettings) -> NoReturn:
+        raise UsageError("mksquashfs is missing")
+
+    monkeypatch.setattr(builder, "open_builder", refuse)
+    place = Place(tmp_path)
+    snapshot = place.publish(place.publication(), (entry("htc/rocky:9"), answer("one"))).snapshot
+    left = tmp_path / "state" / "builds" / "of-a-killed-run"
+
+    def sync() -> RunReport:
+        publication = place.publication()
+        return assemble.run_sync(
+            load_settings({"state": str(tmp_path / "state"), "test_account": "nobody"}, {}),
+            make_plan([entry("htc/rocky:9")], {"htc/rocky:9": answer("one")}, publication.open()[0], whole=True),
+            snapshot,
+            intake=WithStore({}),  # type: ignore[arg-type]  # the part of it that is used
+            publication=publication,
+            display=Quiet(),
+            collect=False,
+        )
+
+    assert sync().stopped is None
+    left.mkdir(parents=True)
+    with pytest.raises(UsageError, match="mksquashfs is missing"):
+        sync()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: programs with root's rights; only root starts them")
