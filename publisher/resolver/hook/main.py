@@ -22,7 +22,7 @@ from publisher.resolver.errors import DeadlineError
 from publisher.resolver.hook import reply, statuses
 from publisher.resolver.system import log
 from publisher.resolver.system.classad import MAX_BYTES
-from publisher.resolver.system.deadline_fork import ForkedCall
+from publisher.resolver.system.watched_call import WatchedCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _prepare(settings: ResolverSettings, started: float, until: float) -> Reply:
         _end_with_parent(_signal.SIGKILL, itself)
         return _prepare_in_child(content, settings, started, until)
 
-    call = ForkedCall(prepare_in_child)
+    call = WatchedCall(prepare_in_child)
     _signal.signal(_signal.SIGTERM, lambda *_: _terminate(call))
     _end_with_parent(_signal.SIGTERM, starter)
     try:
@@ -166,7 +166,7 @@ def _chance() -> float:
     return os.urandom(1)[0] / 255
 
 
-def _terminate(call: ForkedCall) -> None:
+def _terminate(call: WatchedCall) -> None:
     """Handle SIGTERM: kill the child, and end without an answer."""
     call.kill()
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)

@@ -14,8 +14,7 @@ from publisher.contract.errors import ExpectedError
 from publisher.contract.query import is_plain_path
 from publisher.resolver.errors import BlockedError, FetchError
 from publisher.resolver.select import sandbox
-from publisher.resolver.system import log
-from publisher.resolver.system.deadline_fork import ForkedCall
+from publisher.resolver.system import log, watched_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,5 +84,5 @@ def _follow(path: str, settings: ResolverSettings) -> str | None:
                 return os.fsencode(f"./{real[len(root) + 1 : -1]}")
         return b""
 
-    answer = os.fsdecode(ForkedCall(follow).result(time.monotonic() + _TIMEOUT))
+    answer = os.fsdecode(watched_call.start_read(follow, f"where {path} leads").result(time.monotonic() + _TIMEOUT))
     return answer[2:] if answer else None

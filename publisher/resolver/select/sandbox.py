@@ -10,7 +10,7 @@ import os
 import time
 
 from publisher.resolver.errors import is_broken
-from publisher.resolver.system.deadline_fork import ForkedCall
+from publisher.resolver.system import watched_call
 
 READ_LIFETIME = 10
 """Seconds for which a sandbox whose files were read is only opened."""
@@ -43,7 +43,7 @@ def open_directory(path: str, cache: str | None = None) -> str:
             _read_files(directory)
         return os.fsencode(directory)
 
-    directory = os.fsdecode(ForkedCall(open_and_read).result(time.monotonic() + _TIMEOUT))
+    directory = os.fsdecode(watched_call.start_read(open_and_read, path).result(time.monotonic() + _TIMEOUT))
     if note is not None and not was_read:
         _touch(note)
     return directory

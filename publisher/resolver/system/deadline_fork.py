@@ -31,13 +31,28 @@ _MAX_DESCRIPTORS = 1024  # this program opens few; the limit may be a million
 class ForkedCall:
     """A function that runs in a child process, and its result."""
 
-    def __init__(self, work: Callable[[], bytes]) -> None:
-        """Start ``work``. An OSError or ExpectedError that it raises becomes the error of :meth:`result`."""
+    def __init__(self, work: Callable[[], bytes], keep: int | None = None) -> None:
+        """Start ``work``; its process keeps the descriptor ``keep`` open.
+
+        An OSError or ExpectedError that it raises becomes the error of :meth:`result`.
+        """
         self._answer, write = os.pipe()
+        self._received, self._has_ended = b"", False
         self._child = os.fork()
         if self._child == 0:
-            _run(work, write)
+            _run(work, write, keep)
         os.close(write)
+
+    def wait(self, until: float, other: int | None = None) -> bool:
+        """Wait for the answer, or until the descriptor ``other`` can be read; return whether the answer has come."""
+        descriptors = [self._answer] if other is None else [self._answer, other]
+        while not self._has_ended and not _is_complete(self._received):
+            if self._answer not in select.select(descriptors, [], [], max(0.0, until - time.monotonic()))[0]:
+                return False
+            chunk = os.read(self._answer, _CHUNK)
+            self._has_ended = not chunk
+            self._received = _relay_log(self._received + chunk)
+        return True
 
     def result(self, until: float) -> bytes:
         """Return what the function returned.
@@ -51,19 +66,14 @@ class ForkedCall:
             DeadlineError: it did not end in time.
             KilledError: somebody killed the child.
         """
-        answer, status = b"", 0
         try:
-            while not _is_complete(answer):
-                if not select.select([self._answer], [], [], max(0.0, until - time.monotonic()))[0]:
-                    self.kill()
-                    raise DeadlineError("no answer in time")
-                chunk = os.read(self._answer, _CHUNK)
-                if not chunk:
-                    break
-                answer = _relay_log(answer + chunk)
+            if not self.wait(until):
+                self.kill()
+                raise late()
             status = self._reap()
         finally:
             os.close(self._answer)
+        answer = self._received
         kind, (_, _, content) = answer[:1], answer[1:].partition(b"\n")
         if not _is_complete(answer) and os.WIFSIGNALED(status):
             import signal  # noqa: PLC0415 - no warm answer needs it
@@ -94,6 +104,17 @@ class ForkedCall:
         os.waitpid(self._child, os.WNOHANG)
 
 
+def late() -> DeadlineError:
+    """Return the error of a call that did not end in time."""
+    return DeadlineError("no answer in time")
+
+
+def failure(error: OSError | ExpectedError) -> FetchError:
+    """Return the error of a call that failed."""
+    broken = is_broken(error) if isinstance(error, OSError) else isinstance(error, ReadError)
+    return (ReadError if broken else FetchError)(str(error))
+
+
 def _frame(kind: bytes, content: bytes) -> bytes:
     """Return a frame of the answer's pipe."""
     return b"%b%d\n%b" % (kind, len(content), content)
@@ -122,11 +143,14 @@ def _relay_log(answer: bytes) -> bytes:
     return answer
 
 
-def _run(work: Callable[[], bytes], write: int) -> None:
+def _run(work: Callable[[], bytes], write: int, keep: int | None) -> None:
     """Run the child. It is cut off from the parent's standard streams, which carry the parent's answer."""
     try:
-        os.closerange(3, write)
-        os.closerange(write + 1, _MAX_DESCRIPTORS)
+        begin = 3
+        for kept in (write,) if keep is None else sorted((write, keep)):
+            os.closerange(begin, kept)
+            begin = kept + 1
+        os.closerange(begin, _MAX_DESCRIPTORS)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
@@ -134,8 +158,8 @@ def _run(work: Callable[[], bytes], write: int) -> None:
         try:
             answer = _frame(_DONE, work())
         except (OSError, ExpectedError) as error:
-            broken = is_broken(error) if isinstance(error, OSError) else isinstance(error, ReadError)
-            answer = _frame(_BROKEN if broken else _FAILED, str(error).encode("utf-8", "replace"))
+            problem = failure(error)
+            answer = _frame(_BROKEN if isinstance(problem, ReadError) else _FAILED, str(problem).encode("utf-8", "replace"))
         except Exception as error:  # noqa: BLE001 - a bug must reach the parent and not vanish with the child
             answer = _frame(_BUG, repr(error).encode("utf-8", "replace"))
         _send(write, answer)
