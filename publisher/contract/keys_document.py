@@ -8,9 +8,8 @@ an execution point. ``docs/keys.md`` describes its use, ``docs/manifest.md`` the
 from __future__ import annotations
 
 import binascii
-import hashlib
 
-from publisher.contract import fields
+from publisher.contract import fields, quickhash
 from publisher.contract.errors import ManifestError
 from publisher.contract.manifest import CLOCK_ERROR, SCHEMA, canonical
 
@@ -39,7 +38,7 @@ class SigningKey:
     def __init__(self, der: bytes, until: int) -> None:
         self.der = fields.p256_key(der)
         self.until = until
-        self.keyid = hashlib.sha256(der).hexdigest()
+        self.keyid = quickhash.sha256(der).hexdigest()
 
     def pem(self) -> bytes:
         """Return the public key in PEM."""

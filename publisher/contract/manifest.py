@@ -12,9 +12,8 @@ are seconds since the epoch; the clock of an execution point may be an hour wron
 from __future__ import annotations
 
 import binascii
-import hashlib
 
-from publisher.contract import fields, quickjson
+from publisher.contract import fields, quickhash, quickjson
 from publisher.contract.errors import ManifestError
 from publisher.contract.records import Record
 
@@ -200,7 +199,7 @@ def canonical(value: object) -> bytes:
 
 def shard_number(key: str, count: int) -> int:
     """Return which of ``count`` shards a key belongs to: the first four bytes of its sha256, big-endian, modulo ``count``."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % count
+    return int.from_bytes(quickhash.sha256(key.encode()).digest()[:4], "big") % count
 
 
 def shard_name(sha256: str) -> str:
@@ -276,7 +275,7 @@ def unseal(content: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
 
 def has_shard_name(content: bytes, name: str) -> bool:
     """Return whether the content of a shard is what its name says."""
-    return shard_name(hashlib.sha256(content).hexdigest()) == name
+    return shard_name(quickhash.sha256(content).hexdigest()) == name
 
 
 def payload_sha256(content: bytes) -> str:
@@ -285,7 +284,7 @@ def payload_sha256(content: bytes) -> str:
     Raises:
         ManifestError: the content is not an envelope.
     """
-    return hashlib.sha256(unseal(content)[0]).hexdigest()
+    return quickhash.sha256(unseal(content)[0]).hexdigest()
 
 
 def make_shard(records: Mapping[str, Mapping[str, Any]], aliases: Mapping[str, str]) -> bytes:
@@ -311,7 +310,7 @@ class Shard:
         """
         if len(content) > MAX_SHARD_BYTES:
             raise ManifestError(f"a shard of the manifest has {len(content)} bytes; the limit is {MAX_SHARD_BYTES}")
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if quickhash.sha256(content).hexdigest() != sha256:
             raise ManifestError(f"the manifest's shard {sha256} does not match its sha256 in the index")
         value = fields.load_json(content, "shard")
         if isinstance(value, dict):
@@ -331,8 +330,8 @@ class Shard:
         return None if value is None else Record.from_json(name, value)
 
 
-def find_record(content: bytes, sha256: str, name: str) -> Record | None:
-    """Return the record of a name in a shard without parsing the other records, which would take longer than all else.
+def find_record(content: bytes, sha256: str, name: str) -> dict[str, Any] | None:
+    """Return the JSON object of a name in a shard without parsing the others, which would take longer than all else.
 
     Args:
         content: the shard.
@@ -341,20 +340,17 @@ def find_record(content: bytes, sha256: str, name: str) -> Record | None:
 
     Returns:
         None if only :meth:`Shard.parse` can tell: the shard is not as :func:`make_shard` writes it, or lacks the name.
-
-    Raises:
-        ManifestError: the shard's entry is not a valid record.
     """
     if not content.startswith(_SHARD_BEGIN) or not content.endswith(_SHARD_END) or len(content) > MAX_SHARD_BYTES:
         return None
-    if ":" not in name or not name.isascii() or set(name) & _ESCAPED or hashlib.sha256(content).hexdigest() != sha256:
+    if ":" not in name or not name.isascii() or set(name) & _ESCAPED or quickhash.sha256(content).hexdigest() != sha256:
         return None
     key = f'"{name}":'.encode()
     start = content.find(key + b"{")
     if start < 1 or content[start - 1 : start] not in (b"{", b","):  # else it is the end of a longer key
         return None
     value = quickjson.value_at(content[start + len(key) : start + _MAX_EXCERPT].decode("ascii", "replace"), 0)
-    return Record.from_json(name, value) if isinstance(value, dict) and "platforms" in value else None
+    return value if isinstance(value, dict) and "platforms" in value else None
 
 
 def _check_schema(value: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ tree.
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 TYPE_CHECKING = False
@@ -338,6 +337,8 @@ def _file_identity(descriptor: int) -> bytes:
 
 
 def _hash(file: FileIO) -> str:
+    import hashlib  # noqa: PLC0415 - it loads OpenSSL, and a warm answer hashes no file
+
     digest = hashlib.sha256()
     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # the disk is checked, and not what the kernel remembers of it
     while chunk := file.read(_CHUNK):

@@ -36,9 +36,9 @@ def _count(cache: str | None, failure: str) -> int | None:
     """Return how often the failure was reported lately, and increment that; None if it cannot be recorded."""
     if cache is None:
         return None
-    import hashlib  # noqa: PLC0415 - already imported for the manifest
+    from publisher.contract import quickhash  # noqa: PLC0415 - already imported for the manifest
 
-    path = os.path.join(cache, "failures", f"answer-{hashlib.sha256(failure.encode('utf-8', 'replace')).hexdigest()[:32]}")
+    path = os.path.join(cache, "failures", f"answer-{quickhash.sha256(failure.encode('utf-8', 'replace')).hexdigest()[:32]}")
     count = 0
     try:
         with open(path, "rb") as file:

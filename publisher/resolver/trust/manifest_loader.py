@@ -24,17 +24,20 @@ from publisher.contract.manifest import (
     find_record,
     shard_name,
 )
+from publisher.contract.records import Record
 from publisher.resolver.errors import DISK_ADVICE, DeadlineError, FetchError, ReadError
 from publisher.resolver.system import log
 from publisher.resolver.system.deadline_fork import ForkedCall
+from publisher.resolver.system.watched_call import start_read
 from publisher.resolver.trust import signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
-    from publisher.contract.records import Record
     from publisher.resolver.system.notes import Warnings
+    from publisher.resolver.system.watched_call import Read
     from publisher.resolver.transfer.sources import Source
     from publisher.resolver.trust.authority import SigningAuthority, Verify
     from publisher.resolver.trust.manifest_cache import ManifestCache
@@ -97,13 +100,24 @@ class TrustedManifest:
         if not isinstance(name, str):
             return None
         shard = shard if name in shard.records else self._shard_for(name)
-        return None if shard is None else shard.record(name)
+        record = None if shard is None else shard.record(name)
+        sha256 = self.index.shard_for(name)
+        if record is not None and shard is not None and sha256 is not None:
+            self._store_record(sha256, name, shard.records[name])
+        return record
 
     def _cached_record(self, name: str) -> Record | None:
-        """Return the record of a name from the cached copy of its shard; None if all of the shard has to be read for that."""
+        """Return the record of a name from the cache; None if all of its shard has to be parsed for that."""
         sha256 = self.index.shard_for(name)
-        content = None if sha256 is None or self._cache is None else self._cache.shard(sha256)
-        return None if content is None or sha256 is None else find_record(content, sha256, name)
+        if sha256 is None or self._cache is None:
+            return None
+        value = self._cache.record(sha256, name)
+        if value is None:
+            content = self._cache.shard(sha256)
+            value = None if content is None else find_record(content, sha256, name)
+            if value is not None:
+                self._store_record(sha256, name, value)
+        return None if value is None else Record.from_json(name, value)
 
     def names(self, until: float) -> list[str]:
         """Return the names of the images in all shards that this host has, cached or in a directory.
@@ -163,6 +177,13 @@ class TrustedManifest:
             self._store_shard(sha256, content)
             return shard
         raise ManifestError(f"cannot fetch a shard of the manifest: {'; '.join(problems) or 'no source is configured'}")
+
+    def _store_record(self, sha256: str, name: str, value: dict[str, Any]) -> None:
+        if self._cache is not None:
+            try:
+                self._cache.store_record(sha256, name, value)
+            except OSError as error:
+                self._notes.add(_unwritten("cache a record of the manifest", self._cache.directory, error))
 
     def _store_shard(self, sha256: str, content: bytes) -> None:
         if self._cache is not None:
@@ -523,12 +544,13 @@ class _ManifestLoader:
 
 
 def _read_indexes(sources: Sequence[Source]) -> tuple[list[tuple[str, bytes]], list[str]]:
-    """Read ``index.json`` from all sources at the same time.
+    """Read ``index.json`` from all sources: at the same time, or one after the other if all are on this host and quick.
 
     Returns:
         label and content of each index, and the problems of the other sources.
     """
-    calls = [(time.monotonic() + source.timeout, _start_reading(source, INDEX_NAME, MAX_INDEX_BYTES)) for source in sources]
+    start = _start_local_index if all(source.local for source in sources) else _start_index
+    calls = [(time.monotonic() + source.timeout, start(source)) for source in sources]
     indexes, problems = [], []
     for source, (until, call) in zip(sources, calls):
         hangs = False
@@ -541,6 +563,15 @@ def _read_indexes(sources: Sequence[Source]) -> tuple[list[tuple[str, bytes]], l
             source.suspected_hang = hangs
             (source.outage.begin if hangs else source.outage.end)()
     return indexes, problems
+
+
+def _start_local_index(source: Source) -> Read:
+    """Start to read the index of a source on this host: no lock is held, which those who poll the network hold."""
+    return start_read(lambda: source.read(INDEX_NAME, MAX_INDEX_BYTES, None, fresh=True), f"{source.label}/{INDEX_NAME}")
+
+
+def _start_index(source: Source) -> ForkedCall:
+    return _start_reading(source, INDEX_NAME, MAX_INDEX_BYTES)
 
 
 def _start_reading(source: Source, name: str, max_bytes: int, sha256: str | None = None) -> ForkedCall:

@@ -11,9 +11,9 @@ Trust: only this user can write there, who could rewrite the SIFs in the cache a
 
 from __future__ import annotations
 
-import hashlib
 import os
 
+from publisher.contract.quickhash import sha256
 from publisher.resolver.trust import signatures
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ class SignatureCache:
         lists = ([b"%d" % threshold, envelope.payload], signed, sorted(map(str.encode, keys)))
         # with lengths, so that no two calls hash the same bytes
         joined = b"".join(b"%d:" % len(parts) + b"".join(b"%d:%b" % (len(part), part) for part in parts) for parts in lists)
-        line = hashlib.sha256(joined).hexdigest().encode() + b"\n"
+        line = sha256(joined).hexdigest().encode() + b"\n"
         lines = self._read()
         if line in lines:
             return envelope.payload

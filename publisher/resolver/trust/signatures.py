@@ -8,13 +8,13 @@ present; removing the file revokes it. What a trusted key may sign besides the i
 from __future__ import annotations
 
 import binascii
-import hashlib
 import os
 import select
 import time
 
 from publisher.contract import fields
 from publisher.contract.errors import ExpectedError, ManifestError
+from publisher.contract.quickhash import sha256
 from publisher.resolver.errors import ResolverUsageError
 from publisher.resolver.system import log
 
@@ -116,7 +116,7 @@ def _read_key(path: str) -> tuple[str, bytes]:
     except ValueError:
         hint = "a manifest is signed with P-256; no other kind of key is accepted"
         raise ResolverUsageError(f"{path} is not a public key on the curve P-256", hint=hint) from None
-    return hashlib.sha256(der).hexdigest(), begin + body + end + b"\n"
+    return sha256(der).hexdigest(), begin + body + end + b"\n"
 
 
 def _find_openssl() -> str:

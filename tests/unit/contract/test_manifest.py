@@ -280,7 +280,8 @@ SHARD = manifest.make_shard({LOOKED_UP: FULL_RECORD.to_json(), "a/htc/rocky:9": 
 
 
 def found_in(content: bytes, name: str = LOOKED_UP) -> Record | None:
-    return manifest.find_record(content, hashlib.sha256(content).hexdigest(), name)
+    value = manifest.find_record(content, hashlib.sha256(content).hexdigest(), name)
+    return None if value is None else Record.from_json(name, value)
 
 
 def test_a_record_is_found_without_reading_the_others() -> None:

@@ -23,13 +23,14 @@ WARM = {
         "contract.fields",
         "contract.manifest",
         "contract.query",
+        "contract.quickhash",
         "contract.quickjson",
         "contract.records",
     ),
     "contract.units",
     *("resolver", "resolver.cli", "resolver.errors"),
     *("resolver.system", "resolver.system.deadline_fork", "resolver.system.log"),
-    *("resolver.system.notes", "resolver.system.outage"),
+    *("resolver.system.notes", "resolver.system.outage", "resolver.system.watched_call"),
     *("resolver.config", "resolver.config.commandline", "resolver.config.machine", "resolver.config.settings"),
     *("resolver.transfer", "resolver.transfer.open_source", "resolver.transfer.sources"),
     *("resolver.cache", "resolver.cache.cache", "resolver.cache.entries", "resolver.cache.pins"),
@@ -51,7 +52,7 @@ TWO_LEVELS = {"contract.keys_document", "resolver.trust.authority"}
 HOOK_MODULES = ("backoff", "decide", "decision", "job", "main", "prepare", "reply", "statuses")
 HOOK = WARM | {"resolver.hook", "resolver.system.classad"} | {f"resolver.hook.{name}" for name in HOOK_MODULES}
 """Those that the hook needs, its child's among them."""
-LIBRARY = {"__future__", "_signal", "binascii", "hashlib", "os", "select", "stat", "sys", "time"}
+LIBRARY = {"__future__", "_signal", "binascii", "os", "select", "stat", "sys", "time"}
 """What those import at once. Each has its price in every job: ``python3 -X importtime`` shows it."""
 DEAR = {
     *(
@@ -63,6 +64,7 @@ DEAR = {
         "enum",
         "fcntl",
         "functools",
+        "hashlib",
         "json",
         "re",
         "signal",

@@ -123,11 +123,43 @@ def test_a_cached_copy_that_was_tampered_with_is_not_used(host: Host) -> None:
     found = host.load()
     assert found.source == str(host.one)
     assert index.read_bytes() == (host.one / "index.json").read_bytes()
-    (shard,) = (host.cache / "shards").iterdir()
+    (shard,), (kept,) = (host.cache / "shards").iterdir(), (host.cache / "records").iterdir()
     shard.write_bytes(b"{}")
+    kept.unlink()
     assert source_of(host.load(), "a:1") is not None
     assert any(line.startswith(f"{manifest_loader.CACHED_COPY}: the manifest's shard") for line in host.notes.all)
     assert shard.read_bytes() == (host.one / "shards" / shard.name).read_bytes()
+
+
+def test_a_record_that_was_found_is_found_again_without_its_shard(host: Host) -> None:
+    lay_down(revision([record("a:1"), record("b:1")], host.key, count=1), host.one)
+    found = host.load()
+    first = source_of(found, "a:1")
+    assert source_of(found, "b:1"), "it is cut out of the cached shard"
+    (shard,), kept = (host.cache / "shards").iterdir(), sorted((host.cache / "records").iterdir())
+    assert len(kept) == 2
+    for path in (shard, host.one / "shards" / shard.name):
+        path.unlink()
+    assert source_of(host.load(), "a:1") == first
+    for path in kept:
+        path.write_bytes(path.read_bytes().replace(b"sha256", b"sha512", 1))
+    with pytest.raises(ManifestError, match="cannot fetch a shard"):
+        host.load().record("a:1")
+
+
+def test_a_record_counts_only_for_the_shard_that_the_index_lists(host: Host) -> None:
+    for serial, version in ((1, "one"), (2, "two")):
+        lay_down(revision([record("a:1", f"hub.example.org/{version}")], host.key, serial=serial), host.one)
+        assert source_of(host.load(), "a:1") == f"hub.example.org/{version}"
+        assert len(list((host.cache / "records").iterdir())) == 1
+
+
+def test_a_record_that_cannot_be_cached_is_found_all_the_same(host: Host) -> None:
+    lay_down(revision([record("a:1")], host.key), host.one)
+    host.cache.mkdir()
+    (host.cache / "records").write_text("in the way")
+    assert host.load().record("a:1") is not None
+    assert any("cannot cache a record of the manifest" in line for line in host.notes.all)
 
 
 def test_a_revoked_key_invalidates_the_cached_copy(host: Host) -> None:

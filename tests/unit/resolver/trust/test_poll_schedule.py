@@ -211,8 +211,9 @@ def test_an_old_answer_does_not_count_while_the_polling_process_hangs(
 def without_shards(published: Published) -> str:
     """A cache that has the index alone; the sha256 of the shard that the next one asks for."""
     published.resolve()
-    shards = list((published.ep.cache / "manifest" / REPOSITORY / "shards").iterdir())
-    for path in shards:
+    cached = published.ep.cache / "manifest" / REPOSITORY
+    shards = list((cached / "shards").iterdir())
+    for path in (*shards, *(cached / "records").iterdir()):
         path.unlink()
     published.asked()
     return shards[0].stem
