@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     parsers["delta"].add_argument(
         "--large", action="store_true", help="instead: a SIF of 5 GB, or of --size bytes, and hundreds of SIFs in the cache"
     )
+    parsers["delta"].add_argument("--only", default="", metavar="TEXT", help="the families that have this in their names")
+    parsers["delta"].add_argument("--near", dest="distant", action="store_false", help="leave out the distant link")
     parsers["delta"].set_defaults(run=_delta)
     parsers["levels"].add_argument("-n", dest="rounds", type=int, default=5, help="starts; medians are shown (default 5)")
     parsers["levels"].add_argument("--size", type=int, default=100_000_000, help="bytes of an image's files (default 100000000)")
@@ -128,7 +130,8 @@ def _delta(arguments: argparse.Namespace) -> bool:
     work = arguments.work.resolve() / "delta"
     if arguments.large:
         return large_delta.benchmark(arguments.size or 5_000_000_000, work, delta.HASH, bars=arguments.bars)
-    return delta.benchmark(arguments.size or 675_000_000, arguments.rounds, work, bars=arguments.bars)
+    options = {"only": arguments.only, "distant": arguments.distant, "bars": arguments.bars}
+    return delta.benchmark(arguments.size or 675_000_000, arguments.rounds, work, **options)
 
 
 def _levels(arguments: argparse.Namespace) -> bool:

@@ -83,21 +83,23 @@ class Contest:
         return _of(self.whole, figure) / max(1e-9, _of(self.difference, figure))
 
 
-def benchmark(size: int, rounds: int, work: Path, *, bars: bool) -> bool:
+def benchmark(size: int, rounds: int, work: Path, *, only: str, distant: bool, bars: bool) -> bool:
     """Measure and print; return whether the bars were met, or ``bars`` is false.
 
     Args:
         size: bytes of the files of an image.
         rounds: fetches of each kind; medians are compared.
         work: directory for all files; deleted first.
+        only: measure the families that have this in their names.
+        distant: measure over the distant link too, which takes half of the time.
         bars: compare the figures with the bars.
     """
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     missed: list[str] = []
     with Servers() as servers, _distant(int(servers.origin.rpartition(":")[2])) as port:
-        links = {"near": servers.origin, "distant": f"https://localhost:{port}"}
-        for family in families.families(size):
+        links = {"near": servers.origin} | ({"distant": f"https://localhost:{port}"} if distant else {})
+        for family in (each for each in families.families(size) if only in each.name):
             missed += _contest(family, servers, links, work, rounds)
     for line in missed:
         print(f"a bar was missed: {line}")
