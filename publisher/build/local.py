@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from publisher.system.command import UnixAccount
 
     Progress = Callable[[str, int, int], None]
+    CutSif = tuple[str, bytes | None]  # as publisher.chunks.cutter.cut_file returns it, before the image's code runs
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class LocalBuilder(Builder):
         work: directory for finished builds, with one directory per config digest; created if it is missing.
         squasher: makes the squashfs.
         tester: runs the finished SIF.
-        account: the account that Apptainer and unsquashfs run as (needs root), None for this process's.
+        account: the account that Apptainer, and unsquashfs for a SIF of the list, run as (needs root), None for this process's.
         scratch: an existing directory for temporary files that the account can enter, None for the work directory.
         limits: limits of one image.
         deadline: seconds that planning and squashing one image may take.
@@ -192,9 +193,8 @@ class LocalBuilder(Builder):
     def _build(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
         progress("plan", 0, 1)
         make = self._receive if request.image.is_sif else self._squash_layers
-        files = make(request, directory, progress)
+        files, (sha256, table) = make(request, directory, progress)
         sif = directory / _SIF
-        sha256, table = cut_file(sif)  # before the image's code runs
         progress("test", 0, 1)
         with _logged("test run", request):
             outcome = self._tester.test(sif, architecture=request.image.platform.architecture, has_shell=files.has_shell)
@@ -219,20 +219,20 @@ class LocalBuilder(Builder):
         _save(built, directory, request.image.content)
         return built
 
-    def _squash_layers(self, request: BuildRequest, directory: Path, progress: Progress) -> SifFiles:
+    def _squash_layers(self, request: BuildRequest, directory: Path, progress: Progress) -> tuple[SifFiles, CutSif]:
         """Make the SIF from layers."""
         _check_diff_ids(request)
         ends = self._clock() + self._deadline
         inputs = self._prepare(request, directory, ends)
         self._check_space(request, inputs, directory)
-        files = self._squash_until_sound(request, inputs, directory, ends, progress)
-        return SifFiles(files.files, files.unpacked_size, inputs.has_shell, dict(inputs.plan.dropped))
+        files, cut = self._squash_until_sound(request, inputs, directory, ends, progress)
+        return SifFiles(files.files, files.unpacked_size, inputs.has_shell, dict(inputs.plan.dropped)), cut
 
-    def _receive(self, request: BuildRequest, directory: Path, progress: Progress) -> SifFiles:
+    def _receive(self, request: BuildRequest, directory: Path, progress: Progress) -> tuple[SifFiles, CutSif]:
         """Take a finished SIF as it is."""
         progress("read back", 0, 1)
         with _logged("check of the SIF", request):
-            return receive(
+            files = receive(
                 request.image,
                 request.layers[0],
                 directory / _SIF,
@@ -242,6 +242,7 @@ class LocalBuilder(Builder):
                 free=self._free(directory) - _FREE,
                 account=self._account,
             )
+            return files, cut_file(directory / _SIF)
 
     def _list(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
         """Plan an image and write its file index; its sandbox is made, checked and run when it is published."""
@@ -305,7 +306,7 @@ class LocalBuilder(Builder):
 
     def _squash_until_sound(
         self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
-    ) -> FileIndexWriter:
+    ) -> tuple[FileIndexWriter, CutSif]:
         """Make the SIF and read it back; repeat it if the contents differ, because that is a race within the squasher."""
         for attempt in range(1, _MAX_TRIES):
             try:
@@ -317,19 +318,19 @@ class LocalBuilder(Builder):
 
     def _squash_and_check(
         self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
-    ) -> FileIndexWriter:
+    ) -> tuple[FileIndexWriter, CutSif]:
         with _logged("squash", request):
             files = self._squash(request, inputs, directory, ends, progress)
             architecture = request.image.platform.architecture
             identity = bytes.fromhex(request.image.content.removeprefix("sha256:"))
             write_sif_header(directory / _SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
         progress("read back", 0, 1)
-        with _logged("readback", request), ThreadPoolExecutor(1) as beside:
-            synced = beside.submit(_sync, directory / _SIF)
+        with _logged("readback", request), ThreadPoolExecutor(2) as beside:
+            synced, cut = beside.submit(_sync, directory / _SIF), beside.submit(cut_file, directory / _SIF)
             deadline = max(1.0, ends - self._clock())
-            readback.check(directory / _SIF, directory / _FILE_INDEX, deadline=deadline, account=self._account)
+            readback.check(directory / _SIF, directory / _FILE_INDEX, deadline=deadline)
         synced.result()
-        return files
+        return files, cut.result()
 
     def _squash(
         self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress

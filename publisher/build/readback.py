@@ -1,110 +1,127 @@
-"""Readback of a finished SIF: another program reads every file, and the contents are compared with what was written.
+"""Readback of a finished SIF: every file is read from the disk, and the contents are compared with what was to be written.
 
 mksquashfs is multithreaded around shared caches and has, rarely and under load, a race: one squashfs of 359 MB lacked a block,
-and a test run could not see it. So only SIFs that were read back are published. unsquashfs writes the whole image as one stream
-(``-pf``, unsquashfs(1)): a line for each path, then the contents of all files in the order of the lines. Nothing is written to
-disk, and memory is 28 bytes per file.
+and a test run could not see it. So only SIFs that were read back are published. The files are read by their inodes
+(:mod:`publisher.sifs.squashfs`), by as many threads as there are cores, in constant memory (docs/decisions/0072-own-readback.md).
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
+import itertools
+import os
 import struct
-from typing import IO, TYPE_CHECKING
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from publisher.build.sif import DATA_OFFSET
-from publisher.errors import BuildError, CommandError
+from publisher.errors import BuildError
 from publisher.fileindex.format import read_file_index
-from publisher.system import command
+from publisher.sifs.squashfs import ERRORS, Squashfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from publisher.system.command import UnixAccount
+    from publisher.fileindex.format import IndexedFile
+    from publisher.sifs.squashfs import SquashfsFile
 
-# path R time mode uid gid size offset; blanks in the path are escaped, so only such lines match; ids are signed numbers
-_FILE_LINE = re.compile(rb"(?<!\\) R (-?[0-9]+) ([0-7]+) (-?[0-9]+) (-?[0-9]+) ([0-9]+) ([0-9]+)\n", re.ASCII)
-_START_OF_DATA = b"# START OF DATA - DO NOT MODIFY\n"
 _ATTRIBUTES = struct.Struct("<QIIIQ")  # time, mode, uid, gid, size
-_CHUNK = 1 << 20
-_QUEUE = 32  # MiB of each of unsquashfs's two block queues; 256 by default
-_SUM_MODULUS = 1 << 256
+_BATCH_FILES, _BATCH_SIZE = 512, 8 << 20  # files, and bytes of their contents, that a thread reads at a time
+_MAX_THREADS = 4
 
 
 class ReadbackError(BuildError):
     """A finished SIF does not have the files that were written into it."""
 
 
-def check(sif: Path, file_index: Path, *, deadline: float, account: UnixAccount | None = None) -> None:
+def check(sif: Path, file_index: Path, *, deadline: float) -> None:
     """Raise ReadbackError unless a SIF has exactly the files of its file index: contents, sizes, modes, owners, times.
 
-    Names are not compared.
+    Of the paths of all kinds, the last names are compared.
 
     Args:
         sif: the SIF.
         file_index: its file index.
         deadline: seconds.
-        account: the account that unsquashfs runs as (needs root), None for this process's.
 
     Raises:
         ReadbackError: the files differ, or cannot be read within the deadline.
     """
-    argv = ["unsquashfs", "-no-progress", "-data-queue", str(_QUEUE), "-frag-queue", str(_QUEUE)]
-    argv += ["-offset", str(DATA_OFFSET), "-pf", "/dev/stdout"]
-    try:
-        with (
-            sif.open("rb") as file,  # the account needs no way into its directory
-            command.tap(
-                [*argv, f"/dev/fd/{file.fileno()}"], deadline=deadline, account=account, pass_fds=(file.fileno(),)
-            ) as stream,
-        ):
-            actual = _total(_read_files(stream))
-    except CommandError as error:
-        raise ReadbackError(f"the finished SIF cannot be read back: {error.reason}", hint=error.hint) from error
-    with file_index.open("rb") as file:
-        expected = _total(
-            (_ATTRIBUTES.pack(line.mtime, line.mode, line.uid, line.gid, line.size), bytes.fromhex(line.content.decode()))
-            for line in read_file_index(file)
-            if line.kind == "f"
-        )
-    if actual != expected:
-        raise ReadbackError("the finished SIF does not have the files that were written into it")
+    cores = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+    with sif.open("rb") as file, ThreadPoolExecutor(cores) as threads:
+        expected = threads.submit(_expected, file_index)
+        try:
+            squashfs, names = Squashfs(file.fileno(), DATA_OFFSET), _Sum()
+            files = _read_all(squashfs, threads, cores, time.monotonic() + deadline)
+            for name in squashfs.names():
+                names.add(name)
+        except ERRORS as error:
+            raise ReadbackError(f"the finished SIF cannot be read back: {error}") from error
+        if (files, names) != expected.result():
+            raise ReadbackError("the finished SIF does not have the files that were written into it")
 
 
-def _total(files: Iterator[tuple[bytes, bytes]]) -> tuple[int, int]:
-    """Return the number of files and the sum of their digests, which do not depend on the order."""
-    count = total = 0
-    for attributes, content in files:
-        count += 1
-        total = (total + int.from_bytes(hashlib.sha256(attributes + content).digest(), "big")) % _SUM_MODULUS
-    return count, total
+@dataclass
+class _Sum:
+    """The number of things, and the sum of their digests, which does not depend on the order."""
+
+    count: int = 0
+    total: int = 0
+
+    def add(self, thing: bytes) -> None:
+        self.count += 1
+        self.total += int.from_bytes(hashlib.sha256(thing).digest(), "big")
+
+    def add_file(self, file: SquashfsFile | IndexedFile, content: bytes) -> None:
+        self.add(_ATTRIBUTES.pack(file.mtime, file.mode, file.uid, file.gid, file.size) + content)
+
+    def merge(self, other: _Sum) -> None:
+        self.count += other.count
+        self.total += other.total
 
 
-def _read_files(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the attributes and the sha256 of every file in unsquashfs's stream."""
-    listed = bytearray()
-    offset = 0
-    while (line := stream.readline()) != _START_OF_DATA:
-        if not line:
-            raise ReadbackError("the finished SIF cannot be read back: the stream ends before the contents of its files")
-        match = _FILE_LINE.search(line)
-        if match is not None and int(match[6]) == offset:
-            size = int(match[5])
-            time, uid, gid = (int(number) & 0xFFFFFFFF for number in match.group(1, 3, 4))
-            listed += _ATTRIBUTES.pack(time, int(match[2], 8), uid, gid, size)
-            offset += size
-    stream.readline()
-    for attributes in _ATTRIBUTES.iter_unpack(listed):
-        yield _ATTRIBUTES.pack(*attributes), _digest(stream, attributes[-1])
+def _read_all(squashfs: Squashfs, threads: ThreadPoolExecutor, cores: int, ends: float) -> _Sum:
+    waiting: deque[Future[_Sum]] = deque()
+    files = _Sum()
+    for batch in itertools.chain(_batches(squashfs.files()), [None]):
+        if time.monotonic() > ends:
+            raise ReadbackError("the finished SIF cannot be read back before the deadline of its build")
+        if batch is not None:
+            waiting.append(threads.submit(_read, squashfs, batch))
+        while waiting and (batch is None or len(waiting) > 2 * cores):
+            files.merge(waiting.popleft().result())
+    return files
 
 
-def _digest(stream: IO[bytes], size: int) -> bytes:
-    sha256 = hashlib.sha256()
-    while size and (data := stream.read(min(size, _CHUNK))):
-        sha256.update(data)
-        size -= len(data)
-    if size:
-        raise ReadbackError("the finished SIF cannot be read back: the stream ends within the contents of its files")
-    return sha256.digest()
+def _batches(files: Iterable[SquashfsFile]) -> Iterator[list[SquashfsFile]]:
+    batch: list[SquashfsFile] = []
+    size = 0
+    for file in files:
+        batch.append(file)
+        size += file.size
+        if len(batch) == _BATCH_FILES or size > _BATCH_SIZE:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+def _read(squashfs: Squashfs, batch: Iterable[SquashfsFile]) -> _Sum:
+    digest, files = squashfs.reader(), _Sum()
+    for file in batch:
+        files.add_file(file, digest(file))
+    return files
+
+
+def _expected(file_index: Path) -> tuple[_Sum, _Sum]:
+    """Return what a file index says of the files, and of the names of all paths."""
+    files, names = _Sum(), _Sum()
+    with file_index.open("rb") as lines:
+        for line in read_file_index(lines):
+            names.add(line.path.rpartition(b"/")[2])
+            if line.kind == "f":
+                files.add_file(line, bytes.fromhex(line.content.decode()))
+    return files, names

@@ -69,7 +69,6 @@ class PoolOptions:
         patience: seconds that the schedd may not answer.
         interval: seconds between two questions to the schedd.
         account: the account that jobs belong to, None for this process's.
-        read_account: the account that unsquashfs runs as, None for this process's.
         checks: SIFs that are verified, or built again, on this host at a time.
     """
 
@@ -84,7 +83,6 @@ class PoolOptions:
     patience: float = 1800.0
     interval: float = 5.0
     account: UnixAccount | None = None
-    read_account: UnixAccount | None = None
     checks: int = 2
 
 
@@ -319,7 +317,6 @@ class CondorBuilder(Builder):
                     request,
                     limits=step.limits,
                     deadline=step.build_deadline,
-                    account=self.options.read_account,
                 ),
             )
         self._machines.remember(build.machine, request.name)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from publisher.build.builder import BuildRequest
     from publisher.layers.limits import LayerLimits
-    from publisher.system.command import UnixAccount
 
 _TABLE = "image.chunks"
 _CHUNK = 1 << 20
@@ -108,7 +107,6 @@ def collect(
     *,
     limits: LayerLimits,
     deadline: float,
-    account: UnixAccount | None,
 ) -> BuiltImage:
     """Copy what a job has returned into a directory of this host's and verify the copies; return the build.
 
@@ -119,7 +117,6 @@ def collect(
         request: what was to be built.
         limits: the limits of one image.
         deadline: seconds that the readback may take.
-        account: the account that unsquashfs runs as (needs root), None for this process's.
 
     Raises:
         JobError: the files are not what the report says, or not those of the image.
@@ -138,7 +135,7 @@ def collect(
     table = _check_sif(sif, request, facts["sha256"])
     _check_numbers(index, facts["files"], facts["unpacked_size"])
     try:
-        readback.check(sif, index, deadline=deadline, account=account)
+        readback.check(sif, index, deadline=deadline)
     except ReadbackError as error:
         raise JobError(f"the job's SIF is not valid: {error.reason}") from None
     if table is None:

@@ -65,7 +65,6 @@ def make_pool_builder(
         requirements=settings.condor_requirements,
         wait=settings.condor_wait,
         account=account,
-        read_account=build_account,
         checks=os.cpu_count() or 1,
     )
     return CondorBuilder(

@@ -43,7 +43,7 @@ class ReturnedJob:
         self.report = replace(self.report, build={**self.report.build, **facts})
 
     def collect(self, limits: LayerLimits = DEFAULT_LIMITS) -> BuiltImage:
-        return returned.collect(self.directory, self.report, self.target, self.asked, limits=limits, deadline=60, account=None)
+        return returned.collect(self.directory, self.report, self.target, self.asked, limits=limits, deadline=60)
 
     def refused(self, reason: str) -> None:
         with pytest.raises(JobError, match=reason):

@@ -56,7 +56,7 @@ def test_a_job_fetches_builds_and_reports_what_this_host_would_have_built(
     assert (report.outcome, report.reason) == (BUILT, "")
     target = tmp_path / "target"
     target.mkdir()
-    made = returned.collect(tmp_path, report, target, asked, limits=DEFAULT_LIMITS, deadline=60, account=None)
+    made = returned.collect(tmp_path, report, target, asked, limits=DEFAULT_LIMITS, deadline=60)
     assert (made.sha256, made.test, made.tools) == (build.sha256, build.test, build.tools)
 
 

@@ -1,0 +1,312 @@
+"""The regular files of a squashfs 4.0, read from its inodes in constant memory, by several threads.
+
+The layout is that of the kernel's ``fs/squashfs/squashfs_fs.h``: a superblock; the data of files in blocks of 128 KiB, the ends
+of small files together in fragment blocks; inodes, directories and the table of fragments in metadata blocks of 8 KiB. Extended
+attributes are passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import zstandard
+from isal import isal_zlib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_SUPERBLOCK = struct.Struct("<4sIIIIHHHHHHQQQQQQQQ")
+_MAGIC = b"hsqs"
+_GZIP, _ZSTD = 1, 6
+_METADATA = 8192  # bytes of a metadata block
+_STORED = 0x8000  # this bit in the length of a metadata block: it is not compressed
+_STORED_DATA = 1 << 24  # the same in the length of a data block
+_LENGTH = struct.Struct("<H")
+_NUMBERS = struct.Struct("<HHHHII")  # of every inode: kind, mode, indexes of uid and gid, time, number
+_FILE, _LARGE_FILE = 2, 9
+_FILE_NUMBERS = {_FILE: struct.Struct("<IIII"), _LARGE_FILE: struct.Struct("<QQQIIII")}
+_DIRECTORY, _LARGE_DIRECTORY = struct.Struct("<IIHHI"), struct.Struct("<IIIIHHI")
+_INDEX = struct.Struct("<III")  # of a large directory; a name follows
+_LISTED, _NAME = struct.Struct("<III"), struct.Struct("<HhHH")  # numbers of names, and what precedes a name, in a directory
+_NO_TABLE = 0xFFFFFFFFFFFFFFFF
+_LINK = struct.Struct("<II")
+_FIXED = {4: 8, 5: 8, 6: 4, 7: 4, 11: 12, 12: 12, 13: 8, 14: 8}  # further bytes of devices, fifos and sockets
+_FRAGMENT = struct.Struct("<QII")
+_NO_FRAGMENT = 0xFFFFFFFF
+_MAX_BLOCK = 1 << 20
+_MAX_BLOCKS = 1 << 24  # of one file
+_PORTION = 1 << 20  # bytes that are read from the file at a time
+_ISAL_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub calls the class an instance
+ERRORS = (struct.error, zlib.error, zstandard.ZstdError, _ISAL_ERROR, ValueError, IndexError)
+"""What the methods of :class:`Squashfs` raise if it is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class SquashfsFile:
+    """A regular file: its attributes, and where its content is.
+
+    Attributes:
+        mtime: seconds since the epoch.
+        size: bytes of its content.
+        start: offset of its first block in the squashfs.
+        blocks: lengths of its blocks on the disk, with a bit for those that are not compressed; 0 is a block of zeros.
+        fragment: number of the fragment block that has its end, None if none has.
+        fragment_offset: where its end begins there.
+    """
+
+    mtime: int
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    start: int
+    blocks: tuple[int, ...]
+    fragment: int | None
+    fragment_offset: int
+
+
+class _Superblock(NamedTuple):
+    magic: bytes
+    inodes: int
+    mtime: int
+    block_size: int
+    fragments: int
+    compression: int
+    block_log: int
+    flags: int
+    ids: int
+    major: int
+    minor: int
+    root: int
+    size: int
+    id_table: int
+    xattr_table: int
+    inode_table: int
+    directory_table: int
+    fragment_table: int
+    export_table: int
+
+
+class Squashfs:
+    """An open squashfs. Threads may share it.
+
+    Args:
+        descriptor: the open file.
+        offset: where the squashfs begins in it.
+
+    Raises:
+        ValueError: it is not a squashfs 4.0 with gzip or zstd. All methods may raise :data:`ERRORS` if it is damaged.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, descriptor: int, offset: int) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+        self._size = os.fstat(descriptor).st_size - offset
+        self._super = _Superblock(*_SUPERBLOCK.unpack(self._read(0, _SUPERBLOCK.size)))
+        top = self._super
+        if top.magic != _MAGIC or (top.major, top.minor) != (4, 0) or top.compression not in {_GZIP, _ZSTD}:
+            raise ValueError("it is not a squashfs 4.0 with gzip or zstd")
+        if not 0 < top.block_size <= _MAX_BLOCK:
+            raise ValueError("its blocks are too large")
+        self.block_size = top.block_size
+        self._ids = [number for (number,) in struct.iter_unpack("<I", self._table(top.id_table, 4 * top.ids))]
+        self._fragments = self._table(top.fragment_table, _FRAGMENT.size * top.fragments)
+
+    def files(self) -> Iterator[SquashfsFile]:
+        """Yield the regular files in the order of their inodes, that of the stream that the squashfs was made from."""
+        buffer = _Buffer(self._metadata(self._super.inode_table, self._super.directory_table))
+        for _ in range(self._super.inodes):
+            kind, mode, uid, gid, mtime, _ = buffer.take(_NUMBERS)
+            if kind not in _FILE_NUMBERS:
+                _pass_over(kind, buffer)
+                continue
+            numbers = buffer.take(_FILE_NUMBERS[kind])
+            if kind == _FILE:
+                start, fragment, position, size = numbers
+            else:
+                start, size, _, _, fragment, position, _ = numbers
+            is_whole = fragment == _NO_FRAGMENT
+            count = -(-size // self.block_size) if is_whole else size // self.block_size
+            if count > _MAX_BLOCKS:
+                raise ValueError("a file is too large")
+            blocks = buffer.take(struct.Struct(f"<{count}I")) if count else ()
+            ids = self._ids[uid], self._ids[gid]
+            yield SquashfsFile(mtime, mode, *ids, size, start, blocks, None if is_whole else fragment, position)
+        if not buffer.is_empty:
+            raise ValueError("its table of inodes has more than it should have")
+
+    def names(self) -> Iterator[bytes]:
+        """Yield the names in all directories, in an order that says nothing."""
+        top = self._super
+        fragments = self._first_block(top.fragment_table) if top.fragments else top.fragment_table
+        end = min(fragments, self._first_block(top.id_table), self._first_block(top.export_table))
+        buffer = _Buffer(self._metadata(top.directory_table, end))
+        while not buffer.is_empty:
+            for _ in range(buffer.take(_LISTED)[0] + 1):
+                yield buffer.take_bytes(buffer.take(_NAME)[3] + 1)
+
+    def reader(self) -> Callable[[SquashfsFile], bytes]:
+        """Return a function that returns the sha256 of a file's content, for one thread."""
+        decompress = self._decompressor()
+        last: tuple[int | None, bytes] = (None, b"")  # many files have their ends in one fragment block
+
+        def fragment(number: int) -> bytes:
+            nonlocal last
+            if last[0] != number:
+                start, length, _ = _FRAGMENT.unpack_from(self._fragments, number * _FRAGMENT.size)
+                last = number, decompress(self._read(start, length & ~_STORED_DATA), length)
+            return last[1]
+
+        def digest(file: SquashfsFile) -> bytes:
+            sha256, remaining = hashlib.sha256(), file.size
+            for block in self._blocks(file, decompress):
+                sha256.update(block)
+                remaining -= len(block)
+            if file.fragment is not None:
+                end = memoryview(fragment(file.fragment))[file.fragment_offset : file.fragment_offset + remaining]
+                sha256.update(end)
+                remaining -= len(end)
+            if remaining:
+                raise ValueError("a file is shorter or longer than its size")
+            return sha256.digest()
+
+        return digest
+
+    def _blocks(self, file: SquashfsFile, decompress: Callable[[bytes | memoryview, int], bytes]) -> Iterator[bytes]:
+        position, remaining = file.start, file.size
+        data, base = b"", position  # a portion of the file's blocks, and where it begins
+        ends = position + sum(length & ~_STORED_DATA for length in file.blocks)
+        for length in file.blocks:
+            stored = length & ~_STORED_DATA
+            if not stored:
+                block = bytes(min(self.block_size, remaining))
+            else:
+                if position + stored > base + len(data):
+                    data, base = self._read(position, min(max(_PORTION, stored), ends - position)), position
+                block = decompress(memoryview(data)[position - base : position - base + stored], length)
+            position += stored
+            remaining -= len(block)
+            yield block
+
+    def _decompressor(self) -> Callable[[bytes | memoryview, int], bytes]:
+        """Return a function that returns the content of a data block, from its bytes on the disk and its length with the bit."""
+        inflate: Callable[[bytes | memoryview], bytes]
+        if self._super.compression == _ZSTD:
+            zstd, size = zstandard.ZstdDecompressor(), self.block_size
+
+            def inflate(data: bytes | memoryview) -> bytes:
+                return zstd.decompress(data, max_output_size=size)
+        else:
+            inflate = isal_zlib.decompress
+
+        def decompress(data: bytes | memoryview, length: int) -> bytes:
+            content = bytes(data) if length & _STORED_DATA else inflate(data)
+            if len(content) > self.block_size:
+                raise ValueError("a block is too large")
+            return content
+
+        return decompress
+
+    def _first_block(self, table: int) -> int:
+        """Return the offset of the first metadata block of a table, or one behind everything if there is no such table."""
+        return table if table == _NO_TABLE else struct.unpack("<Q", self._read(table, 8))[0]
+
+    def _table(self, start: int, size: int) -> bytes:
+        """Return a table, which lies in metadata blocks whose offsets are at ``start``."""
+        count = -(-size // _METADATA)
+        content = b"".join(
+            next(self._metadata(first, min(first + _LENGTH.size + _METADATA, self._size)), b"")
+            for (first,) in struct.iter_unpack("<Q", self._read(start, 8 * count))
+        )
+        if len(content) != size:
+            raise ValueError("a table has another size than it should have")
+        return content
+
+    def _metadata(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the content of the metadata blocks between two offsets."""
+        zstd = zstandard.ZstdDecompressor()
+        data, base = b"", start
+        while start < end:
+            if start + _LENGTH.size + _METADATA > base + len(data):
+                data, base = self._read(start, min(_PORTION, end - start)), start
+            length = _LENGTH.unpack_from(data, start - base)[0]
+            first, stored = start - base + _LENGTH.size, length & ~_STORED
+            block = data[first : first + stored]
+            if len(block) != stored or not stored:
+                raise ValueError("a metadata block is cut off")
+            if length & _STORED:
+                yield block
+            elif self._super.compression == _ZSTD:
+                yield zstd.decompress(block, max_output_size=_METADATA)
+            else:
+                yield isal_zlib.decompress(block)
+            start += _LENGTH.size + stored
+
+    def _read(self, start: int, size: int) -> bytes:
+        if size > self._size - start:
+            raise ValueError("it is cut off")
+        return os.pread(self._descriptor, size, self._offset + start)
+
+
+class _Buffer:
+    """The content of metadata blocks, of which only what is not parsed yet is in memory."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._data = b""
+        self._position = 0
+
+    @property
+    def is_empty(self) -> bool:
+        if self._position == len(self._data):
+            self._data, self._position = next(self._blocks, b""), 0
+        return not self._data
+
+    def take(self, numbers: struct.Struct) -> tuple[int, ...]:
+        self._fill(numbers.size)
+        self._position += numbers.size
+        return numbers.unpack_from(self._data, self._position - numbers.size)
+
+    def take_bytes(self, size: int) -> bytes:
+        self._fill(size)
+        self._position += size
+        return self._data[self._position - size : self._position]
+
+    def skip(self, size: int) -> None:
+        self._fill(size)
+        self._position += size
+
+    def _fill(self, size: int) -> None:
+        if len(self._data) - self._position >= size:
+            return
+        parts = [self._data[self._position :]]
+        length = len(parts[0])
+        while length < size:
+            block = next(self._blocks, None)
+            if block is None:
+                raise ValueError("a table is cut off")
+            parts.append(block)
+            length += len(block)
+        self._data, self._position = b"".join(parts), 0
+
+
+def _pass_over(kind: int, buffer: _Buffer) -> None:
+    """Pass over the rest of an inode that is no regular file. Raises ValueError for a kind that does not exist."""
+    if kind == 1:
+        buffer.take(_DIRECTORY)
+    elif kind == 8:  # noqa: PLR2004 - a large directory
+        count = buffer.take(_LARGE_DIRECTORY)[4]
+        for _ in range(count):
+            buffer.skip(buffer.take(_INDEX)[2] + 1)
+    elif kind in {3, 10}:  # symbolic links
+        buffer.skip(buffer.take(_LINK)[1] + (4 if kind == 10 else 0))  # noqa: PLR2004 - the link with extended attributes
+    elif kind in _FIXED:
+        buffer.skip(_FIXED[kind])
+    else:
+        raise ValueError(f"it has an inode of an unknown kind: {kind}")
