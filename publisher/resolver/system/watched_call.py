@@ -4,6 +4,7 @@ A process of its own for each read (:mod:`publisher.resolver.system.deadline_for
 and hardly any read hangs. So the first child of a hook makes such reads itself. Before and after each it writes a line into a
 pipe, which the parent looks at only if the answer is late. When a read has not ended at its deadline, the parent kills the child,
 does not wait for it, and starts another one: for that one this read has failed, and each further read gets a process of its own.
+So does a read that comes late, after a download perhaps: nothing that took long is done twice.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Read = Union[ForkedCall, "_OwnRead", "_LateRead"]
 
 _PATIENCE = 0.25  # seconds for which the parent waits for the answer alone: more than a warm one takes
+_YOUTH = 2.0  # seconds for which a child makes its reads itself: what it has done by then may be done again
 _CHUNK = 1 << 16
 
 
@@ -34,11 +36,13 @@ class _Reads:
     Attributes:
         process: the process that makes them itself, 0 for none; its children do not.
         pipe: where that one tells its parent of each.
+        until: reading of the monotonic clock from which on it makes no more of them itself.
         late: what has hung before, empty for nothing.
     """
 
     process = 0
     pipe = -1
+    until = 0.0
     late = b""
 
 
@@ -55,7 +59,7 @@ class WatchedCall:
         self._rest, self._last = b"", b""  # an incomplete line of the reports; the last complete one
 
         def work_watched() -> bytes:
-            _READS.process, _READS.pipe = os.getpid(), pipe
+            _READS.process, _READS.pipe, _READS.until = os.getpid(), pipe, time.monotonic() + _YOUTH
             return work()
 
         self._call = ForkedCall(work_watched, keep=pipe)
@@ -95,7 +99,7 @@ class WatchedCall:
 
 
 def start_read(work: Callable[[], bytes], label: str) -> Read:
-    """Start a read that may hang: one of this process if its parent watches it, else one of a child process.
+    """Start a read that may hang: one of this process if its parent watches it and it is young, else one of a child process.
 
     Reads of child processes run at the same time, those of this process when their results are asked for. It must not hold
     locks meanwhile, which would stay locked for as long as it hangs.
@@ -107,7 +111,8 @@ def start_read(work: Callable[[], bytes], label: str) -> Read:
     name = os.fsencode(label.replace("\n", " "))
     if name == _READS.late:
         return _LateRead()
-    return _OwnRead(work, name) if _READS.process == os.getpid() else ForkedCall(work)
+    is_own = _READS.process == os.getpid() and time.monotonic() < _READS.until
+    return _OwnRead(work, name) if is_own else ForkedCall(work)
 
 
 class _OwnRead:

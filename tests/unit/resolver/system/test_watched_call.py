@@ -32,6 +32,12 @@ def reader() -> bytes:
     return start_read(process, "process").result(soon())
 
 
+@pytest.fixture(autouse=True)
+def _slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, a child is young for the whole test."""
+    monkeypatch.setattr(watched_call, "_YOUTH", 600.0)
+
+
 @pytest.fixture
 def fifo(tmp_path: Path) -> Path:
     """Who opens it for reading waits for who writes."""
@@ -46,6 +52,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     reports, pipe = os.pipe()
     monkeypatch.setattr(watched_call._READS, "process", os.getpid())
     monkeypatch.setattr(watched_call._READS, "pipe", pipe)
+    monkeypatch.setattr(watched_call._READS, "until", soon())
     yield reports
     os.close(reports)
     os.close(pipe)
@@ -60,6 +67,13 @@ def test_a_watched_child_makes_its_reads_itself_and_its_children_do_not() -> Non
 
     assert WatchedCall(work).result(soon()) == b"done"
     assert reader() != process(), "nobody watches this process"
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_child_that_has_worked_for_long_makes_no_reads_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reader() == process()
+    monkeypatch.setattr(watched_call._READS, "until", time.monotonic())
+    assert reader() != process()
 
 
 def test_the_parent_is_told_what_is_read_and_until_when(watched: int) -> None:
