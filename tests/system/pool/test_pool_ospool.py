@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ ATTRIBUTES = (
 )
 LOOK = (
     "cat /etc/motd; pwd; cat .gwms.d/bin/condor_chirp; ls /etc/hosts /bound; "
+    "echo $APPTAINER_CONTAINER; ls /cvmfs; ls /etc/OpenCL/vendors 2> /dev/null; "
     "echo made > /srv/made; cat made $_CONDOR_SCRATCH_DIR/made /srv/.gwms.d/bin/condor_chirp; "
     "echo $LD_LIBRARY_PATH:$PYTHONPATH:$KEPT; ls -l /proc/self/ns/pid"
 )
@@ -51,19 +53,39 @@ class Glidein:
         self.site = site
         self.root = site.pool.root / "glidein"
         self.images = self.root / "images"
-        for name in ("images", "bound", ".gwms.d/bin"):
+        self.cvmfs = self.root / "cvmfs"
+        for name in ("images", "bound", ".gwms.d/bin", f"cvmfs/{REPOSITORY}", "etc/OpenCL/vendors"):
             (self.root / name).mkdir(parents=True)
         self.images.chmod(0o1777)
+        (self.root / "etc" / "OpenCL" / "vendors" / "graphics.icd").touch()
         (self.root / "bound" / "file").touch()
         (self.root / ".gwms.d" / "bin" / "condor_chirp").write_text("chirp\n")
         (self.root / "glidein_config").write_text(
-            f"CVMFS_BASE /cvmfs\nIMAGES_DIR {self.images}\nSINGULARITY_DISABLE_PID_NAMESPACES 1\n"
+            f"CVMFS_BASE {self.cvmfs}\nIMAGES_DIR {self.images}\nSINGULARITY_DISABLE_PID_NAMESPACES 1\n"
             f"GLIDEIN_SINGULARITY_BINDPATH {self.root}/bound:/bound,/absent\n"
         )
         shutil.copy(site.program, self.root / "image-resolver.pyz")
         more = f"insecure-registry = {site.host.registry.address}\nrepository-alias = {FORMER}\n"
-        (self.root / "resolver.conf").write_text(site.configuration.read_text() + more)
+        usual = site.configuration.read_text().replace(f"{site.repository}\n", f"/cvmfs/{REPOSITORY}\n")
+        (self.root / "resolver.conf").write_text(usual + more)
         (self.root / "condor_config.d").symlink_to(site.pool.root / "config.d")
+
+    @contextlib.contextmanager
+    def mounted(self) -> Iterator[None]:
+        """Let the machine have CVMFS below CVMFS_BASE, and a directory of OpenCL's vendors if this is root's pool."""
+        inside, place = self.site.pool.inside, self.cvmfs / REPOSITORY
+        if not self.site.pool.account:
+            place.rmdir()
+            place.symlink_to(self.site.host.repository)
+            yield
+            return
+        inside("mount", "--bind", self.site.host.repository, place)
+        inside("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={self.root}/etc:/etc", "/etc")
+        try:
+            yield
+        finally:
+            for path in (place, "/etc"):
+                inside("umount", "--lazy", path)
 
     def run(self, commands: list[str]) -> None:
         environment = {**self.site.pool.environment, "glidein_config": str(self.root / "glidein_config")}
@@ -84,7 +106,7 @@ def glidein(site: Site) -> Iterator[Glidein]:
     text = before.read_text()
     made = Glidein(site)
     faster = "STARTD_CRON_IMAGE_FAILURES_PERIOD = 2s\n"
-    with site.overridden(faster):
+    with site.overridden(faster), made.mounted():
         yield made
     site.pool.configuration("50-image-resolver", text)
     site.pool.configuration("40-scripts", "")
@@ -127,6 +149,9 @@ def test_a_site_switches_over_and_back_and_old_jobs_run(glidein: Glidein, site: 
     assert (motd, place, chirp, hosts) == (SMALL, "/srv", "chirp", "/etc/hosts")
     assert "\nmade\nmade\nchirp\n" in shown, "the literal /srv is the scratch directory, whose other name works too"
     assert "\n/bound:\nfile\n" in shown
+    assert ("\ngraphics.icd\n" in shown) == bool(site.pool.account), "what OpenCL's programs look for"
+    assert f"\n{glidein.cvmfs}/{REPOSITORY}/.images/" in shown, "the sandbox is below CVMFS_BASE"
+    assert f"\n{REPOSITORY}\n" in shown, "which is /cvmfs in the container"
     assert "/opt/" not in shown, "variables of the access point"
     assert stash.done().output() == f"{SMALL}\n"
     assert [docker.done(2).output(process) for process in range(2)] == ["theirs\n"] * 2
