@@ -7,18 +7,16 @@ since the epoch.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from publisher.errors import StateDirectoryError
 from publisher.page.details import BuildChanges, ImageDetails
+from publisher.system.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
 _VERSION = 1
 _TABLES = """
@@ -72,53 +70,22 @@ class DayTotal:
     sifs: int
 
 
-class PageMemory:
-    """The open file.
-
-    Use it as a context manager; everything is stored at the end of the block, and nothing if the block raises.
-
-    Args:
-        path: the file, created if it is missing, and made anew if it is damaged.
-
-    Raises:
-        StateDirectoryError: it cannot be used.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Self:
-        try:
-            self._open()
-        except sqlite3.DatabaseError:
-            self._path.unlink(missing_ok=True)
-            with self._failures():
-                self._open()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with contextlib.closing(self._database), self._failures():
-            if kind is None:
-                self._database.commit()
-
-    @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StateDirectoryError(f"{self._path} cannot be used: {error}") from error
+class PageMemory(SqliteFile):
+    """The open file, as :class:`publisher.system.sqlite_file.SqliteFile` says; it is made anew if it is damaged."""
 
     def _open(self) -> None:
-        self._database = sqlite3.connect(self._path)
         try:
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version not in {0, _VERSION}:
-                raise sqlite3.DatabaseError(f"version {version}")
-            if version == 0:
-                self._database.executescript(f"{_TABLES}PRAGMA user_version = {_VERSION};")
-        except sqlite3.Error:
-            self._database.close()
-            raise
+            super()._open()
+        except sqlite3.DatabaseError:
+            self._path.unlink(missing_ok=True)
+            super()._open()
+
+    def _make_tables(self) -> None:
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version not in {0, _VERSION}:
+            raise sqlite3.DatabaseError(f"version {version}")
+        if version == 0:
+            self._database.executescript(f"{_TABLES}PRAGMA user_version = {_VERSION};")
 
     # --- settings and files
 

@@ -6,19 +6,17 @@ then read again.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 from collections import defaultdict
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from publisher.errors import StateDirectoryError
+from publisher.system.sqlite_file import SqliteFile
 from publisher.usage.history import rows
 from publisher.usage.records import NameUsage, UseCount
 from publisher.usage.traces import TraceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from publisher.usage.records import JobRecord
@@ -40,42 +38,13 @@ _KEPT = 400 * 86400
 _MOST_CANDIDATES = 2000
 
 
-class UsageStore:
-    """The open file.
+class UsageStore(SqliteFile):
+    """The open file, a context manager as :class:`publisher.system.sqlite_file.SqliteFile` says."""
 
-    Use it as a context manager; everything is stored at the end of the block, and nothing if the block raises.
+    hint = "it can be deleted and read anew"
 
-    Args:
-        path: the file, created if it is missing.
-
-    Raises:
-        StateDirectoryError: it cannot be used.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Self:
-        with self._failures():
-            self._database = sqlite3.connect(self._path, timeout=30)
-            try:
-                self._database.executescript(_TABLES)
-            except sqlite3.Error:
-                self._database.close()
-                raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with contextlib.closing(self._database), self._failures():
-            if kind is None:
-                self._database.commit()
-
-    @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StateDirectoryError(f"{self._path} cannot be used: {error}", hint="it can be deleted and read anew") from error
+    def _make_tables(self) -> None:
+        self._database.executescript(_TABLES)
 
     # --- reading records
 
