@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _MANY = 20  # registries that are asked
 _LITTLE, _TOO_LITTLE = 20 * 10**9, 10**9  # bytes of free space
-_SOON = 7 * 86400  # seconds
 _SPOOL = Path("/var/spool/cvmfs")
 
 
