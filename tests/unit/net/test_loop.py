@@ -14,7 +14,7 @@ def test_work_runs_beside_the_main_thread_and_gives_its_result() -> None:
         return threading.current_thread().name
 
     with BackgroundLoop() as background:
-        assert background.submit(who()).result(10) == "network"
+        assert background.submit(who()).result(60) == "network"
 
 
 def test_an_error_reaches_who_waits_for_it() -> None:
@@ -22,7 +22,7 @@ def test_an_error_reaches_who_waits_for_it() -> None:
         raise LookupError("nothing there")
 
     with BackgroundLoop() as background, pytest.raises(LookupError, match="nothing there"):
-        background.submit(fail()).result(10)
+        background.submit(fail()).result(60)
 
 
 def test_what_is_unfinished_at_the_end_is_cancelled() -> None:
@@ -37,7 +37,7 @@ def test_what_is_unfinished_at_the_end_is_cancelled() -> None:
 
     with BackgroundLoop() as background:
         future = background.submit(forever())
-        assert begun.wait(10)
+        assert begun.wait(60)
     assert ended.is_set()
     assert future.cancelled()
 
