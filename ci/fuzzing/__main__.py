@@ -1,15 +1,19 @@
 """``ci/fuzz``: fuzzing of the parsers of untrusted data by libFuzzer, and by comparison with Go's reader.
 
-Both start from the tests' archives and documents. A third part searches for layers that take much memory.
+Both start from the tests' archives and documents. A third part searches for layers that take much memory. Each target has a
+process of its own, and as many run at a time as there are processors.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 _TARGETS = ("layers", "documents", "chunk_tables", "differences")
@@ -33,9 +37,9 @@ def main() -> int:
         from ci.fuzzing.targets import fuzz  # noqa: PLC0415 - it instruments its imports, and prints a line for each
 
         fuzz(arguments.target, arguments.seconds, arguments.found)
-    passed = [_run_process(target, arguments.seconds, arguments.found) for target in _TARGETS]
-    passed += [_run_other(target, arguments.seconds, arguments.found) for target in _OTHERS]
-    return int(not all(passed))
+    one = partial(_run_process, seconds=arguments.seconds, found=arguments.found)
+    with ThreadPoolExecutor(os.cpu_count()) as processes:
+        return int(not all(list(processes.map(one, (*_TARGETS, *_OTHERS)))))
 
 
 def _run_other(target: str, seconds: int, found: Path) -> bool:
@@ -45,11 +49,14 @@ def _run_other(target: str, seconds: int, found: Path) -> bool:
 
 
 def _run_process(target: str, seconds: int, found: Path) -> bool:
-    """Return whether a target passed; print the output of libFuzzer if it failed."""
+    """Return whether a target passed in a process of its own; print what it did, or the output of libFuzzer if it failed."""
     argv = [sys.executable, "-m", "ci.fuzzing", str(seconds), "--target", target, "--found", str(found)]
     result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-    executed = re.search(r"number_of_executed_units: (\d+)", result.stdout)
-    print(f"{target}: {executed[1] if executed else 'no'} inputs in {seconds} s" if result.returncode == 0 else result.stdout)
+    said = result.stdout.rstrip()
+    if target in _TARGETS and result.returncode == 0:
+        executed = re.search(r"number_of_executed_units: (\d+)", said)
+        said = f"{target}: {executed[1] if executed else 'no'} inputs in {seconds} s"
+    print(said, flush=True)
     return result.returncode == 0
 
 
