@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,23 +13,56 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-POOL_TESTS = "tests/system/pool/"
+LONGEST_FIRST = (
+    "tests/system/pool/",
+    "tests/system/publish/test_kill_sync.py",
+    "tests/system/faults/",
+    "tests/system/cvmfs/test_kill_",
+    "tests/attacks/test_",
+    "tests/contract/test_",
+)
+"""Beginnings of the names of tests that take long: they start first, so that at the end no process waits for another one's."""
+SECOND_POOL = ("broken_cvmfs", "citation", "differences", "failures", "jobs", "ospool", "pilot", "variants", "without_fuse")
+"""The pool's tests that have a pool of their own when two processes run them: each half waits for HTCondor most of the time."""
 
 # Nothing is written into the checkout, and speed is what ci/bench measures
 settings.register_profile("here", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
+settings.register_profile("other-python", settings.get_profile("here"), max_examples=25)  # ci/test-python
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Keep the tests of a file in one process of pytest-xdist, and all that share the HTCondor pool in one as well."""
+    """Keep the tests of a file in one process of pytest-xdist, and those that share an HTCondor pool in one as well."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - this hook is called by pytest-xdist alone
 
     class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return "pool" if nodeid.startswith(POOL_TESTS) else nodeid.partition("::")[0]
+            file = nodeid.partition("::")[0]
+            if not file.startswith("tests/system/pool/"):
+                return file
+            return "second pool" if file.endswith(tuple(f"/test_pool_{name}.py" for name in SECOND_POOL)) else "pool"
 
+    config.option.loadscopereorder = False  # it would begin with the files of most tests; see LONGEST_FIRST
     return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of LONGEST_FIRST first, in its order."""
+    ranks = [*LONGEST_FIRST, ""]
+    items.sort(key=lambda item: next(number for number, begin in enumerate(ranks) if item.nodeid.startswith(begin)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Run the tests that are marked ``untraced`` without coverage."""
+    tracer = sys.gettrace()
+    if item.get_closest_marker("untraced") is not None:
+        sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ _PARTS = st.from_regex(r"[a-z0-9]{1,4}(-[a-z0-9]{1,3})?", fullmatch=True)
 _REFERENCES = st.builds("q{}/{}:{}".format, _PARTS, _PARTS, _PARTS)
 
 
+@pytest.mark.untraced
 @given(
     st.lists(_REFERENCES, min_size=1, max_size=8, unique=True).flatmap(
         lambda found: st.tuples(st.just(found), st.permutations(found))

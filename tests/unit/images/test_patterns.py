@@ -201,6 +201,7 @@ def test_a_wrong_entry_does_not_hide_what_is_wrong_between_others() -> None:
     assert [line[:15] for line in said] == ["images.yaml:6: ", "images.yaml:6: ", "images.yaml:7: ", "images.yaml:7: "]
 
 
+@pytest.mark.untraced
 def test_more_tag_patterns_for_a_name_than_are_compared_are_refused() -> None:
     (said,) = problems(*(f"a/b:{number:03}*" for number in range(101)))
     assert said.startswith(

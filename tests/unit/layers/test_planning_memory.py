@@ -21,6 +21,7 @@ _WORST = {
 }
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("name", _WORST)
 def test_crowds_within_the_limits_fit_into_memory(name: str) -> None:
     crowd = _WORST[name]
@@ -28,6 +29,7 @@ def test_crowds_within_the_limits_fit_into_memory(name: str) -> None:
     assert peak([[crowd]]) < BAR
 
 
+@pytest.mark.untraced
 @settings(max_examples=15, deadline=None, suppress_health_check=[*HealthCheck], derandomize=True, database=None)
 @given(STACKS)
 def test_a_search_finds_no_layers_that_need_more(stack: list[list[Crowd]]) -> None:

@@ -84,6 +84,7 @@ def prepare(ep: ExecutionPoint, content: bytes, **changed: str) -> tuple[bytes, 
     return prepare_job(content, ep.settings(**changed), now, now + 60, 1.0)
 
 
+@pytest.mark.untraced
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(attributes=ADS, noise=st.binary(max_size=40))
 def test_whatever_a_job_says_it_gets_one_sound_answer(

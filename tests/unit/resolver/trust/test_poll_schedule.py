@@ -111,6 +111,7 @@ def asked_ever_less(published: Published, now: float, age: str) -> float:
     return now
 
 
+@pytest.mark.untraced
 def test_a_server_that_is_gone_is_polled_less_and_less_often(published: Published) -> None:
     published.resolve()
     published.server.always = "500"
@@ -147,6 +148,7 @@ def test_a_host_without_a_cached_copy_polls_again_after_seconds(published: Publi
     assert published.asked() == ["index.json"] * 12
 
 
+@pytest.mark.untraced
 def test_a_server_with_an_expired_manifest_is_polled_less_and_less_often(published: Published) -> None:
     published.resolve()
     now = asked_ever_less(published, NOW + 20 * 86400, "expired")
