@@ -158,16 +158,18 @@ class Pool:
     """The daemons and their directory ``root``.
 
     Attributes:
-        account: the user who submits and runs jobs; None for the user of this process.
+        account: the user who submits and runs jobs; None for the user of the daemons, who is an ordinary one.
         cvmfs: directory that jobs see as ``/cvmfs``.
         environment: of HTCondor's programs.
     """
 
-    def __init__(self, slots: int = 16) -> None:
-        rooted = os.geteuid() == 0
+    def __init__(self, slots: int = 16, *, pilot: bool = False) -> None:
+        """Make the directory; ``pilot`` for an ordinary user's pool, whose user is the account of the tests if this is root."""
+        rooted = os.geteuid() == 0 and not pilot
         self.account = ACCOUNT if rooted else None
+        self._user = ACCOUNT if os.geteuid() == 0 and pilot else None
         # not below /tmp or /var/tmp, which jobs have of their own (MOUNT_UNDER_SCRATCH): daemons and jobs would miss their files
-        self.root = Path(tempfile.mkdtemp(prefix="test-pool-", dir="/var/lib" if rooted else Path.home()))
+        self.root = Path(tempfile.mkdtemp(prefix="test-pool-", dir="/var/lib" if os.geteuid() == 0 else Path.home()))
         self.root.chmod(0o755)
         self.cvmfs = Path("/cvmfs") if rooted else self.root / "cvmfs"
         for name in ("config.d", "cvmfs", "execute", "jobs", "lock", "log", "run", "spool"):
@@ -175,9 +177,12 @@ class Pool:
             if rooted and name not in ("config.d", "cvmfs"):
                 shutil.chown(self.root / name, ACCOUNT if name == "jobs" else "condor")
         self.environment = {**os.environ, "CONDOR_CONFIG": str(self.root / "condor_config"), "HOME": str(self.root)}
-        administrators = "root@*, condor@*" if rooted else f"{pwd.getpwuid(os.geteuid()).pw_name}@*"
+        administrators = "root@*, condor@*" if rooted else f"{self._user or pwd.getpwuid(os.geteuid()).pw_name}@*"
         base = _CONFIGURATION.format(root=self.root, port=_free_port(), administrators=administrators, slots=slots)
         (self.root / "condor_config").write_text(base)
+        if self._user:
+            for path in (self.root, *self.root.iterdir()):
+                shutil.chown(path, self._user, self._user)
         self._submissions = 0
         self._daemons: subprocess.Popen[bytes] | None = None
 
@@ -220,7 +225,7 @@ class Pool:
 
     def run(self, *argv: str, user: str | None = None, check: bool = True) -> str:
         """Return the output of one of HTCondor's programs; it runs as ``user``, since root may not submit."""
-        account = pwd.getpwnam(user) if user else None
+        account = pwd.getpwnam(user or self._user or "") if user or self._user else None
         done = subprocess.run(
             argv,
             capture_output=True,
@@ -292,8 +297,9 @@ class Pool:
         }
         lines = [f"{name} = {value}" for name, value in {**usual, **description}.items()]
         (directory / "submit").write_text("\n".join([*lines, f"queue {count}", ""]))
-        if self.account:
-            shutil.chown(directory, self.account)
+        owner = self.account or self._user
+        if owner:
+            shutil.chown(directory, owner)
         said = self.run("condor_submit", "-terse", str(directory / "submit"), user=self.account)
         return Jobs(self, int(said.partition(".")[0]), directory)
 
@@ -329,6 +335,9 @@ class Pool:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                user=self._user,
+                group=self._user,
+                extra_groups=[] if self._user else None,
                 preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal_at_our_death),  # noqa: PLW1509 - a system call, no lock
             )
 

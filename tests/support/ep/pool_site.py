@@ -6,10 +6,12 @@ import contextlib
 import os
 import pwd
 import random
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+from tests.support.checkout import ROOT
 from tests.support.ep.pool import ACCOUNT, Jobs, Pool, command_line
 from tests.support.ep.release import release
 from tests.support.images.layers import directory, file, tar
@@ -43,6 +45,15 @@ public-key = {keys}
 probe = htc/small:1
 deadline = 5 min
 """
+
+
+def recipe() -> tuple[list[str], list[str]]:
+    """The commands of docs/ep.md that switch a glidein over, and back."""
+    text = (ROOT / "docs" / "ep.md").read_text().partition("### Coming from the OSG scripts")[2].partition("\n### ")[0]
+    commands = re.findall(r"^    (.+)$", text, re.MULTILINE)
+    over, back = commands[:2], commands[2:]
+    assert ([" --profile ospool " in command for command in over], len(back)) == ([True, True], 2)
+    return over, back
 
 
 def squash(directory: Path, image: Path) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.checkout import ROOT
-from tests.support.ep.pool_site import REPOSITORY, SMALL
+from tests.support.ep.pool_site import REPOSITORY, SMALL, recipe
 from tests.support.images.layers import directory, file, tar
 from tests.support.images.runnable import runnable
 from tests.support.registries.registry import push_image
@@ -35,15 +33,6 @@ LOOK = (
     "echo made > /srv/made; cat made $_CONDOR_SCRATCH_DIR/made /srv/.gwms.d/bin/condor_chirp; "
     "echo $LD_LIBRARY_PATH:$PYTHONPATH:$KEPT; ls -l /proc/self/ns/pid"
 )
-
-
-def recipe() -> tuple[list[str], list[str]]:
-    """The commands of the document that switch a glidein over, and back."""
-    text = (ROOT / "docs" / "ep.md").read_text().partition("### Coming from the OSG scripts")[2].partition("\n### ")[0]
-    commands = re.findall(r"^    (.+)$", text, re.MULTILINE)
-    over, back = commands[:2], commands[2:]
-    assert ([" --profile ospool " in command for command in over], len(back)) == ([True, True], 2)
-    return over, back
 
 
 class Glidein:
