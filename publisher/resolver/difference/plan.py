@@ -21,7 +21,7 @@ FETCH = -1
 ITSELF = 0
 """The number that stands for the SIF itself, in which an equal chunk comes earlier; seeds are numbered from 1 on."""
 MIN_GAP = 64 << 10
-"""Bytes between two ranges up to which they are one, however near the server is (docs/benchmarks.md has the measurement)."""
+"""Bytes between two ranges up to which they are one, however near the server is (docs/sif-sizes.md has the measurement)."""
 _MAX_GAP = 4 << 20  # bytes
 _GAP_SPEED = 6_250_000  # bytes a second: a gap that is fetched in vain takes half a round trip at 100 Mbit/s
 _SPEED = 12_500_000  # bytes a second
