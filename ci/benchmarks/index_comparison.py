@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING
 from ci.benchmarks.publisher_build import own_memory
 from publisher.build.sandbox import patch_clone
 from publisher.fileindex.external_sort import by_path
-from publisher.fileindex.format import FileIndexWriter, read_file_index
+from publisher.fileindex.format import FileIndexWriter, read_raw_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from publisher.fileindex.format import IndexedFile
 
 _CHANGED = 2000  # one file in that many is changed
 
@@ -51,9 +49,9 @@ def _write(path: Path, count: int, changed: int) -> None:
         files.close()
 
 
-def _lines(path: Path) -> Iterator[IndexedFile]:
+def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        yield from read_file_index(file)
+        yield from read_raw_lines(file)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from publisher.fileindex.external_sort import by_path
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Ordered = Callable[[Iterable[IndexedFile]], Iterator[IndexedFile]]
 
+T = TypeVar("T")
 _KINDS = {"f": "file", "h": "hard link", "l": "symbolic link", "d": "directory", "p": "fifo"}
 _ABSENT = object()
 _ATTRIBUTES = ("kind", "mode", "uid", "gid", "size", "mtime", "content", "xattrs")
@@ -91,7 +92,7 @@ def difference(
     Raises:
         OSError: the temporary files of the sorting cannot be written.
     """
-    olds, news = map(ordered, _without_common(before, after))
+    olds, news = map(ordered, without_common(before, after))
     old, new = next(olds, None), next(news, None)
     while old is not None or new is not None:
         if new is None or (old is not None and old.path < new.path):
@@ -106,13 +107,16 @@ def difference(
             old, new = next(olds, None), next(news, None)
 
 
-def _without_common(
-    before: Iterable[IndexedFile], after: Iterable[IndexedFile]
-) -> tuple[Iterable[IndexedFile], Iterable[IndexedFile]]:
-    """Return the lines of two indexes without those that are in both, as far as they stand near each other."""
+def without_common(before: Iterable[T], after: Iterable[T]) -> tuple[Iterable[T], Iterable[T]]:
+    """Return the lines of two indexes without those that are in both, as far as they stand near each other.
+
+    Args:
+        before: the lines of one, parsed or as they are written, but never None.
+        after: those of the other.
+    """
     olds, news = iter(before), iter(after)
-    waiting_old: dict[IndexedFile, None] = {}
-    waiting_new: dict[IndexedFile, None] = {}
+    waiting_old: dict[T, None] = {}
+    waiting_new: dict[T, None] = {}
     for old, new in itertools.zip_longest(olds, news):
         if old == new:
             continue

@@ -103,13 +103,18 @@ class FileIndexWriter:
 
 def read_file_index(file: IO[bytes]) -> Iterator[IndexedFile]:
     """Yield the lines of a file index, in its order."""
+    return map(parse_line, read_raw_lines(file))
+
+
+def read_raw_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a file index as they are written, for :func:`parse_line`: most are only compared."""
     with zstandard.ZstdDecompressor().stream_reader(file) as stream:
         rest = b""
         while chunk := stream.read(1 << 20):
             *lines, rest = (rest + chunk).split(b"\n")
             if lines and lines[0].startswith(b"#"):
                 del lines[0]
-            yield from map(_parsed, lines)
+            yield from lines
 
 
 def knows_xattrs(file: IO[bytes]) -> bool:
@@ -126,7 +131,8 @@ def digest_of_xattrs(xattrs: Mapping[bytes, bytes]) -> bytes:
     return sha256.hexdigest().encode()
 
 
-def _parsed(line: bytes) -> IndexedFile:
+def parse_line(line: bytes) -> IndexedFile:
+    """Return what a line of :func:`read_raw_lines` says."""
     columns, _, name = line.partition(b"\t")
     kind, mode, uid, gid, size, mtime, content, *xattrs = columns.split(b" ")
     numbers = (int(mode, 8), int(uid), int(gid), int(size), int(mtime))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from publisher.build.sandbox import patch_clone
 from publisher.errors import PublishedManifestError
 from publisher.fileindex.external_sort import by_path
-from publisher.fileindex.format import read_file_index
+from publisher.fileindex.format import read_raw_lines
 from publisher.state import paths
 from publisher.targets import published_index
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from publisher.build.sandbox.patch_clone import ClonePatch
     from publisher.contract.records import Version
-    from publisher.fileindex.format import IndexedFile
     from publisher.plan.model import PlanItem, PlatformTarget
     from publisher.state.built import BuiltImage
     from publisher.state.snapshot import Snapshot
@@ -127,13 +126,13 @@ def _patch(repository: Repository, version: Version, build: BuiltImage) -> Clone
         if repository.keeps_xattrs and not published_index.knows_xattrs(repository, version):
             _log.info("%s is not cloned: its file index does not know extended attributes", version.sandbox)
             return None
-        published, built = partial(published_index.lines, repository, version), partial(_lines, build.file_index)
+        published, built = partial(published_index.raw_lines, repository, version), partial(_lines, build.file_index)
         return patch_clone.make_patch(published, built, ordered=partial(by_path, scratch=build.file_index.parent))
     except (OSError, PublishedManifestError) as error:  # damaged, or no space to sort in: unpack all instead
         _log.info("%s is not cloned: its file index cannot be compared: %s", version.sandbox, error)
         return None
 
 
-def _lines(file_index: Path) -> Iterator[IndexedFile]:
+def _lines(file_index: Path) -> Iterator[bytes]:
     with file_index.open("rb") as file:
-        yield from read_file_index(file)
+        yield from read_raw_lines(file)

@@ -40,5 +40,10 @@ def knows_xattrs(repository: Repository, version: Version) -> bool:
 
 def lines(repository: Repository, version: Version) -> Iterator[IndexedFile]:
     """Yield the entries of a file index that :func:`check` has accepted."""
+    return map(file_index.parse_line, raw_lines(repository, version))
+
+
+def raw_lines(repository: Repository, version: Version) -> Iterator[bytes]:
+    """Yield the lines of a file index that :func:`check` has accepted, as they are written."""
     with (repository.root / paths.file_index_path(version.content)).open("rb") as file:
-        yield from file_index.read_file_index(file)
+        yield from file_index.read_raw_lines(file)

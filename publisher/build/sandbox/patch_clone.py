@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from publisher.build.sandbox import unpack
 from publisher.errors import RepositoryError
-from publisher.fileindex.difference import difference
+from publisher.fileindex.difference import difference, without_common
 from publisher.fileindex.external_sort import by_path
+from publisher.fileindex.format import parse_line
 from publisher.system.durable import delete, failures
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
     from publisher.fileindex.format import IndexedFile
 
     Extract = Callable[[Path, Collection[bytes]], None]
-    Lines = Callable[[], Iterable[IndexedFile]]
+    Lines = Callable[[], Iterable[bytes]]
 
 _MAX_CHANGES = 100_000
 """Number of paths that may differ: they are kept in memory, and a tree that differs more is as fast to unpack."""
 _MAX_DEPTH = 200  # directories above a path; a descriptor is open for each
+_HARD_LINK, _DIRECTORY = b"h ", b"d "
 _UNLISTABLE = (b"#", b" ", b"\t")
 """First bytes of paths that unsquashfs does not accept in a list: it treats them as comments, or strips them."""
 
@@ -60,11 +62,11 @@ def make_patch(
 
     Extended attributes are unpacked with files; a directory that has any, and that would have to be changed, cannot be patched.
 
-    Memory does not grow with the size of the indexes.
+    Memory does not grow with the size of the indexes, and only lines that differ are parsed.
 
     Args:
-        before: returns the lines of the older tree's file index; called once.
-        after: returns the lines of the newer tree's file index; called two or three times.
+        before: returns the lines of the older tree's file index, as they are written; called once.
+        after: returns the lines of the newer tree's file index, as they are written; called two or three times.
         share: share of the newer tree's paths that must be unchanged.
         most: number of paths that may differ.
         ordered: sorts lines by path, as :func:`publisher.fileindex.external_sort.by_path` does.
@@ -75,16 +77,16 @@ def make_patch(
     total = 0
     has_hard_links = False
 
-    def counted() -> Iterator[IndexedFile]:
+    def counted() -> Iterator[bytes]:
         nonlocal total, has_hard_links
-        for line in new():
+        for line in after():
             total += 1
-            has_hard_links = has_hard_links or line.kind == "h"
+            has_hard_links = has_hard_links or line.startswith(_HARD_LINK)
             yield line
 
-    old, new = _normalized(before), _normalized(after)
+    old, new = (map(_parsed, lines) for lines in without_common(before(), counted()))
     changed_directories, removed, added = set[bytes](), set[bytes](), set[bytes]()
-    for count, change in enumerate(difference(old(), counted(), times=True, ordered=ordered), 1):
+    for count, change in enumerate(difference(old, new, times=True, ordered=ordered), 1):
         if count > most or (_is_of_directories(change) and "xattrs" in change.attributes):
             return None
         if _is_of_directories(change):
@@ -96,11 +98,12 @@ def make_patch(
             added.add(change.path)
     if total - len(changed_directories | removed | added) < share * total:
         return None
-    links = {line.path for line in new() if line.kind == "h" and line.content in added} if has_hard_links else set()
+    links = {line.path for line in _of_kind(_HARD_LINK, after) if line.content in added} if has_hard_links else set()
     removed |= links - added  # hard links to a changed file
     added |= links
     touched = changed_directories | {os.path.dirname(path) for path in removed | added}  # noqa: PTH120 - bytes
-    directories = tuple(line for line in new() if line.kind == "d" and line.path in touched | added and line.path)
+    in_question = touched | added
+    directories = tuple(line for line in _of_kind(_DIRECTORY, after) if line.path and line.path in in_question)
     if not all(map(_is_listable, removed | added | touched)) or any(
         line.xattrs for line in directories if line.path not in added
     ):
@@ -139,14 +142,16 @@ def apply_patch(tree: Path, patch: ClonePatch, extract: Extract) -> None:
             delete(root)
 
 
-def _normalized(lines: Lines) -> Lines:
-    """Return the lines with uniform paths and targets of hard links, which layers may write in several ways."""
-    return lambda: (
-        replace(line, path=_normal(line.path), content=_normal(line.content) if line.kind == "h" else line.content)
-        if line.kind == "h" or line.path[:1] == b"." or line.path[-1:] == b"/"
-        else line
-        for line in lines()
-    )
+def _of_kind(kind: bytes, lines: Lines) -> Iterator[IndexedFile]:
+    return (_parsed(line) for line in lines() if line.startswith(kind))
+
+
+def _parsed(raw: bytes) -> IndexedFile:
+    """Return a line with a uniform path and target of a hard link, which layers may write in several ways."""
+    line = parse_line(raw)
+    if line.kind == "h" or line.path[:1] == b"." or line.path[-1:] == b"/":
+        return replace(line, path=_normal(line.path), content=_normal(line.content) if line.kind == "h" else line.content)
+    return line
 
 
 def _normal(path: bytes) -> bytes:

@@ -16,13 +16,12 @@ import pytest
 from publisher.build.sandbox import patch_clone, unpack
 from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.errors import RepositoryError
-from publisher.fileindex.format import FileIndexWriter, read_file_index
+from publisher.fileindex.format import FileIndexWriter, read_raw_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from publisher.fileindex.format import IndexedFile
 
 pytestmark = pytest.mark.system
 
@@ -76,8 +75,8 @@ class Build:
     def extract(self, target: Path, paths: Collection[bytes]) -> None:
         unpack.extract_paths(self.sif, target, paths, deadline=DEADLINE)
 
-    def lines(self) -> Iterator[IndexedFile]:
-        return read_file_index(io.BytesIO(self.index))
+    def lines(self) -> Iterator[bytes]:
+        return read_raw_lines(io.BytesIO(self.index))
 
 
 def aged(tree: Path) -> None:

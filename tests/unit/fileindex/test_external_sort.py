@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from publisher.build.sandbox import patch_clone
 from publisher.fileindex.external_sort import by_path
 from publisher.fileindex.format import IndexedFile
+from tests.support.publisher.index_lines import raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def test_two_file_indexes_are_compared_in_the_memory_of_a_portion() -> None:
     tracemalloc.start()
     try:
         patch = patch_clone.make_patch(
-            lambda: lines(40_000, 100), lambda: lines(40_000, 50), ordered=partial(by_path, portion=1000)
+            lambda: map(raw, lines(40_000, 100)), lambda: map(raw, lines(40_000, 50)), ordered=partial(by_path, portion=1000)
         )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -60,7 +61,7 @@ def test_two_file_indexes_are_compared_in_the_memory_of_a_portion() -> None:
 
 def test_what_differs_in_too_many_places_to_be_held_is_not_similar() -> None:
     def same(most: int) -> patch_clone.ClonePatch | None:
-        return patch_clone.make_patch(lambda: lines(1000, 100), lambda: lines(1000, 50), most=most)
+        return patch_clone.make_patch(lambda: map(raw, lines(1000, 100)), lambda: map(raw, lines(1000, 50)), most=most)
 
     assert same(20) is not None
     assert same(19) is None
