@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,9 @@ VARIABLE = "OSPOOL_TEST_CVMFS_REPOSITORY"
 """The environment variable that names the repository."""
 
 CLIENT_VARIABLE = "OSPOOL_TEST_CVMFS_CLIENT"
-"""The environment variable that names a mount of that repository by a client of its own."""
+"""The environment variable that names a mount of that repository by a client of its own; CVMFS_REPOSITORY_TTL=1 saves minutes."""
+
+_FOLLOWED, _POLL = 120.0, 0.1  # seconds
 
 _FAULTY = """#!/bin/sh
 # The real tool, with the faults of tests/fakes/cvmfs_server/repository.py: something is killed, or held open, at a moment that
@@ -111,6 +114,13 @@ class RealCvmfs:
                 f"a watcher on a real client was NOT tried: {CLIENT_VARIABLE} names no mount of the repository by a client"
             )
         return Path(place)
+
+    def wait_for_client(self) -> None:
+        """Return when the other client shows the published revision; CVMFS_REPOSITORY_TTL says how often it looks."""
+        until = time.monotonic() + _FOLLOWED
+        while int(os.getxattr(self.client, "user.revision")) != self.revision():
+            assert time.monotonic() < until, "the client does not follow: is its cache of another repository?"
+            time.sleep(_POLL)
 
     def repository(self, **more: Any) -> CvmfsRepository:
         return CvmfsRepository(self.fqrn, program=str(self.program), **more)

@@ -96,6 +96,9 @@ class FakeCvmfs:
         """Return where a client sees the repository: what is published, without the mounts of the publisher host."""
         return self.stratum / "store/lower"
 
+    def wait_for_client(self) -> None:
+        """Do nothing: the client sees at once what is published."""
+
     @property
     def python(self) -> str:
         """Return the interpreter that runs the stand-in."""

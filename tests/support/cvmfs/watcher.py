@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.support.cvmfs.real import RealCvmfs
+    from tests.support.cvmfs.stand_in import FakeCvmfs
+
 PROBE = "etc/motd"
 """A file that every image of these tests has."""
 
@@ -36,8 +39,13 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watching(root: Path, report: Path) -> Iterator[Watched]:
-    """Watch the names below ``root`` during the block, from another process; what it saw is there when the block has ended."""
+def watching(cvmfs: FakeCvmfs | RealCvmfs, report: Path) -> Iterator[Watched]:
+    """Watch the names that a client sees during the block, from another process; what it saw is there when the block has ended.
+
+    A client follows the repository after some time, so it is waited for before the block and after it.
+    """
+    root = cvmfs.client
+    cvmfs.wait_for_client()
     started, stop = os.pipe(), os.pipe()
 
     def watch() -> None:
@@ -61,6 +69,7 @@ def watching(root: Path, report: Path) -> Iterator[Watched]:
     watched = Watched()
     try:
         yield watched
+        cvmfs.wait_for_client()
     finally:
         os.write(stop[1], b".")
         status = child_process.end(child)
