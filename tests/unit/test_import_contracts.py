@@ -41,7 +41,7 @@ def copy(tmp_path: Path) -> Path:
         ("build/wrong", "import subprocess", "Only the doors to other programs"),
         ("publish/wrong", "import click", "Only the command line"),
         ("provenance/wrong", "import sigstore.models", "Only the doors to sigstore"),
-        ("targets/origins/wrong", "import aiohttp", "Only publisher.net, the two transports and the listener"),
+        ("targets/origins/wrong", "import aiohttp", "Only publisher.net, the registry's transport and the listener"),
     ],
 )
 def test_a_module_in_the_wrong_folder_breaks_a_contract(copy: Path, module: str, content: str, contract: str) -> None:
