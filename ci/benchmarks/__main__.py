@@ -7,7 +7,21 @@ import signal
 import sys
 from pathlib import Path
 
-from ci.benchmarks import bench_image, build, delta, fetch, hook, large_delta, levels, many, publish, references, store, units
+from ci.benchmarks import (
+    bench_image,
+    build,
+    cvmfs,
+    delta,
+    fetch,
+    hook,
+    large_delta,
+    levels,
+    many,
+    publish,
+    references,
+    store,
+    units,
+)
 from publisher.errors import PublisherError
 
 _ROOT = Path(__file__).parents[2]
@@ -45,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
             "delta": "SIFs as differences of others, against whole ones, near and over a distant link",
             "levels": "SIFs at four levels of zstd: build, size, start, and what two versions share",
             "units": "what images share: chunks of SIFs, blocks of squashfs, files of layers",
+            "cvmfs": "a whole image and a small change on a real cvmfs_server, against the tool by hand and against ducc",
             "store": "upload of a SIF into a real origin, and its readback, against curl",
         }.items()
     }
@@ -92,6 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     parsers["store"].add_argument("--size", type=int, default=400_000_000, help="size of the SIF in bytes (default 400000000)")
     parsers["store"].add_argument("--sparse", action="store_true", help="use a SIF of zeros, for sizes of many gigabytes")
     parsers["store"].set_defaults(run=_store)
+    parsers["cvmfs"].add_argument("--repository", help="a new repository of this host")
+    parsers["cvmfs"].add_argument("--ducc", help="the program cvmfs_ducc, to compare with (default: it is left out)")
+    parsers["cvmfs"].add_argument("--only", nargs="+", choices=cvmfs.WHO, default=[], help="measure these alone (default all)")
+    parsers["cvmfs"].set_defaults(run=_cvmfs)
     for command in parsers.values():
         command.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures without checking the bars")
         command.add_argument("--work", type=Path, default=_WORK, help="directory for all files (default build/bench)")
@@ -147,6 +166,11 @@ def _units(arguments: argparse.Namespace) -> bool:
 def _store(arguments: argparse.Namespace) -> bool:
     work = arguments.work.resolve() / "store"
     return store.benchmark(arguments.size, arguments.rounds, work, bars=arguments.bars, sparse=arguments.sparse)
+
+
+def _cvmfs(arguments: argparse.Namespace) -> bool:
+    work = arguments.work.resolve() / "cvmfs"
+    return cvmfs.benchmark(arguments.repository, arguments.ducc, work, only=arguments.only, bars=arguments.bars)
 
 
 if __name__ == "__main__":

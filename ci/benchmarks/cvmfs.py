@@ -1,0 +1,201 @@
+"""``ci/bench cvmfs``: a whole image and a small change into a real CVMFS repository, against the tool by hand and against ducc.
+
+No registry of packages has ``cvmfs_server``, so the benchmark is skipped where there is none. The repository has to be
+new. Everybody publishes an image of their own, with different content, so that nobody profits from what another has stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ci.benchmarks import measure
+from publisher.errors import UsageError
+from publisher.targets.repositories.cvmfs.stratum import StratumZero
+from tests.support.images.layers import file, tar
+from tests.support.images.runnable import runnable
+from tests.support.registries.registry import OCI, RegistryServer, ask, push_image, push_manifest, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+CHANGE, WHOLE, BOTH = 1.5, 1.2, 1.3
+"""Bars: publishing a change, and publishing a whole image, against the tool by hand; a run with both forms against ducc."""
+_PROGRAM = "cvmfs_server"
+_FILES = 60_000
+_IN_DIRECTORY = 20  # files
+_DENSE, _THIN = 3300, 2700  # bytes of each file that cannot be compressed, and that can
+_CHANGED = 30  # files
+WHO = ("hand", "both", "alone", "ducc")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step took.
+
+    Attributes:
+        seconds: seconds of the whole step.
+        cpu: CPU seconds of its programs, without the CVMFS client's.
+        revisions: how many revisions the repository has more.
+        transactions: seconds of the publisher's transactions alone; empty for others.
+    """
+
+    seconds: float
+    cpu: float
+    revisions: int
+    transactions: tuple[float, ...] = ()
+
+
+def benchmark(fqrn: str | None, ducc: str | None, work: Path, *, only: Sequence[str], bars: bool) -> bool:
+    """Measure and print; return whether the bars were met, or ``bars`` is false, or there is nothing to measure on.
+
+    Args:
+        fqrn: a new repository of this host; None for none.
+        ducc: the program ``cvmfs_ducc``; None leaves it out.
+        work: directory for all files; the images in its registry are kept for the next run.
+        only: which of hand, both, alone and ducc to measure; all if empty.
+        bars: compare the figures with the bars.
+
+    Raises:
+        UsageError: the repository is not new.
+    """
+    if shutil.which(_PROGRAM) is None or fqrn is None:
+        print(f"skipped: {_PROGRAM} is not on PATH, or --repository names no repository to publish to")
+        return True
+    if any(path.name != "new_repository" for path in Path("/cvmfs", fqrn).iterdir()):
+        raise UsageError(f"the repository {fqrn} is not empty", hint="make a new one with `cvmfs_server mkfs`")
+    with RegistryServer(work / "registry") as registry:
+        bench = _Benchmark(fqrn, ducc, work / "run", registry.address)
+        for who in WHO:
+            _ensure(registry.address, f"bench/{who}")
+        measured = {who: bench.measure(who) for who in only or WHO if who != "ducc" or ducc is not None}
+    return _report(measured) or not bars
+
+
+class _Benchmark:
+    """The steps on the repository ``fqrn``; ``work`` is deleted first."""
+
+    def __init__(self, fqrn: str, ducc: str | None, work: Path, address: str) -> None:
+        self._fqrn = fqrn
+        self._ducc = ducc
+        self._work = work
+        self._address = address
+        self._mount = Path("/cvmfs", fqrn)
+        self._stratum = StratumZero(f"http://localhost/cvmfs/{fqrn}")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        for number in range(_CHANGED):
+            path = work / "changed" / _path(number * _IN_DIRECTORY)
+            path.parent.mkdir(parents=True)
+            path.write_bytes(_changed(number))
+
+    def measure(self, who: str) -> tuple[Step, Step]:
+        """Return what the whole image and then the small change took."""
+        step = {"hand": self._by_hand, "ducc": self._by_ducc}.get(who, self._by_publisher(who))
+        steps = []
+        for version in ("1", "2"):
+            self._retag(f"bench/{who}", version)
+            steps.append(step(version))
+            _print(f"{who}, {'30 files changed' if version == '2' else 'whole image'}", steps[-1])
+        return steps[0], steps[1]
+
+    def _by_hand(self, version: str) -> Step:
+        if version == "2":
+            lines = ["transaction -T hand/1=hand/2 {0}", f"cp -a {self._work}/changed/. {self._mount}/hand/2/", "publish {0}"]
+        else:
+            tree = self._mount / "hand/1"
+            layers = read_manifest(self._address, "bench/hand", "1")["layers"]
+            blobs = [f"http://{self._address}/v2/bench/hand/blobs/{layer['digest']}" for layer in layers]
+            unpacking = [f"curl -sSf {blob} | tar -xzf - -C {tree}" for blob in blobs]
+            lines = ["transaction {0}", f"mkdir -p {tree}", f"touch {tree}/.cvmfscatalog", *unpacking, "publish {0}"]
+        tool = ("transaction", "publish")
+        script = "\n".join(f"{_PROGRAM} {line}" if line.startswith(tool) else line for line in lines)
+        return self._run(["sh", "-euc", script.format(self._fqrn)], "hand")
+
+    def _by_ducc(self, version: str) -> Step:
+        flat_only = ["-d", "-i", "-p"]
+        image = f"http://{self._address}/bench/ducc:1"
+        return self._run([str(self._ducc), "convert-single-image", *flat_only, image, self._fqrn], f"ducc-{version}")
+
+    def _by_publisher(self, who: str) -> Callable[[str], Step]:
+        formats = ["sandbox", "sif"] if who == "both" else ["sandbox"]
+        home = self._work / who
+        publisher = [sys.executable, "-m", "publisher"]
+        options = [f"--key={home}/key.pem", f"--state={home}/state"]
+        sync = ["-vv", *options, f"--images={home}/images.yaml", f"--repository=cvmfs:{self._fqrn}", f"--origin={home}/origin"]
+        sync += [f"--insecure-registry={self._address}", "--page=none"]
+
+        def step(version: str) -> Step:
+            if version == "1":
+                home.mkdir()
+                entry = {"image": f"{self._address}/bench/{who}:1", "formats": formats}
+                (home / "images.yaml").write_text(
+                    json.dumps({"version": 1, "groups": [{"title": "Benchmark", "images": [entry]}]})
+                )
+                subprocess.run([*publisher, "keys", "new", *options], check=True, stdout=subprocess.DEVNULL)
+            run = self._run([*publisher, "sync", *sync], f"{who}-{version}")
+            last = json.loads((home / "state" / "last-run.json").read_text())
+            return Step(run.seconds, run.cpu, run.revisions, tuple(last["transactions"]))
+
+        return step
+
+    def _run(self, argv: Sequence[str], log: str) -> Step:
+        before = self._stratum.revision()
+        done = measure.run(argv, {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}, self._work / f"{log}.log")
+        return Step(done.seconds, done.cpu, self._stratum.revision() - before)
+
+    def _retag(self, repository: str, version: str) -> None:
+        push_manifest(self._address, repository, "1", read_manifest(self._address, repository, f"v{version}"))
+
+
+def _ensure(address: str, repository: str) -> None:
+    """Push both versions of an image, if they are not there yet: 60,000 files, 200 MB compressed, and a layer of 30 files."""
+    accept = {"Accept": OCI["manifest"]}
+    if ask(address, "HEAD", f"/v2/{repository}/manifests/v2", headers=accept).status == 200:  # noqa: PLR2004 - found
+        return
+    dice = random.Random(repository)
+    thin = bytes(_THIN)
+    files = tar(file(_path(number), dice.randbytes(_DENSE) + thin) for number in range(_FILES))
+    for version in ("v1", "v2"):
+        changed = range(_CHANGED) if version == "v2" else ()
+        top = tar(
+            [file("etc/motd", repository.encode()), *(file(_path(each * _IN_DIRECTORY), _changed(each)) for each in changed)]
+        )
+        push_image(address, repository, version, [tar(runnable()), files, top], {"Cmd": ["sh"]})
+
+
+def _path(number: int) -> str:
+    return f"opt/software/d{number // _IN_DIRECTORY}/f{number}"
+
+
+def _changed(number: int) -> bytes:
+    return random.Random(number).randbytes(_DENSE)
+
+
+def _print(title: str, step: Step) -> None:
+    alone = f", its transaction {step.transactions[0]:.2f} s" if step.transactions else ""
+    print(f"{title:28} {step.seconds:6.2f} s{alone}, CPU {step.cpu:.2f} s, {step.revisions} revision(s)", flush=True)
+
+
+def _report(measured: dict[str, tuple[Step, Step]]) -> bool:
+    """Print the ratios; return whether those of which both sides were measured meet their bars."""
+    seconds = {who: [step.seconds for step in steps] for who, steps in measured.items()}
+    transactions = {who: [sum(step.transactions) for step in steps] for who, steps in measured.items()}
+    ratios = []
+    if {"hand", "both"} <= measured.keys():
+        ratios.append(("publishing a small change / by hand", transactions["both"][1] / seconds["hand"][1], CHANGE))
+        ratios.append(("a whole image in both forms / by hand", seconds["both"][0] / seconds["hand"][0], WHOLE))
+    if {"alone", "ducc"} <= measured.keys():
+        ratios.append(("a sandbox alone, small change / ducc", seconds["alone"][1] / seconds["ducc"][1], 1.0))
+    if {"both", "ducc"} <= measured.keys():
+        ratios.append(("both forms, small change / ducc", seconds["both"][1] / seconds["ducc"][1], BOTH))
+    for title, ratio, bar in ratios:
+        print(f"{title}: {ratio:.2f}, bar {bar:g}{'' if ratio <= bar else ': missed'}")
+    return all(ratio <= bar for _, ratio, bar in ratios)
