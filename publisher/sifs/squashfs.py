@@ -11,7 +11,6 @@ import hashlib
 import os
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
@@ -46,8 +45,7 @@ ERRORS = (struct.error, zlib.error, zstandard.ZstdError, _ISAL_ERROR, ValueError
 """What the methods of :class:`Squashfs` raise if it is damaged."""
 
 
-@dataclass(frozen=True, slots=True)
-class SquashfsFile:
+class SquashfsFile(NamedTuple):
     """A regular file: its attributes, and where its content is.
 
     Attributes:
@@ -165,7 +163,7 @@ class Squashfs:
 
         def digest(file: SquashfsFile) -> bytes:
             sha256, remaining = hashlib.sha256(), file.size
-            for block in self._blocks(file, decompress):
+            for block in self._blocks(file, decompress) if file.blocks else ():
                 sha256.update(block)
                 remaining -= len(block)
             if file.fragment is not None:
