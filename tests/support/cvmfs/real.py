@@ -120,6 +120,7 @@ class RealCvmfs:
         until = time.monotonic() + _FOLLOWED
         while int(os.getxattr(self.client, "user.revision")) != self.revision():
             assert time.monotonic() < until, "the client does not follow: is its cache of another repository?"
+            list(self.client.iterdir())  # a client looks for a new revision when it is asked for something
             time.sleep(_POLL)
 
     def repository(self, **more: Any) -> CvmfsRepository:
