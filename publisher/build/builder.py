@@ -73,8 +73,13 @@ class Builder(ABC):
         """Delete the finished build of a request, after it was published."""
 
     @abstractmethod
-    def sweep(self, wanted: Collection[str]) -> None:
-        """Delete what killed runs left behind: all builds except those of the ``wanted`` configs (digests)."""
+    def sweep(self, wanted: Collection[str], unknown: Collection[str] = ()) -> None:
+        """Delete what killed runs left behind: all builds except those of the ``wanted`` configs (digests).
+
+        Args:
+            wanted: the configs of all images that are to be built.
+            unknown: names of images whose configs are not known now; what is under way for them elsewhere stays.
+        """
 
     def close(self) -> None:  # noqa: B027 - nothing to end where nothing outlives a run
         """End what finished builds still need elsewhere, once the run has published them."""

@@ -179,8 +179,8 @@ class LocalBuilder(Builder):
         """Delete the finished build of a request, after it was published."""
         shutil.rmtree(self._directory(request), ignore_errors=True)
 
-    def sweep(self, wanted: Collection[str]) -> None:
-        """Delete all builds except those of the ``wanted`` configs (digests)."""
+    def sweep(self, wanted: Collection[str], _unknown: Collection[str] = ()) -> None:
+        """See :meth:`Builder.sweep`. Finished builds are known by their configs alone."""
         names = {digest.removeprefix("sha256:") for digest in wanted}
         for directory in self._work.iterdir() if self._work.is_dir() else ():
             if directory.name.removesuffix(_SANDBOX_ONLY) not in names:

@@ -39,5 +39,5 @@ class OnDemandBuilder(Builder):
         if self._builder is not None:
             self._builder.discard(request)
 
-    def sweep(self, wanted: Collection[str]) -> None:
+    def sweep(self, wanted: Collection[str], _unknown: Collection[str] = ()) -> None:
         """Do nothing: there are no builds."""

@@ -134,9 +134,9 @@ class ParallelBuilder(Builder):
         """Delete the finished build of a request, after it was published."""
         self.local.discard(request)
 
-    def sweep(self, wanted: Collection[str]) -> None:
-        """Delete all builds except those of the ``wanted`` configs (digests)."""
-        self.local.sweep(wanted)
+    def sweep(self, wanted: Collection[str], unknown: Collection[str] = ()) -> None:
+        """See :meth:`publisher.build.builder.Builder.sweep`."""
+        self.local.sweep(wanted, unknown)
 
     @contextlib.contextmanager
     def _process(self, stops: int) -> Iterator[_BuildProcess]:

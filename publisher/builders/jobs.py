@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
 """Values of JobStatus that decisions are made by; the others count as running."""
-DEPLOYMENT, CONTENT = "OspoolImageDeployment", "OspoolImageBuild"
-"""Attributes of a job: whose it is, and the config (64 hex digits) of the image that it builds."""
+DEPLOYMENT, CONTENT, NAME = "OspoolImageDeployment", "OspoolImageBuild", "OspoolImageName"
+"""Attributes of a job: whose it is, and the config (64 hex digits) and name of the image that it builds."""
 ATTRIBUTES = (
     *("ClusterId", "ProcId", "JobStatus", "Iwd", "QDate", "NumJobStarts", CONTENT),
-    *("HoldReason", "HoldReasonCode", "MachineAttrMachine0", "LastRemoteHost", "RemoteHost"),
+    *("HoldReason", "HoldReasonCode", NAME, "MachineAttrMachine0", "LastRemoteHost", "RemoteHost"),
 )
 """The attributes that are asked for."""
 LOG, ERROR = "log", "err"
@@ -46,6 +46,7 @@ class QueuedJob:
         status: JobStatus.
         content: the config of the image that it builds, 64 hex digits.
         directory: the job's directory.
+        name: the name of that image, and its platform if it has several.
         entered: when it was submitted, seconds since the epoch.
         starts: how often it was started.
         reason: why it is held, for people; empty if it is not.
@@ -57,6 +58,7 @@ class QueuedJob:
     status: int
     content: str
     directory: str
+    name: str = ""
     entered: float = 0.0
     starts: int = 0
     reason: str = ""
@@ -72,6 +74,7 @@ class QueuedJob:
             status=int(ad["JobStatus"]),
             content=str(ad.get(CONTENT, "")),
             directory=str(ad.get("Iwd", "")),
+            name=str(ad.get(NAME, "")),
             entered=float(ad.get("QDate", 0)),
             starts=int(ad.get("NumJobStarts", 0)),
             reason=str(ad.get("HoldReason", "")),
@@ -173,7 +176,7 @@ def describe(
         program: the file of the build step.
         deployment: whose job it is.
         content: the config of the image, 64 hex digits.
-        name: the image's name, for people who look at the queue.
+        name: the image's name, and its platform if it has several.
         resources: what it needs.
         requirements: where it may run.
         deadline: seconds that the build may take on a machine.
@@ -205,5 +208,5 @@ def describe(
         "batch_name": f"image builds {deployment}",
         f"My.{DEPLOYMENT}": json.dumps(deployment),
         f"My.{CONTENT}": json.dumps(content),
-        "My.OspoolImageName": json.dumps(name),
+        f"My.{NAME}": json.dumps(name),
     }

@@ -113,7 +113,9 @@ class Sync:
             unlisted=plan.unlisted,
         )
         self._report_items_without_work(plan, report)
-        self._builder.sweep({target.content for item in plan.work for target in item.targets})
+        if plan.whole:  # the plan of some names does not say which builds the others still want
+            failed = {item.entry.name for item in plan.items if item.action is Action.FAILED}
+            self._builder.sweep({target.content for item in plan.work for target in item.targets}, failed)
         batches = BatchPublisher(
             self._publication,
             self._builder,

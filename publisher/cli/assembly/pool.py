@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from publisher.build.squash import find_squasher
 from publisher.builders.bundle import architecture, write_bundle
-from publisher.builders.condor import CondorBuilder, PoolOptions
+from publisher.builders.condor import CondorBuilder
 from publisher.builders.machines import MachineMemory
 from publisher.builders.orders import StepOptions
+from publisher.builders.pool_jobs import PoolOptions
 from publisher.builders.sample import open_sample
 from publisher.builders.schedd import ScheddQueue, check_bindings
 from publisher.builders.trial import trial_digest

@@ -47,5 +47,5 @@ class ScriptedBuilder(Builder):
     def discard(self, request: BuildRequest) -> None:
         (self.where / f"discarded {request.name}").touch()
 
-    def sweep(self, wanted: Collection[str]) -> None:
+    def sweep(self, wanted: Collection[str], _unknown: Collection[str] = ()) -> None:
         (self.where / f"swept {sorted(wanted)}").touch()

@@ -189,6 +189,7 @@ class Building(Builder):
         self.kept: list[str] = []
         self.gone: set[str] = set()
         self.stopped = False
+        self.swept: set[str] | None = None
 
     def stop(self) -> None:
         self.stopped = True
@@ -206,8 +207,8 @@ class Building(Builder):
         self.kept.remove(request.name)
         self.gone.add(request.image.manifest.digest)
 
-    def sweep(self, wanted: Collection[str]) -> None:
-        self.swept = set(wanted)
+    def sweep(self, wanted: Collection[str], unknown: Collection[str] = ()) -> None:
+        self.swept, self.unknown = set(wanted), set(unknown)
 
 
 class Publication:
@@ -289,11 +290,12 @@ class World:
         *entries: Entry,
         snapshot: Snapshot = EMPTY,
         allow_mass_removal: bool = False,
+        whole: bool = True,
         outcomes: Outcomes | None = None,
         now: int = 0,
     ) -> RunReport:
         answers = {one.name: self.answers.get(one.name, answer(one.name)) for one in entries}
-        plan = make_plan(entries, answers, snapshot, allow_mass_removal=allow_mass_removal)
+        plan = make_plan(entries, answers, snapshot, whole=whole, allow_mass_removal=allow_mass_removal)
         plan = hold_back(plan, snapshot.outcomes if outcomes is None else outcomes, now)
         workers = self.workers = SimulatedWorkers(self)
         self.intake = Intake(self.fetching, lambda name, arrive: workers.at(self.arrivals.get(name, 0.0), arrive))

@@ -27,7 +27,7 @@ class Recording(Builder):
     def discard(self, request: BuildRequest) -> None:
         self.asked.append(("discard", request))
 
-    def sweep(self, wanted: Collection[str]) -> None:
+    def sweep(self, wanted: Collection[str], _unknown: Collection[str] = ()) -> None:
         raise AssertionError(wanted)
 
 

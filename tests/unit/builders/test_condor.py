@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.builders import orders
-from publisher.builders.condor import CondorBuilder, PoolOptions
+from publisher.builders.condor import CondorBuilder
 from publisher.builders.jobs import IDLE, RUNNING, QueuedJob
 from publisher.builders.machines import MachineMemory
 from publisher.builders.orders import FAILED, UNSUITABLE, BuildOrder, JobReport, StepOptions
+from publisher.builders.pool_jobs import PoolOptions
 from publisher.builders.sample import Sample
 from publisher.contract.reference import Reference
 from publisher.errors import BuildError, LayerError, UnavailableError
@@ -199,6 +200,17 @@ def test_a_sweep_removes_jobs_of_images_that_left_the_list(tmp_path: Path, asked
     assert [path.name for path in world.directories()] == [f"{content(asked)}.1"]
 
 
+def test_a_sweep_leaves_the_jobs_of_images_whose_registry_does_not_answer_now(tmp_path: Path, asked: BuildRequest) -> None:
+    world = PoolWorld(tmp_path, ScriptedPool(lambda job: job), asked)
+    for number, name in enumerate(("htc/gone:1", "htc/one:1", "htc/two:1 arm64")):
+        directory = world.jobs / f"{number:064}.1"
+        directory.mkdir()
+        world.pool.add(f"{number:064}", directory, name=name)
+    world.builder.sweep((), {"htc/one:1", "htc/two:1"})
+    assert [job.name for job in world.pool.queue.values()] == ["htc/one:1", "htc/two:1 arm64"]
+    assert {path.name for path in world.directories()} == {f"{number:064}.1" for number in (1, 2)}
+
+
 def test_a_schedd_that_restarts_is_waited_for(tmp_path: Path, asked: BuildRequest, build: BuiltImage) -> None:
     world = PoolWorld(tmp_path, ScriptedPool(returning(build)), asked)
     world.pool.silent = 3
@@ -305,6 +317,13 @@ def test_a_private_image_is_built_here_and_never_in_the_pool(tmp_path: Path, ask
     world = PoolWorld(tmp_path, ScriptedPool(returning(build)), asked)
     assert facts(world.build(private=True)) == facts(build)
     assert world.pool.submitted == []
+
+
+def test_what_is_wanted_as_a_sandbox_alone_is_planned_here_and_squashed_nowhere(tmp_path: Path, asked: BuildRequest) -> None:
+    world = PoolWorld(tmp_path, ScriptedPool(lambda _: None), asked)
+    made = world.build(sif=False)
+    assert (made.sha256, made.size, world.pool.submitted) == ("", 0, [])
+    assert made.source is not None
 
 
 def test_a_finished_sif_is_checked_here_because_nothing_is_built(tmp_path: Path) -> None:

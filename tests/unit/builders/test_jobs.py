@@ -23,7 +23,15 @@ from publisher.builders.jobs import (
 if TYPE_CHECKING:
     from publisher.build.builder import BuildRequest
 
-AD = {"ClusterId": 12, "ProcId": 0, "JobStatus": IDLE, "OspoolImageBuild": "ab" * 32, "Iwd": "/jobs/1", "QDate": 1000}
+AD = {
+    "ClusterId": 12,
+    "ProcId": 0,
+    "JobStatus": IDLE,
+    "Iwd": "/jobs/1",
+    "QDate": 1000,
+    "OspoolImageBuild": "ab" * 32,
+    "OspoolImageName": "htc/small:1",
+}
 
 
 def job(number: int, status: int) -> QueuedJob:
@@ -31,7 +39,7 @@ def job(number: int, status: int) -> QueuedJob:
 
 
 def test_an_ad_is_read() -> None:
-    assert QueuedJob.from_ad(AD) == QueuedJob("12.0", IDLE, "ab" * 32, "/jobs/1", 1000.0)
+    assert QueuedJob.from_ad(AD) == QueuedJob("12.0", IDLE, "ab" * 32, "/jobs/1", "htc/small:1", 1000.0)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,17 @@ def test_nothing_to_do_publishes_nothing_and_says_so(world: World) -> None:
     assert report.exit_code == 0
 
 
+def test_a_sync_of_some_names_keeps_the_unfinished_builds_of_all_others(world: World) -> None:
+    world.run(entry("a/a:1"), whole=False)
+    assert world.builder.swept is None
+
+
+def test_builds_stay_of_images_whose_registry_does_not_answer_now(world: World) -> None:
+    world.answers["a/bad:1"] = NotFoundError("no such tag")
+    world.run(entry("a/a:1"), entry("a/bad:1"))
+    assert (len(world.builder.swept or ()), world.builder.unknown) == (1, {"a/bad:1"})
+
+
 def test_somebody_elses_transaction_is_noticed_before_anything_is_fetched_or_built(world: World) -> None:
     world.publication.busy = RepositoryError("somebody else's transaction is open", hint="run again")
     report = world.run(entry("a/a:1"))
