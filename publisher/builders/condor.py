@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from publisher.build.builder import Builder, BuildRequest
@@ -91,7 +90,7 @@ class CondorBuilder(Builder):
             finished = self._local.finished(request)
             if finished is not None:
                 return finished
-            if request.private or request.reference is None or request.image.is_sif:
+            if request.private or request.reference is None or request.image.is_sif or not request.sif:
                 return self._build_here(request, progress)
             return self._build_in_pool(build)
         except PublisherError as error:
@@ -168,7 +167,7 @@ class CondorBuilder(Builder):
         request = build.request
         if self._sample.has(request.image.content):
             build.progress("build again", 0, 1)
-            own = self._build_here(replace(request, sif=True), build.progress)
+            own = self._build_here(request, build.progress)
             if (returned.digest_of_sif(directory), report.build["sha256"]) == (own.sha256, own.sha256):
                 self._machines.remember(build.machine, request.name)
             else:
