@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from publisher.build.builder import Builder, BuildRequest
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from publisher.builders.pool_jobs import PoolOptions
     from publisher.builders.sample import Sample
     from publisher.state.built import BuiltImage
+    from publisher.targets.origins.job_uploads import JobUploads
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class CondorBuilder(Builder):
         with_layers: fetches the layers of a request to this host.
         machines: what is remembered of machines.
         sample: which images are built again.
+        uploads: where jobs upload their SIFs, None if they return them by file transfer.
         clock: returns seconds since the epoch, as the schedd's host has them.
 
     Attributes:
@@ -63,12 +66,14 @@ class CondorBuilder(Builder):
         with_layers: Callable[[BuildRequest], BuildRequest],
         machines: MachineMemory,
         sample: Sample,
+        uploads: JobUploads | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.parallel = options.jobs
         self.options = options
         self._local = local
-        self._jobs = PoolJobs(queue, directory, options, avoided=machines.avoided, clock=clock)
+        self._jobs = PoolJobs(queue, directory, options, avoided=machines.avoided, uploads=uploads, clock=clock)
+        self._uploads = uploads
         self._with_layers = with_layers
         self._machines = machines
         self._sample = sample
@@ -84,7 +89,7 @@ class CondorBuilder(Builder):
         Raises:
             UnavailableError: the pool did not build it.
         """
-        build = PoolBuild(request, request.image.content.removeprefix("sha256:"), progress)
+        build = PoolBuild(request, _content(request), progress)
         self._jobs.enter(build)
         try:
             finished = self._local.finished(request)
@@ -107,6 +112,7 @@ class CondorBuilder(Builder):
     def discard(self, request: BuildRequest) -> None:
         """See :meth:`publisher.build.builder.Builder.discard`."""
         self._local.discard(request)
+        self._jobs.release_upload(_content(request))
 
     def sweep(self, wanted: Collection[str], unknown: Collection[str] = ()) -> None:
         """See :meth:`publisher.build.builder.Builder.sweep`; so are the jobs of other images removed, and their directories."""
@@ -158,6 +164,10 @@ class CondorBuilder(Builder):
             return None
         if report.outcome != BUILT:
             raise JobError(f"{report.kind}: {report.reason}")
+        if report.upload_problem:
+            _log.warning(
+                "%s could not upload %s, which came by file transfer: %s", build.where, build.request.name, report.upload_problem
+            )
         if self._machines.is_excluded(build.machine):
             raise JobError("this machine is excluded")
         return self._accept(build, directory, report)
@@ -168,7 +178,7 @@ class CondorBuilder(Builder):
         if self._sample.has(request.image.content):
             build.progress("build again", 0, 1)
             own = self._build_here(request, build.progress)
-            if (returned.digest_of_sif(directory), report.build["sha256"]) == (own.sha256, own.sha256):
+            if (self._digest(directory, report), report.build["sha256"]) == (own.sha256, own.sha256):
                 self._machines.remember(build.machine, request.name)
             else:
                 self._exclude(build, report.build["sha256"], own.sha256)
@@ -185,10 +195,22 @@ class CondorBuilder(Builder):
                     request,
                     limits=step.limits,
                     deadline=step.build_deadline,
+                    fetch=partial(self._fetch, directory) if report.uploaded else None,
                 ),
             )
+        if report.uploaded:
+            self._jobs.keep_upload(directory)
         self._machines.remember(build.machine, request.name)
         return verified
+
+    def _digest(self, directory: Path, report: JobReport) -> str:
+        if not report.uploaded:
+            return returned.digest_of_sif(directory)
+        return _found(None if self._uploads is None else self._uploads.sha256(directory.name, report.build["size"]))
+
+    def _fetch(self, directory: Path, target: Path, size: int) -> str:
+        """Copy what a job has uploaded; return its sha256."""
+        return _found(None if self._uploads is None else self._uploads.copy(directory.name, size, target))
 
     def _exclude(self, build: PoolBuild, theirs: str, ours: str) -> None:
         reason = f"its SIF of {build.request.name} is {theirs}, this host's is {ours}"
@@ -204,3 +226,14 @@ class CondorBuilder(Builder):
         if build.machine:
             self._machines.mark_unsuitable(build.machine)
             self._jobs.update_requirements()
+
+
+def _content(request: BuildRequest) -> str:
+    return request.image.content.removeprefix("sha256:")
+
+
+def _found(sha256: str | None) -> str:
+    """Return the sha256 of an upload. Raise JobError if there is no upload of the size that the report says."""
+    if sha256 is None:
+        raise JobError("the job's upload is not in the origin, or has another size than its report says")
+    return sha256

@@ -34,7 +34,7 @@ _MAX_STARTS = 10  # of one job; one that is evicted more often is held, and made
 _MEMORY, _MEMORY_PER_GB = 1024, 256  # MiB; the plan of an image grows with its entries, mksquashfs is limited
 _DISK, _DISK_PER_BYTE = 1 << 20, 3.0  # KiB; the layers, their indexes, and a SIF that is hardly smaller
 _RANK = {COMPLETED: 0, RUNNING: 1, IDLE: 3, HELD: 4}
-_ADMINISTRATORS_TIME = 600  # seconds beyond the deadline of a build: for the trial, the fetch of small layers and the test run
+_OTHER_STEPS = 600  # seconds beyond the deadline of a build: for the trial, the fetch of small layers and the test run
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,11 @@ def requirements(architecture: str, own: str | None, avoided: Collection[str]) -
     return " && ".join(terms)
 
 
+def longest_run(deadline: float) -> int:
+    """Return the seconds that a job may run, by the deadline of its build."""
+    return int(deadline) + _OTHER_STEPS
+
+
 def describe(
     directory: Path,
     *,
@@ -202,7 +207,7 @@ def describe(
         "leave_in_queue": f"JobStatus == {COMPLETED}",
         "periodic_hold": f"NumJobStarts >= {_MAX_STARTS} && JobStatus == {IDLE}",
         "periodic_hold_reason": '"it was started too often"',
-        "allowed_execute_duration": str(int(deadline) + _ADMINISTRATORS_TIME),
+        "allowed_execute_duration": str(longest_run(deadline)),
         "job_machine_attrs": "Machine",
         "notification": "never",
         "batch_name": f"image builds {deployment}",

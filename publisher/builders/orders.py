@@ -26,6 +26,7 @@ from publisher.errors import (
     UnsupportedError,
 )
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
+from publisher.targets.origins.job_uploads import UploadGrant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,6 +102,7 @@ class BuildOrder:
         image: the image.
         trial: sha256 of the SIF that the machine has to make of the trial image (:mod:`publisher.builders.trial`).
         options: the options of the build step.
+        upload: what the job uploads its SIF with, None if it returns it by file transfer.
     """
 
     name: str
@@ -108,6 +110,7 @@ class BuildOrder:
     image: oci.Image
     trial: str
     options: StepOptions
+    upload: UploadGrant | None = None
 
     def to_bytes(self) -> bytes:
         """Return the order as a JSON document."""
@@ -125,6 +128,7 @@ class BuildOrder:
             "config": base64.b64encode(self.image.config.raw).decode(),
             "trial": self.trial,
             "options": asdict(self.options),
+            "upload": None if self.upload is None else asdict(self.upload),
         }
         return json.dumps(document).encode()
 
@@ -144,7 +148,8 @@ class BuildOrder:
             "mirrors": {name: tuple(urls) for name, urls in options["mirrors"].items()},
         }
         image = oci.join(oci_manifest, oci.parse_config(raw))
-        return BuildOrder(document["name"], document["reference"], image, document["trial"], StepOptions(**options))
+        upload = None if document["upload"] is None else UploadGrant(**document["upload"])
+        return BuildOrder(document["name"], document["reference"], image, document["trial"], StepOptions(**options), upload)
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,8 @@ class JobReport:
         kind: name of the error's class; empty if built.
         reason: why it failed, or why the machine is unsuitable.
         hint: the next step, None if there is none.
+        uploaded: whether the SIF is in the job's directory of the incoming area, and not among the files that it returns.
+        upload_problem: why it is not, although it was to be; empty if it is, or was not to be.
     """
 
     outcome: str
@@ -166,6 +173,8 @@ class JobReport:
     kind: str = ""
     reason: str = ""
     hint: str | None = None
+    uploaded: bool = False
+    upload_problem: str = ""
 
     def to_bytes(self) -> bytes:
         """Return the report as a JSON document."""
@@ -208,8 +217,15 @@ _REPORT_FIELDS = frozenset(one.name for one in fields(JobReport))
 
 def _check_report(report: JobReport) -> None:
     """Raise an exception that JSON of another kind than it should be causes, unless a report is valid."""
-    texts: tuple[object, ...] = (report.outcome, report.kind, report.reason, report.hint or "", report.file_index_sha256)
-    if not all(isinstance(text, str) and len(text) <= _MAX_TEXT for text in texts):
+    texts: tuple[object, ...] = (
+        report.outcome,
+        report.kind,
+        report.reason,
+        report.hint or "",
+        report.upload_problem,
+        report.file_index_sha256,
+    )
+    if not all(isinstance(text, str) and len(text) <= _MAX_TEXT for text in texts) or type(report.uploaded) is not bool:
         raise TypeError
     if report.outcome == BUILT:
         _check_build(report.build, report.file_index_sha256)

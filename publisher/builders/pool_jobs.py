@@ -27,7 +27,7 @@ from publisher.builders.jobs import (
     requirements,
 )
 from publisher.builders.orders import ORDER, BuildOrder, StepOptions
-from publisher.errors import CommandError, PublisherError, StateDirectoryError, UnavailableError
+from publisher.errors import CommandError, OriginError, PublisherError, StateDirectoryError, UnavailableError
 from publisher.system.durable import delete, failures, token
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from publisher.builders.pool_build import PoolBuild
     from publisher.system.command import UnixAccount
+    from publisher.targets.origins.job_uploads import JobUploads, UploadGrant
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class PoolJobs:
         directory: the directory of the jobs' files, which the jobs' account can enter.
         options: how the pool is used.
         avoided: returns the machines that must not build.
+        uploads: where jobs upload their SIFs, None if they return them by file transfer.
         clock: returns seconds since the epoch, as the schedd's host has them.
     """
 
@@ -91,12 +93,15 @@ class PoolJobs:
         options: PoolOptions,
         *,
         avoided: Callable[[], Collection[str]],
+        uploads: JobUploads | None,
         clock: Callable[[], float],
     ) -> None:
         self._queue = queue
         self._directory = directory
         self._options = options
         self._avoided = avoided
+        self._uploads = uploads
+        self._kept: set[str] = set()  # names of directories whose uploads are still to be published
         self._clock = clock
         self._changed = threading.Condition()
         self._is_asking = False
@@ -151,7 +156,20 @@ class PoolJobs:
         with self._changed:
             directory, build.returned = build.returned, None
         if directory is not None:
-            _remove(directory)
+            self._remove(directory)
+
+    def keep_upload(self, directory: Path) -> None:
+        """Keep what the job of a directory has uploaded until :meth:`release_upload`."""
+        with self._changed:
+            self._kept.add(directory.name)
+
+    def release_upload(self, content: str) -> None:
+        """Delete what is left of the upload of a config (64 hex digits), which is published."""
+        with self._changed:
+            released = {name for name in self._kept if name.startswith(content)}
+            self._kept -= released
+        for name in released:
+            self._discard_upload(name)
 
     def update_requirements(self) -> None:
         """Keep jobs off the machines that must not build any more."""
@@ -245,7 +263,7 @@ class PoolJobs:
         if unneeded:
             for path in self._directories():
                 if _content_of(path) in unneeded:
-                    _remove(path)
+                    self._remove(path)
             with self._changed:
                 self._unneeded -= unneeded
 
@@ -260,7 +278,7 @@ class PoolJobs:
         in_use = {job.directory for job in jobs if left.has(job)}
         for path in self._directories():
             if str(path) not in in_use and not (_content_of(path) in left.wanted and returned.is_complete(path)):
-                _remove(path)
+                self._remove(path)
 
     def _decide(self, build: PoolBuild, jobs: list[QueuedJob], changes: QueueChanges, free: int) -> int:
         """Decide on one build by its jobs in the queue; return the number of jobs that it submits."""
@@ -296,7 +314,9 @@ class PoolJobs:
         """Make the directory of a new job, with its order, and return its description."""
         options, request = self._options, build.request
         path = self._directory / f"{build.content}.{token()}"
-        order = BuildOrder(request.name, str(request.reference), request.image, options.trial, options.step)
+        order = BuildOrder(
+            request.name, str(request.reference), request.image, options.trial, options.step, self._grant(path.name)
+        )
         with failures(StateDirectoryError, f"{path} cannot be made"):
             path.mkdir(mode=0o700)
             (path / ORDER).write_bytes(order.to_bytes())
@@ -314,6 +334,28 @@ class PoolJobs:
             deadline=options.step.build_deadline,
             elsewhere=build.elsewhere - {""},
         )
+
+    def _grant(self, job: str) -> UploadGrant | None:
+        try:
+            return None if self._uploads is None else self._uploads.grant(job)
+        except OriginError as error:
+            _log.warning("a job gets no token for an upload, and returns its SIF by file transfer: %s", error)
+            return None
+
+    def _remove(self, directory: Path) -> None:
+        """Delete the directory of a job, and its upload unless that is still to be published."""
+        with self._changed:
+            is_kept = directory.name in self._kept
+        if not is_kept:
+            self._discard_upload(directory.name)
+        try:
+            delete(directory)
+        except OSError as error:
+            _log.info("%s cannot be deleted now: %s", directory, error)
+
+    def _discard_upload(self, job: str) -> None:
+        if self._uploads is not None:
+            self._uploads.discard(job)
 
     def _current_requirements(self) -> str:
         return requirements(self._options.architecture, self._options.requirements, self._avoided())
@@ -344,10 +386,3 @@ class _SweptQueue:
 
 def _content_of(directory: Path) -> str:
     return directory.name.partition(".")[0]
-
-
-def _remove(directory: Path) -> None:
-    try:
-        delete(directory)
-    except OSError as error:
-        _log.info("%s cannot be deleted now: %s", directory, error)

@@ -28,7 +28,7 @@ from publisher.state.built import BuiltImage
 from publisher.system.logs import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from io import BufferedReader
     from pathlib import Path
 
@@ -59,7 +59,7 @@ def is_complete(directory: Path) -> bool:
     """Return whether a directory has all that a finished job returns, as far as sizes tell."""
     try:
         report = read_report(directory)
-        if report.outcome != BUILT:
+        if report.outcome != BUILT or report.uploaded:
             return True
         with _opened(directory, SIF) as file:
             size: int = report.build["size"]
@@ -107,6 +107,7 @@ def collect(
     *,
     limits: LayerLimits,
     deadline: float,
+    fetch: Callable[[Path, int], str] | None = None,
 ) -> BuiltImage:
     """Copy what a job has returned into a directory of this host's and verify the copies; return the build.
 
@@ -117,6 +118,8 @@ def collect(
         request: what was to be built.
         limits: the limits of one image.
         deadline: seconds that the readback may take.
+        fetch: copies the SIF into a new file, which may have that size, from where the job has put it instead; it returns the
+            sha256, or raises JobError.
 
     Raises:
         JobError: the files are not what the report says, or not those of the image.
@@ -128,7 +131,8 @@ def collect(
     if facts["unpacked_size"] > limits.unpacked_size or facts["files"] > limits.entries:
         raise JobError("the job's SIF exceeds the limits of one image")
     sif, index = target / SIF, target / FILE_INDEX
-    if _copy(directory, sif, facts["size"], "SIF") != facts["sha256"]:
+    sha256 = _copy(directory, sif, facts["size"], "SIF") if fetch is None else fetch(sif, facts["size"])
+    if sha256 != facts["sha256"]:
         raise JobError("the job's SIF does not have the digest that its report says")
     if _copy(directory, index, facts["files"] * _INDEX_PER_ENTRY, "file index") != report.file_index_sha256:
         raise JobError("the job's file index does not have the digest that its report says")

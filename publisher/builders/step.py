@@ -1,7 +1,8 @@
 """The build step, as a job of a pool runs it: the trial, the layers from their registry, the build, and the report.
 
-It runs as an ordinary user in the job's directory, with an order beside it, and knows no key, no token and no credentials. Its
-files are the report, the SIF and the file index; they exist in any case, because HTCondor holds a job whose output is missing.
+It runs as an ordinary user in the job's directory, with an order beside it, and knows no key and no credentials, and no token but
+that for its own upload. Its files are the report, the SIF and the file index; they exist in any case, because HTCondor holds a
+job whose output is missing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import ipaddress
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,10 @@ from publisher.system.confinement import ResourceLimits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from publisher.builders.orders import StepOptions
+    from publisher.state.built import BuiltImage
+    from publisher.targets.origins.job_uploads import UploadGrant
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,7 +55,9 @@ def main(directory: Path | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for name in (REPORT, SIF, FILE_INDEX):
         (here / name).touch()
-    report = carry_out(BuildOrder.parse((here / ORDER).read_bytes()), here)
+    order = BuildOrder.parse((here / ORDER).read_bytes())
+    (here / ORDER).unlink()  # its token is not for the image's code, which is run
+    report = carry_out(order, here)
     _log.info("the build step ends: %s %s", report.outcome, report.reason)
     (here / REPORT).write_bytes(report.to_bytes())
     return {BUILT: 0, FAILED: 1}.get(report.outcome, 2)
@@ -81,10 +89,23 @@ def carry_out(order: BuildOrder, here: Path, trial: Callable[[Squasher, Path], s
         build = builder.build(request, lambda step, *_: _log.debug("%s", step))
     except PublisherError as error:
         return JobReport.of_error(error)
-    report = JobReport.of_build(build)
-    build.sif.replace(here / SIF)
     build.file_index.replace(here / FILE_INDEX)
+    report = JobReport.of_build(replace(build, file_index=here / FILE_INDEX))
+    if order.upload is not None:
+        report = _upload(order.upload, build, order.options, report)
+    if not report.uploaded:
+        build.sif.replace(here / SIF)
     return report
+
+
+def _upload(grant: UploadGrant, build: BuiltImage, options: StepOptions, report: JobReport) -> JobReport:
+    """Upload a SIF and return the report that says so; where that is not possible, file transfer returns it."""
+    from publisher.builders.upload import upload  # noqa: PLC0415 - most jobs upload nothing
+
+    problem = upload(grant, build, options)
+    if problem is not None:
+        _log.info("the SIF cannot be uploaded: %s", problem)
+    return replace(report, uploaded=problem is None, upload_problem=problem or "")
 
 
 def _make_builder(order: BuildOrder, squasher: Squasher, scratch: Path) -> LocalBuilder:

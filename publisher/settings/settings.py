@@ -231,6 +231,11 @@ class PublisherSettings(BaseModel):
     condor_sample: kinds.Share = Field(
         default=0.05, description="share of the SIFs from the pool that are built again on this host and compared"
     )
+    condor_token_command: kinds.Program | None = Field(
+        default=None,
+        description="program that issues the tokens with which build jobs upload SIFs into the origin; unset: token_key does,"
+        " and without it SIFs come back by file transfer; see pool.md",
+    )
     scanner: kinds.Program | None = Field(
         default=None, description="vulnerability scanner that `publisher scan` runs: path or name of trivy or grype"
     )

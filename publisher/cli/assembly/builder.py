@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from publisher.publish.intake import Intake
     from publisher.settings.settings import PublisherSettings
     from publisher.system.command import UnixAccount
+    from publisher.targets.origins.base import Origin
 
 _BUILD_ACCOUNT = "image-build"
 """The account that ``ci/install-system`` makes for the programs of a build."""
@@ -61,7 +62,7 @@ def open_builder(settings: PublisherSettings) -> Iterator[ParallelBuilder]:
         yield builder
 
 
-def choose_builder(settings: PublisherSettings, here: ParallelBuilder, intake: Intake) -> Builder:
+def choose_builder(settings: PublisherSettings, here: ParallelBuilder, intake: Intake, origin: Origin) -> Builder:
     """Return the builder of a run: that of this host, or that of the pool, which makes use of it.
 
     Raises:
@@ -71,7 +72,7 @@ def choose_builder(settings: PublisherSettings, here: ParallelBuilder, intake: I
         return here
     from publisher.cli.assembly.pool import make_pool_builder  # noqa: PLC0415 - most hosts build by themselves
 
-    return make_pool_builder(settings, here.local, intake, build_account(settings))
+    return make_pool_builder(settings, here.local, intake, origin, build_account(settings))
 
 
 def _default_builds(settings: PublisherSettings) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from publisher.build.squash import find_squasher
 from publisher.builders.bundle import architecture, write_bundle
 from publisher.builders.condor import CondorBuilder
+from publisher.builders.jobs import longest_run
 from publisher.builders.machines import MachineMemory
 from publisher.builders.orders import StepOptions
 from publisher.builders.pool_jobs import PoolOptions
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from publisher.publish.intake import Intake
     from publisher.settings.settings import PublisherSettings
     from publisher.system.command import UnixAccount
+    from publisher.targets.origins.base import Origin
+    from publisher.targets.origins.job_uploads import JobUploads
 
 
 def make_pool_builder(
-    settings: PublisherSettings, local: LocalBuilder, intake: Intake, build_account: UnixAccount | None
+    settings: PublisherSettings, local: LocalBuilder, intake: Intake, origin: Origin, build_account: UnixAccount | None
 ) -> CondorBuilder:
     """Return the builder of the pool whose access point this host is; the caller holds the lock of the state directory.
 
@@ -38,6 +41,7 @@ def make_pool_builder(
         settings: the settings.
         local: the builder of this host.
         intake: fetches the layers of what is built on this host.
+        origin: where the SIFs of the run are stored.
         build_account: the account of the programs of a build, None if this process is not root.
 
     Raises:
@@ -76,7 +80,17 @@ def make_pool_builder(
         with_layers=intake.with_layers,
         machines=MachineMemory(settings.state / "machines.json", time.time),
         sample=open_sample(settings.state / "sample-secret", settings.condor_sample),
+        uploads=job_uploads(settings, origin),
     )
+
+
+def job_uploads(settings: PublisherSettings, origin: Origin) -> JobUploads | None:
+    """Return where jobs upload their SIFs, with tokens for as long as they may wait and run; None for file transfer."""
+    if settings.token_key is None and settings.condor_token_command is None:
+        return None
+    from publisher.cli.assembly.pelican import make_job_uploads  # noqa: PLC0415 - half of a command's start
+
+    return make_job_uploads(settings, origin, int(settings.condor_wait) + longest_run(settings.build_deadline))
 
 
 def _make_directory(directory: Path, account: UnixAccount | None) -> Path:

@@ -175,7 +175,7 @@ def run_sync(
         page: the status page, written at the end; None for no page.
         image_list: the list, for notices at the end; None for no notices.
     """
-    with _open_builders(settings, plan, intake) as (builder, here):
+    with _open_builders(settings, plan, intake, publication.origin) as (builder, here):
         before = load_outcomes(settings.state, snapshot)
         sync = Sync(
             intake,
@@ -224,7 +224,7 @@ def run_sync(
 
 
 @contextlib.contextmanager
-def _open_builders(settings: PublisherSettings, plan: Plan, intake: Intake) -> Iterator[tuple[Builder, Builder]]:
+def _open_builders(settings: PublisherSettings, plan: Plan, intake: Intake, origin: Origin) -> Iterator[tuple[Builder, Builder]]:
     """Yield the builder of a run, and the one of this host for SIFs that the origin has lost.
 
     Raises:
@@ -241,7 +241,7 @@ def _open_builders(settings: PublisherSettings, plan: Plan, intake: Intake) -> I
             from publisher.cli.assembly.builder import choose_builder  # noqa: PLC0415 - see above
 
             here = open_here()
-            yield choose_builder(settings, here, intake), here
+            yield choose_builder(settings, here, intake, origin), here
         else:
             idle = OnDemandBuilder(open_here)
             yield idle, idle

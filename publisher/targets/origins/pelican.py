@@ -21,6 +21,7 @@ from publisher.net.proxies import Proxies
 from publisher.net.retry import RetryPolicy
 from publisher.system import safepath
 from publisher.targets.origins.base import Origin
+from publisher.targets.origins.job_uploads import JobUploads
 from publisher.targets.pelican.cli_upload import PelicanUpload
 from publisher.targets.pelican.content import from_bytes, from_file
 from publisher.targets.pelican.federation.endpoint import DirectedEndpoint, DirectEndpoint
@@ -124,21 +125,34 @@ class PelicanOrigin(Origin):
         self._retries = options.retries
         policy = AddressPolicy({address.host, *options.allowed_hosts}, options.networks)
         transport = OriginTransport(options.timeouts, Proxies(options.proxies), options.ca_file, policy)
-        endpoint = (
+        self._endpoint = (
             DirectEndpoint(address)
             if address.direct
             else DirectedEndpoint(transport, address, options.allowed_hosts, options.tokens)
         )
-        self._client = WebDavClient(transport, endpoint, options.tokens, options.removal_tokens or options.tokens)
+        self._client = WebDavClient(transport, self._endpoint, options.tokens, options.removal_tokens or options.tokens)
         method = (
             WebDavUpload()
             if options.pelican_program is None
             else PelicanUpload(
-                address, endpoint, options.tokens, options.timeouts, options.ca_file, program=options.pelican_program
+                address, self._endpoint, options.tokens, options.timeouts, options.ca_file, program=options.pelican_program
             )
         )
         self._uploader = Uploader(self._client, method, options.retries, checksums=options.checksums)
         self._loop = OriginLoop(transport)
+        self._ca_file = options.ca_file
+
+    def job_uploads(self, tokens: TokenSource) -> JobUploads:
+        """Return the incoming area of build jobs, which upload with tokens of their own."""
+        return JobUploads(
+            self._endpoint,
+            self._client,
+            self._uploader,
+            tokens,
+            loop=self._loop,
+            retries=self._retries,
+            ca_file=self._ca_file,
+        )
 
     def recover(self) -> list[str]:
         """See :meth:`Origin.recover`. Uploads of other hosts' runs are deleted when they are a day old."""

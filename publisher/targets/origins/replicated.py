@@ -40,61 +40,62 @@ class ReplicatedOrigin(Origin):
         scratch: an existing directory for objects on their way to a follower; None for the host's own.
 
     Attributes:
+        first: the origin that counts.
         behind: name of a follower -> why nothing more is sent to it by this object.
     """
 
     def __init__(self, first: Origin, followers: Mapping[str, Origin], scratch: Path | None = None) -> None:
         self.behind: dict[str, str] = {}
-        self._first = first
+        self.first = first
         self._followers = dict(followers)
         self._scratch = scratch
 
     def recover(self) -> list[str]:
         """See :meth:`Origin.recover`."""
-        lines = self._first.recover()
+        lines = self.first.recover()
         self._follow("sweep killed uploads", lambda _, follower: lines.extend(follower.recover()))
         return lines
 
     def put(self, name: str, source: Path, *, sha256: str, size: int) -> bool:
         """See :meth:`Origin.put`."""
-        is_new = self._first.put(name, source, sha256=sha256, size=size)
+        is_new = self.first.put(name, source, sha256=sha256, size=size)
         self._follow(f"store {name}", lambda _, follower: follower.put(name, source, sha256=sha256, size=size))
         return is_new
 
     def put_bytes(self, name: str, content: bytes) -> bool:
         """See :meth:`Origin.put_bytes`."""
-        is_new = self._first.put_bytes(name, content)
+        is_new = self.first.put_bytes(name, content)
         self._follow(f"store {name}", lambda _, follower: follower.put_bytes(name, content))
         return is_new
 
     def replace(self, name: str, content: bytes) -> None:
         """See :meth:`Origin.replace`."""
-        self._first.replace(name, content)
+        self.first.replace(name, content)
         self._follow(f"replace {name}", lambda _, follower: follower.replace(name, content))
 
     def read(self, name: str) -> bytes | None:
         """See :meth:`Origin.read`."""
-        return self._first.read(name)
+        return self.first.read(name)
 
     def size(self, name: str) -> int | None:
         """See :meth:`Origin.size`."""
-        return self._first.size(name)
+        return self.first.size(name)
 
     def modified(self, name: str) -> float | None:
         """See :meth:`Origin.modified`."""
-        return self._first.modified(name)
+        return self.first.modified(name)
 
     def sha256(self, name: str, reader: ByteReader | None = None) -> str | None:
         """See :meth:`Origin.sha256`."""
-        return self._first.sha256(name, reader)
+        return self.first.sha256(name, reader)
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """See :meth:`Origin.names`."""
-        return self._first.names(prefix)
+        return self.first.names(prefix)
 
     def remove(self, name: str) -> None:
         """See :meth:`Origin.remove`. What a follower keeps is removed when it catches up."""
-        self._first.remove(name)
+        self.first.remove(name)
         self._follow(f"remove {name}", lambda _, follower: follower.remove(name))
 
     def lacking(self, names: Collection[str], *, deep: bool = False) -> dict[str, list[str]]:
@@ -122,18 +123,18 @@ class ReplicatedOrigin(Origin):
         lines: list[str] = []
 
         def follow(name: str, follower: Origin) -> None:
-            first, own = set(self._first.names(places.objects)), set(follower.names(places.objects))
+            first, own = set(self.first.names(places.objects)), set(follower.names(places.objects))
             for gone in sorted(own - first - set(live)):
                 follower.remove(gone)
                 lines.append(f"removed {gone} from {name}")
             wanted = sorted(first & set(live))
             lacking = [one for one in wanted if one not in own or (deep and self._differs(one, follower, deep=True))]
-            manifest = set(self._first.names(places.manifest)) - set(follower.names(places.manifest)) - {places.index_name}
+            manifest = set(self.first.names(places.manifest)) - set(follower.names(places.manifest)) - {places.index_name}
             for one in [*lacking[:limit], *sorted(manifest)]:
                 follower.remove(one)
                 self._copy(one, follower)
                 lines.append(f"copied {one} to {name}")
-            content = self._first.read(places.index_name)
+            content = self.first.read(places.index_name)
             if len(lacking) <= (limit or len(lacking)) and content is not None and follower.read(places.index_name) != content:
                 follower.replace(places.index_name, content)
                 lines.append(f"copied {places.index_name} to {name}")
@@ -147,14 +148,14 @@ class ReplicatedOrigin(Origin):
 
     def _differs(self, name: str, follower: Origin, *, deep: bool) -> bool:
         """Return whether a follower lacks an object of the first origin; what that lacks itself is no matter of followers."""
-        size = self._first.size(name)
+        size = self.first.size(name)
         if size is None or follower.size(name) != size:
             return size is not None
-        return deep and follower.sha256(name) != self._first.sha256(name)
+        return deep and follower.sha256(name) != self.first.sha256(name)
 
     def _copy(self, name: str, follower: Origin) -> None:
         with tempfile.NamedTemporaryFile(dir=self._scratch) as file:
-            sha256 = self._first.sha256(name, _Copy(file))
+            sha256 = self.first.sha256(name, _Copy(file))
             file.flush()
             if sha256 is None:
                 raise OriginError(f"{name} cannot be read from the first origin")

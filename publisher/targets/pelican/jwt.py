@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import jwt
 
-from publisher.errors import OriginError
+from publisher.targets.pelican.tokens import scope_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,6 @@ class MintedTokens:
             OriginError: a path is not below the base that the issuer can grant scopes for.
         """
         now, claims = int(self._clock()), self._claims
-        scope_base = base if claims.base is None else claims.base
         payload = {
             "wlcg.ver": "1.0",
             "iss": claims.issuer,
@@ -83,7 +82,7 @@ class MintedTokens:
             "iat": now,
             "nbf": now - _CLOCK_SKEW,
             "exp": now + claims.life,
-            "scope": " ".join(f"{scope.capability}:{_relative(scope.path, scope_base)}" for scope in scopes),
+            "scope": scope_claim(scopes, base if claims.base is None else claims.base),
         }
         return jwt.encode(payload, self._key, algorithm="ES256", headers={"kid": self._keyid})
 
@@ -98,15 +97,3 @@ def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
 
 def _base64(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-def _relative(path: str, base: str) -> str:
-    base = base.rstrip("/")
-    if path == base:
-        return "/"
-    if not path.startswith(f"{base}/"):
-        raise OriginError(
-            f"{path} is not below {base}, the path that the issuer of tokens grants scopes for",
-            hint="check the setting token_base",
-        )
-    return path.removeprefix(base)

@@ -72,7 +72,7 @@ class FileTokens:
                 content = file.read(_MAX_SIZE)
         except OSError as error:
             raise OriginError(f"the token file {self._path} cannot be read: {error.strerror}") from None
-        return _validated(content.decode("ascii", "replace").strip(), f"the token file {self._path}")
+        return validated(content.decode("ascii", "replace").strip(), f"the token file {self._path}")
 
 
 class EnvironmentTokens:
@@ -85,7 +85,7 @@ class EnvironmentTokens:
         """See :meth:`TokenSource.bearer`. Return None if neither variable is set."""
         token, path = (self._environ.get(name, "").strip() for name in ("BEARER_TOKEN", "BEARER_TOKEN_FILE"))
         if token:
-            return _validated(token, "BEARER_TOKEN in the environment")
+            return validated(token, "BEARER_TOKEN in the environment")
         return FileTokens(Path(path)).bearer(scopes, base) if path else None
 
 
@@ -105,7 +105,29 @@ def redact(text: str, token: str | None = None) -> str:
     return text if not token else re.sub(re.escape(token[:_RECOGNIZABLE]) + r"\S*", "TOKEN", text)
 
 
-def _validated(token: str, where: str) -> str:
+def scope_claim(scopes: Sequence[TokenScope], base: str) -> str:
+    """Return the claim ``scope`` of a token, with paths relative to the base that its issuer grants scopes for.
+
+    Raises:
+        OriginError: a path is not below the base.
+    """
+    return " ".join(f"{scope.capability}:{_relative(scope.path, base)}" for scope in scopes)
+
+
+def validated(token: str, where: str) -> str:
+    """Return a token, or raise OriginError if a text cannot be one; ``where`` says for people what it comes from."""
     if not _TOKEN.fullmatch(token):
         raise OriginError(f"{where} does not contain a valid token")
     return token
+
+
+def _relative(path: str, base: str) -> str:
+    base = base.rstrip("/")
+    if path == base:
+        return "/"
+    if not path.startswith(f"{base}/"):
+        raise OriginError(
+            f"{path} is not below {base}, the path that the issuer of tokens grants scopes for",
+            hint="check the setting token_base",
+        )
+    return path.removeprefix(base)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from publisher.targets.pelican.webdav import WebDavClient
 
 INCOMING = ".incoming"
-"""The directory of uploads that have no name of their own yet."""
+"""The directory of uploads that have no name of their own yet: files of publishers, and a directory for each build job."""
 _OLD = 86400.0  # seconds; an upload in progress is written to all the time
+_OLD_JOB = 7 * 86400.0  # seconds; a job that has ended waits for its publisher
 _CLEANUP = 15.0  # seconds that deleting a failed upload may take
 
 
@@ -76,6 +77,11 @@ class Uploader:
         self._method = method
         self._retries = retries
         self._checksums = checksums
+        self._verified: dict[str, str] = {}  # sha256 -> an upload that was read and has it
+
+    def note_verified(self, upload: str, sha256: str) -> None:
+        """Note that an upload of somebody else was read and has a sha256: :meth:`put` of this content gives it its name."""
+        self._verified[sha256] = upload
 
     async def put(self, name: str, content: UploadContent) -> bool:
         """Store content under a name that is never overwritten; return False if it was already there.
@@ -96,10 +102,24 @@ class Uploader:
         entries = await self._retries.run(partial(self._client.list_directory, INCOMING))
         for last, entry in sorted(entries.items()):
             is_old = entry.modified is not None and entry.modified < now - _OLD
-            if not entry.is_directory and (is_old or owner.knows_dead(last, entry.modified)):
+            if entry.is_directory:
+                if entry.modified is not None and entry.modified < now - _OLD_JOB:
+                    await self._retries.run(partial(self.discard_directory, f"{INCOMING}/{last}"))
+                    swept.append((last, entry.size))
+            elif is_old or owner.knows_dead(last, entry.modified):
                 await self._retries.run(partial(self._client.delete, f"{INCOMING}/{last}", is_upload=True))
                 swept.append((last, entry.size))
         return swept
+
+    async def discard_directory(self, directory: str) -> None:
+        """Delete a directory of a build job below the incoming area, with its files; do nothing if there is none.
+
+        Raises:
+            OriginError, TransientError: as :meth:`publisher.targets.pelican.webdav.WebDavClient.delete`.
+        """
+        for last in await self._client.list_directory(directory):
+            await self._client.delete(f"{directory}/{last}", is_upload=True)
+        await self._client.delete(directory, is_upload=True)
 
     async def _put(self, name: str, content: UploadContent) -> bool:
         if await self._is_stored(name, content):
@@ -147,11 +167,13 @@ class Uploader:
     @contextlib.asynccontextmanager
     async def _uploaded(self, name: str, content: UploadContent) -> AsyncIterator[_Upload]:
         """Upload content and verify it; the upload is deleted after the block unless it was moved."""
-        upload = _Upload(f"{INCOMING}/{this_process().new_upload_name()}")
+        verified = self._verified.pop(content.sha256, None)
+        upload = _Upload(verified or f"{INCOMING}/{this_process().new_upload_name()}")
         method = self._method if content.path is not None else WebDavUpload()
         try:
-            stream = await method.send(self._client, upload.name, content)
-            await self._verify(upload.name, name, content, stream.adler32)
+            if verified is None:
+                stream = await method.send(self._client, upload.name, content)
+                await self._verify(upload.name, name, content, stream.adler32)
             yield upload
         finally:
             if not upload.is_moved:

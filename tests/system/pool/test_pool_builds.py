@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections import Counter
@@ -11,6 +12,8 @@ import pytest
 
 from tests.support.images.layers import file, tar
 from tests.support.images.runnable import runnable
+from tests.support.osdf import origin
+from tests.support.osdf.xrootd import NAMESPACE
 from tests.support.publisher.building_pool import SLOTS, BuildingPool, building_pool, names
 from tests.support.publisher.host import Host
 from tests.support.registries.registry import push_image
@@ -62,6 +65,33 @@ def test_a_pool_and_this_host_give_the_same_bytes(pool: Pool, registry: Registry
             {**fact, "since": 0, "published": 0} for fact in facts[1:]
         ]
     assert (built.queue(), built.directories(), built.host.leftovers()) == ([], [], [])
+
+
+@pytest.mark.timeout(900)
+def test_a_job_uploads_into_the_origin_with_a_token_of_its_own(pool: Pool, registry: RegistryServer) -> None:
+    """The origin is a real one (XRootD); this host moves the upload to its name."""
+    built, there = BuildingPool(pool, "uploads", registry), origin.running()
+    place, issuer, name = origin.prefix(built.host.where), there.servers.issuer, push(registry, "uploads/image:1")
+    built.host.images(name)
+    report = built.sync(
+        f"--origin={there.servers.origin}{place}",
+        f"--token-key={there.key}",
+        f"--token-issuer={issuer.url}",
+        f"--token-key-id={issuer.keyid}",
+        f"--token-base={NAMESPACE}",
+        f"--origin-authority={there.servers.authority}",
+        "--allowed-networks=127.0.0.0/8",
+    )
+    assert names(report, ["published"]) == {name}
+    version = built.host.record(name).current("amd64")
+    assert version is not None
+    assert version.sif is not None
+    top = there.servers.data / place.lstrip("/")
+    sif = top / version.sif.path
+    assert hashlib.sha256(sif.read_bytes()).hexdigest() == version.sif.sha256
+    assert list((top / ".incoming").iterdir()) == [], "nothing is left"
+    (job,) = built.history()
+    assert job["BytesSent"] < sif.stat().st_size, "the SIF did not come by file transfer"
 
 
 @pytest.mark.timeout(20_000 if IMAGES > 3 else 1800)

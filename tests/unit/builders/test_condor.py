@@ -20,6 +20,7 @@ from publisher.contract.reference import Reference
 from publisher.errors import BuildError, LayerError, UnavailableError
 from tests.support.images import foreign_sif
 from tests.support.images.layers import file
+from tests.support.publisher.job_uploads import RecordedUploads, uploading
 from tests.support.publisher.local_builder import builder as local_builder
 from tests.support.publisher.scripted_pool import ScriptedPool, completed, held, returning
 
@@ -43,6 +44,7 @@ class PoolWorld:
         self.jobs = where / "jobs"
         self.jobs.mkdir()
         self.local = local_builder(where)
+        self.uploads: RecordedUploads | None = None
         self.machines = MachineMemory(where / "machines.json", lambda: self.now)
         self.steps: list[str] = []
         self.builder = self.new_builder()
@@ -58,6 +60,7 @@ class PoolWorld:
             with_layers=lambda request: replace(request, layers=self.asked.layers, indexes=self.asked.indexes),
             machines=self.machines,
             sample=Sample(b"secret", self.share),
+            uploads=self.uploads,  # type: ignore[arg-type]  # its methods
             clock=lambda: self.now,
         )
 
@@ -183,6 +186,17 @@ def test_a_job_that_no_machine_takes_is_given_up(tmp_path: Path, asked: BuildReq
     ):
         world.build()
     assert world.pool.removed == ["1.0"]
+
+
+def test_an_evicted_job_that_waits_for_its_next_machine_is_not_given_up(
+    tmp_path: Path, asked: BuildRequest, build: BuiltImage
+) -> None:
+    def evict(job: QueuedJob) -> QueuedJob:
+        return replace(job, entered=1.0, starts=1) if job.starts == 0 else completed(job, build)
+
+    world = PoolWorld(tmp_path, ScriptedPool(evict), asked, wait=100.0)
+    assert facts(world.build()) == facts(build)
+    assert (world.pool.removed, len(world.pool.submitted)) == ([], 1)
 
 
 def test_a_sweep_removes_jobs_of_images_that_left_the_list(tmp_path: Path, asked: BuildRequest) -> None:
@@ -363,6 +377,89 @@ def test_a_job_that_claims_a_directory_of_somebody_else_is_removed(
     world.build()
     assert job.id in world.pool.removed
     assert len(world.pool.submitted) == 1
+
+
+@pytest.fixture
+def uploads() -> RecordedUploads:
+    return RecordedUploads()
+
+
+def with_uploads(world: PoolWorld, uploads: RecordedUploads) -> PoolWorld:
+    world.uploads = uploads
+    world.builder = world.new_builder()
+    return world
+
+
+def test_what_a_job_has_uploaded_is_verified_and_kept_until_it_is_published(
+    tmp_path: Path, asked: BuildRequest, build: BuiltImage, uploads: RecordedUploads
+) -> None:
+    world = with_uploads(PoolWorld(tmp_path, ScriptedPool(uploading(uploads, build)), asked), uploads)
+    made = world.build()
+    assert facts(made) == facts(build)
+    assert made.sif.read_bytes() == build.sif.read_bytes()
+    (job,) = world.pool.submitted
+    directory = Path(job["initialdir"])
+    order = BuildOrder.parse((directory / orders.ORDER).read_bytes())
+    assert order.upload == uploads.grant(directory.name)
+    world.builder.close()
+    assert (world.pool.queue, world.directories()) == ({}, [])
+    assert (list(uploads.stored), uploads.discarded) == ([directory.name], [])
+    world.builder.discard(asked)
+    assert (uploads.stored, uploads.discarded) == ({}, [directory.name])
+
+
+@pytest.mark.parametrize(
+    ("share", "reason"),
+    [(0, "is not in the origin, or has another size than its report says"), (1, "does not have the digest that its report says")],
+    ids=["nothing", "other bytes"],
+)
+def test_an_upload_that_is_not_what_the_job_says_is_not_believed(
+    tmp_path: Path, asked: BuildRequest, build: BuiltImage, share: int, reason: str
+) -> None:
+    uploads = RecordedUploads()
+    pool = ScriptedPool(uploading(uploads, build, bytes(share * build.size)))
+    world = with_uploads(PoolWorld(tmp_path, pool, asked), uploads)
+    with pytest.raises(UnavailableError, match=reason):
+        world.build()
+    world.builder.close()
+    assert len(world.pool.submitted) == len(uploads.discarded) == 3
+    assert uploads.stored == {}
+
+
+def test_an_upload_of_the_sample_is_compared_where_it_is(
+    tmp_path: Path, asked: BuildRequest, build: BuiltImage, uploads: RecordedUploads
+) -> None:
+    world = with_uploads(
+        PoolWorld(tmp_path, ScriptedPool(uploading(uploads, build, bytes(build.size))), asked, share=1.0), uploads
+    )
+    assert facts(world.build()) == facts(build)
+    (note,) = world.builder.take_notes()
+    assert note.startswith("ep1 is excluded from builds")
+    world.builder.close()
+    assert uploads.stored == {}, "this host's own SIF is published"
+
+
+def test_a_job_that_cannot_upload_or_gets_no_token_returns_its_sif_by_file_transfer(
+    tmp_path: Path, asked: BuildRequest, build: BuiltImage, uploads: RecordedUploads, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = replace(JobReport.of_build(build), upload_problem="status 403")
+    world = with_uploads(PoolWorld(tmp_path, ScriptedPool(returning(build, report=report)), asked), uploads)
+    uploads.is_down = True
+    assert facts(world.build()) == facts(build)
+    (job,) = world.pool.submitted
+    assert BuildOrder.parse((Path(job["initialdir"]) / orders.ORDER).read_bytes()).upload is None
+    assert "ep1 could not upload" in caplog.text
+    assert "the director does not answer" in caplog.text
+
+
+def test_an_upload_that_this_run_cannot_read_is_built_again(
+    tmp_path: Path, asked: BuildRequest, build: BuiltImage, uploads: RecordedUploads
+) -> None:
+    """The settings of the run before had tokens for jobs."""
+    first, later = uploading(uploads, build), returning(build)
+    world = PoolWorld(tmp_path, ScriptedPool(lambda job: (first if job.id == "1.0" else later)(job)), asked)
+    assert facts(world.build()) == facts(build)
+    assert len(world.pool.submitted) == 2
 
 
 def test_two_names_of_one_image_are_built_once(tmp_path: Path, asked: BuildRequest, build: BuiltImage) -> None:

@@ -11,6 +11,7 @@ import pytest
 from publisher.builders.orders import BUILT, FAILED, UNSUITABLE, BuildOrder, JobError, JobReport, StepOptions
 from publisher.errors import LayerError, SpaceError
 from publisher.layers.limits import LayerLimits
+from publisher.targets.origins.job_uploads import UploadGrant
 
 if TYPE_CHECKING:
     from publisher.build.builder import BuildRequest
@@ -26,6 +27,10 @@ def test_an_order_is_read_as_it_was_written(asked: BuildRequest) -> None:
     )
     order = BuildOrder("htc/small:1", "registry.example.org/htc/small:1", asked.image, "ab" * 32, options)
     assert BuildOrder.parse(order.to_bytes()) == order
+    grant = UploadGrant("origin.example.org:8443", "/images", ".incoming/job/image.sif", "s3cret", "-----BEGIN")
+    with_upload = replace(order, upload=grant)
+    assert BuildOrder.parse(with_upload.to_bytes()) == with_upload
+    assert "s3cret" not in repr(with_upload)
 
 
 def test_a_report_is_read_as_it_was_written(build: BuiltImage) -> None:
@@ -33,6 +38,8 @@ def test_a_report_is_read_as_it_was_written(build: BuiltImage) -> None:
         JobReport.of_build(build),
         JobReport.of_error(LayerError("no tar", hint="push")),
         JobReport(UNSUITABLE, reason="no"),
+        replace(JobReport.of_build(build), uploaded=True),
+        replace(JobReport.of_build(build), upload_problem="no space left"),
     ]
     assert [JobReport.parse(report.to_bytes()) for report in reports] == reports
 
@@ -81,9 +88,10 @@ def test_a_report_with_other_facts_than_a_record_has_is_refused(build: BuiltImag
         json.dumps({"outcome": "published"}).encode(),
         json.dumps({"outcome": BUILT, "build": {}, "file_index_sha256": "ab" * 32}).encode(),
         json.dumps({"outcome": FAILED, "reason": 7}).encode(),
+        json.dumps({"outcome": FAILED, "uploaded": "yes"}).encode(),
         json.dumps({"outcome": FAILED, "reason": "x" * 3000}).encode(),
     ],
-    ids=["empty", "list", "nothing", "deep", "long", "outcome", "no-build", "reason", "long-reason"],
+    ids=["empty", "list", "nothing", "deep", "long", "outcome", "no-build", "reason", "uploaded", "long-reason"],
 )
 def test_a_report_that_is_none_is_refused(content: bytes) -> None:
     with pytest.raises(JobError, match="the job's report is not valid"):

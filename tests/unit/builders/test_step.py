@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build.squash import Mksquashfs
-from publisher.builders import returned, step
-from publisher.builders.orders import BUILT, FAILED, ORDER, UNSUITABLE, BuildOrder, StepOptions
+from publisher.builders import returned, step, upload
+from publisher.builders.orders import BUILT, FAILED, FILE_INDEX, ORDER, SIF, UNSUITABLE, BuildOrder, StepOptions
 from publisher.builders.trial import trial_digest
 from publisher.errors import BuildError
 from publisher.layers.limits import DEFAULT_LIMITS
+from publisher.targets.origins.job_uploads import UploadGrant
 from tests.support.registries.scripted_http import ScriptedServer, says
 
 if TYPE_CHECKING:
@@ -58,6 +59,41 @@ def test_a_job_fetches_builds_and_reports_what_this_host_would_have_built(
     target.mkdir()
     made = returned.collect(tmp_path, report, target, asked, limits=DEFAULT_LIMITS, deadline=60)
     assert (made.sha256, made.test, made.tools) == (build.sha256, build.test, build.tools)
+
+
+@pytest.mark.parametrize("problem", [None, "status 403"], ids=["uploaded", "refused"])
+def test_a_job_uploads_its_sif_and_returns_it_by_file_transfer_only_where_that_fails(
+    tmp_path: Path, order: BuildOrder, build: BuiltImage, monkeypatch: pytest.MonkeyPatch, problem: str | None
+) -> None:
+    grant = UploadGrant("origin.example.org", "/images", ".incoming/job/image.sif", "token")
+    sif, index = (tmp_path / name for name in ("made.sif", "made.zst"))
+    for copy, made in ((sif, build.sif), (index, build.file_index)):
+        copy.write_bytes(made.read_bytes())
+    asked_for: list[object] = []
+
+    class Builder:
+        def build(self, *_: object) -> BuiltImage:
+            assert not (tmp_path / ORDER).exists(), "its token is not for the image's code"
+            return replace(build, sif=sif, file_index=index)
+
+    async def fetch(*_: object) -> None: ...
+
+    def send(given: UploadGrant, made: BuiltImage, _: StepOptions) -> str | None:
+        asked_for.append((given, made.sif))
+        return problem
+
+    monkeypatch.setattr(step, "trial_digest", lambda *_: TRIAL)
+    monkeypatch.setattr(step, "_make_builder", lambda *_: Builder())
+    monkeypatch.setattr(step, "_fetch", fetch)
+    monkeypatch.setattr(upload, "upload", send)
+    (tmp_path / ORDER).write_bytes(replace(order, upload=grant).to_bytes())
+    assert step.main(tmp_path) == 0
+    report = returned.read_report(tmp_path)
+    assert asked_for == [(grant, sif)]
+    assert (report.outcome, report.uploaded, report.upload_problem) == (BUILT, problem is None, problem or "")
+    assert (tmp_path / SIF).read_bytes() == (b"" if problem is None else build.sif.read_bytes())
+    assert (tmp_path / FILE_INDEX).read_bytes() == build.file_index.read_bytes()
+    assert returned.is_complete(tmp_path)
 
 
 def test_a_machine_whose_trial_differs_does_not_build(tmp_path: Path, order: BuildOrder) -> None:
