@@ -21,7 +21,7 @@ _MAX_SEEDS = 32
 _MAX_TRIED = 64  # seeds whose tables are compared exactly: some cannot be opened
 _MIN_SHARE = 1 / 1000  # of the wanted SIF, that a seed must add
 _MAX_TABLES = 1000  # that are looked at
-_MAX_CHUNKS = 8 << 20  # of all tables that are looked at: 640 GiB of SIFs, in a second (docs/benchmarks.md)
+_MAX_CHUNKS = 8 << 20  # of all tables that are looked at: 640 GiB of SIFs, in two seconds (docs/benchmarks.md)
 
 
 class Seed:
