@@ -207,8 +207,8 @@ class PublisherSettings(BaseModel):
     )
     build_account: kinds.Account | None = Field(
         default=None,
-        description="unprivileged account that runs mksquashfs, unsquashfs and Apptainer's build, when this program runs as root;"
-        " unset: `image-build` if there is one, otherwise test_account",
+        description="unprivileged account that runs mksquashfs, unsquashfs (for SIFs of the list) and Apptainer's build, when"
+        " this program runs as root; unset: `image-build` if there is one, otherwise test_account",
     )
     builder: Literal["local", "condor"] = Field(
         default="local", description="where SIFs are built: on this host, or by jobs of an HTCondor pool; see pool.md"
