@@ -27,6 +27,7 @@ from publisher.resolver.system.watched_call import WatchedCall
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
     from publisher.resolver.config.settings import ResolverSettings
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _WARM_TIME = 1.0  # seconds, more than a warm answer takes
+_IMPORT_TIME = 0.05  # seconds after which an import that goes on is looked at again
 _DEFAULT_BACKOFF = 30.0  # seconds: the setting "backoff" if the settings cannot be read
 
 
@@ -123,13 +125,25 @@ def _prepare_in_child(content: bytes, settings: ResolverSettings, started: float
 def _end_with_parent(number: int, parent: int) -> None:
     """End this process with its parent, by the signal ``number``, once it has run for longer than a warm answer does."""
 
-    def request(*_: object) -> None:
+    def request(_: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):
+            _signal.setitimer(_signal.ITIMER_REAL, _IMPORT_TIME)
+            return
         from publisher.resolver.system import parent_death  # noqa: PLC0415 - a warm answer is there by then
 
         parent_death.request(number, parent)
 
     _signal.signal(_signal.SIGALRM, request)
     _signal.setitimer(_signal.ITIMER_REAL, _WARM_TIME)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a signal interrupts an import: before Python 3.12 one more can break it (a KeyError in importlib)."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _failure(code: int, message: str) -> bytes:

@@ -8,6 +8,7 @@ otherwise hold them for as long as it hangs. Its log lines come through the same
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the core of signal: importing signal costs every job a millisecond
 import os
 import select
 import time
@@ -98,9 +99,7 @@ class ForkedCall:
 
     def kill(self) -> None:
         """Kill the child. One that hangs in the kernel is not waited for."""
-        import signal  # noqa: PLC0415 - a millisecond, and most children answer
-
-        os.kill(self._child, signal.SIGKILL)
+        os.kill(self._child, _signal.SIGKILL)
         os.waitpid(self._child, os.WNOHANG)
 
 

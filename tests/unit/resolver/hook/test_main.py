@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.resolver.hook import statuses
+from publisher.resolver.hook import main, statuses
+from publisher.resolver.system import parent_death
 from tests.support.checkout import ROOT
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, sif_of, version
 from tests.support.ep.hook import job_ad, reply
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
     from tests.support.ep.hook import Reply
@@ -80,3 +83,26 @@ def test_an_answer_that_cannot_be_written_is_no_answer(site: ExecutionPoint) -> 
         os.close(writing)
         process.communicate(job_ad(ContainerImage=NAME))
     assert process.returncode == -signal.SIGKILL
+
+
+def test_the_parent_death_signal_is_requested_only_between_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Python 3.12, an import in a signal's handler may break the one that it interrupts (KeyError in importlib)."""
+    requested: list[tuple[int, int]] = []
+    monkeypatch.setattr(parent_death, "request", lambda *request: requested.append(request))
+    monkeypatch.setattr(main, "_WARM_TIME", 3600.0)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "seen", requested, raising=False)
+    module = "import signal, sys\nsignal.raise_signal(signal.SIGALRM)\nREQUESTED = list(sys.seen)\n"
+    (tmp_path / "imported_meanwhile.py").write_text(module)
+    handler = signal.getsignal(signal.SIGALRM)
+    try:
+        main._end_with_parent(signal.SIGTERM, 1)
+        assert importlib.import_module("imported_meanwhile").REQUESTED == []
+        until = time.monotonic() + 60
+        while not requested and time.monotonic() < until:
+            time.sleep(0.001)
+        assert requested == [(signal.SIGTERM, 1)]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        sys.modules.pop("imported_meanwhile", None)
