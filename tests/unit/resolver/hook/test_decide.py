@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from publisher.resolver.hook.decision import Decision
     from publisher.resolver.system.classad import Value
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 NAME = "htc/rocky:9"
 CVMFS = f"/cvmfs/{REPOSITORY}/{NAME}"
 SHA = sif_of(sif_content(NAME)).sha256

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from publisher.resolver.system.classad import Value
     from tests.support.ep.hook import Reply
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 NAME = "htc/rocky:9"
 SHA = "0" * 64
 PIECES = st.sampled_from(

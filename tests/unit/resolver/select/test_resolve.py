@@ -28,6 +28,8 @@ from tests.support.ep.execution_point import NOW, REPOSITORY, ExecutionPoint, Ke
 if TYPE_CHECKING:
     from tests.support.osdf.file_server import FileServer
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 NAME = "htc/rocky:9"
 CONTENT = sif_content(NAME)
 DEAD = NOW + HARD_LIMIT + CLOCK_ERROR + 1

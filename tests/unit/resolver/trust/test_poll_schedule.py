@@ -26,6 +26,8 @@ from tests.support.osdf.faulty_cache import FaultyServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 NAME = "htc/rocky:9"
 EVERY = 900.0
 LATEST = 1.25 * EVERY
