@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher.contract import files
@@ -11,8 +12,9 @@ from publisher.errors import AnotherRunError, RepositoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+
+_EXEC_TIME = 10.0  # seconds, far more than a forked process takes to become another program
 
 RUN_LOCK = "run"
 """Name of the lock file of a whole run, beside that of a transaction."""
@@ -56,7 +58,7 @@ def hold_lock(path: Path, repository: object) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            descriptor = stack.enter_context(files.locked(str(path), deadline=0))
+            descriptor = _lock(path, stack)
         except TimeoutError:
             holder = path.read_text(encoding="ascii", errors="replace").strip() or "that has just started"
             raise RepositoryLockedError(
@@ -66,3 +68,20 @@ def hold_lock(path: Path, repository: object) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         yield
+
+
+def _lock(path: Path, stack: contextlib.ExitStack) -> int:
+    """Return the descriptor of the locked file.
+
+    Where a holder was killed while it started a program, that process has the lock too, until it becomes the program.
+
+    Raises:
+        TimeoutError: another process holds the lock.
+    """
+    try:
+        return stack.enter_context(files.locked(str(path), deadline=0))
+    except TimeoutError:
+        holder = path.read_text(encoding="ascii", errors="replace").strip()
+        if not holder.isdecimal() or Path(f"/proc/{holder}").exists():
+            raise
+        return stack.enter_context(files.locked(str(path), deadline=_EXEC_TIME))
