@@ -16,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tests.support.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 _MAX_REQUEST = 100_000  # bytes, of a single message
 _REPLY = 20  # bytes
@@ -34,7 +34,7 @@ def run(arguments: Sequence[str], env: Mapping[str, str], where: Path, deadline:
     Raises:
         subprocess.TimeoutExpired: it has not ended after ``deadline`` seconds, and was killed.
     """
-    address = _server()
+    address = _server(str(Path("/proc/self/ns/mnt").readlink()))
     with (
         tempfile.TemporaryFile() as output,
         tempfile.TemporaryFile() as error,
@@ -58,9 +58,9 @@ def run(arguments: Sequence[str], env: Mapping[str, str], where: Path, deadline:
 
 
 @cache
-def _server() -> str:
-    """Start the process that forks; return its socket's abstract address."""
-    address = f"\0publisher-test-{os.getpid()}"
+def _server(namespace: str) -> str:
+    """Start the process that forks, one for each namespace of mounts; return its socket's abstract address."""
+    address = f"\0publisher-test-{os.getpid()}-{namespace}"
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(address)
     listening.listen(64)
