@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.contract import files
 from publisher.targets.repositories.lock import RepositoryLockedError, hold_lock
 from tests.support.machine import child_process
 
@@ -29,18 +27,22 @@ def test_what_a_killed_holder_had_just_started_is_waited_for(tmp_path: Path, mon
             os._exit(0)
 
     child_process.end(child_process.start(hold_and_fork))
-    monkeypatch.setattr(files.time, "sleep", lambda _: end in open_ends and os.close(open_ends.pop()))
-    open_ends = [end]
-    until = time.monotonic() + 60
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        if not waits:
+            os.close(end)
+        waits.append(seconds)
+
+    monkeypatch.setattr("publisher.contract.files.time.sleep", sleep)
     with hold_lock(path, "images.example.org"):
-        assert open_ends == []
-        assert time.monotonic() < until
+        assert waits
     os.close(ends)
 
 
 def test_a_holder_that_lives_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lock"
-    monkeypatch.setattr(files.time, "sleep", lambda _: pytest.fail("waited"))
+    monkeypatch.setattr("publisher.contract.files.time.sleep", lambda _: pytest.fail("waited"))
     with (
         hold_lock(path, "images.example.org"),
         pytest.raises(RepositoryLockedError, match=f"by process {os.getpid()}"),
