@@ -57,13 +57,16 @@ class ChunkMatcher:
             table: its table.
         """
         its_keys, starts, wanted = keys(table), _starts(table.lengths), self._wanted
-        index_of = dict(zip(reversed(its_keys), range(len(table) - 1, -1, -1)))
-        for key in self._missing.intersection(index_of):
-            index, first = index_of[key], self._first[key]
+        shared = self._missing.intersection(its_keys)
+        for index, key in enumerate(its_keys):
+            if key not in shared:
+                continue
+            first = self._first[key]
             at, there = index * DIGEST_BYTES, first * DIGEST_BYTES
             is_equal = table.digests[at : at + DIGEST_BYTES] == wanted.digests[there : there + DIGEST_BYTES]
             if is_equal and table.lengths[index] == wanted.lengths[first]:
                 self._found[key] = place(number, starts[index])
+                shared.discard(key)
         self._missing.difference_update(self._found)
 
     def places(self) -> array[int]:
