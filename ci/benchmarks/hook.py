@@ -148,5 +148,5 @@ def _run(command: Sequence[str]) -> Measured:
     if command != _BARE:
         hook_reply = reply(run.stdout, run.stderr.decode())
         if hook_reply.code:
-            raise BuildError(f"the hook replies {hook_reply.code}: {hook_reply.message}")
+            raise BuildError(f"the hook replies {hook_reply.code}: {hook_reply.message}\n{run.stderr.decode()}")
     return Measured(wall * 1000, cpu * 1000)
