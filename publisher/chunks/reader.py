@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing import IO
 
 
 class ByteReader(Protocol):
@@ -13,3 +16,19 @@ class ByteReader(Protocol):
 
     def update(self, data: bytes) -> None:
         """Take the next bytes."""
+
+
+class FileCopy:
+    """Writes the bytes of an object to an empty file; see :class:`ByteReader`."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def restart(self) -> None:
+        """Empty the file again."""
+        self._file.seek(0)
+        self._file.truncate()
+
+    def update(self, data: bytes) -> None:
+        """Append the next bytes."""
+        self._file.write(data)

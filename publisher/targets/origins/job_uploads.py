@@ -10,13 +10,13 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from publisher.chunks.reader import FileCopy
 from publisher.errors import OriginError, PublisherError
 from publisher.net.retry import TransientError
 from publisher.targets.pelican.tokens import CREATE, READ, TokenScope
 from publisher.targets.pelican.upload import INCOMING
 
 if TYPE_CHECKING:
-    from io import BufferedWriter
     from pathlib import Path
 
     from publisher.net.retry import RetryPolicy
@@ -116,7 +116,7 @@ class JobUploads:
             OSError: the file cannot be written.
         """
         with target.open("xb") as file:
-            sha256 = self._loop.run(self._client.sha256(_name(job), size, self._retries.run, _FileReader(file)))
+            sha256 = self._loop.run(self._client.sha256(_name(job), size, self._retries.run, FileCopy(file)))
         if sha256 is not None:
             self._uploader.note_verified(_name(job), sha256)
         return sha256
@@ -127,22 +127,6 @@ class JobUploads:
             self._loop.run(self._uploader.discard_directory(f"{INCOMING}/{job}"))
         except (PublisherError, TransientError) as error:
             _log.info("the upload of the job %s cannot be deleted now: %s", job, error)
-
-
-class _FileReader:
-    """Writes the bytes of an object into a file."""
-
-    def __init__(self, file: BufferedWriter) -> None:
-        self._file = file
-
-    def restart(self) -> None:
-        """See :meth:`publisher.chunks.reader.ByteReader.restart`."""
-        self._file.seek(0)
-        self._file.truncate()
-
-    def update(self, data: bytes) -> None:
-        """See :meth:`publisher.chunks.reader.ByteReader.update`."""
-        self._file.write(data)
 
 
 def _name(job: str) -> str:

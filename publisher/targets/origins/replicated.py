@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from publisher.chunks.reader import FileCopy
 from publisher.errors import OriginError, PublisherError
 from publisher.targets.origins.base import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from typing import IO
 
     from publisher.chunks.reader import ByteReader
 
@@ -155,7 +155,7 @@ class ReplicatedOrigin(Origin):
 
     def _copy(self, name: str, follower: Origin) -> None:
         with tempfile.NamedTemporaryFile(dir=self._scratch) as file:
-            sha256 = self.first.sha256(name, _Copy(file))
+            sha256 = self.first.sha256(name, FileCopy(file))
             file.flush()
             if sha256 is None:
                 raise OriginError(f"{name} cannot be read from the first origin")
@@ -171,22 +171,6 @@ class ReplicatedOrigin(Origin):
             except PublisherError as error:
                 self.behind[name] = error.reason
                 _log.warning("the origin %s could not %s, and gets nothing more in this run: %s", name, action, error)
-
-
-class _Copy:
-    """Writes the bytes of an object to an empty file."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def restart(self) -> None:
-        """See :class:`ByteReader`."""
-        self._file.seek(0)
-        self._file.truncate()
-
-    def update(self, data: bytes) -> None:
-        """See :class:`ByteReader`."""
-        self._file.write(data)
 
 
 def warnings_of(origin: Origin) -> list[str]:
