@@ -72,6 +72,7 @@ def _prepare(settings: ResolverSettings, started: float, until: float) -> Reply:
     os.environ.setdefault(pins.STARTER_VARIABLE, str(starter))  # the child has another parent
 
     def prepare_in_child() -> bytes:
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # a second child is forked after the handler below was set
         _end_with_parent(_signal.SIGKILL, itself)
         return _prepare_in_child(content, settings, started, until)
 

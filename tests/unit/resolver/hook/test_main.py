@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.resolver.cache import pins
 from publisher.resolver.hook import main, statuses
+from publisher.resolver.hook.reply import pack
 from publisher.resolver.system import parent_death
 from tests.support.checkout import ROOT
 from tests.support.ep.execution_point import REPOSITORY, ExecutionPoint, record, sif_content, sif_of, version
@@ -106,3 +108,27 @@ def test_the_parent_death_signal_is_requested_only_between_imports(tmp_path: Pat
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         sys.modules.pop("imported_meanwhile", None)
+
+
+def test_a_child_ends_by_sigterm_also_if_it_is_started_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second child is forked when the hook has a handler already, which kills the child of the hook, not itself."""
+    handlers: list[object] = []
+
+    class LateCall:
+        def __init__(self, work: Any) -> None:
+            self.result = lambda _: work()
+
+    def prepare(*_: object) -> bytes:
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        return pack(b"answer", 0.0)
+
+    for name, value in {"WatchedCall": LateCall, "_prepare_in_child": prepare, "_read_stdin": lambda _: b"A = 1"}.items():
+        monkeypatch.setattr(main, name, value)
+    monkeypatch.setattr(main, "_end_with_parent", lambda *_: None)
+    monkeypatch.setenv(pins.STARTER_VARIABLE, "1")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main._prepare(None, 0.0, 1.0)[0] == b"answer"  # type: ignore[arg-type]  # no setting is read
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handlers == [signal.SIG_DFL]
