@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.ep.pool_site import REPOSITORY, SMALL
+from tests.support.ep.pool_site import LARGE, REPOSITORY, SMALL
 
 if TYPE_CHECKING:
     from tests.support.ep.pool_site import Site
@@ -16,18 +16,18 @@ pytestmark = pytest.mark.system
 
 @pytest.mark.parametrize("common", ["false", "true"], ids=["transferred", "in-common"])
 def test_a_sif_of_ours_named_by_its_url_is_not_transferred_but_had_from_the_site(site: Site, common: str) -> None:
-    published = site.host.sif(SMALL)
+    published = site.host.sif(LARGE)
     url = f"{site.web.url}/sif/{published.name[:2]}/{published.name}"
     beside = site.pool.root / "jobs" / "beside"
     beside.write_text("beside\n")
     description = {"universe": "container", "container_image": url, "transfer_input_files": beside, "container_is_common": common}
-    before = site.web.downloads()
+    before = site.downloads(LARGE)
     jobs = site.submit(description, script="cat /etc/motd beside; ls; echo $APPTAINER_CONTAINER").done()
     motd, told, *names, image = jobs.output().splitlines()
-    assert (motd, told) == (SMALL, "beside")
+    assert (motd, told) == (LARGE, "beside")
     assert published.name not in names
     assert image.startswith(f"{site.repository}/.images/"), "the site's choice: its sandbox"
-    assert site.web.downloads() == before
+    assert site.downloads(LARGE) == before
     assert jobs.ad()["TransferInput"] == str(beside)
 
 
