@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 
 from publisher.resolver.transfer.hashing import FileHasher
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 _MAGIC_AT, _MAGIC = 32, b"SIF_MAGIC\0"  # sylabs/sif: launch script, then the magic
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY = 1 << 18  # bytes that are copied at a time; they stay in the processor's cache
+_DIRECT = 1 << 30  # bytes of a SIF from which on copies bypass the page cache: a smaller one may stay there for its job
+_DIRECT_COPY = 1 << 20  # bytes that are copied at a time then
+_BLOCK = 4096  # bytes; what is written past the page cache begins and ends at a multiple of it
 
 
 class PartialFile:
@@ -35,10 +39,14 @@ class PartialFile:
         self._path = path
         self._sif = sif
         self._buffer = memoryview(bytearray(_COPY))
+        self._direct: int | None = None
         self._file, self._hash = self._open(_FLAGS | os.O_CREAT)
+        if sif.size >= _DIRECT:
+            self._open_directly()
 
     def close(self) -> None:
         """Close the file."""
+        self._close_directly()
         self._hash.close()
         self._file.close()
 
@@ -61,7 +69,9 @@ class PartialFile:
     def copy(self, descriptor: int, start: int, count: int) -> int:
         """Append bytes of another file of this host.
 
-        They are read, hashed and written: copy_file_range(2) would leave them to be read once more for their hash.
+        They are read, hashed and written: copy_file_range(2) would leave them to be read once more for their hash. Into a large
+        file they are written past the page cache where the file system allows it: the kernel's work for pages that do not stay
+        in memory is more than that of hashing them.
 
         Args:
             descriptor: descriptor of the file.
@@ -73,13 +83,16 @@ class PartialFile:
         """
         copied = 0
         while copied < count:
+            limit = min(self._copy_limit(), count - copied)
             try:
-                read = os.preadv(descriptor, [self._buffer[: count - copied]], start + copied)
+                read = os.preadv(descriptor, [self._buffer[:limit]], start + copied)
             except OSError:
                 break
             if read == 0:
                 break
-            self.append(self._buffer[:read])
+            piece = self._buffer[:read]
+            self._write(self._write_blocks(piece))
+            self._hash.add(piece)
             copied += read
         return copied
 
@@ -109,8 +122,7 @@ class PartialFile:
 
     def keep(self, count: int) -> None:
         """Discard everything behind the first ``count`` bytes."""
-        self._file.seek(count)
-        self._hash.restart(self._file.truncate)
+        self._hash.restart(lambda: self._file.truncate(count))
         self.size = count
         if count:
             self._hash.set_size(count)
@@ -119,7 +131,7 @@ class PartialFile:
         """Replace the file with another one of the same file system."""
         os.replace(path, self._path)
         self.close()
-        self._file, self._hash = self._open(_FLAGS)
+        self._file, self._hash = self._open(_FLAGS)  # complete, so nothing is copied into it
 
     def check_free_space(self) -> None:
         """Raise OSError if the rest does not fit: a disk that is filled to the last byte harms every job on the host."""
@@ -129,9 +141,41 @@ class PartialFile:
 
     def _write(self, view: memoryview) -> None:
         while view:
-            written = self._file.write(view)
+            written = os.pwrite(self._file.fileno(), view, self.size)
             view = view[written:]
             self.size += written
+
+    def _copy_limit(self) -> int:
+        """Return how many bytes may be copied at a time: up to the next block first, if blocks bypass the page cache."""
+        return len(self._buffer) if self._direct is None else -self.size % _BLOCK or len(self._buffer)
+
+    def _write_blocks(self, view: memoryview) -> memoryview:
+        """Write the blocks at the beginning of the buffer past the page cache if that is possible; return what is left."""
+        count = len(view) // _BLOCK * _BLOCK
+        if self._direct is None or self.size % _BLOCK or not count:
+            return view
+        try:
+            written = os.pwrite(self._direct, view[:count], self.size)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._close_directly()  # larger blocks, or a file system that says so only now
+            return view
+        self.size += written
+        return view[written:]
+
+    def _open_directly(self) -> None:
+        """Open the file a second time, for writing past the page cache; many file systems, but not all, can do that."""
+        try:
+            self._direct = os.open(self._path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
+        self._buffer = memoryview(mmap.mmap(-1, _DIRECT_COPY))  # begins at a page
+
+    def _close_directly(self) -> None:
+        if self._direct is not None:
+            os.close(self._direct)
+            self._direct = None
 
     def _open(self, flags: int) -> tuple[FileIO, FileHasher]:
         file = os.fdopen(os.open(self._path, flags, 0o644), "r+b", buffering=0)
