@@ -4,12 +4,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.ep.own_reads import own_reads
 from tests.support.publisher.host import Host
 from tests.support.registries.registry import RegistryServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+__all__ = ["own_reads"]
 
 
 @pytest.fixture(scope="session")

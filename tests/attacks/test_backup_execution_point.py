@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from publisher.contract.records import Record
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 BAD, GOOD = "htc/bad:1", "htc/good:1"
 
 

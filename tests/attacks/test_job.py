@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from publisher.resolver.hook.decision import Decision
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 BAD, GOOD = version("bad", state=BLOCKED, reason="malware"), version("good")
 
 

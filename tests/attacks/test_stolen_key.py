@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from publisher.contract.manifest import Envelope
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 ROOT, STOLEN, NEW = Key(), Key(), Key()
 GOOD, EVIL = "htc/rocky:9", "evil/image:1"
 OLD_KEYS, NEW_KEYS = keys_document(STOLEN, root=ROOT, version=1), keys_document(NEW, root=ROOT, version=2)

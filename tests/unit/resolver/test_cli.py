@@ -20,6 +20,8 @@ from publisher.resolver.config.machine import go_name
 from publisher.resolver.transfer.open_source import open_source
 from tests.support.ep.execution_point import ExecutionPoint, record, sif_content, version
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 NAME = "htc/rocky:9"
 ARCH = go_name(os.uname().machine)
 

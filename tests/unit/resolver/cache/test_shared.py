@@ -18,6 +18,8 @@ from publisher.resolver.system.notes import Warnings
 from tests.support.ep.execution_point import NOW, ExecutionPoint, record, sif_content, version
 from tests.support.machine import child_process
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 NAME = "htc/rocky:9"
 CONTENT = sif_content(NAME, 20_000)
 ME = str(os.geteuid())

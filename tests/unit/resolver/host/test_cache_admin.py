@@ -24,6 +24,8 @@ from tests.support.machine import child_process
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 NAMES = ("htc/rocky:9", "library/debian:12")
 SIZE = 20_000
 

@@ -23,6 +23,8 @@ from tests.support.ep.execution_point import ExecutionPoint, record, sif_content
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 NAME = "htc/rocky:9"
 CONTENT = sif_content(NAME, 2000)
 

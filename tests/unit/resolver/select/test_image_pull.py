@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from publisher.resolver.hook.decision import Decision
     from tests.support.ep.execution_point import ExecutionPoint
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 URL = "docker://hub.example.org/theirs/tool:1"
 SECRET = "not-for-others"
 

@@ -25,6 +25,8 @@ from tests.support.osdf.faulty_cache import FaultyServer
 from tests.support.osdf.federation import Director
 from tests.support.registries.scripted_http import certificate
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 FAKES = ROOT / "tests/fakes"
 CONTENT = sif_content("a", 2_000_000)
 SIF = sif_of(CONTENT)
@@ -171,6 +173,7 @@ def test_at_the_deadline_the_command_and_its_children_are_killed(site: Site) -> 
     assert site.left() == []
 
 
+@pytest.mark.forked
 def test_the_command_does_not_outlive_the_fetching_process(site: Site) -> None:
     """A hook kills that process at the deadline, and it can end nothing then."""
     site.goes_wrong("hangs")

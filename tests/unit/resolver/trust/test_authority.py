@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from publisher.contract.manifest import Envelope
     from publisher.resolver.trust.manifest_loader import TrustedManifest
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 ROOT, A, B, C = Key(), Key(), Key(), Key()
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from publisher.resolver.trust.manifest_loader import TrustedManifest
 
+pytestmark = pytest.mark.usefixtures("own_reads")
+
 
 class Host:
     """Two places and a cache of copies."""
@@ -227,6 +229,7 @@ def test_an_index_from_the_future_is_reported(host: Host) -> None:
     assert warning.startswith(f"the manifest (serial 1, from {host.one}) was signed on 2025-06-18, which has not come yet")
 
 
+@pytest.mark.forked
 def test_a_source_that_hangs_costs_its_timeout_and_no_more(host: Host) -> None:
     lay_down(revision([record("a:1")], host.key), host.two)
     host.one.mkdir()
@@ -238,6 +241,7 @@ def test_a_source_that_hangs_costs_its_timeout_and_no_more(host: Host) -> None:
     assert host.notes.all == [f"{host.one}: no answer in time"]
 
 
+@pytest.mark.forked
 def test_a_source_that_hung_is_avoided_if_another_source_or_the_cached_copy_can_be_used(host: Host) -> None:
     memory = host.cache / "hangs"
 
@@ -372,6 +376,7 @@ class Broken(Source):
         raise ZeroDivisionError(name, start, size)
 
 
+@pytest.mark.forked
 def test_a_bug_is_not_mistaken_for_a_broken_source(host: Host) -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         host.load(Broken("broken"))
