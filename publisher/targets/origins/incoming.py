@@ -1,6 +1,8 @@
 """The incoming area of a directory origin: uploads as temporary files, until they are verified and get their names.
 
 A process locks the temporary file of its upload with flock(2) while it is in use, so that sweeping spares uploads in progress.
+Other hosts that share the directory may not see that lock: the file's name says which host made it, and those of another host are
+swept when they are a day old.
 """
 
 from __future__ import annotations
@@ -11,17 +13,22 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 from publisher.errors import OriginError
-from publisher.system import durable, safepath
+from publisher.system import safepath
+from publisher.targets.pelican.owner import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import BufferedRandom, BufferedReader
     from pathlib import Path
 
+    from publisher.targets.pelican.owner import UploadOwner
+
 INCOMING = ".incoming"
+_OLD = 86400.0  # seconds; longer than any upload takes
 _CHUNK_SIZE = 1 << 20  # bytes copied at a time if the kernel cannot copy
 _KERNEL_CHUNK_SIZE = 1 << 30
 _FICLONE = 0x40049409  # linux/fs.h, ioctl_ficlone(2)
@@ -44,7 +51,7 @@ class IncomingArea:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         with contextlib.ExitStack() as stack:
             while True:
-                path = self._directory / durable.token()
+                path = self._directory / this_process().new_upload_name()
                 file = stack.enter_context(path.open("x+b"))
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if os.fstat(file.fileno()).st_nlink:  # not swept between the two calls
@@ -54,11 +61,12 @@ class IncomingArea:
 
     def sweep(self) -> list[tuple[str, int]]:
         """Delete the temporary files of dead uploads; return their names and sizes. Raises OSError."""
+        owner = this_process()
         leftovers = sorted(self._directory.iterdir()) if self._directory.is_dir() else []
-        return [(path.name, size) for path in leftovers if (size := _sweep(path)) is not None]
+        return [(path.name, size) for path in leftovers if (size := _sweep(path, owner)) is not None]
 
 
-def _sweep(path: Path) -> int | None:
+def _sweep(path: Path, owner: UploadOwner) -> int | None:
     """Delete the temporary file of a dead upload; return its size, or None if the upload is in progress or has just ended."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -67,6 +75,8 @@ def _sweep(path: Path) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(descriptor)
+        if owner.is_of_another_host(path.name) and status.st_mtime > time.time() - _OLD:
+            return None
         path.unlink(missing_ok=True)
     except BlockingIOError:
         return None

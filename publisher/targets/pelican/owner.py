@@ -36,6 +36,11 @@ class UploadOwner(NamedTuple):
         """Return a new, unique name for an upload of this process."""
         return f"{self.host}-{self.boot}-{self.pid}-{self.start}-{durable.token()}"
 
+    def is_of_another_host(self, name: str) -> bool:
+        """Return whether an upload's name says that another host than this one makes it."""
+        match = _UPLOAD_NAME.fullmatch(name)
+        return match is not None and match["host"] != self.host
+
     def knows_dead(self, name: str, modified: float | None) -> bool:
         """Return whether an upload is known to be of a process of this host that has ended.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from publisher.errors import OriginError, SpaceError
 from publisher.targets.origins.directory import DirectoryOrigin
+from publisher.targets.pelican.owner import this_process
 from tests.support.images.trees import private_umask
 from tests.support.machine import child_process
 
@@ -190,3 +192,19 @@ def test_the_sha256_is_that_of_the_bytes_that_are_there_now(origin: DirectoryOri
     assert origin.sha256(SIF) == hashlib.sha256(CONTENT).hexdigest()
     (origin.root / SIF).write_bytes(b"damaged")
     assert origin.sha256(SIF) == hashlib.sha256(b"damaged").hexdigest()
+
+
+def test_the_upload_of_another_host_is_swept_when_it_is_a_day_old(origin: DirectoryOrigin) -> None:
+    """Hosts that share the directory may not see each other's locks."""
+    origin.put_bytes(SIF, CONTENT)
+    mine = this_process()
+    upload = origin.root / ".incoming" / mine._replace(host="0" * 16).new_upload_name()
+    upload.write_bytes(CONTENT)
+    killed = origin.root / ".incoming" / mine.new_upload_name()
+    killed.write_bytes(CONTENT)
+    (line,) = origin.recover()
+    assert killed.name in line
+    assert upload.exists()
+    os.utime(upload, (time.time() - 90000, time.time() - 90000))
+    (line,) = origin.recover()
+    assert upload.name in line
