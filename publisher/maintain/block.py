@@ -112,10 +112,11 @@ def apply(publication: Publication, snapshot: Snapshot, plan: BlockPlan) -> Publ
         OriginError: a SIF could not be removed; the garbage collection of the next run removes it.
     """
     result = publication.change(snapshot, plan.changed, plan.removals, unblocked=plan.unblocked)
-    if result.behind is None:
-        for path in plan.sifs:
-            _log.debug("removing %s from the origin: blocked", path)
-            publication.origin.remove(path)
+    if result.behind is None and plan.sifs:
+        with publication.removal(result.snapshot) as is_current:
+            for path in plan.sifs if is_current else ():
+                _log.debug("removing %s from the origin: blocked", path)
+                publication.origin.remove(path)
     for error in result.stuck.values():
         raise error
     return result

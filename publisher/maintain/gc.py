@@ -7,6 +7,7 @@ it is old. A kill at any point therefore only costs a rerun.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from itertools import chain
@@ -116,8 +117,21 @@ def _collect_origin(publication: Publication, result: GcResult, now: int, limits
     origin = publication.origin
     shards = list(origin.names(f"{paths.ORIGIN_MANIFEST}/shards"))
     _restore_lost_shards(publication, result, shards, dry_run=dry_run)
+    removable = _removable_objects(publication, result.snapshot, shards, now - limits.grace)
+    with contextlib.ExitStack() as stack:
+        if removable and not dry_run and not stack.enter_context(publication.removal(result.snapshot)):
+            _log.info("nothing is removed from the origin: another publisher has published meanwhile")
+            return
+        _remove_objects(publication, result, removable, limits, dry_run=dry_run)
+
+
+def _remove_objects(
+    publication: Publication, result: GcResult, names: list[str], limits: RetentionLimits, *, dry_run: bool
+) -> None:
+    """Remove objects from the origin within the limits of one run; a failure goes into the result."""
+    origin = publication.origin
     size = count = 0
-    for name in _removable_objects(publication, result.snapshot, shards, now - limits.grace):
+    for name in names:
         object_size = origin.size(name) or 0
         if count and (count >= limits.count or size + object_size > limits.size):
             _log.info("the limits of one run are reached; the origin's other removable objects wait for a later run")

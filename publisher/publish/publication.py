@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from publisher.build.sandbox import unpack as sandbox
 from publisher.contract.records import BLOCKED, Chunks
-from publisher.errors import PublisherError, RemovalError, RepositoryError, SpaceError
+from publisher.errors import OriginError, PublisherError, RemovalError, RepositoryError, SpaceError
 from publisher.net.server_dates import ServerDates
 from publisher.plan import retention
 from publisher.publish.manifest.manifest_store import ManifestStore
@@ -29,7 +29,7 @@ from publisher.system.durable import host_failure
 from publisher.system.shield import Shield
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -238,9 +238,22 @@ class Publication:
 
         Raises:
             OriginError, SpaceError: the origin does not take it.
-            RepositoryError: another run has published meanwhile.
+            AnotherRunError: another run has published meanwhile, or is publishing.
         """
         self._manifests.send_all(snapshot)
+
+    @contextlib.contextmanager
+    def removal(self, snapshot: Snapshot) -> Iterator[bool]:
+        """Keep other publishers from publishing during the block, which removes objects of the origin that nothing names.
+
+        The block gets False, and must not remove anything, if the origin's manifest is not that of ``snapshot``.
+
+        Raises:
+            AnotherRunError: another run is publishing.
+            RepositoryError, OriginError: repository or origin cannot be used.
+        """
+        with self._repository.exclusively():
+            yield self.is_origin_current(snapshot)
 
     # --- built images
 
@@ -295,6 +308,8 @@ class Publication:
         sandboxes = SandboxWriter(self._repository, transaction, self._unpack, self._deadline, self._shield)
         for entry in sorted(entries, key=lambda entry: entry.clone is None):  # a clone comes first in its transaction
             try:
+                if self._repository.is_shared:
+                    self._require_sifs(entry)
                 finished = sandboxes.write(entry)
                 record = make_record(finished, snapshot, sandboxes.written, now=int(self._clock()), grace=self._grace)
                 update_links(transaction, record, snapshot.records.get(entry.name))
@@ -311,6 +326,17 @@ class Publication:
                 failed[entry.name] = error
         sandboxes.finish()
         return changed
+
+    def _require_sifs(self, entry: StagedEntry) -> None:
+        """Check that the origin has the SIFs of an entry still: they may be old ones, which another host removes as garbage.
+
+        Raises:
+            OriginError: it has not; or it cannot be read.
+        """
+        for build in entry.builds.values() if "sif" in entry.item.entry.formats else ():
+            path = paths.sif_path(build.sha256)
+            if self._origin.size(path) != build.size:
+                raise OriginError(f"{path} is not in the origin any more: another publisher has removed it", hint="run again")
 
     # --- changes of records
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from publisher.errors import HOST_NEEDS_ATTENTION, IMAGE_FAILED
+from publisher.errors import ANOTHER_RUN, HOST_NEEDS_ATTENTION, IMAGE_FAILED, AnotherRunError
 from publisher.plan.model import with_hint
 
 if TYPE_CHECKING:
@@ -105,9 +105,12 @@ class RunReport:
     def exit_code(self) -> int:
         """Return 0; 4 if the host or the publication needs an operator; 1 if only images failed, or tags are unknown.
 
-        The run stopped, a SIF is lost, removals are withheld, or an image failed through no fault of its own.
+        The run stopped, a SIF is lost, removals are withheld, or an image failed through no fault of its own. A run that stopped
+        because another publisher host was quicker gives 5, as a run that did not begin: the next one goes on.
         """
         errors = [outcome.error for outcome in self.outcomes.values() if outcome.error is not None]
+        if isinstance(self.stopped, AnotherRunError):
+            return ANOTHER_RUN
         if self.stopped or self.withheld or self.lost or any(error.exit_code == HOST_NEEDS_ATTENTION for error in errors):
             return HOST_NEEDS_ATTENTION
         return IMAGE_FAILED if self.unlisted or self.count(ImageResult.FAILED) or self.count(ImageResult.SKIPPED) else 0

@@ -116,6 +116,8 @@ def _repository(settings: PublisherSettings) -> Iterator[_Found]:
     repository.require_idle()
     for line in repository.examine():
         yield Verdict.WARNING, line
+    if repository.is_shared:
+        yield Verdict.OK, f"{repository.name} is published through {repository.shared_through}: other hosts may publish there too"
     snapshot = load_snapshot(settings)
     if not snapshot.serial:
         yield Verdict.OK, f"{settings.repository}: nothing is published yet"

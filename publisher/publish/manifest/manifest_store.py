@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
 from publisher.contract.errors import ManifestError
-from publisher.errors import PublishedManifestError, PublisherError, RepositoryError
+from publisher.errors import AnotherRunError, PublishedManifestError, PublisherError, RepositoryError
 from publisher.publish.manifest import history
 from publisher.publish.manifest.witness import bring_up_to_date
 from publisher.state import lineage, paths
@@ -255,15 +255,16 @@ class ManifestStore:
             unblocked: digests that the operator unblocks; any other block must be in the snapshot.
 
         Raises:
-            RepositoryError, SpaceError: the manifest cannot be written; or another run has published since the state was read,
-                and its changes would be undone. (The lock that keeps runs apart is in the state directory, one per account.)
+            RepositoryError, SpaceError: the manifest cannot be written.
+            AnotherRunError: another run has published since the state was read, and its changes would be undone: a publisher on
+                another host, since those of one host take turns.
             StateDirectoryError: the serial cannot be recorded.
             ClockError: the clock is probably wrong.
         """
         replaced = self._read_repository(manifest.INDEX_NAME)
         if replaced != self._base_index:
             self._require_new_mount(replaced)
-            raise RepositoryError(
+            raise AnotherRunError(
                 f"another run has published since serial {snapshot.serial} of the manifest was read",
                 hint="nothing was published, and finished builds are kept; run again",
             )
@@ -314,7 +315,7 @@ class ManifestStore:
 
         Raises:
             OriginError, SpaceError: the origin does not take it; :meth:`open` sends it the next time.
-            RepositoryError: another run has published meanwhile.
+            AnotherRunError: another run has published meanwhile, or is publishing.
         """
         self._replaced_index, self._base_index = self._base_index, revision.index
         self._continued = None
@@ -334,7 +335,7 @@ class ManifestStore:
 
         Raises:
             OriginError, SpaceError: the origin does not take it.
-            RepositoryError: another run has published meanwhile.
+            AnotherRunError: another run has published meanwhile, or is publishing.
         """
         index = self._read_repository(manifest.INDEX_NAME)
         self._require_new_mount(index)
@@ -350,16 +351,22 @@ class ManifestStore:
         for name, content in sorted(files.items(), key=lambda file: file[0] == manifest.INDEX_NAME):
             path = f"{paths.ORIGIN_MANIFEST}/{name}"
             if name == manifest.INDEX_NAME:
-                current = self._read_repository(name)
-                if current != content:
-                    self._require_new_mount(current)
-                    raise RepositoryError(
-                        "another run has published while this one sent the manifest to the origin", hint="run again"
-                    )
-                self._origin.replace(path, content)
+                with self._repository.exclusively():  # or a later revision could be replaced by this one
+                    self._require_current(content)
+                    self._origin.replace(path, content)
             elif self._origin.size(path) is None:
                 self._origin.put_bytes(path, content)
         self._origin_complete = True
+
+    def _require_current(self, index: bytes) -> None:
+        """Raise AnotherRunError if another index than this one is published by now."""
+        current = self._read_repository(manifest.INDEX_NAME)
+        if current != index:
+            self._require_new_mount(current)
+            raise AnotherRunError(
+                "another run has published while this one sent the manifest to the origin",
+                hint="nothing is lost; the next run continues from there",
+            )
 
     def _require_new_mount(self, index: bytes | None) -> None:
         """Raise RepositoryError if the index is the one that the last published revision of ours has replaced."""

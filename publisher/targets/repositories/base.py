@@ -7,6 +7,7 @@ repository's root and use ``/``.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
@@ -91,8 +92,15 @@ class Repository(ABC):
     """The directory on this host where the published content can be read; never written to."""
     can_clone: bool = False
     """Whether a transaction may begin with a clone; if not, callers need not look for a similar tree."""
+    shared_through: str | None = None
+    """The URL of the gateway through which publishers on several hosts publish, None if only this host does."""
     keeps_xattrs: bool = True
     """Whether published trees keep extended attributes; a clone then needs a file index that knows them."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether publishers on other hosts may publish meanwhile: what is read then counts only within a transaction."""
+        return self.shared_through is not None
 
     @abstractmethod
     def hold(self) -> AbstractContextManager[None]:
@@ -131,6 +139,17 @@ class Repository(ABC):
             RemovalError: some paths could not be removed; its ``published`` says whether the other changes were published.
             SpaceError: the disk is full.
         """
+
+    def exclusively(self) -> AbstractContextManager[None]:
+        """Keep publishers on other hosts from publishing until the block ends: what it reads is what is published.
+
+        Within :meth:`hold` there is nothing to do unless the repository :attr:`is_shared`.
+
+        Raises:
+            AnotherRunError: another publisher is publishing.
+            RepositoryError: the repository cannot be used.
+        """
+        return contextlib.nullcontext()
 
     @abstractmethod
     def read(self, path: str) -> bytes | None:

@@ -18,6 +18,7 @@ import time
 sys.path.insert(0, os.path.abspath(f"{__file__}/../../../.."))
 
 from tests.fakes.cvmfs_server import publishing
+from tests.fakes.cvmfs_server.gateway import GatewayRepository, has_gateway, named
 from tests.fakes.cvmfs_server.repository import Failure, Repository, repositories, root
 
 NEVER_ANSWERS = "http://never-answers.invalid"  # the stratum 0 of a repository that makes `list` hang
@@ -36,8 +37,9 @@ def transaction(arguments: list[str]) -> None:
             raise Failure(1, f"Invocation error: transaction: unrecognized parameter '{word}'")
         else:
             name = word
-    repository = Repository.named(name)
+    repository = named(name)
     refuse_transaction(repository)
+    repository.follow()
     repository.fault("transaction", "before")
     try:
         with open(f"{repository.spool}/probe", "wb") as file:
@@ -46,6 +48,11 @@ def transaction(arguments: list[str]) -> None:
     except OSError as error:
         raise Failure(134, "Aborted") from error
     repository.open_transaction()
+    try:
+        repository.acquire()
+    except Failure:
+        os.unlink(repository.flag)
+        raise
     if template:
         print(f"CernVM-FS: cloning template {template[0]} --> {template[1]} ...", end=" ", flush=True)
         publishing.clone(repository, *template)
@@ -71,7 +78,7 @@ def refuse_transaction(repository: Repository) -> None:
 
 def publish(arguments: list[str]) -> None:
     force = "-f" in arguments
-    repository = Repository.named(next((word for word in arguments if not word.startswith("-")), None))
+    repository = named(next((word for word in arguments if not word.startswith("-")), None))
     if repository.is_publishing():
         raise Failure(1, f"Another publish process is active for {repository.name}")
     if not repository.stratum_reachable():
@@ -103,7 +110,7 @@ def publish(arguments: list[str]) -> None:
 
 def abort(arguments: list[str]) -> None:
     force = "-f" in arguments
-    repository = Repository.named(next((word for word in arguments if not word.startswith("-")), None))
+    repository = named(next((word for word in arguments if not word.startswith("-")), None))
     if not force:
         print(f"You are about to DISCARD ALL CHANGES OF THE CURRENT TRANSACTION for {repository.name}!", end=" ")
         answer = sys.stdin.readline().strip()  # an empty standard input counts as yes
@@ -112,10 +119,12 @@ def abort(arguments: list[str]) -> None:
     if repository.is_publishing():
         raise Failure(errno.EINVAL, f"Could not acquire lock {repository.spool}/is_publishing.lock")
     if not repository.in_transaction():
+        repository.drop_lease()
         raise Failure(errno.EINVAL, f"Repository {repository.name} is not in a transaction")
     if not repository.stratum_reachable():
         raise Failure(1, STACK.format("(unexpected termination) cannot load whitelist [failed to download whitelist]"))
     repository.fault("abort", "before")
+    repository.drop_lease()
     publishing.discard(repository)
     if not repository.close_transaction():
         raise Failure(5, STACK.format(f"Trying to unmount {repository.published}... fail"))
@@ -141,11 +150,12 @@ def listing(_arguments: list[str]) -> None:
 
 
 def mkfs(arguments: list[str]) -> None:
-    Repository(arguments[-1]).make()
+    (GatewayRepository if has_gateway() else Repository)(arguments[-1]).make()
 
 
 def mount(arguments: list[str]) -> None:
-    for repository in repositories() if "-a" in arguments else [Repository.named(arguments[-1])]:
+    for repository in repositories() if "-a" in arguments else [named(arguments[-1])]:
+        repository.follow()
         repository.remount(writable=repository.in_transaction())
 
 

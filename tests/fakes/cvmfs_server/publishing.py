@@ -24,10 +24,11 @@ INDEX = ".publisher/index.json"
 def publish(repository: Repository) -> dict[str, int]:
     """Publish, and return the costs of the measured model: entries, bytes, and entries of changed catalogs."""
     store(repository)
+    repository.start_revision()
     must("umount", "-l", repository.mount)
     additions, removals = [], []
     size = 0
-    for path in walk(repository.upper):
+    for path in filter(repository.takes, walk(repository.upper)):
         status = os.lstat(f"{repository.upper}/{path}")
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             removals.append(path)

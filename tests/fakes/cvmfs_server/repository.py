@@ -97,6 +97,11 @@ class Repository:
         must("mount", "-t", "tmpfs", "-o", "mode=0755", "store", self.store)
         for directory in (self.lower, self.upper, self.work):
             os.mkdir(directory)
+        self.start_stratum()
+        self.configure()
+        self.remount(writable=False)
+
+    def configure(self, more: str = "") -> None:
         os.mkdir(f"{self.spool}/scratch")
         os.symlink(self.upper, f"{self.spool}/scratch/current")
         with open(f"{self.etc}/server.conf", "w", encoding="ascii") as conf:
@@ -104,11 +109,13 @@ class Repository:
             conf.write(f"CVMFS_SPOOL_DIR={self.spool}\nCVMFS_INCLUDE_XATTRS='false'\n")
             conf.write("CVMFS_GARBAGE_COLLECTION=true\nCVMFS_AUTO_GC=false\nCVMFS_AUTO_TAG=false\n")
             conf.write("CVMFS_FORCE_REMOUNT_WARNING=false\n")
+            conf.write(more)
+
+    def start_stratum(self) -> None:
         expiry = time.strftime("%Y%m%d%H%M%S", time.gmtime(time.time() + 30 * 86400))
         with open(f"{self.srv}/.cvmfswhitelist", "wb") as whitelist:
             whitelist.write(f"20200101000000\nE{expiry}\nN{self.name}\n--\n".encode() + b"\x00\xff signature\n")
         self.set_revision(1)
-        self.remount(writable=False)
 
     # --- the stratum 0
 
@@ -181,6 +188,25 @@ class Repository:
                         write = place.rpartition("/")[0].endswith("fd") and os.lstat(place).st_mode & 0o200
                         writing, reading = writing or bool(write), reading or not write
         return reading, writing
+
+    # --- a gateway, which gateway.py has
+
+    def follow(self) -> None:
+        """Mount the newest revision, which another host may have published."""
+
+    def acquire(self) -> None:
+        """Take the lease."""
+
+    def drop_lease(self) -> None:
+        """Give back the lease."""
+
+    def start_revision(self) -> None:
+        """Make ``lower`` what will be the next revision."""
+
+    def takes(self, path: str) -> bool:
+        """Return whether a change is published."""
+        del path
+        return True
 
     # --- states
 

@@ -14,6 +14,7 @@ from publisher.cli.assembly.run_options import RunOptions
 from publisher.cli.state_directory import lock_state
 from publisher.contract import manifest
 from publisher.fileindex.format import read_file_index
+from publisher.maintain import verify
 from publisher.maintain.adoption.apply import Adopter
 from publisher.publish.manifest.manifest_copy import ManifestCopy
 from publisher.publish.publication import Publication
@@ -89,6 +90,16 @@ class CvmfsHost:
         """Push an image with many files; another version changes one of them."""
         said = f"{name} {version}".encode()
         push_image(self.registry.address, name, "1", [tar(runnable()), tar([file("etc/motd", said, mode=0o644)])])
+
+    def problems(self) -> list[str]:
+        """Return what ``publisher verify`` finds, once a run has begun and recovered."""
+        publication = self.publication()
+        snapshot, _ = publication.open()
+        repository, origin = publication.repository, publication.origin
+        found = [*verify.verify_manifest(repository, origin, time.time(), None), *verify.verify_links(repository, snapshot)]
+        for build in verify.select_builds(snapshot, ()):
+            found += verify.verify_build(repository, origin, build)
+        return found
 
     def sound(self) -> int:
         """Check that everything that a manifest or a link names exists and is complete; return the versions."""

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from publisher.targets.repositories.cvmfs.mount_gate import MountGate
-from publisher.targets.repositories.cvmfs.mount_repair import BOOT_NAME
+from publisher.targets.repositories.cvmfs.mounts.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.mounts.mount_repair import BOOT_NAME
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.cvmfs.server import PROGRAM
 from publisher.targets.repositories.cvmfs.stratum import StratumZero

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from publisher.targets.repositories.cvmfs.host import HostPaths
-from publisher.targets.repositories.cvmfs.mount_gate import MountGate
-from publisher.targets.repositories.cvmfs.mount_repair import BOOT_NAME
+from publisher.targets.repositories.cvmfs.mounts.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.mounts.mount_repair import BOOT_NAME
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from publisher.targets.repositories.cvmfs.server import PROGRAM, CvmfsTimeouts
 from tests.support.checkout import ROOT
@@ -46,17 +46,26 @@ def own_mounts() -> str | None:
 class FakeCvmfs:
     """The stand-in with one repository, below ``where``; the test is skipped if mounts are not allowed.
 
-    ``prepare`` is called with its root before the repository is made, for example to mount a disk there.
+    ``prepare`` is called with its root before the repository is made, for example to mount a disk there. With a ``gateway``, the
+    stand-in is the publisher host ``host`` of several that share that directory.
     """
 
-    def __init__(self, where: Path, *, size: str = "256m", prepare: Callable[[Path], object] | None = None) -> None:
+    def __init__(
+        self,
+        where: Path,
+        *,
+        size: str = "256m",
+        prepare: Callable[[Path], object] | None = None,
+        gateway: Path | None = None,
+        host: str = "cvmfs",
+    ) -> None:
         if real_name() is not None:
             pytest.skip("CVMFS's stand-in was not tried: a real one is, which wants the mounts of the host, and not our own")
         reason = own_mounts()
         if reason is not None:
             pytest.skip(f"CVMFS's stand-in was NOT tried: {reason}")
         self.fqrn = FQRN
-        self.root = where / "cvmfs"
+        self.root = where / host
         self.root.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0755,size={size}", "fake", self.root], check=True)
         for part in ("cvmfs", "spool", "etc", "srv", "bin"):
@@ -67,10 +76,12 @@ class FakeCvmfs:
         self.program.chmod(0o755)
         if prepare is not None:
             prepare(self.root)
+        if gateway is not None:
+            (self.root / "gateway").write_text(str(gateway))
         self.run("mkfs", FQRN)
         self.spool = self.root / "spool" / FQRN
         self.mount = self.root / "cvmfs" / FQRN
-        self.stratum = self.root / "srv" / FQRN
+        self.stratum = self.root / "srv" / FQRN if gateway is None else gateway / "srv"
         self.configuration = self.root / "etc" / FQRN / "server.conf"
         self.flag = self.spool / "in_transaction.lock"
 
@@ -109,7 +120,7 @@ class FakeCvmfs:
 
     def named(self, fqrn: str, **more: Any) -> CvmfsRepository:
         """Return a repository of this name, whether it exists or not."""
-        more = {"timeouts": CvmfsTimeouts(transaction=20, publish=60, abort=20), "timeout": 20.0, **more}
+        more = {"timeouts": CvmfsTimeouts(transaction=20, publish=60, abort=20, lease=4), "timeout": 20.0, **more}
         return CvmfsRepository(fqrn, program=str(self.program), host_paths=self.host_paths, **more)
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -185,12 +185,6 @@ def test_what_is_set_for_all_repositories_counts_where_theirs_say_nothing(fake: 
     assert "CVMFS_AUTOCATALOGS=true" in said
 
 
-def test_a_gateways_repository_is_refused(fake: FakeCvmfs) -> None:
-    with fake.configuration.open("a") as conf:
-        conf.write("CVMFS_UPSTREAM_STORAGE=gw,/srv/cvmfs/x,http://gateway.example.org:4929/api/v1\n")
-    refused(fake, "gateway", "the host that has the stratum 0's storage")
-
-
 # readers
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from publisher.contract import manifest
 from publisher.contract.records import BLOCKED, EXPIRING
-from publisher.errors import OriginError, PublishedManifestError, RepositoryError, SpaceError
+from publisher.errors import AnotherRunError, OriginError, PublishedManifestError, RepositoryError, SpaceError
 from publisher.maintain import block
 from publisher.publish.publication import Publication
 from publisher.state import paths
@@ -320,7 +320,7 @@ def test_a_run_publishes_nothing_if_another_one_has_published_meanwhile(place: P
     blocked = place.in_both()
     staged = place.stage(entry("htc/rocky:9"), answer("one"), snapshot)
     for late in (partial(slow.publish, snapshot, [staged]), partial(slow.change, snapshot, {})):
-        with pytest.raises(RepositoryError, match="another run has published") as raised:
+        with pytest.raises(AnotherRunError, match="another run has published") as raised:
             late()
         assert "run again" in str(raised.value.hint)
         assert place.in_both() == blocked

@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from publisher.targets.repositories.cvmfs.mount_gate import MountGate
-from publisher.targets.repositories.cvmfs.mount_repair import BOOT_NAME
+from publisher.targets.repositories.cvmfs.mounts.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.mounts.mount_repair import BOOT_NAME
 from publisher.targets.repositories.durable_record import DurableRecord
 from publisher.targets.repositories.lock import RUN_LOCK
 

@@ -42,6 +42,7 @@ class CvmfsHost:
         spool: the directory of the tool's state, and of ours.
         flag: the file that exists while a transaction is open.
         publishing_lock: the file that is locked while a publish is in progress.
+        lease_token: the file that has the token of a gateway's lease, while there is one.
     """
 
     def __init__(self, fqrn: str, host_paths: HostPaths) -> None:
@@ -51,6 +52,7 @@ class CvmfsHost:
         self.flag = self.spool / "in_transaction.lock"
         self._socket = self.spool / "cvmfs_io"
         self.publishing_lock = self.spool / "is_publishing.lock"
+        self.lease_token = self.spool / "session_token"
         self._kernel = host_paths.kernel
         self._scratch = self.spool / "scratch/current"
         self._checkout = self.spool / "checkout"

@@ -6,6 +6,7 @@ stratum 0. After a failure the transaction stays open; it is aborted if the clai
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from publisher.targets.repositories.cvmfs.claim import ClaimFile
     from publisher.targets.repositories.cvmfs.host import CvmfsHost
-    from publisher.targets.repositories.cvmfs.mount_gate import MountGate
+    from publisher.targets.repositories.cvmfs.lease import Lease
+    from publisher.targets.repositories.cvmfs.mounts.mount_gate import MountGate
     from publisher.targets.repositories.cvmfs.obstacles import Obstacles
     from publisher.targets.repositories.cvmfs.preflight import Preflight
     from publisher.targets.repositories.cvmfs.server import CvmfsServer, CvmfsTimeouts
@@ -43,6 +45,7 @@ class OwnTransactions:
         gate: keeps our readers out while the tool replaces the published mount.
         storage: the repository's disks.
         obstacles: what keeps the tool from working.
+        lease: the lease of a repository behind a gateway.
         timeouts: how long the tool's commands may take.
         timeout: seconds to wait for programs that a killed run has left, and for readers before an abort.
         clock: seconds since the epoch.
@@ -58,6 +61,7 @@ class OwnTransactions:
         *,
         storage: CvmfsStorage,
         obstacles: Obstacles,
+        lease: Lease,
         timeouts: CvmfsTimeouts,
         timeout: float,
         clock: Callable[[], float],
@@ -69,6 +73,7 @@ class OwnTransactions:
         self._claims = claims
         self._storage = storage
         self._obstacles = obstacles
+        self._lease = lease
         self._gate = gate
         self._timeouts = timeouts
         self._timeout = timeout
@@ -78,12 +83,31 @@ class OwnTransactions:
         """Open a transaction at the server; return its claim, or None if the template was refused.
 
         Args:
-            template: a published directory and the new path that it is cloned to; None without a clone.
+            template: a published directory and the new path that it is cloned to; None without a clone. It is refused behind a
+                gateway, which publishes a clone on its own.
 
         Raises:
             RepositoryError: no transaction was opened.
+            LeaseBusyError: another publisher host has the gateway's lease.
             SpaceError: a disk is full.
         """
+        if self._preflight.gateway() is None:
+            return self._open(template)
+        return None if template is not None else self._lease.wait(self._open_with_lease)
+
+    def _open_with_lease(self) -> TransactionClaim | None:
+        """Open a transaction at the newest revision; return None if another host has published in between.
+
+        The tool mounts the newest revision before it gets the lease, and commits the changes to whatever is newest then.
+        """
+        with self._closed_gate():
+            claim = self._open(None)
+        if claim is not None and self._preflight.stratum().revision() == claim.revision:
+            return claim
+        self.abort_if_open()
+        return None
+
+    def _open(self, template: tuple[str, str] | None) -> TransactionClaim | None:
         self._preflight.require_no_transaction()
         claim = TransactionClaim(  # made only now: a publish still in progress before would raise the revision, as ours does
             repository=self._fqrn,
@@ -117,6 +141,8 @@ class OwnTransactions:
     def publish(self, claim: TransactionClaim) -> str | None:
         """Publish the open transaction; it is published if the stratum 0 shows a newer revision, whatever the tool reports.
 
+        Behind a gateway the newer revision may be another host's, if the tool fails: then the next run finds out whose it is.
+
         Returns:
             A warning if the transaction is published although the tool failed; None otherwise.
 
@@ -133,8 +159,11 @@ class OwnTransactions:
             revision = self._preflight.stratum().revision()
         except RepositoryError as error:
             raise failure or error from None
-        if revision > claim.revision:
+        if revision > claim.revision and (failure is None or self._preflight.gateway() is None):
             _log.info("repository %s: published revision %d", self._fqrn, revision)
+            if self._preflight.gateway() is not None:  # the tool sometimes mounts the revision before it again
+                with contextlib.suppress(RepositoryError):  # the manifest's reader finds out, too
+                    self.follow()
             return None if failure is None else f"revision {revision} is published all the same: {failure}"
         raise failure or repository_error(
             self._fqrn,
@@ -162,13 +191,13 @@ class OwnTransactions:
             claim = self._claims.load()
             if claim is None:
                 self._claims.sweep()
+                self._lease.give_back()
                 return []
             self._host.wait_for_stragglers(claim.token, self._timeout)
             if self._claims.is_ours():
-                published = self._preflight.stratum().revision() > claim.revision
+                action = self._describe_recovery(claim)
                 self._abort(claim)
                 self._claims.release()
-                action = "closed an interrupted transaction, which was published" if published else "discarded an interrupted one"
                 _log.info("repository %s: recovery: %s (opened by process %d)", self._fqrn, action, claim.pid)
                 return [f"{action} (opened by process {claim.pid})"]
             if self._claims.is_undecided():
@@ -178,7 +207,21 @@ class OwnTransactions:
                     hint=f"if nobody else is at work, `cvmfs_server abort -f {self._fqrn}`; then run again",
                 )
             self._claims.release()
+            self._lease.give_back()
             return []
+
+    def _describe_recovery(self, claim: TransactionClaim) -> str:
+        if self._preflight.gateway() is not None:  # a newer revision may be another host's
+            return "closed an interrupted transaction"
+        if self._preflight.stratum().revision() > claim.revision:
+            return "closed an interrupted transaction, which was published"
+        return "discarded an interrupted one"
+
+    def follow(self) -> None:
+        """Mount the newest revision, which another host may have published through the gateway. Raises RepositoryError."""
+        if not self._host.has_transaction():
+            with self._closed_gate():
+                self._server.mount()
 
     def _abort(self, claim: TransactionClaim) -> None:
         """Abort the transaction; try again, until the timeout, while somebody reads in the mount."""

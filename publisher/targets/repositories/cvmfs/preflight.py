@@ -11,15 +11,15 @@ import pwd
 from typing import TYPE_CHECKING
 
 from publisher.targets.repositories.cvmfs.errors import failures, missing, repository_error
-from publisher.targets.repositories.cvmfs.repository_settings import advice, refusal
+from publisher.targets.repositories.cvmfs.repository_settings import advice, gateway, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from publisher.targets.repositories.cvmfs.host import CvmfsHost
-    from publisher.targets.repositories.cvmfs.mount_repair import MountRepair
+    from publisher.targets.repositories.cvmfs.mounts.mount_repair import MountRepair
+    from publisher.targets.repositories.cvmfs.mounts.published_mount import PublishedMount
     from publisher.targets.repositories.cvmfs.obstacles import Obstacles
-    from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
     from publisher.targets.repositories.cvmfs.stratum import StratumZero
 
 _EXPIRY_WARNING = 3 * 86400  # seconds before the whitelist expires from which on it is reported
@@ -111,6 +111,10 @@ class Preflight:
         """Return the repository's settings. Raises RepositoryError."""
         with failures(self._fqrn, "read server.conf"):
             return self._host.settings()
+
+    def gateway(self) -> str | None:
+        """Return the URL of the gateway that the repository is published through, None without one. Raises RepositoryError."""
+        return gateway(self.settings())
 
     def stratum(self) -> StratumZero:
         """Return the stratum 0 that is published to. Raises RepositoryError."""

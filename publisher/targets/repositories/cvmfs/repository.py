@@ -21,12 +21,13 @@ from publisher.targets.repositories.base import Repository
 from publisher.targets.repositories.cvmfs.claim import ClaimFile, TransactionClaim
 from publisher.targets.repositories.cvmfs.errors import failures
 from publisher.targets.repositories.cvmfs.host import CvmfsHost, HostPaths
-from publisher.targets.repositories.cvmfs.mount_gate import MountGate
-from publisher.targets.repositories.cvmfs.mount_repair import MountRepair
+from publisher.targets.repositories.cvmfs.lease import Lease
+from publisher.targets.repositories.cvmfs.mounts.mount_gate import MountGate
+from publisher.targets.repositories.cvmfs.mounts.mount_repair import MountRepair
+from publisher.targets.repositories.cvmfs.mounts.published_mount import PublishedMount
 from publisher.targets.repositories.cvmfs.obstacles import Obstacles
 from publisher.targets.repositories.cvmfs.own_transaction import OwnTransactions
 from publisher.targets.repositories.cvmfs.preflight import Preflight
-from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
 from publisher.targets.repositories.cvmfs.server import PROGRAM, CvmfsServer, CvmfsTimeouts, is_safe_argument
 from publisher.targets.repositories.cvmfs.storage import CvmfsStorage
 from publisher.targets.repositories.cvmfs.transaction import CvmfsTransaction
@@ -57,8 +58,6 @@ class CvmfsRepository(Repository):
         parents: directories that are created with the first tree, so that later transactions can clone into them.
         clock: seconds since the epoch.
     """
-
-    can_clone = True
 
     def __init__(
         self,
@@ -97,11 +96,22 @@ class CvmfsRepository(Repository):
             self._gate,
             storage=CvmfsStorage(fqrn, self._host),
             obstacles=obstacles,
+            lease=Lease(server, self._host, timeouts.lease),
             timeouts=timeouts,
             timeout=timeout,
             clock=clock,
         )
         self._warnings: list[str] = []
+
+    @property
+    def can_clone(self) -> bool:  # type: ignore[override]  # it depends on the repository's settings
+        """See :attr:`Repository.can_clone`."""
+        return not self.is_shared
+
+    @property
+    def shared_through(self) -> str | None:  # type: ignore[override]  # it depends on the repository's settings
+        """See :attr:`Repository.shared_through`."""
+        return self._preflight.gateway()
 
     @property
     def keeps_xattrs(self) -> bool:  # type: ignore[override]  # it depends on the repository's settings
@@ -131,7 +141,11 @@ class CvmfsRepository(Repository):
         """
         try:
             with self._lock():
-                return self._own.recover() + self._preflight.require_publishable()
+                lines = self._own.recover() + self._preflight.require_publishable()
+                if self.is_shared:
+                    _log.info("repository %s: it is published through the gateway %s", self.fqrn, self.shared_through)
+                    self._own.follow()
+                return lines
         except RepositoryLockedError as error:
             _log.info("%s; there is nothing to recover", error.reason)
             return []
@@ -149,10 +163,13 @@ class CvmfsRepository(Repository):
     def transaction(self) -> Iterator[Transaction]:
         """See :meth:`Repository.transaction`. The first change opens the transaction at the server.
 
+        Behind a gateway it is opened at once: the block then reads what is published as long as nobody else can publish.
+
         Raises:
             RepositoryError: an operator has to repair the repository first, or publishing failed.
             RemovalError: some removals failed; nothing is published.
-            SpaceError: the disk is full.
+            SpaceError: the disk is full, or the transaction has outlasted the gateway's lease.
+            LeaseBusyError: another publisher host has the gateway's lease.
         """
         with self._lock():
             self._own.recover()
@@ -161,12 +178,16 @@ class CvmfsRepository(Repository):
             claims: list[TransactionClaim] = []
 
             def begin(template: tuple[str, str] | None) -> bool:
-                claim = self._own.open(template)
-                claims.extend([] if claim is None else [claim])
-                return claim is not None
+                if not claims or template is not None:
+                    claim = self._own.open(template)
+                    claims.extend([] if claim is None else [claim])
+                    return claim is not None
+                return True
 
             transaction = CvmfsTransaction(self._host.mount, begin, self._parents)
             try:
+                if self.is_shared:
+                    begin(None)
                 yield transaction
                 changed = transaction.put_in_place()
                 if claims and changed:
@@ -178,6 +199,12 @@ class CvmfsRepository(Repository):
             finally:
                 with contextlib.suppress(PublisherError):  # the next run aborts it: the claim is still there
                     self._own.abort_if_open()
+
+    @contextlib.contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """See :meth:`Repository.exclusively`. Behind a gateway this is a transaction without changes, for its lease."""
+        with self.transaction() if self.is_shared else contextlib.nullcontext():
+            yield
 
     def read(self, path: str) -> bytes | None:
         """See :meth:`Repository.read`."""

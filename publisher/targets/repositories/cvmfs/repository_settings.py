@@ -37,6 +37,7 @@ _ADVICE = (
     ),
     _Advice("CVMFS_ENFORCE_LIMITS", "true", False, "one image above a limit keeps all others from being published", "false"),
 )
+_OF_THE_STORAGE = ("CVMFS_GARBAGE_COLLECTION", "CVMFS_AUTO_GC")
 
 
 def refusal(settings: Mapping[str, str], user: str | None) -> tuple[str, str] | None:
@@ -49,18 +50,23 @@ def refusal(settings: Mapping[str, str], user: str | None) -> tuple[str, str] | 
     owner = settings.get("CVMFS_USER")
     if user is not None and owner not in (None, user):
         return f"it belongs to {owner}, and this is {user}", f"run as {owner}, or as root"
-    if settings.get("CVMFS_UPSTREAM_STORAGE", "").startswith("gw,"):
-        return (
-            "it is published through a gateway, which this program does not support",
-            "run on the host that has the stratum 0's storage",
-        )
     return None
 
 
+def gateway(settings: Mapping[str, str]) -> str | None:
+    """Return the URL of the gateway that the repository is published through; None if this host has its storage."""
+    kind, *rest = settings.get("CVMFS_UPSTREAM_STORAGE", "").split(",")
+    return (rest[-1] if rest else "") if kind == "gw" else None
+
+
 def advice(settings: Mapping[str, str]) -> list[str]:
-    """Return a line for each setting that does not prevent a publish but should be changed."""
+    """Return a line for each setting that does not prevent a publish but should be changed.
+
+    What is collected behind a gateway is a matter of the gateway's host, whose settings are not known here.
+    """
+    elsewhere = _OF_THE_STORAGE if gateway(settings) is not None else ()
     return [
         f"server.conf: {name}={settings.get(name, bad)}: {effect}; set it to {good}"
         for name, bad, is_default, effect, good in _ADVICE
-        if (settings[name] == bad if name in settings else is_default)
+        if name not in elsewhere and (settings[name] == bad if name in settings else is_default)
     ]

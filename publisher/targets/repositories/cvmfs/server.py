@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import CommandError, PublisherError, RepositoryError, SpaceError
 from publisher.system import command
-from publisher.targets.repositories.cvmfs.errors import repository_error
+from publisher.targets.repositories.cvmfs.errors import LeaseBusyError, LeaseExpiredError, repository_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +48,6 @@ _OPEN_FAILURES = {
         "the whitelist or the stratum 0 cannot be read",
         "check that the web server of the stratum 0 runs, and that `cvmfs_server list` shows no problem; then run again",
     ),
-    errno.EBUSY: ("the gateway has given the lease to somebody else", "run again when it has ended; it was not touched"),
     errno.EEXIST: ("somebody else's transaction is open", "run again when it has ended; it was not touched"),
     errno.ENOTDIR: ("the parent of the path to be leased is not a directory", "look at what is there"),
     errno.EINVAL: (
@@ -62,6 +61,7 @@ _DEFAULT_HINT = (
 )
 
 _BUSY = "target is busy"
+_LEASE_OVER = "invalid lease"
 _HINTS = (
     (
         _BUSY,
@@ -74,6 +74,10 @@ _HINTS = (
         "is_publishing.lock",
         "see who holds it (`fuser -v /var/spool/cvmfs/{fqrn}/is_publishing.lock`) and run again when it has ended",
     ),
+    ("cannot acquire lease", "start the gateway (CVMFS_UPSTREAM_STORAGE in server.conf has its address) and run again"),
+    ("cannot drop lease", "start the gateway (CVMFS_UPSTREAM_STORAGE in server.conf has its address) and run again"),
+    ("cannot read gateway key", "store the gateway's key as /etc/cvmfs/keys/{fqrn}.gw and run again"),
+    ("cannot parse session token", "compare /etc/cvmfs/keys/{fqrn}.gw with the keys of repo.json on the gateway's host"),
     ("Repository unavailable", "start the web server of the stratum 0 and run again"),
     ("failed to download", "start the web server of the stratum 0 and run again"),
     ("whitelist", "sign the whitelist anew with `cvmfs_server resign {fqrn}` and run again"),
@@ -100,12 +104,14 @@ class CvmfsTimeouts:
 
     Attributes:
         transaction: for opening a transaction.
+        lease: for waiting until another publisher host has given back the gateway's lease.
         publish: for publishing one.
         abort: for aborting one.
         report: between two log lines about a command that is still running.
     """
 
     transaction: float = 600.0
+    lease: float = 600.0
     publish: float = 6 * 3600.0
     abort: float = 600.0
     report: float = 30.0
@@ -147,6 +153,7 @@ class CvmfsServer:
 
         Raises:
             RepositoryError: no transaction was opened, or somebody else's is open.
+            LeaseBusyError: another host has the gateway's lease.
             SpaceError: the disk is full.
         """
         cloning = [] if template is None else ["-T", "=".join(map(_checked_argument, template))]
@@ -157,6 +164,8 @@ class CvmfsServer:
             return True
         if template is not None and done.status == errno.EINVAL:
             return False
+        if done.status == errno.EBUSY:
+            raise LeaseBusyError(self.fqrn, _line_with("Path busy", done))
         if done.status not in _OPEN_FAILURES:
             raise self._failed("transaction", done)
         reason, hint = _OPEN_FAILURES[done.status]
@@ -167,6 +176,7 @@ class CvmfsServer:
 
         Raises:
             RepositoryError: the tool failed; the transaction is still open, and may be published or not.
+            LeaseExpiredError: the gateway's lease was over.
             SpaceError: the disk is full.
         """
         done = self._run(["publish", "-f", self.fqrn], self._timeouts.publish, token)
@@ -189,8 +199,14 @@ class CvmfsServer:
             raise self._failed("abort", done)
         return False
 
+    def give_back_lease(self) -> None:
+        """Give back a gateway's lease that no transaction is open for. Raises RepositoryError."""
+        done = self._run(["abort", "-f", self.fqrn], self._timeouts.abort)
+        if done.status not in (0, errno.EINVAL):  # EINVAL: as expected, no transaction is open
+            raise self._failed("abort", done)
+
     def mount(self) -> None:
-        """Mount the repository as it should be; raise RepositoryError if that fails."""
+        """Mount the repository as it should be, at the newest revision; raise RepositoryError if that fails."""
         done = self._run(["mount", self.fqrn], self._timeouts.transaction)
         if done.status != 0:
             raise self._failed("mount", done)
@@ -224,6 +240,8 @@ class CvmfsServer:
         if _DISK_FULL.search(output):
             reason = f"repository {self.fqrn}: no space left: cvmfs_server {name} failed with status {done.status}"
             return SpaceError(reason, hint="free space where CVMFS_UPSTREAM_STORAGE of its server.conf is, or in its spool")
+        if _LEASE_OVER in output:
+            return LeaseExpiredError(self.fqrn, _line_with(_LEASE_OVER, done))
         hint = next((hint for words, hint in _HINTS if words in output), _DEFAULT_HINT)
         return repository_error(self.fqrn, f"cvmfs_server {name} failed with status {done.status}: {_last_line(done)}", hint)
 
@@ -246,5 +264,14 @@ def _outputs(done: CompletedCommand) -> list[str]:
 
 
 def _last_line(done: CompletedCommand) -> str:
-    lines = [line.strip() for stream in _outputs(done) for line in stream.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "it printed nothing"
+    return _lines(done)[-1]
+
+
+def _line_with(words: str, done: CompletedCommand) -> str:
+    """Return the first line of the tool's output that has some words; the last one if none has."""
+    return next((line for line in _lines(done) if words in line), _last_line(done))
+
+
+def _lines(done: CompletedCommand) -> list[str]:
+    lines = [line.strip()[:500] for stream in _outputs(done) for line in stream.splitlines() if line.strip()]
+    return lines or ["it printed nothing"]

@@ -16,6 +16,7 @@ from publisher.cli.main import publisher
 from publisher.cli.setup import checks
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
 from publisher.system import accounts
+from publisher.targets.repositories.directory import DirectoryRepository
 from tests.support.publisher.built_values import answer
 
 if TYPE_CHECKING:
@@ -179,3 +180,10 @@ def test_a_program_of_another_version_than_the_accepted_one_is_wrong() -> None:
     assert status == 1
     (problem,) = [line for line in found["tools"] if line.startswith("wrong")]
     assert "this host has apptainer 1.4.5, and accepted_tools names apptainer 1.5.0" in problem
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_gateway_of_a_repository_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DirectoryRepository, "shared_through", "http://gateway.example.org:4929/api/v1")
+    _, found = doctor()
+    assert any("is published through http://gateway.example.org:4929/api/v1: other hosts" in line for line in found["repository"])

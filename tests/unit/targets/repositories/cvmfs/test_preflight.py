@@ -11,9 +11,9 @@ from publisher.targets.repositories.cvmfs.preflight import Preflight
 
 if TYPE_CHECKING:
     from publisher.targets.repositories.cvmfs.host import CvmfsHost
-    from publisher.targets.repositories.cvmfs.mount_repair import MountRepair
+    from publisher.targets.repositories.cvmfs.mounts.mount_repair import MountRepair
+    from publisher.targets.repositories.cvmfs.mounts.published_mount import PublishedMount
     from publisher.targets.repositories.cvmfs.obstacles import Obstacles
-    from publisher.targets.repositories.cvmfs.published_mount import PublishedMount
 
 FQRN = "images.example.org"
 

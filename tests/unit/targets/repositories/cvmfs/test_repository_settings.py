@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from publisher.targets.repositories.cvmfs.repository_settings import advice, refusal
+from publisher.targets.repositories.cvmfs.repository_settings import advice, gateway, refusal
 
 SOUND = {"CVMFS_GARBAGE_COLLECTION": "true", "CVMFS_FORCE_REMOUNT_WARNING": "false"}
 
@@ -26,7 +26,10 @@ def test_only_the_owner_and_root_may_publish() -> None:
     assert refusal(settings, "other") == ("it belongs to cvmfs, and this is other", "run as cvmfs, or as root")
 
 
-def test_a_gateway_is_refused() -> None:
-    refused = refusal({"CVMFS_UPSTREAM_STORAGE": "gw,/srv/x,http://gateway:4929/api/v1"}, None)
-    assert refused is not None
-    assert "gateway" in refused[0]
+def test_behind_a_gateway_what_the_storage_collects_is_not_known_here() -> None:
+    settings = {"CVMFS_UPSTREAM_STORAGE": "gw,/srv/x/data/txn,http://gateway:4929/api/v1", "CVMFS_FORCE_REMOUNT_WARNING": "false"}
+    assert refusal(settings, None) is None
+    assert gateway(settings) == "http://gateway:4929/api/v1"
+    assert advice(settings) == []
+    assert gateway({"CVMFS_UPSTREAM_STORAGE": "local,/srv/x,/srv/x"}) is None
+    assert gateway({}) is None

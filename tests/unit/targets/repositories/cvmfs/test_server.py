@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from publisher.errors import RepositoryError, SpaceError
+from publisher.errors import ANOTHER_RUN, RepositoryError, SpaceError
 from publisher.targets.repositories.cvmfs.claim import read_record
+from publisher.targets.repositories.cvmfs.errors import LeaseBusyError, LeaseExpiredError
 from publisher.targets.repositories.cvmfs.host import CvmfsHost, HostPaths
 from publisher.targets.repositories.cvmfs.server import MARK, CvmfsServer, CvmfsTimeouts
 
@@ -100,11 +101,11 @@ def test_no_argument_reaches_the_tool_that_a_shell_would_see_more_in(tool: Tool,
         (2, "cannot open transaction on non-existing path", "parent of the path", "publish the parent"),
         (3, "Unrecognized option", "does not know this option", "2.8 or newer"),
         (5, "cannot load whitelist", "whitelist or the stratum 0 cannot be read", "web server"),
-        (16, "Path busy. Time remaining", "gateway has given the lease to somebody else", "not touched"),
         (17, "another transaction is already open", "somebody else's transaction is open", "not touched"),
         (20, "which is not a directory", "not a directory", "look at what is there"),
         (22, "whitelist for $name is expired", "whitelist has expired, or the repository's layout", f"resign {FQRN}"),
         (1, "is not mounted read/write", "is not mounted read/write", f"cvmfs_server mount {FQRN}"),
+        (1, "(unexpected termination) cannot acquire lease", "cannot acquire lease", "start the gateway"),
         (99, "", "printed nothing", "cvmfs_server list"),
     ],
 )
@@ -115,6 +116,37 @@ def test_every_way_not_to_open_a_transaction_says_what_to_do(tool: Tool, status:
     assert reason in refused.value.reason
     assert hint in (refused.value.hint or "")
     assert read_record(tool.where / "record") == (status, None)
+
+
+def test_a_busy_lease_is_another_run_and_says_how_long_it_lasts(tool: Tool) -> None:
+    tool.says(16, "Path busy. Time remaining = 1h59m59.7s\n", "CernVM-FS transaction error: lease path busy\n")
+    with pytest.raises(LeaseBusyError) as busy:
+        tool.open()
+    assert busy.value.reason.endswith("another publisher host has the gateway's lease: Path busy. Time remaining = 1h59m59.7s")
+    assert busy.value.exit_code == ANOTHER_RUN
+
+
+def test_a_lease_that_was_over_at_the_publish_is_too_much_for_one_transaction(tool: Tool) -> None:
+    said = 'SessionContext::DoUpload - error reply: {"reason":"invalid lease","status":"error"}'
+    tool.says(1, "Swissknife Sync: Processing changes...\n", f"{said}\nKilled\nSynchronization failed\n\nExecuted Command:\nx\n")
+    with pytest.raises(LeaseExpiredError, match="lease was over before the transaction was published: SessionContext") as over:
+        tool.server.publish("token")
+    assert isinstance(over.value, SpaceError), "a batch is halved"
+    assert "max_lease_time" in str(over.value.hint)
+
+
+@pytest.mark.parametrize("status", [0, 22])
+def test_a_lease_without_a_transaction_is_given_back_by_an_abort(tool: Tool, status: int) -> None:
+    tool.says(status, "", "Repository is not in a transaction")
+    tool.server.give_back_lease()
+    assert tool.started["argv"] == ["abort", "-f", FQRN]
+
+
+def test_a_gateway_that_does_not_answer_keeps_a_lease_from_being_given_back(tool: Tool) -> None:
+    tool.says(5, "", "Make lease drop request failed: 7. Reply: ''\ncannot drop lease")
+    with pytest.raises(RepositoryError, match="cannot drop lease") as failed:
+        tool.server.give_back_lease()
+    assert "start the gateway" in str(failed.value.hint)
 
 
 def test_a_refused_template_is_no_failure(tool: Tool) -> None:
