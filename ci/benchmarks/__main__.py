@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parsers["cvmfs"].add_argument("--repository", help="a new repository of this host")
     parsers["cvmfs"].add_argument("--ducc", help="the program cvmfs_ducc, to compare with (default: it is left out)")
     parsers["cvmfs"].add_argument("--only", nargs="+", choices=cvmfs.WHO, default=[], help="measure these alone (default all)")
+    parsers["cvmfs"].add_argument("--pause", type=float, default=310.0, help="seconds between two of them (default 310)")
     parsers["cvmfs"].set_defaults(run=_cvmfs)
     for command in parsers.values():
         command.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures without checking the bars")
@@ -170,7 +171,9 @@ def _store(arguments: argparse.Namespace) -> bool:
 
 def _cvmfs(arguments: argparse.Namespace) -> bool:
     work = arguments.work.resolve() / "cvmfs"
-    return cvmfs.benchmark(arguments.repository, arguments.ducc, work, only=arguments.only, bars=arguments.bars)
+    return cvmfs.benchmark(
+        arguments.repository, arguments.ducc, work, only=arguments.only, pause=arguments.pause, bars=arguments.bars
+    )
 
 
 if __name__ == "__main__":
