@@ -92,12 +92,23 @@ class ParallelBuilder(Builder):
         self.parallel = places + 1  # one more, because a build that is finished is still stored
         self.local = local
         self._lock_descriptor = lock
+        self._most = places
         self._places = threading.Semaphore(places)
         self._lock = threading.Lock()
         self._idle: list[_BuildProcess] = []
         self._busy: set[_BuildProcess] = set()
         self._contents: dict[str, threading.Lock] = {}
         self._stops = 0
+
+    def start(self, images: int) -> None:
+        """Start the processes that so many images need, which load this program while the first layers are fetched.
+
+        Raises:
+            CommandError: a process cannot be started.
+        """
+        with self._lock:
+            for _ in range(min(images, self._most) - len(self._idle) - len(self._busy)):
+                self._idle.append(_BuildProcess(self.local, self._lock_descriptor))
 
     def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
         """Build one image as :meth:`Builder.build` describes, when there is a place for it.

@@ -241,7 +241,10 @@ def _open_builders(settings: PublisherSettings, plan: Plan, intake: Intake, orig
             from publisher.cli.assembly.builder import choose_builder  # noqa: PLC0415 - see above
 
             here = open_here()
-            yield choose_builder(settings, here, intake, origin), here
+            chosen = choose_builder(settings, here, intake, origin)
+            if chosen is here:
+                here.start(len(plan.work))
+            yield chosen, here
         else:
             idle = OnDemandBuilder(open_here)
             yield idle, idle

@@ -68,6 +68,19 @@ def test_a_process_builds_one_image_after_the_other_and_says_what_it_does(
     assert [record.getMessage() for record in caplog.records] == ["one is built", "two is built"]
 
 
+@pytest.mark.parametrize(("images", "processes"), [(0, 0), (1, 1), (5, 2)])
+def test_processes_are_started_ahead_for_as_many_images_as_there_are_places(
+    builder: ParallelBuilder, images: int, processes: int
+) -> None:
+    builder.start(images)
+    started = list(builder._idle)
+    assert len(started) == processes
+    builder.build(request("one"), nothing)
+    builder.start(images)
+    assert len(builder._idle) == max(1, processes), "the build took one that was started, and no other was started after it"
+    assert set(started) <= set(builder._idle)
+
+
 def test_failures_and_bugs_arrive_as_they_are_and_the_process_goes_on(builder: ParallelBuilder) -> None:
     process = builder.build(request("one"), nothing).tools
     with pytest.raises(LayerError, match="not a tar archive") as refused:
