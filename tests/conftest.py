@@ -15,15 +15,24 @@ if TYPE_CHECKING:
 
 LONGEST_FIRST = (
     "tests/system/pool/",
+    "tests/system/osdf/test_kill_pelican.py",
+    "tests/system/release/test_packages.py",
     "tests/system/publish/test_kill_sync.py",
     "tests/system/faults/",
     "tests/system/cvmfs/test_kill_",
+    "tests/system/publish/test_adopt.py",
+    "tests/system/publish/test_gc.py",
+    "tests/system/ep/test_unpacking.py",
     "tests/attacks/test_",
     "tests/contract/test_",
 )
 """Beginnings of the names of tests that take long: they start first, so that at the end no process waits for another one's."""
-SECOND_POOL = ("broken_cvmfs", "citation", "differences", "failures", "jobs", "ospool", "pilot", "variants", "without_fuse")
-"""The pool's tests that have a pool of their own when two processes run them: each half waits for HTCondor most of the time."""
+POOLS = (
+    ("citation", "failures", "jobs", "ospool", "variants"),
+    ("broken_cvmfs", "differences", "trust", "unprivileged"),
+    ("access_point", "many", "pilot", "without_fuse"),
+)
+"""The pool's tests that share an HTCondor pool each; those processes wait for HTCondor most of the time."""
 
 # Nothing is written into the checkout, and speed is what ci/bench measures
 settings.register_profile("here", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,9 +48,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            if not file.startswith("tests/system/pool/"):
-                return file
-            return "second pool" if file.endswith(tuple(f"/test_pool_{name}.py" for name in SECOND_POOL)) else "pool"
+            name = file.removeprefix("tests/system/pool/test_pool_").removesuffix(".py")
+            return next((f"pool of {names[0]}" for names in POOLS if name in names), file)
 
     config.option.loadscopereorder = False  # it would begin with the files of most tests; see LONGEST_FIRST
     return FileScheduling(config, log)
