@@ -42,7 +42,7 @@ def seed(tmp_path: Path) -> Iterator[int]:
 
 def assemble(part: PartialFile, seed: int) -> None:
     """Copy the content from the seed and append it, in turn."""
-    for number, (start, stop) in enumerate(zip(CUTS, CUTS[1:], strict=False)):
+    for number, (start, stop) in enumerate(zip(CUTS, CUTS[1:])):
         if number % 2:
             part.append(bytearray(CONTENT[start:stop]))
         else:
@@ -82,7 +82,7 @@ def test_whole_blocks_of_a_copy_are_written_past_the_page_cache(
         assert part.finish()
         direct = [write for write in seen if write[0] != part.descriptor]
     assert all(start % 4096 == count % 4096 == 0 for _, start, count in direct)
-    copied = sum(stop - start for start, stop in zip(CUTS[::2], CUTS[1::2], strict=True))
+    copied = sum(stop - start for start, stop in zip(CUTS[::2], CUTS[1::2]))
     assert copied - sum(count for _, _, count in direct) < 2 * 4096 * len(CUTS)
 
 
