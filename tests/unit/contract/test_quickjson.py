@@ -20,6 +20,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.untraced
 @given(VALUES, st.sampled_from(["", " ", "\n", "\t\r\n "]), st.booleans())
 def test_every_value_is_that_of_json(value: object, blank: str, ascii_only: bool) -> None:
     content = f"{blank}{json.dumps(value, ensure_ascii=ascii_only)}{blank}".encode("utf-8", "surrogatepass")

@@ -45,6 +45,7 @@ def test_no_room_to_sort_in_is_said(tmp_path: Path) -> None:
         next(by_path(lines(10, 2), tmp_path / "none", portion=5))
 
 
+@pytest.mark.untraced
 def test_two_file_indexes_are_compared_in_the_memory_of_a_portion() -> None:
     tracemalloc.start()
     try:

@@ -299,6 +299,7 @@ def test_an_entry_wins_over_a_tag_patterns_of_the_same_name() -> None:
 _TAGS = st.lists(st.from_regex(r"[a-z0-9][a-z0-9.-]{0,6}", fullmatch=True), max_size=10)
 
 
+@pytest.mark.untraced
 @given(
     _TAGS,
     st.data(),

@@ -64,6 +64,7 @@ _TAGS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True) | st.
 ).map(lambda parts: "x" + "".join(parts))
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("by", ["version", "name"])
 @given(tags=st.lists(_TAGS, min_size=1, max_size=8, unique=True), data=st.data())
 def test_the_order_is_total_and_does_not_depend_on_how_the_tags_come(

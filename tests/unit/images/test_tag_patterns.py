@@ -100,6 +100,7 @@ _SETS = st.builds(TagSet, st.lists(_GLOBS, min_size=1, max_size=2).map(tuple), s
 _TAGS = st.text(alphabet="a1._-b", min_size=1, max_size=5).filter(TAG.fullmatch)
 
 
+@pytest.mark.untraced
 @given(_SETS, _SETS, _TAGS)
 def test_an_example_is_in_all_sets_and_there_is_one_wherever_a_tag_is(one: TagSet, other: TagSet, tag: str) -> None:
     found = shortest_common_tag(one, other)

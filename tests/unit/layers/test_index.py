@@ -44,6 +44,7 @@ def test_an_index_says_what_the_headers_say(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.untraced
 def test_thousands_of_entries_come_back_in_order(tmp_path: Path) -> None:
     names = [b"%d" % number for number in range(9000)]
     archive = b"".join(raw_tar.header(name, mtime=raw_tar.number(int(name) - 5)) for name in names)

@@ -53,6 +53,7 @@ def test_names_and_targets_have_a_limit_of_their_own() -> None:
             FlattenedTree(LIMITS).apply((kind, name % number, link) for number in range(5000))
 
 
+@pytest.mark.untraced
 def test_layers_together_have_a_limit() -> None:
     tree = FlattenedTree(LIMITS)
     for _ in range(4):

@@ -298,6 +298,7 @@ def planned(listed: Listed, snapshot: Snapshot, order: list[str] | None = None) 
     return carried_out(plan, snapshot, 7)
 
 
+@pytest.mark.untraced
 @given(lists, lists)
 def test_a_plan_that_was_carried_out_leaves_nothing_to_do(first: Listed, second: Listed) -> None:
     snapshot = EMPTY
@@ -312,6 +313,7 @@ def test_a_plan_that_was_carried_out_leaves_nothing_to_do(first: Listed, second:
                 assert current.digest == digest(f"{content} {platform}")
 
 
+@pytest.mark.untraced
 @given(lists, st.randoms(use_true_random=False))
 def test_the_order_of_the_list_does_not_matter(listed: Listed, random: Random) -> None:
     order = sorted(listed)

@@ -68,6 +68,7 @@ def test_the_pools_list_keeps_every_name_and_every_source() -> None:
     assert sources(read(imported)) == dict(map(old_tool, entries))
 
 
+@pytest.mark.untraced
 def test_the_repositorys_own_list_is_the_pools_with_titles_of_our_own() -> None:
     def untitled(listed: ImageList) -> tuple[list[Entry], list[Pattern]]:
         return [replace(one, group="") for one in listed.entries], [replace(one, group="") for one in listed.patterns]
@@ -304,6 +305,7 @@ _LINES = st.builds("{}{}".format, st.lists(_PARTS, min_size=1, max_size=4).map("
 )
 
 
+@pytest.mark.untraced
 @settings(deadline=None)
 @given(st.lists(_LINES, max_size=8))
 def test_every_entry_keeps_name_and_source_or_is_told(lines: list[str]) -> None:
