@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 REPOSITORY, ORIGIN, STATE = "the repository", "the origin", "the state directory"
 """The places of a manifest, for messages."""
 _log = logging.getLogger(__name__)
+
+
+_AT_THE_SAME_TIME = 8  # files that are sent to the origin
 
 
 class ManifestStore:
@@ -346,17 +350,30 @@ class ManifestStore:
         self._send_files({**shards, **log, manifest.INDEX_NAME: index})
 
     def _send_files(self, files: Mapping[str, bytes]) -> None:
-        """Store files in the origin, shards first, the index last and only if the repository still has the same one."""
+        """Store files in the origin, shards first, the index last and only if the repository still has the same one.
+
+        Several shards are stored at the same time, because each takes the origin some round trips or waits for its disk.
+        """
         self._origin_complete = False
-        for name, content in sorted(files.items(), key=lambda file: file[0] == manifest.INDEX_NAME):
-            path = f"{paths.ORIGIN_MANIFEST}/{name}"
-            if name == manifest.INDEX_NAME:
-                with self._repository.exclusively():  # or a later revision could be replaced by this one
-                    self._require_current(content)
-                    self._origin.replace(path, content)
-            elif self._origin.size(path) is None:
-                self._origin.put_bytes(path, content)
+        with ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="shard") as threads:
+            sent = [threads.submit(self._send, name, content) for name, content in files.items() if name != manifest.INDEX_NAME]
+            try:
+                for future in sent:
+                    future.result()
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)  # those under way end before the block does
+                raise
+        index = files[manifest.INDEX_NAME]
+        with self._repository.exclusively():  # or a later revision could be replaced by this one
+            self._require_current(index)
+            self._origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", index)
         self._origin_complete = True
+
+    def _send(self, name: str, content: bytes) -> None:
+        """Store a file in the origin, unless it is there."""
+        path = f"{paths.ORIGIN_MANIFEST}/{name}"
+        if self._origin.size(path) is None:
+            self._origin.put_bytes(path, content)
 
     def _require_current(self, index: bytes) -> None:
         """Raise AnotherRunError if another index than this one is published by now."""
