@@ -106,10 +106,10 @@ def test_a_file_system_without_such_writes_gets_ordinary_ones(
 ) -> None:
     plain_open = os.open
 
-    def refusing(path: str, flags: int, mode: int = 0o777) -> int:
+    def refusing(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if flags & os.O_WRONLY:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return plain_open(path, flags, mode)
+        return plain_open(path, flags, mode, dir_fd=dir_fd)
 
     if at == "open":
         monkeypatch.setattr(os, "open", refusing)
