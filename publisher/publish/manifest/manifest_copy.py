@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from publisher.contract import files, manifest
 from publisher.errors import StateDirectoryError
 from publisher.system.durable import failures
+from publisher.system.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,13 +75,17 @@ class ManifestCopy:
         with self._failures("store the manifest"):
             directory = self._directory / "shards"
             directory.mkdir(parents=True, exist_ok=True)
-            for name, content in shards.items():
-                if not (self._directory / name).exists():
-                    files.replace(str(self._directory / name), content)
+            side_by_side(self._store_shard, shards.items())
             files.replace(str(self._directory / manifest.INDEX_NAME), index)
             for path in directory.iterdir():
                 if f"shards/{path.name}" not in names:
                     path.unlink()
+
+    def _store_shard(self, shard: tuple[str, bytes]) -> None:
+        name, content = shard
+        path = self._directory / name
+        if not path.exists():
+            files.replace(str(path), content)
 
     def _failures(self, action: str) -> AbstractContextManager[None]:
         hint = "check the disk of the state directory, and run again"

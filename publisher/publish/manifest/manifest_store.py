@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from publisher.contract import manifest
@@ -23,6 +22,7 @@ from publisher.state.authorization import check_published
 from publisher.state.lineage import FoundIndex
 from publisher.state.publication_log import LogEntry, entry_name
 from publisher.state.snapshot import Snapshot
+from publisher.system.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 REPOSITORY, ORIGIN, STATE = "the repository", "the origin", "the state directory"
 """The places of a manifest, for messages."""
 _log = logging.getLogger(__name__)
-
-
-_AT_THE_SAME_TIME = 8  # files that are sent to the origin
 
 
 class ManifestStore:
@@ -355,22 +352,16 @@ class ManifestStore:
         Several shards are stored at the same time, because each takes the origin some round trips or waits for its disk.
         """
         self._origin_complete = False
-        with ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="shard") as threads:
-            sent = [threads.submit(self._send, name, content) for name, content in files.items() if name != manifest.INDEX_NAME]
-            try:
-                for future in sent:
-                    future.result()
-            except BaseException:
-                threads.shutdown(wait=False, cancel_futures=True)  # those under way end before the block does
-                raise
+        side_by_side(self._send, [file for file in files.items() if file[0] != manifest.INDEX_NAME])
         index = files[manifest.INDEX_NAME]
         with self._repository.exclusively():  # or a later revision could be replaced by this one
             self._require_current(index)
             self._origin.replace(f"{paths.ORIGIN_MANIFEST}/{manifest.INDEX_NAME}", index)
         self._origin_complete = True
 
-    def _send(self, name: str, content: bytes) -> None:
+    def _send(self, file: tuple[str, bytes]) -> None:
         """Store a file in the origin, unless it is there."""
+        name, content = file
         path = f"{paths.ORIGIN_MANIFEST}/{name}"
         if self._origin.size(path) is None:
             self._origin.put_bytes(path, content)
