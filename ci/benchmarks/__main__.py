@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parsers["many"].add_argument(
         "--apptainer", type=int, default=40, help="number of images that apptainer builds; 0 leaves it out (default 40)"
     )
-    parsers["many"].add_argument("--median", type=float, default=5.0, help="median size of an image's own layer, MB (default 5)")
+    parsers["many"].add_argument(
+        "--median", type=float, default=15.0, help="median size of an image's own layer, MB (default 15)"
+    )
     parsers["many"].set_defaults(run=_many)
     parsers["references"].add_argument(
         "--counts", type=int, nargs="+", default=[5_000, 50_000], help="numbers of references (default 5000 and 50000)"
