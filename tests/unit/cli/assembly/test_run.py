@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from click.testing import CliRunner
 
+from publisher.build.parallel import ParallelBuilder
 from publisher.cli.assembly import builder
 from publisher.cli.assembly import run as assemble
 from publisher.cli.assembly.builder import open_builder
@@ -91,6 +92,29 @@ def test_no_builder_is_opened_where_nothing_is_built_and_nothing_left_of_other_b
     left.mkdir(parents=True)
     with pytest.raises(UsageError, match="mksquashfs is missing"):
         sync()
+
+
+def test_build_processes_are_started_before_the_first_layer_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Started(Exception):  # noqa: N818 - ends the run where it is known
+        pass
+
+    def start(_builder: ParallelBuilder, images: int) -> NoReturn:
+        raise Started(images)
+
+    monkeypatch.setattr(ParallelBuilder, "start", start)
+    place = Place(tmp_path)
+    snapshot, _ = place.publication().open()
+    other = entry("htc/other:1")
+    with pytest.raises(Started, match="1"):
+        assemble.run_sync(
+            load_settings({"state": str(tmp_path / "state"), "test_account": "nobody"}, {}),
+            make_plan([other], {other.name: answer("other")}, snapshot, whole=False),
+            snapshot,
+            intake=WithStore({}),  # type: ignore[arg-type]  # the part of it that is used
+            publication=place.publication(),
+            display=Quiet(),
+            collect=False,
+        )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: programs with root's rights; only root starts them")
