@@ -92,7 +92,7 @@ class ParallelBuilder(Builder):
         self.parallel = places + 1  # one more, because a build that is finished is still stored
         self.local = local
         self._lock_descriptor = lock
-        self._most = places
+        self._max_processes = places
         self._places = threading.Semaphore(places)
         self._lock = threading.Lock()
         self._idle: list[_BuildProcess] = []
@@ -107,7 +107,7 @@ class ParallelBuilder(Builder):
             CommandError: a process cannot be started.
         """
         with self._lock:
-            for _ in range(min(images, self._most) - len(self._idle) - len(self._busy)):
+            for _ in range(min(images, self._max_processes) - len(self._idle) - len(self._busy)):
                 self._idle.append(_BuildProcess(self.local, self._lock_descriptor))
 
     def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:

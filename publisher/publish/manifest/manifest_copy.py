@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from publisher.contract import files, manifest
 from publisher.errors import StateDirectoryError
+from publisher.system.concurrent_calls import call_concurrently
 from publisher.system.durable import failures
-from publisher.system.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,7 @@ class ManifestCopy:
         with self._failures("store the manifest"):
             directory = self._directory / "shards"
             directory.mkdir(parents=True, exist_ok=True)
-            side_by_side(self._store_shard, shards.items())
+            call_concurrently(self._store_shard, shards.items())
             files.replace(str(self._directory / manifest.INDEX_NAME), index)
             for path in directory.iterdir():
                 if f"shards/{path.name}" not in names:

@@ -22,7 +22,7 @@ from publisher.state.authorization import check_published
 from publisher.state.lineage import FoundIndex
 from publisher.state.publication_log import LogEntry, entry_name
 from publisher.state.snapshot import Snapshot
-from publisher.system.side_by_side import side_by_side
+from publisher.system.concurrent_calls import call_concurrently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -352,7 +352,7 @@ class ManifestStore:
         Several shards are stored at the same time, because each takes the origin some round trips or waits for its disk.
         """
         self._origin_complete = False
-        side_by_side(self._send, [file for file in files.items() if file[0] != manifest.INDEX_NAME])
+        call_concurrently(self._send, [file for file in files.items() if file[0] != manifest.INDEX_NAME])
         index = files[manifest.INDEX_NAME]
         with self._repository.exclusively():  # or a later revision could be replaced by this one
             self._require_current(index)

@@ -1,4 +1,4 @@
-"""Small pieces of work that mostly wait, for a disk or for a server, done by several threads."""
+"""Concurrent calls of a function that mostly waits, for a disk or for a server."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ T = TypeVar("T")
 _AT_A_TIME = 8
 
 
-def side_by_side(work: Callable[[T], object], items: Iterable[T]) -> None:
-    """Call a function with each item, with eight of them at the same time, and return when all calls have ended.
+def call_concurrently(work: Callable[[T], object], items: Iterable[T]) -> None:
+    """Call a function with each item, in eight threads, and return when all calls have ended.
 
     Args:
         work: the function; any number of threads may call it.

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from publisher.system.side_by_side import side_by_side
+from publisher.system.concurrent_calls import call_concurrently
 
 PATIENCE = 60.0
 
@@ -17,7 +17,7 @@ def test_every_item_is_worked_on_and_several_at_the_same_time() -> None:
         both.wait(PATIENCE)
         done.append(item)
 
-    side_by_side(work, range(20))
+    call_concurrently(work, range(20))
     assert sorted(done) == list(range(20))
 
 
@@ -35,5 +35,5 @@ def test_the_first_failure_is_raised_when_what_had_begun_has_ended() -> None:
         ended.append(item)
 
     with pytest.raises(ValueError, match="the first one"):
-        side_by_side(work, range(8))
+        call_concurrently(work, range(8))
     assert sorted([0, *ended]) == sorted(begun)
