@@ -74,7 +74,11 @@ def _resolve(line: CommandLine, notes: Warnings) -> str:
     try:
         resolution = resolve.resolve(name, settings, now, notes)
     except UnknownImageError as error:
-        raise resolve.add_suggestions(error, name, settings, now) if type(error) is UnknownImageError else error from None
+        if type(error) is not UnknownImageError:
+            raise
+        from publisher.resolver.select import suggestions  # noqa: PLC0415 - only this error needs it
+
+        raise suggestions.add_suggestions(error, name, settings, now) from None
     if not line.json:
         return resolution.path
     import json  # noqa: PLC0415 - only --json needs it

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from publisher.contract.errors import ExpectedError, InvalidReferenceError, ManifestError
+from publisher.contract.query import is_plain_path
 from publisher.contract.records import NO_SHELL
 from publisher.resolver.cache import cache
 from publisher.resolver.config.settings import FORMS, PASS, PULL, SIF, UNPACKED
@@ -24,14 +25,14 @@ from publisher.resolver.errors import (
 from publisher.resolver.hook import decision, statuses
 from publisher.resolver.hook.decision import Decision
 from publisher.resolver.hook.job import name_to_look_up
-from publisher.resolver.select import facts, repository_path, resolve
+from publisher.resolver.select import facts, preparation, resolve
 from publisher.resolver.transfer.sources import public_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from publisher.resolver.config.settings import ResolverSettings
     from publisher.resolver.hook.job import Job
-    from publisher.resolver.select.resolve import Resolution
+    from publisher.resolver.select.preparation import Resolution
     from publisher.resolver.system.notes import Warnings
 
 _DOCKER, _SCHEME = "docker://", "://"
@@ -93,7 +94,7 @@ class _JobDecision:
         name = name_to_look_up(job.written_image)
         try:
             if scratch is not None and _was_transferred(job.image, scratch):
-                inside = repository_path.name_in_repository(os.path.join(scratch, job.image), self._settings)
+                inside = self._name_in_repository(os.path.join(scratch, job.image))
                 if inside is not None:  # a link into it
                     return self._resolve(inside)
                 resolve.raise_if_unsigned_is_refused(
@@ -102,14 +103,16 @@ class _JobDecision:
                 if name != job.written_image:  # a published SIF, which may have been blocked since
                     self._raise_if_blocked(name)
                 return decision.pass_on(job, "HTCondor transferred it with the job")
-            inside = repository_path.name_in_repository(name, self._settings) if name.startswith("/") else None
+            inside = self._name_in_repository(name) if name.startswith("/") else None
             is_elsewhere = name.startswith("/") or (_SCHEME in name and not name.startswith(_DOCKER))
             if inside is None and is_elsewhere:
                 return self._handle_unlisted(f"{job.image} is not in the repository {self._settings.name}")
             return self._resolve(inside or name)
         except ExpectedError as error:
             if type(error) is UnknownImageError and _SCHEME not in name:
-                error = resolve.add_suggestions(error, name, self._settings, self._now)
+                from publisher.resolver.select import suggestions  # noqa: PLC0415 - the job is put on hold
+
+                error = suggestions.add_suggestions(error, name, self._settings, self._now)
             return decision.fail(job.image, error)
 
     def _resolve(self, name: str) -> Decision:
@@ -160,7 +163,24 @@ class _JobDecision:
 
     def _find_unlisted(self, name: str) -> str | None:
         """Return the sandbox at a path if it exists although no manifest lists it; else None. Raise BlockedError."""
-        return None if self._job.form == SIF else resolve.find_unlisted(name, self._settings, self._now, self._notes)
+        if self._job.form == SIF:
+            return None
+        from publisher.resolver.select import repository_path  # noqa: PLC0415 - a published image has no need of it
+
+        directory = resolve.usable_cache(self._settings, self._notes)
+        return repository_path.find_unlisted(
+            name,
+            self._settings,
+            lambda build: resolve.find_image(build, self._settings, self._now, self._notes, directory=directory),
+        )
+
+    def _name_in_repository(self, path: str) -> str | None:
+        """Return the path as one of the repository; None if it leads elsewhere, or nobody can tell in time."""
+        if is_plain_path(path, self._settings.roots):
+            return path
+        from publisher.resolver.select import repository_path  # noqa: PLC0415 - most paths are plainly of the repository
+
+        return repository_path.name_in_repository(path, self._settings)
 
     def _handle_unlisted(self, why: str) -> Decision:
         """Return what a job gets whose image no manifest lists: passed on, or fetched if allowed. Raise ExpectedError."""
@@ -187,7 +207,7 @@ class _JobDecision:
             path, _ = cache.from_settings(settings).ensure_unpacked(
                 sif,
                 [],
-                resolve.unpacked_size(sif.size),
+                preparation.unpacked_size(sif.size),
                 until=self._until,
                 starter=job.starter,
                 path=path,

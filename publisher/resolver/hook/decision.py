@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from publisher.contract.errors import ExpectedError
     from publisher.contract.records import Sif
     from publisher.resolver.hook.job import Job
-    from publisher.resolver.select.resolve import Resolution
+    from publisher.resolver.select.preparation import Resolution
     from publisher.resolver.system.classad import Value
 
 _TRACE_FIELDS = ("name", "variant", "digest", "form", "path", "sif_source", "wanted", "bytes", "copied", "serial", "candidate")

@@ -10,17 +10,21 @@ from __future__ import annotations
 import os
 import time
 
-from publisher.contract.errors import ExpectedError
+from publisher.contract.errors import ExpectedError, ManifestError
 from publisher.contract.query import is_plain_path
-from publisher.resolver.errors import BlockedError, FetchError
+from publisher.resolver.config.settings import AUTO, REFUSE, SANDBOX, SIF
+from publisher.resolver.errors import BlockedError, DeadlineError, FetchError, ReadError, SandboxError
 from publisher.resolver.select import sandbox
 from publisher.resolver.system import log, watched_call
+from publisher.resolver.trust import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from publisher.contract.query import ImageQuery
     from publisher.resolver.config.settings import ResolverSettings
+    from publisher.resolver.select.choice import FormPolicy
 
 _TIMEOUT = 5.0  # seconds; CVMFS may have to fetch a catalog first
 _IMAGES = ".images"
@@ -55,6 +59,66 @@ def open_unlisted(path: str, settings: ResolverSettings, look_up: Callable[[str]
         except ExpectedError as error:
             log.debug("%s is not in the manifest: %s", inside, error)
     return directory
+
+
+def find_unlisted(text: str, settings: ResolverSettings, look_up: Callable[[str], object]) -> str | None:
+    """Return the directory of a sandbox that no manifest lists; None if the path is not in the repository or does not open.
+
+    Args:
+        text: the image, in any spelling.
+        settings: of the resolver.
+        look_up: as for :func:`open_unlisted`.
+
+    Raises:
+        SandboxError: the path does not open in time, so that it is unknown whether it exists.
+        BlockedError: the path has the data of a blocked image.
+    """
+    try:
+        path = lookup.parse_query(text, settings.roots).path
+        if path is None or settings.never == SANDBOX or settings.form == SIF or settings.unsigned == REFUSE:
+            return None
+        return open_unlisted(path, settings, look_up)
+    except BlockedError:
+        raise
+    except (DeadlineError, ReadError) as error:
+        raise SandboxError(
+            f"no manifest lists {text!r}, and the repository does not answer whether the path exists: {error}",
+            hint="check CVMFS on the host",
+        ) from None
+    except ExpectedError:
+        return None
+
+
+def open_with_old_manifest(
+    query: ImageQuery, settings: ResolverSettings, policy: FormPolicy, serial: int, look_up: Callable[[str], object]
+) -> str:
+    """Open the sandbox at a path of the repository, although the manifest is too old to say whether it is published.
+
+    Args:
+        query: the parsed text, with the path.
+        settings: of the resolver.
+        policy: which forms the job and the site accept.
+        serial: of the manifest, for messages.
+        look_up: as for :func:`open_unlisted`.
+
+    Returns:
+        The path of the sandbox with all links resolved.
+
+    Raises:
+        ManifestError: the text is not a path of the repository, the path does not open or has the data of an image that was
+            blocked, or a sandbox is not wanted.
+    """
+    if query.path is not None and policy.requested in (AUTO, SANDBOX) and policy.never != SANDBOX:
+        try:
+            return open_unlisted(query.path, settings, look_up)
+        except FetchError:
+            pass
+        except BlockedError as error:
+            raise ManifestError(f"{error.reason}, according to the manifest (serial {serial}), which is too old") from None
+    raise ManifestError(
+        f"the manifest (serial {serial}) is too old to be trusted, so {query.text!r} cannot be looked up",
+        hint="check that this host can fetch a current manifest, and that its clock is right",
+    )
 
 
 def name_in_repository(path: str, settings: ResolverSettings) -> str | None:

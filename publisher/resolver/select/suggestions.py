@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import time
+
+from publisher.resolver.errors import FetchError, UnknownImageError
+from publisher.resolver.select import resolve
+from publisher.resolver.system import log
+from publisher.resolver.system.deadline_fork import ForkedCall
+from publisher.resolver.system.notes import Warnings
+from publisher.resolver.trust import lookup
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from publisher.resolver.config.settings import ResolverSettings
+
 MAX_SUGGESTIONS = 3
+_NAMES_TIME = 2.0  # seconds for reading the names of all images that this host knows
 _MAX_EDITS = 2
+
+
+def add_suggestions(error: UnknownImageError, text: str, settings: ResolverSettings, now: float) -> UnknownImageError:
+    """Return the error for an unknown image with up to three similar names, as far as this host knows them."""
+
+    def work() -> bytes:
+        query = lookup.parse_query(text, settings.roots)
+        name = query.keys[0].partition("://")[2].partition("/")[2] if "://" in query.keys[0] else query.keys[0]
+        manifest = resolve.load_manifest(settings, now, Warnings(), refresh=settings.refresh, wait=False)
+        return sentence(similar(name, manifest.names(time.monotonic() + _NAMES_TIME))).encode()
+
+    try:
+        suggested = ForkedCall(work).result(time.monotonic() + 2 * _NAMES_TIME).decode()
+    except FetchError as failure:
+        log.debug("no suggestions for %s: %s", text, failure)
+        return error
+    return UnknownImageError(f"{error.reason}{suggested}", hint=error.hint)
 
 
 def similar(name: str, known: Iterable[str]) -> list[str]:

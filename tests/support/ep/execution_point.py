@@ -12,13 +12,15 @@ from publisher.contract import manifest
 from publisher.contract.manifest import Index
 from publisher.contract.records import Record, Sif, Version
 from publisher.resolver.config.settings import ResolverSettings
-from publisher.resolver.select.resolve import Resolution, resolve
+from publisher.resolver.select.resolve import resolve
 from publisher.resolver.system.notes import Warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from typing import Optional
+
+    from publisher.resolver.select.preparation import Resolution
 
 NOW = 1_750_000_000
 REPOSITORY = "images.example.org"

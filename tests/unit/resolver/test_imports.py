@@ -40,7 +40,7 @@ WARM = {
         "resolver.select",
         "resolver.select.choice",
         "resolver.select.facts",
-        "resolver.select.repository_path",
+        "resolver.select.preparation",
         "resolver.select.resolve",
         "resolver.select.sandbox",
     ),
