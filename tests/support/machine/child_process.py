@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gc
 import itertools
 import os
 import select
@@ -30,6 +31,7 @@ def start(function: Callable[[], object]) -> int:
         _STARTED.add(child)
         return child
     _STARTED.clear()
+    gc.freeze()  # a collection would copy all memory of the tests
     status = 1
     try:
         function()

@@ -1,12 +1,14 @@
 """Runs the command line ``publisher`` without waiting for its imports: a process that has them forks a child for each call.
 
-A child has its own standard output and error, environment and working directory, ends through the interpreter's exit like any
-other process, and has no thread or open connection from before. That ``python -m publisher`` starts is for test_cli.py to show.
+A child has its own standard output and error, environment and working directory, waits for its threads and calls its exit
+functions like any other process, and has no thread or open connection from before. That ``python -m publisher`` starts is for
+test_cli.py to show.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import pkgutil
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _MAX_REQUEST = 100_000  # bytes, of a single message
 _REPLY = 20  # bytes
+_ENDED: list[SystemExit] = []
 
 
 def run(arguments: Sequence[str], env: Mapping[str, str], where: Path, deadline: float) -> subprocess.CompletedProcess[str]:
@@ -77,7 +80,9 @@ def _server(namespace: str) -> str:
 
 
 def _serve(listening: socket.socket) -> None:
+    atexit.register(_leave)  # as the first, so that it is called last
     _import_all()
+    gc.freeze()  # a collection in a child would copy all memory
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         asked, _ = listening.accept()
@@ -127,8 +132,21 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
     sys.argv = ["publisher", *request["arguments"]]
     from publisher.cli.main import main  # noqa: PLC0415 - imported before
 
-    main()
+    try:
+        main()
+    except SystemExit as ended:
+        _ENDED.append(ended)
+        raise
     sys.exit(0)
+
+
+def _leave() -> None:
+    """End a command that has said its status, after its threads and exit functions; taking all modules apart takes 0.2 s."""
+    for ended in _ENDED:
+        if isinstance(ended.code, int):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ended.code)
 
 
 if __name__ == "__main__":
