@@ -7,9 +7,7 @@ in which everything comes after what it refers to.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import shutil
 import stat
 
 from tests.fakes.cvmfs_server.repository import Failure, Repository, mounts, must
@@ -69,6 +67,9 @@ def store(repository: Repository) -> None:
     data = f"{repository.srv}/data"
     if not os.path.isdir(data):
         return
+    import hashlib  # noqa: PLC0415 - few tests come here
+    import shutil  # noqa: PLC0415
+
     for number, path in enumerate(walk(repository.upper)):
         source, chunk = f"{repository.upper}/{path}", f"{data}/txn/upload.{os.getpid()}.{number}"
         if os.path.isfile(source) and not os.path.islink(source):
@@ -123,7 +124,7 @@ def forget_clone(repository: Repository) -> str:
 def empty(repository: Repository) -> None:
     """Replace the upper directory with an empty one; the mount of the old one may still be in use."""
     for directory in (repository.upper, repository.work):
-        shutil.rmtree(directory)
+        remove(directory)
         os.mkdir(directory)
 
 
@@ -156,7 +157,14 @@ def opaque(directory: str) -> bool:
 
 def remove(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        with os.scandir(path) as entries:
+            found = list(entries)
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                remove(entry.path)
+            else:
+                os.unlink(entry.path)
+        os.rmdir(path)
     elif os.path.lexists(path):
         os.unlink(path)
 

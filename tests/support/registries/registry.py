@@ -18,6 +18,7 @@ import time
 import urllib.parse
 from base64 import b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import zstandard
@@ -44,6 +45,7 @@ DOCKER = {
     "gzip": "application/vnd.docker.image.rootfs.diff.tar.gzip",
     "zstd": "application/vnd.docker.image.rootfs.diff.tar.zstd",
 }
+_REMEMBERED = 8 << 20  # bytes of a layer
 _READY = 30.0  # seconds for a registry to answer
 _LINE = re.compile(r'"(?P<method>[A-Z]+) (?P<path>/\S*) HTTP/[0-9.]+" (?P<status>[0-9]{3}) ')
 
@@ -294,9 +296,16 @@ def describe(content: bytes, media_type: str) -> dict[str, object]:
 
 def compress(layer: bytes, compression: str) -> bytes:
     """Return a compressed layer. gzip gets no date, so the same layer is always the same blob."""
+    return (_compress_once if len(layer) < _REMEMBERED else _compress)(layer, compression)
+
+
+def _compress(layer: bytes, compression: str) -> bytes:
     if compression == "gzip":
         return gzip.compress(layer, 6, mtime=0)
     return zstandard.ZstdCompressor(3).compress(layer) if compression == "zstd" else layer
+
+
+_compress_once = lru_cache(maxsize=8)(_compress)  # most images begin with the same programs
 
 
 def sha256(content: bytes) -> str:
