@@ -52,12 +52,6 @@ def default_builds(*, cores: int, memory: int, disk: int, test_memory: int) -> i
     return max(1, min(cores, memory // (MEMORY + test_memory), disk // _DISK))
 
 
-def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Return the bytes of memory that programs can take without swapping (proc(5)); the total where the kernel does not say."""
-    values = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return int(values.get("MemAvailable", values["MemTotal"]).split()[0]) << 10
-
-
 @contextlib.contextmanager
 def lock_builds(work: Path) -> Iterator[int]:
     """Hold the lock of a directory of builds, once the processes of a killed run have ended; yield its descriptor.

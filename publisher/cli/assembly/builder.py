@@ -8,13 +8,14 @@ import shutil
 from typing import TYPE_CHECKING
 
 from publisher.build.local import LocalBuilder
-from publisher.build.parallel import ParallelBuilder, available_memory, default_builds, lock_builds
+from publisher.build.parallel import ParallelBuilder, default_builds, lock_builds
 from publisher.build.squash import find_squasher
 from publisher.build.testrun import TestRunner
 from publisher.cli.assembly.targets import secret_files
 from publisher.cli.state_directory import empty_scratch
 from publisher.system import accounts
 from publisher.system.confinement import ResourceLimits
+from publisher.system.memory import available_memory
 from publisher.system.shield import Shield
 
 if TYPE_CHECKING:
