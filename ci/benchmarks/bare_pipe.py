@@ -29,10 +29,10 @@ def main() -> None:
     out, totals_json, *layers = sys.argv[1:]
     totals = json.loads(totals_json)
     survey = StreamSurvey(totals["newest"], totals["unpacked_size"], tuple(totals["root"]))
-    with Mksquashfs().squash(Path(out), survey, offset=DATA_OFFSET, deadline=1800) as write:
+    with Mksquashfs().squash(Path(out), survey, offset=DATA_OFFSET, deadline=1800) as squashing:
         for layer in layers:
-            _inflate(Path(layer), write)
-        write(bytes(2 * _BLOCK))
+            _inflate(Path(layer), squashing.write)
+        squashing.write(bytes(2 * _BLOCK))
 
 
 def _inflate(layer: Path, write: Callable[[bytes], object]) -> None:

@@ -89,8 +89,8 @@ def families(size: int) -> list[Family]:
 def make(contents: list[File], where: Path, level: int = 3) -> tuple[Sif, Chunks, bytes]:
     """Make the SIF of an image at ``where``; return its record, that of its chunk table, and the content of the table."""
     totals = StreamSurvey(newest=EPOCH, unpacked_size=0, root=(0o755, 0, 0))
-    with Mksquashfs(level=level).squash(where, totals, offset=DATA_OFFSET, deadline=_DEADLINE) as write:
-        _write_stream(contents, write)
+    with Mksquashfs(level=level).squash(where, totals, offset=DATA_OFFSET, deadline=_DEADLINE) as squashing:
+        _write_stream(contents, squashing.write)
     write_sif_header(where, architecture="amd64", identity=bytes(16), epoch=EPOCH)
     cutter, digest = ChunkCutter(), hashlib.sha256()
     with where.open("rb") as file:

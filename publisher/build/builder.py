@@ -27,6 +27,7 @@ class BuildRequest:
         reference: registry and repository that the layers come from; None if that is not known.
         private: the image may be one that cannot be pulled anonymously.
         sif: whether a SIF is wanted. Without one, a builder may return a build that a sandbox alone can be made from.
+        copies: the directory of uncompressed copies of the layers, of which any may be missing; None if there is none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class BuildRequest:
     reference: Reference | None = None
     private: bool = False
     sif: bool = True
+    copies: Path | None = None
 
 
 class Builder(ABC):

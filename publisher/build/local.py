@@ -3,7 +3,8 @@
 Where no SIF is wanted, only the file index is made; the sandbox comes from the layers later
 (:mod:`publisher.build.sandbox.layered`).
 
-Nothing is unpacked, and each layer is decompressed once. A finished build is kept in the work directory, with the values for its
+Nothing is unpacked. Layers are read from their uncompressed copies where there are any
+(:mod:`publisher.layers.uncompressed`). A finished build is kept in the work directory, with the values for its
 record, until the caller discards it, so that a run that is killed later need not build it again.
 """
 
@@ -41,6 +42,7 @@ from publisher.layers.index import read_summary
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.layers.listing import write_listing
 from publisher.layers.survey import survey
+from publisher.layers.uncompressed import delete_copies
 from publisher.sifs.listing import SifFiles
 from publisher.state.built import BuiltImage
 from publisher.system.durable import host_failure
@@ -178,6 +180,7 @@ class LocalBuilder(Builder):
     def discard(self, request: BuildRequest) -> None:
         """Delete the finished build of a request, after it was published."""
         shutil.rmtree(self._directory(request), ignore_errors=True)
+        delete_copies(request.copies, request.layers)  # a sandbox alone is made from them when it is published
 
     def sweep(self, wanted: Collection[str], _unknown: Collection[str] = ()) -> None:
         """See :meth:`Builder.sweep`. Finished builds are known by their configs alone."""
@@ -225,7 +228,10 @@ class LocalBuilder(Builder):
         ends = self._clock() + self._deadline
         inputs = self._prepare(request, directory, ends)
         self._check_space(request, inputs, directory)
-        files, cut = self._squash_until_sound(request, inputs, directory, ends, progress)
+        try:
+            files, cut = self._squash_until_sound(request, inputs, directory, ends, progress)
+        finally:
+            delete_copies(request.copies, request.layers)
         return SifFiles(files.files, files.unpacked_size, inputs.has_shell, dict(inputs.plan.dropped)), cut
 
     def _receive(self, request: BuildRequest, directory: Path, progress: Progress) -> tuple[SifFiles, CutSif]:
@@ -273,6 +279,7 @@ class LocalBuilder(Builder):
                 self._tester,
                 request.image.platform.architecture,
                 inputs.has_shell,
+                request.copies,
             ),
         )
 
@@ -347,12 +354,12 @@ class LocalBuilder(Builder):
         totals = inputs.totals
         with (
             (directory / _FILE_INDEX).open("wb") as out,
-            self._squasher.squash(directory / _SIF, totals, offset=DATA_OFFSET, deadline=deadline) as write,
+            self._squasher.squash(directory / _SIF, totals, offset=DATA_OFFSET, deadline=deadline) as stream,
             ThreadPoolExecutor(1) as beside,
         ):
             listing = beside.submit(_write_file_index, out, request, inputs)
-            emitter = Emitter(write, totals.newest)
-            emitter.write_layers(inputs.plan, request.layers, request.indexes, advance)
+            emitter = Emitter(stream, totals.newest)
+            emitter.write_layers(inputs.plan, request.layers, request.indexes, advance, request.copies)
             emitter.write_directories(inputs.plan.implied_directories)
             for extra in inputs.extras:
                 emitter.write_entry(extra)

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from publisher.errors import BuildError, CommandError, PublisherError
+from publisher.layers.emit import Output
 from publisher.layers.header import make_header
 from publisher.system import command
 from publisher.system.durable import failures, program_failure
@@ -51,8 +52,8 @@ class Squasher(ABC):
     @abstractmethod
     def squash(
         self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float
-    ) -> contextlib.AbstractContextManager[Write]:
-        """Yield the function that the stream is written to; the file is complete when the block ends.
+    ) -> contextlib.AbstractContextManager[Output]:
+        """Yield where the stream is to be written; the file is complete when the block ends.
 
         Args:
             out: the file to make; it must not exist.
@@ -93,7 +94,7 @@ class Mksquashfs(Squasher):
         self.version = _mksquashfs_version()
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
+    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
         """Make a squashfs as :meth:`Squasher.squash` describes."""
         argv = options(self._compressor, self._level, offset=offset, memory=self._memory)
         mode, uid, gid = totals.root
@@ -102,8 +103,8 @@ class Mksquashfs(Squasher):
         env = {"SOURCE_DATE_EPOCH": str(totals.newest)}
         with _lent(out, self._account) as (path, descriptors):
             program = [*_as_user_zero(self._account), "mksquashfs", "-", path]
-            with _run([*program, *argv], deadline, env, out, self.name, account=self._account, descriptors=descriptors) as write:
-                yield write
+            with _run([*program, *argv], deadline, env, out, self.name, account=self._account, descriptors=descriptors) as stream:
+                yield stream
 
 
 def options(compression: str, level: int | None = None, *, offset: int, memory: int = 128) -> list[str]:
@@ -139,7 +140,7 @@ class Tar2sqfs(Squasher):
         self.version = next((word for word in words if word[:1].isdigit()), "unknown")
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
+    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
         """Make a squashfs as :meth:`Squasher.squash` describes."""
         temporary = out.with_name(f".{out.name}.{self.name}")
         level = f"level={self._level}"
@@ -148,11 +149,11 @@ class Tar2sqfs(Squasher):
         try:
             with (
                 _lent(temporary, self._account) as (path, descriptors),
-                _run([*argv, path], deadline, env, out, self.name, account=self._account, descriptors=descriptors) as write,
+                _run([*argv, path], deadline, env, out, self.name, account=self._account, descriptors=descriptors) as stream,
             ):
                 mode, uid, gid = totals.root
-                write(make_header(b"./", b"5", mode=mode, uid=uid, gid=gid, mtime=totals.newest))
-                yield write
+                stream.write(make_header(b"./", b"5", mode=mode, uid=uid, gid=gid, mtime=totals.newest))
+                yield stream
             with failures(BuildError, "cannot copy the squashfs into the SIF"):
                 _copy(temporary, out, offset)
         finally:
@@ -217,13 +218,13 @@ def _run(
     *,
     account: UnixAccount | None,
     descriptors: tuple[int, ...],
-) -> Iterator[Write]:
+) -> Iterator[Output]:
     try:
         with command.feed(
             argv, deadline=deadline, env=env, cwd=out.parent, name=name, account=account, pass_fds=descriptors
         ) as stdin:
             command.enlarge_pipe(stdin.fileno())
-            yield _writer(stdin.fileno())
+            yield Output(_writer(stdin.fileno()), stdin.fileno())
     except CommandError as error:
         raise program_failure(error, "the SIF") or BuildError(error.reason, hint=error.hint) from error
 

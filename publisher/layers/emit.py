@@ -8,9 +8,10 @@ surviving entries is not read at all. The file index of the stream is made by :m
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.errors import LayerError
 from publisher.layers.decompress import decompressed
@@ -18,9 +19,10 @@ from publisher.layers.flatten_plan import DROP, KEEP, RENAME
 from publisher.layers.header import BLOCK, make_header, padded
 from publisher.layers.index import read_attributes, read_entries
 from publisher.layers.scan import Scanner
+from publisher.layers.uncompressed import opened_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from publisher.layers.flatten_plan import FlattenPlan
@@ -59,20 +61,38 @@ def published_mode(kind: bytes, mode: int) -> int:
     return mode | (0o555 if kind == b"5" or mode & 0o111 else 0o444)
 
 
+class Output(NamedTuple):
+    """Where a tar stream goes.
+
+    Attributes:
+        write: receives the bytes of the stream, in portions of any size.
+        pipe: descriptor of the pipe that ``write`` writes to, None if it is no pipe.
+    """
+
+    write: Write
+    pipe: int | None = None
+
+
 class Emitter:
     """A writer of the tar stream.
 
     Args:
-        write: receives the bytes of the stream, in portions of any size.
+        out: where the stream goes.
         newest: the latest modification time to write (:class:`publisher.layers.survey.StreamSurvey`); later times become it.
     """
 
-    def __init__(self, write: Write, newest: int) -> None:
-        self._write = write
+    def __init__(self, out: Output, newest: int) -> None:
+        self._out = out
+        self._write = out.write
         self._newest = newest
 
     def write_layers(
-        self, plan: FlattenPlan, layers: Sequence[Path], indexes: Sequence[Path], progress: Callable[[int], None]
+        self,
+        plan: FlattenPlan,
+        layers: Sequence[Path],
+        indexes: Sequence[Path],
+        progress: Callable[[int], None],
+        copies: Path | None = None,
     ) -> None:
         """Write the surviving entries of all layers, from the bottom up.
 
@@ -81,21 +101,30 @@ class Emitter:
             layers: the blobs, from the bottom up.
             indexes: their header indexes.
             progress: called with the number of compressed bytes read since the last call, in the calling thread.
+            copies: the directory of uncompressed copies of the layers, of which any may be missing; None for none.
 
         Raises:
             LayerError: a layer differs from its index.
             OSError: ``write`` failed.
         """
         for number, (actions, path, index) in enumerate(zip(plan.actions, layers, indexes, strict=True)):
-            with path.open("rb", buffering=0) as file:
-                if not any(actions):
-                    progress(path.stat().st_size)
-                    continue
-                compressed = _CountedReader(file.read)
-                with decompressed(compressed.read) as read:
-                    scanner = Scanner(_reporting(read, compressed, progress), self._write)
+            told = _LayerProgress(path.stat().st_size, progress)
+            if any(actions):
+                with self._scanner(path, copies, told) as scanner:
                     self._write_layer(scanner, actions, index, plan, number << 32)
-                progress(path.stat().st_size - compressed.reported)
+            told.advance_to(told.total)
+
+    @contextlib.contextmanager
+    def _scanner(self, path: Path, copies: Path | None, told: _LayerProgress) -> Iterator[Scanner]:
+        """Yield a scanner of a layer: of its uncompressed copy where there is one, otherwise of its blob."""
+        with opened_copy(copies, path, *self._out, told.advance_in_proportion) as copy:
+            if copy is not None:
+                yield Scanner(copy.read, self._write, copy)
+                return
+        with path.open("rb", buffering=0) as file:
+            compressed = _CountedReader(file.read)
+            with decompressed(compressed.read) as read:
+                yield Scanner(_reporting(read, compressed, told), self._write)
 
     def write_directories(self, names: Iterable[bytes]) -> None:
         """Write directories that have no entry of their own, with the mode 0755."""
@@ -167,13 +196,36 @@ class Emitter:
             self._write(member.new_header(name, mode, mtime))
 
 
+class _LayerProgress:
+    """What was reported of one layer.
+
+    Args:
+        total: size of its blob in bytes.
+        progress: called with the number of bytes since the last call.
+    """
+
+    def __init__(self, total: int, progress: Callable[[int], None]) -> None:
+        self.total = total
+        self._progress = progress
+        self._reported = 0
+
+    def advance_to(self, count: int) -> None:
+        """Report that so many bytes of the blob were read."""
+        if count > self._reported:
+            self._progress(count - self._reported)
+            self._reported = count
+
+    def advance_in_proportion(self, position: int, size: int) -> None:
+        """Report where a reader of the uncompressed layer is."""
+        self.advance_to(self.total * position // max(1, size))
+
+
 class _CountedReader:
     """A ``read`` function that counts its bytes, in whichever thread decompresses them."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
         self.total = 0
-        self.reported = 0
 
     def read(self, size: int) -> bytes:
         data = self._read(size)
@@ -181,17 +233,12 @@ class _CountedReader:
         return data
 
 
-def _reporting(
-    read: Callable[[int], bytes], compressed: _CountedReader, progress: Callable[[int], None]
-) -> Callable[[int], bytes]:
-    """Return ``read`` with calls of ``progress`` in the thread that calls it."""
+def _reporting(read: Callable[[int], bytes], compressed: _CountedReader, told: _LayerProgress) -> Callable[[int], bytes]:
+    """Return ``read`` with reports of progress in the thread that calls it."""
 
     def reporting(size: int) -> bytes:
         data = read(size)
-        new = compressed.total - compressed.reported
-        if new:
-            compressed.reported += new
-            progress(new)
+        told.advance_to(compressed.total)
         return data
 
     return reporting

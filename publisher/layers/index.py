@@ -59,13 +59,16 @@ class IndexSummary:
     unpacked: int
 
 
-def write_index(read: Read, path: Path, limits: LayerLimits = DEFAULT_LIMITS) -> IndexSummary:
+def write_index(
+    read: Read, path: Path, limits: LayerLimits = DEFAULT_LIMITS, copy: Callable[[bytes], object] | None = None
+) -> IndexSummary:
     """Read a compressed layer to its end and write its index under a temporary name, then rename it.
 
     Args:
         read: returns up to n bytes of the blob, ``b""`` at its end.
         path: the index; its directory is created if it is missing.
         limits: limits of the image.
+        copy: receives the bytes of the tar stream, None if nobody wants them.
 
     Raises:
         LayerError: the layer is not a valid tar archive, or exceeds a limit.
@@ -75,7 +78,7 @@ def write_index(read: Read, path: Path, limits: LayerLimits = DEFAULT_LIMITS) ->
     try:
         with temporary.open("wb") as out, decompressed(read) as inflated:
             os.fchmod(out.fileno(), 0o644)
-            stream = _HashedStream(inflated, limits.unpacked_size)
+            stream = _HashedStream(inflated, limits.unpacked_size, copy)
             out.write(bytes(_HEADER.size))
             scanner = Scanner(stream.read, lambda _: None)
             _write_entries(scanner, out, limits)
@@ -218,9 +221,10 @@ class _BlockWriter:
 class _HashedStream:
     """A stream that counts and hashes what is read, and stops a decompression bomb at the limit."""
 
-    def __init__(self, read: Read, limit: int) -> None:
+    def __init__(self, read: Read, limit: int, copy: Callable[[bytes], object] | None) -> None:
         self._read = read
         self._limit = limit
+        self._copy = copy
         self.sha256 = hashlib.sha256()
         self.total = 0
 
@@ -230,4 +234,6 @@ class _HashedStream:
         self.total += len(data)
         if self.total > self._limit:
             raise LayerError(f"the layer unpacks to more than {format_size(self._limit)}, the limit for an image")
+        if self._copy is not None:
+            self._copy(data)
         return data

@@ -20,6 +20,8 @@ from publisher.layers.sparse import gnu_map, pax_map
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from publisher.layers.uncompressed import UncompressedCopy
+
     Read = Callable[[int], bytes]
     Write = Callable[[memoryview | bytes], object]
 
@@ -34,14 +36,17 @@ class Scanner:
     Args:
         read: ``read(n)`` over the uncompressed tar stream.
         write: receives the kept bytes, in portions of any size; not needed if every member is dropped.
+        source: the uncompressed copy that ``read`` and ``write`` belong to, None for another stream; from a copy, :meth:`pass_to`
+            reads nothing.
 
     Attributes:
         count: number of members read so far.
     """
 
-    def __init__(self, read: Read, write: Write | None = None) -> None:
+    def __init__(self, read: Read, write: Write | None = None, source: UncompressedCopy | None = None) -> None:
         self._read = read
         self._write = write
+        self._source = source
         self._buffer = b""
         self._position = 0  # of the next byte to parse
         self._mark = 0  # start of the kept bytes that are not yet written
@@ -119,7 +124,9 @@ class Scanner:
         if remaining < 0:
             raise LayerError(f"the layer's entry {count + 1} is not where it was when the layer was downloaded")
         self.count = count
-        if keep:
+        if self._source is not None and remaining > len(self._buffer) - self._position:
+            self._pass_in_file(self._source, remaining, keep=keep)
+        elif keep:
             while (available := len(self._buffer) - self._position) < remaining:
                 remaining -= available
                 self._advance(remaining, 0)
@@ -128,6 +135,16 @@ class Scanner:
             self._write_kept(self._position)
             self._skip(remaining, 0)
             self._mark = self._position
+
+    def _pass_in_file(self, source: UncompressedCopy, remaining: int, *, keep: bool) -> None:
+        """Pass over more bytes than the buffer has, without reading those that follow it."""
+        end = len(self._buffer)
+        beyond = remaining - (end - self._position)
+        self._write_kept(end if keep else self._position)
+        (source.copy if keep else source.skip)(beyond)
+        self._base += end + beyond
+        self._buffer = b""
+        self._position = self._mark = self._start = 0
 
     def flush(self) -> None:
         """Write the kept bytes that are still in the buffer."""

@@ -176,7 +176,7 @@ class Intake:
                 show = partial(self._display.step, name, FETCH)
                 stored = await fetch_layers(self._client, self.store, image, reference, show)
             private, sif = item.entry.private and self._private_images, image.is_sif or "sif" in item.entry.formats
-            requests.append(BuildRequest(label, image, *stored, reference, private, sif))
+            requests.append(BuildRequest(label, image, *stored, reference, private, sif, self.store.copies))
         return requests
 
     def with_layers(self, request: BuildRequest) -> BuildRequest:

@@ -17,7 +17,7 @@ from publisher.build.sandbox import unpack
 from publisher.build.sandbox.verify_tree import differences, walk
 from publisher.errors import BuildError, CommandError, RepositoryError, shown
 from publisher.fileindex.format import read_file_index
-from publisher.layers.emit import Emitter
+from publisher.layers.emit import Emitter, Output
 from publisher.layers.flatten import flatten
 from publisher.state.built import SandboxSource
 from publisher.system import command
@@ -50,6 +50,7 @@ class LayeredSandbox(SandboxSource):
         tester: runs the finished sandbox.
         architecture: Go's name of the image's architecture.
         has_shell: the image has /bin/sh.
+        copies: the directory of uncompressed copies of the layers, None for none.
     """
 
     layers: tuple[Path, ...]
@@ -61,6 +62,7 @@ class LayeredSandbox(SandboxSource):
     tester: TestRunner
     architecture: str
     has_shell: bool
+    copies: Path | None = None
 
     def unpack(self, target: Path, *, deadline: float, shield: Shield) -> None:
         """See :meth:`SandboxSource.unpack`."""
@@ -117,8 +119,8 @@ class LayeredSandbox(SandboxSource):
             plan = plan.only(only, self.indexes)
             extras = [extra for extra in extras if extra.name in only]
         with command.feed(_argv(target, shield), deadline=deadline, name="tar") as stdin:
-            emitter = Emitter(stdin.write, self.totals.newest)
-            emitter.write_layers(plan, self.layers, self.indexes, lambda _: None)
+            emitter = Emitter(Output(stdin.write, stdin.fileno()), self.totals.newest)
+            emitter.write_layers(plan, self.layers, self.indexes, lambda _: None, self.copies)
             emitter.write_directories(plan.implied_directories)
             for extra in extras:
                 emitter.write_entry(extra)

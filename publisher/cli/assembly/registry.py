@@ -8,6 +8,7 @@ from publisher.net.addresses import AddressPolicy
 from publisher.net.retry import RetryPolicy
 from publisher.provenance.sigstore_bundle import BundleVerifier
 from publisher.publish.intake import Intake
+from publisher.registry.blobs.copies import memory_room
 from publisher.registry.blobs.store import BlobStore
 from publisher.registry.client import RegistryClient
 from publisher.registry.credentials import anonymous, docker_credentials
@@ -56,7 +57,7 @@ def make_intake(
 
     return Intake(
         lambda: make_client(find_credentials, settings.mirrors),
-        lambda: BlobStore(settings.state / "blobs", limits=settings.limits),
+        lambda: BlobStore(settings.state / "blobs", limits=settings.limits, copies=memory_room(settings.state)),
         display,
         public=lambda: make_client(anonymous, {}),
         verifier=BundleVerifier(settings.sigstore_root, AddressPolicy(networks=settings.allowed_networks)),

@@ -21,6 +21,7 @@ from publisher.contract.units import format_size
 from publisher.errors import BlobError, SpaceError
 from publisher.layers.index import read_summary, write_index
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
+from publisher.registry.blobs.copies import CopyWriter
 from publisher.registry.blobs.writer import BlobWriter
 from publisher.system.durable import failures
 from publisher.system.ownership import is_own_file
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.oci import Descriptor
+    from publisher.registry.blobs.copies import CopyRoom
     from publisher.registry.blobs.writer import WrittenBlob
 
     Sink = Callable[[bytes], Awaitable[None]]
@@ -57,6 +59,7 @@ class BlobStore:
         limits: the limits on the content of a layer.
         max_layer_size: the largest size of a compressed layer in bytes.
         concurrency: layers that are fetched at the same time, over all images.
+        copies: the room for uncompressed copies of what is fetched, which builds read; None to make none.
         lock_timeout: seconds to wait for another process that fetches the same layer.
         sleep: waits that many seconds.
 
@@ -72,6 +75,7 @@ class BlobStore:
         limits: LayerLimits = DEFAULT_LIMITS,
         max_layer_size: int = 50 << 30,
         concurrency: int = 4,
+        copies: CopyRoom | None = None,
         lock_timeout: float = 6 * 3600,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -79,11 +83,17 @@ class BlobStore:
         self._limits = limits
         self._max_layer_size = max_layer_size
         self._slots = asyncio.Semaphore(concurrency)
+        self._copies = copies
         self._lock_timeout = lock_timeout
         self._sleep = sleep
         with failures(BlobError, f"{root} cannot be created"):
             for name in ("sha256", "partial", "locks"):
                 (root / name).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def copies(self) -> Path | None:
+        """Return the directory of the uncompressed copies, None if there are none."""
+        return None if self._copies is None else self._copies.directory
 
     async def layer(self, descriptor: Descriptor, download: Download, progress: Callable[[int], None]) -> StoredLayer:
         """Return a layer and its index, or a SIF; fetch it if the store does not have it.
@@ -152,6 +162,8 @@ class BlobStore:
     def trim(self, limit: int, keep: Collection[str]) -> int:
         """Delete the least recently used blobs, interrupted transfers included, until the store has at most ``limit`` bytes.
 
+        Uncompressed copies that no build has read are deleted before.
+
         Args:
             limit: bytes.
             keep: digests that are never deleted; the store may stay larger than the limit because of them.
@@ -163,6 +175,8 @@ class BlobStore:
             BlobError: the store cannot be read, or a blob cannot be deleted.
         """
         with failures(BlobError, f"{self._root} cannot be trimmed"):
+            if self._copies is not None:
+                self._copies.clear()
             groups = sorted(self._file_groups(), key=lambda group: group.last_used)
             total = sum(group.size for group in groups)
             freed = 0
@@ -201,18 +215,24 @@ class BlobStore:
             await writer.put(chunk)
             progress(received)
 
+        copy = None if self._copies is None or descriptor.is_sif else CopyWriter(stored.blob, self._copies)
         try:
-            async with BlobWriter(partial, None if descriptor.is_sif else index, self._limits) as writer:
+            async with BlobWriter(partial, None if descriptor.is_sif else index, self._limits, copy) as writer:
                 await download(sink, received)
                 written = await writer.finish()
             _check(written, descriptor)
+            await asyncio.to_thread(_commit, partial, index, stored)
+            if written.layer_error is not None:
+                raise written.layer_error
+            if copy is not None:
+                copy.finish()
         except (BlobError, SpaceError):
             partial.unlink(missing_ok=True)
             index.unlink(missing_ok=True)
             raise
-        await asyncio.to_thread(_commit, partial, index, stored)
-        if written.layer_error is not None:
-            raise written.layer_error
+        finally:
+            if copy is not None:
+                copy.give_up()
 
     def _prepare(self, descriptor: Descriptor) -> Path:
         """Return the file for a layer's bytes, which may have some already, after a check that the rest fits on the device."""

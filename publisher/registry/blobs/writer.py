@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from publisher.layers.limits import LayerLimits
+    from publisher.registry.blobs.copies import CopyWriter
 
 _MAX_QUEUED = 16
 _CHUNK = 1 << 18
@@ -54,12 +55,14 @@ class BlobWriter:
         path: the file.
         index: the file for its header index, None for a file that is no layer.
         limits: the limits on the content of a layer.
+        copy: writes the layer's uncompressed copy, None for no copy.
     """
 
-    def __init__(self, path: Path, index: Path | None, limits: LayerLimits) -> None:
+    def __init__(self, path: Path, index: Path | None, limits: LayerLimits, copy: CopyWriter | None = None) -> None:
         self._path = path
         self._index = index
         self._limits = limits
+        self._copy = copy
         self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._free_slots = asyncio.Semaphore(_MAX_QUEUED)
         self._is_complete = False
@@ -111,7 +114,8 @@ class BlobWriter:
             layer_error = None
             try:
                 if self._index is not None:
-                    write_index(tee.read, self._index, self._limits)
+                    copy = None if self._copy is None else self._copy.write
+                    write_index(tee.read, self._index, self._limits, copy)
             except LayerError as error:
                 layer_error = error
             while tee.read(_CHUNK):  # the digest covers the whole file, even if the index did not need or could not read it

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.build.squash import Mksquashfs
-from publisher.layers.emit import Emitter
+from publisher.layers.emit import Emitter, Output
 from publisher.layers.flatten import flatten
 from publisher.layers.survey import survey
 from tests.support.images.layers import indexed
@@ -39,8 +39,8 @@ def squashed(layers: Sequence[bytes], where: Path, made_by: Squasher | None = No
     plan = flatten(indexes).finish()
     totals = survey(plan, indexes, NOW)
     out = where / "squashed"
-    with (made_by or Mksquashfs()).squash(out, totals, offset=DATA_OFFSET, deadline=60) as write:
-        emit(plan, blobs, indexes, totals.newest, write)
+    with (made_by or Mksquashfs()).squash(out, totals, offset=DATA_OFFSET, deadline=60) as squashing:
+        emit(plan, blobs, indexes, totals.newest, squashing.write)
     write_sif_header(out, architecture="amd64", identity=bytes(16), epoch=totals.newest)
     return out
 
@@ -54,7 +54,7 @@ def emit(  # noqa: PLR0917 - the parts of a stream
     extras: Iterable[ExtraEntry] = (),
 ) -> None:
     """Write the whole stream of a plan."""
-    emitter = Emitter(write, newest)
+    emitter = Emitter(Output(write), newest)
     emitter.write_layers(plan, blobs, indexes, lambda _: None)
     emitter.write_directories(plan.implied_directories)
     for extra in extras:

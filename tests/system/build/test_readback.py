@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,18 +14,18 @@ from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash import Mksquashfs, Squasher
 from publisher.build.testrun import TestRunner
 from publisher.errors import BuildError
+from publisher.layers.uncompressed import copy_path
 from tests.support.images.built_layers import request
 from tests.support.images.layers import directory, file, hardlink, symlink, tar
 from tests.support.images.tar_stream import NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from publisher.layers.emit import Output
     from publisher.layers.survey import StreamSurvey
     from publisher.state.built import BuiltImage
-
-    Write = Callable[[memoryview | bytes], object]
 
 pytestmark = pytest.mark.system
 
@@ -55,9 +56,9 @@ class Damaging(Squasher):
         self.made = 0
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
-        with self._real.squash(out, totals, offset=offset, deadline=deadline) as write:
-            yield write
+    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
+        with self._real.squash(out, totals, offset=offset, deadline=deadline) as stream:
+            yield stream
         self.made += 1
         if self.made <= self.times:
             damage(out)
@@ -108,6 +109,29 @@ def test_a_damaged_sif_is_made_again(shared_path: Path) -> None:
     built = build(shared_path, squasher)
     assert squasher.made == 2
     readback.check(built.sif, built.file_index, deadline=60)
+
+
+def test_an_uncompressed_copy_gives_the_same_sif_and_is_deleted(shared_path: Path) -> None:
+    expected = build(shared_path, Mksquashfs()).sha256
+    asked = replace(request([LAYER], shared_path / "blobs"), copies=shared_path)
+    copy_path(shared_path, asked.layers[0]).write_bytes(LAYER)
+    asked.layers[0].write_bytes(b"BZh: refused if it were read")
+    tester = TestRunner("image-test", shared_path / "scratch")
+    builder = LocalBuilder(shared_path / "again", Mksquashfs(), tester, now=lambda: NOW)
+    assert builder.build(asked, lambda *_: None).sha256 == expected
+    assert not copy_path(shared_path, asked.layers[0]).exists()
+
+
+def test_other_bytes_in_an_uncompressed_copy_are_not_published(shared_path: Path) -> None:
+    (shared_path / "scratch").mkdir()
+    tester = TestRunner("image-test", shared_path / "scratch")
+    builder = LocalBuilder(shared_path / "builds", Mksquashfs(), tester, now=lambda: NOW)
+    asked = replace(request([LAYER], shared_path / "blobs"), copies=shared_path)
+    copy_path(shared_path, asked.layers[0]).write_bytes(LAYER.replace(b"data", b"dat4"))
+    with pytest.raises(BuildError, match="does not have the files"):
+        builder.build(asked, lambda *_: None)
+    assert not copy_path(shared_path, asked.layers[0]).exists(), "the next build reads the blob"
+    assert builder.build(asked, lambda *_: None).size > 0
 
 
 def test_a_sif_that_is_damaged_every_time_is_not_published(shared_path: Path) -> None:

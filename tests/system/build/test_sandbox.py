@@ -254,8 +254,8 @@ def test_an_incomplete_tree_is_refused(shared_path: Path) -> None:
     """The SIF has a device node, unlike those of the publisher: for an ordinary user unsquashfs warns and continues."""
     shared_path.chmod(0o777)
     image = shared_path / "image"
-    with Mksquashfs().squash(image, StreamSurvey(1, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as write:
-        write(tar([Entry("char", "null"), file("a")]))
+    with Mksquashfs().squash(image, StreamSurvey(1, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as squashing:
+        squashing.write(tar([Entry("char", "null"), file("a")]))
 
     def refused() -> None:
         with pytest.raises(RepositoryError, match="could not create character device"):

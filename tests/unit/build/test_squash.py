@@ -28,8 +28,8 @@ OFFSET = 4096
 
 def squash(where: Path, stream: bytes, totals: StreamSurvey = TOTALS, made_by: Squasher | None = None) -> Path:
     out = where / "out"
-    with (made_by or Mksquashfs()).squash(out, totals, offset=OFFSET, deadline=60) as write:
-        write(stream)
+    with (made_by or Mksquashfs()).squash(out, totals, offset=OFFSET, deadline=60) as squashing:
+        squashing.write(stream)
     return out
 
 

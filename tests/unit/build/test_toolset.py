@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from publisher.build.squash import Write
+    from publisher.layers.emit import Output
     from publisher.layers.survey import StreamSurvey
 
 TOOLS = {"publisher": "1", "apptainer": "1.4.5", "mksquashfs": "4.5.1", "zstd": "1.5.4", "compression": "zstd"}
@@ -30,7 +30,7 @@ class Named(Squasher):
         self.compression = compression
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Write]:
+    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
         raise NotImplementedError
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import LayerError
-from publisher.layers.emit import Emitter, published_mode
+from publisher.layers.emit import Emitter, Output, published_mode
 from publisher.layers.flatten import flatten
 from tests.support.images import raw_tar
 from tests.support.images.layers import Entry, file, indexed, tar, tree_of_stream
@@ -70,7 +70,7 @@ def test_what_is_copied_unchanged_is_not_parsed_again(tmp_path: Path) -> None:
     damaged[148:154] = b"no sum"  # mksquashfs refuses it
     blobs[0].write_bytes(damaged)
     out = io.BytesIO()
-    Emitter(out.write, 1 << 32).write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
+    Emitter(Output(out.write), 1 << 32).write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
     assert out.getvalue() == damaged[: -len(raw_tar.END)]
 
 
@@ -86,7 +86,7 @@ def test_a_layer_with_other_entries_than_its_index_is_refused(other: list[Entry]
     blobs, indexes = indexed([layer], tmp_path)
     blobs[0].write_bytes(tar(other))
     with pytest.raises(LayerError, match=problem):
-        Emitter(lambda _: None, 1 << 32).write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
+        Emitter(Output(lambda _: None), 1 << 32).write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
 
 
 def test_progress_counts_every_compressed_byte_in_the_callers_thread(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_progress_counts_every_compressed_byte_in_the_callers_thread(tmp_path: P
     blobs, indexes = indexed(layers, tmp_path)
     told: list[tuple[int, threading.Thread]] = []
     plan = flatten(indexes).finish()
-    emitter = Emitter(lambda _: None, 0)
+    emitter = Emitter(Output(lambda _: None), 0)
     emitter.write_layers(plan, blobs, indexes, lambda count: told.append((count, threading.current_thread())))
     assert sum(count for count, _ in told) == sum(map(len, layers))
     assert {thread for _, thread in told} == {threading.current_thread()}
@@ -107,7 +107,7 @@ def test_progress_counts_every_compressed_byte_in_the_callers_thread(tmp_path: P
 def test_a_layer_with_fewer_entries_than_its_index_is_refused(tmp_path: Path) -> None:
     blobs, indexes = indexed([tar([file("a"), file("b")])], tmp_path)
     blobs[0].write_bytes(tar([file("a")]))
-    emitter = Emitter(lambda _: None, 1 << 32)
+    emitter = Emitter(Output(lambda _: None), 1 << 32)
     with pytest.raises(LayerError, match="fewer entries"):
         emitter.write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
 
@@ -116,5 +116,5 @@ def test_a_layer_of_which_nothing_survives_is_not_read(tmp_path: Path) -> None:
     blobs, indexes = indexed([tar([file("a", b"old")]), tar([file("a", b"new")])], tmp_path)
     blobs[0].write_bytes(b"BZh: refused if it were looked at")
     out = io.BytesIO()
-    Emitter(out.write, 1 << 32).write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
+    Emitter(Output(out.write), 1 << 32).write_layers(flatten(indexes).finish(), blobs, indexes, lambda _: None)
     assert {path: node[5] for path, node in tree_of_stream(out.getvalue()).items()} == {b"a": b"new"}
