@@ -132,9 +132,9 @@ class Contest:
         self.results.add("into the origin, on top", result.figures["store"])
 
     def _run_publisher_fetched(self) -> None:
-        """Run the publisher again with the layers that the last run has fetched."""
-        for name in ("builds", "origin", "sandbox"):
-            shutil.rmtree(self._work / "state" / name)
+        """Run the publisher with layers that another process has just fetched."""
+        shutil.rmtree(self._work / "state")
+        self._run_module("publisher_build", self._reference, str(self._work / "state"), "fetch")
         result = self._run_module("publisher_build", self._reference, str(self._work / "state"))
         self.results.add_figures(result.figures)
         self.results.add("publisher, layers fetched", self._without_extras(result), result.cpu)
