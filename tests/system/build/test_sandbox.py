@@ -12,7 +12,7 @@ import pytest
 
 from publisher.build.local import LocalBuilder
 from publisher.build.sandbox.unpack import unpack
-from publisher.build.sif import DATA_OFFSET
+from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.build.squash import Mksquashfs
 from publisher.build.testrun import TestRunner
 from publisher.errors import RepositoryError, SpaceError
@@ -256,6 +256,7 @@ def test_an_incomplete_tree_is_refused(shared_path: Path) -> None:
     image = shared_path / "image"
     with Mksquashfs().squash(image, StreamSurvey(1, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as squashing:
         squashing.write(tar([Entry("char", "null"), file("a")]))
+    write_sif_header(image, architecture="amd64", identity=bytes(16), epoch=1)
 
     def refused() -> None:
         with pytest.raises(RepositoryError, match="could not create character device"):
