@@ -80,7 +80,8 @@ def _server(namespace: str) -> str:
 
 
 def _serve(listening: socket.socket) -> None:
-    atexit.register(_leave)  # as the first, so that it is called last
+    if "coverage" not in sys.modules:  # which writes its counts after all others
+        atexit.register(_leave)  # as the first, so that it is called last
     _import_all()
     gc.freeze()  # a collection in a child would copy all memory
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
