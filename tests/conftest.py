@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LONGEST_FIRST = (
     "tests/system/pool/",
     "tests/system/osdf/test_kill_pelican.py",
+    "tests/system/build/test_large.py",
+    "tests/system/build/test_builder.py",
+    "tests/system/build/test_hostile.py",
     "tests/system/release/test_packages.py",
     "tests/system/publish/test_kill_sync.py",
     "tests/system/faults/",
