@@ -10,8 +10,6 @@ import hashlib
 from array import array
 from typing import TYPE_CHECKING
 
-from pyfastcdc import FastCDC
-
 from publisher.contract.chunk_table import MAX_CHUNKS, ChunkTable, serialize
 
 if TYPE_CHECKING:
@@ -29,6 +27,8 @@ class ChunkCutter:
     """Makes the chunk table of a SIF that it gets in pieces, in constant memory but for the table itself."""
 
     def __init__(self) -> None:
+        from pyfastcdc import FastCDC  # noqa: PLC0415 - a run in which nothing is cut starts without it
+
         self._fastcdc = FastCDC(AVERAGE, min_size=MINIMUM, max_size=MAXIMUM)
         self.restart()
 

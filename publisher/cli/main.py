@@ -6,6 +6,7 @@ needs attention, 5 another run is active. Results go to standard output; message
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -68,8 +69,21 @@ class LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, function = _COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"publisher.cli.{module}"), function)
+        path = f"publisher.cli.{module}"
+        if path not in sys.modules:
+            _import(path)
+        command: click.Command = getattr(sys.modules[path], function)
         return command
+
+
+def _import(path: str) -> None:
+    """Import a module without collecting garbage meanwhile, which takes an eighth of the CPU time and finds nothing."""
+    gc.disable()
+    try:
+        importlib.import_module(path)
+        gc.freeze()  # modules stay, so that no later collection looks through them
+    finally:
+        gc.enable()
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -31,10 +31,14 @@ from publisher.images.importers import convert
 from publisher.net.server_dates import ServerDates
 from publisher.plan.lint import CheckVerdict
 from publisher.publish.manifest import manifest_store
+from publisher.settings.targets import NO_PAGE
 from publisher.status.running import RunningDisplay
 
 if TYPE_CHECKING:
+    from publisher.cli.assembly.page import SyncPage
     from publisher.cli.assembly.run_options import RunOptions
+    from publisher.images.reader import ImageList
+    from publisher.publish.publication import Publication
     from publisher.settings.settings import PublisherSettings
 
 _PLACES = {"repository": manifest_store.REPOSITORY, "origin": manifest_store.ORIGIN, "state": manifest_store.STATE}
@@ -129,8 +133,6 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
 
     Example: publisher sync --config /etc/ospool-image-publisher/publisher.yaml
     """
-    from publisher.cli.assembly.page import SyncPage  # noqa: PLC0415 - check and plan need no templates
-
     dates, began = ServerDates(), time.monotonic()
     publication = make_publication(settings, None if start_from is None else _PLACES[start_from], dates)
     image_list = load_list(settings)  # a list that is not valid fails before anything begins
@@ -150,8 +152,9 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
         snapshot, restored = publication.restore(snapshot)
         work = [item.entry.name for item in made.work]
         display.expect(work)
-        page = SyncPage(settings, image_list, publication.repository, publication.origin)
-        made = replace(made, notes=(*recovered, *missing, *restored, *made.notes, *page.begin(work)))
+        page = _open_page(settings, image_list, publication)
+        begun = () if page is None else page.begin(work)
+        made = replace(made, notes=(*recovered, *missing, *restored, *made.notes, *begun))
         report = run_sync(
             settings,
             made,
@@ -167,6 +170,15 @@ def sync(as_json: bool, start_from: str | None, rebuild_missing: bool, run: RunO
         record_run(settings, report, intake.use())
     console.show(report_json(report), report_lines(report), as_json)
     sys.exit(report.exit_code)
+
+
+def _open_page(settings: PublisherSettings, image_list: ImageList, publication: Publication) -> SyncPage | None:
+    """Return the status page, None if the settings have no place for it."""
+    if settings.page == NO_PAGE:
+        return None
+    from publisher.cli.assembly.page import SyncPage  # noqa: PLC0415 - no registry has to wait for the templates
+
+    return SyncPage(settings, image_list, publication.repository, publication.origin)
 
 
 @click.command("import", short_help="Convert the image list of another tool.")

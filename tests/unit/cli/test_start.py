@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import subprocess
 import sys
@@ -19,8 +21,10 @@ SLOW = (
     "cryptography",
     "docker",
     "git",
+    "jinja2",
     "jwt",
     "pydantic",
+    "pyfastcdc",
     "requests",
     "rich",
     "sigstore",
@@ -55,7 +59,7 @@ def test_a_command_starts_without_the_libraries_that_it_does_not_need(arguments:
 
 def test_a_sync_with_nothing_to_build_starts_without_what_builds_need() -> None:
     script = (
-        "import json, sys, publisher.cli.commands.publish, publisher.cli.assembly.page, aiohttp.connector as connector;"
+        "import json, sys, publisher.cli.commands.publish, aiohttp.connector as connector;"
         "authorities = connector._SSL_CONTEXT_VERIFIED.cert_store_stats()['x509'];"
         "print(json.dumps([authorities, *sys.modules]))"
     )
@@ -64,6 +68,22 @@ def test_a_sync_with_nothing_to_build_starts_without_what_builds_need() -> None:
     builds = {f"publisher.build.{name}" for name in ("local", "parallel", "squash", "testrun")}
     assert set(modules) & {*SLOW, *builds} == {"aiohttp", "asyncio", "cryptography", "pydantic", "tenacity", "yaml"}
     assert authorities == 0  # loading those of the host takes as long as the rest of aiohttp
+
+
+def test_garbage_is_collected_again_once_a_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[bool] = []
+    path = "publisher.cli.commands.usage"
+
+    def fake(name: str) -> None:
+        imported.append(gc.isenabled())
+        raise ImportError(name)
+
+    monkeypatch.delitem(sys.modules, path, raising=False)
+    monkeypatch.setattr(importlib, "import_module", fake)
+    with pytest.raises(ImportError, match=path):
+        publisher.get_command(click.Context(publisher), "usage")
+    assert imported == [False]
+    assert gc.isenabled()
 
 
 def test_each_command_is_found_under_its_own_name() -> None:
