@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from publisher.cli.main import publisher
 from publisher.cli.setup import checks
 from publisher.errors import DeniedError, NotFoundError, UnavailableError
+from publisher.net.retry import RetryPolicy
 from publisher.system import accounts
 from publisher.targets.repositories.directory import DirectoryRepository
 from tests.support.publisher.built_values import answer
@@ -167,7 +168,8 @@ def jwt(**claims: Any) -> str:
         ("opaque", "ok: the token is not a JWT with an expiry"),
     ],
 )
-def test_the_token_of_the_origin_is_looked_at(tmp_path: Path, token: str, says: str) -> None:
+def test_the_token_of_the_origin_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str, says: str) -> None:
+    monkeypatch.setattr(RetryPolicy, "_delay", lambda *_: 0)
     (tmp_path / "token").write_text(token)
     (tmp_path / "token").chmod(0o600)
     _, found = doctor(f"--token-file={tmp_path}/token", "--origin=pelican://127.0.0.1:1/images")

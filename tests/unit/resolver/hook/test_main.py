@@ -47,8 +47,8 @@ def start(ep: ExecutionPoint, *more: str, **streams: Any) -> subprocess.Popen[by
     return subprocess.Popen(command, cwd=ROOT, **streams)
 
 
-def answer(ep: ExecutionPoint, content: bytes, *more: str) -> Reply:
-    process = start(ep, *more)
+def answer(ep: ExecutionPoint, content: bytes, *more: str, **streams: Any) -> Reply:
+    process = start(ep, *more, **streams)
     output, talk = process.communicate(content)
     assert process.returncode == 0, talk
     return reply(output, talk.decode())
@@ -61,7 +61,8 @@ def test_a_job_gets_its_image(site: ExecutionPoint) -> None:
 def test_without_a_job_ad_and_with_wrong_settings_the_answer_says_so(site: ExecutionPoint) -> None:
     for content in (b"", b" \n", b"x" * (1 << 24)):
         assert answer(site, content).code == statuses.NO_AD
-    wrong = answer(site, job_ad(ContainerImage=NAME), "--backof", "3 s")
+    at_once = {**os.environ, "IMAGE_RESOLVER_BACKOFF": "0 s"}  # where the flags are wrong, only the environment counts
+    wrong = answer(site, job_ad(ContainerImage=NAME), "--backof", "3 s", env=at_once)
     assert wrong.code >= 300, "the job goes elsewhere"
     assert "backof" in wrong.message
 
