@@ -27,6 +27,8 @@ _DEADLINE = 120  # seconds
 _LIST = """\
 import json, sys
 import publisher.builders.step
+from publisher.chunks.cutter import ChunkCutter
+ChunkCutter()  # imports its library when it is made
 print(json.dumps(sorted(name for name, module in sys.modules.items() if "." not in name and getattr(module, "__file__", None))))
 """
 _MAIN = b"""\
