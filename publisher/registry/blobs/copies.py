@@ -69,11 +69,12 @@ class CopyRoom:
             self._taken[target] = self._taken.pop(copy, 0)
 
     def clear(self) -> None:
-        """Delete all copies, those of killed processes too. Raises OSError."""
+        """Delete all copies, those of killed processes too, and the directory unless another process uses it. Raises OSError."""
         if self.directory.exists() and self.prepare():
             for copy in self.directory.iterdir():
                 copy.unlink(missing_ok=True)
-            self.directory.rmdir()
+            with contextlib.suppress(OSError):
+                self.directory.rmdir()
 
 
 def memory_room(state: Path, tmpfs: Path = _TMPFS) -> CopyRoom:

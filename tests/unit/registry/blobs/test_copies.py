@@ -116,6 +116,22 @@ async def test_a_directory_that_others_can_write_to_gets_no_copies(plant: Callab
     assert (tmp_path / "copies" / "foreign").exists()
 
 
+def test_a_copy_that_another_process_begins_meanwhile_does_not_fail_the_trim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = CopyRoom(tmp_path / "copies", lambda: 1 << 40)
+    CopyWriter(tmp_path / "b/first", room)
+    real = os.rmdir
+
+    def late(path: Path) -> None:
+        CopyWriter(tmp_path / "b/second", room)
+        real(path)
+
+    monkeypatch.setattr(os, "rmdir", late)
+    room.clear()
+    assert len(left(tmp_path)) == 1
+
+
 def test_all_copies_share_the_room_until_they_are_deleted(tmp_path: Path) -> None:
     room = CopyRoom(tmp_path, lambda: PORTION)
     first, second = tmp_path / "b/first", tmp_path / "b/second"
