@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parsers["cvmfs"].add_argument("--repository", help="a new repository of this host")
     parsers["cvmfs"].add_argument("--ducc", help="the program cvmfs_ducc, to compare with (default: it is left out)")
     parsers["cvmfs"].add_argument("--only", nargs="+", choices=cvmfs.WHO, default=[], help="measure these alone (default all)")
-    parsers["cvmfs"].add_argument("--pause", type=float, default=310.0, help="seconds between two of them (default 310)")
+    parsers["cvmfs"].add_argument("--pause", type=float, default=370.0, help="seconds between two of them (default 370)")
     parsers["cvmfs"].set_defaults(run=_cvmfs)
     for command in parsers.values():
         command.add_argument("--no-bars", dest="bars", action="store_false", help="print the figures without checking the bars")

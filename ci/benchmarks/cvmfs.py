@@ -62,7 +62,7 @@ def benchmark(fqrn: str | None, ducc: str | None, work: Path, *, only: Sequence[
         ducc: the program ``cvmfs_ducc``; None leaves it out.
         work: directory for all files; the images in its registry are kept for the next run.
         only: which of hand, both, alone and ducc to measure; all if empty.
-        pause: seconds between two contestants. ext4 passes over inodes that were freed in the last five minutes, one by one, so
+        pause: seconds between two contestants. ext4 passes over inodes that were freed in the last six minutes, one by one, so
             that whoever comes next pays for the files that the one before has deleted.
         bars: compare the figures with the bars.
 
@@ -96,6 +96,7 @@ class _Benchmark:
         self._work = work
         self._address = address
         self._mount = Path("/cvmfs", fqrn)
+        self._entries: list[dict[str, object]] = []  # of the one list, since a repository has one publisher
         self._stratum = StratumZero(f"http://localhost/cvmfs/{fqrn}")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
@@ -134,7 +135,7 @@ class _Benchmark:
 
     def _by_publisher(self, who: str) -> Callable[[str], Step]:
         formats = ["sandbox", "sif"] if who == "both" else ["sandbox"]
-        home = self._work / who
+        home = self._work / "publisher"
         publisher = [sys.executable, "-m", "publisher"]
         options = [f"--key={home}/key.pem", f"--state={home}/state"]
         sync = ["-vv", *options, f"--images={home}/images.yaml", f"--repository=cvmfs:{self._fqrn}", f"--origin={home}/origin"]
@@ -142,12 +143,13 @@ class _Benchmark:
 
         def step(version: str) -> Step:
             if version == "1":
-                home.mkdir()
-                entry = {"image": f"{self._address}/bench/{who}:1", "formats": formats}
+                if not self._entries:
+                    home.mkdir()
+                    subprocess.run([*publisher, "keys", "new", *options], check=True, stdout=subprocess.DEVNULL)
+                self._entries.append({"image": f"{self._address}/bench/{who}:1", "formats": formats})
                 (home / "images.yaml").write_text(
-                    json.dumps({"version": 1, "groups": [{"title": "Benchmark", "images": [entry]}]})
+                    json.dumps({"version": 1, "groups": [{"title": "Benchmark", "images": self._entries}]})
                 )
-                subprocess.run([*publisher, "keys", "new", *options], check=True, stdout=subprocess.DEVNULL)
             run = self._run([*publisher, "sync", *sync], f"{who}-{version}")
             last = json.loads((home / "state" / "last-run.json").read_text())
             return Step(run.seconds, run.cpu, run.revisions, tuple(last["transactions"]))
