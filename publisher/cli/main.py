@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
 
 
 def _import(path: str) -> None:
-    """Import a module and collect no garbage meanwhile: that takes an eighth of the CPU time of the imports, and finds nothing."""
+    """Import a module, and collect no garbage meanwhile, which would take an eighth of the CPU time and find none."""
     gc.disable()
     try:
         importlib.import_module(path)
