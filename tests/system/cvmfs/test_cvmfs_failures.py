@@ -314,12 +314,17 @@ def _publishing(fake: FakeCvmfs) -> int | None:
     """The process of the stand-in that hangs in a publish: it has taken its lock and the fault."""
     if (fake.root / "faults/publish").exists() or not (fake.spool / "is_publishing.lock").exists():
         return None
+    ours = f"CVMFS_FAKE_ROOT={fake.root}".encode()  # other tests publish at the same time
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
             words = (process / "cmdline").read_bytes().split(b"\0")
-            if words[0] == str(fake.python).encode() and any(
-                word.endswith(b"fakes/cvmfs_server") and words[place + 1 : place + 2] == [b"publish"]
-                for place, word in enumerate(words)
+            if (
+                words[0] == str(fake.python).encode()
+                and ours in (process / "environ").read_bytes().split(b"\0")
+                and any(
+                    word.endswith(b"fakes/cvmfs_server") and words[place + 1 : place + 2] == [b"publish"]
+                    for place, word in enumerate(words)
+                )
             ):
                 return int(process.name)
     return None

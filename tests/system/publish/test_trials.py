@@ -39,11 +39,11 @@ def script(text: str) -> list[bytes]:
 
 
 def running(marker: bytes) -> list[int]:
-    """Processes that have the marker in their command lines (proc(5))."""
+    """Processes that have the marker as a word of their command lines (proc(5))."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has just ended
-            if marker in path.read_bytes():
+            if marker in path.read_bytes().split(b"\0"):
                 found.append(int(path.parent.name))
     return found
 
