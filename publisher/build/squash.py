@@ -71,6 +71,8 @@ class Squasher(ABC):
 class Mksquashfs(Squasher):
     """mksquashfs of squashfs-tools 4.5 or newer.
 
+    It looks for each name among all names of its directory: 20,000 of them in one directory took 1.5 s, 40,000 took 6 s.
+
     Args:
         compression: ``zstd`` or ``gzip``.
         memory: MiB that it may use for its caches.

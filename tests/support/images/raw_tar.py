@@ -29,7 +29,7 @@ def header(
     owners = uname.ljust(32, b"\0") + gname.ljust(32, b"\0") + bytes(16)
     block = bytearray(name.ljust(100, b"\0") + numbers + b" " * 8 + kind + link.ljust(100, b"\0") + magic + owners + tail)
     block += bytes(BLOCK - len(block))
-    total = sum(byte - 256 if signed and byte >= 0x80 else byte for byte in block)
+    total = sum(block) - (256 * sum(byte >= 0x80 for byte in block) if signed else 0)
     block[148:156] = b"%06o\0 " % total
     return bytes(block)
 
