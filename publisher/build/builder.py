@@ -40,6 +40,38 @@ class BuildRequest:
     copies: Path | None = None
 
 
+@dataclass(frozen=True)
+class UncheckedSif:
+    """A SIF that a build under way has made and still reads back and runs: it may be refused, or made once more.
+
+    Attributes:
+        path: where it is.
+        unpacked_size: bytes of all regular files, at most.
+        identity: device, inode and time of the last change of its content: another file at the path has another one.
+    """
+
+    path: Path
+    unpacked_size: int
+    identity: tuple[int, int, int]
+
+    @classmethod
+    def at(cls, path: Path, unpacked_size: int) -> UncheckedSif:
+        """Return the SIF that is at a path now; raise OSError if there is none."""
+        return cls(path, unpacked_size, _identity(path))
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether this file, unchanged, is what is at a path now."""
+        try:
+            return _identity(path) == self.identity
+        except FileNotFoundError:
+            return False
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
 class Builder(ABC):
     """A builder of SIFs. The same config gives the same bytes, whatever manifest names it, wherever and whenever it is built.
 
@@ -66,6 +98,14 @@ class Builder(ABC):
             BrokenHostError: a disk or another resource of this host failed.
             SpaceError: no space left.
         """
+
+    def unchecked(self, request: BuildRequest) -> UncheckedSif | None:
+        """Return the SIF of a build that is at the step :data:`publisher.system.progress.READ_BACK`; from any thread.
+
+        None if there is none, if the builder cannot tell, or if the SIF was made elsewhere.
+        """
+        del request
+        return None
 
     def stop(self) -> None:  # noqa: B027 - nothing to end where a build runs in the calling thread
         """End the builds that are under way: their calls of :meth:`build` raise. The caller stops the run."""

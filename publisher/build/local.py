@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING
 
 from publisher import __version__
 from publisher.build import readback
-from publisher.build.builder import Builder, BuildRequest
+from publisher.build.builder import Builder, BuildRequest, UncheckedSif
 from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ReadbackError
 from publisher.build.received import receive
@@ -47,6 +47,7 @@ from publisher.sifs.listing import SifFiles
 from publisher.state.built import BuiltImage
 from publisher.system.durable import host_failure
 from publisher.system.ownership import is_own, is_own_file
+from publisher.system.progress import READ_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -136,6 +137,15 @@ class LocalBuilder(Builder):
     def finished(self, request: BuildRequest) -> BuiltImage | None:
         """Return the finished build of a request, None if there is none."""
         return _load(self._directory(request), request.image.content)
+
+    def unchecked(self, request: BuildRequest) -> UncheckedSif | None:
+        """See :meth:`Builder.unchecked`. A SIF of the list is a stranger's until it was checked."""
+        if request.image.is_sif or not request.sif:
+            return None
+        summaries = filter(None, map(read_summary, request.indexes))
+        with contextlib.suppress(FileNotFoundError):  # it was not sound, and is made again
+            return UncheckedSif.at(self._directory(request) / _SIF, sum(summary.unpacked for summary in summaries))
+        return None
 
     def import_build(self, request: BuildRequest, make: Callable[[Path], BuiltImage]) -> BuiltImage:
         """Keep a build that was made elsewhere as a finished build.
@@ -236,7 +246,7 @@ class LocalBuilder(Builder):
 
     def _receive(self, request: BuildRequest, directory: Path, progress: Progress) -> tuple[SifFiles, CutSif]:
         """Take a finished SIF as it is."""
-        progress("read back", 0, 1)
+        progress(READ_BACK, 0, 1)
         with _logged("check of the SIF", request):
             files = receive(
                 request.image,
@@ -331,7 +341,7 @@ class LocalBuilder(Builder):
             architecture = request.image.platform.architecture
             identity = bytes.fromhex(request.image.content.removeprefix("sha256:"))
             write_sif_header(directory / _SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
-        progress("read back", 0, 1)
+        progress(READ_BACK, 0, 1)
         with _logged("readback", request), ThreadPoolExecutor(2) as beside:
             synced, cut = beside.submit(_sync, directory / _SIF), beside.submit(cut_file, directory / _SIF)
             deadline = max(1.0, ends - self._clock())

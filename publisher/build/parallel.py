@@ -26,7 +26,7 @@ from publisher.system.durable import failures
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from publisher.build.builder import BuildRequest
+    from publisher.build.builder import BuildRequest, UncheckedSif
     from publisher.build.local import LocalBuilder
     from publisher.system.command import Conversation
 
@@ -120,6 +120,10 @@ class ParallelBuilder(Builder):
                 reason = f"the process that built it ended: {error.reason}"
                 hint = "if it was killed, look in the kernel's log for a lack of memory, and set `builds` lower"
                 raise BuildError(reason, image=request.name, hint=error.hint or hint) from error
+
+    def unchecked(self, request: BuildRequest) -> UncheckedSif | None:
+        """See :meth:`Builder.unchecked`."""
+        return self.local.unchecked(request)
 
     def stop(self) -> None:
         """End the builds that are under way, and those that wait for their place."""

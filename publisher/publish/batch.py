@@ -24,7 +24,7 @@ from publisher.publish.report import ImageResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from publisher.build.builder import Builder, BuildRequest
+    from publisher.build.builder import Builder, BuildRequest, UncheckedSif
     from publisher.plan.model import PlanItem, Removal
     from publisher.publish.publication import Publication
     from publisher.publish.report import RunReport
@@ -124,6 +124,18 @@ class BatchPublisher:
     def time_left(self) -> float:
         """Return the seconds that the waiting entries may go on waiting."""
         return max(0.0, self._batch.started + self._limits.seconds - self._clock())
+
+    def unpack_early(self, item: PlanItem, sif: UncheckedSif) -> None:
+        """Let the transaction of a run's last image begin while its SIF is checked, unless others wait for the transaction.
+
+        Raises:
+            RunStoppedError: the repository cannot be read.
+        """
+        if self.is_empty:
+            try:
+                self._publication.unpack_early(self.snapshot, item, sif)
+            except RepositoryError as error:
+                raise RunStoppedError(error) from error
 
     def add(self, entry: StagedEntry, requests: Sequence[BuildRequest]) -> None:
         """Add a finished entry; ``requests`` are its builds.

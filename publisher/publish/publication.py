@@ -18,6 +18,7 @@ from publisher.contract.records import BLOCKED, Chunks
 from publisher.errors import OriginError, PublisherError, RemovalError, RepositoryError, SpaceError
 from publisher.net.server_dates import ServerDates
 from publisher.plan import retention
+from publisher.publish.early_sandbox import EarlySandbox, early_sandbox_path
 from publisher.publish.manifest.manifest_store import ManifestStore
 from publisher.publish.missing import check_share, find_missing, sif_names
 from publisher.publish.records import make_record, replaced_indexes, update_links
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from publisher.build.builder import UncheckedSif
     from publisher.contract.records import Record
     from publisher.plan.model import PlanItem
     from publisher.publish.manifest.manifest_copy import ManifestCopy
@@ -116,6 +118,7 @@ class Publication:
         self._grace = int(grace)
         self._shield = Shield(secrets)
         self._unpack = unpack or functools.partial(sandbox.unpack, shield=self._shield)
+        self._early = EarlySandbox(repository, self._unpack, deadline)
         self._witness = witness
         self._manifests = ManifestStore(
             repository,
@@ -274,6 +277,25 @@ class Publication:
         """Return an entry with stored SIFs as :meth:`publish` takes it, see :func:`publisher.publish.staged.stage`."""
         return stage(self._repository, snapshot, item, builds)
 
+    def unpack_early(self, snapshot: Snapshot, item: PlanItem, sif: UncheckedSif) -> None:
+        """Open the transaction of a run's last image and unpack its sandbox, if it needs one, while its SIF is still checked.
+
+        Args:
+            snapshot: the published state.
+            item: the decision on its entry.
+            sif: its SIF.
+
+        Raises:
+            RepositoryError: the repository cannot be read.
+        """
+        sandbox = early_sandbox_path(self._repository, snapshot, item)
+        if sandbox is not None:
+            self._early.begin(sandbox, sif)
+
+    def discard_early(self) -> None:
+        """Discard what :meth:`unpack_early` began and :meth:`publish` has not published."""
+        self._early.discard()
+
     def publish(self, snapshot: Snapshot, entries: Iterable[StagedEntry], leaving: Iterable[str] = ()) -> PublishResult:
         """Publish entries in one transaction, with the manifest that names them; without entries, the manifest alone.
 
@@ -291,8 +313,11 @@ class Publication:
         entries = list(entries)
         result = PublishResult(snapshot)
         revision: Revision | None = None
-        with contextlib.suppress(_AllFailedError), self._repository.transaction() as transaction:
-            changed = self._write_entries(transaction, snapshot, entries, result.failed)
+        with contextlib.suppress(_AllFailedError), self._early.transaction(entries) as (transaction, unpacked):
+            sandboxes = SandboxWriter(
+                self._repository, transaction, self._unpack, self._deadline, self._shield, unpacked=unpacked
+            )
+            changed = self._write_entries(transaction, sandboxes, snapshot, entries, result.failed)
             now = int(self._clock())
             changed |= {name: transitions.expire(snapshot.records[name], now, now + self._grace) for name in leaving}
             if entries and not changed:
@@ -301,11 +326,15 @@ class Publication:
         return result if revision is None else self._send(revision, result)
 
     def _write_entries(
-        self, transaction: Transaction, snapshot: Snapshot, entries: list[StagedEntry], failed: dict[str, PublisherError]
+        self,
+        transaction: Transaction,
+        sandboxes: SandboxWriter,
+        snapshot: Snapshot,
+        entries: list[StagedEntry],
+        failed: dict[str, PublisherError],
     ) -> dict[str, Record]:
         """Write the sandboxes and links of entries into a transaction; return their records, and add failures to ``failed``."""
         changed: dict[str, Record] = {}
-        sandboxes = SandboxWriter(self._repository, transaction, self._unpack, self._deadline, self._shield)
         for entry in sorted(entries, key=lambda entry: entry.clone is None):  # a clone comes first in its transaction
             try:
                 if self._repository.is_shared:

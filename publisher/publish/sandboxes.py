@@ -39,17 +39,28 @@ class SandboxWriter:
         unpack: makes a sandbox from a SIF.
         deadline: seconds that unpacking one sandbox may take.
         shield: hides what the programs that change a clone must not see.
+        unpacked: paths of the sandboxes that are in the transaction already, unpacked from the SIFs of the builds.
 
     Attributes:
         written: paths in the repository of the sandboxes and file indexes that this transaction adds or replaces.
     """
 
-    def __init__(self, repository: Repository, transaction: Transaction, unpack: Unpack, deadline: float, shield: Shield) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        transaction: Transaction,
+        unpack: Unpack,
+        deadline: float,
+        shield: Shield,
+        *,
+        unpacked: Collection[str] = (),
+    ) -> None:
         self._repository = repository
         self._transaction = transaction
         self._unpack = unpack
         self._deadline = deadline
         self._shield = shield
+        self._unpacked = unpacked
         self.written: set[str] = set()
 
     def write(self, staged: StagedEntry) -> StagedEntry:
@@ -99,6 +110,8 @@ class SandboxWriter:
         return sandbox not in self.written and not self._repository.exists(sandbox)
 
     def _make_sandbox(self, sandbox: str, build: BuiltImage, clone: StagedClone | None) -> BuiltImage:
+        if sandbox in self._unpacked:
+            return build
         if clone is not None:
             tree = self._clone(build, clone)
             if tree is not None:

@@ -102,16 +102,17 @@ def stage(repository: Repository, snapshot: Snapshot, item: PlanItem, builds: Ma
     clones = []
     for target in item.targets if repository.can_clone and "sandbox" in item.entry.formats else ():
         build, sandbox = builds.get(target.digest), paths.sandbox_path(target.content)
-        predecessor = _predecessor(snapshot, item.entry.name, target)
-        if predecessor is None or predecessor.sandbox is None or build is None or repository.exists(sandbox):
+        before = predecessor(snapshot, item.entry.name, target)
+        if before is None or before.sandbox is None or build is None or repository.exists(sandbox):
             continue
-        patch = _patch(repository, predecessor, build)
+        patch = _patch(repository, before, build)
         if patch is not None:
-            clones.append(StagedClone(predecessor.sandbox, sandbox, patch))
+            clones.append(StagedClone(before.sandbox, sandbox, patch))
     return StagedEntry(item, builds, max(clones, key=lambda clone: clone.patch.unchanged, default=None))
 
 
-def _predecessor(snapshot: Snapshot, name: str, target: PlatformTarget) -> Version | None:
+def predecessor(snapshot: Snapshot, name: str, target: PlatformTarget) -> Version | None:
+    """Return the version that a name means now on the platform of a target; None if there is none."""
     record = snapshot.records.get(name)
     versions = () if record is None else record.platforms.get(paths.platform_key(target.platform), ())
     return versions[0] if versions else None

@@ -18,12 +18,12 @@ from publisher.errors import BuildError, PublisherError, RepositoryError, SpaceE
 from publisher.plan.model import Action
 from publisher.plan.priority import by_priority
 from publisher.publish.batch import BatchLimits, BatchPublisher, RunStoppedError
-from publisher.publish.pipeline.pipeline import Pipeline
+from publisher.publish.pipeline.pipeline import Pipeline, Squashed
 from publisher.publish.pipeline.threads import WorkThreads
 from publisher.publish.remember import remember
 from publisher.publish.report import ImageResult, RunReport
 from publisher.system.durable import host_failure
-from publisher.system.progress import BUILT
+from publisher.system.progress import BUILT, READ_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,7 +85,7 @@ class Sync:
         *,
         limits: BatchLimits,
         free: Callable[[], int],
-        workers: Callable[[int], Workers] = WorkThreads["Finished"],
+        workers: Callable[[int], Workers] = WorkThreads["Finished | Squashed"],
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         outcomes: Outcomes | None = None,
@@ -134,6 +134,8 @@ class Sync:
         except RunStoppedError as stop:
             _log.warning("the run stops: %s", stop.error)
             report.stopped = stop.error
+        finally:
+            self._publication.discard_early()
         for item in plan.work:
             if item.entry.name not in report.outcomes:
                 report.add(item.entry.name, ImageResult.SKIPPED, f"the run stopped before it: {report.stopped}")
@@ -173,10 +175,12 @@ class Sync:
                 batches.unfinished = lambda: pipeline.unfinished
                 pipeline.start(by_priority(plan, self._known_outcomes(snapshot), sizes))
                 while not pipeline.is_done:
-                    finished = pipeline.wait(None if batches.is_empty else batches.time_left)
+                    news = pipeline.wait(None if batches.is_empty else batches.time_left)
                     batches.flush_if_full()
-                    if finished is not None:
-                        self._take(finished, pipeline, batches, report)
+                    if isinstance(news, Squashed):
+                        self._unpack_early(news, pipeline, batches)
+                    elif news is not None:
+                        self._take(news, pipeline, batches, report)
                         batches.flush_if_full()
         except SpaceError as error:
             with contextlib.suppress(RunStoppedError):  # the full disk is reported, not what follows from it
@@ -213,6 +217,14 @@ class Sync:
         except RepositoryError as error:
             raise RunStoppedError(error) from error
 
+    def _unpack_early(self, squashed: Squashed, pipeline: Pipeline, batches: BatchPublisher) -> None:
+        """Let the transaction begin if nothing else is under way that it would have to wait for, or that would wait for it."""
+        if not pipeline.is_last(squashed.item):
+            return
+        sif = self._builder.unchecked(squashed.request)
+        if sif is not None:
+            batches.unpack_early(squashed.item, sif)
+
     def _take(self, finished: Finished, pipeline: Pipeline, batches: BatchPublisher, report: RunReport) -> None:
         """Add a finished entry to the batch; a failure becomes its outcome.
 
@@ -243,13 +255,21 @@ class Sync:
             batches.add(self._publication.stage(batches.snapshot, item, finished.builds), finished.requests)
         pipeline.release(item)
 
-    def _make(self, item: PlanItem, requests: list[BuildRequest]) -> dict[str, BuiltImage]:
-        """Build the platforms of one item and store their SIFs; in any thread."""
-        return {request.image.manifest.digest: self._build(request, item.entry) for request in requests}
+    def _make(
+        self, item: PlanItem, requests: list[BuildRequest], squashed: Callable[[BuildRequest], None]
+    ) -> dict[str, BuiltImage]:
+        """Build the platforms of one item and store their SIFs; in any thread. ``squashed`` gets each whose SIF is made."""
+        return {request.image.manifest.digest: self._build(request, item.entry, squashed) for request in requests}
 
-    def _build(self, request: BuildRequest, entry: Entry) -> BuiltImage:
+    def _build(self, request: BuildRequest, entry: Entry, squashed: Callable[[BuildRequest], None]) -> BuiltImage:
         """Return the build of one platform; its SIF is in the origin if the entry asks for SIFs."""
-        build = self._builder.build(request, lambda step, done, total: self._display.step(request.name, step, done, total))
+
+        def show(step: str, done: int, total: int) -> None:
+            self._display.step(request.name, step, done, total)
+            if step == READ_BACK:
+                squashed(request)
+
+        build = self._builder.build(request, show)
         if entry.max_size is not None and build.unpacked_size > entry.max_size:
             self._builder.discard(request)
             raise BuildError(

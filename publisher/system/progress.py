@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-FETCH, WAITING, BUILT = "fetch", "waiting", "built"
-"""Steps: layers are fetched; the image waits for its build; everything is built, and the image waits for its transaction."""
+FETCH, WAITING, READ_BACK, BUILT = "fetch", "waiting", "read back", "built"
+"""Steps: layers are fetched; the image waits for its build; its SIF is made and is read back; everything is built, and the image
+waits for its transaction."""
 _EVERY = 30.0  # seconds between two lines about the same step
 
 

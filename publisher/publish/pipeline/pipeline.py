@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from publisher.system.progress import Display
 
     Fetch = Callable[[PlanItem], Future[list[BuildRequest]]]
-    Make = Callable[[PlanItem, list[BuildRequest]], Mapping[str, BuiltImage]]
+    Make = Callable[[PlanItem, list[BuildRequest], Callable[[BuildRequest], None]], Mapping[str, BuiltImage]]
 
 _log = logging.getLogger(__name__)
 
@@ -57,17 +57,30 @@ class Finished:
     alone: bool = False
 
 
+@dataclass(frozen=True)
+class Squashed:
+    """An image whose SIF is made and not yet checked; it comes again when it is :class:`Finished`.
+
+    Attributes:
+        item: the decision on its entry.
+        request: the build.
+    """
+
+    item: PlanItem
+    request: BuildRequest
+
+
 class Workers(Protocol):
     """What does the work beside the main thread: :class:`publisher.publish.pipeline.threads.WorkThreads`."""
 
     def submit(self, work: Callable[[], None]) -> None:
         """Let somebody do some work."""
 
-    def tell(self, news: Finished) -> None:
-        """Tell the main thread of a finished image."""
+    def tell(self, news: Finished | Squashed) -> None:
+        """Tell the main thread of an image."""
 
-    def wait(self, timeout: float | None) -> Finished | None:
-        """Return the next finished image, None if there is none within ``timeout`` seconds."""
+    def wait(self, timeout: float | None) -> Finished | Squashed | None:
+        """Return the next image that was told of, None if there is none within ``timeout`` seconds."""
 
     def join(self) -> None:
         """Wait until all work is done."""
@@ -78,7 +91,8 @@ class Pipeline:
 
     Args:
         fetch: starts to fetch an image.
-        make: builds what was fetched and stores its SIFs; may be called from several threads at once.
+        make: builds what was fetched and stores its SIFs; may be called from several threads at once. It calls its last argument
+            for each build whose SIF is made and not yet checked.
         workers: the threads that call it.
         display: shows which images wait for their build.
         parallel: how many images may be built at a time.
@@ -133,8 +147,12 @@ class Pipeline:
         """Return the images that the main thread has not released."""
         return self._items.values()
 
-    def wait(self, timeout: float | None) -> Finished | None:
-        """Return the next image that is finished; None if there is none within ``timeout`` seconds.
+    def is_last(self, item: PlanItem) -> bool:
+        """Return whether an image is the only one that the main thread has not released."""
+        return self._items.keys() == {item.entry.name}
+
+    def wait(self, timeout: float | None) -> Finished | Squashed | None:
+        """Return the next image that is finished, or whose SIF is made; None if there is none within ``timeout`` seconds.
 
         An image for which the disk had no space comes when nothing else is under way. Nothing begins before :meth:`repeat`.
         """
@@ -220,7 +238,7 @@ class Pipeline:
             return
         finished = Finished(item, requests)
         try:
-            finished.builds = self._make(item, requests)
+            finished.builds = self._make(item, requests, lambda request: self._workers.tell(Squashed(item, request)))
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             finished.error = error
         with self._lock:

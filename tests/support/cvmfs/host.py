@@ -29,14 +29,17 @@ from tests.support.publisher.host import Host
 from tests.support.registries.registry import RegistryServer, push_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import pytest
 
     from publisher.contract.records import Version
     from publisher.fileindex.format import IndexedFile
     from publisher.publish.intake import Intake
     from publisher.publish.report import RunReport
     from publisher.settings.settings import PublisherSettings
+    from publisher.state.built import BuiltImage
     from publisher.state.snapshot import Snapshot
     from tests.support.cvmfs.real import RealCvmfs
     from tests.support.cvmfs.stand_in import FakeCvmfs
@@ -90,6 +93,20 @@ class CvmfsHost:
         """Push an image with many files; another version changes one of them."""
         said = f"{name} {version}".encode()
         push_image(self.registry.address, name, "1", [tar(runnable()), tar([file("etc/motd", said, mode=0o644)])])
+
+    def before_storing(self, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+        """Do something before each SIF is stored, when a transaction is open; where none is, the run fails."""
+        store = Publication.store_sif
+
+        def wait_and_store(publication: Publication, build: BuiltImage) -> None:
+            ends = time.monotonic() + 60
+            while not self.cvmfs.flag.exists():
+                assert time.monotonic() < ends, "no transaction was opened before the SIF was stored"
+                time.sleep(0.01)
+            do()
+            store(publication, build)
+
+        monkeypatch.setattr(Publication, "store_sif", wait_and_store)
 
     def problems(self) -> list[str]:
         """Return what ``publisher verify`` finds, once a run has begun and recovered."""

@@ -6,9 +6,10 @@ import itertools
 import threading
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher.build.builder import Builder, BuildRequest
+from publisher.build.builder import Builder, BuildRequest, UncheckedSif
 from publisher.build.sandbox.patch_clone import ClonePatch
 from publisher.errors import PublisherError, SpaceError
 from publisher.oci import Descriptor, Image, ImageConfig, ImageManifest
@@ -19,7 +20,7 @@ from publisher.publish.publication import PublishResult
 from publisher.publish.staged import StagedClone, StagedEntry
 from publisher.publish.sync import Sync
 from publisher.state.snapshot import Snapshot
-from publisher.system.progress import Display
+from publisher.system.progress import READ_BACK, Display
 from tests.support.publisher.built_values import answer, built, carried_out, digest, entry
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from publisher.contract.records import Record
     from publisher.images.reader import Entry
     from publisher.plan.model import PlanItem, ResolvedReference
-    from publisher.publish.pipeline.pipeline import Finished
+    from publisher.publish.pipeline.pipeline import Finished, Squashed
     from publisher.publish.report import RunReport
     from publisher.state.built import BuiltImage
     from publisher.state.outcomes import Outcomes
@@ -135,7 +136,7 @@ class SimulatedWorkers:
         self.world = world
         self.order = itertools.count()
         self.events: list[tuple[float, int, Callable[[], None]]] = []
-        self.news: list[Finished] = []
+        self.news: list[Finished | Squashed] = []
         self.job: Job | None = None
 
     def submit(self, work: Callable[[], None]) -> None:
@@ -155,10 +156,10 @@ class SimulatedWorkers:
         self.at(self.world.now + seconds, partial(self._step, job))
         job.sleep()
 
-    def tell(self, news: Finished) -> None:
+    def tell(self, news: Finished | Squashed) -> None:
         self.news.append(news)
 
-    def wait(self, timeout: float | None) -> Finished | None:
+    def wait(self, timeout: float | None) -> Finished | Squashed | None:
         until = self.world.now + (float("inf") if timeout is None else timeout)
         while not self.news:
             following = min(self.events, default=(float("inf"), 0, None))
@@ -181,11 +182,19 @@ class SimulatedWorkers:
 
 
 class Building(Builder):
-    """A builder that makes no files, and calls ``before`` with the name of each image."""
+    """A builder that makes no files; it calls ``before`` with the name of an image, and ``while_checked`` when it is squashed."""
 
-    def __init__(self, failures: dict[str, PublisherError], before: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        failures: dict[str, PublisherError],
+        before: Callable[[str], None],
+        while_checked: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.failures = failures
         self.before = before
+        self.while_checked = while_checked
+        self.made: set[str] = set()
+        self.hidden: set[str] = set()  # of whose SIFs it does not know
         self.kept: list[str] = []
         self.gone: set[str] = set()
         self.stopped = False
@@ -197,11 +206,17 @@ class Building(Builder):
     def build(self, request: BuildRequest, progress: Callable[[str, int, int], None]) -> BuiltImage:
         progress("squash", 1, 1)
         self.before(request.name)
+        self.made.add(request.name)
+        progress(READ_BACK, 0, 1)
+        self.while_checked(request.name)
         if request.name in self.failures:
             raise self.failures[request.name]
         self.kept.append(request.name)
         self.gone.discard(request.image.manifest.digest)
         return built(request.image.manifest.digest)
+
+    def unchecked(self, request: BuildRequest) -> UncheckedSif | None:
+        return UncheckedSif(Path(request.name), 1, (0, 0, 0)) if request.name in self.made - self.hidden else None
 
     def discard(self, request: BuildRequest) -> None:
         self.kept.remove(request.name)
@@ -216,6 +231,8 @@ class Publication:
 
     def __init__(self) -> None:
         self.transactions: list[list[str]] = []
+        self.early: list[str] = []  # of whose SIFs a sandbox was unpacked early
+        self.open_early: str | None = None
         self.times: list[float] = []
         self.clock: Callable[[], float] = lambda: 0.0
         self.stored: list[str] = []
@@ -248,6 +265,15 @@ class Publication:
         )
         return StagedEntry(item, builds, clone)
 
+    def unpack_early(self, snapshot: Snapshot, item: PlanItem, sif: UncheckedSif) -> None:
+        assert isinstance(snapshot, Snapshot)
+        assert item.entry.name == str(sif.path)
+        self.early.append(item.entry.name)
+        self.open_early = item.entry.name
+
+    def discard_early(self) -> None:
+        self.open_early = None
+
     def due(self, snapshot: Snapshot) -> str | None:
         return self.why if snapshot.serial == 0 else None
 
@@ -260,6 +286,7 @@ class Publication:
         self.room -= sum(entry.unpacked_size for entry in entries)
         self.left += leaving
         names = [entry.name for entry in entries]
+        self.open_early = None
         self.transactions.append(names)
         self.outcomes = snapshot.outcomes
         self.clones += [entry.name for entry in entries if entry.clone is not None]
@@ -281,6 +308,7 @@ class World:
         self.sizes: dict[str, int] = {}
         self.free = 10**12
         self.before: Callable[[str], None] = lambda _: None
+        self.while_checked: Callable[[str], None] = lambda _: None
         self.publication = Publication()
         self.publication.clock = lambda: self.now
         self.limits = BatchLimits()
@@ -300,7 +328,7 @@ class World:
         workers = self.workers = SimulatedWorkers(self)
         self.intake = Intake(self.fetching, lambda name, arrive: workers.at(self.arrivals.get(name, 0.0), arrive))
         self.intake.known_sizes = self.sizes
-        self.builder = Building(self.building, self.before)
+        self.builder = Building(self.building, self.before, self.while_checked)
         self.builder.parallel = self.parallel
         self.publication.gone = self.builder.gone
         self.display = Quiet()

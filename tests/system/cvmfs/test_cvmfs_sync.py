@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build.squash import Mksquashfs
+from publisher.errors import OriginError
 from publisher.state import paths
 from publisher.targets import published_index
 from tests.support.cvmfs.tree_reads import counted_reads
@@ -40,6 +41,38 @@ def test_a_run_is_one_transaction_that_opens_when_everything_is_built_and_stored
 
     assert there.sync().exit_code == 0
     assert len(there.cvmfs.log()) == 2, "a run without work opens no transaction"
+
+
+def test_the_sandbox_of_a_runs_only_image_is_unpacked_while_its_sif_is_checked(
+    there: CvmfsHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[str] = []
+    there.before_storing(monkeypatch, lambda: stored.append("one"))
+    there.push("kill/one", 1)
+    there.host.images("kill/one:1")
+    assert there.sync().exit_code == 0
+    assert stored
+    assert [line["command"] for line in there.cvmfs.log()] == ["transaction", "publish"]
+    assert there.sound() == 2
+
+
+def test_an_image_that_is_refused_after_its_sandbox_was_unpacked_is_not_published(
+    there: CvmfsHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OriginError("the origin is full")
+
+    there.push("kill/one", 1)
+    there.host.images("kill/one:1")
+    with monkeypatch.context() as patched:
+        there.before_storing(patched, refuse)
+        assert there.sync().exit_code == 4
+    assert not there.cvmfs.flag.exists()
+    assert there.cvmfs.claimed() == []
+    assert not (there.host.repository / "kill").exists()
+    assert not list((there.host.repository / ".images").glob("*/*"))
+    assert there.sync().exit_code == 0, "the next run begins a transaction again"
+    assert there.sound() == 2
 
 
 def test_a_new_version_is_cloned_and_changed_and_is_what_its_image_says(there: CvmfsHost) -> None:

@@ -109,6 +109,17 @@ def test_a_kill_before_any_step_of_publishing_costs_only_a_rerun(published: Cvmf
         completed(published, version)
 
 
+def test_a_kill_while_the_transaction_is_open_early_costs_only_a_rerun(there: CvmfsHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox is unpacked while the SIF is checked and stored."""
+    there.host.images(f"{NAME}:1")
+    there.push(NAME, 0)
+    with monkeypatch.context() as patched:
+        there.before_storing(patched, lambda: None)
+        assert child_process.killed_when(Change("os.link", ".sif"), lambda: run(there))
+    assert there.cvmfs.flag.exists()
+    completed(there, 0)
+
+
 @pytest.mark.timeout(600)
 def test_a_kill_while_the_tool_works_costs_only_a_rerun(published: CvmfsHost) -> None:
     for version, (command, fault, visible) in enumerate(ORPHANS, 1):
