@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 ACCOUNT = "image-user"
-EXECUTE, EVICTED, TERMINATED, SHADOW_EXCEPTION, ABORTED, HELD, RELEASED = 1, 4, 5, 7, 9, 12, 13
+EXECUTE, EVICTED, TERMINATED, ABORTED, HELD, ANSWERED = 1, 4, 5, 9, 12, 21
 """Events of a job's log: HTCondor's manual, "Job Event Log Codes"."""
 IDLE = 1
 """JobStatus."""
@@ -105,17 +105,29 @@ class Jobs:
 
     def events(self, process: int | None = None) -> list[tuple[int, str]]:
         """Return number and text of each event in the job's log so far."""
-        who = r"\d+" if process is None else f"{process:03}"
-        found = re.findall(rf"^(\d\d\d) \(\d+\.{who}\.\d+\) (.*?)^\.\.\.$", self.log, re.MULTILINE | re.DOTALL)
-        return [(int(number), text) for number, text in found]
+        return [(number, text) for who, number, text in self._all_events() if process in (None, who)]
+
+    def _all_events(self) -> list[tuple[int, int, str]]:
+        """Return process, number and text of each event in the log so far."""
+        found = re.findall(r"^(\d\d\d) \(\d+\.(\d+)\.\d+\) (.*?)^\.\.\.$", self.log, re.MULTILINE | re.DOTALL)
+        return [(int(process), int(number), text) for number, process, text in found]
 
     def count(self, *numbers: int) -> int:
         return sum(number in numbers for number, _ in self.events())
 
     def wait(self, *numbers: int, times: int = 1, seconds: float = _DEADLINE) -> list[str]:
         """Wait until that many events of these kinds are in the log; return their texts."""
-        self.pool.until(lambda: self.count(*numbers) >= times, self.told, seconds)
+        self.pool.until(lambda: self._count_or_go_on(*numbers) >= times, self.told, seconds)
         return [text for number, text in self.events() if number in numbers]
+
+    def _count_or_go_on(self, *numbers: int) -> int:
+        """Count these events, and end the starters of jobs whose last event is that their starter met an error."""
+        events = self._all_events()
+        for number, text in {process: (number, text) for process, number, text in events}.values():
+            failed = re.search(r" Error from starter on (\S+?)@", text) if number == ANSWERED else None
+            if failed:
+                self.pool.end_failed_starters(failed[1])
+        return sum(number in numbers for _, number, _ in events)
 
     def done(self, count: int = 1, seconds: float = _DEADLINE) -> Self:
         """Wait until all have ended, each with status 0."""
@@ -314,6 +326,21 @@ class Pool:
             time.sleep(max(0.05, 4 * (now - asked)))
             asked = time.monotonic()
 
+    def end_failed_starters(self, slot: str) -> None:
+        """End those starters of a slot whose job cannot start.
+
+        HTCondor 25.14 ends them after ten seconds, and no setting shortens that: the shadow, which has decided what becomes of
+        the job, waits until the starter is gone; the starter waits to be ended; the startd ends it once the shadow has given up.
+        """
+        log = self.root / "log" / f"StarterLog.{slot}"
+        for process in self.processes():
+            words = command_line(process).split(b"\0")
+            if words[0] == b"condor_starter" and slot.encode() in words:
+                failed = rf"\(pid:{_innermost(process)}\) (ERROR in HookPrepareJobClient|Failed to start main job)"
+                if re.search(failed, log.read_text(errors="replace")):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGTERM)
+
     def processes(self) -> list[int]:
         """Return the IDs of all processes in the pool, in the PID namespace of this process."""
         return list(_descendants(self._pid))
@@ -377,8 +404,15 @@ def _descendants(pid: int) -> Iterator[int]:
         yield from _descendants(child)
 
 
+def _innermost(pid: int) -> int:
+    """Return the ID of a process in its own PID namespace; 0 for one that is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return int(Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].split("\n")[0].split()[-1])
+    return 0
+
+
 def command_line(pid: int) -> bytes:
-    """Return the child processes from /proc; none for a process that is gone."""
+    """Return the words of a process's command, each with a zero byte behind it; nothing for a process that is gone."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""

@@ -18,7 +18,7 @@ from publisher.contract import manifest
 from publisher.contract.manifest import HARD_LIMIT, LIFETIME
 from publisher.resolver.hook import statuses
 from publisher.state.signing import Signer
-from tests.support.ep.pool import EVICTED, HELD, IDLE
+from tests.support.ep.pool import ANSWERED, EVICTED, HELD, IDLE
 from tests.support.ep.pool_site import REPOSITORY, SMALL
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ pytestmark = pytest.mark.system
 PATH = f"/cvmfs/{REPOSITORY}/{SMALL}"
 NONE = f"/cvmfs/{REPOSITORY}/htc/none:1"
 MOVED, TAKEN = "htc/moved:1", "htc/taken:1"
-ANSWERED = 21  # event of a job's log: what the hook said
 HOUR, DAY = 3600, 86400
 _AT_ITS_CLOCK = """\
 #!/bin/sh
@@ -109,7 +108,7 @@ class Trust:
 
 @pytest.fixture(scope="module")
 def refused() -> Iterator[list[tuple[Jobs, int]]]:
-    """Jobs that got no image, and the status: what becomes of them takes HTCondor ten seconds, so it is looked at in the end."""
+    """Jobs that got no image, and the status: what becomes of them takes HTCondor seconds, so it is looked at in the end."""
     found: list[tuple[Jobs, int]] = []
     yield found
     for jobs, code in found:
