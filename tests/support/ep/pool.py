@@ -35,7 +35,8 @@ _PR_SET_PDEATHSIG = 1
 _DEADLINE = 240
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# Settings without a relation to containers: paths, permissions, and short polling intervals
+# Settings without a relation to containers: paths, permissions, short polling intervals, and what makes a start short. (The startd
+# asks each plugin for file transfers what it can do, at each start and each reconfiguration.)
 _CONFIGURATION = """
 LOCAL_DIR = {root}
 RELEASE_DIR = /usr
@@ -68,16 +69,19 @@ use feature : PartitionableSlot
 NUM_CPUS = {slots}
 MEMORY = 32768
 RUNBENCHMARKS = false
-NEGOTIATOR_INTERVAL = 2
-NEGOTIATOR_CYCLE_DELAY = 1
-NEGOTIATOR_MIN_INTERVAL = 1
-UPDATE_INTERVAL = 5
-SCHEDD_INTERVAL = 2
-SCHEDD_MIN_INTERVAL = 1
-POLLING_INTERVAL = 2
-PERIODIC_EXPR_INTERVAL = 3
+ENABLE_KERNEL_TUNING = false
+FILETRANSFER_PLUGINS = $(LIBEXEC)/curl_plugin
+JAVA =
+NEGOTIATOR_INTERVAL = 1
+NEGOTIATOR_CYCLE_DELAY = 0
+NEGOTIATOR_MIN_INTERVAL = 0
+UPDATE_INTERVAL = 2
+SCHEDD_INTERVAL = 1
+SCHEDD_MIN_INTERVAL = 0
+POLLING_INTERVAL = 1
+PERIODIC_EXPR_INTERVAL = 1
 CLAIM_WORKLIFE = 30
-KILLING_TIMEOUT = 2
+KILLING_TIMEOUT = 1
 JOB_START_COUNT = 50
 JOB_START_DELAY = 1
 COLLECTOR_QUERY_WORKERS = 0
@@ -202,7 +206,7 @@ class Pool:
     def start(self, cvmfs: Mapping[str, Path]) -> None:
         """Start the daemons and wait for them; ``cvmfs`` maps names to the directories that CVMFS shows at first."""
         self._daemons = self._started(cvmfs)
-        self.until(lambda: all(map(self._knows, ("-startd", "-schedd", "-master"))), self._what_daemons_say)
+        self.until(lambda: all(map(self._knows, ("-startd", "-schedd"))), self._what_daemons_say)
 
     def _knows(self, kind: str) -> bool:
         return self.run("condor_status", kind, "-af", "Name", check=False) != ""
@@ -229,7 +233,7 @@ class Pool:
 
     def reconfigure(self, attribute: str, value: str) -> None:
         """Make the daemons read the configuration, and wait until the machine ad has these attributes."""
-        self.run("condor_reconfig", "-all")
+        self.run("condor_reconfig")
 
         def said() -> str:
             return self.run("condor_status", "-af", attribute, "-constraint", "PartitionableSlot").strip()

@@ -33,6 +33,7 @@ class BuildingPool:
     Attributes:
         pool: the pool.
         host: the host.
+        errors: standard error of the last whole run.
     """
 
     def __init__(self, pool: Pool, name: str, registry: RegistryServer) -> None:
@@ -41,6 +42,7 @@ class BuildingPool:
         where.mkdir(mode=0o755)
         self.host = Host(where, registry)
         self.jobs = self.host.state / "jobs"
+        self.errors = ""
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         """Start ``publisher sync``, with its progress on standard error."""
@@ -54,8 +56,8 @@ class BuildingPool:
     def sync(self, *more: str) -> dict[str, Any]:
         """Run ``publisher sync`` to its end; return its report."""
         with self.start(*more) as process:
-            said, errors = process.communicate(timeout=_DEADLINE)
-        assert process.returncode == 0, errors + said
+            said, self.errors = process.communicate(timeout=_DEADLINE)
+        assert process.returncode == 0, self.errors + said
         report: dict[str, Any] = json.loads(said)
         return report
 

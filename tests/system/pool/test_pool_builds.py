@@ -114,6 +114,8 @@ def test_no_build_is_lost_or_repeated_while_jobs_daemons_and_the_publisher_are_k
         again += sum(disturb(built, dice, how) for how in (DISTURBANCES * 2)[2 * number % len(DISTURBANCES) :][:2])
     report = built.sync()
     assert names(report) == set(images), report
+    if "the schedd does not answer yet" in built.errors:  # it was killed, and nothing had to wait for it: the next run sweeps
+        built.sync()
     assert (built.queue(), built.directories()) == ([], [])
     history = built.history()
     assert [job["OspoolImageName"] for job in history if not job.get("NumJobStarts")].count(leaving) == 1
