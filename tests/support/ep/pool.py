@@ -35,8 +35,8 @@ _PR_SET_PDEATHSIG = 1
 _DEADLINE = 240
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# Settings without a relation to containers: paths, permissions, short polling intervals, and what makes a start short. (The startd
-# asks each plugin for file transfers what it can do, at each start and each reconfiguration.)
+# Settings without a relation to containers: paths, permissions, short polling intervals, and what makes a start short. The startd
+# asks each plugin for file transfers what it can do, at each start and each reconfiguration.
 _CONFIGURATION = """
 LOCAL_DIR = {root}
 RELEASE_DIR = /usr
