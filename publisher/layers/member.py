@@ -26,7 +26,8 @@ _GNU = b"ustar  \0"
 _MAGICS = (b"ustar\x0000", _GNU)  # POSIX, GNU
 _NO_DEVICE = (bytes(16), b"0000000\0" * 2)
 _NANOSECOND_DIGITS = 9
-_PORTABLE_NUMBERS = re.compile(rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}")  # mode, uid, gid, size, mtime
+_SHORT, _LONG = rb"([0-7]{7}(?=[ \0])|[0-7]{6} (?=\0))[ \0]", rb"([0-7]{11})[ \0]"
+_PORTABLE_NUMBERS = re.compile(_SHORT * 3 + _LONG * 2)  # mode, uid, gid, size, mtime
 _DEVICE_NUMBERS = re.compile(rb"[0-7 \0]{16}")
 _ROOT_NAMES = b"root".ljust(32, b"\0") * 2
 _PORTABLE_RECORDS = frozenset((b"path", b"size", b"uid", b"gid", b"atime", b"ctime", b"comment"))
@@ -134,9 +135,9 @@ def parse_member(headers: Headers) -> Member:
     member = Member(b"0" if kind in b"\0S" else kind, name, link)
     if pax is None and headers.long_name is None and headers.long_link is None:
         member.block = block
-    _set_numbers(member, block, pax)
+    portable = _set_numbers(member, block, pax)
     check_device_and_times(block)
-    portable = _is_portable_name(raw, name, kind) and _has_portable_header(member, block)
+    portable = portable and _is_portable_name(raw, name, kind) and _has_portable_header(member, block)
     if headers.ambiguous or kind in b"\0S" or not portable:
         member.reusable = False
     if pax:
@@ -256,12 +257,20 @@ def check_device_and_times(block: bytes) -> None:
         parse_number(block[488:500])
 
 
-def _set_numbers(member: Member, block: bytes, pax: Pax | None) -> None:
-    member.mode = parse_number(block[100:108])
-    member.uid = parse_number(block[108:116])
-    member.gid = parse_number(block[116:124])
-    member.size = size = parse_number(block[124:136])
-    member.mtime = parse_number(block[136:148])
+def _set_numbers(member: Member, block: bytes, pax: Pax | None) -> bool:
+    """Set the numbers of a member; return whether all readers parse those of the block as they were parsed here."""
+    match = _PORTABLE_NUMBERS.fullmatch(block, 100, 148)
+    if match is not None:
+        mode, uid, gid, long_size, mtime = match.groups()
+        member.mode, member.uid, member.gid = int(mode, 8), int(uid, 8), int(gid, 8)
+        member.size, member.mtime = int(long_size, 8), int(mtime, 8)
+    else:
+        member.mode = parse_number(block[100:108])
+        member.uid = parse_number(block[108:116])
+        member.gid = parse_number(block[116:124])
+        member.size = parse_number(block[124:136])
+        member.mtime = parse_number(block[136:148])
+    size = member.size
     if not 0 <= member.mode <= _MAX_MODE:
         member.reusable = False
         member.mode &= _MAX_MODE
@@ -280,6 +289,7 @@ def _set_numbers(member: Member, block: bytes, pax: Pax | None) -> None:
     if member.mtime < 0:
         member.reusable = False
     member.stored = member.size
+    return match is not None
 
 
 def _apply_records(member: Member, pax: Pax) -> None:
@@ -303,13 +313,13 @@ def _apply_records(member: Member, pax: Pax) -> None:
 
 
 def _has_portable_header(member: Member, block: bytes) -> bool:
-    """Return whether mksquashfs parses the rest of the header block as it was parsed here.
+    """Return whether mksquashfs parses the header block but for its name and numbers as it was parsed here.
 
     mksquashfs ends a number at a leading NUL, uses bytes 345 to 500 as a prefix whatever the format, and prefers the owners'
     names, looked up on this host, to their numbers. tar2sqfs rejects checksums of signed bytes, and parses the device numbers of
     every entry.
     """
-    if not is_portable(block):
+    if not _is_portable_but_for_numbers(block):
         return False
     if block[345] and (block[262] or block[508:512] == b"tar\0" or block[345] == 0x2E):  # noqa: PLR2004 - a dot
         return False
@@ -319,9 +329,13 @@ def _has_portable_header(member: Member, block: bytes) -> bool:
 
 def is_portable(block: bytes) -> bool:
     """Return whether all readers parse the same numbers from a header block, of an entry or of an extended header."""
-    if not _PORTABLE_NUMBERS.fullmatch(block, 100, 148) or block[257:265] not in _MAGICS:
+    return bool(_PORTABLE_NUMBERS.fullmatch(block, 100, 148)) and _is_portable_but_for_numbers(block)
+
+
+def _is_portable_but_for_numbers(block: bytes) -> bool:
+    if block[257:265] not in _MAGICS or not _DEVICE_NUMBERS.fullmatch(block, 329, 345):
         return False
-    return bool(_DEVICE_NUMBERS.fullmatch(block, 329, 345)) and (block.isascii() or has_valid_checksum(block, signed=False))
+    return block.isascii() or has_valid_checksum(block, signed=False)
 
 
 def _is_portable_name(raw: bytes, name: bytes, kind: bytes) -> bool:
