@@ -7,6 +7,7 @@ that a name is either accepted by both or refused by both, before anything is wr
 from __future__ import annotations
 
 import os
+import re
 import stat
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _PART_BYTES = 255
 """NAME_MAX of the file systems in use (limits.h)."""
-_FIRST_PRINTABLE, _DELETE = 0x20, 0x7F
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def split(name: str, error: type[PublisherError]) -> tuple[str, ...]:
@@ -41,7 +42,7 @@ def _problem(part: str) -> str | None:
         return "it is absolute or has an empty part"
     if part in (".", ".."):
         return f"it has a part {part!r}"
-    if any(ord(character) < _FIRST_PRINTABLE or ord(character) == _DELETE for character in part):
+    if _CONTROL_CHARACTER.search(part):
         return "it has control characters"
     try:
         size = len(part.encode())
