@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.ep.own_reads import own_reads
+from tests.support.machine.no_authorities import no_authorities
 from tests.support.publisher.host import Host
 from tests.support.registries.registry import RegistryServer
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-__all__ = ["own_reads"]
+__all__ = ["no_authorities", "own_reads"]
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from publisher.targets.origins.replicated import ReplicatedOrigin
 from publisher.targets.repositories.directory import DirectoryRepository
 from tests.support.cvmfs.real import real_repository
 from tests.support.cvmfs.stand_in import fake_repository
+from tests.support.machine.no_authorities import no_authorities
 from tests.support.osdf import origin as pelican
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from publisher.targets.origins.base import Origin
     from publisher.targets.repositories.base import Repository
+
+__all__ = ["no_authorities"]
 
 REPOSITORIES: dict[str, Callable[[Path], Repository]] = {
     "directory": lambda place: DirectoryRepository(place / "repository"),
