@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from tests.support.images import raw_tar
@@ -45,8 +46,7 @@ class Hostile:
 
     def push(self, address: str, name: str) -> None:
         """Push the image to a registry as ``name:1``."""
-        unpacked = [gzip.decompress(layer) if layer.startswith(b"\x1f\x8b") else layer for layer in self.layers]
-        diff_ids = [sha256(layer) for layer in unpacked] if self.diff_ids is None else self.diff_ids
+        diff_ids = [_diff_id(layer) for layer in self.layers] if self.diff_ids is None else self.diff_ids
         document = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}, **self.config}
         config = json.dumps(document).encode() if self.raw_config is None else self.raw_config
         for blob in (config, *self.layers):
@@ -54,6 +54,11 @@ class Hostile:
         layers = [describe(layer, OCI["gzip"]) for layer in self.layers]
         manifest = {"schemaVersion": 2, "mediaType": OCI["manifest"], "config": describe(config, OCI["config"]), "layers": layers}
         push_manifest(address, name, "1", manifest)
+
+
+@cache
+def _diff_id(layer: bytes) -> str:
+    return sha256(gzip.decompress(layer) if layer.startswith(b"\x1f\x8b") else layer)
 
 
 def images(canary: Path) -> dict[str, Hostile]:

@@ -47,6 +47,7 @@ DOCKER = {
 }
 _REMEMBERED = 8 << 20  # bytes of a layer
 _READY = 30.0  # seconds for a registry to answer
+_PUSHED: dict[tuple[str, str], str] = {}  # address, digest -> the repository where a blob was pushed first
 _LINE = re.compile(r'"(?P<method>[A-Z]+) (?P<path>/\S*) HTTP/[0-9.]+" (?P<status>[0-9]{3}) ')
 
 
@@ -184,9 +185,14 @@ def ask(
 
 
 def push_blob(address: str, repository: str, content: bytes, user: tuple[str, str] | None = None) -> str:
-    """Upload a blob and return its digest."""
+    """Upload a blob, unless the registry still has it in another repository where it was pushed, and return its digest."""
     digest = sha256(content)
-    begun = _expect(ask(address, "POST", f"/v2/{repository}/blobs/uploads/", b"", user=user), 202)
+    source = _PUSHED.setdefault((address, digest), repository)
+    query = "" if source == repository else f"?mount={digest}&from={source}"
+    begun = ask(address, "POST", f"/v2/{repository}/blobs/uploads/{query}", b"", user=user)
+    if query and begun.status == http.client.CREATED:
+        return digest
+    begun = _expect(begun, 202)
     where = urllib.parse.urlsplit(begun.headers["location"])
     path = f"{where.path}?{where.query}&digest={digest}" if where.query else f"{where.path}?digest={digest}"
     _expect(ask(address, "PUT", path, content, {"Content-Type": "application/octet-stream"}, user=user), 201)
