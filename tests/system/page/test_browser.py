@@ -88,13 +88,21 @@ class Tab:
         return self.page
 
 
-@pytest.fixture
-def tab(browser: Browser) -> Iterator[Tab]:
+@pytest.fixture(scope="module")
+def shared_tab(browser: Browser) -> Iterator[Tab]:
+    """One tab for most tests: another one is another process of the browser, and the pages store nothing in it."""
     context = browser.new_context()
-    tab = Tab(context)
-    yield tab
+    yield Tab(context)
     context.close()
-    assert tab.wrong == []
+
+
+@pytest.fixture
+def tab(shared_tab: Tab) -> Iterator[Tab]:
+    shared_tab.wrong.clear()
+    yield shared_tab
+    shared_tab.page.wait_for_load_state()
+    assert shared_tab.wrong == []
+    assert shared_tab.page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
 
 
 @pytest.fixture(params=["disk", "web server"])
@@ -229,19 +237,28 @@ def test_the_list_is_there_without_scripts(browser: Browser, directory: Path) ->
     context.close()
 
 
+@pytest.fixture(scope="module")
+def open_tab(browser: Browser) -> Iterator[Tab]:
+    """A tab that lets scripts of strangers run, such as axe."""
+    context = browser.new_context(bypass_csp=True)
+    yield Tab(context)
+    context.close()
+
+
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 1280), ("dark", 320)])
-def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(browser: Browser, site: str, theme: str, width: int) -> None:
-    context = browser.new_context(color_scheme=theme, viewport={"width": width, "height": 800}, bypass_csp=True)  # type: ignore[arg-type]  # axe is a script of strangers
-    tab, colors = Tab(context), set()
+def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(open_tab: Tab, site: str, theme: str, width: int) -> None:
+    open_tab.wrong.clear()
+    open_tab.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]  # one of its words
+    open_tab.page.set_viewport_size({"width": width, "height": 800})
+    colors = set()
     for path in (*PAGES, "index.html?q=htc/none:1"):
-        page = tab.open(f"{site}/{path}")
+        page = open_tab.open(f"{site}/{path}")
         found = Axe().run(page).response["violations"]
         assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
         colors.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert colors == {"rgb(255, 255, 255)" if theme == "light" else "rgb(21, 24, 28)"}
-    context.close()
-    assert tab.wrong == []
+    assert open_tab.wrong == []
 
 
 def test_the_first_result_of_10000_images_is_there_in_under_100_ms(tab: Tab, tmp_path: Path) -> None:
