@@ -9,7 +9,9 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+from publisher.cli.main import publisher
 from publisher.contract.reference import Reference
 from publisher.errors import UnavailableError
 from publisher.net.retry import RetryPolicy
@@ -21,8 +23,6 @@ from tests.support.registries.scripted_http import ScriptedServer, certificate, 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from tests.support.publisher.host import Host
 
 CLOSED, PLAIN, UNTRUSTED, GARBAGE, SILENT = "closed", "plain http", "an untrusted certificate", "another protocol", "silent"
 
@@ -79,7 +79,11 @@ async def test_an_operator_is_told_what_happened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("networks", [[], ["--allowed-networks=127.0.0.0/8"]], ids=["refused", "allowed"])
-def test_the_check_says_the_same_of_an_open_and_of_a_closed_port(host: Host, networks: list[str]) -> None:
+def test_the_check_says_the_same_of_an_open_and_of_a_closed_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, networks: list[str]
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "_delay", lambda *_: 0)
+    images = tmp_path / "images.yaml"
     with socket.create_server(("127.0.0.1", 0)) as opened, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         opened.settimeout(0)
@@ -87,10 +91,10 @@ def test_the_check_says_the_same_of_an_open_and_of_a_closed_port(host: Host, net
         said = []
         for port in ports:
             entry = f'{{"image": "127.0.0.1:{port}/a/b:1"}}'
-            host.list.write_text(f'{{"version": 1, "groups": [{{"title": "t", "images": [{entry}]}}]}}')
-            flags = [f"--images={host.list}", f"--state={host.state}", "--request-deadline=1", *networks]
-            done = host.run("check", "--all", flags=flags)
-            said.append(re.sub(rf"\b{port}\b", "PORT", f"{done.returncode} {done.stdout} {done.stderr}"))
+            images.write_text(f'{{"version": 1, "groups": [{{"title": "t", "images": [{entry}]}}]}}')
+            flags = [f"--images={images}", f"--state={tmp_path / 'state'}", "--request-deadline=0.25", *networks]
+            done = CliRunner().invoke(publisher, ["check", "--all", *flags])
+            said.append(re.sub(rf"\b{port}\b", "PORT", f"{done.exit_code} {done.stdout} {done.stderr}"))
         if not networks:
             assert "has no public address" in said[0]
             with pytest.raises(BlockingIOError):
