@@ -283,7 +283,7 @@ class Pool:
             itself = started.pid
             try:
                 self.until(when, lambda: f"{argv[0]} does not come to that")
-                itself = _children(started.pid)[0] if self.account else started.pid  # else it is nsenter's
+                itself = children(started.pid)[0] if self.account else started.pid  # else it is nsenter's
                 os.kill(itself, signal.SIGSTOP)
                 yield
             finally:
@@ -382,7 +382,7 @@ class Pool:
         return self._daemons.pid
 
     def _first_process(self) -> int:
-        return _children(self._pid)[0]
+        return children(self._pid)[0]
 
     def _what_daemons_say(self) -> str:
         found = [f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in sorted((self.root / "log").iterdir())]
@@ -396,14 +396,15 @@ def _free_port() -> int:
         return port
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the child processes of a process; none of one that is gone."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    for child in _children(pid):
+    for child in children(pid):
         yield child
         yield from _descendants(child)
 

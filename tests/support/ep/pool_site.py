@@ -12,7 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.support.checkout import ROOT
-from tests.support.ep.pool import ACCOUNT, Jobs, Pool, command_line
+from tests.support.ep.pool import ACCOUNT, Jobs, Pool, children, command_line
 from tests.support.ep.release import release
 from tests.support.images.layers import directory, file, tar
 from tests.support.images.runnable import runnable
@@ -163,8 +163,9 @@ class Site:
         return [pid for pid in self.pool.processes() if b"prepare-job" in command_line(pid)]
 
     def starters(self) -> list[int]:
-        """Return the processes that run a job each."""
-        return [pid for pid in self.pool.processes() if command_line(pid).startswith(b"condor_starter")]
+        """Return the processes that run a job each, without their children that have not begun another program yet."""
+        found = {pid for pid in self.pool.processes() if command_line(pid).startswith(b"condor_starter")}
+        return sorted(found - {child for pid in found for child in children(pid)})
 
     def empty_cache(self) -> None:
         shutil.rmtree(self.cache, ignore_errors=True)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.ep.pool import EVICTED, HELD
 from tests.support.ep.pool_site import LARGE, REPOSITORY
-from tests.system.pool.test_pool_many import SCRIPT, kill_jobs_at_random
+from tests.system.pool.test_pool_many import MANY, SCRIPT, kill_jobs_at_random
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(os.geteuid() != 0, reason="only root can take /dev/fuse away")]
 
-MANY = 200
 DESCRIPTION = {"+SingularityImage": f'"/cvmfs/{REPOSITORY}/{LARGE}"'}
 
 
