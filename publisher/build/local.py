@@ -26,7 +26,7 @@ from publisher import __version__
 from publisher.build import readback
 from publisher.build.builder import Builder, BuildRequest, UncheckedSif
 from publisher.build.metadata import add_skeleton, make_skeleton
-from publisher.build.readback import ReadbackError
+from publisher.build.readback import ExpectedFiles, ReadbackError
 from publisher.build.received import receive
 from publisher.build.sandbox.layered import LayeredSandbox
 from publisher.build.sif import DATA_OFFSET, write_sif_header
@@ -337,7 +337,7 @@ class LocalBuilder(Builder):
         self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
     ) -> tuple[FileIndexWriter, CutSif]:
         with _logged("squash", request):
-            files = self._squash(request, inputs, directory, ends, progress)
+            files, expected = self._squash(request, inputs, directory, ends, progress)
             architecture = request.image.platform.architecture
             identity = bytes.fromhex(request.image.content.removeprefix("sha256:"))
             write_sif_header(directory / _SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
@@ -345,13 +345,14 @@ class LocalBuilder(Builder):
         with _logged("readback", request), ThreadPoolExecutor(2) as beside:
             synced, cut = beside.submit(_sync, directory / _SIF), beside.submit(cut_file, directory / _SIF)
             deadline = max(1.0, ends - self._clock())
-            readback.check(directory / _SIF, directory / _FILE_INDEX, deadline=deadline)
+            readback.check(directory / _SIF, expected, deadline=deadline)
         synced.result()
         return files, cut.result()
 
     def _squash(
         self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
-    ) -> FileIndexWriter:
+    ) -> tuple[FileIndexWriter, ExpectedFiles]:
+        """Make the squashfs and the file index; return its totals, and what reading back has to find."""
         deadline = math.ceil(max(0.0, ends - self._clock()))
         total = sum(layer.stat().st_size for layer in request.layers)
         done = 0
@@ -367,7 +368,12 @@ class LocalBuilder(Builder):
             self._squasher.squash(directory / _SIF, totals, offset=DATA_OFFSET, deadline=deadline) as stream,
             ThreadPoolExecutor(1) as beside,
         ):
-            listing = beside.submit(_write_file_index, out, request, inputs)
+
+            def list_files() -> tuple[FileIndexWriter, ExpectedFiles]:
+                files = _write_file_index(out, request, inputs)
+                return files, ExpectedFiles.of(directory / _FILE_INDEX)
+
+            listing = beside.submit(list_files)
             emitter = Emitter(stream, totals.newest)
             emitter.write_layers(inputs.plan, request.layers, request.indexes, advance, request.copies)
             emitter.write_directories(inputs.plan.implied_directories)
@@ -392,6 +398,7 @@ def _write_file_index(out: IO[bytes], request: BuildRequest, inputs: _SquashInpu
     files = FileIndexWriter(out)
     write_listing(files, inputs.plan, request.indexes, inputs.extras, inputs.totals.newest)
     files.close()
+    out.flush()
     return files
 
 

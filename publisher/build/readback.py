@@ -38,14 +38,14 @@ class ReadbackError(BuildError):
     """A finished SIF does not have the files that were written into it."""
 
 
-def check(sif: Path, file_index: Path, *, deadline: float) -> None:
+def check(sif: Path, expected: ExpectedFiles, *, deadline: float) -> None:
     """Raise ReadbackError unless a SIF has exactly the files of its file index: contents, sizes, modes, owners, times.
 
     Of the paths of all kinds, the last names are compared.
 
     Args:
         sif: the SIF.
-        file_index: its file index.
+        expected: what its file index says.
         deadline: seconds.
 
     Raises:
@@ -53,7 +53,6 @@ def check(sif: Path, file_index: Path, *, deadline: float) -> None:
     """
     cores = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
     with sif.open("rb") as file, ThreadPoolExecutor(cores) as threads:
-        expected = threads.submit(_expected, file_index)
         try:
             squashfs, names = Squashfs(file.fileno(), DATA_OFFSET), _Sum()
             files = _read_all(squashfs, threads, cores, time.monotonic() + deadline)
@@ -61,7 +60,7 @@ def check(sif: Path, file_index: Path, *, deadline: float) -> None:
                 names.add(name)
         except ERRORS as error:
             raise ReadbackError(f"the finished SIF cannot be read back: {error}") from error
-        if (files, names) != expected.result():
+        if (files, names) != (expected.files, expected.names):
             raise ReadbackError("the finished SIF does not have the files that were written into it")
 
 
@@ -82,6 +81,30 @@ class _Sum:
     def merge(self, other: _Sum) -> None:
         self.count += other.count
         self.total += other.total
+
+
+@dataclass(frozen=True)
+class ExpectedFiles:
+    """What a file index says of its files, and of the names of all paths."""
+
+    files: _Sum
+    names: _Sum
+
+    @classmethod
+    def of(cls, file_index: Path) -> ExpectedFiles:
+        """Read a file index.
+
+        Raises:
+            ValueError: it is not one.
+            OSError: it cannot be read.
+        """
+        files, names = _Sum(), _Sum()
+        with file_index.open("rb") as lines:
+            for line in read_file_index(lines):
+                names.add(line.path.rpartition(b"/")[2])
+                if line.kind == "f":
+                    files.add_file(line, bytes.fromhex(line.content.decode()))
+        return cls(files, names)
 
 
 def _read_all(squashfs: Squashfs, threads: ThreadPoolExecutor, cores: int, ends: float) -> _Sum:
@@ -114,14 +137,3 @@ def _read(squashfs: Squashfs, batch: Iterable[SquashfsFile]) -> _Sum:
     for file in batch:
         files.add_file(file, digest(file))
     return files
-
-
-def _expected(file_index: Path) -> tuple[_Sum, _Sum]:
-    """Return what a file index says of the files, and of the names of all paths."""
-    files, names = _Sum(), _Sum()
-    with file_index.open("rb") as lines:
-        for line in read_file_index(lines):
-            names.add(line.path.rpartition(b"/")[2])
-            if line.kind == "f":
-                files.add_file(line, bytes.fromhex(line.content.decode()))
-    return files, names

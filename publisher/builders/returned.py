@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import zstandard
 
 from publisher.build import readback
-from publisher.build.readback import ReadbackError
+from publisher.build.readback import ExpectedFiles, ReadbackError
 from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.builders.jobs import ERROR, LOG
 from publisher.builders.orders import BUILT, FILE_INDEX, REPORT, SIF, JobError, JobReport
@@ -139,7 +139,7 @@ def collect(
     table = _check_sif(sif, request, facts["sha256"])
     _check_numbers(index, facts["files"], facts["unpacked_size"])
     try:
-        readback.check(sif, index, deadline=deadline)
+        readback.check(sif, ExpectedFiles.of(index), deadline=deadline)
     except ReadbackError as error:
         raise JobError(f"the job's SIF is not valid: {error.reason}") from None
     if table is None:

@@ -10,6 +10,7 @@ import pytest
 
 from publisher.build import readback
 from publisher.build.local import LocalBuilder
+from publisher.build.readback import ExpectedFiles
 from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash import Mksquashfs, Squasher
 from publisher.build.testrun import TestRunner
@@ -81,14 +82,14 @@ def build(where: Path, squasher: Squasher) -> BuiltImage:
 
 def test_all_contents_are_read_back_whatever_the_names(shared_path: Path) -> None:
     built = build(shared_path, Mksquashfs())
-    readback.check(built.sif, built.file_index, deadline=60)
+    readback.check(built.sif, ExpectedFiles.of(built.file_index), deadline=60)
 
 
 def test_a_lost_block_is_detected(shared_path: Path) -> None:
     built = build(shared_path, Mksquashfs())
     damage(built.sif)
     with pytest.raises(BuildError, match=r"does not have the files|cannot be read back"):
-        readback.check(built.sif, built.file_index, deadline=60)
+        readback.check(built.sif, ExpectedFiles.of(built.file_index), deadline=60)
 
 
 @pytest.mark.parametrize("other", [b"other", b"dat4"])
@@ -101,14 +102,14 @@ def test_other_content_in_a_valid_file_system_is_detected(shared_path: Path, oth
     builder = LocalBuilder(shared_path / "two/builds", Mksquashfs(), tester, now=lambda: NOW)
     two = builder.build(request([LAYER, layer], shared_path / "two/blobs"), lambda *_: None)
     with pytest.raises(BuildError, match="does not have the files"):
-        readback.check(two.sif, one.file_index, deadline=60)
+        readback.check(two.sif, ExpectedFiles.of(one.file_index), deadline=60)
 
 
 def test_a_damaged_sif_is_made_again(shared_path: Path) -> None:
     squasher = Damaging(times=1)
     built = build(shared_path, squasher)
     assert squasher.made == 2
-    readback.check(built.sif, built.file_index, deadline=60)
+    readback.check(built.sif, ExpectedFiles.of(built.file_index), deadline=60)
 
 
 def test_an_uncompressed_copy_gives_the_same_sif_and_is_deleted(shared_path: Path) -> None:
@@ -146,4 +147,4 @@ def test_a_file_that_is_not_a_sif_is_reported(tmp_path: Path) -> None:
     (tmp_path / "sif").write_bytes(bytes(DATA_OFFSET + 4096))
     (tmp_path / "files").write_bytes(b"")
     with pytest.raises(BuildError, match="cannot be read back"):
-        readback.check(tmp_path / "sif", tmp_path / "files", deadline=60)
+        readback.check(tmp_path / "sif", ExpectedFiles.of(tmp_path / "files"), deadline=60)

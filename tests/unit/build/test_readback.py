@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build import readback
-from publisher.build.readback import ReadbackError
+from publisher.build.readback import ExpectedFiles, ReadbackError
 from publisher.fileindex.format import FileIndexWriter
 from publisher.layers.flatten import flatten
 from publisher.layers.listing import write_listing
@@ -40,7 +40,7 @@ def written_index(where: Path) -> Path:
 
 
 def test_a_sif_has_what_its_file_index_says(made: tuple[Path, Path]) -> None:
-    readback.check(*made, deadline=600)
+    readback.check(made[0], ExpectedFiles.of(made[1]), deadline=600)
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,18 @@ def test_a_sif_has_what_its_file_index_says(made: tuple[Path, Path]) -> None:
 def test_every_difference_is_found(made: tuple[Path, Path], changed: Entry, tmp_path: Path) -> None:
     other = squashed([tar(TREE), tar([changed])], tmp_path)
     with pytest.raises(ReadbackError, match="does not have the files"):
-        readback.check(other, made[1], deadline=600)
+        readback.check(other, ExpectedFiles.of(made[1]), deadline=600)
 
 
 def test_a_sif_that_is_cut_off_cannot_be_read_back(made: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "sif").write_bytes(made[0].read_bytes()[:-5000])
     with pytest.raises(ReadbackError, match="cannot be read back"):
-        readback.check(tmp_path / "sif", made[1], deadline=600)
+        readback.check(tmp_path / "sif", ExpectedFiles.of(made[1]), deadline=600)
 
 
 def test_reading_back_ends_at_its_deadline(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = ExpectedFiles.of(made[1])
     times = iter([0.0, 1.0, 61.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(times, 61.0))
     with pytest.raises(ReadbackError, match="before the deadline"):
-        readback.check(*made, deadline=60)
+        readback.check(made[0], expected, deadline=60)
