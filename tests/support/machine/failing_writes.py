@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,13 +50,11 @@ def run_scenario(module: str, error: str) -> list[int]:
 
 
 def _run_in(where: Path, module: str, error: str) -> list[int]:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("NOT TESTED: disks that fail at each write; there is no C compiler (cc)")
     where.chmod(0o711)  # other accounts pass through it
     library, control = where / "failing_writes.so", where / "control"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True, timeout=120)
-    subprocess.run([compiler, "-O1", "-o", where / "failing_calls", _CALLS], check=True, timeout=120)
+    for name, content in _compiled().items():
+        (where / name).write_bytes(content)
+        (where / name).chmod(0o755)
     control.write_bytes(bytes(struct.calcsize(_CONTROL)))
     control.chmod(0o666)
     env = {**os.environ, "LD_PRELOAD": str(library), "FAILING_WRITES": str(control), "PYTHONPATH": str(ROOT)}
@@ -65,6 +64,19 @@ def _run_in(where: Path, module: str, error: str) -> list[int]:
     if done.stdout.startswith("NOT TESTED"):
         pytest.skip(done.stdout)
     return [int(number) for number in done.stdout.split()]
+
+
+@cache
+def _compiled() -> dict[str, bytes]:
+    """Return the library and the program that make writes fail, by their names."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("NOT TESTED: disks that fail at each write; there is no C compiler (cc)")
+    with tempfile.TemporaryDirectory() as made:
+        library, program = Path(made, "failing_writes.so"), Path(made, "failing_calls")
+        subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True, timeout=120)
+        subprocess.run([compiler, "-O1", "-o", program, _CALLS], check=True, timeout=120)
+        return {path.name: path.read_bytes() for path in (library, program)}
 
 
 def must_advise(work: Callable[[], object]) -> None:

@@ -77,14 +77,18 @@ class Place:
         new_key(where / "key")
         self.signer = Signer(where / "key")
         self.now = NOW
-        self.repository = DirectoryRepository(where / "cvmfs", NAME)
-        self.origin: DirectoryOrigin = _Clocked(where / "osdf", lambda: self.now)
+        self.move(where)
         self.broken: set[str] = set()
         self.sweep_interval = 0.0
         self.tables = False  # whether builds have chunk tables
-        self.copy = ManifestCopy(where / "state" / "published")
         self.witness: Witness | None = None
         self.watch: Callable[[Path], None] = lambda _: None
+
+    def move(self, where: Path) -> None:
+        """Go on with the files in another directory, such as a copy."""
+        self.repository = DirectoryRepository(where / "cvmfs", NAME)
+        self.origin: DirectoryOrigin = _Clocked(where / "osdf", lambda: self.now)
+        self.copy = ManifestCopy(where / "state" / "published")
 
     def publication(self, origin: DirectoryOrigin | None = None) -> Publication:
         return Publication(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -186,22 +187,23 @@ def everything_named_is_there(place: Place) -> None:
 
 def test_a_garbage_collection_that_is_killed_anywhere_costs_only_a_rerun(shared_path: Path) -> None:
     bounds = RetentionLimits(14 * DAY, 100, 10**12)
+    before = shared_path / "before"
+    before.mkdir()
+    place = Place(before)
+    publication = place.publication()
+    place.publish(publication, (entry("a/a:1"), answer("one")), (entry("a/b:1"), answer("left")))
+    snapshot = place.publish(publication, (entry("a/a:1"), answer("two"))).snapshot
+    publication.publish(snapshot, [], ["a/b:1"])
+    place.now += 14 * DAY
+
+    def clear() -> None:
+        opened = place.publication()
+        snapshot, _ = opened.open()
+        assert gc.collect(opened, snapshot, place.now, bounds).error is None
+
     at = 0
     while True:
-        where = shared_path / f"place-{at}"
-        where.mkdir()
-        place = Place(where)
-        publication = place.publication()
-        place.publish(publication, (entry("a/a:1"), answer("one")), (entry("a/b:1"), answer("left")))
-        snapshot = place.publish(publication, (entry("a/a:1"), answer("two"))).snapshot
-        publication.publish(snapshot, [], ["a/b:1"])
-        place.now += 14 * DAY
-
-        def clear(place: Place = place) -> None:
-            opened = place.publication()
-            snapshot, _ = opened.open()
-            assert gc.collect(opened, snapshot, place.now, bounds).error is None
-
+        place.move(shutil.copytree(before, shared_path / f"place-{at}", symlinks=True))
         killed = child_process.killed(at, clear)
         if killed:
             everything_named_is_there(place)
