@@ -60,8 +60,9 @@ def test_a_machine_on_which_images_do_not_start_says_so_and_takes_no_such_job(si
     with site.lagging_cvmfs(without_shell), site.overridden(faster):
         site.pool.reconfigure("ImageResolverFailing", "false")
         site.facts.unlink(missing_ok=True)
-        failed = [site.submit(NAMED).done() for _ in range(3)]
-        assert all(jobs.count(EVICTED) == 1 for jobs in failed)
+        failed = [site.submit(NAMED) for _ in range(3)]
+        for jobs in failed:
+            jobs.wait(EVICTED)
         site.pool.until(lambda: machine(site, "ImageResolverFailing") == "true", lambda: machine(site, "ImageResolverFailures"))
         assert "Apptainer's test of" in machine(site, "ImageResolverLastFailure")
         refused = site.submit(NAMED)
@@ -70,6 +71,7 @@ def test_a_machine_on_which_images_do_not_start_says_so_and_takes_no_such_job(si
         assert refused.count(EXECUTE) == 0
         site.run("startd-cron", user="condor")  # a probe that succeeds: the SIF starts
         refused.done()
+        assert all(jobs.done().count(EVICTED) == 1 for jobs in failed)
     site.pool.reconfigure("ImageResolverFailing", "false")
 
 
