@@ -16,8 +16,9 @@ from publisher.layers.decompress import decompressed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CONTENT = b"".join(b"%d\n" % number for number in range(400_000))
+CONTENT = b"".join(map(b"%d\n".__mod__, range(400_000)))
 HALF = len(CONTENT) // 2
+GZIP = gzip.compress(CONTENT, 1)
 SKIPPABLE = bytes([0x5A, 0x2A, 0x4D, 0x18]) + (5).to_bytes(4, "little") + b"table"
 
 
@@ -39,8 +40,8 @@ def inflate(blob: bytes, portion: int = 1 << 20) -> bytes:
     "blob",
     [
         CONTENT,
-        gzip.compress(CONTENT),
-        gzip.compress(CONTENT[:HALF]) + gzip.compress(b"") + gzip.compress(CONTENT[HALF:]),
+        GZIP,
+        gzip.compress(CONTENT[:HALF], 1) + gzip.compress(b"") + gzip.compress(CONTENT[HALF:], 1),
         zstd(CONTENT),
         zstd(CONTENT[:HALF]) + SKIPPABLE + zstd(CONTENT[HALF:]),
         SKIPPABLE + zstd(CONTENT),
@@ -57,7 +58,7 @@ def test_blobs_shorter_than_a_magic_number_are_returned_unchanged(blob: bytes) -
     assert inflate(blob) == blob
 
 
-@pytest.mark.parametrize(("blob", "name"), [(bz2.compress(CONTENT), "bzip2"), (lzma.compress(b"x"), "xz")])
+@pytest.mark.parametrize(("blob", "name"), [(bz2.compress(b"x"), "bzip2"), (lzma.compress(b"x"), "xz")])
 def test_compressions_outside_the_specification_are_refused(blob: bytes, name: str) -> None:
     with pytest.raises(LayerError, match=name):
         inflate(blob)
@@ -75,10 +76,10 @@ CHECKED = zstandard.ZstdCompressor(write_checksum=True).compress(CONTENT)
 @pytest.mark.parametrize(
     "blob",
     [
-        gzip.compress(CONTENT)[:-4],
-        gzip.compress(CONTENT)[:100_000],
-        flipped(gzip.compress(CONTENT), 100_000),
-        flipped(gzip.compress(CONTENT), -2),
+        GZIP[:-4],
+        GZIP[:100_000],
+        flipped(GZIP, 100_000),
+        flipped(GZIP, -2),
         flipped(CHECKED, 100_000),
         flipped(CHECKED, -2),
     ],
@@ -90,8 +91,8 @@ def test_damaged_data_is_refused(blob: bytes) -> None:
 
 def test_data_after_the_end_of_gzip_is_not_called_damage() -> None:
     with pytest.raises(LayerError, match=r"other data after the end of its gzip data \(the image's owner has to"):
-        inflate(gzip.compress(CONTENT) + b"trailing garbage")
-    assert inflate(gzip.compress(CONTENT) + bytes(100)) == CONTENT
+        inflate(GZIP + b"trailing garbage")
+    assert inflate(GZIP + bytes(100)) == CONTENT
 
 
 def test_a_truncated_zstd_frame_ends_early() -> None:
