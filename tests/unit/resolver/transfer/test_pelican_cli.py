@@ -9,7 +9,7 @@ import os
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +24,9 @@ from tests.support.ep.execution_point import lay_down, sif_content, sif_of
 from tests.support.osdf.faulty_cache import FaultyServer
 from tests.support.osdf.federation import Director
 from tests.support.registries.scripted_http import certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.usefixtures("own_reads")
 
@@ -50,9 +53,9 @@ class Site:
     def goes_wrong(self, mode: str) -> None:
         self._set("PELICAN_TEST_MODE", mode)
 
-    def fetch(self, until: float | None = None) -> str:
+    def fetch(self, clock: Callable[[], float] = time.monotonic, until: float | None = None) -> str:
         place = open_source("pelican://federation.invalid/images", self.network)
-        return fetch([place], SIF, str(self.part), until=until)
+        return fetch([place], SIF, str(self.part), clock, until)
 
     def calls(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text().splitlines()]
@@ -166,7 +169,7 @@ def gone(pid: int) -> bool:
 def test_at_the_deadline_the_command_and_its_children_are_killed(site: Site) -> None:
     site.goes_wrong("hangs")
     with pytest.raises(FetchError, match=r"in time: .* the command pelican: only [\d.]+ k?B received in time"):
-        site.fetch(until=time.monotonic() + 4)  # enough for it to begin
+        site.fetch(lambda: 5 if site.calls_so_far() == 2 else 0, until=4)
     call, child = site.calls()
     assert gone(call["pid"])
     assert gone(child["child"])
