@@ -32,8 +32,8 @@ LONGEST_FIRST = (
 """Beginnings of the names of tests that take long: they start first, so that at the end no process waits for another one's."""
 POOLS = (
     ("citation", "failures", "jobs", "ospool", "variants"),
-    ("broken_cvmfs", "differences", "trust", "unprivileged"),
-    ("access_point", "many", "pilot", "without_fuse"),
+    ("access_point", "broken_cvmfs", "differences", "trust", "unprivileged"),
+    ("many", "pilot", "without_fuse"),
 )
 """The pool's tests that share an HTCondor pool each; those processes wait for HTCondor most of the time."""
 

@@ -58,7 +58,8 @@ def recipe() -> tuple[list[str], list[str]]:
 
 def squash(directory: Path, image: Path) -> None:
     """Make a squashfs of a directory."""
-    command: list[str | Path] = ["mksquashfs", directory, image, "-comp", "zstd", "-noappend", "-quiet", "-no-progress"]
+    quickly = ("-comp", "zstd", "-Xcompression-level", "1")
+    command: list[str | Path] = ["mksquashfs", directory, image, *quickly, "-noappend", "-quiet", "-no-progress"]
     subprocess.run(command, check=True, capture_output=True)
 
 
