@@ -307,7 +307,7 @@ def compress(layer: bytes, compression: str) -> bytes:
 
 def _compress(layer: bytes, compression: str) -> bytes:
     if compression == "gzip":
-        return gzip.compress(layer, 6, mtime=0)
+        return gzip.compress(layer, 1, mtime=0)  # as fast as it can: most layers have programs of this host
     return zstandard.ZstdCompressor(3).compress(layer) if compression == "zstd" else layer
 
 
