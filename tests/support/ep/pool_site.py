@@ -56,10 +56,9 @@ def recipe() -> tuple[list[str], list[str]]:
     return over, back
 
 
-def squash(directory: Path, image: Path) -> None:
+def squash(directory: Path, image: Path, *options: str) -> None:
     """Make a squashfs of a directory."""
-    quickly = ("-comp", "zstd", "-Xcompression-level", "1")
-    command: list[str | Path] = ["mksquashfs", directory, image, *quickly, "-noappend", "-quiet", "-no-progress"]
+    command: list[str | Path] = ["mksquashfs", directory, image, "-comp", "zstd", *options, "-noappend", "-quiet", "-no-progress"]
     subprocess.run(command, check=True, capture_output=True)
 
 
@@ -250,7 +249,7 @@ class Site:
         """Make CVMFS a FUSE mount whose process is stopped: every open in it hangs."""
         image = self.pool.root / "site" / "repository.squashfs"
         if not image.exists():
-            squash(self.host.repository, image)
+            squash(self.host.repository, image, "-Xcompression-level", "1")
         self.unmount()
         self.pool.inside("mkdir", self.repository)
         # the kernel caches nothing, so every access asks the process
