@@ -94,12 +94,14 @@ def test_text_that_looks_like_yaml_is_refused_and_nothing_else_happens(text: str
     _tried(f"version: 1\ngroups:\n- title: a\n  images:\n  - {text}".encode())
 
 
+@pytest.mark.untraced
 @settings(deadline=None)
 @given(st.fixed_dictionaries({"version": st.just(1)}, optional={"groups": _TREES, "defaults": _TREES}))
 def test_values_of_any_kind_anywhere_are_refused_and_nothing_else_happens(tree: dict[str, object]) -> None:
     _tried(yaml.safe_dump(tree).encode())
 
 
+@pytest.mark.untraced
 @settings(deadline=None)
 @given(st.lists(_TREES, min_size=1, max_size=4))
 def test_entries_of_any_kind_are_refused_and_nothing_else_happens(entries: list[object]) -> None:

@@ -161,6 +161,7 @@ def test_invalid_archives_are_refused_with_the_reason(archive: bytes, problem: s
         names(archive)
 
 
+@pytest.mark.untraced
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["drop", "keep", "replace"]), st.integers(0, 3000), st.booleans()), max_size=6),

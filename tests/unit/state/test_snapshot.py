@@ -64,6 +64,7 @@ def test_an_edition_reads_back_as_the_catalog_it_was_made_of(signer: Signer) -> 
 name_lists = st.lists(st.sampled_from([f"a/image-{number}:1" for number in range(6)]), max_size=4, unique=True)
 
 
+@pytest.mark.untraced
 @given(st.lists(st.tuples(name_lists, name_lists, name_lists, st.sampled_from("xyz")), min_size=1, max_size=4))
 def test_an_edition_of_what_changed_is_that_of_the_whole(steps: list[tuple[list[str], list[str], list[str], str]]) -> None:
     """The images' content comes and goes among names, and with it the aliases that they share; names end to mean something."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support.ep.difference_property import difference
 
 
+@pytest.mark.untraced
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=300))
 def test_it_ends_with_the_right_bytes_or_a_named_error(data: bytes) -> None:

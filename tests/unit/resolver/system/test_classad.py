@@ -93,6 +93,7 @@ def test_bytes_that_are_no_utf_8_come_back_as_they_were() -> None:
     assert classad.serialize({"Image": classad.get_string(classad.parse(content), "image")}) == content
 
 
+@pytest.mark.untraced
 @given(st.dictionaries(NAMES, VALUES, max_size=8))
 def test_what_is_written_is_read(updates: dict[str, classad.Value]) -> None:
     updates = {name: value for name, value in updates.items() if sum(name.lower() == other.lower() for other in updates) == 1}
