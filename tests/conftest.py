@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.machine.huge_pages import use_huge_pages
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -62,6 +64,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of LONGEST_FIRST first, in its order."""
     ranks = [*LONGEST_FIRST, ""]
     items.sort(key=lambda item: next(number for number, begin in enumerate(ranks) if item.nodeid.startswith(begin)))
+
+
+def pytest_collection_finish() -> None:
+    """Make forks cheap: all modules of the tests are loaded now."""
+    use_huge_pages()
 
 
 @pytest.hookimpl(wrapper=True)
