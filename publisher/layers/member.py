@@ -283,7 +283,10 @@ def _set_numbers(member: Member, block: bytes, pax: Pax | None) -> bool:
         if times[-1] is not None:
             member.mtime = times[-1]
     if member.kind[0] in _KINDS_WITHOUT_DATA:
-        size = member.size = max(member.size, 0)
+        member.size = max(member.size, 0)
+        size = (
+            max(size, 0) if block[156] else size
+        )  # Go refuses a negative one before it takes an entry without a type for a directory
     if min(size, member.size) < 0 or not 0 <= member.uid <= _MAX_ID or not 0 <= member.gid <= _MAX_ID:
         raise LayerError(f"the layer's entry {shown(member.name)} has an invalid size or owner")
     if member.mtime < 0:

@@ -35,6 +35,13 @@ def test_odd_archives_are_read_as_go_reads_them(name: str, go: GoReader) -> None
     assert compare(_WHOLE[name], go), "one of the readers refuses it"
 
 
+@pytest.mark.parametrize("kind", [b"0", b"\0"])
+def test_a_negative_size_is_refused_as_go_refuses_it(kind: bytes, go: GoReader) -> None:
+    """Go looks at the size before it takes an entry without a type, whose name ends with a slash, for a directory."""
+    archive = raw_tar.header(b"d/", kind, mode=b"0000755\0", size=raw_tar.number(-1)) + raw_tar.END
+    assert not compare(archive, go)
+
+
 @pytest.mark.parametrize("part", range(_ROUNDS))
 def test_broken_archives_are_read_as_go_reads_them(part: int, go: GoReader) -> None:
     read = 0

@@ -70,6 +70,7 @@ def test_kinds_that_layers_do_not_have_are_refused(kind: bytes) -> None:
     "fields",
     [
         {"size": raw_tar.number(-1)},
+        {"name": b"d/", "kind": b"\0", "size": raw_tar.number(-1)},
         {"uid": raw_tar.number(-1, 8)},
         {"gid": raw_tar.number(1 << 32, 8)},
         {"uid": raw_tar.number(0xFFFFFFFF, 8)},
