@@ -28,8 +28,7 @@ _STORED_DATA = 1 << 24  # the same in the length of a data block
 _LENGTH = struct.Struct("<H")
 _NUMBERS = struct.Struct("<HHHHII")  # of every inode: kind, mode, indexes of uid and gid, time, number
 _FILE, _LARGE_FILE = 2, 9
-_PLAIN_FILE = struct.Struct("<HHHHIIIIII")  # a whole inode of a file, but for the lengths of its blocks
-_LARGE_FILE_NUMBERS = struct.Struct("<QQQIIII")
+_FILE_NUMBERS = {_FILE: struct.Struct("<IIII"), _LARGE_FILE: struct.Struct("<QQQIIII")}
 _DIRECTORY, _LARGE_DIRECTORY = struct.Struct("<IIHHI"), struct.Struct("<IIIIHHI")
 _INDEX = struct.Struct("<III")  # of a large directory; a name follows
 _LISTED, _NAME = struct.Struct("<III"), struct.Struct("<HhHH")  # numbers of names, and what precedes a name, in a directory
@@ -120,27 +119,23 @@ class Squashfs:
     def files(self) -> Iterator[SquashfsFile]:
         """Yield the regular files in the order of their inodes, that of the stream that the squashfs was made from."""
         buffer = _Buffer(self._metadata(self._super.inode_table, self._super.directory_table))
-        ids, block_size = self._ids, self.block_size
         for _ in range(self._super.inodes):
-            numbers = buffer.peek(_PLAIN_FILE)  # most inodes are such
-            if numbers is not None and numbers[0] == _FILE:
-                _, mode, uid, gid, mtime, _, start, fragment, position, size = numbers
-                buffer.skip(_PLAIN_FILE.size)
+            kind, mode, uid, gid, mtime, _ = buffer.take(_NUMBERS)
+            if kind not in _FILE_NUMBERS:
+                _pass_over(kind, buffer)
+                continue
+            numbers = buffer.take(_FILE_NUMBERS[kind])
+            if kind == _FILE:
+                start, fragment, position, size = numbers
             else:
-                kind, mode, uid, gid, mtime, _ = buffer.take(_NUMBERS)
-                if kind == _LARGE_FILE:
-                    start, size, _, _, fragment, position, _ = buffer.take(_LARGE_FILE_NUMBERS)
-                elif kind == _FILE:
-                    raise ValueError("a table is cut off")
-                else:
-                    _pass_over(kind, buffer)
-                    continue
+                start, size, _, _, fragment, position, _ = numbers
             is_whole = fragment == _NO_FRAGMENT
-            count = -(-size // block_size) if is_whole else size // block_size
+            count = -(-size // self.block_size) if is_whole else size // self.block_size
             if count > _MAX_BLOCKS:
                 raise ValueError("a file is too large")
             blocks = buffer.take(struct.Struct(f"<{count}I")) if count else ()
-            yield SquashfsFile(mtime, mode, ids[uid], ids[gid], size, start, blocks, None if is_whole else fragment, position)
+            ids = self._ids[uid], self._ids[gid]
+            yield SquashfsFile(mtime, mode, *ids, size, start, blocks, None if is_whole else fragment, position)
         if not buffer.is_empty:
             raise ValueError("its table of inodes has more than it should have")
 
@@ -271,12 +266,6 @@ class _Buffer:
             self._data, self._position = next(self._blocks, b""), 0
         return not self._data
 
-    def peek(self, numbers: struct.Struct) -> tuple[int, ...] | None:
-        """Return numbers without taking them; None if so many bytes do not follow."""
-        if len(self._data) - self._position < numbers.size and not self._fill_up_to(numbers.size):
-            return None
-        return numbers.unpack_from(self._data, self._position)
-
     def take(self, numbers: struct.Struct) -> tuple[int, ...]:
         self._fill(numbers.size)
         self._position += numbers.size
@@ -292,18 +281,17 @@ class _Buffer:
         self._position += size
 
     def _fill(self, size: int) -> None:
-        if len(self._data) - self._position < size and not self._fill_up_to(size):
-            raise ValueError("a table is cut off")
-
-    def _fill_up_to(self, size: int) -> bool:
-        """Let at least so many bytes follow, if there are as many; return whether there are."""
+        if len(self._data) - self._position >= size:
+            return
         parts = [self._data[self._position :]]
         length = len(parts[0])
-        while length < size and (block := next(self._blocks, None)) is not None:
+        while length < size:
+            block = next(self._blocks, None)
+            if block is None:
+                raise ValueError("a table is cut off")
             parts.append(block)
             length += len(block)
         self._data, self._position = b"".join(parts), 0
-        return length >= size
 
 
 def _pass_over(kind: int, buffer: _Buffer) -> None:
