@@ -9,7 +9,7 @@ from publisher.build.builder import Builder
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from publisher.build.builder import BuildRequest, UncheckedSif
+    from publisher.build.builder import BuildRequest
     from publisher.state.built import BuiltImage
 
 
@@ -33,10 +33,6 @@ class OnDemandBuilder(Builder):
         if self._builder is None:
             self._builder = self._open_builder()
         return self._builder.build(request, progress)
-
-    def unchecked(self, request: BuildRequest) -> UncheckedSif | None:
-        """See :meth:`Builder.unchecked`."""
-        return None if self._builder is None else self._builder.unchecked(request)
 
     def discard(self, request: BuildRequest) -> None:
         """Delete the finished build of a request, after it was published."""
