@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import math
-import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +21,9 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from publisher import __version__
-from publisher.build import readback
+from publisher.build import finished_build, readback
 from publisher.build.builder import Builder, BuildRequest, UncheckedSif
+from publisher.build.finished_build import FILE_INDEX, SIF, TABLE
 from publisher.build.metadata import add_skeleton, make_skeleton
 from publisher.build.readback import ExpectedFiles, ReadbackError
 from publisher.build.received import receive
@@ -32,7 +31,6 @@ from publisher.build.sandbox.layered import LayeredSandbox
 from publisher.build.sif import DATA_OFFSET, write_sif_header
 from publisher.build.toolset import check_accepted, tool_versions
 from publisher.chunks.cutter import cut_file
-from publisher.contract.files import replace
 from publisher.contract.units import format_size
 from publisher.errors import BuildError, LayerError, PublisherError, SpaceError, TestRunError
 from publisher.fileindex.format import FileIndexWriter
@@ -46,7 +44,6 @@ from publisher.layers.uncompressed import delete_copies
 from publisher.sifs.listing import SifFiles
 from publisher.state.built import BuiltImage
 from publisher.system.durable import host_failure
-from publisher.system.ownership import is_own, is_own_file
 from publisher.system.progress import READ_BACK
 
 if TYPE_CHECKING:
@@ -66,11 +63,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SIF, _TABLE, _FILE_INDEX, _RECORD = "image.sif", "image.chunks", "files.zst", "built.json"
 _SANDBOX_ONLY = ".sandbox"
 """Ends the name of a build without a SIF, which another entry may want of the same image."""
 _MAX_TRIES = 3  # of squashing, until the SIF reads back as it should
-_RECORD_FORMAT = 4  # a finished build with another format is built again
 _FREE = 64 << 20  # bytes that must stay free on the device
 _GROWTH = 1.5  # a squashfs per compressed byte of the layers, at most: each block of 128 KiB is compressed by itself
 _BYTES_PER_ENTRY = 128  # in the tables of the squashfs and in the file index
@@ -136,7 +131,7 @@ class LocalBuilder(Builder):
 
     def finished(self, request: BuildRequest) -> BuiltImage | None:
         """Return the finished build of a request, None if there is none."""
-        return _load(self._directory(request), request.image.content)
+        return finished_build.load(self._directory(request), request.image.content)
 
     def unchecked(self, request: BuildRequest) -> UncheckedSif | None:
         """See :meth:`Builder.unchecked`. A SIF of the list is a stranger's until it was checked."""
@@ -144,7 +139,7 @@ class LocalBuilder(Builder):
             return None
         summaries = filter(None, map(read_summary, request.indexes))
         with contextlib.suppress(FileNotFoundError):  # it was not sound, and is made again
-            return UncheckedSif.at(self._directory(request) / _SIF, sum(summary.unpacked for summary in summaries))
+            return UncheckedSif.at(self._directory(request) / SIF, sum(summary.unpacked for summary in summaries))
         return None
 
     def import_build(self, request: BuildRequest, make: Callable[[Path], BuiltImage]) -> BuiltImage:
@@ -160,7 +155,7 @@ class LocalBuilder(Builder):
 
         def imported(directory: Path) -> BuiltImage:
             built = make(directory)
-            _save(built, directory, request.image.content)
+            finished_build.save(built, directory, request.image.content)
             return built
 
         return self._make(request, imported)
@@ -168,7 +163,7 @@ class LocalBuilder(Builder):
     def _make(self, request: BuildRequest, make: Callable[[Path], BuiltImage]) -> BuiltImage:
         directory = self._directory(request)
         try:
-            finished = _load(directory, request.image.content)
+            finished = finished_build.load(directory, request.image.content)
             if finished is not None:
                 _log.debug("%s: the finished build in %s is used", request.name, directory)
                 return finished
@@ -207,29 +202,29 @@ class LocalBuilder(Builder):
         progress("plan", 0, 1)
         make = self._receive if request.image.is_sif else self._squash_layers
         files, (sha256, table) = make(request, directory, progress)
-        sif = directory / _SIF
+        sif = directory / SIF
         progress("test", 0, 1)
         with _logged("test run", request):
             outcome = self._tester.test(sif, architecture=request.image.platform.architecture, has_shell=files.has_shell)
-        if _sha256(sif) != sha256:
+        if finished_build.sha256_of(sif) != sha256:
             raise TestRunError("the test run changed the finished SIF", hint="block the image: its code attacked this host")
         if table is not None:
-            (directory / _TABLE).write_bytes(table)
+            (directory / TABLE).write_bytes(table)
         built = BuiltImage(
             sif=sif,
             sha256=sha256,
             size=sif.stat().st_size,
             unpacked_size=files.unpacked_size,
             files=files.files,
-            file_index=directory / _FILE_INDEX,
+            file_index=directory / FILE_INDEX,
             test=outcome.test,
             tools={"publisher": __version__} if request.image.is_sif else self._tools,
             notes={**files.notes, **({"test": outcome.reason} if outcome.reason else {})},
             config=request.image.content,
-            chunk_table=None if table is None else directory / _TABLE,
+            chunk_table=None if table is None else directory / TABLE,
             chunks=None if table is None else {"sha256": hashlib.sha256(table).hexdigest(), "size": len(table)},
         )
-        _save(built, directory, request.image.content)
+        finished_build.save(built, directory, request.image.content)
         return built
 
     def _squash_layers(self, request: BuildRequest, directory: Path, progress: Progress) -> tuple[SifFiles, CutSif]:
@@ -251,30 +246,30 @@ class LocalBuilder(Builder):
             files = receive(
                 request.image,
                 request.layers[0],
-                directory / _SIF,
-                directory / _FILE_INDEX,
+                directory / SIF,
+                directory / FILE_INDEX,
                 limits=self._limits,
                 deadline=self._deadline,
                 free=self._free(directory) - _FREE,
                 account=self._account,
             )
-            return files, cut_file(directory / _SIF)
+            return files, cut_file(directory / SIF)
 
     def _list(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
         """Plan an image and write its file index; its sandbox is made, checked and run when it is published."""
         _check_diff_ids(request)
         progress("plan", 0, 1)
         inputs = self._prepare(request, directory, self._clock() + self._deadline)
-        with _logged("file index", request), (directory / _FILE_INDEX).open("wb") as out:
+        with _logged("file index", request), (directory / FILE_INDEX).open("wb") as out:
             files = _write_file_index(out, request, inputs)
-        (directory / _FILE_INDEX).chmod(0o644)
+        (directory / FILE_INDEX).chmod(0o644)
         return BuiltImage(
-            sif=directory / _SIF,
+            sif=directory / SIF,
             sha256="",
             size=0,
             unpacked_size=files.unpacked_size,
             files=files.files,
-            file_index=directory / _FILE_INDEX,
+            file_index=directory / FILE_INDEX,
             test="",
             tools={name: version for name, version in self._tools.items() if name in {"publisher", "apptainer"}},
             notes=dict(inputs.plan.dropped),
@@ -284,7 +279,7 @@ class LocalBuilder(Builder):
                 request.indexes,
                 inputs.skeleton,
                 inputs.totals,
-                directory / _FILE_INDEX,
+                directory / FILE_INDEX,
                 self._limits,
                 self._tester,
                 request.image.platform.architecture,
@@ -330,7 +325,7 @@ class LocalBuilder(Builder):
                 return self._squash_and_check(request, inputs, directory, ends, progress)
             except ReadbackError as error:
                 _log.debug("%s: the SIF is made again after try %d of %d: %s", request.name, attempt, _MAX_TRIES, error)
-                (directory / _SIF).unlink()
+                (directory / SIF).unlink()
         return self._squash_and_check(request, inputs, directory, ends, progress)
 
     def _squash_and_check(
@@ -340,12 +335,12 @@ class LocalBuilder(Builder):
             files, expected = self._squash(request, inputs, directory, ends, progress)
             architecture = request.image.platform.architecture
             identity = bytes.fromhex(request.image.content.removeprefix("sha256:"))
-            write_sif_header(directory / _SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
+            write_sif_header(directory / SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
         progress(READ_BACK, 0, 1)
         with _logged("readback", request), ThreadPoolExecutor(2) as beside:
-            synced, cut = beside.submit(_sync, directory / _SIF), beside.submit(cut_file, directory / _SIF)
+            synced, cut = beside.submit(finished_build.sync, directory / SIF), beside.submit(cut_file, directory / SIF)
             deadline = max(1.0, ends - self._clock())
-            readback.check(directory / _SIF, expected, deadline=deadline)
+            readback.check(directory / SIF, expected, deadline=deadline)
         synced.result()
         return files, cut.result()
 
@@ -364,14 +359,14 @@ class LocalBuilder(Builder):
 
         totals = inputs.totals
         with (
-            (directory / _FILE_INDEX).open("wb") as out,
-            self._squasher.squash(directory / _SIF, totals, offset=DATA_OFFSET, deadline=deadline) as stream,
+            (directory / FILE_INDEX).open("wb") as out,
+            self._squasher.squash(directory / SIF, totals, offset=DATA_OFFSET, deadline=deadline) as stream,
             ThreadPoolExecutor(1) as beside,
         ):
 
             def list_files() -> tuple[FileIndexWriter, ExpectedFiles]:
                 files = _write_file_index(out, request, inputs)
-                return files, ExpectedFiles.of(directory / _FILE_INDEX)
+                return files, ExpectedFiles.of(directory / FILE_INDEX)
 
             listing = beside.submit(list_files)
             emitter = Emitter(stream, totals.newest)
@@ -422,48 +417,3 @@ def _check_diff_ids(request: BuildRequest) -> None:
             raise BuildError(f"layer {number} has no header index", hint=hint)
         if summary.diff_id != diff_id:
             raise LayerError(f"layer {number} unpacks to {summary.diff_id}, its config says {diff_id}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _save(built: BuiltImage, directory: Path, digest: str) -> None:
-    """Make a finished build durable, with its record: the config that it was built from, and the sha256 of its files."""
-    for path in filter(None, (built.sif, built.chunk_table, built.file_index)):
-        path.chmod(0o644)
-        _sync(path)
-    record = {"format": _RECORD_FORMAT, "digest": digest, "file_index_sha256": _sha256(built.file_index), "build": built.facts()}
-    replace(str(directory / _RECORD), json.dumps(record).encode())
-
-
-def _load(directory: Path, digest: str) -> BuiltImage | None:
-    """Return the finished build of a config (its digest).
-
-    None if there is none, if it was built from another config, if its files have changed, or if another account could
-    have written them.
-    """
-    sif, table, file_index, record = (directory / name for name in (_SIF, _TABLE, _FILE_INDEX, _RECORD))
-    try:
-        if not is_own(directory.lstat()) or not all(map(is_own_file, (sif, file_index, record))):
-            return None
-        saved = json.loads(record.read_bytes())
-        bound = {"format": _RECORD_FORMAT, "digest": digest, "file_index_sha256": _sha256(file_index)}
-        built = BuiltImage(sif=sif, file_index=file_index, chunk_table=table if is_own_file(table) else None, **saved["build"])
-        is_intact = all(saved.get(name) == value for name, value in bound.items()) and _sha256(sif) == built.sha256
-        if built.chunks is not None:
-            is_intact = is_intact and built.chunk_table is not None and _sha256(table) == built.chunks["sha256"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if not is_intact:
-        _log.debug("the build in %s is made again: its files have changed, or it is another image's", directory)
-    return built if is_intact else None
