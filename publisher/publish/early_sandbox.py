@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 def early_sandbox_path(repository: Repository, snapshot: Snapshot, item: PlanItem) -> str | None:
     """Return the path of the one sandbox that an entry needs unpacked from its SIF; None if it needs none, several, or a clone.
 
-    A repository that several hosts publish to gives its lease to no early transaction: the others would wait.
+    None also in a repository that several hosts publish to: the others would wait for its lease.
     """
     if repository.is_shared or "sandbox" not in item.entry.formats or len(item.targets) != 1:
         return None
