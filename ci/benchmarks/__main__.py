@@ -11,6 +11,7 @@ from ci.benchmarks import (
     bench_image,
     build,
     cvmfs,
+    cvmfs_images,
     delta,
     fetch,
     hook,
@@ -111,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     parsers["store"].set_defaults(run=_store)
     parsers["cvmfs"].add_argument("--repository", help="a new repository of this host")
     parsers["cvmfs"].add_argument("--ducc", help="the program cvmfs_ducc, to compare with (default: it is left out)")
+    parsers["cvmfs"].add_argument(
+        "--image",
+        choices=cvmfs_images.KINDS,
+        default="debian",
+        help="files of Debian's packages, or 60,000 files of 6 kB each (default debian)",
+    )
     parsers["cvmfs"].add_argument("--only", nargs="+", choices=cvmfs.WHO, default=[], help="measure these alone (default all)")
     parsers["cvmfs"].add_argument("--pause", type=float, default=370.0, help="seconds between two of them (default 370)")
     parsers["cvmfs"].set_defaults(run=_cvmfs)
@@ -173,9 +180,8 @@ def _store(arguments: argparse.Namespace) -> bool:
 
 def _cvmfs(arguments: argparse.Namespace) -> bool:
     work = arguments.work.resolve() / "cvmfs"
-    return cvmfs.benchmark(
-        arguments.repository, arguments.ducc, work, only=arguments.only, pause=arguments.pause, bars=arguments.bars
-    )
+    options = {"image": arguments.image, "only": arguments.only, "pause": arguments.pause, "bars": arguments.bars}
+    return cvmfs.benchmark(arguments.repository, arguments.ducc, work, **options)
 
 
 if __name__ == "__main__":

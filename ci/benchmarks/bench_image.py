@@ -15,11 +15,12 @@ from ci.demo.layer import Layer
 from tests.support.registries.registry import OCI, ask, push_image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ci.demo.debian import Packages
 
-_BASE = ("bash", "coreutils", "dash", "findutils", "grep", "sed")
+BASE = ("bash", "coreutils", "dash", "findutils", "grep", "sed")
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ SIZES = {
     "large": Size(
         "bench/large",
         (
-            _BASE,
+            BASE,
             ("g++", "gcc", "gfortran", "git", "make", "perl"),
             ("libboost-dev", "libeigen3-dev"),
             ("python3-matplotlib", "python3-pandas", "python3-scipy"),
         ),
     ),
-    "small": Size("bench/small", (_BASE, ("python3-minimal",))),
+    "small": Size("bench/small", (BASE, ("python3-minimal",))),
 }
 
 
@@ -57,18 +58,23 @@ def ensure(size: Size, packages: Packages, architecture: str, address: str) -> N
     """
     response = ask(address, "HEAD", f"/v2/{size.repository}/manifests/1", headers={"Accept": OCI["manifest"]})
     if response.status != http.client.OK:
-        layers = _layers(size, packages, architecture)
+        layers = [*unpacked_layers(size.layers, packages, architecture), _changes()]
         push_image(address, size.repository, "1", layers, {"Cmd": ["sh"]}, platform=f"linux/{architecture}")
 
 
-def _layers(size: Size, packages: Packages, architecture: str) -> list[bytes]:
+def unpacked_layers(names: Sequence[Sequence[str]], packages: Packages, architecture: str) -> list[bytes]:
+    """Return a layer for each group of packages, from the bottom up, without the packages that lower layers have.
+
+    Raises:
+        UsageError: packages cannot be downloaded.
+    """
     present: set[str] = set()
     layers: list[bytes] = []
-    for names in size.layers:
-        new = [path for path in packages.fetch(names, architecture) if path.name not in present]
+    for group in names:
+        new = [path for path in packages.fetch(group, architecture) if path.name not in present]
         present.update(path.name for path in new)
         layers.append(_unpacked(new, first=not layers))
-    return [*layers, _changes()]
+    return layers
 
 
 def _unpacked(packages: list[Path], *, first: bool) -> bytes:

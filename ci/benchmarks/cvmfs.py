@@ -6,9 +6,9 @@ new. Everybody publishes an image of their own, with different content, so that 
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -17,23 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ci.benchmarks import measure
+from ci.benchmarks import cvmfs_images, measure
 from publisher.errors import UsageError
 from publisher.targets.repositories.cvmfs.stratum import StratumZero
-from tests.support.images.layers import file, tar
-from tests.support.images.runnable import runnable
-from tests.support.registries.registry import OCI, RegistryServer, ask, push_image, push_manifest, read_manifest
+from tests.support.registries.registry import RegistryServer, ask, push_manifest, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 CHANGE, WHOLE, BOTH = 1.5, 1.2, 1.3
 """Bars: publishing a change, and publishing a whole image, against the tool by hand; a run with both forms against ducc."""
 _PROGRAM = "cvmfs_server"
-_FILES = 60_000
-_IN_DIRECTORY = 20  # files
-_DENSE, _THIN = 3300, 2700  # bytes of each file that cannot be compressed, and that can
-_CHANGED = 30  # files
 WHO = ("hand", "both", "alone", "ducc")
 
 
@@ -54,20 +48,23 @@ class Step:
     transactions: tuple[float, ...] = ()
 
 
-def benchmark(fqrn: str | None, ducc: str | None, work: Path, *, only: Sequence[str], pause: float, bars: bool) -> bool:
+def benchmark(
+    fqrn: str | None, ducc: str | None, work: Path, *, image: str, only: Sequence[str], pause: float, bars: bool
+) -> bool:
     """Measure and print; return whether the bars were met, or ``bars`` is false, or there is nothing to measure on.
 
     Args:
         fqrn: a new repository of this host; None for none.
         ducc: the program ``cvmfs_ducc``; None leaves it out.
         work: directory for all files; the images in its registry are kept for the next run.
+        image: which images, a key of :data:`ci.benchmarks.cvmfs_images.KINDS`.
         only: which of hand, both, alone and ducc to measure; all if empty.
         pause: seconds between two contestants. ext4 passes over inodes that were freed in the last six minutes, one by one, so
             that whoever comes next pays for the files that the one before has deleted.
         bars: compare the figures with the bars.
 
     Raises:
-        UsageError: the repository is not new.
+        UsageError: the repository is not new, or packages for the images cannot be downloaded.
     """
     if shutil.which(_PROGRAM) is None or fqrn is None:
         print(f"skipped: {_PROGRAM} is not on PATH, or --repository names no repository to publish to")
@@ -75,9 +72,8 @@ def benchmark(fqrn: str | None, ducc: str | None, work: Path, *, only: Sequence[
     if any(path.name != "new_repository" for path in Path("/cvmfs", fqrn).iterdir()):
         raise UsageError(f"the repository {fqrn} is not empty", hint="make a new one with `cvmfs_server mkfs`")
     with RegistryServer(work / "registry") as registry:
-        bench = _Benchmark(fqrn, ducc, work / "run", registry.address)
-        for who in WHO:
-            _ensure(registry.address, f"bench/{who}")
+        images = {who: cvmfs_images.ensure(image, registry.address, who) for who in WHO}
+        bench = _Benchmark(fqrn, ducc, work / "run", registry.address, images)
         measured: dict[str, tuple[Step, Step]] = {}
         for who in only or WHO:
             if who == "ducc" and ducc is None:
@@ -88,29 +84,32 @@ def benchmark(fqrn: str | None, ducc: str | None, work: Path, *, only: Sequence[
 
 
 class _Benchmark:
-    """The steps on the repository ``fqrn``; ``work`` is deleted first."""
+    """The steps on the repository ``fqrn``; ``work`` is deleted first. ``images`` has what each contestant publishes."""
 
-    def __init__(self, fqrn: str, ducc: str | None, work: Path, address: str) -> None:
+    def __init__(self, fqrn: str, ducc: str | None, work: Path, address: str, images: Mapping[str, str]) -> None:
         self._fqrn = fqrn
         self._ducc = ducc
         self._work = work
         self._address = address
+        self._images = images
         self._mount = Path("/cvmfs", fqrn)
         self._entries: list[dict[str, object]] = []  # of the one list, since a repository has one publisher
         self._stratum = StratumZero(f"http://localhost/cvmfs/{fqrn}")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        for number in range(_CHANGED):
-            path = work / "changed" / _path(number * _IN_DIRECTORY)
-            path.parent.mkdir(parents=True)
-            path.write_bytes(_changed(number))
+        top = read_manifest(address, images["hand"], "v2")["layers"][-1]["digest"]
+        blob = ask(address, "GET", f"/v2/{images['hand']}/blobs/{top}").body
+        for name, content in cvmfs_images.changed_files(gzip.decompress(blob)).items():
+            path = work / "changed" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
     def measure(self, who: str) -> tuple[Step, Step]:
         """Return what the whole image and then the small change took."""
         step = {"hand": self._by_hand, "ducc": self._by_ducc}.get(who, self._by_publisher(who))
         steps = []
         for version in ("1", "2"):
-            self._retag(f"bench/{who}", version)
+            self._retag(self._images[who], version)
             steps.append(step(version))
             _print(f"{who}, {'30 files changed' if version == '2' else 'whole image'}", steps[-1])
         return steps[0], steps[1]
@@ -120,8 +119,9 @@ class _Benchmark:
             lines = ["transaction -T hand/1=hand/2 {0}", f"cp -a {self._work}/changed/. {self._mount}/hand/2/", "publish {0}"]
         else:
             tree = self._mount / "hand/1"
-            layers = read_manifest(self._address, "bench/hand", "1")["layers"]
-            blobs = [f"http://{self._address}/v2/bench/hand/blobs/{layer['digest']}" for layer in layers]
+            repository = self._images["hand"]
+            layers = read_manifest(self._address, repository, "1")["layers"]
+            blobs = [f"http://{self._address}/v2/{repository}/blobs/{layer['digest']}" for layer in layers]
             unpacking = [f"curl -sSf {blob} | tar -xzf - -C {tree}" for blob in blobs]
             lines = ["transaction {0}", f"mkdir -p {tree}", f"touch {tree}/.cvmfscatalog", *unpacking, "publish {0}"]
         tool = ("transaction", "publish")
@@ -130,7 +130,7 @@ class _Benchmark:
 
     def _by_ducc(self, version: str) -> Step:
         flat_only = ["-d", "-i", "-p"]
-        image = f"http://{self._address}/bench/ducc:1"
+        image = f"http://{self._address}/{self._images['ducc']}:1"
         return self._run([str(self._ducc), "convert-single-image", *flat_only, image, self._fqrn], f"ducc-{version}")
 
     def _by_publisher(self, who: str) -> Callable[[str], Step]:
@@ -146,7 +146,7 @@ class _Benchmark:
                 if not self._entries:
                     home.mkdir()
                     subprocess.run([*publisher, "keys", "new", *options], check=True, stdout=subprocess.DEVNULL)
-                self._entries.append({"image": f"{self._address}/bench/{who}:1", "formats": formats})
+                self._entries.append({"image": f"{self._address}/{self._images[who]}:1", "formats": formats})
                 (home / "images.yaml").write_text(
                     json.dumps({"version": 1, "groups": [{"title": "Benchmark", "images": self._entries}]})
                 )
@@ -163,30 +163,6 @@ class _Benchmark:
 
     def _retag(self, repository: str, version: str) -> None:
         push_manifest(self._address, repository, "1", read_manifest(self._address, repository, f"v{version}"))
-
-
-def _ensure(address: str, repository: str) -> None:
-    """Push both versions of an image, if they are not there yet: 60,000 files, 200 MB compressed, and a layer of 30 files."""
-    accept = {"Accept": OCI["manifest"]}
-    if ask(address, "HEAD", f"/v2/{repository}/manifests/v2", headers=accept).status == 200:  # noqa: PLR2004 - found
-        return
-    dice = random.Random(repository)
-    thin = bytes(_THIN)
-    files = tar(file(_path(number), dice.randbytes(_DENSE) + thin) for number in range(_FILES))
-    for version in ("v1", "v2"):
-        changed = range(_CHANGED) if version == "v2" else ()
-        top = tar(
-            [file("etc/motd", repository.encode()), *(file(_path(each * _IN_DIRECTORY), _changed(each)) for each in changed)]
-        )
-        push_image(address, repository, version, [tar(runnable()), files, top], {"Cmd": ["sh"]})
-
-
-def _path(number: int) -> str:
-    return f"opt/software/d{number // _IN_DIRECTORY}/f{number}"
-
-
-def _changed(number: int) -> bytes:
-    return random.Random(number).randbytes(_DENSE)
 
 
 def _print(title: str, step: Step) -> None:
