@@ -7,6 +7,7 @@ attributes are passed over.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import struct
@@ -17,7 +18,7 @@ import zstandard
 from isal import isal_zlib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _SUPERBLOCK = struct.Struct("<4sIIIIHHHHHHQQQQQQQQ")
 _MAGIC = b"hsqs"
@@ -41,8 +42,8 @@ _MAX_BLOCK = 1 << 20
 _MAX_BLOCKS = 1 << 24  # of one file
 _PORTION = 1 << 20  # bytes that are read from the file at a time
 _ISAL_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub calls the class an instance
-ERRORS = (struct.error, zlib.error, zstandard.ZstdError, _ISAL_ERROR, ValueError, IndexError)
-"""What the methods of :class:`Squashfs` raise if it is damaged."""
+ERRORS = (struct.error, zlib.error, zstandard.ZstdError, _ISAL_ERROR, ValueError, IndexError, MemoryError)
+"""What the methods of :class:`Squashfs` raise if it is damaged; MemoryError for a block that claims to be immense."""
 
 
 class SquashfsFile(NamedTuple):
@@ -66,6 +67,31 @@ class SquashfsFile(NamedTuple):
     blocks: tuple[int, ...]
     fragment: int | None
     fragment_offset: int
+
+
+class MetadataTable:
+    """A table of inodes or directories, whole.
+
+    Attributes:
+        content: its bytes.
+    """
+
+    def __init__(self, blocks: Iterable[tuple[int, bytes]], start: int) -> None:
+        self._begins: dict[int, int] = {}  # where a metadata block is on the disk -> where its content begins
+        parts, size = [], 0
+        for position, block in blocks:
+            self._begins[position - start] = size
+            parts.append(block)
+            size += len(block)
+        self.content = b"".join(parts)
+
+    def place(self, reference: tuple[int, int]) -> int:
+        """Return where in ``content`` something is, of which the place of its metadata block and an offset in it are known."""
+        block, offset = reference
+        begin = self._begins.get(block)
+        if begin is None:
+            raise ValueError("it refers to a metadata block that does not exist")
+        return begin + offset
 
 
 class _Superblock(NamedTuple):
@@ -116,6 +142,28 @@ class Squashfs:
         self._ids = [number for (number,) in struct.iter_unpack("<I", self._table(top.id_table, 4 * top.ids))]
         self._fragments = self._table(top.fragment_table, _FRAGMENT.size * top.fragments)
 
+    @property
+    def root(self) -> tuple[int, int]:
+        """Return where the inode of the root directory is: place of its metadata block, and offset in it."""
+        return self._super.root >> 16, self._super.root & 0xFFFF
+
+    @property
+    def has_xattrs(self) -> bool:
+        """Return whether any path has extended attributes."""
+        return self._super.xattr_table != _NO_TABLE
+
+    def owner(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return the uid and gid that an inode's indexes stand for."""
+        return self._ids[uid], self._ids[gid]
+
+    def inode_table(self) -> MetadataTable:
+        """Return the table of inodes."""
+        return self._whole(self._super.inode_table, self._super.directory_table)
+
+    def directory_table(self) -> MetadataTable:
+        """Return the table of directories."""
+        return self._whole(self._super.directory_table, self._end_of_directories())
+
     def files(self) -> Iterator[SquashfsFile]:
         """Yield the regular files in the order of their inodes, that of the stream that the squashfs was made from."""
         buffer = _Buffer(self._metadata(self._super.inode_table, self._super.directory_table))
@@ -141,40 +189,49 @@ class Squashfs:
 
     def names(self) -> Iterator[bytes]:
         """Yield the names in all directories, in an order that says nothing."""
-        top = self._super
-        fragments = self._first_block(top.fragment_table) if top.fragments else top.fragment_table
-        end = min(fragments, self._first_block(top.id_table), self._first_block(top.export_table))
-        buffer = _Buffer(self._metadata(top.directory_table, end))
+        buffer = _Buffer(self._metadata(self._super.directory_table, self._end_of_directories()))
         while not buffer.is_empty:
             for _ in range(buffer.take(_LISTED)[0] + 1):
                 yield buffer.take_bytes(buffer.take(_NAME)[3] + 1)
 
     def reader(self) -> Callable[[SquashfsFile], bytes]:
         """Return a function that returns the sha256 of a file's content, for one thread."""
-        decompress = self._decompressor()
-        last: tuple[int | None, bytes] = (None, b"")  # many files have their ends in one fragment block
-
-        def fragment(number: int) -> bytes:
-            nonlocal last
-            if last[0] != number:
-                start, length, _ = _FRAGMENT.unpack_from(self._fragments, number * _FRAGMENT.size)
-                last = number, decompress(self._read(start, length & ~_STORED_DATA), length)
-            return last[1]
+        content = self.contents(1)  # many files have their ends in one fragment block
 
         def digest(file: SquashfsFile) -> bytes:
-            sha256, remaining = hashlib.sha256(), file.size
-            for block in self._blocks(file, decompress) if file.blocks else ():
-                sha256.update(block)
-                remaining -= len(block)
-            if file.fragment is not None:
-                end = memoryview(fragment(file.fragment))[file.fragment_offset : file.fragment_offset + remaining]
-                sha256.update(end)
-                remaining -= len(end)
-            if remaining:
-                raise ValueError("a file is shorter or longer than its size")
+            sha256 = hashlib.sha256()
+            for part in content(file):
+                sha256.update(part)
             return sha256.digest()
 
         return digest
+
+    def contents(self, fragments: int) -> Callable[[SquashfsFile], Iterator[bytes | memoryview]]:
+        """Return a function that yields a file's content in parts, for one thread.
+
+        Args:
+            fragments: how many fragment blocks to remember: files whose names are neighbours need not have neighbouring contents.
+        """
+        decompress = self._decompressor()
+
+        @functools.lru_cache(fragments)
+        def fragment(number: int) -> bytes:
+            start, length, _ = _FRAGMENT.unpack_from(self._fragments, number * _FRAGMENT.size)
+            return decompress(self._read(start, length & ~_STORED_DATA), length)
+
+        def content(file: SquashfsFile) -> Iterator[bytes | memoryview]:
+            remaining = file.size
+            for block in self._blocks(file, decompress) if file.blocks else ():
+                yield block
+                remaining -= len(block)
+            if file.fragment is not None:
+                end = memoryview(fragment(file.fragment))[file.fragment_offset : file.fragment_offset + remaining]
+                yield end
+                remaining -= len(end)
+            if remaining:
+                raise ValueError("a file is shorter or longer than its size")
+
+        return content
 
     def _blocks(self, file: SquashfsFile, decompress: Callable[[bytes | memoryview, int], bytes]) -> Iterator[bytes]:
         position, remaining = file.start, file.size
@@ -211,6 +268,14 @@ class Squashfs:
 
         return decompress
 
+    def _whole(self, start: int, end: int) -> MetadataTable:
+        return MetadataTable(self._placed_metadata(start, end), start)
+
+    def _end_of_directories(self) -> int:
+        top = self._super
+        fragments = self._first_block(top.fragment_table) if top.fragments else top.fragment_table
+        return min(fragments, self._first_block(top.id_table), self._first_block(top.export_table))
+
     def _first_block(self, table: int) -> int:
         """Return the offset of the first metadata block of a table, or one behind everything if there is no such table."""
         return table if table == _NO_TABLE else struct.unpack("<Q", self._read(table, 8))[0]
@@ -228,6 +293,10 @@ class Squashfs:
 
     def _metadata(self, start: int, end: int) -> Iterator[bytes]:
         """Yield the content of the metadata blocks between two offsets."""
+        return (content for _, content in self._placed_metadata(start, end))
+
+    def _placed_metadata(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield place and content of the metadata blocks between two offsets."""
         zstd = zstandard.ZstdDecompressor()
         data, base = b"", start
         while start < end:
@@ -238,12 +307,10 @@ class Squashfs:
             block = data[first : first + stored]
             if len(block) != stored or not stored:
                 raise ValueError("a metadata block is cut off")
-            if length & _STORED:
-                yield block
-            elif self._super.compression == _ZSTD:
-                yield zstd.decompress(block, max_output_size=_METADATA)
-            else:
-                yield isal_zlib.decompress(block)
+            if not length & _STORED:
+                is_zstd = self._super.compression == _ZSTD
+                block = zstd.decompress(block, max_output_size=_METADATA) if is_zstd else isal_zlib.decompress(block)
+            yield start, block
             start += _LENGTH.size + stored
 
     def _read(self, start: int, size: int) -> bytes:
