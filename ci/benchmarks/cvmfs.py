@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 from ci.benchmarks import cvmfs_images, measure
 from publisher.errors import UsageError
 from publisher.targets.repositories.cvmfs.stratum import StratumZero
-from tests.support.registries.registry import RegistryServer, ask, push_manifest, read_manifest
+from tests.support.images.layers import tar
+from tests.support.images.runnable import runnable
+from tests.support.registries.registry import RegistryServer, ask, push_image, push_manifest, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -146,15 +148,21 @@ class _Benchmark:
                 if not self._entries:
                     home.mkdir()
                     subprocess.run([*publisher, "keys", "new", *options], check=True, stdout=subprocess.DEVNULL)
-                self._entries.append({"image": f"{self._address}/{self._images[who]}:1", "formats": formats})
-                (home / "images.yaml").write_text(
-                    json.dumps({"version": 1, "groups": [{"title": "Benchmark", "images": self._entries}]})
-                )
+                    push_image(self._address, "first", "1", [tar(runnable())], {"Cmd": ["sh"]})
+                    self._list("first", ["sandbox"])
+                    self._run([*publisher, "sync", *sync], "first")  # the measured images are not the repository's first
+                self._list(self._images[who], formats)
             run = self._run([*publisher, "sync", *sync], f"{who}-{version}")
             last = json.loads((home / "state" / "last-run.json").read_text())
             return Step(run.seconds, run.cpu, run.revisions, tuple(last["transactions"]))
 
         return step
+
+    def _list(self, repository: str, formats: list[str]) -> None:
+        """Add an image to the list."""
+        self._entries.append({"image": f"{self._address}/{repository}:1", "formats": formats})
+        content = {"version": 1, "groups": [{"title": "Benchmark", "images": self._entries}]}
+        (self._work / "publisher" / "images.yaml").write_text(json.dumps(content))
 
     def _run(self, argv: Sequence[str], log: str) -> Step:
         before = self._stratum.revision()

@@ -1,7 +1,10 @@
-"""The sandbox of a run's last image, unpacked while its SIF is still read back, run and stored.
+"""The sandbox of a run's last image, made while its SIF is still read back, run and stored.
 
 Nothing else is under way then, so the repository's transaction is opened early and nobody waits for it. What is in it is
 published only if the image is: whatever else becomes of the image, or of the run, discards the transaction.
+
+A repository that can ingest gets the sandbox as a tar stream, whose end is held back until the image is to be published. Else
+the SIF is unpacked into the transaction.
 """
 
 from __future__ import annotations
@@ -11,16 +14,17 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from publisher.build.sandbox.sandbox_stream import open_squashfs, write_sandbox
 from publisher.errors import PublisherError
 from publisher.publish.staged import predecessor
 from publisher.state import paths
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from publisher.build.builder import UncheckedSif
     from publisher.plan.model import PlanItem
-    from publisher.publish.sandboxes import Unpack
+    from publisher.publish.sandboxes import EarlyFiles, Unpack
     from publisher.publish.staged import StagedEntry
     from publisher.state.snapshot import Snapshot
     from publisher.targets.repositories.base import Repository, Transaction
@@ -60,7 +64,7 @@ class EarlySandbox:
         self._begun: _Begun | None = None
 
     def begin(self, sandbox: str, sif: UncheckedSif) -> None:
-        """Open a transaction and unpack a SIF into it; what was begun before is discarded.
+        """Begin a stream of a SIF's sandbox, or open a transaction and unpack the SIF; what was begun before is discarded.
 
         If this is not possible, nothing is left of it, and the log says why: the sandbox is made later, and the reason is met
         again if it lasts.
@@ -71,14 +75,30 @@ class EarlySandbox:
         """
         self.discard()
         try:
-            with contextlib.ExitStack() as stack:
-                transaction = stack.enter_context(self._repository.transaction())
-                self._unpack(sif.path, transaction.tree(sandbox), deadline=self._deadline, size=sif.unpacked_size)
-                self._begun = _Begun(stack.pop_all(), transaction, sandbox, sif)
+            largest = self._repository.largest_ingested(sandbox)
+            if largest is None or not self._begin_stream(sandbox, sif, largest):
+                self._unpack_into_transaction(sandbox, sif)
         except (OSError, PublisherError) as error:
             _log.info("%s is unpacked when its SIF is stored: %s", sandbox, error)
-        else:
-            _log.info("%s was unpacked while its SIF is checked", sandbox)
+
+    def _begin_stream(self, sandbox: str, sif: UncheckedSif, largest: int) -> bool:
+        """Write the stream of a sandbox but for its end; return False if the repository would lose extended attributes."""
+        with contextlib.ExitStack() as stack, open_squashfs(sif.path) as squashfs:
+            if squashfs.has_xattrs and self._repository.keeps_xattrs:
+                return False
+            stream = stack.enter_context(self._repository.ingest(sandbox))
+            left_out = write_sandbox(squashfs, sandbox.rpartition("/")[2].encode(), stream, largest=largest)
+            stream.hold()
+            self._begun = _Begun(stack.pop_all(), sandbox, sif, left_out=tuple(left_out))
+        _log.info("%s is ingested but for the end of its stream while its SIF is checked", sandbox)
+        return True
+
+    def _unpack_into_transaction(self, sandbox: str, sif: UncheckedSif) -> None:
+        with contextlib.ExitStack() as stack:
+            transaction = stack.enter_context(self._repository.transaction())
+            self._unpack(sif.path, transaction.tree(sandbox), deadline=self._deadline, size=sif.unpacked_size)
+            self._begun = _Begun(stack.pop_all(), sandbox, sif, transaction)
+        _log.info("%s was unpacked while its SIF is checked", sandbox)
 
     def discard(self) -> None:
         """Discard the transaction that is open early, if there is one."""
@@ -92,11 +112,13 @@ class EarlySandbox:
             _log.warning("a transaction that was opened early could not be discarded: %s", error)
 
     @contextlib.contextmanager
-    def transaction(self, entries: Sequence[StagedEntry]) -> Iterator[tuple[Transaction, Collection[str]]]:
+    def transaction(self, entries: Sequence[StagedEntry]) -> Iterator[tuple[Transaction, EarlyFiles]]:
         """Open a transaction for entries: the early one if it has the sandbox of the only entry, else a new one.
 
+        A sandbox that was begun as a stream is published first, on its own.
+
         Yields:
-            the transaction, and the paths of the sandboxes that are in it already.
+            the transaction, and which files of which sandboxes are there already.
 
         Raises:
             RepositoryError, SpaceError: as :meth:`publisher.targets.repositories.base.Repository.transaction`.
@@ -104,22 +126,43 @@ class EarlySandbox:
         begun = self._begun
         if begun is None or not begun.is_for(entries):
             self.discard()
-            with self._repository.transaction() as transaction:
-                yield transaction, ()
+            early: EarlyFiles = {}
+        elif begun.transaction is not None:
+            self._begun = None
+            with begun.stack:
+                yield begun.transaction, {begun.sandbox: None}
             return
+        else:
+            early = self._end_stream(begun)
+        with self._repository.transaction() as transaction:
+            yield transaction, early
+
+    def _end_stream(self, begun: _Begun) -> EarlyFiles:
+        """Publish the sandbox of a stream; without it, the transaction makes it anew."""
         self._begun = None
-        with begun.stack:
-            yield begun.transaction, (begun.sandbox,)
+        try:
+            begun.stack.close()
+        except PublisherError as error:
+            _log.info("%s is unpacked, because it could not be ingested: %s", begun.sandbox, error)
+            return {}
+        _log.info("%s was ingested; %d large file(s) follow", begun.sandbox, len(begun.left_out))
+        return {begun.sandbox: begun.left_out}
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """An open transaction, which ends with its stack, and the sandbox in it."""
+    """A transaction that is open with a sandbox in it, or the stream of a sandbox; either ends with its stack.
+
+    Attributes:
+        transaction: the transaction, None for a stream.
+        left_out: paths of the files that are not in the stream.
+    """
 
     stack: contextlib.ExitStack
-    transaction: Transaction
     sandbox: str
     sif: UncheckedSif
+    transaction: Transaction | None = None
+    left_out: tuple[bytes, ...] = ()
 
     def is_for(self, entries: Sequence[StagedEntry]) -> bool:
         """Return whether the sandbox is that of the only entry, unpacked from the SIF that was checked and stored."""

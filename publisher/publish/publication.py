@@ -313,10 +313,8 @@ class Publication:
         entries = list(entries)
         result = PublishResult(snapshot)
         revision: Revision | None = None
-        with contextlib.suppress(_AllFailedError), self._early.transaction(entries) as (transaction, unpacked):
-            sandboxes = SandboxWriter(
-                self._repository, transaction, self._unpack, self._deadline, self._shield, unpacked=unpacked
-            )
+        with contextlib.suppress(_AllFailedError), self._early.transaction(entries) as (transaction, early):
+            sandboxes = SandboxWriter(self._repository, transaction, self._unpack, self._deadline, self._shield, early=early)
             changed = self._write_entries(transaction, sandboxes, snapshot, entries, result.failed)
             now = int(self._clock())
             changed |= {name: transitions.expire(snapshot.records[name], now, now + self._grace) for name in leaving}

@@ -12,13 +12,16 @@ from publisher.errors import PublisherError, RepositoryError
 from publisher.state import paths
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from publisher.publish.staged import StagedClone, StagedEntry
     from publisher.state.built import BuiltImage
     from publisher.system.shield import Shield
     from publisher.targets.repositories.base import Repository, Transaction
+
+    EarlyFiles = Mapping[str, Collection[bytes] | None]
+    """Path of a sandbox that is there already -> paths in it of the files that are not; None if the transaction has all."""
 
     class Unpack(Protocol):
         """A function that makes a sandbox from a SIF."""
@@ -39,7 +42,7 @@ class SandboxWriter:
         unpack: makes a sandbox from a SIF.
         deadline: seconds that unpacking one sandbox may take.
         shield: hides what the programs that change a clone must not see.
-        unpacked: paths of the sandboxes that are in the transaction already, unpacked from the SIFs of the builds.
+        early: which files of which sandboxes are there already, from the SIFs of the builds.
 
     Attributes:
         written: paths in the repository of the sandboxes and file indexes that this transaction adds or replaces.
@@ -53,14 +56,14 @@ class SandboxWriter:
         deadline: float,
         shield: Shield,
         *,
-        unpacked: Collection[str] = (),
+        early: EarlyFiles | None = None,
     ) -> None:
         self._repository = repository
         self._transaction = transaction
         self._unpack = unpack
         self._deadline = deadline
         self._shield = shield
-        self._unpacked = unpacked
+        self._early = early or {}
         self.written: set[str] = set()
 
     def write(self, staged: StagedEntry) -> StagedEntry:
@@ -110,7 +113,8 @@ class SandboxWriter:
         return sandbox not in self.written and not self._repository.exists(sandbox)
 
     def _make_sandbox(self, sandbox: str, build: BuiltImage, clone: StagedClone | None) -> BuiltImage:
-        if sandbox in self._unpacked:
+        if sandbox in self._early:
+            self._complete(sandbox, build)
             return build
         if clone is not None:
             tree = self._clone(build, clone)
@@ -122,6 +126,17 @@ class SandboxWriter:
         else:
             self._unpack(build.sif, tree, deadline=self._deadline, size=build.unpacked_size)
         return self._tested(build, tree)
+
+    def _complete(self, sandbox: str, build: BuiltImage) -> None:
+        """Add the files that an ingested sandbox lacks."""
+        left_out = self._early[sandbox]
+        if left_out is None:
+            return
+        tree = self._transaction.complete(sandbox)
+        if tree is None:
+            raise RepositoryError(f"{sandbox} was ingested, and is not there", hint="run again")
+        if left_out:
+            patch_clone.add_files(tree, left_out, partial(self._extract, build))
 
     def _clone(self, build: BuiltImage, clone: StagedClone) -> Path | None:
         """Make a sandbox from a clone; return None, with nothing left of the attempt, where that is not possible."""

@@ -80,6 +80,7 @@ def run(
     watch: Callable[[float, str], None] | None = None,
     watch_interval: float = 30.0,
     name: str | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> CompletedCommand:
     """Run a program to its end.
 
@@ -99,6 +100,7 @@ def run(
             its standard output so far.
         watch_interval: seconds between two calls of ``watch``.
         name: the program's name in error messages, None for the one in ``argv`` (which may be a wrapper).
+        pass_fds: open files that it gets under the same numbers.
 
     Raises:
         CommandError: the program is missing, passed its deadline, was ended by a signal, or has a status that is not accepted.
@@ -117,6 +119,7 @@ def run(
                 umask=umask,
                 unguarded=None if guarded else deadline,
                 name=name,
+                pass_fds=pass_fds,
             )
         )
         if on_start is not None:

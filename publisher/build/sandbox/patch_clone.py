@@ -104,9 +104,7 @@ def make_patch(
     touched = changed_directories | {os.path.dirname(path) for path in removed | added}  # noqa: PTH120 - bytes
     in_question = touched | added
     directories = tuple(line for line in _of_kind(_DIRECTORY, after) if line.path and line.path in in_question)
-    if not all(map(_is_listable, removed | added | touched)) or any(
-        line.xattrs for line in directories if line.path not in added
-    ):
+    if not all(map(is_listable, removed | added | touched)) or any(line.xattrs for line in directories if line.path not in added):
         return None
     return ClonePatch(tuple(sorted(removed, reverse=True)), tuple(sorted(added)), directories, total - len(added))
 
@@ -142,6 +140,40 @@ def apply_patch(tree: Path, patch: ClonePatch, extract: Extract) -> None:
             delete(root)
 
 
+def add_files(tree: Path, paths: Collection[bytes], extract: Extract) -> None:
+    """Add files to a tree that lacks them, in directories that it has; the directories keep their times.
+
+    Args:
+        tree: the tree. The files are unpacked beside it first, on the same file system.
+        paths: the files.
+        extract: as for :func:`apply_patch`.
+
+    Raises:
+        RepositoryError: the tree lacks a directory, or the image a file.
+        SpaceError: no space left.
+    """
+    added = tree.with_name(f"{tree.name}.fresh")
+    with failures(RepositoryError, f"files cannot be added to {tree.name}"):
+        try:
+            extract(added, paths)
+            with _closing(os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) as top:
+                directories = {path.rpartition(b"/")[0] for path in paths}
+                times = {path: _times(top, path) for path in directories}
+                _move_in(added, top)
+                for path in paths:
+                    _require(top, path)
+                for path, time in times.items():
+                    with _at(top, path) as directory:
+                        os.utime(directory, ns=(time, time))
+        finally:
+            delete(added)
+
+
+def _times(top: int, path: bytes) -> int:
+    with _at(top, path) as directory:
+        return os.fstat(directory).st_mtime_ns
+
+
 def _of_kind(kind: bytes, lines: Lines) -> Iterator[IndexedFile]:
     return (_parsed(line) for line in lines() if line.startswith(kind))
 
@@ -162,7 +194,8 @@ def _is_of_directories(change: FileChange) -> bool:
     return change.before is not None and change.after is not None and change.before.kind == change.after.kind == "d"
 
 
-def _is_listable(path: bytes) -> bool:
+def is_listable(path: bytes) -> bool:
+    """Return whether a path can be in a list of paths for unsquashfs."""
     return b"\n" not in path and not path.startswith(_UNLISTABLE) and path.count(b"/") < _MAX_DEPTH
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from publisher.system.tar_stream import TarStream
+
 T = TypeVar("T")
 
 
@@ -65,6 +67,17 @@ class Transaction(ABC):
         A change that this transaction would make at ``path`` is cancelled, whatever state it is in. Parent directories that
         become empty are removed too.
         """
+
+    def complete(self, path: str) -> Path | None:
+        """Return the tree at ``path``, which :meth:`Repository.ingest` has published, for the caller to complete.
+
+        With the transaction it counts as published. :meth:`remove` removes it.
+
+        Returns:
+            The published tree; None if there is none that waits for this.
+        """
+        del path
+        return None
 
     def clone(self, source: str, path: str) -> Path | None:
         """Return a copy of the published tree ``source``, for the caller to change; it is published at ``path``.
@@ -139,6 +152,27 @@ class Repository(ABC):
             RemovalError: some paths could not be removed; its ``published`` says whether the other changes were published.
             SpaceError: the disk is full.
         """
+
+    def largest_ingested(self, path: str) -> int | None:
+        """Return the bytes of the largest file that :meth:`ingest` can publish at a path; None if it cannot publish a tree there.
+
+        Raises:
+            RepositoryError: the repository cannot be used.
+        """
+        del path
+        return None
+
+    def ingest(self, path: str) -> AbstractContextManager[TarStream]:
+        """Publish a new tree from a tar stream, without unpacking it; the block adds its members, whose end is added after it.
+
+        The names in the stream begin with the last name of ``path``. The tree does not exist (:meth:`exists`) until a
+        transaction has completed it (:meth:`Transaction.complete`). If the block raises, or this process is killed, nothing is
+        published.
+
+        Raises:
+            RepositoryError, SpaceError: nothing is published.
+        """
+        raise NotImplementedError(f"{self.name} does not ingest {path}")
 
     def exclusively(self) -> AbstractContextManager[None]:
         """Keep publishers on other hosts from publishing until the block ends: what it reads is what is published.

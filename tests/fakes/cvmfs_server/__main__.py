@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.abspath(f"{__file__}/../../../.."))
 
 from tests.fakes.cvmfs_server import publishing
 from tests.fakes.cvmfs_server.gateway import GatewayRepository, has_gateway, named
-from tests.fakes.cvmfs_server.repository import Failure, Repository, repositories, root
+from tests.fakes.cvmfs_server.repository import Failure, Repository, repositories, root, version
 
 NEVER_ANSWERS = "http://never-answers.invalid"  # the stratum 0 of a repository that makes `list` hang
 UNMOUNTED = "(unexpected termination) cannot establish writable mountpoint"
@@ -108,6 +108,63 @@ def publish(arguments: list[str]) -> None:
     repository.log("publish", **costs)
 
 
+def ingest(arguments: list[str]) -> None:
+    """Publish a tar stream. The real program does not unpack it, and aborts its transaction if the stream is not sound."""
+    values = {"-t": "", "-b": ""}
+    keeps_owners, name = False, None
+    while arguments:
+        word = arguments.pop(0)
+        if word in values:
+            values[word] = arguments.pop(0)
+        elif word == "-k":
+            keeps_owners = True
+        else:
+            name = word
+    repository = named(name)
+    refuse_transaction(repository)
+    if any(repository.users()):
+        raise Failure(1, "aborted.", stdout=True)
+    repository.fault("ingest", "before")
+    repository.open_transaction()
+    repository.remount(writable=True)
+    try:
+        size = unpack(values["-t"], f"{repository.mount}/{values['-b']}", keeps_owners=keeps_owners)
+    except (Failure, OSError):
+        publishing.discard(repository)
+        repository.close_transaction()
+        raise Failure(1, "Fatal error in reading the archive.\nTruncated tar archive\nSynchronization failed") from None
+    with repository.publishing_lock(), repository.frozen():
+        costs = publishing.publish(repository)
+        repository.fault("ingest", "after")
+        repository.close_transaction()
+    repository.log("ingest", **{**costs, "bytes": size})
+
+
+def unpack(stream: str, target: str, *, keeps_owners: bool) -> int:
+    """Unpack a stream below a directory, and return its size. Raises Failure if it ends within a member."""
+    import tarfile  # noqa: PLC0415 - few commands come here
+    import tempfile  # noqa: PLC0415
+
+    if not os.path.isdir(target):
+        raise Failure(1, "the real program makes such a directory with the owner 4294967295")
+    with tempfile.TemporaryFile() as copy, open(stream, "rb") as file:
+        while data := file.read(1 << 20):
+            copy.write(data)
+        size = copy.tell()
+        copy.seek(0)
+        if size % tarfile.BLOCKSIZE:
+            raise Failure(1, "Truncated tar archive")
+        if size:
+            tarfile.TarFile.extraction_filter = staticmethod(
+                lambda member, _path: member
+            )  # the default of newer Pythons drops owners
+            with tarfile.open(fileobj=copy, mode="r:") as archive:
+                for member in archive if not keeps_owners else ():
+                    member.uid = member.gid = os.geteuid()
+                archive.extractall(target, numeric_owner=True)  # noqa: S202 - the publisher made it
+    return size
+
+
 def abort(arguments: list[str]) -> None:
     force = "-f" in arguments
     repository = named(next((word for word in arguments if not word.startswith("-")), None))
@@ -159,12 +216,21 @@ def mount(arguments: list[str]) -> None:
         repository.remount(writable=repository.in_transaction())
 
 
-COMMANDS = {"transaction": transaction, "publish": publish, "abort": abort, "list": listing, "mkfs": mkfs, "mount": mount}
+COMMANDS = {
+    "transaction": transaction,
+    "publish": publish,
+    "ingest": ingest,
+    "abort": abort,
+    "list": listing,
+    "mkfs": mkfs,
+    "mount": mount,
+}
+USAGE = "CernVM-FS Server Tool {}-1\n\nUsage: CVMFS_FAKE_ROOT=DIR cvmfs_server {}"
 
 
 def main() -> None:
     if not root() or len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        print("usage: CVMFS_FAKE_ROOT=DIR cvmfs_server " + "|".join(COMMANDS), file=sys.stderr)
+        print(USAGE.format(version(), "|".join(COMMANDS)))
         sys.exit(3)
     try:
         COMMANDS[sys.argv[1]](sys.argv[2:])

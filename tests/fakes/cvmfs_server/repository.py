@@ -38,6 +38,15 @@ def root() -> str:
     return os.environ.get("CVMFS_FAKE_ROOT", "")
 
 
+def version() -> str:
+    """Return the version that the tool shows: 2.12.0, unless a test has written another one."""
+    try:
+        with open(f"{root()}/version", encoding="ascii") as file:
+            return file.read()
+    except FileNotFoundError:
+        return "2.12.0"
+
+
 def repositories() -> list[Repository]:
     return [Repository(name) for name in sorted(os.listdir(f"{root()}/etc"))]
 

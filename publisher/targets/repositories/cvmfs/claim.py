@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from publisher.contract import files
 from publisher.targets.repositories.cvmfs.mounts.mount_gate import MountGate
 from publisher.targets.repositories.cvmfs.mounts.mount_repair import BOOT_NAME
 from publisher.targets.repositories.durable_record import DurableRecord
@@ -84,6 +85,12 @@ class ClaimFile:
         """Write the claim, after removing an old record. Raises OSError."""
         self.record.unlink(missing_ok=True)
         claim.save(self.path)
+
+    def record_opened(self) -> None:
+        """Write the record of a transaction that the tool has opened for us and goes on with. Raises OSError."""
+        opened = self._host.open_transaction()
+        if opened is not None:
+            files.replace(str(self.record), f"0\n{opened}\n".encode())
 
     def is_ours(self) -> bool:
         """Return whether the open transaction is proven to be ours. Raises RepositoryError, OSError."""

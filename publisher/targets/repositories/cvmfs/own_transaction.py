@@ -10,15 +10,17 @@ import contextlib
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from publisher.errors import PublisherError, RepositoryError, SpaceError
 from publisher.system import durable
 from publisher.targets.repositories.cvmfs.claim import TransactionClaim
 from publisher.targets.repositories.cvmfs.errors import SPOOL_FULL_HINT, failures, repository_error
+from publisher.targets.repositories.cvmfs.tool_pipe import ToolEndedError, ToolPipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from publisher.targets.repositories.cvmfs.claim import ClaimFile
@@ -107,7 +109,8 @@ class OwnTransactions:
         self.abort_if_open()
         return None
 
-    def _open(self, template: tuple[str, str] | None) -> TransactionClaim | None:
+    def _claim(self, template: tuple[str, str] | None) -> TransactionClaim:
+        """Write and return the claim of a transaction that is about to be opened."""
         self._preflight.require_no_transaction()
         claim = TransactionClaim(  # made only now: a publish still in progress before would raise the revision, as ours does
             repository=self._fqrn,
@@ -120,6 +123,10 @@ class OwnTransactions:
         )
         with self._failures("write the claim of a transaction"):
             self._claims.save(claim)
+        return claim
+
+    def _open(self, template: tuple[str, str] | None) -> TransactionClaim | None:
+        claim = self._claim(template)
         try:
             opened = self._server.open(claim.token, self._claims.record, self._host.flag, template)
         except PublisherError as error:
@@ -155,6 +162,66 @@ class OwnTransactions:
                 self._server.publish(claim.token)
         except PublisherError as error:
             failure = self._explain(error)
+        return self._confirm(claim, failure)
+
+    def can_ingest(self) -> bool:
+        """Return whether the tool can publish a tar stream as this program needs it. Raises RepositoryError."""
+        return self._server.keeps_owners()
+
+    @contextlib.contextmanager
+    def ingest(self, base: str) -> Iterator[Callable[[bytes], object]]:
+        """Publish a tar stream, in a transaction of the tool's own that the block keeps open.
+
+        The block gets a function that writes. It may end only when the stream is complete; if it raises, or this process is
+        killed, nothing is published, as long as the stream is cut off within a member.
+
+        Args:
+            base: a published directory; the members' names are relative to it.
+
+        Raises:
+            RepositoryError, SpaceError: nothing is published, or the tool failed afterwards.
+        """
+        claim = self._claim(None)
+        with ThreadPoolExecutor(1) as beside:
+            pipe = ToolPipe(lambda: tool.done())  # noqa: PLW0108 - the tool is not started yet
+            tool = beside.submit(self._ingest, claim, base, pipe)
+            try:
+                yield self._proving(pipe)
+                with self._closed_gate():
+                    pipe.close()
+                    failure = tool.exception()
+            except ToolEndedError:
+                failure = tool.exception()
+            finally:
+                pipe.close()
+        if failure is not None and not isinstance(failure, PublisherError):
+            raise failure
+        warning = self._confirm(claim, None if failure is None else self._explain(failure))
+        if warning is not None:
+            _log.warning("repository %s: %s", self._fqrn, warning)
+
+    def _ingest(self, claim: TransactionClaim, base: str, pipe: ToolPipe) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(pipe.close_read_end)
+            self._server.ingest(claim.token, base, pipe.read_end, stack.close)
+
+    def _proving(self, pipe: ToolPipe) -> Callable[[bytes], object]:
+        """Return a function that writes to a pipe; as soon as the tool reads, the open transaction is proven to be ours."""
+        is_proven = False
+
+        def write(data: bytes) -> None:
+            nonlocal is_proven
+            pipe.write(data)
+            if not is_proven:
+                pipe.wait_until_read()
+                is_proven = True
+                with self._failures("write the record of a transaction"):
+                    self._claims.record_opened()
+
+        return write
+
+    def _confirm(self, claim: TransactionClaim, failure: PublisherError | None) -> str | None:
+        """Return as :meth:`publish` does, by the revision that the stratum 0 shows after a transaction."""
         try:
             revision = self._preflight.stratum().revision()
         except RepositoryError as error:

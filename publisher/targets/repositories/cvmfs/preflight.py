@@ -11,7 +11,7 @@ import pwd
 from typing import TYPE_CHECKING
 
 from publisher.targets.repositories.cvmfs.errors import failures, missing, repository_error
-from publisher.targets.repositories.cvmfs.repository_settings import advice, gateway, refusal
+from publisher.targets.repositories.cvmfs.repository_settings import advice, gateway, largest_ingested, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +115,10 @@ class Preflight:
     def gateway(self) -> str | None:
         """Return the URL of the gateway that the repository is published through, None without one. Raises RepositoryError."""
         return gateway(self.settings())
+
+    def largest_ingested(self) -> int | None:
+        """See :func:`publisher.targets.repositories.cvmfs.repository_settings.largest_ingested`. Raises RepositoryError."""
+        return largest_ingested(self.settings(), _user_name())
 
     def stratum(self) -> StratumZero:
         """Return the stratum 0 that is published to. Raises RepositoryError."""

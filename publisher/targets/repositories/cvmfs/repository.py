@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from typing import TYPE_CHECKING, TypeVar
 
 from publisher.errors import PublisherError, RepositoryError, SpaceError
+from publisher.system.tar_stream import TarStream, header
 from publisher.targets.repositories.base import Repository
 from publisher.targets.repositories.cvmfs.claim import ClaimFile, TransactionClaim
 from publisher.targets.repositories.cvmfs.errors import failures
@@ -30,7 +32,7 @@ from publisher.targets.repositories.cvmfs.own_transaction import OwnTransactions
 from publisher.targets.repositories.cvmfs.preflight import Preflight
 from publisher.targets.repositories.cvmfs.server import PROGRAM, CvmfsServer, CvmfsTimeouts, is_safe_argument
 from publisher.targets.repositories.cvmfs.storage import CvmfsStorage
-from publisher.targets.repositories.cvmfs.transaction import CvmfsTransaction
+from publisher.targets.repositories.cvmfs.transaction import CvmfsTransaction, incomplete
 from publisher.targets.repositories.lock import RepositoryLockedError, hold_lock, hold_run
 from publisher.targets.repositories.published_tree import PublishedTree
 
@@ -79,6 +81,7 @@ class CvmfsRepository(Repository):
         self.root = self._host.published
         self._tree = PublishedTree(self.root)
         self._timeouts = timeouts
+        self._clock = clock
         self._parents = parents
         self._area = self._host.spool / "image-publisher"
         self._gate = MountGate(self._area)
@@ -200,6 +203,31 @@ class CvmfsRepository(Repository):
                 with contextlib.suppress(PublisherError):  # the next run aborts it: the claim is still there
                     self._own.abort_if_open()
 
+    def largest_ingested(self, path: str) -> int | None:
+        """See :meth:`Repository.largest_ingested`. The directory that the tree is to be in has to be published."""
+        parent = path.rpartition("/")[0]
+        if self.is_shared or not parent or not self._read(lambda: self._tree.exists(parent) and not self._tree.exists(path)):
+            return None
+        largest = self._preflight.largest_ingested()
+        return largest if largest is not None and self._own.can_ingest() else None
+
+    @contextlib.contextmanager
+    def ingest(self, path: str) -> Iterator[TarStream]:
+        """See :meth:`Repository.ingest`. The tool opens and closes the transaction."""
+        parent, _, name = path.rpartition("/")
+        with self._lock():
+            self._own.recover()
+            self._preflight.require_publishable()
+            try:
+                with self._own.ingest(parent) as write:
+                    stream = TarStream(write)
+                    stream.add(header(incomplete(name).encode(), b"0", mode=0o644, mtime=int(self._clock())))
+                    yield stream
+                    stream.end()
+            finally:
+                with contextlib.suppress(PublisherError):  # the next run aborts it: the claim is still there
+                    self._own.abort_if_open()
+
     @contextlib.contextmanager
     def exclusively(self) -> Iterator[None]:
         """See :meth:`Repository.exclusively`. Behind a gateway this is a transaction without changes, for its lease."""
@@ -227,7 +255,9 @@ class CvmfsRepository(Repository):
             return self._mount.read(read)
 
     def _is_unpublished(self, path: str) -> bool:
-        """Return whether a path is in the clone of an open transaction, which the published mount shows from the start."""
+        """Return whether a tree is incomplete, or in the clone of an open transaction: the published mount shows both."""
+        if os.path.lexists(self.root / incomplete(path)):
+            return True
         with failures(self.fqrn, f"look at {path!r}"):
             claim = self._claims.load()
         return claim is not None and claim.clone is not None and f"{path}/".startswith(f"{claim.clone}/")

@@ -37,6 +37,18 @@ _ADVICE = (
     ),
     _Advice("CVMFS_ENFORCE_LIMITS", "true", False, "one image above a limit keeps all others from being published", "false"),
 )
+_INGEST_DEFAULTS = {
+    "CVMFS_HASH_ALGORITHM": ("sha1",),
+    "CVMFS_COMPRESSION_ALGORITHM": ("default", "zlib"),
+    "CVMFS_EXTERNAL_DATA": ("false",),
+    "CVMFS_AUTOCATALOGS": ("false",),
+    "CVMFS_ENFORCE_LIMITS": ("false",),
+    "CVMFS_IGNORE_SPECIAL_FILES": ("false",),
+    "CVMFS_GENERATE_LEGACY_BULK_CHUNKS": ("false",),
+    "CVMFS_VIRTUAL_DIR": ("false",),
+}
+"""Settings that ``cvmfs_server ingest`` does not look at, and the values that it works with all the same."""
+_MAX_CHUNK = 16 << 20  # bytes, by default
 _OF_THE_STORAGE = ("CVMFS_GARBAGE_COLLECTION", "CVMFS_AUTO_GC")
 
 
@@ -51,6 +63,26 @@ def refusal(settings: Mapping[str, str], user: str | None) -> tuple[str, str] | 
     if user is not None and owner not in (None, user):
         return f"it belongs to {owner}, and this is {user}", f"run as {owner}, or as root"
     return None
+
+
+def largest_ingested(settings: Mapping[str, str], user: str | None) -> int | None:
+    """Return how large a file may be that ``cvmfs_server ingest`` publishes as a publish would; None if it may not be used.
+
+    ingest stores each file as one object, where a publish cuts large ones into chunks. What it reads has to belong to the
+    repository's owner.
+
+    Args:
+        settings: name -> value.
+        user: the user who publishes; None for root.
+    """
+    if settings.get("CVMFS_USER", user or "root") != (user or "root"):
+        return None
+    if any(settings.get(name, values[0]) not in values for name, values in _INGEST_DEFAULTS.items()):
+        return None
+    try:
+        return int(settings.get("CVMFS_MAX_CHUNK_SIZE", _MAX_CHUNK))
+    except ValueError:
+        return None
 
 
 def gateway(settings: Mapping[str, str]) -> str | None:

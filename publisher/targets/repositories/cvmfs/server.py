@@ -60,6 +60,10 @@ _DEFAULT_HINT = (
     "look at `cvmfs_server list`: repair unhealthy mounts with `cvmfs_server mount {fqrn}`, or wait for another publish"
 )
 
+_VERSION = re.compile(r"Server Tool ([0-9]+)\.([0-9]+)")
+_KEEPS_OWNERS = (2, 12)
+"""The first version whose ingest knows ``-k``; older ones ignore it, and give all files to the repository's owner."""
+_VERSION_TIMEOUT = 30.0
 _BUSY = "target is busy"
 _LEASE_OVER = "invalid lease"
 _HINTS = (
@@ -183,6 +187,31 @@ class CvmfsServer:
         if done.status != 0:
             raise self._failed("publish", done)
 
+    def keeps_owners(self) -> bool:
+        """Return whether :meth:`ingest` can keep the owners of files. Raises RepositoryError if the tool cannot be started."""
+        done = self._command("version", [self._program, "version"], _VERSION_TIMEOUT, "")
+        match = _VERSION.search("\n".join(_outputs(done)))
+        return match is not None and (int(match[1]), int(match[2])) >= _KEEPS_OWNERS
+
+    def ingest(self, token: str, base: str, stream: int, on_start: Callable[[], None]) -> None:
+        """Publish the members of a tar stream below a published directory, in a transaction of the tool's own.
+
+        Args:
+            token: identifies the transaction.
+            base: the directory.
+            stream: descriptor of a pipe. If it ends within a member, nothing is published.
+            on_start: called once the tool has the descriptor.
+
+        Raises:
+            RepositoryError: the tool failed; it has aborted its transaction, if it could.
+            SpaceError: the disk is full.
+        """
+        arguments = ["ingest", "-k", "-t", f"/dev/fd/{stream}", "-b", base, self.fqrn]
+        argv = [self._program, *map(_checked_argument, arguments)]
+        done = self._command("ingest", argv, self._timeouts.publish, token, stream=stream, on_start=lambda _kill: on_start())
+        if done.status != 0:
+            raise self._failed("ingest", done)
+
     def abort(self, token: str, *, last: bool = True) -> bool:
         """Discard the open transaction.
 
@@ -214,7 +243,16 @@ class CvmfsServer:
     def _run(self, arguments: Sequence[str], timeout: float, token: str = "") -> CompletedCommand:
         return self._command(arguments[0], [self._program, *map(_checked_argument, arguments)], timeout, token)
 
-    def _command(self, name: str, argv: Sequence[str], timeout: float, token: str) -> CompletedCommand:
+    def _command(
+        self,
+        name: str,
+        argv: Sequence[str],
+        timeout: float,
+        token: str,
+        *,
+        stream: int | None = None,
+        on_start: Callable[[Callable[[], None]], None] | None = None,
+    ) -> CompletedCommand:
         try:
             # Not killed with this process: after a publish that was cut off, only an abort repairs the repository.
             return command.run(
@@ -226,6 +264,8 @@ class CvmfsServer:
                 guarded=False,
                 watch=None if self._report is None else partial(self._report, name),
                 watch_interval=self._timeouts.report,
+                on_start=on_start,
+                pass_fds=() if stream is None else (stream,),
             )
         except CommandError as error:
             reason = error.reason.partition(" ")[2]  # without the name of the shell that it may run in

@@ -45,11 +45,26 @@ class CvmfsTransaction(Transaction):
         self._staged: StagedTransaction | None = None
         self._clone: str | None = None
         self._placed: list[str] = []  # new trees that may be out of the staging area
+        self._completed: set[str] = set()
+        self._deleted = False  # something that an ingested tree had left
         self._over = False
 
     def tree(self, path: str) -> Path:
-        """See :meth:`Transaction.tree`."""
-        return self._require_stage(path).tree(path)
+        """See :meth:`Transaction.tree`. A tree that was ingested and never completed is deleted."""
+        staged = self._require_stage(path)
+        if self._is_incomplete(path):
+            self._delete(path)
+            self._delete_mark(path)
+        return staged.tree(path)
+
+    def complete(self, path: str) -> Path | None:
+        """See :meth:`Transaction.complete`."""
+        self._require_stage(path)
+        if not self._is_incomplete(path):
+            return None
+        self._delete_mark(path)
+        self._completed.add(path)
+        return self._mount / path
 
     def link(self, path: str, target: str) -> None:
         """See :meth:`Transaction.link`."""
@@ -65,6 +80,9 @@ class CvmfsTransaction(Transaction):
         if path == self._clone:
             self._delete(path)
             self._clone = None
+        elif path in self._completed:
+            self._delete(path)
+            self._completed.remove(path)
         else:
             staged.remove(path)
 
@@ -95,7 +113,7 @@ class CvmfsTransaction(Transaction):
             journal = self._staged.journal()
             self._carry_out(journal)
             durable.delete(self._mount / STAGING_AREA)
-        return bool(journal) or self._clone is not None
+        return bool(journal) or self._clone is not None or self._deleted
 
     def make_room(self) -> None:
         """Delete what the transaction has added: on a full disk even the tool's abort needs some space. Never raises."""
@@ -117,6 +135,13 @@ class CvmfsTransaction(Transaction):
             for parent in sorted(self._parents):
                 if not (self._mount / parent).is_dir():
                     safepath.make_parents(self._mount, (*parent.split("/"), ""))
+
+    def _delete_mark(self, path: str) -> None:
+        self._delete(incomplete(path))
+        self._deleted = True
+
+    def _is_incomplete(self, path: str) -> bool:
+        return os.path.lexists(self._mount / incomplete(path))
 
     def _require_stage(self, path: str, *, clone: bool = False) -> StagedTransaction:
         """Return the staging area; the first change whose path is valid opens the transaction."""
@@ -147,6 +172,11 @@ class CvmfsTransaction(Transaction):
         parent = path.rpartition("/")[0]
         while parent and parent not in self._parents and _remove_if_empty(self._mount / parent):
             parent = parent.rpartition("/")[0]
+
+
+def incomplete(path: str) -> str:
+    """Return the path of the file that is published with a tree as long as the tree is not complete."""
+    return f"{path}.incomplete"
 
 
 def _delete_tree(tree: Path) -> None:

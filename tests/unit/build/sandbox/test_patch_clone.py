@@ -1,10 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from typing import TYPE_CHECKING
 
-from publisher.build.sandbox.patch_clone import ClonePatch, make_patch
+import pytest
+
+from publisher.build.sandbox.patch_clone import ClonePatch, add_files, make_patch
+from publisher.errors import RepositoryError
 from publisher.fileindex.format import IndexedFile
 from tests.support.publisher.index_lines import raw
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
 
 
 def line(path: bytes, kind: str = "f", xattrs: bytes = b"") -> IndexedFile:
@@ -40,3 +49,35 @@ def test_lines_that_stay_are_compared_and_not_read() -> None:
     found = make_patch(lambda: before, lambda: [*after, strange])
     assert found is not None
     assert found.added == (b"etc/7",)
+
+
+def test_files_are_added_and_their_directories_keep_their_times(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "usr/lib").mkdir(parents=True)
+    (tree / "usr/lib/small").write_bytes(b"small")
+    for directory in (tree / "usr/lib", tree / "usr", tree):
+        os.utime(directory, (5, 5))
+
+    def extract(target: Path, wanted: Collection[bytes]) -> None:
+        assert list(wanted) == [b"usr/lib/large", b"huge"]
+        (target / "usr/lib").mkdir(parents=True)
+        (target / "usr/lib/large").write_bytes(b"large")
+        (target / "huge").write_bytes(b"huge")
+
+    add_files(tree, [b"usr/lib/large", b"huge"], extract)
+    assert sorted(str(path.relative_to(tree)) for path in tree.rglob("*")) == [
+        "huge",
+        "usr",
+        "usr/lib",
+        "usr/lib/large",
+        "usr/lib/small",
+    ]
+    assert [path.stat().st_mtime for path in (tree, tree / "usr", tree / "usr/lib")] == [5, 5, 5]
+    assert list(tmp_path.iterdir()) == [tree]
+
+
+def test_a_file_that_the_image_does_not_have_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(RepositoryError, match="files cannot be added to tree"):
+        add_files(tmp_path / "tree", [b"large"], lambda target, _wanted: target.mkdir())
+    assert list(tmp_path.iterdir()) == [tmp_path / "tree"]

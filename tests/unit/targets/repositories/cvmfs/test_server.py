@@ -266,3 +266,31 @@ def test_a_host_without_the_tool_is_told_what_to_install(tmp_path: Path) -> None
     with pytest.raises(RepositoryError) as missing:
         CvmfsServer(FQRN, str(tmp_path / "cvmfs_server")).publish("token")
     assert "cvmfs-server package" in (missing.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("said", "keeps"),
+    [
+        ("CernVM-FS Server Tool 2.12.0-1", True),
+        ("CernVM-FS Server Tool 2.13.3", True),
+        ("CernVM-FS Server Tool 3.0.0", True),
+        ("CernVM-FS Server Tool 2.11.5-1", False),
+        ("something else", False),
+    ],
+)
+def test_older_tools_ignore_that_owners_are_to_be_kept(tool: Tool, said: str, keeps: bool) -> None:
+    tool.says(3, f"{said}\n\nUsage: cvmfs_server COMMAND")
+    assert tool.server.keeps_owners() == keeps
+
+
+def test_a_stream_is_ingested_from_a_descriptor_that_the_tool_inherits(tool: Tool) -> None:
+    read, write = os.pipe()
+    started: list[bool] = []
+    tool.server.ingest("token", ".images/0a", read, lambda: started.append(True))
+    assert tool.started["argv"] == ["ingest", "-k", "-t", f"/dev/fd/{read}", "-b", ".images/0a", FQRN]
+    assert (tool.started["stdin"], tool.started["mark"], started) == ("", "token", [True])
+    tool.says(1, err="Synchronization failed")
+    with pytest.raises(RepositoryError, match="cvmfs_server ingest failed with status 1: Synchronization failed"):
+        tool.server.ingest("token", ".images/0a", read, lambda: None)
+    os.close(read)
+    os.close(write)
