@@ -129,14 +129,14 @@ def ingest(arguments: list[str]) -> None:
     repository.remount(writable=True)
     try:
         size = unpack(values["-t"], f"{repository.mount}/{values['-b']}", keeps_owners=keeps_owners)
-    except (Failure, OSError):
+        with repository.publishing_lock(), repository.frozen():
+            costs = publishing.publish(repository)
+            repository.fault("ingest", "after")
+            repository.close_transaction()
+    except (Failure, OSError) as error:
         publishing.discard(repository)
         repository.close_transaction()
-        raise Failure(1, "Fatal error in reading the archive.\nTruncated tar archive\nSynchronization failed") from None
-    with repository.publishing_lock(), repository.frozen():
-        costs = publishing.publish(repository)
-        repository.fault("ingest", "after")
-        repository.close_transaction()
+        raise Failure(1, f"{error}\nSynchronization failed") from None
     repository.log("ingest", **{**costs, "bytes": size})
 
 
@@ -153,7 +153,7 @@ def unpack(stream: str, target: str, *, keeps_owners: bool) -> int:
         size = copy.tell()
         copy.seek(0)
         if size % tarfile.BLOCKSIZE:
-            raise Failure(1, "Truncated tar archive")
+            raise Failure(1, "Fatal error in reading the archive.\nTruncated tar archive")
         if size:
             tarfile.TarFile.extraction_filter = staticmethod(
                 lambda member, _path: member

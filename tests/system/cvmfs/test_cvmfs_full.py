@@ -10,6 +10,7 @@ import pytest
 
 from publisher.errors import RepositoryError, SpaceError
 from publisher.publish.report import ImageResult
+from publisher.system.tar_stream import header
 from tests.support.cvmfs.contract_changes import announce
 from tests.support.cvmfs.stand_in import FakeCvmfs, fill
 from tests.support.images.layers import file, tar
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from publisher.targets.repositories.base import Transaction
+    from publisher.targets.repositories.base import Repository, Transaction
     from tests.support.cvmfs.host import CvmfsHost
 
 pytestmark = pytest.mark.system
@@ -48,6 +49,12 @@ def big(transaction: Transaction, size: int) -> None:
     (tree / "data").write_bytes(os.urandom(size))
 
 
+def ingest_big(repository: Repository, size: int) -> None:
+    with repository.ingest(".images/00/big") as stream:
+        stream.add(header(b"big", b"5", mode=0o755))
+        stream.add(header(b"big/data", b"0", mode=0o644, size=size), [os.urandom(size)], size)
+
+
 def test_a_full_storage_is_said_and_keeps_no_unfinished_chunks(storage: Path, cvmfs: FakeCvmfs) -> None:
     (storage / "txn/another's").write_bytes(b"from before")
     os.utime(storage / "txn/another's", (1, 1))
@@ -56,6 +63,16 @@ def test_a_full_storage_is_said_and_keeps_no_unfinished_chunks(storage: Path, cv
     assert "cvmfs_server gc -f" in (error.value.hint or "")
     assert not cvmfs.flag.exists()
     assert [path.name for path in (storage / "txn").iterdir()] == ["another's"]
+    announce(cvmfs.repository(), b"2", lambda change: big(change, 4 * MIB))
+    assert cvmfs.repository().read(INDEX) == b"2"
+
+
+def test_a_full_storage_keeps_no_chunks_of_a_tree_that_was_ingested(storage: Path, cvmfs: FakeCvmfs) -> None:
+    announce(cvmfs.repository(), b"1", lambda change: fill(change.tree(".images/00/first")))
+    with pytest.raises(SpaceError, match="no space left"):
+        ingest_big(cvmfs.repository(), 20 * MIB)
+    assert not list((storage / "txn").iterdir())
+    assert cvmfs.claimed() == []
     announce(cvmfs.repository(), b"2", lambda change: big(change, 4 * MIB))
     assert cvmfs.repository().read(INDEX) == b"2"
 

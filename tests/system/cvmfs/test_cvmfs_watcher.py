@@ -61,6 +61,14 @@ def test_every_name_opens_at_every_moment(there: CvmfsHost, tmp_path: Path) -> N
         assert [line["clones"] for line in there.cvmfs.log() if line["command"] == "transaction"][-1] == 1
     assert (cloned.broken, cloned.vanished) == (set(), set())
 
+    push(there.registry, "watch/three:1", "third")
+    there.host.images("watch/one:1", "watch/two:1", "watch/three:1", "old/image:1")
+    with watching(there.cvmfs, report) as ingested:
+        there.sync()
+    if isinstance(there.cvmfs, FakeCvmfs):
+        assert "ingest" in there.cvmfs.commands()
+    assert (ingested.broken, ingested.vanished, ingested.appeared) == (set(), set(), {"watch/three:1"})
+
     publication = there.publication()
     snapshot, _ = publication.open()
     with watching(there.cvmfs, report) as rolled_back:
@@ -77,7 +85,7 @@ def test_every_name_opens_at_every_moment(there: CvmfsHost, tmp_path: Path) -> N
     assert result.lines, "something was removed"
     assert collected.broken == set()
     assert collected.vanished == {"old/image:1"}, "it left on purpose"
-    assert all(seen.rounds > 1 for seen in (adopted, published, cloned, rolled_back, collected))
+    assert all(seen.rounds > 1 for seen in (adopted, published, cloned, ingested, rolled_back, collected))
 
 
 def test_the_watcher_notices_a_name_that_does_not_open(there: CvmfsHost, tmp_path: Path) -> None:

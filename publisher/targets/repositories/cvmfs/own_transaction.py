@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from publisher.errors import PublisherError, RepositoryError, SpaceError
 from publisher.system import durable
+from publisher.system.tar_stream import TarStream
 from publisher.targets.repositories.cvmfs.claim import TransactionClaim
 from publisher.targets.repositories.cvmfs.errors import SPOOL_FULL_HINT, failures, repository_error
 from publisher.targets.repositories.cvmfs.tool_pipe import ToolEndedError, ToolPipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     from publisher.targets.repositories.cvmfs.claim import ClaimFile
@@ -169,34 +171,37 @@ class OwnTransactions:
         return self._server.keeps_owners()
 
     @contextlib.contextmanager
-    def ingest(self, base: str) -> Iterator[Callable[[bytes], object]]:
-        """Publish a tar stream, in a transaction of the tool's own that the block keeps open.
-
-        The block gets a function that writes. It may end only when the stream is complete; if it raises, or this process is
-        killed, nothing is published, as long as the stream is cut off within a member.
+    def ingest(self, base: str) -> Iterator[TarStream]:
+        """Publish a tar stream, in a transaction of the tool's own that the block keeps open; the stream ends after the block.
 
         Args:
             base: a published directory; the members' names are relative to it.
 
         Raises:
-            RepositoryError, SpaceError: nothing is published, or the tool failed afterwards.
+            RepositoryError, SpaceError: nothing is published.
         """
         claim = self._claim(None)
-        with ThreadPoolExecutor(1) as beside:
-            pipe = ToolPipe(lambda: tool.done())  # noqa: PLW0108 - the tool is not started yet
-            tool = beside.submit(self._ingest, claim, base, pipe)
-            try:
-                yield self._proving(pipe)
-                with self._closed_gate():
+        given_up = 0.0
+        try:
+            with ThreadPoolExecutor(1) as beside:
+                pipe = ToolPipe(lambda: tool.done())  # noqa: PLW0108 - the tool is not started yet
+                tool = beside.submit(self._ingest, claim, base, pipe)
+                try:
+                    stream = TarStream(self._proving(pipe))
+                    yield stream
+                    with self._closed_gate():
+                        stream.end()
+                        pipe.close()
+                        failure = _failure(tool)
+                except ToolEndedError:
+                    failure = _failure(tool)
+                finally:
+                    given_up = self._clock()
                     pipe.close()
-                    failure = tool.exception()
-            except ToolEndedError:
-                failure = tool.exception()
-            finally:
-                pipe.close()
-        if failure is not None and not isinstance(failure, PublisherError):
-            raise failure
-        warning = self._confirm(claim, None if failure is None else self._explain(failure))
+            warning = self._confirm(claim, None if failure is None else self._explain(failure))
+        except BaseException:
+            self._storage.sweep(claim.time, given_up)  # the tool has aborted its transaction, and leaves the chunks
+            raise
         if warning is not None:
             _log.warning("repository %s: %s", self._fqrn, warning)
 
@@ -319,3 +324,12 @@ class OwnTransactions:
 
     def _failures(self, action: str) -> AbstractContextManager[None]:
         return failures(self._fqrn, action)
+
+
+def _failure(tool: Future[None]) -> PublisherError | None:
+    """Wait for the tool's end, and return how it failed."""
+    try:
+        tool.result()
+    except PublisherError as error:
+        return error
+    return None

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from publisher.errors import PublisherError, RepositoryError, SpaceError
-from publisher.system.tar_stream import TarStream, header
+from publisher.system.tar_stream import header
 from publisher.targets.repositories.base import Repository
 from publisher.targets.repositories.cvmfs.claim import ClaimFile, TransactionClaim
 from publisher.targets.repositories.cvmfs.errors import failures
@@ -39,6 +39,7 @@ from publisher.targets.repositories.published_tree import PublishedTree
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from publisher.system.tar_stream import TarStream
     from publisher.targets.repositories.base import Transaction
 
 T = TypeVar("T")
@@ -219,11 +220,9 @@ class CvmfsRepository(Repository):
             self._own.recover()
             self._preflight.require_publishable()
             try:
-                with self._own.ingest(parent) as write:
-                    stream = TarStream(write)
+                with self._own.ingest(parent) as stream:
                     stream.add(header(incomplete(name).encode(), b"0", mode=0o644, mtime=int(self._clock())))
                     yield stream
-                    stream.end()
             finally:
                 with contextlib.suppress(PublisherError):  # the next run aborts it: the claim is still there
                     self._own.abort_if_open()
