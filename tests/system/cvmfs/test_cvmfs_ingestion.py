@@ -152,6 +152,10 @@ def test_a_kill_while_the_end_of_the_stream_is_held_costs_only_a_rerun(
 def test_a_kill_before_an_ingested_tree_is_named_costs_only_a_rerun(in_use: CvmfsHost) -> None:
     assert child_process.killed_when(Start("transaction"), lambda: assert_synced(in_use))
     assert len(sandboxes(in_use)) == 3, "the tree, and the file that says that it is not complete"
+    (line,) = in_use.cvmfs.repository().recover()
+    assert line.endswith("which an interrupted run has ingested and not completed")
+    assert len(sandboxes(in_use)) == 1, "its image may have been blocked meanwhile, or have left the list"
+    assert in_use.cvmfs.repository().recover() == []
     in_use.sound()
     assert_synced(in_use)
     is_clean(in_use)

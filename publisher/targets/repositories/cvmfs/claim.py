@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from publisher.contract import files
+from publisher.targets.repositories.cvmfs.ingested_tree import NOTE_NAME
 from publisher.targets.repositories.cvmfs.mounts.mount_gate import MountGate
 from publisher.targets.repositories.cvmfs.mounts.mount_repair import BOOT_NAME
 from publisher.targets.repositories.durable_record import DurableRecord
@@ -125,7 +126,7 @@ class ClaimFile:
     def sweep(self) -> None:
         """Remove what nothing claims, half-written files of killed runs included. Raises OSError."""
         for path in self._area.iterdir():
-            if path.name not in ("lock", RUN_LOCK, BOOT_NAME, *MountGate.NAMES):
+            if path.name not in ("lock", RUN_LOCK, BOOT_NAME, NOTE_NAME, *MountGate.NAMES):
                 path.unlink()
 
 

@@ -5,8 +5,8 @@ content (``/var/spool/cvmfs/FQRN/rdonly``), because the mount at ``/cvmfs/FQRN``
 
 In the spool directory, beside the tool's own files, ``image-publisher/`` contains ``lock`` and ``run`` (flock(2), with the
 holder's process id; of a transaction, and of a whole run), the files of the mount gate (``gate`` and ``readers``, see
-``mount_gate.py``), ``boot`` (see ``mount_repair.py``) and, while a transaction of ours is open, ``claim`` and ``opened`` (see
-``claim.py``).
+``mount_gate.py``), ``boot`` (see ``mount_repair.py``), ``ingested`` (see ``ingested_tree.py``) and, while a transaction of ours
+is open, ``claim`` and ``opened`` (see ``claim.py``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from publisher.targets.repositories.base import Repository
 from publisher.targets.repositories.cvmfs.claim import ClaimFile, TransactionClaim
 from publisher.targets.repositories.cvmfs.errors import failures
 from publisher.targets.repositories.cvmfs.host import CvmfsHost, HostPaths
+from publisher.targets.repositories.cvmfs.ingested_tree import IngestedTree, incomplete
 from publisher.targets.repositories.cvmfs.lease import Lease
 from publisher.targets.repositories.cvmfs.mounts.mount_gate import MountGate
 from publisher.targets.repositories.cvmfs.mounts.mount_repair import MountRepair
@@ -32,7 +33,7 @@ from publisher.targets.repositories.cvmfs.own_transaction import OwnTransactions
 from publisher.targets.repositories.cvmfs.preflight import Preflight
 from publisher.targets.repositories.cvmfs.server import PROGRAM, CvmfsServer, CvmfsTimeouts, is_safe_argument
 from publisher.targets.repositories.cvmfs.storage import CvmfsStorage
-from publisher.targets.repositories.cvmfs.transaction import CvmfsTransaction, incomplete
+from publisher.targets.repositories.cvmfs.transaction import CvmfsTransaction
 from publisher.targets.repositories.lock import RepositoryLockedError, hold_lock, hold_run
 from publisher.targets.repositories.published_tree import PublishedTree
 
@@ -87,6 +88,7 @@ class CvmfsRepository(Repository):
         self._area = self._host.spool / "image-publisher"
         self._gate = MountGate(self._area)
         self._claims = ClaimFile(self._area, self._host)
+        self._ingested = IngestedTree(self._area, fqrn)
         self._mount = PublishedMount(fqrn, self._host, timeout)
         obstacles = Obstacles(fqrn, self._host)
         server = CvmfsServer(fqrn, program, timeouts, obstacles.report)
@@ -140,6 +142,8 @@ class CvmfsRepository(Repository):
     def recover(self) -> list[str]:
         """See :meth:`Repository.recover`. A transaction that a claim does not prove to be ours is left alone.
 
+        A tree that was ingested and never completed is removed in a transaction.
+
         Raises:
             RepositoryError: an operator has to repair the repository first; the hint says how.
         """
@@ -149,10 +153,24 @@ class CvmfsRepository(Repository):
                 if self.is_shared:
                     _log.info("repository %s: it is published through the gateway %s", self.fqrn, self.shared_through)
                     self._own.follow()
-                return lines
         except RepositoryLockedError as error:
             _log.info("%s; there is nothing to recover", error.reason)
             return []
+        return lines + self._remove_incomplete()
+
+    def _remove_incomplete(self) -> list[str]:
+        path = self._ingested.path()
+        if path is None:
+            return []
+        lines = []
+        if self._is_incomplete(path):
+            with self.transaction() as transaction:
+                transaction.remove(path)
+                transaction.remove(incomplete(path))
+            lines = [f"removed {path}, which an interrupted run has ingested and not completed"]
+            _log.info("repository %s: %s", self.fqrn, lines[0])
+        self._ingested.forget()
+        return lines
 
     def examine(self) -> list[str]:
         """See :meth:`Repository.examine`."""
@@ -197,6 +215,8 @@ class CvmfsRepository(Repository):
                 if claims and changed:
                     warning = self._own.publish(claims[0])
                     self._warnings += [] if warning is None else [warning]
+                    if transaction.completed:
+                        self._ingested.forget()
             except SpaceError:
                 transaction.make_room()
                 raise
@@ -219,13 +239,16 @@ class CvmfsRepository(Repository):
         with self._lock():
             self._own.recover()
             self._preflight.require_publishable()
+            self._ingested.note(path)
             try:
                 with self._own.ingest(parent) as stream:
                     stream.add(header(incomplete(name).encode(), b"0", mode=0o644, mtime=int(self._clock())))
                     yield stream
             finally:
-                with contextlib.suppress(PublisherError):  # the next run aborts it: the claim is still there
+                with contextlib.suppress(PublisherError):  # the next run does it: the claim and the note are still there
                     self._own.abort_if_open()
+                    if not self._is_incomplete(path):
+                        self._ingested.forget()
 
     @contextlib.contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -255,11 +278,14 @@ class CvmfsRepository(Repository):
 
     def _is_unpublished(self, path: str) -> bool:
         """Return whether a tree is incomplete, or in the clone of an open transaction: the published mount shows both."""
-        if os.path.lexists(self.root / incomplete(path)):
+        if self._is_incomplete(path):
             return True
         with failures(self.fqrn, f"look at {path!r}"):
             claim = self._claims.load()
         return claim is not None and claim.clone is not None and f"{path}/".startswith(f"{claim.clone}/")
+
+    def _is_incomplete(self, path: str) -> bool:
+        return os.path.lexists(self.root / incomplete(path))
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:

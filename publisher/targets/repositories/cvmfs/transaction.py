@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from publisher.errors import CommandError, RemovalError, RepositoryError, SpaceError
 from publisher.system import command, durable, safepath
 from publisher.targets.repositories.base import Transaction
+from publisher.targets.repositories.cvmfs.ingested_tree import incomplete
 from publisher.targets.repositories.journal import remove_each
 from publisher.targets.repositories.staging import STAGING_AREA, StagedTransaction, split_path
 
@@ -36,6 +37,9 @@ class CvmfsTransaction(Transaction):
         begin: opens the transaction at the server, with a template (source and destination) or None; returns False if the
             template was refused.
         parents: directories that are created with the first tree, so that later transactions can clone into them.
+
+    Attributes:
+        completed: paths of the ingested trees that it completes.
     """
 
     def __init__(self, mount: Path, begin: Callable[[tuple[str, str] | None], bool], parents: Sequence[str] = ()) -> None:
@@ -45,7 +49,7 @@ class CvmfsTransaction(Transaction):
         self._staged: StagedTransaction | None = None
         self._clone: str | None = None
         self._placed: list[str] = []  # new trees that may be out of the staging area
-        self._completed: set[str] = set()
+        self.completed: set[str] = set()
         self._deleted = False  # something that an ingested tree had left
         self._over = False
 
@@ -63,7 +67,7 @@ class CvmfsTransaction(Transaction):
         if not self._is_incomplete(path):
             return None
         self._delete_mark(path)
-        self._completed.add(path)
+        self.completed.add(path)
         return self._mount / path
 
     def link(self, path: str, target: str) -> None:
@@ -80,9 +84,9 @@ class CvmfsTransaction(Transaction):
         if path == self._clone:
             self._delete(path)
             self._clone = None
-        elif path in self._completed:
+        elif path in self.completed:
             self._delete(path)
-            self._completed.remove(path)
+            self.completed.remove(path)
         else:
             staged.remove(path)
 
@@ -172,11 +176,6 @@ class CvmfsTransaction(Transaction):
         parent = path.rpartition("/")[0]
         while parent and parent not in self._parents and _remove_if_empty(self._mount / parent):
             parent = parent.rpartition("/")[0]
-
-
-def incomplete(path: str) -> str:
-    """Return the path of the file that is published with a tree as long as the tree is not complete."""
-    return f"{path}.incomplete"
 
 
 def _delete_tree(tree: Path) -> None:
