@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from publisher.errors import RepositoryError
 from publisher.system.tar_stream import header
 from tests.support.cvmfs.contract_changes import INDEX, ROCKY, DeliberateError, fail_after, make, publish, publish_rocky
 
@@ -163,6 +164,14 @@ def test_nothing_is_ingested_over_what_is_there_or_where_its_directory_is_not(in
     assert ingesting().largest_ingested(ROCKY) is None
     assert ingesting().largest_ingested("nowhere/next") is None
     assert ingesting().largest_ingested("next") is None
+
+
+@pytest.mark.parametrize("path", [ROCKY, "nowhere/next", "next"])
+def test_a_caller_who_tries_it_nevertheless_is_refused(ingesting: Callable[[], Repository], path: str) -> None:
+    with pytest.raises(RepositoryError, match="cannot be ingested"), ingesting().ingest(path):
+        pass
+    assert ingesting().exists(ROCKY)
+    assert not os.path.lexists(ingesting().root / "nowhere")
 
 
 def test_only_what_was_ingested_can_be_completed(repository: Repository) -> None:

@@ -40,10 +40,14 @@ def commands(there: CvmfsHost) -> list[str]:
     return [command for command in there.cvmfs.commands() if command != "version"][len(UNPACKED) :]
 
 
-def configure(there: CvmfsHost, line: str) -> None:
+def stand_in(there: CvmfsHost) -> FakeCvmfs:
     if not isinstance(there.cvmfs, FakeCvmfs):
-        pytest.skip("the settings of a real repository are not changed")
-    with there.cvmfs.configuration.open("a") as settings:
+        pytest.skip("a real repository gets neither other settings nor these faults")
+    return there.cvmfs
+
+
+def configure(there: CvmfsHost, line: str) -> None:
+    with stand_in(there).configuration.open("a") as settings:
         settings.write(f"{line}\n")
 
 
@@ -90,14 +94,14 @@ def test_nothing_is_published_of_an_image_that_is_refused(in_use: CvmfsHost, mon
 
 
 def test_an_image_that_cannot_be_ingested_is_unpacked(in_use: CvmfsHost) -> None:
-    in_use.cvmfs.fault("ingest", "fail 1 Synchronization failed")
+    stand_in(in_use).fault("ingest", "fail 1 Synchronization failed")
     assert in_use.sync().exit_code == 0
     assert commands(in_use) == UNPACKED
     is_clean(in_use)
 
 
 def test_a_tool_that_dies_when_the_tree_is_out_is_noticed(in_use: CvmfsHost) -> None:
-    in_use.cvmfs.fault("ingest", "killed-late")
+    stand_in(in_use).fault("ingest", "killed-late")
     assert in_use.sync().exit_code == 0
     assert commands(in_use) == ["abort", "transaction", "publish"]
     is_clean(in_use)
@@ -120,7 +124,7 @@ def test_ingest_is_left_alone_where_it_does_not_do_what_the_repository_wants(in_
 
 
 def test_an_older_tool_which_would_change_owners_does_not_ingest(in_use: CvmfsHost) -> None:
-    (in_use.cvmfs.root / "version").write_text("2.11.5")
+    (stand_in(in_use).root / "version").write_text("2.11.5")
     assert in_use.sync().exit_code == 0
     assert commands(in_use) == UNPACKED
     is_clean(in_use)

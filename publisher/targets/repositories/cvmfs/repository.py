@@ -226,8 +226,7 @@ class CvmfsRepository(Repository):
 
     def largest_ingested(self, path: str) -> int | None:
         """See :meth:`Repository.largest_ingested`. The directory that the tree is to be in has to be published."""
-        parent = path.rpartition("/")[0]
-        if self.is_shared or not parent or not self._read(lambda: self._tree.exists(parent) and not self._tree.exists(path)):
+        if self.is_shared or not self._has_room_for(path):
             return None
         largest = self._preflight.largest_ingested()
         return largest if largest is not None and self._own.can_ingest() else None
@@ -239,6 +238,10 @@ class CvmfsRepository(Repository):
         with self._lock():
             self._own.recover()
             self._preflight.require_publishable()
+            if not self._has_room_for(path):
+                raise RepositoryError(
+                    f"repository {self.fqrn}: {path} cannot be ingested: {parent} is missing, or the tree is there"
+                )
             self._ingested.note(path)
             try:
                 with self._own.ingest(parent) as stream:
@@ -283,6 +286,14 @@ class CvmfsRepository(Repository):
         with failures(self.fqrn, f"look at {path!r}"):
             claim = self._claims.load()
         return claim is not None and claim.clone is not None and f"{path}/".startswith(f"{claim.clone}/")
+
+    def _has_room_for(self, path: str) -> bool:
+        """Return whether a tree can be ingested at a path.
+
+        The tool gives a missing parent to an owner that not even root can work with, and merges a stream with what is there.
+        """
+        parent = path.rpartition("/")[0]
+        return bool(parent) and self._read(lambda: self._tree.exists(parent) and not self._tree.exists(path))
 
     def _is_incomplete(self, path: str) -> bool:
         return os.path.lexists(self.root / incomplete(path))
