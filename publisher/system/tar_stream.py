@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    Write = Callable[[bytes], object]
+    Write = Callable[[bytes | memoryview], object]
 
 _BLOCK = 512
 _NAME = 100  # bytes of a name or link in a header
@@ -73,7 +73,7 @@ class TarStream:
             self._write(data[:first])
         end = first + max(0, len(data) - first - 1) // unit * unit
         if end > first:
-            self._write(data[first:end])
+            self._write(memoryview(data)[first:end])
         self._waiting, self._size = [data[end:]], len(data) - end
 
 

@@ -49,7 +49,7 @@ def member(name: bytes, *parts: bytes, held: bool = False) -> Member:
 
 
 def write_all(members: Sequence[Member], write: Callable[[bytes], object], *, held: bool = True) -> None:
-    stream = TarStream(write)
+    stream = TarStream(lambda data: write(bytes(data)))
     for one in members:
         stream.add(one.head, one.parts, one.size)
         if one.held:

@@ -210,11 +210,11 @@ class OwnTransactions:
             stack.callback(pipe.close_read_end)
             self._server.ingest(claim.token, base, pipe.read_end, stack.close)
 
-    def _proving(self, pipe: ToolPipe) -> Callable[[bytes], object]:
+    def _proving(self, pipe: ToolPipe) -> Callable[[bytes | memoryview], object]:
         """Return a function that writes to a pipe; as soon as the tool reads, the open transaction is proven to be ours."""
         is_proven = False
 
-        def write(data: bytes) -> None:
+        def write(data: bytes | memoryview) -> None:
             nonlocal is_proven
             pipe.write(data)
             if not is_proven:

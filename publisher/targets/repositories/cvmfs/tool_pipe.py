@@ -55,7 +55,7 @@ class ToolPipe:
             self._is_open = False
             os.close(self._write_end)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write all of the bytes.
 
         Raises:
