@@ -172,7 +172,7 @@ def test_a_device_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_cannot_be_written_is_no_fault_of_the_sif(tmp_path: Path) -> None:
-    def write(_: bytes) -> None:
+    def write(_: bytes | memoryview) -> None:
         raise BrokenPipeError
 
     with open_squashfs(sif_of(ENTRIES, tmp_path)) as squashfs, pytest.raises(BrokenPipeError):
