@@ -7,9 +7,9 @@ because Go programs made the layers, and Apptainer and umoci read them with it.
 from __future__ import annotations
 
 import re
-import zlib
 
 from publisher.errors import LayerError, shown
+from publisher.system.tar_stream import byte_sum
 
 BLOCK = 512
 _OCTAL_LIMIT = 1 << 33  # the first number that needs more than eleven octal digits
@@ -70,8 +70,6 @@ def _parse_octal(field: bytes) -> int:
 def has_valid_checksum(block: bytes, *, signed: bool = True) -> bool:
     """Return whether a header's checksum is the sum of its bytes, with the checksum field itself counted as blanks.
 
-    The lower half of Adler-32 is that sum plus one, modulo 65521, at the speed of C. A block of ASCII has a smaller sum.
-
     Args:
         block: the header block.
         signed: also accept a sum of signed bytes, which old tar programs wrote and Go's reader accepts.
@@ -81,8 +79,7 @@ def has_valid_checksum(block: bytes, *, signed: bool = True) -> bool:
         stated = _parse_octal(field)
     except LayerError:
         return False
-    whole = (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
-    total = whole - sum(field) + 8 * 32
+    total = byte_sum(block) - sum(field) + 8 * 32
     if total == stated:
         return True
     negative = sum(byte >= 0x80 for byte in block[:148] + block[156:])  # noqa: PLR2004 - the sign bit
@@ -188,7 +185,7 @@ def _block(  # noqa: PLR0917 - the fields of a header, in its order
 
 def _with_checksum(block: bytearray) -> bytes:
     block[148:156] = b" " * 8
-    block[148:156] = b"%06o\0 " % sum(block)
+    block[148:156] = b"%06o\0 " % byte_sum(block)
     return bytes(block)
 
 

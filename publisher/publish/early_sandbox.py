@@ -90,7 +90,7 @@ class EarlySandbox:
             left_out = write_sandbox(squashfs, sandbox.rpartition("/")[2].encode(), stream, largest=largest)
             stream.hold()
             self._begun = _Begun(stack.pop_all(), sandbox, sif, left_out=tuple(left_out))
-        _log.info("%s is ingested but for the end of its stream while its SIF is checked", sandbox)
+        _log.info("%s: its stream was written but for the end, which waits until its SIF is checked and stored", sandbox)
         return True
 
     def _unpack_into_transaction(self, sandbox: str, sif: UncheckedSif) -> None:

@@ -278,7 +278,7 @@ class Publication:
         return stage(self._repository, snapshot, item, builds)
 
     def unpack_early(self, snapshot: Snapshot, item: PlanItem, sif: UncheckedSif) -> None:
-        """Open the transaction of a run's last image and unpack its sandbox, if it needs one, while its SIF is still checked.
+        """Ingest or unpack the sandbox of a run's last image, if it needs one, while its SIF is still checked.
 
         Args:
             snapshot: the published state.

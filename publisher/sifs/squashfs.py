@@ -1,8 +1,8 @@
 """The regular files of a squashfs 4.0, read from its inodes in constant memory, by several threads.
 
-The layout is that of the kernel's ``fs/squashfs/squashfs_fs.h``: a superblock; the data of files in blocks of 128 KiB, the ends
-of small files together in fragment blocks; inodes, directories and the table of fragments in metadata blocks of 8 KiB. Extended
-attributes are passed over.
+The layout (:mod:`publisher.sifs.squashfs_layout`) is a superblock; the data of files in blocks of 128 KiB, the ends of small
+files together in fragment blocks; inodes, directories and the table of fragments in metadata blocks of 8 KiB. Extended attributes
+are passed over.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import hashlib
 import os
 import struct
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import zstandard
 from isal import isal_zlib
 
+from publisher.sifs import squashfs_layout as layout
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from publisher.sifs.squashfs_layout import FileInode
 
 _SUPERBLOCK = struct.Struct("<4sIIIIHHHHHHQQQQQQQQ")
 _MAGIC = b"hsqs"
@@ -27,19 +31,11 @@ _METADATA = 8192  # bytes of a metadata block
 _STORED = 0x8000  # this bit in the length of a metadata block: it is not compressed
 _STORED_DATA = 1 << 24  # the same in the length of a data block
 _LENGTH = struct.Struct("<H")
-_NUMBERS = struct.Struct("<HHHHII")  # of every inode: kind, mode, indexes of uid and gid, time, number
-_FILE, _LARGE_FILE = 2, 9
-_FILE_NUMBERS = {_FILE: struct.Struct("<IIII"), _LARGE_FILE: struct.Struct("<QQQIIII")}
-_DIRECTORY, _LARGE_DIRECTORY = struct.Struct("<IIHHI"), struct.Struct("<IIIIHHI")
 _INDEX = struct.Struct("<III")  # of a large directory; a name follows
-_LISTED, _NAME = struct.Struct("<III"), struct.Struct("<HhHH")  # numbers of names, and what precedes a name, in a directory
 _NO_TABLE = 0xFFFFFFFFFFFFFFFF
-_LINK = struct.Struct("<II")
 _FIXED = {4: 8, 5: 8, 6: 4, 7: 4, 11: 12, 12: 12, 13: 8, 14: 8}  # further bytes of devices, fifos and sockets
 _FRAGMENT = struct.Struct("<QII")
-_NO_FRAGMENT = 0xFFFFFFFF
 _MAX_BLOCK = 1 << 20
-_MAX_BLOCKS = 1 << 24  # of one file
 _PORTION = 1 << 20  # bytes that are read from the file at a time
 _ISAL_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub calls the class an instance
 ERRORS = (struct.error, zlib.error, zstandard.ZstdError, _ISAL_ERROR, ValueError, IndexError, MemoryError)
@@ -67,6 +63,11 @@ class SquashfsFile(NamedTuple):
     blocks: tuple[int, ...]
     fragment: int | None
     fragment_offset: int
+
+    @classmethod
+    def of(cls, mtime: int, mode: int, owner: tuple[int, int], inode: FileInode, blocks: tuple[int, ...]) -> Self:
+        """Make one from what an inode says, and the lengths of its blocks."""
+        return cls(mtime, mode, *owner, inode.size, inode.start, blocks, inode.fragment, inode.fragment_offset)
 
 
 class MetadataTable:
@@ -168,22 +169,13 @@ class Squashfs:
         """Yield the regular files in the order of their inodes, that of the stream that the squashfs was made from."""
         buffer = _Buffer(self._metadata(self._super.inode_table, self._super.directory_table))
         for _ in range(self._super.inodes):
-            kind, mode, uid, gid, mtime, _ = buffer.take(_NUMBERS)
-            if kind not in _FILE_NUMBERS:
+            kind, mode, uid, gid, mtime, _ = buffer.take(layout.INODE)
+            if kind not in layout.FILES:
                 _pass_over(kind, buffer)
                 continue
-            numbers = buffer.take(_FILE_NUMBERS[kind])
-            if kind == _FILE:
-                start, fragment, position, size = numbers
-            else:
-                start, size, _, _, fragment, position, _ = numbers
-            is_whole = fragment == _NO_FRAGMENT
-            count = -(-size // self.block_size) if is_whole else size // self.block_size
-            if count > _MAX_BLOCKS:
-                raise ValueError("a file is too large")
-            blocks = buffer.take(struct.Struct(f"<{count}I")) if count else ()
-            ids = self._ids[uid], self._ids[gid]
-            yield SquashfsFile(mtime, mode, *ids, size, start, blocks, None if is_whole else fragment, position)
+            inode = layout.file_inode(buffer.take(layout.FILES[kind]), self.block_size)
+            blocks = buffer.take(struct.Struct(f"<{inode.blocks}I")) if inode.blocks else ()
+            yield SquashfsFile.of(mtime, mode, self.owner(uid, gid), inode, blocks)
         if not buffer.is_empty:
             raise ValueError("its table of inodes has more than it should have")
 
@@ -191,8 +183,8 @@ class Squashfs:
         """Yield the names in all directories, in an order that says nothing."""
         buffer = _Buffer(self._metadata(self._super.directory_table, self._end_of_directories()))
         while not buffer.is_empty:
-            for _ in range(buffer.take(_LISTED)[0] + 1):
-                yield buffer.take_bytes(buffer.take(_NAME)[3] + 1)
+            for _ in range(buffer.take(layout.LIST)[0] + 1):
+                yield buffer.take_bytes(buffer.take(layout.NAME)[3] + 1)
 
     def reader(self) -> Callable[[SquashfsFile], bytes]:
         """Return a function that returns the sha256 of a file's content, for one thread."""
@@ -363,14 +355,12 @@ class _Buffer:
 
 def _pass_over(kind: int, buffer: _Buffer) -> None:
     """Pass over the rest of an inode that is no regular file. Raises ValueError for a kind that does not exist."""
-    if kind == 1:
-        buffer.take(_DIRECTORY)
-    elif kind == 8:  # noqa: PLR2004 - a large directory
-        count = buffer.take(_LARGE_DIRECTORY)[4]
-        for _ in range(count):
+    if kind in layout.DIRECTORIES:
+        numbers = buffer.take(layout.DIRECTORIES[kind])
+        for _ in range(numbers[4] if kind > layout.LARGE else 0):
             buffer.skip(buffer.take(_INDEX)[2] + 1)
-    elif kind in {3, 10}:  # symbolic links
-        buffer.skip(buffer.take(_LINK)[1] + (4 if kind == 10 else 0))  # noqa: PLR2004 - the link with extended attributes
+    elif kind in {layout.LINK, layout.LINK + layout.LARGE}:
+        buffer.skip(buffer.take(layout.LINKS)[1] + (4 if kind > layout.LARGE else 0))
     elif kind in _FIXED:
         buffer.skip(_FIXED[kind])
     else:

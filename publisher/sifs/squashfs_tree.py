@@ -1,7 +1,6 @@
 """The tree of a squashfs: its directories, walked from the root, with the inode behind each name.
 
-The layout is that of :mod:`publisher.sifs.squashfs`. The tables of inodes and of directories are kept in memory as they are:
-about 60 bytes for each path.
+The tables of inodes and of directories are kept in memory as they are: about 60 bytes for each path.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from publisher.sifs import squashfs_layout as layout
 from publisher.sifs.squashfs import SquashfsFile
 
 if TYPE_CHECKING:
@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
     from publisher.sifs.squashfs import Squashfs
 
-_NUMBERS = struct.Struct("<HHHHII")  # of every inode: kind, mode, indexes of uid and gid, time, number
-_FILE, _LARGE_FILE = struct.Struct("<IIII"), struct.Struct("<QQQIIII")
-_DIRECTORY, _LARGE_DIRECTORY = struct.Struct("<IIHHI"), struct.Struct("<IIIIHHI")
-_LINK = struct.Struct("<II")
-_HEADER, _NAME = struct.Struct("<III"), struct.Struct("<HhHH")  # in a directory: before its names, and before each name
-_KINDS = {1: b"5", 2: b"0", 3: b"2", 6: b"6", 8: b"5", 9: b"0", 10: b"2", 13: b"6"}  # of an inode -> tar type flag
-_LARGE = 8  # and above: the inode has further numbers
-_NO_FRAGMENT = 0xFFFFFFFF
+_KINDS = {layout.DIRECTORY: b"5", layout.FILE: b"0", layout.LINK: b"2", layout.FIFO: b"6"}  # of an inode -> tar type flag
 _END_OF_LIST = 3  # the size of a directory counts "." and ".." as three bytes
 
 
@@ -86,24 +79,25 @@ class SquashfsTree:
 
     def _kind(self, place: int) -> bytes:
         number = int.from_bytes(self._inodes.content[place : place + 2], "little")
-        kind = _KINDS.get(number)
+        kind = _KINDS.get(number - layout.LARGE if number > layout.LARGE else number)
         if kind is None:
             raise ValueError(f"it has an inode of kind {number}")
         return kind
 
-    def _common(self, place: int) -> tuple[bool, tuple[int, int, int, int]]:
-        """Return whether an inode has further numbers; and its mode, uid, gid and time."""
-        kind, mode, uid, gid, mtime, _ = _NUMBERS.unpack_from(self._inodes.content, place)
-        return kind >= _LARGE, (mode, *self._squashfs.owner(uid, gid), mtime)
+    def _common(self, place: int) -> tuple[int, tuple[int, int, int, int]]:
+        """Return the number of an inode's kind; and its mode, uid, gid and time."""
+        number, mode, uid, gid, mtime, _ = layout.INODE.unpack_from(self._inodes.content, place)
+        return number, (mode, *self._squashfs.owner(uid, gid), mtime)
 
     def _directory(self, path: bytes, place: int) -> tuple[TreeEntry, list[tuple[bytes, int]]]:
         if self._kind(place) != b"5":
             raise ValueError("its root is not a directory")
-        is_large, common = self._common(place)
-        if is_large:
-            _, size, block, _, _, offset, _ = _LARGE_DIRECTORY.unpack_from(self._inodes.content, place + _NUMBERS.size)
+        number, common = self._common(place)
+        numbers = layout.DIRECTORIES[number].unpack_from(self._inodes.content, place + layout.INODE.size)
+        if number == layout.DIRECTORY:
+            block, _, size, offset, _ = numbers
         else:
-            block, _, size, offset, _ = _DIRECTORY.unpack_from(self._inodes.content, place + _NUMBERS.size)
+            _, size, block, _, _, offset, _ = numbers
         size -= _END_OF_LIST
         return TreeEntry(path, b"5", *common), self._children(self._lists.place((block, offset)), size) if size > 0 else []
 
@@ -112,11 +106,11 @@ class SquashfsTree:
         lists, end = self._lists.content, place + size
         children = []
         while place < end:
-            count, block, _ = _HEADER.unpack_from(lists, place)
-            place += _HEADER.size
+            count, block, _ = layout.LIST.unpack_from(lists, place)
+            place += layout.LIST.size
             for _ in range(count + 1):
-                offset, _, _, length = _NAME.unpack_from(lists, place)
-                place += _NAME.size + length + 1
+                offset, _, _, length = layout.NAME.unpack_from(lists, place)
+                place += layout.NAME.size + length + 1
                 name = lists[place - length - 1 : place]
                 if name in {b".", b".."} or b"/" in name or b"\0" in name:
                     raise ValueError(f"it has a file with the name {name!r}")
@@ -125,30 +119,20 @@ class SquashfsTree:
 
     def _other(self, path: bytes, place: int) -> TreeEntry:
         kind = self._kind(place)
-        is_large, common = self._common(place)
-        start = place + _NUMBERS.size
+        number, common = self._common(place)
+        start = place + layout.INODE.size
         if kind == b"2":
-            length = _LINK.unpack_from(self._inodes.content, start)[1]
-            start += _LINK.size
+            length = layout.LINKS.unpack_from(self._inodes.content, start)[1]
+            start += layout.LINKS.size
             return TreeEntry(path, kind, *common, self._inodes.content[start : start + length])
         if kind != b"0":
             return TreeEntry(path, kind, *common)
-        has_links = is_large and _LARGE_FILE.unpack_from(self._inodes.content, start)[3] > 1
-        if has_links:
-            first = self._first_names.setdefault(place, path)
-            if first != path:
-                return TreeEntry(path, b"1", *common, first)
-        return TreeEntry(path, kind, *common, file=self._file(start, common, is_large=is_large), has_links=has_links)
-
-    def _file(self, place: int, common: tuple[int, int, int, int], *, is_large: bool) -> SquashfsFile:
+        inode = layout.file_inode(layout.FILES[number].unpack_from(self._inodes.content, start), self._squashfs.block_size)
+        first = self._first_names.setdefault(place, path) if inode.links > 1 else path
+        if first != path:
+            return TreeEntry(path, b"1", *common, first)
         mode, uid, gid, mtime = common
-        if is_large:
-            start, size, _, _, fragment, position, _ = _LARGE_FILE.unpack_from(self._inodes.content, place)
-            place += _LARGE_FILE.size
-        else:
-            start, fragment, position, size = _FILE.unpack_from(self._inodes.content, place)
-            place += _FILE.size
-        is_whole = fragment == _NO_FRAGMENT
-        count = -(-size // self._squashfs.block_size) if is_whole else size // self._squashfs.block_size
-        blocks = struct.unpack_from(f"<{count}I", self._inodes.content, place) if count else ()
-        return SquashfsFile(mtime, mode, uid, gid, size, start, blocks, None if is_whole else fragment, position)
+        start += layout.FILES[number].size
+        blocks = struct.unpack_from(f"<{inode.blocks}I", self._inodes.content, start) if inode.blocks else ()
+        file = SquashfsFile.of(mtime, mode, (uid, gid), inode, blocks)
+        return TreeEntry(path, kind, *common, file=file, has_links=inode.links > 1)

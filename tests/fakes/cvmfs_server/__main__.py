@@ -132,11 +132,13 @@ def ingest(arguments: list[str]) -> None:
         with repository.publishing_lock(), repository.frozen():
             costs = publishing.publish(repository)
             repository.fault("ingest", "after")
-            repository.close_transaction()
+            closed = repository.close_transaction()
     except (Failure, OSError) as error:
         publishing.discard(repository)
         repository.close_transaction()
         raise Failure(1, f"{error}\nSynchronization failed") from None
+    if not closed:
+        raise Failure(32, f"mount: {repository.mount}: mount point not mounted or bad option.")
     repository.log("ingest", **{**costs, "bytes": size})
 
 

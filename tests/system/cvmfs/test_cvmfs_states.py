@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.errors import RepositoryError, SpaceError
+from publisher.system.tar_stream import header
 from publisher.targets.repositories.cvmfs.host import HostPaths
 from publisher.targets.repositories.cvmfs.repository import CvmfsRepository
 from tests.support.cvmfs.contract_changes import announce
@@ -235,9 +236,24 @@ def test_a_look_that_publishes_never_leave_alone_is_given_up(fake: FakeCvmfs) ->
     assert len(looks) == 5
 
 
-def test_a_publish_waits_for_who_looks_and_who_looks_for_a_publish(fake: FakeCvmfs) -> None:
+def ingest(fake: FakeCvmfs) -> None:
+    with fake.repository().ingest(".images/00") as stream:
+        stream.add(header(b"00", b"5", mode=0o755))
+    announce(fake.repository(), b"2", lambda change: change.complete(".images/00"))
+
+
+@pytest.mark.parametrize(
+    ("publish", "commands"),
+    [
+        (lambda fake: announce(fake.repository(), b"2"), ["transaction", "publish"]),
+        (ingest, ["ingest", "transaction", "publish"]),
+    ],
+)
+def test_a_publish_waits_for_who_looks_and_who_looks_for_a_publish(
+    fake: FakeCvmfs, publish: Callable[[FakeCvmfs], None], commands: list[str]
+) -> None:
     """The tool fails halfway where anybody reads in the published mount."""
-    announce(fake.repository())
+    announce(fake.repository(), b"1", lambda change: fill(change.tree(".images/first")))
     inside, go_on = os.pipe(), os.pipe()
 
     def look_long() -> None:
@@ -250,7 +266,7 @@ def test_a_publish_waits_for_who_looks_and_who_looks_for_a_publish(fake: FakeCvm
 
     looking = child_process.start(look_long)
     os.read(inside[0], 1)
-    publishing = child_process.start(lambda: announce(fake.repository(), b"2"))
+    publishing = child_process.start(lambda: publish(fake))
     deadline = time.monotonic() + 30
     while _lockable(fake, "gate") and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -259,7 +275,7 @@ def test_a_publish_waits_for_who_looks_and_who_looks_for_a_publish(fake: FakeCvm
     assert inside_still, "the publish holds it although somebody looks"
     assert child_process.end(looking) == 0
     assert child_process.end(publishing) == 0
-    assert fake.commands() == ["transaction", "publish", "transaction", "publish"]
+    assert fake.commands() == ["transaction", "publish", *commands]
     assert fake.repository().read(INDEX) == b"2"
     assert {path.name for path in (fake.spool / "image-publisher").iterdir()} == {"lock", "boot", "gate", "readers"}
 

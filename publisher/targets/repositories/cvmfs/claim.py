@@ -2,7 +2,8 @@
 
 Only a transaction that is proven to be ours is ever aborted. The claim says that we were about to open a transaction when none
 was open. The record that the tool leaves (:meth:`publisher.targets.repositories.cvmfs.server.CvmfsServer.open`) says that it was
-opened, and identifies it by the inode and time of the flag file. So a transaction that somebody else opened meanwhile, or after
+opened, and identifies it by the inode and time of the flag file; for an ingest, which opens and closes its transaction itself, we
+write that record as soon as the tool reads our stream. So a transaction that somebody else opened meanwhile, or after
 an operator ended ours, is never mistaken for ours.
 
 We write in a transaction only when its record is on disk. So one without a record in which something was written is somebody

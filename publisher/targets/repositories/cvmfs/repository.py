@@ -226,7 +226,7 @@ class CvmfsRepository(Repository):
 
     def largest_ingested(self, path: str) -> int | None:
         """See :meth:`Repository.largest_ingested`. The directory that the tree is to be in has to be published."""
-        if self.is_shared or not self._has_room_for(path):
+        if self.is_shared or not self._can_ingest_at(path):
             return None
         largest = self._preflight.largest_ingested()
         return largest if largest is not None and self._own.can_ingest() else None
@@ -238,7 +238,7 @@ class CvmfsRepository(Repository):
         with self._lock():
             self._own.recover()
             self._preflight.require_publishable()
-            if not self._has_room_for(path):
+            if not self._can_ingest_at(path):
                 raise RepositoryError(
                     f"repository {self.fqrn}: {path} cannot be ingested: {parent} is missing, or the tree is there"
                 )
@@ -287,7 +287,7 @@ class CvmfsRepository(Repository):
             claim = self._claims.load()
         return claim is not None and claim.clone is not None and f"{path}/".startswith(f"{claim.clone}/")
 
-    def _has_room_for(self, path: str) -> bool:
+    def _can_ingest_at(self, path: str) -> bool:
         """Return whether a tree can be ingested at a path.
 
         The tool gives a missing parent to an owner that not even root can work with, and merges a stream with what is there.
