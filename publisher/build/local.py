@@ -4,7 +4,7 @@ Where no SIF is wanted, only the file index is made; the sandbox comes from the 
 (:mod:`publisher.build.sandbox.layered`).
 
 Nothing is unpacked. Layers are read from their uncompressed copies where there are any
-(:mod:`publisher.layers.uncompressed`). A finished build is kept in the work directory, with the values for its
+(:mod:`publisher.layers.stream.uncompressed`). A finished build is kept in the work directory, with the values for its
 record, until the caller discards it, so that a run that is killed later need not build it again.
 """
 
@@ -39,8 +39,8 @@ from publisher.layers.flatten import flatten
 from publisher.layers.index import read_summary
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.layers.listing import write_listing
+from publisher.layers.stream.uncompressed import delete_copies
 from publisher.layers.survey import survey
-from publisher.layers.uncompressed import delete_copies
 from publisher.sifs.listing import SifFiles
 from publisher.state.built import BuiltImage
 from publisher.system.durable import host_failure

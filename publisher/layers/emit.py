@@ -8,21 +8,19 @@ surviving entries is not read at all. The file index of the stream is made by :m
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from publisher.errors import LayerError
-from publisher.layers.decompress import decompressed
 from publisher.layers.flatten_plan import DROP, KEEP, RENAME
 from publisher.layers.header import BLOCK, make_header, padded
 from publisher.layers.index import read_attributes, read_entries
 from publisher.layers.scan import Scanner
-from publisher.layers.uncompressed import opened_copy
+from publisher.layers.stream.layer_stream import opened_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from publisher.layers.flatten_plan import FlattenPlan
@@ -108,23 +106,12 @@ class Emitter:
             OSError: ``write`` failed.
         """
         for number, (actions, path, index) in enumerate(zip(plan.actions, layers, indexes, strict=True)):
-            told = _LayerProgress(path.stat().st_size, progress)
-            if any(actions):
-                with self._scanner(path, copies, told) as scanner:
-                    self._write_layer(scanner, actions, index, plan, number << 32)
-            told.advance_to(told.total)
-
-    @contextlib.contextmanager
-    def _scanner(self, path: Path, copies: Path | None, told: _LayerProgress) -> Iterator[Scanner]:
-        """Yield a scanner of a layer: of its uncompressed copy where there is one, otherwise of its blob."""
-        with opened_copy(copies, path, *self._out, told.advance_in_proportion) as copy:
-            if copy is not None:
-                yield Scanner(copy.read, self._write, copy)
-                return
-        with path.open("rb", buffering=0) as file:
-            compressed = _CountedReader(file.read)
-            with decompressed(compressed.read) as read:
-                yield Scanner(_reporting(read, compressed, told), self._write)
+            if not any(actions):
+                progress(path.stat().st_size)
+                continue
+            with opened_layer(path, copies, progress, *self._out) as stream:
+                scanner = Scanner(stream.read, self._write, stream.copy)
+                self._write_layer(scanner, actions, index, plan, number << 32)
 
     def write_directories(self, names: Iterable[bytes]) -> None:
         """Write directories that have no entry of their own, with the mode 0755."""
@@ -194,51 +181,3 @@ class Emitter:
         mode = published_mode(member.kind, member.mode)
         for name in names:
             self._write(member.new_header(name, mode, mtime))
-
-
-class _LayerProgress:
-    """What was reported of one layer.
-
-    Args:
-        total: size of its blob in bytes.
-        progress: called with the number of bytes since the last call.
-    """
-
-    def __init__(self, total: int, progress: Callable[[int], None]) -> None:
-        self.total = total
-        self._progress = progress
-        self._reported = 0
-
-    def advance_to(self, count: int) -> None:
-        """Report that so many bytes of the blob were read."""
-        if count > self._reported:
-            self._progress(count - self._reported)
-            self._reported = count
-
-    def advance_in_proportion(self, position: int, size: int) -> None:
-        """Report where a reader of the uncompressed layer is."""
-        self.advance_to(self.total * position // max(1, size))
-
-
-class _CountedReader:
-    """A ``read`` function that counts its bytes, in whichever thread decompresses them."""
-
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
-        self.total = 0
-
-    def read(self, size: int) -> bytes:
-        data = self._read(size)
-        self.total += len(data)
-        return data
-
-
-def _reporting(read: Callable[[int], bytes], compressed: _CountedReader, told: _LayerProgress) -> Callable[[int], bytes]:
-    """Return ``read`` with reports of progress in the thread that calls it."""
-
-    def reporting(size: int) -> bytes:
-        data = read(size)
-        told.advance_to(compressed.total)
-        return data
-
-    return reporting

@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from publisher.contract.units import format_size
 from publisher.errors import LayerError, shown
 from publisher.fileindex.format import digest_of_xattrs
-from publisher.layers.decompress import decompressed
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
 from publisher.layers.scan import Scanner
+from publisher.layers.stream.decompress import decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,19 +1,21 @@
-"""The file index of an image from its plan and the header indexes of its layers, without reading a layer.
+"""The entries of an image from its plan and the header indexes of its layers, and its file index, without reading a layer.
 
-It has a line for every entry of the stream of :class:`publisher.layers.emit.Emitter`, in the same order.
+There is one for every entry of the stream of :class:`publisher.layers.emit.Emitter`, in the same order.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
+from publisher.layers.contents import Place
 from publisher.layers.emit import published_mode
 from publisher.layers.flatten_plan import DROP, RENAME
 from publisher.layers.index import read_attributes, read_contents, read_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from publisher.fileindex.format import FileIndexWriter
@@ -21,6 +23,35 @@ if TYPE_CHECKING:
     from publisher.layers.flatten_plan import FlattenPlan
 
 LOST_ACLS = "entries whose access control list is lost"
+_OFFSET = 2  # where it is in the attributes of an entry
+
+
+class ListedEntry(NamedTuple):
+    """An entry as it is published.
+
+    Attributes:
+        kind: tar type flag.
+        path: path from the root.
+        mode: permission bits.
+        uid: owner.
+        gid: group.
+        size: bytes of a file's content.
+        mtime: seconds since the epoch.
+        content: sha256 of a file's content (32 bytes), target of a link, or empty.
+        xattrs: digest of its extended attributes as in a file index, empty if there are none.
+        place: where it is in the stream of its layer; None if it is in none, or a further name of another entry.
+    """
+
+    kind: bytes
+    path: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    content: bytes
+    xattrs: bytes = b""
+    place: Place | None = None
 
 
 def write_listing(
@@ -36,40 +67,57 @@ def write_listing(
         newest: the latest modification time (:class:`publisher.layers.survey.StreamSurvey`); later times become it.
     """
     plan.dropped.pop(LOST_ACLS, None)
-    for number, (actions, index) in enumerate(zip(plan.actions, indexes, strict=True)):
-        if any(actions):
-            _write_layer(files, plan, number << 32, actions, index, newest)
+    layers = (layer_entries(plan, number, index, newest) for number, index in enumerate(indexes))
+    for entry in chain(*layers, added_entries(plan, extras, newest)):
+        files.add(*entry[:9])
+
+
+def added_entries(plan: FlattenPlan, extras: Iterable[ExtraEntry], newest: int) -> Iterator[ListedEntry]:
+    """Yield the directories without an entry of their own, and the entries that this host adds, which follow all layers."""
     for name in plan.implied_directories:
-        files.add(b"5", name, published_mode(b"5", 0o755), 0, 0, 0, newest, b"")
+        yield ListedEntry(b"5", name, published_mode(b"5", 0o755), 0, 0, 0, newest, b"")
     for extra in extras:
         content = hashlib.sha256(extra.content).digest() if extra.kind == b"0" else extra.link
         mode = published_mode(extra.kind, extra.mode)
-        files.add(extra.kind, extra.name, mode, 0, 0, len(extra.content), newest, content)
+        yield ListedEntry(extra.kind, extra.name, mode, 0, 0, len(extra.content), newest, content)
 
 
-def _write_layer(  # noqa: PLR0917 - the parts of one layer
-    files: FileIndexWriter, plan: FlattenPlan, base: int, actions: bytearray, index: Path, newest: int
-) -> None:
-    links: list[tuple[int, int, int, int, int]] = []  # node of the first name, mode, uid, gid, time
-    rows = zip(actions, read_entries(index), read_attributes(index), read_contents(index), strict=True)
-    for ordinal, (action, (kind, name, link), numbers, (digest, xattrs, acl)) in enumerate(rows):
-        if action == DROP:
+def layer_entries(plan: FlattenPlan, number: int, index: Path, newest: int) -> Iterator[ListedEntry]:
+    """Yield the surviving entries of a layer, and count its lost access control lists in the plan.
+
+    Args:
+        plan: the plan.
+        number: the layer, counted from the bottom.
+        index: its header index.
+        newest: the latest modification time; later times become it.
+    """
+    actions, base = plan.actions[number], number << 32
+    if not any(actions):
+        return
+    linked: list[tuple[int, ListedEntry]] = []  # node of the first name of a file, and its entry
+    attributes = pairwise(chain(read_attributes(index), [None]))
+    rows = zip(actions, read_entries(index), attributes, read_contents(index), strict=True)
+    for ordinal, (action, (kind, name, link), (numbers, following), (digest, xattrs, acl)) in enumerate(rows):
+        if action == DROP or numbers is None:
             continue
         if acl:
             plan.dropped[LOST_ACLS] = plan.dropped.get(LOST_ACLS, 0) + 1
-        size, mtime, _, mode, uid, gid, _ = numbers
-        mode, mtime = published_mode(kind, mode), min(max(mtime, 0), newest)
-        content = digest if kind == b"0" else link
-        first = plan.new_names.first(base | ordinal) if action == RENAME else None
-        if first is not None:
-            name = plan.new_names.path(first)  # noqa: PLW2901 - the name that is published
-        files.add(kind, name, mode, uid, gid, size, mtime, content, xattrs)
-        if first is not None and kind == b"0":
-            links.append((first, mode, uid, gid, mtime))
-        elif first is not None:
-            for copy in plan.new_names.following(first):
-                files.add(kind, copy, mode, uid, gid, 0, mtime, link, xattrs)
-    for first, mode, uid, gid, mtime in links:
-        target = plan.new_names.path(first)
-        for other in plan.new_names.following(first):
-            files.add(b"1", other, mode, uid, gid, 0, mtime, target)
+        size, mtime, offset, mode, uid, gid, reusable = numbers
+        first = plan.new_names.first(base | ordinal) if action == RENAME else 0
+        entry = ListedEntry(
+            kind,
+            plan.new_names.path(first) if first else name,
+            published_mode(kind, mode),
+            *(uid, gid, size, min(max(mtime, 0), newest)),
+            digest if kind == b"0" else link,
+            xattrs,
+            Place(offset, None if following is None else following[_OFFSET], reusable),
+        )
+        yield entry
+        if first and kind == b"0":
+            linked.append((first, entry))
+        elif first:
+            yield from (entry._replace(path=path, size=0, place=None) for path in plan.new_names.following(first))
+    for first, file in linked:
+        other = file._replace(kind=b"1", size=0, content=file.path, xattrs=b"", place=None)
+        yield from (other._replace(path=path) for path in plan.new_names.following(first))

@@ -20,7 +20,7 @@ from publisher.layers.sparse import gnu_map, pax_map
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from publisher.layers.uncompressed import UncompressedCopy
+    from publisher.layers.stream.uncompressed import UncompressedCopy
 
     Read = Callable[[int], bytes]
     Write = Callable[[memoryview | bytes], object]
@@ -59,6 +59,11 @@ class Scanner:
     def offset(self) -> int:
         """Return the offset in the stream of the current member's first header block, bytes."""
         return self._base + self._start
+
+    @property
+    def data_offset(self) -> int:
+        """Return the offset in the stream of the current member's data, before it is dropped or kept, bytes."""
+        return self._base + self._position + BLOCK
 
     def next_member(self) -> Member | None:
         """Read and return the next member, None at the end of the archive.

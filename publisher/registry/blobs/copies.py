@@ -1,4 +1,4 @@
-"""Uncompressed copies of layers, written by a fetch while there is room; :mod:`publisher.layers.uncompressed` reads them.
+"""Uncompressed copies of layers, written by a fetch while there is room; :mod:`publisher.layers.stream.uncompressed` reads them.
 
 They are in a tmpfs: on a disk, writing 1 GB of them takes longer than decompressing a layer again where the kernel lets few pages
 wait to be written.
@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher.layers.uncompressed import copy_path
+from publisher.layers.stream.uncompressed import copy_path
 from publisher.system.memory import available_memory
 from publisher.system.ownership import is_own
 

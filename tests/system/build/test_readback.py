@@ -15,7 +15,7 @@ from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash import Mksquashfs, Squasher
 from publisher.build.testrun import TestRunner
 from publisher.errors import BuildError
-from publisher.layers.uncompressed import copy_path
+from publisher.layers.stream.uncompressed import copy_path
 from tests.support.images.built_layers import request
 from tests.support.images.layers import directory, file, hardlink, symlink, tar
 from tests.support.images.tar_stream import NOW

@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from publisher.errors import BlobError, LayerError, UnavailableError
-from publisher.layers.uncompressed import copy_path
+from publisher.layers.stream.uncompressed import copy_path
 from publisher.oci import Descriptor
 from publisher.registry.blobs.copies import CopyRoom, CopyWriter, memory_room
 from publisher.registry.blobs.store import BlobStore, StoredLayer

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from publisher.errors import BlobError, LayerError
-from publisher.layers.decompress import decompressed
+from publisher.layers.stream.decompress import decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 from publisher.errors import LayerError
 from publisher.layers.emit import Emitter, Output
 from publisher.layers.flatten import flatten
-from publisher.layers.uncompressed import copy_path, delete_copies
+from publisher.layers.stream.uncompressed import copy_path, delete_copies
 from tests.support.images.layers import directory, file, indexed, tar
 
 if TYPE_CHECKING:
