@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from isal import igzip
 
 from publisher.build.sif import DATA_OFFSET
-from publisher.build.squash import Mksquashfs
+from publisher.build.squash.programs import Mksquashfs
 from publisher.layers.survey import StreamSurvey
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def main() -> None:
     out, totals_json, *layers = sys.argv[1:]
     totals = json.loads(totals_json)
     survey = StreamSurvey(totals["newest"], totals["unpacked_size"], tuple(totals["root"]))
-    with Mksquashfs().squash(Path(out), survey, offset=DATA_OFFSET, deadline=1800) as squashing:
+    with Mksquashfs().stream(Path(out), survey, offset=DATA_OFFSET, deadline=1800) as squashing:
         for layer in layers:
             _inflate(Path(layer), squashing.write)
         squashing.write(bytes(2 * _BLOCK))

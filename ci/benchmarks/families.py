@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from publisher.build.sif import DATA_OFFSET, write_sif_header
-from publisher.build.squash import Mksquashfs
+from publisher.build.squash.programs import Mksquashfs
 from publisher.chunks.cutter import ChunkCutter
 from publisher.contract.records import Chunks, Sif
 from publisher.layers.survey import StreamSurvey
@@ -89,7 +89,7 @@ def families(size: int) -> list[Family]:
 def make(contents: list[File], where: Path, level: int = 3) -> tuple[Sif, Chunks, bytes]:
     """Make the SIF of an image at ``where``; return its record, that of its chunk table, and the content of the table."""
     totals = StreamSurvey(newest=EPOCH, unpacked_size=0, root=(0o755, 0, 0))
-    with Mksquashfs(level=level).squash(where, totals, offset=DATA_OFFSET, deadline=_DEADLINE) as squashing:
+    with Mksquashfs(level=level).stream(where, totals, offset=DATA_OFFSET, deadline=_DEADLINE) as squashing:
         _write_stream(contents, squashing.write)
     write_sif_header(where, architecture="amd64", identity=bytes(16), epoch=EPOCH)
     cutter, digest = ChunkCutter(), hashlib.sha256()

@@ -23,7 +23,7 @@ from publisher import oci
 from publisher.build.builder import BuildRequest
 from publisher.build.local import LocalBuilder
 from publisher.build.sandbox import unpack
-from publisher.build.squash import Mksquashfs
+from publisher.build.squash.find import find_squasher
 from publisher.build.testrun import TestRunner
 from publisher.contract import reference as references
 from publisher.layers.flatten import flatten
@@ -71,7 +71,7 @@ def main() -> None:
         def record_start(step: str, _done: int, _total: int) -> None:
             steps.setdefault(step, time.perf_counter())
 
-        built = LocalBuilder(state / "builds", Mksquashfs(), tester).build(request, record_start)
+        built = LocalBuilder(state / "builds", find_squasher(), tester).build(request, record_start)
         readback = steps["test"] - steps["read back"]
     finished = time.perf_counter()
     DirectoryOrigin(state / "origin").put(sif_path(built.sha256), built.sif, sha256=built.sha256, size=built.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from publisher.contract.reference import Reference
     from publisher.oci import Image
     from publisher.state.built import BuiltImage
+
+
+class EarlierSif(NamedTuple):
+    """The published SIF of an earlier version of an image, from which equal contents are copied.
+
+    Attributes:
+        sif: where it is.
+        file_index: where its file index is.
+    """
+
+    sif: Path
+    file_index: Path
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,7 @@ class BuildRequest:
         private: the image may be one that cannot be pulled anonymously.
         sif: whether a SIF is wanted. Without one, a builder may return a build that a sandbox alone can be made from.
         copies: the directory of uncompressed copies of the layers, of which any may be missing; None if there is none.
+        earlier: what the image's name means now, if that is a SIF on this host; it saves time and does not change the build.
     """
 
     name: str
@@ -38,6 +51,7 @@ class BuildRequest:
     private: bool = False
     sif: bool = True
     copies: Path | None = None
+    earlier: EarlierSif | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import math
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING
 
 from publisher import __version__
@@ -25,16 +25,16 @@ from publisher.build import finished_build, readback
 from publisher.build.builder import Builder, BuildRequest, UncheckedSif
 from publisher.build.finished_build import FILE_INDEX, SIF, TABLE
 from publisher.build.metadata import add_skeleton, make_skeleton
-from publisher.build.readback import ExpectedFiles, ReadbackError
+from publisher.build.readback import ReadbackError
 from publisher.build.received import receive
 from publisher.build.sandbox.layered import LayeredSandbox
 from publisher.build.sif import DATA_OFFSET, write_sif_header
+from publisher.build.squash.source import Listed, SquashSource
 from publisher.build.toolset import check_accepted, tool_versions
 from publisher.chunks.cutter import cut_file
 from publisher.contract.units import format_size
 from publisher.errors import BuildError, LayerError, PublisherError, SpaceError, TestRunError
 from publisher.fileindex.format import FileIndexWriter
-from publisher.layers.emit import Emitter
 from publisher.layers.flatten import flatten
 from publisher.layers.index import read_summary
 from publisher.layers.limits import DEFAULT_LIMITS, LayerLimits
@@ -47,11 +47,11 @@ from publisher.system.durable import host_failure
 from publisher.system.progress import READ_BACK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from publisher.build.metadata import MetadataSkeleton
-    from publisher.build.squash import Squasher
+    from publisher.build.squash.programs import Squasher
     from publisher.build.testrun import TestRunner
     from publisher.layers.emit import ExtraEntry
     from publisher.layers.flatten_plan import FlattenPlan
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from publisher.system.command import UnixAccount
 
     Progress = Callable[[str, int, int], None]
+    Tools = Mapping[str, str]
     CutSif = tuple[str, bytes | None]  # as publisher.chunks.cutter.cut_file returns it, before the image's code runs
 
 _log = logging.getLogger(__name__)
@@ -201,7 +202,7 @@ class LocalBuilder(Builder):
     def _build(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
         progress("plan", 0, 1)
         make = self._receive if request.image.is_sif else self._squash_layers
-        files, (sha256, table) = make(request, directory, progress)
+        files, (sha256, table), made_by = make(request, directory, progress)
         sif = directory / SIF
         progress("test", 0, 1)
         with _logged("test run", request):
@@ -218,7 +219,7 @@ class LocalBuilder(Builder):
             files=files.files,
             file_index=directory / FILE_INDEX,
             test=outcome.test,
-            tools={"publisher": __version__} if request.image.is_sif else self._tools,
+            tools=dict(made_by),
             notes={**files.notes, **({"test": outcome.reason} if outcome.reason else {})},
             config=request.image.content,
             chunk_table=None if table is None else directory / TABLE,
@@ -227,19 +228,20 @@ class LocalBuilder(Builder):
         finished_build.save(built, directory, request.image.content)
         return built
 
-    def _squash_layers(self, request: BuildRequest, directory: Path, progress: Progress) -> tuple[SifFiles, CutSif]:
+    def _squash_layers(self, request: BuildRequest, directory: Path, progress: Progress) -> tuple[SifFiles, CutSif, Tools]:
         """Make the SIF from layers."""
         _check_diff_ids(request)
         ends = self._clock() + self._deadline
         inputs = self._prepare(request, directory, ends)
         self._check_space(request, inputs, directory)
         try:
-            files, cut = self._squash_until_sound(request, inputs, directory, ends, progress)
+            files, cut, versions = self._squash_until_sound(request, inputs, directory, ends, progress)
         finally:
             delete_copies(request.copies, request.layers)
-        return SifFiles(files.files, files.unpacked_size, inputs.has_shell, dict(inputs.plan.dropped)), cut
+        tools = {**self._own_tools(), **versions, "compression": self._squasher.compression}
+        return SifFiles(files.files, files.unpacked_size, inputs.has_shell, dict(inputs.plan.dropped)), cut, tools
 
-    def _receive(self, request: BuildRequest, directory: Path, progress: Progress) -> tuple[SifFiles, CutSif]:
+    def _receive(self, request: BuildRequest, directory: Path, progress: Progress) -> tuple[SifFiles, CutSif, Tools]:
         """Take a finished SIF as it is."""
         progress(READ_BACK, 0, 1)
         with _logged("check of the SIF", request):
@@ -253,7 +255,7 @@ class LocalBuilder(Builder):
                 free=self._free(directory) - _FREE,
                 account=self._account,
             )
-            return files, cut_file(directory / SIF)
+            return files, cut_file(directory / SIF), {"publisher": __version__}
 
     def _list(self, request: BuildRequest, directory: Path, progress: Progress) -> BuiltImage:
         """Plan an image and write its file index; its sandbox is made, checked and run when it is published."""
@@ -271,7 +273,7 @@ class LocalBuilder(Builder):
             files=files.files,
             file_index=directory / FILE_INDEX,
             test="",
-            tools={name: version for name, version in self._tools.items() if name in {"publisher", "apptainer"}},
+            tools=self._own_tools(),
             notes=dict(inputs.plan.dropped),
             config=request.image.content,
             source=LayeredSandbox(
@@ -287,6 +289,10 @@ class LocalBuilder(Builder):
                 request.copies,
             ),
         )
+
+    def _own_tools(self) -> dict[str, str]:
+        """Return the tools that every image is built with."""
+        return {name: self._tools[name] for name in ("publisher", "apptainer")}
 
     def _prepare(self, request: BuildRequest, scratch: Path, ends: float) -> _SquashInputs:
         def check_deadline() -> None:
@@ -318,7 +324,7 @@ class LocalBuilder(Builder):
 
     def _squash_until_sound(
         self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
-    ) -> tuple[FileIndexWriter, CutSif]:
+    ) -> tuple[FileIndexWriter, CutSif, Tools]:
         """Make the SIF and read it back; repeat it if the contents differ, because that is a race within the squasher."""
         for attempt in range(1, _MAX_TRIES):
             try:
@@ -326,13 +332,14 @@ class LocalBuilder(Builder):
             except ReadbackError as error:
                 _log.debug("%s: the SIF is made again after try %d of %d: %s", request.name, attempt, _MAX_TRIES, error)
                 (directory / SIF).unlink()
+                request = replace(request, earlier=None)  # it may be damaged
         return self._squash_and_check(request, inputs, directory, ends, progress)
 
     def _squash_and_check(
         self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
-    ) -> tuple[FileIndexWriter, CutSif]:
+    ) -> tuple[FileIndexWriter, CutSif, Tools]:
         with _logged("squash", request):
-            files, expected = self._squash(request, inputs, directory, ends, progress)
+            listed, made_by = self._squash(request, inputs, directory, ends, progress)
             architecture = request.image.platform.architecture
             identity = bytes.fromhex(request.image.content.removeprefix("sha256:"))
             write_sif_header(directory / SIF, architecture=architecture, identity=identity, epoch=inputs.totals.newest)
@@ -340,14 +347,14 @@ class LocalBuilder(Builder):
         with _logged("readback", request), ThreadPoolExecutor(2) as beside:
             synced, cut = beside.submit(finished_build.sync, directory / SIF), beside.submit(cut_file, directory / SIF)
             deadline = max(1.0, ends - self._clock())
-            readback.check(directory / SIF, expected, deadline=deadline)
+            readback.check(directory / SIF, listed.expected, deadline=deadline)
         synced.result()
-        return files, cut.result()
+        return listed.files, cut.result(), made_by
 
     def _squash(
         self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
-    ) -> tuple[FileIndexWriter, ExpectedFiles]:
-        """Make the squashfs and the file index; return its totals, and what reading back has to find."""
+    ) -> tuple[Listed, Tools]:
+        """Make the squashfs and the file index; return what was found meanwhile, and the versions of what made it."""
         deadline = math.ceil(max(0.0, ends - self._clock()))
         total = sum(layer.stat().st_size for layer in request.layers)
         done = 0
@@ -357,25 +364,19 @@ class LocalBuilder(Builder):
             done += count
             progress("squash", done, total)
 
-        totals = inputs.totals
-        with (
-            (directory / FILE_INDEX).open("wb") as out,
-            self._squasher.squash(directory / SIF, totals, offset=DATA_OFFSET, deadline=deadline) as stream,
-            ThreadPoolExecutor(1) as beside,
-        ):
-
-            def list_files() -> tuple[FileIndexWriter, ExpectedFiles]:
-                files = _write_file_index(out, request, inputs)
-                return files, ExpectedFiles.of(directory / FILE_INDEX)
-
-            listing = beside.submit(list_files)
-            emitter = Emitter(stream, totals.newest)
-            emitter.write_layers(inputs.plan, request.layers, request.indexes, advance, request.copies)
-            emitter.write_directories(inputs.plan.implied_directories)
-            for extra in inputs.extras:
-                emitter.write_entry(extra)
-            emitter.write_end()
-        return listing.result()
+        source = SquashSource(
+            inputs.plan,
+            inputs.totals,
+            inputs.extras,
+            layers=request.layers,
+            indexes=request.indexes,
+            copies=request.copies,
+            file_index=directory / FILE_INDEX,
+            progress=advance,
+            earlier=request.earlier,
+        )
+        made_by = self._squasher.squash(directory / SIF, source, offset=DATA_OFFSET, deadline=deadline)
+        return source.listed, made_by
 
 
 @dataclass(frozen=True)

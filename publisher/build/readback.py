@@ -7,14 +7,13 @@ and a test run could not see it. So only SIFs that were read back are published.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import struct
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from publisher.build.sif import DATA_OFFSET
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from publisher.fileindex.format import IndexedFile
     from publisher.sifs.squashfs import SquashfsFile
 
 _ATTRIBUTES = struct.Struct("<QIIIQ")  # time, mode, uid, gid, size
@@ -66,29 +64,37 @@ def check(sif: Path, expected: ExpectedFiles, *, deadline: float) -> None:
 
 @dataclass
 class _Sum:
-    """The number of things, and the sum of their digests, which does not depend on the order."""
+    """The number of things, and the sum of their digests, which does not depend on the order.
+
+    The digests are Python's own, with a key that is new in each process: things that differ have another sum but by chance.
+    """
 
     count: int = 0
     total: int = 0
 
-    def add(self, thing: bytes) -> None:
+    def add(self, thing: object) -> None:
         self.count += 1
-        self.total += int.from_bytes(hashlib.sha256(thing).digest(), "big")
-
-    def add_file(self, file: SquashfsFile | IndexedFile, content: bytes) -> None:
-        self.add(_ATTRIBUTES.pack(file.mtime, file.mode, file.uid, file.gid, file.size) + content)
+        self.total += hash(thing)
 
     def merge(self, other: _Sum) -> None:
         self.count += other.count
         self.total += other.total
 
 
-@dataclass(frozen=True)
+@dataclass
 class ExpectedFiles:
-    """What a file index says of its files, and of the names of all paths."""
+    """What reading back has to find: the files, and the names of all paths."""
 
-    files: _Sum
-    names: _Sum
+    files: _Sum = field(default_factory=_Sum)
+    names: _Sum = field(default_factory=_Sum)
+
+    def add_name(self, path: bytes) -> None:
+        """Add a path of any kind."""
+        self.names.add(path.rpartition(b"/")[2])
+
+    def add_file(self, mtime: int, mode: int, uid: int, gid: int, size: int, sha256: bytes) -> None:  # noqa: PLR0917 - attributes
+        """Add the attributes of a regular file, and the sha256 of its content (32 bytes)."""
+        self.files.add(_ATTRIBUTES.pack(mtime, mode, uid, gid, size) + sha256)
 
     @classmethod
     def of(cls, file_index: Path) -> ExpectedFiles:
@@ -98,13 +104,13 @@ class ExpectedFiles:
             ValueError: it is not one.
             OSError: it cannot be read.
         """
-        files, names = _Sum(), _Sum()
+        expected = cls()
         with file_index.open("rb") as lines:
             for line in read_file_index(lines):
-                names.add(line.path.rpartition(b"/")[2])
+                expected.add_name(line.path)
                 if line.kind == "f":
-                    files.add_file(line, bytes.fromhex(line.content.decode()))
-        return cls(files, names)
+                    expected.add_file(line.mtime, line.mode, line.uid, line.gid, line.size, bytes.fromhex(line.content.decode()))
+        return expected
 
 
 def _read_all(squashfs: Squashfs, threads: ThreadPoolExecutor, cores: int, ends: float) -> _Sum:
@@ -133,7 +139,7 @@ def _batches(files: Iterable[SquashfsFile]) -> Iterator[list[SquashfsFile]]:
 
 
 def _read(squashfs: Squashfs, batch: Iterable[SquashfsFile]) -> _Sum:
-    digest, files = squashfs.reader(), _Sum()
+    digest, found = squashfs.reader(), ExpectedFiles()
     for file in batch:
-        files.add_file(file, digest(file))
-    return files
+        found.add_file(file.mtime, file.mode, file.uid, file.gid, file.size, digest(file))
+    return found.files

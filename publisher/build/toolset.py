@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from publisher import __version__
-from publisher.errors import CommandError, UsageError
+from publisher.errors import UsageError
 from publisher.system import command
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from publisher.build.squash import Squasher
+    from publisher.build.squash.programs import Squasher
 
 ACCEPTABLE = ("apptainer", "mksquashfs", "tar2sqfs", "zstd", "zlib")
 """The programs and libraries whose versions a deployment may name."""
-_LIBRARIES = {"zstd": ("zstd", "libzstd"), "gzip": ("zlib", "libz")}  # compression -> library, and its file's name
 _DEADLINE = 60  # seconds
-_UNKNOWN = "unknown"
 
 
 def tool_versions(squasher: Squasher) -> dict[str, str]:
-    """Return the tools that a record names: program or library -> version, and the compression.
+    """Return the tools that may make a SIF: program or library -> version, and the compression.
 
     Raises:
         CommandError: Apptainer is missing.
     """
     words = command.run(["apptainer", "--version"], deadline=_DEADLINE).stdout.decode("utf-8", "replace").split()
-    library, name = _LIBRARIES[squasher.compression.partition(" ")[0]]
     return {
         "publisher": __version__,
-        "apptainer": words[-1] if words else _UNKNOWN,
-        squasher.name: squasher.version,
-        library: _library_version(squasher.name, name),
+        "apptainer": words[-1] if words else "unknown",
+        **squasher.versions,
         "compression": squasher.compression,
     }
 
@@ -58,15 +51,3 @@ def check_accepted(tools: Mapping[str, str], accepted: Collection[tuple[str, str
             )
             hint = f"other versions can give other bytes: install an accepted one, or add '{program} {version}' to accepted_tools"
             raise UsageError(reason, hint=hint)
-
-
-def _library_version(program: str, name: str) -> str:
-    """Return the version of a library that a program is linked with, from the name of its file: ``libzstd.so.1.5.4``."""
-    path = shutil.which(program, path=command.environment()["PATH"])
-    try:
-        linked = command.run(["ldd", path or program], deadline=_DEADLINE).stdout.decode("utf-8", "replace")
-    except CommandError:
-        return _UNKNOWN
-    found = re.search(rf"{name}\.so\.\S+ => (\S+)", linked)
-    version = re.search(r"\.so\.([0-9.]+)$", Path(found[1]).resolve().name) if found else None
-    return version[1] if version else _UNKNOWN

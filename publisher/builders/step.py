@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from publisher.build.builder import BuildRequest
 from publisher.build.local import LocalBuilder
-from publisher.build.squash import Squasher, find_squasher
+from publisher.build.squash.find import find_squasher
 from publisher.build.testrun import TestRunner
 from publisher.builders.orders import BUILT, FAILED, FILE_INDEX, ORDER, REPORT, SIF, UNSUITABLE, BuildOrder, JobReport
 from publisher.builders.trial import trial_digest
@@ -34,6 +34,7 @@ from publisher.system.confinement import ResourceLimits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from publisher.build.squash.programs import Squasher
     from publisher.builders.orders import StepOptions
     from publisher.state.built import BuiltImage
     from publisher.targets.origins.job_uploads import UploadGrant
@@ -79,7 +80,7 @@ def carry_out(order: BuildOrder, here: Path, trial: Callable[[Squasher, Path], s
         squasher = find_squasher(order.options.compression, level=order.options.level)
         made = (trial or trial_digest)(squasher, scratch)
         if made != order.trial:
-            programs = f"{squasher.name} {squasher.version}"
+            programs = ", ".join(f"{name} {version}" for name, version in squasher.versions.items())
             return JobReport(UNSUITABLE, reason=f"its programs give other bytes of the trial image ({programs}): {made}")
         builder = _make_builder(order, squasher, scratch)
     except PublisherError as error:

@@ -21,7 +21,7 @@ from publisher.layers.header import make_header
 from publisher.layers.index import write_index
 
 if TYPE_CHECKING:
-    from publisher.build.squash import Squasher
+    from publisher.build.squash.programs import Squasher
     from publisher.system.command import UnixAccount
 
 _TIME = 1_700_000_000  # of all members
@@ -43,6 +43,8 @@ class _Untested(TestRunner):
 def trial_digest(squasher: Squasher, scratch: Path, *, account: UnixAccount | None = None, enterable: Path | None = None) -> str:
     """Return the sha256 of the SIF that this machine makes of the trial image, 64 hex digits.
 
+    If other images may be squashed by a program that makes another SIF, it is the sha256 of both digests.
+
     Args:
         squasher: makes the squashfs.
         scratch: an existing directory for temporary files.
@@ -54,8 +56,14 @@ def trial_digest(squasher: Squasher, scratch: Path, *, account: UnixAccount | No
         SpaceError, BrokenHostError: as :meth:`publisher.build.builder.Builder.build`.
     """
     with tempfile.TemporaryDirectory(prefix="trial-", dir=scratch) as directory:
-        builder = LocalBuilder(Path(directory, "builds"), squasher, _Untested(), account=account, scratch=enterable)
-        return builder.build(_request(Path(directory)), lambda *_: None).sha256
+        digests = []
+        for number, one in enumerate((squasher, *squasher.others)):
+            builds = Path(directory, f"builds-{number}")
+            builder = LocalBuilder(builds, one, _Untested(), account=account, scratch=enterable)
+            digests.append(builder.build(_request(Path(directory)), lambda *_: None).sha256)
+    if len(set(digests)) == 1:
+        return digests[0]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _request(directory: Path) -> BuildRequest:

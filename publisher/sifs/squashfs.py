@@ -29,7 +29,6 @@ _MAGIC = b"hsqs"
 _GZIP, _ZSTD = 1, 6
 _METADATA = 8192  # bytes of a metadata block
 _STORED = 0x8000  # this bit in the length of a metadata block: it is not compressed
-_STORED_DATA = 1 << 24  # the same in the length of a data block
 _LENGTH = struct.Struct("<H")
 _INDEX = struct.Struct("<III")  # of a large directory; a name follows
 _NO_TABLE = 0xFFFFFFFFFFFFFFFF
@@ -124,14 +123,19 @@ class Squashfs:
         descriptor: the open file.
         offset: where the squashfs begins in it.
 
+    Attributes:
+        descriptor: the open file.
+        offset: where the squashfs begins in it.
+        block_size: bytes of a data block.
+
     Raises:
         ValueError: it is not a squashfs 4.0 with gzip or zstd. All methods may raise :data:`ERRORS` if it is damaged.
         OSError: it cannot be read.
     """
 
     def __init__(self, descriptor: int, offset: int) -> None:
-        self._descriptor = descriptor
-        self._offset = offset
+        self.descriptor = descriptor
+        self.offset = offset
         self._size = os.fstat(descriptor).st_size - offset
         self._super = _Superblock(*_SUPERBLOCK.unpack(self._read(0, _SUPERBLOCK.size)))
         top = self._super
@@ -147,6 +151,11 @@ class Squashfs:
     def root(self) -> tuple[int, int]:
         """Return where the inode of the root directory is: place of its metadata block, and offset in it."""
         return self._super.root >> 16, self._super.root & 0xFFFF
+
+    @property
+    def inode_count(self) -> int:
+        """Return how many inodes it says to have."""
+        return self._super.inodes
 
     @property
     def has_xattrs(self) -> bool:
@@ -188,9 +197,14 @@ class Squashfs:
 
     def reader(self) -> Callable[[SquashfsFile], bytes]:
         """Return a function that returns the sha256 of a file's content, for one thread."""
-        content = self.contents(1)  # many files have their ends in one fragment block
+        content, end = self.contents(1), self.ends(1)  # many files have their ends in one fragment block
 
         def digest(file: SquashfsFile) -> bytes:
+            if not file.blocks and file.fragment is not None:  # most files, some 3 us faster
+                whole = end(file)
+                if len(whole) != file.size:
+                    raise ValueError("a file is shorter than its size")
+                return hashlib.sha256(whole).digest()
             sha256 = hashlib.sha256()
             for part in content(file):
                 sha256.update(part)
@@ -204,12 +218,7 @@ class Squashfs:
         Args:
             fragments: how many fragment blocks to remember: files whose names are neighbours need not have neighbouring contents.
         """
-        decompress = self._decompressor()
-
-        @functools.lru_cache(fragments)
-        def fragment(number: int) -> bytes:
-            start, length, _ = _FRAGMENT.unpack_from(self._fragments, number * _FRAGMENT.size)
-            return decompress(self._read(start, length & ~_STORED_DATA), length)
+        decompress, end = self._decompressor(), self.ends(fragments)
 
         def content(file: SquashfsFile) -> Iterator[bytes | memoryview]:
             remaining = file.size
@@ -217,20 +226,55 @@ class Squashfs:
                 yield block
                 remaining -= len(block)
             if file.fragment is not None:
-                end = memoryview(fragment(file.fragment))[file.fragment_offset : file.fragment_offset + remaining]
-                yield end
-                remaining -= len(end)
+                yield (last := end(file))
+                remaining -= len(last)
             if remaining:
                 raise ValueError("a file is shorter or longer than its size")
 
         return content
 
+    def ends(self, fragments: int) -> Callable[[SquashfsFile], memoryview]:
+        """Return a function that returns the end of a file, which is in a fragment block, for one thread.
+
+        Args:
+            fragments: how many fragment blocks to remember.
+        """
+        decompress = self._decompressor()
+
+        @functools.lru_cache(fragments)
+        def fragment(number: int) -> bytes:
+            start, length = self.fragment(number)
+            return decompress(self._read(start, length & ~layout.STORED_DATA), length)
+
+        def end(file: SquashfsFile) -> memoryview:
+            if file.fragment is None:
+                raise ValueError("a file has no end in a fragment block")
+            size = file.size - self.block_size * len(file.blocks)
+            return memoryview(fragment(file.fragment))[file.fragment_offset : file.fragment_offset + size]
+
+        return end
+
+    def block(self, start: int, length: int) -> tuple[bytes, bytes]:
+        """Return a block of a file, or a fragment block: as it is on the disk, and its content.
+
+        Args:
+            start: offset in the squashfs.
+            length: length on the disk, with the bit of those that are not compressed.
+        """
+        stored = self._read(start, length & ~layout.STORED_DATA)
+        return stored, self._decompressor()(stored, length)
+
+    def fragment(self, number: int) -> tuple[int, int]:
+        """Return where a fragment block is, and its length with a bit if it is not compressed."""
+        start, length, _ = _FRAGMENT.unpack_from(self._fragments, number * _FRAGMENT.size)
+        return start, length
+
     def _blocks(self, file: SquashfsFile, decompress: Callable[[bytes | memoryview, int], bytes]) -> Iterator[bytes]:
         position, remaining = file.start, file.size
         data, base = b"", position  # a portion of the file's blocks, and where it begins
-        ends = position + sum(length & ~_STORED_DATA for length in file.blocks)
+        ends = position + sum(length & ~layout.STORED_DATA for length in file.blocks)
         for length in file.blocks:
-            stored = length & ~_STORED_DATA
+            stored = length & ~layout.STORED_DATA
             if not stored:
                 block = bytes(min(self.block_size, remaining))
             else:
@@ -253,7 +297,7 @@ class Squashfs:
             inflate = isal_zlib.decompress
 
         def decompress(data: bytes | memoryview, length: int) -> bytes:
-            content = bytes(data) if length & _STORED_DATA else inflate(data)
+            content = bytes(data) if length & layout.STORED_DATA else inflate(data)
             if len(content) > self.block_size:
                 raise ValueError("a block is too large")
             return content
@@ -308,7 +352,7 @@ class Squashfs:
     def _read(self, start: int, size: int) -> bytes:
         if size > self._size - start:
             raise ValueError("it is cut off")
-        return os.pread(self._descriptor, size, self._offset + start)
+        return os.pread(self.descriptor, size, self.offset + start)
 
 
 class _Buffer:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+BLOCK = 1 << 17
+"""Bytes of a block of a file, or of a fragment block, where none are asked for: in all images of this program."""
+STORED_DATA = 1 << 24
+"""This bit in the length of such a block on the disk: it is not compressed."""
 INODE = struct.Struct("<HHHHII")
 """Of every inode: kind, mode, indexes of uid and gid, time, number."""
 DIRECTORY, FILE, LINK, FIFO = 1, 2, 3, 6

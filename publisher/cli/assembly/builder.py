@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from publisher.build.local import LocalBuilder
 from publisher.build.parallel import ParallelBuilder, default_builds, lock_builds
-from publisher.build.squash import find_squasher
+from publisher.build.squash.find import find_squasher
 from publisher.build.testrun import TestRunner
 from publisher.cli.assembly.targets import secret_files
 from publisher.cli.state_directory import empty_scratch

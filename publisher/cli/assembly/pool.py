@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from publisher.build.squash import find_squasher
+from publisher.build.squash.find import find_squasher
 from publisher.builders.bundle import architecture, write_bundle
 from publisher.builders.condor import CondorBuilder
 from publisher.builders.jobs import longest_run

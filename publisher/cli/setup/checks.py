@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publisher.build.squash import find_squasher
+from publisher.build.squash.find import find_squasher
 from publisher.build.toolset import ACCEPTABLE, check_accepted, tool_versions
 from publisher.cli.assembly.builder import build_account
 from publisher.cli.assembly.pelican import make_tokens

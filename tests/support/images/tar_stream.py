@@ -6,7 +6,8 @@ import io
 from typing import TYPE_CHECKING
 
 from publisher.build.sif import DATA_OFFSET, write_sif_header
-from publisher.build.squash import Mksquashfs
+from publisher.build.squash.programs import Mksquashfs
+from publisher.build.squash.source import SquashSource
 from publisher.layers.emit import Emitter, Output
 from publisher.layers.flatten import flatten
 from publisher.layers.survey import survey
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from publisher.build.squash import Squasher
+    from publisher.build.builder import EarlierSif
+    from publisher.build.squash.programs import Squasher
     from publisher.layers.emit import ExtraEntry, Write
     from publisher.layers.flatten_plan import FlattenPlan
 
@@ -35,14 +37,35 @@ def stream(layers: Sequence[bytes], where: Path) -> bytes:
 
 def squashed(layers: Sequence[bytes], where: Path, made_by: Squasher | None = None) -> Path:
     """Return a SIF of the flattened layers; mksquashfs is the default squasher."""
+    source = squash_source(layers, where)
+    out = where / "squashed"
+    (made_by or Mksquashfs()).squash(out, source, offset=DATA_OFFSET, deadline=60)
+    write_sif_header(out, architecture="amd64", identity=bytes(16), epoch=source.totals.newest)
+    return out
+
+
+def squash_source(
+    layers: Sequence[bytes],
+    where: Path,
+    *,
+    extras: Sequence[ExtraEntry] = (),
+    copies: Path | None = None,
+    earlier: EarlierSif | None = None,
+) -> SquashSource:
+    """Return the flattened layers for a squasher; their file index will be ``files.zst``."""
     blobs, indexes = indexed(layers, where)
     plan = flatten(indexes).finish()
-    totals = survey(plan, indexes, NOW)
-    out = where / "squashed"
-    with (made_by or Mksquashfs()).squash(out, totals, offset=DATA_OFFSET, deadline=60) as squashing:
-        emit(plan, blobs, indexes, totals.newest, squashing.write)
-    write_sif_header(out, architecture="amd64", identity=bytes(16), epoch=totals.newest)
-    return out
+    return SquashSource(
+        plan,
+        survey(plan, indexes, NOW),
+        extras,
+        layers=blobs,
+        indexes=indexes,
+        copies=copies,
+        file_index=where / "files.zst",
+        progress=lambda _: None,
+        earlier=earlier,
+    )
 
 
 def emit(  # noqa: PLR0917 - the parts of a stream

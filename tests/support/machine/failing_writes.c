@@ -9,6 +9,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 __attribute__((constructor)) static void start(void) { map_control(); }
 
@@ -52,6 +53,8 @@ static int is_new(int directory, const char *path)
 
 PASS(ssize_t, write, (int fd, const void *data, size_t size), of_descriptor(fd), (fd, data, size))
 PASS(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), of_descriptor(fd), (fd, data, size, at))
+PASS(ssize_t, pwritev64v2, (int fd, const struct iovec *parts, int count, off64_t at, int flags), of_descriptor(fd),
+     (fd, parts, count, at, flags))
 PASS(ssize_t, copy_file_range, (int in, off64_t *from, int fd, off64_t *at, size_t size, unsigned flags), of_descriptor(fd),
      (in, from, fd, at, size, flags))
 PASS(ssize_t, sendfile64, (int fd, int in, off64_t *from, size_t size), of_descriptor(fd), (fd, in, from, size))

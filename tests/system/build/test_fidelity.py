@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 
 from publisher.build.local import LocalBuilder
 from publisher.build.sandbox.unpack import unpack
-from publisher.build.squash import Mksquashfs, Tar2sqfs
+from publisher.build.squash.find import find_squasher
+from publisher.build.squash.programs import Mksquashfs, Tar2sqfs
 from publisher.build.testrun import TestRunner
 from publisher.errors import LayerError
 from publisher.layers.flatten import flatten
@@ -51,7 +52,7 @@ from tests.support.publisher.host import ORDINARY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from publisher.build.squash import Squasher
+    from publisher.build.squash.programs import Squasher
 
 pytestmark = pytest.mark.system
 
@@ -71,7 +72,7 @@ _ADDED = (
     *(b".singularity.d", b".exec", b".run", b".shell", b".test", b"singularity", b"environment"),
     *(b"dev", b"etc", b"home", b"proc", b"root", b"sys", b"tmp", b"var"),
 )
-_SQUASHERS: dict[str, Callable[[], Squasher]] = {"mksquashfs": Mksquashfs, "tar2sqfs": Tar2sqfs}
+_SQUASHERS: dict[str, Callable[[], Squasher]] = {"own": find_squasher, "mksquashfs": Mksquashfs, "tar2sqfs": Tar2sqfs}
 
 
 @functools.cache
@@ -191,7 +192,7 @@ def test_apptainers_metadata_differs_only_in_what_depends_on_the_run(name: str, 
     assert full is not None
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    builder = LocalBuilder(tmp_path / "builds", Mksquashfs(), TestRunner("nobody", scratch), now=lambda: NOW)
+    builder = LocalBuilder(tmp_path / "builds", find_squasher(), TestRunner("nobody", scratch), now=lambda: NOW)
     unpack(builder.build(asked, lambda *_: None).sif, tmp_path / "ours", deadline=60)
     ours = tree_on_disk(tmp_path / "ours")
     ours = {path: node for path, node in ours.items() if path not in (b"srv", b"cvmfs", CATALOG_MARK.encode())}

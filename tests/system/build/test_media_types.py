@@ -16,7 +16,7 @@ from publisher import oci
 from publisher.build.builder import BuildRequest
 from publisher.build.local import LocalBuilder
 from publisher.build.sandbox.unpack import unpack
-from publisher.build.squash import Mksquashfs
+from publisher.build.squash.find import find_squasher
 from publisher.build.testrun import TestRunner
 from publisher.contract.reference import Reference
 from publisher.publish.fetch import fetch_image, fetch_layers
@@ -118,7 +118,7 @@ def _published(registry: RegistryServer, name: str, digest: str, where: Path) ->
             return BuildRequest(name, image, layers, indexes)
 
     (where / "scratch").mkdir()
-    builder = LocalBuilder(where / "builds", Mksquashfs(), TestRunner(ORDINARY, where / "scratch"), now=lambda: NOW)
+    builder = LocalBuilder(where / "builds", find_squasher(), TestRunner(ORDINARY, where / "scratch"), now=lambda: NOW)
     built = builder.build(asyncio.run(fetched()), lambda *_: None)
     unpack(built.sif, where / "published", deadline=60)
     (where / "published" / CATALOG_MARK).unlink()

@@ -12,7 +12,7 @@ from publisher.build import readback
 from publisher.build.local import LocalBuilder
 from publisher.build.readback import ExpectedFiles
 from publisher.build.sif import DATA_OFFSET
-from publisher.build.squash import Mksquashfs, Squasher
+from publisher.build.squash.programs import Mksquashfs, Squasher
 from publisher.build.testrun import TestRunner
 from publisher.errors import BuildError
 from publisher.layers.stream.uncompressed import copy_path
@@ -53,12 +53,13 @@ class Damaging(Squasher):
     def __init__(self, times: int) -> None:
         self._real = Mksquashfs()
         self.name, self.version, self.compression = self._real.name, self._real.version, self._real.compression
+        self.versions = self._real.versions
         self.times = times
         self.made = 0
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
-        with self._real.squash(out, totals, offset=offset, deadline=deadline) as stream:
+    def stream(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
+        with self._real.stream(out, totals, offset=offset, deadline=deadline) as stream:
             yield stream
         self.made += 1
         if self.made <= self.times:

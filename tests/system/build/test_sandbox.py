@@ -13,7 +13,8 @@ import pytest
 from publisher.build.local import LocalBuilder
 from publisher.build.sandbox.unpack import unpack
 from publisher.build.sif import DATA_OFFSET, write_sif_header
-from publisher.build.squash import Mksquashfs
+from publisher.build.squash.find import find_squasher
+from publisher.build.squash.programs import Mksquashfs
 from publisher.build.testrun import TestRunner
 from publisher.errors import RepositoryError, SpaceError
 from publisher.layers.survey import StreamSurvey
@@ -60,7 +61,7 @@ def as_user(function: Callable[[], object]) -> None:
 def sif(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("sif")
     (where / "scratch").mkdir()
-    builder = LocalBuilder(where / "builds", Mksquashfs(), TestRunner("nobody", where / "scratch"), now=lambda: NOW)
+    builder = LocalBuilder(where / "builds", find_squasher(), TestRunner("nobody", where / "scratch"), now=lambda: NOW)
     return builder.build(request([tar(ENTRIES)], where / "blobs", CONFIG), lambda *_: None).sif
 
 
@@ -254,7 +255,7 @@ def test_an_incomplete_tree_is_refused(shared_path: Path) -> None:
     """The SIF has a device node, unlike those of the publisher: for an ordinary user unsquashfs warns and continues."""
     shared_path.chmod(0o777)
     image = shared_path / "image"
-    with Mksquashfs().squash(image, StreamSurvey(1, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as squashing:
+    with Mksquashfs().stream(image, StreamSurvey(1, 0, (0o755, 0, 0)), offset=DATA_OFFSET, deadline=60) as squashing:
         squashing.write(tar([Entry("char", "null"), file("a")]))
     write_sif_header(image, architecture="amd64", identity=bytes(16), epoch=1)
 

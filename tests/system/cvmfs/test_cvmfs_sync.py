@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.build.squash import Mksquashfs
+from publisher.build.squash.own_squasher import OwnSquasher
 from publisher.errors import OriginError
 from publisher.state import paths
 from publisher.targets import published_index
@@ -134,7 +134,7 @@ def only_sandboxes(there: CvmfsHost, name: str) -> None:
 
 def test_an_image_that_wants_only_a_sandbox_is_not_squashed(there: CvmfsHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sandbox is made of layers, its next version of the difference; both are run and compared before they are published."""
-    monkeypatch.setattr(Mksquashfs, "squash", None)
+    monkeypatch.setattr(OwnSquasher, "squash", None)
     there.push("kill/one", 1)
     only_sandboxes(there, "kill/one")
     assert there.sync().exit_code == 0

@@ -14,7 +14,7 @@ SCENARIOS = {
     "an origin serves only what was uploaded": ("osdf.failing_upload", [7]),
     "a cache hands out only right bytes": ("ep.failing_cache", [10]),
     "a store of layers keeps only right bytes": ("registries.failing_store", [10]),
-    "a build keeps nothing or the right SIF": ("publisher.failing_build", [20, 4]),
+    "a build keeps nothing or the right SIF": ("publisher.failing_build", [20, 20, 4]),
     "what Apptainer adds is whole or is not there": ("publisher.failing_metadata", [40]),
     "a sandbox is whole or is not there": ("publisher.failing_sandbox", [8]),
     "an execution point trusts only right manifests": ("ep.failing_manifest", [15]),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
+GZIP = "--compression=gzip"
+"""So that a program squashes, which can be made to hang."""
 NAMES = [f"builds/image:{number}" for number in range(4)]
 PATIENCE = 200.0
 _WRAPPER = """#!/bin/sh
@@ -44,7 +46,7 @@ class Busy:
         self.host = host
         self.where = where
         self.sync = subprocess.Popen(
-            [sys.executable, "-m", "publisher", "sync", "--json", "--builds=2", *host.flags()],
+            [sys.executable, "-m", "publisher", "sync", "--json", "--builds=2", GZIP, *host.flags()],
             env=environment(host.where),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,7 +101,7 @@ def test_a_killed_build_process_fails_its_image_and_no_other(busy: Busy) -> None
     assert said.count('"published"') == 3
     assert "the process that built it ended: the build process was ended by signal 9" in said
     until(lambda: not runs(busy.hanging))
-    assert set(busy.host.sync().results.values()) == {"published", "unchanged"}
+    assert set(busy.host.sync(GZIP).results.values()) == {"published", "unchanged"}
     assert busy.squashed == 5
     assert busy.host.leftovers() == []
 
@@ -107,7 +109,7 @@ def test_a_killed_build_process_fails_its_image_and_no_other(busy: Busy) -> None
 def test_a_killed_run_loses_no_finished_build_and_leaves_no_process(busy: Busy) -> None:
     busy.sync.kill()
     busy.sync.communicate(timeout=PATIENCE)
-    report = busy.host.sync()  # waits for the processes that hold the lock
+    report = busy.host.sync(GZIP)  # waits for the processes that hold the lock
     assert set(report.results.values()) == {"published"}
     assert not runs(busy.builder)
     until(lambda: not runs(busy.hanging))

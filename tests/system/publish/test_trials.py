@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from publisher.build.local import LocalBuilder
-from publisher.build.squash import Mksquashfs
+from publisher.build.squash.find import find_squasher
 from publisher.build.testrun import TestRunner
 from publisher.errors import TestRunError
 from tests.support.images.built_layers import request
@@ -54,7 +54,7 @@ def test_an_image_that_does_not_end_is_killed_with_all_it_started(tmp_path: Path
     (tmp_path / "scratch").mkdir()
     tester = TestRunner(ACCOUNT, tmp_path / "scratch", deadline=3)
     with pytest.raises(TestRunError, match="did not end within 3 s"):
-        LocalBuilder(tmp_path / "builds", Mksquashfs(), tester, now=lambda: NOW).build(asked, lambda *_: None)
+        LocalBuilder(tmp_path / "builds", find_squasher(), tester, now=lambda: NOW).build(asked, lambda *_: None)
     assert list((tmp_path / "builds").iterdir()) == []
     assert running(marker.encode()) == []
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.build.squash import Mksquashfs
+from publisher.build.squash.find import find_squasher
+from publisher.build.squash.own_squasher import MKSQUASHFS, OwnSquasher
+from publisher.build.squash.programs import Mksquashfs, Tar2sqfs
 from publisher.builders import returned, step, upload
 from publisher.builders.orders import BUILT, FAILED, FILE_INDEX, ORDER, SIF, UNSUITABLE, BuildOrder, StepOptions
 from publisher.builders.trial import trial_digest
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from publisher.build.builder import BuildRequest
-    from publisher.build.squash import Squasher
+    from publisher.build.squash.programs import Squasher
     from publisher.state.built import BuiltImage
 
 TRIAL = "ab" * 32
@@ -125,3 +127,12 @@ def test_the_trial_gives_the_same_bytes_each_time_and_others_with_another_compre
     first, second, other = (trial_digest(Mksquashfs(name), tmp_path) for name in ("zstd", "zstd", "gzip"))
     assert first == second != other
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_trial_tells_apart_what_squashes_the_images_that_the_own_squasher_leaves(tmp_path: Path) -> None:
+    own, same, other = find_squasher(), Mksquashfs(), Tar2sqfs()
+    assert isinstance(own, OwnSquasher)
+    assert own.others == (own._program,)
+    digests = [trial_digest(one, tmp_path) for one in (own, same, OwnSquasher(other, own._zstd, 3))]
+    assert (digests[0] == digests[1]) == (same.version == MKSQUASHFS)
+    assert digests[2] not in digests[:2]

@@ -7,13 +7,13 @@ options are those of ``mksquashfs(1)`` and ``tar2sqfs(1)``; their behaviour was 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from publisher.errors import BuildError, CommandError, PublisherError
+from publisher.build.squash.linked import library_version
+from publisher.errors import BuildError, CommandError
 from publisher.layers.emit import Output
 from publisher.layers.header import make_header
 from publisher.system import command
@@ -23,43 +23,68 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from publisher.build.squash.source import SquashSource
     from publisher.layers.survey import StreamSurvey
     from publisher.system.command import UnixAccount
 
     Write = Callable[[memoryview | bytes], object]
 
-_log = logging.getLogger(__name__)
-
-_LEVELS = {"zstd": 3, "gzip": 6}  # where none is given; docs/sif-sizes.md
+LEVELS = {"zstd": 3, "gzip": 6}
+"""The level of each compression where none is given (docs/sif-sizes.md)."""
+_LIBRARIES = {"zstd": ("zstd", "libzstd"), "gzip": ("zlib", "libz")}  # compression -> library, and its file's name
 _FIRST_WITH_TAR = (4, 5)
 
 
 class Squasher(ABC):
-    """A program that makes a squashfs from a tar stream; one version of it makes the same bytes from the same stream.
+    """Makes a squashfs of an image; one version of it makes the same bytes of the same image.
 
     Attributes:
         name: name of the program.
         version: version of the program.
+        versions: versions of the programs and libraries that decide about the bytes.
         compression: ``zstd`` or ``gzip``, and the level if it is not the usual one: ``zstd 19``.
         copies: number of copies of the squashfs that are on the disk at the same time.
+        others: squashers to which it leaves some images.
     """
 
     name: str
     version: str
+    versions: Mapping[str, str]
     compression: str
     copies = 1
+    others: tuple[Squasher, ...] = ()
 
-    @abstractmethod
-    def squash(
-        self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float
-    ) -> contextlib.AbstractContextManager[Output]:
-        """Yield where the stream is to be written; the file is complete when the block ends.
+    def squash(self, out: Path, source: SquashSource, *, offset: int, deadline: float) -> Mapping[str, str]:
+        """Make a squashfs of all entries of an image; return those of ``versions`` that made it.
 
         Args:
             out: the file to make; it must not exist.
-            totals: the totals of the stream.
+            source: the entries.
             offset: bytes to leave free in front of the squashfs.
             deadline: seconds from start to end.
+
+        Raises:
+            BuildError: the program failed, or the deadline has passed.
+            SpaceError: no space left.
+            BrokenHostError: the disk failed.
+            LayerError: a layer differs from its index.
+            OSError: a layer cannot be read, or the file index cannot be written.
+        """
+        with self.stream(out, source.totals, offset=offset, deadline=deadline) as stream:
+            source.write_stream(stream)
+        return self.versions
+
+    @abstractmethod
+    def stream(
+        self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float
+    ) -> contextlib.AbstractContextManager[Output]:
+        """Yield where a tar stream is to be written; the file is complete when the block ends.
+
+        Args:
+            out: as of :meth:`squash`.
+            totals: the totals of the stream.
+            offset: as of :meth:`squash`.
+            deadline: as of :meth:`squash`.
 
         Raises:
             BuildError: the program failed or exceeded its deadline.
@@ -90,14 +115,15 @@ class Mksquashfs(Squasher):
     ) -> None:
         self._account = account
         self._compressor = compression
-        self._level = level or _LEVELS[compression]
+        self._level = level or LEVELS[compression]
         self._memory = memory
         self.compression = _describe(compression, self._level)
         self.version = _mksquashfs_version()
+        self.versions = _versions(self.name, self.version, compression)
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
-        """Make a squashfs as :meth:`Squasher.squash` describes."""
+    def stream(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
+        """See :meth:`Squasher.stream`."""
         argv = options(self._compressor, self._level, offset=offset, memory=self._memory)
         mode, uid, gid = totals.root
         argv += ["-root-mode", f"{mode:o}", "-root-uid", str(uid), "-root-gid", str(gid)]
@@ -112,7 +138,7 @@ class Mksquashfs(Squasher):
 def options(compression: str, level: int | None = None, *, offset: int, memory: int = 128) -> list[str]:
     """Return mksquashfs's options for a tar stream, but for those of the root directory; ``memory`` is MiB."""
     argv = ["-tar", "-noappend", "-offset", str(offset), "-mem", f"{memory}M", "-comp", compression]
-    argv += ["-Xcompression-level", str(level or _LEVELS[compression]), "-no-progress", "-quiet", "-no-recovery"]
+    argv += ["-Xcompression-level", str(level or LEVELS[compression]), "-no-progress", "-quiet", "-no-recovery"]
     return [*argv, "-no-duplicates"]  # its search for duplicates has a race: other bytes, or a lost block
 
 
@@ -136,14 +162,15 @@ class Tar2sqfs(Squasher):
     def __init__(self, compression: str = "zstd", *, level: int | None = None, account: UnixAccount | None = None) -> None:
         self._account = account
         self._compressor = compression
-        self._level = level or _LEVELS[compression]
+        self._level = level or LEVELS[compression]
         self.compression = _describe(compression, self._level)
         words = command.run(["tar2sqfs", "--version"], deadline=20).stdout.decode("utf-8", "replace").split()
         self.version = next((word for word in words if word[:1].isdigit()), "unknown")
+        self.versions = _versions(self.name, self.version, compression)
 
     @contextlib.contextmanager
-    def squash(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
-        """Make a squashfs as :meth:`Squasher.squash` describes."""
+    def stream(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
+        """See :meth:`Squasher.stream`."""
         temporary = out.with_name(f".{out.name}.{self.name}")
         level = f"level={self._level}"
         argv = ["tar2sqfs", "--quiet", "--no-skip", "--compressor", self._compressor, "--comp-extra", level, "--force"]
@@ -162,33 +189,14 @@ class Tar2sqfs(Squasher):
             temporary.unlink(missing_ok=True)
 
 
-def find_squasher(compression: str = "zstd", account: UnixAccount | None = None, *, level: int | None = None) -> Squasher:
-    """Return the squasher of this host: mksquashfs, or tar2sqfs where mksquashfs is missing or too old.
-
-    Args:
-        compression: ``zstd`` or ``gzip``.
-        level: level of the compression, None for the usual one.
-        account: the account that it runs as (needs root), None for this process's.
-
-    Raises:
-        PublisherError: neither program can be used.
-    """
-    squasher: Squasher
-    try:
-        squasher = Mksquashfs(compression, level=level, account=account)
-    except PublisherError as error:
-        try:
-            squasher = Tar2sqfs(compression, level=level, account=account)
-        except CommandError:
-            raise error from None
-        _log.debug("tar2sqfs is used instead of mksquashfs: %s", error)
-    _log.debug("squashfs images are made by %s %s with %s", squasher.name, squasher.version, squasher.compression)
-    return squasher
+def _versions(program: str, version: str, compression: str) -> dict[str, str]:
+    library, name = _LIBRARIES[compression]
+    return {program: version, library: library_version(program, name)}
 
 
 def _describe(compression: str, level: int) -> str:
     """Return what the manifest says of the compression; as before, the usual level is not mentioned."""
-    return compression if level == _LEVELS[compression] else f"{compression} {level}"
+    return compression if level == LEVELS[compression] else f"{compression} {level}"
 
 
 @contextlib.contextmanager

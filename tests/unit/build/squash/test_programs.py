@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.build.squash import Mksquashfs, Squasher, Tar2sqfs, find_squasher
+from publisher.build.squash.find import find_squasher
+from publisher.build.squash.programs import Mksquashfs, Squasher, Tar2sqfs
 from publisher.errors import BuildError, SpaceError
 from publisher.layers.survey import StreamSurvey
 from publisher.system.command import UnixAccount
@@ -28,7 +29,7 @@ OFFSET = 4096
 
 def squash(where: Path, stream: bytes, totals: StreamSurvey = TOTALS, made_by: Squasher | None = None) -> Path:
     out = where / "out"
-    with (made_by or Mksquashfs()).squash(out, totals, offset=OFFSET, deadline=60) as squashing:
+    with (made_by or Mksquashfs()).stream(out, totals, offset=OFFSET, deadline=60) as squashing:
         squashing.write(stream)
     return out
 
@@ -65,7 +66,8 @@ def test_the_version_of_mksquashfs_is_parsed(version: str, stand_in: Path) -> No
 def test_the_squasher_is_the_one_that_the_host_has(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """mksquashfs; tar2sqfs if it is too old; the failure of mksquashfs if neither is there."""
     says(stand_in, "", "4.5")
-    assert (find_squasher("gzip").name, find_squasher().version) == ("mksquashfs", "4.5")
+    assert (find_squasher("gzip").name, find_squasher("gzip").version) == ("mksquashfs", "4.5")
+    assert (find_squasher().name, find_squasher().versions["mksquashfs"]) == ("publisher", "4.5")
     says(stand_in, "", "4.4")
     assert find_squasher("gzip").name == "tar2sqfs"
     monkeypatch.setattr("publisher.system.command._DEFAULT_PATH", str(stand_in.parent))
