@@ -13,6 +13,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from publisher.build.builder import EarlierSif
 from publisher.build.sandbox import unpack as sandbox
 from publisher.contract.records import BLOCKED, Chunks
 from publisher.errors import OriginError, PublisherError, RemovalError, RepositoryError, SpaceError
@@ -23,7 +24,7 @@ from publisher.publish.manifest.manifest_store import ManifestStore
 from publisher.publish.missing import check_share, find_missing, sif_names
 from publisher.publish.records import make_record, replaced_indexes, update_links
 from publisher.publish.sandboxes import SandboxWriter
-from publisher.publish.staged import stage
+from publisher.publish.staged import predecessor, stage
 from publisher.state import paths, transitions
 from publisher.state.signing_clock import SigningClock
 from publisher.system.durable import host_failure
@@ -272,6 +273,24 @@ class Publication:
         if build.chunk_table is not None and build.chunks is not None:
             table = Chunks.from_json(build.chunks)
             self._origin.put(table.path, build.chunk_table, sha256=table.sha256, size=table.size)
+
+    def earlier_sif(self, snapshot: Snapshot, item: PlanItem, digest: str) -> EarlierSif | None:
+        """Return the SIF that an item's name means now, on the platform of a new image; None if this host does not have it.
+
+        Args:
+            snapshot: the published state.
+            item: the decision on the entry.
+            digest: digest of the new image's manifest.
+
+        Raises:
+            OriginError: the origin cannot be read.
+        """
+        for target in item.targets:
+            before = predecessor(snapshot, item.entry.name, target) if target.digest == digest else None
+            if before is not None and before.sif is not None and before.file_index is not None:
+                sif = self._origin.local_path(paths.sif_path(before.sif.sha256))
+                return None if sif is None else EarlierSif(sif, self._repository.root / paths.file_index_path(before.content))
+        return None
 
     def stage(self, snapshot: Snapshot, item: PlanItem, builds: Mapping[str, BuiltImage]) -> StagedEntry:
         """Return an entry with stored SIFs as :meth:`publish` takes it, see :func:`publisher.publish.staged.stage`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -171,7 +172,7 @@ class Sync:
         self._display.begin("publishing images", len(plan.work))
         sizes = self._intake.sizes(plan.work)
         try:
-            with self._pipeline(sizes) as pipeline:
+            with self._pipeline(sizes, snapshot) as pipeline:
                 batches.unfinished = lambda: pipeline.unfinished
                 pipeline.start(by_priority(plan, self._known_outcomes(snapshot), sizes))
                 while not pipeline.is_done:
@@ -188,12 +189,12 @@ class Sync:
             raise RunStoppedError(error) from error
 
     @contextlib.contextmanager
-    def _pipeline(self, sizes: Mapping[str, int]) -> Iterator[Pipeline]:
+    def _pipeline(self, sizes: Mapping[str, int], snapshot: Snapshot) -> Iterator[Pipeline]:
         """Yield the pipeline of the run; on the way out because of an error, what is under way is ended."""
         workers = self._workers(self._builder.parallel)
         pipeline = Pipeline(
             partial(self._intake.fetch, layers=self._builder.wants_layers),
-            self._make,
+            partial(self._make, snapshot),
             workers,
             self._display,
             parallel=self._builder.parallel,
@@ -256,10 +257,15 @@ class Sync:
         pipeline.release(item)
 
     def _make(
-        self, item: PlanItem, requests: list[BuildRequest], squashed: Callable[[BuildRequest], None]
+        self, snapshot: Snapshot, item: PlanItem, requests: list[BuildRequest], squashed: Callable[[BuildRequest], None]
     ) -> dict[str, BuiltImage]:
         """Build the platforms of one item and store their SIFs; in any thread. ``squashed`` gets each whose SIF is made."""
-        return {request.image.manifest.digest: self._build(request, item.entry, squashed) for request in requests}
+        builds = {}
+        for request in requests:
+            digest = request.image.manifest.digest
+            earlier = self._publication.earlier_sif(snapshot, item, digest) if request.sif else None
+            builds[digest] = self._build(replace(request, earlier=earlier), item.entry, squashed)
+        return builds
 
     def _build(self, request: BuildRequest, entry: Entry, squashed: Callable[[BuildRequest], None]) -> BuiltImage:
         """Return the build of one platform; its SIF is in the origin if the entry asks for SIFs."""

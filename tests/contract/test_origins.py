@@ -57,6 +57,13 @@ def test_a_stored_file_is_there_for_others_and_its_source_stays(origins: Callabl
     assert source.read_bytes() == CONTENT
 
 
+def test_an_object_that_has_a_local_path_is_the_file_there(origin: Origin, source: Path) -> None:
+    assert origin.local_path(SIF) is None
+    put(origin, source)
+    path = origin.local_path(SIF)
+    assert path is None or path.read_bytes() == CONTENT  # an origin elsewhere has none
+
+
 def test_who_reads_along_gets_all_bytes_of_an_object_that_is_hashed(origin: Origin, source: Path) -> None:
     class Reader:
         content = b""

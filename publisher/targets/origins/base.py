@@ -66,6 +66,11 @@ class Origin(ABC):
             reader: gets all bytes of the object too, so that it is read only once.
         """
 
+    def local_path(self, name: str) -> Path | None:
+        """Return where an object is in a file system of this host; None if there is none, or if it is elsewhere."""
+        del name
+        return None
+
     @abstractmethod
     def names(self, prefix: str = "") -> Iterator[str]:
         """Yield all names below the directory ``prefix`` (a trailing ``/`` is optional), in the order of ``str``."""

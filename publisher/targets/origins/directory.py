@@ -124,6 +124,11 @@ class DirectoryOrigin(Origin):
             path = self._object(name)
             return None if path is None else path.stat().st_mtime
 
+    def local_path(self, name: str) -> Path | None:
+        """See :meth:`Origin.local_path`."""
+        with self._failures(f"look at {name!r}"):
+            return self._object(name)
+
     def sha256(self, name: str, reader: ByteReader | None = None) -> str | None:
         """See :meth:`Origin.sha256`."""
         with self._failures(f"read {name!r}"):

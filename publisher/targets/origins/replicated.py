@@ -85,6 +85,10 @@ class ReplicatedOrigin(Origin):
         """See :meth:`Origin.modified`."""
         return self.first.modified(name)
 
+    def local_path(self, name: str) -> Path | None:
+        """See :meth:`Origin.local_path`."""
+        return self.first.local_path(name)
+
     def sha256(self, name: str, reader: ByteReader | None = None) -> str | None:
         """See :meth:`Origin.sha256`."""
         return self.first.sha256(name, reader)

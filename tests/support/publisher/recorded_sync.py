@@ -253,6 +253,9 @@ class Publication:
         if self.busy is not None:
             raise self.busy
 
+    def earlier_sif(self, snapshot: Snapshot, item: PlanItem, digest: str) -> None:
+        """Return no SIF of an earlier version."""
+
     def store_sif(self, build: BuiltImage) -> None:
         if self.refuse_sif is not None:
             raise self.refuse_sif
