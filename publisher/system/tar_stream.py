@@ -6,6 +6,7 @@ of the locale.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,12 @@ def header(
 
 def _long_text(kind: bytes, text: bytes) -> bytes:
     size = len(text) + 1
-    return _block(b"././@LongLink", kind, 0o644, 0, 0, size, 0, b"") + text.ljust(-(-size // _BLOCK) * _BLOCK, b"\0")
+    return _long_head(kind, size) + text.ljust(-(-size // _BLOCK) * _BLOCK, b"\0")
+
+
+@functools.lru_cache(1024)
+def _long_head(kind: bytes, size: int) -> bytes:
+    return _block(b"././@LongLink", kind, 0o644, 0, 0, size, 0, b"")
 
 
 def _block(  # noqa: PLR0917 - the fields of a header, in its order
