@@ -198,7 +198,7 @@ class PublisherSettings(BaseModel):
     )
     accepted_tools: kinds.ToolVersions = Field(
         default=(),
-        description="versions of programs that images may be built with, such as `mksquashfs 4.5.1`; a run stops if a named"
+        description="versions of programs that images may be built with, such as `zstd 1.5.4`; a run stops if a named"
         " program has another version. Programs that are not named may have any; see fidelity.md",
     )
     test_account: kinds.Account = Field(
