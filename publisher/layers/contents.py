@@ -107,9 +107,7 @@ class LayerContents:
     def _take(self, start: int, size: int) -> bytes:
         """Return bytes of the stream; what precedes them cannot be had any more."""
         begin = start - self._base
-        if begin < 0:
-            raise LayerError("an entry of the layer is not where it was when the layer was downloaded", hint="run again")
-        if begin + size > len(self._data):
+        if begin < 0 or begin + size > len(self._data):
             self._forward(start, size)
             begin = 0
         data = self._data[begin : begin + size]
@@ -124,7 +122,7 @@ class LayerContents:
         def read(size: int) -> bytes:
             nonlocal position
             count = min(size, _HEADERS)
-            if position + count > self._base + len(self._data) or start < self._base:
+            if start < self._base or position + count > self._base + len(self._data):
                 self._forward(start, position + count - start)
             data = self._data[position - self._base : position - self._base + count]
             position += len(data)
@@ -133,7 +131,13 @@ class LayerContents:
         return read
 
     def _forward(self, start: int, size: int) -> None:
-        """Read on until there are bytes from ``start`` on, or the stream ends; what precedes them is discarded."""
+        """Read on until there are bytes from ``start`` on, or the stream ends; what precedes them is discarded.
+
+        Raises:
+            LayerError: the bytes were discarded before.
+        """
+        if start < self._base:
+            raise LayerError("an entry of the layer is not where it was when the layer was downloaded", hint="run again")
         end = self._base + len(self._data)
         kept = self._data[start - self._base :] if start < end else b""
         if start > end:
