@@ -325,7 +325,7 @@ class LocalBuilder(Builder):
     def _squash_until_sound(
         self, request: BuildRequest, inputs: _SquashInputs, directory: Path, ends: float, progress: Progress
     ) -> tuple[FileIndexWriter, CutSif, Tools]:
-        """Make the SIF and read it back; repeat it if the contents differ, because that is a race within the squasher."""
+        """Make the SIF and read it back; repeat it if they differ: mksquashfs has a race, an earlier SIF can be damaged."""
         for attempt in range(1, _MAX_TRIES):
             try:
                 return self._squash_and_check(request, inputs, directory, ends, progress)

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from publisher.build.builder import EarlierSif
     from publisher.build.squash.source import SquashSource
+    from publisher.layers.contents import Xattrs
     from publisher.layers.emit import Output
+    from publisher.layers.listing import ListedEntry
     from publisher.layers.survey import StreamSurvey
     from publisher.squashfs.libzstd import Libzstd
 
@@ -39,6 +41,7 @@ _log = logging.getLogger(__name__)
 MKSQUASHFS = "4.5.1"
 """The version of mksquashfs whose bytes are made; tests compare them."""
 _MAX_ENTRIES = 200_000  # they take some 800 bytes each, with those of an earlier SIF; a larger image is squashed by the program
+_MAX_TEXT = 16 << 20  # bytes of all names, targets of links, and extended attributes that differ, likewise
 
 
 class OwnSquasher(Squasher):
@@ -71,8 +74,17 @@ class OwnSquasher(Squasher):
 
     def squash(self, out: Path, source: SquashSource, *, offset: int, deadline: float) -> Mapping[str, str]:
         """See :meth:`Squasher.squash`."""
-        if source.entry_count > _MAX_ENTRIES:
-            return self._program.squash(out, source, offset=offset, deadline=deadline)
+        if source.entry_count <= _MAX_ENTRIES:
+            try:
+                self._squash(out, source, offset, deadline)
+            except _TooLargeError:
+                out.unlink()
+            else:
+                return self._own_versions(self._zstd)
+        return self._program.squash(out, source, offset=offset, deadline=deadline)
+
+    def _squash(self, out: Path, source: SquashSource, offset: int, deadline: float) -> None:
+        """Make a squashfs. Raises as :meth:`squash`, and _TooLargeError."""
         ends = self._clock() + deadline
 
         def check() -> None:
@@ -99,7 +111,6 @@ class OwnSquasher(Squasher):
             raise SpaceError("no space left for the SIF", hint="free space in --state, or set another --state") from error
         finally:
             os.close(descriptor)
-        return self._own_versions(self._zstd)
 
     @staticmethod
     def _own_versions(zstd: Libzstd) -> dict[str, str]:
@@ -137,11 +148,41 @@ def _without_damage(known: KnownContents | None) -> Iterator[None]:
         raise ReadbackError(f"the earlier SIF cannot be copied from: {error}") from error
 
 
+class _TooLargeError(Exception):
+    """The names, targets of links and extended attributes of an image would take too much memory."""
+
+
+class _Texts:
+    """The texts of an image that are kept until its tables are written.
+
+    Files that have the same extended attributes share one copy of them.
+    """
+
+    def __init__(self) -> None:
+        self._met: dict[Xattrs, Xattrs] = {}
+        self._size = 0
+
+    def count(self, entry: ListedEntry) -> None:
+        """Count an entry's name, and its target. Raises _TooLargeError."""
+        self._size += len(entry.path) - entry.path.rfind(b"/") + (len(entry.content) if entry.kind == b"2" else 0)
+        if self._size > _MAX_TEXT:
+            raise _TooLargeError
+
+    def shared(self, xattrs: Xattrs) -> Xattrs:
+        """Return the copy of these attributes, which are counted once."""
+        if xattrs not in self._met:
+            self._size += sum(len(name) + len(value) for name, value in xattrs)
+        return self._met.setdefault(xattrs, xattrs)
+
+
 def _add_all(source: SquashSource, writer: SquashfsWriter) -> None:
+    texts = _Texts()
     with contextlib.closing(source.entries()) as entries:
-        for entry, content, xattrs in entries:
-            attributes = (entry.path, entry.mode, entry.uid, entry.gid, entry.mtime)
+        for entry, content, own_xattrs in entries:
+            texts.count(entry)
+            xattrs = texts.shared(own_xattrs) if own_xattrs else ()
+            columns = (entry.path, entry.mode, entry.uid, entry.gid, entry.mtime)
             if content is None:
-                writer.add(entry.kind, *attributes, b"" if entry.kind == b"5" else entry.content, xattrs)
+                writer.add(entry.kind, *columns, b"" if entry.kind == b"5" else entry.content, xattrs)
             else:
-                writer.add_file(*attributes, entry.size, content, xattrs, entry.content)
+                writer.add_file(*columns, entry.size, content, xattrs, entry.content)

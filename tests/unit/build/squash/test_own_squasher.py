@@ -411,6 +411,29 @@ def test_an_image_with_very_many_entries_is_squashed_by_the_program(tmp_path: Pa
     assert calls == ["program"]
 
 
+TEXTS: dict[str, tuple[list[Entry], set[str]]] = {
+    "alike attributes": ([file(f"f{n}", pax=attributes(user__x=b"v" * 1000)) for n in range(9)], set()),
+    "different attributes": ([file(f"g{n}", pax=attributes(user__x=b"%d" % n * 1000)) for n in range(4)], {"mksquashfs"}),
+    "names": ([file(f"{'d' * 200}/{n:0200}") for n in range(12)], set()),
+    "more names": ([file(f"{'d' * 200}/{n:0200}") for n in range(20)], {"mksquashfs"}),
+    "targets": ([symlink(f"{n}", "t" * 1000) for n in range(4)], {"mksquashfs"}),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_image_with_very_much_text_is_squashed_by_the_program(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names without their directories, targets, and attributes that differ."""
+    monkeypatch.setattr(own_squasher, "_MAX_TEXT", 3000)
+    entries, programs = TEXTS[name]
+    source = squash_source([tar(entries)], tmp_path)
+    made_by = find_squasher().squash(tmp_path / "sif", source, offset=DATA_OFFSET, deadline=60)
+    assert made_by.keys() - {"zstd"} == programs
+    assert (tmp_path / "sif").read_bytes() == squash([tar(entries)], tmp_path / "theirs", Mksquashfs()).read_bytes()
+    readback.check(tmp_path / "sif", source.listed.expected, deadline=60)
+
+
 def test_squashing_ends_at_its_deadline(tmp_path: Path) -> None:
     own, times = counting(), iter([0.0, 1.0, 61.0])
     squasher = OwnSquasher(own._program, own._zstd, 3, clock=lambda: next(times, 61.0))
