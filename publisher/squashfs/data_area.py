@@ -32,6 +32,7 @@ NO_FRAGMENT = 0xFFFFFFFF
 _BATCH = 1 << 20  # bytes that a thread compresses at a time
 _COPY = 4096  # what a content that is copied counts in a batch
 _PER_THREAD = 2  # batches
+_MAX_THREADS = 8  # they compress 2 GB a second, as much as the one thread that adds contents can read; and take 4 MiB each
 
 
 class FileData:
@@ -119,7 +120,7 @@ class DataArea:
         check: Callable[[], None],
         known: KnownContents | None = None,
     ) -> None:
-        threads = len(os.sched_getaffinity(0))
+        threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
         self._output = output
         self._new_compressor = new_compressor
         self._check = check
