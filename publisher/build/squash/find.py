@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from publisher.build.squash.linked import library_path
 from publisher.build.squash.own_squasher import OwnSquasher
-from publisher.build.squash.programs import LEVELS, Mksquashfs, Squasher, Tar2sqfs
+from publisher.build.squash.programs import LEVELS, Mksquashfs, ProgramSquasher, Squasher, Tar2sqfs
 from publisher.errors import CommandError, PublisherError
 from publisher.squashfs.libzstd import Libzstd
 
@@ -31,30 +30,23 @@ def find_squasher(compression: str = "zstd", account: UnixAccount | None = None,
     Raises:
         PublisherError: no program can be used.
     """
-    squasher = _find_program(compression, account, level)
-    if compression == "zstd":
+    program = _find_program(compression, account, level)
+    squasher: Squasher = program
+    if compression == "zstd":  # compressed by the program's own library, so that all SIFs of a host are by one version
         try:
-            squasher = OwnSquasher(squasher, _libzstd(squasher.name), level or LEVELS[compression])
+            squasher = OwnSquasher(program, Libzstd(program.library or "libzstd.so.1"), level or LEVELS[compression])
         except (OSError, AttributeError) as error:
-            _log.info("libzstd cannot be loaded, so %s squashes, which takes longer: %s", squasher.name, error)
+            _log.info("libzstd cannot be loaded, so %s squashes, which takes longer: %s", program.name, error)
     _log.debug("squashfs images are made by %s %s with %s", squasher.name, squasher.version, squasher.compression)
     return squasher
 
 
-def _libzstd(program: str) -> Libzstd:
-    """Return the libzstd that a program is linked with, so that all SIFs of a host are compressed by one version."""
-    try:
-        return Libzstd(library_path(program, "libzstd"))
-    except CommandError:  # it is not linked with one
-        return Libzstd()
-
-
-def _find_program(compression: str, account: UnixAccount | None, level: int | None) -> Squasher:
+def _find_program(compression: str, account: UnixAccount | None, level: int | None) -> ProgramSquasher:
     try:
         return Mksquashfs(compression, level=level, account=account)
     except PublisherError as error:
         try:
-            squasher: Squasher = Tar2sqfs(compression, level=level, account=account)
+            squasher = Tar2sqfs(compression, level=level, account=account)
         except CommandError:
             raise error from None
         _log.debug("tar2sqfs is used instead of mksquashfs: %s", error)

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from publisher.build.builder import EarlierSif
     from publisher.build.squash.source import SquashSource
     from publisher.layers.contents import Xattrs
-    from publisher.layers.emit import Output
     from publisher.layers.listing import ListedEntry
-    from publisher.layers.survey import StreamSurvey
     from publisher.squashfs.libzstd import Libzstd
 
 _log = logging.getLogger(__name__)
@@ -65,12 +63,6 @@ class OwnSquasher(Squasher):
         self._zstd = zstd
         self._level = level
         self._clock = clock
-
-    def stream(
-        self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float
-    ) -> contextlib.AbstractContextManager[Output]:
-        """See :meth:`Squasher.stream`: the program reads the stream."""
-        return self._program.stream(out, totals, offset=offset, deadline=deadline)
 
     def squash(self, out: Path, source: SquashSource, *, offset: int, deadline: float) -> Mapping[str, str]:
         """See :meth:`Squasher.squash`."""

@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from publisher.build.squash.linked import library_version
+from publisher.build.squash.linked import library_path, library_version
 from publisher.errors import BuildError, CommandError
 from publisher.layers.emit import Output
 from publisher.layers.header import make_header
@@ -54,6 +54,7 @@ class Squasher(ABC):
     copies = 1
     others: tuple[Squasher, ...] = ()
 
+    @abstractmethod
     def squash(self, out: Path, source: SquashSource, *, offset: int, deadline: float) -> Mapping[str, str]:
         """Make a squashfs of all entries of an image; return those of ``versions`` that made it.
 
@@ -70,6 +71,19 @@ class Squasher(ABC):
             LayerError: a layer differs from its index.
             OSError: a layer cannot be read, or the file index cannot be written.
         """
+
+
+class ProgramSquasher(Squasher):
+    """A program that makes a squashfs from a tar stream.
+
+    Attributes:
+        library: path of the library that compresses, as the program is linked with it; None if that is not known.
+    """
+
+    library: str | None
+
+    def squash(self, out: Path, source: SquashSource, *, offset: int, deadline: float) -> Mapping[str, str]:
+        """See :meth:`Squasher.squash`."""
         with self.stream(out, source.totals, offset=offset, deadline=deadline) as stream:
             source.write_stream(stream)
         return self.versions
@@ -81,10 +95,10 @@ class Squasher(ABC):
         """Yield where a tar stream is to be written; the file is complete when the block ends.
 
         Args:
-            out: as of :meth:`squash`.
+            out: the file to make; it must not exist.
             totals: the totals of the stream.
-            offset: as of :meth:`squash`.
-            deadline: as of :meth:`squash`.
+            offset: bytes to leave free in front of the squashfs.
+            deadline: seconds from start to end.
 
         Raises:
             BuildError: the program failed or exceeded its deadline.
@@ -93,7 +107,7 @@ class Squasher(ABC):
         """
 
 
-class Mksquashfs(Squasher):
+class Mksquashfs(ProgramSquasher):
     """mksquashfs of squashfs-tools 4.5 or newer.
 
     It looks for each name among all names of its directory: 20,000 of them in one directory took 1.5 s, 40,000 took 6 s.
@@ -119,11 +133,11 @@ class Mksquashfs(Squasher):
         self._memory = memory
         self.compression = _describe(compression, self._level)
         self.version = _mksquashfs_version()
-        self.versions = _versions(self.name, self.version, compression)
+        self.library, self.versions = _linked(self.name, self.version, compression)
 
     @contextlib.contextmanager
     def stream(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
-        """See :meth:`Squasher.stream`."""
+        """See :meth:`ProgramSquasher.stream`."""
         argv = options(self._compressor, self._level, offset=offset, memory=self._memory)
         mode, uid, gid = totals.root
         argv += ["-root-mode", f"{mode:o}", "-root-uid", str(uid), "-root-gid", str(gid)]
@@ -142,7 +156,7 @@ def options(compression: str, level: int | None = None, *, offset: int, memory: 
     return [*argv, "-no-duplicates"]  # its search for duplicates has a race: other bytes, or a lost block
 
 
-class Tar2sqfs(Squasher):
+class Tar2sqfs(ProgramSquasher):
     """tar2sqfs of squashfs-tools-ng 1.2; it cannot leave space in front of the squashfs, so its file is copied into place.
 
     It always compares files of the same size with each other: 40,000 of them took 5 s, 80,000 took 27 s.
@@ -166,11 +180,11 @@ class Tar2sqfs(Squasher):
         self.compression = _describe(compression, self._level)
         words = command.run(["tar2sqfs", "--version"], deadline=20).stdout.decode("utf-8", "replace").split()
         self.version = next((word for word in words if word[:1].isdigit()), "unknown")
-        self.versions = _versions(self.name, self.version, compression)
+        self.library, self.versions = _linked(self.name, self.version, compression)
 
     @contextlib.contextmanager
     def stream(self, out: Path, totals: StreamSurvey, *, offset: int, deadline: float) -> Iterator[Output]:
-        """See :meth:`Squasher.stream`."""
+        """See :meth:`ProgramSquasher.stream`."""
         temporary = out.with_name(f".{out.name}.{self.name}")
         level = f"level={self._level}"
         argv = ["tar2sqfs", "--quiet", "--no-skip", "--compressor", self._compressor, "--comp-extra", level, "--force"]
@@ -189,9 +203,11 @@ class Tar2sqfs(Squasher):
             temporary.unlink(missing_ok=True)
 
 
-def _versions(program: str, version: str, compression: str) -> dict[str, str]:
+def _linked(program: str, version: str, compression: str) -> tuple[str | None, dict[str, str]]:
+    """Return the library that a program compresses with, None if it is not known, and the versions of both."""
     library, name = _LIBRARIES[compression]
-    return {program: version, library: library_version(program, name)}
+    path = library_path(program, name)
+    return path, {program: version, library: library_version(path)}
 
 
 def _describe(compression: str, level: int) -> str:

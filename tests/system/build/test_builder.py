@@ -22,7 +22,7 @@ from publisher import __version__, oci
 from publisher.build.local import LocalBuilder
 from publisher.build.sif import DATA_OFFSET
 from publisher.build.squash.find import find_squasher
-from publisher.build.squash.linked import library_version
+from publisher.build.squash.linked import library_path, library_version
 from publisher.build.squash.programs import Mksquashfs, Tar2sqfs
 from publisher.build.testrun import TestOutcome, TestRunner
 from publisher.chunks.cutter import cut_file
@@ -129,7 +129,7 @@ def test_a_build_returns_the_values_of_its_sif(built: BuiltImage) -> None:
     assert built.tools.keys() == {"apptainer", "publisher", "zstd", "compression"}
     assert built.tools["publisher"] == __version__
     assert built.tools["apptainer"] in command.run(["apptainer", "--version"], deadline=60).stdout.decode().split()
-    assert built.tools["zstd"] == library_version("mksquashfs", "libzstd")
+    assert built.tools["zstd"] == library_version(library_path("mksquashfs", "libzstd"))
     listed = list(read_file_index(io.BytesIO(built.file_index.read_bytes())))
     assert len(listed) == built.files
     assert sum(line.size for line in listed if line.kind == "f") == built.unpacked_size

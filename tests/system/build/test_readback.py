@@ -12,7 +12,7 @@ from publisher.build import readback
 from publisher.build.local import LocalBuilder
 from publisher.build.readback import ExpectedFiles
 from publisher.build.sif import DATA_OFFSET
-from publisher.build.squash.programs import Mksquashfs, Squasher
+from publisher.build.squash.programs import Mksquashfs, ProgramSquasher, Squasher
 from publisher.build.testrun import TestRunner
 from publisher.errors import BuildError
 from publisher.layers.stream.uncompressed import copy_path
@@ -47,7 +47,7 @@ LAYER = tar(
 )
 
 
-class Damaging(Squasher):
+class Damaging(ProgramSquasher):
     """A mksquashfs whose first ``times`` files lack a block, as after its race; the data that follows moves up."""
 
     def __init__(self, times: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from publisher.build.squash.programs import Squasher
+from publisher.build.squash.programs import ProgramSquasher
 from publisher.build.toolset import check_accepted, tool_versions
 from publisher.errors import UsageError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TOOLS = {"publisher": "1", "apptainer": "1.4.5", "mksquashfs": "4.5.1", "zstd": "1.5.4", "compression": "zstd"}
 
 
-class Named(Squasher):
+class Named(ProgramSquasher):
     """A squasher of which only the names matter."""
 
     name, version = "mksquashfs", "4.5.1"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from publisher.build.squash.find import find_squasher
-from publisher.build.squash.programs import Mksquashfs, Squasher, Tar2sqfs
+from publisher.build.squash.programs import Mksquashfs, ProgramSquasher, Tar2sqfs
 from publisher.errors import BuildError, SpaceError
 from publisher.layers.survey import StreamSurvey
 from publisher.system.command import UnixAccount
@@ -27,7 +27,7 @@ TOTALS = StreamSurvey(newest=1_600_000_000, unpacked_size=7, root=(0o1755, 0, 0)
 OFFSET = 4096
 
 
-def squash(where: Path, stream: bytes, totals: StreamSurvey = TOTALS, made_by: Squasher | None = None) -> Path:
+def squash(where: Path, stream: bytes, totals: StreamSurvey = TOTALS, made_by: ProgramSquasher | None = None) -> Path:
     out = where / "out"
     with (made_by or Mksquashfs()).stream(out, totals, offset=OFFSET, deadline=60) as squashing:
         squashing.write(stream)
@@ -133,7 +133,7 @@ def test_a_failure_is_reported_with_its_reason(
         squash(tmp_path, bytes(1 << 22))
 
 
-PROGRAMS: dict[str, Callable[[str, int], Squasher]] = {
+PROGRAMS: dict[str, Callable[[str, int], ProgramSquasher]] = {
     "mksquashfs": Mksquashfs,
     "tar2sqfs": lambda compression, _: Tar2sqfs(compression),
 }

@@ -144,3 +144,12 @@ def test_a_damaged_object_is_found_and_copied_by_a_deep_look(world: World) -> No
 
 def test_one_origin_has_no_followers(world: World) -> None:
     assert (behind_of(world.first), warnings_of(world.first)) == ({}, [])
+
+
+def test_an_object_is_a_file_of_this_host_where_the_first_origin_has_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.second.is_down = False
+    origin = world.origin()
+    assert origin.local_path("sif/a") is None
+    world.put(origin, "sif/a", b"1")
+    assert origin.local_path("sif/a") == world.first.local_path("sif/a") == world.where / "first/sif/a"
